@@ -1,0 +1,198 @@
+"""The roles that the server works with, what each may do, and what none may be able to do.
+
+====================  =======================================================================================
+the owner             makes everything and owns it; used by commands, never by requests
+the tenant login      tenant traffic; owns nothing, inherits nothing
+the control login     reads and writes the directory
+``isola_members``     what every bound transaction may call; each tenant's own role is a member
+``isola_sharing``     no login; the functions that cross from one tenant to another run as it, and nothing else
+====================  =======================================================================================
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Table, make_url
+from sqlalchemy.engine import URL
+
+from app.database import DIALECT, Transaction
+from app.errors import OperatorError
+from app.settings import Settings
+from strategies.base import Home
+
+quote = DIALECT.identifier_preparer.quote
+
+CALLED_BY_MEMBERS = (
+    "isola.share_resource(uuid, text, uuid, timestamptz)",
+    "isola.revoke_share(uuid)",
+    "isola.revoke_shares_of(uuid)",
+    "isola.shares_of(uuid)",
+    "isola.shares_received()",
+    "isola.shared_resource(uuid)",
+)
+CALLED_BY_ALL = ("isola.current_tenant_id()", "isola.uuid_v7()")
+RUN_AS_SHARING = (*CALLED_BY_MEMBERS, "isola.bound_tenant()")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the owner, tenant traffic and the control plane connect. The owner's may be unknown to a server."""
+
+    owner: str | None
+    tenant: str
+    control: str
+
+    @property
+    def tenant_login(self) -> str:
+        return str(make_url(self.tenant).username)
+
+    @property
+    def control_login(self) -> str:
+        return str(make_url(self.control).username)
+
+
+def addresses(settings: Settings, embedded: str | None = None) -> Addresses:
+    """The three addresses. A login's address that is not set is the owner's with another name and password.
+
+    That password is derived from the owner's, so that two processes given the same owner agree on it.
+    Raises OperatorError naming the setting that is missing.
+    """
+    owner = settings.database_url.get_secret_value() if settings.database_url else embedded
+    logins = []
+    for setting, name in ((settings.tenant_url, "isola_tenant"), (settings.control_url, "isola_control")):
+        if setting is not None:
+            logins.append(setting.get_secret_value())
+        elif owner is not None:
+            logins.append(_derived(make_url(owner), name).render_as_string(hide_password=False))
+        else:
+            variable = name.replace("isola_", "ISOLA_").upper() + "_URL"
+            raise OperatorError(f"{variable} is not set, and without ISOLA_DATABASE_URL it cannot be derived")
+    return Addresses(owner, *logins)
+
+
+def _derived(owner: URL, login: str) -> URL:
+    if owner.password is None:
+        return owner.set(username=login)
+    password = hmac.digest(str(owner.password).encode(), login.encode(), hashlib.sha256).hex()
+    return owner.set(username=login, password=password)
+
+
+async def prepare(owner: Transaction, where: Addresses) -> None:
+    """Make the roles and the platform's schemas where they are missing. Can be repeated.
+
+    Raises OperatorError when a login that is already there could do what a login must not.
+    """
+    for role in ("isola_members", "isola_sharing"):
+        await owner.script(_made(role, "NOLOGIN"))
+    for url in (where.tenant, where.control):
+        await _prepare_login(owner, make_url(url))
+    database = quote(await owner.value("SELECT current_database()"))
+    await owner.script(
+        f"""
+        REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+        GRANT CONNECT ON DATABASE {database} TO {quote(where.tenant_login)}, {quote(where.control_login)};
+        GRANT isola_sharing TO CURRENT_USER;
+        CREATE SCHEMA IF NOT EXISTS control;
+        CREATE SCHEMA IF NOT EXISTS isola
+        """
+    )
+
+
+async def _prepare_login(owner: Transaction, url: URL) -> None:
+    name = quote(str(url.username))
+    powerful = await owner.value(
+        "SELECT rolsuper OR rolbypassrls OR rolname = current_user FROM pg_roles WHERE rolname = $1", url.username
+    )
+    if powerful:
+        raise OperatorError(f"the login {url.username} is the owner, a superuser or has BYPASSRLS: name another one")
+    await owner.script(_made(name, "LOGIN NOINHERIT"))
+    if url.password is not None:
+        await owner.script(
+            await owner.value(
+                "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", url.username, str(url.password)
+            )
+        )
+
+
+def _made(role: str, attributes: str) -> str:
+    return f"""
+        DO $$ BEGIN
+            CREATE ROLE {role} {attributes};
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;  -- Roles belong to the cluster: another database may have brought it.
+        END $$
+    """
+
+
+def admit_to_platform(where: Addresses) -> str:
+    """Statements that give each role its rights on the platform's own tables and functions. They can be repeated."""
+    tenant, control = quote(where.tenant_login), quote(where.control_login)
+    owners = "".join(f"ALTER FUNCTION {function} OWNER TO isola_sharing; " for function in RUN_AS_SHARING)
+    return f"""
+        REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA isola, control FROM PUBLIC;
+        GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, isola_members, isola_sharing;
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, isola_members, isola_sharing;
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)} TO {tenant}, isola_members;
+        GRANT CREATE ON SCHEMA isola TO isola_sharing;
+        {owners}
+        REVOKE CREATE ON SCHEMA isola FROM isola_sharing;
+        GRANT USAGE ON SCHEMA control TO {control}, isola_sharing;
+        GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
+        GRANT SELECT ON control.alembic_version TO {control};
+        GRANT SELECT ON control.tenants, control.live_shares TO isola_sharing;
+        GRANT SELECT, INSERT, UPDATE ON control.shares TO isola_sharing
+    """
+
+
+def admit_sharing(home: Home, tables: Iterable[Table]) -> Sequence[str]:
+    """Statements that let the sharing functions read, in one home, the columns that tables declare as shared."""
+    shared = [table for table in tables if "shared_columns" in table.info]
+    return [
+        f"GRANT USAGE ON SCHEMA {home.schema} TO isola_sharing",
+        *(
+            f"GRANT SELECT ({', '.join(table.info['shared_columns'])}) ON {home.schema}.{table.name} TO isola_sharing"
+            for table in shared
+        ),
+    ]
+
+
+DANGERS = """
+SELECT 'is a superuser' FROM pg_roles WHERE rolname = session_user AND rolsuper
+UNION ALL
+SELECT format('can become %I, which is a superuser or has BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB', rolname)
+FROM pg_roles
+WHERE (rolsuper OR rolbypassrls OR rolreplication OR rolcreaterole OR rolcreatedb)
+  AND pg_has_role(session_user, oid, 'MEMBER')
+UNION ALL
+SELECT format('can become %I', rolname) FROM pg_roles
+WHERE (rolname LIKE 'pg\\_%' OR rolname = 'isola_sharing') AND pg_has_role(session_user, oid, 'MEMBER')
+UNION ALL
+SELECT format('owns, or can become the owner of, %s', string_agg(oid::regclass::text, ', '))
+FROM (
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+      AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND pg_has_role(session_user, c.relowner, 'MEMBER')
+    LIMIT 3
+) owned
+HAVING count(*) > 0
+UNION ALL
+SELECT format('may %s in the database', privilege) FROM unnest(ARRAY['CREATE', 'TEMPORARY']) privilege
+WHERE has_database_privilege(session_user, current_database(), privilege)
+UNION ALL
+SELECT format('may CREATE in the schema %I', nspname) FROM pg_namespace
+WHERE nspname NOT LIKE 'pg\\_%' AND has_schema_privilege(session_user, oid, 'CREATE')
+UNION ALL
+SELECT 'inherits the rights of the roles it can become' FROM pg_roles WHERE rolname = session_user AND rolinherit
+LIMIT 10
+"""
+
+
+async def refuse_dangerous(tenant: Transaction) -> None:
+    """Raise OperatorError, naming every reason, if this login could bypass the isolation of tenants."""
+    found = await tenant.texts(DANGERS)
+    if found:
+        login = await tenant.value("SELECT session_user")
+        raise OperatorError(f"the login of tenant traffic, {login}, could bypass isolation: it {'; it '.join(found)}")

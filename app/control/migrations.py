@@ -1,0 +1,206 @@
+"""Brings the platform's tables, and every home, to the newest revision.
+
+Alembic holds the histories and renders them as SQL, once for each strategy and starting point. What is rendered runs
+in each home in one transaction: a home is at its old revision or at the newest, whatever happens on the way.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import StringIO
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import select
+
+from app.control import logins
+from app.control.tenants import metadata as control_metadata, tenants
+from app.database import Database, Transaction
+from app.domain.metadata import metadata as domain_metadata
+from app.errors import IsolaError, OperatorError
+from strategies.base import Home, Strategy
+
+MIGRATIONS = Path(__file__).parents[2] / "migrations"
+
+# A home that somebody else holds is reported and left for the next run, rather than queueing all its traffic.
+LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '5s'"
+
+# Each home asked for its version holds a lock until the end of the question.
+HOMES_A_QUESTION = 1000
+
+Progress = Callable[[int, int], None]
+"""Told how many homes are done, and how many there are."""
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A home, the strategy that it belongs to, and its revision: None where nothing has been made yet."""
+
+    strategy: Strategy
+    home: Home
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run found and did. ``behind`` maps a home to its revision, ``failed`` to the reason."""
+
+    homes: int
+    control: str | None
+    behind: Mapping[str, str | None]
+    failed: Mapping[str, str]
+
+
+def _config(history: str, strategy: Strategy | None, output: StringIO | None = None) -> Config:
+    config = Config(output_buffer=output or StringIO())
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("version_locations", str(MIGRATIONS / history))
+    config.set_main_option("path_separator", "newline")
+    is_control = history == "control"
+    config.attributes["strategy"] = strategy
+    config.attributes["metadata"] = control_metadata if is_control else domain_metadata
+    config.attributes["schema"] = "control" if is_control else None
+    return config
+
+
+@cache
+def head(history: str) -> str:
+    """The newest revision of ``control`` or ``tenant``."""
+    return str(ScriptDirectory.from_config(_config(history, None)).get_current_head())
+
+
+@cache
+def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
+    """The SQL from revision ``start`` (None: from nothing) to the newest, names unqualified but for ``control``."""
+    output = StringIO()
+    command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
+    return output.getvalue()
+
+
+def upgrade(placed: Placed) -> str:
+    """Statements that bring one home to the newest revision and give tenant traffic its rights there."""
+    strategy, home = placed.strategy, placed.home
+    tables = domain_metadata.sorted_tables
+    found = strategy.found(home) if placed.revision is None else ()
+    statements = [
+        *found,
+        f"SET LOCAL search_path TO {home.schema}",
+        rendered("tenant", strategy, placed.revision),  # type: ignore[arg-type]  # mypy takes no protocol for hashable
+        *strategy.admit(home, tables),
+        *logins.admit_sharing(home, tables),
+    ]
+    return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
+
+
+async def prepare(owner: Database, where: logins.Addresses) -> None:
+    """Make the roles, bring the platform's own tables to the newest revision, and grant what each role may."""
+    async with owner.unbound() as transaction:
+        await logins.prepare(transaction, where)
+    async with owner.unbound() as transaction:
+        await transaction.script(LOCK_TIMEOUT)
+        await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
+        at = await control_revision(transaction)
+        if at != head("control"):
+            await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
+        await transaction.script(logins.admit_to_platform(where))
+
+
+async def control_revision(transaction: Transaction) -> str | None:
+    """At which revision the platform's own tables are; None before the first."""
+    if await transaction.value("SELECT to_regclass('control.alembic_version')") is None:
+        return None
+    revision: str | None = await transaction.value("SELECT version_num FROM control.alembic_version")
+    return revision
+
+
+async def refuse_behind(control: Transaction) -> None:
+    """Raise OperatorError unless the platform's own tables are at the newest revision."""
+    at = await control_revision(control)
+    if at != head("control"):
+        raise OperatorError(f"the database is at {at or 'nothing'}, not at revision {head('control')}: isola migrate")
+
+
+async def placements(transaction: Transaction, strategies: Mapping[str, Strategy]) -> Sequence[Placed]:
+    """Every home that there should be, with its revision.
+
+    Raises OperatorError when the directory names a strategy that is not installed.
+    """
+    rows = await transaction.rows(select(tenants.c.id, tenants.c.strategy).where(tenants.c.home.is_not(None)))
+    missing = {row["strategy"] for row in rows} - strategies.keys()
+    if missing:
+        raise OperatorError(f"tenants are placed under strategies that are not installed: {', '.join(sorted(missing))}")
+    homes = [
+        (strategy, home)
+        for name, strategy in strategies.items()
+        for home in strategy.homes([row["id"] for row in rows if row["strategy"] == name])
+    ]
+    revisions: dict[str, str] = {}
+    for start in range(0, len(homes), HOMES_A_QUESTION):
+        names = [home.schema for _, home in homes[start : start + HOMES_A_QUESTION]]
+        revisions |= await transaction.pairs("SELECT home, version FROM control.versions($1)", names)
+    return [Placed(strategy, home, revisions.get(home.schema)) for strategy, home in homes]
+
+
+async def check(owner: Database, strategies: Mapping[str, Strategy]) -> Report:
+    """What is behind. Changes nothing."""
+    async with owner.unbound() as transaction:
+        at = await control_revision(transaction)
+        if at is None:
+            return Report(homes=0, control=None, behind={}, failed={})
+        placed = await placements(transaction, strategies)
+    behind = {one.home.schema: one.revision for one in placed if one.revision != head("tenant")}
+    return Report(len(placed), at, behind, {})
+
+
+async def migrate(
+    owner: Database,
+    strategies: Mapping[str, Strategy],
+    where: logins.Addresses,
+    *,
+    workers: int = 4,
+    progress: Progress = silent,
+) -> Report:
+    """Bring everything to the newest revision, ``workers`` homes at a time; ``owner`` has a connection for each.
+
+    A home that fails is reported and does not keep the others. Interrupted at any point, a second run goes on with
+    the homes that are left. Raises OperatorError or Unavailable when the platform's own tables cannot be brought up.
+    """
+    await prepare(owner, where)
+    async with owner.unbound() as transaction:
+        placed = await placements(transaction, strategies)
+    waiting = [one for one in placed if one.revision != head("tenant")]
+    behind = {one.home.schema: one.revision for one in waiting}
+    failed: dict[str, str] = {}
+    progress(len(placed) - len(waiting), len(placed))
+
+    async def work() -> None:
+        while waiting:
+            one = waiting.pop()
+            try:
+                await _upgrade(owner, one)
+            except IsolaError as error:
+                failed[one.home.schema] = error.message
+            progress(len(placed) - len(waiting), len(placed))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(work())
+    return Report(len(placed), head("control"), behind, failed)
+
+
+async def _upgrade(owner: Database, placed: Placed) -> None:
+    async with owner.unbound() as transaction:
+        await transaction.script(LOCK_TIMEOUT)
+        # Two runs at once take turns at a home, and the second finds it done.
+        await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", placed.home.schema)
+        now = await transaction.pairs("SELECT home, version FROM control.versions($1)", [placed.home.schema])
+        current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
+        if current.revision != head("tenant"):
+            await transaction.script(upgrade(current))

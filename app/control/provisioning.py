@@ -1,0 +1,115 @@
+"""Makes, changes and removes tenants. The owner's connections are needed: homes are made of schemas and roles."""
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from sqlalchemy import delete, insert, or_, update
+
+from app.control.migrations import Placed, head, upgrade
+from app.control.shares import shares
+from app.control.tenants import ENTRY, Status, Tenant, entry, tenants
+from app.database import Database, Transaction
+from app.domain.metadata import metadata
+from app.errors import BadUserInput, Conflict, NotFound, OperatorError
+from strategies.base import Strategy
+
+SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
+MAX_NAME = 200
+
+
+async def create(owner: Database, strategies: Mapping[str, Strategy], *, slug: str, name: str, strategy: str) -> Tenant:
+    """Make a tenant and its home in one transaction: after a crash at any point there is all of it or nothing.
+
+    Raises BadUserInput for a slug, name or strategy that cannot be, Conflict when the slug is taken, OperatorError
+    when the database has not been migrated.
+    """
+    if not SLUG.fullmatch(slug):
+        raise BadUserInput(f"slug {slug[:80]!r}: expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last")
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters")
+    if strategy not in strategies:
+        raise BadUserInput(f"strategy {strategy!r}: expected one of {', '.join(sorted(strategies))}")
+    chosen = strategies[strategy]
+    async with owner.unbound() as transaction:
+        tenant: UUID = await transaction.value("SELECT isola.uuid_v7()")
+        home = chosen.home(tenant)
+        new = insert(tenants).values(
+            id=tenant, slug=slug, name=name, strategy=strategy, home=home.schema, role=home.role or "none"
+        )
+        await transaction.execute(new)
+        revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
+        placed = Placed(chosen, home, revisions.get(home.schema))
+        if placed.revision is None:
+            await transaction.script(upgrade(placed))
+        elif placed.revision != head("tenant"):
+            raise OperatorError(
+                f"the home {home.schema} is at revision {placed.revision}, not {head('tenant')}: migrate first"
+            )
+    return Tenant(tenant, slug, name, Status.ACTIVE, strategy)
+
+
+async def every(control: Database) -> Sequence[Tenant]:
+    """All tenants that are not deleted, oldest first."""
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(ENTRY.where(tenants.c.status != Status.DELETED).order_by(tenants.c.id))
+    return [entry(row) for row in rows]
+
+
+async def named(control: Database, slug: str) -> Tenant:
+    """The tenant of that slug. Raises NotFound."""
+    async with control.unbound() as transaction:
+        return await _named(transaction, slug)
+
+
+async def suspend(control: Database, slug: str) -> Tenant:
+    """Refuse all requests of a tenant, its data kept. Raises NotFound, and Conflict if it is suspended already."""
+    return await _turn(control, slug, Status.ACTIVE, Status.SUSPENDED)
+
+
+async def resume(control: Database, slug: str) -> Tenant:
+    """Undo ``suspend``. Raises NotFound, and Conflict if the tenant is not suspended."""
+    return await _turn(control, slug, Status.SUSPENDED, Status.ACTIVE)
+
+
+async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *, notice: float) -> Tenant:
+    """Delete a tenant, then erase its data, its home and its shares.
+
+    It is marked as deleted first; ``notice`` seconds later, when every server has seen that and no request can
+    still be on its way in, all of it is erased in one transaction. Interrupted in between, a second call goes on.
+    Raises NotFound.
+    """
+    async with owner.unbound() as transaction:
+        tenant = await _named(transaction, slug, to_erase=True)
+        await transaction.execute(update(tenants).where(tenants.c.id == tenant.id).values(status=Status.DELETED))
+    if tenant.strategy not in strategies:
+        raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
+    await asyncio.sleep(notice)
+    strategy = strategies[tenant.strategy]
+    async with owner.unbound() as transaction:
+        await transaction.execute(
+            delete(shares).where(or_(shares.c.owner_id == tenant.id, shares.c.grantee_id == tenant.id))
+        )
+        await transaction.script("; ".join(strategy.erase(tenant.id, metadata.sorted_tables)))
+        await transaction.execute(update(tenants).where(tenants.c.id == tenant.id).values(home=None))
+    return tenant
+
+
+async def _named(transaction: Transaction, slug: str, *, to_erase: bool = False) -> Tenant:
+    wanted = tenants.c.home.is_not(None) if to_erase else tenants.c.status != Status.DELETED
+    # A slug can have been given again while the tenant that had it before waits to be erased: that one comes first.
+    rows = await transaction.rows(ENTRY.where(tenants.c.slug == slug, wanted).order_by(tenants.c.id).limit(1))
+    if not rows:
+        raise NotFound(f"there is no tenant {slug!r}")
+    return entry(rows[0])
+
+
+async def _turn(control: Database, slug: str, before: Status, after: Status) -> Tenant:
+    async with control.unbound() as transaction:
+        tenant = await _named(transaction, slug)
+        change = update(tenants).where(tenants.c.id == tenant.id, tenants.c.status == before).values(status=after)
+        if not await transaction.execute(change):
+            raise Conflict(f"tenant {slug} is {tenant.status}, not {before}")
+    return replace(tenant, status=after)

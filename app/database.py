@@ -1,0 +1,291 @@
+"""The only place that opens connections, begins, binds, commits, and gives connections back.
+
+A request costs three round trips: begin and binding in one message, its statement, and commit and check in one
+message. All that a binding sets is local to the transaction, so PgBouncer in transaction mode may stand between.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol, Self, cast
+from uuid import UUID
+
+import asyncpg
+import structlog
+from sqlalchemy import ClauseElement, Delete, Update, text
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from app.errors import BadUserInput, Conflict, Refusal, Unavailable
+from strategies.base import Strategy
+
+log = structlog.get_logger()
+
+DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
+
+# RESET ALL does not reset the role, so that is asked for. An unlucky borrower could leave more than a setting behind:
+# locks, cursors, subscriptions.
+CLEAN = (
+    "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; SELECT 1 WHERE current_setting('role') = 'none'"
+)
+# The status of a message is that of its last statement, here the number of rows.
+PROVEN_CLEAN = "SELECT 1"
+# In a broken transaction COMMIT rolls back and reports no error. The SELECT before it does.
+COMMIT = f"SELECT 1; COMMIT; {CLEAN}"
+ROLLBACK = f"ROLLBACK; {CLEAN}"
+
+# A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
+ATTEMPTS = 3
+
+LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class Placed(Protocol):
+    """A tenant, as far as it matters where its transactions take place."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def strategy(self) -> str: ...
+
+
+class Transaction:
+    """An open transaction: what rules and the read compiler are handed. See ``app.domain.work.Work``."""
+
+    def __init__(self, connection: asyncpg.Connection, strategy: Strategy | None) -> None:
+        self._connection = connection
+        self._strategy = strategy
+
+    @property
+    def strategy(self) -> Strategy:
+        if self._strategy is None:
+            raise RuntimeError("this transaction is bound to no tenant")
+        return self._strategy
+
+    async def rows(self, statement: ClauseElement) -> Sequence[Mapping[str, Any]]:
+        sql, values = self._compile(statement)
+        rows: list[asyncpg.Record] = await self._connection.fetch(sql, *values)
+        return rows
+
+    async def scalar(self, statement: ClauseElement) -> Any:
+        sql, values = self._compile(statement)
+        return await self._connection.fetchval(sql, *values)
+
+    async def execute(self, statement: ClauseElement) -> int:
+        sql, values = self._compile(statement)
+        status: str = await self._connection.execute(sql, *values)
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def value(self, sql: str, *values: object) -> Any:
+        """Run SQL text with ``$n`` parameters; the first column of the first row, or None."""
+        return await self._connection.fetchval(sql, *values)
+
+    async def texts(self, sql: str, *values: object) -> list[str]:
+        """Run SQL text with ``$n`` parameters; the first column of every row."""
+        return [row[0] for row in await self._connection.fetch(sql, *values)]
+
+    async def pairs(self, sql: str, *values: object) -> dict[str, str]:
+        """Run SQL text with ``$n`` parameters; the first column of every row with the second."""
+        return {row[0]: row[1] for row in await self._connection.fetch(sql, *values)}
+
+    async def script(self, sql: str) -> None:
+        """Run statements without parameters, joined by semicolons, in one message."""
+        await self._connection.execute(sql)
+
+    def _compile(self, statement: ClauseElement) -> tuple[str, list[object]]:
+        if self._strategy is not None and isinstance(statement, Update | Delete):
+            predicate = self._strategy.predicate(str(statement.table))
+            if predicate is not None:
+                statement = statement.where(text(predicate))
+        compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+        sql = cast("SQLCompiler", compiled)
+        return str(sql), [sql.params[name] for name in sql.positiontup or ()]
+
+
+class Database:
+    """The connections of one login. Made by ``open``; used as an async context manager, it closes them at the end."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, strategies: Mapping[str, Strategy], *, wait: float, statement_timeout: float
+    ) -> None:
+        self._pool = pool
+        self._strategies = strategies
+        self._wait = wait
+        self._begin = f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}"
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        strategies: Mapping[str, Strategy] = MappingProxyType({}),
+        *,
+        size: int = 1,
+        wait: float = 2.0,
+        statement_timeout: float = 10.0,
+        statement_cache: bool = True,
+    ) -> Self:
+        """Connections for ``url``, at most ``size``, each opened when it is first needed.
+
+        ``strategies`` are those whose tenants it can enter; a login that enters none needs none.
+
+        ``wait`` seconds are the longest that a transaction waits for one. Raises nothing when the database is down:
+        each transaction then raises Unavailable, until the database is back.
+        """
+        pool = asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=size,
+            statement_cache_size=200 if statement_cache else 0,
+            init=_prepare,
+            reset=_leave,
+            timeout=wait,
+            server_settings={"timezone": "UTC", "application_name": "isola"},
+        )
+        return cls(await pool, strategies, wait=wait, statement_timeout=statement_timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await asyncio.wait_for(self._pool.close(), timeout=self._wait)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, tenant: Placed, *, read_only: bool = False) -> AsyncIterator[Transaction]:
+        """A transaction inside one tenant, committed at the end, rolled back by any exception.
+
+        Raises Unavailable when no connection is to be had in time, when the database cannot be reached, and when
+        the tenant's home is not there; Conflict and BadUserInput for what constraints refuse.
+        """
+        strategy = self._strategies.get(tenant.strategy)
+        if strategy is None:
+            raise Unavailable("the strategy of this tenant is not installed here")
+        begin = "BEGIN READ ONLY" if read_only else "BEGIN"
+        async with self._run(f"{begin}; {self._begin}; {strategy.bind(tenant.id)}") as connection:
+            yield Transaction(connection, strategy)
+
+    @asynccontextmanager
+    async def unbound(self) -> AsyncIterator[Transaction]:
+        """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
+        async with self._run(f"BEGIN; {self._begin}") as connection:
+            yield Transaction(connection, None)
+
+    @asynccontextmanager
+    async def _run(self, begin: str) -> AsyncIterator[asyncpg.Connection]:
+        connection = await self._begun(begin)
+        clean = False
+        try:
+            try:
+                yield connection
+            except Exception as error:
+                clean = await _rolled_back(connection)
+                raise _told(error) from error
+            clean = await _committed(connection)
+        finally:
+            if not clean:
+                # Cancelled, lost, or left in a way that nobody foresaw: nobody gets this connection again.
+                connection.terminate()
+            await self._pool.release(connection)
+
+    async def _begun(self, begin: str) -> asyncpg.Connection:
+        for _ in range(ATTEMPTS):
+            connection = await self._acquired()
+            begun = False
+            try:
+                await connection.execute(begin)
+                begun = True
+            except LOST:
+                # It died while it waited, and with it most likely every other one that was open.
+                await self._pool.expire_connections()
+            except asyncpg.PostgresError as error:
+                log.warning("a transaction could not begin", sqlstate=error.sqlstate)
+                raise Unavailable("the home of this tenant cannot be entered") from error
+            finally:
+                if not begun:
+                    connection.terminate()
+                    await self._pool.release(connection)
+            if begun:
+                return connection
+        raise Unavailable("the database closes its connections")
+
+    async def _acquired(self) -> asyncpg.Connection:
+        try:
+            return await self._pool.acquire(timeout=self._wait)
+        except TimeoutError as error:
+            raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
+        except LOST as error:
+            raise Unavailable("the database cannot be reached") from error
+
+
+async def _committed(connection: asyncpg.Connection) -> bool:
+    """Commit; whether the connection is proven clean."""
+    if not connection.is_in_transaction():
+        raise RuntimeError("a statement ended the transaction in which it was run")
+    try:
+        status = await connection.execute(COMMIT)
+    except LOST as error:
+        raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
+    except asyncpg.PostgresError as error:
+        raise _told(error) from error
+    if status != PROVEN_CLEAN:
+        log.error("a connection came back unclean and is thrown away")
+    return bool(status == PROVEN_CLEAN)
+
+
+async def _rolled_back(connection: asyncpg.Connection) -> bool:
+    """Roll back; whether the connection is proven clean."""
+    try:
+        return bool(await connection.execute(ROLLBACK) == PROVEN_CLEAN)
+    except (*LOST, asyncpg.PostgresError):
+        return False
+
+
+def _told(error: Exception) -> Exception:  # noqa: PLR0911  a table, one line an error
+    """What a caller is told of an error that the database raised. Never its DETAIL: that quotes rows."""
+    match error:
+        case asyncpg.UniqueViolationError():
+            table, columns = _named(error.constraint_name, error.table_name)
+            return Conflict(f"{table}: there is one with the same {columns} already")
+        case asyncpg.ForeignKeyViolationError() | asyncpg.RestrictViolationError():
+            return Conflict(f"{error.table_name}: what this refers to is not there, or is still referred to")
+        case asyncpg.CheckViolationError():
+            table, rule = _named(error.constraint_name, error.table_name)
+            return BadUserInput(f"{table}: the value breaks the rule {rule}")
+        case asyncpg.DataError():
+            return BadUserInput("a value cannot be stored in the database")
+        case asyncpg.QueryCanceledError():
+            return Unavailable("this took longer than a statement may take")
+        case asyncpg.DeadlockDetectedError() | asyncpg.SerializationError() | asyncpg.InvalidCachedStatementError():
+            return Unavailable("this got into the way of another change: try again")
+        case _ if isinstance(error, LOST) and not isinstance(error, Refusal):
+            return Unavailable("the connection to the database was lost")
+        case _:
+            return error
+
+
+def _named(constraint: str | None, table: str | None) -> tuple[str, str]:
+    """The table and what comes behind it in a name made by the naming convention: ``uq_users_email``."""
+    return str(table), str(constraint).partition(f"_{table}_")[2].replace("_", " ") or str(constraint)
+
+
+async def _leave(connection: asyncpg.Connection) -> None:
+    """Nothing is left to reset: the message that ended the transaction did it, and proved it."""
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)

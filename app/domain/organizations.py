@@ -1,0 +1,67 @@
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    delete,
+    insert,
+    select,
+)
+
+from app.domain.actor import Actor
+from app.domain.metadata import identifier, metadata, moment
+from app.domain.users import users
+from app.domain.work import Work
+from app.errors import NotFound
+
+organizations = Table(
+    "organizations",
+    metadata,
+    identifier(),
+    Column("name", Text, nullable=False),
+    moment("created_at"),
+    UniqueConstraint("name"),
+    CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("organization_id", Uuid, ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    moment("joined_at"),
+    Index(None, "user_id", "organization_id"),
+)
+
+
+async def create(work: Work, actor: Actor, *, name: str) -> UUID:
+    """Make an organization. Raises Forbidden, and Conflict when there is one of that name."""
+    actor.require("organization:manage")
+    organization: UUID = await work.scalar(insert(organizations).values(name=name).returning(organizations.c.id))
+    return organization
+
+
+async def add_member(work: Work, actor: Actor, organization_id: UUID, user_id: UUID) -> None:
+    """Make a user a member. Raises Forbidden, NotFound for either, and Conflict when they are one already."""
+    actor.require("organization:manage")
+    for table, key in ((organizations, organization_id), (users, user_id)):
+        if await work.scalar(select(table.c.id).where(table.c.id == key)) is None:
+            message = f"there is no such {table.name.removesuffix('s')}"
+            raise NotFound(message)
+    await work.execute(insert(memberships).values(organization_id=organization_id, user_id=user_id))
+
+
+async def remove_member(work: Work, actor: Actor, organization_id: UUID, user_id: UUID) -> None:
+    """Undo ``add_member``. Raises Forbidden, and NotFound when the user is no member."""
+    actor.require("organization:manage")
+    membership = delete(memberships).where(
+        memberships.c.organization_id == organization_id, memberships.c.user_id == user_id
+    )
+    if not await work.execute(membership):
+        raise NotFound("there is no such member")

@@ -1,0 +1,137 @@
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, TypedDict, Unpack
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Table,
+    Text,
+    Uuid,
+    cast,
+    delete as delete_from,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update as update_of,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from app.domain.actor import Actor
+from app.domain.metadata import identifier, metadata, moment
+from app.domain.work import Work
+from app.errors import BadUserInput, Forbidden, NotFound
+
+MAX_NAME = 200
+# As JSON writes it: PostgreSQL stores no text with it.
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# The largest integer that every JSON reader keeps exact.
+MAX_SIZE_BYTES = 2**53 - 1
+
+resources = Table(
+    "resources",
+    metadata,
+    identifier(),
+    Column("owner_id", Uuid, ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text),
+    Column("data", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("size_bytes", BigInteger, nullable=False, server_default=text("0")),
+    moment("created_at"),
+    moment("updated_at"),
+    CheckConstraint(f"length(name) BETWEEN 1 AND {MAX_NAME}", name="name_length"),
+    CheckConstraint(f"size_bytes BETWEEN 0 AND {MAX_SIZE_BYTES}", name="size_bytes_range"),
+    Index(None, "owner_id", "id"),
+    Index(None, "name", "id"),
+    Index(None, "created_at", "id"),
+    Index(None, "kind", "id"),
+)
+
+# What a partner sees of a resource that was shared with it: what it is, and nothing that hangs off it.
+resources.info["shared_columns"] = ["id", "name", "kind", "data", "size_bytes", "created_at", "updated_at"]
+
+
+class Values(TypedDict, total=False):
+    """What a user may say of a resource. What is left out keeps its value, or gets the table's own default."""
+
+    name: str
+    kind: str | None
+    data: Any
+    size_bytes: int
+
+
+async def create(work: Work, actor: Actor, **values: Unpack[Values]) -> UUID:
+    """Make a resource that the actor owns. It needs a name.
+
+    Raises Forbidden, and BadUserInput naming the field that cannot be.
+    """
+    actor.require("resource:write")
+    check(values)
+    resource: UUID = await work.scalar(
+        insert(resources).values(owner_id=actor.user_id, **values).returning(resources.c.id)
+    )
+    return resource
+
+
+async def update(work: Work, actor: Actor, resource_id: UUID, **changes: Unpack[Values]) -> None:
+    """Change a resource. Raises NotFound, Forbidden, and BadUserInput naming the field that cannot be."""
+    check(changes)
+    await held(work, actor, resource_id)
+    await work.execute(
+        update_of(resources).where(resources.c.id == resource_id).values(updated_at=func.now(), **changes)
+    )
+
+
+async def delete(work: Work, actor: Actor, resource_id: UUID) -> None:
+    """Delete a resource and end what was shared of it. Raises NotFound and Forbidden."""
+    await held(work, actor, resource_id)
+    await work.scalar(select(func.isola.revoke_shares_of(resource_id)))
+    await work.execute(delete_from(resources).where(resources.c.id == resource_id))
+
+
+async def held(work: Work, actor: Actor, resource_id: UUID) -> None:
+    """Hold a resource that the actor may change until the end of the transaction.
+
+    Its owner may, and whoever has ``resource:manage``. Raises NotFound and Forbidden.
+    """
+    owner = await work.scalar(select(resources.c.owner_id).where(resources.c.id == resource_id).with_for_update())
+    if owner is None:
+        raise NotFound("there is no such resource")
+    actor.require("resource:write")
+    if owner != actor.user_id and "resource:manage" not in actor.permissions:
+        raise Forbidden("only the owner of a resource may do this, or who has the permission resource:manage")
+
+
+async def load(work: Work, owner_id: UUID, batch: Sequence[Values]) -> None:
+    """Make many resources of one owner by one statement. Each has passed ``check`` and has all values."""
+    columns = {
+        "name": func.unnest(cast([values["name"] for values in batch], ARRAY(Text))),
+        "kind": func.unnest(cast([values["kind"] for values in batch], ARRAY(Text))),
+        "data": cast(func.unnest(cast([json.dumps(values["data"]) for values in batch], ARRAY(Text))), JSONB),
+        "size_bytes": func.unnest(cast([values["size_bytes"] for values in batch], ARRAY(BigInteger))),
+    }
+    rows = select(literal(owner_id), *columns.values())
+    await work.execute(insert(resources).from_select(["owner_id", *columns], rows))
+
+
+def check(values: Values) -> None:
+    """Raise BadUserInput, naming the field, for what a resource cannot be."""
+    if "name" in values and not 1 <= len(values["name"]) <= MAX_NAME:
+        raise BadUserInput(f"name: expected 1 to {MAX_NAME} characters, not {len(values['name'])}")
+    if "size_bytes" in values and not 0 <= values["size_bytes"] <= MAX_SIZE_BYTES:
+        raise BadUserInput(f"sizeBytes: expected 0 to {MAX_SIZE_BYTES}, not {values['size_bytes']}")
+    for name in ("name", "kind", "data"):
+        try:
+            written = json.dumps(values.get(name), ensure_ascii=False, allow_nan=False)
+            written.encode()
+        except ValueError as error:
+            raise BadUserInput(f"{name}: expected what JSON in UTF-8 can say") from error
+        if NUL.search(written):
+            raise BadUserInput(f"{name}: expected no NUL character")

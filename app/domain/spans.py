@@ -1,0 +1,123 @@
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BindParameter,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    FromClause,
+    Index,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    exists,
+    insert,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.domain.actor import Actor
+from app.domain.metadata import identifier, metadata, moment
+from app.domain.organizations import memberships
+from app.domain.resources import resources
+from app.domain.work import Work
+from app.errors import BadUserInput, Forbidden, NotFound
+
+
+class Visibility(StrEnum):
+    PRIVATE = "private"
+    ORGANIZATION = "organization"
+    PUBLIC = "public"
+
+
+spans = Table(
+    "spans",
+    metadata,
+    identifier(),
+    Column("author_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("payload", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("resource_id", Uuid, ForeignKey("resources.id", ondelete="SET NULL")),
+    Column("organization_id", Uuid, ForeignKey("organizations.id", ondelete="CASCADE")),
+    Column("visibility", Text, nullable=False, server_default=text("'private'")),
+    moment("created_at"),
+    CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+    CheckConstraint("visibility IN ('private', 'organization', 'public')", name="visibility"),
+    CheckConstraint("visibility <> 'organization' OR organization_id IS NOT NULL", name="organization_visible_to"),
+    Index(None, "resource_id", "created_at", "id"),
+    Index(None, "created_at", "id"),
+    Index(None, "author_id"),
+    Index(None, "organization_id"),
+)
+
+
+def visible(span: FromClause, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
+    """Which spans a user may see: their own, those of their organizations, and the public ones."""
+    membership = memberships.alias()
+    member = exists().where(
+        membership.c.organization_id == span.c.organization_id,
+        membership.c.user_id == viewer,
+    )
+    return or_(
+        span.c.visibility == Visibility.PUBLIC,
+        span.c.author_id == viewer,
+        and_(span.c.visibility == Visibility.ORGANIZATION, member),
+    )
+
+
+# Every statement that reads the table carries the rule: see app.domain.metadata.
+spans.info["visible"] = visible
+
+MAX_TITLE = 200
+
+
+async def create(
+    work: Work,
+    actor: Actor,
+    *,
+    title: str,
+    payload: Any,
+    visibility: Visibility,
+    resource_id: UUID | None = None,
+    organization_id: UUID | None = None,
+) -> UUID:
+    """Write a span. One that an organization is to see can be written by its members only.
+
+    Raises Forbidden, NotFound for the resource, and BadUserInput naming the field that cannot be.
+    """
+    actor.require("span:write")
+    if not 1 <= len(title) <= MAX_TITLE:
+        raise BadUserInput(f"title: expected 1 to {MAX_TITLE} characters, not {len(title)}")
+    if visibility is Visibility.ORGANIZATION and organization_id is None:
+        raise BadUserInput("organizationId: expected, since the visibility is ORGANIZATION")
+    if (
+        resource_id is not None
+        and await work.scalar(select(resources.c.id).where(resources.c.id == resource_id)) is None
+    ):
+        raise NotFound("there is no such resource")
+    if organization_id is not None:
+        member = select(memberships.c.user_id).where(
+            memberships.c.organization_id == organization_id, memberships.c.user_id == actor.user_id
+        )
+        if await work.scalar(member) is None:
+            message = "only members of an organization may write spans for it"
+            raise Forbidden(message)
+    span: UUID = await work.scalar(
+        insert(spans)
+        .values(
+            author_id=actor.user_id,
+            title=title,
+            payload=payload,
+            visibility=visibility.value,
+            resource_id=resource_id,
+            organization_id=organization_id,
+        )
+        .returning(spans.c.id)
+    )
+    return span

@@ -1,0 +1,81 @@
+"""Everything that can be told to a caller.
+
+IsolaError
+├── Refusal               a client's request is not carried out; each has a code
+│   ├── Unauthenticated   UNAUTHENTICATED   401
+│   ├── Forbidden         FORBIDDEN         403
+│   ├── NotFound          NOT_FOUND         404
+│   ├── BadUserInput      BAD_USER_INPUT    400
+│   ├── Conflict          CONFLICT          409
+│   ├── QuotaExceeded     QUOTA_EXCEEDED    429
+│   ├── RateLimited       RATE_LIMITED      429
+│   └── Unavailable       UNAVAILABLE       503
+└── OperatorError         a command or a start-up cannot go on; for whoever runs the server
+
+Anything else is a bug or a crash. A client sees it as ``INTERNAL`` with a correlation id and nothing else.
+"""
+
+from typing import ClassVar
+
+
+class IsolaError(Exception):
+    """The message is shown as it stands: it names what was wrong and what was expected, and holds no secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
+    """A refusal with the code that clients see in ``extensions.code``.
+
+    ``status`` is the HTTP status when a whole request is refused with it. A field that fails inside a response
+    does not change the status of that response.
+    """
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+
+
+class Unauthenticated(Refusal):
+    code = "UNAUTHENTICATED"
+    status = 401
+
+
+class Forbidden(Refusal):
+    code = "FORBIDDEN"
+    status = 403
+
+
+class NotFound(Refusal):
+    code = "NOT_FOUND"
+    status = 404
+
+
+class BadUserInput(Refusal):
+    code = "BAD_USER_INPUT"
+    status = 400
+
+
+class Conflict(Refusal):
+    code = "CONFLICT"
+    status = 409
+
+
+class QuotaExceeded(Refusal):
+    code = "QUOTA_EXCEEDED"
+    status = 429
+
+
+class RateLimited(Refusal):
+    code = "RATE_LIMITED"
+    status = 429
+
+
+class Unavailable(Refusal):
+    code = "UNAVAILABLE"
+    status = 503
+
+
+class OperatorError(IsolaError):
+    pass

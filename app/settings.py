@@ -1,0 +1,66 @@
+"""What an operator can set, from the environment (``ISOLA_…``) or a ``.env`` file in the working directory."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import OperatorError
+
+
+class Settings(BaseSettings):
+    """All settings. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ISOLA_", env_file=".env", extra="ignore", frozen=True)
+
+    # --- HTTP
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    shutdown_grace: float = Field(default=10, gt=0, description="how long accepted requests may take after SIGTERM")
+    production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors")
+    max_body_bytes: int = Field(default=1_000_000, gt=0)
+
+    # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
+    data_dir: Path = Field(default=Path(".isola"), description="where the embedded PostgreSQL keeps its data")
+    database_url: SecretStr | None = Field(default=None, description="the owner's address: migrations, tenants")
+    tenant_url: SecretStr | None = Field(default=None, description="the login of tenant traffic")
+    control_url: SecretStr | None = Field(default=None, description="the login of the control plane")
+    pool_size: int = Field(default=10, ge=1, le=1000, description="connections for tenant traffic, a process")
+    pool_wait: float = Field(default=2.0, gt=0, description="how long a request waits for a connection")
+    statement_timeout: float = Field(default=10.0, gt=0)
+    statement_cache: bool = Field(default=True, description="off for PgBouncer before 1.21 in transaction mode")
+
+    # --- Tenants
+    strategy: str = Field(default="rls", description="where new tenants are placed")
+    directory_ttl: float = Field(default=2.0, ge=0, le=60, description="how old a tenant's status may be")
+
+    # --- Tokens
+    token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
+    token_key: SecretStr | None = Field(default=None, description="HS256 secret, or a public key in PEM")
+    token_key_file: Path | None = None
+    token_key_id: str | None = Field(default=None, description="the kid that tokens may name for token_key(_file)")
+    token_jwks_url: str | None = None
+    token_jwks_lifetime: float = Field(default=300, gt=0, le=86_400, description="how long fetched keys count as fresh")
+    token_jwks_cooldown: float = Field(default=10, ge=0, description="least time between two fetches of keys")
+    token_cache_size: int = Field(default=10_000, ge=1, description="how many verified tokens are remembered")
+    token_issuer: str = "isola"
+    token_audience: str = "isola"
+    token_leeway: float = Field(default=0, ge=0, le=300)
+    claim_tenant: str = "tenant"
+    claim_user: str = "sub"
+    claim_role: str = "role"
+    claim_name: str = "name"
+    claim_email: str = "email"
+
+
+def load() -> Settings:
+    """The settings of this process.
+
+    Raises OperatorError naming every setting that makes no sense, its value left out: it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"ISOLA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise OperatorError(f"settings that make no sense: {wrong}") from None

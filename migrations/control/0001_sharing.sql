@@ -1,0 +1,115 @@
+-- What bound transactions may call. Tenant traffic has no rights in the schema control: what it may know of it, it
+-- asks of the functions below that run as isola_sharing. That role has no login, reads the shared columns of each
+-- home, is held by row-level security like everyone else, and writes nothing but shares.
+
+-- The bound tenant, if the transaction also has the role that this tenant's transactions have: one inside a schema
+-- cannot pass for another tenant by changing a setting.
+CREATE FUNCTION isola.bound_tenant() RETURNS uuid LANGUAGE plpgsql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bound uuid;
+BEGIN
+    SELECT id INTO bound FROM control.tenants
+    WHERE id = isola.current_tenant_id() AND role = current_setting('role') AND status = 'active';
+    IF bound IS NULL THEN
+        RAISE insufficient_privilege USING MESSAGE = 'this transaction is not bound to an active tenant';
+    END IF;
+    RETURN bound;
+END $$;
+
+-- Shares one of the bound tenant's own resources with the tenant of that slug. NULL if there is no such resource or
+-- no such other tenant. Sharing again renews the share.
+CREATE FUNCTION isola.share_resource(resource uuid, grantee text, granted_by uuid, expires_at timestamptz)
+RETURNS uuid LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid := isola.bound_tenant();
+    owners_home text;
+    partner uuid;
+    owned boolean;
+    share uuid;
+BEGIN
+    SELECT home INTO owners_home FROM control.tenants WHERE id = owner;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.resources WHERE id = $1)', owners_home) INTO owned USING resource;
+    SELECT id INTO partner FROM control.tenants WHERE slug = grantee AND status = 'active' AND id <> owner;
+    IF partner IS NULL OR NOT owned THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO control.shares AS s (owner_id, resource_id, grantee_id, granted_by, expires_at)
+    VALUES (owner, resource, partner, share_resource.granted_by, share_resource.expires_at)
+    ON CONFLICT (owner_id, resource_id, grantee_id) WHERE revoked_at IS NULL
+    DO UPDATE SET granted_by = excluded.granted_by, granted_at = excluded.granted_at, expires_at = excluded.expires_at
+    RETURNING s.id INTO share;
+    RETURN share;
+END $$;
+
+-- Ends a share of the bound tenant; the resource that it was about, or NULL if there is no such share.
+CREATE FUNCTION isola.revoke_share(share uuid) RETURNS uuid LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    resource uuid;
+BEGIN
+    UPDATE control.shares SET revoked_at = now()
+    WHERE id = share AND owner_id = isola.bound_tenant() AND revoked_at IS NULL
+    RETURNING resource_id INTO resource;
+    RETURN resource;
+END $$;
+
+CREATE FUNCTION isola.revoke_shares_of(resource uuid) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE control.shares SET revoked_at = now()
+    WHERE resource_id = resource AND owner_id = isola.bound_tenant() AND revoked_at IS NULL;
+END $$;
+
+-- The live shares of one of the bound tenant's own resources.
+CREATE FUNCTION isola.shares_of(of_resource uuid)
+RETURNS TABLE (
+    id uuid, resource_id uuid, grantee_slug text, grantee_name text,
+    granted_by uuid, granted_at timestamptz, expires_at timestamptz
+) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT s.id, s.resource_id, t.slug, t.name, s.granted_by, s.granted_at, s.expires_at
+    FROM control.live_shares s JOIN control.tenants t ON t.id = s.grantee_id
+    WHERE s.owner_id = (SELECT isola.bound_tenant()) AND s.resource_id = of_resource;
+END;
+
+-- The live shares that other tenants granted to the bound one.
+CREATE FUNCTION isola.shares_received()
+RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
+LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
+    FROM control.live_shares s JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    WHERE s.grantee_id = (SELECT isola.bound_tenant());
+END;
+
+-- The resource that a share grants to the bound tenant, read in its owner's home, whatever kind of home that is.
+-- Where tenants share tables, the policy holds this function as well, so the owner is bound while its row is read.
+-- The grantee is bound again before anything else runs; an error on the way ends the transaction and the binding.
+CREATE FUNCTION isola.shared_resource(share uuid)
+RETURNS TABLE (
+    id uuid, name text, kind text, data jsonb, size_bytes bigint, created_at timestamptz, updated_at timestamptz
+) LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    grantee uuid := isola.bound_tenant();
+    owner uuid;
+    owners_home text;
+    resource uuid;
+BEGIN
+    SELECT s.owner_id, t.home, s.resource_id INTO owner, owners_home, resource
+    FROM control.live_shares s JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    WHERE s.id = share AND s.grantee_id = grantee;
+    IF owner IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('isola.tenant', owner::text, true);
+    RETURN QUERY EXECUTE format(
+        'SELECT id, name, kind, data, size_bytes, created_at, updated_at FROM %I.resources WHERE id = $1', owners_home
+    ) USING resource;
+    PERFORM set_config('isola.tenant', grantee::text, true);
+END $$;

@@ -1,0 +1,10 @@
+-- At which revision each home is; no row for a home that has not been made.
+CREATE FUNCTION control.versions(homes text[]) RETURNS TABLE (home text, version text) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    FOREACH home IN ARRAY homes LOOP
+        IF to_regclass(format('%I.alembic_version', home)) IS NOT NULL THEN
+            EXECUTE format('SELECT version_num FROM %I.alembic_version', home) INTO version;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $$;

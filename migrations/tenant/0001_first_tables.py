@@ -1,0 +1,80 @@
+"""Users, organizations, resources and spans."""
+
+import sqlalchemy as sa
+from alembic.operations import Operations
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0001"
+down_revision = None
+
+
+def identifier() -> sa.Column[object]:
+    return sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.text("isola.uuid_v7()"))
+
+
+def moment(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()"))
+
+
+def upgrade(op: Operations) -> None:
+    op.create_table(
+        "users",
+        identifier(),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("email", sa.Text),
+        moment("created_at"),
+        sa.UniqueConstraint("subject"),
+        sa.UniqueConstraint("email"),
+        sa.CheckConstraint("email = lower(email)", name="email_lower"),
+    )
+    op.create_table(
+        "organizations",
+        identifier(),
+        sa.Column("name", sa.Text, nullable=False),
+        moment("created_at"),
+        sa.UniqueConstraint("name"),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+    )
+    op.create_table(
+        "memberships",
+        sa.Column("organization_id", sa.Uuid, sa.ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("user_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+        moment("joined_at"),
+    )
+    op.create_index(None, "memberships", ["user_id", "organization_id"])
+    op.create_table(
+        "resources",
+        identifier(),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("data", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("size_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        moment("created_at"),
+        moment("updated_at"),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        sa.CheckConstraint("size_bytes BETWEEN 0 AND 9007199254740991", name="size_bytes_range"),
+    )
+    op.create_index(None, "resources", ["owner_id", "id"])
+    op.create_index(None, "resources", ["name", "id"])
+    op.create_index(None, "resources", ["created_at", "id"])
+    op.create_table(
+        "spans",
+        identifier(),
+        sa.Column("author_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("payload", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("resource_id", sa.Uuid, sa.ForeignKey("resources.id", ondelete="SET NULL")),
+        sa.Column("organization_id", sa.Uuid, sa.ForeignKey("organizations.id", ondelete="CASCADE")),
+        sa.Column("visibility", sa.Text, nullable=False, server_default=sa.text("'private'")),
+        moment("created_at"),
+        sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+        sa.CheckConstraint("visibility IN ('private', 'organization', 'public')", name="visibility"),
+        sa.CheckConstraint(
+            "visibility <> 'organization' OR organization_id IS NOT NULL", name="organization_visible_to"
+        ),
+    )
+    op.create_index(None, "spans", ["resource_id", "created_at", "id"])
+    op.create_index(None, "spans", ["created_at", "id"])
+    op.create_index(None, "spans", ["author_id"])
+    op.create_index(None, "spans", ["organization_id"])

@@ -1,0 +1,12 @@
+"""What kind of thing a resource is."""
+
+import sqlalchemy as sa
+from alembic.operations import Operations
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade(op: Operations) -> None:
+    op.add_column("resources", sa.Column("kind", sa.Text))
+    op.create_index(None, "resources", ["kind", "id"])

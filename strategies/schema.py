@@ -1,0 +1,59 @@
+"""A schema and a role for every tenant. The role enforces; the search path only routes."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from alembic.operations.ops import MigrateOperation
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import MetaData, Table
+
+from strategies.base import Capability, Home
+
+
+class SchemaPerTenant:
+    name = "schema"
+    capabilities = frozenset({Capability.ROLES, Capability.SHARING})
+
+    def __init__(self, login: str) -> None:
+        self.login = login
+
+    def shape(self, table: Table, metadata: MetaData) -> Table:
+        return table.to_metadata(metadata)
+
+    def guard(self, table: str) -> Sequence[str]:
+        return ()
+
+    def revise(self, operation: MigrateOperation, migration: MigrationContext) -> Iterable[MigrateOperation]:
+        return (operation,)
+
+    def home(self, tenant: UUID) -> Home:
+        return Home(f"t_{tenant.hex}", f"t_{tenant.hex}")
+
+    def homes(self, tenants: Iterable[UUID]) -> Sequence[Home]:
+        return [self.home(tenant) for tenant in tenants]
+
+    def found(self, home: Home) -> Sequence[str]:
+        name = home.schema
+        return (
+            f"CREATE ROLE {name} NOLOGIN",
+            f"CREATE SCHEMA {name}",
+            f"GRANT USAGE ON SCHEMA {name} TO {name}",
+            # What every tenant may call; the login does not inherit, so each role is given it by itself.
+            f"GRANT isola_members TO {name}",
+            f"GRANT {name} TO {self.login}",
+        )
+
+    def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:
+        names = ", ".join(f"{home.schema}.{table.name}" for table in tables)
+        return (f"GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {home.schema}",)
+
+    def erase(self, tenant: UUID, tables: Sequence[Table]) -> Sequence[str]:
+        name = self.home(tenant).schema
+        return (f"DROP SCHEMA IF EXISTS {name} CASCADE", f"DROP ROLE IF EXISTS {name}")
+
+    def bind(self, tenant: UUID) -> str:
+        name = self.home(tenant).schema
+        return f"SET LOCAL ROLE {name}; SET LOCAL search_path TO {name}; SET LOCAL isola.tenant TO '{tenant}'"
+
+    def predicate(self, table: str) -> None:
+        return None

@@ -1,0 +1,25 @@
+"""What a transaction leaves behind: what was meant, and nothing else."""
+
+import pytest
+from sqlalchemy import select
+
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain import users
+from app.domain.users import users as table
+
+
+async def test_commits_at_the_end(database: Database, a: Tenant) -> None:
+    async with database.transaction(a) as work:
+        user = await users.ensure(work, subject="ada", name=None, email=None)
+    async with database.transaction(a) as work:
+        assert await work.scalar(select(table.c.id)) == user
+
+
+async def test_an_exception_rolls_back_and_is_passed_on(database: Database, a: Tenant) -> None:
+    with pytest.raises(LookupError):
+        async with database.transaction(a) as work:
+            await users.ensure(work, subject="ada", name=None, email=None)
+            raise LookupError
+    async with database.transaction(a) as work:
+        assert await work.rows(select(table)) == []
