@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     shutdown_grace: float = Field(default=10, gt=0, description="how long accepted requests may take after SIGTERM")
     production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors")
     max_body_bytes: int = Field(default=1_000_000, gt=0)
+    cors_origins: list[str] = Field(default=[], description="origins of web pages that may call, as a JSON list")
+    trusted_documents: Path | None = Field(default=None, description="a directory of documents compiled at start-up")
+    trusted_documents_only: bool = Field(default=False, description="admit no other documents")
 
     # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
     data_dir: Path = Field(default=Path(".isola"), description="where the embedded PostgreSQL keeps its data")

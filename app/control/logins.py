@@ -141,7 +141,7 @@ def admit_to_platform(where: Addresses) -> str:
         REVOKE CREATE ON SCHEMA isola FROM isola_sharing;
         GRANT USAGE ON SCHEMA control TO {control}, isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
-        GRANT SELECT ON control.alembic_version TO {control};
+        GRANT SELECT ON control.alembic_version, control.secrets TO {control};
         GRANT SELECT ON control.tenants, control.live_shares TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.shares TO isola_sharing
     """

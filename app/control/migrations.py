@@ -11,9 +11,11 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import select
 
 from app.control import logins
@@ -22,6 +24,8 @@ from app.database import Database, Transaction
 from app.domain.metadata import metadata as domain_metadata
 from app.errors import IsolaError, OperatorError
 from strategies.base import Home, Strategy
+
+log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
@@ -80,7 +84,12 @@ def head(history: str) -> str:
 def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
     """The SQL from revision ``start`` (None: from nothing) to the newest, names unqualified but for ``control``."""
     output = StringIO()
-    command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
+    try:
+        command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
+    except CommandError as error:
+        raise OperatorError(
+            f"this program knows no way from revision {start} to {head(history)}: is it older than the database?"
+        ) from error
     return output.getvalue()
 
 
@@ -102,10 +111,10 @@ def upgrade(placed: Placed) -> str:
 async def prepare(owner: Database, where: logins.Addresses) -> None:
     """Make the roles, bring the platform's own tables to the newest revision, and grant what each role may."""
     async with owner.unbound() as transaction:
-        await logins.prepare(transaction, where)
-    async with owner.unbound() as transaction:
         await transaction.script(LOCK_TIMEOUT)
+        # Before anything else: two that grant on the same database at once get into each other's way.
         await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
+        await logins.prepare(transaction, where)
         at = await control_revision(transaction)
         if at != head("control"):
             await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
@@ -187,6 +196,9 @@ async def migrate(
                 await _upgrade(owner, one)
             except IsolaError as error:
                 failed[one.home.schema] = error.message
+            except Exception as error:  # noqa: BLE001  whatever ails one home, the others are not to suffer for it
+                log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
+                failed[one.home.schema] = str(error)
             progress(len(placed) - len(waiting), len(placed))
 
     async with asyncio.TaskGroup() as group:
@@ -198,9 +210,21 @@ async def migrate(
 async def _upgrade(owner: Database, placed: Placed) -> None:
     async with owner.unbound() as transaction:
         await transaction.script(LOCK_TIMEOUT)
-        # Two runs at once take turns at a home, and the second finds it done.
-        await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", placed.home.schema)
+        await take_turn(transaction, placed.home)
         now = await transaction.pairs("SELECT home, version FROM control.versions($1)", [placed.home.schema])
         current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
-        if current.revision != head("tenant"):
+        # A tenant that was dropped since the list was made must not come back as an empty home.
+        if current.revision != head("tenant") and await _wanted(transaction, current):
             await transaction.script(upgrade(current))
+
+
+async def take_turn(transaction: Transaction, home: Home) -> None:
+    """Wait for whoever else is making, migrating or erasing a home, and keep others waiting until the end."""
+    await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", home.schema)
+
+
+async def _wanted(transaction: Transaction, placed: Placed) -> bool:
+    """Whether a home should be there: one of several tenants always, one of a single tenant as long as that is."""
+    if placed.home in placed.strategy.homes([]):
+        return True
+    return await transaction.value("SELECT id FROM control.tenants WHERE home = $1", placed.home.schema) is not None

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import delete, insert, or_, update
 
-from app.control.migrations import Placed, head, upgrade
+from app.control.migrations import Placed, head, take_turn, upgrade
 from app.control.shares import shares
 from app.control.tenants import ENTRY, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
@@ -83,12 +83,13 @@ async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *
     """
     async with owner.unbound() as transaction:
         tenant = await _named(transaction, slug, to_erase=True)
+        if tenant.strategy not in strategies:
+            raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
         await transaction.execute(update(tenants).where(tenants.c.id == tenant.id).values(status=Status.DELETED))
-    if tenant.strategy not in strategies:
-        raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
     await asyncio.sleep(notice)
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
+        await take_turn(transaction, strategy.home(tenant.id))
         await transaction.execute(
             delete(shares).where(or_(shares.c.owner_id == tenant.id, shares.c.grantee_id == tenant.id))
         )

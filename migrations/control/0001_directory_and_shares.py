@@ -9,6 +9,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 revision = "0001"
 down_revision = None
 
+# Two random UUIDs hold 244 random bits.
+FOR_CURSORS = """
+INSERT INTO control.secrets (name, value)
+VALUES ('cursors', uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+"""
 LIVE_SHARES = """
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares
@@ -72,6 +77,13 @@ def upgrade(op: Operations) -> None:
         postgresql_where=live,
     )
     op.create_index(None, "shares", ["grantee_id", "granted_at", "id"], schema="control", postgresql_where=live)
+    op.create_table(
+        "secrets",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("value", sa.LargeBinary, nullable=False),
+        schema="control",
+    )
+    op.execute(FOR_CURSORS)
     op.execute(LIVE_SHARES)
     op.execute(statements("0001_sharing.sql"))
     op.execute(statements("0001_versions.sql"))

@@ -1,0 +1,47 @@
+"""What clients are told of errors: refusals as they stand; of anything else, that it happened and where to find it."""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from graphql import GraphQLError
+
+from app.errors import BadUserInput, Refusal
+
+log = structlog.get_logger()
+
+
+def told(message: str, code: str, **extensions: str) -> dict[str, Any]:
+    return {"message": message, "extensions": {"code": code, **extensions}}
+
+
+def refusal(error: Refusal) -> dict[str, Any]:
+    return told(error.message, error.code)
+
+
+def crash(error: Exception) -> dict[str, Any]:
+    """Log an error that nobody foresaw; a client is told the id under which the log has it."""
+    correlation = uuid4().hex
+    log.error("a request failed", correlation_id=correlation, exc_info=error)
+    return told("internal error", "INTERNAL", correlationId=correlation)
+
+
+def located(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
+    """Errors with their places. A crash is logged once and has one id, however many fields it was the error of."""
+    crashes: dict[int, dict[str, Any]] = {}
+    return [_located(error, crashes) for error in errors]
+
+
+def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    original = error.original_error
+    if isinstance(original, Refusal):
+        what = refusal(original)
+    elif original is None:
+        what = told(error.message, BadUserInput.code)
+    else:
+        known = crashes.get(id(original))
+        what = crashes[id(original)] = known or crash(original)
+    formatted = error.formatted
+    place = {key: formatted[key] for key in ("locations", "path") if key in formatted}  # type: ignore[literal-required]
+    return {"message": what["message"], **place, "extensions": what["extensions"]}

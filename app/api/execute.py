@@ -1,0 +1,203 @@
+"""From a request to the bytes of its response, by one of two executors over the same statement.
+
+When PostgreSQL's text is all that an operation selects, it is the response. When something is left for Python (a
+mutation, introspection, a resolver of its own), graphql-core executes over what the statement returned.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import ExecutionResult, OperationType, execute, get_variable_values
+from graphql.execution.values import VariableValues
+
+from app.api import errors
+from app.api.body import dumped, loaded
+from app.api.request import Request
+from app.errors import BadUserInput, Refusal
+from app.query.caller import Context, Transaction
+from app.query.compiler import Compiler, Reading
+from app.query.documents import Documents, InvalidError, Operation, UnknownHashError
+from app.query.json_text import VIOLATION
+from app.query.limits import Limits
+from app.query.mapping import Model
+from app.query.plan import Plan
+
+_MAX_ERRORS = 20
+_BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """``status`` is what HTTP says with it; ``body`` is JSON in UTF-8."""
+
+    status: int
+    body: bytes
+
+
+class Executor:
+    """Executes operations. Made once; raises when a trusted document is not valid."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        secret: bytes,
+        limits: Limits | None = None,
+        production: bool = False,
+        trusted: Iterable[str] = (),
+        trusted_only: bool = False,
+    ) -> None:
+        """``secret`` keys cursors and has to be the same on every server and after a restart.
+
+        ``production`` turns introspection and suggestions off. ``trusted`` are documents that are compiled now; with
+        ``trusted_only`` no others are admitted.
+        """
+        limits = limits or Limits()
+        self._schema = model.schema
+        self._suggestions = not production
+        self.compiler = Compiler(model, limits, secret)
+        self.documents = Documents(
+            model.schema,
+            limits,
+            trusted=trusted,
+            trusted_only=trusted_only,
+            introspection=not production,
+            suggestions=not production,
+        )
+        for document in self.documents.trusted:
+            for operation in document.operations.values():
+                if not operation.conditions:
+                    self.compiler.plans(operation, {})
+
+    async def execute(
+        self,
+        text: str | None,
+        operation_name: str | None,
+        variables: Mapping[str, Any] | None,
+        extensions: Mapping[str, Any] | None,
+        context: Context,
+        *,
+        mutations: bool = True,
+    ) -> Response:
+        """Execute one operation. ``mutations=False`` refuses them, as for GET. Raises nothing but cancellation."""
+        try:
+            operation = self.documents.find(text, _hash(extensions)).operation(operation_name)
+            if operation.type is OperationType.MUTATION and not mutations:
+                message = "mutations are executed by POST only"
+                return _refused(_METHOD_NOT_ALLOWED, [errors.told(message, BadUserInput.code)])
+            return await self._run(operation, variables or {}, context)
+        except UnknownHashError:
+            return _refused(200, [errors.told("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")])
+        except InvalidError as invalid:
+            return _refused(_BAD_REQUEST, errors.located(invalid.errors))
+        except Refusal as refusal:
+            return _refused(refusal.status, [errors.refusal(refusal)])
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
+            return _refused(_INTERNAL, [errors.crash(error)])
+
+    async def _run(self, operation: Operation, variables: Mapping[str, Any], context: Context) -> Response:
+        values = self._coerced(operation, variables)
+        plans = self.compiler.plans(operation, values.coerced)
+        if isinstance(plans, Plan):
+            reading = self.compiler.read(plans, values, context.principal)
+            return await self._query(operation, variables, reading, context)
+        readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
+        return await self._mutate(operation, variables, readings, context)
+
+    async def _query(
+        self, operation: Operation, variables: Mapping[str, Any], reading: Reading, context: Context
+    ) -> Response:
+        if reading.plan.complete:
+            try:
+                async with context.transaction(read_only=True) as transaction:
+                    text = await self.compiler.fetch(reading, transaction, marked=False)
+            except Exception as error:  # noqa: BLE001  it becomes the error of every field that was to be read
+                return await self._core(operation, variables, _Failed(error), context)
+            if VIOLATION not in text:
+                return Response(200, b'{"data":%b}' % text.encode())
+        source: Any = {}
+        if reading.plan.root.fields:
+            try:
+                async with context.transaction(read_only=True) as transaction:
+                    source = loaded(await self.compiler.fetch(reading, transaction, marked=True))
+            except Exception as error:  # noqa: BLE001  as above
+                source = _Failed(error)
+        return await self._core(operation, variables, source, context)
+
+    async def _mutate(
+        self,
+        operation: Operation,
+        variables: Mapping[str, Any],
+        readings: Mapping[str, Reading],
+        context: Context,
+    ) -> Response:
+        async def select(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
+            return loaded(await self.compiler.fetch(readings[key], transaction, given, marked=True))
+
+        return await self._core(operation, variables, None, Request(context, select))
+
+    async def _core(self, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any) -> Response:
+        """Let graphql-core execute over what was read: completion, errors and null propagation are its own."""
+        result = execute(
+            self._schema,
+            operation.document,
+            root_value=source,
+            context_value=context,
+            variable_values=dict(variables),
+            operation_name=operation.node.name.value if operation.node.name else None,
+            max_coercion_errors=_MAX_ERRORS,
+            hide_suggestions=not self._suggestions,
+        )
+        if not isinstance(result, ExecutionResult):
+            result = await result
+        body: dict[str, Any] = {}
+        if result.errors:
+            body["errors"] = errors.located(result.errors)
+        body["data"] = result.data
+        failed = source.error if isinstance(source, _Failed) else None
+        status = failed.status if isinstance(failed, Refusal) else 200
+        return Response(status, dumped(body))
+
+    def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
+        definitions = operation.node.variable_definitions or ()
+        if not definitions:
+            return _NO_VARIABLES
+        values = get_variable_values(
+            self._schema,
+            definitions,
+            dict(variables),
+            max_errors=_MAX_ERRORS,
+            hide_suggestions=not self._suggestions,
+        )
+        if isinstance(values, list):
+            raise InvalidError(values)
+        return values
+
+
+_NO_VARIABLES = VariableValues({}, {})
+
+
+class _Failed(dict[str, Any]):
+    """What a statement that failed returned: its error, for every field."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def __getitem__(self, key: str) -> Any:
+        raise self.error
+
+
+def _hash(extensions: Mapping[str, Any] | None) -> str | None:
+    persisted = (extensions or {}).get("persistedQuery")
+    if persisted is None:
+        return None
+    sha = persisted.get("sha256Hash") if isinstance(persisted, Mapping) else None
+    if not isinstance(sha, str):
+        raise BadUserInput("extensions.persistedQuery needs a sha256Hash")
+    return sha
+
+
+def _refused(status: int, told: list[dict[str, Any]]) -> Response:
+    return Response(status, dumped({"errors": told}))

@@ -1,0 +1,227 @@
+"""GraphQL over HTTP (https://graphql.github.io/graphql-over-http/draft/), and the two questions of whoever runs it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+import structlog
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from app.api.context import Context
+from app.api.execute import Executor
+from app.database import Database
+from app.errors import BadUserInput, Refusal
+from app.identity.authentication import Authenticator
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+JSON = "application/json"
+GRAPHQL_JSON = "application/graphql-response+json"
+
+
+class UnsupportedMediaType(BadUserInput):
+    status = 415
+
+
+class TooLarge(BadUserInput):
+    status = 413
+
+
+class NotAcceptable(BadUserInput):
+    status = 406
+
+
+class MethodNotAllowed(BadUserInput):
+    status = 405
+
+
+class ClientGone(Exception):  # noqa: N818  nothing went wrong here
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for: the parameters that the specification names."""
+
+    query: str | None
+    operation_name: str | None
+    variables: Mapping[str, Any] | None
+    extensions: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQL:
+    """The endpoint, as an ASGI application."""
+
+    authenticator: Authenticator
+    executor: Executor
+    database: Database
+    max_body_bytes: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        media, lenient = JSON, False
+        try:
+            media, lenient = _accepted(headers.get("accept"))
+            # Nobody's body is read before it is known who they are.
+            principal = await self.authenticator.principal(headers.get("authorization"))
+            asked = await self._asked(scope, headers, receive)
+            answer = await self.executor.execute(
+                asked.query,
+                asked.operation_name,
+                asked.variables,
+                asked.extensions,
+                Context(principal, self.database),
+                mutations=scope["method"] == "POST",
+            )
+            # A client that knows plain JSON only expects 200 for every request that is well-formed.
+            status = 200 if lenient and answer.status in {400, 403} else answer.status
+            response = Response(answer.body, status, media_type=media)
+        except ClientGone:
+            return
+        except Refusal as refusal:
+            response = _error(refusal.status, media, refusal.message, {"code": refusal.code})
+        except Exception:  # whatever it is, the client is told nothing and the log all
+            correlation = uuid4().hex
+            log.exception("request failed", correlation_id=correlation)
+            response = _error(500, media, "internal error", {"code": "INTERNAL", "correlationId": correlation})
+        _explain(response)
+        await response(scope, receive, send)
+
+    async def _asked(self, scope: Scope, headers: Headers, receive: Receive) -> Asked:
+        match scope["method"]:
+            case "GET":
+                parameters: dict[str, Any] = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+                for name in ("variables", "extensions"):
+                    if name in parameters:
+                        parameters[name] = _parsed(parameters[name].encode(), name)
+            case "POST":
+                content_type, _, options = headers.get("content-type", "").partition(";")
+                charset = options.partition("charset=")[2].strip().strip('"').lower()
+                if content_type.strip().lower() != JSON or charset not in {"", "utf-8", "utf8"}:
+                    raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
+                parameters = _parsed(await self._body(headers, receive), "body")
+            case _:
+                raise MethodNotAllowed("expected POST, or GET for a query")
+        return _checked(parameters)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        declared = headers.get("content-length", "0")
+        too_large = TooLarge(f"body: expected at most {self.max_body_bytes} bytes")
+        if declared.isdigit() and int(declared) > self.max_body_bytes:
+            raise too_large
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body += message.get("body", b"")
+            if len(body) > self.max_body_bytes:
+                raise too_large
+            more = message.get("more_body", False)
+        return body
+
+
+def _accepted(accept: str | None) -> tuple[str, bool]:
+    """The media type of the answer, and whether the client knows plain JSON only."""
+    if accept is None:
+        return JSON, False
+    asked = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    if GRAPHQL_JSON in asked:
+        return GRAPHQL_JSON, False
+    if JSON in asked:
+        return JSON, True
+    if asked & {"*/*", "application/*"}:
+        return JSON, False
+    raise NotAcceptable(f"accept: expected {GRAPHQL_JSON} or {JSON}")
+
+
+def _parsed(text: bytes, name: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise BadUserInput(f"{name}: expected JSON") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _checked(parameters: Any) -> Asked:
+    if not isinstance(parameters, dict):
+        raise BadUserInput("body: expected one JSON object; batches are not taken")
+    for name, kind, expected in (
+        ("query", str, "a string"),
+        ("operationName", str, "a string"),
+        ("variables", dict, "an object"),
+        ("extensions", dict, "an object"),
+    ):
+        if not isinstance(parameters.get(name), kind | None):
+            raise BadUserInput(f"{name}: expected {expected}")
+    return Asked(
+        parameters.get("query"),
+        parameters.get("operationName"),
+        parameters.get("variables"),
+        parameters.get("extensions"),
+    )
+
+
+def _error(status: int, media: str, message: str, extensions: dict[str, str]) -> Response:
+    body = json.dumps({"errors": [{"message": message, "extensions": extensions}]})
+    return Response(body, status, media_type=media)
+
+
+def _explain(response: Response) -> None:
+    """Add the headers that HTTP asks for with some statuses."""
+    match response.status_code:
+        case 401:
+            response.headers["www-authenticate"] = "Bearer"
+        case 405:
+            response.headers["allow"] = "GET, POST"
+        case 503:
+            response.headers["retry-after"] = "1"
+    response.headers["cache-control"] = "no-store"
+
+
+def application(
+    settings: Settings, authenticator: Authenticator, executor: Executor, tenants: Database, control: Database
+) -> Starlette:
+    """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests)."""
+
+    async def livez(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            for database in (tenants, control):
+                async with database.unbound() as work:
+                    await work.value("SELECT 1")
+        except Refusal as refusal:
+            return JSONResponse({"status": "not ready", "reason": refusal.message}, status_code=refusal.status)
+        return JSONResponse({"status": "ready"})
+
+    endpoint = GraphQL(authenticator, executor, tenants, settings.max_body_bytes)
+    middleware = (
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        ),
+    )
+    return Starlette(
+        routes=[Route("/graphql", endpoint), Route("/livez", livez), Route("/readyz", readyz)],
+        middleware=middleware if settings.cors_origins else (),
+    )

@@ -1,0 +1,95 @@
+"""The model of a Strawberry schema: what its types declare with app.api.fields, put together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import strawberry
+from graphql import (
+    GraphQLAbstractType,
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    get_named_type,
+)
+from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.field import StrawberryField
+
+from app.api.fields import FIELD, TYPE
+from app.query.mapping import Comparison, Entity, Field, Filter, Model, Value
+from app.query.statement import TYPE_MARK
+
+_DEFINITION = GraphQLCoreConverter.DEFINITION_BACKREF
+_LOGIC = {"and", "or", "not"}
+
+
+def model_of(schema: strawberry.Schema) -> Model:
+    """The model that a schema's types declare. Raises MappingError naming the field that does not fit.
+
+    From then on graphql-core reads mapped fields by their response keys from what a statement returned.
+    """
+    core = schema._schema  # noqa: SLF001  Strawberry has no public way to the schema that it makes
+    entities: dict[str, Entity] = {}
+    filters: dict[str, Filter] = {}
+    left: set[str] = set()
+    for name, type_ in core.type_map.items():
+        if _DEFINITION not in type_.extensions:
+            continue
+        match type_:
+            case GraphQLInputObjectType() if type_.fields.keys() >= _LOGIC:
+                filters[name] = _filter(type_)
+            case GraphQLInterfaceType():
+                type_.resolve_type = _type_of
+            case GraphQLObjectType():
+                # What a statement returned is of no class.
+                type_.is_type_of = None
+                fields = _fields(type_)
+                left |= {f"{name}.{each}" for each in type_.fields.keys() - fields.keys()}
+                if declared := getattr(type_.extensions[_DEFINITION].origin, TYPE, None):
+                    source, prefix, order = declared
+                    entities[name] = Entity(source, fields, prefix, order)
+    return Model(core, entities, filters, left)
+
+
+def _fields(type_: GraphQLObjectType) -> dict[str, Field]:
+    """The mappings of a type's fields, those with a resolver of their own left out."""
+    fields: dict[str, Field] = {}
+    for name, field in type_.fields.items():
+        declaration = _declaration(field)
+        if declaration.base_resolver is None:
+            fields[name] = declaration.metadata.get(FIELD) or Value(declaration.python_name)
+            target = get_named_type(field.type)
+            field.resolve = _read_enum(target) if isinstance(target, GraphQLEnumType) else _read
+    return fields
+
+
+def _filter(type_: GraphQLInputObjectType) -> Filter:
+    comparisons: dict[str, Comparison] = {}
+    for name in type_.fields.keys() - _LOGIC:
+        declaration = _declaration(type_.fields[name])
+        comparisons[name] = Comparison(declaration.python_name, declaration.metadata.get(FIELD))
+    return comparisons
+
+
+def _declaration(field: Any) -> StrawberryField:
+    declaration: StrawberryField = field.extensions[_DEFINITION]
+    return declaration
+
+
+def _read(source: Any, info: GraphQLResolveInfo[Any], **_: Any) -> Any:
+    return source[info.path.key]
+
+
+def _read_enum(type_: GraphQLEnumType) -> Callable[..., Any]:
+    """A statement returns the names of an enum; graphql-core wants its values."""
+
+    def read(source: Any, info: GraphQLResolveInfo[Any]) -> Any:
+        name = source[info.path.key]
+        return None if name is None else type_.values[name].value
+
+    return read
+
+
+def _type_of(value: Any, _info: GraphQLResolveInfo[Any], _type: GraphQLAbstractType) -> str:
+    return str(value[TYPE_MARK])

@@ -1,0 +1,120 @@
+"""Scalars, and what every noun compares with: ``eq``, ``in`` and their like, typed by field."""
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, NewType
+
+import strawberry
+from strawberry.types.scalar import ScalarDefinition, scalar
+
+MAX_SAFE_INTEGER = 2**53 - 1
+
+BigInt = NewType("BigInt", int)
+DateTime = NewType("DateTime", datetime)
+JSON = NewType("JSON", object)
+
+
+def _read_big_int(value: Any) -> int:
+    if isinstance(value, str):
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(MAX_SAFE_INTEGER))):
+            raise ValueError("a BigInt is an integer, or a string of its decimal digits")
+        value = int(value)
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("a BigInt is an integer, or a string of its decimal digits")  # noqa: TRY004  as below
+    if abs(value) > MAX_SAFE_INTEGER:
+        raise ValueError(f"a BigInt is between -{MAX_SAFE_INTEGER} and {MAX_SAFE_INTEGER}")
+    return value
+
+
+def _read_date_time(value: Any) -> datetime:
+    message = "a DateTime is ISO 8601 with an offset, such as 2026-01-31T12:00:00Z"
+    if not isinstance(value, str):
+        raise ValueError(message)  # noqa: TRY004  graphql-core tells clients of a ValueError
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError(message)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(message) from None
+
+
+def _as_it_stands(value: Any) -> Any:
+    return value
+
+
+SCALARS: dict[object, ScalarDefinition] = {
+    BigInt: scalar(
+        name="BigInt",
+        description="An integer from -(2^53-1) to 2^53-1, a JSON number. Input may also be a string of decimal digits.",
+        parse_value=_read_big_int,
+        serialize=_as_it_stands,
+    ),
+    DateTime: scalar(
+        name="DateTime",
+        description="A moment in ISO 8601. Input needs an offset from UTC; output is in UTC, to the microsecond.",
+        parse_value=_read_date_time,
+        serialize=_as_it_stands,
+    ),
+    JSON: scalar(
+        name="JSON",
+        description="Any JSON value.",
+        parse_value=_as_it_stands,
+        serialize=_as_it_stands,
+    ),
+}
+
+
+@strawberry.enum
+class OrderDirection(Enum):
+    ASC = "ASC"
+    DESC = "DESC"
+
+
+@strawberry.input(description="Compares texts, case-sensitively. All conditions given have to hold; null is refused.")
+class StringFilter:
+    eq: str | None = strawberry.UNSET
+    in_: list[str] | None = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
+    gt: str | None = strawberry.UNSET
+    gte: str | None = strawberry.UNSET
+    lt: str | None = strawberry.UNSET
+    lte: str | None = strawberry.UNSET
+    contains: str | None = strawberry.field(default=strawberry.UNSET, description="Case-sensitive; no wildcards.")
+    starts_with: str | None = strawberry.field(default=strawberry.UNSET, description="Case-sensitive; no wildcards.")
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares ids. All conditions given have to hold; null is refused.")
+class IDFilter:
+    eq: strawberry.ID | None = strawberry.UNSET
+    in_: list[strawberry.ID] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares integers. All conditions given have to hold; null is refused.")
+class BigIntFilter:
+    eq: BigInt | None = strawberry.UNSET
+    in_: list[BigInt] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    gt: BigInt | None = strawberry.UNSET
+    gte: BigInt | None = strawberry.UNSET
+    lt: BigInt | None = strawberry.UNSET
+    lte: BigInt | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares moments. All conditions given have to hold; null is refused.")
+class DateTimeFilter:
+    eq: DateTime | None = strawberry.UNSET
+    in_: list[DateTime] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    gt: DateTime | None = strawberry.UNSET
+    gte: DateTime | None = strawberry.UNSET
+    lt: DateTime | None = strawberry.UNSET
+    lte: DateTime | None = strawberry.UNSET

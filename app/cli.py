@@ -1,0 +1,319 @@
+"""The command line. Each command does one thing, with the login that this needs."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from starlette.applications import Starlette
+
+from app import demo as demonstration, importing, logging
+from app.api.schema import schema as graphql_schema
+from app.control import migrations, provisioning
+from app.control.tenants import Tenant
+from app.errors import BadUserInput, IsolaError, OperatorError
+from app.identity.permissions import Role
+from app.identity.tokens import mint
+from app.main import Installation, application, installation
+from app.settings import Settings, load
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+tenant_app = typer.Typer(no_args_is_help=True, help="Make, change and remove tenants.")
+app.add_typer(tenant_app, name="tenant")
+
+err = Console(stderr=True)
+SHOWN_BAD_LINES = 20
+
+Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
+TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant's slug")]
+Act = Callable[[Installation], Coroutine[Any, Any, None]]
+
+
+def main() -> None:
+    """Run the command line. Ends with 0, with 1 and a line that says what was wrong, or with 2 for wrong usage."""
+    try:
+        app()
+    except IsolaError as error:
+        err.print(f"isola: {error.message}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def act(what: Act, *, settings: Settings | None = None, alone: bool = False) -> None:
+    """Do something in the installation that the settings describe, and end cleanly whatever ends it."""
+    # Without a handler SIGTERM would end this process at once and leave behind what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    settings = settings or load()
+    logging.configure(settings)
+    with installation(settings, alone=alone) as installed:
+        try:
+            uvloop.run(what(installed))
+        except KeyboardInterrupt:
+            err.print("isola: interrupted")
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API. Without a database URL, on the embedded PostgreSQL."""
+
+    async def run(installed: Installation) -> None:
+        if installed.settings.database_url is None and installed.addresses.owner is not None:
+            # Nobody else migrates the embedded database.
+            async with await installed.owner(4) as owner:
+                await migrations.migrate(owner, installed.strategies, installed.addresses)
+        await _serve(installed)
+
+    act(run, alone=True)
+
+
+@app.command()
+def demo() -> None:
+    """Serve the API with three tenants, people and data, on the embedded PostgreSQL."""
+    settings = load()
+    if settings.database_url or settings.tenant_url:
+        raise OperatorError("the demo brings its own PostgreSQL: unset ISOLA_DATABASE_URL and ISOLA_TENANT_URL")
+
+    async def run(installed: Installation) -> None:
+        with err.status("migrating, and filling three tenants"):
+            async with await installed.owner(4) as owner, await installed.tenants() as tenants:
+                await migrations.migrate(owner, installed.strategies, installed.addresses)
+                await demonstration.furnish(owner, tenants, installed.strategies)
+        demonstration.explain(settings)
+        await _serve(installed)
+
+    with err.status("starting PostgreSQL"):
+        pass
+    act(run, settings=settings, alone=True)
+
+
+async def _serve(installed: Installation) -> None:
+    settings = installed.settings
+    async with application(installed) as served:
+        await _listen(settings, served)
+
+
+async def _listen(settings: Settings, served: Starlette) -> None:
+    config = uvicorn.Config(
+        served,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
+    )
+    server = uvicorn.Server(config)
+    await server.serve()
+    if not server.started:
+        raise OperatorError(f"cannot listen on {settings.host}:{settings.port}; is another server there?")
+
+
+@app.command()
+def migrate(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="say what is behind and change nothing")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="homes at a time")] = 4,
+) -> None:
+    """Bring the platform's tables and every home to the newest revision."""
+
+    async def run(installed: Installation) -> None:
+        async with await installed.owner(workers) as owner:
+            if check:
+                report = await migrations.check(owner, installed.strategies)
+            else:
+                with _bar("homes") as bar:
+                    task = bar.add_task("migrating", total=None)
+                    report = await migrations.migrate(
+                        owner,
+                        installed.strategies,
+                        installed.addresses,
+                        workers=workers,
+                        progress=lambda done, total: bar.update(task, completed=done, total=total),
+                    )
+        _tell(report, check=check)
+
+    act(run)
+
+
+def _tell(report: migrations.Report, *, check: bool) -> None:
+    for home, reason in sorted(report.failed.items()):
+        err.print(f"{home}: {reason}", style="red", markup=False)
+    wanted = {"control": migrations.head("control"), "tenant": migrations.head("tenant")}
+    if not check:
+        done = len(report.behind) - len(report.failed)
+        typer.echo(f"{report.homes} homes, {done} brought to revision {wanted['tenant']}, {len(report.failed)} failed")
+    elif report.control != wanted["control"]:
+        typer.echo(f"the platform's tables are at {report.control or 'nothing'}, not {wanted['control']}")
+    else:
+        for home, revision in sorted(report.behind.items()):
+            typer.echo(f"{home} is at {revision or 'nothing'}, not {wanted['tenant']}")
+        typer.echo(f"{report.homes} homes, {len(report.behind)} behind")
+    if report.failed or (check and (report.behind or report.control != wanted["control"])):
+        raise typer.Exit(1)
+
+
+@tenant_app.command("create")
+def tenant_create(
+    slug: Slug,
+    name: Annotated[str | None, typer.Option(help="what people call it; the slug unless given")] = None,
+    strategy: Annotated[str | None, typer.Option(help="where it is placed; ISOLA_STRATEGY unless given")] = None,
+) -> None:
+    """Make a tenant and its home."""
+
+    async def run(installed: Installation) -> None:
+        async with await installed.owner() as owner:
+            chosen = strategy or installed.settings.strategy
+            made = await provisioning.create(owner, installed.strategies, slug=slug, name=name or slug, strategy=chosen)
+        _show(made)
+
+    act(run)
+
+
+@tenant_app.command("list")
+def tenant_list() -> None:
+    """List all tenants."""
+
+    async def run(installed: Installation) -> None:
+        async with await installed.control() as control:
+            tenants = await provisioning.every(control)
+        table = Table("slug", "name", "status", "strategy", "id", box=None)
+        for tenant in tenants:
+            table.add_row(tenant.slug, tenant.name, tenant.status, tenant.strategy, str(tenant.id))
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+    act(run)
+
+
+@tenant_app.command("show")
+def tenant_show(slug: Slug) -> None:
+    """Show one tenant."""
+
+    async def run(installed: Installation) -> None:
+        async with await installed.control() as control:
+            _show(await provisioning.named(control, slug))
+
+    act(run)
+
+
+@tenant_app.command("suspend")
+def tenant_suspend(slug: Slug) -> None:
+    """Refuse all requests of a tenant; its data stays."""
+
+    async def run(installed: Installation) -> None:
+        async with await installed.control() as control:
+            _show(await provisioning.suspend(control, slug))
+
+    act(run)
+
+
+@tenant_app.command("resume")
+def tenant_resume(slug: Slug) -> None:
+    """Undo a suspension."""
+
+    async def run(installed: Installation) -> None:
+        async with await installed.control() as control:
+            _show(await provisioning.resume(control, slug))
+
+    act(run)
+
+
+@tenant_app.command("drop")
+def tenant_drop(
+    slug: Slug,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Delete a tenant and erase all its data. There is no way back."""
+    if not yes:
+        typer.confirm(f"Erase the tenant {slug} and all its data?", abort=True)
+
+    async def run(installed: Installation) -> None:
+        # Every server has seen the deletion when its memory of the directory has run out, and requests that were
+        # on their way in have ended when no statement of theirs can still be running.
+        notice = installed.settings.directory_ttl + installed.settings.pool_wait
+        async with await installed.owner() as owner:
+            with err.status(f"waiting {notice:g} s for every server to know"):
+                dropped = await provisioning.drop(owner, installed.strategies, slug, notice=notice)
+        typer.echo(f"tenant {dropped.slug} and its data are gone")
+
+    act(run)
+
+
+def _show(tenant: Tenant) -> None:
+    for key, value in asdict(tenant).items():
+        typer.echo(f"{key}: {value}")
+
+
+@app.command()
+def token(
+    tenant: TenantOption,
+    user: Annotated[str, typer.Option(help="the user's subject")],
+    role: Annotated[Role, typer.Option(help="what they may do")] = Role.EDITOR,
+    ttl: Annotated[float, typer.Option(min=1, help="seconds that it is good for")] = 24 * 3600,
+    name: Annotated[str | None, typer.Option(help="the name of a user seen for the first time")] = None,
+    email: Annotated[str | None, typer.Option(help="likewise, their e-mail address")] = None,
+) -> None:
+    """Make a token for development. It is the last line that is printed, alone."""
+    typer.echo(mint(load(), tenant, user, role, ttl, name, email))
+
+
+@app.command()
+def schema() -> None:
+    """Print the GraphQL schema in SDL."""
+    typer.echo(graphql_schema.as_str())
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON Lines: name, kind, data, sizeBytes", dir_okay=False)],
+    tenant: TenantOption,
+    *,
+    owner: Annotated[str, typer.Option(help="the subject of the user to whom all of it belongs")] = "import",
+    strict: Annotated[bool, typer.Option("--strict", help="load nothing if any line is bad")] = False,
+    from_line: Annotated[int, typer.Option(min=1, help="start here, to go on after an interruption")] = 1,
+) -> None:
+    """Load resources from a file into a tenant."""
+
+    async def run(installed: Installation) -> None:
+        async with await installed.control() as control:
+            placed = await provisioning.named(control, tenant)
+        outcome = importing.Outcome()
+
+        def progress(read: int, so_far: importing.Outcome) -> None:
+            nonlocal outcome
+            outcome = so_far
+            bar.update(task, completed=read, description=f"{so_far.loaded} rows")
+
+        async with await installed.tenants() as tenants:
+            with _bar("bytes") as bar:
+                task = bar.add_task("0 rows", total=file.stat().st_size if file.is_file() else None)
+                try:
+                    outcome = await importing.load(
+                        tenants, placed, file, owner=owner, strict=strict, from_line=from_line, progress=progress
+                    )
+                except (IsolaError, asyncio.CancelledError):
+                    err.print(f"{outcome.loaded} rows are loaded; go on with --from-line {outcome.last_line + 1}")
+                    raise
+        for number, reason in outcome.bad[:SHOWN_BAD_LINES]:
+            err.print(f"line {number}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        if len(outcome.bad) > SHOWN_BAD_LINES:
+            err.print(f"and {len(outcome.bad) - SHOWN_BAD_LINES} more")
+        typer.echo(f"{outcome.loaded} rows loaded, {len(outcome.bad)} bad lines")
+        if strict and outcome.bad:
+            raise BadUserInput("nothing was loaded, since --strict was given")
+
+    act(run)
+
+
+def _bar(unit: str) -> Progress:
+    count = MofNCompleteColumn() if unit == "homes" else TaskProgressColumn()
+    return Progress(TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(), console=err)

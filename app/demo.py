@@ -1,0 +1,132 @@
+"""Tenants, people and data that show what there is to see."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.control import provisioning
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain import organizations, resources, shares, spans, users
+from app.domain.actor import Actor
+from app.domain.spans import Visibility
+from app.domain.work import Work
+from app.errors import Conflict
+from app.identity.permissions import ROLES, Role
+from app.identity.tokens import mint
+from app.settings import Settings
+from strategies.base import Strategy
+
+RESOURCES = 300
+SHARED = 5
+TOKEN_TTL = 24 * 3600.0
+QUERY = """
+{ viewer { tenant { name } user { name } }
+  resources(first: 3) { totalCount nodes { name kind owner { name } } }
+  sharedWithMe(first: 3) { nodes { owner { name } resource { name } } } }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """A tenant of the demo: where it is placed, its administrator, and whom it shares with."""
+
+    slug: str
+    name: str
+    strategy: str
+    admin: str
+    shares_with: str | None
+
+
+TENANTS = (
+    Cast("acme", "Acme Corporation", "rls", "ada", "initech"),
+    Cast("globex", "Globex", "schema", "grace", "initech"),
+    Cast("initech", "Initech", "rls", "peter", "acme"),
+)
+PEOPLE = {
+    "ada": "Ada Lovelace",
+    "grace": "Grace Hopper",
+    "peter": "Peter Gibbons",
+    "alan": "Alan Turing",
+    "edsger": "Edsger Dijkstra",
+    "barbara": "Barbara Liskov",
+}
+KINDS = ("dataset", "report", "image", "model", None)
+WORDS = ("amber", "basalt", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper")
+ADMIN = frozenset(ROLES[Role.ADMIN])
+
+
+async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, Strategy]) -> None:
+    """Make the tenants of the demo and fill them. What is there already stays as it is."""
+    for cast in TENANTS:
+        try:
+            await provisioning.create(owner, strategies, slug=cast.slug, name=cast.name, strategy=cast.strategy)
+        except Conflict:
+            continue
+    found = {tenant.slug: tenant for tenant in await provisioning.every(owner)}
+    for cast in TENANTS:
+        await _fill(tenants, found[cast.slug], cast)
+
+
+async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> None:
+    """Fill a tenant in one transaction, so that it is either empty or furnished."""
+    # The demo is the same every time, and nothing about it is secret.
+    chance = random.Random(cast.slug)  # noqa: S311
+    async with tenants.transaction(tenant) as work:
+        if await work.scalar(resources.resources.select().limit(1)) is not None:
+            return
+        people = {
+            subject: await users.ensure(work, subject=subject, name=name, email=f"{subject}@{cast.slug}.example")
+            for subject, name in PEOPLE.items()
+            if subject == cast.admin or subject not in {c.admin for c in TENANTS}
+        }
+        admin = Actor(people[cast.admin], ADMIN)
+        made = await _resources(work, chance, list(people.values()))
+        await _spans(work, chance, admin, list(people.values()), made)
+        if cast.shares_with:
+            for resource in made[:SHARED]:
+                await shares.grant(work, admin, resource, cast.shares_with)
+
+
+async def _resources(work: Work, chance: random.Random, people: list[UUID]) -> list[UUID]:
+    made = []
+    for number in range(RESOURCES):
+        values: resources.Values = {
+            "name": f"{chance.choice(WORDS)}-{chance.choice(WORDS)}-{number:03}",
+            "kind": chance.choice(KINDS),
+            "data": {"tags": chance.sample(WORDS, 2), "score": round(chance.random(), 3)},
+            "size_bytes": chance.randrange(10**9),
+        }
+        made.append(await resources.create(work, Actor(chance.choice(people), ADMIN), **values))
+    return made
+
+
+async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[UUID], made: list[UUID]) -> None:
+    teams = [await organizations.create(work, admin, name=name) for name in ("Research", "Operations")]
+    for team in teams:
+        for person in people[:3]:
+            await organizations.add_member(work, admin, team, person)
+    for resource in made[:100]:
+        for visibility in Visibility:
+            await spans.create(
+                work,
+                Actor(chance.choice(people[:3]), ADMIN),
+                title=f"{chance.choice(('reviewed', 'measured', 'renamed', 'queried'))} {chance.choice(WORDS)}",
+                payload={"seconds": round(chance.expovariate(0.2), 2)},
+                visibility=visibility,
+                resource_id=resource,
+                organization_id=chance.choice(teams) if visibility is Visibility.ORGANIZATION else None,
+            )
+
+
+def explain(settings: Settings) -> None:
+    """Print a token and a command for each tenant, both good to paste."""
+    url = f"http://{settings.host}:{settings.port}/graphql"
+    for cast in TENANTS:
+        token = mint(settings, cast.slug, cast.admin, Role.ADMIN, TOKEN_TTL)
+        body = json.dumps({"query": " ".join(QUERY.split())})
+        print(f"\n{cast.name} ({cast.slug}, placed under {cast.strategy}), as {cast.admin}:\n{token}\n")  # noqa: T201
+        print(f"curl -s {url} -H 'content-type: application/json' -H 'authorization: Bearer {token}' -d '{body}'")  # noqa: T201
+    print(f"\nServing on {url} — Ctrl-C ends it", flush=True)  # noqa: T201

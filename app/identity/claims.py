@@ -1,0 +1,94 @@
+"""What a token says, once its signature is known to be good."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import Unauthenticated
+from app.identity.permissions import Role
+from app.settings import Settings
+
+MAX_TEXT_LENGTH = 255
+
+_END_OF_TIME = 253_402_300_800  # the year 10000, where datetime ends
+
+# Control characters, line separators, and halves of surrogate pairs, which cannot be stored as UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: claims are personal data, and logs print objects
+class Claims:
+    """Who is calling. ``tenant`` is a slug or the text of a UUID; nothing says that there is such a tenant.
+
+    ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which the token is refused.
+    """
+
+    tenant: str
+    subject: str
+    role: Role
+    name: str | None
+    email: str | None
+    expires_at: float
+
+
+def read(payload: Mapping[str, Any], settings: Settings, now: float) -> Claims:
+    """The claims of a token's payload at ``now``, in seconds since 1970.
+
+    Raises Unauthenticated, naming the claim but never its value, if one is missing, of a wrong type, or not
+    acceptable now and here.
+    """
+    # PyJWT could check the registered claims, but it rounds times to whole seconds and takes "9" and true for a time.
+    leeway = settings.token_leeway
+    expires_at = _time(payload, "exp") + leeway
+    if now >= expires_at:
+        raise Unauthenticated("the token has expired")
+    if any(name in payload and now < _time(payload, name) - leeway for name in ("nbf", "iat")):
+        raise Unauthenticated("the token is not yet valid")
+    if _text(payload, "iss") != settings.token_issuer:
+        raise Unauthenticated("the token is from another issuer")
+    if settings.token_audience not in _audiences(payload):
+        raise Unauthenticated("the token is for another audience")
+    return Claims(
+        tenant=_text(payload, settings.claim_tenant),
+        subject=_text(payload, settings.claim_user),
+        role=_role(payload, settings.claim_role),
+        name=_optional_text(payload, settings.claim_name),
+        email=_optional_text(payload, settings.claim_email),
+        expires_at=expires_at,
+    )
+
+
+def _time(payload: Mapping[str, Any], name: str) -> float:
+    value = payload.get(name)
+    # bool is a subclass of int. NaN is between no two numbers.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _END_OF_TIME:
+        raise Unauthenticated(f"the token's claim {name} must be a time in seconds since 1970")
+    return float(value)
+
+
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT_LENGTH or _UNPRINTABLE.search(value):
+        raise Unauthenticated(f"the token's claim {name} must be a text of 1 to {MAX_TEXT_LENGTH} printable characters")
+    return value
+
+
+def _optional_text(payload: Mapping[str, Any], name: str) -> str | None:
+    # Identity providers write null or "" for what they don't know.
+    return None if payload.get(name) in (None, "") else _text(payload, name)
+
+
+def _audiences(payload: Mapping[str, Any]) -> list[str]:
+    value = payload.get("aud")
+    audiences = [value] if isinstance(value, str) else value
+    if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
+        raise Unauthenticated("the token's claim aud must be a text or a list of texts")
+    return audiences
+
+
+def _role(payload: Mapping[str, Any], name: str) -> Role:
+    try:
+        return Role(payload.get(name, Role.EDITOR))
+    except ValueError:
+        raise Unauthenticated(f"the token's claim {name} must be one of {', '.join(Role)}") from None

@@ -1,0 +1,183 @@
+"""JSON Web Tokens (RFC 7519): from an Authorization header to claims that can be trusted."""
+
+import json
+import math
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import jwt
+from jwt.utils import base64url_decode, base64url_encode
+
+from app.errors import OperatorError, Unauthenticated
+from app.identity import claims
+from app.identity.claims import Claims
+from app.identity.keys import Keys, development_key
+from app.identity.permissions import Role
+from app.settings import Settings
+
+MAX_TOKEN_LENGTH = 16 * 1024
+REVERIFY_AFTER = 300.0
+"""How long a verified token is remembered at most, in seconds: a withdrawn key must not live on in its tokens."""
+
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
+_COMPACT = re.compile(r"(?P<signed>(?P<header>[\w-]+)\.(?P<payload>[\w-]+))\.(?P<signature>[\w-]+)", re.ASCII)
+
+# Each of these lets the token choose its own key or the way it is read. No extension is understood here, so whatever
+# a token calls critical must be refused as well (RFC 7515, 4.1.11).
+_REFUSED_HEADERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})
+
+# An issuer signs other things with the same key (log-outs, proofs of possession), and says so here (RFC 8725, 3.11).
+_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+
+
+class TokenVerifier:
+    """Verifies tokens and remembers the good ones. ``clock`` gives seconds since 1970."""
+
+    def __init__(self, settings: Settings, keys: Keys, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._clock = clock
+        # By digest: then a copy of this process's memory holds no credential, and the size of an entry is bounded.
+        self._verified: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
+
+    def cached(self, token: str) -> Claims | None:
+        """The claims of a token that was verified before and is still good, or None if that takes ``verify``."""
+        if len(token) > MAX_TOKEN_LENGTH:
+            return None
+        digest = _digest(token)
+        entry = self._verified.get(digest)
+        if entry is None:
+            return None
+        forget_at, known = entry
+        if self._clock() >= forget_at:
+            del self._verified[digest]
+            return None
+        self._verified.move_to_end(digest)
+        return known
+
+    async def verify(self, token: str) -> Claims:
+        """The claims of ``token``. Waits only if keys must be fetched.
+
+        Raises Unauthenticated if the token is refused, and Unavailable if there is no key to decide that with.
+        """
+        known = self.cached(token)
+        if known is None:
+            payload = await self._signed_payload(token)
+            now = self._clock()
+            known = claims.read(payload, self._settings, now)
+            self._remember(token, known, now)
+        return known
+
+    async def _signed_payload(self, token: str) -> dict[str, Any]:
+        parts = _COMPACT.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
+        if parts is None:
+            raise _malformed()
+        algorithm, key_id = _read_header(parts["header"])
+        signature = _decode(parts["signature"])
+        if algorithm not in self._keys.algorithms:
+            raise _refused()
+        key = await self._keys.find(key_id)
+        if key is None or key.algorithm_name != algorithm:
+            raise _refused()
+        # PyJWT's decode() would read the payload before this, however long it is and whoever wrote it.
+        if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):
+            raise _refused()
+        return _decode_object(parts["payload"])
+
+    def _remember(self, token: str, known: Claims, now: float) -> None:
+        self._verified[_digest(token)] = min(known.expires_at, now + REVERIFY_AFTER), known
+        if len(self._verified) > self._settings.token_cache_size:
+            self._verified.popitem(last=False)
+
+
+def bearer(authorization: str | None) -> str:
+    """The token in an Authorization header (RFC 6750). Raises Unauthenticated if there is none."""
+    match = _BEARER.fullmatch(authorization) if authorization is not None else None
+    if match is None:
+        raise Unauthenticated("expected the header Authorization: Bearer <token>")
+    return match[1]
+
+
+def mint(
+    settings: Settings,
+    tenant: str,
+    user: str,
+    role: Role,
+    ttl_seconds: float,
+    name: str | None = None,
+    email: str | None = None,
+) -> str:
+    """A token for development, good for ``ttl_seconds`` and up to a second more.
+
+    Raises OperatorError if tokens are not verified with the development key, naming the settings that say so, and
+    if the token would be refused for what it says.
+    """
+    key = development_key(settings)
+    if not 0 < ttl_seconds < math.inf:
+        raise OperatorError("a token's time to live must be a number of seconds above 0")
+    now = time.time()
+    payload = {
+        "iss": settings.token_issuer,
+        "aud": settings.token_audience,
+        "iat": math.floor(now),
+        "exp": math.ceil(now + ttl_seconds),
+        settings.claim_tenant: tenant,
+        settings.claim_user: user,
+        settings.claim_role: role,
+        settings.claim_name: name,
+        settings.claim_email: email,
+    }
+    try:
+        claims.read(payload, settings, now)
+    except Unauthenticated as refusal:
+        raise OperatorError(f"such a token would be refused: {refusal.message}") from None
+    return jwt.encode({claim: value for claim, value in payload.items() if value is not None}, key)
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode(errors="surrogatepass")).digest()
+
+
+def _read_header(segment: str) -> tuple[str, str | None]:
+    """The algorithm and the key id that the header names, both as untrusted as the rest of it."""
+    header = _decode_object(segment)
+    algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
+    if not isinstance(algorithm, str) or not isinstance(key_id, str | None) or not isinstance(kind, str):
+        raise _malformed()
+    if kind.lower() not in _TYPES or not _REFUSED_HEADERS.isdisjoint(header):
+        raise _refused()
+    return algorithm, key_id
+
+
+def _decode_object(segment: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_decode(segment))
+    except (ValueError, RecursionError):
+        raise _malformed() from None
+    if not isinstance(value, dict):
+        raise _malformed()
+    return value
+
+
+def _decode(segment: str) -> bytes:
+    try:
+        data = base64url_decode(segment)
+    except ValueError:
+        raise _malformed() from None
+    # The spare bits of the last character must be zero, or one token could be written in several ways.
+    if base64url_encode(data) != segment.encode():
+        raise _malformed()
+    return data
+
+
+def _malformed() -> Unauthenticated:
+    return Unauthenticated("the token is malformed")
+
+
+def _refused() -> Unauthenticated:
+    # One message for every fault of key, algorithm and signature: which it was would help only who forges.
+    return Unauthenticated("the token is not signed by a key that is accepted here")

@@ -1,0 +1,140 @@
+"""Resources from JSON Lines: each line an object with ``name`` and, if wanted, ``kind``, ``data``, ``sizeBytes``."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NoReturn
+
+from app.database import Database, Placed
+from app.domain import resources, users
+from app.domain.resources import Values
+from app.errors import BadUserInput, OperatorError
+
+BATCH = 1000
+MAX_LINE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How many rows were loaded, up to which line the file is accounted for, and the bad lines with their reasons."""
+
+    loaded: int = 0
+    last_line: int = 0
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+Progress = Callable[[int, Outcome], None]
+"""Told after each batch how many bytes of the file have been read, and what came of them so far."""
+
+
+async def load(
+    database: Database,
+    tenant: Placed,
+    file: Path,
+    *,
+    owner: str,
+    strict: bool,
+    from_line: int,
+    progress: Progress,
+) -> Outcome:
+    """Load resources into a tenant, in one transaction a batch; they belong to the user whose subject is ``owner``.
+
+    A bad line is left out and reported. With ``strict`` nothing is loaded if any line is bad; the file is read twice
+    then. Raises OperatorError when it cannot be read.
+    """
+    try:
+        with file.open("rb") as lines:
+            if strict:
+                if not lines.seekable():
+                    raise OperatorError(f"{file}: expected a regular file, since --strict reads it twice")
+                bad = [(number, read) for number, read in _entries(lines, from_line) if isinstance(read, str)]
+                if bad:
+                    return Outcome(bad=bad)
+                lines.seek(0)
+            return await _load(database, tenant, lines, owner, from_line, progress)
+    except OSError as error:
+        raise OperatorError(f"{file}: {error.strerror}") from error
+
+
+async def _load(
+    database: Database, tenant: Placed, lines: BufferedReader, owner: str, from_line: int, progress: Progress
+) -> Outcome:
+    outcome = Outcome(last_line=from_line - 1)
+    async with database.transaction(tenant) as work:
+        owner_id = await users.ensure(work, subject=owner, name=None, email=None)
+    batch: list[Values] = []
+    number = from_line - 1
+
+    async def flush() -> None:
+        async with database.transaction(tenant) as work:
+            await resources.load(work, owner_id, batch)
+        outcome.loaded += len(batch)
+        outcome.last_line = number
+        batch.clear()
+        progress(lines.tell(), outcome)
+
+    for number, read in _entries(lines, from_line):
+        if isinstance(read, str):
+            outcome.bad.append((number, read))
+        else:
+            batch.append(read)
+        if len(batch) == BATCH:
+            await flush()
+    await flush()
+    return outcome
+
+
+def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, Values | str]]:
+    """Each line's number with its values, or with what is wrong with it. Blank lines are none."""
+    number = 0
+    while line := lines.readline(MAX_LINE_BYTES):
+        number += 1
+        whole = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
+        while not whole and line and not line.endswith(b"\n"):
+            line = lines.readline(MAX_LINE_BYTES)
+        if number < from_line or not line.strip():
+            continue
+        if not whole:
+            yield number, f"expected at most {MAX_LINE_BYTES} bytes"
+            continue
+        try:
+            yield number, _values(line)
+        except BadUserInput as error:
+            yield number, error.message
+
+
+def _values(line: bytes) -> Values:
+    try:
+        entry = json.loads(line.decode(), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise BadUserInput("expected UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise BadUserInput(f"expected JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise BadUserInput("expected JSON that is less deeply nested") from None
+    if not isinstance(entry, dict):
+        raise BadUserInput("expected an object")
+    unknown = entry.keys() - {"name", "kind", "data", "sizeBytes"}
+    if unknown:
+        raise BadUserInput(f"unknown field {min(unknown)!r}: expected name, kind, data, sizeBytes")
+    values: Values = {
+        "name": _typed(entry, "name", str, "a string"),
+        "kind": None if entry.get("kind") is None else _typed(entry, "kind", str, "a string or null"),
+        "data": entry.get("data", {}),
+        "size_bytes": _typed(entry, "sizeBytes", int, "an integer") if "sizeBytes" in entry else 0,
+    }
+    resources.check(values)
+    return values
+
+
+def _typed(entry: dict[str, Any], name: str, kind: type, expected: str) -> Any:
+    value = entry.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise BadUserInput(f"{name}: expected {expected}")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise BadUserInput(f"expected JSON, which has no {name}")

@@ -1,0 +1,92 @@
+"""JSON made as text by ``concat``: no limit on fields or the length of their names, and faster than the JSON functions.
+
+(*Measured*, a list of 50 with owners: concat 0.26 ms, row_to_json 0.32 ms, json_build_object 0.35 ms.)
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from graphql import GraphQLEnumType, GraphQLNamedType
+from sqlalchemy import ColumnElement, Text, case, cast, func, literal_column
+
+Part: TypeAlias = str | ColumnElement[Any]
+"""JSON text that is known, or an expression whose text it is. An expression must be of text where it may be NULL."""
+
+_MOST_ARGUMENTS = 100
+
+NULL: ColumnElement[str] = literal_column("'null'", Text())
+VIOLATION = "\x01"
+"""Stands where a value must not be NULL and is. No JSON text holds it: control characters are escaped in strings."""
+
+_RAW = {"Int", "BigInt", "Float", "JSON"}
+
+
+def constant(text: str) -> ColumnElement[str]:
+    quoted = text.replace("'", "''")
+    return literal_column(f"'{quoted}'", Text())
+
+
+def joined(parts: Iterable[Part]) -> ColumnElement[str]:
+    """One text of all parts, in order. NULLs add nothing."""
+    merged: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
+        else:
+            merged.append(part)
+    expressions = [constant(part) if isinstance(part, str) else part for part in merged]
+    while len(expressions) > _MOST_ARGUMENTS:
+        expressions = [
+            func.concat(*expressions[start : start + _MOST_ARGUMENTS], type_=Text)
+            for start in range(0, len(expressions), _MOST_ARGUMENTS)
+        ]
+    if len(expressions) == 1 and isinstance(merged[0], str):
+        return expressions[0]
+    return func.concat(*expressions, type_=Text)
+
+
+def object_of(fields: Iterable[tuple[str, Sequence[Part]]]) -> list[Part]:
+    parts: list[Part] = ["{"]
+    for index, (key, value) in enumerate(fields):
+        parts += [f"{',' if index else ''}{json.dumps(key)}:", *value]
+    return [*parts, "}"]
+
+
+def leaf(
+    expression: ColumnElement[Any],
+    type_: GraphQLNamedType,
+    *,
+    listed: bool,
+    prefix: str | None,
+    names: Mapping[str, str],
+    sure: bool,
+    nullable: bool,
+) -> list[Part]:
+    """A value's JSON. ``sure``: it cannot be NULL; else ``nullable`` says whether it may."""
+    parts: list[Part]
+    if prefix is not None:
+        parts = [f'"{prefix}_', expression, '"']
+    elif listed:
+        parts = [func.to_json(expression)]
+    elif isinstance(type_, GraphQLEnumType):
+        parts = [case({value: constant(json.dumps(name)) for value, name in names.items()}, value=expression)]
+    elif type_.name in _RAW:
+        parts = [expression]
+    else:
+        parts = [func.to_json(expression)]
+    if sure:
+        return parts
+    if len(parts) == 1:
+        return [present(cast(_expression(parts[0]), Text), nullable=nullable)]
+    # concat makes a text of a NULL, too.
+    return [present(case((expression.is_not(None), joined(parts))), nullable=nullable)]
+
+
+def present(text: ColumnElement[str], *, nullable: bool) -> ColumnElement[str]:
+    """JSON text that may be missing: null, or a violation where null is not allowed."""
+    return func.coalesce(text, NULL if nullable else func.chr(ord(VIOLATION)), type_=Text)
+
+
+def _expression(part: Part) -> ColumnElement[Any]:
+    return constant(part) if isinstance(part, str) else part

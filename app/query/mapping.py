@@ -1,0 +1,310 @@
+"""How GraphQL types lie on tables: what a type declares, and the model that the declarations make together.
+
+A *row* is what expressions are built from: the columns of a scan, of the caller, or of what a mutation hands over, by
+name. Every declaration is checked against the tables when the model is made, so that none can fail at a request.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol, TypeAlias
+
+from graphql import (
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_named_type,
+    is_leaf_type,
+    is_list_type,
+    is_non_null_type,
+)
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    DateTime,
+    Float,
+    Integer,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.types import TypeEngine
+
+
+class Row(Protocol):
+    def __getitem__(self, name: str, /) -> ColumnElement[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A set-returning function, read like a table.
+
+    ``name`` is qualified; ``arguments`` are columns of the row that it hangs off.
+    """
+
+    name: str
+    columns: tuple[Column[Any], ...]
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """A row that is brought along, not read: the caller, or what a mutation hands over."""
+
+    columns: Mapping[str, TypeEngine[Any]]
+
+
+Source: TypeAlias = Table | Function | Parameters
+Order: TypeAlias = tuple[tuple[str, bool], ...]
+"""Columns, and whether each descends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A leaf: a column by its name, or an SQL expression. ``prefix`` makes a typed id of a UUID."""
+
+    of: str | Callable[[Row], ColumnElement[Any]]
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An object that lies in the same row, its columns under other names (its own name: the row's name)."""
+
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """``child`` column = ``parent`` column. With ``through``: both by way of a table that holds pairs."""
+
+    parent: str
+    child: str = "id"
+    through: Table | None = None
+    near: str = ""
+    far: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """A relation to at most one row. Of a ``plain`` one, only values can be selected."""
+
+    join: Join | None = None
+    source: Function | None = None
+    plain: str | None = None
+    """Why nothing that hangs off the row can be selected; None where all can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A relation to many rows, as a connection; or to all rows of a source, without a join."""
+
+    join: Join | None = None
+    source: Function | None = None
+    when: Callable[[Row], ColumnElement[bool]] | None = None
+    """The parent's rows of which the content can be seen; of others it is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The object with the id given as ``id``, or the objects with those given as ``ids``."""
+
+
+Field: TypeAlias = Value | Part | One | Many | Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """The mapping of one object type. ``fields`` are by their GraphQL names."""
+
+    source: Source
+    fields: Mapping[str, Field]
+    prefix: str | None = None
+    order: Order = (("id", False),)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a field of a filter compares: a column, which holds the keys of typed ids where there is a prefix."""
+
+    column: str
+    prefix: str | None = None
+
+
+Filter: TypeAlias = Mapping[str, Comparison]
+
+
+class MappingError(Exception):
+    """A mapping does not fit: the message names the field and what is wrong with it."""
+
+
+def columns_of(source: Source) -> Mapping[str, Column[Any]]:
+    match source:
+        case Table():
+            return {column.name: column for column in source.columns}
+        case Function():
+            return {column.name: column for column in source.columns}
+        case Parameters():
+            return {name: Column(name, type_, nullable=False) for name, type_ in source.columns.items()}
+
+
+# What a column must be for its text in JSON to be right for the GraphQL type. Any type will do for an enum's text.
+_FITS: dict[str, tuple[type[TypeEngine[Any]], ...]] = {
+    "ID": (Uuid,),
+    "String": (Text,),
+    "Int": (Integer,),
+    "BigInt": (BigInteger, Integer),
+    "Float": (Float,),
+    "Boolean": (Boolean,),
+    "DateTime": (DateTime,),
+    "JSON": (JSON,),
+}
+
+
+class Model:
+    """Every mapped type of a schema.
+
+    Raises MappingError when a declaration does not fit its table or its GraphQL type.
+    """
+
+    def __init__(
+        self, schema: GraphQLSchema, entities: Mapping[str, Entity], filters: Mapping[str, Filter], left: Iterable[str]
+    ) -> None:
+        """``left`` are the fields (``Type.field``) that have a resolver of their own and are left for Python."""
+        self.schema = schema
+        self.entities = entities
+        self.filters = filters
+        self.left = frozenset(left)
+        self.by_prefix = {entity.prefix: name for name, entity in entities.items() if entity.prefix}
+        for name, entity in entities.items():
+            self._check(name, entity)
+
+    def source(self, field: One | Many, target: str) -> Source:
+        return field.source or self.entities[target].source
+
+    def _check(self, name: str, entity: Entity) -> None:
+        type_ = self.schema.type_map[name]
+        if not isinstance(type_, GraphQLObjectType):
+            _refuse(name, "is no object type")
+        columns = columns_of(entity.source)
+        if not isinstance(entity.source, Parameters):
+            for column, _ in entity.order:
+                _column(columns, column, f"{name} (default order)")
+        for field_name, graphql_field in type_.fields.items():
+            where = f"{name}.{field_name}"
+            if where in self.left:
+                continue
+            field = entity.fields.get(field_name)
+            if field is None:
+                _refuse(where, "has neither a mapping nor a resolver")
+            self._check_field(where, field, graphql_field, columns)
+        for field_name in entity.fields.keys() - type_.fields.keys():
+            _refuse(f"{name}.{field_name}", "is mapped but is no field of the type")
+
+    def _check_field(
+        self, where: str, field: Field, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]]
+    ) -> None:
+        target = get_named_type(graphql_field.type)
+        match field:
+            case Value():
+                _check_value(where, field, graphql_field, columns)
+            case Part():
+                part = self._entity(where, target)
+                for own, other in field.columns.items():
+                    _column(columns_of(part.source), own, where)
+                    _column(columns, other, where)
+            case One():
+                self._entity(where, target)
+                self._check_relation(where, field, target.name, columns)
+            case Many():
+                node = node_type(target)
+                if node is None:
+                    _refuse(where, f"is mapped as a connection, but {target} is none")
+                self._entity(where, node)
+                self._check_relation(where, field, node.name, columns)
+                self._check_arguments(where, graphql_field, columns_of(self.source(field, node.name)))
+            case Lookup():
+                if not {"id", "ids"} & graphql_field.args.keys():
+                    _refuse(where, "looks up by id but takes neither id nor ids")
+
+    def _entity(self, where: str, target: GraphQLNamedType) -> Entity:
+        if target.name not in self.entities:
+            _refuse(where, f"leads to {target}, which is not mapped")
+        return self.entities[target.name]
+
+    def _check_relation(self, where: str, field: One | Many, target: str, columns: Mapping[str, Column[Any]]) -> None:
+        there = columns_of(self.source(field, target))
+        if field.join:
+            _column(columns, field.join.parent, where)
+            _column(there, field.join.child, where)
+            if field.join.through is not None:
+                pairs = columns_of(field.join.through)
+                _column(pairs, field.join.near, where)
+                _column(pairs, field.join.far, where)
+        for argument in field.source.arguments if field.source else ():
+            _column(columns, argument, where)
+        if isinstance(field, One) and field.join is None and field.source is None:
+            _refuse(where, "says neither what it joins on nor what it is read from")
+        if isinstance(field, Many):
+            _column(there, "id", where)
+
+    def _check_arguments(self, where: str, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]]) -> None:
+        if argument := graphql_field.args.get("filter"):
+            type_ = get_named_type(argument.type)
+            comparisons = self.filters.get(type_.name)
+            if comparisons is None or not isinstance(type_, GraphQLInputObjectType):
+                _refuse(where, f"is filtered by {type_}, which is not mapped")
+            for name, comparison in comparisons.items():
+                _column(columns, comparison.column, f"{type_}.{name}")
+        if argument := graphql_field.args.get("orderBy"):
+            field = getattr(get_named_type(argument.type), "fields", {}).get("field")
+            enum = get_named_type(field.type) if field else None
+            if not isinstance(enum, GraphQLEnumType):
+                _refuse(where, "has an order that names no fields")
+            for name, value in enum.values.items():
+                _column(columns, value.value, f"{enum}.{name}")
+
+
+def node_type(connection: GraphQLNamedType) -> GraphQLNamedType | None:
+    """What a connection type connects to; None for any other type."""
+    if not connection.name.endswith("Connection") or not isinstance(connection, GraphQLObjectType):
+        return None
+    nodes = connection.fields.get("nodes")
+    return get_named_type(nodes.type) if nodes else None
+
+
+def _check_value(where: str, field: Value, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]]) -> None:
+    leaf = get_named_type(graphql_field.type)
+    if not is_leaf_type(leaf):
+        _refuse(where, f"is mapped as a value, but {leaf} has fields")
+    if (field.prefix is None) == (leaf.name == "ID"):
+        _refuse(where, "is an ID without a prefix" if leaf.name == "ID" else "has a prefix but is no ID")
+    if not isinstance(field.of, str):
+        return
+    column = _column(columns, field.of, where)
+    type_ = column.type
+    nullable_type = graphql_field.type.of_type if is_non_null_type(graphql_field.type) else graphql_field.type
+    if is_list_type(nullable_type) and isinstance(type_, ARRAY):
+        type_ = type_.item_type
+    if not isinstance(type_, (Text,) if isinstance(leaf, GraphQLEnumType) else _FITS.get(leaf.name, ())):
+        _refuse(where, f"is {leaf}, but column {column.name} is {column.type!r}")
+    if leaf.name == "Int" and isinstance(type_, BigInteger):
+        _refuse(where, f"is Int, but column {column.name} holds larger numbers: use BigInt")
+    if column.nullable and is_non_null_type(graphql_field.type):
+        _refuse(where, f"is never null, but column {column.name} can be")
+
+
+def _column(columns: Mapping[str, Column[Any]], name: str, where: str) -> Column[Any]:
+    if name not in columns:
+        _refuse(where, f"there is no column {name}; there are {', '.join(columns)}")
+    return columns[name]
+
+
+def _refuse(where: str, what: str) -> NoReturn:
+    raise MappingError(f"{where}: {what}")

@@ -1,0 +1,24 @@
+from app.identity.permissions import ROLES, Permission, Role
+
+
+def test_permissions_are_sorted_and_named_subject_action() -> None:
+    names = [permission.value for permission in Permission]
+    assert names == sorted(names)
+    assert all(permission.name == permission.value.replace(":", "_").upper() for permission in Permission)
+
+
+def test_every_role_has_what_the_role_below_it_has() -> None:
+    assert ROLES[Role.VIEWER] < ROLES[Role.EDITOR] < ROLES[Role.ADMIN]
+    assert set(ROLES) == set(Role)
+
+
+def test_a_viewer_reads_everything_and_changes_nothing() -> None:
+    assert ROLES[Role.VIEWER] == {permission for permission in Permission if permission.endswith(":read")}
+
+
+def test_an_editor_makes_resources_and_shares_but_leaves_those_of_others_alone() -> None:
+    assert ROLES[Role.EDITOR] - ROLES[Role.VIEWER] == {Permission.RESOURCE_CREATE, Permission.SHARE_CREATE}
+
+
+def test_an_admin_may_do_everything() -> None:
+    assert ROLES[Role.ADMIN] == set(Permission)
