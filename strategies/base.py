@@ -3,7 +3,7 @@
 All the rest (pools, commits, retries, errors) is said once for all of them, elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -33,7 +33,7 @@ class Home:
     role: str | None = None
 
 
-class Strategy(Protocol):
+class Strategy(Hashable, Protocol):
     """One way of keeping tenants apart, found through the entry-point group ``isola.strategies``.
 
     It is made with the name of the login role of tenant traffic. Statements are texts without parameters; what

@@ -42,6 +42,5 @@ def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[st
     else:
         known = crashes.get(id(original))
         what = crashes[id(original)] = known or crash(original)
-    formatted = error.formatted
-    place = {key: formatted[key] for key in ("locations", "path") if key in formatted}  # type: ignore[literal-required]
-    return {"message": what["message"], **place, "extensions": what["extensions"]}
+    place = {key: value for key, value in error.formatted.items() if key in {"locations", "path"}}
+    return {"message": what["message"], "extensions": what["extensions"], **place}

@@ -101,7 +101,7 @@ def upgrade(placed: Placed) -> str:
     statements = [
         *found,
         f"SET LOCAL search_path TO {home.schema}",
-        rendered("tenant", strategy, placed.revision),  # type: ignore[arg-type]  # mypy takes no protocol for hashable
+        rendered("tenant", strategy, placed.revision),
         *strategy.admit(home, tables),
         *logins.admit_sharing(home, tables),
     ]
@@ -221,6 +221,8 @@ async def _upgrade(owner: Database, placed: Placed) -> None:
 async def take_turn(transaction: Transaction, home: Home) -> None:
     """Wait for whoever else is making, migrating or erasing a home, and keep others waiting until the end."""
     await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", home.schema)
+    # A session forgets what it knew of the catalogue before it waited only when it opens a table.
+    await transaction.value("SELECT id FROM control.tenants LIMIT 0")
 
 
 async def _wanted(transaction: Transaction, placed: Placed) -> bool:

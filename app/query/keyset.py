@@ -35,13 +35,14 @@ def beyond(
     ``inclusive`` takes the row itself along. The last key has to be unique and not nullable.
     """
     directions = {descending for _, descending in order}
-    if len(directions) == 1 and None not in keys:
+    values = [key for key in keys if key is not None]
+    if len(directions) == 1 and len(values) == len(keys):
         descending = directions.pop()
-        left, right = tuple_(*columns), tuple_(*keys)
+        left, right = tuple_(*columns), tuple_(*values)
         strict, loose = (left < right, left <= right) if descending else (left > right, left >= right)
         ranges: list[ColumnElement[bool]] = [loose if inclusive else strict]
         # A row comparison leaves NULLs out, which is right where they come before.
-        return ranges if descending else ranges + _nulls_after(columns, nullable, keys)
+        return ranges if descending else ranges + _nulls_after(columns, nullable, values)
     ranges = []
     equal: list[ColumnElement[bool]] = []
     last = len(columns) - 1
@@ -65,7 +66,7 @@ def beyond(
 
 
 def _nulls_after(
-    columns: Sequence[ColumnElement[Any]], nullable: Sequence[bool], keys: Sequence[ColumnElement[Any] | None]
+    columns: Sequence[ColumnElement[Any]], nullable: Sequence[bool], keys: Sequence[ColumnElement[Any]]
 ) -> list[ColumnElement[bool]]:
     equal = [column == key for column, key in zip(columns, keys, strict=True)]
     return [and_(*equal[:index], columns[index].is_(None)) for index in range(len(columns)) if nullable[index]]
