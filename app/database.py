@@ -230,6 +230,10 @@ class Database:
             raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
         except LOST as error:
             raise Unavailable("the database cannot be reached") from error
+        except asyncpg.PostgresError as error:
+            raise Unavailable(
+                f"the database refuses the login (SQLSTATE {error.sqlstate}); has isola migrate been run?"
+            ) from error
 
 
 async def _committed(connection: asyncpg.Connection) -> bool:

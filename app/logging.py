@@ -6,23 +6,26 @@ Nothing of a request's content is logged: neither variables nor rows, neither to
 import logging
 import sys
 
+import asyncpg
 import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.settings import Settings
+
+# Local variables hold tokens, variables and rows.
+_traces = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def configure(settings: Settings) -> None:
     """Set up logging for this process."""
-    shared: list[structlog.types.Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
+        _without_details,
     ]
     if settings.production:
-        shape: list[structlog.types.Processor] = [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ]
+        shape: list[Processor] = [_traces, structlog.processors.JSONRenderer()]
     else:
         shape = [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
@@ -34,3 +37,15 @@ def configure(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+
+
+def _without_details(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take from PostgreSQL's errors the details, which quote rows."""
+    error = event.get("exc_info")
+    if error is True:
+        error = event["exc_info"] = sys.exception()
+    while isinstance(error, BaseException):
+        if isinstance(error, asyncpg.PostgresError):
+            error.detail = None
+        error = error.__cause__ or error.__context__
+    return event

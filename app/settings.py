@@ -1,12 +1,43 @@
 """What an operator can set, from the environment (``ISOLA_…``) or a ``.env`` file in the working directory."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app.errors import OperatorError
+
+
+def _is_address(value: SecretStr) -> SecretStr:
+    try:
+        scheme = make_url(value.get_secret_value()).drivername
+    except (ArgumentError, ValueError):
+        scheme = ""
+    if scheme not in {"postgresql", "postgres"}:
+        raise ValueError("expected postgresql://user:password@host:port/database")
+    return value
+
+
+def _has_user(value: SecretStr) -> SecretStr:
+    if not make_url(value.get_secret_value()).username:
+        raise ValueError("expected an address with a user: postgresql://user:password@host:port/database")
+    return value
+
+
+def _decoded(value: object) -> object:
+    # Left to the library, this fails with an error that is not a ValidationError.
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("expected a JSON list") from None
+
+
+Address = Annotated[SecretStr, AfterValidator(_is_address)]
+LoginAddress = Annotated[Address, AfterValidator(_has_user)]
 
 
 class Settings(BaseSettings):
@@ -17,21 +48,23 @@ class Settings(BaseSettings):
     # --- HTTP
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    shutdown_grace: float = Field(default=10, gt=0, description="how long accepted requests may take after SIGTERM")
+    shutdown_grace: float = Field(default=10, gt=0, le=3600, description="how long accepted requests may take after SIGTERM")
     production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors")
     max_body_bytes: int = Field(default=1_000_000, gt=0)
-    cors_origins: list[str] = Field(default=[], description="origins of web pages that may call, as a JSON list")
+    cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_decoded)] = Field(
+        default=[], description="origins of web pages that may call, as a JSON list"
+    )
     trusted_documents: Path | None = Field(default=None, description="a directory of documents compiled at start-up")
     trusted_documents_only: bool = Field(default=False, description="admit no other documents")
 
     # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
     data_dir: Path = Field(default=Path(".isola"), description="where the embedded PostgreSQL keeps its data")
-    database_url: SecretStr | None = Field(default=None, description="the owner's address: migrations, tenants")
-    tenant_url: SecretStr | None = Field(default=None, description="the login of tenant traffic")
-    control_url: SecretStr | None = Field(default=None, description="the login of the control plane")
+    database_url: Address | None = Field(default=None, description="the owner's address: migrations, tenants")
+    tenant_url: LoginAddress | None = Field(default=None, description="the login of tenant traffic")
+    control_url: LoginAddress | None = Field(default=None, description="the login of the control plane")
     pool_size: int = Field(default=10, ge=1, le=1000, description="connections for tenant traffic, a process")
-    pool_wait: float = Field(default=2.0, gt=0, description="how long a request waits for a connection")
-    statement_timeout: float = Field(default=10.0, gt=0)
+    pool_wait: float = Field(default=2.0, gt=0, le=3600, description="how long a request waits for a connection")
+    statement_timeout: float = Field(default=10.0, ge=0.001, le=86_400)
     statement_cache: bool = Field(default=True, description="off for PgBouncer before 1.21 in transaction mode")
 
     # --- Tenants

@@ -27,6 +27,11 @@ def crash(error: Exception) -> dict[str, Any]:
     return told("internal error", "INTERNAL", correlationId=correlation)
 
 
+def invalid(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
+    """Errors of a document or its variables: they are about what the client sent, whatever found them."""
+    return [{**told(error.message, BadUserInput.code), **_place(error)} for error in errors]
+
+
 def located(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
     """Errors with their places. A crash is logged once and has one id, however many fields it was the error of."""
     crashes: dict[int, dict[str, Any]] = {}
@@ -42,5 +47,8 @@ def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[st
     else:
         known = crashes.get(id(original))
         what = crashes[id(original)] = known or crash(original)
-    place = {key: value for key, value in error.formatted.items() if key in {"locations", "path"}}
-    return {"message": what["message"], "extensions": what["extensions"], **place}
+    return {**what, **_place(error)}
+
+
+def _place(error: GraphQLError) -> dict[str, Any]:
+    return {key: value for key, value in error.formatted.items() if key in {"locations", "path"}}

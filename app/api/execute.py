@@ -90,7 +90,7 @@ class Executor:
         except UnknownHashError:
             return _refused(200, [errors.told("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")])
         except InvalidError as invalid:
-            return _refused(_BAD_REQUEST, errors.located(invalid.errors))
+            return _refused(_BAD_REQUEST, errors.invalid(invalid.errors))
         except Refusal as refusal:
             return _refused(refusal.status, [errors.refusal(refusal)])
         except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
@@ -108,7 +108,7 @@ class Executor:
     async def _query(
         self, operation: Operation, variables: Mapping[str, Any], reading: Reading, context: Context
     ) -> Response:
-        if reading.plan.complete:
+        if reading.plan.complete and reading.plan.reads:
             try:
                 async with context.transaction(read_only=True) as transaction:
                     text = await self.compiler.fetch(reading, transaction, marked=False)
@@ -117,7 +117,7 @@ class Executor:
             if VIOLATION not in text:
                 return Response(200, b'{"data":%b}' % text.encode())
         source: Any = {}
-        if reading.plan.root.fields:
+        if reading.plan.reads:
             try:
                 async with context.transaction(read_only=True) as transaction:
                     source = loaded(await self.compiler.fetch(reading, transaction, marked=True))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import or_
 
-from app.control.tenants import ENTRY, Status, Tenant, entry, tenants
+from app.control.tenants import ENTRY, SLUG, Status, Tenant, entry, tenants
 from app.database import Database
 
 REMEMBERED = 10_000
@@ -25,6 +25,9 @@ class Directory:
 
     async def find(self, name: str) -> Tenant | None:
         """The tenant with this slug or id, None if there is none. Raises Unavailable when it cannot be known."""
+        if _uuid(name) is None and not SLUG.fullmatch(name):
+            # No tenant can be called that; nor is it remembered, as it may be of any length.
+            return None
         known = self._known.get(name)
         if known is not None and time.monotonic() < known[0]:
             return known[1]

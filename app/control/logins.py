@@ -179,6 +179,28 @@ FROM (
 ) owned
 HAVING count(*) > 0
 UNION ALL
+SELECT format('owns, or can become the owner of, %s', string_agg(oid::regprocedure::text, ', '))
+FROM (
+    SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+      AND pg_has_role(session_user, p.proowner, 'MEMBER')
+    LIMIT 3
+) owned
+HAVING count(*) > 0
+UNION ALL
+SELECT format('may, or can become one that may, %s %s', privilege_type, oid::regclass)
+FROM (
+    SELECT c.oid, a.privilege_type
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+    WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+      AND a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'USAGE')
+      AND a.grantee <> c.relowner AND (a.grantee = 0 OR pg_has_role(session_user, a.grantee, 'MEMBER'))
+    LIMIT 3
+) beyond_rows
+UNION ALL
+SELECT format('can become %I, which may use the schema control', rolname) FROM pg_namespace n, pg_roles r
+WHERE nspname = 'control' AND has_schema_privilege(r.oid, n.oid, 'USAGE') AND pg_has_role(session_user, r.oid, 'MEMBER')
+UNION ALL
 SELECT format('may %s in the database', privilege) FROM unnest(ARRAY['CREATE', 'TEMPORARY']) privilege
 WHERE has_database_privilege(session_user, current_database(), privilege)
 UNION ALL

@@ -1,22 +1,20 @@
 """Makes, changes and removes tenants. The owner's connections are needed: homes are made of schemas and roles."""
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import delete, insert, or_, update
 
-from app.control.migrations import Placed, head, take_turn, upgrade
+from app.control.migrations import Placed, head, refuse_behind, take_turn, upgrade
 from app.control.shares import shares
-from app.control.tenants import ENTRY, Status, Tenant, entry, tenants
+from app.control.tenants import ENTRY, SLUG, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
 from app.domain.metadata import metadata
 from app.errors import BadUserInput, Conflict, NotFound, OperatorError
 from strategies.base import Strategy
 
-SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
 MAX_NAME = 200
 
 
@@ -34,6 +32,7 @@ async def create(owner: Database, strategies: Mapping[str, Strategy], *, slug: s
         raise BadUserInput(f"strategy {strategy!r}: expected one of {', '.join(sorted(strategies))}")
     chosen = strategies[strategy]
     async with owner.unbound() as transaction:
+        await refuse_behind(transaction)
         tenant: UUID = await transaction.value("SELECT isola.uuid_v7()")
         home = chosen.home(tenant)
         new = insert(tenants).values(
@@ -82,6 +81,7 @@ async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *
     Raises NotFound.
     """
     async with owner.unbound() as transaction:
+        await refuse_behind(transaction)
         tenant = await _named(transaction, slug, to_erase=True)
         if tenant.strategy not in strategies:
             raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
@@ -101,7 +101,9 @@ async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *
 async def _named(transaction: Transaction, slug: str, *, to_erase: bool = False) -> Tenant:
     wanted = tenants.c.home.is_not(None) if to_erase else tenants.c.status != Status.DELETED
     # A slug can have been given again while the tenant that had it before waits to be erased: that one comes first.
-    rows = await transaction.rows(ENTRY.where(tenants.c.slug == slug, wanted).order_by(tenants.c.id).limit(1))
+    question = ENTRY.where(tenants.c.slug == slug, wanted).order_by(tenants.c.id).limit(1)
+    # What can be no slug may be no text that the database takes, either.
+    rows = await transaction.rows(question) if SLUG.fullmatch(slug) else []
     if not rows:
         raise NotFound(f"there is no tenant {slug!r}")
     return entry(rows[0])

@@ -1,5 +1,6 @@
 """The directory: which tenants there are, and where each has its home."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,8 @@ from sqlalchemy import CheckConstraint, Column, Index, MetaData, Table, Text, se
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.metadata import identifier, metadata as domain, moment
+
+SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
 
 metadata = MetaData(schema="control", naming_convention=domain.naming_convention)
 

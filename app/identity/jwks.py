@@ -129,13 +129,14 @@ def _download(address: SplitResult) -> bytes:
     connection = HTTPSConnection if address.scheme == "https" else HTTPConnection
     with closing(connection(address.hostname or "", address.port, timeout=TIMEOUT)) as provider:
         provider.request("GET", f"{address.path or '/'}?{address.query}".removesuffix("?"))
-        response = provider.getresponse()
-        if response.status != HTTPStatus.OK:
-            raise HTTPException
-        body = bytearray()
-        while chunk := response.read1(MAX_BYTES):
-            body += chunk
-            # The timeout of the socket starts again with every byte, so the whole needs its own.
-            if len(body) > MAX_BYTES or time.monotonic() > deadline:
+        # A response without a length takes the socket over from its connection, and must be closed as well.
+        with provider.getresponse() as response:
+            if response.status != HTTPStatus.OK:
                 raise HTTPException
-        return bytes(body)
+            body = bytearray()
+            while chunk := response.read1(MAX_BYTES):
+                body += chunk
+                # The timeout of the socket starts again with every byte, so the whole needs its own.
+                if len(body) > MAX_BYTES or time.monotonic() > deadline:
+                    raise HTTPException
+            return bytes(body)

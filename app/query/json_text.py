@@ -41,8 +41,6 @@ def joined(parts: Iterable[Part]) -> ColumnElement[str]:
             func.concat(*expressions[start : start + _MOST_ARGUMENTS], type_=Text)
             for start in range(0, len(expressions), _MOST_ARGUMENTS)
         ]
-    if len(expressions) == 1 and isinstance(merged[0], str):
-        return expressions[0]
     return func.concat(*expressions, type_=Text)
 
 

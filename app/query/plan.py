@@ -140,6 +140,11 @@ class Plan:
     sites: tuple[Site, ...]
     complete: bool
 
+    @property
+    def reads(self) -> bool:
+        """Whether there is anything to ask the database for."""
+        return any(not isinstance(field, Constant) for field in self.root.fields)
+
 
 Plans: TypeAlias = Plan | Mapping[str, Plan]
 """A query's plan; a mutation has one for the payload of each of its fields, by response key."""
