@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from starlette.applications import Starlette
 
-from app import demo as demonstration, importing, logging
+from app import demo as demonstration, importing, logging, server
 from app.api.schema import schema as graphql_schema
 from app.control import migrations, provisioning
 from app.control.tenants import Tenant
@@ -32,6 +30,7 @@ app.add_typer(tenant_app, name="tenant")
 
 err = Console(stderr=True)
 SHOWN_BAD_LINES = 20
+INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
 TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant's slug")]
@@ -47,74 +46,67 @@ def main() -> None:
         sys.exit(1)
 
 
-def act(what: Act, *, settings: Settings | None = None, alone: bool = False) -> None:
-    """Do something in the installation that the settings describe, and end cleanly whatever ends it."""
-    # Without a handler SIGTERM would end this process at once and leave behind what it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+def act(what: Act, *, settings: Settings | None = None, serving: bool = False) -> None:
+    """Do something in the installation that the settings describe, and end cleanly whatever ends it.
+
+    A command that is interrupted has not done what it was to do, and says so by its exit status; a server has.
+    """
+    # SIGTERM is Ctrl-C: by itself it would end this process at once and leave behind what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     settings = settings or load()
     logging.configure(settings)
-    with installation(settings, alone=alone) as installed:
-        try:
+    try:
+        with installation(settings, alone=serving) as installed:
             uvloop.run(what(installed))
-        except KeyboardInterrupt:
-            err.print("isola: interrupted")
+    except KeyboardInterrupt:
+        err.print("isola: interrupted")
+        if not serving:
+            sys.exit(INTERRUPTED)
 
 
 @app.command()
 def serve() -> None:
     """Serve the API. Without a database URL, on the embedded PostgreSQL."""
+    settings = load()
 
     async def run(installed: Installation) -> None:
         if installed.settings.database_url is None and installed.addresses.owner is not None:
             # Nobody else migrates the embedded database.
             async with await installed.owner(4) as owner:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
-        await _serve(installed)
+        await _serve(installed, listener)
 
-    act(run, alone=True)
+    with server.bound(settings) as listener:
+        act(run, settings=settings, serving=True)
 
 
 @app.command()
 def demo() -> None:
     """Serve the API with three tenants, people and data, on the embedded PostgreSQL."""
     settings = load()
-    if settings.database_url or settings.tenant_url:
-        raise OperatorError("the demo brings its own PostgreSQL: unset ISOLA_DATABASE_URL and ISOLA_TENANT_URL")
+    if settings.database_url or settings.tenant_url or settings.control_url:
+        raise OperatorError(
+            "the demo brings its own PostgreSQL: unset ISOLA_DATABASE_URL, ISOLA_TENANT_URL and ISOLA_CONTROL_URL"
+        )
 
     async def run(installed: Installation) -> None:
         with err.status("migrating, and filling three tenants"):
             async with await installed.owner(4) as owner, await installed.tenants() as tenants:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
                 await demonstration.furnish(owner, tenants, installed.strategies)
-        demonstration.explain(settings)
-        await _serve(installed)
+        demonstration.explain(settings, f"{listener.url}/graphql")
+        await _serve(installed, listener)
 
-    with err.status("starting PostgreSQL"):
-        pass
-    act(run, settings=settings, alone=True)
+    with server.bound(settings) as listener:
+        act(run, settings=settings, serving=True)
 
 
-async def _serve(installed: Installation) -> None:
-    settings = installed.settings
+async def _serve(installed: Installation, listener: server.Listener) -> None:
     async with application(installed) as served:
-        await _listen(settings, served)
-
-
-async def _listen(settings: Settings, served: Starlette) -> None:
-    config = uvicorn.Config(
-        served,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
-    )
-    server = uvicorn.Server(config)
-    await server.serve()
-    if not server.started:
-        raise OperatorError(f"cannot listen on {settings.host}:{settings.port}; is another server there?")
+        listener.listen()
+        typer.echo(f"Serving on {listener.url}/graphql — Ctrl-C ends it")
+        sys.stdout.flush()
+        await listener.serve(served)
 
 
 @app.command()

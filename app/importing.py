@@ -1,6 +1,8 @@
 """Resources from JSON Lines: each line an object with ``name`` and, if wanted, ``kind``, ``data``, ``sizeBytes``."""
 
+import codecs
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -13,6 +15,8 @@ from app.domain.resources import Values
 from app.errors import BadUserInput, OperatorError
 
 BATCH = 1000
+# A batch is one message to the database, and is held in memory.
+BATCH_BYTES = 16 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
@@ -49,7 +53,7 @@ async def load(
             if strict:
                 if not lines.seekable():
                     raise OperatorError(f"{file}: expected a regular file, since --strict reads it twice")
-                bad = [(number, read) for number, read in _entries(lines, from_line) if isinstance(read, str)]
+                bad = [(number, read) for number, _, read in _entries(lines, from_line) if isinstance(read, str)]
                 if bad:
                     return Outcome(bad=bad)
                 lines.seek(0)
@@ -66,6 +70,7 @@ async def _load(
         owner_id = await users.ensure(work, subject=owner, name=None, email=None)
     batch: list[Values] = []
     number = from_line - 1
+    position = flushed = 0
 
     async def flush() -> None:
         async with database.transaction(tenant) as work:
@@ -73,36 +78,41 @@ async def _load(
         outcome.loaded += len(batch)
         outcome.last_line = number
         batch.clear()
-        progress(lines.tell(), outcome)
+        progress(position, outcome)
 
-    for number, read in _entries(lines, from_line):
+    for number, position, read in _entries(lines, from_line):
         if isinstance(read, str):
             outcome.bad.append((number, read))
         else:
             batch.append(read)
-        if len(batch) == BATCH:
+        if len(batch) == BATCH or position - flushed >= BATCH_BYTES:
             await flush()
+            flushed = position
     await flush()
     return outcome
 
 
-def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, Values | str]]:
-    """Each line's number with its values, or with what is wrong with it. Blank lines are none."""
-    number = 0
+def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, Values | str]]:
+    """Each line's number, where it ends, and its values or what is wrong with it. Blank lines are none."""
+    number = position = 0
     while line := lines.readline(MAX_LINE_BYTES):
         number += 1
+        position += len(line)
         whole = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
         while not whole and line and not line.endswith(b"\n"):
             line = lines.readline(MAX_LINE_BYTES)
+            position += len(line)
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if number < from_line or not line.strip():
             continue
         if not whole:
-            yield number, f"expected at most {MAX_LINE_BYTES} bytes"
+            yield number, position, f"expected at most {MAX_LINE_BYTES} bytes"
             continue
         try:
-            yield number, _values(line)
+            yield number, position, _values(line)
         except BadUserInput as error:
-            yield number, error.message
+            yield number, position, error.message
 
 
 def _values(line: bytes) -> Values:
@@ -112,6 +122,9 @@ def _values(line: bytes) -> Values:
         raise BadUserInput("expected UTF-8") from None
     except json.JSONDecodeError as error:
         raise BadUserInput(f"expected JSON: {error.msg} at column {error.colno}") from None
+    except ValueError:
+        # The rest of what Python says on the way to a number.
+        raise BadUserInput(f"expected integers of at most {sys.get_int_max_str_digits()} digits") from None
     except RecursionError:
         raise BadUserInput("expected JSON that is less deeply nested") from None
     if not isinstance(entry, dict):

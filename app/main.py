@@ -14,10 +14,11 @@ from app.control import logins, migrations, secrets
 from app.control.directory import Directory
 from app.control.logins import Addresses
 from app.database import Database
-from app.errors import OperatorError
+from app.errors import BadUserInput, OperatorError
 from app.identity import keys
 from app.identity.authentication import Authenticator
 from app.identity.tokens import TokenVerifier
+from app.query.documents import InvalidError
 from app.settings import Settings
 from strategies import registry
 from strategies.base import Strategy
@@ -81,6 +82,8 @@ def _installed(settings: Settings, embedded_address: str | None) -> Installation
     strategies = registry.load(where.tenant_login)
     if settings.strategy not in strategies:
         raise OperatorError(f"ISOLA_STRATEGY: expected one of {', '.join(sorted(strategies))}")
+    if where.tenant_login == where.control_login:
+        raise OperatorError("ISOLA_TENANT_URL and ISOLA_CONTROL_URL name the same login: expected one for each")
     return Installation(settings, where, strategies)
 
 
@@ -99,15 +102,25 @@ async def application(installed: Installation) -> AsyncIterator[Starlette]:
         async with control.unbound() as work:
             await migrations.refuse_behind(work)
             secret = await secrets.cursor_secret(work)
-        executor = Executor(
+        authenticator = Authenticator(verifier, Directory(control, settings.directory_ttl), tenants)
+        yield http.application(settings, authenticator, _executor(settings, secret), tenants, control)
+
+
+def _executor(settings: Settings, secret: bytes) -> Executor:
+    trusted = _trusted(settings)
+    try:
+        return Executor(
             model,
             secret=secret,
             production=settings.production,
-            trusted=_trusted(settings),
+            trusted=trusted,
             trusted_only=settings.trusted_documents_only,
         )
-        authenticator = Authenticator(verifier, Directory(control, settings.directory_ttl), tenants)
-        yield http.application(settings, authenticator, executor, tenants, control)
+    except InvalidError as invalid:
+        reasons = "; ".join(error.message for error in invalid.errors)
+        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected valid documents, but: {reasons}") from invalid
+    except BadUserInput as refusal:
+        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: {refusal.message}") from refusal
 
 
 def _trusted(settings: Settings) -> list[str]:
@@ -118,4 +131,7 @@ def _trusted(settings: Settings) -> list[str]:
     files = sorted(settings.trusted_documents.glob("*.graphql"))
     if not files:
         raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected .graphql files in {settings.trusted_documents}")
-    return [file.read_text(encoding="utf-8") for file in files]
+    try:
+        return [file.read_text(encoding="utf-8") for file in files]
+    except (OSError, UnicodeError) as error:
+        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected files in UTF-8 that can be read ({error})") from error

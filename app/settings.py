@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     # --- HTTP
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    shutdown_grace: float = Field(default=10, gt=0, le=3600, description="how long accepted requests may take after SIGTERM")
+    shutdown_grace: float = Field(
+        default=10, gt=0, le=3600, description="how long accepted requests may take after SIGTERM"
+    )
     production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors")
     max_body_bytes: int = Field(default=1_000_000, gt=0)
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_decoded)] = Field(
@@ -80,8 +82,8 @@ class Settings(BaseSettings):
     token_jwks_lifetime: float = Field(default=300, gt=0, le=86_400, description="how long fetched keys count as fresh")
     token_jwks_cooldown: float = Field(default=10, ge=0, description="least time between two fetches of keys")
     token_cache_size: int = Field(default=10_000, ge=1, description="how many verified tokens are remembered")
-    token_issuer: str = "isola"
-    token_audience: str = "isola"
+    token_issuer: str = Field(default="isola", min_length=1)
+    token_audience: str = Field(default="isola", min_length=1)
     token_leeway: float = Field(default=0, ge=0, le=300)
     claim_tenant: str = "tenant"
     claim_user: str = "sub"
@@ -98,5 +100,5 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"ISOLA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(f"ISOLA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise OperatorError(f"settings that make no sense: {wrong}") from None

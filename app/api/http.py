@@ -1,6 +1,7 @@
 """GraphQL over HTTP (https://graphql.github.io/graphql-over-http/draft/), and the two questions of whoever runs it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.context import Context
 from app.api.execute import Executor
 from app.database import Database
-from app.errors import BadUserInput, Refusal
+from app.errors import BadUserInput, Refusal, Unauthenticated
 from app.identity.authentication import Authenticator
 from app.settings import Settings
 
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
+REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
 class UnsupportedMediaType(BadUserInput):
@@ -75,7 +77,7 @@ class GraphQL:
         try:
             media, lenient = _accepted(headers.get("accept"))
             # Nobody's body is read before it is known who they are.
-            principal = await self.authenticator.principal(headers.get("authorization"))
+            principal = await self.authenticator.principal(_authorization(headers))
             asked = await self._asked(scope, headers, receive)
             answer = await self.executor.execute(
                 asked.query,
@@ -119,7 +121,7 @@ class GraphQL:
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         declared = headers.get("content-length", "0")
         too_large = TooLarge(f"body: expected at most {self.max_body_bytes} bytes")
-        if declared.isdigit() and int(declared) > self.max_body_bytes:
+        if declared.isdecimal() and int(declared) > self.max_body_bytes:
             raise too_large
         body = b""
         more = True
@@ -134,11 +136,18 @@ class GraphQL:
         return body
 
 
+def _authorization(headers: Headers) -> str | None:
+    given = headers.getlist("authorization")
+    if len(given) > 1:
+        raise Unauthenticated("expected one Authorization header")
+    return given[0] if given else None
+
+
 def _accepted(accept: str | None) -> tuple[str, bool]:
     """The media type of the answer, and whether the client knows plain JSON only."""
-    if accept is None:
+    if not accept or accept.isspace():
         return JSON, False
-    asked = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    asked = {part.partition(";")[0].strip().lower() for part in accept.split(",") if not REFUSED.search(part)}
     if GRAPHQL_JSON in asked:
         return GRAPHQL_JSON, False
     if JSON in asked:

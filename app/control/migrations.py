@@ -196,7 +196,8 @@ async def migrate(
                 await _upgrade(owner, one)
             except IsolaError as error:
                 failed[one.home.schema] = error.message
-            except Exception as error:  # noqa: BLE001  whatever ails one home, the others are not to suffer for it
+            except Exception as error:
+                # Whatever ails one home, the others are not to suffer for it.
                 log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
                 failed[one.home.schema] = str(error)
             progress(len(placed) - len(waiting), len(placed))

@@ -1,5 +1,4 @@
 import json
-import re
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
@@ -24,14 +23,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from app.domain import document
 from app.domain.actor import Actor
 from app.domain.metadata import identifier, metadata, moment
 from app.domain.work import Work
 from app.errors import BadUserInput, Forbidden, NotFound
 
 MAX_NAME = 200
-# As JSON writes it: PostgreSQL stores no text with it.
-NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # The largest integer that every JSON reader keeps exact.
 MAX_SIZE_BYTES = 2**53 - 1
 
@@ -128,10 +126,4 @@ def check(values: Values) -> None:
     if "size_bytes" in values and not 0 <= values["size_bytes"] <= MAX_SIZE_BYTES:
         raise BadUserInput(f"sizeBytes: expected 0 to {MAX_SIZE_BYTES}, not {values['size_bytes']}")
     for name in ("name", "kind", "data"):
-        try:
-            written = json.dumps(values.get(name), ensure_ascii=False, allow_nan=False)
-            written.encode()
-        except ValueError as error:
-            raise BadUserInput(f"{name}: expected what JSON in UTF-8 can say") from error
-        if NUL.search(written):
-            raise BadUserInput(f"{name}: expected no NUL character")
+        document.check(name, values.get(name))

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.domain import document
 from app.domain.actor import Actor
 from app.domain.metadata import identifier, metadata, moment
 from app.domain.organizations import memberships
@@ -94,6 +95,8 @@ async def create(
     actor.require("span:write")
     if not 1 <= len(title) <= MAX_TITLE:
         raise BadUserInput(f"title: expected 1 to {MAX_TITLE} characters, not {len(title)}")
+    document.check("title", title)
+    document.check("payload", payload)
     if visibility is Visibility.ORGANIZATION and organization_id is None:
         raise BadUserInput("organizationId: expected, since the visibility is ORGANIZATION")
     if (

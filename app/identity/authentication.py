@@ -51,13 +51,16 @@ class Authenticator:
             raise Unauthenticated("the token names a tenant that is not known here")
         if tenant.status is not Status.ACTIVE:
             raise Forbidden(f"the tenant is {tenant.status}")
-        user = self._users.get((tenant.id, claims.subject)) or await self._user(tenant, claims)
-        return Principal(tenant, user, claims.role)
+        return Principal(tenant, await self._user(tenant, claims), claims.role)
 
     async def _user(self, tenant: Tenant, claims: Claims) -> UUID:
+        known = (tenant.id, claims.subject)
+        if known in self._users:
+            self._users.move_to_end(known)
+            return self._users[known]
         async with self._database.transaction(tenant) as work:
             user = await users.ensure(work, subject=claims.subject, name=claims.name, email=claims.email)
-        self._users[(tenant.id, claims.subject)] = user
+        self._users[known] = user
         if len(self._users) > REMEMBERED_USERS:
             self._users.popitem(last=False)
         return user

@@ -323,12 +323,17 @@ def test_a_provider_that_fails_is_not_asked_again_at_once(answer: Answer, provid
 
 
 def never_end(start: bytes, drip: bytes, released: threading.Event) -> Respond:
-    """Sends ``start`` and then ``drip`` again and again, until released or hung up on; then sets ``released``."""
+    """Sends ``start`` and then ``drip`` again and again, until released or hung up on; then sets ``released``.
+
+    It ends after some seconds all the same: the thread that reads would keep a failing test from ending.
+    """
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
         with suppress(OSError):
             handler.wfile.write(start)
-            while not released.wait(0.02):
+            for _ in range(250):
+                if released.wait(0.02):
+                    break
                 handler.wfile.write(drip)
         released.set()
 

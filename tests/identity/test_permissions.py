@@ -16,8 +16,9 @@ def test_a_viewer_reads_everything_and_changes_nothing() -> None:
     assert ROLES[Role.VIEWER] == {permission for permission in Permission if permission.endswith(":read")}
 
 
-def test_an_editor_makes_resources_and_shares_but_leaves_those_of_others_alone() -> None:
-    assert ROLES[Role.EDITOR] - ROLES[Role.VIEWER] == {Permission.RESOURCE_CREATE, Permission.SHARE_CREATE}
+def test_an_editor_writes_but_leaves_what_others_own_alone() -> None:
+    added = ROLES[Role.EDITOR] - ROLES[Role.VIEWER]
+    assert added == {permission for permission in Permission if permission.endswith(":write")}
 
 
 def test_an_admin_may_do_everything() -> None:
