@@ -6,6 +6,7 @@ COPY requirements.lock pyproject.toml README.md ./
 COPY app app
 COPY strategies strategies
 COPY migrations migrations
+COPY graphql graphql
 # The lock file holds versions for development too; as a constraint it pins only what the server needs.
 RUN pip install --no-cache-dir --constraint requirements.lock --editable .
 

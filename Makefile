@@ -4,11 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format schema lock clean
+.PHONY: help demo test test-postgresql15 check format schema lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 …"; exit 1; }
@@ -22,9 +22,12 @@ demo: $(READY) ## a server with three tenants and data on http://127.0.0.1:8000
 
 test: $(READY) ## the tests, with coverage by branch
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n 2
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
+
+test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it is installed
+	tests/on-postgresql15
 
 check: $(READY) ## style, types and import rules
 	$(BIN)/ruff check

@@ -1,6 +1,7 @@
 """The command line. Each command does one thing, with the login that this needs."""
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app import demo as demonstration, importing, logging, server
+from app import demo as demonstration, explain as explaining, importing, logging, server
 from app.api.schema import schema as graphql_schema
 from app.control import migrations, provisioning
 from app.control.tenants import Tenant
@@ -28,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 tenant_app = typer.Typer(no_args_is_help=True, help="Make, change and remove tenants.")
 app.add_typer(tenant_app, name="tenant")
 
+out = Console()
 err = Console(stderr=True)
 SHOWN_BAD_LINES = 20
 INTERRUPTED = 130  # as shells say it of Ctrl-C
@@ -262,6 +264,44 @@ def token(
 def schema() -> None:
     """Print the GraphQL schema in SDL."""
     typer.echo(graphql_schema.as_str())
+
+
+@app.command()
+def explain(
+    file: Annotated[Path, typer.Argument(help="a document with an operation", dir_okay=False)],
+    tenant: TenantOption,
+    *,
+    user: Annotated[str | None, typer.Option(help="the subject of the user whose view it is")] = None,
+    operation: Annotated[str | None, typer.Option(help="its name, where the document has several")] = None,
+    variables: Annotated[str, typer.Option(help="as a JSON object")] = "{}",
+    analyze: Annotated[bool, typer.Option("--analyze", help="run it, and show what it took")] = False,
+) -> None:
+    """Show what becomes of an operation: its plan, its SQL under each strategy, and PostgreSQL's plan."""
+    try:
+        given = json.loads(variables)
+        text = file.read_text(encoding="utf-8")
+    except json.JSONDecodeError as error:
+        raise BadUserInput(f"--variables: expected JSON ({error.msg})") from None
+    except (OSError, UnicodeError) as error:
+        raise BadUserInput(f"{file}: expected a file in UTF-8 that can be read ({error})") from None
+    if not isinstance(given, dict):
+        raise BadUserInput("--variables: expected a JSON object")
+
+    async def run(installed: Installation) -> None:
+        sections = await explaining.explain(
+            installed,
+            text,
+            tenant=tenant,
+            user=user,
+            operation_name=operation,
+            variables=given,
+            analyze=analyze,
+        )
+        for title, body in sections:
+            out.rule(title, align="left")
+            typer.echo(body)
+
+    act(run)
 
 
 @app.command("import")

@@ -95,18 +95,20 @@ async def _load(
 def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, Values | str]]:
     """Each line's number, where it ends, and its values or what is wrong with it. Blank lines are none."""
     number = position = 0
-    while line := lines.readline(MAX_LINE_BYTES):
+    # With room for the line's end.
+    while line := lines.readline(MAX_LINE_BYTES + 1):
         number += 1
         position += len(line)
-        whole = line.endswith(b"\n") or len(line) < MAX_LINE_BYTES
-        while not whole and line and not line.endswith(b"\n"):
-            line = lines.readline(MAX_LINE_BYTES)
-            position += len(line)
+        too_long = rest = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
+        while rest:
+            skipped = lines.readline(MAX_LINE_BYTES)
+            position += len(skipped)
+            rest = skipped != b"" and not skipped.endswith(b"\n")
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
-        if number < from_line or not line.strip():
+        if number < from_line or not (too_long or line.strip()):
             continue
-        if not whole:
+        if too_long:
             yield number, position, f"expected at most {MAX_LINE_BYTES} bytes"
             continue
         try:
@@ -117,7 +119,7 @@ def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, 
 
 def _values(line: bytes) -> Values:
     try:
-        entry = json.loads(line.decode(), parse_constant=_no_constant)
+        entry = json.loads(line.rstrip().decode(), parse_constant=_no_constant)
     except UnicodeDecodeError:
         raise BadUserInput("expected UTF-8") from None
     except json.JSONDecodeError as error:

@@ -124,10 +124,6 @@ def _executor(settings: Settings, secret: bytes) -> Executor:
 
 
 def _trusted(settings: Settings) -> list[str]:
-    if settings.trusted_documents is None:
-        if settings.trusted_documents_only:
-            raise OperatorError("ISOLA_TRUSTED_DOCUMENTS_ONLY is set, but ISOLA_TRUSTED_DOCUMENTS names no directory")
-        return []
     files = sorted(settings.trusted_documents.glob("*.graphql"))
     if not files:
         raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected .graphql files in {settings.trusted_documents}")

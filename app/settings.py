@@ -56,7 +56,10 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_decoded)] = Field(
         default=[], description="origins of web pages that may call, as a JSON list"
     )
-    trusted_documents: Path | None = Field(default=None, description="a directory of documents compiled at start-up")
+    trusted_documents: Path = Field(
+        default=Path(__file__).parents[1] / "graphql" / "operations",
+        description="a directory of documents that are compiled at start-up",
+    )
     trusted_documents_only: bool = Field(default=False, description="admit no other documents")
 
     # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
@@ -100,5 +103,8 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"ISOLA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        wrong = "; ".join(
+            f"ISOLA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise OperatorError(f"settings that make no sense: {wrong}") from None
