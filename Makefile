@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-postgresql15 check format schema lock clean
+.PHONY: help demo test test-postgresql15 bench-provisioning check format schema lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,6 +28,9 @@ test: $(READY) ## the tests, with coverage by branch
 
 test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it is installed
 	tests/on-postgresql15
+
+bench-provisioning: $(READY) ## 1,000 tenants made, checked, migrated and filled
+	$(BIN)/python benchmarks/provisioning.py
 
 check: $(READY) ## style, types and import rules
 	$(BIN)/ruff check

@@ -233,7 +233,8 @@ def tenant_drop(
     async def run(installed: Installation) -> None:
         # Every server has seen the deletion when its memory of the directory has run out, and requests that were
         # on their way in have ended when no statement of theirs can still be running.
-        notice = installed.settings.directory_ttl + installed.settings.pool_wait
+        settings = installed.settings
+        notice = settings.directory_ttl + settings.pool_wait + settings.statement_timeout
         async with await installed.owner() as owner:
             with err.status(f"waiting {notice:g} s for every server to know"):
                 dropped = await provisioning.drop(owner, installed.strategies, slug, notice=notice)

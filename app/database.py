@@ -7,7 +7,7 @@ message. All that a binding sets is local to the transaction, so PgBouncer in tr
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
 from uuid import UUID
@@ -18,7 +18,7 @@ from sqlalchemy import ClauseElement, Delete, Update, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from app.errors import BadUserInput, Conflict, Refusal, Unavailable
+from app.errors import BadUserInput, Conflict, Forbidden, Refusal, Unavailable
 from strategies.base import Strategy
 
 log = structlog.get_logger()
@@ -43,6 +43,7 @@ LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's last words came between two statements
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -122,7 +123,11 @@ class Database:
         self._pool = pool
         self._strategies = strategies
         self._wait = wait
-        self._begin = f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}"
+        self._begin = (
+            f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}; "
+            # Whoever waited for a statement may have gone away: then the server is to stop working on it.
+            "SET LOCAL client_connection_check_interval TO 1000"
+        )
 
     @classmethod
     async def open(
@@ -197,31 +202,36 @@ class Database:
                 raise _told(error) from error
             clean = await _committed(connection)
         finally:
-            if not clean:
-                # Cancelled, lost, or left in a way that nobody foresaw: nobody gets this connection again.
-                connection.terminate()
-            await self._pool.release(connection)
+            await self._give_back(connection, clean=clean)
 
     async def _begun(self, begin: str) -> asyncpg.Connection:
         for _ in range(ATTEMPTS):
             connection = await self._acquired()
             begun = False
             try:
-                await connection.execute(begin)
+                await connection.execute(begin, timeout=self._wait)
                 begun = True
+            except TimeoutError as error:
+                # Behind PgBouncer a connection is had at once; what one waits for is PgBouncer's to the database.
+                raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
             except LOST:
-                # It died while it waited, and with it most likely every other one that was open.
-                await self._pool.expire_connections()
+                continue  # it died while it waited in the pool
             except asyncpg.PostgresError as error:
                 log.warning("a transaction could not begin", sqlstate=error.sqlstate)
                 raise Unavailable("the home of this tenant cannot be entered") from error
             finally:
                 if not begun:
-                    connection.terminate()
-                    await self._pool.release(connection)
-            if begun:
-                return connection
+                    await self._give_back(connection, clean=False)
+            return connection
         raise Unavailable("the database closes its connections")
+
+    async def _give_back(self, connection: asyncpg.Connection, *, clean: bool) -> None:
+        if not clean:
+            # Cancelled, lost, or left in a way that nobody foresaw: nobody gets this connection again.
+            with suppress(asyncpg.InterfaceError):  # one that died has left the pool by itself
+                connection.terminate()
+        with suppress(*LOST):  # it dies at last: how the transaction ended is known already
+            await self._pool.release(connection)
 
     async def _acquired(self) -> asyncpg.Connection:
         try:
@@ -238,9 +248,9 @@ class Database:
 
 async def _committed(connection: asyncpg.Connection) -> bool:
     """Commit; whether the connection is proven clean."""
-    if not connection.is_in_transaction():
-        raise RuntimeError("a statement ended the transaction in which it was run")
     try:
+        if not connection.is_in_transaction():
+            raise RuntimeError("a statement ended the transaction in which it was run")
         status = await connection.execute(COMMIT)
     except LOST as error:
         raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
@@ -274,8 +284,19 @@ def _told(error: Exception) -> Exception:  # noqa: PLR0911  a table, one line an
             return BadUserInput("a value cannot be stored in the database")
         case asyncpg.QueryCanceledError():
             return Unavailable("this took longer than a statement may take")
-        case asyncpg.DeadlockDetectedError() | asyncpg.SerializationError() | asyncpg.InvalidCachedStatementError():
+        case (
+            asyncpg.DeadlockDetectedError()
+            | asyncpg.SerializationError()
+            | asyncpg.InvalidCachedStatementError()
+            | asyncpg.LockNotAvailableError()
+        ):
             return Unavailable("this got into the way of another change: try again")
+        case asyncpg.PostgresError(sqlstate="IS001"):  # raised by isola.bound_tenant()
+            return Forbidden("the tenant is not active")
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
+            # A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
+            log.error("something is missing in the database", exc_info=error)
+            return Unavailable("the home of this tenant is not as this server needs it")
         case _ if isinstance(error, LOST) and not isinstance(error, Refusal):
             return Unavailable("the connection to the database was lost")
         case _:

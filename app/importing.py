@@ -9,6 +9,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sqlalchemy import func, select
+
 from app.database import Database, Placed
 from app.domain import resources, users
 from app.domain.resources import Values
@@ -74,6 +76,8 @@ async def _load(
 
     async def flush() -> None:
         async with database.transaction(tenant) as work:
+            # A batch can come long after the first: the tenant may have been suspended or deleted since.
+            await work.scalar(select(func.isola.bound_tenant()))
             await resources.load(work, owner_id, batch)
         outcome.loaded += len(batch)
         outcome.last_line = number

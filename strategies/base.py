@@ -36,8 +36,8 @@ class Home:
 class Strategy(Hashable, Protocol):
     """One way of keeping tenants apart, found through the entry-point group ``isola.strategies``.
 
-    It is made with the name of the login role of tenant traffic. Statements are texts without parameters; what
-    stands in them comes from UUIDs and declarations, never from a client.
+    It is made with the name of the login role of tenant traffic, quoted where SQL needs that. Statements are texts
+    without parameters; what stands in them comes from UUIDs and declarations, never from a client.
     """
 
     name: str

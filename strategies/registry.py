@@ -2,9 +2,13 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
+from sqlalchemy.dialects import postgresql
+
 from strategies.base import Strategy
 
 GROUP = "isola.strategies"
+
+quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]  # SQLAlchemy has no annotations here
 
 
 def load(login: str) -> Mapping[str, Strategy]:
@@ -16,7 +20,7 @@ def load(login: str) -> Mapping[str, Strategy]:
     for point in entry_points(group=GROUP):
         if point.name in found:
             raise ValueError(f"two strategies are called {point.name!r}; the second is {point.value}")
-        strategy: Strategy = point.load()(login)
+        strategy: Strategy = point.load()(quote(login))
         if strategy.name != point.name:
             raise ValueError(f"{point.value} is offered as {point.name!r} but calls itself {strategy.name!r}")
         found[point.name] = strategy

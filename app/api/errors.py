@@ -42,7 +42,7 @@ def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[st
     original = error.original_error
     if isinstance(original, Refusal):
         what = refusal(original)
-    elif original is None:
+    elif original is None or isinstance(original, GraphQLError):
         what = told(error.message, BadUserInput.code)
     else:
         known = crashes.get(id(original))

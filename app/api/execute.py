@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphql import ExecutionResult, OperationType, execute, get_variable_values
+from graphql import ExecutionResult, GraphQLError, OperationType, execute, get_variable_values
 from graphql.execution.values import VariableValues
 
 from app.api import errors
@@ -97,13 +97,19 @@ class Executor:
             return _refused(_INTERNAL, [errors.crash(error)])
 
     async def _run(self, operation: Operation, variables: Mapping[str, Any], context: Context) -> Response:
-        values = self._coerced(operation, variables)
-        plans = self.compiler.plans(operation, values.coerced)
-        if isinstance(plans, Plan):
-            reading = self.compiler.read(plans, values, context.principal)
-            return await self._query(operation, variables, reading, context)
-        readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
-        return await self._mutate(operation, variables, readings, context)
+        """Everything that can be refused is, before the database is asked."""
+        principal = context.principal
+        try:
+            values = self._coerced(operation, variables)
+            plans = self.compiler.plans(operation, values.coerced)
+            if not isinstance(plans, Plan):
+                readings = {key: self.compiler.read(each, values, principal) for key, each in plans.items()}
+                return await self._mutate(operation, variables, readings, context)
+            reading = self.compiler.read(plans, values, principal)
+        except GraphQLError as error:
+            # A null that a variable brought to where validation could not know of it.
+            raise InvalidError([error]) from None
+        return await self._query(operation, variables, reading, context)
 
     async def _query(
         self, operation: Operation, variables: Mapping[str, Any], reading: Reading, context: Context

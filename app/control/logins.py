@@ -25,6 +25,7 @@ from strategies.base import Home
 quote = DIALECT.identifier_preparer.quote
 
 CALLED_BY_MEMBERS = (
+    "isola.bound_tenant()",
     "isola.share_resource(uuid, text, uuid, timestamptz)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
@@ -33,7 +34,6 @@ CALLED_BY_MEMBERS = (
     "isola.shared_resource(uuid)",
 )
 CALLED_BY_ALL = ("isola.current_tenant_id()", "isola.uuid_v7()")
-RUN_AS_SHARING = (*CALLED_BY_MEMBERS, "isola.bound_tenant()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _made(role: str, attributes: str) -> str:
 def admit_to_platform(where: Addresses) -> str:
     """Statements that give each role its rights on the platform's own tables and functions. They can be repeated."""
     tenant, control = quote(where.tenant_login), quote(where.control_login)
-    owners = "".join(f"ALTER FUNCTION {function} OWNER TO isola_sharing; " for function in RUN_AS_SHARING)
+    owners = "".join(f"ALTER FUNCTION {function} OWNER TO isola_sharing; " for function in CALLED_BY_MEMBERS)
     return f"""
         REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA isola, control FROM PUBLIC;
         GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, isola_members, isola_sharing;

@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, or_, update
 
 from app.control.migrations import Placed, head, refuse_behind, take_turn, upgrade
 from app.control.shares import shares
-from app.control.tenants import ENTRY, SLUG, Status, Tenant, entry, tenants
+from app.control.tenants import COLUMNS, ENTRY, SLUG, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
 from app.domain.metadata import metadata
 from app.errors import BadUserInput, Conflict, NotFound, OperatorError
@@ -38,7 +38,7 @@ async def create(owner: Database, strategies: Mapping[str, Strategy], *, slug: s
         new = insert(tenants).values(
             id=tenant, slug=slug, name=name, strategy=strategy, home=home.schema, role=home.role or "none"
         )
-        await transaction.execute(new)
+        rows = await transaction.rows(new.returning(*COLUMNS))
         revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
         placed = Placed(chosen, home, revisions.get(home.schema))
         if placed.revision is None:
@@ -47,7 +47,7 @@ async def create(owner: Database, strategies: Mapping[str, Strategy], *, slug: s
             raise OperatorError(
                 f"the home {home.schema} is at revision {placed.revision}, not {head('tenant')}: migrate first"
             )
-    return Tenant(tenant, slug, name, Status.ACTIVE, strategy)
+    return entry(rows[0])
 
 
 async def every(control: Database) -> Sequence[Tenant]:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -54,11 +55,14 @@ class Tenant:
     name: str
     status: Status
     strategy: str
+    settings: Mapping[str, Any]
+    created_at: datetime
 
 
-ENTRY = select(tenants.c.id, tenants.c.slug, tenants.c.name, tenants.c.status, tenants.c.strategy)
+COLUMNS = tuple(tenants.c[field.name] for field in fields(Tenant))
+ENTRY = select(*COLUMNS)
 
 
 def entry(row: Mapping[str, Any]) -> Tenant:
-    """What a row of ``ENTRY`` says."""
-    return Tenant(row["id"], row["slug"], row["name"], Status(row["status"]), row["strategy"])
+    """What a row of ``COLUMNS`` says."""
+    return Tenant(**{**row, "status": Status(row["status"])})

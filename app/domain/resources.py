@@ -121,6 +121,9 @@ async def load(work: Work, owner_id: UUID, batch: Sequence[Values]) -> None:
 
 def check(values: Values) -> None:
     """Raise BadUserInput, naming the field, for what a resource cannot be."""
+    for key, field in (("name", "name"), ("data", "data"), ("size_bytes", "sizeBytes")):
+        if values.get(key, "") is None:
+            raise BadUserInput(f"{field}: expected anything but null; left out, it keeps its value or gets the default")
     if "name" in values and not 1 <= len(values["name"]) <= MAX_NAME:
         raise BadUserInput(f"name: expected 1 to {MAX_NAME} characters, not {len(values['name'])}")
     if "size_bytes" in values and not 0 <= values["size_bytes"] <= MAX_SIZE_BYTES:

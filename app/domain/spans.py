@@ -95,6 +95,8 @@ async def create(
     actor.require("span:write")
     if not 1 <= len(title) <= MAX_TITLE:
         raise BadUserInput(f"title: expected 1 to {MAX_TITLE} characters, not {len(title)}")
+    if payload is None:
+        raise BadUserInput("payload: expected something other than null")
     document.check("title", title)
     document.check("payload", payload)
     if visibility is Visibility.ORGANIZATION and organization_id is None:

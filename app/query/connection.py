@@ -15,7 +15,6 @@ from sqlalchemy import (
     Text,
     and_,
     cast,
-    exists,
     false,
     func,
     literal_column,
@@ -67,7 +66,8 @@ class _Writer:
         # One row more than the page has tells whether there is another page.
         self.spare = ("hasPreviousPage" if page.backward else "hasNextPage") in names
         self.keyed = not names.isdisjoint({"cursor", "startCursor", "endCursor"})
-        self.reads_rows = self.spare or not names.isdisjoint({"edges", "nodes", "startCursor", "endCursor"})
+        # All that is made of rows is made by aggregates, which make one row of none.
+        self.reads_rows = self.spare or not names.isdisjoint({"edges", "nodes"}) or (self.keyed and page.size > 0)
         # In the order in which app.query.arguments hands the values over.
         index = 1
         self.after, index = self._keys(page.after, index)
@@ -159,6 +159,8 @@ class _Writer:
                 return [self._count()]
             case "hasNextPage" | "hasPreviousPage":
                 return [self._more(part.name)]
+            case "startCursor" | "endCursor" if self.page.size == 0:
+                return ["null"]
         return self._of_rows(part, rows)
 
     def _of_rows(self, part: ConnectionPart, rows: Subquery | None) -> list[Json]:
@@ -202,8 +204,6 @@ class _Writer:
     def _end_of_page(self, name: str, rows: Subquery) -> ColumnElement[str]:
         keys = func.array_agg(rows.c[_KEYS], type_=ARRAY(LargeBinary))
         start, end = self._bounds()
-        if self.page.size == 0:
-            return json_text.NULL
         found = self._cursor(keys[start if name == "startCursor" else end])
         return func.to_json(found).cast(Text)
 
@@ -223,9 +223,17 @@ class _Writer:
         if start is None:
             return "false"
         scan, conditions = self._scan()
-        behind = self._beyond(scan, start, forward=self.page.backward, inclusive=True)
-        there: Select[Any] = select_(literal_column("1")).select_from(scan).where(or_(*behind), *conditions)
-        return func.to_json(exists(there.correlate_except(scan)))
+        one = literal_column("1", Integer)
+        forward = self.page.backward
+        order = self.page.order if forward else keyset.inverse(self.page.order)
+        keys = keyset.ordered([scan.c[name] for name, _ in order], order)
+        # One look for each range, at its first row: an index serves one range in its order, not several at once.
+        looks: list[Select[Any]] = [
+            select_(literal_column("1")).select_from(scan).where(each, *conditions).order_by(*keys).limit(one)
+            for each in self._beyond(scan, start, forward=forward, inclusive=True)
+        ]
+        found = [look.correlate_except(scan).scalar_subquery().is_not(None) for look in looks]
+        return func.to_json(or_(*found))
 
 
 class _Tests:

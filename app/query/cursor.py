@@ -5,7 +5,6 @@ with a key that is made here for tenant, field, ordering and filter. So a cursor
 filter and an edited one are known without asking the database.
 """
 
-import binascii
 import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -59,7 +58,7 @@ def read(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field: 
         if not hmac.compare_digest(tag, sha256(cursor_key + data).digest()[:_TAG]):
             raise ValueError
         return tuple(_typed(value, type_) for value, type_ in zip(json.loads(data), types, strict=True))
-    except (ValueError, binascii.Error):
+    except (ValueError, TypeError):
         raise BadUserInput(message) from None
 
 

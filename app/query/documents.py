@@ -90,6 +90,7 @@ class Documents:
         self._limits = limits
         self._suggestions = suggestions
         self._rules = specified_rules if introspection else (*specified_rules, NoSchemaIntrospectionCustomRule)
+        self._parsed = 0
         self._trusted = {digest(text): self._read(text) for text in trusted}
         self._trusted_only = trusted_only
         self._sent = _Recent(size)
@@ -122,7 +123,12 @@ class Documents:
             found = self._sent.put(key, self._read(text))
         return found
 
+    def measures(self) -> dict[str, int]:
+        """How many documents are remembered, and how many were parsed to get there."""
+        return {"trusted": len(self._trusted), "sent": len(self._sent), "parsed": self._parsed}
+
     def _read(self, text: str) -> Document:
+        self._parsed += 1
         try:
             document = parse(text, no_location=False, max_tokens=self._limits.tokens)
             counting.check(document, self._limits)
@@ -151,6 +157,9 @@ class _Recent:
     def __init__(self, size: int) -> None:
         self._size = size
         self._documents: dict[str, Document] = {}
+
+    def __len__(self) -> int:
+        return len(self._documents)
 
     def get(self, key: str) -> Document | None:
         # Taken out and put back, it is the youngest: a dict keeps the order of insertion.

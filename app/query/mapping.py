@@ -247,8 +247,15 @@ class Model:
                 pairs = columns_of(field.join.through)
                 _column(pairs, field.join.near, where)
                 _column(pairs, field.join.far, where)
-        for argument in field.source.arguments if field.source else ():
-            _column(columns, argument, where)
+        if field.source:
+            for argument in field.source.arguments:
+                _column(columns, argument, where)
+            usual = columns_of(self.entities[target].source)
+            for name, value in self.entities[target].fields.items():
+                if isinstance(value, Value) and isinstance(value.of, str):
+                    column = _column(there, value.of, f"{where} ({target}.{name})")
+                    if column.nullable and not usual[value.of].nullable:
+                        _refuse(where, f"column {column.name} can be null in {field.source.name}, not in {target}")
         if isinstance(field, One) and field.join is None and field.source is None:
             _refuse(where, "says neither what it joins on nor what it is read from")
         if isinstance(field, Many):

@@ -12,7 +12,7 @@ BEGIN
     SELECT id INTO bound FROM control.tenants
     WHERE id = isola.current_tenant_id() AND role = current_setting('role') AND status = 'active';
     IF bound IS NULL THEN
-        RAISE insufficient_privilege USING MESSAGE = 'this transaction is not bound to an active tenant';
+        RAISE EXCEPTION 'this transaction is not bound to an active tenant' USING ERRCODE = 'IS001';
     END IF;
     RETURN bound;
 END $$;

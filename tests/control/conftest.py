@@ -1,0 +1,100 @@
+"""Databases at every stage of their making."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from io import StringIO
+from itertools import count
+
+import asyncpg
+import pytest
+from alembic import command
+
+from app.control import logins, migrations, provisioning
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain.metadata import metadata
+from strategies import registry
+from strategies.base import Strategy
+from tests.conftest import DEFAULTS, Cluster, Copy
+
+names = count()
+OLD = "0001"
+HOMES_A_STRATEGY = 3
+
+
+@pytest.fixture
+async def blank(cluster: Cluster) -> AsyncIterator[Copy]:
+    """A database in which nothing has been made yet."""
+    name = f"{cluster.template}_blank_{next(names)}"
+    where = logins.addresses(DEFAULTS, cluster.address(name))
+    server = await asyncpg.connect(cluster.url)
+    try:
+        await server.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        yield Copy(where, registry.load(where.tenant_login))
+        roles = await _roles_of_homes(cluster.address(name))
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        for role in roles:
+            await server.execute(f"DROP ROLE IF EXISTS {role}")
+    finally:
+        await server.close()
+
+
+async def _roles_of_homes(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        if await connection.fetchval("SELECT to_regclass('control.tenants')") is None:
+            return []
+        return [row["role"] for row in await connection.fetch("SELECT role FROM control.tenants WHERE role <> 'none'")]
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def blank_owner(blank: Copy) -> AsyncIterator[Database]:
+    """The owner's connections to the blank database."""
+    assert blank.where.owner
+    async with await Database.open(blank.where.owner, size=4, statement_timeout=60) as database:
+        yield database
+
+
+@pytest.fixture
+async def old(blank: Copy, blank_owner: Database) -> list[Tenant]:
+    """Some tenants under each strategy, their homes at the first revision, in what was a blank database."""
+    await migrations.migrate(blank_owner, blank.strategies, blank.where)
+    tenants = [
+        await provisioning.create(blank_owner, blank.strategies, slug=f"{name}-{number}", name="Old", strategy=name)
+        for name in blank.strategies
+        for number in range(HOMES_A_STRATEGY)
+    ]
+    for strategy in blank.strategies.values():
+        first = _first_revision(strategy)
+        for home in strategy.homes([tenant.id for tenant in tenants if tenant.strategy == strategy.name]):
+            async with blank_owner.unbound() as transaction:
+                # The role of a home outlives the schema, with its right to enter it.
+                await transaction.script(f"DROP SCHEMA {home.schema} CASCADE; CREATE SCHEMA {home.schema}")
+                await transaction.script(
+                    f"GRANT USAGE ON SCHEMA {home.schema} TO {home.role or blank.where.tenant_login}"
+                )
+                await transaction.script(f"SET LOCAL search_path TO {home.schema}; {first}")
+                await transaction.script(";".join(strategy.admit(home, metadata.sorted_tables)))
+    return tenants
+
+
+def _first_revision(strategy: Strategy) -> str:
+    output = StringIO()
+    command.upgrade(migrations._config("tenant", strategy, output), f"base:{OLD}", sql=True)
+    return output.getvalue()
+
+
+async def until_alone(owner: Database) -> None:
+    """What a lost client left at work in this database has noticed."""
+    others = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'
+    """
+    for _ in range(2000):
+        async with owner.unbound() as transaction:
+            if not await transaction.value(others):
+                return
+        await asyncio.sleep(0.005)
+    pytest.fail("somebody is still at work")

@@ -1,0 +1,121 @@
+"""What the directory remembers, and for how long."""
+
+import asyncio
+
+import pytest
+
+from app.control import directory, provisioning
+from app.control.directory import Directory
+from app.control.tenants import Status, Tenant
+from app.database import Database
+from app.errors import Unavailable
+from tests.conftest import Copy
+
+LONG = 60.0
+
+
+@pytest.fixture
+def first(copy: Copy) -> str:
+    return min(copy.strategies)
+
+
+@pytest.fixture
+async def tenant(first: str, control: Database) -> Tenant:
+    return await provisioning.named(control, f"{first}-a")
+
+
+async def test_finds_a_tenant_by_slug_and_by_id(control: Database, tenant: Tenant) -> None:
+    known = Directory(control, LONG)
+    assert await known.find(tenant.slug) == tenant
+    assert await known.find(str(tenant.id)) == tenant
+    assert await known.find(tenant.id.hex.upper()) == tenant
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nobody",
+        "01a1fb20-0000-7000-8000-000000000000",
+        "",
+        "no\x00body",
+        "no\ud800body",
+        "Rls-a",
+        "rls-a ",
+        "x" * 1_000_000,
+    ],
+    ids=lambda name: ascii(name)[:20],
+)
+async def test_a_name_that_no_tenant_has_finds_none(control: Database, name: str) -> None:
+    assert await Directory(control, LONG).find(name) is None
+
+
+async def test_a_status_is_as_old_as_the_ttl_at_most(control: Database, tenant: Tenant) -> None:
+    steady, brief, forgetful = Directory(control, LONG), Directory(control, 0.05), Directory(control, 0)
+    for known in (steady, brief, forgetful):
+        assert await known.find(tenant.slug) == tenant
+
+    suspended = await provisioning.suspend(control, tenant.slug)
+
+    assert await forgetful.find(tenant.slug) == suspended
+    assert await steady.find(tenant.slug) == tenant
+    await asyncio.sleep(0.06)
+    assert await brief.find(tenant.slug) == suspended
+
+
+async def test_what_is_remembered_needs_no_database(copy: Copy, tenant: Tenant) -> None:
+    async with await Database.open(copy.where.control) as closing:
+        known = Directory(closing, LONG)
+        assert await known.find(tenant.slug) == tenant
+        assert await known.find("nobody") is None
+    assert await known.find(tenant.slug) == tenant
+    assert await known.find("nobody") is None
+    with pytest.raises(Unavailable):
+        await known.find("somebody-else")
+
+
+async def test_a_failure_is_not_remembered(copy: Copy, tenant: Tenant) -> None:
+    async with await Database.open(copy.where.control, wait=0.05) as busy:
+        known = Directory(busy, LONG)
+        async with busy.unbound():
+            with pytest.raises(Unavailable):
+                await known.find(tenant.slug)
+        assert await known.find(tenant.slug) == tenant
+
+
+async def test_that_nobody_has_a_name_is_forgotten_too(
+    control: Database, owner: Database, copy: Copy, first: str
+) -> None:
+    steady, forgetful = Directory(control, LONG), Directory(control, 0)
+    assert await steady.find("new") is None
+    assert await forgetful.find("new") is None
+    made = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=first)
+    assert await steady.find("new") is None
+    assert await forgetful.find("new") == made
+
+
+async def test_a_flood_of_names_does_not_fill_the_memory(
+    control: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "REMEMBERED", 3)
+    known = Directory(control, LONG)
+    for number in range(20):
+        assert await known.find(f"nobody-{number}") is None
+        assert len(known._known) <= 3
+    assert await known.find(tenant.slug) == tenant
+
+
+async def test_a_slug_given_again_means_the_living_tenant(
+    control: Database, owner: Database, copy: Copy, first: str
+) -> None:
+    forgetful = Directory(control, 0)
+    for _ in range(2):
+        gone = await provisioning.create(owner, copy.strategies, slug="new", name="Old", strategy=first)
+        await provisioning.drop(owner, copy.strategies, "new", notice=0)
+        found = await forgetful.find("new")
+        assert found is not None
+        assert (found.id, found.status) == (gone.id, Status.DELETED)
+    heir = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=first)
+    assert await forgetful.find("new") == heir
+    by_id = await forgetful.find(str(gone.id))
+    assert by_id is not None
+    assert by_id.status is Status.DELETED

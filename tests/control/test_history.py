@@ -1,0 +1,108 @@
+"""Replaying the histories makes what the models declare."""
+
+from collections.abc import Iterable
+
+import pytest
+from sqlalchemy import MetaData, Table
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from app.control import migrations, secrets, shares, tenants
+from app.database import DIALECT, Database
+from app.domain.metadata import metadata as domain
+from strategies import registry
+from strategies.base import Capability
+from tests.conftest import STRATEGIES, Copy
+from tests.control.dumps import Made, dumped
+
+# Tables register with their metadata when their module is imported.
+CONTROL = [tenants.tenants, shares.shares, secrets.secrets]
+SHARED_TABLES = [name for name in STRATEGIES if Capability.POLICIES in registry.load("login")[name].capabilities]
+
+
+def ddl(tables: Iterable[Table]) -> list[str]:
+    statements: list[CreateTable | CreateIndex] = []
+    for table in tables:
+        statements += [CreateTable(table), *(CreateIndex(index) for index in table.indexes)]
+    return [str(statement.compile(dialect=DIALECT)) for statement in statements]
+
+
+async def made_both_ways(blank: Copy, owner: Database, strategy_name: str, *differences: str) -> tuple[Made, Made]:
+    """The tenant tables by replay, and by declaration with some statements more."""
+    strategy = blank.strategies[strategy_name]
+    shaped = MetaData(naming_convention=domain.naming_convention)
+    tables = [strategy.shape(table, shaped) for table in domain.sorted_tables]
+    guards = [statement for table in tables for statement in strategy.guard(table.name)]
+    await migrations.prepare(owner, blank.where)
+    async with owner.unbound() as transaction:
+        await transaction.script("CREATE SCHEMA replayed; SET LOCAL search_path TO replayed")
+        await transaction.script(migrations.rendered("tenant", strategy, None))
+        await transaction.script("DROP TABLE alembic_version")
+        await transaction.script("CREATE SCHEMA declared; SET LOCAL search_path TO declared")
+        await transaction.script(";".join([*ddl(tables), *guards, *differences]))
+    assert blank.where.owner
+    schemas = dumped(blank.where.owner)
+    return schemas["replayed"], schemas["declared"]
+
+
+@pytest.mark.parametrize("strategy_name", STRATEGIES)
+async def test_the_tenant_history_makes_what_the_models_declare(
+    blank: Copy, blank_owner: Database, strategy_name: str
+) -> None:
+    replayed, declared = await made_both_ways(blank, blank_owner, strategy_name)
+    assert replayed == declared
+    assert {f"TABLE {table.name}" for table in domain.sorted_tables} <= replayed.keys()
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        "ALTER TABLE users ALTER name DROP NOT NULL",
+        "ALTER TABLE resources ALTER size_bytes SET DEFAULT 1",
+        "ALTER TABLE resources ALTER kind TYPE varchar",
+        "ALTER TABLE spans DROP CONSTRAINT ck_spans_title_length",
+        "ALTER INDEX ix_spans_author_id RENAME TO ix_spans_writer_id",
+        "DROP INDEX ix_resources_kind_id",
+    ],
+)
+@pytest.mark.parametrize("strategy_name", STRATEGIES)
+async def test_a_model_that_the_history_forgot_is_found(
+    blank: Copy, blank_owner: Database, strategy_name: str, difference: str
+) -> None:
+    replayed, declared = await made_both_ways(blank, blank_owner, strategy_name, difference)
+    assert replayed != declared
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        "ALTER TABLE users NO FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE users DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY bound_tenant ON spans",
+        "ALTER POLICY bound_tenant ON spans USING (true)",
+        "ALTER POLICY bound_tenant ON spans WITH CHECK (true)",
+        "CREATE POLICY another ON spans USING (true)",
+    ],
+)
+@pytest.mark.parametrize("strategy_name", SHARED_TABLES)
+async def test_a_guard_that_the_history_forgot_is_found(
+    blank: Copy, blank_owner: Database, strategy_name: str, difference: str
+) -> None:
+    replayed, declared = await made_both_ways(blank, blank_owner, strategy_name, difference)
+    assert replayed != declared
+
+
+async def test_the_control_history_makes_what_the_models_declare(blank: Copy, blank_owner: Database) -> None:
+    elsewhere = MetaData(naming_convention=domain.naming_convention)
+    assert {table.name for table in tenants.metadata.sorted_tables} == {table.name for table in CONTROL}
+    copies = [table.to_metadata(elsewhere, schema="declared") for table in tenants.metadata.sorted_tables]
+    await migrations.prepare(blank_owner, blank.where)
+    async with blank_owner.unbound() as transaction:
+        await transaction.script(";".join(["CREATE SCHEMA declared", *ddl(copies)]))
+    assert blank.where.owner
+    schemas = dumped(blank.where.owner)
+    declared = {name: lines for name, lines in schemas["declared"].items() if not name.startswith("SCHEMA")}
+    # Rights, views and functions are no part of the models.
+    replayed = {name: lines for name, lines in schemas["control"].items() if name in declared}
+    assert replayed == declared
+    undeclared = {name for name in schemas["control"].keys() - declared.keys() if name.startswith(("TABLE ", "INDEX "))}
+    assert undeclared == {"TABLE alembic_version"}

@@ -1,0 +1,47 @@
+"""The roles that a server works with, whatever an operator calls them."""
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from app.control import logins, migrations, provisioning
+from app.control.logins import Addresses
+from app.database import Database
+from app.errors import OperatorError
+from strategies import registry
+from tests.conftest import STRATEGIES, Copy
+
+ODD = 'Isola "tenant"-traffic'
+
+
+async def test_a_login_may_have_any_name(blank: Copy, blank_owner: Database) -> None:
+    assert blank.where.owner
+    connection = await asyncpg.connect(blank.where.owner)
+    quoted = logins.quote(ODD)
+    where = Addresses(blank.where.owner, named(blank.where.tenant, ODD), blank.where.control)
+    strategies = registry.load(where.tenant_login)
+    try:
+        await migrations.migrate(blank_owner, strategies, where)
+        for name in STRATEGIES:
+            tenant = await provisioning.create(blank_owner, strategies, slug=name, name=name, strategy=name)
+            async with await Database.open(where.tenant, strategies) as database, database.transaction(tenant) as work:
+                assert await work.value("SELECT count(*) FROM users") == 0
+                assert await work.value("SELECT session_user") == ODD
+        async with await Database.open(where.tenant) as database, database.unbound() as transaction:
+            await logins.refuse_dangerous(transaction)
+    finally:
+        await connection.execute(f"DROP OWNED BY {quoted}; DROP ROLE {quoted}")
+        await connection.close()
+
+
+def named(url: str, login: str) -> str:
+    return make_url(url).set(username=login).render_as_string(hide_password=False)
+
+
+async def test_an_owner_is_no_login_for_tenants(blank: Copy, blank_owner: Database) -> None:
+    assert blank.where.owner
+    where = Addresses(blank.where.owner, blank.where.owner, blank.where.control)
+    with pytest.raises(OperatorError, match="is the owner, a superuser or has BYPASSRLS: name another one"):
+        await migrations.migrate(blank_owner, blank.strategies, where)
+    async with blank_owner.unbound() as transaction:
+        assert await migrations.control_revision(transaction) is None

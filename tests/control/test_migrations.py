@@ -1,0 +1,294 @@
+"""Bringing a database to the newest revision: from anywhere, twice, at once, and cut short at any point."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from app.control import migrations, provisioning
+from app.control.tenants import Tenant
+from app.database import Database
+from app.errors import OperatorError
+from tests.conftest import STRATEGIES, Copy
+from tests.control.conftest import OLD, until_alone
+from tests.control.dumps import dumped
+
+NEW = migrations.head("tenant")
+
+MIGRATE_AND_DIE = """
+import asyncio, os, signal, sys
+from app.control import migrations
+from app.control.logins import Addresses
+from app.database import Database
+from strategies import registry
+
+async def run(owner_url, tenant_url, control_url, homes_before):
+    where = Addresses(owner_url, tenant_url, control_url)
+
+    def progress(done, total):
+        if done == int(homes_before):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async with await Database.open(owner_url, size=2, statement_timeout=60) as owner:
+        await migrations.migrate(owner, registry.load(where.tenant_login), where, workers=2, progress=progress)
+
+asyncio.run(run(*sys.argv[1:]))
+"""
+
+
+def homes(copy: Copy, tenants: list[Tenant]) -> list[str]:
+    """The schemas that these tenants live in."""
+    return [
+        home.schema
+        for strategy in copy.strategies.values()
+        for home in strategy.homes([tenant.id for tenant in tenants if tenant.strategy == strategy.name])
+    ]
+
+
+async def revisions(owner: Database, schemas: list[str]) -> Mapping[str, str]:
+    async with owner.unbound() as transaction:
+        return await transaction.pairs("SELECT home, version FROM control.versions($1)", schemas)
+
+
+def shapes(copy: Copy, schemas: list[str]) -> dict[str, object]:
+    """What each home is made of, the rights in it included."""
+    assert copy.where.owner
+    found = dumped(copy.where.owner)
+    return {schema: found[schema] for schema in schemas}
+
+
+async def test_brings_a_blank_database_to_the_newest_revision(blank: Copy, blank_owner: Database) -> None:
+    report = await migrations.migrate(blank_owner, blank.strategies, blank.where)
+    expected = homes(blank, [])
+    assert (report.control, report.homes, report.failed) == (migrations.head("control"), len(expected), {})
+    assert report.behind == dict.fromkeys(expected)
+    assert await revisions(blank_owner, expected) == dict.fromkeys(expected, NEW)
+
+
+async def test_a_second_run_finds_nothing_to_do_and_changes_nothing(copy: Copy, owner: Database) -> None:
+    assert copy.where.owner
+    before = dumped(copy.where.owner)
+    told: list[tuple[int, int]] = []
+    report = await migrations.migrate(
+        owner, copy.strategies, copy.where, progress=lambda done, total: told.append((done, total))
+    )
+    assert (report.behind, report.failed) == ({}, {})
+    assert told == [(report.homes, report.homes)]
+    assert dumped(copy.where.owner) == before
+
+
+async def test_brings_old_homes_to_what_new_ones_are(blank: Copy, blank_owner: Database, old: list[Tenant]) -> None:
+    schemas = homes(blank, old)
+    old_shapes = shapes(blank, schemas)
+    told: list[tuple[int, int]] = []
+    report = await migrations.migrate(
+        blank_owner, blank.strategies, blank.where, progress=lambda done, total: told.append((done, total))
+    )
+    assert (report.behind, report.failed) == (dict.fromkeys(schemas, OLD), {})
+    assert told[0] == (0, len(schemas))
+    assert told[-1] == (len(schemas), len(schemas))
+    new_shapes = shapes(blank, schemas)
+    assert all(new_shapes[schema] != old_shapes[schema] for schema in schemas)
+    assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, NEW)
+
+    for name in STRATEGIES:
+        fresh = await provisioning.create(blank_owner, blank.strategies, slug=f"{name}-new", name="New", strategy=name)
+        migrated = next(tenant for tenant in old if tenant.strategy == name)
+        new_home = blank.strategies[name].home(fresh.id).schema
+        old_home = blank.strategies[name].home(migrated.id).schema
+        assert shapes(blank, [new_home])[new_home] == new_shapes[old_home]
+
+
+async def test_keeps_the_rows_of_old_homes(blank: Copy, blank_owner: Database, old: list[Tenant]) -> None:
+    async with await Database.open(blank.where.tenant, blank.strategies) as database:
+        for tenant in old:
+            async with database.transaction(tenant) as work:
+                await work.value("INSERT INTO users (subject, name) VALUES ($1, $1)", tenant.slug)
+        await migrations.migrate(blank_owner, blank.strategies, blank.where)
+        for tenant in old:
+            async with database.transaction(tenant) as work:
+                assert await work.texts("SELECT subject FROM users") == [tenant.slug]
+
+
+async def test_check_says_what_is_behind_and_changes_nothing(
+    blank: Copy, blank_owner: Database, old: list[Tenant]
+) -> None:
+    assert blank.where.owner
+    before = dumped(blank.where.owner)
+    schemas = homes(blank, old)
+    report = await migrations.check(blank_owner, blank.strategies)
+    assert (report.homes, report.control) == (len(schemas), migrations.head("control"))
+    assert report.behind == dict.fromkeys(schemas, OLD)
+    assert dumped(blank.where.owner) == before
+
+
+async def test_check_of_a_blank_database_changes_nothing(blank: Copy, blank_owner: Database) -> None:
+    report = await migrations.check(blank_owner, blank.strategies)
+    assert (report.control, report.homes) == (None, 0)
+    assert blank.where.owner
+    assert dumped(blank.where.owner) == {}
+
+
+async def test_a_locked_home_is_reported_and_keeps_no_other(
+    blank: Copy, blank_owner: Database, old: list[Tenant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '100ms'")
+    schemas = homes(blank, old)
+    locked = schemas[-1]
+    async with blank_owner.unbound() as holder:
+        await holder.script(f"LOCK TABLE {locked}.resources IN ACCESS SHARE MODE")
+        report = await migrations.migrate(blank_owner, blank.strategies, blank.where, workers=2)
+    assert report.failed.keys() == {locked}
+    assert "lock timeout" in report.failed[locked]
+    assert await revisions(blank_owner, schemas) == {**dict.fromkeys(schemas, NEW), locked: OLD}
+
+    again = await migrations.migrate(blank_owner, blank.strategies, blank.where)
+    assert (again.behind, again.failed) == ({locked: OLD}, {})
+    assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, NEW)
+
+
+async def test_a_home_that_is_not_as_it_should_be_is_reported_and_keeps_no_other(
+    blank: Copy, blank_owner: Database, old: list[Tenant]
+) -> None:
+    schemas = homes(blank, old)
+    broken = schemas[0]
+    async with blank_owner.unbound() as transaction:
+        await transaction.script(f"ALTER TABLE {broken}.resources ADD COLUMN kind integer")
+    report = await migrations.migrate(blank_owner, blank.strategies, blank.where, workers=1)
+    assert report.failed.keys() == {broken}
+    assert '"kind"' in report.failed[broken]
+    assert await revisions(blank_owner, schemas) == {**dict.fromkeys(schemas, NEW), broken: OLD}
+
+
+@pytest.mark.parametrize("homes_before", [0, 3])
+async def test_killed_midway_leaves_each_home_old_or_new_and_a_second_run_finishes(
+    blank: Copy, blank_owner: Database, old: list[Tenant], homes_before: int
+) -> None:
+    schemas = homes(blank, old)
+    old_shapes = shapes(blank, schemas)
+    where = blank.where
+    assert where.owner
+    command = [sys.executable, "-c", MIGRATE_AND_DIE, where.owner, where.tenant, where.control, str(homes_before)]
+    killed = await asyncio.to_thread(subprocess.run, command, check=False, cwd=Path(__file__).parents[2])
+    assert killed.returncode == -9
+    await until_alone(blank_owner)
+
+    await finished_after(blank, blank_owner, old_shapes)
+
+
+async def test_cancelled_midway_leaves_each_home_old_or_new_and_a_second_run_finishes(
+    blank: Copy, blank_owner: Database, old: list[Tenant]
+) -> None:
+    old_shapes = shapes(blank, homes(blank, old))
+
+    def progress(done: int, total: int) -> None:
+        if done == total // 2:
+            running.cancel()
+
+    running = asyncio.create_task(
+        migrations.migrate(blank_owner, blank.strategies, blank.where, workers=2, progress=progress)
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await until_alone(blank_owner)
+
+    await finished_after(blank, blank_owner, old_shapes)
+
+
+async def finished_after(copy: Copy, owner: Database, old_shapes: dict[str, object]) -> None:
+    schemas = list(old_shapes)
+    left = await revisions(owner, schemas)
+    assert set(left.values()) <= {OLD, NEW}
+    assert OLD in left.values()
+    cut_short = shapes(copy, schemas)
+    report = await migrations.migrate(owner, copy.strategies, copy.where)
+    assert report.behind == {one: OLD for one in schemas if left[one] == OLD}
+    assert report.failed == {}
+    new_shapes = shapes(copy, schemas)
+    assert cut_short == {one: (old_shapes if left[one] == OLD else new_shapes)[one] for one in schemas}
+    assert await revisions(owner, schemas) == dict.fromkeys(schemas, NEW)
+
+
+async def test_two_runs_at_once_from_nothing(blank: Copy, blank_owner: Database) -> None:
+    async def migrate() -> migrations.Report:
+        assert blank.where.owner
+        async with await Database.open(blank.where.owner, size=2, wait=10, statement_timeout=60) as owner:
+            return await migrations.migrate(owner, blank.strategies, blank.where, workers=2)
+
+    reports = await asyncio.gather(*(migrate() for _ in range(3)))
+    assert [report.failed for report in reports] == [{}, {}, {}]
+    schemas = homes(blank, [])
+    assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, NEW)
+
+
+async def test_two_runs_at_once_from_an_old_revision(blank: Copy, blank_owner: Database, old: list[Tenant]) -> None:
+    async def migrate() -> migrations.Report:
+        assert blank.where.owner
+        async with await Database.open(blank.where.owner, size=2, wait=10, statement_timeout=60) as owner:
+            return await migrations.migrate(owner, blank.strategies, blank.where, workers=2)
+
+    reports = await asyncio.gather(migrate(), migrate())
+    assert [report.failed for report in reports] == [{}, {}]
+    schemas = homes(blank, old)
+    assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, NEW)
+
+
+async def test_a_tenant_dropped_meanwhile_does_not_come_back(
+    blank: Copy, blank_owner: Database, old: list[Tenant]
+) -> None:
+    """The run has made its list of homes, and starts with the last of them, when a tenant of the first one goes."""
+    # Its strategy gives each tenant a home of its own, if any strategy does.
+    gone = max(old, key=lambda tenant: len(set(homes(blank, [tenant])) - set(homes(blank, []))))
+    dropping: list[asyncio.Task[Tenant]] = []
+
+    def progress(*_: int) -> None:
+        if not dropping:
+            dropping.append(asyncio.create_task(provisioning.drop(blank_owner, blank.strategies, gone.slug, notice=0)))
+
+    report = await migrations.migrate(blank_owner, blank.strategies, blank.where, workers=1, progress=progress)
+    await dropping[0]
+    assert report.failed == {}
+    kept = homes(blank, [tenant for tenant in old if tenant != gone])
+    assert await revisions(blank_owner, homes(blank, old)) == dict.fromkeys(kept, NEW)
+
+
+@pytest.mark.parametrize("run", ["migrate", "check"])
+async def test_a_strategy_that_is_not_installed_is_named_and_nothing_changes(
+    blank: Copy, blank_owner: Database, old: list[Tenant], run: str
+) -> None:
+    schemas = homes(blank, old)
+    installed = {STRATEGIES[0]: blank.strategies[STRATEGIES[0]]}
+    with pytest.raises(OperatorError, match=f"not installed: {', '.join(STRATEGIES[1:])}"):
+        if run == "migrate":
+            await migrations.migrate(blank_owner, installed, blank.where)
+        else:
+            await migrations.check(blank_owner, installed)
+    assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, OLD)
+
+
+@pytest.mark.parametrize("table", ["control.alembic_version", "rls.alembic_version"])
+async def test_a_database_ahead_of_this_program_is_reported_and_left_alone(
+    copy: Copy, owner: Database, table: str
+) -> None:
+    async with owner.unbound() as transaction:
+        await transaction.script(f"UPDATE {table} SET version_num = '9999'")
+    assert copy.where.owner
+    before = dumped(copy.where.owner)
+    if table.startswith("control"):
+        with pytest.raises(OperatorError, match="revision 9999"):
+            await migrations.migrate(owner, copy.strategies, copy.where)
+    else:
+        report = await migrations.migrate(owner, copy.strategies, copy.where)
+        assert "revision 9999" in report.failed["rls"]
+    assert dumped(copy.where.owner) == before
+
+
+async def test_a_server_refuses_a_database_that_was_not_migrated(blank_owner: Database, owner: Database) -> None:
+    async with blank_owner.unbound() as transaction:
+        with pytest.raises(OperatorError, match="at nothing, not at revision 0001: isola migrate"):
+            await migrations.refuse_behind(transaction)
+    async with owner.unbound() as transaction:
+        await migrations.refuse_behind(transaction)

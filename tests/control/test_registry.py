@@ -1,0 +1,36 @@
+"""Strategies are found by name, and a name means one strategy."""
+
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pytest
+
+from strategies import registry
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, **offered: str) -> None:
+    """Make these the installed packages' entry points. An underscore at the end of a name is left out."""
+    points = EntryPoints(EntryPoint(name.rstrip("_"), value, registry.GROUP) for name, value in offered.items())
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: points.select(group=group))
+
+
+def test_finds_what_this_package_brings() -> None:
+    found = registry.load("somebody")
+    assert {"rls", "schema"} <= found.keys()
+    assert all(strategy.name == name for name, strategy in found.items())
+
+
+def test_two_strategies_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, rls="strategies.rls:RowLevelSecurity", rls_="strategies.schema:SchemaPerTenant")
+    with pytest.raises(ValueError, match=r"two strategies are called 'rls'; the second is strategies\.schema:"):
+        registry.load("somebody")
+
+
+def test_a_strategy_offered_under_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, moon="strategies.rls:RowLevelSecurity")
+    with pytest.raises(ValueError, match="offered as 'moon' but calls itself 'rls'"):
+        registry.load("somebody")
+
+
+def test_what_was_found_cannot_be_changed() -> None:
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        registry.load("somebody")["moon"] = registry.load("somebody")["rls"]  # type: ignore[index]

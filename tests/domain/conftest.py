@@ -1,0 +1,52 @@
+"""People of a tenant, and everything that a tenant holds."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain import users
+from app.domain.actor import Actor
+from app.domain.metadata import metadata
+from app.identity.permissions import ROLES, Permission, Role
+
+State = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Users of one tenant: two who write, one who may do everything, one who only reads."""
+
+    ada: Actor
+    bob: Actor
+    admin: Actor
+    viewer: Actor
+
+
+def without(actor: Actor, *permissions: Permission) -> Actor:
+    return Actor(actor.user_id, actor.permissions - set(permissions))
+
+
+@pytest.fixture
+async def people(database: Database, a: Tenant) -> People:
+    """Ada, Bob, Admin and Viewer of the tenant ``a``."""
+    roles = {"ada": Role.EDITOR, "bob": Role.EDITOR, "admin": Role.ADMIN, "viewer": Role.VIEWER}
+    async with database.transaction(a) as work:
+        return People(
+            **{
+                subject: Actor(await users.ensure(work, subject=subject, name=None, email=None), ROLES[role])
+                for subject, role in roles.items()
+            }
+        )
+
+
+async def state(database: Database, tenant: Tenant) -> State:
+    """Every row of a tenant, and its live shares."""
+    async with database.transaction(tenant) as work:
+        rows = {
+            table.name: sorted(await work.texts(f"SELECT to_jsonb(t)::text FROM {table.name} t"))
+            for table in metadata.sorted_tables
+        }
+        shared = "SELECT to_jsonb(s)::text FROM resources r, isola.shares_of(r.id) s"
+        return {**rows, "shares": sorted(await work.texts(shared))}

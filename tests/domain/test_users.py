@@ -1,0 +1,102 @@
+"""Who is seen for the first time becomes a user, once."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import select
+
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain import users
+from app.domain.users import users as table
+from app.errors import Conflict
+from tests.domain.conftest import state
+
+
+async def test_first_sight_makes_a_user_and_later_ones_find_it(database: Database, a: Tenant) -> None:
+    async with database.transaction(a) as work:
+        first = await users.ensure(work, subject="ada", name="Ada Lovelace", email="Ada@Example.com")
+    before = await state(database, a)
+    async with database.transaction(a) as work:
+        again = await users.ensure(work, subject="ada", name="Somebody Else", email="else@example.com")
+        (row,) = await work.rows(select(table.c.id, table.c.name, table.c.email))
+    assert again == first
+    assert list(row.values()) == [first, "Ada Lovelace", "ada@example.com"]
+    assert await state(database, a) == before
+
+
+async def test_a_user_without_a_name_is_called_by_its_subject(database: Database, a: Tenant) -> None:
+    async with database.transaction(a) as work:
+        for subject, name, email in (("ada", None, None), ("bob", "", "")):
+            await users.ensure(work, subject=subject, name=name, email=email)
+        rows = await work.rows(select(table.c.name, table.c.email).order_by(table.c.subject))
+    assert [dict(row) for row in rows] == [{"name": "ada", "email": None}, {"name": "bob", "email": None}]
+
+
+async def test_subjects_differ_by_every_character(database: Database, a: Tenant) -> None:
+    subjects = ["ada", "Ada", "ada ", "\u0430da", "ad\u0061\u0301", "ad\u00e1"]
+    async with database.transaction(a) as work:
+        found = {await users.ensure(work, subject=subject, name=None, email=None) for subject in subjects}
+    assert len(found) == len(subjects)
+
+
+async def test_first_sight_by_many_requests_at_once_makes_one_user(database: Database, a: Tenant) -> None:
+    async def request() -> object:
+        async with database.transaction(a) as work:
+            return await users.ensure(work, subject="ada", name=None, email="ada@example.com")
+
+    assert len(set(await asyncio.gather(*(request() for _ in range(8))))) == 1
+    assert len((await state(database, a))["users"]) == 1
+
+
+@pytest.mark.parametrize("fate", ["commits", "rolls back"])
+async def test_first_sight_waits_for_another_first_sight(database: Database, a: Tenant, fate: str) -> None:
+    async def request() -> object:
+        async with database.transaction(a) as work:
+            return await users.ensure(work, subject="ada", name="Second", email=None)
+
+    try:
+        async with database.transaction(a) as work:
+            first = await users.ensure(work, subject="ada", name="First", email=None)
+            second = asyncio.create_task(request())
+            done, _ = await asyncio.wait({second}, timeout=0.1)
+            assert not done
+            if fate == "rolls back":
+                raise LookupError
+    except LookupError:
+        pass
+    made = await second
+    async with database.transaction(a) as work:
+        (row,) = await work.rows(select(table.c.id, table.c.name))
+    assert dict(row) == {"id": made, "name": "First" if fate == "commits" else "Second"}
+    assert (made == first) == (fate == "commits")
+
+
+@pytest.mark.parametrize("email", ["ada@example.com", "ADA@example.COM"])
+async def test_the_address_of_another_user_is_refused(database: Database, a: Tenant, email: str) -> None:
+    async with database.transaction(a) as work:
+        await users.ensure(work, subject="ada", name=None, email="ada@example.com")
+    before = await state(database, a)
+    with pytest.raises(Conflict, match="e-mail address of this token belongs to another user") as refused:
+        async with database.transaction(a) as work:
+            await users.ensure(work, subject="mallory", name=None, email=email)
+    assert "example" not in refused.value.message
+    assert await state(database, a) == before
+
+
+async def test_one_address_for_two_users_at_once_makes_one(database: Database, a: Tenant) -> None:
+    async def request(subject: str) -> object:
+        async with database.transaction(a) as work:
+            return await users.ensure(work, subject=subject, name=None, email="both@example.com")
+
+    tried = await asyncio.gather(request("ada"), request("bob"), return_exceptions=True)
+    assert sorted(isinstance(one, Conflict) for one in tried) == [False, True]
+    assert len((await state(database, a))["users"]) == 1
+
+
+async def test_another_tenant_may_have_the_same_user(database: Database, a: Tenant, b: Tenant) -> None:
+    ids = []
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            ids.append(await users.ensure(work, subject="ada", name=None, email="ada@example.com"))
+    assert ids[0] != ids[1]
