@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-postgresql15 bench-provisioning check format schema lock clean
+.PHONY: help demo test test-postgresql15 bench-provisioning check format schema snapshots differential lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,12 @@ format: $(READY) ## rewrite the code in the one style
 
 schema: $(READY) ## write graphql/schema.graphql anew
 	$(BIN)/isola schema > graphql/schema.graphql
+
+snapshots: $(READY) ## write the pages of operations, SQL and results anew
+	ISOLA_WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/api/test_snapshots.py
+
+differential: $(READY) ## 2,000 generated operations under each strategy, by three ways of answering
+	ISOLA_DIFFERENTIAL=2000 $(BIN)/python -m pytest -q -n 2 tests/api/test_differential.py
 
 lock: $(READY) ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-annotate --no-emit-index-url --extra dev -o requirements.lock pyproject.toml

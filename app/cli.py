@@ -166,7 +166,9 @@ def tenant_create(
     async def run(installed: Installation) -> None:
         async with await installed.owner() as owner:
             chosen = strategy or installed.settings.strategy
-            made = await provisioning.create(owner, installed.strategies, slug=slug, name=name or slug, strategy=chosen)
+            made = await provisioning.create(
+                owner, installed.strategies, slug=slug, name=slug if name is None else name, strategy=chosen
+            )
         _show(made)
 
     act(run)

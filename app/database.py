@@ -152,6 +152,7 @@ class Database:
             min_size=0,
             max_size=size,
             statement_cache_size=200 if statement_cache else 0,
+            max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and is worth it all the more
             init=_prepare,
             reset=_leave,
             timeout=wait,

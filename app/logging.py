@@ -44,8 +44,13 @@ def _without_details(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     error = event.get("exc_info")
     if error is True:
         error = event["exc_info"] = sys.exception()
-    while isinstance(error, BaseException):
+    seen: set[int] = set()
+    while isinstance(error, BaseException) and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, asyncpg.PostgresError):
             error.detail = None
+        if id(error.__cause__) in seen:
+            # Raised from itself, an error would be followed without end by whoever writes its trace.
+            error.__cause__ = None
         error = error.__cause__ or error.__context__
     return event

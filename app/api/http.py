@@ -1,5 +1,6 @@
 """GraphQL over HTTP (https://graphql.github.io/graphql-over-http/draft/), and the two questions of whoever runs it."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.context import Context
 from app.api.execute import Executor
 from app.database import Database
-from app.errors import BadUserInput, Refusal, Unauthenticated
+from app.errors import BadUserInput, Refusal, Unauthenticated, Unavailable
 from app.identity.authentication import Authenticator
 from app.settings import Settings
 
@@ -92,6 +93,10 @@ class GraphQL:
             response = Response(answer.body, status, media_type=media)
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            # Only the server's end cancels a request, and this is the last that its client hears.
+            message = "the server is stopping: what was asked for may have been done or not"
+            response = _error(Unavailable.status, media, message, {"code": Unavailable.code})
         except Refusal as refusal:
             response = _error(refusal.status, media, refusal.message, {"code": refusal.code})
         except Exception:  # whatever it is, the client is told nothing and the log all

@@ -1,0 +1,234 @@
+"""A world to read: the same rows in a tenant of each strategy, a second tenant with rows of its own, and shares.
+
+It is made once, and tests that write use callers of their own tenant: see ``writer``.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import func, insert, select
+
+from app.api.execute import Executor
+from app.api.schema import model
+from app.control import logins, migrations, provisioning
+from app.control.tenants import Tenant
+from app.database import Database, Transaction
+from app.domain.organizations import memberships, organizations
+from app.domain.resources import resources
+from app.domain.spans import spans
+from app.domain.users import users
+from strategies import registry
+from tests.conftest import DEFAULTS, STRATEGIES, Cluster
+
+OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
+SECRET = b"32 bytes that only these tests know"
+NAMES = ["Ada", "Brün", 'c "quoted"', "d\\el", "Ève", "f_%o", "漢字", "line\nfeed", "O'Neil", "z\u2028", "Ada", "ada"]
+KINDS = ["image", "Video", None, "text", None]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+EVERYTHING = frozenset({"resource:write", "share:write", "span:write", "organization:manage"})
+
+
+def uuid(kind: int, index: int) -> UUID:
+    """The key of a row of the world: the same under every strategy."""
+    return UUID(int=0x01980000_0000_7000_8000_000000000000 + (kind << 32) + index)
+
+
+def ids(prefix: str, index: int) -> str:
+    kind = ["usr", "org", "res", "spn"].index(prefix)
+    return f"{prefix}_{uuid(kind, index)}"
+
+
+@dataclass(frozen=True)
+class Principal:
+    tenant: Tenant
+    user_id: UUID
+    role: str = "editor"
+    permissions: frozenset[str] = EVERYTHING
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: dict[str, Any]
+    text: str
+    transactions: int
+
+    @property
+    def data(self) -> Any:
+        assert "errors" not in self.body, self.body
+        return self.body["data"]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        first: dict[str, Any] = self.body["errors"][0]
+        return first
+
+    @property
+    def code(self) -> str:
+        return str(self.error["extensions"]["code"])
+
+
+@dataclass
+class Caller:
+    """One caller: the context of its requests, and how many transactions they took."""
+
+    database: Database
+    principal: Principal
+    executor: Executor
+    transactions: int = 0
+
+    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        self.transactions += 1
+        return self.database.transaction(self.principal.tenant, read_only=read_only)
+
+    def being(self, user: int, *more: str) -> "Caller":
+        """Another user of the same tenant, with further permissions."""
+        principal = replace(self.principal, user_id=uuid(0, user), permissions=EVERYTHING | set(more))
+        return replace(self, principal=principal)
+
+    def using(self, executor: Executor) -> "Caller":
+        return replace(self, executor=executor)
+
+    async def ask(
+        self,
+        document: str | None,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        before = self.transactions
+        response = await self.executor.execute(document, name, variables, extensions, self)
+        text = response.body.decode()
+        return Answer(response.status, json.loads(text), text, self.transactions - before)
+
+
+@dataclass(frozen=True)
+class World:
+    database: Database
+    tenants: Mapping[str, Tenant]
+
+
+@pytest.fixture(scope="session")
+async def world(cluster: Cluster) -> AsyncIterator[World]:
+    name = f"{cluster.template}_world"
+    connection = await asyncpg.connect(cluster.url)
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {cluster.template} STRATEGY file_copy")
+    where = logins.addresses(DEFAULTS, cluster.address(name))
+    async with await Database.open(cluster.address(name)) as owner:
+        await migrations.prepare(owner, where)
+    strategies = registry.load(where.tenant_login)
+    async with (
+        await Database.open(where.tenant, strategies, size=2) as database,
+        await Database.open(where.control) as control,
+    ):
+        tenants = {
+            f"{strategy}-{letter}": await provisioning.named(control, f"{strategy}-{letter}")
+            for strategy in STRATEGIES
+            for letter in "ab"
+        }
+        for slug, tenant in tenants.items():
+            await settle(database, tenant, 40 if slug.endswith("a") else 3)
+        await share(database, tenants)
+        yield World(database, tenants)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+async def settle(database: Database, tenant: Tenant, size: int) -> None:
+    random = Random(7)  # noqa: S311  the same world each time
+    async with database.transaction(tenant) as work:
+        await work.execute(
+            insert(users).values(
+                [
+                    {
+                        "id": uuid(0, i),
+                        "subject": f"s{i}",
+                        "name": NAMES[i],
+                        "email": f"u{i}@{tenant.slug}" if i % 3 else None,
+                        "created_at": START + timedelta(hours=i),
+                    }
+                    for i in range(8)
+                ]
+            )
+        )
+        await work.execute(
+            insert(organizations).values(
+                [{"id": uuid(1, i), "name": f"org {i}", "created_at": START} for i in range(3)]
+            )
+        )
+        pairs = [(0, 0), (0, 1), (1, 1), (1, 2), (1, 3), (2, 0)]
+        await work.execute(
+            insert(memberships).values([{"organization_id": uuid(1, o), "user_id": uuid(0, u)} for o, u in pairs])
+        )
+        await work.execute(
+            insert(resources).values(
+                [
+                    {
+                        "id": uuid(2, i),
+                        "owner_id": uuid(0, random.randrange(6)),
+                        "name": random.choice(NAMES) + (f" {i}" if i % 2 else ""),
+                        "kind": random.choice(KINDS),
+                        "data": random.choice([{}, [], 1.5, {"a": {"b": [1, "x\u0001", None]}}, "text"]),
+                        "size_bytes": random.choice([0, 1, 1, 2**53 - 1, 77]),
+                        "created_at": START + timedelta(minutes=random.randrange(20), microseconds=i),
+                        "updated_at": START + timedelta(days=1, minutes=random.randrange(3)),
+                    }
+                    for i in range(size)
+                ]
+            )
+        )
+        await work.execute(
+            insert(spans).values(
+                [
+                    {
+                        "id": uuid(3, i),
+                        "author_id": uuid(0, random.randrange(6)),
+                        "title": f"{tenant.slug} {i}",
+                        "payload": {"n": i},
+                        "resource_id": random.choice([None, uuid(2, random.randrange(min(size, 10)))]),
+                        "organization_id": uuid(1, random.randrange(3)),
+                        "visibility": random.choice(["private", "organization", "public"]),
+                        "created_at": START + timedelta(minutes=random.randrange(10)),
+                    }
+                    for i in range(3 * size)
+                ]
+            )
+        )
+
+
+async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
+    """Each tenant shares its first resources with each other one."""
+    for slug, tenant in tenants.items():
+        async with database.transaction(tenant) as work:
+            for index, partner in enumerate(sorted(tenants.keys() - {slug})):
+                shared = uuid(2, index % 3)
+                assert await work.scalar(select(func.isola.share_resource(shared, partner, uuid(0, 0), None)))
+
+
+@pytest.fixture(scope="session")
+def executor() -> Executor:
+    return Executor(model, secret=SECRET)
+
+
+@pytest.fixture(params=STRATEGIES)
+def a(request: pytest.FixtureRequest, world: World, executor: Executor) -> Caller:
+    """User 0 of a tenant with 40 resources and 120 spans, under each strategy in turn."""
+    tenant = world.tenants[f"{request.param}-a"]
+    return Caller(world.database, Principal(tenant, uuid(0, 0)), executor)
+
+
+@pytest.fixture
+def b(a: Caller, world: World) -> Caller:
+    """The same user of another tenant under the same strategy, which has 3 resources with the same ids."""
+    tenant = world.tenants[a.principal.tenant.slug.replace("-a", "-b")]
+    return replace(a, principal=replace(a.principal, tenant=tenant))

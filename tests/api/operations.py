@@ -1,0 +1,235 @@
+"""Operations made at random from the schema, with arguments, variables, aliases, fragments and directives.
+
+Keys are unique wherever arguments are given, so that all that is made is valid. The same seed makes the same operation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from graphql import (
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLType,
+    ast_from_value,
+    get_named_type,
+    is_leaf_type,
+    is_required_argument,
+    print_ast,
+)
+
+from tests.api.conftest import KINDS, NAMES, ids
+from tests.api.reference import SCHEMA
+
+TEXTS = [
+    *NAMES,
+    *(kind for kind in KINDS if kind),
+    "",
+    "a",
+    "_",
+    "%",
+    "\\",
+    "org 1",
+    "rls-a 5",
+    "u1@",
+    "z\u2028 1",
+    "'",
+]
+MOMENTS = [
+    "2026-01-01T00:05:00Z",
+    "2026-01-01T05:40:00.000006+05:30",
+    "2026-01-02T00:01:00+00:00",
+    "1999-12-31T23:59:59-11:00",
+]
+NUMBERS = [0, 1, 77, "77", 2**53 - 1, -1, str(2**53 - 1)]
+IDS = {
+    "usr": [ids("usr", i) for i in (0, 1, 7, 50)],
+    "org": [ids("org", i) for i in (0, 1, 2, 50)],
+    "res": [ids("res", i) for i in (0, 1, 2, 5, 39, 500)],
+    "spn": [ids("spn", i) for i in (0, 1, 2, 3, 4, 119, 500)],
+}
+NO_IDS = ["", "?", "res_", ids("res", 1).upper(), "shr_" + ids("res", 0)[4:]]
+REFERENCES = {"resourceId": "res", "ownerId": "usr", "authorId": "usr", "organizationId": "org"}
+OWN = {"ResourceFilter": "res", "UserFilter": "usr", "OrganizationFilter": "org", "SpanFilter": "spn"}
+MAX_FIELDS = 60
+DEEPEST = 5
+
+
+@dataclass
+class Operation:
+    document: str
+    variables: dict[str, Any]
+
+
+@dataclass
+class Maker:
+    random: Random
+    variables: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    fragments: list[str] = field(default_factory=list)
+    reusable: list[tuple[str, str]] = field(default_factory=list)
+    fields: int = 0
+    names: int = 0
+
+    def operation(self) -> Operation:
+        query = SCHEMA.query_type
+        assert query
+        selection = self.selection(query, 0, plain=False)
+        head = ", ".join(f"${name}: {type_}" for name, (type_, _) in self.variables.items())
+        document = f"query Q{f'({head})' if head else ''} {selection}\n" + "\n".join(self.fragments)
+        return Operation(document, {name: value for name, (_, value) in self.variables.items()})
+
+    def often(self, times: int) -> bool:
+        """True once in so many times."""
+        return self.random.randrange(times) == 0
+
+    def some(self, pool: Sequence[Any], most: int) -> list[Any]:
+        return self.random.sample(pool, self.random.randint(0, most))
+
+    def name(self, prefix: str) -> str:
+        self.names += 1
+        return f"{prefix}{self.names}"
+
+    def selection(self, type_: GraphQLNamedType, depth: int, *, plain: bool) -> str:
+        """``plain``: below a shared resource, where values only may be selected."""
+        parts = [self.part(type_, depth, plain=plain) for _ in range(self.random.randint(1, 4))]
+        return "{ " + " ".join(parts) + " }"
+
+    def part(self, type_: GraphQLNamedType, depth: int, *, plain: bool) -> str:
+        kind = self.random.randint(0, 9)
+        if depth and isinstance(type_, GraphQLInterfaceType) and kind < 7:
+            possible = self.random.choice(list(SCHEMA.get_possible_types(type_)))
+            return f"... on {possible} {self.directives()} {self.selection(possible, depth, plain=plain)}"
+        if kind == 0 and self.fields < MAX_FIELDS:
+            condition = f"on {type_}" if self.often(2) else ""
+            return f"... {condition} {self.directives()} {self.selection(type_, depth, plain=plain)}"
+        if kind == 1 and self.fields < MAX_FIELDS and not plain:
+            return f"...{self.fragment(type_, depth)} {self.directives()}"
+        if kind == 2 and isinstance(type_, GraphQLObjectType) and type_.interfaces:
+            return f"... on Node {{ {self.alias()} id __typename }}"
+        return self.field(type_, depth, plain=plain)
+
+    def fragment(self, type_: GraphQLNamedType, depth: int) -> str:
+        known = [name for on, name in self.reusable if on == type_.name]
+        if known and self.often(2):
+            return str(self.random.choice(known))
+        name = self.name("F")
+        self.fragments.append(f"fragment {name} on {type_} {self.selection(type_, depth, plain=False)}")
+        # Only now, so that none is spread within itself.
+        self.reusable.append((type_.name, name))
+        return name
+
+    def field(self, type_: GraphQLNamedType, depth: int, *, plain: bool) -> str:
+        self.fields += 1
+        assert isinstance(type_, GraphQLObjectType | GraphQLInterfaceType)
+        usable = {
+            name: each
+            for name, each in type_.fields.items()
+            if is_leaf_type(get_named_type(each.type))
+            or (not plain and self.fields < MAX_FIELDS and depth < DEEPEST)
+            or (type_.name.endswith(("Connection", "Edge")) and depth < DEEPEST + 2)
+        }
+        name = self.random.choice([*usable, "__typename"])
+        if name == "__typename":
+            return f"{self.alias()} __typename {self.directives()}"
+        definition = usable[name]
+        target = get_named_type(definition.type)
+        arguments = self.arguments(definition)
+        alias = f"{self.name('k')}:" if arguments else self.alias()
+        below = ""
+        if not is_leaf_type(target):
+            within = plain or (type_.name == "SharedResource" and name == "resource")
+            below = self.selection(target, depth + 1, plain=within)
+        return f"{alias} {name}{arguments} {self.directives()} {below}"
+
+    def alias(self) -> str:
+        return f"{self.name('k')}:" if self.often(5) else ""
+
+    def directives(self) -> str:
+        if not self.often(6):
+            return ""
+        name = self.random.choice(["skip", "include"])
+        # Seldom such that nothing is left.
+        value = self.often(4) == (name == "skip")
+        if self.often(2):
+            return f"@{name}(if: {'true' if value else 'false'})"
+        variable = self.name("b")
+        self.variables[variable] = ("Boolean!", value)
+        return f"@{name}(if: ${variable})"
+
+    def arguments(self, definition: GraphQLField) -> str:
+        given: dict[str, Any] = {}
+        if "first" in definition.args and self.often(2):
+            which = self.random.choice(["first", "last"] if "last" in definition.args else ["first"])
+            given[which] = self.random.choice([0, 1, 2, 3, 7, 30])
+        if "filter" in definition.args and self.often(2):
+            type_ = get_named_type(definition.args["filter"].type)
+            assert isinstance(type_, GraphQLInputObjectType)
+            given["filter"] = self.filter(type_, 0)
+        if "orderBy" in definition.args and self.often(2):
+            given["orderBy"] = self.order(get_named_type(definition.args["orderBy"].type))
+        if "id" in definition.args:
+            given["id"] = self.id()
+        if "ids" in definition.args:
+            given["ids"] = [self.id() for _ in range(self.random.randint(0, 4))]
+        assert all(name in given for name, each in definition.args.items() if is_required_argument(each))
+        texts = [f"{name}: {self.value(value, definition.args[name].type)}" for name, value in given.items()]
+        return f"({', '.join(texts)})" if texts else ""
+
+    def value(self, value: Any, type_: GraphQLType) -> str:
+        if self.often(2):
+            variable = self.name("v")
+            self.variables[variable] = (str(type_), value)
+            return f"${variable}"
+        node = ast_from_value(value, type_)  # type: ignore[arg-type]
+        assert node
+        return print_ast(node)
+
+    def id(self) -> str:
+        return str(self.random.choice([*(each for known in IDS.values() for each in known), *NO_IDS]))
+
+    def order(self, type_: GraphQLNamedType) -> list[dict[str, str]]:
+        assert isinstance(type_, GraphQLInputObjectType)
+        fields = list(get_named_type(type_.fields["field"].type).values)
+        chosen = self.some(fields, 3)
+        return [{"field": each, "direction": self.random.choice(["ASC", "DESC"])} for each in chosen]
+
+    def filter(self, type_: GraphQLInputObjectType, depth: int) -> dict[str, Any]:
+        chosen = self.some(list(type_.fields), 2)
+        return {name: self.condition(type_, name, depth) for name in chosen if depth < 3 or name not in _LOGIC}
+
+    def condition(self, type_: GraphQLInputObjectType, name: str, depth: int) -> Any:
+        if name == "not":
+            return self.filter(type_, depth + 1)
+        if name in _LOGIC:
+            return [self.filter(type_, depth + 1) for _ in range(self.random.randint(0, 2))]
+        filter_ = get_named_type(type_.fields[name].type)
+        assert isinstance(filter_, GraphQLInputObjectType)
+        prefix = REFERENCES.get(name, OWN[type_.name])
+        comparisons = self.some(list(filter_.fields), 2)
+        return {each: self.compared(filter_.name, each, prefix) for each in comparisons}
+
+    def compared(self, filter_: str, comparison: str, prefix: str) -> Any:
+        if comparison == "isNull":
+            return self.often(2)
+        pools: dict[str, Sequence[Any]] = {
+            "StringFilter": TEXTS,
+            "BigIntFilter": NUMBERS,
+            "DateTimeFilter": MOMENTS,
+            "VisibilityFilter": ["PRIVATE", "ORGANIZATION", "PUBLIC"],
+            "IDFilter": IDS[prefix],
+        }
+        pool = pools[filter_]
+        if comparison == "in":
+            return self.some(pool, 3)
+        return self.random.choice(pool)
+
+
+_LOGIC = {"and", "or", "not"}
+
+
+def operation(seed: int) -> Operation:
+    return Maker(Random(seed)).operation()  # noqa: S311  nothing here is a secret

@@ -1,0 +1,302 @@
+"""The same contract once more, naively: rows read as a whole, and each field resolved in Python by graphql-core.
+
+Nothing here knows the compiler or its mapping; what a field means is written down a second time.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from graphql import GraphQLResolveInfo, GraphQLSchema, build_schema, execute_sync, parse, print_schema
+from sqlalchemy import func, select
+
+from app.api.schema import model
+from app.database import Transaction
+from app.domain.organizations import memberships, organizations
+from app.domain.resources import resources
+from app.domain.spans import spans
+from app.domain.users import users
+from tests.api.conftest import Principal
+
+SCHEMA: GraphQLSchema = build_schema(print_schema(model.schema))
+CURSOR = "<cursor>"
+TABLES = {"User": users, "Organization": organizations, "Resource": resources, "Span": spans}
+PREFIXES = {
+    "User": "usr",
+    "Organization": "org",
+    "Resource": "res",
+    "Span": "spn",
+    "SharedResource": "shr",
+    "Share": "shr",
+}
+REFERENCES = {"resourceId": "Resource", "ownerId": "User", "authorId": "User", "organizationId": "Organization"}
+ID = re.compile(r"(\w{3})_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    type: str
+    row: Row
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    rows: list[Object]
+    total: int
+    before: bool
+    after: bool
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that one caller can see."""
+
+    principal: Principal
+    tables: Mapping[str, Sequence[Row]]
+    members: set[tuple[UUID, UUID]]
+    shares: Mapping[UUID, Sequence[Row]]
+    received: Sequence[Row]
+    shared: Mapping[UUID, Row]
+    collation: Mapping[str, int]
+
+    def answer(self, document: str, variables: Mapping[str, Any]) -> Any:
+        result = execute_sync(
+            SCHEMA,
+            parse(document),
+            root_value=Object("Query", {}),
+            variable_values=dict(variables),
+            field_resolver=self.resolve,
+            type_resolver=lambda value, _info, _type: value.type,
+        )
+        assert not result.errors, result.errors
+        return result.data
+
+    def resolve(  # noqa: C901, PLR0911, PLR0912  a table, one case a field
+        self, source: Any, info: GraphQLResolveInfo[Any], **given: Any
+    ) -> Any:
+        field = info.field_name
+        if isinstance(source, Connection):
+            return _of_connection(source, field)
+        if isinstance(source, dict):
+            return source[field]
+        row = source.row
+        match source.type, field:
+            case "Query", _:
+                return self._root(field, given)
+            case "Viewer", "user":
+                return self._by_key("User", self.principal.user_id)
+            case "Resource", "owner":
+                return self._by_key("User", row["owner_id"])
+            case "Resource", "spans":
+                return self._page([o for o in self._all("Span") if o.row["resource_id"] == row["id"]], given)
+            case "Resource", "shares":
+                allowed = row["owner_id"] == self.principal.user_id or "resource:manage" in self.principal.permissions
+                return self._page([Object("Share", r) for r in self.shares[row["id"]]] if allowed else [], given)
+            case "Share", "resource":
+                return self._by_key("Resource", row["resource_id"])
+            case "Share", "grantedBy":
+                return self._by_key("User", row["granted_by"])
+            case "Share", "grantee":
+                return {"slug": row["grantee_slug"], "name": row["grantee_name"]}
+            case "SharedResource", "owner":
+                return {"slug": row["owner_slug"], "name": row["owner_name"]}
+            case "SharedResource", "resource":
+                return Object("Resource", self.shared[row["id"]])
+            case "Span", "author":
+                return self._by_key("User", row["author_id"])
+            case "Span", "resource":
+                return self._by_key("Resource", row["resource_id"])
+            case "Span", "organization":
+                return self._by_key("Organization", row["organization_id"])
+            case "Organization", "members":
+                return self._page([o for o in self._all("User") if (row["id"], o.row["id"]) in self.members], given)
+            case "User", "organizations":
+                return self._page(
+                    [o for o in self._all("Organization") if (o.row["id"], row["id"]) in self.members], given
+                )
+            case "Span", "visibility":
+                return row["visibility"].upper()
+            case type_, "id":
+                return f"{PREFIXES[type_]}_{row['id']}"
+            case _, "resourceId":
+                return f"res_{row['resource_id']}"
+        value = row[_snake(field)]
+        # PostgreSQL leaves out the zeros at the end of a fraction.
+        return re.sub(r"(\.\d*?)0+(?=\+)", r"\1", value.isoformat()) if isinstance(value, datetime) else value
+
+    def _root(self, field: str, given: Mapping[str, Any]) -> Any:
+        match field:
+            case "viewer":
+                tenant = self.principal.tenant
+                return Object(
+                    "Viewer",
+                    {
+                        "tenant": {"slug": tenant.slug, "name": tenant.name},
+                        "role": self.principal.role,
+                        "permissions": sorted(self.principal.permissions),
+                    },
+                )
+            case "node":
+                return self._by_id(given["id"])
+            case "nodes":
+                return [self._by_id(each) for each in given["ids"]]
+            case "resource":
+                found = self._by_id(given["id"])
+                return found if found and found.type == "Resource" else None
+            case "sharedWithMe":
+                rows = sorted(self.received, key=lambda r: (r["granted_at"], r["id"]), reverse=True)
+                return self._page([Object("SharedResource", row) for row in rows], given, ordered=True)
+        names = {"resources": "Resource", "users": "User", "organizations": "Organization", "timeline": "Span"}
+        return self._page(self._all(names[field]), given)
+
+    def _by_id(self, text: str) -> Object | None:
+        found = ID.fullmatch(text)
+        if not found:
+            return None
+        if found[1] == "shr":
+            rows = [row for row in self.received if row["id"] == UUID(found[2])]
+            return Object("SharedResource", rows[0]) if rows else None
+        types = [type_ for type_, prefix in PREFIXES.items() if prefix == found[1]]
+        return self._by_key(types[0], UUID(found[2])) if types else None
+
+    def _by_key(self, type_: str, key: UUID | None) -> Object | None:
+        return next((each for each in self._all(type_) if each.row["id"] == key), None)
+
+    def _all(self, type_: str) -> list[Object]:
+        return [Object(type_, row) for row in self.tables[type_] if type_ != "Span" or self._visible(row)]
+
+    def _visible(self, span: Row) -> bool:
+        viewer = self.principal.user_id
+        return (
+            span["visibility"] == "public"
+            or span["author_id"] == viewer
+            or (span["visibility"] == "organization" and (span["organization_id"], viewer) in self.members)
+        )
+
+    def _page(self, rows: list[Object], given: Mapping[str, Any], *, ordered: bool = False) -> Connection:
+        rows = [each for each in rows if given.get("filter") is None or self._holds(given["filter"], each)]
+        if not ordered:
+            rows = self._ordered(rows, given.get("orderBy"))
+        total = len(rows)
+        if given.get("last") is not None:
+            kept = rows[total - min(given["last"], total) :]
+            return Connection(kept, total, before=len(kept) < total, after=False)
+        size = 20 if given.get("first") is None else given["first"]
+        return Connection(rows[:size], total, before=False, after=size < total)
+
+    def _ordered(self, rows: list[Object], order: Sequence[Mapping[str, str]] | None) -> list[Object]:
+        keys = [(each["field"].lower(), each["direction"] == "DESC") for each in order or ()]
+        if not keys and rows and rows[0].type == "Span":
+            keys = [("created_at", True)]
+        if "id" not in dict(keys):
+            keys.append(("id", bool(keys) and keys[-1][1]))
+        for column, descending in reversed(keys):
+            rows = sorted(rows, key=lambda each: self._rank(each.row[column]), reverse=descending)
+        return rows
+
+    def _rank(self, value: Any) -> tuple[bool, Any]:
+        if value is None:
+            return True, 0
+        return False, self.collation[value] if isinstance(value, str) else value
+
+    def _holds(self, filter_: Mapping[str, Any], each: Object) -> bool:
+        for name, given in filter_.items():
+            match name:
+                case "and":
+                    holds = all(self._holds(part, each) for part in given)
+                case "or":
+                    holds = any(self._holds(part, each) for part in given)
+                case "not":
+                    holds = not self._holds(given, each)
+                case _:
+                    holds = all(self._compare(name, each, *test) for test in given.items())
+            if not holds:
+                return False
+        return True
+
+    def _compare(self, name: str, each: Object, comparison: str, given: Any) -> bool:  # noqa: PLR0911  as above
+        value = each.row[_snake(name)]
+        if comparison == "isNull":
+            return (value is None) is given
+        if value is None:
+            return False
+        if comparison == "in":
+            return any(self._compare(name, each, "eq", one) for one in given)
+        if isinstance(value, UUID):
+            return bool(given == f"{PREFIXES[REFERENCES.get(name, each.type)]}_{value}")
+        if isinstance(value, datetime):
+            given = datetime.fromisoformat(given)
+        elif isinstance(value, int):
+            given = int(given)
+        elif name == "visibility":
+            given = given.lower()
+        if comparison == "contains":
+            return str(given) in value
+        if comparison == "startsWith":
+            return bool(value.startswith(given))
+        one, other = self._rank(value), self._rank(given)
+        found: dict[str, bool] = {
+            "eq": value == given,
+            "gt": one > other,
+            "gte": one >= other,
+            "lt": one < other,
+            "lte": one <= other,
+        }
+        return found[comparison]
+
+
+def _of_connection(source: Connection, field: str) -> Any:
+    match field:
+        case "edges":
+            return [{"cursor": CURSOR, "node": each} for each in source.rows]
+        case "nodes":
+            return source.rows
+        case "totalCount":
+            return source.total
+    return {
+        "hasNextPage": source.after,
+        "hasPreviousPage": source.before,
+        "startCursor": CURSOR if source.rows else None,
+        "endCursor": CURSOR if source.rows else None,
+    }
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
+
+
+async def read(work: Transaction, principal: Principal, texts: Sequence[str]) -> Data:
+    """Everything in the caller's tenant; ``texts`` are what rows will be compared with."""
+    tables = {type_: [dict(row) for row in await work.rows(select(table))] for type_, table in TABLES.items()}
+    rows = [row for each in tables.values() for row in each]
+    known = sorted({value for row in rows for value in row.values() if isinstance(value, str)} | set(texts))
+    in_order = await work.texts("SELECT t FROM unnest($1::text[]) t ORDER BY t", known)
+    shares = func.isola.shares_of
+    received = [dict(row) for row in await work.rows(select(func.isola.shares_received().table_valued(*_RECEIVED)))]
+    return Data(
+        principal,
+        tables,
+        {(row["organization_id"], row["user_id"]) for row in await work.rows(select(memberships))},
+        {
+            row["id"]: sorted(
+                (dict(found) for found in await work.rows(select(shares(row["id"]).table_valued(*_SHARES)))),
+                key=lambda found: found["id"],
+            )
+            for row in tables["Resource"]
+        },
+        received,
+        {
+            row["id"]: dict((await work.rows(select(func.isola.shared_resource(row["id"]).table_valued(*_SHARED))))[0])
+            for row in received
+        },
+        {text: place for place, text in enumerate(in_order)},
+    )
+
+
+_RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at")
+_SHARES = ("id", "resource_id", "grantee_slug", "grantee_name", "granted_by", "granted_at", "expires_at")
+_SHARED = ("id", "name", "kind", "data", "size_bytes", "created_at", "updated_at")

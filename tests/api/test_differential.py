@@ -1,0 +1,68 @@
+"""Operations made at random are answered alike by PostgreSQL's text, by graphql-core over it, and by the reference.
+
+``ISOLA_DIFFERENTIAL`` says how many for each strategy, ``ISOLA_DIFFERENTIAL_SEED`` the first seed. A failure names its
+own.
+"""
+
+import json
+import os
+import re
+from typing import Any
+
+import pytest
+
+from tests.api import reference
+from tests.api.conftest import Caller
+from tests.api.operations import TEXTS, operation
+from tests.api.reference import CURSOR, Data
+
+EXAMPLES = int(os.environ.get("ISOLA_DIFFERENTIAL", "100"))
+FIRST = int(os.environ.get("ISOLA_DIFFERENTIAL_SEED", "0"))
+AT_ONCE = 50
+# A few are over a limit, or merge fields of different types into one: they are refused, and rightly.
+REFUSED = ("the limit of", "Fields ")
+# The brace that opens the operation, behind its variables.
+INTROSPECTED = re.compile(r"^(query Q(?:\(.*?\))? \{)")
+known: dict[str, Data] = {}
+
+
+async def data_of(a: Caller) -> Data:
+    slug = a.principal.tenant.slug
+    if slug not in known:
+        async with a.database.transaction(a.principal.tenant) as work:
+            known[slug] = await reference.read(work, a.principal, TEXTS)
+    return known[slug]
+
+
+def normal(actual: Any, expected: Any) -> Any:
+    """The answer with its cursors, wherever one is expected, made equal."""
+    if expected == CURSOR and isinstance(actual, str) and re.fullmatch(r"[\w-]{20,}", actual):
+        return CURSOR
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        return {key: normal(value, expected.get(key)) for key, value in actual.items()}
+    if isinstance(actual, list) and isinstance(expected, list) and len(actual) == len(expected):
+        return [normal(one, other) for one, other in zip(actual, expected, strict=True)]
+    return actual
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + EXAMPLES, AT_ONCE))
+async def test_all_answer_alike(a: Caller, first: int) -> None:
+    data = await data_of(a)
+    answered = 0
+    seeds = range(first, min(first + AT_ONCE, FIRST + EXAMPLES))
+    for seed in seeds:
+        made = operation(seed)
+        told = f"ISOLA_DIFFERENTIAL_SEED={seed}\n{made.document}\n{json.dumps(made.variables)}"
+        answer = await a.ask(made.document, made.variables)
+        if "errors" in answer.body and answer.error["message"].startswith(REFUSED):
+            continue
+        assert "errors" not in answer.body, f"{told}\n{answer.text}"
+        expected = data.answer(made.document, made.variables)
+        assert json.dumps(normal(answer.data, expected)) == json.dumps(expected), told
+        mixed = await a.ask(
+            INTROSPECTED.sub(r"\1 introspected: __schema { __typename }", made.document, 1), made.variables
+        )
+        assert mixed.data.pop("introspected") == {"__typename": "__Schema"}
+        assert json.dumps(mixed.data) == json.dumps(answer.data), told
+        answered += 1
+    assert answered > len(seeds) * 0.8

@@ -1,0 +1,106 @@
+"""Documents: how much they may hold, by which hash they are known, and which are admitted."""
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from graphql import get_introspection_query
+
+from app.api.execute import Executor
+from app.api.schema import model
+from tests.api.conftest import OPERATIONS, SECRET, Caller, ids
+from tests.api.evil import EVIL
+
+VIEWER = (OPERATIONS / "Viewer.graphql").read_text()
+
+
+@pytest.mark.parametrize("name", EVIL)
+async def test_too_much_is_refused_before_the_database_is_asked(a: Caller, name: str) -> None:
+    answer = await a.ask(EVIL[name])
+    assert answer.code == "BAD_USER_INPUT"
+    assert len(answer.text) < 2000
+    assert answer.transactions == 0
+
+
+@pytest.mark.parametrize(
+    ("document", "limit", "figure"),
+    [
+        ("101 aliases", "aliases", "101"),
+        ("500 duplicated fields", "fields", "501"),
+        ("51 repeats", "repeats", "51"),
+        ("rows", "rows", "1010100"),
+    ],
+)
+async def test_limits_are_named_with_the_figure(a: Caller, document: str, limit: str, figure: str) -> None:
+    message = (await a.ask(EVIL[document])).error["message"]
+    assert f"the limit of {limit} is " in message
+    assert figure in message
+
+
+async def test_rows_are_estimated_from_variables_too(a: Caller) -> None:
+    document = """query ($n: Int) { resources(first: $n) { nodes { spans(first: $n) { nodes {
+      author { organizations(first: $n) { nodes { name } } } } } } } }"""
+    assert (await a.ask(document, {"n": 10})).data
+    assert "the limit of rows" in (await a.ask(document, {"n": 100})).error["message"]
+
+
+async def test_the_usual_introspection_is_admitted(a: Caller) -> None:
+    query = get_introspection_query(
+        specified_by_url=True, directive_is_repeatable=True, schema_description=True, input_value_deprecation=True
+    )
+    assert (await a.ask(query)).data["__schema"]["queryType"]["name"] == "Query"
+
+
+def persisted(text: str) -> dict[str, Any]:
+    return {"persistedQuery": {"version": 1, "sha256Hash": sha256(text.encode()).hexdigest()}}
+
+
+async def test_a_document_can_be_sent_by_its_hash(a: Caller) -> None:
+    text = "{ viewer { role } }"
+    fresh = a.using(Executor(model, secret=SECRET))
+    answer = await fresh.ask(None, extensions=persisted(text))
+    assert answer.error["message"] == "PersistedQueryNotFound"
+    assert answer.code == "PERSISTED_QUERY_NOT_FOUND"
+    assert answer.transactions == 0
+    assert (await fresh.ask(text, extensions=persisted(text))).data == {"viewer": {"role": "editor"}}
+    assert (await fresh.ask(None, extensions=persisted(text))).data == {"viewer": {"role": "editor"}}
+
+
+@pytest.mark.parametrize("extensions", [persisted("{ other }"), {"persistedQuery": 1}, {"persistedQuery": {}}])
+async def test_hashes_that_are_none(a: Caller, extensions: dict[str, Any]) -> None:
+    answer = await a.ask("{ __typename }", extensions=extensions)
+    assert answer.code == "BAD_USER_INPUT"
+    assert "sha256Hash" in answer.error["message"]
+
+
+async def test_trusted_documents_only(a: Caller) -> None:
+    closed = a.using(Executor(model, secret=SECRET, trusted=[VIEWER], trusted_only=True))
+    assert (await closed.ask(VIEWER)).data
+    assert (await closed.ask(None, extensions=persisted(VIEWER))).data
+    answer = await closed.ask("{ __typename }")
+    assert (answer.status, answer.code) == (403, "FORBIDDEN")
+    assert (await closed.ask("{ __typename }", extensions=persisted("{ __typename }"))).code == "FORBIDDEN"
+    assert (await closed.ask(None, extensions=persisted("{ __typename }"))).code == "PERSISTED_QUERY_NOT_FOUND"
+
+
+async def test_what_is_remembered_is_bounded(a: Caller) -> None:
+    executor = Executor(model, secret=SECRET)
+    small = executor.documents = type(executor.documents)(model.schema, executor.compiler.limits, size=3)
+    for index in range(10):
+        await a.using(executor).ask(f"{{ resources(first: {index}) {{ totalCount }} }}")
+    with pytest.raises(Exception):  # noqa: B017, PT011  it is forgotten
+        small.find(None, sha256(b"{ resources(first: 0) { totalCount } }").hexdigest())
+    assert small.find(None, sha256(b"{ resources(first: 9) { totalCount } }").hexdigest())
+
+
+async def test_nothing_of_a_caller_is_remembered(a: Caller, b: Caller) -> None:
+    executor = Executor(model, secret=SECRET)
+    document = (
+        "query ($f: ResourceFilter, $id: ID!) { resources(filter: $f) { edges { cursor } } node(id: $id) { id } }"
+    )
+    for caller, name in ((a, "x"), (b, "y"), (a.being(3), "z")):
+        await caller.using(executor).ask(document, {"f": {"name": {"gt": name}}, "id": ids("res", 1)})
+    measures = executor.compiler.measures()
+    assert measures["plans"]["misses"] == 1
+    assert measures["statements"]["misses"] == 1
+    assert measures["statements"]["hits"] == 2

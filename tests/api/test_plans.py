@@ -1,0 +1,102 @@
+"""How PostgreSQL runs the hot operations among 100,000 rows: by index, led by the tenant where tenants share tables."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from graphql.execution.values import VariableValues
+
+from app.api.execute import Executor
+from app.control import provisioning
+from app.database import Database
+from app.domain.metadata import metadata
+from app.query.plan import Plan
+from strategies.base import Capability, Strategy
+from tests.api.conftest import OPERATIONS, Principal, ids, uuid
+
+ROWS = f"""
+INSERT INTO users (id, subject, name) SELECT '{uuid(0, 0)}', 's', 'first';
+INSERT INTO users (subject, name) SELECT 's' || i, 'user ' || i FROM generate_series(1, 2000) i;
+INSERT INTO organizations (name) SELECT 'org ' || i FROM generate_series(1, 5000) i;
+INSERT INTO memberships (organization_id, user_id)
+  SELECT o.id, u.id FROM (SELECT id FROM organizations LIMIT 200) o, (SELECT id FROM users LIMIT 100) u;
+INSERT INTO resources (id, owner_id, name) VALUES ('{uuid(2, 0)}', '{uuid(0, 0)}', 'first');
+INSERT INTO resources (owner_id, name, kind, created_at)
+  SELECT o.id, 'resource ' || i, 'kind ' || i % 7, now() - i * interval '1 minute'
+  FROM generate_series(1, 100000) i JOIN (SELECT id, row_number() OVER () n FROM users) o ON o.n = 1 + i % 2000;
+INSERT INTO spans (author_id, title, resource_id, visibility, created_at)
+  SELECT r.owner_id, r.name, r.id, CASE WHEN length(r.name) % 2 = 0 THEN 'public' ELSE 'private' END, r.created_at
+  FROM resources r;
+"""
+HOT: dict[str, dict[str, Any]] = {
+    "Resource": {"id": ids("res", 0)},
+    "Resources": {"first": 50},
+    "ResourcesWithSpans": {"first": 20, "spans": 5},
+    "Timeline": {"first": 20},
+    "Node": {"id": ids("res", 0)},
+    "Nodes": {"ids": [ids("res", 0), ids("usr", 0)]},
+    "Viewer": {},
+}
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+@pytest.fixture
+async def filled(owner: Database, database: Database, control: Database, strategy: Strategy) -> Principal:
+    tenant = await provisioning.named(control, f"{strategy.name}-a")
+    async with database.transaction(tenant) as work:
+        await work.script("SET LOCAL statement_timeout TO 60000")
+        await work.script(ROWS)
+    async with owner.unbound() as work:
+        await work.script("ANALYZE")
+    return Principal(tenant, uuid(0, 0))
+
+
+async def test_every_scan_is_by_an_index_led_by_the_tenant(
+    filled: Principal, database: Database, strategy: Strategy, executor: Executor
+) -> None:
+    pages = {
+        f"page by {field}": (
+            f"query ($after: String) {{ resources(first: 20, after: $after, orderBy: [{{field: {field}, direction:"
+            f" {direction}}}]) {{ nodes {{ id }} pageInfo {{ hasNextPage hasPreviousPage endCursor }} }} }}"
+        )
+        for field in ("ID", "NAME", "KIND", "CREATED_AT")
+        for direction in ("ASC", "DESC")
+    }
+    hot = {name: ((OPERATIONS / f"{name}.graphql").read_text(), variables) for name, variables in HOT.items()}
+    async with database.transaction(filled.tenant, read_only=True) as work:
+
+        async def run(document: str, variables: dict[str, Any], explain: str = "") -> Any:
+            operation = executor.documents.find(document, None).operation(None)
+            plan = executor.compiler.plans(operation, variables)
+            assert isinstance(plan, Plan)
+            reading = executor.compiler.read(plan, VariableValues({}, variables), filled)
+            written = executor.compiler.statement(reading, work.strategy)
+            return await work.value(explain + written.sql, *written.arguments(reading.caller, (), reading.values))
+
+        for name, (document, variables) in (hot | {name: (text, {}) for name, text in pages.items()}).items():
+            given = [variables]
+            if name in pages:
+                first = json.loads(await run(document, {}))["resources"]["pageInfo"]
+                given.append({"after": first["endCursor"]})
+            for each in given:
+                found = await run(document, each, "EXPLAIN (FORMAT JSON) ")
+                plan = json.loads(found)[0]["Plan"] if isinstance(found, str) else found[0]["Plan"]
+                scans = [node for node in nodes(plan) if node.get("Relation Name") in metadata.tables]
+                assert scans, name
+                for scan in scans:
+                    assert scan["Node Type"] in {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, (
+                        name,
+                        each,
+                        scan,
+                    )
+                    if Capability.POLICIES in strategy.capabilities:
+                        condition = scan.get("Index Cond") or scan.get("Recheck Cond")
+                        assert condition, (name, each, scan)
+                        assert "tenant_id = " in condition
+                assert not [node for node in nodes(plan) if node["Node Type"] == "Sort"], (name, each)

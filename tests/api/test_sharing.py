@@ -1,0 +1,87 @@
+"""What is shared is read by whom it is shared with, on every pair of placements, and nothing that hangs off it."""
+
+import pytest
+
+from tests.api.conftest import Caller, World, ids
+
+SHARED = """{ sharedWithMe(first: 100) { totalCount nodes {
+  id grantedAt expiresAt owner { slug name }
+  resource { __typename id name kind data sizeBytes createdAt updatedAt } } } }"""
+
+
+async def test_every_placement_reads_what_every_other_shares(a: Caller, world: World) -> None:
+    found = (await a.ask(SHARED)).data["sharedWithMe"]
+    owners = {node["owner"]["slug"] for node in found["nodes"]}
+    assert owners == set(world.tenants) - {a.principal.tenant.slug}
+    assert found["totalCount"] == len(found["nodes"]) == 3
+    moments = [node["grantedAt"] for node in found["nodes"]]
+    assert moments == sorted(moments, reverse=True)
+
+
+async def test_values_are_the_owners(a: Caller, world: World) -> None:
+    fields = "id name kind data sizeBytes createdAt updatedAt"
+    for node in (await a.ask(SHARED)).data["sharedWithMe"]["nodes"]:
+        owner = Caller(
+            world.database, type(a.principal)(world.tenants[node["owner"]["slug"]], a.principal.user_id), a.executor
+        )
+        query = f"query ($id: ID!) {{ resource(id: $id) {{ __typename {fields} }} }}"
+        assert (await owner.ask(query, {"id": node["resource"]["id"]})).data["resource"] == node["resource"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "path"),
+    [
+        ("owner { id }", "owner"),
+        ("spans { totalCount }", "spans"),
+        ("shares { totalCount }", "shares"),
+        ("a: owner { id }", "a"),
+        ("... on Resource { ... on Node { ...F } }", "spans"),
+    ],
+)
+async def test_what_hangs_off_is_refused_before_the_database_is_asked(a: Caller, selection: str, path: str) -> None:
+    fragment = "fragment F on Resource { id spans { totalCount } }" if "F" in selection else ""
+    answer = await a.ask(
+        f"{{ s: sharedWithMe {{ edges {{ node {{ resource {{ name {selection} }} }} }} }} }} {fragment}"
+    )
+    assert answer.code == "FORBIDDEN"
+    assert answer.error["message"].startswith(f"s.edges.node.resource.{path}: ")
+    assert answer.transactions == 0
+    share = ids("res", 0).replace("res", "shr")
+    answer = await a.ask(
+        f'{{ node(id: "{share}") {{ ... on SharedResource {{ resource {{ {selection} }} }} }} }} {fragment}'
+    )
+    assert answer.code == "FORBIDDEN"
+
+
+async def test_shares_are_seen_by_the_owner_and_by_those_who_manage(a: Caller) -> None:
+    query = """query ($id: ID!) { resource(id: $id) { owner { id } shares { totalCount nodes {
+      id resourceId resource { id owner { id } } grantee { slug name } grantedBy { id } grantedAt expiresAt } } } }"""
+    for index in range(3):
+        found = (await a.ask(query, {"id": ids("res", index)})).data["resource"]
+        owner = int(found["owner"]["id"][-1])
+        owned = (await a.being(owner).ask(query, {"id": ids("res", index)})).data["resource"]["shares"]
+        managed = (await a.being(7, "resource:manage").ask(query, {"id": ids("res", index)})).data["resource"]["shares"]
+        other = (await a.being(7).ask(query, {"id": ids("res", index)})).data["resource"]["shares"]
+        assert owned == managed
+        assert other == {"totalCount": 0, "nodes": []}
+        assert owned["totalCount"] == 1
+        share = owned["nodes"][0]
+        assert share["resourceId"] == share["resource"]["id"] == ids("res", index)
+        assert share["grantedBy"] == {"id": ids("usr", 0)}
+        assert share["grantee"]["slug"] != a.principal.tenant.slug
+
+
+async def test_pages_of_what_is_shared(a: Caller) -> None:
+    query = """query ($after: String) { sharedWithMe(first: 2, after: $after) {
+      nodes { id } pageInfo { hasNextPage endCursor } } }"""
+    whole = [node["id"] for node in (await a.ask(SHARED)).data["sharedWithMe"]["nodes"]]
+    first = (await a.ask(query)).data["sharedWithMe"]
+    second = (await a.ask(query, {"after": first["pageInfo"]["endCursor"]})).data["sharedWithMe"]
+    assert [node["id"] for node in first["nodes"] + second["nodes"]] == whole
+    assert (first["pageInfo"]["hasNextPage"], second["pageInfo"]["hasNextPage"]) == (True, False)
+
+
+async def test_a_share_of_others_is_not_there(a: Caller, b: Caller) -> None:
+    theirs = (await b.ask(SHARED)).data["sharedWithMe"]["nodes"][0]["id"]
+    answer = await a.ask("query ($id: ID!) { node(id: $id) { id } }", {"id": theirs})
+    assert answer.text == '{"data":{"node":null}}'

@@ -1,0 +1,120 @@
+"""Each operation that clients share, beside its SQL and its result, as a page to read in a review.
+
+``make snapshots`` writes the pages anew.
+"""
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlglot
+from graphql import get_variable_values
+
+from app.api.execute import Executor
+from app.api.schema import model
+from app.control import provisioning
+from app.database import Database
+from app.query.plan import Plan
+from tests.api.conftest import OPERATIONS, Caller, Principal, ids, settle, share, uuid
+from tests.conftest import Copy
+
+PAGES = Path(__file__).parent / "snapshots"
+VARIABLES: dict[str, dict[str, Any]] = {
+    "CreateResource": {"input": {"name": "new", "data": {"a": 1}, "sizeBytes": 7}},
+    "CreateSpan": {"input": {"title": "seen", "resourceId": ids("res", 1), "visibility": "PUBLIC"}},
+    "DeleteResource": {"input": {"id": ids("res", 1)}},
+    "Node": {"id": ids("org", 1)},
+    "Nodes": {"ids": [ids("res", 1), ids("usr", 1), "?"]},
+    "Resource": {"id": ids("res", 1)},
+    "ResourceShares": {"id": ids("res", 0)},
+    "Resources": {"first": 2},
+    "ResourcesWithSpans": {"first": 2},
+    "SearchResources": {"first": 2, "filter": {"name": {"gt": "A"}}, "orderBy": [{"field": "NAME"}]},
+    "ShareResource": {"input": {"resourceId": ids("res", 5), "grantee": "schema-b"}},
+    "SharedWithMe": {"first": 2},
+    "Timeline": {"first": 2},
+    "UpdateResource": {"input": {"id": ids("res", 1), "name": "renamed"}},
+}
+# What is made at the moment of the test is different each time.
+MADE = (
+    (re.compile(r"\b(res|spn|shr|org)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
+    (re.compile(r'"20(?!26-01)\d\d-[^"]*"'), '"…"'),
+    (re.compile(r'("(?:cursor|startCursor|endCursor)": )"[^"]*"'), r'\1"…"'),
+)
+
+
+@pytest.mark.parametrize("path", sorted(OPERATIONS.glob("*.graphql")), ids=lambda path: path.stem)
+async def test_an_operation_becomes_this_statement_and_this_result(
+    path: Path, copy: Copy, control: Database, database: Database, executor: Executor
+) -> None:
+    text = path.read_text()
+    variables = VARIABLES.get(path.stem, {})
+    tenants = {tenant.slug: tenant for tenant in await provisioning.every(control)}
+    for tenant in tenants.values():
+        await settle(database, tenant, 6)
+    await share(database, tenants)
+    caller = Caller(database, Principal(tenants["rls-a"], uuid(0, 0), permissions=ADMIN), executor)
+    if path.stem == "RevokeShare":
+        made = await caller.ask((OPERATIONS / "ResourceShares.graphql").read_text(), VARIABLES["ResourceShares"])
+        variables = {"input": {"shareId": made.data["resource"]["shares"]["nodes"][0]["id"]}}
+    result = fixed((await caller.ask(text, variables)).data)
+    page = written(path.stem, text, variables, statements(executor, text, variables, copy, caller), result)
+
+    kept = PAGES / f"{path.stem}.md"
+    if "ISOLA_WRITE_SNAPSHOTS" in os.environ:
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(page)
+    assert page == kept.read_text()
+
+
+ADMIN = frozenset({"resource:write", "share:write", "span:write", "organization:manage", "resource:manage"})
+
+
+def fixed(data: Any) -> str:
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    for pattern, instead in MADE:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def statements(
+    executor: Executor, text: str, variables: dict[str, Any], copy: Copy, caller: Caller
+) -> dict[str, list[str]]:
+    """The SQL of an operation, or of its payload, under each strategy, laid out to be read."""
+    operation = executor.documents.find(text, None).operation(None)
+    values = get_variable_values(model.schema, operation.node.variable_definitions or (), variables)
+    assert not isinstance(values, list)
+    plans = executor.compiler.plans(operation, values.coerced)
+    (plan,) = [plans] if isinstance(plans, Plan) else plans.values()
+    reading = executor.compiler.read(plan, values, caller.principal)
+    return {
+        name: sqlglot.transpile(
+            executor.compiler.statement(reading, strategy).sql,
+            read="postgres",
+            write="postgres",
+            pretty=True,
+            max_text_width=110,
+        )[0].splitlines()
+        for name, strategy in copy.strategies.items()
+    }
+
+
+def written(name: str, text: str, variables: dict[str, Any], sql: dict[str, list[str]], result: str) -> str:
+    first, *others = sql
+    sections = [f"# {name}", block("graphql", text.strip())]
+    if variables:
+        sections += ["## Variables", block("json", fixed(variables))]
+    sections += [f"## SQL under {first}", block("sql", "\n".join(sql[first]))]
+    for other in others:
+        difference = list(difflib.unified_diff(sql[first], sql[other], first, other, lineterm="", n=0))
+        sections += [f"## SQL under {other}", block("diff", "\n".join(difference)) if difference else "The same."]
+    sections += ["## Result", block("json", result)]
+    return "\n\n".join(sections) + "\n"
+
+
+def block(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
