@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
 from uuid import UUID
@@ -73,18 +74,20 @@ class Transaction:
             raise RuntimeError("this transaction is bound to no tenant")
         return self._strategy
 
-    async def rows(self, statement: ClauseElement) -> Sequence[Mapping[str, Any]]:
-        sql, values = self._compile(statement)
-        rows: list[asyncpg.Record] = await self._connection.fetch(sql, *values)
+    async def rows(
+        self, statement: ClauseElement, values: Mapping[str, Any] | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        sql, arguments = self._written(statement, values)
+        rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
         return rows
 
-    async def scalar(self, statement: ClauseElement) -> Any:
-        sql, values = self._compile(statement)
-        return await self._connection.fetchval(sql, *values)
+    async def scalar(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> Any:
+        sql, arguments = self._written(statement, values)
+        return await self._connection.fetchval(sql, *arguments)
 
-    async def execute(self, statement: ClauseElement) -> int:
-        sql, values = self._compile(statement)
-        status: str = await self._connection.execute(sql, *values)
+    async def execute(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> int:
+        sql, arguments = self._written(statement, values)
+        status: str = await self._connection.execute(sql, *arguments)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
@@ -104,14 +107,30 @@ class Transaction:
         """Run statements without parameters, joined by semicolons, in one message."""
         await self._connection.execute(sql)
 
-    def _compile(self, statement: ClauseElement) -> tuple[str, list[object]]:
-        if self._strategy is not None and isinstance(statement, Update | Delete):
-            predicate = self._strategy.predicate(str(statement.table))
-            if predicate is not None:
-                statement = statement.where(text(predicate))
-        compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
-        sql = cast("SQLCompiler", compiled)
-        return str(sql), [sql.params[name] for name in sql.positiontup or ()]
+    def _written(self, statement: ClauseElement, values: Mapping[str, Any] | None) -> tuple[str, list[object]]:
+        """The statement's text, and the arguments in the order of its parameters."""
+        if values is None:
+            compiled = _compiled(statement, self._strategy, ())
+            parameters = compiled.params
+        else:
+            compiled = _remembered(statement, self._strategy, tuple(values))
+            parameters = compiled.construct_params(values)
+        return str(compiled), [parameters[name] for name in compiled.positiontup or ()]
+
+
+def _compiled(statement: ClauseElement, strategy: Strategy | None, given: tuple[str, ...]) -> SQLCompiler:
+    if strategy is not None and isinstance(statement, Update | Delete):
+        predicate = strategy.predicate(str(statement.table))
+        if predicate is not None:
+            statement = statement.where(text(predicate))
+    compiled = statement.compile(
+        dialect=DIALECT, column_keys=list(given) or None, compile_kwargs={"render_postcompile": True}
+    )
+    return cast("SQLCompiler", compiled)
+
+
+# Only of statements that are given their values apart: no value of a tenant's stays in here.
+_remembered = lru_cache(maxsize=512)(_compiled)
 
 
 class Database:

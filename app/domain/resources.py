@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    bindparam,
     cast,
     delete as delete_from,
     func,
@@ -56,6 +57,14 @@ resources = Table(
 resources.info["shared_columns"] = ["id", "name", "kind", "data", "size_bytes", "created_at", "updated_at"]
 
 
+KEY = bindparam("key", type_=Uuid())
+NEW = insert(resources).returning(resources.c.id)
+HELD = select(resources.c.owner_id).where(resources.c.id == KEY).with_for_update()
+CHANGED = update_of(resources).where(resources.c.id == KEY).values(updated_at=func.now())
+DELETED = delete_from(resources).where(resources.c.id == KEY)
+UNSHARED = select(func.isola.revoke_shares_of(KEY))
+
+
 class Values(TypedDict, total=False):
     """What a user may say of a resource. What is left out keeps its value, or gets the table's own default."""
 
@@ -72,9 +81,7 @@ async def create(work: Work, actor: Actor, **values: Unpack[Values]) -> UUID:
     """
     actor.require("resource:write")
     check(values)
-    resource: UUID = await work.scalar(
-        insert(resources).values(owner_id=actor.user_id, **values).returning(resources.c.id)
-    )
+    resource: UUID = await work.scalar(NEW, {"owner_id": actor.user_id, **values})
     return resource
 
 
@@ -82,16 +89,14 @@ async def update(work: Work, actor: Actor, resource_id: UUID, **changes: Unpack[
     """Change a resource. Raises NotFound, Forbidden, and BadUserInput naming the field that cannot be."""
     check(changes)
     await held(work, actor, resource_id)
-    await work.execute(
-        update_of(resources).where(resources.c.id == resource_id).values(updated_at=func.now(), **changes)
-    )
+    await work.execute(CHANGED, {"key": resource_id, **changes})
 
 
 async def delete(work: Work, actor: Actor, resource_id: UUID) -> None:
     """Delete a resource and end what was shared of it. Raises NotFound and Forbidden."""
     await held(work, actor, resource_id)
-    await work.scalar(select(func.isola.revoke_shares_of(resource_id)))
-    await work.execute(delete_from(resources).where(resources.c.id == resource_id))
+    await work.scalar(UNSHARED, {"key": resource_id})
+    await work.execute(DELETED, {"key": resource_id})
 
 
 async def held(work: Work, actor: Actor, resource_id: UUID) -> None:
@@ -99,7 +104,7 @@ async def held(work: Work, actor: Actor, resource_id: UUID) -> None:
 
     Its owner may, and whoever has ``resource:manage``. Raises NotFound and Forbidden.
     """
-    owner = await work.scalar(select(resources.c.owner_id).where(resources.c.id == resource_id).with_for_update())
+    owner = await work.scalar(HELD, {"key": resource_id})
     if owner is None:
         raise NotFound("there is no such resource")
     actor.require("resource:write")

@@ -78,6 +78,9 @@ spans.info["visible"] = visible
 MAX_TITLE = 200
 
 
+NEW = insert(spans).returning(spans.c.id)
+
+
 async def create(
     work: Work,
     actor: Actor,
@@ -113,16 +116,13 @@ async def create(
         if await work.scalar(member) is None:
             message = "only members of an organization may write spans for it"
             raise Forbidden(message)
-    span: UUID = await work.scalar(
-        insert(spans)
-        .values(
-            author_id=actor.user_id,
-            title=title,
-            payload=payload,
-            visibility=visibility.value,
-            resource_id=resource_id,
-            organization_id=organization_id,
-        )
-        .returning(spans.c.id)
-    )
+    values = {
+        "author_id": actor.user_id,
+        "title": title,
+        "payload": payload,
+        "visibility": visibility.value,
+        "resource_id": resource_id,
+        "organization_id": organization_id,
+    }
+    span: UUID = await work.scalar(NEW, values)
     return span

@@ -51,7 +51,7 @@ BAD: dict[bytes, str] = {
     b'{"name": "a", "sizeBytes": 9007199254740992}': "sizeBytes: expected 0 to 9007199254740991, not 9007199254740992",
     b'{"name": "a", "sizeBytes": 99999999999999999999}': "sizeBytes: expected 0 to 9007199254740991",
     b'{"name": "a", "sizeBytes": ' + b"9" * 5000 + b"}": "expected integers of at most 4300 digits",
-    b'{"name": "a", "data": null}': "data: expected something other than null",
+    b'{"name": "a", "data": null}': "data: expected anything but null",
     b'{"name": "a", "data": NaN}': "expected JSON, which has no NaN",
     b'{"name": "a", "data": [-Infinity]}': "expected JSON, which has no -Infinity",
     b'{"name": "a", "data": 1e999}': "data: expected what JSON in UTF-8 can say",

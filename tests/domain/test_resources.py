@@ -160,7 +160,7 @@ CANNOT_BE: dict[str, tuple[dict[str, Any], str]] = {
     "NUL in a key": ({"data": {"\x00": 1}}, "data: expected no NUL character"),
     "NUL behind a backslash": ({"data": "\\\x00"}, "data: expected no NUL character"),
     "half a character in the data": ({"data": ["\udc00"]}, "data: expected what JSON in UTF-8 can say"),
-    "null as data": ({"data": None}, "data: expected something other than null"),
+    "null as data": ({"data": None}, "data: expected anything but null"),
     "no number": ({"data": float("nan")}, "data: expected what JSON in UTF-8 can say"),
     "no end": ({"data": [float("-inf")]}, "data: expected what JSON in UTF-8 can say"),
     "too deep": ({"data": nested(101)}, "data: expected at most 100 levels of nesting"),
