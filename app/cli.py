@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 import uvloop
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,11 +20,13 @@ from app import demo as demonstration, explain as explaining, importing, logging
 from app.api.schema import schema as graphql_schema
 from app.control import migrations, provisioning
 from app.control.tenants import Tenant
+from app.doctor import report as doctors_report
+from app.doctor.examination import HOMES, TENANT_COLUMN, examine
 from app.errors import BadUserInput, IsolaError, OperatorError
 from app.identity.permissions import Role
 from app.identity.tokens import mint
 from app.main import Installation, application, installation
-from app.settings import Settings, load
+from app.settings import Address, Settings, load
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 tenant_app = typer.Typer(no_args_is_help=True, help="Make, change and remove tenants.")
@@ -305,6 +308,47 @@ def explain(
             typer.echo(body)
 
     act(run)
+
+
+@app.command()
+def doctor(
+    *,
+    database_url: Annotated[str | None, typer.Option(help="the database, unless ISOLA_DATABASE_URL names it")] = None,
+    login: Annotated[str | None, typer.Option(help="the login of tenant traffic, unless it is Isola's own")] = None,
+    tenant_column: Annotated[str, typer.Option(help="the column of shared tables that says whose")] = TENANT_COLUMN,
+    homes: Annotated[str, typer.Option(help="the names of tenants' own schemas, a regular expression")] = HOMES,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Report every way in which isolation in a database could be bypassed. Changes nothing.
+
+    Ends with 1 if anything found is worse than a note.
+    """
+    settings = load()
+    if database_url is not None:
+        try:
+            address = TypeAdapter(Address).validate_python(database_url)
+        except ValidationError:
+            # The library's message would quote the address, and that the password.
+            raise typer.BadParameter("expected postgresql://user:password@host:port/database") from None
+        settings = settings.model_copy(update={"database_url": address})
+
+    async def run(installed: Installation) -> None:
+        async with await installed.owner() as database:
+            report = await examine(
+                database,
+                login=login or installed.addresses.tenant_login,
+                tenant_column=tenant_column,
+                homes=homes,
+            )
+        if as_json:
+            typer.echo(doctors_report.as_json(report))
+        else:
+            for block in doctors_report.as_text(report):
+                out.print(block, soft_wrap=True)
+        if not report.healthy:
+            raise typer.Exit(1)
+
+    act(run, settings=settings)
 
 
 @app.command("import")

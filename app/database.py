@@ -19,7 +19,7 @@ from sqlalchemy import ClauseElement, Delete, Update, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from app.errors import BadUserInput, Conflict, Forbidden, Refusal, Unavailable
+from app.errors import BadUserInput, Conflict, Forbidden, Unavailable
 from strategies.base import Strategy
 
 log = structlog.get_logger()
@@ -175,6 +175,8 @@ class Database:
             init=_prepare,
             reset=_leave,
             timeout=wait,
+            # The server's own limit comes first; this one ends the wait for a server that has vanished.
+            command_timeout=statement_timeout + wait,
             server_settings={"timezone": "UTC", "application_name": "isola"},
         )
         return cls(await pool, strategies, wait=wait, statement_timeout=statement_timeout)
@@ -219,7 +221,7 @@ class Database:
                 yield connection
             except Exception as error:
                 clean = await _rolled_back(connection)
-                raise _told(error) from error
+                raise _told(error, lost=_is_lost(connection)) from error
             clean = await _committed(connection)
         finally:
             await self._give_back(connection, clean=clean)
@@ -275,7 +277,7 @@ async def _committed(connection: asyncpg.Connection) -> bool:
     except LOST as error:
         raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
     except asyncpg.PostgresError as error:
-        raise _told(error) from error
+        raise _told(error, lost=False) from error
     if status != PROVEN_CLEAN:
         log.error("a connection came back unclean and is thrown away")
     return bool(status == PROVEN_CLEAN)
@@ -289,8 +291,18 @@ async def _rolled_back(connection: asyncpg.Connection) -> bool:
         return False
 
 
-def _told(error: Exception) -> Exception:  # noqa: PLR0911  a table, one line an error
-    """What a caller is told of an error that the database raised. Never its DETAIL: that quotes rows."""
+def _is_lost(connection: asyncpg.Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # one that died has left the pool by itself
+        return True
+
+
+def _told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911  a table, one line an error
+    """What a caller is told of an error. ``lost``: the connection was closed when it came up."""
+    if isinstance(error, asyncpg.PostgresError):
+        # It quotes rows, and would be in every trace of the error.
+        error.detail = None
     match error:
         case asyncpg.UniqueViolationError():
             table, columns = _named(error.constraint_name, error.table_name)
@@ -317,7 +329,7 @@ def _told(error: Exception) -> Exception:  # noqa: PLR0911  a table, one line an
             # A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
             log.error("something is missing in the database", exc_info=error)
             return Unavailable("the home of this tenant is not as this server needs it")
-        case _ if isinstance(error, LOST) and not isinstance(error, Refusal):
+        case _ if isinstance(error, LOST) and (lost or not isinstance(error, OSError)):
             return Unavailable("the connection to the database was lost")
         case _:
             return error

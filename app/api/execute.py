@@ -4,17 +4,29 @@ When PostgreSQL's text is all that an operation selects, it is the response. Whe
 mutation, introspection, a resolver of its own), graphql-core executes over what the statement returned.
 """
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from graphql import ExecutionResult, GraphQLError, OperationType, execute, get_variable_values
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    FieldNode,
+    GraphQLError,
+    NameNode,
+    OperationType,
+    SelectionSetNode,
+    execute,
+    get_variable_values,
+)
 from graphql.execution.values import VariableValues
 
 from app.api import errors
 from app.api.body import dumped, loaded
 from app.api.request import Request
-from app.errors import BadUserInput, Refusal
+from app.errors import BadUserInput, Refusal, Unavailable
 from app.query.caller import Context, Transaction
 from app.query.compiler import Compiler, Reading
 from app.query.documents import Documents, InvalidError, Operation, UnknownHashError
@@ -57,6 +69,7 @@ class Executor:
         self._schema = model.schema
         self._suggestions = not production
         self.compiler = Compiler(model, limits, secret)
+        self._bare = lru_cache(1000)(_bare)
         self.documents = Documents(
             model.schema,
             limits,
@@ -138,16 +151,39 @@ class Executor:
         readings: Mapping[str, Reading],
         context: Context,
     ) -> Response:
-        async def select(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
-            return loaded(await self.compiler.fetch(readings[key], transaction, given, marked=True))
+        bare = self._bare(operation)
+        if bare is None or not all(reading.plan.complete for reading in readings.values()):
 
-        return await self._core(operation, variables, None, Request(context, select))
+            async def select(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
+                return loaded(await self.compiler.fetch(readings[key], transaction, given, marked=True))
+
+            return await self._core(operation, variables, None, Request(context, select))
+
+        texts: dict[str, str] = {}
+
+        async def keep(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
+            text = await self.compiler.fetch(readings[key], transaction, given, marked=False)
+            if VIOLATION in text:
+                raise ValueError(f"{key}: a value that is never null is null; the mutation is rolled back")
+            texts[key] = text
+            return {}
+
+        result = await self._executed(bare, operation, variables, None, Request(context, keep))
+        if result.errors or result.data is None:
+            return _answered(result)
+        fields = ",".join([f"{json.dumps(key)}:{texts[key]}" for key in result.data])
+        return Response(200, b'{"data":{%b}}' % fields.encode())
 
     async def _core(self, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any) -> Response:
         """Let graphql-core execute over what was read: completion, errors and null propagation are its own."""
+        return _answered(await self._executed(operation.document, operation, variables, source, context))
+
+    async def _executed(
+        self, document: DocumentNode, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any
+    ) -> ExecutionResult:
         result = execute(
             self._schema,
-            operation.document,
+            document,
             root_value=source,
             context_value=context,
             variable_values=dict(variables),
@@ -155,15 +191,7 @@ class Executor:
             max_coercion_errors=_MAX_ERRORS,
             hide_suggestions=not self._suggestions,
         )
-        if not isinstance(result, ExecutionResult):
-            result = await result
-        body: dict[str, Any] = {}
-        if result.errors:
-            body["errors"] = errors.located(result.errors)
-        body["data"] = result.data
-        failed = source.error if isinstance(source, _Failed) else None
-        status = failed.status if isinstance(failed, Refusal) else 200
-        return Response(status, dumped(body))
+        return result if isinstance(result, ExecutionResult) else await result
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
         definitions = operation.node.variable_definitions or ()
@@ -182,6 +210,38 @@ class Executor:
 
 
 _NO_VARIABLES = VariableValues({}, {})
+
+
+def _bare(operation: Operation) -> DocumentNode | None:
+    """A mutation that does what the operation does and selects nothing of it; None where that is not so simple.
+
+    graphql-core runs its fields in order, with all that belongs to it, and what is selected of their payloads is
+    PostgreSQL's text.
+    """
+    fields = []
+    for field in operation.node.selection_set.selections:
+        if not isinstance(field, FieldNode) or field.selection_set is None:
+            return None
+        fields.append(replace(field, selection_set=_NOTHING))
+    node = replace(operation.node, selection_set=SelectionSetNode(selections=tuple(fields)))
+    return DocumentNode(definitions=(node,))
+
+
+_NOTHING = SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typename")),))
+
+
+def _answered(result: ExecutionResult) -> Response:
+    body: dict[str, Any] = {}
+    status = 200
+    if result.errors:
+        body["errors"] = errors.located(result.errors)
+        causes = {error.original_error for error in result.errors}
+        unavailable = [cause for cause in causes if isinstance(cause, Unavailable)]
+        # Nothing was done at all: whoever stands between is to see that, and may try again.
+        if unavailable and len(causes) == 1 and not any((result.data or {}).values()):
+            status = unavailable[0].status
+    body["data"] = result.data
+    return Response(status, dumped(body))
 
 
 class _Failed(dict[str, Any]):

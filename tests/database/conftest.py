@@ -1,0 +1,76 @@
+"""A pool of one connection, whose next borrower gets what the last one left, and a look at that."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.control.tenants import Tenant
+from app.database import Database
+from tests.conftest import Copy
+
+LEFT_BEHIND = """
+SELECT current_setting('role') AS role,
+       coalesce(current_setting('isola.tenant', true), '') AS tenant,
+       current_setting('search_path') AS search_path,
+       current_setting('statement_timeout') AS statement_timeout,
+       current_setting('TimeZone') AS timezone,
+       (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory') AS locks,
+       (SELECT count(*) FROM pg_cursors) AS cursors,
+       (SELECT count(*) FROM pg_listening_channels()) AS channels,
+       (SELECT count(*) FROM pg_class WHERE pg_my_temp_schema() = relnamespace) AS temporary
+"""
+
+State = Mapping[str, Any]
+
+
+@pytest.fixture
+async def single(copy: Copy) -> AsyncIterator[Database]:
+    async with await Database.open(copy.where.tenant, copy.strategies, size=1, wait=1.0) as database:
+        yield database
+
+
+@pytest.fixture
+def next_borrower(single: Database) -> Callable[[], Awaitable[State]]:
+    """What the next borrower of the one connection finds before anything is run for it."""
+
+    async def look() -> State:
+        async with single._pool.acquire(timeout=1.0) as connection:
+            assert not connection.is_in_transaction()
+            return dict(await connection.fetchrow(LEFT_BEHIND))
+
+    return look
+
+
+@pytest.fixture
+async def untouched(copy: Copy) -> State:
+    """What the borrower of a new connection finds."""
+    async with await Database.open(copy.where.tenant, copy.strategies) as database, database._pool.acquire() as fresh:
+        return dict(await fresh.fetchrow(LEFT_BEHIND))
+
+
+@pytest.fixture
+async def killer(copy: Copy) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that may end the others of its login."""
+    connection = await asyncpg.connect(copy.where.tenant)
+    yield connection
+    await connection.close()
+
+
+async def kill(killer: asyncpg.Connection, *backends: int) -> None:
+    """End server processes, and wait until they are gone."""
+    for backend in backends:
+        assert await killer.fetchval("SELECT pg_terminate_backend($1)", backend)
+    gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY ($1::int[]))"
+    async with asyncio.timeout(5):
+        while not await killer.fetchval(gone, backends):  # noqa: ASYNC110  another process is waited for
+            await asyncio.sleep(0.01)
+
+
+async def tenant_of(database: Database, tenant: Tenant) -> str:
+    """The tenant that a transaction finds itself in."""
+    async with database.transaction(tenant) as work:
+        bound: str = await work.value("SELECT current_setting('isola.tenant')")
+        return bound

@@ -1,0 +1,114 @@
+"""Whatever a borrower did to a connection, the next one finds it as new, or finds a new one."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from app.control.tenants import Tenant
+from app.database import Database
+from strategies.base import Strategy
+from tests.database.conftest import State
+
+# What a statement can leave on a session that outlives its transaction; {b} and {role} are another tenant's.
+LEFTOVERS = {
+    "the binding": "SET isola.tenant TO '{b}'",
+    "the binding, by function": "SELECT set_config('isola.tenant', '{b}', false)",
+    "a search path": "SET search_path TO pg_temp, public",
+    "a role": "SET ROLE {role}",
+    "a role behind a reset of all": "SET ROLE {role}; RESET ALL",
+    "a timeout": "SET statement_timeout TO '1h'",
+    "a time zone": "SET TimeZone TO 'Asia/Tokyo'",
+    "reading without policies": "SET row_security TO off",
+    "read-only sessions": "SET default_transaction_read_only TO on",
+    "an advisory lock": "SELECT pg_advisory_lock(42)",
+    "a shared advisory lock": "SELECT pg_advisory_lock_shared(1, 2)",
+    "a cursor with hold": "DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 10)",
+    "a subscription": "LISTEN everybody",
+    "several at once": "SET isola.tenant TO '{b}'; SET ROLE {role}; SELECT pg_advisory_lock(42); LISTEN everybody",
+    "a setting in a kept savepoint": "SAVEPOINT s; SET isola.tenant TO '{b}'; RELEASE s",
+    "a setting in an undone savepoint": "SAVEPOINT s; SET isola.tenant TO '{b}'; ROLLBACK TO s",
+    "another transaction": "COMMIT; BEGIN; SET isola.tenant TO '{b}'; SET ROLE {role}",
+    "two transactions": "COMMIT AND CHAIN; SET isola.tenant TO '{b}'",
+}
+
+
+@pytest.fixture
+async def other_role(control: Database) -> str:
+    """A role that some tenant has, whichever strategy it is under."""
+    async with control.unbound() as transaction:
+        return str(await transaction.value("SELECT max(role) FROM control.tenants WHERE role <> 'none'") or "none")
+
+
+@pytest.mark.parametrize("leftover", LEFTOVERS)
+async def test_the_next_borrower_finds_nothing(
+    leftover: str,
+    strategy: Strategy,
+    single: Database,
+    next_borrower: Callable[[], Awaitable[State]],
+    untouched: State,
+    other_role: str,
+    a: Tenant,
+    b: Tenant,
+) -> None:
+    sql = LEFTOVERS[leftover].format(b=b.id, role=other_role)
+    for failing in (False, True):
+        with suppress(LookupError):
+            async with single.transaction(a) as work:
+                await work.script(sql)
+                if failing:
+                    raise LookupError
+        assert await next_borrower() == untouched
+        async with single.transaction(a) as work:
+            assert await work.value("SELECT isola.current_tenant_id()") == a.id
+            assert await work.value("SELECT current_setting('role')") == (strategy.home(a.id).role or "none")
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "ABORT", "END", "SELECT 1; COMMIT"])
+async def test_a_statement_that_ends_the_transaction_is_reported(
+    end: str, single: Database, next_borrower: Callable[[], Awaitable[State]], untouched: State, a: Tenant
+) -> None:
+    with pytest.raises(RuntimeError, match="ended the transaction"):
+        async with single.transaction(a) as work:
+            await work.script(end)
+    assert await next_borrower() == untouched
+
+
+async def test_after_a_commit_nothing_is_bound(single: Database, a: Tenant) -> None:
+    """The statements that follow run outside of every tenant, not in the one that was bound."""
+    async with single.transaction(a) as work:
+        await work.script("COMMIT; BEGIN")
+        assert await work.value("SELECT isola.current_tenant_id()") is None
+        assert await work.value("SELECT current_setting('role')") == "none"
+
+
+async def test_binding_to_another_in_an_undone_savepoint_has_no_effect(
+    strategy: Strategy, single: Database, a: Tenant, b: Tenant
+) -> None:
+    async with single.transaction(a) as work:
+        await work.script(f"SAVEPOINT s; {strategy.bind(b.id)}; ROLLBACK TO s")
+        assert await work.value("SELECT isola.current_tenant_id()") == a.id
+        assert await work.value("SELECT current_setting('role')") == (strategy.home(a.id).role or "none")
+        assert await work.value("SELECT current_setting('search_path')") == strategy.home(a.id).schema
+
+
+async def test_what_one_borrower_prepared_is_not_run_for_another(single: Database, a: Tenant, b: Tenant) -> None:
+    """The cache of statements outlives the borrower; what it holds is only ever run as the tenant that is bound."""
+    sql = "SELECT isola.current_tenant_id(), current_setting('role')"
+    for tenant in (a, b, a, b):
+        for _ in range(6):  # after five runs a plan may be kept
+            async with single.transaction(tenant) as work:
+                assert await work.value(sql) == tenant.id
+
+
+async def test_the_same_connection_is_used_again(single: Database, a: Tenant, b: Tenant) -> None:
+    """Clean ones are kept: else every test of what is left behind would pass by throwing all away."""
+    backends = set()
+    for tenant in (a, b, a):
+        async with single.transaction(tenant) as work:
+            backends.add(await work.value("SELECT pg_backend_pid()"))
+    with pytest.raises(LookupError):
+        async with single.transaction(a) as work:
+            backends.add(await work.value("SELECT pg_backend_pid()"))
+            raise LookupError
+    assert len(backends) == 1

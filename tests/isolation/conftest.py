@@ -1,0 +1,31 @@
+"""Two tenants under the same strategy, one with a canary in every table, and a bare connection to attack with."""
+
+import json
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from app.control.tenants import Tenant
+from app.database import Database
+from tests.conftest import Copy
+from tests.isolation.canary import Canary, plant
+
+
+@pytest.fixture
+async def login(copy: Copy) -> AsyncIterator[asyncpg.Connection]:
+    """The login of tenant traffic, bound to nothing: what an attacker has who gets past everything in Python."""
+    connection = await asyncpg.connect(copy.where.tenant)
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def canary_a(database: Database, a: Tenant) -> Canary:
+    return await plant(database, a)
+
+
+@pytest.fixture
+async def canary_b(database: Database, b: Tenant) -> Canary:
+    return await plant(database, b)
