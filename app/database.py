@@ -7,7 +7,7 @@ message. All that a binding sets is local to the transaction, so PgBouncer in tr
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import lru_cache
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
@@ -192,8 +192,7 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
 
-    @asynccontextmanager
-    async def transaction(self, tenant: Placed, *, read_only: bool = False) -> AsyncIterator[Transaction]:
+    def transaction(self, tenant: Placed, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside one tenant, committed at the end, rolled back by any exception.
 
         Raises Unavailable when no connection is to be had in time, when the database cannot be reached, and when
@@ -203,22 +202,19 @@ class Database:
         if strategy is None:
             raise Unavailable("the strategy of this tenant is not installed here")
         begin = "BEGIN READ ONLY" if read_only else "BEGIN"
-        async with self._run(f"{begin}; {self._begin}; {strategy.bind(tenant.id)}") as connection:
-            yield Transaction(connection, strategy)
+        return self._run(f"{begin}; {self._begin}; {strategy.bind(tenant.id)}", strategy)
 
-    @asynccontextmanager
-    async def unbound(self) -> AsyncIterator[Transaction]:
+    def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
-        async with self._run(f"BEGIN; {self._begin}") as connection:
-            yield Transaction(connection, None)
+        return self._run(f"BEGIN; {self._begin}", None)
 
     @asynccontextmanager
-    async def _run(self, begin: str) -> AsyncIterator[asyncpg.Connection]:
+    async def _run(self, begin: str, strategy: Strategy | None) -> AsyncIterator[Transaction]:
         connection = await self._begun(begin)
         clean = False
         try:
             try:
-                yield connection
+                yield Transaction(connection, strategy)
             except Exception as error:
                 clean = await _rolled_back(connection)
                 raise _told(error, lost=_is_lost(connection)) from error

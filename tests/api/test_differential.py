@@ -59,10 +59,12 @@ async def test_all_answer_alike(a: Caller, first: int) -> None:
         assert "errors" not in answer.body, f"{told}\n{answer.text}"
         expected = data.answer(made.document, made.variables)
         assert json.dumps(normal(answer.data, expected)) == json.dumps(expected), told
-        mixed = await a.ask(
-            INTROSPECTED.sub(r"\1 introspected: __schema { __typename }", made.document, 1), made.variables
-        )
-        assert mixed.data.pop("introspected") == {"__typename": "__Schema"}
-        assert json.dumps(mixed.data) == json.dumps(answer.data), told
         answered += 1
+        # Most of the time goes into compiling a document anew, so not every one is compiled a second time.
+        if seed % 4 == 0:
+            mixed = await a.ask(
+                INTROSPECTED.sub(r"\1 introspected: __schema { __typename }", made.document, 1), made.variables
+            )
+            assert mixed.data.pop("introspected") == {"__typename": "__Schema"}
+            assert json.dumps(mixed.data) == json.dumps(answer.data), told
     assert answered > len(seeds) * 0.8
