@@ -217,7 +217,10 @@ class Database:
                 yield Transaction(connection, strategy)
             except Exception as error:
                 clean = await _rolled_back(connection)
-                raise _told(error, lost=_is_lost(connection)) from error
+                told = _told(error, lost=_is_lost(connection))
+                if told is error:
+                    raise
+                raise told from error
             clean = await _committed(connection)
         finally:
             await self._give_back(connection, clean=clean)
@@ -273,7 +276,10 @@ async def _committed(connection: asyncpg.Connection) -> bool:
     except LOST as error:
         raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
     except asyncpg.PostgresError as error:
-        raise _told(error, lost=False) from error
+        told = _told(error, lost=False)
+        if told is error:
+            raise
+        raise told from error
     if status != PROVEN_CLEAN:
         log.error("a connection came back unclean and is thrown away")
     return bool(status == PROVEN_CLEAN)

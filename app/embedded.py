@@ -155,18 +155,19 @@ def _start(data_dir: Path, options: Mapping[str, str], held: ExitStack) -> str:
     _configure(cluster, options, sockets)
 
     said_before = log.seek(0, os.SEEK_END)
-    server = subprocess.Popen(
-        [tool("postgres"), "-D", cluster], **where, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-    )
-    held.callback(_stop, server)
-    keeper = subprocess.Popen(
-        ["/bin/sh", "-c", _KEEPER, str(server.pid)],
-        **where,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    held.callback(keeper.communicate, b"\n")  # closing is not enough while a forked child holds the pipe too
+    with _undisturbed():
+        server = subprocess.Popen(
+            [tool("postgres"), "-D", cluster], **where, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        held.callback(_stop, server)
+        keeper = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, str(server.pid)],
+            **where,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        held.callback(keeper.communicate, b"\n")  # closing is not enough while a forked child holds the pipe too
     while not _ready(cluster):
         if server.poll() is not None:
             log.seek(said_before)
@@ -178,6 +179,16 @@ def _start(data_dir: Path, options: Mapping[str, str], held: ExitStack) -> str:
 
 def _address(sockets: str) -> str:
     return f"postgresql://postgres@/postgres?host={quote(sockets, safe='')}&port=5432"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until what was started can be stopped again. PostgreSQL sets its own mask when it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _private(file: Path) -> IO[str]:

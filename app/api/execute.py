@@ -170,13 +170,15 @@ class Executor:
 
         result = await self._executed(bare, operation, variables, None, Request(context, keep))
         if result.errors or result.data is None:
-            return _answered(result)
+            # A payload is read before its change is committed: without one, not even the first field has done anything.
+            return _answered(result, nothing_done=not texts)
         fields = ",".join([f"{json.dumps(key)}:{texts[key]}" for key in result.data])
         return Response(200, b'{"data":{%b}}' % fields.encode())
 
     async def _core(self, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any) -> Response:
         """Let graphql-core execute over what was read: completion, errors and null propagation are its own."""
-        return _answered(await self._executed(operation.document, operation, variables, source, context))
+        result = await self._executed(operation.document, operation, variables, source, context)
+        return _answered(result, nothing_done=isinstance(source, _Failed))
 
     async def _executed(
         self, document: DocumentNode, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any
@@ -230,16 +232,14 @@ def _bare(operation: Operation) -> DocumentNode | None:
 _NOTHING = SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typename")),))
 
 
-def _answered(result: ExecutionResult) -> Response:
+def _answered(result: ExecutionResult, *, nothing_done: bool) -> Response:
     body: dict[str, Any] = {}
     status = 200
     if result.errors:
         body["errors"] = errors.located(result.errors)
-        causes = {error.original_error for error in result.errors}
-        unavailable = [cause for cause in causes if isinstance(cause, Unavailable)]
-        # Nothing was done at all: whoever stands between is to see that, and may try again.
-        if unavailable and len(causes) == 1 and not any((result.data or {}).values()):
-            status = unavailable[0].status
+        # Where nothing was done for want of the database, whoever stands between is to see it, and may try again.
+        if nothing_done and isinstance(result.errors[0].original_error, Unavailable):
+            status = Unavailable.status
     body["data"] = result.data
     return Response(status, dumped(body))
 

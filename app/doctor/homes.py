@@ -24,7 +24,8 @@ OBJECTS = f"""
 COLUMNS = f"""
     SELECT r.home, r.relname::text AS relation, a.attname::text AS item,
         concat_ws(' ', {_unnamed("format_type(a.atttypid, a.atttypmod)")},
-            CASE WHEN a.attnotnull THEN 'NOT NULL' END, a.attidentity::text, a.attgenerated::text,
+            CASE WHEN a.attnotnull THEN 'NOT NULL' END, nullif(a.attidentity::text, ''),
+            nullif(a.attgenerated::text, ''),
             'DEFAULT ' || {_unnamed("pg_get_expr(d.adbin, r.oid)")}) AS definition
     FROM {IN_HOMES} JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
@@ -63,7 +64,7 @@ def _drift(code: str, what: str, consequence: str, items: str) -> Check:
             HAVING count(*) * 2 >= (SELECT count(*) FROM schemas WHERE is_home)
         ),
         differences AS (
-            SELECT s.name AS home, u.relation, format('lacks %s: %s', u.item, u.definition) AS difference
+            SELECT s.name AS home, u.relation, format('lacks %s: %s', u.item, left(u.definition, 120)) AS difference
             FROM usual u CROSS JOIN schemas s
             WHERE s.is_home AND NOT EXISTS (
                 SELECT FROM items i WHERE i.home = s.name
@@ -75,7 +76,7 @@ def _drift(code: str, what: str, consequence: str, items: str) -> Check:
                 SELECT FROM relations r WHERE r.schema = s.oid AND r.relname = u.relation
             ))
             UNION ALL
-            SELECT i.home, i.relation, format('has %s: %s', i.item, i.definition)
+            SELECT i.home, i.relation, format('has %s: %s', i.item, left(i.definition, 120))
             FROM items i WHERE NOT EXISTS (
                 SELECT FROM usual u WHERE (u.relation, u.item) IS NOT DISTINCT FROM (i.relation, i.item)
                   AND u.definition IS NOT DISTINCT FROM i.definition

@@ -1,0 +1,51 @@
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.cli.processes import Place
+from tests.conftest import _memory
+
+
+@contextmanager
+def _place() -> Iterator[Place]:
+    # Not in pytest's own directory: each new run closes that to the user that PostgreSQL runs as.
+    with TemporaryDirectory(prefix="isola-test-", dir=_memory()) as directory:
+        yield Place(Path(directory))
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDemo:
+    """What came of the first ``isola demo`` in a directory, and what it left there when it was stopped."""
+
+    place: Place
+    printed: str
+    status: int
+
+
+@pytest.fixture
+def empty() -> Iterator[Place]:
+    """A place where nothing has been made yet."""
+    with _place() as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def first_demo() -> Iterator[FirstDemo]:
+    with _place() as place:
+        with place.server("demo") as demo:
+            status = demo.stop()
+        yield FirstDemo(place, demo.printed, status)
+
+
+@pytest.fixture
+def furnished(first_demo: FirstDemo) -> Iterator[Place]:
+    """A place with the demo's three tenants, as the first demo left it."""
+    with _place() as place:
+        # PostgreSQL's files belong to the user that it runs as.
+        subprocess.run(["cp", "-a", first_demo.place.data_dir, place.data_dir], check=True)
+        yield place

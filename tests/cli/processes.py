@@ -1,0 +1,134 @@
+"""The command line as a user has it: processes of their own, in a directory of their own."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.identity.permissions import Role
+from app.identity.tokens import mint
+from tests.conftest import DEFAULTS
+
+ISOLA = Path(sys.executable).with_name("isola")
+PATIENCE = 60.0
+SERVING = "Serving on "
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server in a process of its own. What it prints and what it logs goes to files."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    errors: Path
+
+    @property
+    def printed(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+    @property
+    def log(self) -> str:
+        return self.errors.read_text(encoding="utf-8")
+
+    @property
+    def url(self) -> str:
+        """Where it serves, as it says itself."""
+        line = next(line for line in self.printed.splitlines() if line.startswith(SERVING))
+        return line.removeprefix(SERVING).split("/graphql")[0]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def await_readiness(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while SERVING not in self.printed:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory to run commands in, and the settings that they find in their environment."""
+
+    directory: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / "data"
+
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ISOLA_")}
+        own = {"ISOLA_DATA_DIR": str(self.data_dir), "ISOLA_PORT": "0", "COLUMNS": "200"}
+        return {**inherited, **own, **self.settings, **more}
+
+    def begin(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """Start a command and leave it to itself."""
+        return subprocess.Popen(
+            [ISOLA, *arguments],
+            cwd=self.directory,
+            env=self.environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **settings: str) -> str:
+        """Run a command that succeeds; what it printed."""
+        printed, said, status = finished(self.begin(*arguments, **settings))
+        assert status == 0, said
+        return printed
+
+    def fail(self, *arguments: str, **settings: str) -> str:
+        """Run a command that fails; what it complained of, in one line."""
+        _, said, status = finished(self.begin(*arguments, **settings))
+        assert status == 1, said
+        [line] = said.splitlines()
+        return line
+
+    @contextmanager
+    def server(self, command: str = "serve", **settings: str) -> Iterator[Running]:
+        """A server that is ready. It is killed at the end, unless it has been stopped before."""
+        output, errors = self.directory / "output", self.directory / "errors"
+        with output.open("wb") as printed, errors.open("wb") as said:
+            environment = self.environment(settings)
+            process = subprocess.Popen(
+                [ISOLA, command], cwd=self.directory, env=environment, stdout=printed, stderr=said
+            )
+        running = Running(process, output, errors)
+        try:
+            running.await_readiness()
+            yield running
+        finally:
+            process.kill()
+            process.wait(PATIENCE)
+
+    def token(self, tenant: str) -> str:
+        """A token of an administrator, signed with this place's development key."""
+        return mint(DEFAULTS.model_copy(update={"data_dir": self.data_dir}), tenant, "ada", Role.ADMIN, 3600)
+
+    def postgresql_is_gone(self) -> bool:
+        """Whether no process of PostgreSQL is left: each holds this lock."""
+        with (self.data_dir / "server.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[str, str, int]:
+    """What a command printed, what it complained of, and its exit status. No command ends with a trace."""
+    printed, said = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in said
+    return printed, said, process.returncode

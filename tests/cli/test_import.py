@@ -1,0 +1,61 @@
+"""``isola import``: resources from JSON Lines."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import Place, finished
+
+GOOD = [{"name": f"row {number}", "kind": "k", "data": {"n": number}, "sizeBytes": number} for number in range(2500)]
+BAD = ["{", '{"kind": "x"}', '{"name": 3}', '{"name": "x", "colour": "red"}', '{"name": "x", "sizeBytes": -1}', "[]"]
+
+
+def written(place: Place, *lines: object) -> Path:
+    file = place.directory / "rows.jsonl"
+    file.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return file
+
+
+@pytest.mark.parametrize("tenant", ["acme", "globex"], ids=["rls", "schema"])
+def test_good_lines_are_loaded_and_bad_ones_told_by_number_and_reason(furnished: Place, tenant: str) -> None:
+    file = written(furnished, *GOOD, "", *BAD)
+
+    printed, said, status = finished(furnished.begin("import", str(file), "--tenant", tenant))
+
+    assert status == 0, said
+    assert printed == "2500 rows loaded, 6 bad lines\n"
+    reasons = dict(line.split(": ", 1) for line in said.splitlines() if line.startswith("line "))
+    first = len(GOOD) + 2
+    assert list(reasons) == [f"line {first + index}" for index in range(len(BAD))]
+    for line, named in enumerate(("JSON", "name", "name", "colour", "sizeBytes", "object"), first):
+        assert named in reasons[f"line {line}"]
+    assert "2500 rows" in said  # the progress bar's last word
+
+
+def test_strict_loads_nothing_if_any_line_is_bad(furnished: Place) -> None:
+    bad, good = written(furnished, *GOOD[:10], BAD[0]), furnished.directory / "good.jsonl"
+    good.write_text(json.dumps(GOOD[0]))
+
+    printed, said, status = finished(furnished.begin("import", str(bad), "--tenant", "acme", "--strict"))
+
+    assert (status, printed) == (1, "0 rows loaded, 1 bad lines\n")
+    assert "line 11: expected JSON" in said
+    assert furnished.run("import", str(good), "--tenant", "acme", "--strict") == "1 rows loaded, 0 bad lines\n"
+
+
+def test_an_import_that_was_interrupted_goes_on_at_a_line(furnished: Place) -> None:
+    file = written(furnished, *GOOD)
+
+    printed = furnished.run("import", str(file), "--tenant", "acme", "--from-line", "2499")
+
+    assert printed == "2 rows loaded, 0 bad lines\n"
+
+
+def test_what_cannot_be_imported_is_said_in_one_line(furnished: Place) -> None:
+    file = written(furnished, GOOD[0])
+
+    assert "no tenant 'nobody'" in furnished.fail("import", str(file), "--tenant", "nobody")
+    _, said, status = finished(furnished.begin("import", "nowhere.jsonl", "--tenant", "acme"))
+    assert status == 1
+    assert "isola: nowhere.jsonl: No such file or directory" in said

@@ -1,0 +1,26 @@
+"""``isola migrate``, from nothing and when there is nothing to do."""
+
+from tests.cli.processes import Place, finished
+from tests.conftest import Copy
+
+
+def test_an_empty_place_is_behind_until_it_is_migrated(empty: Place) -> None:
+    printed, _, status = finished(empty.begin("migrate", "--check"))
+    assert (status, printed) == (1, "the platform's tables are at nothing, not 0001\n")
+
+    assert "homes" in empty.run("migrate")
+
+    assert ", 0 behind" in empty.run("migrate", "--check")
+
+
+async def test_a_database_of_ones_own_is_checked_by_its_address(empty: Place, copy: Copy) -> None:
+    assert copy.where.owner
+
+    assert ", 0 behind" in empty.run("migrate", "--check", ISOLA_DATABASE_URL=copy.where.owner)
+    assert not empty.data_dir.exists()
+
+
+def test_without_the_owners_address_nothing_is_migrated(empty: Place) -> None:
+    logins = {"ISOLA_TENANT_URL": "postgresql://t@127.0.0.1/d", "ISOLA_CONTROL_URL": "postgresql://c@127.0.0.1/d"}
+
+    assert "set ISOLA_DATABASE_URL" in empty.fail("migrate", **logins)

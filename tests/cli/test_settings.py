@@ -1,0 +1,62 @@
+"""Settings that make no sense: the server does not start, and one line names the setting and what was expected."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from app.errors import OperatorError
+from app.settings import Settings, load
+from tests.cli.processes import Place
+
+# What is found without doing anything yet.
+WRONG = {
+    "port that is no number": ({"PORT": "http"}, ["ISOLA_PORT: "]),
+    "several": ({"POOL_SIZE": "0", "STATEMENT_TIMEOUT": "0.0001"}, ["ISOLA_POOL_SIZE: ", "ISOLA_STATEMENT_TIMEOUT: "]),
+    "without an end": ({"SHUTDOWN_GRACE": "inf", "POOL_WAIT": "nan"}, ["ISOLA_SHUTDOWN_GRACE: ", "ISOLA_POOL_WAIT: "]),
+    "no JSON list": ({"CORS_ORIGINS": "https://example.org"}, ["ISOLA_CORS_ORIGINS: expected a JSON list"]),
+    "no address": ({"DATABASE_URL": "localhost"}, ["ISOLA_DATABASE_URL: expected postgresql://"]),
+    "port of no number in an address": (
+        {"CONTROL_URL": "postgresql://u:secret@h:x/d"},
+        ["ISOLA_CONTROL_URL: expected"],
+    ),
+    "another database": ({"DATABASE_URL": "mysql://u:secret@h/d"}, ["ISOLA_DATABASE_URL: expected postgresql://"]),
+    "empty address": ({"TENANT_URL": ""}, ["ISOLA_TENANT_URL: expected postgresql://"]),
+    "no user": ({"TENANT_URL": "postgresql://h/d"}, ["ISOLA_TENANT_URL: expected an address with a user"]),
+}
+
+
+@pytest.mark.parametrize(("settings", "named"), WRONG.values(), ids=WRONG)
+def test_every_setting_that_makes_no_sense_is_named(
+    empty: Place, monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, str], named: list[str]
+) -> None:
+    monkeypatch.chdir(empty.directory)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"ISOLA_{name.upper()}", raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"ISOLA_{name}", value)
+
+    with pytest.raises(OperatorError) as refused:
+        load()
+
+    assert all(name in refused.value.message for name in named)
+    assert "\n" not in refused.value.message
+    assert "secret" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"ISOLA_PORT": "http"}, "isola: settings that make no sense: ISOLA_PORT: .*integer"),
+        ({"ISOLA_STRATEGY": "cloud"}, "isola: ISOLA_STRATEGY: expected one of rls, schema"),
+        ({"ISOLA_TOKEN_KEY": "secret"}, "isola: ISOLA_TOKEN_KEY: expected a secret of at least 32 bytes"),
+        ({"ISOLA_HOST": "host.invalid"}, "isola: cannot listen on ISOLA_HOST host.invalid"),
+        (
+            {"ISOLA_TENANT_URL": "postgresql://one@h/d", "ISOLA_CONTROL_URL": "postgresql://one@h/d"},
+            "isola: ISOLA_TENANT_URL and ISOLA_CONTROL_URL name the same login",
+        ),
+    ],
+    ids=["port", "strategy", "secret", "host", "logins"],
+)
+def test_a_server_ends_with_one_line_about_it(empty: Place, settings: Mapping[str, str], said: str) -> None:
+    assert re.match(said, empty.fail("serve", **settings))

@@ -1,0 +1,97 @@
+"""A server that is told to stop finishes what it has accepted."""
+
+import asyncio
+import signal
+import time
+
+import asyncpg
+import httpx
+import pytest
+
+from app import embedded
+from tests.cli.processes import Place
+from tests.cli.writing import Writer, names_of
+
+LOCK = "LOCK TABLE rls.resources IN ACCESS EXCLUSIVE MODE"
+
+
+async def waiting(connection: asyncpg.Connection, wanted: int) -> None:
+    """Return when so many statements wait for a lock."""
+    while await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < wanted:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+async def test_requests_that_run_when_sigterm_comes_are_answered(furnished: Place) -> None:
+    token = furnished.token("acme")
+    with furnished.server() as server:
+        writer = Writer(server.url, token)
+        owner = await asyncpg.connect(embedded.address(furnished.data_dir))
+        async with owner.transaction():
+            await owner.execute(LOCK)
+            requests = [asyncio.create_task(writer.write(f"accepted {number}")) for number in range(3)]
+            await waiting(owner, 3)
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            assert server.process.poll() is None
+            with pytest.raises(httpx.ConnectError):
+                await Writer(server.url, token).write("too late")
+        await owner.close()
+
+        answers = await asyncio.gather(*requests)
+        assert await asyncio.to_thread(server.process.wait) == 0
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        assert len(writer.acknowledged) == 3
+    assert furnished.postgresql_is_gone()
+
+
+async def test_what_was_done_under_load_before_sigterm_was_answered_too(furnished: Place) -> None:
+    token = furnished.token("globex")
+    with furnished.server() as server:
+        writer = Writer(server.url, token)
+        load = [asyncio.create_task(writer.write_until_refused(f"w{number}-")) for number in range(8)]
+        await writer.wrote(100)
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.gather(*load)
+        assert await asyncio.to_thread(server.process.wait) == 0
+
+    with furnished.server() as server:
+        assert await names_of(server.url, token, "w") == writer.acknowledged.keys()
+
+
+async def test_requests_that_do_not_end_within_the_grace_period_are_cut_off(furnished: Place) -> None:
+    token = furnished.token("acme")
+    with furnished.server(ISOLA_SHUTDOWN_GRACE="1", ISOLA_POOL_WAIT="0.5") as server:
+        owner = await asyncpg.connect(embedded.address(furnished.data_dir))
+        await owner.execute(f"BEGIN; {LOCK}")
+        request = asyncio.create_task(Writer(server.url, token).write("endless"))
+        await waiting(owner, 1)
+
+        server.process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        assert await asyncio.to_thread(server.process.wait) == 0
+        assert time.monotonic() - told < 8
+
+        answer = await request
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/json")
+        [error] = answer.json()["errors"]
+        assert error["extensions"] == {"code": "UNAVAILABLE"}
+        assert "Traceback" not in server.log
+        owner.terminate()
+    assert furnished.postgresql_is_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_while_it_starts_leaves_nothing_behind(
+    furnished: Place, number: signal.Signals
+) -> None:
+    process = furnished.begin("serve")
+    started = furnished.data_dir / "postgresql" / "postmaster.pid"
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, said = process.communicate()
+
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert furnished.postgresql_is_gone()

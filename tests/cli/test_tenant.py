@@ -1,0 +1,102 @@
+"""``isola tenant``, beside a server that goes on serving."""
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.cli.processes import Place, Running, finished
+
+CREATE = '{"query": "mutation { createResource(input: {name: \\"x\\"}) { resource { id } } }"}'
+TTL = "0.2"
+
+
+@pytest.fixture
+def server(furnished: Place) -> Iterator[Running]:
+    with furnished.server(ISOLA_DIRECTORY_TTL=TTL) as server:
+        yield server
+
+
+def status(server: Running, token: str) -> int:
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    return httpx.post(f"{server.url}/graphql", content=CREATE, headers=headers, trust_env=False).status_code
+
+
+def awaited(server: Running, token: str, wanted: int) -> int:
+    """The status, once the server's memory of the directory has run out."""
+    deadline = time.monotonic() + 5
+    while (found := status(server, token)) != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def test_a_tenant_is_made_suspended_resumed_and_dropped(furnished: Place, server: Running) -> None:
+    made = furnished.run("tenant", "create", "umbrella", "--name", "Umbrella Inc.", "--strategy", "schema")
+    assert {"slug: umbrella", "name: Umbrella Inc.", "status: active", "strategy: schema"} <= set(made.splitlines())
+    assert furnished.run("tenant", "show", "umbrella") == made
+    token = furnished.token("umbrella")
+    assert status(server, token) == 200
+
+    assert "status: suspended" in furnished.run("tenant", "suspend", "umbrella")
+    assert awaited(server, token, 403) == 403
+
+    assert "status: active" in furnished.run("tenant", "resume", "umbrella")
+    assert awaited(server, token, 200) == 200
+    assert "umbrella is active" in furnished.fail("tenant", "resume", "umbrella")
+
+    quickly = {"ISOLA_DIRECTORY_TTL": TTL, "ISOLA_POOL_WAIT": "0.2"}
+    assert furnished.run("tenant", "drop", "umbrella", "--yes", **quickly) == "tenant umbrella and its data are gone\n"
+    assert status(server, token) == 403
+    assert "no tenant 'umbrella'" in furnished.fail("tenant", "drop", "umbrella", "--yes", **quickly)
+
+
+def test_tenants_are_listed_with_their_placements(furnished: Place) -> None:
+    header, *rows = furnished.run("tenant", "list").splitlines()
+
+    assert header.split() == ["slug", "name", "status", "strategy", "id"]
+    assert [(row.split()[0], row.split()[-2]) for row in rows] == [
+        ("acme", "rls"),
+        ("globex", "schema"),
+        ("initech", "rls"),
+    ]
+
+
+def test_what_cannot_be_done_is_said_in_one_line_and_not_done(furnished: Place, server: Running) -> None:
+    before = furnished.run("tenant", "list")
+    refused = {
+        ("create", "acme"): "the same slug already",
+        ("create", 'x"; SET ROLE b--'): "expected",
+        ("create", "umbrella", "--strategy", "cloud"): "strategy 'cloud': expected one of rls, schema",
+        ("create", "umbrella", "--name", ""): "name: expected",
+        ("show", "nobody"): "no tenant 'nobody'",
+    }
+    commands = {arguments: furnished.begin("tenant", *arguments) for arguments in refused}
+
+    for arguments, process in commands.items():
+        printed, said, status = finished(process)
+        assert (status, printed) == (1, "")
+        assert refused[arguments] in said
+        assert len(said.splitlines()) == 1
+    assert furnished.run("tenant", "list") == before
+    assert server.process.poll() is None
+
+
+def test_without_a_yes_nothing_is_dropped(furnished: Place) -> None:
+    _, said, status = finished(furnished.begin("tenant", "drop", "acme"))
+
+    assert status != 0
+    assert "Aborted" in said
+    assert "status: active" in furnished.run("tenant", "show", "acme")
+
+
+def test_the_same_tenant_made_twice_at_once_is_one_tenant_and_one_clear_error(
+    furnished: Place, server: Running
+) -> None:
+    racing = [furnished.begin("tenant", "create", "umbrella", "--strategy", "schema") for _ in range(2)]
+    ended = sorted((status, said) for _, said, status in map(finished, racing))
+
+    assert [status for status, _ in ended] == [0, 1]
+    assert "the same slug already" in ended[1][1]
+    assert furnished.run("tenant", "list").count("\n umbrella ") == 1
+    assert status(server, furnished.token("umbrella")) == 200

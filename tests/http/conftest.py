@@ -1,0 +1,64 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app.control import logins, migrations
+from app.database import Database
+from app.settings import Settings
+from strategies import registry
+from strategies.base import Strategy
+from tests.conftest import DEFAULTS, STRATEGIES, Cluster, Copy
+from tests.http.served import Api, Client, serving
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return DEFAULTS.model_copy(update={"data_dir": tmp_path, "directory_ttl": 0.2})
+
+
+@pytest.fixture
+async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
+    """A server over a copy of the database that is this test's alone."""
+    async with serving(copy, settings) as api:
+        yield api
+
+
+@pytest.fixture
+def alice(api: Api, strategy: Strategy) -> Client:
+    """An administrator of a tenant, under each strategy in turn."""
+    return api.client(f"{strategy.name}-a")
+
+
+@pytest.fixture
+def bob(api: Api, strategy: Strategy) -> Client:
+    """An administrator of another tenant under the same strategy."""
+    return api.client(f"{strategy.name}-b", "bob")
+
+
+@pytest.fixture(scope="session")
+async def standing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    """A server for tests whose requests are all refused, or only read."""
+    name = f"{cluster.template}_standing"
+    where = logins.addresses(DEFAULTS, cluster.address(name))
+    connection = await asyncpg.connect(cluster.url)
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {cluster.template} STRATEGY file_copy")
+    async with await Database.open(cluster.address(name)) as owner:
+        await migrations.prepare(owner, where)
+    settings = DEFAULTS.model_copy(update={"data_dir": tmp_path_factory.mktemp("standing")})
+    async with serving(Copy(where, registry.load(where.tenant_login)), settings) as api:
+        yield api
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture(params=STRATEGIES)
+async def guest(standing: Api, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """An administrator of a tenant that is left as it was found."""
+    client = standing.client(f"{request.param}-a")
+    if not (await client.ask("{ resources { totalCount } }")).data["resources"]["totalCount"]:
+        await client.create("first")
+    before = await standing.content(client.tenant)
+    yield client
+    assert await standing.content(client.tenant) == before

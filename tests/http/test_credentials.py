@@ -1,0 +1,94 @@
+"""Who may not ask at all. One rule for reads and writes: without a good token nothing is looked at."""
+
+import asyncio
+import base64
+import json
+
+import pytest
+
+from app.control import provisioning
+from tests.http.served import OPERATIONS, Api, Client
+
+CREATE = json.dumps({"query": OPERATIONS["CreateResource"], "variables": {"input": {"name": "x"}}})
+
+
+def _forged(authorization: str, **claims: object) -> str:
+    """The token with other claims, its signature left as it was."""
+    header, payload, signature = authorization.split(".")
+    said = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    changed = base64.urlsafe_b64encode(json.dumps({**said, **claims}).encode()).decode().rstrip("=")
+    return f"{header}.{changed}.{signature}"
+
+
+CREDENTIALS = {
+    "none": "",
+    "another scheme": "Basic YWRhOmFkYQ==",
+    "no token": "Bearer",
+    "no token at all": "Bearer nonsense",
+    "three parts of nothing": "Bearer a.b.c",
+    "far too long": "Bearer " + "a" * 20_000,
+}
+
+
+@pytest.mark.parametrize("authorization", CREDENTIALS.values(), ids=CREDENTIALS)
+async def test_without_a_good_token_nothing_is_looked_at(guest: Client, authorization: str) -> None:
+    stranger = guest.saying(authorization)
+
+    for body in (CREATE, "not even JSON"):
+        refused = await stranger.send(body)
+        assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
+        assert refused.response.headers["www-authenticate"].startswith("Bearer")
+        assert "data" not in refused.body
+
+
+async def test_a_token_that_was_changed_is_refused(guest: Client) -> None:
+    refused = await guest.saying(_forged(guest.headers["authorization"], role="admin", tenant="rls-b")).send(CREATE)
+
+    assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
+
+
+async def test_an_unknown_tenant_is_refused(standing: Api, guest: Client) -> None:
+    refused = await standing.client("nowhere").send(CREATE)
+
+    assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
+    assert "tenant" in refused.error["message"]
+    assert guest.tenant not in refused.response.text
+
+
+async def test_a_token_is_refused_from_the_moment_it_expires(standing: Api, guest: Client) -> None:
+    short = standing.client(guest.tenant, ttl=0.01)  # good for up to a second more
+    statuses = [(await short.run("Viewer")).status]
+    while statuses[-1] == 200:
+        await asyncio.sleep(0.05)
+        statuses.append((await short.run("Viewer")).status)
+
+    refused = await short.send(CREATE)
+
+    assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
+    assert "expired" in refused.error["message"]
+
+
+async def test_a_new_user_with_the_address_of_another_is_refused(api: Api, alice: Client) -> None:
+    await api.client(alice.tenant, "one", email="same@example.org").run("Viewer")
+    before = await api.content(alice.tenant)
+
+    refused = await api.client(alice.tenant, "two", email="Same@Example.org").run("Viewer")
+
+    assert (refused.status, refused.code) == (409, "CONFLICT")
+    assert "same@example.org" not in refused.response.text.lower()
+    assert await api.content(alice.tenant) == before
+
+
+async def test_a_suspended_tenant_is_refused_within_the_time_that_the_setting_says(api: Api, alice: Client) -> None:
+    await alice.create("kept")
+    loop = asyncio.get_running_loop()
+    await provisioning.suspend(api.control, alice.tenant)
+    suspended = loop.time()
+    while (refused := await alice.run("Viewer")).status == 200:
+        assert loop.time() - suspended < api.settings.directory_ttl + 1
+    assert (refused.status, refused.code) == (403, "FORBIDDEN")
+    assert "suspended" in refused.error["message"]
+
+    await provisioning.resume(api.control, alice.tenant)
+    await asyncio.sleep(api.settings.directory_ttl)
+    assert (await alice.run("Resources")).data["resources"]["nodes"][0]["name"] == "kept"

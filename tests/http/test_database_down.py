@@ -1,0 +1,142 @@
+"""The database is away, slow or busy: a clean refusal in time, and no restart of the server afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asyncpg
+import pytest
+
+from app import embedded
+from app.control import logins, migrations, provisioning
+from app.database import Database
+from app.settings import Settings
+from strategies import registry
+from strategies.base import Strategy
+from tests.conftest import DEFAULTS, FAST, STRATEGIES, Copy
+from tests.http.served import Api, Client, serving
+
+
+class Stoppable:
+    """A PostgreSQL of a test's own."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._held = ExitStack()
+
+    def start(self) -> str:
+        return self._held.enter_context(embedded.running(self._data_dir, FAST))
+
+    def stop(self) -> None:
+        self._held.close()
+
+
+async def test_requests_are_refused_while_the_database_is_down_and_served_when_it_is_back(settings: Settings) -> None:
+    with TemporaryDirectory(prefix="isola-test-") as directory:
+        postgresql = Stoppable(Path(directory))
+        where = logins.addresses(DEFAULTS, postgresql.start())
+        try:
+            strategies = registry.load(where.tenant_login)
+            assert where.owner
+            async with await Database.open(where.owner, size=2, statement_timeout=60) as owner:
+                await migrations.migrate(owner, strategies, where)
+                for name in strategies:
+                    await provisioning.create(owner, strategies, slug=name, name=name, strategy=name)
+            async with serving(Copy(where, strategies), settings) as api:
+                clients = [api.client(name) for name in strategies]
+                for client in clients:
+                    await client.create("before")
+
+                postgresql.stop()
+
+                for client in (*clients, *(api.client(name, "somebody new") for name in strategies)):
+                    for attempt in ("Resources", "Viewer"):
+                        await _is_unavailable(client, attempt)
+                    refused = await client.run("CreateResource", input={"name": "while it was down"})
+                    assert refused.code == "UNAVAILABLE"
+                    assert not refused.body.get("data")
+                assert (await api.http.get("/livez")).status_code == 200
+                assert (await api.http.get("/readyz")).status_code == 503
+
+                postgresql.start()
+
+                assert (await api.http.get("/readyz")).status_code == 200
+                for client in clients:
+                    found = (await client.run("Resources")).data["resources"]["nodes"]
+                    assert [resource["name"] for resource in found] == ["before"]
+                    await client.create("after")
+                    assert len((await api.content(client.tenant))["resources"]) == 2
+        finally:
+            postgresql.stop()
+
+
+async def _is_unavailable(client: Client, operation: str) -> None:
+    refused = await client.run(operation)
+    assert refused.status == 503
+    assert {error["extensions"]["code"] for error in refused.body["errors"]} == {"UNAVAILABLE"}
+    assert not refused.body.get("data")
+    assert refused.response.headers["retry-after"] == "1"
+    assert "Traceback" not in refused.response.text
+
+
+@asynccontextmanager
+async def _locked(copy: Copy, api: Api, client: Client, strategy: Strategy) -> AsyncIterator[None]:
+    """Hold the tenant's resources, so that every statement about them waits."""
+    tenant = await provisioning.named(api.control, client.tenant)
+    connection = await asyncpg.connect(copy.where.owner)
+    async with connection.transaction():
+        await connection.execute(f"LOCK TABLE {strategy.home(tenant.id).schema}.resources IN ACCESS EXCLUSIVE MODE")
+        yield
+    await connection.close()
+
+
+async def test_a_statement_that_takes_too_long_is_ended(copy: Copy, settings: Settings, strategy: Strategy) -> None:
+    impatient = settings.model_copy(update={"statement_timeout": 0.1, "pool_size": 1})
+    async with serving(copy, impatient) as api:
+        client = api.client(f"{strategy.name}-a")
+        await client.create("before")
+
+        async with _locked(copy, api, client, strategy):
+            await _is_unavailable(client, "Resources")
+            refused = await client.run("CreateResource", input={"name": "too late"})
+            assert refused.code == "UNAVAILABLE"
+
+        # The only connection is as good as new.
+        found = (await client.run("Resources")).data["resources"]["nodes"]
+        assert [resource["name"] for resource in found] == ["before"]
+
+
+async def test_who_finds_no_connection_in_time_is_refused_and_the_others_are_served(
+    copy: Copy, settings: Settings, strategy: Strategy
+) -> None:
+    small = settings.model_copy(update={"pool_size": 2, "pool_wait": 0.2})
+    async with serving(copy, small) as api:
+        client = api.client(f"{strategy.name}-a")
+        await client.run("Viewer")
+
+        async with _locked(copy, api, client, strategy):
+            waiting = [asyncio.create_task(client.run("Resources")) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(_is_unavailable(client, "Resources"), timeout=5)
+
+        assert [(await answer).status for answer in waiting] == [200, 200]
+        assert (await client.run("Resources")).status == 200
+
+
+@pytest.mark.parametrize("slug", [f"{strategy}-a" for strategy in STRATEGIES])
+async def test_a_connection_that_is_killed_is_replaced_unnoticed(copy: Copy, api: Api, slug: str) -> None:
+    client = api.client(slug)
+    await client.create("before")
+    connection = await asyncpg.connect(copy.where.owner)
+    killed = await connection.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
+
+    assert killed
+    found = (await client.run("Resources")).data["resources"]["nodes"]
+    assert [resource["name"] for resource in found] == ["before"]
+    await client.create("after")

@@ -1,0 +1,51 @@
+"""A tenant is dropped while it is in use."""
+
+import asyncio
+
+from app.control import provisioning
+from app.database import Database
+from strategies.base import Strategy
+from tests.conftest import Copy
+from tests.http.served import Api, Client, make_tenant
+
+NOTICE = 0.8
+CLIENTS = 4
+
+
+async def test_a_tenant_dropped_under_load_ends_cleanly_and_its_slug_starts_empty(
+    copy: Copy, api: Api, owner: Database, strategy: Strategy, bob: Client
+) -> None:
+    await make_tenant(copy, "doomed", strategy.name)
+    doomed = api.client("doomed")
+    await doomed.create("old")
+    await bob.create("kept")
+    told: list[tuple[int, str | None]] = []
+    ended = asyncio.Event()
+
+    async def load(number: int) -> None:
+        while not ended.is_set():
+            operation, values = ("Resources", {}) if number % 2 else ("CreateResource", {"input": {"name": "more"}})
+            answer = await doomed.run(operation, **values)
+            errors = answer.body.get("errors", [{"extensions": {"code": None}}])
+            told.append((answer.status, errors[0]["extensions"]["code"]))
+
+    async with asyncio.TaskGroup() as clients:
+        for number in range(CLIENTS):
+            clients.create_task(load(number))
+        await asyncio.sleep(0.1)
+        await provisioning.drop(owner, copy.strategies, "doomed", notice=NOTICE)
+        await asyncio.sleep(0.1)
+        ended.set()
+
+    # Served until the server knew, refused from then on, nothing in between.
+    turn = told.index((403, "FORBIDDEN"))
+    assert turn > 0
+    assert set(told[:turn]) == {(200, None)}
+    under_way = [answer for answer in told[turn:] if answer != (403, "FORBIDDEN")]
+    assert len(under_way) < CLIENTS
+    assert set(under_way) <= {(200, None)}
+
+    await make_tenant(copy, "doomed", strategy.name)
+    await asyncio.sleep(api.settings.directory_ttl)
+    assert (await doomed.run("Resources")).data["resources"]["nodes"] == []
+    assert (await bob.run("Resources")).data["resources"]["nodes"][0]["name"] == "kept"
