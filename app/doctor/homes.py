@@ -63,27 +63,21 @@ def _drift(code: str, what: str, consequence: str, items: str) -> Check:
             SELECT relation, item, definition FROM items GROUP BY 1, 2, 3
             HAVING count(*) * 2 >= (SELECT count(*) FROM schemas WHERE is_home)
         ),
-        differences AS (
-            SELECT s.name AS home, u.relation, format('lacks %s: %s', u.item, left(u.definition, 120)) AS difference
-            FROM usual u CROSS JOIN schemas s
-            WHERE s.is_home AND NOT EXISTS (
-                SELECT FROM items i WHERE i.home = s.name
-                  AND (i.relation, i.item) IS NOT DISTINCT FROM (u.relation, u.item)
-                  AND i.definition IS NOT DISTINCT FROM u.definition
-            )
+        expected AS (
+            SELECT s.name AS home, u.* FROM usual u CROSS JOIN schemas s
             -- A table that is missing is said to be missing once.
-            AND (u.relation IS NULL OR EXISTS (
+            WHERE s.is_home AND (u.relation IS NULL OR EXISTS (
                 SELECT FROM relations r WHERE r.schema = s.oid AND r.relname = u.relation
             ))
+        ),
+        differences AS (
+            SELECT 'lacks' AS verb, l.* FROM (SELECT * FROM expected EXCEPT SELECT * FROM items) l
             UNION ALL
-            SELECT i.home, i.relation, format('has %s: %s', i.item, left(i.definition, 120))
-            FROM items i WHERE NOT EXISTS (
-                SELECT FROM usual u WHERE (u.relation, u.item) IS NOT DISTINCT FROM (i.relation, i.item)
-                  AND u.definition IS NOT DISTINCT FROM i.definition
-            )
+            SELECT 'has', h.* FROM (SELECT * FROM items EXCEPT SELECT * FROM expected) h
         )
         SELECT home || coalesce('.' || quote_ident(relation), '') AS object,
-            string_agg(difference, '; ' ORDER BY difference) AS detail, NULL AS fix
+            string_agg(format('%s %s: %s', verb, item, left(definition, 120)), '; ' ORDER BY verb, item) AS detail,
+            NULL AS fix
         FROM differences GROUP BY 1
     """
     return Check(code, Severity.WARNING, f"a tenant's home differs from the others in its {what}", consequence, query)

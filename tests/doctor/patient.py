@@ -1,0 +1,76 @@
+"""A database in the hands of its owner: what is done to it is examined, and undone with the transaction.
+
+That holds for roles too, which belong to the server and not to a test's own database.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+
+from app.control import logins, provisioning
+from app.database import Database, Transaction
+from app.doctor.check import Check, Finding
+from app.doctor.checks import CHECKS
+from app.doctor.examination import HOMES, TENANT_COLUMN, ask
+from strategies import registry
+from tests.conftest import DEFAULTS
+
+# What the server of the tests is, is not what these tests are about.
+MENDED = 180007
+TODAY = date(2026, 11, 20)
+
+Names = Mapping[str, str]
+
+
+class UndoneError(Exception):
+    """Ends a transaction without a trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    transaction: Transaction
+    names: Names
+
+    async def suffer(self, sql: str) -> None:
+        """Run statements, with the names of roles and homes filled in."""
+        await self.transaction.script(self.named(sql))
+
+    async def findings(
+        self,
+        *,
+        login: str | None = None,
+        column: str = TENANT_COLUMN,
+        homes: str = HOMES,
+        version: int = MENDED,
+        today: date = TODAY,
+        checks: Sequence[Check] = CHECKS,
+    ) -> list[Finding]:
+        given = (login or self.names["login"], column, homes, version, today)
+        return list((await ask(self.transaction, given, checks)).findings)
+
+    def named(self, text: str) -> str:
+        return text.format(**self.names)
+
+
+async def names(owner: Database, address: str) -> Names:
+    """What a patient's parts are called: its login, and the homes of two tenants."""
+    where = logins.addresses(DEFAULTS, address)
+    schema = registry.load(where.tenant_login)["schema"]
+    async with owner.unbound() as transaction:
+        return {
+            "login": where.tenant_login,
+            "owner": await transaction.value("SELECT quote_ident(current_user)"),
+            "database": await transaction.value("SELECT quote_ident(current_database())"),
+            **{letter: schema.home((await provisioning.named(owner, f"schema-{letter}")).id).schema for letter in "ab"},
+        }
+
+
+@asynccontextmanager
+async def admitted(owner: Database, called: Names) -> AsyncIterator[Patient]:
+    try:
+        async with owner.unbound() as transaction:
+            yield Patient(transaction, called)
+            raise UndoneError
+    except UndoneError:
+        pass

@@ -1,0 +1,96 @@
+"""Every check has been seen to notice what it is for, and to keep quiet about a healthy database."""
+
+import re
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app.doctor.check import Severity
+from app.doctor.checks import CHECKS
+from app.doctor.server import FOR_ANY_SQL, IN_POLICIES
+from tests.doctor.patient import MENDED, Patient
+from tests.doctor.sabotage import SABOTAGES, Sabotage
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "doctor.md"
+# Notes that a database has as it is made.
+USUAL = {
+    ("RLS011", "isola.current_tenant_id()"),
+    ("GRT012", "{database}"),
+    ("SET005", "log_error_verbosity"),
+    ("SET005", "log_min_error_statement"),
+    ("SET006", "{login}"),
+}
+# These are about the server, and asked about others than the one that is running.
+ABOUT_THE_SERVER = {"SRV001", "SRV002", "SRV003", "SRV004"}
+
+
+BY_CODE = {check.code: check for check in CHECKS}
+
+
+async def test_a_healthy_database_has_nothing_worse_than_notes(patient: Patient) -> None:
+    findings = await patient.findings()
+    assert {(finding.code, finding.object) for finding in findings} <= usual(patient)
+    assert {finding.severity for finding in findings} == {Severity.NOTE}
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=str)
+async def test_what_is_done_to_a_database_is_noticed_and_its_fix_mends_it(sabotage: Sabotage, patient: Patient) -> None:
+    try:
+        await patient.suffer(sabotage.sql)
+    except asyncpg.InsufficientPrivilegeError:
+        pytest.skip("the owner given for the tests may not do that")
+    expected = (sabotage.code, patient.named(sabotage.object))
+    findings = await patient.findings()
+    found = {(finding.code, finding.object) for finding in findings} - (usual(patient) - {expected})
+    assert expected in found
+    assert {code for code, _ in found} == {sabotage.code, *sabotage.also}
+
+    fixes = [finding.fix for finding in findings if (finding.code, finding.object) == expected and finding.fix]
+    # One that changes the server's configuration cannot be undone with a transaction.
+    if fixes and not fixes[0].startswith("ALTER SYSTEM"):
+        await patient.transaction.script("; ".join(fixes))
+        again = await patient.findings(checks=[BY_CODE[sabotage.code]])
+        assert expected not in {(finding.code, finding.object) for finding in again}
+
+
+def usual(patient: Patient) -> set[tuple[str, str]]:
+    return {(code, patient.named(name)) for code, name in USUAL}
+
+
+def test_every_check_is_seen_to_notice_something() -> None:
+    noticed = {sabotage.code for sabotage in SABOTAGES} | {code for code, _ in USUAL} | ABOUT_THE_SERVER
+    assert noticed == {check.code for check in CHECKS}
+
+
+@pytest.mark.parametrize(
+    ("version", "code", "objects"),
+    [
+        (150002, "SRV001", {hole.cve for hole in IN_POLICIES}),
+        (150002, "SRV002", {hole.cve for hole in FOR_ANY_SQL}),
+        (160009, "SRV001", {"CVE-2025-8713", "CVE-2026-120154"}),
+        (170005, "SRV001", {"CVE-2025-8713", "CVE-2026-120154"}),
+        (180004, "SRV001", {"CVE-2026-120154"}),
+        (MENDED, "SRV001", set()),
+        (MENDED, "SRV002", set()),
+        (190000, "SRV004", {"PostgreSQL 19"}),
+    ],
+)
+async def test_holes_in_a_version_are_known(version: int, code: str, objects: set[str], patient: Patient) -> None:
+    findings = await patient.findings(version=version, checks=[BY_CODE[code]])
+    assert {finding.object for finding in findings} == objects
+
+
+async def test_a_version_that_gets_no_more_fixes_is_known(patient: Patient) -> None:
+    checks = [BY_CODE["SRV003"]]
+    assert await patient.findings(version=150020, checks=checks) == []
+    [finding] = await patient.findings(version=150020, today=date(2027, 12, 1), checks=checks)
+    assert finding.object == "PostgreSQL 15"
+
+
+def test_codes_are_unique_and_documented() -> None:
+    assert max(Counter(check.code for check in CHECKS).values()) == 1
+    documented = re.findall(r"^\| ([A-Z]{3}\d{3}) \| (\w+) \| (.+) \|$", DOCUMENTED.read_text(), re.MULTILINE)
+    assert documented == [(check.code, check.severity.value, check.title) for check in CHECKS]
