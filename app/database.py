@@ -6,8 +6,8 @@ message. All that a binding sets is local to the transaction, so PgBouncer in tr
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import lru_cache
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
@@ -202,30 +202,14 @@ class Database:
         if strategy is None:
             raise Unavailable("the strategy of this tenant is not installed here")
         begin = "BEGIN READ ONLY" if read_only else "BEGIN"
-        return self._run(f"{begin}; {self._begin}; {strategy.bind(tenant.id)}", strategy)
+        return _Running(self, f"{begin}; {self._begin}; {strategy.bind(tenant.id)}", strategy)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
-        return self._run(f"BEGIN; {self._begin}", None)
+        return _Running(self, f"BEGIN; {self._begin}", None)
 
-    @asynccontextmanager
-    async def _run(self, begin: str, strategy: Strategy | None) -> AsyncIterator[Transaction]:
-        connection = await self._begun(begin)
-        clean = False
-        try:
-            try:
-                yield Transaction(connection, strategy)
-            except Exception as error:
-                clean = await _rolled_back(connection)
-                told = _told(error, lost=_is_lost(connection))
-                if told is error:
-                    raise
-                raise told from error
-            clean = await _committed(connection)
-        finally:
-            await self._give_back(connection, clean=clean)
-
-    async def _begun(self, begin: str) -> asyncpg.Connection:
+    async def begun(self, begin: str) -> asyncpg.Connection:
+        """A connection on which a transaction has begun, to be given back. Raises Unavailable."""
         for _ in range(ATTEMPTS):
             connection = await self._acquired()
             begun = False
@@ -242,11 +226,12 @@ class Database:
                 raise Unavailable("the home of this tenant cannot be entered") from error
             finally:
                 if not begun:
-                    await self._give_back(connection, clean=False)
+                    await self.give_back(connection, clean=False)
             return connection
         raise Unavailable("the database closes its connections")
 
-    async def _give_back(self, connection: asyncpg.Connection, *, clean: bool) -> None:
+    async def give_back(self, connection: asyncpg.Connection, *, clean: bool) -> None:
+        """Let the next borrower have a connection if it is proven clean, and nobody otherwise."""
         if not clean:
             # Cancelled, lost, or left in a way that nobody foresaw: nobody gets this connection again.
             with suppress(asyncpg.InterfaceError):  # one that died has left the pool by itself
@@ -265,6 +250,37 @@ class Database:
             raise Unavailable(
                 f"the database refuses the login (SQLSTATE {error.sqlstate}); has isola migrate been run?"
             ) from error
+
+
+class _Running:
+    """One transaction. A class, because a generator made into a context manager costs a request several times more."""
+
+    __slots__ = ("_begin", "_connection", "_database", "_strategy")
+
+    def __init__(self, database: Database, begin: str, strategy: Strategy | None) -> None:
+        self._database = database
+        self._begin = begin
+        self._strategy = strategy
+
+    async def __aenter__(self) -> Transaction:
+        self._connection = await self._database.begun(self._begin)
+        return Transaction(self._connection, self._strategy)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection = self._connection
+        clean = False
+        try:
+            if error is None:
+                clean = await _committed(connection)
+            elif isinstance(error, Exception):
+                clean = await _rolled_back(connection)
+                told = _told(error, lost=_is_lost(connection))
+                if told is not error:
+                    raise told from error
+        finally:
+            await self._database.give_back(connection, clean=clean)
 
 
 async def _committed(connection: asyncpg.Connection) -> bool:

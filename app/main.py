@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from app import embedded
 from app.api import http
@@ -89,7 +89,7 @@ def _installed(settings: Settings, embedded_address: str | None) -> Installation
 
 
 @asynccontextmanager
-async def application(installed: Installation) -> AsyncIterator[Starlette]:
+async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
     """The server's application, ready for requests, with its databases open as long as the context is.
 
     Raises OperatorError when the tenant login could bypass isolation, when the database has not been migrated, and

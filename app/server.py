@@ -41,6 +41,7 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # the client's address is used for nothing
             lifespan="off",
             timeout_graceful_shutdown=max(1, round(self._settings.shutdown_grace)),
         )

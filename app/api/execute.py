@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from graphql import (
@@ -70,6 +71,8 @@ class Executor:
         self._suggestions = not production
         self.compiler = Compiler(model, limits, secret)
         self._bare = lru_cache(1000)(_bare)
+        # Of a request that gives no variables: nothing of it is in what is kept.
+        self._defaults = lru_cache(1000)(self._computed)
         self.documents = Documents(
             model.schema,
             limits,
@@ -196,6 +199,9 @@ class Executor:
         return result if isinstance(result, ExecutionResult) else await result
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
+        return self._computed(operation, variables) if variables else self._defaults(operation)
+
+    def _computed(self, operation: Operation, variables: Mapping[str, Any] = MappingProxyType({})) -> VariableValues:
         definitions = operation.node.variable_definitions or ()
         if not definitions:
             return _NO_VARIABLES

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -69,7 +70,12 @@ COLUMNS: dict[str, TypeEngine[Any]] = {
 def values(principal: Principal) -> tuple[object, ...]:
     """What a statement may know of the caller, in the order of COLUMNS."""
     tenant = principal.tenant
-    return principal.user_id, tenant.slug, tenant.name, str(principal.role), sorted(principal.permissions)
+    return principal.user_id, tenant.slug, tenant.name, str(principal.role), _sorted(principal.permissions)
+
+
+@lru_cache(100)
+def _sorted(permissions: AbstractSet[str]) -> list[str]:
+    return sorted(permissions)
 
 
 # Group 0 of a statement's parameters: see app.query.statement.

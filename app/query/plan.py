@@ -22,6 +22,7 @@ from graphql import (
     GraphQLObjectType,
     NameNode,
     OperationDefinitionNode,
+    Undefined,
     VariableNode,
     Visitor,
     get_argument_values,
@@ -116,8 +117,41 @@ class Site:
             return self._constant
         given = self._given
         if given is None:
+            given = self._by_name(variables)
+        if given is None:
             given = get_argument_values(self.definition, self.node, variables)
         return self.reader.read(given, cursor_key)
+
+    def _by_name(self, variables: VariableValues) -> dict[str, Any] | None:
+        """The arguments where each is a variable by itself, which is coerced already; None for all other cases."""
+        if self._names is None:
+            return None
+        given = {}
+        for argument, variable, required in self._names:
+            value = variables.coerced.get(variable, Undefined)
+            if value is Undefined or value is None:
+                if required:
+                    return None  # graphql-core words the error
+                if value is Undefined:
+                    continue
+            given[argument] = value
+        return given
+
+    @cached_property
+    def _names(self) -> list[tuple[str, str, bool]] | None:
+        """Each argument's name, its variable, and whether null is refused."""
+        defined = self.definition.args
+        given = self.node.arguments or ()
+        if any(each.default is not None for each in defined.values()):
+            return None
+        if any(not isinstance(each.value, VariableNode) for each in given):
+            return None
+        return [
+            (defined[name].out_name or name, each.value.name.value, isinstance(defined[name].type, GraphQLNonNull))
+            for each in given
+            for name in [each.name.value]
+            if isinstance(each.value, VariableNode)
+        ]
 
     @cached_property
     def _given(self) -> dict[str, Any] | None:
