@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-postgresql15 bench-provisioning check format schema snapshots differential lock clean
+.PHONY: help demo test test-postgresql15 bench-peers bench-refusing bench-provisioning check format schema snapshots differential lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,6 +28,12 @@ test: $(READY) ## the tests, with coverage by branch
 
 test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it is installed
 	tests/on-postgresql15
+
+bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-written one
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-refusing: $(READY) ## how soon documents that ask for too much are refused
+	$(BIN)/python -m benchmarks.refusing
 
 bench-provisioning: $(READY) ## 1,000 tenants made, checked, migrated and filled
 	$(BIN)/python benchmarks/provisioning.py

@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from uuid import UUID
 
-from sqlalchemy import or_
+from sqlalchemy import bindparam, or_
 
 from app.control.tenants import ENTRY, SLUG, Status, Tenant, entry, tenants
 from app.database import Database
@@ -25,12 +25,12 @@ class Directory:
 
     async def find(self, name: str) -> Tenant | None:
         """The tenant with this slug or id, None if there is none. Raises Unavailable when it cannot be known."""
-        if _uuid(name) is None and not SLUG.fullmatch(name):
-            # No tenant can be called that; nor is it remembered, as it may be of any length.
-            return None
         known = self._known.get(name)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
+        if _uuid(name) is None and not SLUG.fullmatch(name):
+            # No tenant can be called that; nor is it remembered, as it may be of any length.
+            return None
         asked = time.monotonic()
         tenant = await self._ask(name)
         self._known[name] = (asked + self._ttl, tenant)
@@ -40,15 +40,18 @@ class Directory:
         return tenant
 
     async def _ask(self, name: str) -> Tenant | None:
-        wanted = tenants.c.slug == name
-        identifier = _uuid(name)
-        if identifier is not None:
-            wanted = or_(wanted, tenants.c.id == identifier)
-        # A deleted tenant's slug may be another's by now: the living one is meant.
-        living_first = (tenants.c.status == Status.DELETED, tenants.c.id.desc())
         async with self._control.unbound() as transaction:
-            rows = await transaction.rows(ENTRY.where(wanted).order_by(*living_first).limit(1))
+            rows = await transaction.rows(_FIND, {"name": name, "identifier": _uuid(name)})
         return entry(rows[0]) if rows else None
+
+
+# Made once, and so compiled once: with many tenants this is asked all the time.
+_FIND = (
+    ENTRY.where(or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")))
+    # A deleted tenant's slug may be another's by now: the living one is meant.
+    .order_by(tenants.c.status == Status.DELETED, tenants.c.id.desc())
+    .limit(1)
+)
 
 
 def _uuid(text: str) -> UUID | None:

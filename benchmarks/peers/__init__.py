@@ -1,0 +1,1 @@
+"""`make bench-peers`: the server and its peers side by side."""

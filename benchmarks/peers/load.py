@@ -1,0 +1,144 @@
+"""The load generator, a process of its own: a few connections, each with one request under way.
+
+It reads a job from its standard input and writes what it measured to its standard output. Every answer is looked at:
+anything but 200, or one with errors, ends it.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from typing import cast
+
+import uvloop
+
+LENGTH = b"content-length:"
+END = b"\r\n\r\n"
+SHOWN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """``rate`` is in requests a second over all connections; None sends each as soon as the last was answered.
+
+    Ends after so many seconds, or with ``once`` when each request was sent.
+    """
+
+    port: int
+    connections: int
+    seconds: float
+    requests: list[str]
+    rate: float | None = None
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """``latencies`` are sorted, in seconds; with a rate they count from when a request was due. ``cpu`` is its own."""
+
+    seconds: float
+    latencies: list[float]
+    cpu: float
+
+
+class Connection(asyncio.Protocol):
+    """One connection: sends a request, waits for the whole answer, sends the next."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, requests: Iterator[bytes], latencies: list[float], start: float, interval: float | None) -> None:
+        self.requests = requests
+        self.latencies = latencies
+        self.due = start
+        self.interval = interval
+        self.received = b""
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ending = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def send(self) -> None:
+        request = next(self.requests, None)
+        if request is None:
+            self.done.set_result(None)
+            return
+        if self.interval is None:
+            self.due = time.perf_counter()
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self.received = self.received + data if self.received else data
+        end = self.received.find(END)
+        if end < 0:
+            return
+        head = self.received[:end].lower()
+        length = head.find(LENGTH)
+        if length < 0 or not head.startswith(b"http/1.1 200 "):
+            self.fail(self.received)
+            return
+        if len(self.received) < end + len(END) + int(head[length + len(LENGTH) :].split(b"\r", 1)[0]):
+            return
+        if self.received.find(b'"errors"', end) >= 0:
+            self.fail(self.received)
+            return
+        self.received = b""
+        self.answered()
+
+    def answered(self) -> None:
+        now = time.perf_counter()
+        self.latencies.append(now - self.due)
+        if self.ending:
+            if not self.done.done():
+                self.done.set_result(None)
+        elif self.interval is None:
+            self.send()
+        else:
+            self.due += self.interval
+            asyncio.get_running_loop().call_later(max(0.0, self.due - now), self.send)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(b"the connection was closed: %r" % exc)
+
+    def fail(self, what: bytes) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(what[:SHOWN].decode(errors="replace")))
+
+
+async def run(job: Job) -> Measured:
+    """Drive one server for so long. Raises RuntimeError with the first answer that is not right."""
+    loop = asyncio.get_running_loop()
+    encoded = [request.encode() for request in job.requests]
+    requests = iter(encoded) if job.once else cycle(encoded)
+    latencies: list[float] = []
+    start, cpu = time.perf_counter(), time.process_time()
+    interval = None if job.rate is None else job.connections / job.rate
+    connections = []
+    for number in range(job.connections):
+        due = start + (interval or 0) * number / job.connections
+        _, connection = await loop.create_connection(
+            lambda due=due: Connection(requests, latencies, due, interval),  # type: ignore[misc]
+            "127.0.0.1",
+            job.port,
+        )
+        connections.append(connection)
+        loop.call_later(max(0.0, due - time.perf_counter()), connection.send)
+    waiting = [connection.done for connection in connections]
+    # Ends early for a failure, or when all is sent.
+    await asyncio.wait(waiting, timeout=job.seconds, return_when=asyncio.FIRST_EXCEPTION)
+    for connection in connections:
+        connection.ending = True
+    # What is under way belongs to it: a slow server may have nothing else to show.
+    await asyncio.gather(*waiting)
+    seconds = time.perf_counter() - start
+    cpu = time.process_time() - cpu
+    for connection in connections:
+        connection.transport.abort()
+    return Measured(seconds, sorted(latencies), cpu)
+
+
+if __name__ == "__main__":
+    json.dump(asdict(uvloop.run(run(Job(**json.load(sys.stdin))))), sys.stdout)
