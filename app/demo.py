@@ -73,7 +73,7 @@ async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, S
 async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> None:
     """Fill a tenant in one transaction, so that it is either empty or furnished."""
     # The demo is the same every time, and nothing about it is secret.
-    chance = random.Random(cast.slug)  # noqa: S311
+    chance = random.Random(cast.slug)  # noqa: S311  see above
     async with tenants.transaction(tenant) as work:
         if await work.scalar(resources.resources.select().limit(1)) is not None:
             return
@@ -126,6 +126,6 @@ def explain(settings: Settings, url: str) -> None:
     for cast in TENANTS:
         token = mint(settings, cast.slug, cast.admin, Role.ADMIN, TOKEN_TTL)
         body = json.dumps({"query": " ".join(QUERY.split())})
-        print(f"\n{cast.name} ({cast.slug}, placed under {cast.strategy}), as {cast.admin}:\n{token}\n")  # noqa: T201
-        print(f"curl -s {url} -H 'content-type: application/json' -H 'authorization: Bearer {token}' -d '{body}'")  # noqa: T201
-    print()  # noqa: T201
+        print(f"\n{cast.name} ({cast.slug}, placed under {cast.strategy}), as {cast.admin}:\n{token}\n")
+        print(f"curl -s {url} -H 'content-type: application/json' -H 'authorization: Bearer {token}' -d '{body}'")
+    print()

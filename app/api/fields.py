@@ -70,7 +70,7 @@ def many(
     through: tuple[Table, str, str] | None = None,
     source: Function | None = None,
     when: Callable[[Row], ColumnElement[bool]] | None = None,
-    filter: type | None = None,  # noqa: A002  the argument is called so
+    filter: type | None = None,
     order: type | None = None,
     backward: bool = True,
     description: str | None = None,
@@ -97,7 +97,7 @@ def many(
     if filter:
         field.arguments.append(_argument("filter", filter | None, None))
     if order:
-        field.arguments.append(_argument("order_by", list[order] | None, None))  # type: ignore[valid-type]
+        field.arguments.append(_argument("order_by", list[order] | None, None))  # type: ignore[valid-type]  # known at run time
     return field
 
 

@@ -97,13 +97,13 @@ class RemoveMemberPayload:
 @strawberry.type
 class OrganizationMutations:
     @strawberry.mutation
-    async def create_organization(self, info: Info, input: CreateOrganizationInput) -> CreateOrganizationPayload:  # noqa: A002
+    async def create_organization(self, info: Info, input: CreateOrganizationInput) -> CreateOrganizationPayload:
         async with info.context.transaction() as work:
             key = await organizations.create(work, info.context.actor, name=input.name)
             return await payload(CreateOrganizationPayload, info, work, organization_id=key)
 
     @strawberry.mutation
-    async def add_member(self, info: Info, input: AddMemberInput) -> AddMemberPayload:  # noqa: A002
+    async def add_member(self, info: Info, input: AddMemberInput) -> AddMemberPayload:
         organization = decode(input.organization_id, PREFIX, "organizationId")
         user = decode(input.user_id, USER, "userId")
         async with info.context.transaction() as work:
@@ -111,7 +111,7 @@ class OrganizationMutations:
             return await payload(AddMemberPayload, info, work, organization_id=organization, user_id=user)
 
     @strawberry.mutation
-    async def remove_member(self, info: Info, input: RemoveMemberInput) -> RemoveMemberPayload:  # noqa: A002
+    async def remove_member(self, info: Info, input: RemoveMemberInput) -> RemoveMemberPayload:
         organization = decode(input.organization_id, PREFIX, "organizationId")
         user = decode(input.user_id, USER, "userId")
         async with info.context.transaction() as work:

@@ -35,7 +35,7 @@ class Request:
 Info: TypeAlias = strawberry.Info[Request, None]
 
 
-async def payload(type_: Callable[..., Payload], info: Info, work: Transaction, **given: object) -> Payload:  # noqa: ARG001
+async def payload(type_: Callable[..., Payload], info: Info, work: Transaction, **given: object) -> Payload:  # noqa: ARG001  the caller gives it
     """What the client selected of a mutation's payload, read in the same transaction.
 
     ``given`` has a value for each of the parameters that the payload's type is mapped to.

@@ -127,13 +127,13 @@ class DeleteResourcePayload:
 @strawberry.type
 class ResourceMutations:
     @strawberry.mutation
-    async def create_resource(self, info: Info, input: CreateResourceInput) -> CreateResourcePayload:  # noqa: A002
+    async def create_resource(self, info: Info, input: CreateResourceInput) -> CreateResourcePayload:
         async with info.context.transaction() as work:
             key = await resources.create(work, info.context.actor, **given(input))
             return await payload(CreateResourcePayload, info, work, resource_id=key)
 
     @strawberry.mutation
-    async def update_resource(self, info: Info, input: UpdateResourceInput) -> UpdateResourcePayload:  # noqa: A002
+    async def update_resource(self, info: Info, input: UpdateResourceInput) -> UpdateResourcePayload:
         changes = given(input)
         key = decode(changes.pop("id"), PREFIX, "id")
         async with info.context.transaction() as work:
@@ -141,7 +141,7 @@ class ResourceMutations:
             return await payload(UpdateResourcePayload, info, work, resource_id=key)
 
     @strawberry.mutation
-    async def delete_resource(self, info: Info, input: DeleteResourceInput) -> DeleteResourcePayload:  # noqa: A002
+    async def delete_resource(self, info: Info, input: DeleteResourceInput) -> DeleteResourcePayload:
         key = decode(input.id, PREFIX, "id")
         async with info.context.transaction() as work:
             await resources.delete(work, info.context.actor, key)

@@ -124,14 +124,14 @@ class RevokeSharePayload:
 @strawberry.type
 class ShareMutations:
     @strawberry.mutation
-    async def share_resource(self, info: Info, input: ShareResourceInput) -> ShareResourcePayload:  # noqa: A002
+    async def share_resource(self, info: Info, input: ShareResourceInput) -> ShareResourcePayload:
         resource = decode(input.resource_id, RESOURCE, "resourceId")
         async with info.context.transaction() as work:
             key = await shares.grant(work, info.context.actor, resource, input.grantee, input.expires_at)
             return await payload(ShareResourcePayload, info, work, share_id=key, resource_id=resource)
 
     @strawberry.mutation
-    async def revoke_share(self, info: Info, input: RevokeShareInput) -> RevokeSharePayload:  # noqa: A002
+    async def revoke_share(self, info: Info, input: RevokeShareInput) -> RevokeSharePayload:
         share = decode(input.share_id, PREFIX, "shareId")
         async with info.context.transaction() as work:
             await shares.revoke(work, info.context.actor, share)

@@ -95,7 +95,7 @@ class CreateSpanPayload:
 @strawberry.type
 class SpanMutations:
     @strawberry.mutation
-    async def create_span(self, info: Info, input: CreateSpanInput) -> CreateSpanPayload:  # noqa: A002
+    async def create_span(self, info: Info, input: CreateSpanInput) -> CreateSpanPayload:
         resource, organization = input.resource_id, input.organization_id
         async with info.context.transaction() as work:
             key = await spans.create(

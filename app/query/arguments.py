@@ -112,7 +112,7 @@ class Identified(NamedTuple):
     def depends_on_caller(self, given: Mapping[str, Any]) -> bool:  # noqa: ARG002  the interface asks
         return False
 
-    def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:  # noqa: ARG002
+    def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:  # noqa: ARG002  the caller gives it
         """An id that is malformed or of another type is read as the id of nothing."""
         if "ids" not in given:
             found = self._find(given["id"])

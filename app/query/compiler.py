@@ -80,7 +80,7 @@ class Compiler:
         values = dict(zip(operation.conditions, conditions, strict=True))
         return plan.plan(self.model, self.limits, operation.node, operation.fragments, values)
 
-    def _statement_of(self, plan: Plan, shapes: tuple[Shape, ...], placement: Placement, marked: bool) -> Statement:  # noqa: FBT001
+    def _statement_of(self, plan: Plan, shapes: tuple[Shape, ...], placement: Placement, marked: bool) -> Statement:  # noqa: FBT001  cached
         return statement.write(self.model, plan, shapes, placement, marked=marked)
 
 

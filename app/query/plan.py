@@ -333,7 +333,7 @@ class _Planner:
             raise TypeError(f"{connection} is no connection")
         # The site comes first, so that what lies below can name it as its parent; it learns what was selected last.
         site = len(self.sites)
-        self.sites.append(None)  # type: ignore[arg-type]
+        self.sites.append(None)  # type: ignore[arg-type]  # it is set below
         parts = self._parts(connection, group, path, site)
         keyed = any(part.name in _CURSORS for part in _walk(parts))
         source = self.model.source(field, node.name)

@@ -219,10 +219,10 @@ def _write_predicate(element: _Predicate, compiler: SQLCompiler, **options: Any)
 
 
 class _Compiler(PGCompiler_asyncpg):
-    def visit_bindparam(self, bindparam: BindParameter[Any], **options: Any) -> str:  # type: ignore[override]
+    def visit_bindparam(self, bindparam: BindParameter[Any], **options: Any) -> str:  # type: ignore[override]  # fewer names
         if bindparam.value is not None:
             options["literal_binds"] = True
-        return str(super().visit_bindparam(bindparam, **options))  # type: ignore[no-untyped-call]
+        return str(super().visit_bindparam(bindparam, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
 class _Dialect(PGDialect_asyncpg):
@@ -230,7 +230,7 @@ class _Dialect(PGDialect_asyncpg):
     supports_statement_cache = False
 
 
-_DIALECT = _Dialect()  # type: ignore[no-untyped-call]
+_DIALECT = _Dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
 def sub_select(what: ColumnElement[Any], source: FromClause) -> Select[Any]:

@@ -120,7 +120,7 @@ async def run(job: Job) -> Measured:
     for number in range(job.connections):
         due = start + (interval or 0) * number / job.connections
         _, connection = await loop.create_connection(
-            lambda due=due: Connection(requests, latencies, due, interval),  # type: ignore[misc]
+            lambda due=due: Connection(requests, latencies, due, interval),  # type: ignore[misc]  # mypy infers no lambda's default
             "127.0.0.1",
             job.port,
         )

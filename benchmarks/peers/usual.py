@@ -296,7 +296,7 @@ class ResourceConnection:
 @strawberry.type
 class Query:
     @strawberry.field
-    async def resource(self, info: Info, id: strawberry.ID) -> Resource | None:  # noqa: A002  the argument's name
+    async def resource(self, info: Info, id: strawberry.ID) -> Resource | None:
         row = await info.context.session.get(ResourceRow, UUID(id))
         return Resource.of(row) if row else None
 
@@ -304,12 +304,12 @@ class Query:
     async def resources(
         self,
         info: Info,
-        filter: ResourceFilter | None = None,  # noqa: A002  the argument's name
+        filter: ResourceFilter | None = None,
         order_by: list[ResourceOrder] | None = None,
         first: int | None = None,
         after: str | None = None,
         last: int | None = None,  # noqa: ARG002  for documents that may ask for it; no operation here does
-        before: str | None = None,  # noqa: ARG002
+        before: str | None = None,  # noqa: ARG002  the caller gives it
     ) -> ResourceConnection:
         size = 20 if first is None else first
         order = order_by[0] if order_by else ResourceOrder(field=ResourceOrderField.ID)
@@ -343,7 +343,7 @@ class CreateResourcePayload:
 @strawberry.type
 class Mutation:
     @strawberry.mutation
-    async def create_resource(self, info: Info, input: CreateResourceInput) -> CreateResourcePayload:  # noqa: A002
+    async def create_resource(self, info: Info, input: CreateResourceInput) -> CreateResourcePayload:
         row = ResourceRow(
             owner_id=info.context.user,
             name=input.name,
@@ -379,7 +379,7 @@ class OneSession(SchemaExtension):
 class Endpoint(GraphQL[Context, None]):
     verifier = Verifier(os.environ["PEER_SECRET"])
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002  the caller gives it
         return Context(self.verifier.claims(request.headers["authorization"]))
 
 

@@ -184,7 +184,7 @@ class Maker:
             variable = self.name("v")
             self.variables[variable] = (str(type_), value)
             return f"${variable}"
-        node = ast_from_value(value, type_)  # type: ignore[arg-type]
+        node = ast_from_value(value, type_)  # type: ignore[arg-type]  # an input type, by construction
         assert node
         return print_ast(node)
 

@@ -58,7 +58,7 @@ def test_the_demo_ends_on_ctrl_c_and_finds_its_data_again(furnished: Place) -> N
 
     with furnished.server("demo") as demo:
         found = ask(demo, token, "{ resources(last: 1) { nodes { id name } } }")
-        assert found["resources"] == {"nodes": [{**made["createResource"]["resource"], "name": "kept"}]}  # type: ignore[index]
+        assert found["resources"] == {"nodes": [{**made["createResource"]["resource"], "name": "kept"}]}  # type: ignore[index]  # JSON
         assert ask(demo, token, "{ resources { totalCount } }") == before
 
 

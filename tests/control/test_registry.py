@@ -33,4 +33,4 @@ def test_a_strategy_offered_under_another_name_is_refused(monkeypatch: pytest.Mo
 
 def test_what_was_found_cannot_be_changed() -> None:
     with pytest.raises(TypeError, match="does not support item assignment"):
-        registry.load("somebody")["moon"] = registry.load("somebody")["rls"]  # type: ignore[index]
+        registry.load("somebody")["moon"] = registry.load("somebody")["rls"]  # type: ignore[index]  # that is the test

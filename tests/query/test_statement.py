@@ -131,7 +131,7 @@ def test_only_what_was_asked_for_is_computed() -> None:
 
 def test_pages_are_read_by_row_comparisons() -> None:
     compiler, read = reading("{ resources(first: 1, orderBy: [{field: NAME}]) { edges { cursor } } }")
-    shape = read.shapes[0]._replace(after=(False, False))  # type: ignore[call-arg]
+    shape = read.shapes[0]._replace(after=(False, False))  # type: ignore[call-arg]  # it is a Page
     written = compiler.statement(replace(read, shapes=(shape,)), Without()).sql
     assert re.search(r"\(resources_1\.name, resources_1\.id\) > \(\$\d::VARCHAR, \$\d::UUID\)", written)
 
