@@ -187,9 +187,11 @@ async def migrate(
     waiting = [one for one in placed if one.revision != head("tenant")]
     behind = {one.home.schema: one.revision for one in waiting}
     failed: dict[str, str] = {}
-    progress(len(placed) - len(waiting), len(placed))
+    done = len(placed) - len(waiting)
+    progress(done, len(placed))
 
     async def work() -> None:
+        nonlocal done
         while waiting:
             one = waiting.pop()
             try:
@@ -200,7 +202,8 @@ async def migrate(
                 # Whatever ails one home, the others are not to suffer for it.
                 log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
                 failed[one.home.schema] = str(error)
-            progress(len(placed) - len(waiting), len(placed))
+            done += 1
+            progress(done, len(placed))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
