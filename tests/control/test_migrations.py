@@ -163,7 +163,8 @@ async def test_a_home_that_is_not_as_it_should_be_is_reported_and_keeps_no_other
     assert await revisions(blank_owner, schemas) == {**dict.fromkeys(schemas, NEW), broken: OLD}
 
 
-@pytest.mark.parametrize("homes_before", [0, 3])
+# With two workers one more home may be done than was told of: of four, one at least is still old.
+@pytest.mark.parametrize("homes_before", [0, 2])
 async def test_killed_midway_leaves_each_home_old_or_new_and_a_second_run_finishes(
     blank: Copy, blank_owner: Database, old: list[Tenant], homes_before: int
 ) -> None:
