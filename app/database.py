@@ -6,6 +6,7 @@ message. All that a binding sets is local to the transaction, so PgBouncer in tr
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import lru_cache
@@ -50,6 +51,11 @@ LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
 )
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+# What can be said about a request in a message that has no parameters: identifiers, and nothing that could end a text.
+_SAYABLE = re.compile(r"[\w.:@|-]{0,200}", re.ASCII)
 
 
 class Placed(Protocol):
@@ -192,8 +198,12 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
 
-    def transaction(self, tenant: Placed, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(
+        self, tenant: Placed, *, read_only: bool = False, about: Mapping[str, str] = NOTHING
+    ) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside one tenant, committed at the end, rolled back by any exception.
+
+        ``about`` is what the database may know of the request, as settings ``isola.<name>`` of the transaction.
 
         Raises Unavailable when no connection is to be had in time, when the database cannot be reached, and when
         the tenant's home is not there; Conflict and BadUserInput for what constraints refuse.
@@ -202,7 +212,8 @@ class Database:
         if strategy is None:
             raise Unavailable("the strategy of this tenant is not installed here")
         begin = "BEGIN READ ONLY" if read_only else "BEGIN"
-        return _Running(self, f"{begin}; {self._begin}; {strategy.bind(tenant.id)}", strategy)
+        settings = "".join(_setting(name, value) for name, value in about.items())
+        return _Running(self, f"{begin}; {self._begin}; {strategy.bind(tenant.id)}{settings}", strategy)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
@@ -307,6 +318,12 @@ async def _rolled_back(connection: asyncpg.Connection) -> bool:
         return bool(await connection.execute(ROLLBACK) == PROVEN_CLEAN)
     except (*LOST, asyncpg.PostgresError):
         return False
+
+
+def _setting(name: str, value: str) -> str:
+    if not _SAYABLE.fullmatch(value):
+        raise ValueError(f"isola.{name} cannot be said of a request")
+    return f"; SET LOCAL isola.{name} TO '{value}'"
 
 
 def _is_lost(connection: asyncpg.Connection) -> bool:
