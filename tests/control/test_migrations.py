@@ -289,7 +289,7 @@ async def test_a_database_ahead_of_this_program_is_reported_and_left_alone(
 
 async def test_a_server_refuses_a_database_that_was_not_migrated(blank_owner: Database, owner: Database) -> None:
     async with blank_owner.unbound() as transaction:
-        with pytest.raises(OperatorError, match="at nothing, not at revision 0001: isola migrate"):
+        with pytest.raises(OperatorError, match=f"at nothing, not at revision {migrations.head('control')}: isola migrate"):
             await migrations.refuse_behind(transaction)
     async with owner.unbound() as transaction:
         await migrations.refuse_behind(transaction)
