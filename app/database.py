@@ -7,8 +7,9 @@ message. All that a binding sets is local to the transaction, so PgBouncer in tr
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
@@ -20,7 +21,9 @@ from sqlalchemy import ClauseElement, Delete, Update, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from app.binding import ANY_PROCESS, BindingKey
 from app.errors import BadUserInput, Conflict, Forbidden, Unavailable
+from app.pool import Link, Pool
 from strategies.base import Strategy
 
 log = structlog.get_logger()
@@ -37,6 +40,12 @@ PROVEN_CLEAN = "SELECT 1"
 # In a broken transaction COMMIT rolls back and reports no error. The SELECT before it does.
 COMMIT = f"SELECT 1; COMMIT; {CLEAN}"
 ROLLBACK = f"ROLLBACK; {CLEAN}"
+
+# The longest comment that goes before a binding. A server is rarely set to show more of a statement (1,024 by default).
+COVER = 65_536
+
+# The SQLSTATE of isola.current_tenant_id() for a binding without a good proof.
+NOT_PROVED = "IS002"
 
 # A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
 ATTEMPTS = 3
@@ -65,6 +74,13 @@ class Placed(Protocol):
     def id(self) -> UUID: ...
     @property
     def strategy(self) -> str: ...
+
+
+ReadKey = Callable[[], Awaitable[BindingKey]]
+
+
+async def _no_key() -> BindingKey:
+    raise RuntimeError("these connections were opened without a key to enter tenants with")
 
 
 class Transaction:
@@ -143,12 +159,20 @@ class Database:
     """The connections of one login. Made by ``open``; used as an async context manager, it closes them at the end."""
 
     def __init__(
-        self, pool: asyncpg.Pool, strategies: Mapping[str, Strategy], *, wait: float, statement_timeout: float
+        self,
+        pool: Pool,
+        strategies: Mapping[str, Strategy],
+        read_key: ReadKey,
+        *,
+        wait: float,
+        statement_timeout: float,
     ) -> None:
         self._pool = pool
         self._strategies = strategies
+        self._read_key = read_key
+        self._key: BindingKey | None = None
         self._wait = wait
-        self._begin = (
+        self._limits = (
             f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}; "
             # Whoever waited for a statement may have gone away: then the server is to stop working on it.
             "SET LOCAL client_connection_check_interval TO 1000"
@@ -159,6 +183,7 @@ class Database:
         cls,
         url: str,
         strategies: Mapping[str, Strategy] = MappingProxyType({}),
+        read_key: ReadKey = _no_key,
         *,
         size: int = 1,
         wait: float = 2.0,
@@ -167,25 +192,30 @@ class Database:
     ) -> Self:
         """Connections for ``url``, at most ``size``, each opened when it is first needed.
 
-        ``strategies`` are those whose tenants it can enter; a login that enters none needs none.
+        ``strategies`` are those whose tenants it can enter. ``read_key`` is asked once, before the first transaction
+        inside a tenant, for what it proves with that it may be there. A login that enters none needs neither.
 
         ``wait`` seconds are the longest that a transaction waits for one. Raises nothing when the database is down:
         each transaction then raises Unavailable, until the database is back.
         """
-        pool = asyncpg.create_pool(
-            url,
-            min_size=0,
-            max_size=size,
-            statement_cache_size=200 if statement_cache else 0,
-            max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and is worth it all the more
-            init=_prepare,
-            reset=_leave,
-            timeout=wait,
-            # The server's own limit comes first; this one ends the wait for a server that has vanished.
-            command_timeout=statement_timeout + wait,
-            server_settings={"timezone": "UTC", "application_name": "isola"},
-        )
-        return cls(await pool, strategies, wait=wait, statement_timeout=statement_timeout)
+
+        async def connect() -> Link:
+            async with asyncio.timeout(wait):
+                connection = await asyncpg.connect(
+                    url,
+                    statement_cache_size=200 if statement_cache else 0,
+                    max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and worth it all the more
+                    # The server's own limit comes first; this one ends the wait for a server that has vanished.
+                    command_timeout=statement_timeout + wait,
+                    server_settings={"timezone": "UTC", "application_name": "isola"},
+                )
+                try:
+                    return await _prepared(connection)
+                except BaseException:
+                    connection.terminate()
+                    raise
+
+        return cls(Pool(connect, size, wait), strategies, read_key, wait=wait, statement_timeout=statement_timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -193,10 +223,7 @@ class Database:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            await asyncio.wait_for(self._pool.close(), timeout=self._wait)
-        except TimeoutError:
-            self._pool.terminate()
+        await self._pool.close()
 
     def transaction(
         self, tenant: Placed, *, read_only: bool = False, about: Mapping[str, str] = NOTHING
@@ -213,19 +240,21 @@ class Database:
             raise Unavailable("the strategy of this tenant is not installed here")
         begin = "BEGIN READ ONLY" if read_only else "BEGIN"
         settings = "".join(_setting(name, value) for name, value in about.items())
-        return _Running(self, f"{begin}; {self._begin}; {strategy.bind(tenant.id)}{settings}", strategy)
+        return _Running(self, f"{begin}; {self._limits}; {strategy.bind(tenant.id)}{settings}", strategy, tenant.id)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
-        return _Running(self, f"BEGIN; {self._begin}", None)
+        return _Running(self, f"BEGIN; {self._limits}", None, None)
 
-    async def begun(self, begin: str) -> asyncpg.Connection:
-        """A connection on which a transaction has begun, to be given back. Raises Unavailable."""
+    async def begun(self, begin: str, tenant: UUID | None) -> Link:
+        """A connection on which a transaction has begun, inside the tenant, to be given back. Raises Unavailable."""
+        if tenant is not None and self._key is None:
+            self._key = await self._read_key()
         for _ in range(ATTEMPTS):
-            connection = await self._acquired()
+            link = await self._borrowed(tenant)
             begun = False
             try:
-                await connection.execute(begin, timeout=self._wait)
+                await link.connection.execute(self._proved(begin, tenant, link), timeout=self._wait)
                 begun = True
             except TimeoutError as error:
                 # Behind PgBouncer a connection is had at once; what one waits for is PgBouncer's to the database.
@@ -237,22 +266,24 @@ class Database:
                 raise Unavailable("the home of this tenant cannot be entered") from error
             finally:
                 if not begun:
-                    await self.give_back(connection, clean=False)
-            return connection
+                    self.give_back(link, tenant, clean=False)
+            return link
         raise Unavailable("the database closes its connections")
 
-    async def give_back(self, connection: asyncpg.Connection, *, clean: bool) -> None:
+    def give_back(self, link: Link, tenant: UUID | None, *, clean: bool) -> None:
         """Let the next borrower have a connection if it is proven clean, and nobody otherwise."""
-        if not clean:
-            # Cancelled, lost, or left in a way that nobody foresaw: nobody gets this connection again.
-            with suppress(asyncpg.InterfaceError):  # one that died has left the pool by itself
-                connection.terminate()
-        with suppress(*LOST):  # it dies at last: how the transaction ended is known already
-            await self._pool.release(connection)
+        self._pool.give_back(link, tenant, clean=clean)
 
-    async def _acquired(self) -> asyncpg.Connection:
+    def _proved(self, begin: str, tenant: UUID | None, link: Link) -> str:
+        if tenant is None or self._key is None:
+            return begin
+        proof = self._key.proof(tenant, link.process, time.time() + link.ahead)
+        # Others of the same login see the text of a statement, up to a length, while it runs: not as far as this.
+        return f"{link.cover}{begin}; SET LOCAL isola.proof TO '{proof}'"
+
+    async def _borrowed(self, tenant: UUID | None) -> Link:
         try:
-            return await self._pool.acquire(timeout=self._wait)
+            return await self._pool.borrow(tenant)
         except TimeoutError as error:
             raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
         except LOST as error:
@@ -266,32 +297,35 @@ class Database:
 class _Running:
     """One transaction. A class, because a generator made into a context manager costs a request several times more."""
 
-    __slots__ = ("_begin", "_connection", "_database", "_strategy")
+    __slots__ = ("_begin", "_database", "_link", "_strategy", "_tenant")
 
-    def __init__(self, database: Database, begin: str, strategy: Strategy | None) -> None:
+    def __init__(self, database: Database, begin: str, strategy: Strategy | None, tenant: UUID | None) -> None:
         self._database = database
         self._begin = begin
         self._strategy = strategy
+        self._tenant = tenant
 
     async def __aenter__(self) -> Transaction:
-        self._connection = await self._database.begun(self._begin)
-        return Transaction(self._connection, self._strategy)
+        self._link = await self._database.begun(self._begin, self._tenant)
+        return Transaction(self._link.connection, self._strategy)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection = self._connection
+        connection = self._link.connection
         clean = False
         try:
             if error is None:
                 clean = await _committed(connection)
             elif isinstance(error, Exception):
                 clean = await _rolled_back(connection)
-                told = _told(error, lost=_is_lost(connection))
+                if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_PROVED:
+                    clean = False  # its clock may not be what it was when the connection was made
+                told = _told(error, lost=connection.is_closed())
                 if told is not error:
                     raise told from error
         finally:
-            await self._database.give_back(connection, clean=clean)
+            self._database.give_back(self._link, self._tenant, clean=clean)
 
 
 async def _committed(connection: asyncpg.Connection) -> bool:
@@ -326,13 +360,6 @@ def _setting(name: str, value: str) -> str:
     return f"; SET LOCAL isola.{name} TO '{value}'"
 
 
-def _is_lost(connection: asyncpg.Connection) -> bool:
-    try:
-        return bool(connection.is_closed())
-    except asyncpg.InterfaceError:  # one that died has left the pool by itself
-        return True
-
-
 def _told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911  a table, one line an error
     """What a caller is told of an error. ``lost``: the connection was closed when it came up."""
     if isinstance(error, asyncpg.PostgresError):
@@ -360,6 +387,9 @@ def _told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911 
             return Unavailable("this got into the way of another change: try again")
         case asyncpg.PostgresError(sqlstate="IS001"):  # raised by isola.bound_tenant()
             return Forbidden("the tenant is not active")
+        case asyncpg.PostgresError(sqlstate="IS002"):  # raised by isola.current_tenant_id()
+            log.error("the database was not convinced of a binding")
+            return Unavailable("the home of this tenant cannot be entered")
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
             # A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
             log.error("something is missing in the database", exc_info=error)
@@ -375,9 +405,11 @@ def _named(constraint: str | None, table: str | None) -> tuple[str, str]:
     return str(table), str(constraint).partition(f"_{table}_")[2].replace("_", " ") or str(constraint)
 
 
-async def _leave(connection: asyncpg.Connection) -> None:
-    """Nothing is left to reset: the message that ended the transaction did it, and proved it."""
-
-
-async def _prepare(connection: asyncpg.Connection) -> None:
+async def _prepared(connection: asyncpg.Connection) -> Link:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    process, moment, seen = await connection.fetchrow(
+        "SELECT pg_backend_pid(), extract(epoch FROM clock_timestamp())::float8, setting::int FROM pg_settings "
+        "WHERE name = 'track_activity_query_size'"
+    )
+    direct = process == connection.get_server_pid()
+    return Link(connection, process if direct else ANY_PROCESS, moment - time.time(), f"/*{' ' * min(seen, COVER)}*/")

@@ -11,6 +11,7 @@ from app import embedded
 from app.api import http
 from app.api.execute import Executor
 from app.api.schema import model
+from app.binding import BindingKey
 from app.control import logins, migrations, secrets
 from app.control.directory import Directory
 from app.control.logins import Addresses
@@ -51,10 +52,15 @@ class Installation:
         """The connections of tenant traffic."""
         return await self._opened(self.addresses.tenant, self.settings.pool_size)
 
+    async def _binding_key(self) -> BindingKey:
+        async with await self.control() as control, control.unbound() as work:
+            return await secrets.binding_key(work)
+
     async def _opened(self, address: str, connections: int) -> Database:
         return await Database.open(
             address,
             self.strategies,
+            self._binding_key,
             size=connections,
             wait=self.settings.pool_wait,
             statement_timeout=self.settings.statement_timeout,

@@ -39,6 +39,7 @@ from app import embedded, importing
 from app.control import logins, migrations, provisioning
 from app.control.logins import Addresses
 from app.database import Database
+from app.main import Installation
 from app.settings import Settings
 from strategies import registry
 from strategies.base import Strategy
@@ -191,7 +192,7 @@ async def filling(at: Place, strategy: str, rows: int, progress: Progress) -> Fi
                 data = {"tags": ["one", "two"], "number": number, "text": "x" * 100, "at": {"x": 1.5, "y": None}}
                 line = {"name": f"resource {number}", "kind": "report", "data": data, "sizeBytes": number}
                 lines.write(json.dumps(line) + "\n")
-        async with await Database.open(at.where.tenant, at.strategies) as database:
+        async with await Installation(Settings.model_construct(), at.where, at.strategies).tenants() as database:
             started = time.perf_counter()
             outcome = await importing.load(
                 database, tenant, file, owner="import", strict=False, from_line=1,

@@ -26,7 +26,8 @@ from sqlalchemy import (
 from strategies.base import Capability, Home
 
 TENANT = "tenant_id"
-IS_BOUND_TENANT = f"{TENANT} = isola.current_tenant_id()"
+# A scalar sub-select is evaluated once a statement: the function that checks the proof costs some microseconds.
+IS_BOUND_TENANT = f"{TENANT} = (SELECT isola.current_tenant_id())"
 
 
 class RowLevelSecurity:
@@ -40,7 +41,7 @@ class RowLevelSecurity:
         return Table(
             table.name,
             metadata,
-            Column(TENANT, Uuid, nullable=False, server_default=text("isola.current_tenant_id()")),
+            Column(TENANT, Uuid, nullable=False, server_default=text("isola.claimed_tenant_id()")),
             *(_column(column) for column in table.columns),
             *(_constraint(constraint) for constraint in sorted(table.constraints, key=_name)),
             *(_index(index) for index in sorted(table.indexes, key=_name)),
@@ -105,13 +106,13 @@ class RowLevelSecurity:
         # The policies are forced on the owner too, so it is bound; a superuser is not held by them, so each
         # statement names the tenant as well.
         deletes = [f"DELETE FROM {table.name} WHERE {TENANT} = '{tenant}'" for table in reversed(tables)]
-        return (self.bind(tenant), *deletes)
+        return (self.bind(tenant), f"SELECT set_config('isola.proof', isola.proof('{tenant}'), true)", *deletes)
 
     def bind(self, tenant: UUID) -> str:
         return f"SET LOCAL search_path TO rls; SET LOCAL isola.tenant TO '{tenant}'"
 
     def predicate(self, table: str) -> str:
-        return f"{table}.{IS_BOUND_TENANT}"
+        return f"{table}.{TENANT} = isola.claimed_tenant_id()"
 
 
 def _name(item: Constraint | Index) -> str:

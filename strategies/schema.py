@@ -1,4 +1,8 @@
-"""A schema and a role for every tenant. The role enforces; the search path only routes."""
+"""A schema and a role for every tenant. The role enforces; the search path only routes.
+
+The login can take every tenant's role, and so could SQL that is smuggled into a transaction. So the tables have a
+policy as well: they show nothing to a transaction that has not proved to be in their tenant.
+"""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
@@ -44,8 +48,12 @@ class SchemaPerTenant:
         )
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:
-        names = ", ".join(f"{home.schema}.{table.name}" for table in tables)
-        return (f"GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {home.schema}",)
+        tenant = UUID(hex=home.schema.removeprefix("t_"))
+        names = [f"{home.schema}.{table.name}" for table in tables]
+        return (
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(names)} TO {home.schema}",
+            *(statement for name in names for statement in _locked(name, tenant)),
+        )
 
     def erase(self, tenant: UUID, tables: Sequence[Table]) -> Sequence[str]:
         name = self.home(tenant).schema
@@ -57,3 +65,11 @@ class SchemaPerTenant:
 
     def predicate(self, table: str) -> None:
         return None
+
+
+def _locked(table: str, tenant: UUID) -> Sequence[str]:
+    return (
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        f"DROP POLICY IF EXISTS bound_tenant ON {table}",
+        f"CREATE POLICY bound_tenant ON {table} USING ((SELECT isola.current_tenant_id() = '{tenant}'))",
+    )

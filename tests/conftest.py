@@ -7,6 +7,7 @@ with CREATEDB and CREATEROLE. A database that holds two tenants of each strategy
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ import pytest
 from sqlalchemy import make_url
 
 from app import embedded
-from app.control import logins, migrations, provisioning
+from app.binding import ANY_PROCESS, BindingKey
+from app.control import logins, migrations, provisioning, secrets
 from app.control.tenants import Tenant
 from app.database import Database
 from app.settings import Settings
@@ -151,6 +153,15 @@ class Copy:
     where: logins.Addresses
     strategies: Mapping[str, Strategy]
 
+    async def binding_key(self) -> BindingKey:
+        async with await Database.open(self.where.control) as control, control.unbound() as work:
+            return await secrets.binding_key(work)
+
+    async def bind(self, tenant: Tenant) -> str:
+        """Statements that bind a transaction to a tenant, as the server does, on whatever connection."""
+        proof = (await self.binding_key()).proof(tenant.id, ANY_PROCESS, time.time())
+        return f"{self.strategies[tenant.strategy].bind(tenant.id)}; SET LOCAL isola.proof TO '{proof}'"
+
 
 copies = count()
 
@@ -190,7 +201,7 @@ async def control(copy: Copy) -> AsyncIterator[Database]:
 @pytest.fixture
 async def database(copy: Copy) -> AsyncIterator[Database]:
     """The connections of tenant traffic: as few as show what one borrower leaves behind for the next."""
-    async with await Database.open(copy.where.tenant, copy.strategies, size=2) as opened:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=2) as opened:
         yield opened
 
 

@@ -33,7 +33,9 @@ CALLED_BY_MEMBERS = (
     "isola.shares_received()",
     "isola.shared_resource(uuid)",
 )
-CALLED_BY_ALL = ("isola.current_tenant_id()", "isola.uuid_v7()")
+CALLED_BY_ALL = ("isola.claimed_tenant_id()", "isola.current_tenant_id()", "isola.uuid_v7()")
+# What reads or writes what its callers may not: it runs as isola_sharing.
+AS_SHARING = (*CALLED_BY_MEMBERS, "isola.current_tenant_id()", "isola.proof(uuid)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def _made(role: str, attributes: str) -> str:
 def admit_to_platform(where: Addresses) -> str:
     """Statements that give each role its rights on the platform's own tables and functions. They can be repeated."""
     tenant, control = quote(where.tenant_login), quote(where.control_login)
-    owners = "".join(f"ALTER FUNCTION {function} OWNER TO isola_sharing; " for function in CALLED_BY_MEMBERS)
+    owners = "".join(f"ALTER FUNCTION {function} OWNER TO isola_sharing; " for function in AS_SHARING)
     return f"""
         REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA isola, control FROM PUBLIC;
         GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, isola_members, isola_sharing;
@@ -142,6 +144,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT USAGE ON SCHEMA control TO {control}, isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
         GRANT SELECT ON control.alembic_version, control.secrets TO {control};
+        GRANT SELECT ON control.binding_key TO {control}, isola_sharing;
         GRANT SELECT ON control.tenants, control.live_shares TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.shares TO isola_sharing
     """

@@ -1,12 +1,19 @@
 """What all servers of an installation know and nobody has to configure. Tenant traffic cannot read it."""
 
-from sqlalchemy import Column, LargeBinary, Table, Text
+from sqlalchemy import Column, LargeBinary, Table, Text, select
 
+from app.binding import BindingKey
 from app.control.tenants import metadata
 from app.database import Transaction
 
 secrets = Table(
     "secrets", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary, nullable=False)
+)
+binding_keys = Table(
+    "binding_key",
+    metadata,
+    Column("inner", LargeBinary, nullable=False),
+    Column("outer", LargeBinary, nullable=False),
 )
 
 
@@ -14,3 +21,9 @@ async def cursor_secret(control: Transaction) -> bytes:
     """The key that cursors are signed with, made when the database was first migrated."""
     key: bytes = await control.value("SELECT value FROM control.secrets WHERE name = 'cursors'")
     return key
+
+
+async def binding_key(control: Transaction) -> BindingKey:
+    """The key that transactions prove their tenant with, made when the database was first migrated."""
+    rows = await control.rows(select(binding_keys))
+    return BindingKey(rows[0]["inner"], rows[0]["outer"])

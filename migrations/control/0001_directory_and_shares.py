@@ -14,6 +14,13 @@ FOR_CURSORS = """
 INSERT INTO control.secrets (name, value)
 VALUES ('cursors', uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
 """
+FOR_BINDINGS = """
+INSERT INTO control.binding_key ("inner", "outer")
+VALUES (
+    uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()),
+    uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+)
+"""
 LIVE_SHARES = """
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares
@@ -84,6 +91,14 @@ def upgrade(op: Operations) -> None:
         schema="control",
     )
     op.execute(FOR_CURSORS)
+    op.create_table(
+        "binding_key",
+        sa.Column("inner", sa.LargeBinary, nullable=False),
+        sa.Column("outer", sa.LargeBinary, nullable=False),
+        schema="control",
+    )
+    op.execute(FOR_BINDINGS)
+    op.execute(statements("0001_binding.sql"))
     op.execute(LIVE_SHARES)
     op.execute(statements("0001_sharing.sql"))
     op.execute(statements("0001_versions.sql"))

@@ -1,7 +1,3 @@
-CREATE FUNCTION isola.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
--- After one SET LOCAL the setting reads '' for the rest of the session's life, not NULL.
-RETURN nullif(current_setting('isola.tenant', true), '')::uuid;
-
 -- A UUIDv7 (RFC 9562) that PostgreSQL 15 can make: 48 bits of milliseconds, the version, 12 bits of the millisecond's
 -- fraction (its method 3, so that what one connection makes sorts in the order of making), and 64 bits of a random UUID.
 CREATE FUNCTION isola.uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE

@@ -88,7 +88,7 @@ BEGIN ATOMIC
 END;
 
 -- The resource that a share grants to the bound tenant, read in its owner's home, whatever kind of home that is.
--- Where tenants share tables, the policy holds this function as well, so the owner is bound while its row is read.
+-- The policies hold this function as well, so the owner is bound while its row is read.
 -- The grantee is bound again before anything else runs; an error on the way ends the transaction and the binding.
 CREATE FUNCTION isola.shared_resource(share uuid)
 RETURNS TABLE (
@@ -97,6 +97,7 @@ RETURNS TABLE (
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     grantee uuid := isola.bound_tenant();
+    grantees_proof text := current_setting('isola.proof');
     owner uuid;
     owners_home text;
     resource uuid;
@@ -107,9 +108,9 @@ BEGIN
     IF owner IS NULL THEN
         RETURN;
     END IF;
-    PERFORM set_config('isola.tenant', owner::text, true);
+    PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner), true);
     RETURN QUERY EXECUTE format(
         'SELECT id, name, kind, data, size_bytes, created_at, updated_at FROM %I.resources WHERE id = $1', owners_home
     ) USING resource;
-    PERFORM set_config('isola.tenant', grantee::text, true);
+    PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true);
 END $$;

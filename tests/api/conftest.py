@@ -27,7 +27,7 @@ from app.domain.resources import resources
 from app.domain.spans import spans
 from app.domain.users import users
 from strategies import registry
-from tests.conftest import DEFAULTS, STRATEGIES, Cluster
+from tests.conftest import DEFAULTS, STRATEGIES, Cluster, Copy
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
 SECRET = b"32 bytes that only these tests know"
@@ -128,7 +128,7 @@ async def world(cluster: Cluster) -> AsyncIterator[World]:
         await migrations.prepare(owner, where)
     strategies = registry.load(where.tenant_login)
     async with (
-        await Database.open(where.tenant, strategies, size=2) as database,
+        await Database.open(where.tenant, strategies, Copy(where, strategies).binding_key, size=2) as database,
         await Database.open(where.control) as control,
     ):
         tenants = {

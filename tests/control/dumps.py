@@ -9,6 +9,8 @@ from app.embedded import tool
 HEADER = re.compile(r"^-- Name: (.+?); Type: (.+?); Schema: (.+?); Owner: .*$", re.MULTILINE)
 # pg_dump guards each script with a key of its own.
 GUARD = re.compile(r"^\\(?:un)?restrict .*$", re.MULTILINE)
+# What keeps all but one tenant out of a home of its own names that tenant.
+OWN_ID = re.compile(r"(?<=current_tenant_id\) = )'[0-9a-f-]{36}'")
 
 Made = Mapping[str, tuple[str, ...]]
 """The objects of a schema by kind and name. Each is its statement's lines, sorted: columns come in any order."""
@@ -22,7 +24,7 @@ def dumped(url: str) -> dict[str, dict[str, tuple[str, ...]]]:
     for name, kind, schema, text in zip(*(parts[start::4] for start in range(4)), strict=True):
         # A schema is itself in none.
         within = name if kind == "SCHEMA" else name.removeprefix("SCHEMA ") if schema == "-" else schema
-        lines = re.sub(rf"\b{re.escape(within)}\b", "HOME", text).splitlines()
+        lines = OWN_ID.sub("", re.sub(rf"\b{re.escape(within)}\b", "HOME", text)).splitlines()
         kept = sorted(line.strip().rstrip(",") for line in lines if line.strip() and not line.startswith("--"))
         found.setdefault(within, {})[f"{kind} {name.replace(within, 'HOME')}"] = tuple(kept)
     return found

@@ -15,7 +15,7 @@ from tests.conftest import STRATEGIES, Copy
 from tests.control.dumps import Made, dumped
 
 # Tables register with their metadata when their module is imported.
-CONTROL = [tenants.tenants, shares.shares, secrets.secrets]
+CONTROL = [tenants.tenants, shares.shares, secrets.secrets, secrets.binding_keys]
 SHARED_TABLES = [name for name in STRATEGIES if Capability.POLICIES in registry.load("login")[name].capabilities]
 
 

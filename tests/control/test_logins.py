@@ -24,7 +24,11 @@ async def test_a_login_may_have_any_name(blank: Copy, blank_owner: Database) -> 
         await migrations.migrate(blank_owner, strategies, where)
         for name in STRATEGIES:
             tenant = await provisioning.create(blank_owner, strategies, slug=name, name=name, strategy=name)
-            async with await Database.open(where.tenant, strategies) as database, database.transaction(tenant) as work:
+            copy = Copy(where, strategies)
+            async with (
+                await Database.open(where.tenant, strategies, copy.binding_key) as database,
+                database.transaction(tenant) as work,
+            ):
                 assert await work.value("SELECT count(*) FROM users") == 0
                 assert await work.value("SELECT session_user") == ODD
         async with await Database.open(where.tenant) as database, database.unbound() as transaction:

@@ -103,7 +103,7 @@ async def test_brings_old_homes_to_what_new_ones_are(blank: Copy, blank_owner: D
 
 
 async def test_keeps_the_rows_of_old_homes(blank: Copy, blank_owner: Database, old: list[Tenant]) -> None:
-    async with await Database.open(blank.where.tenant, blank.strategies) as database:
+    async with await Database.open(blank.where.tenant, blank.strategies, blank.binding_key) as database:
         for tenant in old:
             async with database.transaction(tenant) as work:
                 await work.value("INSERT INTO users (subject, name) VALUES ($1, $1)", tenant.slug)
@@ -289,7 +289,8 @@ async def test_a_database_ahead_of_this_program_is_reported_and_left_alone(
 
 async def test_a_server_refuses_a_database_that_was_not_migrated(blank_owner: Database, owner: Database) -> None:
     async with blank_owner.unbound() as transaction:
-        with pytest.raises(OperatorError, match=f"at nothing, not at revision {migrations.head('control')}: isola migrate"):
+        newest = migrations.head("control")
+        with pytest.raises(OperatorError, match=f"at nothing, not at revision {newest}: isola migrate"):
             await migrations.refuse_behind(transaction)
     async with owner.unbound() as transaction:
         await migrations.refuse_behind(transaction)

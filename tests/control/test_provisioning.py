@@ -500,7 +500,7 @@ async def test_a_drop_under_load_ends_every_transaction_cleanly(
     others: list[int] = []
     stop = asyncio.Event()
 
-    async with await Database.open(copy.where.tenant, copy.strategies, size=6) as database:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=6) as database:
         await fill(database, a, tenant)
 
         async def traffic() -> None:

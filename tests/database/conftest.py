@@ -14,6 +14,7 @@ from tests.conftest import Copy
 LEFT_BEHIND = """
 SELECT current_setting('role') AS role,
        coalesce(current_setting('isola.tenant', true), '') AS tenant,
+       coalesce(current_setting('isola.proof', true), '') AS proof,
        current_setting('search_path') AS search_path,
        current_setting('statement_timeout') AS statement_timeout,
        current_setting('TimeZone') AS timezone,
@@ -28,7 +29,7 @@ State = Mapping[str, Any]
 
 @pytest.fixture
 async def single(copy: Copy) -> AsyncIterator[Database]:
-    async with await Database.open(copy.where.tenant, copy.strategies, size=1, wait=1.0) as database:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1, wait=1.0) as database:
         yield database
 
 
@@ -37,9 +38,11 @@ def next_borrower(single: Database) -> Callable[[], Awaitable[State]]:
     """What the next borrower of the one connection finds before anything is run for it."""
 
     async def look() -> State:
-        async with single._pool.acquire(timeout=1.0) as connection:
-            assert not connection.is_in_transaction()
-            return dict(await connection.fetchrow(LEFT_BEHIND))
+        link = await single._pool.borrow(None)
+        assert not link.connection.is_in_transaction()
+        found = dict(await link.connection.fetchrow(LEFT_BEHIND))
+        single._pool.give_back(link, None, clean=True)
+        return found
 
     return look
 
@@ -47,8 +50,11 @@ def next_borrower(single: Database) -> Callable[[], Awaitable[State]]:
 @pytest.fixture
 async def untouched(copy: Copy) -> State:
     """What the borrower of a new connection finds."""
-    async with await Database.open(copy.where.tenant, copy.strategies) as database, database._pool.acquire() as fresh:
-        return dict(await fresh.fetchrow(LEFT_BEHIND))
+    async with await Database.open(copy.where.tenant) as database:
+        link = await database._pool.borrow(None)
+        found = dict(await link.connection.fetchrow(LEFT_BEHIND))
+        database._pool.give_back(link, None, clean=True)
+        return found
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(
 ) -> None:
     size = 8
     tenants = [a, b] * (size // 2)
-    async with await Database.open(copy.where.tenant, copy.strategies, size=size) as database:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=size) as database:
         async with AsyncExitStack() as held:
-            before = {await _backend(await held.enter_async_context(database.transaction(a))) for _ in range(size)}
+            before = {await _backend(await held.enter_async_context(database.transaction(each))) for each in tenants}
         if seen:
             await kill(killer, *before)
         else:

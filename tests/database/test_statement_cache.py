@@ -14,7 +14,7 @@ from tests.conftest import Copy
 @pytest.fixture(params=[True, False], ids=["kept", "not kept"])
 async def either(request: pytest.FixtureRequest, copy: Copy) -> AsyncIterator[Database]:
     async with await Database.open(
-        copy.where.tenant, copy.strategies, size=1, statement_cache=request.param
+        copy.where.tenant, copy.strategies, copy.binding_key, size=1, statement_cache=request.param
     ) as database:
         yield database
 

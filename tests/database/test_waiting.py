@@ -21,7 +21,7 @@ WAIT = 0.3
 @pytest.fixture
 async def impatient(copy: Copy) -> AsyncIterator[Database]:
     async with await Database.open(
-        copy.where.tenant, copy.strategies, size=2, wait=WAIT, statement_timeout=WAIT
+        copy.where.tenant, copy.strategies, copy.binding_key, size=2, wait=WAIT, statement_timeout=WAIT
     ) as database:
         yield database
 
@@ -81,7 +81,7 @@ async def test_a_database_that_is_down_is_unavailable(copy: Copy, a: Tenant) -> 
         "postgresql://isola@/isola?host=%2Fnowhere",
         "postgresql://isola@nowhere.invalid/isola",
     ):
-        async with await Database.open(url, copy.strategies, wait=WAIT) as database:
+        async with await Database.open(url, copy.strategies, copy.binding_key, wait=WAIT) as database:
             for _ in range(2):
                 with pytest.raises(Unavailable) as caught:
                     await tenant_of(database, a)
@@ -91,7 +91,7 @@ async def test_a_database_that_is_down_is_unavailable(copy: Copy, a: Tenant) -> 
 async def test_a_database_that_accepts_and_says_nothing_is_unavailable_in_time(copy: Copy, a: Tenant) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://isola@127.0.0.1:{silent.getsockname()[1]}/isola"
-        async with await Database.open(url, copy.strategies, wait=WAIT) as database:
+        async with await Database.open(url, copy.strategies, copy.binding_key, wait=WAIT) as database:
             begun = time.monotonic()
             with pytest.raises(Unavailable):
                 await tenant_of(database, a)
@@ -102,7 +102,7 @@ async def test_a_login_that_is_refused_is_unavailable(copy: Copy, a: Tenant) -> 
     """What the server says of it names the login; a client is not told."""
     for refused in ("nobody_of_that_name", "isola_members"):
         url = make_url(copy.where.tenant).set(username=refused).render_as_string(hide_password=False)
-        async with await Database.open(url, copy.strategies) as database:
+        async with await Database.open(url, copy.strategies, copy.binding_key) as database:
             with pytest.raises(Unavailable) as caught:
                 await tenant_of(database, a)
             assert refused not in caught.value.message

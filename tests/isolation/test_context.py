@@ -11,6 +11,7 @@ from sqlalchemy import Table
 from app.control.tenants import Tenant
 from app.database import Database
 from strategies.base import Strategy
+from tests.conftest import Copy
 from tests.isolation.canary import TABLES, Canary, content, forgery, physical, tried
 
 CONTEXTS = {
@@ -41,13 +42,19 @@ def attacks(strategy: Strategy, table: Table, canary: Canary) -> Mapping[str, tu
 
 @pytest.mark.parametrize("context", CONTEXTS)
 async def test_shows_and_changes_nothing(
-    context: str, strategy: Strategy, database: Database, login: asyncpg.Connection, a: Tenant, canary_b: Canary
+    context: str,
+    copy: Copy,
+    strategy: Strategy,
+    database: Database,
+    login: asyncpg.Connection,
+    a: Tenant,
+    canary_b: Canary,
 ) -> None:
     b = canary_b.tenant
     before = await content(database, b)
     got: dict[tuple[str, str], object] = {}
     async with login.transaction():
-        await login.execute(CONTEXTS[context].format(b=strategy.home(b.id), bind_a=strategy.bind(a.id)))
+        await login.execute(CONTEXTS[context].format(b=strategy.home(b.id), bind_a=await copy.bind(a)))
         for table in TABLES:
             for command, (sql, *values) in attacks(strategy, table, canary_b).items():
                 got[table.name, command] = await tried(login, str(sql), *values)
@@ -57,12 +64,12 @@ async def test_shows_and_changes_nothing(
 
 
 async def test_of_the_transaction_before_is_gone(
-    strategy: Strategy, database: Database, login: asyncpg.Connection, canary_b: Canary
+    copy: Copy, strategy: Strategy, database: Database, login: asyncpg.Connection, canary_b: Canary
 ) -> None:
     b = canary_b.tenant
     before = await content(database, b)
     async with login.transaction():
-        await login.execute(strategy.bind(b.id))
+        await login.execute(await copy.bind(b))
         assert await login.fetchval(f"SELECT count(*) FROM {TABLES[0].name}") == 1
     got: dict[tuple[str, str], object] = {}
     async with login.transaction():
@@ -74,14 +81,14 @@ async def test_of_the_transaction_before_is_gone(
 
 
 async def test_of_the_tenant_itself_lets_all_of_these_through(
-    strategy: Strategy, login: asyncpg.Connection, canary_b: Canary
+    copy: Copy, strategy: Strategy, login: asyncpg.Connection, canary_b: Canary
 ) -> None:
     """Else the tests above could not fail."""
     refused = {}
     for table in TABLES:
         for command, (sql, *values) in attacks(strategy, table, canary_b).items():
             async with _undone(login):
-                await login.execute(strategy.bind(canary_b.tenant.id))
+                await login.execute(await copy.bind(canary_b.tenant))
                 got = await tried(login, str(sql), *values)
             if not got or isinstance(got, str):
                 refused[table.name, command] = got

@@ -11,6 +11,7 @@ from app.control.tenants import Tenant
 from app.database import Database
 from app.errors import Conflict
 from strategies.base import Capability, Strategy
+from tests.conftest import Copy
 from tests.isolation.canary import (
     INSUFFICIENT_PRIVILEGE,
     TABLES,
@@ -133,7 +134,7 @@ async def test_a_statement_on_every_row_is_on_every_own_row(
 
 
 async def test_takes_no_lock_on_another_tenants_rows(
-    database: Database, login: asyncpg.Connection, strategy: Strategy, canary_a: Canary, canary_b: Canary
+    copy: Copy, database: Database, login: asyncpg.Connection, canary_a: Canary, canary_b: Canary
 ) -> None:
     """Else A's reading for update could be felt, or be used to hold B up."""
     async with database.transaction(canary_a.tenant) as work:
@@ -143,7 +144,7 @@ async def test_takes_no_lock_on_another_tenants_rows(
             await work.rows(select(table).where(*key).with_for_update())
             await work.execute(update(table).where(*key).values(dict.fromkeys(table.primary_key.columns.keys()[:1])))
         async with login.transaction():
-            await login.execute(strategy.bind(canary_b.tenant.id))
+            await login.execute(await copy.bind(canary_b.tenant))
             for table in TABLES:
                 assert len(await login.fetch(f"SELECT 1 FROM {table.name} FOR UPDATE NOWAIT")) == 1
 

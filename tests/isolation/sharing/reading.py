@@ -9,6 +9,7 @@ from tests.isolation.canary import Row
 
 # The code of the error that isola.bound_tenant() raises.
 NOT_BOUND = "IS001"
+NOT_PROVED = "IS002"
 SHARED_RESOURCE = "SELECT * FROM isola.shared_resource($1)"
 
 
