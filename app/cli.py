@@ -2,44 +2,48 @@
 
 import asyncio
 import json
-import signal
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import uvloop
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app import demo as demonstration, explain as explaining, importing, logging, server
+from app import demo as demonstration, explain as explaining, importing, server
+from app.admin.schema import schema as admin_schema
 from app.api.schema import schema as graphql_schema
+from app.audit import audit_app
+from app.command import TenantOption, act, err, out
 from app.control import migrations, provisioning
+from app.control.changes import HEARD_WITHIN
 from app.control.tenants import Tenant
 from app.doctor import report as doctors_report
 from app.doctor.examination import HOMES, TENANT_COLUMN, examine
+from app.domain.permissions import Role
 from app.errors import BadUserInput, IsolaError, OperatorError
-from app.identity.permissions import Role
+from app.hierarchy import move
+from app.identity.passwords import hashed
 from app.identity.tokens import mint
-from app.main import Installation, application, installation
-from app.settings import Address, Settings, load
+from app.main import Installation, application
+from app.revoke import revoke_app
+from app.settings import Address, load
+from app.user import user_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 tenant_app = typer.Typer(no_args_is_help=True, help="Make, change and remove tenants.")
+tenant_app.command("move")(move)
 app.add_typer(tenant_app, name="tenant")
+app.add_typer(revoke_app, name="revoke")
+app.add_typer(user_app, name="user")
+app.add_typer(audit_app, name="audit")
 
-out = Console()
-err = Console(stderr=True)
 SHOWN_BAD_LINES = 20
-INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
-TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant's slug")]
-Act = Callable[[Installation], Coroutine[Any, Any, None]]
 
 
 def main() -> None:
@@ -49,24 +53,6 @@ def main() -> None:
     except IsolaError as error:
         err.print(f"isola: {error.message}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-
-
-def act(what: Act, *, settings: Settings | None = None, serving: bool = False) -> None:
-    """Do something in the installation that the settings describe, and end cleanly whatever ends it.
-
-    A command that is interrupted has not done what it was to do, and says so by its exit status; a server has.
-    """
-    # SIGTERM is Ctrl-C: by itself it would end this process at once and leave behind what it has started.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    settings = settings or load()
-    logging.configure(settings)
-    try:
-        with installation(settings, alone=serving) as installed:
-            uvloop.run(what(installed))
-    except KeyboardInterrupt:
-        err.print("isola: interrupted")
-        if not serving:
-            sys.exit(INTERRUPTED)
 
 
 @app.command()
@@ -99,8 +85,9 @@ def demo() -> None:
             async with await installed.owner(4) as owner, await installed.tenants() as tenants:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
                 await demonstration.furnish(owner, tenants, installed.strategies)
-        demonstration.explain(settings, f"{listener.url}/graphql")
-        await _serve(installed, listener)
+        admitting, password = demonstration.admit(settings)
+        demonstration.explain(settings, f"{listener.url}/graphql", password)
+        await _serve(replace(installed, settings=admitting), listener)
 
     with server.bound(settings) as listener:
         act(run, settings=settings, serving=True)
@@ -163,14 +150,16 @@ def tenant_create(
     slug: Slug,
     name: Annotated[str | None, typer.Option(help="what people call it; the slug unless given")] = None,
     strategy: Annotated[str | None, typer.Option(help="where it is placed; ISOLA_STRATEGY unless given")] = None,
+    parent: Annotated[str | None, typer.Option(help="the slug of the tenant that it is below")] = None,
 ) -> None:
     """Make a tenant and its home."""
 
     async def run(installed: Installation) -> None:
         async with await installed.owner() as owner:
             chosen = strategy or installed.settings.strategy
+            called = slug if name is None else name
             made = await provisioning.create(
-                owner, installed.strategies, slug=slug, name=slug if name is None else name, strategy=chosen
+                owner, installed.strategies, slug=slug, name=called, strategy=chosen, parent=parent
             )
         _show(made)
 
@@ -236,10 +225,10 @@ def tenant_drop(
         typer.confirm(f"Erase the tenant {slug} and all its data?", abort=True)
 
     async def run(installed: Installation) -> None:
-        # Every server has seen the deletion when its memory of the directory has run out, and requests that were
-        # on their way in have ended when no statement of theirs can still be running.
+        # Every server has heard of the deletion by then, and requests that were on their way in have ended when no
+        # statement of theirs can still be running.
         settings = installed.settings
-        notice = settings.directory_ttl + settings.pool_wait + settings.statement_timeout
+        notice = min(settings.directory_ttl, HEARD_WITHIN) + settings.pool_wait + settings.statement_timeout
         async with await installed.owner() as owner:
             with err.status(f"waiting {notice:g} s for every server to know"):
                 dropped = await provisioning.drop(owner, installed.strategies, slug, notice=notice)
@@ -267,9 +256,15 @@ def token(
 
 
 @app.command()
-def schema() -> None:
+def password() -> None:
+    """Hash a password, for the file of ISOLA_DEVELOPMENT_PASSWORDS."""
+    typer.echo(hashed(typer.prompt("Password", hide_input=True, err=True)))
+
+
+@app.command()
+def schema(*, admin: Annotated[bool, typer.Option("--admin", help="of platform administration")] = False) -> None:
     """Print the GraphQL schema in SDL."""
-    typer.echo(graphql_schema.as_str())
+    typer.echo((admin_schema if admin else graphql_schema).as_str())
 
 
 @app.command()

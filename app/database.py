@@ -22,7 +22,8 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.binding import ANY_PROCESS, BindingKey
-from app.errors import BadUserInput, Conflict, Forbidden, Unavailable
+from app.errors import Unavailable
+from app.failures import LOST, NOT_PROVED, told
 from app.pool import Link, Pool
 from strategies.base import Strategy
 
@@ -44,23 +45,8 @@ ROLLBACK = f"ROLLBACK; {CLEAN}"
 # The longest comment that goes before a binding. A server is rarely set to show more of a statement (1,024 by default).
 COVER = 65_536
 
-# The SQLSTATE of isola.current_tenant_id() for a binding without a good proof.
-NOT_PROVED = "IS002"
-
 # A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
 ATTEMPTS = 3
-
-LOST = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server's last words came between two statements
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-)
-
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What can be said about a request in a message that has no parameters: identifiers, and nothing that could end a text.
@@ -321,9 +307,9 @@ class _Running:
                 clean = await _rolled_back(connection)
                 if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_PROVED:
                     clean = False  # its clock may not be what it was when the connection was made
-                told = _told(error, lost=connection.is_closed())
-                if told is not error:
-                    raise told from error
+                said = told(error, lost=connection.is_closed())
+                if said is not error:
+                    raise said from error
         finally:
             self._database.give_back(self._link, self._tenant, clean=clean)
 
@@ -337,10 +323,10 @@ async def _committed(connection: asyncpg.Connection) -> bool:
     except LOST as error:
         raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
     except asyncpg.PostgresError as error:
-        told = _told(error, lost=False)
-        if told is error:
+        said = told(error, lost=False)
+        if said is error:
             raise
-        raise told from error
+        raise said from error
     if status != PROVEN_CLEAN:
         log.error("a connection came back unclean and is thrown away")
     return bool(status == PROVEN_CLEAN)
@@ -358,51 +344,6 @@ def _setting(name: str, value: str) -> str:
     if not _SAYABLE.fullmatch(value):
         raise ValueError(f"isola.{name} cannot be said of a request")
     return f"; SET LOCAL isola.{name} TO '{value}'"
-
-
-def _told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911  a table, one line an error
-    """What a caller is told of an error. ``lost``: the connection was closed when it came up."""
-    if isinstance(error, asyncpg.PostgresError):
-        # It quotes rows, and would be in every trace of the error.
-        error.detail = None
-    match error:
-        case asyncpg.UniqueViolationError():
-            table, columns = _named(error.constraint_name, error.table_name)
-            return Conflict(f"{table}: there is one with the same {columns} already")
-        case asyncpg.ForeignKeyViolationError() | asyncpg.RestrictViolationError():
-            return Conflict(f"{error.table_name}: what this refers to is not there, or is still referred to")
-        case asyncpg.CheckViolationError():
-            table, rule = _named(error.constraint_name, error.table_name)
-            return BadUserInput(f"{table}: the value breaks the rule {rule}")
-        case asyncpg.DataError():
-            return BadUserInput("a value cannot be stored in the database")
-        case asyncpg.QueryCanceledError():
-            return Unavailable("this took longer than a statement may take")
-        case (
-            asyncpg.DeadlockDetectedError()
-            | asyncpg.SerializationError()
-            | asyncpg.InvalidCachedStatementError()
-            | asyncpg.LockNotAvailableError()
-        ):
-            return Unavailable("this got into the way of another change: try again")
-        case asyncpg.PostgresError(sqlstate="IS001"):  # raised by isola.bound_tenant()
-            return Forbidden("the tenant is not active")
-        case asyncpg.PostgresError(sqlstate="IS002"):  # raised by isola.current_tenant_id()
-            log.error("the database was not convinced of a binding")
-            return Unavailable("the home of this tenant cannot be entered")
-        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
-            # A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
-            log.error("something is missing in the database", exc_info=error)
-            return Unavailable("the home of this tenant is not as this server needs it")
-        case _ if isinstance(error, LOST) and (lost or not isinstance(error, OSError)):
-            return Unavailable("the connection to the database was lost")
-        case _:
-            return error
-
-
-def _named(constraint: str | None, table: str | None) -> tuple[str, str]:
-    """The table and what comes behind it in a name made by the naming convention: ``uq_users_email``."""
-    return str(table), str(constraint).partition(f"_{table}_")[2].replace("_", " ") or str(constraint)
 
 
 async def _prepared(connection: asyncpg.Connection) -> Link:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -9,12 +10,14 @@ from uuid import UUID
 from app.control import provisioning
 from app.control.tenants import Tenant
 from app.database import Database
-from app.domain import organizations, resources, shares, spans, users
+from app.domain import organizations, resources, roles, shares, spans
 from app.domain.actor import Actor
+from app.domain.permissions import ROLES, Role
 from app.domain.spans import Visibility
 from app.domain.work import Work
 from app.errors import Conflict
-from app.identity.permissions import ROLES, Role
+from app.identity import passwords
+from app.identity.passwords import Person
 from app.identity.tokens import mint
 from app.settings import Settings
 from strategies.base import Strategy
@@ -29,14 +32,20 @@ QUERY = """
 """
 
 
+SIGN_IN = """
+mutation ($input: SignInInput!) {
+  signIn(input: $input) { session { accessToken accessTokenExpiresAt refreshToken } } }
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """A tenant of the demo: where it is placed, its administrator, and whom it shares with."""
+    """A tenant of the demo: where it is placed, its owner, and whom it shares with."""
 
     slug: str
     name: str
     strategy: str
-    admin: str
+    owner: str
     shares_with: str | None
 
 
@@ -55,7 +64,7 @@ PEOPLE = {
 }
 KINDS = ("dataset", "report", "image", "model", None)
 WORDS = ("amber", "basalt", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper")
-ADMIN = frozenset(ROLES[Role.ADMIN])
+OWNER = ROLES[Role.OWNER]
 
 
 async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, Strategy]) -> None:
@@ -78,16 +87,22 @@ async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> None:
         if await work.scalar(resources.resources.select().limit(1)) is not None:
             return
         people = {
-            subject: await users.ensure(work, subject=subject, name=name, email=f"{subject}@{cast.slug}.example")
+            subject: await _person(work, cast, subject, name)
             for subject, name in PEOPLE.items()
-            if subject == cast.admin or subject not in {c.admin for c in TENANTS}
+            if subject == cast.owner or subject not in {c.owner for c in TENANTS}
         }
-        admin = Actor(people[cast.admin], ADMIN)
+        admin = Actor(people[cast.owner], OWNER)
         made = await _resources(work, chance, list(people.values()))
         await _spans(work, chance, admin, list(people.values()), made)
         if cast.shares_with:
             for resource in made[:SHARED]:
                 await shares.grant(work, admin, resource, cast.shares_with)
+
+
+async def _person(work: Work, cast: Cast, subject: str, name: str) -> UUID:
+    role = Role.OWNER if subject == cast.owner else Role.EDITOR
+    email = f"{subject}@{cast.slug}.example"
+    return (await roles.come_in(work, subject=subject, name=name, email=email, role=role)).user_id
 
 
 async def _resources(work: Work, chance: random.Random, people: list[UUID]) -> list[UUID]:
@@ -99,7 +114,7 @@ async def _resources(work: Work, chance: random.Random, people: list[UUID]) -> l
             "data": {"tags": chance.sample(WORDS, 2), "score": round(chance.random(), 3)},
             "size_bytes": chance.randrange(10**9),
         }
-        made.append(await resources.create(work, Actor(chance.choice(people), ADMIN), **values))
+        made.append(await resources.create(work, Actor(chance.choice(people), OWNER), **values))
     return made
 
 
@@ -112,7 +127,7 @@ async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[U
         for visibility in Visibility:
             await spans.create(
                 work,
-                Actor(chance.choice(people[:3]), ADMIN),
+                Actor(chance.choice(people[:3]), OWNER),
                 title=f"{chance.choice(('reviewed', 'measured', 'renamed', 'queried'))} {chance.choice(WORDS)}",
                 payload={"seconds": round(chance.expovariate(0.2), 2)},
                 visibility=visibility,
@@ -121,11 +136,30 @@ async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[U
             )
 
 
-def explain(settings: Settings, url: str) -> None:
-    """Print a token and a command for each tenant, both good to paste."""
+def admit(settings: Settings) -> tuple[Settings, str]:
+    """Let the owners sign in with a password, made anew: the settings by which they can, and the password."""
+    password = secrets.token_urlsafe(12)
+    file = settings.data_dir / "people.json"
+    stored = passwords.hashed(password)
+    passwords.write(
+        file,
+        {
+            cast.slug: {cast.owner: Person(password=stored, name=PEOPLE[cast.owner], role=Role.OWNER)}
+            for cast in TENANTS
+        },
+    )
+    return settings.model_copy(update={"development_passwords": file}), password
+
+
+def explain(settings: Settings, url: str, password: str) -> None:
+    """Print a token and a command for each tenant, and a command to sign in, all good to paste."""
     for cast in TENANTS:
-        token = mint(settings, cast.slug, cast.admin, Role.ADMIN, TOKEN_TTL)
+        token = mint(settings, cast.slug, cast.owner, Role.OWNER, TOKEN_TTL)
         body = json.dumps({"query": " ".join(QUERY.split())})
-        print(f"\n{cast.name} ({cast.slug}, placed under {cast.strategy}), as {cast.admin}:\n{token}\n")
+        print(f"\n{cast.name} ({cast.slug}, placed under {cast.strategy}), as {cast.owner}:\n{token}\n")
         print(f"curl -s {url} -H 'content-type: application/json' -H 'authorization: Bearer {token}' -d '{body}'")
-    print()
+    first = TENANTS[0]
+    variables = {"tenant": first.slug, "login": first.owner, "password": password}
+    body = json.dumps({"query": " ".join(SIGN_IN.split()), "variables": {"input": variables}})
+    print(f"\nSigning in as {first.owner}, with the password that all three have until the demo ends:")
+    print(f"curl -s {url} -H 'content-type: application/json' -d '{body}'\n")

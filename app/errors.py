@@ -4,8 +4,11 @@ IsolaError
 ├── Refusal               a client's request is not carried out; each has a code
 │   ├── Unauthenticated   UNAUTHENTICATED   401
 │   ├── Forbidden         FORBIDDEN         403
+│   │   ├── TenantSuspended   TENANT_SUSPENDED   403
+│   │   └── TenantDeleted     TENANT_DELETED     403
 │   ├── NotFound          NOT_FOUND         404
 │   ├── BadUserInput      BAD_USER_INPUT    400
+│   │   └── TenantRequired    TENANT_REQUIRED    400
 │   ├── Conflict          CONFLICT          409
 │   ├── QuotaExceeded     QUOTA_EXCEEDED    429
 │   ├── RateLimited       RATE_LIMITED      429
@@ -47,6 +50,14 @@ class Forbidden(Refusal):
     status = 403
 
 
+class TenantSuspended(Forbidden):
+    code = "TENANT_SUSPENDED"
+
+
+class TenantDeleted(Forbidden):
+    code = "TENANT_DELETED"
+
+
 class NotFound(Refusal):
     code = "NOT_FOUND"
     status = 404
@@ -55,6 +66,10 @@ class NotFound(Refusal):
 class BadUserInput(Refusal):
     code = "BAD_USER_INPUT"
     status = 400
+
+
+class TenantRequired(BadUserInput):
+    code = "TENANT_REQUIRED"
 
 
 class Conflict(Refusal):

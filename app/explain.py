@@ -10,10 +10,10 @@ from sqlalchemy import select
 from app.api.schema import model
 from app.control import provisioning
 from app.control.secrets import cursor_secret
+from app.domain.permissions import ROLES, Role
 from app.domain.users import users
 from app.errors import BadUserInput
 from app.identity.authentication import Principal
-from app.identity.permissions import Role
 from app.main import Installation
 from app.query.compiler import Compiler, Reading
 from app.query.documents import Documents, InvalidError
@@ -34,7 +34,7 @@ async def explain(
     variables: Mapping[str, Any],
     analyze: bool,
 ) -> list[Section]:
-    """Explain one operation as an administrator of ``tenant`` would run it.
+    """Explain one operation as an owner of ``tenant`` would run it.
 
     ``user`` is the subject of the user whose view it is; nobody's unless given. ``analyze`` runs the statement, in a
     transaction that can only read. Raises BadUserInput for a document or variables that a client would be refused
@@ -48,7 +48,7 @@ async def explain(
             user_id = await work.scalar(select(users.c.id).where(users.c.subject == user)) if user else None
             if user and user_id is None:
                 raise BadUserInput(f"--user: tenant {tenant} has no user {user!r}")
-            caller = Principal(placed, user_id or UUID(int=0), Role.ADMIN)
+            caller = Principal(placed, user_id or UUID(int=0), (Role.OWNER,), ROLES[Role.OWNER])
             readings = _readings(compiler, text, operation_name, variables, caller)
             sections: list[Section] = []
             for key, reading in readings.items():

@@ -1,24 +1,41 @@
 """The composition root: here settings, databases, strategies and the schema become one server."""
 
 import gc
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from app import embedded
+from app.admin import http as admin_http
+from app.admin.looking import Looking
+from app.admin.staff import StaffVerifier
 from app.api import http
 from app.api.execute import Executor
 from app.api.schema import model
+from app.api.services import Services
 from app.binding import BindingKey
 from app.control import logins, migrations, secrets
+from app.control.api_keys import ApiKeys
+from app.control.challenges import Challenges
+from app.control.changes import Changes
 from app.control.directory import Directory
+from app.control.domains import Domains
 from app.control.logins import Addresses
 from app.database import Database
 from app.errors import BadUserInput, OperatorError
-from app.identity import keys
+from app.identity import issuers, openid, passwords as password_file, signing
+from app.identity.api_keys import KeyVerifier, Mint
 from app.identity.authentication import Authenticator
+from app.identity.descendants import Descendants
+from app.identity.hosts import Hosts
+from app.identity.members import Members
+from app.identity.memberships import Memberships
+from app.identity.resolution import Resolution
+from app.identity.revocations import Revocations
+from app.identity.sessions import Sessions
 from app.identity.tokens import TokenVerifier
 from app.query.documents import InvalidError
 from app.settings import Settings
@@ -44,16 +61,16 @@ class Installation:
             raise OperatorError("this needs the owner's address: set ISOLA_DATABASE_URL")
         return await Database.open(self.addresses.owner, size=connections, wait=10, statement_timeout=OWNER_TIMEOUT)
 
-    async def control(self) -> Database:
+    async def control(self, connections: int = CONTROL_CONNECTIONS) -> Database:
         """The control plane's connections."""
-        return await self._opened(self.addresses.control, CONTROL_CONNECTIONS)
+        return await self._opened(self.addresses.control, connections)
 
     async def tenants(self) -> Database:
         """The connections of tenant traffic."""
         return await self._opened(self.addresses.tenant, self.settings.pool_size)
 
     async def _binding_key(self) -> BindingKey:
-        async with await self.control() as control, control.unbound() as work:
+        async with await self.control(1) as control, control.unbound() as work:
             return await secrets.binding_key(work)
 
     async def _opened(self, address: str, connections: int) -> Database:
@@ -102,27 +119,77 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
     for keys that cannot be used; Unavailable when the database cannot be reached.
     """
     settings = installed.settings
-    verifier = TokenVerifier(settings, keys.from_settings(settings))
+    signer = signing.from_settings(settings)
+    own = {signer.name: signer.issuer} if signer else {}
+    of_tenants = {**issuers.from_settings(settings), **own}
+    tokens = TokenVerifier(of_tenants, settings.token_cache_size)
+    of_staff = issuers.of_staff(settings.admin_issuer, of_tenants) if settings.admin_issuer else None
+    passwords = password_file.from_settings(settings)
+    providers = openid.from_settings(settings)
+    hosts = Hosts(settings)
     async with await installed.control() as control, await installed.tenants() as tenants:
         async with tenants.unbound() as work:
             await logins.refuse_dangerous(work)
         async with control.unbound() as work:
             await migrations.refuse_behind(work)
             secret = await secrets.cursor_secret(work)
-        authenticator = Authenticator(verifier, Directory(control, settings.directory_ttl), tenants)
-        served = http.application(settings, authenticator, _executor(settings, secret), tenants, control)
-        # What there is now stays: without this, each full collection looks through all of it, for some 50 ms.
-        gc.collect()
-        gc.freeze()
-        yield served
+        # On a connection of its own: what is remembered is trusted for as long as changes are heard of.
+        async with (
+            await installed.control(1) as hearing,
+            Changes(hearing) as changes,
+            ApiKeys(control, changes, settings.directory_ttl) as api_keys,
+        ):
+            mint = Mint(secret)
+            domains = Domains(control, changes, settings.directory_ttl)
+            directory = Directory(control, changes, settings.directory_ttl)
+            members = Members(tenants, control, changes, ttl=settings.directory_ttl, first_role=settings.first_role)
+            revocations = Revocations(control, changes)
+            authenticator = Authenticator(
+                Resolution(settings, hosts),
+                tokens,
+                KeyVerifier(mint, api_keys),
+                directory,
+                domains,
+                Memberships(control, changes),
+                members,
+                revocations,
+                Descendants(control, changes, settings.directory_ttl),
+                default=settings.default_tenant,
+            )
+            sessions = Sessions(
+                settings,
+                secret=secret,
+                control=control,
+                tenants=tenants,
+                directory=directory,
+                domains=domains,
+                signer=signer,
+                passwords=passwords,
+                providers=providers,
+            )
+            challenges = Challenges(hosts.reserved, settings.dns_servers, settings.dns_port)
+            services = Services(mint, challenges, sessions)
+            executor = _executor(settings, secret, services)
+            administration: Sequence[BaseRoute] = ()
+            if of_staff is not None:
+                staff_tokens = TokenVerifier(of_staff, settings.token_cache_size)
+                verifier = StaffVerifier(settings, hosts, staff_tokens, revocations)
+                looking = Looking(verifier, control, directory, members)
+                administration = admin_http.routes(settings, verifier, looking, executor, tenants, control)
+            served = http.application(settings, authenticator, executor, tenants, control, administration)
+            # What there is now stays: without this, each full collection looks through all of it, for some 50 ms.
+            gc.collect()
+            gc.freeze()
+            yield served
 
 
-def _executor(settings: Settings, secret: bytes) -> Executor:
+def _executor(settings: Settings, secret: bytes, services: Services) -> Executor:
     trusted = _trusted(settings)
     try:
         return Executor(
             model,
             secret=secret,
+            services=services,
             production=settings.production,
             trusted=trusted,
             trusted_only=settings.trusted_documents_only,

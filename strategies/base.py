@@ -33,6 +33,11 @@ class Home:
     role: str | None = None
 
 
+def rights(table: Table) -> str:
+    """What tenant traffic may do with the rows of a table; with those of one that is declared read-only, just that."""
+    return "SELECT" if table.info.get("read_only") else "SELECT, INSERT, UPDATE, DELETE"
+
+
 class Strategy(Hashable, Protocol):
     """One way of keeping tenants apart, found through the entry-point group ``isola.strategies``.
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from strategies.base import Capability, Home
+from strategies.base import Capability, Home, rights
 
 TENANT = "tenant_id"
 # A scalar sub-select is evaluated once a statement: the function that checks the proof costs some microseconds.
@@ -99,8 +99,7 @@ class RowLevelSecurity:
         return (f"CREATE SCHEMA {home.schema}", f"GRANT USAGE ON SCHEMA {home.schema} TO {self.login}")
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:
-        names = ", ".join(f"{home.schema}.{table.name}" for table in tables)
-        return (f"GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {self.login}",)
+        return [f"GRANT {rights(table)} ON {home.schema}.{table.name} TO {self.login}" for table in tables]
 
     def erase(self, tenant: UUID, tables: Sequence[Table]) -> Sequence[str]:
         # The policies are forced on the owner too, so it is bound; a superuser is not held by them, so each

@@ -11,7 +11,7 @@ from alembic.operations.ops import MigrateOperation
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, Table
 
-from strategies.base import Capability, Home
+from strategies.base import Capability, Home, rights
 
 
 class SchemaPerTenant:
@@ -49,10 +49,10 @@ class SchemaPerTenant:
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:
         tenant = UUID(hex=home.schema.removeprefix("t_"))
-        names = [f"{home.schema}.{table.name}" for table in tables]
+        named = {f"{home.schema}.{table.name}": table for table in tables}
         return (
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(names)} TO {home.schema}",
-            *(statement for name in names for statement in _locked(name, tenant)),
+            *(f"GRANT {rights(table)} ON {name} TO {home.schema}" for name, table in named.items()),
+            *(statement for name in named for statement in _locked(name, tenant)),
         )
 
     def erase(self, tenant: UUID, tables: Sequence[Table]) -> Sequence[str]:

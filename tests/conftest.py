@@ -5,6 +5,7 @@ with CREATEDB and CREATEROLE. A database that holds two tenants of each strategy
 """
 
 import asyncio
+import math
 import os
 import shutil
 import time
@@ -23,15 +24,19 @@ from sqlalchemy import make_url
 from app import embedded
 from app.binding import ANY_PROCESS, BindingKey
 from app.control import logins, migrations, provisioning, secrets
+from app.control.changes import Changes
 from app.control.tenants import Tenant
 from app.database import Database
 from app.settings import Settings
 from strategies import registry
 from strategies.base import Strategy
+from tests import modes
 
 # Whatever the environment of the person who runs the tests says.
 DEFAULTS = Settings.model_construct()
 STRATEGIES = sorted(registry.load("isola_tenant"))
+# Of these, what the fixture ``strategy`` goes through: all, unless ``make isolation STRATEGY=…`` tries a single one.
+TRIED = [name for name in STRATEGIES if name == os.environ.get("ISOLA_TEST_STRATEGY", name)]
 # Nothing here must survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # Roles of a server that had none of them are removed at the end, known by this comment.
@@ -199,15 +204,26 @@ async def control(copy: Copy) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+async def changes(copy: Copy) -> AsyncIterator[Changes]:
+    """What was changed, heard of when the test says so."""
+    async with await Database.open(copy.where.control) as database, Changes(database, interval=3600) as heard:
+        heard.fresh_until = math.inf
+        yield heard
+
+
+@pytest.fixture
 async def database(copy: Copy) -> AsyncIterator[Database]:
     """The connections of tenant traffic: as few as show what one borrower leaves behind for the next."""
-    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=2) as opened:
-        yield opened
+    with modes.between(copy.where.tenant) as address:
+        async with await Database.open(
+            address, copy.strategies, copy.binding_key, size=2, statement_cache=modes.STATEMENT_CACHE
+        ) as opened:
+            yield opened
 
 
-@pytest.fixture(params=STRATEGIES)
+@pytest.fixture(params=TRIED)
 def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
-    """Each strategy of the registry in turn."""
+    """Each strategy of the registry in turn, or the one that is tried."""
     return copy.strategies[request.param]
 
 

@@ -2,6 +2,7 @@ from typing import Generic, TypeVar
 
 import strawberry
 
+from app.api.access import PUBLIC
 from app.api.fields import by_id, by_ids
 
 NodeType = TypeVar("NodeType")
@@ -14,11 +15,15 @@ class Node:
 
 @strawberry.type
 class NodeQueries:
-    node: Node | None = by_id("Null when there is none with this id, it is malformed, or it cannot be seen.")
-    nodes: list[Node | None] = by_ids("In the order of the ids, with null for each that finds none. At most 100.")
+    node: Node | None = by_id(
+        "Null when there is none with this id, it is malformed, or it cannot be seen.", access=PUBLIC
+    )
+    nodes: list[Node | None] = by_ids(
+        "In the order of the ids, with null for each that finds none. At most 100.", access=PUBLIC
+    )
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class PageInfo:
     has_next_page: bool
     has_previous_page: bool
@@ -26,13 +31,13 @@ class PageInfo:
     end_cursor: str | None
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class Edge(Generic[NodeType]):
     cursor: str = strawberry.field(description="Opaque. Good for the same field, ordering and filter only.")
     node: NodeType
 
 
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class Connection(Generic[NodeType]):
     edges: list[Edge[NodeType]]
     nodes: list[NodeType]

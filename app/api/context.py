@@ -1,22 +1,75 @@
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
+from app.api.users import PREFIX as USER
+from app.control import grants
+from app.control.tenants import Tenant
 from app.database import Database, Transaction
 from app.domain.actor import Actor
+from app.domain.roles import Standing
+from app.errors import Forbidden
 from app.identity.authentication import Principal
+from app.identity.members import Members
+from app.identity.resolution import no_credential
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One request: who asks, and the way into their tenant."""
+    """One request: who asks, and the way into their tenant. ``request_id`` is what logs call it."""
 
     principal: Principal
     database: Database
+    members: Members
+    request_id: str
 
     @property
     def actor(self) -> Actor:
         return Actor(self.principal.user_id, self.principal.permissions)
 
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction inside the tenant of the request; see ``Database.transaction``."""
-        return self.database.transaction(self.principal.tenant, read_only=read_only)
+        """A transaction inside the tenant of the request; see ``Database.transaction``.
+
+        One that can write knows who acts, for the log of what was done. So does each of staff, who only read, and can
+        do that only as far as it is noted. Raises Forbidden when they are to write.
+        """
+        if self.principal.grant is not None:
+            if not read_only:
+                raise Forbidden("whoever looks in changes nothing")
+            return self._noted(self.principal.grant)
+        if read_only:
+            return self.database.transaction(self.principal.tenant, read_only=True)
+        return self._telling()
+
+    @asynccontextmanager
+    async def _noted(self, grant: UUID) -> AsyncIterator[Transaction]:
+        async with self._telling() as work:
+            await grants.note(work, grant)
+            yield work
+
+    def _telling(self) -> AbstractAsyncContextManager[Transaction]:
+        about = {"actor": f"{USER}_{self.principal.user_id}", "request": self.request_id}
+        if self.principal.on_behalf_of is not None:
+            about["behalf"] = self.principal.on_behalf_of
+        return self.database.transaction(self.principal.tenant, about=about)
+
+    async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
+        """The tenants that the caller belongs to, and how they stand in each. A machine belongs to its own alone."""
+        if self.principal.subject is None:
+            return []
+        return await self.members.memberships(self.principal.subject)
+
+
+class Nobody:
+    """A request without a credential: it gets to nobody's data."""
+
+    @property
+    def principal(self) -> Principal:
+        raise no_credential()
+
+    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  a Context's
+        raise no_credential()
+
+
+NOBODY = Nobody()

@@ -17,17 +17,25 @@ from graphql import (
     FieldNode,
     GraphQLError,
     NameNode,
+    OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
     execute,
-    get_variable_values,
+    parse,
 )
 from graphql.execution.values import VariableValues
 
 from app.api import errors
 from app.api.body import dumped, loaded
+from app.api.context import NOBODY
 from app.api.request import Request
+from app.api.services import Services
+from app.api.sessions import OPEN
+from app.control.challenges import Challenges
 from app.errors import BadUserInput, Refusal, Unavailable
+from app.identity.api_keys import Mint
+from app.identity.resolution import no_credential
+from app.identity.sessions import Visitor
 from app.query.caller import Context, Transaction
 from app.query.compiler import Compiler, Reading
 from app.query.documents import Documents, InvalidError, Operation, UnknownHashError
@@ -35,6 +43,7 @@ from app.query.json_text import VIOLATION
 from app.query.limits import Limits
 from app.query.mapping import Model
 from app.query.plan import Plan
+from app.query.variables import Variables
 
 _MAX_ERRORS = 20
 _BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
@@ -56,12 +65,13 @@ class Executor:
         model: Model,
         *,
         secret: bytes,
+        services: Services | None = None,
         limits: Limits | None = None,
         production: bool = False,
         trusted: Iterable[str] = (),
         trusted_only: bool = False,
     ) -> None:
-        """``secret`` keys cursors and has to be the same on every server and after a restart.
+        """``secret`` keys cursors and API keys, and has to be the same on every server and after a restart.
 
         ``production`` turns introspection and suggestions off. ``trusted`` are documents that are compiled now; with
         ``trusted_only`` no others are admitted.
@@ -69,10 +79,12 @@ class Executor:
         limits = limits or Limits()
         self._schema = model.schema
         self._suggestions = not production
+        self._services = services or Services(Mint(secret), Challenges(reserved=lambda _: False))
         self.compiler = Compiler(model, limits, secret)
         self._bare = lru_cache(1000)(_bare)
         # Of a request that gives no variables: nothing of it is in what is kept.
         self._defaults = lru_cache(1000)(self._computed)
+        self._variables = lru_cache(1000)(self._declared)
         self.documents = Documents(
             model.schema,
             limits,
@@ -95,14 +107,21 @@ class Executor:
         context: Context,
         *,
         mutations: bool = True,
+        visitor: Visitor | None = None,
     ) -> Response:
-        """Execute one operation. ``mutations=False`` refuses them, as for GET. Raises nothing but cancellation."""
+        """Execute one operation. ``mutations=False`` refuses them, as for GET. Raises nothing but cancellation.
+
+        ``visitor`` is who asks, to mutations that are open to all. NOBODY as ``context`` gets to these alone.
+        """
         try:
-            operation = self.documents.find(text, _hash(extensions)).operation(operation_name)
+            sha = _hash(extensions)
+            if context is NOBODY and not self._admits_nobody(text, sha):
+                raise no_credential()
+            operation = self.documents.find(text, sha, keep=context is not NOBODY).operation(operation_name)
             if operation.type is OperationType.MUTATION and not mutations:
                 message = "mutations are executed by POST only"
                 return _refused(_METHOD_NOT_ALLOWED, [errors.told(message, BadUserInput.code)])
-            return await self._run(operation, variables or {}, context)
+            return await self._run(operation, variables or {}, context, visitor)
         except UnknownHashError:
             return _refused(200, [errors.told("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")])
         except InvalidError as invalid:
@@ -112,8 +131,28 @@ class Executor:
         except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
             return _refused(_INTERNAL, [errors.crash(error)])
 
-    async def _run(self, operation: Operation, variables: Mapping[str, Any], context: Context) -> Response:
+    def _admits_nobody(self, text: str | None, sha: str | None) -> bool:
+        """Whether a document has nothing but what is open to all. If not, nobody has looked at it any closer."""
+        if text is None:
+            return (
+                sha is not None
+                and (known := self.documents.trusted_by(sha)) is not None
+                and all(_is_open(each.node) for each in known.operations.values())
+            )
+        try:
+            document = parse(text, no_location=True, max_tokens=self.compiler.limits.tokens)
+        except (GraphQLError, RecursionError):
+            return False
+        return all(isinstance(each, OperationDefinitionNode) and _is_open(each) for each in document.definitions)
+
+    async def _run(
+        self, operation: Operation, variables: Mapping[str, Any], context: Context, visitor: Visitor | None
+    ) -> Response:
         """Everything that can be refused is, before the database is asked."""
+        if _is_open(operation.node):
+            self._coerced(operation, variables)
+            request = Request(context, _read_nothing, self._services, visitor)
+            return await self._core(operation, variables, None, request)
         principal = context.principal
         try:
             values = self._coerced(operation, variables)
@@ -155,12 +194,14 @@ class Executor:
         context: Context,
     ) -> Response:
         bare = self._bare(operation)
-        if bare is None or not all(reading.plan.complete for reading in readings.values()):
+        # Of a field that is open to all, a statement reads nothing.
+        read = len(readings) == len(operation.node.selection_set.selections)
+        if bare is None or not read or not all(reading.plan.complete for reading in readings.values()):
 
             async def select(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
                 return loaded(await self.compiler.fetch(readings[key], transaction, given, marked=True))
 
-            return await self._core(operation, variables, None, Request(context, select))
+            return await self._core(operation, variables, None, Request(context, select, self._services))
 
         texts: dict[str, str] = {}
 
@@ -171,7 +212,7 @@ class Executor:
             texts[key] = text
             return {}
 
-        result = await self._executed(bare, operation, variables, None, Request(context, keep))
+        result = await self._executed(bare, operation, variables, None, Request(context, keep, self._services))
         if result.errors or result.data is None:
             # A payload is read before its change is committed: without one, not even the first field has done anything.
             return _answered(result, nothing_done=not texts)
@@ -201,16 +242,14 @@ class Executor:
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
         return self._computed(operation, variables) if variables else self._defaults(operation)
 
+    def _declared(self, operation: Operation) -> Variables:
+        return Variables(self._schema, tuple(operation.node.variable_definitions or ()))
+
     def _computed(self, operation: Operation, variables: Mapping[str, Any] = MappingProxyType({})) -> VariableValues:
-        definitions = operation.node.variable_definitions or ()
-        if not definitions:
+        if not operation.node.variable_definitions:
             return _NO_VARIABLES
-        values = get_variable_values(
-            self._schema,
-            definitions,
-            dict(variables),
-            max_errors=_MAX_ERRORS,
-            hide_suggestions=not self._suggestions,
+        values = self._variables(operation).coerced(
+            variables, max_errors=_MAX_ERRORS, hide_suggestions=not self._suggestions
         )
         if isinstance(values, list):
             raise InvalidError(values)
@@ -218,6 +257,17 @@ class Executor:
 
 
 _NO_VARIABLES = VariableValues({}, {})
+
+
+def _is_open(operation: OperationDefinitionNode) -> bool:
+    """Whether an operation selects at its root only what is open to all."""
+    return operation.operation is OperationType.MUTATION and all(
+        isinstance(field, FieldNode) and field.name.value in OPEN for field in operation.selection_set.selections
+    )
+
+
+async def _read_nothing(key: str, transaction: Transaction, given: dict[str, object]) -> Any:  # noqa: ARG001  a Select
+    raise TypeError(f"{key}: what is open to all has nothing that a statement reads")
 
 
 def _bare(operation: Operation) -> DocumentNode | None:

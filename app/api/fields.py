@@ -4,13 +4,14 @@ A field without any of these is the column of its own name; one with a resolver 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import strawberry
 from sqlalchemy import ColumnElement, Table
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.arguments import StrawberryArgument
 
+from app.api.access import Public, Requires
 from app.query.mapping import (
     Field,
     Function,
@@ -26,6 +27,9 @@ from app.query.mapping import (
 )
 
 FIELD, TYPE = "mapping", "__mapping__"
+Access: TypeAlias = Requires | Public | None
+"""What a field needs of its own: see app.api.access. Where it is None, what its type declares is all."""
+
 T = TypeVar("T", bound=type)
 
 
@@ -43,14 +47,16 @@ def typed_id(prefix: str, column: str = "id") -> Any:
     return _field(Value(column, prefix))
 
 
-def expression(of: Callable[[Row], ColumnElement[Any]], description: str | None = None) -> Any:
+def expression(
+    of: Callable[[Row], ColumnElement[Any]], description: str | None = None, *, access: Access = None
+) -> Any:
     """A value that is computed in SQL from the row's columns."""
-    return _field(Value(of), description)
+    return _field(Value(of), description, access)
 
 
-def part(**columns: str) -> Any:
+def part(access: Access = None, **columns: str) -> Any:
     """An object that lies in the same row: its columns by those of the row."""
-    return _field(Part(columns))
+    return _field(Part(columns), access=access)
 
 
 def one(
@@ -59,9 +65,10 @@ def one(
     source: Function | None = None,
     plain: str | None = None,
     description: str | None = None,
+    access: Access = None,
 ) -> Any:
     """The row that a column refers to, or the one that a function returns."""
-    return _field(One(Join(column) if column else None, source, plain), description)
+    return _field(One(Join(column) if column else None, source, plain), description, access)
 
 
 def many(
@@ -74,6 +81,7 @@ def many(
     order: type | None = None,
     backward: bool = True,
     description: str | None = None,
+    access: Access = None,
 ) -> Any:
     """A connection to the rows whose ``column`` refers to this one, to those paired with it by ``through``, or to all.
 
@@ -84,7 +92,7 @@ def many(
         join = Join("id", column)
     elif through:
         join = Join("id", "id", *through)
-    field = _field(Many(join, source, when), description)
+    field = _field(Many(join, source, when), description, access)
     field.arguments = [
         _argument("first", int | None, "How many, from the start (0 to 100); 20 when neither first nor last is given."),
         _argument("after", str | None, "Only what comes after this cursor."),
@@ -101,16 +109,16 @@ def many(
     return field
 
 
-def by_id(description: str | None = None) -> Any:
+def by_id(description: str | None = None, *, access: Access = None) -> Any:
     """The object with a given id; null when there is none, it is of another type, or cannot be seen."""
-    field = _field(Lookup(), description)
+    field = _field(Lookup(), description, access)
     field.arguments = [_argument("id", strawberry.ID, None)]
     return field
 
 
-def by_ids(description: str | None = None) -> Any:
+def by_ids(description: str | None = None, *, access: Access = None) -> Any:
     """The objects with the given ids, in their order; null for each that by_id would find nothing for."""
-    field = _field(Lookup(), description)
+    field = _field(Lookup(), description, access)
     field.arguments = [_argument("ids", list[strawberry.ID], None)]
     return field
 
@@ -120,8 +128,9 @@ def compared_id(prefix: str) -> Any:
     return strawberry.field(default=strawberry.UNSET, metadata={FIELD: prefix})
 
 
-def _field(mapping: Field, description: str | None = None) -> Any:
-    return strawberry.field(description=description, metadata={FIELD: mapping})
+def _field(mapping: Field, description: str | None = None, access: Access = None) -> Any:
+    directives = [access] if access else []
+    return strawberry.field(description=description, metadata={FIELD: mapping}, directives=directives)
 
 
 def _argument(name: str, type_: Any, description: str | None) -> StrawberryArgument:

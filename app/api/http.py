@@ -3,11 +3,12 @@
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -18,20 +19,25 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.context import Context
-from app.api.execute import Executor
+from app.api.context import NOBODY, Context, Nobody
+from app.api.execute import Executor, Response as Answer
+from app.api.request_id import HEADER, request_id
 from app.database import Database
-from app.errors import BadUserInput, Refusal, Unauthenticated, Unavailable
-from app.identity.authentication import Authenticator
+from app.errors import BadUserInput, Refusal, Unavailable
+from app.identity.authentication import Authenticator, Principal
+from app.identity.members import Members
+from app.identity.resolution import NoCredential, no_credential
+from app.identity.sessions import Visitor
 from app.settings import Settings
 
 log = structlog.get_logger()
 
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
+NOBODYS_BODY_BYTES = 16 * 1024
 REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
@@ -65,35 +71,37 @@ class Asked:
     extensions: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class GraphQL:
-    """The endpoint, as an ASGI application."""
+class Principals(Protocol):
+    """Whoever tells who is calling: see ``Authenticator``."""
 
-    authenticator: Authenticator
-    executor: Executor
-    database: Database
-    max_body_bytes: int
+    @property
+    def members(self) -> Members: ...
+    async def principal(self, scope: Mapping[str, Any]) -> Principal: ...
+    def address(self, scope: Mapping[str, Any]) -> str: ...
+    def visitor(self, scope: Mapping[str, Any]) -> Visitor: ...
+
+
+class Endpoint(ABC):
+    """GraphQL over HTTP, as an ASGI application. What is asked, and by whom, is a subclass's."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
+        """Do what a request asks for. Raises a Refusal of the whole request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         media, lenient = JSON, False
+        called = request_id(headers.get(HEADER))
+        structlog.contextvars.bind_contextvars(request_id=called)
         try:
             media, lenient = _accepted(headers.get("accept"))
-            # Nobody's body is read before it is known who they are.
-            principal = await self.authenticator.principal(_authorization(headers))
-            asked = await self._asked(scope, headers, receive)
-            answer = await self.executor.execute(
-                asked.query,
-                asked.operation_name,
-                asked.variables,
-                asked.extensions,
-                Context(principal, self.database),
-                mutations=scope["method"] == "POST",
-            )
+            answer = await self.answer(scope, headers, receive, called)
             # A client that knows plain JSON only expects 200 for every request that is well-formed.
             status = 200 if lenient and answer.status in {400, 403} else answer.status
             if status == HTTPStatus.OK:
-                await _answer(send, answer.body, media)
+                await _answer(send, answer.body, media, called)
                 return
             response = Response(answer.body, status, media_type=media)
         except ClientGone:
@@ -109,9 +117,10 @@ class GraphQL:
             log.exception("request failed", correlation_id=correlation)
             response = _error(500, media, "internal error", {"code": "INTERNAL", "correlationId": correlation})
         _explain(response)
+        response.headers[HEADER] = called
         await response(scope, receive, send)
 
-    async def _asked(self, scope: Scope, headers: Headers, receive: Receive) -> Asked:
+    async def asked(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
         match scope["method"]:
             case "GET":
                 parameters: dict[str, Any] = dict(parse_qsl(scope["query_string"].decode("latin-1")))
@@ -123,15 +132,15 @@ class GraphQL:
                 charset = options.partition("charset=")[2].strip().strip('"').lower()
                 if content_type.strip().lower() != JSON or charset not in {"", "utf-8", "utf8"}:
                     raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
-                parameters = _parsed(await self._body(headers, receive), "body")
+                parameters = _parsed(await self._body(headers, receive, most), "body")
             case _:
                 raise MethodNotAllowed("expected POST, or GET for a query")
         return _checked(parameters)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, headers: Headers, receive: Receive, most: int) -> bytes:
         declared = headers.get("content-length", "0")
-        too_large = TooLarge(f"body: expected at most {self.max_body_bytes} bytes")
-        if declared.isdecimal() and int(declared) > self.max_body_bytes:
+        too_large = TooLarge(f"body: expected at most {most} bytes")
+        if declared.isdecimal() and int(declared) > most:
             raise too_large
         body = b""
         more = True
@@ -140,29 +149,62 @@ class GraphQL:
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body += message.get("body", b"")
-            if len(body) > self.max_body_bytes:
+            if len(body) > most:
                 raise too_large
             more = message.get("more_body", False)
         return body
 
 
-async def _answer(send: Send, body: bytes, media: str) -> None:
+@dataclass(frozen=True, slots=True)
+class GraphQL(Endpoint):
+    """The endpoint of tenants."""
+
+    principals: Principals
+    executor: Executor
+    database: Database
+    max_body_bytes: int
+
+    async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
+        context: Context | Nobody
+        try:
+            # Nobody's body is read before it is known who they are.
+            principal = await self.principals.principal(scope)
+        except NoCredential:
+            visitor = self.principals.visitor(scope)
+            context, asked = NOBODY, await self._asked_by_nobody(scope, headers, receive)
+        else:
+            visitor = Visitor(self.principals.address(scope))
+            context = Context(principal, self.database, self.principals.members, request_id)
+            asked = await self.asked(scope, headers, receive, self.max_body_bytes)
+        return await self.executor.execute(
+            asked.query,
+            asked.operation_name,
+            asked.variables,
+            asked.extensions,
+            context,
+            mutations=scope["method"] == "POST",
+            visitor=visitor,
+        )
+
+    async def _asked_by_nobody(self, scope: Scope, headers: Headers, receive: Receive) -> Asked:
+        """What is asked without a credential. It is to be small, and if anything is wrong with it, it is that."""
+        try:
+            return await self.asked(scope, headers, receive, min(self.max_body_bytes, NOBODYS_BODY_BYTES))
+        except Refusal:
+            raise no_credential() from None
+
+
+async def _answer(send: Send, body: bytes, media: str, called: str) -> None:
     """What nearly every request ends with, without an object made for it."""
-    headers = [*_HEADERS[media], (b"content-length", b"%d" % len(body))]
+    headers = [*_HEADERS[media], (b"content-length", b"%d" % len(body)), (_REQUEST_ID, called.encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
+_REQUEST_ID = HEADER.encode()
 _HEADERS = {
     media: [(b"content-type", media.encode()), (b"cache-control", b"no-store")] for media in (JSON, GRAPHQL_JSON)
 }
-
-
-def _authorization(headers: Headers) -> str | None:
-    given = headers.getlist("authorization")
-    if len(given) > 1:
-        raise Unauthenticated("expected one Authorization header")
-    return given[0] if given else None
 
 
 @lru_cache(100)
@@ -232,9 +274,18 @@ def _explain(response: Response) -> None:
 
 
 def application(
-    settings: Settings, authenticator: Authenticator, executor: Executor, tenants: Database, control: Database
+    settings: Settings,
+    authenticator: Authenticator,
+    executor: Executor,
+    tenants: Database,
+    control: Database,
+    further: Iterable[BaseRoute] = (),
 ) -> ASGIApp:
-    """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests)."""
+    """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests).
+
+    Where the path is a source of tenants, ``/t/<tenant>/graphql`` is the same as ``/graphql``. ``further`` routes are
+    served beside them.
+    """
 
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -254,11 +305,18 @@ def application(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-tenant-id"],
         ),
     )
+    by_path = "path" in settings.tenant_sources
     starlette = Starlette(
-        routes=[Route("/graphql", endpoint), Route("/livez", livez), Route("/readyz", readyz)],
+        routes=[
+            Route("/graphql", endpoint),
+            *([Route("/t/{tenant:path}/graphql", endpoint)] if by_path else []),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            *further,
+        ],
         middleware=middleware if settings.cors_origins else (),
     )
     if settings.cors_origins:
@@ -266,7 +324,8 @@ def application(
 
     async def direct(scope: Scope, receive: Receive, send: Send) -> None:
         # The one route that matters does its own error handling: nothing needs to stand before it.
-        if scope["type"] == "http" and scope["path"] == "/graphql":
+        path: str = scope.get("path", "")
+        if path == "/graphql" or (by_path and path.startswith("/t/") and path.endswith("/graphql")):
             await endpoint(scope, receive, send)
         else:
             await starlette(scope, receive, send)

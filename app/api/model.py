@@ -1,6 +1,6 @@
 """The model of a Strawberry schema: what its types declare with app.api.fields, put together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import strawberry
@@ -16,8 +16,9 @@ from graphql import (
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
+from app.api.access import Public, Requires
 from app.api.fields import FIELD, TYPE
-from app.query.mapping import Comparison, Entity, Field, Filter, Model, Value
+from app.query.mapping import Comparison, Entity, Field, Filter, MappingError, Model, Value
 from app.query.statement import TYPE_MARK
 
 _DEFINITION = GraphQLCoreConverter.DEFINITION_BACKREF
@@ -33,6 +34,7 @@ def model_of(schema: strawberry.Schema) -> Model:
     entities: dict[str, Entity] = {}
     filters: dict[str, Filter] = {}
     left: set[str] = set()
+    requires: dict[str, Sequence[str]] = {}
     for name, type_ in core.type_map.items():
         if _DEFINITION not in type_.extensions:
             continue
@@ -45,11 +47,12 @@ def model_of(schema: strawberry.Schema) -> Model:
                 # What a statement returned is of no class.
                 type_.is_type_of = None
                 fields = _fields(type_)
+                requires |= _requires(type_)
                 left |= {f"{name}.{each}" for each in type_.fields.keys() - fields.keys()}
                 if declared := getattr(type_.extensions[_DEFINITION].origin, TYPE, None):
                     source, prefix, order = declared
                     entities[name] = Entity(source, fields, prefix, order)
-    return Model(core, entities, filters, left)
+    return Model(core, entities, filters, left, requires)
 
 
 def _fields(type_: GraphQLObjectType) -> dict[str, Field]:
@@ -60,8 +63,28 @@ def _fields(type_: GraphQLObjectType) -> dict[str, Field]:
         if declaration.base_resolver is None:
             fields[name] = declaration.metadata.get(FIELD) or Value(declaration.python_name)
             target = get_named_type(field.type)
-            field.resolve = _read_enum(target) if isinstance(target, GraphQLEnumType) else _read
+            read = _reader(declaration.python_name)
+            field.resolve = _read_enum(read, target) if isinstance(target, GraphQLEnumType) else read
     return fields
+
+
+def _requires(type_: GraphQLObjectType) -> dict[str, Sequence[str]]:
+    """The permissions that a type and each of its fields need. Raises MappingError for a field that says nothing."""
+    declared = {type_.name: _accesses(type_.extensions[_DEFINITION].directives or ())}
+    declared |= {
+        f"{type_.name}.{name}": _accesses(_declaration(each).directives) for name, each in type_.fields.items()
+    }
+    for where, accesses in declared.items():
+        if not accesses and not declared[type_.name] and where != type_.name:
+            raise MappingError(f"{where}: neither it nor {type_} says what it needs: see app.api.access")
+    return {
+        where: [each.permission for each in accesses if isinstance(each, Requires)]
+        for where, accesses in declared.items()
+    }
+
+
+def _accesses(directives: Iterable[object]) -> Sequence[Requires | Public]:
+    return [each for each in directives if isinstance(each, Requires | Public)]
 
 
 def _filter(type_: GraphQLInputObjectType) -> Filter:
@@ -77,18 +100,23 @@ def _declaration(field: Any) -> StrawberryField:
     return declaration
 
 
-def _read(source: Any, info: GraphQLResolveInfo[Any], **_: Any) -> Any:
-    return source[info.path.key]
+def _reader(name: str) -> Callable[..., Any]:
+    """Reads a field of what a statement returned by its response key; of what a resolver returned, by its name."""
 
-
-def _read_enum(type_: GraphQLEnumType) -> Callable[..., Any]:
-    """A statement returns the names of an enum; graphql-core wants its values."""
-
-    def read(source: Any, info: GraphQLResolveInfo[Any]) -> Any:
-        name = source[info.path.key]
-        return None if name is None else type_.values[name].value
+    def read(source: Any, info: GraphQLResolveInfo[Any], **_: Any) -> Any:
+        return source[info.path.key] if isinstance(source, dict) else getattr(source, name)
 
     return read
+
+
+def _read_enum(read: Callable[..., Any], type_: GraphQLEnumType) -> Callable[..., Any]:
+    """A statement returns the names of an enum; graphql-core wants its values."""
+
+    def read_value(source: Any, info: GraphQLResolveInfo[Any]) -> Any:
+        name = read(source, info)
+        return None if name is None else type_.values[name].value
+
+    return read_value
 
 
 def _type_of(value: Any, _info: GraphQLResolveInfo[Any], _type: GraphQLAbstractType) -> str:

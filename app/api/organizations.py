@@ -3,6 +3,7 @@ from enum import Enum
 import strawberry
 from sqlalchemy import Uuid
 
+from app.api.access import PUBLIC, mutation, requires
 from app.api.connections import Connection, Node
 from app.api.fields import compared_id, many, mapped, one, typed_id
 from app.api.request import Info, payload
@@ -10,6 +11,7 @@ from app.api.scalars import DateTime, DateTimeFilter, IDFilter, OrderDirection, 
 from app.api.users import PREFIX as USER, User
 from app.domain import organizations
 from app.domain.organizations import memberships
+from app.domain.permissions import Permission
 from app.query.identifiers import decode
 from app.query.mapping import Parameters
 
@@ -17,7 +19,7 @@ PREFIX = "org"
 
 
 @mapped(organizations.organizations, prefix=PREFIX)
-@strawberry.type(description="A group of users inside a tenant.")
+@strawberry.type(description="A group of users inside a tenant.", directives=[requires(Permission.ORGANIZATION_READ)])
 class Organization(Node):
     id: strawberry.ID = typed_id(PREFIX)
     name: str
@@ -53,7 +55,10 @@ class OrganizationOrder:
 @strawberry.type
 class OrganizationQueries:
     organizations: Connection[Organization] = many(
-        filter=OrganizationFilter, order=OrganizationOrder, description="By default in the order of creation."
+        filter=OrganizationFilter,
+        order=OrganizationOrder,
+        description="By default in the order of creation.",
+        access=requires(Permission.ORGANIZATION_READ),
     )
 
 
@@ -63,7 +68,7 @@ class CreateOrganizationInput:
 
 
 @mapped(Parameters({"organization_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class CreateOrganizationPayload:
     organization: Organization = one("organization_id")
 
@@ -75,7 +80,7 @@ class AddMemberInput:
 
 
 @mapped(Parameters({"organization_id": Uuid(), "user_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class AddMemberPayload:
     organization: Organization = one("organization_id")
     user: User = one("user_id")
@@ -88,7 +93,7 @@ class RemoveMemberInput:
 
 
 @mapped(Parameters({"organization_id": Uuid(), "user_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class RemoveMemberPayload:
     organization: Organization = one("organization_id")
     user: User = one("user_id")
@@ -96,13 +101,13 @@ class RemoveMemberPayload:
 
 @strawberry.type
 class OrganizationMutations:
-    @strawberry.mutation
+    @mutation(requires(Permission.ORGANIZATION_MANAGE))
     async def create_organization(self, info: Info, input: CreateOrganizationInput) -> CreateOrganizationPayload:
         async with info.context.transaction() as work:
             key = await organizations.create(work, info.context.actor, name=input.name)
             return await payload(CreateOrganizationPayload, info, work, organization_id=key)
 
-    @strawberry.mutation
+    @mutation(requires(Permission.ORGANIZATION_MANAGE))
     async def add_member(self, info: Info, input: AddMemberInput) -> AddMemberPayload:
         organization = decode(input.organization_id, PREFIX, "organizationId")
         user = decode(input.user_id, USER, "userId")
@@ -110,7 +115,7 @@ class OrganizationMutations:
             await organizations.add_member(work, info.context.actor, organization, user)
             return await payload(AddMemberPayload, info, work, organization_id=organization, user_id=user)
 
-    @strawberry.mutation
+    @mutation(requires(Permission.ORGANIZATION_MANAGE))
     async def remove_member(self, info: Info, input: RemoveMemberInput) -> RemoveMemberPayload:
         organization = decode(input.organization_id, PREFIX, "organizationId")
         user = decode(input.user_id, USER, "userId")

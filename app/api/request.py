@@ -7,7 +7,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import strawberry
 
+from app.api.services import Services
 from app.domain.actor import Actor
+from app.identity.sessions import Visitor
 from app.query.caller import Context, Transaction
 
 Payload = TypeVar("Payload")
@@ -23,6 +25,8 @@ class Request:
 
     context: Context
     select: Select
+    services: Services
+    visitor: Visitor | None = None
 
     @property
     def actor(self) -> Actor:

@@ -3,6 +3,7 @@ from enum import Enum
 import strawberry
 from sqlalchemy import ColumnElement, Uuid, or_
 
+from app.api.access import PUBLIC, mutation, requires
 from app.api.connections import Connection, Node
 from app.api.fields import by_id, compared_id, many, mapped, one, typed_id
 from app.api.request import Info, given, payload
@@ -11,6 +12,7 @@ from app.api.shares import Share, shares_of
 from app.api.spans import Span, SpanFilter, SpanOrder
 from app.api.users import PREFIX as USER, User
 from app.domain import resources
+from app.domain.permissions import Permission
 from app.query.caller import may, user_id
 from app.query.identifiers import decode
 from app.query.mapping import Parameters, Row
@@ -23,7 +25,7 @@ def _may_see_shares(resource: Row) -> ColumnElement[bool]:
 
 
 @mapped(resources.resources, prefix=PREFIX)
-@strawberry.type
+@strawberry.type(directives=[requires(Permission.RESOURCE_READ)])
 class Resource(Node):
     id: strawberry.ID = typed_id(PREFIX)
     name: str
@@ -78,9 +80,14 @@ class ResourceOrder:
 
 @strawberry.type
 class ResourceQueries:
-    resource: Resource | None = by_id("Null when there is none with this id.")
+    resource: Resource | None = by_id(
+        "Null when there is none with this id.", access=requires(Permission.RESOURCE_READ)
+    )
     resources: Connection[Resource] = many(
-        filter=ResourceFilter, order=ResourceOrder, description="By default in the order of creation."
+        filter=ResourceFilter,
+        order=ResourceOrder,
+        description="By default in the order of creation.",
+        access=requires(Permission.RESOURCE_READ),
     )
 
 
@@ -93,7 +100,7 @@ class CreateResourceInput:
 
 
 @mapped(Parameters({"resource_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class CreateResourcePayload:
     resource: Resource = one("resource_id")
 
@@ -108,7 +115,7 @@ class UpdateResourceInput:
 
 
 @mapped(Parameters({"resource_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class UpdateResourcePayload:
     resource: Resource = one("resource_id")
 
@@ -119,20 +126,20 @@ class DeleteResourceInput:
 
 
 @mapped(Parameters({"resource_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class DeleteResourcePayload:
     deleted_id: strawberry.ID = typed_id(PREFIX, "resource_id")
 
 
 @strawberry.type
 class ResourceMutations:
-    @strawberry.mutation
+    @mutation(requires(Permission.RESOURCE_WRITE))
     async def create_resource(self, info: Info, input: CreateResourceInput) -> CreateResourcePayload:
         async with info.context.transaction() as work:
             key = await resources.create(work, info.context.actor, **given(input))
             return await payload(CreateResourcePayload, info, work, resource_id=key)
 
-    @strawberry.mutation
+    @mutation(requires(Permission.RESOURCE_WRITE))
     async def update_resource(self, info: Info, input: UpdateResourceInput) -> UpdateResourcePayload:
         changes = given(input)
         key = decode(changes.pop("id"), PREFIX, "id")
@@ -140,7 +147,7 @@ class ResourceMutations:
             await resources.update(work, info.context.actor, key, **changes)
             return await payload(UpdateResourcePayload, info, work, resource_id=key)
 
-    @strawberry.mutation
+    @mutation(requires(Permission.RESOURCE_WRITE))
     async def delete_resource(self, info: Info, input: DeleteResourceInput) -> DeleteResourcePayload:
         key = decode(input.id, PREFIX, "id")
         async with info.context.transaction() as work:

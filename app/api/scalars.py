@@ -42,6 +42,11 @@ def _read_date_time(value: Any) -> datetime:
         raise ValueError(message) from None
 
 
+def _write_date_time(value: Any) -> Any:
+    # What a statement returned is text already.
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+
+
 def _as_it_stands(value: Any) -> Any:
     return value
 
@@ -57,7 +62,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         name="DateTime",
         description="A moment in ISO 8601. Input needs an offset from UTC; output is in UTC, to the microsecond.",
         parse_value=_read_date_time,
-        serialize=_as_it_stands,
+        serialize=_write_date_time,
     ),
     JSON: scalar(
         name="JSON",

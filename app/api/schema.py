@@ -3,15 +3,20 @@
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
+from app.api.api_keys import ApiKeyMutations, ApiKeyQueries
+from app.api.audit import AuditQueries
 from app.api.connections import NodeQueries
+from app.api.domains import DomainMutations, DomainQueries
 from app.api.fields import mapped
 from app.api.model import model_of
 from app.api.organizations import OrganizationMutations, OrganizationQueries
 from app.api.resources import ResourceMutations, ResourceQueries
+from app.api.roles import RoleMutations, RoleQueries
 from app.api.scalars import SCALARS
+from app.api.sessions import SessionMutations, SignInMutations
 from app.api.shares import ShareMutations, ShareQueries
 from app.api.spans import SpanMutations, SpanQueries
-from app.api.users import UserQueries
+from app.api.users import UserMutations, UserQueries
 from app.api.viewer import ViewerQueries
 from app.query import caller
 from app.query.mapping import Parameters
@@ -21,9 +26,13 @@ from app.query.mapping import Parameters
 @strawberry.type
 class Query(
     # Fields come in the reverse order of the bases.
+    AuditQueries,
+    ApiKeyQueries,
+    DomainQueries,
     SpanQueries,
     ShareQueries,
     OrganizationQueries,
+    RoleQueries,
     UserQueries,
     ResourceQueries,
     NodeQueries,
@@ -33,7 +42,18 @@ class Query(
 
 
 @strawberry.type
-class Mutation(OrganizationMutations, SpanMutations, ShareMutations, ResourceMutations):
+class Mutation(
+    SessionMutations,
+    SignInMutations,
+    ApiKeyMutations,
+    DomainMutations,
+    RoleMutations,
+    UserMutations,
+    OrganizationMutations,
+    SpanMutations,
+    ShareMutations,
+    ResourceMutations,
+):
     pass
 
 

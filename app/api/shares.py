@@ -4,6 +4,7 @@ import strawberry
 from sqlalchemy import BigInteger, Column, DateTime as Timestamp, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.api.access import PUBLIC, mutation, requires
 from app.api.connections import Connection, Node
 from app.api.fields import many, mapped, one, part, typed_id
 from app.api.request import Info, payload
@@ -12,6 +13,7 @@ from app.api.spans import RESOURCE
 from app.api.tenants import Tenant
 from app.api.users import User
 from app.domain import shares
+from app.domain.permissions import Permission
 from app.query.identifiers import decode
 from app.query.mapping import Function, Parameters
 
@@ -65,7 +67,10 @@ shared_resource = Function(
 
 
 @mapped(shares_of("id"))
-@strawberry.type(description="A partner's right to read a resource of the caller's tenant.")
+@strawberry.type(
+    description="A partner's right to read a resource of the caller's tenant.",
+    directives=[requires(Permission.SHARE_READ)],
+)
 class Share:
     id: strawberry.ID = typed_id(PREFIX)
     resource_id: strawberry.ID = typed_id(RESOURCE, "resource_id")
@@ -77,7 +82,10 @@ class Share:
 
 
 @mapped(shares_received, prefix=PREFIX, order=(("granted_at", True), ("id", True)))
-@strawberry.type(description="A resource of another tenant that the caller's tenant may read.")
+@strawberry.type(
+    description="A resource of another tenant that the caller's tenant may read.",
+    directives=[requires(Permission.SHARE_READ)],
+)
 class SharedResource(Node):
     id: strawberry.ID = typed_id(PREFIX)
     resource: Annotated["Resource", strawberry.lazy("app.api.resources")] = one(
@@ -93,7 +101,9 @@ class SharedResource(Node):
 @strawberry.type
 class ShareQueries:
     shared_with_me: Connection[SharedResource] = many(
-        backward=False, description="What other tenants share with the caller's; newest first."
+        backward=False,
+        description="What other tenants share with the caller's; newest first.",
+        access=requires(Permission.SHARE_READ),
     )
 
 
@@ -105,7 +115,7 @@ class ShareResourceInput:
 
 
 @mapped(Parameters({"share_id": Uuid(), "resource_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class ShareResourcePayload:
     share: Share = one("share_id", source=shares_of("resource_id"))
 
@@ -116,21 +126,21 @@ class RevokeShareInput:
 
 
 @mapped(Parameters({"share_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class RevokeSharePayload:
     revoked_id: strawberry.ID = typed_id(PREFIX, "share_id")
 
 
 @strawberry.type
 class ShareMutations:
-    @strawberry.mutation
+    @mutation(requires(Permission.SHARE_WRITE))
     async def share_resource(self, info: Info, input: ShareResourceInput) -> ShareResourcePayload:
         resource = decode(input.resource_id, RESOURCE, "resourceId")
         async with info.context.transaction() as work:
             key = await shares.grant(work, info.context.actor, resource, input.grantee, input.expires_at)
             return await payload(ShareResourcePayload, info, work, share_id=key, resource_id=resource)
 
-    @strawberry.mutation
+    @mutation(requires(Permission.SHARE_WRITE))
     async def revoke_share(self, info: Info, input: RevokeShareInput) -> RevokeSharePayload:
         share = decode(input.share_id, PREFIX, "shareId")
         async with info.context.transaction() as work:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 from sqlalchemy import Uuid
 
+from app.api.access import PUBLIC, mutation, requires
 from app.api.connections import Connection, Node
 from app.api.fields import compared_id, many, mapped, one, typed_id
 from app.api.organizations import PREFIX as ORGANIZATION, Organization
@@ -11,6 +12,7 @@ from app.api.request import Info, payload
 from app.api.scalars import JSON, DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
 from app.api.users import PREFIX as USER, User
 from app.domain import spans
+from app.domain.permissions import Permission
 from app.domain.spans import Visibility
 from app.query.identifiers import decode
 from app.query.mapping import Parameters
@@ -25,7 +27,7 @@ strawberry.enum(Visibility, description="Who sees a span: its author, an organiz
 
 
 @mapped(spans.spans, prefix=PREFIX, order=(("created_at", True), ("id", True)))
-@strawberry.type(description="An entry of the timeline.")
+@strawberry.type(description="An entry of the timeline.", directives=[requires(Permission.SPAN_READ)])
 class Span(Node):
     id: strawberry.ID = typed_id(PREFIX)
     title: str
@@ -73,7 +75,10 @@ class SpanOrder:
 @strawberry.type
 class SpanQueries:
     timeline: Connection[Span] = many(
-        filter=SpanFilter, order=SpanOrder, description="The spans that the caller may see; by default newest first."
+        filter=SpanFilter,
+        order=SpanOrder,
+        description="The spans that the caller may see; by default newest first.",
+        access=requires(Permission.SPAN_READ),
     )
 
 
@@ -87,14 +92,14 @@ class CreateSpanInput:
 
 
 @mapped(Parameters({"span_id": Uuid()}))
-@strawberry.type
+@strawberry.type(directives=[PUBLIC])
 class CreateSpanPayload:
     span: Span = one("span_id")
 
 
 @strawberry.type
 class SpanMutations:
-    @strawberry.mutation
+    @mutation(requires(Permission.SPAN_WRITE))
     async def create_span(self, info: Info, input: CreateSpanInput) -> CreateSpanPayload:
         resource, organization = input.resource_id, input.organization_id
         async with info.context.transaction() as work:

@@ -2,12 +2,21 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
+from sqlalchemy import Uuid
 
+from app.api.access import PUBLIC, mutation, requires
 from app.api.connections import Connection, Node
-from app.api.fields import compared_id, many, mapped, typed_id
+from app.api.fields import compared_id, many, mapped, one, typed_id
+from app.api.request import Info, payload
+from app.api.roles import Role
 from app.api.scalars import DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
+from app.domain import roles
 from app.domain.organizations import memberships
+from app.domain.permissions import Permission
+from app.domain.roles import user_roles
 from app.domain.users import users
+from app.query.identifiers import decode
+from app.query.mapping import Parameters
 
 if TYPE_CHECKING:
     from app.api.organizations import Organization
@@ -16,12 +25,16 @@ PREFIX = "usr"
 
 
 @mapped(users, prefix=PREFIX)
-@strawberry.type
+@strawberry.type(directives=[requires(Permission.USER_READ)])
 class User(Node):
     id: strawberry.ID = typed_id(PREFIX)
     name: str
     email: str | None
     created_at: DateTime
+    disabled_at: DateTime | None = strawberry.field(description="From then on, whatever they ask is refused.")
+    roles: Connection[Role] = many(
+        through=(user_roles, "user_id", "role_id"), description="In the order of their creation."
+    )
     organizations: Connection[Annotated["Organization", strawberry.lazy("app.api.organizations")]] = many(
         through=(memberships, "user_id", "organization_id"), description="In the order of their creation."
     )
@@ -55,5 +68,47 @@ class UserOrder:
 @strawberry.type
 class UserQueries:
     users: Connection[User] = many(
-        filter=UserFilter, order=UserOrder, description="The users of the tenant; by default in the order of creation."
+        filter=UserFilter,
+        order=UserOrder,
+        description="The users of the tenant; by default in the order of creation.",
+        access=requires(Permission.USER_READ),
     )
+
+
+@strawberry.input
+class DisableUserInput:
+    id: strawberry.ID
+
+
+@mapped(Parameters({"user_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class DisableUserPayload:
+    user: User = one("user_id")
+
+
+@strawberry.input
+class EnableUserInput:
+    id: strawberry.ID
+
+
+@mapped(Parameters({"user_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class EnableUserPayload:
+    user: User = one("user_id")
+
+
+@strawberry.type
+class UserMutations:
+    @mutation(requires(Permission.USER_MANAGE))
+    async def disable_user(self, info: Info, input: DisableUserInput) -> DisableUserPayload:
+        key = decode(input.id, PREFIX, "id")
+        async with info.context.transaction() as work:
+            await roles.disable(work, info.context.actor, key)
+            return await payload(DisableUserPayload, info, work, user_id=key)
+
+    @mutation(requires(Permission.USER_MANAGE))
+    async def enable_user(self, info: Info, input: EnableUserInput) -> EnableUserPayload:
+        key = decode(input.id, PREFIX, "id")
+        async with info.context.transaction() as work:
+            await roles.enable(work, info.context.actor, key)
+            return await payload(EnableUserPayload, info, work, user_id=key)

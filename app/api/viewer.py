@@ -1,5 +1,7 @@
 import strawberry
 
+from app.api.access import PUBLIC
+from app.api.context import Context
 from app.api.fields import mapped, one, part
 from app.api.tenants import Tenant
 from app.api.users import User
@@ -7,15 +9,32 @@ from app.query import caller
 from app.query.mapping import Parameters
 
 
+@strawberry.type(description="A tenant that the caller belongs to.", directives=[PUBLIC])
+class Membership:
+    tenant: Tenant
+    roles: list[str] = strawberry.field(description="The caller's there, by name.")
+
+
+async def _memberships(info: strawberry.Info[Context, None]) -> list[Membership]:
+    return [
+        Membership(tenant=Tenant(slug=tenant.slug, name=tenant.name), roles=list(standing.roles))
+        for tenant, standing in await info.context.memberships()
+    ]
+
+
 @mapped(Parameters(caller.COLUMNS))
-@strawberry.type(description="Who is asking.")
+@strawberry.type(description="Who is asking.", directives=[PUBLIC])
 class Viewer:
     user: User = one("user_id")
     tenant: Tenant = part(slug="tenant_slug", name="tenant_name")
-    role: str
-    permissions: list[str]
+    roles: list[str] = strawberry.field(description="By name. A machine has none.")
+    permissions: list[str] = strawberry.field(description="All that the roles give, less what the token leaves out.")
+    memberships: list[Membership] = strawberry.field(
+        resolver=_memberships,
+        description="The tenants that the caller belongs to, this one among them, by slug; at most 100.",
+    )
 
 
 @strawberry.type
 class ViewerQueries:
-    viewer: Viewer = part(**{name: name for name in caller.COLUMNS})
+    viewer: Viewer = part(PUBLIC, **{name: name for name in caller.COLUMNS})

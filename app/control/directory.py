@@ -1,53 +1,54 @@
-"""Which tenant a name means, remembered for a moment."""
+"""Which tenant a name means, remembered until it changes."""
 
-import time
-from collections import OrderedDict
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import bindparam, or_
 
-from app.control.tenants import ENTRY, SLUG, Status, Tenant, entry, tenants
+from app.control.cache import MISSING, Cache
+from app.control.changes import Changes, Kind
+from app.control.tenants import SERVED, SLUG, Status, Tenant, entry, tenants
 from app.database import Database
 
 REMEMBERED = 10_000
 
 
 class Directory:
-    """Looks tenants up by slug or id. What it says of a tenant's status is at most ``ttl`` seconds old.
+    """Looks tenants up by slug or id. What it says of one is remembered until that changes, ``ttl`` seconds at most.
 
     Names that no tenant has are remembered as well, so a flood of them costs the database one question each.
     """
 
-    def __init__(self, control: Database, ttl: float) -> None:
+    def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
         self._control = control
-        self._ttl = ttl
-        self._known: OrderedDict[str, tuple[float, Tenant | None]] = OrderedDict()
+        self._known: Cache[str, Tenant | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
+        changes.listen(Kind.TENANT, self._known.forget)
 
     async def find(self, name: str) -> Tenant | None:
         """The tenant with this slug or id, None if there is none. Raises Unavailable when it cannot be known."""
         known = self._known.get(name)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
-        if _uuid(name) is None and not SLUG.fullmatch(name):
-            # No tenant can be called that; nor is it remembered, as it may be of any length.
-            return None
-        asked = time.monotonic()
-        tenant = await self._ask(name)
-        self._known[name] = (asked + self._ttl, tenant)
-        self._known.move_to_end(name)
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return tenant
+        if known is not MISSING:
+            return known
+        identifier = _uuid(name)
+        if not SLUG.fullmatch(name):
+            if identifier is None:
+                # No tenant can be called that; nor is it remembered, as it may be of any length.
+                return None
+            # Remembered as a change to the tenant names it.
+            name = str(identifier)
+        elif str(identifier) != name:
+            identifier = None
+        return await self._known.learn(name, partial(self._ask, name, identifier))
 
-    async def _ask(self, name: str) -> Tenant | None:
+    async def _ask(self, name: str, identifier: UUID | None) -> Tenant | None:
         async with self._control.unbound() as transaction:
-            rows = await transaction.rows(_FIND, {"name": name, "identifier": _uuid(name)})
+            rows = await transaction.rows(_FIND, {"name": name, "identifier": identifier})
         return entry(rows[0]) if rows else None
 
 
 # Made once, and so compiled once: with many tenants this is asked all the time.
 _FIND = (
-    ENTRY.where(or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")))
+    SERVED.where(or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")))
     # A deleted tenant's slug may be another's by now: the living one is meant.
     .order_by(tenants.c.status == Status.DELETED, tenants.c.id.desc())
     .limit(1)

@@ -6,6 +6,7 @@ the tenant login      tenant traffic; owns nothing, inherits nothing
 the control login     reads and writes the directory
 ``isola_members``     what every bound transaction may call; each tenant's own role is a member
 ``isola_sharing``     no login; the functions that cross from one tenant to another run as it, and nothing else
+``isola_audit``       no login; the triggers that write the log of what was done run as it, and nothing else
 ====================  =======================================================================================
 """
 
@@ -32,10 +33,32 @@ CALLED_BY_MEMBERS = (
     "isola.shares_of(uuid)",
     "isola.shares_received()",
     "isola.shared_resource(uuid)",
+    "isola.domains()",
+    "isola.add_domain(text, text, timestamptz)",
+    "isola.verify_domain(uuid, text)",
+    "isola.remove_domain(uuid)",
+    "isola.api_keys()",
+    "isola.create_api_key(text, bytea, text, text[], uuid, uuid, timestamptz)",
+    "isola.revoke_api_key(uuid)",
+    "isola.announce(text, text)",
+    "isola.remember_member(text)",
+    "isola.sign_out(uuid, text)",
+    "isola.note_access(uuid)",
 )
 CALLED_BY_ALL = ("isola.claimed_tenant_id()", "isola.current_tenant_id()", "isola.uuid_v7()")
 # What reads or writes what its callers may not: it runs as isola_sharing.
 AS_SHARING = (*CALLED_BY_MEMBERS, "isola.current_tenant_id()", "isola.proof(uuid)")
+
+# What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
+# that staff look in is noted by a function, which runs as isola_sharing.
+AS_AUDIT = ("isola.audit()", "isola.audit_note(oid, text[], jsonb[], jsonb[])", "isola.audit_link()")
+HIERARCHY = (
+    "control.ancestors(uuid)",
+    "control.descendants(uuid)",
+    "control.below_inactive(uuid)",
+    "control.status_of(uuid)",
+)
+CALLED_BY_AUDIT = ("isola.audit_values(jsonb, text[])", "isola.audit_difference(jsonb, jsonb)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +109,7 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
 
     Raises OperatorError when a login that is already there could do what a login must not.
     """
-    for role in ("isola_members", "isola_sharing"):
+    for role in ("isola_members", "isola_sharing", "isola_audit"):
         await owner.script(_made(role, "NOLOGIN"))
     for url in (where.tenant, where.control):
         await _prepare_login(owner, make_url(url))
@@ -96,7 +119,7 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
         REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
         GRANT CONNECT ON DATABASE {database} TO {quote(where.tenant_login)}, {quote(where.control_login)};
-        GRANT isola_sharing TO CURRENT_USER;
+        GRANT isola_sharing, isola_audit TO CURRENT_USER;
         CREATE SCHEMA IF NOT EXISTS control;
         CREATE SCHEMA IF NOT EXISTS isola
         """
@@ -132,22 +155,56 @@ def _made(role: str, attributes: str) -> str:
 def admit_to_platform(where: Addresses) -> str:
     """Statements that give each role its rights on the platform's own tables and functions. They can be repeated."""
     tenant, control = quote(where.tenant_login), quote(where.control_login)
-    owners = "".join(f"ALTER FUNCTION {function} OWNER TO isola_sharing; " for function in AS_SHARING)
+    owners = "".join(
+        f"ALTER FUNCTION {function} OWNER TO {role}; "
+        for role, functions in (("isola_sharing", AS_SHARING), ("isola_audit", AS_AUDIT))
+        for function in functions
+    )
     return f"""
         REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA isola, control FROM PUBLIC;
         GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, isola_members, isola_sharing;
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, isola_members, isola_sharing;
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)} TO {tenant}, isola_members;
-        GRANT CREATE ON SCHEMA isola TO isola_sharing;
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO isola_audit;
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO isola_audit;
+        GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text[], jsonb[], jsonb[]) TO isola_sharing;
+        GRANT EXECUTE ON FUNCTION {", ".join(HIERARCHY)} TO {control}, isola_sharing;
+        GRANT USAGE ON SCHEMA isola TO isola_audit;
+        GRANT CREATE ON SCHEMA isola TO isola_sharing, isola_audit;
         {owners}
-        REVOKE CREATE ON SCHEMA isola FROM isola_sharing;
-        GRANT USAGE ON SCHEMA control TO {control}, isola_sharing;
+        REVOKE CREATE ON SCHEMA isola FROM isola_sharing, isola_audit;
+        GRANT USAGE ON SCHEMA control TO {control}, isola_sharing, isola_audit;
+        GRANT SELECT, INSERT, DELETE ON control.audit_staged TO isola_audit;
+        GRANT SELECT, INSERT, UPDATE ON control.audit_heads TO isola_audit;
+        GRANT SELECT (id, home) ON control.tenants TO isola_audit;
+        GRANT SELECT ON control.audit_heads, control.memberships TO {control};
+        GRANT SELECT, INSERT ON control.memberships TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
         GRANT SELECT ON control.alembic_version, control.secrets TO {control};
         GRANT SELECT ON control.binding_key TO {control}, isola_sharing;
+        GRANT SELECT, INSERT, DELETE ON control.changes TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.revocations, control.sessions TO {control};
+        GRANT SELECT, INSERT, UPDATE ON control.refresh_tokens TO {control};
+        GRANT SELECT ON control.sign_outs TO {control};
+        GRANT SELECT, INSERT, UPDATE (ended_at) ON control.access_grants TO {control};
+        GRANT SELECT ON control.access_grants TO isola_sharing;
+        GRANT INSERT ON control.changes TO isola_sharing;
+        GRANT SELECT, INSERT, UPDATE ON control.sign_outs TO isola_sharing;
+        GRANT SELECT ON control.domains, control.api_keys TO {control};
+        GRANT UPDATE (last_used_at) ON control.api_keys TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO isola_sharing;
+        GRANT SELECT, INSERT, UPDATE ON control.api_keys TO isola_sharing;
         GRANT SELECT ON control.tenants, control.live_shares TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.shares TO isola_sharing
     """
+
+
+def admit_audit(home: Home) -> Sequence[str]:
+    """Statements that let the log of a home be written: it may be added to, and nothing else."""
+    return [
+        f"GRANT USAGE ON SCHEMA {home.schema} TO isola_audit",
+        f"GRANT INSERT ON {home.schema}.audit_entries TO isola_audit",
+    ]
 
 
 def admit_sharing(home: Home, tables: Iterable[Table]) -> Sequence[str]:
@@ -171,7 +228,8 @@ WHERE (rolsuper OR rolbypassrls OR rolreplication OR rolcreaterole OR rolcreated
   AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('can become %I', rolname) FROM pg_roles
-WHERE (rolname LIKE 'pg\\_%' OR rolname = 'isola_sharing') AND pg_has_role(session_user, oid, 'MEMBER')
+WHERE (rolname LIKE 'pg\\_%' OR rolname IN ('isola_sharing', 'isola_audit'))
+  AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('owns, or can become the owner of, %s', string_agg(oid::regclass::text, ', '))
 FROM (

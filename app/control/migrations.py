@@ -104,6 +104,7 @@ def upgrade(placed: Placed) -> str:
         rendered("tenant", strategy, placed.revision),
         *strategy.admit(home, tables),
         *logins.admit_sharing(home, tables),
+        *logins.admit_audit(home),
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
 

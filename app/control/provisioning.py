@@ -7,7 +7,14 @@ from uuid import UUID
 
 from sqlalchemy import delete, insert, or_, update
 
+from app.control.api_keys import api_keys
+from app.control.audit import audit_heads
+from app.control.domains import domains
+from app.control.grants import access_grants
+from app.control.memberships import memberships
 from app.control.migrations import Placed, head, refuse_behind, take_turn, upgrade
+from app.control.revocations import sign_outs
+from app.control.sessions import sessions
 from app.control.shares import shares
 from app.control.tenants import COLUMNS, ENTRY, SLUG, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
@@ -18,11 +25,20 @@ from strategies.base import Strategy
 MAX_NAME = 200
 
 
-async def create(owner: Database, strategies: Mapping[str, Strategy], *, slug: str, name: str, strategy: str) -> Tenant:
+async def create(
+    owner: Database,
+    strategies: Mapping[str, Strategy],
+    *,
+    slug: str,
+    name: str,
+    strategy: str,
+    parent: str | None = None,
+) -> Tenant:
     """Make a tenant and its home in one transaction: after a crash at any point there is all of it or nothing.
 
-    Raises BadUserInput for a slug, name or strategy that cannot be, Conflict when the slug is taken, OperatorError
-    when the database has not been migrated.
+    Raises BadUserInput for a slug, name or strategy that cannot be, and for a parent below which there is no room;
+    NotFound for a parent that there is not, Conflict when the slug is taken, OperatorError when the database has not
+    been migrated.
     """
     if not SLUG.fullmatch(slug):
         raise BadUserInput(f"slug {slug[:80]!r}: expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last")
@@ -36,7 +52,13 @@ async def create(owner: Database, strategies: Mapping[str, Strategy], *, slug: s
         tenant: UUID = await transaction.value("SELECT isola.uuid_v7()")
         home = chosen.home(tenant)
         new = insert(tenants).values(
-            id=tenant, slug=slug, name=name, strategy=strategy, home=home.schema, role=home.role or "none"
+            id=tenant,
+            slug=slug,
+            name=name,
+            strategy=strategy,
+            home=home.schema,
+            role=home.role or "none",
+            parent_id=None if parent is None else (await _named(transaction, parent)).id,
         )
         rows = await transaction.rows(new.returning(*COLUMNS))
         revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
@@ -57,6 +79,19 @@ async def every(control: Database) -> Sequence[Tenant]:
     return [entry(row) for row in rows]
 
 
+async def page(control: Database, *, status: Status | None, after: UUID | None, first: int) -> Sequence[Tenant]:
+    """At most ``first`` tenants made later than the one with the id ``after``, oldest first.
+
+    Those of one status, which is their own whatever is above them; without one, all that are not deleted.
+    """
+    wanted = tenants.c.status == status if status else tenants.c.status != Status.DELETED
+    question = ENTRY.where(wanted).order_by(tenants.c.id).limit(first)
+    if after is not None:
+        question = question.where(tenants.c.id > after)
+    async with control.unbound() as transaction:
+        return [entry(row) for row in await transaction.rows(question)]
+
+
 async def named(control: Database, slug: str) -> Tenant:
     """The tenant of that slug. Raises NotFound."""
     async with control.unbound() as transaction:
@@ -74,11 +109,11 @@ async def resume(control: Database, slug: str) -> Tenant:
 
 
 async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *, notice: float) -> Tenant:
-    """Delete a tenant, then erase its data, its home and its shares.
+    """Delete a tenant, then erase its data, its home, its shares, API keys, domains and sessions.
 
     It is marked as deleted first; ``notice`` seconds later, when every server has seen that and no request can
     still be on its way in, all of it is erased in one transaction. Interrupted in between, a second call goes on.
-    Raises NotFound.
+    Raises NotFound, and Conflict while other tenants are below it.
     """
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
@@ -93,6 +128,8 @@ async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *
         await transaction.execute(
             delete(shares).where(or_(shares.c.owner_id == tenant.id, shares.c.grantee_id == tenant.id))
         )
+        for table in (access_grants, api_keys, audit_heads, domains, memberships, sessions, sign_outs):
+            await transaction.execute(delete(table).where(table.c.tenant_id == tenant.id))
         await transaction.script("; ".join(strategy.erase(tenant.id, metadata.sorted_tables)))
         await transaction.execute(update(tenants).where(tenants.c.id == tenant.id).values(home=None))
     return tenant

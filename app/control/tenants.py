@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, Index, MetaData, Table, Text, select, text
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, MetaData, Table, Text, Uuid, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.metadata import identifier, metadata as domain, moment
@@ -38,11 +38,14 @@ tenants = Table(
     # The role that transactions of this tenant have, 'none' where it is the login itself.
     Column("role", Text, nullable=False),
     moment("created_at"),
+    # Triggers keep the hierarchy without circles, and its depth bounded.
+    Column("parent_id", Uuid, ForeignKey("control.tenants.id")),
     CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
     CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
     CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
     # The slug of a deleted tenant is free again.
     Index(None, "slug", unique=True, postgresql_where=text("status <> 'deleted'")),
+    Index(None, "parent_id"),
 )
 
 
@@ -57,10 +60,15 @@ class Tenant:
     strategy: str
     settings: Mapping[str, Any]
     created_at: datetime
+    parent_id: UUID | None = None
 
 
 COLUMNS = tuple(tenants.c[field.name] for field in fields(Tenant))
 ENTRY = select(*COLUMNS)
+STATUS = func.control.status_of(tenants.c.id)
+"""How a tenant stands: an active one is suspended while one above it is."""
+SERVED = select(*(STATUS.label("status") if column is tenants.c.status else column for column in COLUMNS))
+"""``ENTRY`` as requests are to see it, with ``STATUS``."""
 
 
 def entry(row: Mapping[str, Any]) -> Tenant:

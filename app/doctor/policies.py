@@ -157,15 +157,17 @@ CHECKS = (
     Check(
         "RLS012",
         Severity.WARNING,
-        "a rule, or a trigger with the rights of another, stands behind a table",
-        "It runs with the rights of its owner, whom the tenant's policies may not hold.",
+        "a rule, or a trigger with the rights of somebody whom no policy holds, stands behind a table",
+        "It runs with the rights of its owner, and reaches the rows of all tenants.",
         """
         SELECT format('%I ON %s', w.rulename, t.name) AS object, 'rule' AS detail, NULL AS fix
         FROM pg_rewrite w JOIN tenant_tables t ON t.oid = w.ev_class
         UNION ALL
         SELECT format('%I ON %s', g.tgname, t.name), 'trigger', NULL
         FROM pg_trigger g JOIN tenant_tables t ON t.oid = g.tgrelid JOIN pg_proc p ON p.oid = g.tgfoid
+        JOIN pg_roles o ON o.oid = p.proowner
         WHERE NOT g.tgisinternal AND p.prosecdef
+          AND (o.rolsuper OR o.rolbypassrls OR (o.oid = t.relowner AND NOT t.relforcerowsecurity))
         """,
     ),
     Check(

@@ -46,6 +46,8 @@ relations AS (
 ),
 tenant_tables AS (
     SELECT * FROM relations WHERE relkind IN ('r', 'p') AND tenant IS NOT NULL AND NOT is_home
+        -- Isola's own control plane speaks of tenants and is shared by none: GRT007 sees to it.
+        AND (nspname <> 'control' OR to_regprocedure('isola.bound_tenant()') IS NULL)
 ),
 tenant_schemas AS (
     SELECT * FROM schemas WHERE is_home OR oid IN (SELECT schema FROM tenant_tables)

@@ -1,5 +1,5 @@
 """What the system is about: tables and rules, written as if there were one customer only."""
 
-from app.domain import organizations, resources, shares, spans, users
+from app.domain import audit, organizations, resources, roles, shares, spans, users
 
-__all__ = ["organizations", "resources", "shares", "spans", "users"]
+__all__ = ["audit", "organizations", "resources", "roles", "shares", "spans", "users"]

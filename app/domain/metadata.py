@@ -3,6 +3,9 @@
 How a table lies in the database is decided elsewhere, from this declaration.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from sqlalchemy import Column, DateTime, MetaData, Uuid, text
 
 metadata = MetaData(
@@ -24,3 +27,16 @@ def identifier() -> Column[object]:
 def moment(name: str) -> Column[object]:
     """A time that is the transaction's own unless given."""
     return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What the log of changes calls a table's rows: see app.domain.audit. In a table's ``info`` as ``audited``.
+
+    ``key`` maps each column of the key to what goes before its value. ``left_out`` are columns whose values are kept
+    out of the log.
+    """
+
+    subject: str
+    key: Mapping[str, str]
+    left_out: Sequence[str] = ()

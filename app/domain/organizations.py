@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 
 from app.domain.actor import Actor
-from app.domain.metadata import identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, metadata, moment
 from app.domain.users import users
 from app.domain.work import Work
 from app.errors import NotFound
@@ -28,6 +28,7 @@ organizations = Table(
     moment("created_at"),
     UniqueConstraint("name"),
     CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+    info={"audited": Audited("organization", {"id": "org_"})},
 )
 
 memberships = Table(
@@ -37,6 +38,7 @@ memberships = Table(
     Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     moment("joined_at"),
     Index(None, "user_id", "organization_id"),
+    info={"audited": Audited("membership", {"organization_id": "org_", "user_id": "/usr_"})},
 )
 
 

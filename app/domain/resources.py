@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.domain import document
 from app.domain.actor import Actor
-from app.domain.metadata import identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, metadata, moment
 from app.domain.work import Work
 from app.errors import BadUserInput, Forbidden, NotFound
 
@@ -51,10 +51,12 @@ resources = Table(
     Index(None, "name", "id"),
     Index(None, "created_at", "id"),
     Index(None, "kind", "id"),
+    info={
+        "audited": Audited("resource", {"id": "res_"}),
+        # What a partner sees of a resource that was shared with it: what it is, and nothing that hangs off it.
+        "shared_columns": ["id", "name", "kind", "data", "size_bytes", "created_at", "updated_at"],
+    },
 )
-
-# What a partner sees of a resource that was shared with it: what it is, and nothing that hangs off it.
-resources.info["shared_columns"] = ["id", "name", "kind", "data", "size_bytes", "created_at", "updated_at"]
 
 
 KEY = bindparam("key", type_=Uuid())

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain import document
 from app.domain.actor import Actor
-from app.domain.metadata import identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, metadata, moment
 from app.domain.organizations import memberships
 from app.domain.resources import resources
 from app.domain.work import Work
@@ -55,6 +55,7 @@ spans = Table(
     Index(None, "created_at", "id"),
     Index(None, "author_id"),
     Index(None, "organization_id"),
+    info={"audited": Audited("span", {"id": "spn_"})},
 )
 
 

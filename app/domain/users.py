@@ -1,9 +1,9 @@
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, Table, Text, UniqueConstraint, select
+from sqlalchemy import CheckConstraint, Column, DateTime, Table, Text, UniqueConstraint, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.metadata import identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, metadata, moment
 from app.domain.work import Work
 from app.errors import Conflict
 
@@ -16,10 +16,17 @@ users = Table(
     Column("name", Text, nullable=False),
     Column("email", Text),
     moment("created_at"),
+    # When they came in for the first time. One who was made otherwise may never have.
+    Column("seen_at", DateTime(timezone=True)),
+    Column("disabled_at", DateTime(timezone=True)),
     UniqueConstraint("subject"),
     UniqueConstraint("email"),
     CheckConstraint("email = lower(email)", name="email_lower"),
+    info={"audited": Audited("user", {"id": "usr_"})},
 )
+
+KNOWN = select(users.c.id).where(users.c.subject == bindparam("known"))
+SEEN = update(users).where(users.c.id == bindparam("key"), users.c.seen_at.is_(None)).values(seen_at=func.now())
 
 
 async def ensure(work: Work, *, subject: str, name: str | None, email: str | None) -> UUID:
@@ -28,13 +35,17 @@ async def ensure(work: Work, *, subject: str, name: str | None, email: str | Non
     A first name and address are taken from the token; later ones do not change what is there. Raises Conflict when
     the e-mail address belongs to another user.
     """
-    known = select(users.c.id).where(users.c.subject == subject)
-    user: UUID | None = await work.scalar(known)
+    user: UUID | None = await work.scalar(KNOWN, {"known": subject})
     if user is None:
         entry = {"subject": subject, "name": name or subject, "email": email.lower() if email else None}
         # Somebody may be making the same user just now; then that one is it.
         await work.execute(insert(users).values(entry).on_conflict_do_nothing())
-        user = await work.scalar(known)
+        user = await work.scalar(KNOWN, {"known": subject})
     if user is None:
         raise Conflict("the e-mail address of this token belongs to another user")
     return user
+
+
+async def see(work: Work, user_id: UUID) -> bool:
+    """Note that a user has come in; whether it is the first time."""
+    return await work.execute(SEEN, {"key": user_id}) > 0

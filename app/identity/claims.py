@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.permissions import Role
 from app.errors import Unauthenticated
-from app.identity.permissions import Role
-from app.settings import Settings
+from app.settings import TokenSettings
 
 MAX_TEXT_LENGTH = 255
+
+# What the subjects of users that no token of the first issuer means begin with: a machine's, another issuer's, those of
+# who acts from above and of platform staff.
+RESERVED = ("iss:", "key:", "parent:", "staff:")
 
 _END_OF_TIME = 253_402_300_800  # the year 10000, where datetime ends
 
@@ -21,18 +25,35 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 class Claims:
     """Who is calling. ``tenant`` is a slug or the text of a UUID; nothing says that there is such a tenant.
 
-    ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which the token is refused.
+    ``tenant`` is None only where the issuer's tokens may leave it to the request. ``subject`` begins with the
+    issuer's namespace. ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which the token
+    is refused. ``tenants`` are those that the issuer may speak for, by slug or id; None where these are all.
+    ``issued_at`` is 0 where the token does not say: then it is older than anything that was ever revoked.
     """
 
-    tenant: str
+    tenant: str | None
     subject: str
-    role: Role
+    role: Role | None
     name: str | None
     email: str | None
     expires_at: float
+    issuer: str
+    issued_at: float
+    token_id: str | None
+    session_id: str | None
+    tenants: frozenset[str] | None = None
 
 
-def read(payload: Mapping[str, Any], settings: Settings, now: float) -> Claims:
+class NotYetValid(Unauthenticated):
+    """The one refusal of a token that time mends."""
+
+
+def issuer(payload: Mapping[str, Any]) -> str:
+    """Who a payload says has signed it. Raises Unauthenticated."""
+    return _text(payload, "iss")
+
+
+def read(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Claims:
     """The claims of a token's payload at ``now``, in seconds since 1970.
 
     Raises Unauthenticated, naming the claim but never its value, if one is missing, of a wrong type, or not
@@ -44,19 +65,37 @@ def read(payload: Mapping[str, Any], settings: Settings, now: float) -> Claims:
     if now >= expires_at:
         raise Unauthenticated("the token has expired")
     if any(name in payload and now < _time(payload, name) - leeway for name in ("nbf", "iat")):
-        raise Unauthenticated("the token is not yet valid")
-    if _text(payload, "iss") != settings.token_issuer:
+        raise NotYetValid("the token is not yet valid")
+    if issuer(payload) != settings.token_issuer:
         raise Unauthenticated("the token is from another issuer")
     if settings.token_audience not in _audiences(payload):
         raise Unauthenticated("the token is for another audience")
     return Claims(
-        tenant=_text(payload, settings.claim_tenant),
-        subject=_text(payload, settings.claim_user),
-        role=_role(payload, settings.claim_role),
+        tenant=_tenant(payload, settings),
+        subject=_subject(payload, settings),
+        role=_role(payload, settings.claim_role) if settings.token_roles else None,
         name=_optional_text(payload, settings.claim_name),
         email=_optional_text(payload, settings.claim_email),
         expires_at=expires_at,
+        issuer=settings.token_issuer,
+        issued_at=_time(payload, "iat") if "iat" in payload else 0,
+        token_id=_optional_text(payload, "jti"),
+        session_id=_optional_text(payload, "sid"),
+        tenants=settings.token_tenants,
     )
+
+
+def _tenant(payload: Mapping[str, Any], settings: TokenSettings) -> str | None:
+    if settings.token_tenant_required:
+        return _text(payload, settings.claim_tenant)
+    return _optional_text(payload, settings.claim_tenant)
+
+
+def _subject(payload: Mapping[str, Any], settings: TokenSettings) -> str:
+    subject = _text(payload, settings.claim_user)
+    if not settings.namespace and not settings.speaks_for_all and subject.startswith(RESERVED):
+        raise Unauthenticated(f"the token's claim {settings.claim_user} begins with a prefix that is reserved here")
+    return settings.namespace + subject
 
 
 def _time(payload: Mapping[str, Any], name: str) -> float:
@@ -87,8 +126,10 @@ def _audiences(payload: Mapping[str, Any]) -> list[str]:
     return audiences
 
 
-def _role(payload: Mapping[str, Any], name: str) -> Role:
+def _role(payload: Mapping[str, Any], name: str) -> Role | None:
+    if payload.get(name) is None:
+        return None
     try:
-        return Role(payload.get(name, Role.EDITOR))
+        return Role(payload[name])
     except ValueError:
         raise Unauthenticated(f"the token's claim {name} must be one of {', '.join(Role)}") from None

@@ -1,24 +1,20 @@
 """Verification keys that an identity provider publishes as a JSON Web Key Set (RFC 7517)."""
 
 import asyncio
-import ipaddress
 import json
 import math
 import time
 from collections.abc import Set as AbstractSet
-from contextlib import closing
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import SplitResult, urlsplit
+from http.client import HTTPException
 
 import structlog
 from jwt import PyJWK
 
 from app.errors import Unavailable
 from app.identity import public_key
+from app.identity.fetch import address, fetch
 
-TIMEOUT = 5.0
-MAX_BYTES = 256 * 1024
 STALE_LIMIT = 24 * 3600.0
 """How long keys outlive the last successful fetch, in seconds. By then the provider's tokens have expired too."""
 
@@ -36,7 +32,7 @@ class PublishedKeys:
     """
 
     def __init__(self, url: str, *, algorithms: AbstractSet[str], lifetime: float, cooldown: float) -> None:
-        self._address = _address(url)
+        self._address = address(url)
         self.algorithms = algorithms
         self._lifetime = lifetime
         self._cooldown = cooldown
@@ -82,8 +78,9 @@ class PublishedKeys:
 
     async def _fetch(self) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT):
-                document = await asyncio.to_thread(_download, self._address)
+            status, document = await fetch(self._address)
+            if status != HTTPStatus.OK:
+                raise HTTPException
             keys = _parse(document)
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             _log.warning("identity.keys_not_fetched", host=self._address.hostname, error=type(error).__name__)
@@ -104,39 +101,3 @@ def _parse(document: bytes) -> list[PyJWK]:
             return [key for key in map(public_key.from_jwk, entries) if key is not None]
         case _:
             raise ValueError
-
-
-def _address(url: str) -> SplitResult:
-    address = urlsplit(url)
-    host = address.hostname or ""
-    # Keys that are fetched in the clear can be replaced on the way.
-    secure = address.scheme == "https" or (address.scheme == "http" and _is_loopback(host))
-    if not secure or not host or "@" in address.netloc or address.port == 0:
-        raise ValueError
-    return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _download(address: SplitResult) -> bytes:
-    """The body at ``address``. http.client neither follows redirects nor asks a proxy."""
-    deadline = time.monotonic() + TIMEOUT
-    connection = HTTPSConnection if address.scheme == "https" else HTTPConnection
-    with closing(connection(address.hostname or "", address.port, timeout=TIMEOUT)) as provider:
-        provider.request("GET", f"{address.path or '/'}?{address.query}".removesuffix("?"))
-        # A response without a length takes the socket over from its connection, and must be closed as well.
-        with provider.getresponse() as response:
-            if response.status != HTTPStatus.OK:
-                raise HTTPException
-            body = bytearray()
-            while chunk := response.read1(MAX_BYTES):
-                body += chunk
-                # The timeout of the socket starts again with every byte, so the whole needs its own.
-                if len(body) > MAX_BYTES or time.monotonic() > deadline:
-                    raise HTTPException
-            return bytes(body)

@@ -14,11 +14,16 @@ from pydantic import SecretStr
 from app.errors import OperatorError
 from app.identity import public_key
 from app.identity.jwks import PublishedKeys
-from app.settings import Settings
+from app.settings import Settings, TokenSettings
 
 MIN_SECRET_BYTES = 32
 
 _SOURCES = "ISOLA_TOKEN_KEY, ISOLA_TOKEN_KEY_FILE or ISOLA_TOKEN_JWKS_URL"
+
+
+def _named(settings: TokenSettings, field: str) -> str:
+    """What an operator calls a setting: a variable, or in the list of further issuers a member of an object."""
+    return f"ISOLA_{field.upper()}" if isinstance(settings, Settings) else field
 
 
 class Keys(Protocol):
@@ -44,15 +49,17 @@ class FixedKey:
         return self._key if key_id is None or key_id == self._key.key_id else None
 
 
-def from_settings(settings: Settings) -> Keys:
-    """The one source that is configured, or else the development key.
+def from_settings(settings: TokenSettings) -> Keys:
+    """The one source that is configured for an issuer, or else, for the first one, the development key.
 
-    Raises OperatorError, naming the settings to blame, if there is more than one source, none in production, or a
-    key that is missing, unreadable, too weak or of another type than ``token_algorithm`` says.
+    Raises OperatorError, naming the settings to blame, if there is more than one source, none in production or for a
+    further issuer, or a key that is missing, unreadable, too weak or of another type than ``token_algorithm`` says.
     """
     match list(_configured(settings).items()):
-        case []:
+        case [] if isinstance(settings, Settings):
             return FixedKey(development_key(settings))
+        case []:
+            raise OperatorError("expected token_key, token_key_file or token_jwks_url")
         case [(setting, SecretStr() as key)]:
             return FixedKey(_key(key.get_secret_value().encode(), setting, settings))
         case [(setting, Path() as file)]:
@@ -80,18 +87,19 @@ def development_key(settings: Settings) -> PyJWK:
     return _secret(_development_secret(path), f"ISOLA_DATA_DIR ({path})", key_id=None)
 
 
-def _configured(settings: Settings) -> dict[str, SecretStr | Path | str]:
+def _configured(settings: TokenSettings) -> dict[str, SecretStr | Path | str]:
     sources = {
-        "ISOLA_TOKEN_KEY": settings.token_key,
-        "ISOLA_TOKEN_KEY_FILE": settings.token_key_file,
-        "ISOLA_TOKEN_JWKS_URL": settings.token_jwks_url,
+        "token_key": settings.token_key,
+        "token_key_file": settings.token_key_file,
+        "token_jwks_url": settings.token_jwks_url,
     }
-    return {setting: value for setting, value in sources.items() if value is not None}
+    return {_named(settings, field): value for field, value in sources.items() if value is not None}
 
 
-def _key(content: bytes, setting: str, settings: Settings) -> PyJWK:
+def _key(content: bytes, setting: str, settings: TokenSettings) -> PyJWK:
+    algorithm = _named(settings, "token_algorithm")
     if settings.token_algorithm == "HS256":
-        return _secret(content, setting, settings.token_key_id)
+        return _secret(content, setting, settings.token_key_id, algorithm)
     try:
         return public_key.from_pem(content, settings.token_algorithm, settings.token_key_id)
     except ValueError:
@@ -100,10 +108,10 @@ def _key(content: bytes, setting: str, settings: Settings) -> PyJWK:
             "ES256": "a public key on the curve P-256",
             "EdDSA": "an Ed25519 public key",
         }[settings.token_algorithm]
-        raise OperatorError(f"{setting}: expected {expected} in PEM, as ISOLA_TOKEN_ALGORITHM says") from None
+        raise OperatorError(f"{setting}: expected {expected} in PEM, as {algorithm} says") from None
 
 
-def _secret(secret: bytes, setting: str, key_id: str | None) -> PyJWK:
+def _secret(secret: bytes, setting: str, key_id: str | None, algorithm: str = "ISOLA_TOKEN_ALGORITHM") -> PyJWK:
     if len(secret) < MIN_SECRET_BYTES:
         raise OperatorError(f"{setting}: expected a secret of at least {MIN_SECRET_BYTES} bytes for HS256")
     hmac = get_algorithm_by_name("HS256")
@@ -111,16 +119,17 @@ def _secret(secret: bytes, setting: str, key_id: str | None) -> PyJWK:
         hmac.prepare_key(secret)
     except InvalidKeyError:
         # A public key is known to everybody: as a secret it would let everybody sign.
-        raise OperatorError(f"{setting}: expected a secret, as ISOLA_TOKEN_ALGORITHM says HS256") from None
+        raise OperatorError(f"{setting}: expected a secret, as {algorithm} says HS256") from None
     return PyJWK({**hmac.to_jwk(secret, as_dict=True), "kid": key_id}, "HS256")
 
 
-def _published(url: str, setting: str, settings: Settings) -> PublishedKeys:
+def _published(url: str, setting: str, settings: TokenSettings) -> PublishedKeys:
     algorithms = public_key.ALGORITHMS
     if "token_algorithm" in settings.model_fields_set:
         algorithms &= {settings.token_algorithm}
     if not algorithms:
-        raise OperatorError(f"ISOLA_TOKEN_ALGORITHM: HS256 needs a secret, and {setting} gives public keys")
+        algorithm = _named(settings, "token_algorithm")
+        raise OperatorError(f"{algorithm}: HS256 needs a secret, and {setting} gives public keys")
     try:
         return PublishedKeys(
             url,

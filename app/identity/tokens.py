@@ -5,23 +5,26 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import jwt
 from jwt.utils import base64url_decode, base64url_encode
 
+from app.domain.permissions import Role
 from app.errors import OperatorError, Unauthenticated
 from app.identity import claims
-from app.identity.claims import Claims
-from app.identity.keys import Keys, development_key
-from app.identity.permissions import Role
+from app.identity.claims import Claims, NotYetValid
+from app.identity.issuers import Issuer
+from app.identity.keys import development_key
 from app.settings import Settings
 
 MAX_TOKEN_LENGTH = 16 * 1024
 REVERIFY_AFTER = 300.0
 """How long a verified token is remembered at most, in seconds: a withdrawn key must not live on in its tokens."""
+REFUSED_FOR = 10.0
+"""How long a refused token is remembered, in seconds, so that sending it again costs no cryptography."""
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _COMPACT = re.compile(r"(?P<signed>(?P<header>[\w-]+)\.(?P<payload>[\w-]+))\.(?P<signature>[\w-]+)", re.ASCII)
@@ -33,16 +36,22 @@ _REFUSED_HEADERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})
 # An issuer signs other things with the same key (log-outs, proofs of possession), and says so here (RFC 8725, 3.11).
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
+Entry = TypeVar("Entry")
+
 
 class TokenVerifier:
-    """Verifies tokens and remembers the good ones. ``clock`` gives seconds since 1970."""
+    """Verifies tokens of some issuers and remembers ``size`` good and as many bad ones.
 
-    def __init__(self, settings: Settings, keys: Keys, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
-        self._keys = keys
+    ``issuers`` are by what tokens say in ``iss``. ``clock`` gives seconds since 1970.
+    """
+
+    def __init__(self, issuers: Mapping[str, Issuer], size: int, clock: Callable[[], float] = time.time) -> None:
+        self._issuers = issuers
+        self._size = size
         self._clock = clock
         # By digest: then a copy of this process's memory holds no credential, and the size of an entry is bounded.
         self._verified: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
+        self._refused: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
     def cached(self, token: str) -> Claims | None:
         """The claims of a token that was verified before and is still good, or None if that takes ``verify``."""
@@ -65,33 +74,50 @@ class TokenVerifier:
         Raises Unauthenticated if the token is refused, and Unavailable if there is no key to decide that with.
         """
         known = self.cached(token)
-        if known is None:
-            payload = await self._signed_payload(token)
-            now = self._clock()
-            known = claims.read(payload, self._settings, now)
-            self._remember(token, known, now)
-        return known
+        if known is not None:
+            return known
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise _malformed()
+        refused = self._refused.get(_digest(token))
+        if refused is not None and self._clock() < refused[0]:
+            raise Unauthenticated(refused[1])
+        return await self._decided(token)
 
-    async def _signed_payload(self, token: str) -> dict[str, Any]:
-        parts = _COMPACT.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
+    async def _decided(self, token: str) -> Claims:
+        parts = _COMPACT.fullmatch(token)
         if parts is None:
             raise _malformed()
         algorithm, key_id = _read_header(parts["header"])
         signature = _decode(parts["signature"])
-        if algorithm not in self._keys.algorithms:
+        # Nobody has vouched for this yet. It says whose keys to ask, and nothing else of it is looked at before.
+        payload = _decode_object(parts["payload"])
+        issuer = self._issuers.get(claims.issuer(payload))
+        if issuer is None:
+            raise Unauthenticated("the token is from another issuer")
+        if algorithm not in issuer.keys.algorithms:
             raise _refused()
-        key = await self._keys.find(key_id)
+        key = await issuer.keys.find(key_id)
+        # It may be found in a moment, when keys are fetched again: this refusal is not remembered.
         if key is None or key.algorithm_name != algorithm:
             raise _refused()
-        # PyJWT's decode() would read the payload before this, however long it is and whoever wrote it.
-        if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):
-            raise _refused()
-        return _decode_object(parts["payload"])
+        now = self._clock()
+        try:
+            if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):
+                raise _refused()
+            known = claims.read(payload, issuer.settings, now)
+        except NotYetValid:
+            raise
+        except Unauthenticated as refusal:
+            _keep(self._refused, self._size, token, (now + REFUSED_FOR, refusal.message))
+            raise
+        _keep(self._verified, self._size, token, (min(known.expires_at, now + REVERIFY_AFTER), known))
+        return known
 
-    def _remember(self, token: str, known: Claims, now: float) -> None:
-        self._verified[_digest(token)] = min(known.expires_at, now + REVERIFY_AFTER), known
-        if len(self._verified) > self._settings.token_cache_size:
-            self._verified.popitem(last=False)
+
+def _keep(remembered: OrderedDict[bytes, Entry], size: int, token: str, entry: Entry) -> None:
+    remembered[_digest(token)] = entry
+    if len(remembered) > size:
+        remembered.popitem(last=False)
 
 
 def bearer(authorization: str | None) -> str:

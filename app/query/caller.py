@@ -1,6 +1,6 @@
 """What the compiler asks of whoever runs it: who calls, and a transaction that is already bound to their data."""
 
-from collections.abc import Hashable, Set as AbstractSet
+from collections.abc import Hashable, Sequence, Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ class Principal(Protocol):
     @property
     def user_id(self) -> UUID: ...
     @property
-    def role(self) -> str: ...
+    def roles(self) -> Sequence[str]: ...
     @property
     def permissions(self) -> AbstractSet[str]: ...
 
@@ -62,7 +62,7 @@ COLUMNS: dict[str, TypeEngine[Any]] = {
     "user_id": Uuid(),
     "tenant_slug": Text(),
     "tenant_name": Text(),
-    "role": Text(),
+    "roles": ARRAY(Text()),
     "permissions": ARRAY(Text()),
 }
 
@@ -70,7 +70,7 @@ COLUMNS: dict[str, TypeEngine[Any]] = {
 def values(principal: Principal) -> tuple[object, ...]:
     """What a statement may know of the caller, in the order of COLUMNS."""
     tenant = principal.tenant
-    return principal.user_id, tenant.slug, tenant.name, str(principal.role), _sorted(principal.permissions)
+    return principal.user_id, tenant.slug, tenant.name, list(principal.roles), _sorted(principal.permissions)
 
 
 @lru_cache(100)

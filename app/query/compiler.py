@@ -11,7 +11,7 @@ from typing import Any
 
 from graphql.execution.values import VariableValues
 
-from app.query import caller, cursor, plan, statement
+from app.query import caller, cursor, planning, statement
 from app.query.arguments import Shape
 from app.query.caller import Placement, Principal, Transaction
 from app.query.documents import Operation
@@ -46,13 +46,18 @@ class Compiler:
         return self._plan(operation, tuple([variables.get(name) for name in operation.conditions]))
 
     def read(self, plan: Plan, variables: VariableValues, principal: Principal) -> Reading:
-        """What a request gives at each site. Raises BadUserInput for arguments that make no sense or ask too much."""
+        """What a request gives at each site.
+
+        Raises Forbidden, naming the path, for what the caller may not select, and BadUserInput for arguments that
+        make no sense or ask too much.
+        """
 
         def cursor_key(place: object) -> bytes:
             return cursor.key(self._secret, principal.tenant.id, place)
 
         read = [site.read(variables, cursor_key) for site in plan.sites]
         shapes = tuple([shape for shape, _ in read])
+        plan.check(principal.permissions, shapes)
         if shapes:
             self.limits.check("rows", _estimate(plan, shapes))
         return Reading(plan, shapes, tuple([values for _, values in read]), caller.values(principal))
@@ -78,7 +83,7 @@ class Compiler:
 
     def _plan_of(self, operation: Operation, conditions: tuple[bool, ...]) -> Plans:
         values = dict(zip(operation.conditions, conditions, strict=True))
-        return plan.plan(self.model, self.limits, operation.node, operation.fragments, values)
+        return planning.plan(self.model, self.limits, operation.node, operation.fragments, values)
 
     def _statement_of(self, plan: Plan, shapes: tuple[Shape, ...], placement: Placement, marked: bool) -> Statement:  # noqa: FBT001  cached
         return statement.write(self.model, plan, shapes, placement, marked=marked)

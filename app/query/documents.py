@@ -99,8 +99,12 @@ class Documents:
     def trusted(self) -> Iterable[Document]:
         return self._trusted.values()
 
-    def find(self, text: str | None, sha: str | None) -> Document:
-        """The document of a request: by its text, its hash or both.
+    def trusted_by(self, sha: str) -> Document | None:
+        """The trusted document with this hash."""
+        return self._trusted.get(sha)
+
+    def find(self, text: str | None, sha: str | None, *, keep: bool = True) -> Document:
+        """The document of a request: by its text, its hash or both. One that is new is kept, unless ``keep`` is off.
 
         Raises InvalidError, UnknownHashError, Forbidden for a document that is not trusted where only those are,
         and BadUserInput for one that is over a limit or not the one that was hashed.
@@ -120,7 +124,7 @@ class Documents:
         if found is None:
             if self._trusted_only:
                 raise Forbidden("only trusted documents are admitted here")
-            found = self._sent.put(key, self._read(text))
+            found = self._sent.put(key, self._read(text)) if keep else self._read(text)
         return found
 
     def measures(self) -> dict[str, int]:

@@ -4,8 +4,9 @@ A *row* is what expressions are built from: the columns of a scan, of the caller
 name. Every declaration is checked against the tables when the model is made, so that none can fail at a request.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from graphql import (
@@ -174,13 +175,22 @@ class Model:
     """
 
     def __init__(
-        self, schema: GraphQLSchema, entities: Mapping[str, Entity], filters: Mapping[str, Filter], left: Iterable[str]
+        self,
+        schema: GraphQLSchema,
+        entities: Mapping[str, Entity],
+        filters: Mapping[str, Filter],
+        left: Iterable[str],
+        requires: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        """``left`` are the fields (``Type.field``) that have a resolver of their own and are left for Python."""
+        """``left`` are the fields (``Type.field``) that have a resolver of their own and are left for Python.
+
+        ``requires`` has the permissions that a type (``Type``) or a field of its own (``Type.field``) needs.
+        """
         self.schema = schema
         self.entities = entities
         self.filters = filters
         self.left = frozenset(left)
+        self.requires = requires
         self.by_prefix = {entity.prefix: name for name, entity in entities.items() if entity.prefix}
         for name, entity in entities.items():
             self._check(name, entity)

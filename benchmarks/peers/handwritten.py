@@ -14,7 +14,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from benchmarks.peers.tokens import Verifier
+from benchmarks.peers.tokens import Verifier, proof
 
 _OWNER = """
 (SELECT concat('{"id":"usr_', u.id, '","name":', to_json(u.name)%s, '}')
@@ -29,7 +29,7 @@ SELECT concat(
     ',"data":', r.data, ',"sizeBytes":', r.size_bytes, ',"createdAt":', to_json(r.created_at),
     ',"updatedAt":', to_json(r.updated_at), ',"owner":', {OWNER_WITH_EMAIL}, '}}'
 )
-FROM resources r WHERE r.tenant_id = isola.current_tenant_id() AND r.id = $1
+FROM resources r WHERE r.tenant_id = isola.claimed_tenant_id() AND r.id = $1
 """
 
 RESOURCES = f"""
@@ -43,7 +43,7 @@ FROM (
         '{{"id":"res_', r.id, '","name":', to_json(r.name), ',"data":', r.data, ',"sizeBytes":', r.size_bytes,
         ',"createdAt":', to_json(r.created_at), ',"owner":', {OWNER}, '}}'
     ) AS node
-    FROM resources r WHERE r.tenant_id = isola.current_tenant_id() ORDER BY r.id LIMIT 51
+    FROM resources r WHERE r.tenant_id = isola.claimed_tenant_id() ORDER BY r.id LIMIT 51
 ) page
 """
 
@@ -59,9 +59,9 @@ SELECT concat('{"nodes":[', string_agg(concat(
         ), ',')
         FROM (
             SELECT * FROM spans s
-            WHERE s.tenant_id = isola.current_tenant_id() AND s.resource_id = r.id AND (
+            WHERE s.tenant_id = isola.claimed_tenant_id() AND s.resource_id = r.id AND (
                 s.visibility = 'public' OR s.author_id = $1 OR s.visibility = 'organization' AND EXISTS (
-                    SELECT FROM memberships m WHERE m.tenant_id = isola.current_tenant_id()
+                    SELECT FROM memberships m WHERE m.tenant_id = isola.claimed_tenant_id()
                     AND m.organization_id = s.organization_id AND m.user_id = $1
                 )
             )
@@ -69,12 +69,12 @@ SELECT concat('{"nodes":[', string_agg(concat(
         ) s
     ), ']}}'
 ), ','), ']}')
-FROM (SELECT * FROM resources WHERE tenant_id = isola.current_tenant_id() ORDER BY id LIMIT 20) r
+FROM (SELECT * FROM resources WHERE tenant_id = isola.claimed_tenant_id() ORDER BY id LIMIT 20) r
 """
 
 SEARCH = """
 SELECT concat(
-    '{"totalCount":', (SELECT count(*) FROM resources WHERE tenant_id = isola.current_tenant_id() AND kind = $1),
+    '{"totalCount":', (SELECT count(*) FROM resources WHERE tenant_id = isola.claimed_tenant_id() AND kind = $1),
     ',"edges":[', array_to_string((array_agg(edge))[:20], ','), '],"pageInfo":{"hasNextPage":', to_json(count(*) > 20),
     ',"hasPreviousPage":false,"startCursor":"', (array_agg(key))[1], '","endCursor":"',
     (array_agg(key))[least(count(*), 20)], '"}}'
@@ -87,7 +87,7 @@ FROM (
     FROM (
         SELECT *, translate(encode(convert_to(concat(name, ' ', id), 'UTF8'), 'base64'), E'\\n', '') AS key
         FROM resources r
-        WHERE tenant_id = isola.current_tenant_id() AND kind = $1 ORDER BY name, id LIMIT 21
+        WHERE tenant_id = isola.claimed_tenant_id() AND kind = $1 ORDER BY name, id LIMIT 21
     ) r
 ) page
 """
@@ -134,7 +134,8 @@ def application(pool: asyncpg.Pool, verifier: Verifier) -> ASGIApp:
         begin, field, statement, values = OPERATIONS[asked["operationName"]]
         async with pool.acquire() as connection:
             await connection.execute(
-                f"{begin}; SET LOCAL search_path TO rls; SET LOCAL isola.tenant TO '{claims['tenant']}'"
+                f"{begin}; SET LOCAL search_path TO rls; SET LOCAL isola.tenant TO '{claims['tenant']}'; "
+                f"SET LOCAL isola.proof TO '{proof(claims['tenant'])}'"
             )
             text = await connection.fetchval(statement, *values(claims["sub"], asked["variables"]))
             await connection.execute("COMMIT")

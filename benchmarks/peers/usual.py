@@ -32,7 +32,7 @@ from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.scalars import JSON
 from strawberry.schema.config import StrawberryConfig
 
-from benchmarks.peers.tokens import Verifier
+from benchmarks.peers.tokens import Verifier, proof
 
 
 class Base(DeclarativeBase):
@@ -362,7 +362,10 @@ engine = create_async_engine(
     max_overflow=0,
 )
 sessions = async_sessionmaker(engine, expire_on_commit=False)
-BIND = text("SELECT set_config('search_path', 'rls', true), set_config('isola.tenant', :tenant, true)")
+BIND = text(
+    "SELECT set_config('search_path', 'rls', true), set_config('isola.tenant', :tenant, true),"
+    " set_config('isola.proof', :proof, true)"
+)
 
 
 class OneSession(SchemaExtension):
@@ -371,7 +374,7 @@ class OneSession(SchemaExtension):
     async def on_execute(self) -> AsyncIterator[None]:
         context: Context = self.execution_context.context
         async with sessions.begin() as session:
-            await session.execute(BIND, {"tenant": context.tenant})
+            await session.execute(BIND, {"tenant": context.tenant, "proof": proof(context.tenant)})
             context.session, context.loaders = session, Loaders(session, context.user)
             yield
 

@@ -4,7 +4,7 @@ CREATE ROLE peer_postgraphile LOGIN NOINHERIT;
 GRANT USAGE ON SCHEMA rls, isola TO peer_postgraphile;
 GRANT SELECT ON rls.users, rls.organizations, rls.memberships, rls.spans TO peer_postgraphile;
 GRANT SELECT, INSERT ON rls.resources TO peer_postgraphile;
-GRANT EXECUTE ON FUNCTION isola.current_tenant_id(), isola.uuid_v7() TO peer_postgraphile;
+GRANT EXECUTE ON FUNCTION isola.claimed_tenant_id(), isola.current_tenant_id(), isola.uuid_v7() TO peer_postgraphile;
 
 CREATE SCHEMA peers;
 GRANT USAGE ON SCHEMA peers TO peer_postgraphile;
@@ -16,7 +16,7 @@ CREATE POLICY peer_visible ON rls.spans AS RESTRICTIVE FOR SELECT TO peer_postgr
     OR author_id = peers.peer_user()
     OR visibility = 'organization' AND EXISTS (
         SELECT FROM rls.memberships m
-        WHERE m.tenant_id = isola.current_tenant_id()
+        WHERE m.tenant_id = isola.claimed_tenant_id()
           AND m.organization_id = spans.organization_id
           AND m.user_id = peers.peer_user()
     )

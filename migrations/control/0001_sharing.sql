@@ -1,6 +1,7 @@
 -- What bound transactions may call. Tenant traffic has no rights in the schema control: what it may know of it, it
 -- asks of the functions below that run as isola_sharing. That role has no login, reads the shared columns of each
--- home, is held by row-level security like everyone else, and writes nothing but shares.
+-- home, is held by row-level security like everyone else, and writes nothing but shares,
+-- domains and API keys.
 
 -- The bound tenant, if the transaction also has the role that this tenant's transactions have: one inside a schema
 -- cannot pass for another tenant by changing a setting.

@@ -1,10 +1,83 @@
 """Roles, who has them, and the log of what was done."""
 
+from collections.abc import Sequence
+
+import sqlalchemy as sa
 from alembic.operations import Operations
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0003"
 down_revision = "0002"
 
+# What the log calls the rows of each table: a subject, and what goes before each column of the key.
+AUDITED = {
+    "users": ("user", "usr_", "id"),
+    "organizations": ("organization", "org_", "id"),
+    "memberships": ("membership", "org_", "organization_id", "/usr_", "user_id"),
+    "resources": ("resource", "res_", "id"),
+    "spans": ("span", "spn_", "id"),
+    "roles": ("role", "rol_", "id"),
+    "user_roles": ("user_role", "usr_", "user_id", "/rol_", "role_id"),
+}
+
+
+def identifier() -> sa.Column[object]:
+    return sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.text("isola.uuid_v7()"))
+
+
+def moment(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()"))
+
+
+def triggers(table: str, subject: str, *key: str) -> Sequence[str]:
+    arguments = ", ".join(f"'{argument}'" for argument in (subject, "{}", *key))
+    return [
+        f"CREATE TRIGGER audit_{event} AFTER {event} ON {table} REFERENCING {rows} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION isola.audit({arguments})"
+        for event, rows in (
+            ("insert", "NEW TABLE AS new_rows"),
+            ("update", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
+            ("delete", "OLD TABLE AS old_rows"),
+        )
+    ]
+
 
 def upgrade(op: Operations) -> None:
-    pass
+    op.add_column("users", sa.Column("seen_at", sa.DateTime(timezone=True)))
+    op.add_column("users", sa.Column("disabled_at", sa.DateTime(timezone=True)))
+    op.create_table(
+        "roles",
+        identifier(),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("permissions", sa.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'")),
+        moment("created_at"),
+        sa.UniqueConstraint("name"),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+    )
+    op.create_table(
+        "user_roles",
+        sa.Column("user_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("role_id", sa.Uuid, sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
+        moment("given_at"),
+    )
+    op.create_index(None, "user_roles", ["role_id", "user_id"])
+    op.create_table(
+        "audit_entries",
+        identifier(),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        moment("at"),
+        sa.Column("actor", sa.Text),
+        sa.Column("on_behalf_of", sa.Text),
+        sa.Column("request", sa.Text),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("object", sa.Text, nullable=False),
+        sa.Column("old", JSONB),
+        sa.Column("new", JSONB),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
+        sa.UniqueConstraint("number"),
+    )
+    for column in ("at", "actor", "action", "object"):
+        op.create_index(None, "audit_entries", [column, "id"])
+    for table, arguments in AUDITED.items():
+        for statement in triggers(table, *arguments):
+            op.execute(statement)

@@ -4,7 +4,7 @@ It is made once, and tests that write use callers of their own tenant: see ``wri
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,18 +23,24 @@ from app.control import logins, migrations, provisioning
 from app.control.tenants import Tenant
 from app.database import Database, Transaction
 from app.domain.organizations import memberships, organizations
+from app.domain.permissions import Permission
 from app.domain.resources import resources
+from app.domain.roles import Standing, roles, user_roles
 from app.domain.spans import spans
 from app.domain.users import users
 from strategies import registry
-from tests.conftest import DEFAULTS, STRATEGIES, Cluster, Copy
+from tests.conftest import DEFAULTS, STRATEGIES, TRIED, Cluster, Copy
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
+# Of what is open to all, no statement reads anything: see app.api.sessions.
+OPEN = {"SignIn", "SignInWithCode", "RefreshSession", "SignOut"}
+READ = sorted(path.stem for path in OPERATIONS.glob("*.graphql") if path.stem not in OPEN)
 SECRET = b"32 bytes that only these tests know"
 NAMES = ["Ada", "Brün", 'c "quoted"', "d\\el", "Ève", "f_%o", "漢字", "line\nfeed", "O'Neil", "z\u2028", "Ada", "ada"]
 KINDS = ["image", "Video", None, "text", None]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-EVERYTHING = frozenset({"resource:write", "share:write", "span:write", "organization:manage"})
+READING = frozenset(permission for permission in Permission if permission.endswith(":read"))
+EVERYTHING = READING | {"resource:write", "share:write", "span:write", "organization:manage"}
 
 
 def uuid(kind: int, index: int) -> UUID:
@@ -43,7 +49,7 @@ def uuid(kind: int, index: int) -> UUID:
 
 
 def ids(prefix: str, index: int) -> str:
-    kind = ["usr", "org", "res", "spn"].index(prefix)
+    kind = ["usr", "org", "res", "spn", "rol"].index(prefix)
     return f"{prefix}_{uuid(kind, index)}"
 
 
@@ -51,7 +57,7 @@ def ids(prefix: str, index: int) -> str:
 class Principal:
     tenant: Tenant
     user_id: UUID
-    role: str = "editor"
+    roles: tuple[str, ...] = ("editor",)
     permissions: frozenset[str] = EVERYTHING
 
 
@@ -89,6 +95,10 @@ class Caller:
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
         self.transactions += 1
         return self.database.transaction(self.principal.tenant, read_only=read_only)
+
+    async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
+        standing = Standing(self.principal.user_id, "s", self.principal.roles, frozenset(), disabled=False)
+        return [(self.principal.tenant, standing)]
 
     def being(self, user: int, *more: str) -> "Caller":
         """Another user of the same tenant, with further permissions."""
@@ -170,6 +180,18 @@ async def settle(database: Database, tenant: Tenant, size: int) -> None:
         await work.execute(
             insert(memberships).values([{"organization_id": uuid(1, o), "user_id": uuid(0, u)} for o, u in pairs])
         )
+        named = {"owner": [], "reviewer": ["resource:read", "span:read"], "Ärzte": ["audit:read"]}
+        await work.execute(
+            insert(roles).values(
+                [
+                    {"id": uuid(4, i), "name": name, "permissions": permissions, "created_at": START}
+                    for i, (name, permissions) in enumerate(named.items())
+                ]
+            )
+        )
+        await work.execute(
+            insert(user_roles).values([{"role_id": uuid(4, r), "user_id": uuid(0, u)} for r, u in pairs])
+        )
         await work.execute(
             insert(resources).values(
                 [
@@ -220,7 +242,7 @@ def executor() -> Executor:
     return Executor(model, secret=SECRET)
 
 
-@pytest.fixture(params=STRATEGIES)
+@pytest.fixture(params=TRIED)
 def a(request: pytest.FixtureRequest, world: World, executor: Executor) -> Caller:
     """User 0 of a tenant with 40 resources and 120 spans, under each strategy in turn."""
     tenant = world.tenants[f"{request.param}-a"]

@@ -18,8 +18,8 @@ EVIL = {
     "depth by schema": "{ __schema { types {" + "ofType {" * 20 + "name" + "}" * 20 + "} } }",
     "101 aliases": "{" + many("a#: __typename", 101) + "}",
     "10,000 aliases": "{" + many("a#:__typename", 10_000) + "}",
-    "500 duplicated fields": "{ viewer {" + "role " * 500 + "} }",
-    "51 repeats": "{" + "viewer { role } " * 51 + "}",
+    "500 duplicated fields": "{ viewer {" + "roles " * 500 + "} }",
+    "51 repeats": "{" + "viewer { roles } " * 51 + "}",
     "cyclic fragments": "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }",
     "a fragment within itself": "{ viewer { user { ...A } } } fragment A on User { id ...A }",
     "exponential fragments": "{ ...F0 }"
@@ -31,8 +31,8 @@ EVIL = {
     "exponential fragments without a field": "{ ...F0 }"
     + "".join(f" fragment F{i} on Query {{ ...F{i + 1} ...F{i + 1} }}" for i in range(60))
     + " fragment F60 on Query { ... on Query { ... on Query { __typename } } }",
-    "10,000 directives": "{ viewer { role " + "@a" * 10_000 + " } }",
-    "101 directives": "{" + many("viewer @include(if: true) { role }", 0) + "viewer { role " + "@a " * 101 + "} }",
+    "10,000 directives": "{ viewer { roles " + "@a" * 10_000 + " } }",
+    "101 directives": "{" + many("viewer @include(if: true) { roles }", 0) + "viewer { roles " + "@a " * 101 + "} }",
     "a document of 1 MB": "{" + "a " * 500_000 + "}",
     "a name of 1 MB": "{" + "a" * 1_000_000 + "}",
     "nested inline fragments": "{" + "... {" * 1000 + "__typename" + "}" * 1001,

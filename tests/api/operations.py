@@ -51,10 +51,19 @@ IDS = {
     "org": [ids("org", i) for i in (0, 1, 2, 50)],
     "res": [ids("res", i) for i in (0, 1, 2, 5, 39, 500)],
     "spn": [ids("spn", i) for i in (0, 1, 2, 3, 4, 119, 500)],
+    "rol": [ids("rol", i) for i in (0, 1, 2, 50)],
+    "aud": ["aud_" + ids("res", 0)[4:]],
 }
 NO_IDS = ["", "?", "res_", ids("res", 1).upper(), "shr_" + ids("res", 0)[4:]]
 REFERENCES = {"resourceId": "res", "ownerId": "usr", "authorId": "usr", "organizationId": "org"}
-OWN = {"ResourceFilter": "res", "UserFilter": "usr", "OrganizationFilter": "org", "SpanFilter": "spn"}
+OWN = {
+    "AuditFilter": "aud",
+    "OrganizationFilter": "org",
+    "ResourceFilter": "res",
+    "RoleFilter": "rol",
+    "SpanFilter": "spn",
+    "UserFilter": "usr",
+}
 MAX_FIELDS = 60
 DEEPEST = 5
 
@@ -87,7 +96,7 @@ class Maker:
         return self.random.randrange(times) == 0
 
     def some(self, pool: Sequence[Any], most: int) -> list[Any]:
-        return self.random.sample(pool, self.random.randint(0, most))
+        return self.random.sample(pool, self.random.randint(0, min(most, len(pool))))
 
     def name(self, prefix: str) -> str:
         self.names += 1

@@ -15,20 +15,32 @@ from sqlalchemy import func, select
 
 from app.api.schema import model
 from app.database import Transaction
+from app.domain.audit import audit_entries
 from app.domain.organizations import memberships, organizations
+from app.domain.permissions import ROLES
 from app.domain.resources import resources
+from app.domain.roles import roles, user_roles
 from app.domain.spans import spans
 from app.domain.users import users
 from tests.api.conftest import Principal
 
 SCHEMA: GraphQLSchema = build_schema(print_schema(model.schema))
 CURSOR = "<cursor>"
-TABLES = {"User": users, "Organization": organizations, "Resource": resources, "Span": spans}
+TABLES = {
+    "AuditEntry": audit_entries,
+    "User": users,
+    "Organization": organizations,
+    "Resource": resources,
+    "Role": roles,
+    "Span": spans,
+}
 PREFIXES = {
     "User": "usr",
     "Organization": "org",
     "Resource": "res",
     "Span": "spn",
+    "Role": "rol",
+    "AuditEntry": "aud",
     "SharedResource": "shr",
     "Share": "shr",
 }
@@ -58,6 +70,7 @@ class Data:
     principal: Principal
     tables: Mapping[str, Sequence[Row]]
     members: set[tuple[UUID, UUID]]
+    given: set[tuple[UUID, UUID]]
     shares: Mapping[UUID, Sequence[Row]]
     received: Sequence[Row]
     shared: Mapping[UUID, Row]
@@ -118,6 +131,14 @@ class Data:
                 return self._page(
                     [o for o in self._all("Organization") if (o.row["id"], row["id"]) in self.members], given
                 )
+            case "User", "roles":
+                return self._page([o for o in self._all("Role") if (o.row["id"], row["id"]) in self.given], given)
+            case "Role", "members":
+                return self._page([o for o in self._all("User") if (row["id"], o.row["id"]) in self.given], given)
+            case "Role", "permissions":
+                return sorted(ROLES[row["name"]]) if row["name"] in ROLES else row["permissions"]
+            case "Role", "builtIn":
+                return row["name"] in ROLES
             case "Span", "visibility":
                 return row["visibility"].upper()
             case type_, "id":
@@ -128,18 +149,22 @@ class Data:
         # PostgreSQL leaves out the zeros at the end of a fraction.
         return re.sub(r"(\.\d*?)0+(?=\+)", r"\1", value.isoformat()) if isinstance(value, datetime) else value
 
-    def _root(self, field: str, given: Mapping[str, Any]) -> Any:
+    def _root(self, field: str, given: Mapping[str, Any]) -> Any:  # noqa: PLR0911  as above
         match field:
             case "viewer":
-                tenant = self.principal.tenant
+                tenant = {"slug": self.principal.tenant.slug, "name": self.principal.tenant.name}
+                viewed = list(self.principal.roles)
                 return Object(
                     "Viewer",
                     {
-                        "tenant": {"slug": tenant.slug, "name": tenant.name},
-                        "role": self.principal.role,
+                        "tenant": tenant,
+                        "roles": viewed,
                         "permissions": sorted(self.principal.permissions),
+                        "memberships": [{"tenant": tenant, "roles": viewed}],
                     },
                 )
+            case "apiKeys" | "domains":
+                return self._page([], given)
             case "node":
                 return self._by_id(given["id"])
             case "nodes":
@@ -150,7 +175,14 @@ class Data:
             case "sharedWithMe":
                 rows = sorted(self.received, key=lambda r: (r["granted_at"], r["id"]), reverse=True)
                 return self._page([Object("SharedResource", row) for row in rows], given, ordered=True)
-        names = {"resources": "Resource", "users": "User", "organizations": "Organization", "timeline": "Span"}
+        names = {
+            "auditLog": "AuditEntry",
+            "organizations": "Organization",
+            "resources": "Resource",
+            "roles": "Role",
+            "timeline": "Span",
+            "users": "User",
+        }
         return self._page(self._all(names[field]), given)
 
     def _by_id(self, text: str) -> Object | None:
@@ -192,6 +224,8 @@ class Data:
         keys = [(each["field"].lower(), each["direction"] == "DESC") for each in order or ()]
         if not keys and rows and rows[0].type == "Span":
             keys = [("created_at", True)]
+        if not keys and rows and rows[0].type == "AuditEntry":
+            keys = [("id", True)]
         if "id" not in dict(keys):
             keys.append(("id", bool(keys) and keys[-1][1]))
         for column, descending in reversed(keys):
@@ -281,6 +315,7 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
         principal,
         tables,
         {(row["organization_id"], row["user_id"]) for row in await work.rows(select(memberships))},
+        {(row["role_id"], row["user_id"]) for row in await work.rows(select(user_roles))},
         {
             row["id"]: sorted(
                 (dict(found) for found in await work.rows(select(shares(row["id"]).table_valued(*_SHARES)))),

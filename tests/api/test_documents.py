@@ -56,14 +56,14 @@ def persisted(text: str) -> dict[str, Any]:
 
 
 async def test_a_document_can_be_sent_by_its_hash(a: Caller) -> None:
-    text = "{ viewer { role } }"
+    text = "{ viewer { roles } }"
     fresh = a.using(Executor(model, secret=SECRET))
     answer = await fresh.ask(None, extensions=persisted(text))
     assert answer.error["message"] == "PersistedQueryNotFound"
     assert answer.code == "PERSISTED_QUERY_NOT_FOUND"
     assert answer.transactions == 0
-    assert (await fresh.ask(text, extensions=persisted(text))).data == {"viewer": {"role": "editor"}}
-    assert (await fresh.ask(None, extensions=persisted(text))).data == {"viewer": {"role": "editor"}}
+    assert (await fresh.ask(text, extensions=persisted(text))).data == {"viewer": {"roles": ["editor"]}}
+    assert (await fresh.ask(None, extensions=persisted(text))).data == {"viewer": {"roles": ["editor"]}}
 
 
 @pytest.mark.parametrize("extensions", [persisted("{ other }"), {"persistedQuery": 1}, {"persistedQuery": {}}])

@@ -70,7 +70,7 @@ async def test_a_crash_is_told_once_by_its_id(a: Caller) -> None:
 
 
 async def test_a_null_goes_up_from_a_field_that_must_not_be_null(a: Caller) -> None:
-    answer = await broken(a, RuntimeError("x")).ask('{ resource(id: "x") { id } viewer { role } }')
+    answer = await broken(a, RuntimeError("x")).ask('{ resource(id: "x") { id } viewer { roles } }')
     assert answer.body["data"] is None
 
 
@@ -104,7 +104,7 @@ async def test_a_null_in_a_field_that_must_not_be_null(a: Caller) -> None:
 async def test_a_user_that_is_gone(a: Caller) -> None:
     """The database has no row for the caller: a real NULL where there must be none."""
     with capture_logs():
-        answer = await a.being(99).ask("{ a: viewer { role user { name } } }")
+        answer = await a.being(99).ask("{ a: viewer { roles user { name } } }")
     assert answer.body["data"] is None
     assert answer.error["path"] == ["a", "user"]
 
@@ -143,7 +143,7 @@ async def test_a_value_too_large_for_its_type(a: Caller) -> None:
         ("subscription { x }", None, None, ""),
         ("{ resource(id: 1.5) { id } }", None, None, ""),
         ('query ($id: ID = "x") { resource(id: $id) { id } }', {"id": None}, None, "id"),
-        ("query ($b: Boolean = true) { viewer @skip(if: $b) { role } }", {"b": None}, None, "if"),
+        ("query ($b: Boolean = true) { viewer @skip(if: $b) { roles } }", {"b": None}, None, "if"),
     ],
 )
 async def test_requests_that_make_no_sense(

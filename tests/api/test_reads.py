@@ -60,7 +60,7 @@ async def test_skip_and_include(a: Caller, *, with_kind: bool, without_owner: bo
 
 
 async def test_nothing_selected_at_all(a: Caller) -> None:
-    answer = await a.ask("{ viewer @skip(if: true) { role } }")
+    answer = await a.ask("{ viewer @skip(if: true) { roles } }")
     assert answer.data == {}
 
 

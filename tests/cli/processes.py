@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.identity.permissions import Role
+from app.domain.permissions import Role
 from app.identity.tokens import mint
 from tests.conftest import DEFAULTS
 

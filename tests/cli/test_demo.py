@@ -23,10 +23,11 @@ def ask(server: Running, token: str, query: str) -> dict[str, object]:
 def test_the_printed_commands_work_when_pasted(furnished: Place) -> None:
     with furnished.server("demo") as demo:
         commands = [line for line in demo.printed.splitlines() if line.startswith("curl ")]
-        answers = [
+        *answers, signed_in = [
             json.loads(subprocess.run(command, shell=True, check=True, capture_output=True).stdout)  # noqa: S602
             for command in commands
         ]
+        session = signed_in["data"]["signIn"]["session"]
         tokens = [line for line in demo.printed.splitlines() if line.count(".") == 2 and " " not in line]
         names = [ask(demo, token, "{ viewer { tenant { name } } }") for token in tokens]
 
@@ -36,6 +37,8 @@ def test_the_printed_commands_work_when_pasted(furnished: Place) -> None:
         shared = {answer["data"]["viewer"]["tenant"]["name"]: answer["data"]["sharedWithMe"] for answer in answers}
         assert {node["owner"]["name"] for node in shared["Initech"]["nodes"]} <= {"Acme Corporation", "Globex"}
         assert shared["Initech"]["nodes"]
+        ada = ask(demo, session["accessToken"], "{ viewer { user { name } permissions } }")["viewer"]
+        assert ada["user"] == {"name": "Ada Lovelace"}  # type: ignore[index]  # as JSON has it
         assert names == [{"viewer": {"tenant": {"name": name}}} for name in TENANTS]
         assert f"{demo.url}/graphql" in demo.printed
         for question in ("livez", "readyz"):

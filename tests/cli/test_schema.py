@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import pytest
+
 from tests.cli.processes import Place
 
-CONTRACT = Path(__file__).parents[2] / "graphql" / "schema.graphql"
+CONTRACTS = Path(__file__).parents[2] / "graphql"
 
 
-def test_the_schema_is_the_one_that_is_checked_in(empty: Place) -> None:
-    assert empty.run("schema") == CONTRACT.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("options", "file"), [((), "schema.graphql"), (("--admin",), "admin.graphql")])
+def test_the_schema_is_the_one_that_is_checked_in(empty: Place, options: tuple[str, ...], file: str) -> None:
+    assert empty.run("schema", *options) == (CONTRACTS / file).read_text(encoding="utf-8")
     assert not empty.data_dir.exists()

@@ -22,6 +22,26 @@ WRONG = {
     ),
     "another database": ({"DATABASE_URL": "mysql://u:secret@h/d"}, ["ISOLA_DATABASE_URL: expected postgresql://"]),
     "empty address": ({"TENANT_URL": ""}, ["ISOLA_TENANT_URL: expected postgresql://"]),
+    "unknown source": ({"TENANT_SOURCES": '["cookie"]'}, ["ISOLA_TENANT_SOURCES_0: "]),
+    "source twice": ({"TENANT_SOURCES": '["token", "path", "path"]'}, ["ISOLA_TENANT_SOURCES: expected each source"]),
+    "no credential": ({"TENANT_SOURCES": '["header"]'}, ["ISOLA_TENANT_SOURCES: expected", "token or key"]),
+    "host with a port": ({"HOSTS": '["api.test:80"]'}, ["ISOLA_HOSTS_0: expected a host's name"]),
+    "domain with a dot": ({"PLATFORM_DOMAIN": ".platform.test"}, ["ISOLA_PLATFORM_DOMAIN: expected a host's name"]),
+    "no network": ({"TRUSTED_PROXIES": '["10.0.0.1/8"]'}, ["ISOLA_TRUSTED_PROXIES_0: expected networks"]),
+    "name server by name": ({"DNS_SERVERS": '["dns.test"]'}, ["ISOLA_DNS_SERVERS_0: expected IP addresses"]),
+    "issuer without an audience": (
+        {"ISSUERS": '[{"name": "partner", "token_issuer": "x", "token_key": "secret"}]'},
+        ["ISOLA_ISSUERS_0_TOKEN_AUDIENCE: "],
+    ),
+    "issuer with an unknown setting": (
+        {"ISSUERS": '[{"name": "p", "token_issuer": "x", "token_audience": "y", "key": "secret"}]'},
+        ["ISOLA_ISSUERS_0_KEY: "],
+    ),
+    "issuer of staff that is no object": ({"ADMIN_ISSUER": "staff"}, ["ISOLA_ADMIN_ISSUER: expected a JSON object"]),
+    "issuer of staff that gives roles": (
+        {"ADMIN_ISSUER": '{"token_issuer": "x", "token_audience": "y", "token_key": "secret", "token_roles": true}'},
+        ["ISOLA_ADMIN_ISSUER_TOKEN_ROLES: "],
+    ),
     "no user": ({"TENANT_URL": "postgresql://h/d"}, ["ISOLA_TENANT_URL: expected an address with a user"]),
 }
 

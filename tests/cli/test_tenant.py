@@ -51,6 +51,23 @@ def test_a_tenant_is_made_suspended_resumed_and_dropped(furnished: Place, server
     assert "no tenant 'umbrella'" in furnished.fail("tenant", "drop", "umbrella", "--yes", **quickly)
 
 
+def test_tenants_are_put_below_others(furnished: Place, server: Running) -> None:
+    acme = furnished.run("tenant", "show", "acme")
+    made = furnished.run("tenant", "create", "daughter", "--parent", "acme")
+    assert acme.splitlines()[0].replace("id", "parent_id") in made.splitlines()
+    assert "not below itself" in furnished.fail("tenant", "move", "acme", "--under", "daughter")
+    assert "still referred to" in furnished.fail("tenant", "drop", "acme", "--yes")
+    assert furnished.run("tenant", "show", "acme") == acme
+
+    token = furnished.token("daughter")
+    assert status(server, token) == 200
+    furnished.run("tenant", "suspend", "acme")
+    assert awaited(server, token, 403) == 403
+    assert furnished.run("tenant", "move", "daughter", "--top") == "tenant daughter is at the top\n"
+    assert awaited(server, token, 200) == 200
+    assert "either --under or --top" in furnished.fail("tenant", "move", "daughter")
+
+
 def test_tenants_are_listed_with_their_placements(furnished: Place) -> None:
     header, *rows = furnished.run("tenant", "list").splitlines()
 

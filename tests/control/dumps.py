@@ -10,7 +10,7 @@ HEADER = re.compile(r"^-- Name: (.+?); Type: (.+?); Schema: (.+?); Owner: .*$", 
 # pg_dump guards each script with a key of its own.
 GUARD = re.compile(r"^\\(?:un)?restrict .*$", re.MULTILINE)
 # What keeps all but one tenant out of a home of its own names that tenant.
-OWN_ID = re.compile(r"(?<=current_tenant_id\) = )'[0-9a-f-]{36}'")
+OWN_ID = re.compile(r"(?<=current_tenant_id\(\) = )'[0-9a-f-]{36}'")
 
 Made = Mapping[str, tuple[str, ...]]
 """The objects of a schema by kind and name. Each is its statement's lines, sorted: columns come in any order."""

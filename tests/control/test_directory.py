@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from app.control import directory, provisioning
+from app.control.changes import Changes
 from app.control.directory import Directory
 from app.control.tenants import Status, Tenant
 from app.database import Database
@@ -24,8 +25,8 @@ async def tenant(first: str, control: Database) -> Tenant:
     return await provisioning.named(control, f"{first}-a")
 
 
-async def test_finds_a_tenant_by_slug_and_by_id(control: Database, tenant: Tenant) -> None:
-    known = Directory(control, LONG)
+async def test_finds_a_tenant_by_slug_and_by_id(changes: Changes, control: Database, tenant: Tenant) -> None:
+    known = Directory(control, changes, LONG)
     assert await known.find(tenant.slug) == tenant
     assert await known.find(str(tenant.id)) == tenant
     assert await known.find(tenant.id.hex.upper()) == tenant
@@ -45,12 +46,16 @@ async def test_finds_a_tenant_by_slug_and_by_id(control: Database, tenant: Tenan
     ],
     ids=lambda name: ascii(name)[:20],
 )
-async def test_a_name_that_no_tenant_has_finds_none(control: Database, name: str) -> None:
-    assert await Directory(control, LONG).find(name) is None
+async def test_a_name_that_no_tenant_has_finds_none(changes: Changes, control: Database, name: str) -> None:
+    assert await Directory(control, changes, LONG).find(name) is None
 
 
-async def test_a_status_is_as_old_as_the_ttl_at_most(control: Database, tenant: Tenant) -> None:
-    steady, brief, forgetful = Directory(control, LONG), Directory(control, 0.05), Directory(control, 0)
+async def test_a_status_is_as_old_as_the_ttl_at_most(changes: Changes, control: Database, tenant: Tenant) -> None:
+    steady, brief, forgetful = (
+        Directory(control, changes, LONG),
+        Directory(control, changes, 0.05),
+        Directory(control, changes, 0),
+    )
     for known in (steady, brief, forgetful):
         assert await known.find(tenant.slug) == tenant
 
@@ -62,9 +67,9 @@ async def test_a_status_is_as_old_as_the_ttl_at_most(control: Database, tenant: 
     assert await brief.find(tenant.slug) == suspended
 
 
-async def test_what_is_remembered_needs_no_database(copy: Copy, tenant: Tenant) -> None:
+async def test_what_is_remembered_needs_no_database(changes: Changes, copy: Copy, tenant: Tenant) -> None:
     async with await Database.open(copy.where.control) as closing:
-        known = Directory(closing, LONG)
+        known = Directory(closing, changes, LONG)
         assert await known.find(tenant.slug) == tenant
         assert await known.find("nobody") is None
     assert await known.find(tenant.slug) == tenant
@@ -73,9 +78,9 @@ async def test_what_is_remembered_needs_no_database(copy: Copy, tenant: Tenant) 
         await known.find("somebody-else")
 
 
-async def test_a_failure_is_not_remembered(copy: Copy, tenant: Tenant) -> None:
+async def test_a_failure_is_not_remembered(changes: Changes, copy: Copy, tenant: Tenant) -> None:
     async with await Database.open(copy.where.control, wait=0.05) as busy:
-        known = Directory(busy, LONG)
+        known = Directory(busy, changes, LONG)
         async with busy.unbound():
             with pytest.raises(Unavailable):
                 await known.find(tenant.slug)
@@ -83,9 +88,9 @@ async def test_a_failure_is_not_remembered(copy: Copy, tenant: Tenant) -> None:
 
 
 async def test_that_nobody_has_a_name_is_forgotten_too(
-    control: Database, owner: Database, copy: Copy, first: str
+    changes: Changes, control: Database, owner: Database, copy: Copy, first: str
 ) -> None:
-    steady, forgetful = Directory(control, LONG), Directory(control, 0)
+    steady, forgetful = Directory(control, changes, LONG), Directory(control, changes, 0)
     assert await steady.find("new") is None
     assert await forgetful.find("new") is None
     made = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=first)
@@ -94,10 +99,10 @@ async def test_that_nobody_has_a_name_is_forgotten_too(
 
 
 async def test_a_flood_of_names_does_not_fill_the_memory(
-    control: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    changes: Changes, control: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "REMEMBERED", 3)
-    known = Directory(control, LONG)
+    known = Directory(control, changes, LONG)
     for number in range(20):
         assert await known.find(f"nobody-{number}") is None
         assert len(known._known) <= 3
@@ -105,9 +110,9 @@ async def test_a_flood_of_names_does_not_fill_the_memory(
 
 
 async def test_a_slug_given_again_means_the_living_tenant(
-    control: Database, owner: Database, copy: Copy, first: str
+    changes: Changes, control: Database, owner: Database, copy: Copy, first: str
 ) -> None:
-    forgetful = Directory(control, 0)
+    forgetful = Directory(control, changes, 0)
     for _ in range(2):
         gone = await provisioning.create(owner, copy.strategies, slug="new", name="Old", strategy=first)
         await provisioning.drop(owner, copy.strategies, "new", notice=0)

@@ -17,6 +17,7 @@ from app.control.tenants import Status, Tenant
 from app.database import Database
 from app.domain import resources, shares, users
 from app.domain.actor import Actor
+from app.domain.metadata import metadata
 from app.errors import BadUserInput, Conflict, NotFound, OperatorError, Refusal
 from strategies.base import Strategy
 from tests.conftest import Copy
@@ -270,8 +271,9 @@ async def test_cancelled_at_any_point_a_tenant_is_there_or_is_not(
 async def test_killed_midway_leaves_nothing_of_a_tenant(
     owner: Database, copy: Copy, strategy: Strategy, point: str
 ) -> None:
-    if "pg_auth_members" in point and strategy.homes([]):
-        point = "LOCK TABLE rls.alembic_version IN ACCESS EXCLUSIVE MODE"
+    if "pg_auth_members" in point and (standing := strategy.homes([])):
+        versions = ", ".join(f"{home.schema}.alembic_version" for home in standing)
+        point = f"LOCK TABLE {versions} IN ACCESS EXCLUSIVE MODE"
     before = await footprint(owner)
     assert copy.where.owner
     command = [sys.executable, "-c", CREATE, copy.where.owner, copy.where.tenant_login, strategy.name]
@@ -364,7 +366,7 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
     async with owner.unbound() as transaction:
         assert await transaction.value("SELECT count(*) FROM control.shares") == 1
         for home in strategy.homes([]):
-            for table in ("users", "resources"):
+            for table in metadata.tables:
                 left = f"SELECT count(*) FROM {home.schema}.{table} WHERE tenant_id = $1"
                 assert await transaction.value(left, tenant.id) == 0
     assert await names_in(database, a) == ["canary"]

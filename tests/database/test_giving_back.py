@@ -64,6 +64,18 @@ async def test_the_next_borrower_finds_nothing(
             assert await work.value("SELECT current_setting('role')") == (strategy.home(a.id).role or "none")
 
 
+async def test_a_role_that_outlives_a_rollback_is_noticed(
+    single: Database, next_borrower: Callable[[], Awaitable[State]], untouched: State, other_role: str, a: Tenant
+) -> None:
+    """Set between two transactions, each statement in a message of its own, it is undone with neither of them."""
+    with suppress(LookupError):
+        async with single.transaction(a) as work:
+            for sql in ("COMMIT", f"SET ROLE {other_role}", "BEGIN"):
+                await work.script(sql)
+            raise LookupError
+    assert await next_borrower() == untouched
+
+
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "ABORT", "END", "SELECT 1; COMMIT"])
 async def test_a_statement_that_ends_the_transaction_is_reported(
     end: str, single: Database, next_borrower: Callable[[], Awaitable[State]], untouched: State, a: Tenant
@@ -79,6 +91,7 @@ async def test_after_a_commit_nothing_is_bound(single: Database, a: Tenant) -> N
     async with single.transaction(a) as work:
         await work.script("COMMIT; BEGIN")
         assert await work.value("SELECT isola.current_tenant_id()") is None
+        assert not await work.value("SELECT current_setting('isola.proof', true)")
         assert await work.value("SELECT current_setting('role')") == "none"
 
 

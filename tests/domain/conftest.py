@@ -9,7 +9,7 @@ from app.database import Database
 from app.domain import users
 from app.domain.actor import Actor
 from app.domain.metadata import metadata
-from app.identity.permissions import ROLES, Permission, Role
+from app.domain.permissions import ROLES, Permission, Role
 
 State = dict[str, list[str]]
 

@@ -10,9 +10,9 @@ from app.control.tenants import Tenant
 from app.database import Database
 from app.domain import document, resources, shares
 from app.domain.actor import Actor
+from app.domain.permissions import Permission
 from app.domain.resources import resources as table
 from app.errors import BadUserInput, Forbidden, NotFound
-from app.identity.permissions import Permission
 from tests.domain.conftest import People, state, without
 
 

@@ -13,8 +13,8 @@ from app.control.tenants import Tenant
 from app.database import Database
 from app.domain import resources, shares, users
 from app.domain.actor import Actor
+from app.domain.permissions import ROLES, Permission, Role
 from app.errors import BadUserInput, Forbidden, NotFound
-from app.identity.permissions import ROLES, Permission, Role
 from tests.domain.conftest import People, state, without
 
 

@@ -9,7 +9,7 @@ from app.database import Database
 from app.settings import Settings
 from strategies import registry
 from strategies.base import Strategy
-from tests.conftest import DEFAULTS, STRATEGIES, Cluster, Copy
+from tests.conftest import DEFAULTS, TRIED, Cluster, Copy
 from tests.http.served import Api, Client, serving
 
 
@@ -53,7 +53,7 @@ async def standing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -
     await connection.close()
 
 
-@pytest.fixture(params=STRATEGIES)
+@pytest.fixture(params=TRIED)
 async def guest(standing: Api, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     """An administrator of a tenant that is left as it was found."""
     client = standing.client(f"{request.param}-a")

@@ -16,10 +16,11 @@ from sqlalchemy import select
 from app.control import provisioning
 from app.database import Database
 from app.domain.metadata import metadata
-from app.identity.permissions import Role
+from app.domain.permissions import Role
 from app.identity.tokens import mint
 from app.main import Installation, application
 from app.settings import Settings
+from tests import modes
 from tests.conftest import Copy
 
 GRAPHQL_JSON = "application/graphql-response+json"
@@ -132,7 +133,19 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
     """Serve a database with these settings."""
-    installed = Installation(settings, copy.where, copy.strategies)
+    with modes.between(copy.where.tenant) as address:
+        cached = settings.statement_cache and modes.STATEMENT_CACHE
+        installed = Installation(
+            settings.model_copy(update={"statement_cache": cached}),
+            replace(copy.where, tenant=address),
+            copy.strategies,
+        )
+        async with _served(installed) as api:
+            yield api
+
+
+@asynccontextmanager
+async def _served(installed: Installation) -> AsyncIterator[Api]:
     async with application(installed) as served:
         # asyncio sets TCP_NODELAY only where the protocol was named.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -147,7 +160,7 @@ async def serving(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
                 await installed.tenants() as tenants,
                 httpx.AsyncClient(base_url=url, timeout=30, limits=limits, trust_env=False) as http,
             ):
-                yield Api(http, settings, control, tenants)
+                yield Api(http, installed.settings, control, tenants)
             server.should_exit = True
             await task
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from app.identity.permissions import Role
+from app.domain.permissions import Role
 from tests.http.served import Api, Client
 
 CREATE = "mutation ($input: CreateResourceInput!) { createResource(input: $input) { resource { id } } }"
 LIST = "query ($first: Int!) { resources(first: $first) { totalCount } }"
-BOTH = '{ viewer { role } } mutation M { createResource(input: {name: "x"}) { resource { id } } }'
+BOTH = '{ viewer { roles } } mutation M { createResource(input: {name: "x"}) { resource { id } } }'
 
 REFUSED_WHOLE: dict[str, tuple[str, dict[str, Any] | None, str]] = {
     "does not parse": ("{ resources(", None, "Syntax Error"),
@@ -137,7 +137,7 @@ async def test_an_unknown_operation_name_is_refused(guest: Client) -> None:
 
     assert (refused.status, refused.code) == (400, "BAD_USER_INPUT")
     assert "operationName" in refused.error["message"]
-    assert taken.data == {"viewer": {"role": "admin"}}
+    assert taken.data == {"viewer": {"roles": ["admin"]}}
 
 
 async def test_a_variable_that_the_document_does_not_know_changes_nothing(guest: Client) -> None:
@@ -158,4 +158,4 @@ async def test_a_viewer_who_may_not_write_is_told_so_before_what_is_wrong(standi
 
     refused = await viewer.run("CreateResource", input={"name": ""})
 
-    assert (refused.status, refused.code) == (200, "FORBIDDEN")
+    assert (refused.status, refused.code) == (403, "FORBIDDEN")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.identity.permissions import Role
+from app.domain.permissions import Role
 from tests.http.served import Api, Client
 
 
@@ -13,7 +13,7 @@ async def test_a_user_seen_for_the_first_time_is_made_and_sees_who_it_is(api: Ap
 
     assert viewer["tenant"] == {"slug": alice.tenant, "name": alice.tenant.title()}
     assert viewer["user"]["name"] == "ada"
-    assert viewer["role"] == "admin"
+    assert viewer["roles"] == ["admin"]
     assert "resource:manage" in viewer["permissions"]
     assert [row["subject"] for row in (await api.content(alice.tenant))["users"]] == ["ada"]
 

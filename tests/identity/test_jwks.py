@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from structlog.testing import capture_logs
 
 from app.errors import Refusal, Unauthenticated, Unavailable
-from app.identity import jwks, keys
+from app.identity import fetch, issuers, jwks
 from app.identity.tokens import TokenVerifier
 from tests.identity.conftest import SECRET, MakeSettings, Provider
 from tests.identity.forging import encode, hs256, payload
@@ -70,7 +70,7 @@ def answer(make_settings: MakeSettings, provider: Provider) -> Iterator[Answer]:
         def run(*texts: str, **values: Any) -> str:
             if not made:
                 settings = make_settings(**{"token_jwks_url": provider.url, "token_jwks_cooldown": 0, **values})
-                made.append(TokenVerifier(settings, keys.from_settings(settings)))
+                made.append(TokenVerifier(issuers.from_settings(settings), settings.token_cache_size))
 
             async def together() -> list[str]:
                 return await asyncio.gather(*map(verify, texts))
@@ -276,8 +276,8 @@ TROUBLE: dict[str, Respond] = {
     "no keys": body(b"{}"),
     "keys of another type": body(b'{"keys":{}}'),
     "keys in a text": body(b'{"keys":"canary"}'),
-    "huge": body(GOOD + b" " * jwks.MAX_BYTES),
-    "huge and endless": body(GOOD + b" " * jwks.MAX_BYTES, headers={"Content-Length": str(10**12)}),
+    "huge": body(GOOD + b" " * fetch.MAX_BYTES),
+    "huge and endless": body(GOOD + b" " * fetch.MAX_BYTES, headers={"Content-Length": str(10**12)}),
     "hangs up": hang_up,
 }
 
@@ -351,7 +351,7 @@ HEADER = b"HTTP/1.0 200 OK\r\n\r\n"
 def test_a_provider_that_never_ends_is_given_up(
     answer: Answer, provider: Provider, monkeypatch: pytest.MonkeyPatch, begin: bytes, drip: bytes
 ) -> None:
-    monkeypatch.setattr(jwks, "TIMEOUT", 0.2)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
     released = threading.Event()
     provider.respond = never_end(begin, drip, released)
     start = time.perf_counter()
@@ -363,7 +363,7 @@ def test_a_provider_that_never_ends_is_given_up(
 def test_a_body_that_never_ends_is_hung_up_on(
     answer: Answer, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "TIMEOUT", 0.2)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
     hung_up = threading.Event()
     provider.respond = never_end(HEADER, b" ", hung_up)
     assert answer(token(ADA)) == "UNAVAILABLE"
@@ -375,7 +375,7 @@ def test_only_the_first_token_waits_for_a_provider_that_hangs(
 ) -> None:
     provider.respond = body(GOOD)
     assert answer(token(ADA), token_jwks_lifetime=0.01) == "ada"
-    monkeypatch.setattr(jwks, "TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     released = threading.Event()
     provider.respond = never_end(b"", b"", released)
     time.sleep(0.01)
@@ -398,7 +398,7 @@ def test_a_client_that_goes_away_leaves_the_fetch_to_the_others(
 
     async def scenario() -> str:
         settings = make_settings(token_jwks_url=provider.url, token_jwks_cooldown=60)
-        verifier = TokenVerifier(settings, keys.from_settings(settings))
+        verifier = TokenVerifier(issuers.from_settings(settings), settings.token_cache_size)
         leaves = asyncio.create_task(verifier.verify(token(ADA)))
         stays = asyncio.create_task(verifier.verify(token(ADA)))
         await asyncio.to_thread(arrived.wait, 5)
@@ -417,7 +417,7 @@ def test_a_provider_that_is_not_there_makes_tokens_undecidable(make_settings: Ma
     settings = make_settings(token_jwks_url=provider.url)
     provider.server_close()
     with pytest.raises(Unavailable):
-        asyncio.run(TokenVerifier(settings, keys.from_settings(settings)).verify(token(ADA)))
+        asyncio.run(TokenVerifier(issuers.from_settings(settings), settings.token_cache_size).verify(token(ADA)))
 
 
 def test_a_forged_token_is_refused_alike_whether_its_key_is_known_or_not(
@@ -425,7 +425,7 @@ def test_a_forged_token_is_refused_alike_whether_its_key_is_known_or_not(
 ) -> None:
     provider.respond = key_set(published(ADA, kid="a"))
     settings = make_settings(token_jwks_url=provider.url)
-    verifier = TokenVerifier(settings, keys.from_settings(settings))
+    verifier = TokenVerifier(issuers.from_settings(settings), settings.token_cache_size)
 
     async def messages() -> set[str]:
         seen = set()

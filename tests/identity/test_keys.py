@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from app.errors import OperatorError, Unauthenticated
-from app.identity import keys
+from app.identity import issuers, keys
 from app.identity.tokens import TokenVerifier
 from tests.identity.conftest import SECRET, MakeSettings
 from tests.identity.forging import hs256, payload
@@ -49,7 +49,7 @@ def refusal(make_settings: MakeSettings, **values: Any) -> str:
 
 def verify(make_settings: MakeSettings, token: str, **values: Any) -> str:
     settings = make_settings(**values)
-    return asyncio.run(TokenVerifier(settings, keys.from_settings(settings)).verify(token)).subject
+    return asyncio.run(TokenVerifier(issuers.from_settings(settings), settings.token_cache_size).verify(token)).subject
 
 
 # --- A secret

@@ -1,0 +1,50 @@
+"""Staff inside a tenant: by leave that is good now, to read what a viewer may, and noted in the tenant's log."""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from app.admin.staff import StaffVerifier
+from app.control import grants
+from app.control.directory import Directory
+from app.control.tenants import Status
+from app.database import Database
+from app.domain.permissions import ROLES, Role
+from app.errors import Forbidden, TenantSuspended
+from app.identity.authentication import Principal
+from app.identity.members import Members
+from app.identity.resolution import no_credential
+
+
+class Looking:
+    """Turns requests of staff for a tenant's endpoint into principals. Nobody else gets one here."""
+
+    def __init__(self, verifier: StaffVerifier, control: Database, directory: Directory, members: Members) -> None:
+        self._verifier = verifier
+        self._control = control
+        self._directory = directory
+        self.members = members
+
+    async def principal(self, scope: Mapping[str, Any]) -> Principal:
+        """Who is looking, and into which tenant: the one that the path names.
+
+        Raises what ``StaffVerifier.staff`` raises; Forbidden without leave, the same whether there is such a tenant;
+        and TenantSuspended.
+        """
+        staff = await self._verifier.staff(scope)
+        tenant = await self._directory.find(scope["path_params"]["tenant"])
+        live = [] if tenant is None else await grants.live(self._control, tenant, staff.subject)
+        if tenant is None or not live:
+            raise Forbidden("there is no leave to look into this tenant")
+        if tenant.status is not Status.ACTIVE:
+            raise TenantSuspended("the tenant is suspended")
+        guest = await self.members.guest(tenant, staff.subject, "platform staff")
+        if guest.disabled:
+            raise Forbidden("the user is disabled")
+        return Principal(tenant, guest.user_id, (), ROLES[Role.VIEWER], on_behalf_of=staff.subject, grant=live[0].id)
+
+    def address(self, scope: Mapping[str, Any]) -> str:
+        return self._verifier.address(scope)
+
+    def visitor(self, scope: Mapping[str, Any]) -> NoReturn:  # noqa: ARG002  an authenticator's
+        """Without a credential there is nothing to be had here."""
+        raise no_credential()

@@ -1,0 +1,42 @@
+"""What a field needs: directives on every object type and field of the schema, where clients can read them.
+
+What is declared for a type holds wherever the type is reached, and for all of its fields; a field may need more. Every
+field is covered by one or the other, or the schema is refused at start-up. The compiler enforces it, before anything
+is run: see app.query.plan.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import strawberry
+from strawberry.schema_directive import Location
+
+from app.domain.permissions import Permission
+
+_LOCATIONS = [Location.OBJECT, Location.FIELD_DEFINITION]
+
+
+@strawberry.schema_directive(locations=_LOCATIONS, name="requires", description="The permission that this needs.")
+class Requires:
+    permission: str
+
+
+@strawberry.schema_directive(locations=_LOCATIONS, name="public", description="This needs no permission of its own.")
+class Public:
+    pass
+
+
+def requires(permission: Permission) -> Requires:
+    """The directive that asks for a permission."""
+    return Requires(permission=permission.value)
+
+
+PUBLIC = Public()
+
+Resolver = TypeVar("Resolver")
+
+
+def mutation(access: Requires | Public, description: str | None = None) -> Callable[[Resolver], Resolver]:
+    """Declare a field of the type Mutation by its resolver."""
+    declared = strawberry.mutation(directives=[access], description=description)
+    return cast("Callable[[Resolver], Resolver]", declared)

@@ -1,0 +1,65 @@
+from enum import Enum
+
+import strawberry
+
+from app.api.access import requires
+from app.api.connections import Connection, Node
+from app.api.fields import compared_id, many, mapped, typed_id
+from app.api.scalars import JSON, DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
+from app.domain.audit import audit_entries
+from app.domain.permissions import Permission
+
+PREFIX = "aud"
+
+
+@mapped(audit_entries, prefix=PREFIX, order=(("id", True),))
+@strawberry.type(
+    description="An entry of the log of what was done. The database writes it; nobody can change it.",
+    directives=[requires(Permission.AUDIT_READ)],
+)
+class AuditEntry(Node):
+    id: strawberry.ID = typed_id(PREFIX)
+    at: DateTime
+    actor: str | None = strawberry.field(
+        description="The id of who did it, a user's mostly. Null where nobody was signed in yet, and for commands."
+    )
+    on_behalf_of: str | None = strawberry.field(description="Who is behind the actor, where that is somebody else.")
+    request: str | None = strawberry.field(description="X-Request-ID of the request that it was done by.")
+    action: str = strawberry.field(description="subject:action, such as resource:update.")
+    object: str = strawberry.field(description="The id of what it was done to; of a pair, both with a slash between.")
+    old: JSON | None = strawberry.field(description="The values before: those that changed, all of what was deleted.")
+    new: JSON | None = strawberry.field(description="The values after: those that changed, all of what was made.")
+
+
+@strawberry.input(description="All conditions given have to hold; null is refused.")
+class AuditFilter:
+    id: IDFilter | None = compared_id(PREFIX)
+    actor: StringFilter | None = strawberry.UNSET
+    action: StringFilter | None = strawberry.UNSET
+    object: StringFilter | None = strawberry.UNSET
+    at: DateTimeFilter | None = strawberry.UNSET
+    and_: list["AuditFilter"] | None = strawberry.field(name="and", default=strawberry.UNSET)
+    or_: list["AuditFilter"] | None = strawberry.field(name="or", default=strawberry.UNSET)
+    not_: "AuditFilter | None" = strawberry.field(name="not", default=strawberry.UNSET)
+
+
+@strawberry.enum
+class AuditOrderField(Enum):
+    ID = "id"
+    AT = "at"
+
+
+@strawberry.input
+class AuditOrder:
+    field: AuditOrderField
+    direction: OrderDirection = OrderDirection.ASC
+
+
+@strawberry.type
+class AuditQueries:
+    audit_log: Connection[AuditEntry] = many(
+        filter=AuditFilter,
+        order=AuditOrder,
+        description="What was done in the tenant, by default newest first.",
+        access=requires(Permission.AUDIT_READ),
+    )

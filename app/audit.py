@@ -1,0 +1,34 @@
+"""Commands about the logs of what was done."""
+
+import typer
+
+from app.command import TenantOption, act
+from app.control import audit, provisioning
+from app.errors import OperatorError
+from app.main import Installation
+
+audit_app = typer.Typer(no_args_is_help=True, help="Verify the logs of what was done.")
+
+
+@audit_app.callback()
+def about() -> None:
+    """Verify the logs of what was done."""
+
+
+@audit_app.command()
+def verify(tenant: TenantOption) -> None:
+    """Check that no entry of a tenant's log was changed, removed, put in between or cut off.
+
+    Ends with 1 and the first that was. The hash of the last entry stands for the whole log: kept elsewhere, it shows
+    whether all of it was written anew.
+    """
+
+    async def run(installed: Installation) -> None:
+        async with await installed.control() as control, await installed.tenants() as tenants:
+            verdict = await audit.verify(control, tenants, await provisioning.named(control, tenant))
+        typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}")
+        if verdict.broken:
+            raise OperatorError(f"the log of {tenant} is broken: {verdict.broken}")
+        typer.echo("OK")
+
+    act(run)

@@ -1,0 +1,40 @@
+"""How every command works: in an installation, with a clean end, and with the same words for the same things."""
+
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+
+from app import logging
+from app.main import Installation, installation
+from app.settings import Settings, load
+
+INTERRUPTED = 130  # as shells say it of Ctrl-C
+
+TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant's slug")]
+Act = Callable[[Installation], Coroutine[Any, Any, None]]
+
+out = Console()
+err = Console(stderr=True)
+
+
+def act(what: Act, *, settings: Settings | None = None, serving: bool = False) -> None:
+    """Do something in the installation that the settings describe, and end cleanly whatever ends it.
+
+    A command that is interrupted has not done what it was to do, and says so by its exit status; a server has.
+    """
+    # SIGTERM is Ctrl-C: by itself it would end this process at once and leave behind what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    settings = settings or load()
+    logging.configure(settings)
+    try:
+        with installation(settings, alone=serving) as installed:
+            uvloop.run(what(installed))
+    except KeyboardInterrupt:
+        err.print("isola: interrupted")
+        if not serving:
+            sys.exit(INTERRUPTED)

@@ -1,0 +1,97 @@
+"""How a tenant shows that a domain is its own: a TXT record that only who runs the domain's DNS can publish."""
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
+
+import idna
+import structlog
+from dns.asyncresolver import Resolver
+from dns.exception import DNSException
+from dns.rdtypes.txtbase import TXTBase
+from dns.resolver import NXDOMAIN, NoAnswer
+from publicsuffixlist import PublicSuffixList
+
+from app.errors import BadUserInput, Unavailable
+
+log = structlog.get_logger()
+
+RECORD = "_isola-challenge."
+"""What the name of the record has before the domain's."""
+
+_TIMEOUT = 4.0
+_MAX_NAME = 253 - len(RECORD)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+
+
+class Challenges:
+    """Sets challenges for domains, and looks in DNS whether they are met.
+
+    ``reserved`` tells the platform's own names, which nobody can claim. ``servers`` are the addresses of name servers;
+    the system's, unless given.
+    """
+
+    def __init__(self, reserved: Callable[[str], bool], servers: Sequence[str] = (), port: int = 53) -> None:
+        self._reserved = reserved
+        self._servers = servers
+        self._port = port
+
+    def make(self) -> str:
+        """A new challenge. It is no secret once it is published, but nobody can know it before."""
+        return secrets.token_hex(20)
+
+    def domain(self, text: str) -> str:
+        """A domain as DNS knows it: in lower case, in ASCII, without a dot at its end.
+
+        Raises BadUserInput for what can be no tenant's domain: a name that is malformed, without a dot, an IP address,
+        under which others register theirs, or the platform's own.
+        """
+        try:
+            # To find out that a text of a million characters is no name would take long.
+            name = idna.encode(text, uts46=True, std3_rules=True).decode().lower() if len(text) <= _MAX_NAME else ""
+        except (idna.IDNAError, UnicodeError):
+            name = ""
+        last = name.rpartition(".")[2]
+        if not last or "." not in name or len(name) > _MAX_NAME or _NUMBER.fullmatch(last) or _is_address(text):
+            raise BadUserInput("domain: expected a name such as api.example.com")
+        if _suffixes().privatesuffix(name) is None or self._reserved(name):
+            raise BadUserInput("domain: expected one of your own")
+        return name
+
+    async def published(self, domain: str, challenge: str) -> bool:
+        """Whether the record of a domain says this challenge. Raises Unavailable when DNS gives no answer."""
+        try:
+            answer = await self._resolver.resolve(f"{RECORD}{domain}.", "TXT", lifetime=_TIMEOUT)
+        except (NXDOMAIN, NoAnswer):
+            return False
+        except (DNSException, OSError) as error:
+            log.warning("a challenge cannot be looked up", error=type(error).__name__)
+            raise Unavailable("DNS gives no answer: try again") from error
+        records = [record for record in answer.rrset or () if isinstance(record, TXTBase)]
+        return any(b"".join(record.strings) == challenge.encode() for record in records)
+
+    @cached_property
+    def _resolver(self) -> Resolver:
+        # Made when it is first needed: the system's configuration is read then, and not every server needs it.
+        resolver = Resolver(configure=not self._servers)
+        if self._servers:
+            resolver.nameservers = list(self._servers)
+        resolver.port = self._port
+        # No cache: whoever has just published a record wants to be believed.
+        resolver.cache = None
+        return resolver
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True

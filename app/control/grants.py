@@ -1,0 +1,106 @@
+"""Leave for platform staff to look into a tenant: for a reason, for a while, and noted in the tenant's log."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Table,
+    Text,
+    Uuid,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from app.control.tenants import Tenant, metadata
+from app.database import Database, Transaction
+from app.domain.metadata import identifier, moment
+from app.errors import BadUserInput, Forbidden, NotFound
+
+SHORTEST_REASON, LONGEST_REASON = 10, 500
+LONGEST = timedelta(hours=8)
+
+access_grants = Table(
+    "access_grants",
+    metadata,
+    identifier(),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    # The subject of who may look.
+    Column("staff", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    moment("granted_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    CheckConstraint(f"length(reason) BETWEEN {SHORTEST_REASON} AND {LONGEST_REASON}", name="reason_length"),
+    CheckConstraint("expires_at <= granted_at + interval '8 hours'", name="at_most_8_hours"),
+    Index(None, "tenant_id", "id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessGrant:
+    id: UUID
+    staff: str
+    reason: str
+    granted_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+
+
+_COLUMNS = tuple(access_grants.c[field.name] for field in fields(AccessGrant))
+_LIVE = access_grants.c.ended_at.is_(None) & (access_grants.c.expires_at > func.clock_timestamp())
+
+
+async def grant(control: Database, tenant: Tenant, staff: str, *, reason: str, lasting: timedelta) -> AccessGrant:
+    """Leave for one of the staff to look into a tenant from now on. Raises BadUserInput."""
+    reason = reason.strip()
+    if not SHORTEST_REASON <= len(reason) <= LONGEST_REASON or not reason.isprintable():
+        raise BadUserInput(f"reason: expected {SHORTEST_REASON} to {LONGEST_REASON} printable characters")
+    if not timedelta() < lasting <= LONGEST:
+        raise BadUserInput(f"minutes: expected 1 to {LONGEST // timedelta(minutes=1)}")
+    until = func.now() + lasting
+    new = insert(access_grants).values(tenant_id=tenant.id, staff=staff, reason=reason, expires_at=until)
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(new.returning(*_COLUMNS))
+    return AccessGrant(**rows[0])
+
+
+async def end(control: Database, staff: str, grant_id: UUID) -> AccessGrant:
+    """Give up leave of one's own. What has ended stays so, since its first time. Raises NotFound."""
+    over = (
+        update(access_grants)
+        .where(access_grants.c.id == grant_id, access_grants.c.staff == staff)
+        .values(ended_at=func.coalesce(access_grants.c.ended_at, func.now()))
+    )
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(over.returning(*_COLUMNS))
+    if not rows:
+        raise NotFound("there is no such grant")
+    return AccessGrant(**rows[0])
+
+
+async def live(control: Database, tenant: Tenant, staff: str | None = None) -> Sequence[AccessGrant]:
+    """Leave to look into a tenant that is good now, of all staff or of one, the newest first."""
+    wanted = select(*_COLUMNS).where(access_grants.c.tenant_id == tenant.id, _LIVE)
+    if staff is not None:
+        wanted = wanted.where(access_grants.c.staff == staff)
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(wanted.order_by(access_grants.c.id.desc()))
+    return [AccessGrant(**row) for row in rows]
+
+
+async def note(work: Transaction, grant_id: UUID) -> None:
+    """Have it noted in the tenant's log that staff look in, with all of the transaction or not at all.
+
+    Raises Forbidden unless there is leave for it now.
+    """
+    if not await work.scalar(select(func.isola.note_access(grant_id))):
+        raise Forbidden("there is no leave to look into this tenant")

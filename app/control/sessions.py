@@ -1,0 +1,165 @@
+"""Sessions of people: each a chain of refresh tokens, of which only the last is good, and only once.
+
+What is stored of a refresh token is its hash, enough for 256 random bits. One that is used a second time is in the
+hands of two, and nobody can tell whose it was: the session ends.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    Uuid,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from app.control import revocations
+from app.control.revocations import Revocable
+from app.control.tenants import STATUS, Status, metadata, tenants
+from app.database import Transaction
+from app.domain.metadata import identifier, moment
+from app.errors import TenantDeleted, TenantSuspended
+
+_RANDOM_BYTES = 32
+# Longer than a token of the session may be taken for good after it has expired, for clocks that go wrong.
+_AFTERLIFE = timedelta(hours=1)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    identifier(),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    Column("subject", Text, nullable=False),
+    moment("created_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Index(None, "expires_at"),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("session_id", Uuid, ForeignKey("control.sessions.id", ondelete="CASCADE"), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("used_at", DateTime(timezone=True)),
+    Index(None, "session_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long a session lasts at most, and how long it lasts without being refreshed."""
+
+    session: timedelta
+    idle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that goes on. ``now`` is the time of the database, whose revocations it is compared with."""
+
+    id: UUID
+    tenant_id: UUID
+    subject: str
+    created_at: datetime
+    expires_at: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds a credential
+class Refreshed:
+    session: Session
+    refresh_token: str
+
+
+async def begin(control: Transaction, tenant: UUID, subject: str, lifetimes: Lifetimes) -> Refreshed:
+    """Begin a session of a tenant's user. Sessions that have expired are deleted on the way."""
+    await control.execute(delete(sessions).where(sessions.c.expires_at < func.now()))
+    new = insert(sessions).values(tenant_id=tenant, subject=subject, expires_at=func.now() + lifetimes.session)
+    [row] = await control.rows(new.returning(*_SESSION))
+    return await _continued(control, Session(**row), lifetimes)
+
+
+async def refresh(control: Transaction, issuer: str, token: str, lifetimes: Lifetimes) -> Refreshed | None:
+    """Use a refresh token up and give the next; None if it is not good. Commit in either case.
+
+    If it was used before, its session is ended. ``issuer`` is the one that signs the access tokens of sessions. Raises
+    TenantSuspended and TenantDeleted, by which the token is not used up.
+    """
+    use = update(refresh_tokens).where(
+        refresh_tokens.c.hash == _hash(token),
+        refresh_tokens.c.used_at.is_(None),
+        refresh_tokens.c.expires_at > func.now(),
+    )
+    # Of two at once the second waits here for the first, and finds the token used.
+    used = await control.scalar(use.values(used_at=func.now()).returning(refresh_tokens.c.session_id))
+    if used is None:
+        await _end(control, issuer, token, refresh_tokens.c.used_at.is_not(None))
+        return None
+    [row] = await control.rows(
+        select(*_SESSION, STATUS.label("status")).join_from(sessions, tenants).where(sessions.c.id == used)
+    )
+    status, session = row["status"], Session(**{name: value for name, value in row.items() if name != "status"})
+    match status:
+        case Status.SUSPENDED:
+            raise TenantSuspended("the tenant is suspended")
+        case Status.DELETED:
+            raise TenantDeleted("the tenant is deleted")
+    revoked = await revocations.find(
+        control,
+        Revocable.user(session.tenant_id, session.subject),
+        [Revocable.session(issuer, str(session.id))],
+    )
+    if any(session.created_at.timestamp() < not_before for not_before in revoked.values()):
+        return None
+    return await _continued(control, session, lifetimes)
+
+
+async def end(control: Transaction, issuer: str, token: str) -> None:
+    """End the session that a refresh token belongs to, used or not; with one that is not known, nothing happens."""
+    await _end(control, issuer, token)
+
+
+_SESSION = (
+    sessions.c.id,
+    sessions.c.tenant_id,
+    sessions.c.subject,
+    sessions.c.created_at,
+    sessions.c.expires_at,
+    func.now().label("now"),
+)
+
+
+async def _continued(control: Transaction, session: Session, lifetimes: Lifetimes) -> Refreshed:
+    token = secrets.token_urlsafe(_RANDOM_BYTES)
+    expires_at = min(session.now + lifetimes.idle, session.expires_at)
+    await control.execute(
+        insert(refresh_tokens).values(hash=_hash(token), session_id=session.id, expires_at=expires_at)
+    )
+    return Refreshed(session, token)
+
+
+async def _end(control: Transaction, issuer: str, token: str, *conditions: ColumnElement[bool]) -> None:
+    belongs = select(refresh_tokens.c.session_id).where(refresh_tokens.c.hash == _hash(token), *conditions)
+    ended = delete(sessions).where(sessions.c.id == belongs.scalar_subquery())
+    for row in await control.rows(ended.returning(sessions.c.id, sessions.c.expires_at)):
+        revocable = Revocable.session(issuer, str(row["id"]))
+        await revocations.revoke(control, revocable, until=row["expires_at"] + _AFTERLIFE)
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode(errors="surrogatepass")).digest()

@@ -1,0 +1,71 @@
+"""Domains that a customer is reached by, each once DNS has shown that it is theirs."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import func, literal, select
+from sqlalchemy.types import DateTime
+
+from app.domain.actor import Actor
+from app.domain.permissions import Permission
+from app.domain.work import Work
+from app.errors import BadUserInput, Conflict, NotFound, QuotaExceeded
+
+CHALLENGE_GOOD_FOR = timedelta(days=7)
+MAX_DOMAINS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A domain, and what its TXT record has to say."""
+
+    name: str
+    challenge: str
+
+
+async def add(work: Work, actor: Actor, name: str, challenge: str) -> UUID:
+    """Claim a domain, by its name in DNS, to be proven with a challenge; again, with another one, until it is.
+
+    Raises Forbidden, QuotaExceeded, and Conflict where it is proven already.
+    """
+    actor.require(Permission.DOMAIN_MANAGE)
+    known = func.isola.domains().table_valued("name")
+    if await work.scalar(select(func.count()).select_from(known).where(known.c.name != name)) >= MAX_DOMAINS:
+        raise QuotaExceeded(f"there are {MAX_DOMAINS} domains already: remove one first")
+    until = literal(datetime.now(UTC) + CHALLENGE_GOOD_FOR, DateTime(timezone=True))
+    domain: UUID | None = await work.scalar(select(func.isola.add_domain(name, challenge, until)))
+    if domain is None:
+        raise Conflict("this domain is verified already")
+    return domain
+
+
+async def claimed(work: Work, actor: Actor, domain_id: UUID) -> Claimed:
+    """What has to be found in DNS. Raises Forbidden, NotFound, and BadUserInput for a challenge that has expired."""
+    actor.require(Permission.DOMAIN_MANAGE)
+    known = func.isola.domains().table_valued("id", "name", "challenge", "challenge_expires_at", "verified_at")
+    rows = await work.rows(select(known).where(known.c.id == domain_id))
+    if not rows:
+        raise NotFound("there is no such domain")
+    [row] = rows
+    if row["verified_at"] is None and row["challenge_expires_at"] <= datetime.now(UTC):
+        raise BadUserInput("domainId: its challenge has expired; add the domain again for a new one")
+    return Claimed(row["name"], row["challenge"])
+
+
+async def verify(work: Work, actor: Actor, domain_id: UUID, proven: Claimed) -> None:
+    """Let a domain count for which the record was found.
+
+    Raises Forbidden, and Conflict where the domain was removed or its challenge changed meanwhile, or where somebody
+    else has proven it and not given it up.
+    """
+    actor.require(Permission.DOMAIN_MANAGE)
+    if not await work.scalar(select(func.isola.verify_domain(domain_id, proven.challenge))):
+        raise Conflict("the domain or its challenge has changed: try again")
+
+
+async def remove(work: Work, actor: Actor, domain_id: UUID) -> None:
+    """Give a domain up. Raises NotFound and Forbidden."""
+    actor.require(Permission.DOMAIN_MANAGE)
+    if not await work.scalar(select(func.isola.remove_domain(domain_id))):
+        raise NotFound("there is no such domain")

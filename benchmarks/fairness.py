@@ -1,0 +1,85 @@
+"""What one tenant that asks for ten times its share costs the others: the time until a transaction is done.
+
+``python -m benchmarks.fairness`` runs a PostgreSQL of its own. Modest tenants have one client each, the greedy one has
+ten times as many. Each transaction holds a connection for some milliseconds; there are fewer connections than clients.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from app.control import migrations, provisioning
+from app.control.tenants import Tenant
+from app.database import Database
+from app.errors import Unavailable
+from app.main import Installation, installation
+from app.settings import Settings
+
+MODEST = 8
+GREED = 10
+CONNECTIONS = 10
+HOLDS = 0.005
+"""Seconds that a transaction takes in the database."""
+PAUSES = 0.02
+"""Seconds that a modest client waits between two transactions."""
+SECONDS = 8.0
+
+
+async def prepared(installed: Installation) -> list[Tenant]:
+    async with await installed.owner(4) as owner:
+        await migrations.migrate(owner, installed.strategies, installed.addresses)
+        return [
+            await provisioning.create(
+                owner, installed.strategies, slug=f"t{number}", name=f"T {number}", strategy="rls"
+            )
+            for number in range(MODEST + 1)
+        ]
+
+
+async def client(database: Database, tenant: Tenant, until: float, pause: float) -> list[float]:
+    """The seconds that each transaction took, from when it was asked for."""
+    took = []
+    while time.monotonic() < until:
+        asked = time.monotonic()
+        with suppress(Unavailable):
+            async with database.transaction(tenant) as work:
+                await work.value("SELECT pg_sleep($1)", HOLDS)
+            took.append(time.monotonic() - asked)
+        await asyncio.sleep(pause)
+    return took
+
+
+async def measured(database: Database, greedy: Tenant, modest: Sequence[Tenant], clients: int) -> list[float]:
+    """The times of the modest tenants, sorted, while the greedy one has so many clients."""
+    until = time.monotonic() + SECONDS
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client(database, greedy, until, 0))
+        tasks = [group.create_task(client(database, tenant, until, PAUSES)) for tenant in modest]
+    return sorted(seconds for task in tasks for seconds in task.result())
+
+
+def told(name: str, took: Sequence[float]) -> float:
+    p99 = took[int(len(took) * 0.99)]
+    print(f"{name:42} {len(took):6} transactions  median {median(took) * 1000:6.1f} ms  p99 {p99 * 1000:6.1f} ms")
+    return p99
+
+
+async def main(installed: Installation) -> None:
+    greedy, *modest = await prepared(installed)
+    async with await installed.tenants() as database:
+        await measured(database, greedy, modest, 1)  # connections are opened, statements prepared
+        alone = told("each tenant has one client", await measured(database, greedy, modest, 1))
+        beside = told(f"one tenant has {GREED * MODEST}", await measured(database, greedy, modest, GREED * MODEST))
+        print(f"the others' p99 is {beside / alone:.2f} times what it was")
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory(prefix="isola-fairness-") as directory:
+        settings = Settings.model_construct(data_dir=Path(directory), pool_size=CONNECTIONS)
+        with installation(settings, alone=True) as installed:
+            asyncio.run(main(installed))

@@ -1,0 +1,62 @@
+-- What a bound transaction may do with its tenant's custom domains. As with sharing, the schema control is out of its
+-- reach, and each function begins with who is calling. Servers hear of what changes: isola.announce().
+
+CREATE FUNCTION isola.domains()
+RETURNS TABLE (
+    id uuid, name text, challenge text, challenge_expires_at timestamptz,
+    created_at timestamptz, verified_at timestamptz
+) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT d.id, d.name, d.challenge, d.challenge_expires_at, d.created_at, d.verified_at
+    FROM control.domains d WHERE d.tenant_id = (SELECT isola.bound_tenant());
+END;
+
+-- Adds a domain that is still to be proven; added again before that, it gets the new challenge. NULL if it is proven.
+CREATE FUNCTION isola.add_domain(name text, challenge text, challenge_expires_at timestamptz)
+RETURNS uuid LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    added uuid;
+BEGIN
+    INSERT INTO control.domains AS d (tenant_id, name, challenge, challenge_expires_at)
+    VALUES (isola.bound_tenant(), add_domain.name, add_domain.challenge, add_domain.challenge_expires_at)
+    ON CONFLICT (tenant_id, name)
+    DO UPDATE SET challenge = excluded.challenge, challenge_expires_at = excluded.challenge_expires_at
+    WHERE d.verified_at IS NULL
+    RETURNING d.id INTO added;
+    RETURN added;
+END $$;
+
+-- Marks a domain as proven with a challenge; false if that is no longer the domain's, or has expired. Fails on the
+-- unique index where another tenant has proven the same domain and not removed it.
+CREATE FUNCTION isola.verify_domain(domain uuid, proven text) RETURNS boolean LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    verified text;
+BEGIN
+    UPDATE control.domains SET verified_at = coalesce(verified_at, now())
+    WHERE id = domain AND tenant_id = isola.bound_tenant() AND challenge = proven
+      AND (verified_at IS NOT NULL OR challenge_expires_at > now())
+    RETURNING name INTO verified;
+    IF verified IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM isola.announce('domain', verified);
+    RETURN true;
+END $$;
+
+-- Gives a domain up. Whoever takes it next, this tenant or another, has to prove it with a challenge of their own.
+CREATE FUNCTION isola.remove_domain(domain uuid) RETURNS boolean LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    removed text;
+BEGIN
+    DELETE FROM control.domains WHERE id = domain AND tenant_id = isola.bound_tenant() RETURNING name INTO removed;
+    IF removed IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM isola.announce('domain', removed);
+    RETURN true;
+END $$;

@@ -1,0 +1,171 @@
+-- The log of what was done. Triggers note every change in the transaction that makes it; when that commits, a deferred
+-- trigger puts what was noted into the log of the tenant's home, each entry with a hash over itself and the one before.
+-- All of it runs as isola_audit, which has no login and may do nothing else: in a home it may insert into the log, and
+-- neither read, change nor delete.
+
+-- A row as the log shows it: a value of more than 1,000 bytes by its hash and size.
+CREATE FUNCTION isola.audit_values(changed jsonb, left_out text[]) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN octet_length(changed::text) <= 1000 THEN changed - left_out
+    ELSE (
+        SELECT jsonb_object_agg(key, CASE
+            WHEN octet_length(value::text) <= 1000 THEN value
+            ELSE jsonb_build_object(
+                'sha256', encode(sha256(convert_to(value::text, 'UTF8')), 'hex'), 'size', octet_length(value::text)
+            )
+        END)
+        FROM jsonb_each(changed - left_out)
+    )
+END;
+
+-- What of one row is not so in another.
+CREATE FUNCTION isola.audit_difference(this jsonb, other jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(this) WHERE value IS DISTINCT FROM other -> key
+);
+
+-- Notes what a statement did to rows of a table. ``names`` are the arguments of its trigger, counted from 0: what the
+-- rows are called, the columns left out of the log, and a prefix and a column for each part of the key. What the owner
+-- of the tables does itself is noted nowhere: it migrates, moves and erases. Only where a row was changed is it asked
+-- who is bound.
+CREATE FUNCTION isola.audit_note(changed oid, names text[], before jsonb[], after jsonb[])
+RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    left_out text[] := array_append(names[1]::text[], 'tenant_id');
+    log_of text;
+BEGIN
+    IF before IS NULL AND after IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT n.nspname INTO log_of FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = changed AND pg_get_userbyid(c.relowner) <> session_user;
+    IF log_of IS NULL THEN
+        RETURN;
+    ELSIF log_of = 'control' THEN
+        SELECT home INTO log_of FROM control.tenants WHERE id = isola.claimed_tenant_id();
+    END IF;
+    -- A statement is noted in parts of bounded size.
+    IF before IS NULL THEN
+        INSERT INTO control.audit_staged (tenant_id, home, changes)
+        SELECT (SELECT isola.bound_tenant()), log_of, array_agg(jsonb_build_array(
+            names[0] || ':create',
+            concat(names[2], n ->> names[3], names[4], n ->> names[5]),
+            NULL,
+            isola.audit_values(n, left_out)
+        ) ORDER BY place)
+        FROM unnest(after) WITH ORDINALITY a (n, place)
+        GROUP BY place / 1000;
+    ELSIF after IS NULL THEN
+        INSERT INTO control.audit_staged (tenant_id, home, changes)
+        SELECT (SELECT isola.bound_tenant()), log_of, array_agg(jsonb_build_array(
+            names[0] || ':delete',
+            concat(names[2], o ->> names[3], names[4], o ->> names[5]),
+            isola.audit_values(o, left_out),
+            NULL
+        ) ORDER BY place)
+        FROM unnest(before) WITH ORDINALITY b (o, place)
+        GROUP BY place / 1000;
+    ELSE
+        INSERT INTO control.audit_staged (tenant_id, home, changes)
+        SELECT (SELECT isola.bound_tenant()), log_of, array_agg(jsonb_build_array(
+            names[0] || ':update', key, isola.audit_difference(o, n), isola.audit_difference(n, o)
+        ))
+        FROM (
+            SELECT isola.audit_values(b.j, left_out), isola.audit_values(a.j, left_out), coalesce(b.key, a.key),
+                row_number() OVER () / 1000
+            FROM (
+                SELECT j, concat(names[2], j ->> names[3], names[4], j ->> names[5]) FROM unnest(before) j
+            ) b (j, key)
+            FULL JOIN (
+                SELECT j, concat(names[2], j ->> names[3], names[4], j ->> names[5]) FROM unnest(after) j
+            ) a (j, key) ON a.key = b.key
+        ) changed (o, n, key, part)
+        WHERE o IS DISTINCT FROM n
+        GROUP BY part;
+    END IF;
+END $$;
+
+-- Fires for each statement. A session keeps a copy of this for each trigger that it met, in each tenant's home, so
+-- there is as little in it as can be.
+CREATE FUNCTION isola.audit() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        PERFORM isola.audit_note(TG_RELID, TG_ARGV, NULL, (SELECT array_agg(to_jsonb(n)) FROM new_rows n));
+    ELSIF TG_OP = 'DELETE' THEN
+        PERFORM isola.audit_note(TG_RELID, TG_ARGV, (SELECT array_agg(to_jsonb(o)) FROM old_rows o), NULL);
+    ELSE
+        PERFORM isola.audit_note(
+            TG_RELID, TG_ARGV,
+            (SELECT array_agg(to_jsonb(o)) FROM old_rows o), (SELECT array_agg(to_jsonb(n)) FROM new_rows n)
+        );
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- Puts what was noted into the log. It runs last of all, when the transaction commits: only then is the head of the
+-- tenant's chain held, so no two transactions wait for each other in a circle, and none waits longer than a commit
+-- takes. If the binding was changed in between, it fails, and the transaction with it.
+CREATE FUNCTION isola.audit_link() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    head control.audit_heads;
+    ids uuid[];
+    hashes bytea[];
+    change jsonb;
+BEGIN
+    SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO control.audit_heads (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
+        SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
+    END IF;
+    FOREACH change IN ARRAY NEW.changes LOOP
+        head.entries := head.entries + 1;
+        ids := ids || isola.uuid_v7();
+        head.hash := sha256(head.hash || convert_to(jsonb_build_array(
+            NEW.tenant_id, head.entries, ids[cardinality(ids)], extract(epoch FROM NEW.at),
+            NEW.actor, NEW.on_behalf_of, NEW.request, change -> 0, change -> 1, change -> 2, change -> 3
+        )::text, 'UTF8'));
+        hashes := hashes || head.hash;
+    END LOOP;
+    EXECUTE format(
+        'INSERT INTO %I.audit_entries '
+        '(id, number, at, actor, on_behalf_of, request, action, object, old, new, hash) '
+        'SELECT id, $1 + place, $2, $3, $4, $5, change ->> 0, change ->> 1, '
+        'nullif(change -> 2, ''null''), nullif(change -> 3, ''null''), hash '
+        'FROM unnest($6, $7, $8) WITH ORDINALITY linked (id, change, hash, place)',
+        NEW.home
+    ) USING head.entries - cardinality(ids), NEW.at, NEW.actor, NEW.on_behalf_of, NEW.request, ids, NEW.changes, hashes;
+    UPDATE control.audit_heads SET entries = head.entries, hash = head.hash WHERE tenant_id = NEW.tenant_id;
+    DELETE FROM control.audit_staged WHERE id = NEW.id;
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER link AFTER INSERT ON control.audit_staged DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION isola.audit_link();
+
+-- What a tenant has in the control plane is in the log of its home all the same.
+CREATE TRIGGER audit_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id}', 'shr_', 'id');
+CREATE TRIGGER audit_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id}', 'shr_', 'id');
+
+CREATE TRIGGER audit_insert AFTER INSERT ON control.domains REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge}', 'dom_', 'id');
+CREATE TRIGGER audit_update AFTER UPDATE ON control.domains REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge}', 'dom_', 'id');
+CREATE TRIGGER audit_delete AFTER DELETE ON control.domains REFERENCING OLD TABLE AS old_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge}', 'dom_', 'id');
+
+-- That a key was used is no change that anybody made.
+CREATE TRIGGER audit_insert AFTER INSERT ON control.api_keys REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('api_key', '{digest,last_used_at}', 'key_', 'id');
+CREATE TRIGGER audit_update AFTER UPDATE ON control.api_keys REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('api_key', '{digest,last_used_at}', 'key_', 'id');
+
+-- Ending all sessions of a user.
+CREATE TRIGGER audit_insert AFTER INSERT ON control.sign_outs REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('sign_out', '{}', 'usr_', 'user_id');
+CREATE TRIGGER audit_update AFTER UPDATE ON control.sign_outs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('sign_out', '{}', 'usr_', 'user_id');

@@ -1,0 +1,211 @@
+"""What each field needs is in the contract, and holds: every field, without and with each of its permissions."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import strawberry
+from graphql import (
+    FieldDefinitionNode,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    ListTypeNode,
+    NonNullTypeNode,
+    ObjectTypeDefinitionNode,
+    TypeNode,
+    get_named_type,
+    is_leaf_type,
+    is_required_argument,
+    is_required_input_field,
+    parse,
+)
+
+from app.api.access import requires
+from app.api.execute import Executor
+from app.api.fields import mapped
+from app.api.model import model_of
+from app.api.schema import model, schema
+from app.database import Transaction
+from app.domain.permissions import Permission
+from app.errors import Unavailable
+from app.query.mapping import MappingError, Parameters
+from tests.api.conftest import Caller, ids
+
+# The contract as clients read it, and nothing of how it came to be.
+TYPES: Mapping[str, ObjectTypeDefinitionNode] = {
+    each.name.value: each for each in parse(schema.as_str()).definitions if isinstance(each, ObjectTypeDefinitionNode)
+}
+ALL = frozenset(permission.value for permission in Permission)
+
+
+def declared(node: ObjectTypeDefinitionNode | FieldDefinitionNode) -> set[str] | None:
+    """The permissions that a type or a field says it needs; None where it says nothing."""
+    found = [each for each in node.directives or () if each.name.value in {"requires", "public"}]
+    if not found:
+        return None
+    return {str(getattr(argument.value, "value", "")) for each in found for argument in each.arguments or ()}
+
+
+def named(type_: TypeNode) -> str:
+    while isinstance(type_, NonNullTypeNode | ListTypeNode):
+        type_ = type_.type
+    return str(type_.name.value)  # type: ignore[attr-defined]  # what is neither is named
+
+
+@dataclass(frozen=True)
+class Place:
+    """A field, where it is first come upon, and what it takes to be there."""
+
+    path: tuple[str, ...]
+    document: str
+    needs: frozenset[str]
+
+
+def step(type_: str, name: str) -> set[str]:
+    """What it needs to select a field of a type, and to have the object that is there."""
+    field = next(each for each in TYPES[type_].fields or () if each.name.value == name)
+    needs = (declared(TYPES[type_]) or set()) | (declared(field) or set())
+    target = named(field.type)
+    if target in TYPES:
+        needs |= declared(TYPES[target]) or set()
+        nodes = [each for each in TYPES[target].fields or () if each.name.value == "nodes"]
+        needs |= {need for each in nodes for need in declared(TYPES[named(each.type)]) or ()}
+    return needs
+
+
+def places(root: str) -> Iterator[Place]:
+    """Every field of every type that can be come upon from a root, by the shortest way."""
+    waiting: list[tuple[str, tuple[tuple[str, str], ...], frozenset[str]]] = [(root, (), frozenset())]
+    seen = {root}
+    while waiting:
+        type_, way, needs = waiting.pop(0)
+        definition = model.schema.type_map[type_]
+        assert isinstance(definition, GraphQLObjectType)
+        for name, field in definition.fields.items():
+            target = get_named_type(field.type)
+            given = ", ".join(
+                f"{each}: {value(get_named_type(argument.type), each)}"
+                for each, argument in field.args.items()
+                if is_required_argument(argument)
+            )
+            if isinstance(target, GraphQLInterfaceType):
+                given = given.replace(ids("res", 1), "of nothing")  # what is found needs more: see below
+            here = (*way, (name, f"({given})" if given else ""))
+            needed = needs | step(type_, name)
+            below = "" if is_leaf_type(target) else "{ __typename }"
+            document = "".join(f"{{ {each}{arguments} " for each, arguments in here) + below + "}" * len(here)
+            yield Place(tuple(each for each, _ in here), document, frozenset(needed))
+            if not is_leaf_type(target) and not isinstance(target, GraphQLInterfaceType) and target.name not in seen:
+                seen.add(target.name)
+                waiting.append((target.name, here, frozenset(needed)))
+
+
+def value(type_: Any, name: str) -> str:
+    """Something that the argument takes."""
+    match type_.name:
+        case "ID":
+            return f'["{ids("res", 1)}"]' if name == "ids" else f'"{ids("res", 1)}"'
+        case "String":
+            return '"x"'
+    fields = {each: field for each, field in type_.fields.items() if is_required_input_field(field)}
+    return "{" + ", ".join(f"{each}: {listed(field.type, each)}" for each, field in fields.items()) + "}"
+
+
+def listed(type_: Any, name: str) -> str:
+    one = value(get_named_type(type_), name)
+    return f"[{one}]" if str(type_).startswith("[") else one
+
+
+QUERIES = list(places("Query"))
+MUTATIONS = [Place(each.path, f"mutation {each.document}", each.needs) for each in places("Mutation")]
+
+
+def test_every_field_says_what_it_needs_or_its_type_does() -> None:
+    silent = {
+        f"{name}.{field.name.value}"
+        for name, type_ in TYPES.items()
+        for field in type_.fields or ()
+        if declared(type_) is None and declared(field) is None
+    }
+    assert silent == set()
+
+
+def test_what_is_needed_is_the_name_of_a_permission() -> None:
+    of_types = {need for type_ in TYPES.values() for need in declared(type_) or ()}
+    of_fields = {need for type_ in TYPES.values() for each in type_.fields or () for need in declared(each) or ()}
+    assert of_types | of_fields <= ALL
+
+
+def test_every_type_is_walked() -> None:
+    fields = {f"{name}.{field.name.value}" for name, type_ in TYPES.items() for field in type_.fields or ()}
+    assert len(QUERIES) + len(MUTATIONS) >= len(fields)
+
+
+def test_a_schema_with_a_field_that_says_nothing_is_refused() -> None:
+    @mapped(Parameters({}))
+    @strawberry.type
+    class Query:
+        covered: str = strawberry.field(directives=[requires(Permission.USER_READ)])
+        forgotten: str
+
+    with pytest.raises(MappingError, match=r"Query\.forgotten"):
+        model_of(strawberry.Schema(Query))
+
+
+def holding(caller: Caller, permissions: frozenset[str]) -> Caller:
+    return replace(caller, principal=replace(caller.principal, permissions=permissions))
+
+
+async def test_every_field_of_a_query_is_refused_without_each_of_its_permissions_and_not_with_them(a: Caller) -> None:
+    for place in QUERIES:
+        for missing in place.needs:
+            refused = await holding(a, ALL - {missing}).ask(place.document)
+            assert (refused.status, refused.code, refused.transactions) == (403, "FORBIDDEN", 0), place
+            assert refused.error["message"].endswith(f"this needs the permission {missing}")
+            assert ".".join(place.path).startswith(refused.error["message"].partition(":")[0])
+        assert "errors" not in (await holding(a, place.needs).ask(place.document)).body, place
+
+
+class Reached(Caller):
+    """One whose mutations come as far as the database, and no further."""
+
+    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  the interface
+        raise Unavailable("reached")
+
+
+async def test_every_mutation_is_refused_without_each_of_its_permissions_before_anything_is_done(a: Caller) -> None:
+    caller = Reached(a.database, a.principal, a.executor)
+    for place in MUTATIONS:
+        for missing in place.needs:
+            refused = await holding(caller, ALL - {missing}).ask(place.document)
+            assert (refused.status, refused.code) == (403, "FORBIDDEN"), place
+            assert refused.error["message"].endswith(f"this needs the permission {missing}"), place
+        told = await holding(caller, place.needs).ask(place.document)
+        assert "this needs the permission" not in told.text, (place, told.text)
+
+
+async def test_what_an_id_leads_to_decides_what_a_look_up_needs(a: Caller) -> None:
+    document = "query ($ids: [ID!]!) { nodes(ids: $ids) { id ... on Span { title author { name } } } }"
+    reader = holding(a, frozenset({"resource:read"}))
+    assert len((await reader.ask(document, {"ids": [ids("res", 1), "?"]})).data["nodes"]) == 2
+    refused = await reader.ask(document, {"ids": [ids("res", 1), ids("spn", 1)]})
+    assert (refused.status, refused.transactions) == (403, 0)
+    assert refused.error["message"] == "nodes: this needs the permission span:read"
+    refused = await holding(a, frozenset({"span:read"})).ask(document, {"ids": [ids("spn", 1)]})
+    assert refused.error["message"] == "nodes.author: this needs the permission user:read"
+
+
+async def test_a_field_that_is_skipped_needs_nothing(a: Caller) -> None:
+    document = "query ($all: Boolean!) { resources { totalCount } users @include(if: $all) { totalCount } }"
+    reader = holding(a, frozenset({"resource:read"}))
+    assert (await reader.ask(document, {"all": False})).data.keys() == {"resources"}
+    assert (await reader.ask(document, {"all": True})).code == "FORBIDDEN"
+
+
+async def test_one_field_that_is_refused_refuses_the_whole_operation(a: Caller, executor: Executor) -> None:
+    document = 'mutation { createResource(input: {name: "x"}) { resource { id owner { name } } } }'
+    refused = await holding(a, frozenset({"resource:write", "resource:read"})).using(executor).ask(document)
+    assert refused.error["message"] == "createResource.resource.owner: this needs the permission user:read"
+    assert (list(refused.body), refused.transactions) == (["errors"], 0)

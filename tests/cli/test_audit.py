@@ -1,0 +1,38 @@
+"""``isola audit`` and ``isola user``."""
+
+from app.control import provisioning
+from app.database import Database
+from tests.cli.processes import Place
+from tests.conftest import Copy
+
+
+def test_a_tenant_gets_its_first_owner_from_whoever_runs_the_server(furnished: Place) -> None:
+    furnished.run("tenant", "create", "umbrella")
+    assert furnished.run("user", "assign", "albert", "owner", "--tenant", "umbrella") == "albert: owner, enabled\n"
+    assert "the last owner" in furnished.fail("user", "unassign", "albert", "owner", "--tenant", "umbrella")
+    assert "the last owner" in furnished.fail("user", "disable", "albert", "--tenant", "umbrella")
+    furnished.run("user", "assign", "william", "owner", "--tenant", "umbrella")
+    assert furnished.run("user", "disable", "albert", "--tenant", "umbrella") == "albert: owner, disabled\n"
+    assert furnished.run("user", "enable", "albert", "--tenant", "umbrella") == "albert: owner, enabled\n"
+    assert furnished.run("user", "unassign", "albert", "owner", "--tenant", "umbrella") == "albert: no role, enabled\n"
+    assert "no role 'boss'" in furnished.fail("user", "assign", "albert", "boss", "--tenant", "umbrella")
+    assert "no user 'nobody'" in furnished.fail("user", "disable", "nobody", "--tenant", "umbrella")
+    checked, verdict = furnished.run("audit", "verify", "--tenant", "umbrella").splitlines()
+    assert (checked.split()[1:3], verdict) == (["entries", "checked,"], "OK")
+
+
+async def test_a_log_that_was_changed_is_told_with_the_first_entry_that_was(
+    empty: Place, copy: Copy, owner: Database
+) -> None:
+    assert copy.where.owner
+    there = {"ISOLA_DATABASE_URL": copy.where.owner}
+    tenant = await provisioning.named(owner, "schema-a")
+    verify = ("audit", "verify", "--tenant", "schema-a")
+    assert empty.run(*verify, **there) == "0 entries checked, up to the beginning\nOK\n"
+    empty.run("user", "assign", "ada", "owner", "--tenant", "schema-a", **there)
+    checked, _ = empty.run(*verify, **there).splitlines()
+    assert checked.startswith("7 entries checked, up to ")
+    async with owner.unbound() as work:
+        home = copy.strategies["schema"].home(tenant.id).schema
+        await work.script(f"UPDATE {home}.audit_entries SET action = 'user:delete' WHERE number = 3")
+    assert "the log of schema-a is broken: entry 3 (aud_" in empty.fail(*verify, **there)

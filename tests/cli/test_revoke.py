@@ -1,0 +1,60 @@
+"""``isola revoke``, beside a server that serves."""
+
+import time
+
+import httpx
+import jwt
+
+from app.control.changes import HEARD_WITHIN
+from app.identity import keys
+from tests.cli.processes import Place, Running
+from tests.conftest import DEFAULTS
+
+ISSUER, TOKEN_ID, SESSION_ID = DEFAULTS.token_issuer, "token-1", "session-1"
+
+
+def token(place: Place, **claims: object) -> str:
+    now = int(time.time())
+    own = {"iss": ISSUER, "aud": DEFAULTS.token_audience, "tenant": "acme", "iat": now, "exp": now + 3600}
+    settings = DEFAULTS.model_copy(update={"data_dir": place.data_dir})
+    return jwt.encode({**own, **claims}, keys.development_key(settings))
+
+
+def ask(server: Running, token: str) -> int:
+    answer = httpx.post(
+        f"{server.url}/graphql",
+        json={"query": "{ viewer { user { id } } }"},
+        headers={"authorization": f"Bearer {token}", "accept": "application/graphql-response+json"},
+        trust_env=False,
+    )
+    return answer.status_code
+
+
+def refused_in_time(server: Running, token: str) -> None:
+    committed = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        if ask(server, token) == 401:
+            return
+        assert asked - committed < HEARD_WITHIN
+        time.sleep(0.05)
+
+
+def test_what_is_revoked_is_refused_by_a_running_server_within_five_seconds(furnished: Place) -> None:
+    with furnished.server("demo") as server:
+        numbered = token(furnished, sub="ada", jti=TOKEN_ID)
+        in_session = token(furnished, sub="ada", sid=SESSION_ID)
+        barbara = token(furnished, sub="barbara")
+        ada = token(furnished, sub="ada")
+        assert {ask(server, each) for each in (numbered, in_session, barbara, ada)} == {200}
+
+        furnished.run("revoke", "token", TOKEN_ID, "--issuer", ISSUER)
+        refused_in_time(server, numbered)
+        furnished.run("revoke", "session", SESSION_ID, "--issuer", ISSUER)
+        refused_in_time(server, in_session)
+        furnished.run("revoke", "user", "barbara", "--tenant", "acme")
+        refused_in_time(server, barbara)
+
+        assert ask(server, ada) == 200
+        said = furnished.fail("revoke", "user", "nobody", "--tenant", "acme")
+        assert said == "isola: the tenant acme has no user 'nobody'"

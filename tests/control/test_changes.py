@@ -1,0 +1,261 @@
+"""What one server changes, every other hears of and forgets; what may have changed unheard is not used."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from app.control import changes as hearing, provisioning
+from app.control.cache import MISSING, Cache
+from app.control.changes import HEARD_WITHIN, Changes, Kind, announce
+from app.control.directory import Directory
+from app.control.tenants import Status, Tenant
+from app.database import Database
+from app.errors import Forbidden, Refusal, Unavailable
+from tests.conftest import Copy
+from tests.database import pgbouncer
+
+
+@pytest.fixture
+def heard(changes: Changes) -> list[str | None]:
+    """The keys of users that were heard of."""
+    keys: list[str | None] = []
+    changes.listen(Kind.USER, keys.append)
+    return keys
+
+
+async def say(control: Database, key: str) -> None:
+    async with control.unbound() as transaction:
+        await announce(transaction, Kind.USER, key)
+
+
+async def test_a_change_is_heard_of_once_and_by_those_who_listen_to_its_kind(
+    changes: Changes, control: Database, heard: list[str | None]
+) -> None:
+    roles: list[str | None] = []
+    changes.listen(Kind.ROLE, roles.append)
+    await say(control, "ada")
+
+    for _ in range(3):
+        await changes.hear()
+
+    assert heard == ["ada"]
+    assert roles == []
+
+
+async def test_what_is_not_committed_is_not_heard_of(
+    changes: Changes, control: Database, heard: list[str | None]
+) -> None:
+    with pytest.raises(LookupError):
+        async with control.unbound() as transaction:
+            await announce(transaction, Kind.USER, "ada")
+            await changes.hear()
+            raise LookupError
+
+    await changes.hear()
+
+    assert heard == []
+
+
+async def test_a_change_that_commits_after_a_later_one_is_heard_of(
+    changes: Changes, control: Database, heard: list[str | None]
+) -> None:
+    async with control.unbound() as slow:
+        await announce(slow, Kind.USER, "first")
+        for name in ("second", "third"):
+            await say(control, name)
+            await changes.hear()
+        assert heard == ["second", "third"]
+
+    await changes.hear()
+    await changes.hear()
+
+    assert heard == ["second", "third", "first"]
+
+
+async def test_what_was_changed_before_a_server_started_is_nothing_to_it(
+    copy: Copy, control: Database, heard: list[str | None]
+) -> None:
+    await say(control, "ada")
+    keys: list[str | None] = []
+    async with await Database.open(copy.where.control) as database:
+        late = Changes(database)
+        late.listen(Kind.USER, keys.append)
+        await late.hear()
+        await late.hear()
+    assert keys == [None]
+    assert heard == []
+
+
+async def test_where_the_numbers_of_transactions_went_back_everything_is_forgotten(
+    changes: Changes, heard: list[str | None]
+) -> None:
+    """The database behind the address is another one."""
+    assert changes._horizon is not None
+    changes._horizon += 1_000_000
+
+    await changes.hear()
+    await changes.hear()
+
+    assert heard == [None]
+
+
+async def test_a_bound_transaction_speaks_of_its_own_tenant(
+    changes: Changes, database: Database, a: Tenant, b: Tenant, heard: list[str | None]
+) -> None:
+    async with database.transaction(a) as work:
+        await work.value("SELECT isola.announce('user', $1)", f"{b.id}/ada")
+
+    await changes.hear()
+
+    assert heard == [f"{a.id}/{b.id}/ada"]
+
+
+async def test_nobody_else_speaks(database: Database, changes: Changes, a: Tenant, heard: list[str | None]) -> None:
+    with pytest.raises(Exception, match="permission denied"):
+        async with database.unbound() as work:
+            await work.value("INSERT INTO control.changes (kind, key) VALUES ('user', 'ada')")
+    with pytest.raises(Forbidden):
+        async with database.unbound() as work:
+            await work.value("SELECT isola.announce('user', 'ada')")
+    for kind, key in (("nonsense", "ada"), ("user", "x" * 2000)):
+        with pytest.raises(Refusal):
+            async with database.transaction(a) as work:
+                await work.value("SELECT isola.announce($1, $2)", kind, key)
+    await changes.hear()
+    assert heard == []
+
+
+async def test_the_directory_hears_of_whatever_happens_to_a_tenant(
+    changes: Changes, control: Database, owner: Database, copy: Copy, a: Tenant, b: Tenant
+) -> None:
+    directory = Directory(control, changes, 3600)
+    names = [a.slug, str(a.id), a.id.hex.upper(), "new", "renamed"]
+    before = [await directory.find(name) for name in names]
+    assert before == [a, a, a, None, None]
+
+    suspended = await provisioning.suspend(control, a.slug)
+    new = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=a.strategy)
+    assert [await directory.find(name) for name in names] == before
+    await changes.hear()
+    assert [await directory.find(name) for name in names] == [suspended] * 3 + [new, None]
+
+    async with owner.unbound() as transaction:
+        await transaction.script("UPDATE control.tenants SET slug = 'renamed' WHERE slug = 'new'")
+    await changes.hear()
+    renamed = await directory.find("renamed")
+    assert renamed is not None
+    assert renamed.id == new.id
+    assert await directory.find("new") is None
+    assert await directory.find(b.slug) == b
+
+
+async def test_an_answer_that_a_change_overtook_is_not_remembered(changes: Changes, control: Database) -> None:
+    cache: Cache[str, int] = Cache(changes, size=10)
+    changes.listen(Kind.USER, cache.forget)
+
+    async def overtaken() -> int:
+        await say(control, "ada")
+        await changes.hear()
+        return 1
+
+    assert await cache.learn("ada", overtaken) == 1
+    assert cache.get("ada") is MISSING
+    assert await cache.learn("ada", answering(2)) == 2
+    assert cache.get("ada") == 2
+
+
+async def test_nothing_remembered_is_used_while_changes_cannot_be_heard_of(
+    copy: Copy, control: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "_TRUSTED_FOR", 0.5)
+    async with await Database.open(copy.where.control, wait=0.05) as alone, Changes(alone, interval=0.02) as listener:
+        cache: Cache[str, str] = Cache(listener, size=10)
+        listener.listen(Kind.USER, cache.forget)
+        for name in ("ada", "grace"):
+            await cache.learn(name, answering("before"))
+        async with alone.unbound():  # its one connection is not to be had
+            await say(control, "ada")
+            await eventually(lambda: not listener.fresh)
+            assert cache.get("ada") is cache.get("grace") is MISSING
+            with pytest.raises(Unavailable):
+                await cache.learn("ada", failing)
+        await eventually(lambda: listener.fresh)
+        assert cache.get("ada") is MISSING
+        assert cache.get("grace") == "before"
+
+
+async def test_after_a_long_silence_everything_is_forgotten(changes: Changes, heard: list[str | None]) -> None:
+    changes._asked_at -= hearing._KEPT_FOR
+
+    await changes.hear()
+
+    assert heard == [None]
+
+
+async def test_rows_that_everybody_has_heard_of_are_deleted(
+    changes: Changes, control: Database, heard: list[str | None]
+) -> None:
+    async def rows() -> list[str]:
+        async with control.unbound() as transaction:
+            return await transaction.texts("SELECT key FROM control.changes WHERE kind = 'user' ORDER BY id")
+
+    await say(control, "old")
+    await changes.hear()
+    changes._prune_at = time.monotonic()  # a minute has gone by
+    await changes.hear()
+    await say(control, "new")
+    assert await rows() == ["old", "new"]
+    changes._prune_at = time.monotonic()  # another one
+    await changes.hear()
+    assert await rows() == ["new"]
+    assert heard == ["old", "new"]
+
+
+@pytest.fixture(params=["directly", "behind PgBouncer"])
+async def listeners(copy: Copy, request: pytest.FixtureRequest) -> AsyncIterator[list[Changes]]:
+    """Two servers' worth, at their usual pace."""
+    async with AsyncExitStack() as held:
+        url = copy.where.control
+        if request.param != "directly":
+            url = held.enter_context(pgbouncer.running(url))
+        databases = [await held.enter_async_context(await Database.open(url, statement_cache=False)) for _ in range(2)]
+        yield [await held.enter_async_context(Changes(database)) for database in databases]
+
+
+async def test_every_server_hears_of_a_change_within_five_seconds(
+    listeners: list[Changes], control: Database, a: Tenant
+) -> None:
+    directories = [Directory(control, listener, 3600) for listener in listeners]
+    for directory in directories:
+        assert await directory.find(a.slug) == a
+
+    await provisioning.suspend(control, a.slug)
+    committed = time.monotonic()
+
+    for directory in directories:
+        while (found := await directory.find(a.slug)) == a:
+            assert time.monotonic() - committed < HEARD_WITHIN
+            await asyncio.sleep(0.02)
+        assert found is not None
+        assert found.status is Status.SUSPENDED
+
+
+def answering(value: Any) -> Callable[[], Awaitable[Any]]:
+    async def answer() -> Any:
+        return value
+
+    return answer
+
+
+async def failing() -> str:
+    raise Unavailable("the database cannot be reached")
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110  nobody tells when a moment has passed
+            await asyncio.sleep(0.01)

@@ -1,0 +1,103 @@
+"""Those who wait for a connection take turns by tenant, and some connections are never one tenant's."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from app.control import provisioning
+from app.control.tenants import Tenant
+from app.database import Database
+from app.errors import Unavailable
+from tests.conftest import STRATEGIES, Copy
+from tests.database.conftest import tenant_of
+
+SIZE = 5
+WAIT = 20.0
+
+
+@pytest.fixture
+async def tenants(control: Database) -> list[Tenant]:
+    return [await provisioning.named(control, f"{strategy}-{letter}") for strategy in STRATEGIES for letter in "ab"]
+
+
+@pytest.fixture
+async def few(copy: Copy) -> AsyncIterator[Database]:
+    async with await Database.open(
+        copy.where.tenant, copy.strategies, copy.binding_key, size=SIZE, wait=WAIT
+    ) as database:
+        yield database
+
+
+@pytest.fixture
+async def one(copy: Copy) -> AsyncIterator[Database]:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1, wait=WAIT) as database:
+        yield database
+
+
+async def test_who_asks_once_is_served_before_who_asks_often_is_served_twice(
+    one: Database, tenants: list[Tenant]
+) -> None:
+    greedy, *modest = tenants
+    served: list[Tenant] = []
+
+    async def ask(tenant: Tenant) -> None:
+        async with one.transaction(tenant):
+            served.append(tenant)
+
+    async with asyncio.TaskGroup() as group, one.transaction(greedy):
+        for tenant in (*[greedy] * 6, *modest):
+            group.create_task(ask(tenant))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert served == []
+
+    assert served == [greedy, *modest, *[greedy] * 5]
+
+
+async def test_one_tenant_never_has_all_connections(few: Database, tenants: list[Tenant]) -> None:
+    greedy, modest, *_ = tenants
+    async with AsyncExitStack() as held:
+        for _ in range(SIZE - 1):
+            await held.enter_async_context(few.transaction(greedy))
+        waiting = asyncio.create_task(tenant_of(few, greedy))
+        # At once, though the other one has waited for longer.
+        for _ in range(3):
+            async with asyncio.timeout(WAIT / 2):
+                assert await tenant_of(few, modest) == str(modest.id)
+        assert not waiting.done()
+    assert await waiting == str(greedy.id)
+
+
+async def test_a_queue_that_is_too_long_is_refused_at_once_and_only_to_its_tenant(
+    one: Database, tenants: list[Tenant]
+) -> None:
+    greedy, modest, *_ = tenants
+    async with one.transaction(greedy):
+        waiting = [asyncio.create_task(tenant_of(one, greedy)) for _ in range(200)]
+        other = asyncio.create_task(tenant_of(one, modest))
+        done, _ = await asyncio.wait(waiting, timeout=WAIT / 4, return_when=asyncio.FIRST_COMPLETED)
+        assert done
+        assert not other.done()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
+    assert refused
+    assert len(refused) < len(outcomes)
+    assert all(outcome == str(greedy.id) for outcome in outcomes if outcome not in refused)
+    assert await other == str(modest.id)
+
+
+async def test_those_who_go_away_while_they_wait_take_no_turn(one: Database, tenants: list[Tenant]) -> None:
+    greedy, modest, *_ = tenants
+    async with one.transaction(greedy):
+        gone = [asyncio.create_task(tenant_of(one, modest)) for _ in range(5)]
+        stays = asyncio.create_task(tenant_of(one, modest))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        assert not stays.done()
+    assert await stays == str(modest.id)
+    assert await tenant_of(one, greedy) == str(greedy.id)

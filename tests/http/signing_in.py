@@ -1,0 +1,107 @@
+"""A person with a browser, at an OpenID Connect provider that runs on loopback.
+
+The provider needs npm. Without it the tests are skipped, but not in CI.
+"""
+
+import base64
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+import pytest
+
+FOLDER = Path(__file__).with_name("openid")
+LOCK = FOLDER / "package-lock.json"
+INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
+REDIRECT_URI = "https://app.example/callback"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a client has once the provider has sent the person back to it."""
+
+    code: str
+    code_verifier: str
+    nonce: str
+    redirect_uri: str = REDIRECT_URI
+
+
+@contextmanager
+def provider() -> Iterator[str]:
+    """Run the provider; its issuer."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        _missing("Node.js and npm are not installed")
+    else:
+        # Tests that run at the same time install it once.
+        with LOCK.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _install(npm)
+    with subprocess.Popen(
+        [str(node), "provider.mjs", REDIRECT_URI],
+        cwd=FOLDER,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def _install(npm: str) -> None:
+    if not INSTALLED.exists() or INSTALLED.stat().st_mtime < LOCK.stat().st_mtime:
+        installed = subprocess.run(
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=FOLDER,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if installed.returncode != 0:
+            _missing(f"npm could not install oidc-provider: {installed.stderr.strip()}")
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+async def authorize(issuer: str, person: str, client_id: str = "isola") -> Code:
+    """Sign a person in at the provider, and have them agree to what the client asks for."""
+    code_verifier, nonce, state = (secrets.token_urlsafe(32) for _ in range(3))
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=").decode()
+    question = {
+        "client_id": client_id,
+        "response_type": "code",
+        "scope": "openid profile email",
+        "redirect_uri": REDIRECT_URI,
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+        "nonce": nonce,
+        "state": state,
+    }
+    async with httpx.AsyncClient(base_url=issuer, trust_env=False) as browser:
+        page = await browser.get(f"/auth?{urlencode(question)}")
+        forms = iter(({"prompt": "login", "login": person, "password": "any"}, {"prompt": "consent"}))
+        while not (where := page.headers.get("location", "")).startswith(REDIRECT_URI):
+            if page.is_redirect:
+                page = await browser.get(where)
+            else:
+                page = await browser.post(page.url, data=next(forms))
+    answer = parse_qs(urlsplit(where).query)
+    assert answer["state"] == [state], where
+    return Code(answer["code"][0], code_verifier, nonce)

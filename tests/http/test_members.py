@@ -1,0 +1,182 @@
+"""Who people are in each tenant, what they may do there, and the trace of what they did."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from app.control.changes import HEARD_WITHIN
+from app.domain.permissions import ROLES, Role
+from app.settings import Settings
+from strategies.base import Strategy
+from tests.conftest import STRATEGIES, Copy
+from tests.http.served import Api, Client, serving
+
+PERMISSIONS = "{ viewer { roles permissions } }"
+MEMBERSHIPS = "{ viewer { m: memberships { t: tenant { slug } roles } } }"
+LOG = "query ($filter: AuditFilter) { auditLog(filter: $filter) { nodes { actor request action object old new } } }"
+
+
+async def viewer(client: Client) -> dict[str, Any]:
+    return dict((await client.ask(PERMISSIONS)).data["viewer"])
+
+
+async def roles(client: Client) -> dict[str, str]:
+    found = (await client.ask("{ roles { nodes { id name } } }")).data["roles"]["nodes"]
+    return {each["name"]: each["id"] for each in found}
+
+
+async def user_id(client: Client) -> str:
+    return str((await client.run("Viewer")).data["viewer"]["user"]["id"])
+
+
+async def log(client: Client, **filter_: object) -> list[dict[str, Any]]:
+    return list((await client.ask(LOG, {"filter": filter_})).data["auditLog"]["nodes"])
+
+
+async def test_a_token_can_say_less_than_what_is_stored_and_never_more(api: Api, alice: Client) -> None:
+    editor = api.client(alice.tenant, "eve", Role.EDITOR)
+    assert await viewer(editor) == {"roles": ["editor"], "permissions": sorted(ROLES[Role.EDITOR])}
+    for claimed in (Role.ADMIN, Role.OWNER):
+        more = api.client(alice.tenant, "eve", claimed)
+        assert await viewer(more) == {"roles": ["editor"], "permissions": sorted(ROLES[Role.EDITOR])}
+    less = api.client(alice.tenant, "eve", Role.VIEWER)
+    assert await viewer(less) == {"roles": ["editor"], "permissions": sorted(ROLES[Role.VIEWER])}
+
+
+@pytest.mark.parametrize(
+    ("changed", "permitted"),
+    [
+        ({}, ROLES[Role.ADMIN]),
+        ({"token_roles": False}, ROLES[Role.EDITOR]),
+        ({"token_roles": False, "new_user_role": Role.VIEWER}, ROLES[Role.VIEWER]),
+        ({"token_roles": False, "new_user_role": "none"}, frozenset()),
+    ],
+)
+async def test_what_a_new_user_may_do_is_a_setting(
+    copy: Copy, settings: Settings, strategy: Strategy, changed: dict[str, Any], permitted: frozenset[str]
+) -> None:
+    async with serving(copy, settings.model_copy(update=changed)) as api:
+        newcomer = api.client(f"{strategy.name}-a", "new", Role.ADMIN)
+        assert (await viewer(newcomer))["permissions"] == sorted(permitted)
+
+
+def test_in_production_a_token_that_names_no_role_gives_none(settings: Settings) -> None:
+    assert settings.first_role is Role.EDITOR
+    assert settings.model_copy(update={"production": True}).first_role is None
+    assert settings.model_copy(update={"production": True, "new_user_role": Role.VIEWER}).first_role is Role.VIEWER
+
+
+async def test_a_role_of_the_tenants_own_holds_as_far_as_it_goes(api: Api, alice: Client) -> None:
+    reader = api.client(alice.tenant, "rita", Role.OWNER)
+    rita = await user_id(reader)
+    made = await alice.ask(
+        'mutation { createRole(input: {name: "reader", permissions: ["resource:read"]}) '
+        "{ role { id name permissions builtIn } } }"
+    )
+    role = made.data["createRole"]["role"]
+    assert role == {"id": role["id"], "name": "reader", "permissions": ["resource:read"], "builtIn": False}
+    boss = api.client(alice.tenant, "olga", Role.OWNER)
+    for document, given in (
+        ("assignRole", role["id"]),
+        ("unassignRole", (await roles(boss))["owner"]),
+    ):
+        input_ = {"userId": rita, "roleId": given}
+        done = await boss.ask(
+            f"mutation ($i: {document[0].upper()}{document[1:]}Input!) {{ {document}(input: $i) {{ user {{ id }} }} }}",
+            {"i": input_},
+        )
+        assert done.data
+    known = {"permissions": ["resource:read"], "roles": ["reader"]}
+
+    async def is_heard() -> bool:
+        return await viewer(reader) == known
+
+    await eventually(is_heard)
+    assert (await reader.ask("{ resources { totalCount } }")).data == {"resources": {"totalCount": 0}}
+    refused = await reader.ask("{ resources { nodes { name owner { name } } } }")
+    assert (refused.status, refused.code) == (403, "FORBIDDEN")
+    assert refused.error["message"] == "resources.nodes.owner: this needs the permission user:read"
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something that was changed is heard of."""
+    async with asyncio.timeout(HEARD_WITHIN):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_somebody_sees_the_tenants_that_they_belong_to_and_nobody_elses(api: Api) -> None:
+    tenants = [f"{name}-{letter}" for name in STRATEGIES for letter in "ab"]
+    for tenant, role in zip(tenants, (Role.ADMIN, Role.VIEWER, Role.EDITOR, Role.OWNER), strict=True):
+        await viewer(api.client(tenant, "ada", role))
+    await viewer(api.client(tenants[0], "bob"))
+    expected = [
+        {"t": {"slug": tenant}, "roles": [role]}
+        for tenant, role in zip(tenants, ("admin", "viewer", "editor", "owner"), strict=True)
+    ]
+    for tenant in tenants:
+        assert (await api.client(tenant, "ada").ask(MEMBERSHIPS)).data["viewer"]["m"] == sorted(
+            expected, key=lambda each: str(each["t"])
+        )
+    assert (await api.client(tenants[0], "bob").ask(MEMBERSHIPS)).data["viewer"]["m"] == [
+        {"t": {"slug": tenants[0]}, "roles": ["admin"]}
+    ]
+
+
+async def test_the_log_is_read_by_those_who_may_and_says_who_did_what(api: Api, alice: Client, bob: Client) -> None:
+    ada = await user_id(alice)
+    create = '{"query": "mutation { createResource(input: {name: \\"map\\"}) { resource { id } } }"}'
+    named = await alice.send(create, x_request_id="r-1")
+    resource = named.body["data"]["createResource"]["resource"]["id"]
+    await alice.run("UpdateResource", input={"id": resource, "name": "atlas"})
+
+    changed, made = await log(alice, object={"eq": resource})
+    assert (made["action"], made["actor"], made["request"]) == ("resource:create", ada, "r-1")
+    assert (made["old"], made["new"]["name"]) == (None, "map")
+    assert (changed["action"], changed["old"]["name"], changed["new"]["name"]) == ("resource:update", "map", "atlas")
+    assert (
+        await log(alice, action={"startsWith": "resource:"}) == await log(alice, actor={"eq": ada}) == [changed, made]
+    )
+    assert await log(alice, at={"lt": "2020-01-01T00:00:00Z"}) == []
+    assert await log(bob, object={"eq": resource}) == []
+    for role in (Role.VIEWER, Role.EDITOR):
+        refused = await api.client(alice.tenant, f"a {role}", role).ask(LOG)
+        assert (refused.status, refused.code) == (403, "FORBIDDEN")
+
+
+async def test_a_key_acts_on_behalf_of_its_maker_and_is_no_part_of_the_log(alice: Client) -> None:
+    made = await alice.ask(
+        'mutation { createApiKey(input: {name: "robot", permissions: ["resource:write", "resource:read"]}) '
+        "{ key apiKey { id user { id } } } }"
+    )
+    key = made.data["createApiKey"]
+    robot = alice.saying(f"Bearer {key['key']}")
+    await robot.ask('mutation { createResource(input: {name: "by machine"}) { resource { id } } }')
+    document = "{ auditLog(first: 3) { nodes { actor onBehalfOf action old new } } }"
+    found = await alice.ask(document)
+    by_machine, of_key = found.data["auditLog"]["nodes"][:2]
+    assert (by_machine["actor"], by_machine["onBehalfOf"]) == (key["apiKey"]["user"]["id"], await user_id(alice))
+    assert (of_key["action"], of_key["new"]["name"]) == ("api_key:create", "robot")
+    assert "digest" not in of_key["new"]
+    assert key["key"] not in found.response.text
+
+
+@pytest.mark.parametrize("given", ["r-1", "A.b_c-9", "x" * 128])
+async def test_a_request_keeps_the_id_that_it_came_with(alice: Client, given: str) -> None:
+    answer = await alice.send('{"query": "{ viewer { roles } }"}', x_request_id=given)
+    assert answer.response.headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a'b", "{}"])
+async def test_a_request_without_a_good_id_is_given_one(alice: Client, given: str | None) -> None:
+    headers = {} if given is None else {"x_request_id": given}
+    answered = await alice.send('{"query": "{ viewer { roles } }"}', **headers)
+    refused = await alice.saying("Bearer nothing").send("{}", **headers)
+    assert (answered.status, refused.status) == (200, 401)
+    made = {answer.response.headers["x-request-id"] for answer in (answered, refused)}
+    assert len(made) == 2
+    assert given not in made

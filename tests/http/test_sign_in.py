@@ -1,0 +1,329 @@
+"""Sessions of people, from the first sign-in to the end, by a client without any other credential."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.control import provisioning, sessions
+from app.domain.permissions import Role
+from app.identity import passwords
+from app.identity.passwords import Person, hashed
+from app.settings import Settings
+from strategies.base import Strategy
+from tests.conftest import DEFAULTS, STRATEGIES, Copy
+from tests.http.people import HEADERS, ask, client, refresh, run, session, sign_in
+from tests.http.served import OPERATIONS, Api, serving
+
+PASSWORD = "correct horse battery staple"
+VIEWER = "{ viewer { user { name email } tenant { slug } roles } }"
+
+
+@pytest.fixture(scope="session")
+def people() -> dict[str, Person]:
+    return {
+        "ada": Person(password=hashed(PASSWORD), name="Ada Lovelace", email="ada@example.org", role=Role.ADMIN),
+        "grace": Person(password=hashed("another")),
+    }
+
+
+@pytest.fixture
+def settings(tmp_path: Path, people: dict[str, Person]) -> Settings:
+    """The same people, with the same passwords, in every tenant but B's."""
+    file = tmp_path / "people.json"
+    passwords.write(file, {f"{strategy}-a": people for strategy in STRATEGIES})
+    return DEFAULTS.model_copy(update={"data_dir": tmp_path, "development_passwords": file})
+
+
+@pytest.fixture
+async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
+    async with serving(copy, settings) as api:
+        yield api
+
+
+@pytest.fixture
+def tenant(strategy: Strategy) -> str:
+    return f"{strategy.name}-a"
+
+
+def said(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The header and the claims of a token."""
+    header, payload, _ = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in (*token.split(".")[:2], "e30"))
+    return header, payload
+
+
+async def test_a_person_signs_in_and_works(api: Api, tenant: str) -> None:
+    signed_in = await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)
+
+    ada = client(api, tenant, session(signed_in.data))
+    viewer = (await ada.ask(VIEWER)).data["viewer"]
+    assert viewer["user"] == {"name": "Ada Lovelace", "email": "ada@example.org"}
+    assert viewer["tenant"]["slug"] == tenant
+    assert viewer["roles"] == ["admin"]
+    await ada.create("made with a session")
+    header, claims = said(session(signed_in.data).access_token)
+    assert header["typ"] == "at+jwt"
+    assert claims["exp"] - claims["iat"] <= api.settings.session_token_ttl
+    told = signed_in.data["signIn"]["session"]
+    assert told["accessTokenExpiresAt"] < told["expiresAt"]
+
+
+async def test_a_tenant_that_the_request_names_need_not_be_named_again(api: Api, tenant: str) -> None:
+    signed_in = await ask(
+        api, OPERATIONS["SignIn"], {"input": {"login": "ada", "password": PASSWORD}}, **{"x-tenant-id": tenant}
+    )
+    assert session(signed_in.data)
+
+    unnamed = await run(api, "SignIn", login="ada", password=PASSWORD)
+    assert unnamed.code == "TENANT_REQUIRED"
+
+
+WRONG: list[dict[str, str]] = [
+    {"password": "wrong"},
+    {"login": "nobody"},
+    {"login": "ada", "password": "another"},
+    {"tenant": "nowhere"},
+    {"tenant": "no\x00where"},
+    {"login": "a" * 300},
+    {"password": "\ud800"},
+    {"login": "key:ada"},
+    {"login": ""},
+]
+
+
+async def test_whatever_is_wrong_the_answer_is_the_same(api: Api, tenant: str) -> None:
+    right = {"tenant": tenant, "login": "ada", "password": PASSWORD}
+    for wrong in (*WRONG, {"tenant": tenant.replace("-a", "-b")}):
+        refused = await run(api, "SignIn", **{**right, **wrong})
+
+        assert refused.code == "UNAUTHENTICATED", wrong
+        assert refused.error["message"] == "the tenant, the login or the password is wrong"
+        assert refused.body["data"] is None
+
+
+async def test_sources_that_name_another_tenant_are_refused(api: Api, tenant: str) -> None:
+    other = tenant.replace("-a", "-b")
+    variables = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
+
+    refused = await ask(api, OPERATIONS["SignIn"], variables, **{"x-tenant-id": other})
+
+    assert refused.code == "UNAUTHENTICATED"
+
+
+async def test_too_many_attempts_on_an_account_are_refused_and_others_go_on(api: Api, tenant: str) -> None:
+    codes = [(await run(api, "SignIn", tenant=tenant, login="ada", password="guess")).code for _ in range(7)]
+
+    assert codes == ["UNAUTHENTICATED"] * 5 + ["RATE_LIMITED"] * 2
+    refused = await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)
+    assert refused.code == "RATE_LIMITED"
+    assert await sign_in(api, tenant, "grace", "another")
+
+
+async def test_whoever_remembers_in_time_has_all_attempts_again(api: Api, tenant: str) -> None:
+    for _ in range(3):
+        for _ in range(4):
+            assert (await run(api, "SignIn", tenant=tenant, login="ada", password="guess")).code == "UNAUTHENTICATED"
+        assert await sign_in(api, tenant, "ada", PASSWORD)
+
+
+async def test_a_suspended_tenant_is_refused_and_its_sessions_go_on_after(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    await provisioning.suspend(api.control, tenant)
+
+    refused = await run(api, "RefreshSession", refreshToken=begun.refresh_token)
+    assert refused.code == "TENANT_SUSPENDED"
+
+    await provisioning.resume(api.control, tenant)
+    assert await refresh(api, begun.refresh_token)
+
+
+# --- refreshing
+
+
+async def test_a_session_goes_on_with_ever_new_tokens(api: Api, tenant: str) -> None:
+    steps = [await sign_in(api, tenant, "ada", PASSWORD)]
+    for _ in range(3):
+        steps.append(await refresh(api, steps[-1].refresh_token))
+
+    for tokens in zip(*((step.access_token, step.refresh_token) for step in steps), strict=True):
+        assert len(set(tokens)) == len(steps)
+    sessions_ = {said(step.access_token)[1]["sid"] for step in steps}
+    assert len(sessions_) == 1
+    for step in steps:
+        assert (await client(api, tenant, step).run("Viewer")).status == 200
+
+
+async def test_a_refresh_token_that_is_used_again_ends_the_session_and_its_access_tokens(api: Api, tenant: str) -> None:
+    first = await sign_in(api, tenant, "ada", PASSWORD)
+    other = await sign_in(api, tenant, "ada", PASSWORD)
+    second = await refresh(api, first.refresh_token)
+
+    reused = await run(api, "RefreshSession", refreshToken=first.refresh_token)
+
+    assert reused.code == "UNAUTHENTICATED"
+    assert (await run(api, "RefreshSession", refreshToken=second.refresh_token)).code == "UNAUTHENTICATED"
+    for step in (first, second):
+        await until_refused(api, tenant, step)
+    assert (await client(api, tenant, other).run("Viewer")).status == 200
+    assert await refresh(api, other.refresh_token)
+
+
+async def test_of_two_who_refresh_at_once_one_wins_and_the_session_ends(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+
+    answers = await asyncio.gather(*(run(api, "RefreshSession", refreshToken=begun.refresh_token) for _ in range(2)))
+
+    [won] = [answer for answer in answers if "errors" not in answer.body]
+    [lost] = [answer for answer in answers if answer is not won]
+    assert lost.code == "UNAUTHENTICATED"
+    again = await run(api, "RefreshSession", refreshToken=session(won.data).refresh_token)
+    assert again.code == "UNAUTHENTICATED"
+
+
+FORGERIES: dict[str, Callable[[str], str]] = {
+    "empty": lambda _: "",
+    "mark alone": lambda _: "isr_",
+    "seal": lambda token: token[:-1] + ("0" if token[-1] != "0" else "1"),
+    "random part": lambda token: token[:4] + ("A" if token[4] != "A" else "B") + token[5:],
+    "longer": lambda token: token + "0",
+    "no mark": lambda token: token.removeprefix("isr_"),
+    "umlauts": lambda _: "isr_" + "ä" * 60,
+    "surrogates": lambda _: "isr_" + "\ud800" * 60,
+    "huge": lambda _: "isr_" + "a" * 15_000,
+}
+
+
+async def test_what_is_no_refresh_token_is_refused_without_a_look_into_the_database(
+    api: Api, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    with monkeypatch.context() as patched:
+        patched.setattr(sessions, "refresh", None)
+        for name, forge in FORGERIES.items():
+            refused = await run(api, "RefreshSession", refreshToken=forge(begun.refresh_token))
+            assert refused.code == "UNAUTHENTICATED", name
+    assert await refresh(api, begun.refresh_token)
+
+
+async def test_a_refresh_token_that_was_refused_is_not_looked_up_for_ever(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    await refresh(api, begun.refresh_token)
+
+    codes = [(await run(api, "RefreshSession", refreshToken=begun.refresh_token)).code for _ in range(6)]
+
+    assert codes == ["UNAUTHENTICATED"] * 4 + ["RATE_LIMITED"] * 2
+
+
+async def test_tokens_are_stored_as_hashes_alone(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    async with api.control.unbound() as transaction:
+        stored = await transaction.texts(
+            "SELECT to_jsonb(t)::text FROM control.refresh_tokens t UNION ALL SELECT to_jsonb(s)::text "
+            "FROM control.sessions s"
+        )
+    assert len(stored) == 2
+    for part in (begun.refresh_token[4:20], begun.access_token, PASSWORD):
+        assert not any(part in row for row in stored)
+
+
+# --- signing out
+
+
+async def test_signing_out_ends_one_session(api: Api, tenant: str) -> None:
+    mine, other = [await sign_in(api, tenant, "ada", PASSWORD) for _ in range(2)]
+
+    signed_out = await run(api, "SignOut", refreshToken=mine.refresh_token)
+
+    assert signed_out.data == {"signOut": {"signedOut": True}}
+    assert (await run(api, "RefreshSession", refreshToken=mine.refresh_token)).code == "UNAUTHENTICATED"
+    await until_refused(api, tenant, mine)
+    assert (await client(api, tenant, other).run("Viewer")).status == 200
+    assert await refresh(api, other.refresh_token)
+    again = await run(api, "SignOut", refreshToken=mine.refresh_token)
+    unknown = await run(api, "SignOut", refreshToken="isr_nothing")
+    assert again.data == unknown.data == signed_out.data
+
+
+async def until_refused(api: Api, tenant: str, step: Any) -> None:
+    """The other tests measure how long it takes."""
+    async with asyncio.timeout(30):
+        while (answer := await client(api, tenant, step).run("Viewer")).status == 200:  # noqa: ASYNC110  only asking tells
+            await asyncio.sleep(0.05)
+    assert (answer.status, answer.code) == (401, "UNAUTHENTICATED")
+    assert answer.error["message"] == "the token was revoked"
+
+
+# --- what else one may ask without a credential
+
+
+NOT_OPEN = [
+    "{ viewer { user { id } } }",
+    "{ __typename }",
+    "{ __schema { types { name } } }",
+    'mutation { signOut(input: {refreshToken: ""}) { signedOut } __typename }',
+    'mutation { createResource(input: {name: "x"}) { resource { id } } }',
+    'mutation { signOut(input: {refreshToken: ""}) { signedOut } signOutEverywhere { user { id } } }',
+    'mutation A { signOut(input: {refreshToken: ""}) { signedOut } } query B { viewer { user { id } } }',
+    'mutation { ...f } fragment f on Mutation { signOut(input: {refreshToken: ""}) { signedOut } }',
+    'mutation { ... { signOut(input: {refreshToken: ""}) { signedOut } } }',
+    'mutation { signIn: createResource(input: {name: "x"}) { resource { id } } }',
+    "mutation {",
+    "{" * 5000,
+    "",
+]
+
+
+async def test_without_a_credential_there_is_nothing_else(api: Api, tenant: str) -> None:
+    before = await api.content(tenant)
+    for document in NOT_OPEN:
+        refused = await ask(api, document)
+        assert (refused.status, refused.code) == (401, "UNAUTHENTICATED"), document
+        assert refused.response.headers["www-authenticate"].startswith("Bearer")
+        assert "data" not in refused.body
+    by_get = await api.http.get("/graphql", params={"query": OPERATIONS["SignOut"]}, headers=HEADERS)
+    assert by_get.status_code == 405
+    assert await api.content(tenant) == before
+
+
+async def test_nor_with_a_large_body(api: Api) -> None:
+    refused = await run(api, "SignOut", refreshToken="a" * 20_000)
+    assert refused.status == 401
+
+
+async def test_what_is_wrong_with_a_sign_in_is_told(api: Api) -> None:
+    for document, variables in (
+        ("mutation { signIn(input: {login: 7}) { session { accessToken } } }", None),
+        (OPERATIONS["SignIn"], {"input": {"login": "ada"}}),
+    ):
+        refused = await ask(api, document, variables)
+        assert refused.status == 400
+        assert {error["extensions"]["code"] for error in refused.body["errors"]} == {"BAD_USER_INPUT"}
+
+
+async def test_a_bad_credential_is_no_absent_one(api: Api) -> None:
+    refused = await ask(api, OPERATIONS["SignOut"], {"input": {"refreshToken": ""}}, authorization="Bearer not-a-token")
+    assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
+
+
+async def test_a_client_with_a_good_token_refreshes_as_well(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    with_token = client(api, tenant, begun)
+
+    both = await with_token.ask(
+        "mutation ($input: RefreshSessionInput!) { refreshSession(input: $input) { session { refreshToken } }"
+        ' createResource(input: {name: "x"}) { resource { name } } }',
+        {"input": {"refreshToken": begun.refresh_token}},
+    )
+
+    assert both.data["createResource"]["resource"]["name"] == "x"
+    assert both.data["refreshSession"]["session"]["refreshToken"].startswith("isr_")
+
+
+async def test_without_the_setting_there_are_no_passwords(copy: Copy, tmp_path: Path, tenant: str) -> None:
+    async with serving(copy, DEFAULTS.model_copy(update={"data_dir": tmp_path})) as api:
+        refused = await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)
+        assert refused.code == "FORBIDDEN"

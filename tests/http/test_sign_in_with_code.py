@@ -1,0 +1,174 @@
+"""Signing in at an OpenID Connect provider: the whole dance, and each step of it gone wrong."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from app.domain.permissions import Role
+from app.settings import ProviderSettings, Settings
+from strategies.base import Strategy
+from tests.conftest import DEFAULTS, STRATEGIES, Copy
+from tests.http import signing_in
+from tests.http.people import client, refresh, run, session
+from tests.http.served import Answer, Api, serving
+from tests.http.signing_in import REDIRECT_URI, Code, authorize
+
+SECRET = "a secret: with/odd+characters"
+REFUSED = "the identity provider does not bear this sign-in out"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[str]:
+    with signing_in.provider() as issuer:
+        yield issuer
+
+
+@pytest.fixture
+def settings(tmp_path: Path, issuer: str) -> Settings:
+    """One client of the provider under several names, right and wrong."""
+    confidential = ProviderSettings(
+        name="confidential",
+        issuer=issuer,
+        client_id="isola",
+        client_secret=SecretStr(SECRET),
+        redirect_uris=frozenset({REDIRECT_URI, f"{REDIRECT_URI}/other"}),
+        tenants=frozenset(f"{strategy}-a" for strategy in STRATEGIES),
+        role=Role.EDITOR,
+    )
+    others: dict[str, dict[str, Any]] = {
+        "public": {"client_id": "isola-public", "client_secret": None},
+        "secretless": {"client_secret": None},
+        "mistaken": {"client_secret": SecretStr("wrong")},
+        "nowhere": {"issuer": "http://127.0.0.1:9"},
+        "impostor": {"issuer": issuer.replace("127.0.0.1", "localhost")},
+    }
+    providers = [
+        confidential,
+        *(confidential.model_copy(update={"name": name, **more}) for name, more in others.items()),
+    ]
+    return DEFAULTS.model_copy(update={"data_dir": tmp_path, "sign_in_providers": providers})
+
+
+@pytest.fixture
+async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
+    async with serving(copy, settings) as api:
+        yield api
+
+
+@pytest.fixture
+def tenant(strategy: Strategy) -> str:
+    return f"{strategy.name}-a"
+
+
+async def exchange(api: Api, tenant: str | None, given: Code, provider: str = "confidential") -> Answer:
+    return await run(
+        api,
+        "SignInWithCode",
+        provider=provider,
+        tenant=tenant,
+        code=given.code,
+        codeVerifier=given.code_verifier,
+        nonce=given.nonce,
+        redirectUri=given.redirect_uri,
+    )
+
+
+@pytest.mark.parametrize(("provider", "client_id"), [("confidential", "isola"), ("public", "isola-public")])
+async def test_a_person_signs_in_and_works(api: Api, issuer: str, tenant: str, provider: str, client_id: str) -> None:
+    begun = session((await exchange(api, tenant, await authorize(issuer, "ada", client_id), provider)).data)
+
+    ada = client(api, tenant, begun)
+    viewer = (await ada.ask("{ viewer { user { name email } tenant { slug } roles } }")).data["viewer"]
+    assert viewer == {
+        "user": {"name": "Person ada", "email": "ada@example.org"},
+        "tenant": {"slug": tenant},
+        "roles": ["editor"],
+    }
+    await ada.create("made after signing in")
+    assert (await client(api, tenant, await refresh(api, begun.refresh_token)).run("Viewer")).status == 200
+    again = session((await exchange(api, tenant, await authorize(issuer, "ada", client_id), provider)).data)
+    assert (await client(api, tenant, again).run("Viewer")).data == (await ada.run("Viewer")).data
+    users = (await api.content(tenant))["users"]
+    assert [user["subject"] for user in users] == [f"iss:{provider}:ada"]
+
+
+async def test_an_address_that_the_provider_did_not_verify_is_nobodys(api: Api, issuer: str, tenant: str) -> None:
+    begun = session((await exchange(api, tenant, await authorize(issuer, "mallory"))).data)
+
+    viewer = (await client(api, tenant, begun).ask("{ viewer { user { name email } } }")).data["viewer"]
+
+    assert viewer["user"] == {"name": "Person mallory", "email": None}
+
+
+async def test_a_code_is_good_once(api: Api, issuer: str, tenant: str) -> None:
+    given = await authorize(issuer, "ada")
+    assert session((await exchange(api, tenant, given)).data)
+
+    replayed = await exchange(api, tenant, given)
+
+    assert (replayed.code, replayed.error["message"]) == ("UNAUTHENTICATED", REFUSED)
+
+
+WRONG: dict[str, Any] = {
+    "code": {"code": "nonsense"},
+    "no code": {"code": ""},
+    "half a pair": {"code": "\ud800"},
+    "verifier": {"code_verifier": "a" * 43},
+    "no verifier": {"code_verifier": ""},
+    "nonce": {"nonce": "another"},
+    "no nonce": {"nonce": ""},
+    "redirect": {"redirect_uri": f"{REDIRECT_URI}/other"},
+}
+
+
+async def test_whatever_does_not_fit_is_refused_in_the_same_words(api: Api, issuer: str, tenant: str) -> None:
+    before = await api.content(tenant)
+    for wrong in WRONG.values():
+        refused = await exchange(api, tenant, replace(await authorize(issuer, "ada"), **wrong))
+        assert (refused.code, refused.error["message"]) == ("UNAUTHENTICATED", REFUSED), wrong
+    assert await api.content(tenant) == before
+
+
+async def test_a_code_of_another_client_is_refused(api: Api, issuer: str, tenant: str) -> None:
+    for client_id in ("somebody-else", "isola-public"):
+        refused = await exchange(api, tenant, await authorize(issuer, "ada", client_id))
+        assert (refused.code, refused.error["message"]) == ("UNAUTHENTICATED", REFUSED)
+
+
+async def test_a_server_that_the_provider_does_not_know_gets_nothing(api: Api, issuer: str, tenant: str) -> None:
+    for provider in ("secretless", "mistaken"):
+        refused = await exchange(api, tenant, await authorize(issuer, "ada"), provider)
+        assert (refused.code, refused.error["message"]) == ("UNAUTHENTICATED", REFUSED)
+
+
+async def test_a_provider_that_is_away_or_is_not_who_it_says_is_unavailable(api: Api, issuer: str, tenant: str) -> None:
+    for provider in ("nowhere", "impostor"):
+        refused = await exchange(api, tenant, await authorize(issuer, "ada"), provider)
+        assert refused.code == "UNAVAILABLE"
+        assert "127.0.0.1" not in refused.response.text
+
+
+async def test_a_provider_vouches_for_its_tenants_alone(api: Api, issuer: str, tenant: str) -> None:
+    for other in (tenant.replace("-a", "-b"), "nowhere"):
+        refused = await exchange(api, other, await authorize(issuer, "ada"))
+        assert (refused.code, refused.error["message"]) == (
+            "FORBIDDEN",
+            "this provider does not vouch for people of the tenant",
+        )
+    unnamed = await exchange(api, None, await authorize(issuer, "ada"))
+    assert unnamed.code == "TENANT_REQUIRED"
+    unknown = await exchange(api, tenant, await authorize(issuer, "ada"), "unknown")
+    assert unknown.code == "NOT_FOUND"
+
+
+async def test_people_are_sent_back_to_where_the_settings_say(api: Api, issuer: str, tenant: str) -> None:
+    given = replace(await authorize(issuer, "ada"), redirect_uri="https://evil.example/callback")
+
+    refused = await exchange(api, tenant, given)
+
+    assert refused.code == "BAD_USER_INPUT"
+    assert session((await exchange(api, tenant, replace(given, redirect_uri=REDIRECT_URI))).data)

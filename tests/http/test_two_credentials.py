@@ -1,0 +1,15 @@
+"""A request that brings two tokens is refused, whichever comes first: nobody has to guess which one counts."""
+
+import json
+
+from tests.http.served import Client
+
+
+async def test_two_tokens_are_none(alice: Client, bob: Client) -> None:
+    body = json.dumps({"query": "{ viewer { tenant { slug } } }"})
+    mine, theirs = (client.headers["authorization"] for client in (alice, bob))
+    for pair in ((mine, theirs), (theirs, mine), (mine, mine)):
+        headers = [("content-type", "application/json"), *(("authorization", token) for token in pair)]
+        response = await alice.http.post("/graphql", content=body, headers=headers)
+        assert response.status_code == 401
+        assert "data" not in response.json()

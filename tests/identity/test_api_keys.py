@@ -1,0 +1,256 @@
+"""Keys of machines: what is made, what is stored, who may make which, and how little a bad one costs."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from app.control.api_keys import ApiKeys, api_keys as table
+from app.control.changes import Changes
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain import api_keys, users
+from app.domain.actor import Actor
+from app.domain.permissions import ROLES, Permission, Role
+from app.errors import BadUserInput, Forbidden, NotFound, Unauthenticated
+from app.identity.api_keys import KeyVerifier, Mint, Minted
+from tests.conftest import Copy
+
+SECRET = b"a secret that only these tests know"
+EDITOR = ROLES[Role.EDITOR]
+Make = Callable[..., Awaitable[Minted]]
+
+
+@pytest.fixture
+def mint() -> Mint:
+    return Mint(SECRET)
+
+
+@pytest.fixture
+async def admin(a: Tenant, database: Database) -> Actor:
+    async with database.transaction(a) as work:
+        return Actor(await users.ensure(work, subject="ada", name=None, email=None), ROLES[Role.ADMIN])
+
+
+@pytest.fixture
+def make(a: Tenant, database: Database, mint: Mint, admin: Actor) -> Make:
+    async def made(actor: Actor = admin, **values: Any) -> Minted:
+        key = mint.make()
+        given = {"name": "robot", "permissions": {Permission.RESOURCE_READ}, **values}
+        async with database.transaction(a) as work:
+            await api_keys.create(work, actor, prefix=key.prefix, digest=key.digest, **given)
+        return key
+
+    return made
+
+
+@pytest.fixture
+async def known(control: Database) -> AsyncIterator[ApiKeys]:
+    async with Changes(control, 0.05) as changes, ApiKeys(control, changes, 60) as known:
+        yield known
+
+
+@pytest.fixture
+def verifier(mint: Mint, known: ApiKeys) -> KeyVerifier:
+    return KeyVerifier(mint, known)
+
+
+async def refusal(verifier: KeyVerifier, text: str) -> str:
+    with pytest.raises(Unauthenticated) as caught:
+        await verifier.verify(text)
+    return caught.value.message
+
+
+async def stored(owner: Database) -> dict[str, dict[str, Any]]:
+    async with owner.unbound() as work:
+        return {row["prefix"]: dict(row) for row in await work.rows(select(table))}
+
+
+# --- What a key is
+
+
+def test_a_key_shows_what_it_is_and_nothing_else_shows_the_key(mint: Mint) -> None:
+    key = mint.make()
+    assert re.fullmatch(r"isk_[0-9a-f]{12}_[0-9a-f]{56}", key.text)
+    assert key.text.startswith(f"isk_{key.prefix}_")
+    secret = key.text.rpartition("_")[2]
+    assert secret not in f"{key} {key!r}"
+    assert len({mint.make().text for _ in range(1000)}) == 1000
+
+
+def test_only_the_installation_that_made_a_key_knows_it_as_one(mint: Mint) -> None:
+    key = mint.make()
+    assert mint.opened(key.text) == (key.prefix, key.digest)
+    assert Mint(b"another secret").opened(key.text) is None
+    for position in range(len(key.text)):
+        for character in "0f_":
+            changed = key.text[:position] + character + key.text[position + 1 :]
+            assert changed == key.text or mint.opened(changed) is None
+    for odd in ("", "isk_", key.text + "\n", key.text.upper(), key.text[:-1], key.text + "0", "isk_" * 5000, "\ud800"):
+        assert mint.opened(odd) is None
+
+
+# --- What is stored, and what it lets a machine do
+
+
+async def test_a_key_gives_the_permissions_it_was_made_with_to_a_user_of_its_own(
+    verifier: KeyVerifier, make: Make, a: Tenant, database: Database, admin: Actor
+) -> None:
+    key = await make(permissions=[Permission.RESOURCE_READ, Permission.USER_READ])
+
+    found = await verifier.verify(key.text)
+
+    assert (found.tenant, found.created_by) == (str(a.id), admin.user_id)
+    assert found.permissions == {"resource:read", "user:read"}
+    async with database.transaction(a) as work:
+        [machine] = await work.rows(select(users.users).where(users.users.c.id == found.user_id))
+    assert (machine["subject"], machine["name"]) == (f"key:{key.prefix}", "robot")
+
+
+async def test_the_database_never_sees_a_key(make: Make, owner: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = await make()
+    secret = key.text.rpartition("_")[2]
+
+    [row] = (await stored(owner)).values()
+
+    assert row["digest"] == sha256(key.text[:-16].encode()).digest()
+    assert secret not in str(row)
+    assert secret not in caplog.text
+
+
+async def test_nobody_makes_a_key_that_may_more_than_they(make: Make, admin: Actor, owner: Database) -> None:
+    limited = Actor(admin.user_id, {Permission.API_KEY_MANAGE, Permission.USER_READ})
+    for permissions in ([Permission.RESOURCE_READ], [Permission.USER_READ, Permission.RESOURCE_MANAGE], ["made:up"]):
+        with pytest.raises(Forbidden):
+            await make(limited, permissions=permissions)
+    with pytest.raises(Forbidden):
+        await make(Actor(admin.user_id, EDITOR), permissions=[Permission.USER_READ])
+    assert await stored(owner) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"name": "a\x00b"}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"permissions": []}, "permissions"),
+        ({"expires_at": datetime(2026, 1, 1, tzinfo=UTC)}, "expiresAt"),
+    ],
+    ids=str,
+)
+async def test_a_key_that_makes_no_sense_is_refused(
+    make: Make, owner: Database, values: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(BadUserInput, match=named):
+        await make(**values)
+    assert await stored(owner) == {}
+
+
+# --- What a bad key gets
+
+
+async def test_every_bad_key_gets_the_same_answer(
+    verifier: KeyVerifier, make: Make, mint: Mint, a: Tenant, database: Database, admin: Actor, owner: Database
+) -> None:
+    good, revoked = await make(), await make()
+    soon = await make(expires_at=datetime.now(UTC) + timedelta(days=1))
+    ids = {prefix: row["id"] for prefix, row in (await stored(owner)).items()}
+    async with database.transaction(a) as work:
+        await api_keys.revoke(work, admin, ids[revoked.prefix])
+    late = KeyVerifier(mint, verifier._known, lambda: time.time() + 90_000)
+    other = mint.make()
+    wrong_secret = good.text[:17] + other.text[17:]
+
+    told = {await refusal(verifier, text) for text in (wrong_secret, other.text, revoked.text, "isk_", "isk_\x00", "")}
+    told.add(await refusal(late, soon.text))
+
+    assert len(told) == 1
+    assert (await verifier.verify(good.text)).user_id
+    assert (await verifier.verify(soon.text)).user_id
+
+
+async def test_keys_that_nobody_made_cost_the_database_nothing(copy: Copy, make: Make, mint: Mint) -> None:
+    """Not even a database that is down changes the answer."""
+    key = await make()
+    closed = await Database.open(copy.where.control)
+    async with closed, Changes(closed) as changes:
+        verifier = KeyVerifier(mint, ApiKeys(closed, changes, 60))
+    invented = [Mint(b"somebody else's").make().text for _ in range(100)]
+    wrong = [key.text[:17] + text[17:] for text in invented]
+
+    assert len({await refusal(verifier, text) for text in [*invented, *wrong]}) == 1
+
+
+async def test_a_key_that_was_revoked_is_refused_soon_on_every_server(
+    control: Database, mint: Mint, make: Make, a: Tenant, database: Database, admin: Actor, owner: Database
+) -> None:
+    key = await make()
+    [row] = (await stored(owner)).values()
+    async with Changes(control, 0.05) as here, Changes(control, 0.05) as there:
+        servers = [KeyVerifier(mint, ApiKeys(control, changes, 60)) for changes in (here, there)]
+        for server in servers:
+            assert (await server.verify(key.text)).id == row["id"]
+        async with database.transaction(a) as work:
+            await api_keys.revoke(work, admin, row["id"])
+        revoked_at = time.monotonic()
+        for server in servers:
+            while True:
+                try:
+                    await server.verify(key.text)
+                except Unauthenticated:
+                    break
+                assert time.monotonic() - revoked_at < 30
+                await asyncio.sleep(0.01)
+
+
+async def test_a_key_is_revoked_by_its_own_tenant_only(
+    make: Make, b: Tenant, a: Tenant, database: Database, admin: Actor, owner: Database
+) -> None:
+    await make()
+    before = await stored(owner)
+    [row] = before.values()
+
+    for key in (row["id"], UUID(int=0)):
+        with pytest.raises(NotFound):
+            async with database.transaction(b) as work:
+                await api_keys.revoke(work, admin, key)
+    with pytest.raises(Forbidden):
+        async with database.transaction(a) as work:
+            await api_keys.revoke(work, Actor(admin.user_id, EDITOR), row["id"])
+    assert await stored(owner) == before
+
+
+async def test_a_tenant_sees_its_own_keys_only(make: Make, a: Tenant, b: Tenant, database: Database) -> None:
+    key = await make()
+    seen = {}
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            seen[tenant.slug] = await work.texts("SELECT prefix FROM isola.api_keys()")
+    assert seen == {a.slug: [key.prefix], b.slug: []}
+
+
+async def test_when_a_key_was_used_is_written_down_once_a_minute_and_nobody_waits(
+    verifier: KeyVerifier, known: ApiKeys, make: Make, owner: Database
+) -> None:
+    key = await make()
+    for _ in range(10):
+        await verifier.verify(key.text)
+    await known.__aexit__(None, None, None)
+    [first] = (await stored(owner)).values()
+    await verifier.verify(key.text)
+    await known.__aexit__(None, None, None)
+    [second] = (await stored(owner)).values()
+
+    assert first["last_used_at"] is not None
+    assert second == first
