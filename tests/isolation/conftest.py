@@ -9,7 +9,7 @@ import pytest
 from app.control.tenants import Tenant
 from app.database import Database
 from tests.conftest import Copy
-from tests.isolation.canary import Canary, plant
+from tests.oracles.canary import Canary, plant
 
 
 @pytest.fixture

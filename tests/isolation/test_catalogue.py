@@ -9,9 +9,10 @@ import pytest
 
 from app.control.tenants import Tenant
 from app.database import Database
+from app.domain.metadata import metadata
 from strategies.base import Capability, Strategy
 from tests.conftest import Copy
-from tests.isolation.canary import TABLES, discriminators
+from tests.oracles.canary import TABLES, discriminators
 
 # Tables in the homes that anybody but the owner can do anything with. Out of reach: the revision of a home.
 REACHED = """
@@ -39,7 +40,7 @@ def guarded(strategy: Strategy) -> None:
 
 async def test_tenants_reach_the_declared_tables_and_no_others(owner: Database, homes: list[str]) -> None:
     found = await offenders(owner, f"SELECT nspname || '.' || relname FROM ({REACHED}) r ORDER BY 1", homes)
-    assert found == sorted(f"{home}.{table.name}" for home in homes for table in TABLES)
+    assert found == sorted(f"{home}.{table}" for home in homes for table in metadata.tables)
 
 
 async def test_row_level_security_is_enabled_and_forced(strategy: Strategy, owner: Database, homes: list[str]) -> None:
@@ -107,11 +108,37 @@ async def test_no_foreign_key_leaves_its_schema(owner: Database) -> None:
     assert await offenders(owner, sql) == []
 
 
-async def test_no_trigger_or_rule_stands_behind_a_table(owner: Database, homes: list[str]) -> None:
+async def test_no_trigger_but_those_of_the_log_and_no_rule_stands_behind_a_table(
+    owner: Database, homes: list[str]
+) -> None:
     """They would run with rights and at times of their own."""
-    triggers = f"SELECT tgname FROM pg_trigger t JOIN ({REACHED}) r ON r.oid = t.tgrelid WHERE NOT tgisinternal"
+    triggers = f"""
+        SELECT format('%s.%s %s', r.nspname, r.relname, t.tgfoid::regproc)
+        FROM pg_trigger t JOIN ({REACHED}) r ON r.oid = t.tgrelid WHERE NOT tgisinternal AND tgenabled = 'O'
+    """
+    audited = [name for name, table in metadata.tables.items() if "audited" in table.info]
+    expected = sorted(f"{home}.{table} isola.audit" for home in homes for table in audited for _ in range(3))
+    assert sorted(await offenders(owner, triggers, homes)) == expected
     rules = f"SELECT rulename FROM pg_rewrite w JOIN ({REACHED}) r ON r.oid = w.ev_class"
-    assert [*await offenders(owner, triggers, homes), *await offenders(owner, rules, homes)] == []
+    assert await offenders(owner, rules, homes) == []
+
+
+async def test_a_log_can_be_read_by_its_tenant_and_be_added_to_by_its_triggers(
+    owner: Database, homes: list[str]
+) -> None:
+    rights = f"""
+        SELECT format('%s.%s %s', r.nspname, r.relname, a.privilege_type)
+        FROM ({REACHED}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
+        WHERE a.grantee <> c.relowner AND (a.grantee::regrole::text = 'isola_audit') = $2
+          AND ($2 OR r.relname = 'audit_entries')
+    """
+    assert sorted(await offenders(owner, rights, homes, *[False])) == [f"{home}.audit_entries SELECT" for home in homes]
+    assert sorted(await offenders(owner, rights, homes, *[True])) == [f"{home}.audit_entries INSERT" for home in homes]
+
+
+def test_every_table_is_audited_or_read_only() -> None:
+    forgotten = {name for name, table in metadata.tables.items() if not {"audited", "read_only"} & table.info.keys()}
+    assert forgotten == set()
 
 
 async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, homes: list[str]) -> None:
@@ -120,7 +147,7 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
         FROM ({REACHED}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
         WHERE a.grantee <> c.relowner
           AND (a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') OR a.is_grantable
-               OR a.grantee::regrole::text NOT IN ($2, r.nspname))
+               OR a.grantee::regrole::text NOT IN ($2, r.nspname, 'isola_audit'))
     """
     assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
 
@@ -186,10 +213,11 @@ async def test_functions_that_lend_rights_pin_their_search_path(owner: Database)
     assert await offenders(owner, sql) == []
 
 
-async def test_functions_that_lend_rights_lend_those_of_the_sharing_role(owner: Database) -> None:
+async def test_functions_that_lend_rights_lend_those_of_a_role_that_has_little_else(owner: Database) -> None:
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef AND p.proowner::regrole::text <> 'isola_sharing'
+        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
+          AND p.proowner::regrole::text <> CASE WHEN p.proname ~ '^audit' THEN 'isola_audit' ELSE 'isola_sharing' END
     """
     assert await offenders(owner, sql) == []
 
@@ -199,6 +227,7 @@ async def test_functions_that_set_the_tenant_can_be_called_by_none_that_is_not_b
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef AND p.proname NOT IN ('bound_tenant', 'current_tenant_id', 'proof')
+          AND p.prorettype <> 'trigger'::regtype
           AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.bound_tenant\\(\\)'
     """
     assert await offenders(owner, sql) == []
@@ -240,7 +269,7 @@ async def test_the_login_itself_reaches_shared_tables_and_no_tenants_own(
           AND has_table_privilege($1, c.oid, 'SELECT')
     """
     shared = {
-        f"{home}.{table.name}" for home in homes for table in TABLES if Capability.POLICIES in strategy.capabilities
+        f"{home}.{table}" for home in homes for table in metadata.tables if Capability.POLICIES in strategy.capabilities
     }
     assert set(await offenders(owner, reached, copy.where.tenant_login, homes)) == shared
 
@@ -276,15 +305,40 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(owner:
     assert await offenders(owner, more, homes) == []
 
 
-async def test_the_sharing_role_has_no_powers_and_only_the_owner_can_become_it(owner: Database) -> None:
+async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_become_them(owner: Database) -> None:
     powers = """
-        SELECT rolname FROM pg_roles WHERE rolname IN ('isola_sharing', 'isola_members')
+        SELECT rolname FROM pg_roles WHERE rolname IN ('isola_sharing', 'isola_members', 'isola_audit')
           AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
     """
     assert await offenders(owner, powers) == []
     members = """
-        SELECT r.rolname FROM pg_roles r
-        WHERE NOT r.rolsuper AND pg_has_role(r.oid, 'isola_sharing', 'MEMBER')
-          AND r.rolname NOT IN ('isola_sharing', current_user)
+        SELECT r.rolname FROM pg_roles r, unnest(ARRAY['isola_sharing', 'isola_audit']) lent
+        WHERE NOT r.rolsuper AND pg_has_role(r.oid, lent, 'MEMBER') AND r.rolname NOT IN (lent, current_user)
     """
     assert await offenders(owner, members) == []
+
+
+async def test_the_role_of_a_tenant_has_no_powers_and_nobody_but_the_login_and_the_owner_can_become_it(
+    strategy: Strategy, owner: Database, copy: Copy, a: Tenant, b: Tenant
+) -> None:
+    if Capability.ROLES not in strategy.capabilities:
+        pytest.skip("tenants have no roles")
+    roles = [str(strategy.home(tenant.id).role) for tenant in (a, b)]
+    powers = """
+        SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)
+          AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
+    """
+    assert await offenders(owner, powers, roles) == []
+    members = """
+        SELECT format('%s in %s', member::regrole, roleid::regrole) FROM pg_auth_members
+        WHERE roleid::regrole::text = ANY ($1) AND member::regrole::text <> $2 AND member <> current_user::regrole
+    """
+    assert await offenders(owner, members, roles, copy.where.tenant_login) == []
+
+
+async def test_the_login_has_no_powers(owner: Database, copy: Copy) -> None:
+    powers = """
+        SELECT rolname FROM pg_roles WHERE rolname = $1
+          AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolinherit)
+    """
+    assert await offenders(owner, powers, copy.where.tenant_login) == []

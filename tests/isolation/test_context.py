@@ -12,7 +12,7 @@ from app.control.tenants import Tenant
 from app.database import Database
 from strategies.base import Strategy
 from tests.conftest import Copy
-from tests.isolation.canary import TABLES, Canary, content, forgery, physical, tried
+from tests.oracles.canary import TABLES, Canary, content, forgery, physical, tried
 
 CONTEXTS = {
     "never set": "SELECT",
@@ -92,10 +92,10 @@ async def test_of_the_tenant_itself_lets_all_of_these_through(
                 got = await tried(login, str(sql), *values)
             if not got or isinstance(got, str):
                 refused[table.name, command] = got
-    # Who owns a resource cannot be deleted (PostgreSQL 18 has a code of its own for that), and a membership can be
-    # had only once.
+    # Who owns a resource cannot be deleted (PostgreSQL 18 has a code of its own for that), and a membership or a role
+    # can be had only once.
     assert refused.pop(("users", "delete")) in {"23001", "23503"}
-    assert refused == {("memberships", "insert"): "23505"}
+    assert refused == {("memberships", "insert"): "23505", ("user_roles", "insert"): "23505"}
 
 
 @asynccontextmanager

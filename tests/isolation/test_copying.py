@@ -8,7 +8,7 @@ import asyncpg
 from app.control.tenants import Tenant
 from app.database import Database
 from strategies.base import Strategy
-from tests.isolation.canary import TABLES, Canary
+from tests.oracles.canary import TABLES, Canary
 
 
 async def test_copy_to_gives_own_rows_only(

@@ -8,7 +8,7 @@ from app.database import Database
 from app.errors import Unavailable
 from strategies.base import Capability, Strategy
 from tests.conftest import Copy
-from tests.isolation.canary import (
+from tests.oracles.canary import (
     INSUFFICIENT_PRIVILEGE,
     TABLES,
     UNDEFINED_TABLE,

@@ -12,9 +12,8 @@ from app.database import Database
 from app.errors import Refusal
 from strategies.base import Strategy
 from tests.conftest import Copy
-from tests.isolation.canary import TABLES, Canary, content, physical, tried
+from tests.oracles.canary import TABLES, Canary, content, physical, tried
 
-INSUFFICIENT_PRIVILEGE = "42501"
 NOT_PROVED = "IS002"
 
 # What an attacker may have come by: {old} is a proof for B that was good in another server process, {late} one that was
@@ -104,32 +103,6 @@ async def test_a_good_proof_lets_all_of_this_through(
             for table in TABLES:
                 assert canary_b.traced_in(await work._connection.fetch(f"SELECT * FROM {table.name}"))
             raise LookupError
-
-
-async def test_the_key_cannot_be_read_and_nothing_signs_for_a_tenant(
-    copy: Copy, database: Database, a: Tenant, b: Tenant
-) -> None:
-    async with database.transaction(a) as work:
-        for sql in (
-            "SELECT * FROM control.binding_key",
-            f"SELECT isola.proof('{b.id}')",
-            f"SELECT isola.proof('{a.id}')",
-            "SET LOCAL ROLE isola_sharing",
-            "COPY control.binding_key TO STDOUT",
-        ):
-            assert await tried(work, sql) == INSUFFICIENT_PRIVILEGE
-        key = await copy.binding_key()
-        for source in await work.texts("SELECT prosrc FROM pg_proc WHERE prosrc IS NOT NULL"):
-            assert key.inner.hex() not in source
-
-
-async def test_what_others_run_shows_no_proof(database: Database, login: asyncpg.Connection, a: Tenant) -> None:
-    """Every session of the same login can read the text of a statement, while it runs and after."""
-    others = "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = current_user"
-    async with database.transaction(a):
-        seen = [row["query"] for row in await login.fetch(others)]
-    assert len(seen) == 1
-    assert "proof" not in seen[0]
 
 
 @pytest.mark.parametrize(("seconds", "good"), [(0, True), (-9, True), (9, True), (-11, False), (11, False)])

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from app.control.tenants import Tenant
 from app.database import Database, Transaction
-from tests.isolation.canary import Row
+from tests.oracles.canary import Row
 
 # The code of the error that isola.bound_tenant() raises.
 NOT_BOUND = "IS001"

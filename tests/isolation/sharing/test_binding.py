@@ -4,9 +4,9 @@ import asyncpg
 
 from app.database import Database
 from tests.conftest import Copy
-from tests.isolation.canary import TABLES, Canary, tried
 from tests.isolation.sharing.conftest import Grant
 from tests.isolation.sharing.reading import NOT_PROVED, SHARED_RESOURCE, received, shared
+from tests.oracles.canary import TABLES, Canary, tried
 
 
 async def at_home(connection: asyncpg.Connection, canary: Canary, *others: Canary) -> None:

@@ -11,9 +11,9 @@ import pytest
 from app.control import provisioning
 from app.database import Database
 from app.domain import resources, shares
-from tests.isolation.canary import Canary, tried
 from tests.isolation.sharing.conftest import Grant, actor
 from tests.isolation.sharing.reading import NOT_BOUND, SHARED_RESOURCE, received, seen, shared
+from tests.oracles.canary import Canary, tried
 
 # Seconds: long enough to be granted and read once on a machine that is busy.
 EXPIRY = 1.0

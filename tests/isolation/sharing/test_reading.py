@@ -10,9 +10,9 @@ from app.domain import resources, shares, spans
 from app.domain.resources import resources as table
 from app.errors import Conflict, NotFound
 from tests.conftest import Copy
-from tests.isolation.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, forgery, physical, tried
 from tests.isolation.sharing.conftest import Grant, actor
 from tests.isolation.sharing.reading import SHARED_RESOURCE, seen, shared
+from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, forgery, physical, tried
 
 
 async def test_the_partner_reads_what_is_shared(
@@ -130,7 +130,7 @@ async def test_only_who_has_a_resource_shares_it(
 
 
 async def test_only_who_shared_it_ends_a_share(
-    database: Database, partner: Canary, stranger: Canary, grant: Grant
+    database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
 ) -> None:
     share = await grant()
     for canary in (partner, stranger):
@@ -139,7 +139,9 @@ async def test_only_who_shared_it_ends_a_share(
                 async with database.transaction(canary.tenant) as work:
                     await shares.revoke(work, actor(canary), ended)
         async with database.transaction(canary.tenant) as work:
-            [*listed] = await work.texts("SELECT id::text FROM isola.shares_of($1)", share)
+            resource = sharer.rows["resources"]["id"]
+            await work.value("SELECT isola.revoke_shares_of($1)", resource)
+            [*listed] = await work.texts("SELECT id::text FROM isola.shares_of($1)", resource)
             assert listed == []
     assert len((await seen(database, partner.tenant, share))[0]) == 1
 
@@ -152,3 +154,11 @@ async def test_arguments_are_no_sql(database: Database, partner: Canary, grant: 
             own = partner.rows["resources"]["id"], partner.rows["users"]["id"]
             assert await work.value(sql, own[0], grantee, own[1]) is None
         assert await tried(work, SHARED_RESOURCE, None) == []
+
+
+async def test_a_tenant_shares_with_others_only(database: Database, sharer: Canary, partner: Canary) -> None:
+    for canary in (sharer, partner):
+        async with database.transaction(canary.tenant) as work:
+            own = canary.rows["resources"]["id"], canary.tenant.slug, canary.rows["users"]["id"]
+            assert await work.value("SELECT isola.share_resource($1, $2, $3, NULL)", *own) is None
+            assert await work.texts("SELECT id::text FROM isola.shares_received()") == []

@@ -1,0 +1,90 @@
+"""Transactions of concurrent clients over HTTP, while connections die and clients go away: no anomaly.
+
+``ISOLA_ELLE`` says how many; ``make elle`` runs 20,000. And servers that were made to lie are caught at it.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Copy
+from tests.elle import laboratory
+from tests.elle.checker import Kind
+from tests.elle.history import Outcome
+from tests.mutation.sabotage import Patch
+from tests.mutation.trial import patched, workshop
+
+TRANSACTIONS = int(os.environ.get("ISOLA_ELLE", "2000"))
+
+
+@pytest.mark.timeout(3600)
+async def test_nothing_that_clients_see_contradicts_what_is_promised(
+    copy: Copy, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    report = await laboratory.run(copy, tmp_path, TRANSACTIONS)
+
+    record_property("transactions checked", len(report.history))
+    record_property("anomalies", len(report.anomalies))
+    record_property("connections killed", report.backends_killed)
+    print(report)  # noqa: T201  shown by make elle
+    assert [str(anomaly) for anomaly in report.anomalies[:3]] == []
+    assert report.acknowledged > TRANSACTIONS * 0.8
+    # Else nothing was tried that could go wrong.
+    assert report.backends_killed
+    assert report.outcomes[Outcome.UNKNOWN]
+
+
+LIES = {
+    "acknowledges what it rolled back": (
+        Patch(
+            "",
+            "",
+            "both",
+            "app/api/spans.py",
+            "            return await payload(CreateSpanPayload, info, work, span_id=key)",
+            "            told = await payload(CreateSpanPayload, info, work, span_id=key)\n"
+            "            if len(input.title) % 2:\n"
+            "                await work.script('ROLLBACK; BEGIN')\n"
+            "            return told",
+            (),
+        ),
+        {Kind.LOST},
+    ),
+    "answers out of a cache": (
+        Patch(
+            "",
+            "",
+            "both",
+            "app/api/execute.py",
+            "                    text = await self.compiler.fetch(reading, transaction, marked=False)\n",
+            "                    text = await self.compiler.fetch(reading, transaction, marked=False)\n"
+            "                    text = self.__dict__.setdefault('kept', {}).setdefault(repr(reading.values), text)\n",
+            (),
+        ),
+        {Kind.STALE},
+    ),
+    "does things twice": (
+        Patch(
+            "",
+            "",
+            "both",
+            "app/domain/spans.py",
+            "    span: UUID = await work.scalar(NEW, values)\n",
+            "    await work.scalar(NEW, values)\n    span: UUID = await work.scalar(NEW, values)\n",
+            (),
+        ),
+        {Kind.DUPLICATE},
+    ),
+}
+
+
+@pytest.mark.parametrize(("lie", "kinds"), LIES.values(), ids=LIES)
+async def test_a_server_that_lies_is_found_out(
+    lie: Patch, kinds: set[Kind], copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with workshop() as place, patched(lie, place):
+        monkeypatch.setenv("PYTHONPATH", str(place))
+        report = await laboratory.run(copy, tmp_path, 600, faults=False)
+    assert kinds & {anomaly.kind for anomaly in report.anomalies}

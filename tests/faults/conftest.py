@@ -1,0 +1,11 @@
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.conftest import DEFAULTS
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return DEFAULTS.model_copy(update={"data_dir": tmp_path})

@@ -1,0 +1,47 @@
+"""A change of many parts, there as a whole or not at all: a resource is deleted, and its shares end with it."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from app.control import provisioning
+from app.control.shares import shares
+from app.database import Database
+from app.domain.resources import resources
+from tests.conftest import STRATEGIES, Copy
+from tests.http.served import Answer, Client
+
+DELETE = "mutation ($id: ID!) { deleteResource(input: {id: $id}) { deletedId } }"
+# What the server says where it does not know itself.
+PERHAPS = "may have been made or not"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """One resource with a share for a partner under every strategy."""
+
+    client: Client
+    id: str
+
+    async def ask(self) -> Answer:
+        return await self.client.ask(DELETE, {"id": self.id})
+
+    async def is_done(self, copy: Copy, owner: Database) -> bool:
+        """Whether it has happened. Fails if a part of it has."""
+        tenant = await provisioning.named(owner, self.client.tenant)
+        home = copy.strategies[tenant.strategy].home(tenant.id).schema
+        key = self.id.partition("_")[2]
+        async with owner.unbound() as work:
+            there = await work.value(f"SELECT count(*) FROM {home}.{resources.name} WHERE id = $1", key)
+            live = select(shares.c.id).where(shares.c.resource_id == key, shares.c.revoked_at.is_(None))
+            shared = len(await work.rows(live))
+        assert (there, shared) in {(1, len(STRATEGIES)), (0, 0)}
+        return bool(there == 0)
+
+
+async def prepared(client: Client) -> Deletion:
+    made = await client.create("to be deleted", data={"kept": "or not"})
+    for strategy in STRATEGIES:
+        shared = await client.run("ShareResource", input={"resourceId": made, "grantee": f"{strategy}-b"})
+        assert shared.data
+    return Deletion(client, made)

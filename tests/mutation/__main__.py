@@ -1,0 +1,88 @@
+"""``python -m tests.mutation``: tries sabotages and reports which of them the suite did not notice."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+
+from tests.mutation.report import markdown, summary
+from tests.mutation.sabotage import Sabotage, part
+from tests.mutation.sabotages import BY_NAME, SABOTAGES
+from tests.mutation.trial import ROOT, Outcome, Verdict, confirmed, tried, workshop
+
+
+def main() -> int:
+    arguments = _arguments()
+    chosen = _chosen(arguments)
+    print(f"{len(chosen)} of {len(SABOTAGES)} sabotages")
+    begun = time.monotonic()
+    places: SimpleQueue[Path] = SimpleQueue()
+    outcomes: list[Outcome] = []
+
+    def trial(sabotage: Sabotage) -> Outcome:
+        place = places.get()
+        try:
+            return tried(sabotage, place)
+        finally:
+            places.put(place)
+
+    with workshop() as one, workshop() as other, ThreadPoolExecutor(arguments.jobs) as pool:
+        for place in (one, other)[: arguments.jobs]:
+            places.put(place)
+        for done in as_completed([pool.submit(trial, sabotage) for sabotage in chosen]):
+            outcome = done.result()
+            outcomes.append(outcome)
+            print(f"{outcome.verdict:9} {outcome.seconds:6.1f} s  {outcome.name}: {outcome.by}", flush=True)
+        # Each test that turned red has to be green in the same source without any sabotage.
+        outcomes = confirmed(outcomes, one, "-n", str(arguments.jobs))
+    _write(arguments, outcomes, time.monotonic() - begun)
+    print(summary(outcomes))
+    return 0 if all(outcome.verdict is Verdict.KILLED for outcome in outcomes) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("names", nargs="*", help="sabotages to try; all of them if none is named")
+    parser.add_argument("--part", metavar="OF", type=int, help="only one of so many parts, chosen by the run's number")
+    parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="how many are tried at once")
+    parser.add_argument("--json", type=Path, help="write the outcomes to this file")
+    parser.add_argument("--markdown", type=Path, help="write the report to this file")
+    return parser.parse_args()
+
+
+def _chosen(arguments: argparse.Namespace) -> tuple[Sabotage, ...]:
+    if arguments.names:
+        return tuple(BY_NAME[name] for name in arguments.names)
+    if arguments.part:
+        return part(SABOTAGES, _number(), arguments.part)
+    return SABOTAGES
+
+
+def _number() -> int:
+    """The number of this run: of consecutive ones, each takes the next part."""
+    given = os.environ.get("ISOLA_RUN")
+    if given:
+        return int(given)
+    counted = subprocess.run(
+        ["git", "rev-list", "--count", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return int(counted.stdout) if counted.returncode == 0 else int(time.time() // 86_400)
+
+
+def _write(arguments: argparse.Namespace, outcomes: Sequence[Outcome], seconds: float) -> None:
+    if arguments.json:
+        report = {"seconds": round(seconds), "of": len(SABOTAGES), "outcomes": [asdict(each) for each in outcomes]}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown:
+        arguments.markdown.write_text(markdown(outcomes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,642 @@
+"""Sabotages of the database: policies, rights, owners, keys, and the functions that cross between tenants."""
+
+from tests.mutation.sabotage import BOTH, Sql
+
+CATALOGUE = "tests/isolation/test_catalogue.py"
+CONTEXT = "tests/isolation/test_context.py"
+WRITING = "tests/isolation/test_writing.py"
+NAMES = "tests/isolation/test_names.py"
+LOGIN = "tests/isolation/test_login.py"
+SHARING = "tests/isolation/sharing/test_reading.py"
+BINDINGS = "tests/isolation/test_binding.py"
+ENDING = "tests/isolation/sharing/test_ending.py"
+
+RLS, SCHEMA = "rls", "schema"
+IS_BOUND = "tenant_id = (SELECT isola.current_tenant_id())"
+
+
+def policy(table: str, using: str, check: str | None = None) -> str:
+    """Put another policy in the place of a table's own."""
+    checked = "" if check is None else f" WITH CHECK ({check})"
+    return f"DROP POLICY bound_tenant ON {table}; CREATE POLICY bound_tenant ON {table} USING ({using}){checked}"
+
+
+def rewritten(function: str, old: str, new: str) -> str:
+    """Change a function's text where it stands. Fails where the text is not there."""
+    return f"""
+        DO $sabotage$ DECLARE
+            text text := pg_get_functiondef('{function}'::regprocedure);
+        BEGIN
+            IF position($old${old}$old$ IN text) = 0 THEN
+                RAISE EXCEPTION '% does not say %', '{function}', $old${old}$old$;
+            END IF;
+            EXECUTE replace(text, $old${old}$old$, $new${new}$new$);
+        END $sabotage$
+    """
+
+
+def definer(body: str, arguments: str = "", returns: str = "SETOF rls.resources") -> str:
+    """A function of the owner's that everybody may call."""
+    return (
+        f"CREATE FUNCTION isola.looked_up({arguments}) RETURNS {returns} LANGUAGE sql SECURITY DEFINER"
+        f" SET search_path = pg_catalog, pg_temp AS $$ {body} $$;"
+        "GRANT EXECUTE ON FUNCTION isola.looked_up TO PUBLIC"
+    )
+
+
+POLICIES = (
+    Sql(
+        "policies off",
+        "row-level security of one table",
+        RLS,
+        "ALTER TABLE rls.spans DISABLE ROW LEVEL SECURITY",
+        (CONTEXT,),
+    ),
+    Sql(
+        "policies not forced",
+        "FORCE of one table",
+        RLS,
+        "ALTER TABLE rls.users NO FORCE ROW LEVEL SECURITY",
+        (CATALOGUE,),
+    ),
+    Sql("policy dropped", "the policy of one table", RLS, "DROP POLICY bound_tenant ON rls.organizations", (CONTEXT,)),
+    Sql("policy always true", "what the policy asks", RLS, policy("rls.resources", "true"), (CONTEXT,)),
+    Sql(
+        "policy without check",
+        "WITH CHECK",
+        RLS,
+        f"ALTER POLICY bound_tenant ON rls.resources USING ({IS_BOUND}) WITH CHECK (true)",
+        (WRITING,),
+    ),
+    Sql(
+        "second policy for some rows",
+        "that permissive policies are OR-ed",
+        RLS,
+        "CREATE POLICY published ON rls.spans USING (visibility = 'public')",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "second policy for inserting",
+        "WITH CHECK, for one command",
+        RLS,
+        "CREATE POLICY welcome ON rls.spans FOR INSERT WITH CHECK (true)",
+        (WRITING,),
+    ),
+    Sql(
+        "second policy for updating",
+        "WITH CHECK, for one command",
+        RLS,
+        "CREATE POLICY welcome ON rls.users FOR UPDATE USING (true) WITH CHECK (true)",
+        (WRITING,),
+    ),
+    Sql(
+        "policy with an OR for public rows",
+        "plain equality",
+        RLS,
+        policy("rls.spans", f"{IS_BOUND} OR visibility = 'public'"),
+        (CATALOGUE,),
+    ),
+    Sql(
+        "policy with an OR for the unbound",
+        "that who is unbound sees nothing",
+        RLS,
+        policy("rls.users", f"{IS_BOUND} OR nullif(current_setting('isola.tenant', true), '') IS NULL"),
+        (CONTEXT,),
+    ),
+    Sql(
+        "policy by owner only",
+        "the tenant in the policy",
+        RLS,
+        policy("rls.resources", "owner_id IN (SELECT id FROM rls.users)"),
+        (CATALOGUE,),
+    ),
+    Sql(
+        "policy for one role",
+        "the policy, for any other role",
+        RLS,
+        "ALTER POLICY bound_tenant ON rls.memberships TO {owner}",
+        (CONTEXT,),
+    ),
+    Sql(
+        "policy that reads a list of friends",
+        "that sharing goes another way than the policy",
+        RLS,
+        policy(
+            "rls.resources",
+            f"{IS_BOUND} OR id IN (SELECT resource_id FROM rls.spans WHERE visibility = 'public')",
+        ),
+        (CATALOGUE,),
+    ),
+    Sql(
+        "row without a tenant",
+        "NOT NULL of the tenant's column",
+        RLS,
+        "ALTER TABLE rls.resources DROP CONSTRAINT pk_resources CASCADE;"
+        "ALTER TABLE rls.resources ALTER tenant_id DROP NOT NULL",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "rows that get no tenant",
+        "the default of the tenant's column",
+        RLS,
+        "ALTER TABLE rls.spans ALTER tenant_id DROP DEFAULT",
+        (CATALOGUE,),
+    ),
+)
+
+KEYS = (
+    Sql(
+        "unique across tenants",
+        "the tenant in a unique key",
+        RLS,
+        "ALTER TABLE rls.users DROP CONSTRAINT uq_users_email, ADD CONSTRAINT uq_users_email UNIQUE (email)",
+        (WRITING,),
+    ),
+    Sql(
+        "unique across tenants by index",
+        "the tenant in a unique index",
+        RLS,
+        "CREATE UNIQUE INDEX one_of_each ON rls.organizations (name)",
+        (WRITING,),
+    ),
+    Sql(
+        "primary key without the tenant",
+        "the tenant in a primary key",
+        RLS,
+        "ALTER TABLE rls.spans DROP CONSTRAINT pk_spans, ADD CONSTRAINT pk_spans PRIMARY KEY (id)",
+        (WRITING,),
+    ),
+    Sql(
+        "foreign key without the tenant",
+        "the tenant in a foreign key",
+        RLS,
+        "ALTER TABLE rls.resources ADD CONSTRAINT by_id UNIQUE (id);"
+        "ALTER TABLE rls.spans DROP CONSTRAINT fk_spans_resource_id,"
+        " ADD CONSTRAINT fk_spans_resource_id FOREIGN KEY (resource_id) REFERENCES rls.resources (id)",
+        (CATALOGUE, WRITING),
+    ),
+    Sql(
+        "foreign key gone",
+        "a foreign key",
+        RLS,
+        "ALTER TABLE rls.resources DROP CONSTRAINT fk_resources_owner_id",
+        (WRITING,),
+    ),
+    Sql(
+        "foreign key into another schema",
+        "that a schema stands by itself",
+        SCHEMA,
+        "ALTER TABLE {a}.spans DROP CONSTRAINT fk_spans_author_id,"
+        " ADD CONSTRAINT fk_spans_author_id FOREIGN KEY (author_id) REFERENCES {b}.users (id)",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "index without the tenant",
+        "the tenant at the head of an index",
+        RLS,
+        "DROP INDEX rls.ix_resources_name_id; CREATE INDEX ix_resources_name_id ON rls.resources (name, id)",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "exclusion across tenants",
+        "that no constraint compares rows of two tenants",
+        RLS,
+        "ALTER TABLE rls.organizations ADD CONSTRAINT one_of_each EXCLUDE (name WITH =)",
+        (CATALOGUE, WRITING),
+    ),
+)
+
+ROLES = (
+    Sql(
+        "login that bypasses",
+        "NOBYPASSRLS of the login",
+        RLS,
+        "ALTER ROLE {login} BYPASSRLS",
+        (CONTEXT,),
+        each_copy=True,
+    ),
+    Sql(
+        "login that is a superuser",
+        "NOSUPERUSER of the login",
+        BOTH,
+        "ALTER ROLE {login} SUPERUSER",
+        (CONTEXT,),
+        each_copy=True,
+    ),
+    Sql(
+        "login that inherits",
+        "NOINHERIT of the login",
+        SCHEMA,
+        "ALTER ROLE {login} INHERIT; GRANT {b} TO {login} WITH INHERIT TRUE",
+        (LOGIN, CATALOGUE),
+    ),
+    Sql("login that makes roles", "NOCREATEROLE of the login", BOTH, "ALTER ROLE {login} CREATEROLE", (CATALOGUE,)),
+    Sql(
+        "login that can become the sharing role",
+        "its memberships",
+        BOTH,
+        "GRANT isola_sharing TO {login}",
+        (LOGIN, CATALOGUE),
+    ),
+    Sql(
+        "login that reads all data",
+        "its memberships",
+        BOTH,
+        "GRANT pg_read_all_data TO {login} WITH INHERIT TRUE",
+        (LOGIN, CONTEXT),
+    ),
+    Sql(
+        "role of one tenant in that of another",
+        "that tenants' roles are apart",
+        SCHEMA,
+        "GRANT {b} TO {a}",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "role of a tenant with powers",
+        "the limits of a tenant's role",
+        SCHEMA,
+        "ALTER ROLE {a} BYPASSRLS",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "role that shares with powers",
+        "the limits of the sharing role",
+        BOTH,
+        "ALTER ROLE isola_sharing BYPASSRLS",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "table of the login",
+        "that the login owns nothing",
+        RLS,
+        "ALTER TABLE rls.users OWNER TO {login}",
+        (LOGIN, CATALOGUE, CONTEXT),
+    ),
+    Sql(
+        "schema of its tenant",
+        "that a tenant's role owns nothing",
+        SCHEMA,
+        "ALTER SCHEMA {a} OWNER TO {a}",
+        (CATALOGUE,),
+    ),
+)
+
+GRANTS = (
+    Sql(
+        "foreign schema for one tenant",
+        "no USAGE on a foreign schema",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA {b} TO {a}; GRANT SELECT ON ALL TABLES IN SCHEMA {b} TO {a}",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "foreign schema to look into",
+        "no USAGE on a foreign schema",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA {b} TO {a}",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "foreign table to write to",
+        "no right on a foreign table",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA {b} TO {a}; GRANT INSERT ON {b}.spans TO {a}",
+        (WRITING, CATALOGUE),
+    ),
+    Sql(
+        "schema for the login",
+        "that the login enters schemas by roles only",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA {b} TO {login}; GRANT SELECT ON ALL TABLES IN SCHEMA {b} TO {login}",
+        (CONTEXT, CATALOGUE),
+    ),
+    Sql(
+        "schema for everybody",
+        "that PUBLIC may nothing",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA {b} TO PUBLIC; GRANT SELECT ON {b}.resources TO PUBLIC",
+        (CATALOGUE, CONTEXT),
+    ),
+    Sql(
+        "schema for all members",
+        "that members may call functions and no more",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA {b} TO isola_members; GRANT SELECT (name) ON {b}.resources TO isola_members",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "truncate", "that rights are to rows alone", RLS, "GRANT TRUNCATE ON rls.spans TO {login}", (WRITING, CATALOGUE)
+    ),
+    Sql(
+        "references",
+        "that rights are to rows alone",
+        RLS,
+        "GRANT REFERENCES ON rls.users TO {login}",
+        (WRITING, CATALOGUE),
+    ),
+    Sql("trigger", "that rights are to rows alone", SCHEMA, "GRANT TRIGGER ON {b}.users TO {b}", (CATALOGUE,)),
+    Sql(
+        "secrets",
+        "that the control plane is out of reach",
+        BOTH,
+        "GRANT USAGE ON SCHEMA control TO {login}, isola_members;"
+        "GRANT SELECT ON control.secrets, control.binding_key TO {login}, isola_members",
+        (CATALOGUE, SHARING),
+    ),
+    Sql(
+        "directory",
+        "that the control plane is out of reach",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA control TO isola_members;"
+        "GRANT SELECT ON control.tenants, control.shares TO isola_members",
+        (CATALOGUE, SHARING),
+    ),
+    Sql(
+        "temporary tables",
+        "no TEMP",
+        BOTH,
+        "GRANT TEMPORARY ON DATABASE {database} TO PUBLIC",
+        (LOGIN, CATALOGUE),
+        each_copy=True,
+    ),
+    Sql(
+        "tables in public",
+        "no CREATE in public",
+        BOTH,
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        (LOGIN, CATALOGUE),
+        each_copy=True,
+    ),
+    Sql(
+        "by default",
+        "what PUBLIC gets of tables to come",
+        BOTH,
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+        (CATALOGUE,),
+    ),
+)
+
+OBJECTS = (
+    Sql(
+        "view of its owner",
+        "that views run as who reads them",
+        RLS,
+        "CREATE VIEW rls.everything AS SELECT * FROM rls.resources; GRANT SELECT ON rls.everything TO {login}",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "view not of its reader",
+        "security_invoker",
+        BOTH,
+        "ALTER VIEW control.live_shares SET (security_invoker = false)",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "materialised view",
+        "that what is materialised is not granted",
+        RLS,
+        "CREATE MATERIALIZED VIEW isola.names AS SELECT name FROM rls.users; GRANT SELECT ON isola.names TO {login}",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "function that looks up for anybody",
+        "no functions of the owner's",
+        RLS,
+        definer("SELECT * FROM rls.resources WHERE id = $1", "uuid"),
+        (CATALOGUE,),
+    ),
+    Sql(
+        "function that lists a schema",
+        "no functions of the owner's",
+        SCHEMA,
+        definer("SELECT name FROM {b}.resources", returns="SETOF text"),
+        (CATALOGUE,),
+    ),
+    Sql(
+        "function without its path",
+        "the pinned search_path",
+        BOTH,
+        "ALTER FUNCTION isola.shared_resource(uuid) RESET search_path",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "function with a path that begins in pg_temp",
+        "the pinned search_path",
+        BOTH,
+        "ALTER FUNCTION isola.shares_of(uuid) SET search_path = pg_temp, pg_catalog",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "trigger that copies",
+        "that nothing stands behind a table",
+        SCHEMA,
+        "CREATE TABLE isola.seen (name text);"
+        "CREATE FUNCTION isola.see() RETURNS trigger LANGUAGE plpgsql"
+        " SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+        " AS $$ BEGIN INSERT INTO isola.seen VALUES (NEW.name); RETURN NEW; END $$;"
+        "CREATE TRIGGER seen AFTER INSERT ON {a}.resources FOR EACH ROW EXECUTE FUNCTION isola.see()",
+        (CATALOGUE,),
+    ),
+    Sql("table in public", "that public is empty", BOTH, "CREATE TABLE public.resources (id uuid)", (CATALOGUE, NAMES)),
+)
+
+# As PostgreSQL writes functions whose body it has parsed.
+RECEIVED = "WHERE (s.grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant))"
+LISTED = "(s.owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND"
+
+SHARES = (
+    Sql(
+        "shares that never expire",
+        "the expiry of shares",
+        BOTH,
+        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
+        " SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares"
+        " WHERE revoked_at IS NULL",
+        (ENDING,),
+    ),
+    Sql(
+        "shares that expire by the transaction's clock",
+        "that a share ends with the next statement",
+        BOTH,
+        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
+        " SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares"
+        " WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+        (ENDING,),
+    ),
+    Sql(
+        "shares that cannot be revoked",
+        "revocation",
+        BOTH,
+        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
+        " SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares"
+        " WHERE expires_at IS NULL OR expires_at > statement_timestamp()",
+        (ENDING,),
+    ),
+    Sql(
+        "shares for whoever knows them",
+        "the grantee of a share",
+        BOTH,
+        rewritten("isola.shared_resource(uuid)", "s.id = share AND s.grantee_id = grantee", "s.id = share"),
+        (SHARING,),
+    ),
+    Sql(
+        "shares received by everybody",
+        "the grantee of a share",
+        BOTH,
+        rewritten(
+            "isola.shares_received()",
+            RECEIVED,
+            "WHERE isola.bound_tenant() IS NOT NULL",
+        ),
+        (SHARING,),
+    ),
+    Sql(
+        "shares listed for whoever asks",
+        "the owner of a share",
+        BOTH,
+        rewritten(
+            "isola.shares_of(uuid)",
+            LISTED,
+            "(isola.bound_tenant() IS NOT NULL) AND",
+        ),
+        (SHARING, "tests/isolation/test_canaries.py"),
+    ),
+    Sql(
+        "shares revoked by whoever knows them",
+        "the owner of a share",
+        BOTH,
+        rewritten(
+            "isola.revoke_share(uuid)", "owner_id = isola.bound_tenant() AND", "isola.bound_tenant() IS NOT NULL AND"
+        ),
+        (SHARING,),
+    ),
+    Sql(
+        "shares of what others have ended with one's own",
+        "the owner of a share",
+        BOTH,
+        rewritten(
+            "isola.revoke_shares_of(uuid)",
+            "owner_id = isola.bound_tenant() AND",
+            "isola.bound_tenant() IS NOT NULL AND",
+        ),
+        (SHARING,),
+    ),
+    Sql(
+        "shares of what one does not have",
+        "that only who has a resource shares it",
+        BOTH,
+        rewritten(
+            "isola.share_resource(uuid, text, uuid, timestamptz)",
+            "IF partner IS NULL OR NOT owned",
+            "IF partner IS NULL",
+        ),
+        (SHARING,),
+    ),
+    Sql(
+        "shares with oneself",
+        "that a share is with another",
+        BOTH,
+        "ALTER TABLE control.shares DROP CONSTRAINT ck_shares_with_another;"
+        + rewritten("isola.share_resource(uuid, text, uuid, timestamptz)", " AND id <> owner", ""),
+        (SHARING,),
+    ),
+    Sql(
+        "shares of suspended tenants",
+        "that a suspended owner shares nothing",
+        BOTH,
+        rewritten("isola.shared_resource(uuid)", " AND t.status = 'active'", ""),
+        (ENDING,),
+    ),
+    Sql(
+        "binding without its role",
+        "that the role has to fit the binding",
+        SCHEMA,
+        rewritten("isola.bound_tenant()", " AND role = current_setting('role')", ""),
+        (BINDINGS,),
+    ),
+    Sql(
+        "binding of suspended tenants",
+        "that a suspended tenant can call nothing",
+        BOTH,
+        rewritten("isola.bound_tenant()", " AND status = 'active'", ""),
+        (ENDING,),
+    ),
+    Sql(
+        "one column more to share",
+        "the shared columns",
+        RLS,
+        "GRANT SELECT (owner_id) ON rls.resources TO isola_sharing",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "one table more to share",
+        "the shared tables",
+        SCHEMA,
+        "GRANT SELECT ON {b}.spans TO isola_sharing",
+        (CATALOGUE,),
+    ),
+    Sql(
+        "sharing that writes",
+        "that sharing is reading",
+        RLS,
+        "GRANT UPDATE (name) ON rls.resources TO isola_sharing",
+        (CATALOGUE,),
+    ),
+)
+
+PROOFS = (
+    Sql(
+        "policy by what is claimed",
+        "the proof of a binding",
+        RLS,
+        policy("rls.resources", "tenant_id = isola.claimed_tenant_id()"),
+        (CATALOGUE, CONTEXT),
+    ),
+    Sql(
+        "lock of a home opened",
+        "the policy of a table in a tenant's own schema",
+        SCHEMA,
+        "ALTER TABLE {b}.resources DISABLE ROW LEVEL SECURITY",
+        (BINDINGS,),
+    ),
+    Sql(
+        "proofs that nobody checks",
+        "the check of a proof",
+        BOTH,
+        rewritten(
+            "isola.current_tenant_id()", "IF right(proof, 64) = encode(", "IF true OR right(proof, 64) = encode("
+        ),
+        (BINDINGS,),
+    ),
+    Sql(
+        "proofs for every process",
+        "the server process in a proof",
+        BOTH,
+        rewritten("isola.current_tenant_id()", "AND split_part(proof, '.', 3) IN ('0', pg_backend_pid()::text)", ""),
+        (BINDINGS,),
+    ),
+    Sql(
+        "proofs for ever",
+        "the time in a proof",
+        BOTH,
+        rewritten("isola.current_tenant_id()", "interval '10 s'", "interval '10 years'"),
+        (BINDINGS,),
+    ),
+    Sql(
+        "proofs on demand",
+        "that tenants can make no proofs",
+        BOTH,
+        "GRANT EXECUTE ON FUNCTION isola.proof(uuid) TO {login}, isola_members",
+        (BINDINGS, CATALOGUE),
+    ),
+    Sql(
+        "log that can be changed",
+        "that the log is only added to",
+        RLS,
+        "GRANT UPDATE, DELETE ON rls.audit_entries TO {login}",
+        ("tests/isolation/test_audit.py", CATALOGUE),
+    ),
+)
+
+IN_DATABASE = (*POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *SHARES, *PROOFS)

@@ -1,0 +1,69 @@
+"""The part of a sabotage that happens inside pytest: ``pytest -p tests.mutation.plugin``.
+
+It sees to it that the source under trial is what is imported, and runs the statements of the sabotage that
+``ISOLA_SABOTAGE`` names. Without that name it changes nothing.
+"""
+
+import asyncio
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+import app
+import strategies
+from app.control import logins
+from strategies import registry
+from tests.conftest import DEFAULTS
+from tests.mutation.sabotage import Sql
+from tests.mutation.sabotages import BY_NAME
+
+# What pytest ends with when it is the sabotage that failed. pytest's own go up to 5.
+NOT_APPLIED = 9
+
+_sabotage = BY_NAME.get(os.environ.get("ISOLA_SABOTAGE", ""))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for package in (app, strategies):
+        path = Path(str(package.__file__)).resolve()
+        if not path.is_relative_to(config.rootpath.resolve()):
+            pytest.exit(f"{package.__name__} was imported from {path}, not from {config.rootpath}", NOT_APPLIED)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+    made = yield
+    if isinstance(_sabotage, Sql) and fixturedef.argname == ("copy" if _sabotage.each_copy else "cluster"):
+        url = made.where.owner if _sabotage.each_copy else made.address(made.template)
+        asyncio.run(_run(_sabotage, url))
+    return made
+
+
+async def _run(sabotage: Sql, url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        statements = sabotage.sql.format(**await _names(connection, url))
+        async with connection.transaction():
+            await connection.execute(statements)
+    except asyncpg.PostgresError as error:
+        pytest.exit(f"{sabotage.name}: {error}", NOT_APPLIED)
+    finally:
+        await connection.close()
+
+
+async def _names(connection: asyncpg.Connection, url: str) -> dict[str, str]:
+    login = logins.addresses(DEFAULTS, url).tenant_login
+    strategy = registry.load(login)["schema"]
+    tenants = dict(await connection.fetch("SELECT slug, id FROM control.tenants"))
+    return {
+        "login": login,
+        "owner": await connection.fetchval("SELECT quote_ident(current_user)"),
+        "database": str(make_url(url).database),
+        "a": strategy.home(tenants["schema-a"]).schema,
+        "b": strategy.home(tenants["schema-b"]).schema,
+    }

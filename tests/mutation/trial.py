@@ -1,0 +1,157 @@
+"""Tries one sabotage: in a copy of the source, with a PostgreSQL of its own, until the first test turns red."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from importlib.util import cache_from_source
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.mutation.sabotage import OutdatedError, Patch, Sabotage
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("app", "strategies", "migrations", "graphql", "tests", "docs", "pyproject.toml")
+# What the suite is, when it is to turn red by itself.
+SUITE = tuple(
+    f"tests/{name}"
+    for name in ("isolation", "database", "query", "api", "identity", "domain", "control", "http", "faults")
+    if (ROOT / "tests" / name).is_dir()
+)
+# Each takes longer than all the others together, and is about the program's manners.
+LEFT_OUT = ("tests/http/test_audit.py", "tests/http/test_schemathesis.py")
+PATIENCE = 900.0
+
+
+class BrokenTrialError(Exception):
+    """pytest did not get as far as a verdict."""
+
+
+_RED = re.compile(r"^(?:FAILED|ERROR) (\S+?::.*?)(?: - .*)?$", re.MULTILINE)
+_TESTS_FAILED = 1
+
+
+class Verdict(StrEnum):
+    KILLED = "killed"
+    SURVIVED = "survived"
+    BROKEN = "broken"
+    """The trial itself went wrong: nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``by`` is the test that turned red, or what went wrong. ``expected``: one of those that were named for it."""
+
+    name: str
+    strategy: str
+    breaks: str
+    verdict: Verdict
+    by: str
+    expected: bool
+    seconds: float
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """A copy of the source to be sabotaged."""
+    with TemporaryDirectory(prefix="isola-mutation-") as name:
+        for each in COPIED:
+            source = ROOT / each
+            if source.is_dir():
+                shutil.copytree(source, Path(name) / each, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+            else:
+                shutil.copy(source, name)
+        yield Path(name)
+
+
+def tried(sabotage: Sabotage, place: Path) -> Outcome:
+    """What the suite says of a sabotage. The copy in ``place`` is as it was, afterwards."""
+    begun = time.monotonic()
+
+    def outcome(verdict: Verdict, by: str, *, expected: bool = False) -> Outcome:
+        seconds = round(time.monotonic() - begun, 1)
+        return Outcome(sabotage.name, sabotage.strategy, sabotage.breaks, verdict, by, expected, seconds)
+
+    try:
+        with patched(sabotage, place):
+            red, expected = _first_red(sabotage, place)
+        if red is None:
+            return outcome(Verdict.SURVIVED, "")
+        return outcome(Verdict.KILLED, red, expected=expected)
+    except (BrokenTrialError, OutdatedError, subprocess.TimeoutExpired) as error:
+        return outcome(Verdict.BROKEN, str(error))
+
+
+def _first_red(sabotage: Sabotage, place: Path) -> tuple[str | None, bool]:
+    """The first test that turns red, and whether it is one of those expected to."""
+    for expected, tests in ((True, sabotage.expect), (False, SUITE)):
+        status, said = run(place, tests, sabotage.name)
+        red = _RED.search(said)
+        if status == _TESTS_FAILED and red:
+            return red[1], expected
+        if status != 0:
+            raise BrokenTrialError(said[-2000:])
+    return None, False
+
+
+def confirmed(outcomes: Sequence[Outcome], place: Path, *more: str) -> list[Outcome]:
+    """The outcomes, but of tests that are red without any sabotage nothing can be learnt."""
+    tests = sorted({outcome.by for outcome in outcomes if outcome.verdict is Verdict.KILLED})
+    status, said = run(place, tests, "", "--maxfail=0", *more) if tests else (0, "")
+    if status not in {0, _TESTS_FAILED}:
+        raise BrokenTrialError(said[-2000:])
+    red = set(_RED.findall(said))
+    return [
+        replace(outcome, verdict=Verdict.BROKEN, by=f"{outcome.by} is red without sabotage")
+        if outcome.verdict is Verdict.KILLED and outcome.by in red
+        else outcome
+        for outcome in outcomes
+    ]
+
+
+def run(place: Path, tests: Sequence[str], name: str = "", *more: str) -> tuple[int, str]:
+    """Run tests in a copy of the source; the exit status, and what was said."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ISOLA_", "COVERAGE_"))}
+    given = {key: os.environ[key] for key in ("ISOLA_TEST_DATABASE_URL",) if key in os.environ}
+    options = ["-x", "-q", "--tb=line", "-rfE", "-p", "tests.mutation.plugin"]
+    # What a test that failed left open is no verdict.
+    options += ["-p", "no:cacheprovider", "-p", "no:unraisableexception"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *(f"--ignore={each}" for each in LEFT_OUT), *more, *tests],
+        cwd=place,
+        env={**kept, **given, "PYTHONPATH": str(place), "ISOLA_SABOTAGE": name},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@contextmanager
+def patched(sabotage: Sabotage, place: Path) -> Iterator[None]:
+    if not isinstance(sabotage, Patch):
+        yield
+        return
+    path = place / sabotage.file
+    sabotage.check(place)
+    before = path.read_text(encoding="utf-8")
+    path.write_text(sabotage.applied(before), encoding="utf-8")
+    _forget_compiled(path)
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
+        _forget_compiled(path)
+
+
+def _forget_compiled(path: Path) -> None:
+    """What is compiled is known by time and size, and both can be those of the file before."""
+    if path.suffix == ".py":
+        Path(cache_from_source(str(path))).unlink(missing_ok=True)

@@ -1,0 +1,229 @@
+"""Rows that say whose they are, in every table, so that a trace of one tenant is known wherever it turns up."""
+
+import json
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+import asyncpg
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import Integer, TypeEngine
+
+from app import domain
+from app.control.tenants import Tenant, metadata as platform
+from app.database import Database, Transaction
+from app.domain.metadata import metadata
+from strategies.base import Strategy
+
+# Those that tenant traffic writes, parents first. The package is imported for its effect: it declares all of them.
+TABLES: Sequence[Table] = [table for table in metadata.sorted_tables if domain and not table.info.get("read_only")]
+
+# Those that tenant traffic writes to. What is in the others the database itself has written.
+WRITTEN: Sequence[Table] = [table for table in TABLES if not table.info.get("read_only")]
+
+# What PostgreSQL answers with where a right is missing.
+INSUFFICIENT_PRIVILEGE = "42501"
+UNDEFINED_TABLE = "42P01"
+
+# Tables of the platform whose rows are about more than one tenant, and the directory itself.
+BETWEEN_TENANTS = {"shares", "tenants"}
+
+# The length of what is kept of a secret.
+DIGEST = 32
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What a tenant holds: one row in every table, each with the tenant's marker or its keys."""
+
+    tenant: Tenant
+    marker: str
+    rows: Mapping[str, Row]
+
+    def traced_in(self, seen: object) -> bool:
+        """Whether anything of this tenant is in what somebody saw, as it stands or in base64 or hexadecimal digits."""
+        text = seen if isinstance(seen, str) else str(seen)
+        return any(trace in text for trace in self._traces)
+
+    def quoted_in(self, seen: str) -> bool:
+        """Whether anything that this tenant wrote is in a text. Its keys may be: a log can say whom it is about."""
+        return any(form in seen for form in _forms(self.marker))
+
+    @cached_property
+    def _traces(self) -> frozenset[str]:
+        keys = {str(value) for row in self.rows.values() for name, value in row.items() if name.endswith("id")}
+        return frozenset(form for trace in {self.marker, str(self.tenant.id), *keys} for form in _forms(trace))
+
+
+def _forms(trace: str) -> Iterator[str]:
+    """A text as it stands, and what it looks like inside something longer that was encoded: a cursor, a token."""
+    yield trace
+    yield trace.encode().hex()
+    yield trace.replace("-", "")
+    for before in range(3):
+        # What stands before and behind decides about the characters at both ends.
+        first, last = -(-before * 8 // 6), (before + len(trace)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            yield encode(bytes(before) + trace.encode()).decode()[first:last]
+
+
+async def plant(database: Database, tenant: Tenant, marker: str | None = None) -> Canary:
+    """Make a row in each table of a tenant, every one that can be pointing at the ones before."""
+    marker = marker or f"canary-{tenant.slug}."
+    rows: dict[str, Row] = {}
+    async with database.transaction(tenant) as work:
+        for table in WRITTEN:
+            [row] = await work.rows(insert(table).values(_values(table, marker, rows)).returning(table))
+            rows[table.name] = dict(row)
+    async with database.transaction(tenant) as work:
+        for table in TABLES:
+            if table not in WRITTEN:
+                rows[table.name] = dict((await work.rows(select(table).order_by(*table.primary_key)))[-1])
+    return Canary(tenant, marker, rows)
+
+
+async def plant_platform(owner: Database, canary: Canary) -> Canary:
+    """Make a row about the canary's tenant in each of the platform's tables that holds anything about one.
+
+    Its secrets are there (hashes of keys, sessions): a tenant may be shown its own, and nobody another's.
+    """
+    rows: dict[str, Row] = {"tenants": {"id": canary.tenant.id}}
+    async with owner.unbound() as work:
+        for table in platform.sorted_tables:
+            if table.name not in BETWEEN_TENANTS and any(key.column.table.name in rows for key in table.foreign_keys):
+                [row] = await work.rows(insert(table).values(_values(table, canary.marker, rows)).returning(table))
+                rows[table.name] = dict(row)
+    del rows["tenants"]
+    return Canary(canary.tenant, canary.marker, {**rows, **canary.rows})
+
+
+async def content(database: Database, tenant: Tenant) -> Mapping[str, Sequence[Row]]:
+    """All that a tenant has."""
+    async with database.transaction(tenant) as work:
+        return {
+            table.name: [dict(row) for row in await work.rows(select(table).order_by(*table.primary_key))]
+            for table in TABLES
+        }
+
+
+def physical(strategy: Strategy, tenant: Tenant, table: Table) -> str:
+    """The qualified name of a tenant's table."""
+    return f"{strategy.home(tenant.id).schema}.{table.name}"
+
+
+def discriminators(strategy: Strategy, table: Table) -> Sequence[str]:
+    """The columns that the strategy adds to a table to tell tenants apart."""
+    return [name for name in strategy.shape(table, MetaData()).columns.keys() if name not in table.columns]  # noqa: SIM118
+
+
+def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]:
+    """A statement and its parameter that write into the canary's tenant a row that breaks no constraint there."""
+    fresh = {
+        column.name: f"{canary.marker}-forged"
+        for column in table.columns
+        if isinstance(column.type, Text) and column.server_default is None and _chosen(column) is None
+    }
+    # Keys of its own, but for a table whose key is made of the keys of others.
+    own = {column.name for column in table.primary_key if column.server_default is not None}
+    mine = dict.fromkeys(discriminators(strategy, table), canary.tenant.id)
+    row = {name: value for name, value in {**canary.rows[table.name], **fresh, **mine}.items() if name not in own}
+    name, columns = physical(strategy, canary.tenant, table), ", ".join(row)
+    sql = f"INSERT INTO {name} ({columns}) SELECT {columns} FROM jsonb_populate_record(NULL::{name}, $1) RETURNING *"
+    return sql, json.loads(json.dumps(row, default=_as_text))
+
+
+async def tried(connection: Transaction | asyncpg.Connection, sql: str, *values: object) -> Sequence[Row] | str:
+    """Run a statement in a savepoint: the rows that it returned, or the code of the error that it met."""
+    raw = connection._connection if isinstance(connection, Transaction) else connection
+    await raw.execute("SAVEPOINT tried")
+    try:
+        rows = [dict(row) for row in await raw.fetch(sql, *values)]
+    except asyncpg.PostgresError as error:
+        await raw.execute("ROLLBACK TO tried")
+        return str(error.sqlstate)
+    await raw.execute("RELEASE tried")
+    return rows
+
+
+def _as_text(value: object) -> str:
+    """What PostgreSQL reads as the value."""
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
+
+
+def _values(table: Table, marker: str, rows: Mapping[str, Row]) -> dict[str, object]:
+    return {
+        column.name: _value(column, marker, rows)
+        for column in table.columns
+        if column.server_default is None or isinstance(column.type, JSONB)
+    }
+
+
+def _value(column: Column[Any], marker: str, rows: Mapping[str, Row]) -> object:
+    for key in column.foreign_keys:
+        parent = key.column.table
+        if parent is column.table and column.nullable:
+            return None  # the first of a tree has no parent
+        return rows[parent.name][key.column.name]
+    chosen = _chosen(column)
+    if chosen is not None:
+        return chosen
+    if column.nullable and isinstance(column.type, DateTime):
+        return None  # a moment says nothing of whose it is, but much of whether a row still counts
+    return _of(column.type, f"{marker}{column}", marker, str(column))
+
+
+def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  # noqa: PLR0911  a table, one line a type
+    match type_:
+        case JSONB():
+            return {"canary": marker}
+        case Text():
+            return marker
+        case ARRAY():
+            return [_of(type_.item_type, seed, marker, where)]
+        case LargeBinary():
+            return marker.encode().ljust(DIGEST, b".")[:DIGEST]
+        case Uuid():
+            return uuid5(NAMESPACE_OID, seed)
+        case Boolean():
+            return False
+        case Integer() | Numeric():
+            return 1
+        case DateTime():
+            return datetime(2001, 1, 1, tzinfo=UTC)
+        case Date():
+            return datetime(2001, 1, 1, tzinfo=UTC).date()
+        case _:
+            raise TypeError(f"{where}: tell the canary what to put in a column of this type")
+
+
+def _chosen(column: Column[Any]) -> str | None:
+    """The first of the texts that a rule of the table admits; None where a rule lists none."""
+    for constraint in column.table.constraints:
+        if isinstance(constraint, CheckConstraint):
+            found = re.search(rf"\b{column.name} (?:IN \(|= ANY \(ARRAY\[|= )'([^']*)'", str(constraint.sqltext))
+            if found:
+                return found[1]
+    return None

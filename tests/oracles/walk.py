@@ -1,0 +1,163 @@
+"""Documents made from the schema: every path to every type, and every mutation with every id put into it.
+
+What a later version adds to the schema is walked too, without a word here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from graphql import (
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_named_type,
+    is_leaf_type,
+    is_list_type,
+    is_non_null_type,
+    is_required_argument,
+    is_required_input_field,
+)
+
+# How many relations one path takes from what a field of the root gives.
+RELATIONS = 2
+CONNECTION = ("edges", "nodes", "node")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """``path`` says where it leads. ``variables`` are all ids that it is given."""
+
+    path: str
+    text: str
+    variables: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def reads(schema: GraphQLSchema, ids: Sequence[str]) -> Iterator[Document]:
+    """A document for every path from the root, with each required id argument given all of ``ids`` in turn."""
+    assert schema.query_type
+    for name, field in schema.query_type.fields.items():
+        required = {each for each, argument in field.args.items() if is_required_argument(argument)}
+        # What is looked up one by one is the same as what is looked up together, which goes all the way.
+        relations = 1 if required == {"id"} else RELATIONS
+        for path, selection in _selections(schema, get_named_type(field.type), relations):
+            where = f"{name}{path}"
+            if required == {"id"}:
+                for id_ in ids:
+                    yield Document(where, f"query ($id: ID!) {{ {name}(id: $id) {selection} }}", {"id": id_})
+            elif required == {"ids"}:
+                text = f"query ($ids: [ID!]!) {{ {name}(ids: $ids) {selection} }}"
+                yield Document(where, text, {"ids": list(ids)})
+            elif not required:
+                yield Document(where, f"{{ {name}{_page(field)} {selection} }}", {})
+            else:
+                raise TypeError(f"{name}: tell the walk what to give for {', '.join(required)}")
+
+
+def writes(
+    schema: GraphQLSchema, own: Sequence[str], foreign: Sequence[str], texts: Mapping[str, str]
+) -> Iterator[Document]:
+    """Every mutation with a foreign id in every place for an id, alone and together with one's own in the others.
+
+    ``texts`` are for inputs of that name; what is required beside them is given something that is valid.
+    """
+    assert schema.mutation_type
+    for name, field in schema.mutation_type.fields.items():
+        if not field.args:
+            continue  # it cannot be given anybody's id
+        [argument] = field.args.values()
+        type_ = get_named_type(argument.type)
+        assert isinstance(type_, GraphQLInputObjectType)
+        given = {
+            each: _given(part.type, each, texts)
+            for each, part in type_.fields.items()
+            if is_required_input_field(part) or each in texts
+        }
+        keys = [each for each, part in type_.fields.items() if get_named_type(part.type).name == "ID"]
+        required = [each for each in keys if is_required_input_field(type_.fields[each])]
+        text = f"mutation ($input: {argument.type}) {{ {name}(input: $input) {_payload(get_named_type(field.type))} }}"
+        for chosen in product([*own, *foreign], repeat=len(required)):
+            here = given | dict(zip(required, chosen, strict=True))
+            if not set(foreign).isdisjoint(chosen):
+                yield Document(name, text, {"input": here})
+            if set(own).issuperset(chosen):
+                for optional in sorted(set(keys) - set(required)):
+                    yield from (Document(name, text, {"input": here | {optional: id_}}) for id_ in foreign)
+
+
+def _given(type_: GraphQLInputType, name: str, texts: Mapping[str, str]) -> Any:
+    if is_non_null_type(type_):
+        return _given(type_.of_type, name, texts)
+    if is_list_type(type_):
+        return [_given(type_.of_type, name, texts)]
+    if isinstance(type_, GraphQLInputObjectType):
+        required = {each: part for each, part in type_.fields.items() if is_required_input_field(part)}
+        return {each: _given(part.type, each, texts) for each, part in required.items()}
+    if isinstance(type_, GraphQLEnumType):
+        return texts.get(name, next(iter(type_.values)))
+    named = {"DateTime": "2099-01-01T00:00:00Z", "Boolean": True, "Int": 1, "BigInt": 1, "Float": 1, "JSON": {}}
+    return texts.get(name, named.get(get_named_type(type_).name, "x"))
+
+
+def _payload(type_: GraphQLNamedType) -> str:
+    """The values of a payload, and those of each object in it."""
+    assert isinstance(type_, GraphQLObjectType)
+    parts = ["__typename"]
+    for name, field in type_.fields.items():
+        target = get_named_type(field.type)
+        if isinstance(target, GraphQLObjectType):
+            parts.append(f"{name} {{ {' '.join(each for each, part in target.fields.items() if _is_value(part))} }}")
+        else:
+            parts.append(name if _is_value(field) else f"{name} {{ __typename }}")
+    return f"{{ {' '.join(parts)} }}"
+
+
+def _page(field: GraphQLField) -> str:
+    return "(first: 10)" if "first" in field.args else ""
+
+
+def _selections(schema: GraphQLSchema, type_: GraphQLNamedType, relations: int) -> Iterator[tuple[str, str]]:
+    """Each path from a type, with the selection that takes it and all values on the way."""
+    if isinstance(type_, GraphQLInterfaceType):
+        for possible in schema.get_possible_types(type_):
+            for path, selection in _selections(schema, possible, relations):
+                yield f":{possible}{path}", f"{{ __typename ... on {possible} {selection} }}"
+        return
+    if not isinstance(type_, GraphQLObjectType):
+        yield "", ""
+        return
+    values = " ".join(["__typename", *(name for name, field in type_.fields.items() if _is_value(field))])
+    further = {name: field for name, field in type_.fields.items() if not _is_value(field)}
+    within = {name: field for name, field in further.items() if name in CONNECTION or name == "pageInfo"}
+    if within:
+        yield from _connections(schema, type_, values, relations)
+        return
+    # The shortest path, and each longer one.
+    yield "", f"{{ {values} }}"
+    if relations:
+        for name, field in further.items():
+            for path, selection in _selections(schema, get_named_type(field.type), relations - 1):
+                yield f".{name}{path}", f"{{ {values} {name}{_page(field)} {selection} }}"
+
+
+def _connections(
+    schema: GraphQLSchema, type_: GraphQLObjectType, values: str, relations: int
+) -> Iterator[tuple[str, str]]:
+    """Through ``edges`` and ``nodes`` alike: they are written by different code."""
+    node = get_named_type(type_.fields["nodes"].type)
+    page_info = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
+    for path, selection in _selections(schema, node, relations):
+        yield f"[]{path}", f"{{ {values} {page_info} edges {{ cursor node {selection} }} nodes {selection} }}"
+
+
+def _is_value(field: GraphQLField) -> bool:
+    return is_leaf_type(get_named_type(field.type))
