@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-postgresql15 bench-peers bench-refusing bench-provisioning check format schema snapshots differential lock clean
+.PHONY: help demo test test-postgresql15 bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-fairness check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,8 +35,17 @@ bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-
 bench-refusing: $(READY) ## how soon documents that ask for too much are refused
 	$(BIN)/python -m benchmarks.refusing
 
+bench-identity: $(READY) ## what it costs to know who is calling, and what a flood of bad credentials does
+	$(BIN)/python -m benchmarks.identity
+
+bench-changes: $(READY) ## what it costs a server to hear of changes, and how soon it does
+	$(BIN)/python -m benchmarks.changes
+
 bench-provisioning: $(READY) ## 1,000 tenants made, checked, migrated and filled
 	$(BIN)/python benchmarks/provisioning.py
+
+bench-fairness: $(READY) ## what one tenant that asks for ten times its share costs the others
+	$(BIN)/python -m benchmarks.fairness
 
 check: $(READY) ## style, types and import rules
 	$(BIN)/ruff check
@@ -48,14 +57,30 @@ format: $(READY) ## rewrite the code in the one style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-schema: $(READY) ## write graphql/schema.graphql anew
+schema: $(READY) ## write graphql/schema.graphql and graphql/admin.graphql anew
 	$(BIN)/isola schema > graphql/schema.graphql
+	$(BIN)/isola schema --admin > graphql/admin.graphql
 
 snapshots: $(READY) ## write the pages of operations, SQL and results anew
 	ISOLA_WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/api/test_snapshots.py
 
 differential: $(READY) ## 2,000 generated operations under each strategy, by three ways of answering
 	ISOLA_DIFFERENTIAL=2000 $(BIN)/python -m pytest -q -n 2 tests/api/test_differential.py
+
+stateful: $(READY) ## random lives of three tenants on every mix of placements: 300, or ISOLA_STATEFUL=…
+	ISOLA_STATEFUL=$${ISOLA_STATEFUL:-300} $(BIN)/python -m pytest -q -s tests/isolation/test_stateful.py
+
+isolation: $(READY) ## the suite of isolation by every way of connecting (STRATEGY=package.module:Class for a new one)
+	$(BIN)/python -m tests.conformance $(if $(STRATEGY),--strategy $(STRATEGY)) $(foreach mode,$(MODE),--mode $(mode)) -- $(or $(ARGS),-n 2)
+
+mutation: $(READY) ## take isolation apart piece by piece: the suite has to notice each (ARGS="--part 10" for a tenth)
+	$(BIN)/python -m tests.mutation $(ARGS)
+
+elle: $(READY) ## what concurrent clients see while connections die: 20,000 transactions, or ARGS=…
+	ISOLA_ELLE=$(or $(ARGS),20000) $(BIN)/python -m pytest -q -s tests/elle
+
+isolation-report: $(READY) ## all that proves isolation, written down in docs/isolation-report.md
+	$(BIN)/python -m tests.report
 
 lock: $(READY) ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-annotate --no-emit-index-url --extra dev -o requirements.lock pyproject.toml
