@@ -28,6 +28,8 @@ def act(what: Act, *, settings: Settings | None = None, serving: bool = False) -
     A command that is interrupted has not done what it was to do, and says so by its exit status; a server has.
     """
     # SIGTERM is Ctrl-C: by itself it would end this process at once and leave behind what it has started.
+    # A shell that puts a process into the background has it ignore Ctrl-C, and SIGTERM must end that one, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     settings = settings or load()
     logging.configure(settings)

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from app.binding import ANY_PROCESS
 from app.control.tenants import Tenant
@@ -64,7 +65,7 @@ async def test_reaches_no_row_of_another_tenant(
                 f"DELETE FROM {name} RETURNING *",
             ):
                 # It may be refused at any point. If it is not, it ends with an error: nothing of this is to stay.
-                with suppress(LookupError, Refusal, asyncpg.PostgresError):
+                with suppress(LookupError, Refusal, asyncpg.PostgresError), capture_logs():
                     async with database.transaction(a) as work:
                         own = await work.value("SELECT current_setting('isola.proof')")
                         old = key.proof(b.id, await work.value("SELECT pg_backend_pid()") + 1, now)
