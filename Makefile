@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-postgresql15 bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-fairness check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-fairness check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,7 +20,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## a server with three tenants and data on http://127.0.0.1:8000
 	@exec $(BIN)/isola demo
 
-test: $(READY) ## the tests, with coverage by branch
+test: $(READY) ## the tests
+	$(BIN)/python -m pytest -n 2
+
+coverage: $(READY) ## the tests, with coverage by branch
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2
 	$(BIN)/coverage combine --quiet
