@@ -4,11 +4,8 @@ The provider needs npm. Without it the tests are skipped, but not in CI.
 """
 
 import base64
-import fcntl
 import hashlib
-import os
 import secrets
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +14,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
-import pytest
+
+from tests.http import npm
 
 FOLDER = Path(__file__).with_name("openid")
-LOCK = FOLDER / "package-lock.json"
-INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
 REDIRECT_URI = "https://app.example/callback"
 
 
@@ -38,16 +34,8 @@ class Code:
 @contextmanager
 def provider() -> Iterator[str]:
     """Run the provider; its issuer."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        _missing("Node.js and npm are not installed")
-    else:
-        # Tests that run at the same time install it once.
-        with LOCK.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            _install(npm)
     with subprocess.Popen(
-        [str(node), "provider.mjs", REDIRECT_URI],
+        [npm.node(FOLDER), "provider.mjs", REDIRECT_URI],
         cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -58,26 +46,6 @@ def provider() -> Iterator[str]:
         assert process.stdout
         yield process.stdout.readline().strip()
         process.stdin.close()
-
-
-def _install(npm: str) -> None:
-    if not INSTALLED.exists() or INSTALLED.stat().st_mtime < LOCK.stat().st_mtime:
-        installed = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=FOLDER,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        if installed.returncode != 0:
-            _missing(f"npm could not install oidc-provider: {installed.stderr.strip()}")
-
-
-def _missing(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 async def authorize(issuer: str, person: str, client_id: str = "isola") -> Code:
