@@ -33,13 +33,11 @@ DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dia
 
 # RESET ALL does not reset the role, so that is asked for. An unlucky borrower could leave more than a setting behind:
 # locks, cursors, subscriptions.
-CLEAN = (
-    "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; SELECT 1 WHERE current_setting('role') = 'none'"
-)
+CLEAN = "CLOSE ALL; UNLISTEN *; RESET ALL; SELECT pg_advisory_unlock_all() WHERE current_setting('role') = 'none'"
 # The status of a message is that of its last statement, here the number of rows.
 PROVEN_CLEAN = "SELECT 1"
-# In a broken transaction COMMIT rolls back and reports no error. The SELECT before it does.
-COMMIT = f"SELECT 1; COMMIT; {CLEAN}"
+# In a broken transaction COMMIT rolls back and reports no error. What is checked before it is refused there.
+COMMIT = f"SET CONSTRAINTS ALL IMMEDIATE; COMMIT; {CLEAN}"
 ROLLBACK = f"ROLLBACK; {CLEAN}"
 
 # The longest comment that goes before a binding. A server is rarely set to show more of a statement (1,024 by default).

@@ -111,7 +111,8 @@ class RowLevelSecurity:
         return f"SET LOCAL search_path TO rls; SET LOCAL isola.tenant TO '{tenant}'"
 
     def predicate(self, table: str) -> str:
-        return f"{table}.{TENANT} = isola.claimed_tenant_id()"
+        # As a sub-select it is asked once for a statement, not for each row that a scan is repeated for.
+        return f"{table}.{TENANT} = (SELECT isola.claimed_tenant_id())"
 
 
 def _name(item: Constraint | Index) -> str:

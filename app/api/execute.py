@@ -8,18 +8,21 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from inspect import isawaitable
 from types import MappingProxyType
 from typing import Any
 
 from graphql import (
-    DocumentNode,
     ExecutionResult,
+    Executor as GraphQLExecutor,
     FieldNode,
     GraphQLError,
     NameNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    default_field_resolver,
+    default_type_resolver,
     execute,
     parse,
 )
@@ -159,7 +162,7 @@ class Executor:
             plans = self.compiler.plans(operation, values.coerced)
             if not isinstance(plans, Plan):
                 readings = {key: self.compiler.read(each, values, principal) for key, each in plans.items()}
-                return await self._mutate(operation, variables, readings, context)
+                return await self._mutate(operation, variables, values, readings, context)
             reading = self.compiler.read(plans, values, principal)
         except GraphQLError as error:
             # A null that a variable brought to where validation could not know of it.
@@ -190,6 +193,7 @@ class Executor:
         self,
         operation: Operation,
         variables: Mapping[str, Any],
+        values: VariableValues,
         readings: Mapping[str, Reading],
         context: Context,
     ) -> Response:
@@ -212,7 +216,22 @@ class Executor:
             texts[key] = text
             return {}
 
-        result = await self._executed(bare, operation, variables, None, Request(context, keep, self._services))
+        request = Request(context, keep, self._services)
+        # The values are coerced already: graphql-core's ``execute`` would do it again.
+        executor: GraphQLExecutor[Any] = GraphQLExecutor(
+            self._schema,
+            {},
+            {},
+            None,
+            request,
+            bare,
+            values,
+            default_field_resolver,
+            default_type_resolver,
+            default_field_resolver,
+            hide_suggestions=not self._suggestions,
+        )
+        result = await _finished(executor.execute_operation())
         if result.errors or result.data is None:
             # A payload is read before its change is committed: without one, not even the first field has done anything.
             return _answered(result, nothing_done=not texts)
@@ -221,15 +240,9 @@ class Executor:
 
     async def _core(self, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any) -> Response:
         """Let graphql-core execute over what was read: completion, errors and null propagation are its own."""
-        result = await self._executed(operation.document, operation, variables, source, context)
-        return _answered(result, nothing_done=isinstance(source, _Failed))
-
-    async def _executed(
-        self, document: DocumentNode, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any
-    ) -> ExecutionResult:
-        result = execute(
+        execution = execute(
             self._schema,
-            document,
+            operation.document,
             root_value=source,
             context_value=context,
             variable_values=dict(variables),
@@ -237,7 +250,7 @@ class Executor:
             max_coercion_errors=_MAX_ERRORS,
             hide_suggestions=not self._suggestions,
         )
-        return result if isinstance(result, ExecutionResult) else await result
+        return _answered(await _finished(execution), nothing_done=isinstance(source, _Failed))
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
         return self._computed(operation, variables) if variables else self._defaults(operation)
@@ -270,7 +283,12 @@ async def _read_nothing(key: str, transaction: Transaction, given: dict[str, obj
     raise TypeError(f"{key}: what is open to all has nothing that a statement reads")
 
 
-def _bare(operation: Operation) -> DocumentNode | None:
+async def _finished(execution: Any) -> ExecutionResult:
+    result: ExecutionResult = await execution if isawaitable(execution) else execution
+    return result
+
+
+def _bare(operation: Operation) -> OperationDefinitionNode | None:
     """A mutation that does what the operation does and selects nothing of it; None where that is not so simple.
 
     graphql-core runs its fields in order, with all that belongs to it, and what is selected of their payloads is
@@ -281,8 +299,7 @@ def _bare(operation: Operation) -> DocumentNode | None:
         if not isinstance(field, FieldNode) or field.selection_set is None:
             return None
         fields.append(replace(field, selection_set=_NOTHING))
-    node = replace(operation.node, selection_set=SelectionSetNode(selections=tuple(fields)))
-    return DocumentNode(definitions=(node,))
+    return replace(operation.node, selection_set=SelectionSetNode(selections=tuple(fields)))
 
 
 _NOTHING = SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typename")),))

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    case,
     cast,
     false,
     func,
@@ -35,7 +36,6 @@ from app.query.plan import Connection, ConnectionPart
 if TYPE_CHECKING:
     from app.query.statement import Writer
 
-_KEYS = "cursor_keys"
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq,
     "gt": operator.gt,
@@ -43,6 +43,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
+_KEYS = "cursor_keys"
 Keys: TypeAlias = list[ColumnElement[Any] | None]
 
 
@@ -65,9 +66,10 @@ class _Writer:
         names = {part.name for each in selected.parts for part in (each, *each.parts)}
         # One row more than the page has tells whether there is another page.
         self.spare = ("hasPreviousPage" if page.backward else "hasNextPage") in names
-        self.keyed = not names.isdisjoint({"cursor", "startCursor", "endCursor"})
         # All that is made of rows is made by aggregates, which make one row of none.
-        self.reads_rows = self.spare or not names.isdisjoint({"edges", "nodes"}) or (self.keyed and page.size > 0)
+        bounded = page.size > 0 and not names.isdisjoint({"startCursor", "endCursor"})
+        self.keyed = "cursor" in names
+        self.reads_rows = self.spare or bounded or not names.isdisjoint({"edges", "nodes"})
         # In the order in which app.query.arguments hands the values over.
         index = 1
         self.after, index = self._keys(page.after, index)
@@ -124,8 +126,7 @@ class _Writer:
         ranges = [true()] if start is None else self._beyond(scan, start, forward=forward)
         what: list[Any] = [scan]
         if self.keyed:
-            keys = cursor.keys_data([scan.c[name] for name, _ in page.order])
-            what.append(keys.label(_KEYS))
+            what.append(cursor.keys_data([scan.c[name] for name, _ in page.order]).label(_KEYS))
         selects: list[Any] = [
             select_(*what)
             .where(*conditions, each)
@@ -202,10 +203,17 @@ class _Writer:
         return one, func.least(count, size, type_=Integer)
 
     def _end_of_page(self, name: str, rows: Subquery) -> ColumnElement[str]:
-        keys = func.array_agg(rows.c[_KEYS], type_=ARRAY(LargeBinary))
         start, end = self._bounds()
-        found = self._cursor(keys[start if name == "startCursor" else end])
-        return func.to_json(found).cast(Text)
+        place = start if name == "startCursor" else end
+
+        def at_the_end(column: ColumnElement[Any]) -> ColumnElement[Any]:
+            return func.array_agg(column, type_=ARRAY(column.type))[place]
+
+        if self.keyed:
+            keys = at_the_end(rows.c[_KEYS])
+        else:
+            keys = cursor.keys_data([at_the_end(rows.c[column]) for column, _ in self.page.order])
+        return case((func.count() > literal_column("0"), func.to_json(self._cursor(keys)).cast(Text)))
 
     def _cursor(self, keys: ColumnElement[bytes]) -> ColumnElement[str]:
         return cursor.written(keys, self.writer.parameter(self.selected.site, 0, LargeBinary()))

@@ -1,22 +1,29 @@
 """Values of variables, coerced as graphql-core does it, with what it looks up for each request looked up once."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, cast
 
 from graphql import (
     GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLLeafType,
     GraphQLSchema,
     Undefined,
     VariableDefinitionNode,
-    coerce_input_value,
-    get_named_type,
     get_variable_values,
-    is_leaf_type,
+    is_input_object_type,
     is_list_type,
     is_non_null_type,
+    is_required_input_field,
 )
 from graphql.execution.get_variable_signature import GraphQLVariableSignature, get_variable_signature
-from graphql.execution.values import VariableValues, VariableValueSource, input_is_nested_too_deeply
+from graphql.execution.values import VariableValues, VariableValueSource
+from graphql.language.parser import MAX_NESTING_DEPTH
+from graphql.utilities.coerce_input_value import coerce_default_value
+
+Read: TypeAlias = Callable[[Any, int], Any]
+"""Coerces a value that lies at a depth; Undefined for one that is wrong, or that only graphql-core knows to take."""
 
 
 class Variables:
@@ -27,7 +34,8 @@ class Variables:
         self._definitions = definitions
         signatures = [get_variable_signature(schema, definition) for definition in definitions]
         self._signatures = [each for each in signatures if isinstance(each, GraphQLVariableSignature)]
-        self._deep = {each.name for each in self._signatures if _is_deep(each)}
+        known: dict[str, Read] = {}
+        self._read = {each.name: _reader(each.type, known) for each in self._signatures}
         self._defaults = {
             each.name: value
             for each, definition in zip(self._signatures, definitions, strict=True)
@@ -58,12 +66,7 @@ class Variables:
                     return None
                 continue
             sources[name] = VariableValueSource(signature, value)
-            if name in self._deep and input_is_nested_too_deeply(value, signature.type):
-                return None
-            try:
-                coerced = coerce_input_value(value, signature.type)
-            except RecursionError:
-                return None
+            coerced = self._read[name](value, 0)
             if coerced is Undefined:
                 return None
             values[name] = coerced
@@ -76,6 +79,70 @@ class Variables:
         return values.coerced.get(definition.variable.name.value, Undefined)
 
 
-def _is_deep(signature: GraphQLVariableSignature) -> bool:
-    kind = signature.type.of_type if is_non_null_type(signature.type) else signature.type
-    return is_list_type(kind) or not is_leaf_type(get_named_type(kind))
+def _reader(type_: GraphQLInputType, known: dict[str, Read]) -> Read:
+    """How values of a type are coerced. ``known`` are the input objects met so far, which may hold themselves."""
+    if is_non_null_type(type_):
+        read = _reader(type_.of_type, known)
+        return lambda value, depth: Undefined if value is None else read(value, depth)
+    if is_list_type(type_):
+        return _list_reader(_reader(type_.of_type, known))
+    if is_input_object_type(type_):
+        return known[type_.name] if type_.name in known else _object_reader(type_, known)
+    return _leaf_reader(cast("GraphQLLeafType", type_))
+
+
+def _leaf_reader(type_: GraphQLLeafType) -> Read:
+    coerce = type_.coerce_input_value
+
+    def read(value: Any, _: int) -> Any:
+        if value is None:
+            return None
+        try:
+            return coerce(value)
+        except Exception:  # noqa: BLE001  whatever a scalar raises, graphql-core will say it again
+            return Undefined
+
+    return read
+
+
+def _list_reader(item: Read) -> Read:
+    def read(value: Any, depth: int) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            return Undefined
+        found = [item(each, depth + 1) for each in value]
+        return Undefined if any(each is Undefined for each in found) else found
+
+    return read
+
+
+def _object_reader(type_: GraphQLInputObjectType, known: dict[str, Read]) -> Read:
+    required = object()
+    fields: list[tuple[str, str, Read, Any]] = []
+
+    def read(value: Any, depth: int) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, dict) or depth > MAX_NESTING_DEPTH or type_.is_one_of:
+            return Undefined
+        found: dict[str, Any] = {}
+        strange = len(value)
+        for name, out_name, read_field, default in fields:
+            if name in value:
+                strange -= 1
+                coerced = read_field(value[name], depth + 1)
+                if coerced is Undefined:
+                    return Undefined
+                found[out_name] = coerced
+            elif default is required:
+                return Undefined
+            elif default is not Undefined:
+                found[out_name] = default
+        return Undefined if strange else type_.out_type(found)
+
+    known[type_.name] = read
+    for name, field in type_.fields.items():
+        default = required if is_required_input_field(field) else coerce_default_value(field)
+        fields.append((name, field.out_name or name, _reader(field.type, known), default))
+    return read
