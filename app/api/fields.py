@@ -18,6 +18,7 @@ from app.query.mapping import (
     Join,
     Lookup,
     Many,
+    Needs,
     One,
     Order,
     Part,
@@ -52,6 +53,24 @@ def expression(
 ) -> Any:
     """A value that is computed in SQL from the row's columns."""
     return _field(Value(of), description, access)
+
+
+def computed(
+    *columns: str, description: str | None = None, access: Access = None
+) -> Callable[[Callable[..., Any]], Any]:
+    """A field that Python computes of the row's columns, whatever of them the client selected.
+
+    The resolver finds them by name in its ``strawberry.Parent[dict[str, Any]]``. Operations that select such a field
+    run through graphql-core as a whole; where SQL can say it, ``expression`` is several times faster.
+    """
+
+    def declare(resolver: Callable[..., Any]) -> Any:
+        directives = [access] if access else []
+        return strawberry.field(
+            resolver=resolver, description=description, metadata={FIELD: Needs(columns)}, directives=directives
+        )
+
+    return declare
 
 
 def part(access: Access = None, **columns: str) -> Any:

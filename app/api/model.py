@@ -1,24 +1,27 @@
 """The model of a Strawberry schema: what its types declare with app.api.fields, put together."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import strawberry
 from graphql import (
     GraphQLAbstractType,
     GraphQLEnumType,
+    GraphQLField,
     GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLResolveInfo,
     get_named_type,
 )
+from sqlalchemy import Column
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
 from app.api.access import Public, Requires
 from app.api.fields import FIELD, TYPE
-from app.query.mapping import Comparison, Entity, Field, Filter, MappingError, Model, Value
+from app.query import json_text
+from app.query.mapping import Comparison, Entity, Field, Filter, MappingError, Model, Needs, Value, columns_of, hidden
 from app.query.statement import TYPE_MARK
 
 _DEFINITION = GraphQLCoreConverter.DEFINITION_BACKREF
@@ -33,7 +36,7 @@ def model_of(schema: strawberry.Schema) -> Model:
     core = schema._schema  # noqa: SLF001  Strawberry has no public way to the schema that it makes
     entities: dict[str, Entity] = {}
     filters: dict[str, Filter] = {}
-    left: set[str] = set()
+    left: dict[str, Needs] = {}
     requires: dict[str, Sequence[str]] = {}
     for name, type_ in core.type_map.items():
         if _DEFINITION not in type_.extensions:
@@ -48,10 +51,11 @@ def model_of(schema: strawberry.Schema) -> Model:
                 type_.is_type_of = None
                 fields = _fields(type_)
                 requires |= _requires(type_)
-                left |= {f"{name}.{each}" for each in type_.fields.keys() - fields.keys()}
                 if declared := getattr(type_.extensions[_DEFINITION].origin, TYPE, None):
                     source, prefix, order = declared
                     entities[name] = Entity(source, fields, prefix, order)
+                    for each in type_.fields.keys() - fields.keys():
+                        left[f"{name}.{each}"] = _hand_over(type_.fields[each], columns_of(source))
     return Model(core, entities, filters, left, requires)
 
 
@@ -66,6 +70,26 @@ def _fields(type_: GraphQLObjectType) -> dict[str, Field]:
             read = _reader(declaration.python_name)
             field.resolve = _read_enum(read, target) if isinstance(target, GraphQLEnumType) else read
     return fields
+
+
+def _hand_over(field: GraphQLField, columns: Mapping[str, Column[Any]]) -> Needs:
+    """What a field with a resolver needs; the resolver is handed that from now on, if it needs anything."""
+    needs: Needs = _declaration(field).metadata.get(FIELD, Needs(()))
+    resolve = field.resolve
+    if not needs.columns or resolve is None:
+        return needs
+
+    def resolve_row(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+        row = {
+            name: json_text.read(source[hidden(name)], columns[name].type)
+            if isinstance(source, dict)
+            else getattr(source, name)
+            for name in needs.columns
+        }
+        return resolve(row, info, **arguments)
+
+    field.resolve = resolve_row
+    return needs
 
 
 def _requires(type_: GraphQLObjectType) -> dict[str, Sequence[str]]:

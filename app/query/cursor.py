@@ -9,15 +9,15 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, DateTime, LargeBinary, Text, Uuid, cast, func, literal_column
+from sqlalchemy import ColumnElement, LargeBinary, Text, cast, func, literal_column
 from sqlalchemy.types import TypeEngine
 
 from app.errors import BadUserInput
+from app.query import json_text
 
 _TAG = 12
 _MAX_TEXT = 4096
@@ -57,16 +57,6 @@ def read(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field: 
         tag, data = raw[:_TAG], raw[_TAG:]
         if not hmac.compare_digest(tag, sha256(cursor_key + data).digest()[:_TAG]):
             raise ValueError
-        return tuple(_typed(value, type_) for value, type_ in zip(json.loads(data), types, strict=True))
+        return tuple(json_text.read(value, type_) for value, type_ in zip(json.loads(data), types, strict=True))
     except (ValueError, TypeError):
         raise BadUserInput(message) from None
-
-
-def _typed(value: Any, type_: TypeEngine[Any]) -> Any:
-    if value is None:
-        return None
-    if isinstance(type_, Uuid):
-        return UUID(value)
-    if isinstance(type_, DateTime):
-        return datetime.fromisoformat(value)
-    return value

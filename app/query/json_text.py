@@ -5,10 +5,13 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from graphql import GraphQLEnumType, GraphQLNamedType
-from sqlalchemy import ColumnElement, Text, case, cast, func, literal_column
+from sqlalchemy import ColumnElement, DateTime, Text, Uuid, case, cast, func, literal_column
+from sqlalchemy.types import TypeEngine
 
 Part: TypeAlias = str | ColumnElement[Any]
 """JSON text that is known, or an expression whose text it is. An expression must be of text where it may be NULL."""
@@ -84,6 +87,17 @@ def leaf(
 def present(text: ColumnElement[str], *, nullable: bool) -> ColumnElement[str]:
     """JSON text that may be missing: null, or a violation where null is not allowed."""
     return func.coalesce(text, NULL if nullable else func.chr(ord(VIOLATION)), type_=Text)
+
+
+def read(value: Any, type_: TypeEngine[Any]) -> Any:
+    """A column's value, by what its JSON was parsed to."""
+    if value is None:
+        return None
+    if isinstance(type_, Uuid):
+        return UUID(value)
+    if isinstance(type_, DateTime):
+        return datetime.fromisoformat(value)
+    return value
 
 
 def _expression(part: Part) -> ColumnElement[Any]:

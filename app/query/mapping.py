@@ -4,10 +4,10 @@ A *row* is what expressions are built from: the columns of a scan, of the caller
 name. Every declaration is checked against the tables when the model is made, so that none can fail at a request.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 from graphql import (
     GraphQLEnumType,
@@ -117,6 +117,13 @@ class Lookup:
     """The object with the id given as ``id``, or the objects with those given as ``ids``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """A field that Python computes, and the columns that it is computed of."""
+
+    columns: tuple[str, ...]
+
+
 Field: TypeAlias = Value | Part | One | Many | Lookup
 
 
@@ -143,6 +150,11 @@ Filter: TypeAlias = Mapping[str, Comparison]
 
 class MappingError(Exception):
     """A mapping does not fit: the message names the field and what is wrong with it."""
+
+
+def hidden(column: str) -> str:
+    """The key of a column that is read for Python alone. No response key holds a colon."""
+    return f":{column}"
 
 
 def columns_of(source: Source) -> Mapping[str, Column[Any]]:
@@ -179,19 +191,22 @@ class Model:
         schema: GraphQLSchema,
         entities: Mapping[str, Entity],
         filters: Mapping[str, Filter],
-        left: Iterable[str],
+        left: Mapping[str, Needs],
         requires: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        """``left`` are the fields (``Type.field``) that have a resolver of their own and are left for Python.
+        """``left`` are the fields (``Type.field``) that have a resolver of their own, and what these need.
 
         ``requires`` has the permissions that a type (``Type``) or a field of its own (``Type.field``) needs.
         """
         self.schema = schema
         self.entities = entities
         self.filters = filters
-        self.left = frozenset(left)
+        self.left = left
         self.requires = requires
         self.by_prefix = {entity.prefix: name for name, entity in entities.items() if entity.prefix}
+        for where, needs in left.items():
+            for column in needs.columns:
+                _column(columns_of(entities[where.partition(".")[0]].source), column, where)
         for name, entity in entities.items():
             self._check(name, entity)
 
@@ -229,6 +244,7 @@ class Model:
                 for own, other in field.columns.items():
                     _column(columns_of(part.source), own, where)
                     _column(columns, other, where)
+                self._check_needed(where, target.name, field.columns)
             case One():
                 self._entity(where, target)
                 self._check_relation(where, field, target.name, columns)
@@ -243,6 +259,13 @@ class Model:
                 if not {"id", "ids"} & graphql_field.args.keys():
                     _refuse(where, "looks up by id but takes neither id nor ids")
 
+    def _check_needed(self, where: str, target: str, columns: Mapping[str, object]) -> None:
+        """What Python computes of a row is computed wherever the row is read."""
+        for field, needs in self.left.items():
+            if field.startswith(f"{target}."):
+                for column in needs.columns:
+                    _column(columns, column, f"{where} ({field})")
+
     def _entity(self, where: str, target: GraphQLNamedType) -> Entity:
         if target.name not in self.entities:
             _refuse(where, f"leads to {target}, which is not mapped")
@@ -250,6 +273,7 @@ class Model:
 
     def _check_relation(self, where: str, field: One | Many, target: str, columns: Mapping[str, Column[Any]]) -> None:
         there = columns_of(self.source(field, target))
+        self._check_needed(where, target, there)
         if field.join:
             _column(columns, field.join.parent, where)
             _column(there, field.join.child, where)
@@ -317,7 +341,10 @@ def _check_value(where: str, field: Value, graphql_field: GraphQLField, columns:
         _refuse(where, f"is never null, but column {column.name} can be")
 
 
-def _column(columns: Mapping[str, Column[Any]], name: str, where: str) -> Column[Any]:
+T = TypeVar("T")
+
+
+def _column(columns: Mapping[str, T], name: str, where: str) -> T:
     if name not in columns:
         _refuse(where, f"there is no column {name}; there are {', '.join(columns)}")
     return columns[name]

@@ -17,6 +17,7 @@ from graphql import (
     GraphQLNamedType,
     GraphQLNonNull,
     GraphQLObjectType,
+    GraphQLString,
     NameNode,
     OperationDefinitionNode,
     get_named_type,
@@ -112,6 +113,7 @@ class _Planner:
         if not isinstance(type_, GraphQLObjectType):
             raise TypeError(f"{type_} is no object type")
         selected: list[Constant | Leaf | Object | Connection | Found] = []
+        needed: dict[str, None] = {}
         self.require(type_.name, path)
         for key, group in self.collect(type_, nodes).items():
             name = group[0].node.name.value
@@ -122,10 +124,16 @@ class _Planner:
                 self.complete = False
             elif f"{type_.name}.{name}" in self.model.left:
                 self.complete = False
+                needed |= dict.fromkeys(self.model.left[f"{type_.name}.{name}"].columns)
                 self._left(get_named_type(type_.fields[name].type), group, (*path, key))
             else:
                 selected.append(self._field(type_, name, key, group, (*path, key), parent, plain))
-        return Selection(type_.name, tuple(selected))
+        columns = mapping.columns_of(self.model.entities[type_.name].source)
+        hidden = [
+            Leaf(mapping.hidden(name), bool(columns[name].nullable), Value(name), GraphQLString, listed=False)
+            for name in needed
+        ]
+        return Selection(type_.name, (*selected, *hidden))
 
     def _field(
         self,

@@ -17,6 +17,7 @@ from app.query.mapping import (
     Many,
     MappingError,
     Model,
+    Needs,
     One,
     Parameters,
     Part,
@@ -54,13 +55,18 @@ def function(*arguments: str, without: str = "", nullable: bool = False) -> Func
     return Function("f", tuple(column for column in columns if column.name != without), arguments)
 
 
-def model(fields: Mapping[str, Field | None], root: Mapping[str, Field] = ROOT, **options: Any) -> Model:
+def model(
+    fields: Mapping[str, Field | None],
+    root: Mapping[str, Field] = ROOT,
+    left: Mapping[str, Needs] | None = None,
+    **options: Any,
+) -> Model:
     kept = {name: field for name, field in {**GOOD, **fields}.items() if field is not None}
     entities = {
         "Query": Entity(Parameters({"user_id": Uuid()}), {**ROOT, **root}),
         "Thing": Entity(THINGS, kept, "thg", **options),
     }
-    return Model(SCHEMA, entities, {"ThingFilter": {"name": Comparison("name")}}, [])
+    return Model(SCHEMA, entities, {"ThingFilter": {"name": Comparison("name")}}, left or {})
 
 
 def test_one_that_fits() -> None:
@@ -108,6 +114,20 @@ def test_fields_that_do_not_fit(fields: dict[str, Field | None], said: str) -> N
 def test_relations_that_do_not_fit(root: dict[str, Field], said: str) -> None:
     with pytest.raises(MappingError) as caught:
         model({}, root)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("root", "column", "said"),
+    [
+        ({}, "nothing", "Thing.name: there is no column nothing"),
+        ({"thing": One(source=function())}, "note", "Query.thing (Thing.name): there is no column note"),
+        ({"thing": Part({"id": "user_id"})}, "note", "Query.thing (Thing.name): there is no column note"),
+    ],
+)
+def test_a_resolver_that_needs_a_column_that_is_not_there(root: dict[str, Field], column: str, said: str) -> None:
+    with pytest.raises(MappingError) as caught:
+        model({"name": None}, root, {"Thing.name": Needs((column,))})
     assert str(caught.value).startswith(said)
 
 
