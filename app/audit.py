@@ -1,11 +1,14 @@
 """Commands about the logs of what was done."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from app.command import TenantOption, act
-from app.control import audit, provisioning
 from app.errors import OperatorError
-from app.main import Installation
+
+if TYPE_CHECKING:
+    from app.installation import Installation
 
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the logs of what was done.")
 
@@ -22,8 +25,9 @@ def verify(tenant: TenantOption) -> None:
     Ends with 1 and the first that was. The hash of the last entry stands for the whole log: kept elsewhere, it shows
     whether all of it was written anew.
     """
+    from app.control import audit, provisioning
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         async with await installed.control() as control, await installed.tenants() as tenants:
             verdict = await audit.verify(control, tenants, await provisioning.named(control, tenant))
         typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}")

@@ -3,47 +3,43 @@
 import asyncio
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from app import demo as demonstration, explain as explaining, importing, server
-from app.admin.schema import schema as admin_schema
-from app.api.schema import schema as graphql_schema
 from app.audit import audit_app
 from app.command import TenantOption, act, err, out
-from app.control import migrations, provisioning
-from app.control.changes import HEARD_WITHIN
-from app.control.tenants import Tenant
-from app.doctor import report as doctors_report
-from app.doctor.examination import HOMES, TENANT_COLUMN, examine
-from app.domain.permissions import Role
+from app.doctor.vocabulary import HOMES, TENANT_COLUMN
 from app.errors import BadUserInput, IsolaError, OperatorError
-from app.hierarchy import move
-from app.identity.passwords import hashed
-from app.identity.tokens import mint
-from app.main import Installation, application
+from app.operate import operate, operating
+from app.plan import plan_app
+from app.platform import platform_app
 from app.revoke import revoke_app
-from app.settings import Address, load
+from app.tenant import tenant_app
 from app.user import user_app
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from app import server
+    from app.control import migrations
+    from app.installation import Installation
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-tenant_app = typer.Typer(no_args_is_help=True, help="Make, change and remove tenants.")
-tenant_app.command("move")(move)
 app.add_typer(tenant_app, name="tenant")
+app.add_typer(plan_app, name="plan")
+app.add_typer(platform_app, name="platform")
 app.add_typer(revoke_app, name="revoke")
 app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
+app.command()(operate)
 
 SHOWN_BAD_LINES = 20
 
-Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
+# The roles by their names: to import what they may do takes longer than all the rest of `isola --help`.
+RoleName = Literal["viewer", "editor", "admin", "owner"]
 
 
 def main() -> None:
@@ -58,9 +54,13 @@ def main() -> None:
 @app.command()
 def serve() -> None:
     """Serve the API. Without a database URL, on the embedded PostgreSQL."""
+    from app import server
+    from app.control import migrations
+    from app.settings import load
+
     settings = load()
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         if installed.settings.database_url is None and installed.addresses.owner is not None:
             # Nobody else migrates the embedded database.
             async with await installed.owner(4) as owner:
@@ -74,13 +74,17 @@ def serve() -> None:
 @app.command()
 def demo() -> None:
     """Serve the API with three tenants, people and data, on the embedded PostgreSQL."""
+    from app import demo as demonstration, server
+    from app.control import migrations
+    from app.settings import load
+
     settings = load()
     if settings.database_url or settings.tenant_url or settings.control_url:
         raise OperatorError(
             "the demo brings its own PostgreSQL: unset ISOLA_DATABASE_URL, ISOLA_TENANT_URL and ISOLA_CONTROL_URL"
         )
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         with err.status("migrating, and filling three tenants"):
             async with await installed.owner(4) as owner, await installed.tenants() as tenants:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
@@ -93,8 +97,10 @@ def demo() -> None:
         act(run, settings=settings, serving=True)
 
 
-async def _serve(installed: Installation, listener: server.Listener) -> None:
-    async with application(installed) as served:
+async def _serve(installed: "Installation", listener: "server.Listener") -> None:
+    from app.main import application
+
+    async with application(installed) as served, operating(installed):
         listener.listen()
         typer.echo(f"Serving on {listener.url}/graphql — Ctrl-C ends it")
         sys.stdout.flush()
@@ -108,8 +114,9 @@ def migrate(
     workers: Annotated[int, typer.Option(min=1, max=64, help="homes at a time")] = 4,
 ) -> None:
     """Bring the platform's tables and every home to the newest revision."""
+    from app.control import migrations
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         async with await installed.owner(workers) as owner:
             if check:
                 report = await migrations.check(owner, installed.strategies)
@@ -128,7 +135,9 @@ def migrate(
     act(run)
 
 
-def _tell(report: migrations.Report, *, check: bool) -> None:
+def _tell(report: "migrations.Report", *, check: bool) -> None:
+    from app.control import migrations
+
     for home, reason in sorted(report.failed.items()):
         err.print(f"{home}: {reason}", style="red", markup=False)
     wanted = {"control": migrations.head("control"), "tenant": migrations.head("tenant")}
@@ -145,126 +154,39 @@ def _tell(report: migrations.Report, *, check: bool) -> None:
         raise typer.Exit(1)
 
 
-@tenant_app.command("create")
-def tenant_create(
-    slug: Slug,
-    name: Annotated[str | None, typer.Option(help="what people call it; the slug unless given")] = None,
-    strategy: Annotated[str | None, typer.Option(help="where it is placed; ISOLA_STRATEGY unless given")] = None,
-    parent: Annotated[str | None, typer.Option(help="the slug of the tenant that it is below")] = None,
-) -> None:
-    """Make a tenant and its home."""
-
-    async def run(installed: Installation) -> None:
-        async with await installed.owner() as owner:
-            chosen = strategy or installed.settings.strategy
-            called = slug if name is None else name
-            made = await provisioning.create(
-                owner, installed.strategies, slug=slug, name=called, strategy=chosen, parent=parent
-            )
-        _show(made)
-
-    act(run)
-
-
-@tenant_app.command("list")
-def tenant_list() -> None:
-    """List all tenants."""
-
-    async def run(installed: Installation) -> None:
-        async with await installed.control() as control:
-            tenants = await provisioning.every(control)
-        table = Table("slug", "name", "status", "strategy", "id", box=None)
-        for tenant in tenants:
-            table.add_row(tenant.slug, tenant.name, tenant.status, tenant.strategy, str(tenant.id))
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-    act(run)
-
-
-@tenant_app.command("show")
-def tenant_show(slug: Slug) -> None:
-    """Show one tenant."""
-
-    async def run(installed: Installation) -> None:
-        async with await installed.control() as control:
-            _show(await provisioning.named(control, slug))
-
-    act(run)
-
-
-@tenant_app.command("suspend")
-def tenant_suspend(slug: Slug) -> None:
-    """Refuse all requests of a tenant; its data stays."""
-
-    async def run(installed: Installation) -> None:
-        async with await installed.control() as control:
-            _show(await provisioning.suspend(control, slug))
-
-    act(run)
-
-
-@tenant_app.command("resume")
-def tenant_resume(slug: Slug) -> None:
-    """Undo a suspension."""
-
-    async def run(installed: Installation) -> None:
-        async with await installed.control() as control:
-            _show(await provisioning.resume(control, slug))
-
-    act(run)
-
-
-@tenant_app.command("drop")
-def tenant_drop(
-    slug: Slug,
-    *,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-) -> None:
-    """Delete a tenant and erase all its data. There is no way back."""
-    if not yes:
-        typer.confirm(f"Erase the tenant {slug} and all its data?", abort=True)
-
-    async def run(installed: Installation) -> None:
-        # Every server has heard of the deletion by then, and requests that were on their way in have ended when no
-        # statement of theirs can still be running.
-        settings = installed.settings
-        notice = min(settings.directory_ttl, HEARD_WITHIN) + settings.pool_wait + settings.statement_timeout
-        async with await installed.owner() as owner:
-            with err.status(f"waiting {notice:g} s for every server to know"):
-                dropped = await provisioning.drop(owner, installed.strategies, slug, notice=notice)
-        typer.echo(f"tenant {dropped.slug} and its data are gone")
-
-    act(run)
-
-
-def _show(tenant: Tenant) -> None:
-    for key, value in asdict(tenant).items():
-        typer.echo(f"{key}: {value}")
-
-
 @app.command()
 def token(
     tenant: TenantOption,
     user: Annotated[str, typer.Option(help="the user's subject")],
-    role: Annotated[Role, typer.Option(help="what they may do")] = Role.EDITOR,
+    role: Annotated[RoleName, typer.Option(help="what they may do")] = "editor",
     ttl: Annotated[float, typer.Option(min=1, help="seconds that it is good for")] = 24 * 3600,
     name: Annotated[str | None, typer.Option(help="the name of a user seen for the first time")] = None,
     email: Annotated[str | None, typer.Option(help="likewise, their e-mail address")] = None,
 ) -> None:
     """Make a token for development. It is the last line that is printed, alone."""
-    typer.echo(mint(load(), tenant, user, role, ttl, name, email))
+    from app.domain.permissions import Role
+    from app.identity.tokens import mint
+    from app.settings import load
+
+    typer.echo(mint(load(), tenant, user, Role(role), ttl, name, email))
 
 
 @app.command()
 def password() -> None:
     """Hash a password, for the file of ISOLA_DEVELOPMENT_PASSWORDS."""
+    from app.identity.passwords import hashed
+
     typer.echo(hashed(typer.prompt("Password", hide_input=True, err=True)))
 
 
 @app.command()
 def schema(*, admin: Annotated[bool, typer.Option("--admin", help="of platform administration")] = False) -> None:
     """Print the GraphQL schema in SDL."""
-    typer.echo((admin_schema if admin else graphql_schema).as_str())
+    if admin:
+        from app.admin.schema import schema as printed
+    else:
+        from app.api.schema import schema as printed
+    typer.echo(printed.as_str())
 
 
 @app.command()
@@ -278,6 +200,8 @@ def explain(
     analyze: Annotated[bool, typer.Option("--analyze", help="run it, and show what it took")] = False,
 ) -> None:
     """Show what becomes of an operation: its plan, its SQL under each strategy, and PostgreSQL's plan."""
+    from app import explain as explaining
+
     try:
         given = json.loads(variables)
         text = file.read_text(encoding="utf-8")
@@ -288,7 +212,7 @@ def explain(
     if not isinstance(given, dict):
         raise BadUserInput("--variables: expected a JSON object")
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         sections = await explaining.explain(
             installed,
             text,
@@ -318,6 +242,12 @@ def doctor(
 
     Ends with 1 if anything found is worse than a note.
     """
+    from pydantic import TypeAdapter, ValidationError
+
+    from app.doctor import report as doctors_report
+    from app.doctor.examination import examine
+    from app.settings import Address, load
+
     settings = load()
     if database_url is not None:
         try:
@@ -327,7 +257,7 @@ def doctor(
             raise typer.BadParameter("expected postgresql://user:password@host:port/database") from None
         settings = settings.model_copy(update={"database_url": address})
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         async with await installed.owner() as database:
             report = await examine(
                 database,
@@ -356,8 +286,10 @@ def import_(
     from_line: Annotated[int, typer.Option(min=1, help="start here, to go on after an interruption")] = 1,
 ) -> None:
     """Load resources from a file into a tenant."""
+    from app import importing
+    from app.control import provisioning
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             placed = await provisioning.named(control, tenant)
         outcome = importing.Outcome()
@@ -388,6 +320,15 @@ def import_(
     act(run)
 
 
-def _bar(unit: str) -> Progress:
+def _bar(unit: str) -> "Progress":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     count = MofNCompleteColumn() if unit == "homes" else TaskProgressColumn()
     return Progress(TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(), console=err)

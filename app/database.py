@@ -300,31 +300,29 @@ class _Running:
         clean = False
         try:
             if error is None:
-                clean = await _committed(connection)
+                try:
+                    clean = await _committed(connection)
+                except asyncpg.PostgresError as refusal:
+                    clean = await _rolled_back(connection)
+                    _tell(refusal, connection)
+                    raise
             elif isinstance(error, Exception):
                 clean = await _rolled_back(connection)
                 if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_PROVED:
                     clean = False  # its clock may not be what it was when the connection was made
-                said = told(error, lost=connection.is_closed())
-                if said is not error:
-                    raise said from error
+                _tell(error, connection)
         finally:
             self._database.give_back(self._link, self._tenant, clean=clean)
 
 
 async def _committed(connection: asyncpg.Connection) -> bool:
-    """Commit; whether the connection is proven clean."""
+    """Commit; whether the connection is proven clean. Raises what PostgreSQL refuses to commit for."""
     try:
         if not connection.is_in_transaction():
             raise RuntimeError("a statement ended the transaction in which it was run")
         status = await connection.execute(COMMIT)
     except LOST as error:
         raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
-    except asyncpg.PostgresError as error:
-        said = told(error, lost=False)
-        if said is error:
-            raise
-        raise said from error
     if status != PROVEN_CLEAN:
         log.error("a connection came back unclean and is thrown away")
     return bool(status == PROVEN_CLEAN)
@@ -336,6 +334,13 @@ async def _rolled_back(connection: asyncpg.Connection) -> bool:
         return bool(await connection.execute(ROLLBACK) == PROVEN_CLEAN)
     except (*LOST, asyncpg.PostgresError):
         return False
+
+
+def _tell(error: Exception, connection: asyncpg.Connection) -> None:
+    """Raise what callers are told of an error, where that is another one."""
+    said = told(error, lost=connection.is_closed())
+    if said is not error:
+        raise said from error
 
 
 def _setting(name: str, value: str) -> str:

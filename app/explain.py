@@ -14,7 +14,7 @@ from app.domain.permissions import ROLES, Role
 from app.domain.users import users
 from app.errors import BadUserInput
 from app.identity.authentication import Principal
-from app.main import Installation
+from app.installation import Installation
 from app.query.compiler import Compiler, Reading
 from app.query.documents import Documents, InvalidError
 from app.query.limits import Limits

@@ -3,7 +3,7 @@
 import asyncpg
 import structlog
 
-from app.errors import BadUserInput, Conflict, Forbidden, Unavailable
+from app.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Unavailable
 
 log = structlog.get_logger()
 
@@ -11,6 +11,10 @@ log = structlog.get_logger()
 NOT_PROVED = "IS002"
 # The SQLSTATE of isola.bound_tenant() for a transaction of no active tenant.
 NOT_ACTIVE = "IS001"
+# The SQLSTATE of isola.quota_keep() for what takes more than a quota has: the names of quota and limit come with it.
+NO_PLACE = "IS003"
+# The SQLSTATE for a transaction in a home that the tenant is leaving or has left.
+MOVED = "IS004"
 
 LOST = (
     OSError,
@@ -24,7 +28,7 @@ LOST = (
 )
 
 
-def told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911  a table, one line an error
+def told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911, PLR0912  a table, one line an error
     """What a caller is told of an error. ``lost``: the connection was closed when it came up."""
     if isinstance(error, asyncpg.PostgresError):
         # It quotes rows, and would be in every trace of the error.
@@ -51,6 +55,10 @@ def told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911  
             return Unavailable("this got into the way of another change: try again")
         case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NOT_ACTIVE:
             return Forbidden("the tenant is not active")
+        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == MOVED:
+            return Unavailable("the tenant is being moved: try again in some seconds")
+        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NO_PLACE:
+            return QuotaExceeded(f"{error.table_name}: the plan allows {error.constraint_name}")
         case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NOT_PROVED:
             log.error("the database was not convinced of a binding")
             return Unavailable("the home of this tenant cannot be entered")

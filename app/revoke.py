@@ -1,16 +1,15 @@
 """The commands that end what was signed and has not expired."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.command import TenantOption, act
-from app.control import provisioning, revocations
-from app.control.revocations import Revocable
-from app.domain import roles, sessions
 from app.errors import NotFound
-from app.main import Installation
-from app.settings import load
+
+if TYPE_CHECKING:
+    from app.control.revocations import Revocable
+    from app.installation import Installation
 
 revoke_app = typer.Typer(no_args_is_help=True, help="Refuse tokens that are good by themselves.")
 
@@ -22,6 +21,8 @@ def revoke_token(
     token_id: Annotated[str, typer.Argument(help="what the token says in jti")], *, issuer: Issuer
 ) -> None:
     """Refuse one token."""
+    from app.control.revocations import Revocable
+
     _revoke(Revocable.token(issuer, token_id))
 
 
@@ -32,14 +33,19 @@ def revoke_session(
     issuer: Annotated[str | None, typer.Option(help="what they say in iss; this server's own unless given")] = None,
 ) -> None:
     """End a session: refuse all its tokens, and to refresh it."""
+    from app.control.revocations import Revocable
+    from app.settings import load
+
     _revoke(Revocable.session(issuer or load().session_issuer, session_id))
 
 
 @revoke_app.command("user")
 def revoke_user(subject: Annotated[str, typer.Argument(help="the user's subject")], tenant: TenantOption) -> None:
     """Sign a user of a tenant out: refuse all tokens of theirs that were issued until now."""
+    from app.control import provisioning
+    from app.domain import roles, sessions
 
-    async def run(installed: Installation) -> None:
+    async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             placed = await provisioning.named(control, tenant)
         async with await installed.tenants() as tenants, tenants.transaction(placed) as work:
@@ -52,8 +58,10 @@ def revoke_user(subject: Annotated[str, typer.Argument(help="the user's subject"
     act(run)
 
 
-def _revoke(revocable: Revocable) -> None:
-    async def run(installed: Installation) -> None:
+def _revoke(revocable: "Revocable") -> None:
+    from app.control import revocations
+
+    async def run(installed: "Installation") -> None:
         async with await installed.control() as control, control.unbound() as transaction:
             await revocations.revoke(transaction, revocable)
         typer.echo(f"the {revocable.kind} is revoked")

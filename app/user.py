@@ -1,38 +1,34 @@
 """Commands about the users of a tenant: a way in for whoever runs the server, where nobody inside has one."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import func, select
 
 from app.command import TenantOption, act
-from app.control import provisioning
-from app.domain import roles
-from app.domain.actor import Actor
-from app.domain.permissions import Permission, Role
-from app.domain.roles import Standing
-from app.domain.work import Work
 from app.errors import NotFound
-from app.main import Installation
+
+if TYPE_CHECKING:
+    from app.domain.actor import Actor
+    from app.domain.roles import Standing
+    from app.domain.work import Work
+    from app.installation import Installation
 
 user_app = typer.Typer(no_args_is_help=True, help="Give users roles, and disable them.")
 
 Subject = Annotated[str, typer.Argument(help="who they are to the issuer of their tokens")]
 RoleName = Annotated[str, typer.Argument(help="the role's name")]
-# Nobody of the tenant: may do everything, and is nobody's equal.
-OPERATOR = Actor(UUID(int=0), frozenset(Permission))
-
-Change = Callable[[Work, Standing], Awaitable[None]]
+Change = Callable[["Work", "Standing"], Awaitable[None]]
 
 
 @user_app.command()
 def assign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
     """Give a user a role. Somebody who has never come in is made, so that a tenant can get its first owner."""
+    from app.domain import roles
 
-    async def change(work: Work, standing: Standing) -> None:
-        await roles.assign(work, OPERATOR, standing.user_id, await _role(work, role))
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.assign(work, _operator(), standing.user_id, await _role(work, role))
 
     _act(subject, tenant, change, made=True)
 
@@ -40,9 +36,10 @@ def assign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
 @user_app.command()
 def unassign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
     """Take a role from a user. The last owner keeps theirs."""
+    from app.domain import roles
 
-    async def change(work: Work, standing: Standing) -> None:
-        await roles.unassign(work, OPERATOR, standing.user_id, await _role(work, role))
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.unassign(work, _operator(), standing.user_id, await _role(work, role))
 
     _act(subject, tenant, change)
 
@@ -50,9 +47,10 @@ def unassign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
 @user_app.command()
 def disable(subject: Subject, tenant: TenantOption) -> None:
     """Refuse whatever a user asks."""
+    from app.domain import roles
 
-    async def change(work: Work, standing: Standing) -> None:
-        await roles.disable(work, OPERATOR, standing.user_id)
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.disable(work, _operator(), standing.user_id)
 
     _act(subject, tenant, change)
 
@@ -60,15 +58,21 @@ def disable(subject: Subject, tenant: TenantOption) -> None:
 @user_app.command()
 def enable(subject: Subject, tenant: TenantOption) -> None:
     """Undo ``disable``."""
+    from app.domain import roles
 
-    async def change(work: Work, standing: Standing) -> None:
-        await roles.enable(work, OPERATOR, standing.user_id)
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.enable(work, _operator(), standing.user_id)
 
     _act(subject, tenant, change)
 
 
 def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> None:
-    async def run(installed: Installation) -> None:
+    from sqlalchemy import func, select
+
+    from app.control import provisioning
+    from app.domain import roles
+
+    async def run(installed: "Installation") -> None:
         async with await installed.control() as control, await installed.tenants() as tenants:
             placed = await provisioning.named(control, tenant)
             async with tenants.transaction(placed, about={"actor": "operator"}) as work:
@@ -88,7 +92,20 @@ def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> No
     act(run)
 
 
-async def _role(work: Work, name: str) -> UUID:
+def _operator() -> "Actor":
+    """Nobody of the tenant: may do everything, and is nobody's equal."""
+    from app.domain.actor import Actor
+    from app.domain.permissions import Permission
+
+    return Actor(UUID(int=0), frozenset(Permission))
+
+
+async def _role(work: "Work", name: str) -> UUID:
+    from sqlalchemy import select
+
+    from app.domain import roles
+    from app.domain.permissions import Role
+
     key: UUID | None = await work.scalar(select(roles.roles.c.id).where(roles.roles.c.name == name))
     if key is None:
         raise NotFound(f"there is no role {name!r}; built in are {', '.join(Role)}")

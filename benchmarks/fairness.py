@@ -16,7 +16,7 @@ from app.control import migrations, provisioning
 from app.control.tenants import Tenant
 from app.database import Database
 from app.errors import Unavailable
-from app.main import Installation, installation
+from app.installation import Installation, installation
 from app.settings import Settings
 
 MODEST = 8

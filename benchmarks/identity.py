@@ -34,7 +34,8 @@ from app.domain.permissions import ROLES, Role
 from app.identity.api_keys import Mint
 from app.identity.authentication import Principal
 from app.identity.tokens import mint
-from app.main import Installation, application, installation
+from app.installation import Installation, installation
+from app.main import application
 from app.settings import Settings
 
 BAR_US = 60

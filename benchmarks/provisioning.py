@@ -39,7 +39,7 @@ from app import embedded, importing
 from app.control import logins, migrations, provisioning
 from app.control.logins import Addresses
 from app.database import Database
-from app.main import Installation
+from app.installation import Installation
 from app.settings import Settings
 from strategies import registry
 from strategies.base import Strategy

@@ -83,12 +83,16 @@ class Strategy(Hashable, Protocol):
         ...
 
     def bind(self, tenant: UUID) -> str:
-        """Transaction-local statements, joined by semicolons, that put a transaction inside one tenant."""
+        """Transaction-local statements, joined by semicolons, that put a transaction inside one tenant.
+
+        They name the tenant as ``isola.tenant``, and as ``isola.home`` the home: a tenant may have moved away from it.
+        """
         ...
 
     def predicate(self, table: str) -> str | None:
         """The condition that keeps ``table`` (a name or an alias in a statement) to the bound tenant, for the planner.
 
-        None where there is none to say. What enforces is the database, with or without it.
+        None where there is none to say. What enforces is the database, with or without it. Only where the owner moves
+        a tenant out of a home that several share, or into one, does it have to be there.
         """
         ...

@@ -108,7 +108,7 @@ class RowLevelSecurity:
         return (self.bind(tenant), f"SELECT set_config('isola.proof', isola.proof('{tenant}'), true)", *deletes)
 
     def bind(self, tenant: UUID) -> str:
-        return f"SET LOCAL search_path TO rls; SET LOCAL isola.tenant TO '{tenant}'"
+        return f"SET LOCAL search_path TO rls; SET LOCAL isola.home TO rls; SET LOCAL isola.tenant TO '{tenant}'"
 
     def predicate(self, table: str) -> str:
         # As a sub-select it is asked once for a statement, not for each row that a scan is repeated for.

@@ -61,7 +61,10 @@ class SchemaPerTenant:
 
     def bind(self, tenant: UUID) -> str:
         name = self.home(tenant).schema
-        return f"SET LOCAL ROLE {name}; SET LOCAL search_path TO {name}; SET LOCAL isola.tenant TO '{tenant}'"
+        return (
+            f"SET LOCAL ROLE {name}; SET LOCAL search_path TO {name}; "
+            f"SET LOCAL isola.home TO {name}; SET LOCAL isola.tenant TO '{tenant}'"
+        )
 
     def predicate(self, table: str) -> None:
         return None

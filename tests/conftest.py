@@ -5,13 +5,15 @@ with CREATEDB and CREATEROLE. A database that holds two tenants of each strategy
 """
 
 import asyncio
+import gc
 import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,9 +52,28 @@ class Cluster:
 
     url: str
     template: str
+    roles: frozenset[str] = frozenset()
+    """Those that the homes of the template brought with them."""
 
     def address(self, database: str) -> str:
         return make_url(self.url).set(database=database).render_as_string(hide_password=False)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, and is a lot to look through each time that rubbish is collected."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the tests counted, all together."""
+    figures: Counter[str] = Counter()
+    for report in terminalreporter.getreports(""):
+        if report.when == "teardown":
+            for name, value in report.user_properties:
+                figures[name] += value
+    for name, value in figures.items():
+        terminalreporter.write_line(f"{name}: {value:,}")
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +88,7 @@ def cluster() -> Iterator[Cluster]:
     if given:
         made = Cluster(given, template)
         try:
-            asyncio.run(_furnish(made))
-            yield made
+            yield asyncio.run(_furnish(made))
         finally:
             asyncio.run(_clear(made))
     else:
@@ -78,8 +98,7 @@ def cluster() -> Iterator[Cluster]:
             embedded.running(Path(data_dir), FAST) as url,
         ):
             made = Cluster(url, template)
-            asyncio.run(_furnish(made))
-            yield made
+            yield asyncio.run(_furnish(made))
 
 
 def _memory() -> Path | None:
@@ -88,7 +107,7 @@ def _memory() -> Path | None:
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
 
 
-async def _furnish(made: Cluster) -> None:
+async def _furnish(made: Cluster) -> Cluster:
     async with _alone(made) as connection:
         before = {row["rolname"] for row in await connection.fetch(PLATFORM_ROLES)}
         await connection.execute(f"CREATE DATABASE {made.template} TEMPLATE template0")
@@ -103,6 +122,7 @@ async def _furnish(made: Cluster) -> None:
         for row in await connection.fetch(PLATFORM_ROLES):
             if row["rolname"] not in before:
                 await connection.execute(f"COMMENT ON ROLE {row['rolname']} IS '{OURS}'")
+    return replace(made, roles=frozenset(await _homes_roles(made, made.template)))
 
 
 async def _clear(made: Cluster) -> None:
@@ -168,24 +188,31 @@ class Copy:
         return f"{self.strategies[tenant.strategy].bind(tenant.id)}; SET LOCAL isola.proof TO '{proof}'"
 
 
-copies = count()
+_copies = count()
+
+
+@asynccontextmanager
+async def copied(cluster: Cluster) -> AsyncIterator[Copy]:
+    """A copy of the database that the tests furnished, removed at the end with the roles that it brought."""
+    name = f"{cluster.template}_{next(_copies)}"
+    where = logins.addresses(DEFAULTS, cluster.address(name))
+    connection = await asyncpg.connect(cluster.url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {cluster.template} STRATEGY file_copy")
+        await connection.execute(logins.admit_to_database(name, where))
+        yield Copy(where, registry.load(where.tenant_login))
+        brought = await _homes_roles(cluster, name) - cluster.roles
+        await _drop_database(connection, name)
+        for role in brought:
+            await connection.execute(f"DROP ROLE IF EXISTS {role}")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
 async def copy(cluster: Cluster) -> AsyncIterator[Copy]:
-    name = f"{cluster.template}_{next(copies)}"
-    where = logins.addresses(DEFAULTS, cluster.address(name))
-    connection = await asyncpg.connect(cluster.url)
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {cluster.template} STRATEGY file_copy")
-    async with _alone(cluster), await Database.open(cluster.address(name)) as owner:
-        # What a database itself may be used for is not copied with it.
-        await migrations.prepare(owner, where)
-    yield Copy(where, registry.load(where.tenant_login))
-    brought = await _homes_roles(cluster, name) - await _homes_roles(cluster, cluster.template)
-    await _drop_database(connection, name)
-    for role in brought:
-        await connection.execute(f"DROP ROLE IF EXISTS {role}")
-    await connection.close()
+    async with copied(cluster) as copy:
+        yield copy
 
 
 @pytest.fixture
@@ -225,6 +252,14 @@ async def database(copy: Copy) -> AsyncIterator[Database]:
 def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
     """Each strategy of the registry in turn, or the one that is tried."""
     return copy.strategies[request.param]
+
+
+@pytest.fixture
+def other(strategy: Strategy, copy: Copy) -> Strategy:
+    """Another strategy, as unlike as there is: where tenants move to."""
+    others = [each for each in copy.strategies.values() if each != strategy]
+    unlike = [each for each in others if each.capabilities != strategy.capabilities]
+    return [*others, *unlike][-1]
 
 
 @pytest.fixture

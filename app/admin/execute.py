@@ -6,7 +6,8 @@ from typing import Any
 
 from graphql import ExecutionResult, OperationType, execute
 
-from app.admin.schema import Administration, schema
+from app.admin.administration import Administration
+from app.admin.schema import schema
 from app.api import errors
 from app.api.body import dumped
 from app.api.execute import Response

@@ -1,15 +1,15 @@
 """The endpoints of platform administration: ``/admin/graphql``, and a look into ``/admin/t/<tenant>/graphql``."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope
 
+from app.admin.administration import Administration
 from app.admin.execute import Execution
 from app.admin.looking import Looking
-from app.admin.schema import Administration
 from app.admin.staff import StaffVerifier
 from app.api.execute import Executor, Response
 from app.api.http import Endpoint, GraphQL
@@ -23,13 +23,14 @@ class AdminGraphQL(Endpoint):
     execution: Execution
     control: Database
     tenants: Database
+    strategies: Collection[str]
     max_body_bytes: int
 
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
         # Nobody's body is read before it is known who they are.
         staff = await self.verifier.staff(scope)
         asked = await self.asked(scope, headers, receive, self.max_body_bytes)
-        context = Administration(staff, self.control, self.tenants, request_id)
+        context = Administration(staff, self.control, self.tenants, self.strategies, request_id)
         mutations = scope["method"] == "POST"
         return await self.execution.execute(
             asked.query, asked.operation_name, asked.variables, context, mutations=mutations
@@ -43,10 +44,12 @@ def routes(
     executor: Executor,
     tenants: Database,
     control: Database,
+    strategies: Collection[str],
 ) -> Sequence[BaseRoute]:
     """What is served where there is an issuer of staff. ``executor`` is that of the tenants' own endpoint."""
     execution = Execution.made(production=settings.production)
+    administration = AdminGraphQL(verifier, execution, control, tenants, strategies, settings.max_body_bytes)
     return [
-        Route("/admin/graphql", AdminGraphQL(verifier, execution, control, tenants, settings.max_body_bytes)),
+        Route("/admin/graphql", administration),
         Route("/admin/t/{tenant}/graphql", GraphQL(looking, executor, tenants, settings.max_body_bytes)),
     ]

@@ -37,6 +37,7 @@ class Looking:
             raise Forbidden("there is no leave to look into this tenant")
         if tenant.status is not Status.ACTIVE:
             raise TenantSuspended("the tenant is suspended")
+        tenant.refuse_moving()
         guest = await self.members.guest(tenant, staff.subject, "platform staff")
         if guest.disabled:
             raise Forbidden("the user is disabled")

@@ -3,6 +3,7 @@ import strawberry
 from app.api.access import PUBLIC
 from app.api.context import Context
 from app.api.fields import mapped, one, part
+from app.api.plans import Plan, own_plan
 from app.api.tenants import Tenant
 from app.api.users import User
 from app.query import caller
@@ -27,6 +28,7 @@ async def _memberships(info: strawberry.Info[Context, None]) -> list[Membership]
 class Viewer:
     user: User = one("user_id")
     tenant: Tenant = part(slug="tenant_slug", name="tenant_name")
+    plan: Plan = one(source=own_plan, description="The plan of the tenant, and what is used of it.")
     roles: list[str] = strawberry.field(description="By name. A machine has none.")
     permissions: list[str] = strawberry.field(description="All that the roles give, less what the token leaves out.")
     memberships: list[Membership] = strawberry.field(

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.control.cache import MISSING, Cache
 from app.control.changes import Changes, Kind
+from app.control.platform_log import Action, Author, announce, intervene
 from app.control.tenants import Tenant, metadata
 from app.database import Database
 from app.domain.metadata import identifier, moment
@@ -102,19 +103,22 @@ async def of(control: Database, tenant: Tenant) -> Sequence[Listed]:
         return [Listed(**row) for row in await transaction.rows(question)]
 
 
-async def revoke(control: Database, tenants: Database, tenant: Tenant, prefix: str, about: Mapping[str, str]) -> Listed:
-    """End a key of a tenant for whoever administers the platform; the tenant's log has it.
+async def revoke(control: Database, tenants: Database, tenant: Tenant, prefix: str, by: Author) -> Listed:
+    """End a key of a tenant for whoever administers the platform; the tenant's log has it, and the platform's.
 
-    ``about`` is what the log may know of the request. One that is revoked stays so. Raises NotFound, and Forbidden
-    while the tenant is suspended.
+    One that is revoked stays so. Raises NotFound, and Forbidden while the tenant is suspended.
     """
     mine = (api_keys.c.tenant_id == tenant.id) & (api_keys.c.prefix == prefix)
     async with control.unbound() as transaction:
-        key = await transaction.scalar(select(api_keys.c.id).where(mine))
-    if key is None:
+        rows = await transaction.rows(select(api_keys.c.id, *_LISTED).where(mine))
+    if not rows:
         raise NotFound("the tenant has no such API key")
-    async with tenants.transaction(tenant, about=about) as work:
-        await work.scalar(select(func.isola.revoke_api_key(key)))
+    key = dict(rows[0]).pop("id")
+    if rows[0]["revoked_at"] is None:
+        intervention = await announce(control, by, Action.API_KEY_REVOKE, tenant, {"prefix": prefix})
+        async with tenants.transaction(tenant, about=by.told) as work:
+            await work.scalar(select(func.isola.revoke_api_key(key)))
+            await intervene(work, intervention)
     async with control.unbound() as transaction:
         [row] = await transaction.rows(select(*_LISTED).where(mine))
     return Listed(**row)

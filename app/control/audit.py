@@ -1,7 +1,10 @@
 """The log of a tenant, verified: that no entry was changed, removed, put in between or cut off at the end."""
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -10,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     Identity,
     LargeBinary,
+    Select,
     Table,
     Text,
     Uuid,
@@ -21,9 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.control import platform_log
 from app.control.tenants import Tenant, metadata
 from app.database import Database
-from app.domain.audit import audit_entries as entries
+from app.domain.audit import audit_entries
 
 BATCH = 1000
 
@@ -52,25 +57,32 @@ audit_staged = Table(
 )
 
 _HEAD = select(audit_heads.c.entries, audit_heads.c.hash).where(audit_heads.c.tenant_id == bindparam("tenant"))
-_CONTENT = func.jsonb_build_array(
-    bindparam("tenant", type_=Uuid()),
-    entries.c.number,
-    entries.c.id,
-    extract("epoch", entries.c.at),
-    entries.c.actor,
-    entries.c.on_behalf_of,
-    entries.c.request,
-    entries.c.action,
-    entries.c.object,
-    entries.c.old,
-    entries.c.new,
-)
-_NEXT = (
-    select(entries.c.number, entries.c.id, entries.c.hash, _CONTENT.cast(Text).label("content"))
-    .where(entries.c.number > bindparam("after", type_=BigInteger()))
-    .order_by(entries.c.number)
-    .limit(BATCH)
-)
+
+
+def _next(entries: Table) -> Select[Any]:
+    """The next entries of a log, as they lie in a table."""
+    written = func.jsonb_build_array(
+        bindparam("tenant", type_=Uuid()),
+        entries.c.number,
+        entries.c.id,
+        extract("epoch", entries.c.at),
+        entries.c.actor,
+        entries.c.on_behalf_of,
+        entries.c.request,
+        entries.c.action,
+        entries.c.object,
+        entries.c.old,
+        entries.c.new,
+    )
+    return (
+        select(entries.c.number, entries.c.id, entries.c.hash, written.cast(Text).label("content"))
+        .where(entries.c.number > bindparam("after", type_=BigInteger()))
+        .order_by(entries.c.number)
+        .limit(BATCH)
+    )
+
+
+_NEXT, _NEXT_OF_PLATFORM = _next(audit_entries), _next(platform_log.entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +100,33 @@ class Verdict:
 
 async def verify(control: Database, tenants: Database, tenant: Tenant) -> Verdict:
     """Check every entry of a tenant's log. What is being added meanwhile is checked too, but for its being the end."""
+
+    async def read(after: int) -> Sequence[Mapping[str, Any]]:
+        async with tenants.transaction(tenant, read_only=True) as work:
+            return await work.rows(_NEXT, {"tenant": tenant.id, "after": after})
+
+    return await _verify(control, tenant.id, read)
+
+
+async def verify_platform(control: Database) -> Verdict:
+    """Check every entry of the platform's log, as ``verify``."""
+
+    async def read(after: int) -> Sequence[Mapping[str, Any]]:
+        async with control.unbound() as transaction:
+            return await transaction.rows(_NEXT_OF_PLATFORM, {"tenant": platform_log.NOWHERE, "after": after})
+
+    return await _verify(control, platform_log.NOWHERE, read)
+
+
+async def _verify(
+    control: Database, chain: UUID, read: Callable[[int], Awaitable[Sequence[Mapping[str, Any]]]]
+) -> Verdict:
     async with control.unbound() as transaction:
-        rows = await transaction.rows(_HEAD, {"tenant": tenant.id})
+        rows = await transaction.rows(_HEAD, {"tenant": chain})
     expected, end = (rows[0]["entries"], rows[0]["hash"]) if rows else (0, b"")
     number, previous = 0, b""
     while True:
-        async with tenants.transaction(tenant, read_only=True) as work:
-            batch = await work.rows(_NEXT, {"tenant": tenant.id, "after": number})
+        batch = await read(number)
         for row in batch:
             number += 1
             if row["number"] != number:

@@ -20,7 +20,9 @@ from sqlalchemy import (
     update,
 )
 
-from app.control.tenants import Tenant, metadata
+from app.control import platform_log
+from app.control.platform_log import Action, Author
+from app.control.tenants import Tenant, metadata, tenants
 from app.database import Database, Transaction
 from app.domain.metadata import identifier, moment
 from app.errors import BadUserInput, Forbidden, NotFound
@@ -59,7 +61,7 @@ _COLUMNS = tuple(access_grants.c[field.name] for field in fields(AccessGrant))
 _LIVE = access_grants.c.ended_at.is_(None) & (access_grants.c.expires_at > func.clock_timestamp())
 
 
-async def grant(control: Database, tenant: Tenant, staff: str, *, reason: str, lasting: timedelta) -> AccessGrant:
+async def grant(control: Database, tenant: Tenant, by: Author, *, reason: str, lasting: timedelta) -> AccessGrant:
     """Leave for one of the staff to look into a tenant from now on. Raises BadUserInput."""
     reason = reason.strip()
     if not SHORTEST_REASON <= len(reason) <= LONGEST_REASON or not reason.isprintable():
@@ -67,23 +69,29 @@ async def grant(control: Database, tenant: Tenant, staff: str, *, reason: str, l
     if not timedelta() < lasting <= LONGEST:
         raise BadUserInput(f"minutes: expected 1 to {LONGEST // timedelta(minutes=1)}")
     until = func.now() + lasting
-    new = insert(access_grants).values(tenant_id=tenant.id, staff=staff, reason=reason, expires_at=until)
+    new = insert(access_grants).values(tenant_id=tenant.id, staff=by.actor, reason=reason, expires_at=until)
     async with control.unbound() as transaction:
-        rows = await transaction.rows(new.returning(*_COLUMNS))
-    return AccessGrant(**rows[0])
+        [row] = await transaction.rows(new.returning(*_COLUMNS))
+        given = AccessGrant(**row)
+        told = {"grant": str(given.id), "reason": reason, "expires_at": given.expires_at.isoformat()}
+        about = platform_log.about(tenant.slug)
+        await platform_log.note(transaction, by.actor, Action.ACCESS_GRANT, about, None, told, by.request)
+    return given
 
 
-async def end(control: Database, staff: str, grant_id: UUID) -> AccessGrant:
+async def end(control: Database, by: Author, grant_id: UUID) -> AccessGrant:
     """Give up leave of one's own. What has ended stays so, since its first time. Raises NotFound."""
-    over = (
-        update(access_grants)
-        .where(access_grants.c.id == grant_id, access_grants.c.staff == staff)
-        .values(ended_at=func.coalesce(access_grants.c.ended_at, func.now()))
-    )
+    own = (access_grants.c.id == grant_id) & (access_grants.c.staff == by.actor)
+    over = update(access_grants).where(own, access_grants.c.ended_at.is_(None)).values(ended_at=func.now())
+    into = select(tenants.c.slug).where(tenants.c.id == access_grants.c.tenant_id).correlate(access_grants)
     async with control.unbound() as transaction:
-        rows = await transaction.rows(over.returning(*_COLUMNS))
-    if not rows:
-        raise NotFound("there is no such grant")
+        ended = await transaction.scalar(over.returning(into.scalar_subquery()))
+        rows = await transaction.rows(select(*_COLUMNS).where(own))
+        if not rows:
+            raise NotFound("there is no such grant")
+        if ended is not None:
+            told, about = {"grant": str(grant_id)}, platform_log.about(ended)
+            await platform_log.note(transaction, by.actor, Action.ACCESS_END, about, told, None, by.request)
     return AccessGrant(**rows[0])
 
 

@@ -7,6 +7,7 @@ the control login     reads and writes the directory
 ``isola_members``     what every bound transaction may call; each tenant's own role is a member
 ``isola_sharing``     no login; the functions that cross from one tenant to another run as it, and nothing else
 ``isola_audit``       no login; the triggers that write the log of what was done run as it, and nothing else
+``isola_quotas``      no login; the triggers that keep quotas, and what counts for them, run as it, and nothing else
 ====================  =======================================================================================
 """
 
@@ -44,21 +45,41 @@ CALLED_BY_MEMBERS = (
     "isola.remember_member(text)",
     "isola.sign_out(uuid, text)",
     "isola.note_access(uuid)",
+    "isola.note_intervention(uuid)",
 )
+COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
 CALLED_BY_ALL = ("isola.claimed_tenant_id()", "isola.current_tenant_id()", "isola.uuid_v7()")
 # What reads or writes what its callers may not: it runs as isola_sharing.
 AS_SHARING = (*CALLED_BY_MEMBERS, "isola.current_tenant_id()", "isola.proof(uuid)")
 
 # What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
 # that staff look in is noted by a function, which runs as isola_sharing.
-AS_AUDIT = ("isola.audit()", "isola.audit_note(oid, text[], jsonb[], jsonb[])", "isola.audit_link()")
+NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
+AS_AUDIT = (
+    "isola.audit()",
+    "isola.audit_note(oid, text[], jsonb[], jsonb[])",
+    "isola.audit_link()",
+    NOTE_PLATFORM,
+)
+# What keeps quotas, and what tells of them.
+AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_once()")
+CALLED_BY_QUOTAS = (
+    "isola.quota_taken(jsonb)",
+    "isola.quota_used(uuid, text, text, bigint)",
+    "isola.quota_counted(uuid, text, text, bigint)",
+)
 HIERARCHY = (
     "control.ancestors(uuid)",
     "control.descendants(uuid)",
     "control.below_inactive(uuid)",
     "control.status_of(uuid)",
 )
-CALLED_BY_AUDIT = ("isola.audit_values(jsonb, text[])", "isola.audit_difference(jsonb, jsonb)")
+CALLED_BY_AUDIT = (
+    "isola.audit_values(jsonb, text[])",
+    "isola.audit_difference(jsonb, jsonb)",
+    "isola.audit_of_owner(oid)",
+    "isola.audit_placed(uuid, text)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +130,28 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
 
     Raises OperatorError when a login that is already there could do what a login must not.
     """
-    for role in ("isola_members", "isola_sharing", "isola_audit"):
+    for role in ("isola_members", "isola_sharing", "isola_audit", "isola_quotas"):
         await owner.script(_made(role, "NOLOGIN"))
     for url in (where.tenant, where.control):
         await _prepare_login(owner, make_url(url))
-    database = quote(await owner.value("SELECT current_database()"))
+    await owner.script(admit_to_database(await owner.value("SELECT current_database()"), where))
     await owner.script(
-        f"""
-        REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;
+        """
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-        GRANT CONNECT ON DATABASE {database} TO {quote(where.tenant_login)}, {quote(where.control_login)};
-        GRANT isola_sharing, isola_audit TO CURRENT_USER;
+        GRANT isola_sharing, isola_audit, isola_quotas TO CURRENT_USER;
         CREATE SCHEMA IF NOT EXISTS control;
         CREATE SCHEMA IF NOT EXISTS isola
         """
     )
+
+
+def admit_to_database(name: str, where: Addresses) -> str:
+    """Statements that say who may use a database for what, which is all that a copy of it lacks."""
+    database = quote(name)
+    return f"""
+        REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;
+        GRANT CONNECT ON DATABASE {database} TO {quote(where.tenant_login)}, {quote(where.control_login)}
+        """
 
 
 async def _prepare_login(owner: Transaction, url: URL) -> None:
@@ -157,7 +185,7 @@ def admit_to_platform(where: Addresses) -> str:
     tenant, control = quote(where.tenant_login), quote(where.control_login)
     owners = "".join(
         f"ALTER FUNCTION {function} OWNER TO {role}; "
-        for role, functions in (("isola_sharing", AS_SHARING), ("isola_audit", AS_AUDIT))
+        for role, functions in (("isola_sharing", AS_SHARING), ("isola_audit", AS_AUDIT), ("isola_quotas", AS_QUOTAS))
         for function in functions
     )
     return f"""
@@ -168,16 +196,33 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO isola_audit;
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO isola_audit;
         GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text[], jsonb[], jsonb[]) TO isola_sharing;
+        GRANT EXECUTE ON FUNCTION {NOTE_PLATFORM} TO {control}, isola_sharing;
+        GRANT USAGE ON SCHEMA isola TO isola_quotas;
+        GRANT EXECUTE ON FUNCTION {", ".join(COUNTED_FOR_MEMBERS)} TO {tenant}, isola_members;
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO isola_quotas;
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_QUOTAS)} TO isola_quotas;
         GRANT EXECUTE ON FUNCTION {", ".join(HIERARCHY)} TO {control}, isola_sharing;
         GRANT USAGE ON SCHEMA isola TO isola_audit;
-        GRANT CREATE ON SCHEMA isola TO isola_sharing, isola_audit;
+        GRANT CREATE ON SCHEMA isola TO isola_sharing, isola_audit, isola_quotas;
         {owners}
-        REVOKE CREATE ON SCHEMA isola FROM isola_sharing, isola_audit;
-        GRANT USAGE ON SCHEMA control TO {control}, isola_sharing, isola_audit;
+        REVOKE CREATE ON SCHEMA isola FROM isola_sharing, isola_audit, isola_quotas;
+        GRANT USAGE ON SCHEMA control TO {control}, isola_sharing, isola_audit, isola_quotas;
+        GRANT INSERT ON control.audit_entries TO isola_audit;
+        GRANT SELECT ON control.audit_entries TO {control};
+        GRANT SELECT, INSERT ON control.interventions TO {control};
+        GRANT SELECT, UPDATE (done_at) ON control.interventions TO isola_sharing;
+        GRANT SELECT, INSERT, UPDATE ON control.plans TO {control};
+        GRANT SELECT (id, home, plan) ON control.tenants TO isola_quotas;
+        GRANT SELECT, INSERT, UPDATE ON control.quota_bounds TO isola_quotas;
+        GRANT SELECT (name, title, quotas) ON control.plans TO isola_quotas;
+        GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO isola_quotas;
+        GRANT SELECT (tenant_id) ON control.domains TO isola_quotas;
+        GRANT SELECT (owner_id, revoked_at, expires_at) ON control.shares TO isola_quotas;
         GRANT SELECT, INSERT, DELETE ON control.audit_staged TO isola_audit;
         GRANT SELECT, INSERT, UPDATE ON control.audit_heads TO isola_audit;
-        GRANT SELECT (id, home) ON control.tenants TO isola_audit;
+        GRANT SELECT (id, home, moving_to) ON control.tenants TO isola_audit;
         GRANT SELECT ON control.audit_heads, control.memberships TO {control};
+        GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};
         GRANT SELECT, INSERT ON control.memberships TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
         GRANT SELECT ON control.alembic_version, control.secrets TO {control};
@@ -207,6 +252,15 @@ def admit_audit(home: Home) -> Sequence[str]:
     ]
 
 
+def admit_quotas(home: Home) -> Sequence[str]:
+    """Statements that let what a quota is of be counted in a home; nothing of it can be read that says more."""
+    return [
+        f"GRANT USAGE ON SCHEMA {home.schema} TO isola_quotas",
+        f"GRANT SELECT (id) ON {home.schema}.resources TO isola_quotas",
+        f"GRANT SELECT (seen_at, disabled_at) ON {home.schema}.users TO isola_quotas",
+    ]
+
+
 def admit_sharing(home: Home, tables: Iterable[Table]) -> Sequence[str]:
     """Statements that let the sharing functions read, in one home, the columns that tables declare as shared."""
     shared = [table for table in tables if "shared_columns" in table.info]
@@ -228,7 +282,7 @@ WHERE (rolsuper OR rolbypassrls OR rolreplication OR rolcreaterole OR rolcreated
   AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('can become %I', rolname) FROM pg_roles
-WHERE (rolname LIKE 'pg\\_%' OR rolname IN ('isola_sharing', 'isola_audit'))
+WHERE (rolname LIKE 'pg\\_%' OR rolname IN ('isola_sharing', 'isola_audit', 'isola_quotas'))
   AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('owns, or can become the owner of, %s', string_agg(oid::regclass::text, ', '))

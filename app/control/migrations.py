@@ -105,6 +105,7 @@ def upgrade(placed: Placed) -> str:
         *strategy.admit(home, tables),
         *logins.admit_sharing(home, tables),
         *logins.admit_audit(home),
+        *logins.admit_quotas(home),
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
 
@@ -221,6 +222,18 @@ async def _upgrade(owner: Database, placed: Placed) -> None:
         # A tenant that was dropped since the list was made must not come back as an empty home.
         if current.revision != head("tenant") and await _wanted(transaction, current):
             await transaction.script(upgrade(current))
+
+
+async def found(transaction: Transaction, strategy: Strategy, home: Home) -> None:
+    """Make a home that is not there yet. Raises OperatorError for one that is behind."""
+    revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
+    placed = Placed(strategy, home, revisions.get(home.schema))
+    if placed.revision is None:
+        await transaction.script(upgrade(placed))
+    elif placed.revision != head("tenant"):
+        raise OperatorError(
+            f"the home {home.schema} is at revision {placed.revision}, not {head('tenant')}: migrate first"
+        )
 
 
 async def take_turn(transaction: Transaction, home: Home) -> None:

@@ -1,18 +1,20 @@
 """Makes, changes and removes tenants. The owner's connections are needed: homes are made of schemas and roles."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import delete, insert, or_, update
 
+from app.control import plans, platform_log
 from app.control.api_keys import api_keys
 from app.control.audit import audit_heads
 from app.control.domains import domains
 from app.control.grants import access_grants
 from app.control.memberships import memberships
-from app.control.migrations import Placed, head, refuse_behind, take_turn, upgrade
+from app.control.migrations import found, refuse_behind, take_turn
+from app.control.platform_log import Action, Author, interventions, operator
 from app.control.revocations import sign_outs
 from app.control.sessions import sessions
 from app.control.shares import shares
@@ -33,24 +35,26 @@ async def create(
     name: str,
     strategy: str,
     parent: str | None = None,
+    plan: str = plans.UNLIMITED,
+    key: UUID | None = None,
+    by: Author | None = None,
 ) -> Tenant:
     """Make a tenant and its home in one transaction: after a crash at any point there is all of it or nothing.
 
+    ``key`` is the id that it gets; a new one unless given.
+    ``by`` is for the log of the platform, here and in what follows: the operator who runs this process unless given.
+
     Raises BadUserInput for a slug, name or strategy that cannot be, and for a parent below which there is no room;
-    NotFound for a parent that there is not, Conflict when the slug is taken, OperatorError when the database has not
-    been migrated.
+    NotFound for a parent or a plan that there is not, Conflict when the slug is taken or the plan is retired,
+    OperatorError when the database has not been migrated.
     """
-    if not SLUG.fullmatch(slug):
-        raise BadUserInput(f"slug {slug[:80]!r}: expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last")
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters")
-    if strategy not in strategies:
-        raise BadUserInput(f"strategy {strategy!r}: expected one of {', '.join(sorted(strategies))}")
+    refuse_impossible(strategies, slug=slug, name=name, strategy=strategy)
     chosen = strategies[strategy]
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
-        tenant: UUID = await transaction.value("SELECT isola.uuid_v7()")
+        tenant: UUID = key or await transaction.value("SELECT isola.uuid_v7()")
         home = chosen.home(tenant)
+        await plans.offered(transaction, plan)
         new = insert(tenants).values(
             id=tenant,
             slug=slug,
@@ -59,17 +63,28 @@ async def create(
             home=home.schema,
             role=home.role or "none",
             parent_id=None if parent is None else (await _named(transaction, parent)).id,
+            plan=plan,
         )
         rows = await transaction.rows(new.returning(*COLUMNS))
-        revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
-        placed = Placed(chosen, home, revisions.get(home.schema))
-        if placed.revision is None:
-            await transaction.script(upgrade(placed))
-        elif placed.revision != head("tenant"):
-            raise OperatorError(
-                f"the home {home.schema} is at revision {placed.revision}, not {head('tenant')}: migrate first"
-            )
+        await found(transaction, chosen, home)
+        made = {"id": str(tenant), "name": name, "strategy": strategy, "parent": parent, "plan": plan}
+        await _note(transaction, by, Action.TENANT_CREATE, slug, None, made)
     return entry(rows[0])
+
+
+def refuse_impossible(strategies: Collection[str], *, slug: str, name: str, strategy: str) -> None:
+    """Raise BadUserInput for a slug, a name or a strategy that no tenant can have."""
+    if not SLUG.fullmatch(slug):
+        raise BadUserInput(f"slug {slug[:80]!r}: expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last")
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters")
+    refuse_unknown(strategies, strategy)
+
+
+def refuse_unknown(strategies: Collection[str], strategy: str) -> None:
+    """Raise BadUserInput for a strategy that is not installed."""
+    if strategy not in strategies:
+        raise BadUserInput(f"strategy {strategy[:80]!r}: expected one of {', '.join(sorted(strategies))}")
 
 
 async def every(control: Database) -> Sequence[Tenant]:
@@ -98,17 +113,19 @@ async def named(control: Database, slug: str) -> Tenant:
         return await _named(transaction, slug)
 
 
-async def suspend(control: Database, slug: str) -> Tenant:
+async def suspend(control: Database, slug: str, by: Author | None = None) -> Tenant:
     """Refuse all requests of a tenant, its data kept. Raises NotFound, and Conflict if it is suspended already."""
-    return await _turn(control, slug, Status.ACTIVE, Status.SUSPENDED)
+    return await _turn(control, slug, Status.ACTIVE, Status.SUSPENDED, Action.TENANT_SUSPEND, by)
 
 
-async def resume(control: Database, slug: str) -> Tenant:
+async def resume(control: Database, slug: str, by: Author | None = None) -> Tenant:
     """Undo ``suspend``. Raises NotFound, and Conflict if the tenant is not suspended."""
-    return await _turn(control, slug, Status.SUSPENDED, Status.ACTIVE)
+    return await _turn(control, slug, Status.SUSPENDED, Status.ACTIVE, Action.TENANT_RESUME, by)
 
 
-async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *, notice: float) -> Tenant:
+async def drop(
+    owner: Database, strategies: Mapping[str, Strategy], slug: str, *, notice: float, by: Author | None = None
+) -> Tenant:
     """Delete a tenant, then erase its data, its home, its shares, API keys, domains and sessions.
 
     It is marked as deleted first; ``notice`` seconds later, when every server has seen that and no request can
@@ -120,7 +137,12 @@ async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *
         tenant = await _named(transaction, slug, to_erase=True)
         if tenant.strategy not in strategies:
             raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
-        await transaction.execute(update(tenants).where(tenants.c.id == tenant.id).values(status=Status.DELETED))
+        if tenant.status is not Status.DELETED:
+            was = {"id": str(tenant.id), "name": tenant.name, "status": tenant.status}
+            await _note(transaction, by, Action.TENANT_DROP, slug, was, None)
+        # A move that was under way has ended by now, and none begins any more: it says where the tenant is.
+        deleted = update(tenants).where(tenants.c.id == tenant.id).values(status=Status.DELETED, moving_to=None)
+        tenant = entry((await transaction.rows(deleted.returning(*COLUMNS)))[0])
     await asyncio.sleep(notice)
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
@@ -128,7 +150,17 @@ async def drop(owner: Database, strategies: Mapping[str, Strategy], slug: str, *
         await transaction.execute(
             delete(shares).where(or_(shares.c.owner_id == tenant.id, shares.c.grantee_id == tenant.id))
         )
-        for table in (access_grants, api_keys, audit_heads, domains, memberships, sessions, sign_outs):
+        for table in (
+            access_grants,
+            api_keys,
+            audit_heads,
+            domains,
+            interventions,
+            memberships,
+            plans.quota_bounds,
+            sessions,
+            sign_outs,
+        ):
             await transaction.execute(delete(table).where(table.c.tenant_id == tenant.id))
         await transaction.script("; ".join(strategy.erase(tenant.id, metadata.sorted_tables)))
         await transaction.execute(update(tenants).where(tenants.c.id == tenant.id).values(home=None))
@@ -146,10 +178,25 @@ async def _named(transaction: Transaction, slug: str, *, to_erase: bool = False)
     return entry(rows[0])
 
 
-async def _turn(control: Database, slug: str, before: Status, after: Status) -> Tenant:
+async def _turn(
+    control: Database, slug: str, before: Status, after: Status, action: Action, by: Author | None
+) -> Tenant:
     async with control.unbound() as transaction:
         tenant = await _named(transaction, slug)
         change = update(tenants).where(tenants.c.id == tenant.id, tenants.c.status == before).values(status=after)
         if not await transaction.execute(change):
             raise Conflict(f"tenant {slug} is {tenant.status}, not {before}")
+        await _note(transaction, by, action, slug, {"status": before}, {"status": after})
     return replace(tenant, status=after)
+
+
+async def _note(
+    transaction: Transaction,
+    by: Author | None,
+    action: Action,
+    slug: str,
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object] | None,
+) -> None:
+    by = by or operator()
+    await platform_log.note(transaction, by.actor, action, platform_log.about(slug), old, new, by.request)

@@ -1,6 +1,6 @@
 """What all servers of an installation know and nobody has to configure. Tenant traffic cannot read it."""
 
-from sqlalchemy import Column, LargeBinary, Table, Text, select
+from sqlalchemy import ARRAY, Column, LargeBinary, Table, Text, Uuid, select, text
 
 from app.binding import BindingKey
 from app.control.tenants import metadata
@@ -14,6 +14,8 @@ binding_keys = Table(
     metadata,
     Column("inner", LargeBinary, nullable=False),
     Column("outer", LargeBinary, nullable=False),
+    # The tenants that were moved lately: whoever reads the key sees them, too.
+    Column("moved", ARRAY(Uuid), nullable=False, server_default=text("'{}'")),
 )
 
 

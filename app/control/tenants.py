@@ -8,10 +8,24 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, MetaData, Table, Text, Uuid, func, select, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.metadata import identifier, metadata as domain, moment
+from app.errors import Unavailable
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
 
@@ -40,18 +54,24 @@ tenants = Table(
     moment("created_at"),
     # Triggers keep the hierarchy without circles, and its depth bounded.
     Column("parent_id", Uuid, ForeignKey("control.tenants.id")),
+    # How much of everything it may have: see app.control.plans.
+    Column("plan", Text, ForeignKey("control.plans.name"), nullable=False, server_default=text("'unlimited'")),
+    # The strategy that a move is under way to. Until it has ended nothing is written in the tenant.
+    Column("moving_to", Text),
+    Column("moved_at", DateTime(timezone=True)),
     CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
     CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
     CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
     # The slug of a deleted tenant is free again.
     Index(None, "slug", unique=True, postgresql_where=text("status <> 'deleted'")),
     Index(None, "parent_id"),
+    Index(None, "moved_at", postgresql_where=text("moved_at IS NOT NULL")),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One entry of the directory. ``strategy`` names the placement."""
+    """One entry of the directory. ``strategy`` names the placement; ``moving_to`` the one it is being moved to."""
 
     id: UUID
     slug: str
@@ -61,6 +81,13 @@ class Tenant:
     settings: Mapping[str, Any]
     created_at: datetime
     parent_id: UUID | None = None
+    plan: str = "unlimited"
+    moving_to: str | None = None
+
+    def refuse_moving(self) -> None:
+        """Raise Unavailable while the tenant is being moved."""
+        if self.moving_to is not None:
+            raise Unavailable("the tenant is being moved: try again in some seconds")
 
 
 COLUMNS = tuple(tenants.c[field.name] for field in fields(Tenant))

@@ -9,12 +9,10 @@ import asyncpg
 from app.database import Database, Transaction
 from app.doctor.check import Check, Finding, Severity
 from app.doctor.checks import CHECKS
-from app.doctor.vocabulary import WORDS
+from app.doctor.vocabulary import HOMES, TENANT_COLUMN, WORDS
 from app.errors import OperatorError
 
 OLDEST = 150000
-TENANT_COLUMN = "tenant_id"
-HOMES = "^t_[0-9a-f]{32}$"
 
 Given = tuple[str, str, str, int, date]
 """What a query is told: see ``given`` in ``app.doctor.vocabulary``."""

@@ -118,4 +118,27 @@ CHECKS = (
         WHERE version <> newest
         """,
     ),
+    Check(
+        "DRF007",
+        Severity.WARNING,
+        "a home is no tenant's",
+        "What it holds was a tenant's once: nobody migrates it, erases it with its tenant, or looks after it.",
+        """
+        WITH directory AS (
+            SELECT r.name FROM relations r
+            WHERE r.nspname = 'control' AND r.relname = 'tenants'
+              AND to_regprocedure('isola.bound_tenant()') IS NOT NULL
+              AND has_schema_privilege(r.schema, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+        ),
+        placed AS (
+            -- A query on a table that other databases have not, as above.
+            SELECT v.word AS home FROM directory CROSS JOIN ts_stat(format(
+                'SELECT array_to_tsvector(ARRAY[home]) FROM %s WHERE home IS NOT NULL', directory.name
+            )) v
+        )
+        SELECT s.name AS object, 'no tenant is placed there' AS detail, NULL AS fix
+        FROM schemas s CROSS JOIN directory
+        WHERE s.is_home AND s.nspname NOT IN (SELECT home FROM placed)
+        """,
+    ),
 )

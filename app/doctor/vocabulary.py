@@ -20,6 +20,10 @@
 What belongs to an extension is left out. PUBLIC and roles have their ``grantee`` quoted as SQL needs it.
 """
 
+# What ``given`` says unless somebody says otherwise: as Isola's own databases are made.
+TENANT_COLUMN = "tenant_id"
+HOMES = "^t_[0-9a-f]{32}$"
+
 
 def literal(text: str) -> str:
     """A text as SQL writes it."""

@@ -16,6 +16,7 @@ class Permission(StrEnum):
     ORGANIZATION_MANAGE = "organization:manage"
     ORGANIZATION_READ = "organization:read"
     OWNER_MANAGE = "owner:manage"
+    PLAN_READ = "plan:read"
     RESOURCE_MANAGE = "resource:manage"
     RESOURCE_READ = "resource:read"
     RESOURCE_WRITE = "resource:write"

@@ -226,3 +226,4 @@ def _require_active(tenant: Tenant) -> None:
             raise TenantSuspended("the tenant is suspended")
         case Status.DELETED:
             raise TenantDeleted("the tenant is deleted")
+    tenant.refuse_moving()

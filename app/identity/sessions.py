@@ -186,6 +186,7 @@ class Sessions:
     ) -> Issued:
         if tenant.status is not Status.ACTIVE:
             raise TenantSuspended("the tenant is suspended") if tenant.status is Status.SUSPENDED else _wrong()
+        tenant.refuse_moving()
         async with self._tenants.transaction(tenant) as work:
             standing = await roles.come_in(work, subject=subject, name=name, email=email, role=role)
         if standing.disabled:

@@ -85,12 +85,25 @@ class Cores:
 @contextmanager
 def serving(peer: Peer, address: str, directory: Path, secret: str, cores: Cores) -> Iterator[Server]:
     """Run a peer on the database of ``address``. Raises OperatorError, with what it said, when it does not start."""
-    port = _free_port()
-    log = directory / f"{peer.name}.log"
+    port = free_port()
+    environment = {**os.environ, **_environment(address, directory, secret, port)}
+    with started(peer, environment, port, directory / f"{peer.name}.log", cores) as server:
+        yield server
+
+
+@contextmanager
+def started(
+    peer: Peer, environment: Mapping[str, str], port: int, log: Path, cores: Cores, directory: Path | None = None
+) -> Iterator[Server]:
+    """Run a peer in ``directory``, here unless given; its environment, the whole of it, names ``port``.
+
+    Raises OperatorError as ``serving``.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             peer.command,
-            env={**os.environ, **_environment(address, directory, secret, port)},
+            env=environment,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -167,7 +180,7 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

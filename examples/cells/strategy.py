@@ -28,7 +28,8 @@ class Cells(RowLevelSecurity):
         return [_cell(number) for number in range(CELLS)]
 
     def bind(self, tenant: UUID) -> str:
-        return f"SET LOCAL search_path TO {self.home(tenant).schema}; SET LOCAL isola.tenant TO '{tenant}'"
+        cell = self.home(tenant).schema
+        return f"SET LOCAL search_path TO {cell}; SET LOCAL isola.home TO {cell}; SET LOCAL isola.tenant TO '{tenant}'"
 
 
 def _cell(number: int) -> Home:

@@ -13,13 +13,12 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 from sqlalchemy import func, insert, select
 
 from app.api.execute import Executor
 from app.api.schema import model
-from app.control import logins, migrations, provisioning
+from app.control import provisioning
 from app.control.tenants import Tenant
 from app.database import Database, Transaction
 from app.domain.organizations import memberships, organizations
@@ -28,8 +27,7 @@ from app.domain.resources import resources
 from app.domain.roles import Standing, roles, user_roles
 from app.domain.spans import spans
 from app.domain.users import users
-from strategies import registry
-from tests.conftest import DEFAULTS, STRATEGIES, TRIED, Cluster, Copy
+from tests.conftest import STRATEGIES, TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
 # Of what is open to all, no statement reads anything: see app.api.sessions.
@@ -130,16 +128,10 @@ class World:
 
 @pytest.fixture(scope="session")
 async def world(cluster: Cluster) -> AsyncIterator[World]:
-    name = f"{cluster.template}_world"
-    connection = await asyncpg.connect(cluster.url)
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {cluster.template} STRATEGY file_copy")
-    where = logins.addresses(DEFAULTS, cluster.address(name))
-    async with await Database.open(cluster.address(name)) as owner:
-        await migrations.prepare(owner, where)
-    strategies = registry.load(where.tenant_login)
     async with (
-        await Database.open(where.tenant, strategies, Copy(where, strategies).binding_key, size=2) as database,
-        await Database.open(where.control) as control,
+        copied(cluster) as copy,
+        await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=2) as database,
+        await Database.open(copy.where.control) as control,
     ):
         tenants = {
             f"{strategy}-{letter}": await provisioning.named(control, f"{strategy}-{letter}")
@@ -150,8 +142,6 @@ async def world(cluster: Cluster) -> AsyncIterator[World]:
             await settle(database, tenant, 40 if slug.endswith("a") else 3)
         await share(database, tenants)
         yield World(database, tenants)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
 
 
 async def settle(database: Database, tenant: Tenant, size: int) -> None:

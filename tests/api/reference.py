@@ -100,6 +100,11 @@ class Data:
         match source.type, field:
             case "Query", _:
                 return self._root(field, given)
+            case "Viewer", "plan":
+                return Object("Plan", {"name": "unlimited", "title": "Unlimited"})
+            case "Plan", "quotas":
+                rows = [{"name": name.upper(), "limit": None, "used": used} for name, used in self._used().items()]
+                return self._page([Object("Quota", each) for each in rows], given, ordered=True)
             case "Viewer", "user":
                 return self._by_key("User", self.principal.user_id)
             case "Resource", "owner":
@@ -184,6 +189,15 @@ class Data:
             "users": "User",
         }
         return self._page(self._all(names[field]), given)
+
+    def _used(self) -> Mapping[str, int]:
+        return {
+            "api_keys": 0,
+            "domains": 0,
+            "resources": len(self.tables["Resource"]),
+            "shares": sum(len(each) for each in self.shares.values()),
+            "users": sum(bool(row["seen_at"] and not row["disabled_at"]) for row in self.tables["User"]),
+        }
 
     def _by_id(self, text: str) -> Object | None:
         found = ID.fullmatch(text)

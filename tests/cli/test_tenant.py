@@ -10,6 +10,8 @@ from tests.cli.processes import Place, Running, finished
 
 CREATE = '{"query": "mutation { createResource(input: {name: \\"x\\"}) { resource { id } } }"}'
 TTL = "0.2"
+# What a tenant that is dropped is given to end: the sum of what requests may remember, wait and take.
+QUICKLY = {"ISOLA_DIRECTORY_TTL": TTL, "ISOLA_POOL_WAIT": "0.2", "ISOLA_STATEMENT_TIMEOUT": "1"}
 
 
 @pytest.fixture
@@ -45,27 +47,26 @@ def test_a_tenant_is_made_suspended_resumed_and_dropped(furnished: Place, server
     assert awaited(server, token, 200) == 200
     assert "umbrella is active" in furnished.fail("tenant", "resume", "umbrella")
 
-    quickly = {"ISOLA_DIRECTORY_TTL": TTL, "ISOLA_POOL_WAIT": "0.2"}
-    assert furnished.run("tenant", "drop", "umbrella", "--yes", **quickly) == "tenant umbrella and its data are gone\n"
+    assert furnished.run("tenant", "drop", "umbrella", "--yes", **QUICKLY) == "tenant umbrella and its data are gone\n"
     assert status(server, token) == 403
-    assert "no tenant 'umbrella'" in furnished.fail("tenant", "drop", "umbrella", "--yes", **quickly)
+    assert "no tenant 'umbrella'" in furnished.fail("tenant", "drop", "umbrella", "--yes", **QUICKLY)
 
 
 def test_tenants_are_put_below_others(furnished: Place, server: Running) -> None:
     acme = furnished.run("tenant", "show", "acme")
     made = furnished.run("tenant", "create", "daughter", "--parent", "acme")
     assert acme.splitlines()[0].replace("id", "parent_id") in made.splitlines()
-    assert "not below itself" in furnished.fail("tenant", "move", "acme", "--under", "daughter")
-    assert "still referred to" in furnished.fail("tenant", "drop", "acme", "--yes")
+    assert "not below itself" in furnished.fail("tenant", "set-parent", "acme", "--under", "daughter")
+    assert "still referred to" in furnished.fail("tenant", "drop", "acme", "--yes", **QUICKLY)
     assert furnished.run("tenant", "show", "acme") == acme
 
     token = furnished.token("daughter")
     assert status(server, token) == 200
     furnished.run("tenant", "suspend", "acme")
     assert awaited(server, token, 403) == 403
-    assert furnished.run("tenant", "move", "daughter", "--top") == "tenant daughter is at the top\n"
+    assert furnished.run("tenant", "set-parent", "daughter", "--top") == "tenant daughter is at the top\n"
     assert awaited(server, token, 200) == 200
-    assert "either --under or --top" in furnished.fail("tenant", "move", "daughter")
+    assert "either --under or --top" in furnished.fail("tenant", "set-parent", "daughter")
 
 
 def test_tenants_are_listed_with_their_placements(furnished: Place) -> None:

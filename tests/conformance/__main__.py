@@ -26,6 +26,7 @@ SUITE = ("tests/isolation", "tests/http/test_sharing.py", "tests/http/test_other
 ONCE = (
     "tests/database",
     "tests/control/test_history.py",
+    "tests/control/test_moves.py",
     "tests/control/test_provisioning.py",
     "tests/http/test_dropping.py",
     "tests/api/test_differential.py",

@@ -14,6 +14,9 @@ from app.control import (
     grants,
     memberships,
     migrations,
+    orders,
+    plans,
+    platform_log,
     revocations,
     secrets,
     sessions,
@@ -45,6 +48,11 @@ CONTROL = [
     audit_tables.audit_heads,
     audit_tables.audit_staged,
     grants.access_grants,
+    plans.plans,
+    plans.quota_bounds,
+    platform_log.entries,
+    platform_log.interventions,
+    orders.orders,
 ]
 SHARED_TABLES = [name for name in TRIED if Capability.POLICIES in registry.load("login")[name].capabilities]
 

@@ -12,7 +12,8 @@ from app.control import logins, provisioning
 from app.database import Database, Transaction
 from app.doctor.check import Check, Finding
 from app.doctor.checks import CHECKS
-from app.doctor.examination import HOMES, TENANT_COLUMN, ask
+from app.doctor.examination import ask
+from app.doctor.vocabulary import HOMES, TENANT_COLUMN
 from strategies import registry
 from tests.conftest import DEFAULTS
 

@@ -249,6 +249,7 @@ SABOTAGES = (
     Sabotage("DRF004", "DROP INDEX {a}.ix_resources_name_id", "{a}.resources"),
     Sabotage("DRF005", "REVOKE DELETE ON {a}.users FROM {a}", "{a}.users"),
     Sabotage("DRF006", "UPDATE {a}.alembic_version SET version_num = '0001'", "{a}"),
+    Sabotage("DRF007", "UPDATE control.tenants SET home = 'elsewhere' WHERE home = '{a}'", "{a}"),
     # --- Settings
     Sabotage(
         "SET001",

@@ -32,6 +32,8 @@ RESOURCES = 4
 SPANS = 10
 """After how many spans a resource is left alone: what is never read again costs no time to check."""
 READ_AT_ONCE = 3
+BETWEEN_KILLS = 40
+"""How many transactions there are at least between one killing of connections and the next."""
 # What the server says where it does not know itself.
 PERHAPS = "may have been"
 
@@ -216,8 +218,9 @@ def _reads(node: Mapping[str, Any]) -> Sequence[Read]:
     )
 
 
-async def kill_backends(owner: str, login: str, ended: asyncio.Event, chance: random.Random) -> int:
-    """End a connection of the server's now and then, until the event; how many were ended."""
+async def kill_backends(owner: str, login: str, ended: asyncio.Event, recorders: Sequence[Recorder]) -> int:
+    """End connections of the server's now and then, until the event; how many were ended."""
+    chance = recorders[0].chance
     connection = await asyncpg.connect(owner)
     killed = 0
     while not ended.is_set():
@@ -227,10 +230,19 @@ async def kill_backends(owner: str, login: str, ended: asyncio.Event, chance: ra
                    ORDER BY random() LIMIT 2) chosen""",
             login,
         )
-        with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), chance.uniform(0.1, 0.4))
+        before = _done(recorders)
+        pause = chance.uniform(0.1, 0.4)
+        # However slow the machine, most transactions are left to succeed.
+        while not ended.is_set() and (pause or _done(recorders) < before + BETWEEN_KILLS):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), pause or 0.05)
+            pause = 0.0
     await connection.close()
     return killed
+
+
+def _done(recorders: Sequence[Recorder]) -> int:
+    return sum(len(recorder.history) for recorder in recorders)
 
 
 async def recorded(
@@ -238,7 +250,7 @@ async def recorded(
 ) -> tuple[list[Operation], int]:
     """The history of so many transactions by so many clients of each tenant, and how many backends were killed."""
     ended = asyncio.Event()
-    killer = asyncio.create_task(kill_backends(owner, login, ended, recorders[0].chance)) if faults else None
+    killer = asyncio.create_task(kill_backends(owner, login, ended, recorders)) if faults else None
     async with asyncio.TaskGroup() as group:
         for recorder in recorders:
             for _ in range(clients):

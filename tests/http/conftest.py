@@ -1,15 +1,11 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from app.control import logins, migrations
-from app.database import Database
 from app.settings import Settings
-from strategies import registry
 from strategies.base import Strategy
-from tests.conftest import DEFAULTS, TRIED, Cluster, Copy
+from tests.conftest import DEFAULTS, TRIED, Cluster, Copy, copied
 from tests.http.served import Api, Client, serving
 
 
@@ -40,17 +36,9 @@ def bob(api: Api, strategy: Strategy) -> Client:
 @pytest.fixture(scope="session")
 async def standing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     """A server for tests whose requests are all refused, or only read."""
-    name = f"{cluster.template}_standing"
-    where = logins.addresses(DEFAULTS, cluster.address(name))
-    connection = await asyncpg.connect(cluster.url)
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {cluster.template} STRATEGY file_copy")
-    async with await Database.open(cluster.address(name)) as owner:
-        await migrations.prepare(owner, where)
     settings = DEFAULTS.model_copy(update={"data_dir": tmp_path_factory.mktemp("standing")})
-    async with serving(Copy(where, registry.load(where.tenant_login)), settings) as api:
+    async with copied(cluster) as copy, serving(copy, settings) as api:
         yield api
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
 
 
 @pytest.fixture(params=TRIED)

@@ -18,7 +18,8 @@ from app.database import Database
 from app.domain.metadata import metadata
 from app.domain.permissions import Role
 from app.identity.tokens import mint
-from app.main import Installation, application
+from app.installation import Installation
+from app.main import application
 from app.settings import Settings
 from tests import modes
 from tests.conftest import Copy
@@ -124,6 +125,26 @@ class Api:
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's, which ends as soon as it is told to and all is answered: by itself it looks ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.ended.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  uvicorn tells of no event
+            await asyncio.sleep(0.002)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # They are for whoever runs the tests.
@@ -161,7 +182,7 @@ async def _served(installed: Installation) -> AsyncIterator[Api]:
                 httpx.AsyncClient(base_url=url, timeout=30, limits=limits, trust_env=False) as http,
             ):
                 yield Api(http, installed.settings, control, tenants)
-            server.should_exit = True
+            server.ended.set()
             await task
 
 

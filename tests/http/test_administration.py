@@ -1,17 +1,11 @@
 """Platform administration: an endpoint, an issuer and a contract of its own; and looks into tenants, all seen."""
 
 import asyncio
-import json
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
-import httpx
-import jwt
 import pytest
 from graphql import ObjectTypeDefinitionNode, parse
-from pydantic import SecretStr
 from sqlalchemy import func, update
 
 from app.admin.schema import schema
@@ -22,48 +16,16 @@ from app.control.tenants import Status
 from app.database import Database
 from app.domain.permissions import Role
 from app.errors import OperatorError
-from app.settings import AdminIssuerSettings, Settings
+from app.settings import Settings
 from strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.served import Answer, Api, Client, serving
-
-ISSUER, AUDIENCE, KEY = "https://staff.test", "isola-admin", "the staff's key, which is nobody else's"
-ADMIN = "/admin/graphql"
-LOOK = "mutation ($t: String!, $r: String!, $m: Int!) { lookInto(tenant: $t, reason: $r, minutes: $m) { id } }"
-REASON = "ticket 4711: totals are off"
-READ = "{ viewer { tenant { slug } permissions user { name } } resources { totalCount nodes { name } } }"
-
-
-@dataclass(frozen=True, slots=True)
-class StaffClient:
-    """One of the staff."""
-
-    http: httpx.AsyncClient
-    token: str
-
-    async def ask(self, document: str, path: str = ADMIN, **variables: Any) -> Answer:
-        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
-        headers["accept"] = "application/graphql-response+json"
-        content = json.dumps({"query": document, "variables": variables})
-        return Answer(await self.http.post(path, content=content, headers=headers))
-
-    async def look(self, tenant: str, document: str = READ) -> Answer:
-        return await self.ask(document, f"/admin/t/{tenant}/graphql")
-
-    async def leave(self, tenant: str) -> str:
-        return str((await self.ask(LOOK, t=tenant, r=REASON, m=30)).data["lookInto"]["id"])
-
-
-def token(subject: str = "sam", **claims: Any) -> str:
-    now = int(time.time())
-    payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 600, **claims}
-    return jwt.encode(payload, KEY, "HS256")
+from tests.http.staff import ADMIN, AUDIENCE, LOOK, READ, REASON, StaffClient, admitting, token
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    issuer = AdminIssuerSettings(token_issuer=ISSUER, token_audience=AUDIENCE, token_key=SecretStr(KEY))
-    return settings.model_copy(update={"admin_issuer": issuer})
+    return admitting(settings)
 
 
 @pytest.fixture
@@ -156,7 +118,7 @@ async def test_hosts_that_are_not_the_platforms_own_are_refused(api: Api, sam: S
 
 def test_every_type_says_whom_it_is_open_to() -> None:
     types = [each for each in parse(schema.as_str()).definitions if isinstance(each, ObjectTypeDefinitionNode)]
-    assert {"Query", "Mutation", "Tenant", "ApiKey", "AccessGrant"} == {each.name.value for each in types}
+    assert {"Query", "Mutation", "Tenant", "Plan", "ApiKey", "PlatformLogEntry"} <= {each.name.value for each in types}
     for each in types:
         assert [directive.name.value for directive in each.directives or ()] == ["staff"], each.name.value
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from app.control import logins
 from app.control.tenants import Tenant
 from app.database import Database
 from app.domain.metadata import metadata
@@ -217,7 +218,11 @@ async def test_functions_that_lend_rights_lend_those_of_a_role_that_has_little_e
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
-          AND p.proowner::regrole::text <> CASE WHEN p.proname ~ '^audit' THEN 'isola_audit' ELSE 'isola_sharing' END
+          AND p.proowner::regrole::text <> CASE
+              WHEN p.proname ~ '^audit' THEN 'isola_audit'
+              WHEN p.proname ~ '^(plan|quota|used)' THEN 'isola_quotas'
+              ELSE 'isola_sharing'
+          END
     """
     assert await offenders(owner, sql) == []
 
@@ -226,11 +231,41 @@ async def test_functions_that_set_the_tenant_can_be_called_by_none_that_is_not_b
     """Every function that lends rights asks first who calls: isola.bound_tenant() does, and refuses the unbound."""
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef AND p.proname NOT IN ('bound_tenant', 'current_tenant_id', 'proof')
+        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
+          AND p.proname NOT IN ('bound_tenant', 'current_tenant_id', 'proof', 'audit_platform')
           AND p.prorettype <> 'trigger'::regtype
           AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.bound_tenant\\(\\)'
     """
     assert await offenders(owner, sql) == []
+
+
+async def test_the_log_of_the_platform_is_written_by_the_control_plane_and_by_what_was_announced_to_it(
+    owner: Database, copy: Copy
+) -> None:
+    sql = f"""
+        SELECT rolname FROM pg_roles WHERE NOT rolsuper
+          AND has_function_privilege(rolname, '{logins.NOTE_PLATFORM}', 'EXECUTE')
+    """
+    may = {copy.where.control_login, "isola_sharing", "isola_audit"}
+    async with owner.unbound() as work:
+        assert set(await work.texts(sql)) - {await work.value("SELECT current_user")} == may
+
+
+async def test_what_keeps_quotas_reads_what_is_counted_and_nothing_else(owner: Database, homes: list[str]) -> None:
+    """Of columns: ids, and when something began or ended. It can write down how much it counted."""
+    sql = f"""
+        SELECT format('%s.%s %s', c.relname, a.attname, acl.privilege_type) FROM pg_attribute a
+        JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(a.attacl) acl
+        WHERE {OUTSIDE_THE_SYSTEM} AND acl.grantee = 'isola_quotas'::regrole AND n.nspname = ANY ($1)
+    """
+    counted = ["resources.id SELECT", "users.disabled_at SELECT", "users.seen_at SELECT"]
+    assert sorted(await offenders(owner, sql, homes)) == sorted(counted * len(homes))
+    whole = f"""
+        SELECT format('%s %s', c.relname, acl.privilege_type) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) acl
+        WHERE {OUTSIDE_THE_SYSTEM} AND acl.grantee = 'isola_quotas'::regrole
+    """
+    assert sorted(await offenders(owner, whole)) == [f"quota_bounds {each}" for each in ("INSERT", "SELECT", "UPDATE")]
 
 
 async def test_a_tenants_role_enters_its_own_schema_and_what_all_may_call(
@@ -307,12 +342,12 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(owner:
 
 async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_become_them(owner: Database) -> None:
     powers = """
-        SELECT rolname FROM pg_roles WHERE rolname IN ('isola_sharing', 'isola_members', 'isola_audit')
+        SELECT rolname FROM pg_roles WHERE rolname IN ('isola_sharing', 'isola_members', 'isola_audit', 'isola_quotas')
           AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
     """
     assert await offenders(owner, powers) == []
     members = """
-        SELECT r.rolname FROM pg_roles r, unnest(ARRAY['isola_sharing', 'isola_audit']) lent
+        SELECT r.rolname FROM pg_roles r, unnest(ARRAY['isola_sharing', 'isola_audit', 'isola_quotas']) lent
         WHERE NOT r.rolsuper AND pg_has_role(r.oid, lent, 'MEMBER') AND r.rolname NOT IN (lent, current_user)
     """
     assert await offenders(owner, members) == []

@@ -14,11 +14,10 @@ from app.domain.resources import resources
 from app.domain.spans import spans
 from app.settings import Settings
 from strategies.base import Strategy
-from tests.conftest import DEFAULTS, STRATEGIES, Cluster, Copy
+from tests.conftest import DEFAULTS, STRATEGIES, Cluster, Copy, copied
 from tests.http.served import Api, Client, serving
 from tests.oracles import walk
 from tests.oracles.canary import TABLES, Row
-from tests.oracles.databases import copied
 from tests.oracles.noninterference import Told, differences, normal, record
 from tests.oracles.walk import Document
 

@@ -21,7 +21,7 @@ from tests.conftest import DEFAULTS, Cluster
 from tests.oracles.differential import LETTERS, Answer, Laboratory, Named, User, laboratory
 
 CHOSEN = "ISOLA_STATEFUL" in os.environ
-LIVES = int(os.environ.get("ISOLA_STATEFUL", "40"))
+LIVES = int(os.environ.get("ISOLA_STATEFUL", "25"))
 STEPS = 40
 
 MANAGERS = {Role.ADMIN, Role.OWNER}

@@ -639,4 +639,43 @@ PROOFS = (
     ),
 )
 
-IN_DATABASE = (*POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *SHARES, *PROOFS)
+PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/domain/test_quotas.py"
+PLATFORM = (
+    Sql(
+        "log of the platform that can be changed",
+        "that the platform's log is only added to",
+        BOTH,
+        "GRANT UPDATE, DELETE ON control.audit_entries TO isola_control",
+        (PLATFORM_LOG,),
+    ),
+    Sql(
+        "entries of the platform made up inside a tenant",
+        "who may note what staff do",
+        BOTH,
+        "GRANT EXECUTE ON FUNCTION isola.audit_platform TO {login}, isola_members",
+        (PLATFORM_LOG, CATALOGUE),
+    ),
+    Sql(
+        "interventions in any tenant",
+        "the tenant of what staff announced",
+        BOTH,
+        rewritten("isola.note_intervention(uuid)", " AND tenant_id = isola.bound_tenant()", ""),
+        (PLATFORM_LOG, CATALOGUE),
+    ),
+    Sql(
+        "quotas that two can take the end of",
+        "counting when a transaction commits",
+        BOTH,
+        "ALTER TABLE control.audit_staged DISABLE TRIGGER quota",
+        (QUOTAS,),
+    ),
+    Sql(
+        "quotas that forget",
+        "keeping up what was counted while there is no quota",
+        BOTH,
+        rewritten("isola.quota_keep()", "OR EXISTS (SELECT FROM control.quota_bounds b WHERE b.tenant_id = t.id)", ""),
+        (QUOTAS,),
+    ),
+)
+
+IN_DATABASE = (*POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *SHARES, *PROOFS, *PLATFORM)

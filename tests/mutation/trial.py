@@ -122,6 +122,8 @@ def run(place: Path, tests: Sequence[str], name: str = "", *more: str) -> tuple[
     options = ["-x", "-q", "--tb=line", "-rfE", "-p", "tests.mutation.plugin"]
     # What a test that failed left open is no verdict.
     options += ["-p", "no:cacheprovider", "-p", "no:unraisableexception"]
+    # Its plugin is about how failures are shown, and takes half a second to import.
+    options += ["-p", "no:hypothesispytest"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *(f"--ignore={each}" for each in LEFT_OUT), *more, *tests],
         cwd=place,

@@ -19,10 +19,10 @@ from app.database import Database
 from app.domain.metadata import metadata
 from app.domain.permissions import Role
 from app.identity.tokens import mint
-from app.main import Installation, application
+from app.installation import Installation
+from app.main import application
 from app.settings import Settings
-from tests.conftest import STRATEGIES, Cluster
-from tests.oracles.databases import copied
+from tests.conftest import STRATEGIES, Cluster, copied
 
 LETTERS = "abc"
 _ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")

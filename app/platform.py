@@ -1,0 +1,75 @@
+"""Commands about the platform itself."""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.command import act
+from app.errors import OperatorError
+
+if TYPE_CHECKING:
+    from app.installation import Installation
+
+platform_app = typer.Typer(no_args_is_help=True, help="See what staff and operators did to the platform.")
+
+Moment = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%d"])]
+
+
+@platform_app.command()
+def log(
+    *,
+    actor: Annotated[str | None, typer.Option(help="staff:<subject> or operator:<name>")] = None,
+    action: Annotated[str | None, typer.Option(help="such as tenant:suspend")] = None,
+    about: Annotated[str | None, typer.Option("--object", help="tenant:<slug> or plan:<name>")] = None,
+    since: Moment = None,
+    until: Moment = None,
+    first: Annotated[int, typer.Option(min=1, max=10_000, help="how many")] = 20,
+) -> None:
+    """Show what was done, newest first, each entry as an object of JSON on a line of its own."""
+    from datetime import UTC
+
+    from app.control import platform_log
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            found = await platform_log.page(
+                control,
+                actor=actor,
+                action=action,
+                object=about,
+                since=since and (since if since.tzinfo else since.replace(tzinfo=UTC)),
+                until=until and (until if until.tzinfo else until.replace(tzinfo=UTC)),
+                first=first,
+            )
+        for entry in found:
+            told = {
+                "at": entry.at.isoformat(),
+                "actor": entry.actor,
+                "action": entry.action,
+                "object": entry.object,
+                "old": entry.old,
+                "new": entry.new,
+                "request": entry.request,
+                "number": entry.number,
+            }
+            typer.echo(json.dumps(told))
+
+    act(run)
+
+
+@platform_app.command()
+def verify() -> None:
+    """Check that no entry of the platform's log was changed, removed, put in between or cut off. See isola audit."""
+    from app.control import audit
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            verdict = await audit.verify_platform(control)
+        typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}")
+        if verdict.broken:
+            raise OperatorError(f"the log of the platform is broken: {verdict.broken}")
+        typer.echo("OK")
+
+    act(run)

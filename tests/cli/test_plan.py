@@ -1,0 +1,51 @@
+"""``isola plan``, ``isola tenant set-plan`` and ``isola platform``."""
+
+import getpass
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.cli.processes import Place, finished
+
+
+def log(place: Place, *conditions: str) -> Sequence[Mapping[str, Any]]:
+    return [json.loads(line) for line in place.run("platform", "log", *conditions).splitlines()]
+
+
+def test_plans_are_made_and_given_and_the_log_says_by_whom(furnished: Place, tmp_path: Path) -> None:
+    made = furnished.run(
+        "plan", "create", "small", "--title", "Small", "--quota", "resources=1001", "--quota", "users=9"
+    )
+    assert {"name: small", "title: Small", "resources: 1001", "users: 9", "shares: none"} <= set(made.splitlines())
+    assert "users: none" in furnished.run("plan", "change", "small", "--quota", "users=none").splitlines()
+    assert furnished.run("tenant", "set-plan", "acme", "small") == "tenant acme has the plan small\n"
+    assert "plan: small" in furnished.run("tenant", "show", "acme").splitlines()
+    assert "retired_at: " in furnished.run("plan", "retire", "small")
+    listed = furnished.run("plan", "list")
+    assert any(line.split()[:1] == ["small"] and "1001" in line and "retired" in line for line in listed.splitlines())
+
+    entries = log(furnished, "--first", "4")
+    assert [(entry["action"], entry["object"]) for entry in entries] == [
+        ("plan:retire", "plan:small"),
+        ("tenant:set_plan", "tenant:acme"),
+        ("plan:change", "plan:small"),
+        ("plan:create", "plan:small"),
+    ]
+    assert {entry["actor"] for entry in entries} == {f"operator:{getpass.getuser()}"}
+    assert log(furnished, "--action", "tenant:set_plan", "--object", "tenant:acme") == entries[1:2]
+    assert furnished.run("platform", "verify").endswith("OK\n")
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"name": "row"}\n' * 1002)
+    _, said, status = finished(furnished.begin("import", str(rows), "--tenant", "acme"))
+    assert status == 1
+    assert "resources: the plan allows 1001" in said
+
+
+def test_what_no_plan_can_be_is_refused(furnished: Place) -> None:
+    before = furnished.run("plan", "list")
+    assert "expected one of api_keys, domains" in furnished.fail("plan", "create", "small", "--quota", "rockets=1")
+    assert "expected users=<number>" in furnished.fail("plan", "create", "small", "--quota", "users=-1")
+    assert "there is no plan 'small'" in furnished.fail("tenant", "set-plan", "acme", "small")
+    assert furnished.run("plan", "list") == before

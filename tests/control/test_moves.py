@@ -1,0 +1,302 @@
+"""A tenant moves from one strategy to another with everything that it has, or stays where it is."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Table, select
+
+from app.control import audit, moves, platform_log, provisioning
+from app.control.tenants import Status, Tenant
+from app.database import Database
+from app.domain import resources, shares, users
+from app.domain.actor import Actor
+from app.domain.metadata import metadata
+from app.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
+from strategies.base import Home, Strategy
+from tests.conftest import Copy
+from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up, made, names_in, received
+
+Content = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+async def content(database: Database, tenant: Tenant) -> Content:
+    async with database.transaction(tenant) as work:
+        return {
+            table.name: sorted(map(dict, await work.rows(select(table))), key=str) for table in metadata.sorted_tables
+        }
+
+
+async def test_everything_of_a_tenant_is_in_the_new_home_and_nothing_in_the_old_one(
+    owner: Database,
+    control: Database,
+    database: Database,
+    copy: Copy,
+    strategy: Strategy,
+    other: Strategy,
+    a: Tenant,
+    b: Tenant,
+) -> None:
+    await fill(database, b, a)
+    tenant = await made(owner, copy, strategy)
+    await fill(database, tenant, a)
+    before, neighbours = await content(database, tenant), await content(database, b)
+    homes = await footprint(owner)
+
+    moved = await moves.move(owner, copy.strategies, "new", to=other.name)
+
+    assert (moved.id, moved.strategy, moved.moving_to) == (tenant.id, other.name, None)
+    assert moved == await provisioning.named(control, "new")
+    after = await content(database, moved)
+    [entry] = [each for each in after["audit_entries"] if each not in before["audit_entries"]]
+    assert {**after, "audit_entries": before["audit_entries"]} == before
+    assert (entry["action"], entry["object"]) == ("tenant:move", "tenant:new")
+    assert entry["actor"] == platform_log.operator().actor
+    assert (entry["old"], entry["new"]) == ({"strategy": strategy.name}, {"strategy": other.name})
+    assert await content(database, b) == neighbours
+    assert (await audit.verify(control, database, moved)).broken is None
+    left, reached = strategy.home(tenant.id), other.home(tenant.id)
+    found = await footprint(owner)
+    assert reached.schema in found.schemas
+    assert found.roles - homes.roles == {reached.role} - {None} - homes.roles
+    assert homes.roles - found.roles == {left.role} - {None}
+    if left in strategy.homes([]):
+        async with owner.unbound() as work:
+            for table in metadata.tables:
+                rows = f"SELECT count(*) FROM {left.schema}.{table} WHERE tenant_id = $1"
+                assert await work.value(rows, tenant.id) == 0
+    else:
+        assert left.schema not in found.schemas
+
+
+async def test_a_suspended_tenant_goes_through_every_strategy_and_back_and_loses_nothing(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, a: Tenant
+) -> None:
+    tenant = await made(owner, copy, strategy)
+    await fill(database, tenant, a)
+    before, homes = await content(database, tenant), await footprint(owner)
+    await provisioning.suspend(owner, "new")
+    for to in [*(name for name in copy.strategies if name != strategy.name), strategy.name]:
+        tenant = await moves.move(owner, copy.strategies, "new", to=to)
+        assert tenant.status is Status.SUSPENDED
+        assert await names_in(database, tenant) == ["canary"]
+    after = await content(database, tenant)
+    assert {**after, "audit_entries": before["audit_entries"]} == before
+    assert (await audit.verify(owner, database, tenant)).broken is None
+    found = await footprint(owner)
+    assert (found.schemas, found.roles) == (homes.schemas, homes.roles)
+
+
+async def test_a_tenant_is_at_work_in_its_new_home(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant, b: Tenant
+) -> None:
+    tenant = await made(owner, copy, strategy)
+    resource = await fill(database, tenant, a)
+    await fill(database, b, tenant)
+    moved = await moves.move(owner, copy.strategies, "new", to=other.name)
+    assert await received(database, a) == ["new"]
+    assert await received(database, moved) == [b.slug]
+    async with database.transaction(moved) as work:
+        actor = Actor(await users.ensure(work, subject="ada", name=None, email=None), EVERYTHING)
+        await resources.held(work, actor, resource)
+        await shares.grant(work, actor, await resources.create(work, actor, name="second"), b.slug)
+    assert await received(database, b) == ["new"]
+    async with database.transaction(a) as work:
+        shared = "SELECT name FROM isola.shares_received() s, isola.shared_resource(s.id)"
+        assert await work.texts(shared) == ["canary"]
+    assert (await audit.verify(owner, database, moved)).broken is None
+
+
+async def test_what_cannot_be_is_refused_and_changes_nothing(
+    owner: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
+) -> None:
+    before = await footprint(owner)
+    with pytest.raises(Conflict, match=f"tenant {a.slug} is placed under {strategy.name} already"):
+        await moves.move(owner, copy.strategies, a.slug, to=strategy.name)
+    with pytest.raises(BadUserInput, match="strategy 'moon': expected one of"):
+        await moves.move(owner, copy.strategies, a.slug, to="moon")
+    with pytest.raises(NotFound):
+        await moves.move(owner, copy.strategies, "nobody", to=other.name)
+    with pytest.raises(OperatorError, match="which is not installed"):
+        await moves.move(owner, {other.name: other}, a.slug, to=other.name)
+    assert await footprint(owner) == before
+
+
+FALSIFY = """
+CREATE OR REPLACE FUNCTION control.falsify() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.name := 'forgery'; RETURN NEW; END $$;
+CREATE TRIGGER falsify BEFORE INSERT ON {home}.resources FOR EACH ROW EXECUTE FUNCTION control.falsify()
+"""
+
+
+async def test_a_copy_that_differs_is_not_taken(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
+) -> None:
+    def admit(self: Strategy, home: Home, tables: Iterable[Table]) -> Sequence[str]:
+        return [*type(other).admit(self, home, tables), FALSIFY.format(home=home.schema)]
+
+    falsifying = type("Falsifying", (type(other),), {"admit": admit})(copy.where.tenant_login)
+    tenant = await made(owner, copy, strategy)
+    await fill(database, tenant, a)
+    before = await content(database, tenant)
+    async with owner.unbound() as work:
+        for home in other.homes([]):
+            await work.script(FALSIFY.format(home=home.schema))
+    homes = await footprint(owner)
+    with pytest.raises(OperatorError, match="the copy of resources is not like what was copied: nothing was moved"):
+        await moves.move(owner, {**copy.strategies, other.name: falsifying}, "new", to=other.name)
+    assert await content(database, tenant) == before
+    assert await footprint(owner) == homes
+    assert await provisioning.named(owner, "new") == tenant
+
+
+# --- while it lasts
+
+
+async def marked(owner: Database, slug: str) -> None:
+    """Wait until a tenant is marked as moving."""
+    async with asyncio.timeout(10):
+        while (await provisioning.named(owner, slug)).moving_to is None:  # noqa: ASYNC110  nobody tells of it
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_being_written_is_waited_for_and_refused(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy
+) -> None:
+    tenant = await made(owner, copy, strategy)
+    async with database.transaction(tenant) as work:
+        actor = Actor(await users.ensure(work, subject="ada", name=None, email=None), EVERYTHING)
+    read: list[str] = []
+    with pytest.raises(Unavailable, match="is being moved"):
+        async with database.transaction(tenant) as late:
+            await resources.create(late, actor, name="late")
+            moving = asyncio.create_task(moves.move(owner, copy.strategies, "new", to=other.name))
+            await marked(owner, "new")
+            # Those who do not know yet read what there is.
+            read = await names_in(database, tenant)
+    moved = await moving
+    assert read == []
+    assert await names_in(database, moved) == []
+
+
+async def test_whoever_still_believes_it_where_it_was_reads_and_writes_nothing(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
+) -> None:
+    tenant = await made(owner, copy, strategy)
+    await fill(database, tenant, a)
+    moved = await moves.move(owner, copy.strategies, "new", to=other.name)
+    with pytest.raises(Unavailable):
+        await names_in(database, tenant)
+    with pytest.raises(Unavailable):
+        async with database.transaction(tenant) as work:
+            await users.ensure(work, subject="late", name=None, email=None)
+    assert await names_in(database, moved) == ["canary"]
+    assert await names_in(database, a) == []
+
+
+async def test_whoever_holds_it_up_for_too_long_stops_the_move_and_nothing_else(
+    owner: Database,
+    database: Database,
+    copy: Copy,
+    strategy: Strategy,
+    other: Strategy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tenant = await made(owner, copy, strategy)
+    before = await content(database, tenant)
+    monkeypatch.setattr(moves, "LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '0.2s'")
+    # A migration, say.
+    async with held_up(owner, f"SELECT pg_advisory_xact_lock(hashtext('{strategy.home(tenant.id).schema}'))"):
+        with pytest.raises(Unavailable, match="try again"):
+            await moves.move(owner, copy.strategies, "new", to=other.name)
+        assert await provisioning.named(owner, "new") == tenant
+    assert await content(database, tenant) == before
+    await moves.move(owner, copy.strategies, "new", to=other.name)
+
+
+async def test_two_moves_at_once_are_one(owner: Database, copy: Copy, strategy: Strategy, other: Strategy) -> None:
+    await made(owner, copy, strategy)
+    tried = await asyncio.gather(
+        *(moves.move(owner, copy.strategies, "new", to=other.name) for _ in range(2)), return_exceptions=True
+    )
+    assert [each for each in tried if isinstance(each, Tenant)] == [await provisioning.named(owner, "new")]
+    assert [type(each) for each in tried if not isinstance(each, Tenant)] == [Conflict]
+
+
+async def test_many_move_at_once_without_getting_into_each_others_way(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
+) -> None:
+    tenants = [await made(owner, copy, strategy, f"new-{number}") for number in range(3)]
+    for tenant in tenants:
+        await fill(database, tenant, a)
+    moved = await asyncio.gather(
+        *(moves.move(owner, copy.strategies, tenant.slug, to=other.name) for tenant in tenants)
+    )
+    assert [each.strategy for each in moved] == [other.name] * 3
+    assert [await names_in(database, each) for each in moved] == [["canary"]] * 3
+
+
+async def test_a_tenant_that_is_dropped_meanwhile_is_gone_wherever_it_was(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
+) -> None:
+    homes = await footprint(owner)
+    tenant = await made(owner, copy, strategy)
+    await fill(database, tenant, a)
+    tried = await asyncio.gather(
+        moves.move(owner, copy.strategies, "new", to=other.name),
+        provisioning.drop(owner, copy.strategies, "new", notice=0.2),
+        return_exceptions=True,
+    )
+    assert isinstance(tried[0], Tenant | Conflict | NotFound)
+    assert isinstance(tried[1], Tenant)
+    found = await footprint(owner)
+    assert (found.schemas, found.roles) == (homes.schemas, homes.roles)
+    async with owner.unbound() as work:
+        for home in (home for each in copy.strategies.values() for home in each.homes([])):
+            left = f"SELECT count(*) FROM {home.schema}.resources WHERE tenant_id = $1"
+            assert await work.value(left, tenant.id) == 0
+
+
+# --- broken off
+
+
+async def test_a_move_that_was_broken_off_goes_on_or_is_undone(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
+) -> None:
+    tenant = await made(owner, copy, strategy)
+    await fill(database, tenant, a)
+    await _break_off(owner, other)
+    assert await moves.move(owner, copy.strategies, "new", to=strategy.name) == tenant
+    assert await names_in(database, tenant) == ["canary"]
+    async with database.transaction(tenant) as work:
+        await users.ensure(work, subject="again", name=None, email=None)
+
+    await _break_off(owner, other)
+    moved = await moves.move(owner, copy.strategies, "new", to=other.name)
+    assert await names_in(database, moved) == ["canary"]
+
+
+async def _break_off(owner: Database, to: Strategy) -> None:
+    """Leave the tenant as a process does that was killed."""
+    async with owner.unbound() as work:
+        await work.value("UPDATE control.tenants SET moving_to = $1 WHERE slug = 'new'", to.name)
+
+
+async def test_a_move_that_is_cancelled_leaves_the_tenant_where_it_was(
+    owner: Database, copy: Copy, strategy: Strategy, other: Strategy
+) -> None:
+    tenant = await made(owner, copy, strategy)
+    async with held_up(owner, f"LOCK TABLE {strategy.home(tenant.id).schema}.users IN ACCESS EXCLUSIVE MODE"):
+        moving = asyncio.create_task(moves.move(owner, copy.strategies, "new", to=other.name, patience=0))
+        await marked(owner, "new")
+        moving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await moving
+    assert await provisioning.named(owner, "new") == tenant
+
+
+def test_nothing_declared_needs_more_than_copying() -> None:
+    """A counter of a table's own would have to go on from where it is: moves.py has to learn that first."""
+    columns = [column for table in metadata.tables.values() for column in table.columns]
+    assert [str(column) for column in columns if column.identity is not None or column.computed is not None] == []

@@ -1,0 +1,152 @@
+"""Plans are made, changed, retired and given, each in the log of the platform; what cannot be is refused."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from app.control import plans, platform_log, provisioning
+from app.control.plans import MOST, UNLIMITED
+from app.control.platform_log import Author
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain.quotas import Quota
+from app.errors import BadUserInput, Conflict, NotFound
+from strategies.base import Strategy
+from tests.conftest import Copy
+
+SAM = Author("staff:sam", "request-1")
+
+
+async def told(control: Database, about: str) -> Sequence[tuple[str, Any, Any]]:
+    """What the log has of something, oldest first."""
+    found = await platform_log.page(control, object=about, first=100)
+    return [(entry.action, entry.old, entry.new) for entry in reversed(found)]
+
+
+async def test_at_first_there_is_one_plan_that_limits_nothing_and_all_have_it(control: Database, a: Tenant) -> None:
+    [plan] = await plans.every(control)
+    assert (plan.name, plan.quotas, plan.retired_at) == (UNLIMITED, {}, None)
+    assert a.plan == UNLIMITED
+
+
+async def test_a_plan_is_made_changed_and_retired(control: Database) -> None:
+    made = await plans.create(control, SAM, name="small", title="Small", quotas={Quota.USERS: 5, Quota.SHARES: 0})
+    assert (made.name, made.title, made.quotas) == ("small", "Small", {"users": 5, "shares": 0})
+    changed = await plans.change(control, SAM, "small", quotas={Quota.USERS: 7, Quota.SHARES: None})
+    assert (changed.title, changed.quotas) == ("Small", {"users": 7})
+    renamed = await plans.change(control, SAM, "small", title="Little")
+    assert (renamed.title, renamed.quotas) == ("Little", {"users": 7})
+    retired = await plans.retire(control, SAM, "small")
+    assert retired.retired_at is not None
+    assert [plan.name for plan in await plans.every(control)] == ["small", UNLIMITED]
+    assert await told(control, "plan:small") == [
+        ("plan:create", None, {"title": "Small", "quotas": {"users": 5, "shares": 0}, "retired": False}),
+        ("plan:change", {"quotas": {"users": 5, "shares": 0}}, {"quotas": {"users": 7}}),
+        ("plan:change", {"title": "Small"}, {"title": "Little"}),
+        ("plan:retire", {"retired": False}, {"retired": True}),
+    ]
+
+
+async def test_a_tenant_is_given_a_plan_at_first_or_later(
+    copy: Copy, control: Database, owner: Database, a: Tenant, strategy: Strategy
+) -> None:
+    for name in ("small", "large"):
+        await plans.create(control, SAM, name=name, title=name, quotas={})
+    given = await plans.give(control, SAM, a, "small")
+    assert given.plan == (await provisioning.named(control, a.slug)).plan == "small"
+    with pytest.raises(Conflict, match="has the plan small already"):
+        await plans.give(control, SAM, a, "small")
+    assert await told(control, f"tenant:{a.slug}") == [
+        ("tenant:create", None, _made(a)),
+        ("tenant:set_plan", {"plan": UNLIMITED}, {"plan": "small"}),
+    ]
+    new = await provisioning.create(
+        owner, copy.strategies, slug="new", name="New", strategy=strategy.name, plan="large", by=SAM
+    )
+    assert new.plan == "large"
+    assert await told(control, "tenant:new") == [("tenant:create", None, _made(new))]
+
+
+def _made(tenant: Tenant) -> Mapping[str, Any]:
+    known = {"id": str(tenant.id), "name": tenant.name, "strategy": tenant.strategy}
+    return {**known, "parent": None, "plan": tenant.plan}
+
+
+async def test_a_retired_plan_stays_with_those_that_have_it_and_is_given_to_nobody_else(
+    copy: Copy, control: Database, owner: Database, a: Tenant, b: Tenant
+) -> None:
+    await plans.create(control, SAM, name="small", title="Small", quotas={})
+    await plans.give(control, SAM, a, "small")
+    await plans.retire(control, SAM, "small")
+    assert (await provisioning.named(control, a.slug)).plan == "small"
+    with pytest.raises(Conflict, match="retired"):
+        await plans.give(control, SAM, b, "small")
+    with pytest.raises(Conflict, match="retired"):
+        await provisioning.create(
+            owner, copy.strategies, slug="new", name="New", strategy=a.strategy, plan="small", by=SAM
+        )
+    with pytest.raises(NotFound):
+        await provisioning.named(control, "new")
+    with pytest.raises(Conflict, match="retired already"):
+        await plans.retire(control, SAM, "small")
+
+
+async def test_a_plan_that_is_being_given_is_not_retired_meanwhile(control: Database, a: Tenant, b: Tenant) -> None:
+    """Or given when it was retired meanwhile: one is after the other."""
+    await plans.create(control, SAM, name="small", title="Small", quotas={})
+    async with control.unbound() as transaction:
+        await plans.offered(transaction, "small")
+        retiring = asyncio.create_task(plans.retire(control, SAM, "small"))
+        done, _ = await asyncio.wait([retiring], timeout=0.2)
+        assert not done
+    assert (await retiring).retired_at is not None
+    with pytest.raises(Conflict):
+        await plans.give(control, SAM, a, "small")
+    assert (await provisioning.named(control, a.slug)) == a
+    assert (await provisioning.named(control, b.slug)) == b
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "quotas", "reason"),
+    [
+        ("Small", "Small", {}, "name 'Small'"),
+        ("s", "Small", {}, "name 's'"),
+        ("small\0", "Small", {}, "name"),
+        ("x" * 64, "Small", {}, "name"),
+        ("small", "", {}, "title"),
+        ("small", "x" * 201, {}, "title"),
+        ("small", "a\nb", {}, "title"),
+        ("small", "Small", {Quota.USERS: -1}, "users: expected 0 to"),
+        ("small", "Small", {Quota.USERS: MOST + 1}, "users: expected 0 to"),
+    ],
+)
+async def test_a_plan_that_cannot_be_is_refused(
+    control: Database, name: str, title: str, quotas: Mapping[Quota, int], reason: str
+) -> None:
+    with pytest.raises(BadUserInput, match=reason):
+        await plans.create(control, SAM, name=name, title=title, quotas=quotas)
+    assert [plan.name for plan in await plans.every(control)] == [UNLIMITED]
+
+
+async def test_the_plan_that_is_built_in_stays_as_it_is(control: Database) -> None:
+    before = await plans.every(control)
+    with pytest.raises(Conflict):
+        await plans.change(control, SAM, UNLIMITED, quotas={Quota.USERS: 1})
+    with pytest.raises(Conflict):
+        await plans.retire(control, SAM, UNLIMITED)
+    with pytest.raises(Conflict, match="plans: there is one"):
+        await plans.create(control, SAM, name=UNLIMITED, title="Mine", quotas={})
+    assert await plans.every(control) == before
+    assert await told(control, f"plan:{UNLIMITED}") == []
+
+
+@pytest.mark.parametrize("name", ["nothing", "no\0thing", "", "x" * 1000])
+async def test_a_plan_that_there_is_not_is_told(control: Database, a: Tenant, name: str) -> None:
+    with pytest.raises(NotFound, match="there is no plan"):
+        await plans.change(control, SAM, name, title="Title")
+    with pytest.raises(NotFound, match="there is no plan"):
+        await plans.retire(control, SAM, name)
+    with pytest.raises(NotFound, match="there is no plan"):
+        await plans.give(control, SAM, a, name)

@@ -1,0 +1,243 @@
+"""What is done to the platform is in its log with whoever did it, for good."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from app.control import audit, grants, hierarchy, plans, platform_log, provisioning
+from app.control.platform_log import Action, Author, announce, intervene, operator
+from app.control.tenants import Tenant
+from app.database import Database
+from app.errors import Forbidden, Unavailable
+from tests.conftest import Copy
+from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
+
+SAM, TIM = Author("staff:sam", "request-1"), Author("staff:tim", "request-2")
+ENTRIES = "SELECT to_jsonb(e)::text FROM control.audit_entries e ORDER BY number"
+
+
+async def entries(control: Database) -> list[str]:
+    async with control.unbound() as transaction:
+        return await transaction.texts(ENTRIES)
+
+
+def test_actions_are_sorted() -> None:
+    names = [action.value for action in Action]
+    assert names == sorted(names)
+
+
+async def test_each_thing_that_is_done_has_its_entry(
+    copy: Copy, control: Database, owner: Database, a: Tenant, b: Tenant
+) -> None:
+    began = len(await entries(control))
+    await provisioning.suspend(control, a.slug, SAM)
+    await provisioning.resume(control, a.slug, SAM)
+    await hierarchy.place(control, b.slug, under=a.slug, by=SAM)
+    await hierarchy.place(control, b.slug, under=None, by=SAM)
+    leave = await grants.grant(control, a, SAM, reason="ticket 4711: totals", lasting=timedelta(minutes=5))
+    await grants.end(control, SAM, leave.id)
+    await grants.end(control, SAM, leave.id)
+    new = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=a.strategy)
+    await provisioning.drop(owner, copy.strategies, "new", notice=0)
+
+    found = list(reversed(await platform_log.page(control, first=len(await entries(control)) - began)))
+    assert [(entry.actor, entry.action, entry.object, entry.old, entry.new) for entry in found] == [
+        (SAM.actor, "tenant:suspend", f"tenant:{a.slug}", {"status": "active"}, {"status": "suspended"}),
+        (SAM.actor, "tenant:resume", f"tenant:{a.slug}", {"status": "suspended"}, {"status": "active"}),
+        (SAM.actor, "tenant:set_parent", f"tenant:{b.slug}", {"parent": None}, {"parent": a.slug}),
+        (SAM.actor, "tenant:set_parent", f"tenant:{b.slug}", {"parent": a.slug}, {"parent": None}),
+        (
+            SAM.actor,
+            "access:grant",
+            f"tenant:{a.slug}",
+            None,
+            {"grant": str(leave.id), "reason": leave.reason, "expires_at": leave.expires_at.isoformat()},
+        ),
+        (SAM.actor, "access:end", f"tenant:{a.slug}", {"grant": str(leave.id)}, None),
+        (
+            operator().actor,
+            "tenant:create",
+            "tenant:new",
+            None,
+            {"id": str(new.id), "name": "New", "strategy": a.strategy, "parent": None, "plan": plans.UNLIMITED},
+        ),
+        (
+            operator().actor,
+            "tenant:drop",
+            "tenant:new",
+            {"id": str(new.id), "name": "New", "status": "active"},
+            None,
+        ),
+    ]
+    assert {entry.request for entry in found} == {SAM.request, None}
+
+
+async def test_what_is_undone_has_no_entry_and_what_cannot_be_noted_is_not_done(
+    control: Database, owner: Database, a: Tenant
+) -> None:
+    before = await entries(control)
+    with pytest.raises(Unavailable):
+        async with control.unbound() as transaction:
+            await platform_log.note(transaction, SAM.actor, Action.TENANT_SUSPEND, "tenant:nobody")
+            raise Unavailable("the end")
+    assert await entries(control) == before
+    async with owner.unbound() as transaction:
+        await transaction.script("REVOKE INSERT ON control.audit_entries FROM isola_audit")
+    with pytest.raises(Exception, match="permission denied"):
+        await provisioning.suspend(control, a.slug, SAM)
+    assert await provisioning.named(control, a.slug) == a
+    assert await entries(control) == before
+
+
+async def test_the_log_is_read_by_its_conditions_and_page_by_page(control: Database, a: Tenant, b: Tenant) -> None:
+    async with control.unbound() as transaction:
+        noon = await transaction.value("SELECT now()")
+    for tenant, by in ((a, SAM), (b, SAM), (a, TIM)):
+        await provisioning.suspend(control, tenant.slug, by)
+        await provisioning.resume(control, tenant.slug, by)
+
+    async def found(**conditions: object) -> list[tuple[str, str, str]]:
+        page = await platform_log.page(control, since=noon, **conditions)  # type: ignore[arg-type]  # by name
+        return [(entry.actor, entry.action.removeprefix("tenant:"), entry.object) for entry in page]
+
+    about_a, about_b = f"tenant:{a.slug}", f"tenant:{b.slug}"
+    every = [
+        (TIM.actor, "resume", about_a),
+        (TIM.actor, "suspend", about_a),
+        (SAM.actor, "resume", about_b),
+        (SAM.actor, "suspend", about_b),
+        (SAM.actor, "resume", about_a),
+        (SAM.actor, "suspend", about_a),
+    ]
+    assert await found() == every
+    assert await found(actor=TIM.actor) == every[:2]
+    assert await found(action="tenant:resume", object=about_a) == [every[0], every[4]]
+    assert await found(until=noon) == []
+    assert await found(actor="nobody") == []
+    page = await platform_log.page(control, since=noon, first=4)
+    rest = await platform_log.page(control, since=noon, first=4, after=page[-1].id)
+    assert [(entry.actor, entry.action.removeprefix("tenant:"), entry.object) for entry in [*page, *rest]] == every
+
+
+ATTEMPTS = (
+    "UPDATE control.audit_entries SET actor = 'nobody'",
+    "DELETE FROM control.audit_entries",
+    "TRUNCATE control.audit_entries",
+    "INSERT INTO control.audit_entries (number, action, object, hash) VALUES (0, 'x', 'x', '')",
+    "INSERT INTO control.audit_staged (tenant_id, home, changes) VALUES (gen_random_uuid(), 'control', '{}')",
+    "UPDATE control.audit_heads SET entries = 0",
+    "DELETE FROM control.audit_heads",
+    "ALTER TABLE control.audit_entries DISABLE TRIGGER ALL",
+    "ALTER TABLE control.audit_staged DISABLE TRIGGER link",
+    "DROP TABLE control.audit_entries",
+    "SET LOCAL ROLE isola_audit",
+    "SET LOCAL ROLE isola_quotas",
+    "SET LOCAL session_replication_role TO replica",
+)
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+async def test_nobody_who_serves_requests_changes_or_shortens_the_log(
+    control: Database, database: Database, a: Tenant, attempt: str
+) -> None:
+    before = await entries(control)
+    async with control.unbound() as transaction:
+        assert await tried(transaction, attempt) == INSUFFICIENT_PRIVILEGE
+    async with database.transaction(a) as work:
+        assert await tried(work, attempt) == INSUFFICIENT_PRIVILEGE
+    assert await entries(control) == before
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "SELECT isola.audit_platform('staff:sam', NULL, 'tenant:suspend', 'tenant:a', NULL, NULL)",
+        "SELECT * FROM control.audit_entries",
+        "INSERT INTO control.interventions (tenant_id, actor, action, object) SELECT id, 'x', 'x', 'x' FROM t",
+        "SELECT * FROM control.interventions",
+        "SELECT * FROM control.plans",
+        "UPDATE control.plans SET quotas = '{}'",
+        "UPDATE control.tenants SET plan = 'unlimited'",
+        "DELETE FROM control.quota_bounds",
+        "UPDATE control.quota_bounds SET at_most = 0",
+        "SELECT isola.quota_used(gen_random_uuid(), 'control', 'domains', NULL)",
+    ],
+)
+async def test_nothing_inside_a_tenant_writes_or_reads_what_is_the_platforms(
+    control: Database, database: Database, a: Tenant, attempt: str
+) -> None:
+    before = await entries(control)
+    async with database.transaction(a) as work:
+        assert await tried(work, attempt) == INSUFFICIENT_PRIVILEGE
+    assert await entries(control) == before
+
+
+async def test_what_staff_do_inside_a_tenant_is_noted_once_there_and_as_it_was_announced(
+    control: Database, database: Database, owner: Database, a: Tenant, b: Tenant
+) -> None:
+    announced = await announce(control, SAM, Action.API_KEY_REVOKE, a, {"prefix": "p"})
+    before = await entries(control)
+    # In another tenant it is nothing.
+    with pytest.raises(Forbidden):
+        async with database.transaction(b) as work:
+            await intervene(work, announced)
+    # Undone, it is not noted, and can be done still.
+    with pytest.raises(Unavailable):
+        async with database.transaction(a) as work:
+            await intervene(work, announced)
+            raise Unavailable("the end")
+    assert await entries(control) == before
+    async with database.transaction(a) as work:
+        await intervene(work, announced)
+    with pytest.raises(Forbidden):
+        async with database.transaction(a) as work:
+            await intervene(work, announced)
+    [entry] = await platform_log.page(control, action=Action.API_KEY_REVOKE)
+    assert (entry.actor, entry.request, entry.object) == (SAM.actor, SAM.request, f"tenant:{a.slug}")
+    assert len(await entries(control)) == len(before) + 1
+
+    late = await announce(control, SAM, Action.API_KEY_REVOKE, a)
+    async with owner.unbound() as transaction:
+        await transaction.script("UPDATE control.interventions SET announced_at = now() - interval '2 minutes'")
+    with pytest.raises(Forbidden):
+        async with database.transaction(a) as work:
+            await intervene(work, late)
+
+
+async def test_the_log_is_one_chain_however_many_write_at_once(copy: Copy, control: Database) -> None:
+    async with await Database.open(copy.where.control, size=4, wait=30) as many:
+        before = (await audit.verify_platform(many)).entries
+        await asyncio.gather(
+            *(plans.create(many, SAM, name=f"plan-{number}", title="Plan", quotas={}) for number in range(12))
+        )
+        verdict = await audit.verify_platform(many)
+    assert (verdict.entries, verdict.broken) == (before + 12, None)
+    assert len(await entries(control)) == verdict.entries
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE control.audit_entries SET actor = 'nobody' WHERE number = 2",
+        "UPDATE control.audit_entries SET new = '{}' WHERE number = 2",
+        "DELETE FROM control.audit_entries WHERE number = 2",
+        "DELETE FROM control.audit_entries WHERE number = (SELECT max(number) FROM control.audit_entries)",
+    ],
+)
+async def test_what_the_owner_changes_in_it_shows(control: Database, owner: Database, a: Tenant, change: str) -> None:
+    await provisioning.suspend(control, a.slug, SAM)
+    assert (await audit.verify_platform(control)).broken is None
+    async with owner.unbound() as transaction:
+        await transaction.script(change)
+    assert (await audit.verify_platform(control)).broken is not None
+
+
+async def test_the_chain_of_the_platform_is_none_of_a_tenants(owner: Database) -> None:
+    async with owner.unbound() as transaction:
+        rows = await transaction.rows(
+            select(audit.audit_heads).where(audit.audit_heads.c.tenant_id == platform_log.NOWHERE)
+        )
+        assert len(rows) == 1
+        assert await transaction.texts("SELECT id::text FROM control.tenants WHERE id = $1", platform_log.NOWHERE) == []

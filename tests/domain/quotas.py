@@ -1,0 +1,88 @@
+"""What quotas are of, each with how a place is taken and given up again."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from app.control import plans
+from app.control.platform_log import Author
+from app.control.tenants import Tenant
+from app.database import Database, Transaction
+from app.domain import api_keys, domains, resources, roles, shares
+from app.domain.actor import Actor
+from app.domain.permissions import Permission
+from app.domain.quotas import Quota
+
+SOMEBODY = Author("operator:somebody")
+_numbers = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A tenant, somebody who may do everything there, a resource of theirs, and a partner to share it with."""
+
+    tenant: Tenant
+    actor: Actor
+    partner: str
+
+
+Take = Callable[[Transaction, Scene], Awaitable[UUID]]
+GiveUp = Callable[[Transaction, Scene, UUID], Awaitable[None]]
+
+
+async def _make_resource(work: Transaction, scene: Scene) -> UUID:
+    return await resources.create(work, scene.actor, name=f"resource {next(_numbers)}")
+
+
+async def _come_in(work: Transaction, _: Scene) -> UUID:
+    subject = f"person-{next(_numbers)}"
+    return (await roles.come_in(work, subject=subject, name=None, email=None, role=None)).user_id
+
+
+async def _make_key(work: Transaction, scene: Scene) -> UUID:
+    prefix = f"prefix{next(_numbers)}"
+    permissions = [Permission.RESOURCE_READ]
+    return await api_keys.create(
+        work, scene.actor, prefix=prefix, digest=bytes(32), name="robot", permissions=permissions
+    )
+
+
+async def _add_domain(work: Transaction, scene: Scene) -> UUID:
+    return await domains.add(work, scene.actor, f"{next(_numbers)}.example.com", "challenge")
+
+
+async def _share(work: Transaction, scene: Scene) -> UUID:
+    return await shares.grant(work, scene.actor, await _make_resource(work, scene), scene.partner)
+
+
+async def _disable(work: Transaction, scene: Scene, user: UUID) -> None:
+    await roles.disable(work, scene.actor, user)
+
+
+TAKEN: Mapping[Quota, tuple[Take, GiveUp]] = {
+    Quota.API_KEYS: (_make_key, lambda work, scene, key: api_keys.revoke(work, scene.actor, key)),
+    Quota.DOMAINS: (_add_domain, lambda work, scene, key: domains.remove(work, scene.actor, key)),
+    Quota.RESOURCES: (_make_resource, lambda work, scene, key: resources.delete(work, scene.actor, key)),
+    Quota.SHARES: (_share, lambda work, scene, key: shares.revoke(work, scene.actor, key)),
+    Quota.USERS: (_come_in, _disable),
+}
+
+
+async def allow(control: Database, tenant: Tenant, **quotas: int) -> None:
+    """Give a tenant a plan of its own with these quotas, or change that which it has."""
+    name = f"of-{tenant.slug}"
+    given: dict[Quota, Any] = {Quota(quota): most for quota, most in quotas.items()}
+    if name in {plan.name for plan in await plans.every(control)}:
+        await plans.change(control, SOMEBODY, name, quotas=given)
+    else:
+        await plans.create(control, SOMEBODY, name=name, title="Small", quotas=given)
+        await plans.give(control, SOMEBODY, tenant, name)
+
+
+async def used(database: Database, tenant: Tenant, quota: Quota) -> int:
+    async with database.transaction(tenant, read_only=True) as work:
+        return int(await work.scalar(select(func.isola.used(quota.value))))

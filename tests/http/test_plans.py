@@ -1,0 +1,235 @@
+"""Plans over HTTP: staff give them, tenants see their own and what they have used, and what is more is refused."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from graphql import ObjectTypeDefinitionNode, parse
+
+from app.admin.schema import schema
+from app.control import platform_log, provisioning
+from app.control.changes import HEARD_WITHIN
+from app.control.tenants import Tenant
+from app.domain.permissions import Role
+from app.settings import Settings
+from strategies.base import Strategy
+from tests.conftest import Copy
+from tests.http.served import Api, Client, serving
+from tests.http.staff import LOOK, REASON, StaffClient, admitting, token
+
+PLAN = "{ viewer { plan { name title quotas { totalCount nodes { name limit used } } } } }"
+CREATE = """mutation ($n: String!, $q: [QuotaInput!]!) {
+  createPlan(name: $n, title: "Small", quotas: $q) { name title quotas { name limit } retiredAt }
+}"""
+CHANGE = """mutation ($n: String!, $q: [QuotaInput!]) { changePlan(name: $n, quotas: $q) { quotas { name limit } } }"""
+GIVE = "mutation ($s: String!, $p: String!) { setPlan(slug: $s, plan: $p) { plan } }"
+RETIRE = "mutation ($n: String!) { retirePlan(name: $n) { retiredAt } }"
+PLANS = "{ plans { name quotas { name limit } retiredAt } }"
+LOG = """query ($object: String, $actor: String, $action: String, $since: DateTime, $after: ID, $first: Int = 100) {
+  platformLog(object: $object, actor: $actor, action: $action, since: $since, after: $after, first: $first) {
+    id at actor action object old new request
+  }
+}"""
+RESOURCES = [{"name": "RESOURCES", "limit": 2}]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return admitting(settings)
+
+
+@pytest.fixture
+async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
+    async with serving(copy, settings) as api:
+        yield api
+
+
+@pytest.fixture
+def sam(api: Api) -> StaffClient:
+    return StaffClient(api.http, token())
+
+
+async def log(sam: StaffClient, **conditions: Any) -> list[dict[str, Any]]:
+    return list((await sam.ask(LOG, **conditions)).data["platformLog"])
+
+
+async def test_a_tenant_sees_its_plan_and_what_it_has_used(sam: StaffClient, alice: Client) -> None:
+    unlimited = (await alice.ask(PLAN)).data["viewer"]["plan"]
+    assert (unlimited["name"], unlimited["title"]) == ("unlimited", "Unlimited")
+    assert [(each["name"], each["limit"]) for each in unlimited["quotas"]["nodes"]] == [
+        (name, None) for name in ("API_KEYS", "DOMAINS", "RESOURCES", "SHARES", "USERS")
+    ]
+    made = await sam.ask(CREATE, n="small", q=[*RESOURCES, {"name": "API_KEYS", "limit": None}])
+    assert made.data["createPlan"] == {"name": "small", "title": "Small", "quotas": RESOURCES, "retiredAt": None}
+    assert (await sam.ask(GIVE, s=alice.tenant, p="small")).data == {"setPlan": {"plan": "small"}}
+    await alice.create("one")
+
+    seen = (await alice.ask(PLAN)).data["viewer"]["plan"]
+    assert (seen["name"], seen["title"], seen["quotas"]["totalCount"]) == ("small", "Small", 5)
+    used = {each["name"]: (each["limit"], each["used"]) for each in seen["quotas"]["nodes"]}
+    assert used == {
+        "API_KEYS": (None, 0),
+        "DOMAINS": (None, 0),
+        "RESOURCES": (2, 1),
+        "SHARES": (None, 0),
+        "USERS": (None, 1),
+    }
+    quotas = "quotas(first: 3, after: $a) { nodes { name } pageInfo { endCursor } }"
+    pages = f"query ($a: String) {{ viewer {{ plan {{ {quotas} }} }} }}"
+    first = (await alice.ask(pages)).data["viewer"]["plan"]["quotas"]
+    rest = (await alice.ask(pages, {"a": first["pageInfo"]["endCursor"]})).data["viewer"]["plan"]["quotas"]
+    assert [each["name"] for each in first["nodes"] + rest["nodes"]] == sorted(used)
+
+
+async def test_over_the_plan_nothing_is_added_and_the_quota_is_named(sam: StaffClient, api: Api, alice: Client) -> None:
+    await sam.ask(CREATE, n="small", q=[*RESOURCES, {"name": "USERS", "limit": 1}])
+    await sam.ask(GIVE, s=alice.tenant, p="small")
+    for name in ("one", "two"):
+        await alice.create(name)
+    before = await api.content(alice.tenant)
+    refused = await alice.run("CreateResource", input={"name": "three"})
+    assert refused.code == "QUOTA_EXCEEDED"
+    assert refused.error["message"] == "resources: the plan allows 2"
+    assert refused.body["data"] is None
+    # Whoever comes in for the first time needs a place as well; those who are in stay in.
+    newcomer = await api.client(alice.tenant, "nora").ask(PLAN)
+    assert (newcomer.status, newcomer.code) == (429, "QUOTA_EXCEEDED")
+    assert await api.content(alice.tenant) == before
+    assert (await alice.ask("{ resources { totalCount } }")).data == {"resources": {"totalCount": 2}}
+
+
+async def test_connections_outlive_refusals(sam: StaffClient, alice: Client, bob: Client) -> None:
+    await sam.ask(CREATE, n="small", q=[{"name": "RESOURCES", "limit": 5}])
+    for tenant in (alice.tenant, bob.tenant):
+        await sam.ask(GIVE, s=tenant, p="small")
+    answers = await asyncio.gather(
+        *(client.run("CreateResource", input={"name": "x"}) for client in (alice, bob) for _ in range(20))
+    )
+    codes = [None if "errors" not in answer.body else answer.code for answer in answers]
+    assert (codes.count(None), codes.count("QUOTA_EXCEEDED")) == (10, 30)
+    for client in (alice, bob):
+        assert (await client.ask("{ resources { totalCount } }")).data == {"resources": {"totalCount": 5}}
+
+
+async def test_a_plan_holds_on_every_server_within_five_seconds(
+    copy: Copy, settings: Settings, strategy: Strategy
+) -> None:
+    async with serving(copy, settings) as here, serving(copy, settings) as there:
+        ada = there.client(f"{strategy.name}-a")
+        sam = StaffClient(here.http, token())
+        await ada.create("one")
+        await sam.ask(CREATE, n="small", q=[{"name": "RESOURCES", "limit": 1}])
+        for change, variables, holds in (
+            (GIVE, {"s": ada.tenant, "p": "small"}, False),
+            (CHANGE, {"n": "small", "q": [{"name": "RESOURCES", "limit": None}]}, True),
+            (CHANGE, {"n": "small", "q": [{"name": "RESOURCES", "limit": 0}]}, False),
+            (GIVE, {"s": ada.tenant, "p": "unlimited"}, True),
+        ):
+            assert "errors" not in (await sam.ask(change, **variables)).body
+            committed = time.monotonic()
+            while True:
+                asked = time.monotonic()
+                answer = await ada.run("CreateResource", input={"name": "more"})
+                if ("errors" not in answer.body) is holds:
+                    break
+                assert asked - committed < HEARD_WITHIN
+
+
+async def test_plans_are_changed_and_retired_by_staff(sam: StaffClient, alice: Client) -> None:
+    await sam.ask(CREATE, n="small", q=RESOURCES)
+    assert (await sam.ask(CREATE, n="small", q=[])).code == "CONFLICT"
+    assert (await sam.ask(CREATE, n="other", q=RESOURCES * 2)).code == "BAD_USER_INPUT"
+    assert (await sam.ask(CREATE, n="Bad Name", q=[])).code == "BAD_USER_INPUT"
+    assert (await sam.ask(CREATE, n="other", q=[{"name": "USERS", "limit": -1}])).code == "BAD_USER_INPUT"
+    more = [{"name": "RESOURCES", "limit": 3}, {"name": "USERS", "limit": 1}]
+    assert (await sam.ask(CHANGE, n="small", q=more)).data == {"changePlan": {"quotas": more}}
+    assert (await sam.ask(CHANGE, n="nothing", q=[])).code == "NOT_FOUND"
+    assert (await sam.ask(CHANGE, n="unlimited", q=more)).code == "CONFLICT"
+    assert (await sam.ask(RETIRE, n="small")).data["retirePlan"]["retiredAt"]
+    assert (await sam.ask(GIVE, s=alice.tenant, p="small")).code == "CONFLICT"
+    assert (await sam.ask(GIVE, s="nobody", p="unlimited")).code == "NOT_FOUND"
+    small, unlimited = (await sam.ask(PLANS)).data["plans"]
+    assert (small["name"], small["quotas"], bool(small["retiredAt"])) == ("small", more, True)
+    assert unlimited == {"name": "unlimited", "quotas": [], "retiredAt": None}
+
+
+async def test_all_that_staff_do_is_in_the_log_of_the_platform(
+    api: Api, sam: StaffClient, alice: Client, bob: Client
+) -> None:
+    """Each mutation that the contract has leaves an entry, by whom and by which request; refused ones leave none."""
+    owner = api.client(alice.tenant, "olga", Role.OWNER)
+    key = 'mutation { createApiKey(input: {name: "robot", permissions: ["resource:read"]}) { key } }'
+    prefix = (await owner.ask(key)).data["createApiKey"]["key"].split("_")[1]
+    named = {"s": bob.tenant}
+    leave = await sam.ask(LOOK, t=bob.tenant, r=REASON, m=5)
+    began = {entry["id"] for entry in await log(sam)}
+    done: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "createPlan": ("plan:create", CREATE, {"n": "small", "q": []}),
+        "changePlan": ("plan:change", CHANGE, {"n": "small", "q": RESOURCES}),
+        "setPlan": ("tenant:set_plan", GIVE, {"s": bob.tenant, "p": "small"}),
+        "retirePlan": ("plan:retire", RETIRE, {"n": "small"}),
+        "suspendTenant": ("tenant:suspend", "mutation ($s: String!) { suspendTenant(slug: $s) { id } }", named),
+        "resumeTenant": ("tenant:resume", "mutation ($s: String!) { resumeTenant(slug: $s) { id } }", named),
+        "setParent": (
+            "tenant:set_parent",
+            "mutation ($s: String!, $p: String) { setParent(slug: $s, parent: $p) { id } }",
+            {"s": bob.tenant, "p": alice.tenant},
+        ),
+        "revokeApiKey": (
+            "api_key:revoke",
+            "mutation ($t: String!, $p: String!) { revokeApiKey(tenant: $t, prefix: $p) { prefix } }",
+            {"t": alice.tenant, "p": prefix},
+        ),
+        "lookInto": ("access:grant", LOOK, {"t": alice.tenant, "r": REASON, "m": 5}),
+        "endAccess": (
+            "access:end",
+            "mutation ($g: ID!) { endAccess(grant: $g) { id } }",
+            {"g": leave.data["lookInto"]["id"]},
+        ),
+    }
+    requests = []
+    for action, document, variables in done.values():
+        answer = await sam.ask(document, **variables)
+        assert "errors" not in answer.body, answer.body
+        requests.append((action, answer.response.headers["x-request-id"]))
+        # Done already: a second time it is refused, or changes nothing.
+        if action != "access:grant":
+            await sam.ask(document, **variables)
+    new = [entry for entry in reversed(await log(sam)) if entry["id"] not in began]
+    assert [(entry["action"], entry["request"]) for entry in new] == requests
+    assert {entry["actor"] for entry in new} == {"staff:sam"}
+    [revoked] = await log(sam, action="api_key:revoke", object=f"tenant:{alice.tenant}")
+    assert (revoked["old"], revoked["new"]) == (None, {"prefix": prefix})
+    [definition] = [
+        each
+        for each in parse(schema.as_str()).definitions
+        if isinstance(each, ObjectTypeDefinitionNode) and each.name.value == "Mutation"
+    ]
+    # Orders are noted when they are carried out.
+    fields = {each.name.value for each in definition.fields or ()}
+    assert fields - done.keys() <= {"createTenant", "moveTenant", "cancelOrder"}
+
+
+async def test_the_log_is_filtered_and_paged(api: Api, sam: StaffClient, alice: Client) -> None:
+    tenant: Tenant = await provisioning.named(api.control, alice.tenant)
+    every = await log(sam)
+    assert len(every) == len(await platform_log.page(api.control, first=100))
+    [made] = await log(sam, object=f"tenant:{alice.tenant}", action="tenant:create")
+    assert made["new"]["id"] == str(tenant.id)
+    assert await log(sam, actor="staff:nobody") == []
+    assert await log(sam, since="2999-01-01T00:00:00Z") == []
+    first = await log(sam, first=1)
+    assert first + await log(sam, after=first[0]["id"]) == every
+    for bad in ({"first": 0}, {"first": 101}, {"after": "x"}):
+        assert (await sam.ask(LOG, **bad)).code == "BAD_USER_INPUT"
+
+
+async def test_those_without_the_permission_do_not_see_the_plan(api: Api, alice: Client) -> None:
+    key = 'mutation { createApiKey(input: {name: "robot", permissions: ["resource:read"]}) { key } }'
+    machine = alice.saying(f"Bearer {(await alice.ask(key)).data['createApiKey']['key']}")
+    refused = await machine.ask(PLAN)
+    assert refused.code == "FORBIDDEN"
+    assert "plan:read" in refused.error["message"]
+    assert (await api.client(alice.tenant, "vera", Role.VIEWER).ask(PLAN)).data["viewer"]["plan"]["name"] == "unlimited"

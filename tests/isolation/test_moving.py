@@ -1,0 +1,70 @@
+"""A tenant that moves takes nobody's rows along, leaves none behind, and is found by none at the old address."""
+
+import asyncpg
+import pytest
+
+from app.control import moves, provisioning
+from app.database import Database
+from app.errors import Unavailable
+from strategies.base import Strategy
+from tests.conftest import Copy
+from tests.oracles.canary import TABLES, Canary, content, physical, plant
+
+MOVED = "IS004"
+
+
+@pytest.fixture
+async def mover(owner: Database, database: Database, copy: Copy, strategy: Strategy) -> Canary:
+    """A tenant beside the canaries, with a row in every table."""
+    return await plant(
+        database, await provisioning.create(owner, copy.strategies, slug="mover", name="M", strategy=strategy.name)
+    )
+
+
+async def test_what_others_have_stays_theirs_and_what_it_has_its_own(
+    copy: Copy,
+    owner: Database,
+    database: Database,
+    strategy: Strategy,
+    other: Strategy,
+    mover: Canary,
+    canary_b: Canary,
+) -> None:
+    neighbour = await plant(database, await provisioning.named(owner, f"{other.name}-b"))
+    before = [await content(database, each.tenant) for each in (canary_b, neighbour)]
+    for to in (other, strategy):
+        moved = await moves.move(owner, copy.strategies, "mover", to=to.name)
+        found = await content(database, moved)
+        assert mover.traced_in(found)
+        assert not canary_b.traced_in(found)
+        assert not neighbour.traced_in(found)
+        assert [await content(database, each.tenant) for each in (canary_b, neighbour)] == before
+
+
+async def test_the_old_binding_finds_no_row_and_says_why(
+    copy: Copy,
+    owner: Database,
+    database: Database,
+    strategy: Strategy,
+    other: Strategy,
+    mover: Canary,
+    login: asyncpg.Connection,
+) -> None:
+    """However long a server stood still that knew where the tenant was: nothing is worse than an empty answer."""
+    moved = await moves.move(owner, copy.strategies, "mover", to=other.name)
+    with pytest.raises(Unavailable):
+        await content(database, mover.tenant)
+    shared = strategy.home(mover.tenant.id) in strategy.homes([])
+    for table in TABLES:
+        transaction = login.transaction()
+        await transaction.start()
+        # The home that is one tenant's alone is gone, and its role with it.
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await login.execute(await copy.bind(mover.tenant))
+            await login.fetch(f"SELECT * FROM {physical(strategy, mover.tenant, table)}")
+        await transaction.rollback()
+        assert not shared or refused.value.sqlstate == MOVED
+    assert mover.traced_in(await content(database, moved))
+    # Back there, it is as good as ever.
+    back = await moves.move(owner, copy.strategies, "mover", to=strategy.name)
+    assert mover.traced_in(await content(database, back))

@@ -1,0 +1,42 @@
+"""Sabotages of moves: what keeps requests out of the home that a tenant leaves, and what is taken along."""
+
+from tests.mutation.in_database import rewritten
+from tests.mutation.sabotage import BOTH, Patch, Sql
+
+RLS = "rls"
+MOVING, MOVES = "tests/isolation/test_moving.py", "tests/control/test_moves.py"
+
+IN_MOVES = (
+    Sql(
+        "writes in a home that is being left",
+        "that nothing is written while a tenant moves",
+        BOTH,
+        rewritten("isola.audit_placed(uuid, text)", "(home <> written OR moving_to IS NOT NULL)", "false"),
+        (MOVES,),
+    ),
+    Sql(
+        "reads in a home that was left",
+        "that a binding is to the tenant's home",
+        RLS,
+        rewritten("isola.current_tenant_id()", "IF tenant::uuid = ANY (key.moved) THEN", "IF false THEN"),
+        (MOVING, MOVES),
+    ),
+    Patch(
+        "move that takes others' rows along",
+        "the tenant in what a move copies",
+        RLS,
+        "app/control/moves.py",
+        "{f' WHERE {predicate}' if predicate else ''}",
+        "",
+        (MOVING, MOVES),
+    ),
+    Patch(
+        "move that compares nothing",
+        "that a copy is compared with what was copied",
+        BOTH,
+        "app/control/moves.py",
+        "if await transaction.value(_digest(table, source)) != await transaction.value(_digest(table, target)):",
+        "if table is None:",
+        (MOVES,),
+    ),
+)
