@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-fairness check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-fairness bench-quotas check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -21,7 +21,7 @@ demo: $(READY) ## a server with three tenants and data on http://127.0.0.1:8000
 	@exec $(BIN)/isola demo
 
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 coverage: $(READY) ## the tests, with coverage by branch
 	$(BIN)/coverage erase
@@ -31,6 +31,12 @@ coverage: $(READY) ## the tests, with coverage by branch
 
 test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it is installed
 	tests/on-postgresql15
+
+bench: $(READY) ## strategies side by side: figures and a report, in under five minutes (ARGS="--profile standard": an hour)
+	$(BIN)/isola bench run $(ARGS)
+
+bench-check: $(READY) ## whether the lab finds a slow-down that was planted, and nothing where there is none
+	$(BIN)/python -m benchmarks.lab.check
 
 bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-written one
 	$(BIN)/python -m benchmarks.peers $(ARGS)
@@ -47,8 +53,14 @@ bench-changes: $(READY) ## what it costs a server to hear of changes, and how so
 bench-provisioning: $(READY) ## 1,000 tenants made, checked, migrated and filled
 	$(BIN)/python benchmarks/provisioning.py
 
+bench-moving: $(READY) ## how long a tenant is closed while it moves to another strategy
+	$(BIN)/python -m benchmarks.moving
+
 bench-fairness: $(READY) ## what one tenant that asks for ten times its share costs the others
 	$(BIN)/python -m benchmarks.fairness
+
+bench-quotas: $(READY) ## what quotas cost who adds
+	$(BIN)/python -m benchmarks.quotas
 
 check: $(READY) ## style, types and import rules
 	$(BIN)/ruff check
@@ -76,7 +88,7 @@ stateful: $(READY) ## random lives of three tenants on every mix of placements: 
 isolation: $(READY) ## the suite of isolation by every way of connecting (STRATEGY=package.module:Class for a new one)
 	$(BIN)/python -m tests.conformance $(if $(STRATEGY),--strategy $(STRATEGY)) $(foreach mode,$(MODE),--mode $(mode)) -- $(or $(ARGS),-n 2)
 
-mutation: $(READY) ## take isolation apart piece by piece: the suite has to notice each (ARGS="--part 10" for a tenth)
+mutation: $(READY) ## take isolation apart piece by piece: the suite has to notice each (ARGS="--part 7" for two sevenths)
 	$(BIN)/python -m tests.mutation $(ARGS)
 
 elle: $(READY) ## what concurrent clients see while connections die: 20,000 transactions, or ARGS=…

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from app.advise import advise
 from app.audit import audit_app
+from app.bench import bench_app
 from app.command import TenantOption, act, err, out
 from app.doctor.vocabulary import HOMES, TENANT_COLUMN
 from app.errors import BadUserInput, IsolaError, OperatorError
@@ -34,7 +36,9 @@ app.add_typer(platform_app, name="platform")
 app.add_typer(revoke_app, name="revoke")
 app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
+app.add_typer(bench_app, name="bench")
 app.command()(operate)
+app.command()(advise)
 
 SHOWN_BAD_LINES = 20
 

@@ -19,9 +19,7 @@ def moment(name: str, *, nullable: bool = True, default: str | None = None) -> s
 def upgrade(op: Operations) -> None:
     op.add_column("tenants", sa.Column("moving_to", sa.Text), schema="control")
     op.add_column("tenants", moment("moved_at"), schema="control")
-    op.create_index(
-        None, "tenants", ["moved_at"], schema="control", postgresql_where=sa.text("moved_at IS NOT NULL")
-    )
+    op.create_index(None, "tenants", ["moved_at"], schema="control", postgresql_where=sa.text("moved_at IS NOT NULL"))
     op.add_column(
         "binding_key",
         sa.Column("moved", sa.ARRAY(sa.Uuid), nullable=False, server_default=sa.text("'{}'")),

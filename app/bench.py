@@ -1,0 +1,124 @@
+"""Commands of the lab, which measures strategies beside each other. It is part of a checkout, not of the package."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from app.command import INTERRUPTED, err
+from app.errors import OperatorError
+
+ROOT = Path(__file__).parents[1]
+
+bench_app = typer.Typer(help="Measure strategies beside each other, and report what the figures say.")
+
+
+@bench_app.callback(invoke_without_command=True)
+def bench(context: typer.Context) -> None:
+    """Measure strategies beside each other, and report what the figures say. Alone: the quick profile."""
+    if context.invoked_subcommand is None:
+        run()
+
+
+@bench_app.command()
+def run(
+    *,
+    profile: Annotated[Literal["quick", "standard", "full"], typer.Option(help="how much is measured")] = "quick",
+    scenario: Annotated[list[str] | None, typer.Option(help="only these")] = None,
+    strategy: Annotated[list[str] | None, typer.Option(help="only these, beside the baselines")] = None,
+    tenants: Annotated[list[int] | None, typer.Option(min=1, help="instead of the profile's")] = None,
+    rows: Annotated[list[int] | None, typer.Option(min=1, help="resources a tenant, instead of the profile's")] = None,
+    tables: Annotated[list[int] | None, typer.Option(min=1, help="of a home, instead of the profile's")] = None,
+    connections: Annotated[list[int] | None, typer.Option(min=1, help="instead of the profile's")] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="an owner's address; a PostgreSQL of the lab's own unless given")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON Lines; a rerun goes on where it ends", dir_okay=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="also on a server whose database holds data")] = False,
+    seed: Annotated[int, typer.Option(help="of rows and of the order of requests")] = 1,
+) -> None:
+    """Measure, and write the report beside the results. Interrupted, it goes on when it is run again.
+
+    Ends with 1 if a measurement failed.
+    """
+    find_lab()
+    from app.settings import load
+    from benchmarks.lab import command, report
+
+    asked = command.Asked(
+        profile,
+        scenario or (),
+        strategy or (),
+        {"tenants": tenants or (), "rows": rows or (), "tables": tables or (), "connections": connections or ()},
+        None if database_url is None else address(database_url),
+        output,
+        force,
+        seed,
+    )
+    try:
+        file, failed = command.run(asked, load().data_dir.resolve() / "bench")
+    except KeyboardInterrupt:
+        err.print("isola: interrupted; run it again to go on")
+        sys.exit(INTERRUPTED)
+    html, markdown = file.with_suffix(".html"), file.with_suffix(".md")
+    report.write(file, html=html, markdown=markdown)
+    for path in (file, html, markdown):
+        typer.echo(path)
+    if failed:
+        raise OperatorError(f"{failed} measurements failed: {file} says why")
+
+
+@bench_app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="results of a run", dir_okay=False)],
+    *,
+    html: Annotated[Path | None, typer.Option(help="beside the results unless given", dir_okay=False)] = None,
+    markdown: Annotated[Path | None, typer.Option(help="beside the results unless given", dir_okay=False)] = None,
+) -> None:
+    """Write the report of a run: one HTML file that needs nothing else, and Markdown."""
+    find_lab()
+    from benchmarks.lab.report import write
+
+    pages = html or file.with_suffix(".html"), markdown or file.with_suffix(".md")
+    write(file, html=pages[0], markdown=pages[1])
+    for path in pages:
+        typer.echo(path)
+
+
+@bench_app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="results of a run", dir_okay=False)],
+    after: Annotated[Path, typer.Argument(help="results of another", dir_okay=False)],
+) -> None:
+    """Say what changed from one run to another, and whether that is more than noise."""
+    find_lab()
+    from benchmarks.lab.report import compare
+
+    typer.echo(compare(before, after))
+
+
+def address(text: str) -> str:
+    from pydantic import TypeAdapter, ValidationError
+
+    from app.settings import Address
+
+    try:
+        return TypeAdapter(Address).validate_python(text).get_secret_value()
+    except ValidationError:
+        # The library's message would quote the address, and that the password.
+        raise typer.BadParameter("expected postgresql://user:password@host:port/database") from None
+
+
+def find_lab() -> None:
+    """Make the lab importable: it lies beside the program in a checkout. Raises OperatorError where it does not."""
+    if not (ROOT / "benchmarks" / "lab").is_dir():
+        raise OperatorError("the lab is not installed: expected a checkout of Isola, set up by make")
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+    missing = [package for package in ("hdrh", "psutil") if find_spec(package) is None]
+    if missing:
+        raise OperatorError(f"the lab needs the package {missing[0]}, one of those for development: make sets it up")

@@ -1,0 +1,1 @@
+"""The lab: evidence for choosing an isolation strategy. ``isola bench`` runs it."""

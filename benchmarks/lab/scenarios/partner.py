@@ -1,0 +1,109 @@
+"""What a partner reads that others have shared with it: the same number of resources, of few owners or of many."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import select
+
+from app.domain.resources import resources
+from app.errors import OperatorError
+from benchmarks.lab.asking import load, sampled
+from benchmarks.lab.laboratory import Laboratory
+from benchmarks.lab.population import Population, Resident, Size
+from benchmarks.lab.scenario import Needs, Point, Profile, strategies
+from benchmarks.lab.scenarios.read import BACKEND_BYTES, SERVERS_BYTES
+from benchmarks.peers import measure
+from benchmarks.peers.load import Job
+from benchmarks.peers.operations import Operation
+
+SHARED = 100
+"""Resources that a partner is granted, over all owners."""
+PAGE = 50
+WARMING_SECONDS = 1.5
+OPERATION = Operation("SharedWithMe", "what others shared", lambda *_: {"first": PAGE}, lambda *_: {})
+
+
+class Partner:
+    name = "partner"
+    question = "How fast does a partner read what others shared with it?"
+    notes = (
+        (
+            "Each shared resource is read by a function of its own call, which enters the owner's home for that one "
+            "row and nothing else. So the cost is per resource, by our design, and that of a batch would be lower."
+        ),
+    )
+
+    def __init__(self) -> None:
+        self._granted: set[tuple[Size, int]] = set()
+        self._warm: set[tuple[int, Point]] = set()
+        self._seconds = 1.0
+
+    def points(self, profile: Profile) -> Iterable[Point]:
+        self._seconds = profile.seconds(self.name)
+        return profile.points(self.name)
+
+    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
+        return strategies()
+
+    def needs(self, point: Point) -> Needs:
+        connections = point.number("connections") * len(self.subjects(point))
+        return Needs(
+            connections=connections,
+            memory_bytes=SERVERS_BYTES + connections * BACKEND_BYTES,
+            populations=tuple(_size(point, subject) for subject in self.subjects(point)),
+        )
+
+    def expected_seconds(self, point: Point) -> float:  # noqa: ARG002  the load takes as long everywhere
+        return self._seconds + 1.0
+
+    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  as every other
+        size = _size(point, subject)
+        population = await laboratory.populated(size)
+        owners = point.number("owners")
+        # A partner for each number of owners, from the end: the owners are others.
+        partner = population.residents[-len(str(owners))]
+        if (size, owners) not in self._granted:
+            await _grant(population, partner, owners)
+            self._granted.add((size, owners))
+        connections = point.number("connections")
+        served = await laboratory.server(population, subject, connections=connections)
+        port = served.server.port
+        request = served.dialect.request(OPERATION, served.place(partner), 0, served.token(partner), port)
+        with laboratory.pinned():
+            if (port, point) not in self._warm:
+                [answer] = measure.answers([request], served.server)
+                found = {node["owner"]["slug"] for node in answer["data"]["sharedWithMe"]["nodes"]}
+                if len(found) != min(owners, PAGE):
+                    raise OperatorError(f"a page of {PAGE} is of {len(found)} owners: expected {min(owners, PAGE)}")
+                await load(served, Job(port, connections, WARMING_SECONDS, [request]))
+                self._warm.add((port, point))
+            return await sampled(laboratory, served, Job(port, connections, self._seconds, [request]))
+
+
+async def _grant(population: Population, partner: Resident, owners: int) -> None:
+    """Share so many resources with a tenant, the owners' in turn."""
+    each = SHARED // owners
+    granted = []
+    async with await population.place.tenants() as tenants:
+        for owner in population.residents[:owners]:
+            async with tenants.transaction(owner.tenant) as work:
+                found = await work.rows(select(resources.c.id).order_by(resources.c.id).limit(each))
+            granted += [(number, owner.tenant.id, row["id"], owner.user) for number, row in enumerate(found)]
+    granted.sort(key=lambda share: share[0])
+    if len(granted) != SHARED:
+        raise OperatorError(f"{owners} owners have {len(granted)} resources to share: expected {SHARED}")
+    async with await population.place.owner() as owner_login, owner_login.unbound() as work:
+        await work.value(
+            "INSERT INTO control.shares (owner_id, resource_id, grantee_id, granted_by)"
+            " SELECT owner, resource, $4, granter FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])"
+            " AS shared (owner, resource, granter)",
+            [share[1] for share in granted],
+            [share[2] for share in granted],
+            [share[3] for share in granted],
+            partner.tenant.id,
+        )
+    async with await population.place.owner() as owner_login, owner_login.unbound() as work:
+        await work.script("ANALYZE control.shares")
+
+
+def _size(point: Point, subject: str) -> Size:
+    return Size(subject, point.number("tenants"), point.number("rows"))

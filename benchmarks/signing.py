@@ -1,0 +1,121 @@
+"""What it costs that transactions prove their tenant: the list of 50 over HTTP, with the proof checked and without.
+
+``python -m benchmarks.signing`` from the checkout. One server, and the data of ``make bench-peers``; in turns, the
+function that checks proofs is as it is, or believes what the transaction says. The server makes the proofs in both:
+that is one SHA-256 twice over, some 3 µs a request.
+
+Exit status 1 if the bar is missed.
+"""
+
+import asyncio
+import secrets
+import statistics
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from app import embedded
+from app.errors import IsolaError, OperatorError
+from benchmarks.peers import data, measure, operations, tokens
+from benchmarks.peers.data import Size
+from benchmarks.peers.load import Job
+from benchmarks.peers.measure import Sample
+from benchmarks.peers.operations import OPERATIONS
+from benchmarks.peers.processes import PEERS, Cores, PostgreSQL, serving
+
+BAR = 0.05
+LIST = "Resources"
+STRATEGIES = {"rls": "isola", "schema": "isola-schema"}
+CHECKED = "SELECT pg_get_functiondef('isola.current_tenant_id()'::regprocedure)"
+BELIEVED = """
+CREATE OR REPLACE FUNCTION isola.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('isola.tenant', true), '')::uuid
+"""
+err = Console(stderr=True)
+
+
+def main(
+    *,
+    tenants: Annotated[int, typer.Option(min=2, help="tenants under each strategy")] = 200,
+    rounds: Annotated[int, typer.Option(min=3)] = 15,
+    seconds: Annotated[float, typer.Option(min=0.1, help="of load, for each form and round")] = 1.0,
+    pin: Annotated[bool, typer.Option(help="keep the server on a core of its own")] = True,
+    directory: Annotated[Path, typer.Option(help="where the data is kept between runs")] = Path(".isola/bench-peers"),
+) -> None:
+    """Print both forms beside each other, and what the check takes of the throughput."""
+    size, directory = Size(tenants), directory / str(tenants)
+    cores = Cores.split(pinned=pin)
+    cores.keep()
+    table = Table(
+        "", "requests/s", "believed", "less by", "server µs", "believed", "PostgreSQL µs", "believed", box=None
+    )
+    worst = 0.0
+    with ExitStack() as held:
+        data.discard_other(directory, size)
+        address = held.enter_context(embedded.running(directory, data.POSTGRESQL))
+        places = asyncio.run(data.fill(address, directory, size, err.print))
+        checked = asyncio.run(_asked(address, CHECKED))
+        if "sha256" not in checked:
+            raise OperatorError(f"an earlier run was killed: remove {directory}")
+        held.callback(lambda: asyncio.run(_asked(address, checked)))
+        secret = secrets.token_hex(32)
+        for strategy, name in STRATEGIES.items():
+            [peer] = [each for each in PEERS if each.name == name]
+            [operation] = [each for each in OPERATIONS if each.name == LIST]
+            minted = {each.tenant: tokens.mint(secret, each.tenant, each.user) for each in places[strategy]}
+            with serving(peer, address, directory, secret, cores) as server:
+                requests = operations.requests(operation, peer.dialect, places[strategy], minted, server.port)
+                samples: dict[str, list[Sample]] = {checked: [], BELIEVED: []}
+                for number in track(range(rounds + 1), strategy, console=err):
+                    for form in (checked, BELIEVED) if number % 2 else (BELIEVED, checked):
+                        asyncio.run(_asked(address, form))
+                        # Every connection plans anew: that is no part of what is measured.
+                        measure.load(Job(server.port, 8, 0.5 if number else 5.0, requests), server)
+                        sample = measure.sample(server, PostgreSQL(directory), Job(server.port, 8, seconds, requests))
+                        if number:
+                            samples[form].append(sample)
+                asyncio.run(_asked(address, checked))
+            less = _less(samples[checked], samples[BELIEVED])
+            worst = max(worst, statistics.median(less))
+            table.add_row(strategy, *_row(samples[checked], samples[BELIEVED], less))
+    Console(width=120).print(table)
+    print(f"the check takes {worst:.1%} of the throughput at most: the bar is {BAR:.0%}")
+    raise SystemExit(worst > BAR)
+
+
+def _less(checked: Sequence[Sample], believed: Sequence[Sample]) -> list[float]:
+    """What part of the throughput the check took in each round."""
+    return [1 - one.rate / other.rate for one, other in zip(checked, believed, strict=True)]
+
+
+def _row(checked: Sequence[Sample], believed: Sequence[Sample], less: Sequence[float]) -> list[str]:
+    low, _, high = statistics.quantiles(less, n=4)
+    cells = [f"{statistics.median(each.rate for each in form):,.0f}" for form in (checked, believed)]
+    cells.append(f"{statistics.median(less):.1%} (quartiles {low:.1%} to {high:.1%})")
+    for side in ("server", "postgresql"):
+        cells += [f"{statistics.median(getattr(each, side) for each in form):.0f}" for form in (checked, believed)]
+    return cells
+
+
+async def _asked(address: str, sql: str) -> str:
+    connection = await asyncpg.connect(address)
+    try:
+        return str(await connection.fetchval(sql))
+    finally:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except IsolaError as error:
+        err.print(error.message, style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)

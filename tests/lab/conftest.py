@@ -1,0 +1,25 @@
+"""The lab at a small scale, in the PostgreSQL of the tests, which has to be afterwards as it was before."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.lab import cluster as clusters, machine
+from benchmarks.lab.cluster import Cluster as Ground
+from benchmarks.lab.laboratory import Laboratory
+from tests.conftest import Cluster
+
+
+@pytest.fixture
+async def ground(cluster: Cluster) -> AsyncIterator[Ground]:
+    """The lab's part of the server."""
+    async with clusters.entered(cluster.url, lasting=True) as ground:
+        yield ground
+
+
+@pytest.fixture
+async def laboratory(ground: Ground, tmp_path: Path) -> AsyncIterator[Laboratory]:
+    postgresql = await machine.postmaster(ground.maintenance)
+    async with Laboratory(ground, directory=tmp_path, seed=1, postgresql=postgresql) as laboratory:
+        yield laboratory

@@ -1,0 +1,158 @@
+"""``isola advise`` as a user has it, and what it goes by."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.advise import counted
+from app.database import Database
+from app.doctor.vocabulary import HOMES, TENANT_COLUMN
+from app.errors import OperatorError
+from benchmarks.lab.report.advisor import Needs, advise, interpolated
+from benchmarks.lab.report.results import Results, read
+from tests.cli.processes import Place, finished
+from tests.conftest import Copy
+from tests.lab.recorded import record
+
+# A table that thirty customers share, and two schemas of one each. Without a directory of tenants.
+OTHER = """
+ALTER SCHEMA control RENAME TO elsewhere;
+CREATE SCHEMA shop;
+CREATE TABLE shop.orders (org_id int, item text);
+INSERT INTO shop.orders SELECT n % 30, 'item' FROM generate_series(1, 3000) AS n;
+CREATE SCHEMA customer_a; CREATE TABLE customer_a.orders (item text); CREATE TABLE customer_a.notes (item text);
+CREATE SCHEMA customer_b; CREATE TABLE customer_b.orders (item text); CREATE TABLE customer_b.notes (item text);
+ANALYZE shop.orders
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return record(tmp_path / "results.jsonl")
+
+
+@pytest.fixture
+def results(file: Path) -> Results:
+    return read(file)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_who_serves_requests_for_less_is_recommended_on_either_side_of_the_crossover(results: Results) -> None:
+    assert advise(results, Needs(10)).strategy == "schema"
+    assert advise(results, Needs(1000)).strategy == "rls"
+
+
+def test_where_all_serve_far_more_than_is_wanted_other_respects_decide(results: Results) -> None:
+    advice = advise(results, Needs(10, qps=50))
+    assert advice.strategy == "rls"
+    assert "all serve 2 times the requests that are wanted, or more" in advice.reasons
+    assert any(reason.startswith("against it: Reads a second: schema is ahead") for reason in advice.reasons)
+
+
+def test_a_strategy_that_cannot_meet_a_need_is_out(results: Results) -> None:
+    advice = advise(results, Needs(10, qps=1600))
+    assert advice.strategy == "schema"
+    assert any(reason.startswith("rls is out: it serves") for reason in advice.reasons)
+    crowded = advise(results, Needs(1000, qps=10, connections=64, memory_bytes=4e9))
+    assert crowded.strategy == "rls"
+    assert any("64 connections that have met all tenants hold 3.0" in reason for reason in crowded.reasons)
+
+
+def test_where_all_fail_none_is_recommended(results: Results) -> None:
+    advice = advise(results, Needs(100, qps=1e6))
+    assert advice.strategy is None
+    assert "no strategy that was measured meets these needs" in advice.reasons
+
+
+def test_even_strategies_are_called_even(results: Results) -> None:
+    reads = [each for each in results.measurements if each.scenario == "read"]
+    advice = advise(Results(results.run, reads), Needs(100))
+    assert advice.strategy is None
+    assert advice.weighed
+    assert all(one.ahead is None for one in advice.weighed)
+
+
+def test_what_reaches_beyond_the_measured_is_told_with_how_far(results: Results) -> None:
+    assert advise(results, Needs(500, rows=50)).extrapolated == [
+        "500 tenants is 5 times outside of what was measured: making: make"
+    ]
+    told = advise(results, Needs(20_000, rows=500, tables=40)).extrapolated
+    assert any(line.startswith("20,000 tenants is 20 times outside of what was measured: Reads") for line in told)
+    assert any(line.startswith("500 rows is 10 times outside of what was measured: Reads a second") for line in told)
+    assert "the number of tables plays no part: nothing was measured by it" in told
+
+
+def test_figures_between_sizes_lie_on_the_line_and_those_beyond_go_on_with_it() -> None:
+    known = {10.0: 100.0, 1000.0: 1.0}
+    assert interpolated(known, 10) == pytest.approx(100)
+    assert interpolated(known, 100) == pytest.approx(10)
+    assert interpolated(known, 10_000) == pytest.approx(0.1)
+    assert interpolated({10.0: 7.0}, 99) == 7
+    assert interpolated({10.0: 0.0, 1000.0: 5.0}, 900) == 5
+
+
+def test_one_strategy_leaves_nothing_to_choose(results: Results) -> None:
+    alone = [each for each in results.measurements if each.subject != "schema"]
+    with pytest.raises(OperatorError, match="two strategies"):
+        advise(Results(results.run, alone), Needs(10))
+
+
+def test_the_command_tells_and_the_json_has_the_same(place: Place, file: Path) -> None:
+    wanted = ("advise", "--tenants", "800", "--rows-per-tenant", "20000", "--tables", "40", "--qps", "1200")
+    printed = place.run(*wanted, "--results", str(file))
+    data: dict[str, Any] = json.loads(place.run(*wanted, "--results", str(file), "--json"))
+    assert printed.startswith("Recommended: rls\n")
+    assert data["strategy"] == "rls"
+    for reason in data["reasons"]:
+        assert f"- {reason}" in printed
+    for line in data["extrapolated"]:
+        assert f"- {line}" in printed
+    assert {figure["about"] for figure in data["figures"]} >= {"Reads a second", "Memory of a connection"}
+    assert data["needs"]["qps"] == 1200
+    assert data["counted"] is None
+
+
+def test_without_results_or_tenants_the_command_says_what_it_needs(place: Place, file: Path) -> None:
+    missing = place.directory / "none.jsonl"
+    assert "expected a file of results" in place.fail("advise", "--tenants", "5", "--results", str(missing))
+    _, said, status = finished(place.begin("advise", "--results", str(file)))
+    assert status == 2
+    assert "expected --tenants, or --database-url" in said
+    _, said, status = finished(place.begin("advise", "--results", str(file), "--database-url", "mysql://o:hidden@h/d"))
+    assert status == 2
+    assert "hidden" not in said
+
+
+async def test_an_installation_is_counted_by_its_directory(owner: Database, control: Database) -> None:
+    found = await counted(owner, TENANT_COLUMN, HOMES)
+    async with control.unbound() as work:
+        assert found.tenants == await work.value("SELECT count(*) FROM control.tenants")
+        assert found.connections == int(await work.value("SELECT current_setting('max_connections')"))
+    async with owner.unbound() as work:
+        assert found.tables == await work.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'rls'")
+        assert found.relations == await work.value("SELECT count(*) FROM pg_class")
+
+
+async def test_any_other_database_is_counted_by_columns_and_schemas(owner: Database) -> None:
+    async with owner.unbound() as work:
+        await work.script(OTHER)
+    found = await counted(owner, "org_id", "^customer_")
+    assert (found.tenants, found.tables) == (32, 2)
+    assert found.rows == round(3000 / 32)
+    nobody = await counted(owner, "nothing", "^nothing")
+    assert (nobody.tenants, nobody.rows, nobody.tables) == (0, 0, 0)
+
+
+async def test_what_is_counted_stands_in_for_what_is_not_given(place: Place, file: Path, copy: Copy) -> None:
+    assert copy.where.owner
+    wanted = ("advise", "--results", str(file), "--database-url", copy.where.owner, "--json")
+    data = json.loads(place.run(*wanted))
+    assert data["needs"]["tenants"] == data["counted"]["tenants"]
+    assert data["needs"]["tables"] == data["counted"]["tables"]
+    assert json.loads(place.run(*wanted, "--tenants", "70", "--tables", "9"))["needs"]["tenants"] == 70

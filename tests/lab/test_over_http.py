@@ -1,0 +1,54 @@
+"""Scenarios that ask servers: real ones, each in a process of its own, with a load that is as small as can be."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from app.errors import OperatorError
+from benchmarks.lab import asking, profiles, scenarios
+from benchmarks.lab.asking import Answers
+from benchmarks.lab.laboratory import Laboratory
+from benchmarks.lab.population import OWN_TABLES
+from benchmarks.lab.scenario import Grid, Profile, Value
+from tests.conftest import STRATEGIES
+
+SIZE: Mapping[str, tuple[Value, ...]] = {"tenants": (2,), "rows": (3,)}
+LATENCIES = {"p50_ms", "p95_ms", "p99_ms"}
+
+
+async def test_every_subject_answers_the_same_and_is_measured(laboratory: Laboratory) -> None:
+    read = scenarios.load()["read"]
+    values = {**SIZE, "operation": ("Resources",), "tables": (OWN_TABLES,), "skew": ("zipf",), "connections": (1,)}
+    [point] = read.points(Profile("smallest", {"read": [Grid(1, values)]}, {"read": 0.1}))
+    for subject in (*STRATEGIES, "none"):
+        measured = await read.measure(laboratory, point, subject, 0)
+        assert measured.keys() >= {"throughput_per_s", "server_cpu_ms", *LATENCIES}
+        assert measured["throughput_per_s"] > 0
+        assert 0 < measured["p50_ms"] <= measured["p95_ms"] <= measured["p99_ms"]
+
+
+async def test_a_cold_tenant_is_told_from_a_warm_one(laboratory: Laboratory) -> None:
+    cold = scenarios.load()["cold"]
+    values = {**SIZE, "operation": ("Resource",), "tenants": (22,)}
+    [point] = cold.points(Profile("smallest", {"cold": [Grid(1, values)]}, {"cold": 0.1}))
+    measured = await cold.measure(laboratory, point, "rls", 0)
+    assert measured.keys() == {f"{heat}_{name}" for heat in ("cold", "warm") for name in LATENCIES}
+
+
+def test_a_subject_that_answers_otherwise_is_not_measured() -> None:
+    answers = Answers()
+    answers.compare("point", "rls", [{"id": "1"}])
+    answers.compare("point", "schema", [{"id": "1"}])
+    answers.compare("another point", "schema", [{"id": "2"}])
+    with pytest.raises(OperatorError, match="none does not answer what rls does"):
+        answers.compare("point", "none", [{"id": "2"}])
+
+
+def test_latencies_are_those_that_few_exceed() -> None:
+    found = asking.latencies([number / 1000 for number in range(1, 1001)])
+    assert found == pytest.approx({"p50_ms": 500, "p95_ms": 950, "p99_ms": 990}, rel=0.002)
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "full"])
+def test_every_profile_asks_every_scenario_something(name: str) -> None:
+    assert profiles.load(name).parts.keys() == scenarios.load().keys()

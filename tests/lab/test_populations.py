@@ -1,0 +1,75 @@
+"""Populations: equal rows under every strategy, lying and guarded as the strategy has it."""
+
+import pytest
+from sqlalchemy import select
+
+from app.domain.metadata import metadata
+from app.errors import OperatorError
+from benchmarks.lab.filling import FILLED, shares
+from benchmarks.lab.laboratory import Laboratory
+from benchmarks.lab.population import OWN_TABLES, Population, Size
+from tests.conftest import STRATEGIES
+
+LOOSE = """
+SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relkind = 'r' AND (nspname = 'rls' OR nspname LIKE 't\\_%') AND relname <> 'alembic_version'
+  AND NOT (relrowsecurity AND relforcerowsecurity)
+"""
+DISABLED = "SELECT count(*) FROM pg_trigger WHERE tgenabled <> 'O'"
+
+
+async def rows(population: Population) -> list[list[tuple[str, ...]]]:
+    """All that each resident has, as tenant traffic sees it."""
+    found = []
+    async with await population.place.tenants() as tenants:
+        for resident in population.residents:
+            for name in FILLED:
+                table = metadata.tables[name]
+                async with tenants.transaction(resident.tenant) as work:
+                    seen = await work.rows(select(*table.columns).order_by(*table.primary_key.columns))
+                found.append([tuple(map(str, row.values())) for row in seen])
+    return found
+
+
+async def test_residents_have_equal_rows_under_every_strategy(laboratory: Laboratory) -> None:
+    populations = [
+        await laboratory.population(strategy=name, tenants=2, rows=3, skew="zipf", tables=OWN_TABLES + 2)
+        for name in STRATEGIES
+    ]
+    first = await rows(populations[0])
+    assert [len(each) for each in first] == [10, 3, 10, 4, 20, 10, 3, 10, 2, 10]
+    for other in populations[1:]:
+        assert await rows(other) == first
+        assert [each.resources for each in other.residents] == [each.resources for each in populations[0].residents]
+    for population in populations:
+        async with await population.place.owner() as owner, owner.unbound() as work:
+            assert await work.value(LOOSE) == 0
+            assert await work.value(DISABLED) == 0
+            further = await work.value("SELECT count(*) FROM pg_class WHERE relname ~ '^further_...$'")
+        assert further == 2 * len(population.place.strategies[population.size.strategy].homes(
+            [tenant.id for tenant in population.tenants]
+        ))  # fmt: skip
+
+
+async def test_a_population_is_made_once(laboratory: Laboratory) -> None:
+    first = await laboratory.population(strategy="rls", tenants=2, rows=1)
+    assert await laboratory.population(strategy="rls", tenants=2, rows=1) is first
+
+
+async def test_without_isolation_the_policies_are_gone_and_the_rows_are_the_same(laboratory: Laboratory) -> None:
+    population = await laboratory.population(strategy="none", tenants=2, rows=1)
+    async with await population.place.owner() as owner, owner.unbound() as work:
+        assert await work.value("SELECT count(*) FROM pg_class WHERE relrowsecurity") == 0
+        assert await work.value("SELECT count(*) FROM rls.resources") == 2
+
+
+def test_a_skewed_population_has_as_many_rows_as_an_even_one() -> None:
+    skewed = shares(Size("rls", 1000, 50, "zipf"))
+    assert sum(skewed) == pytest.approx(50_000, rel=0.02)
+    assert skewed[0] > 6_000
+    assert min(skewed) > 0
+
+
+def test_a_skew_that_there_is_not_is_refused() -> None:
+    with pytest.raises(OperatorError, match="expected even or zipf"):
+        shares(Size("rls", 10, 10, "normal"))

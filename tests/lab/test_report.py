@@ -1,0 +1,172 @@
+"""The report: what it says follows from the results, and the page needs nothing but itself."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from app.errors import OperatorError
+from benchmarks.lab import scenarios
+from benchmarks.lab.report import write
+from benchmarks.lab.report.results import newest, read
+from tests.lab.recorded import RUN, line, record
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+FETCHES = {"src", "srcset", "data", "action", "poster", "background", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and whether each is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.balanced = True
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.balanced = self.balanced and bool(self.open) and self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+class Written:
+    def __init__(self, directory: Path, results: Path) -> None:
+        self.html, self.markdown = directory / "report.html", directory / "report.md"
+        write(results, html=self.html, markdown=self.markdown)
+        self.text = self.html.read_text(encoding="utf-8")
+        self.page = Page(self.text)
+        self.plain = self.markdown.read_text(encoding="utf-8")
+        self.charts = sorted((directory / "report").glob("*.svg"))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return record(tmp_path / "results.jsonl")
+
+
+@pytest.fixture
+def written(tmp_path: Path, results: Path) -> Written:
+    return Written(tmp_path / "there", results)
+
+
+def lines_about(written: Written, label: str) -> list[str]:
+    return [line.removeprefix("- ") for line in written.plain.splitlines() if line.startswith(f"- {label}: ")]
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(written: Written) -> None:
+    assert written.page.balanced
+    assert written.page.open == []
+    for tag, attributes in written.page.elements:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "img", "base"}
+        assert not FETCHES & attributes.keys()
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not re.search(r"url\(|@import|https?://", written.text)
+
+
+def test_every_link_leads_somewhere_and_no_id_is_there_twice(written: Written) -> None:
+    ids = [attributes["id"] for _, attributes in written.page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {f"#{each}" for each in ids} >= {link["href"] for link in written.page.all("a")}
+    for svg in written.page.all("svg"):
+        assert set((svg["aria-labelledby"] or "").split()) <= set(ids)
+
+
+def test_every_chart_has_a_title_and_its_figures_in_words(written: Written) -> None:
+    assert written.charts
+    for file in written.charts:
+        picture = ET.parse(file).getroot()  # noqa: S314  it has just been written
+        title, description = (picture.findtext(f"{{http://www.w3.org/2000/svg}}{tag}") for tag in ("title", "desc"))
+        assert title
+        assert description
+        assert re.search(r"\d|no difference", description)
+
+
+def test_every_scenario_has_its_section_and_its_figures_both_ways(results: Path, written: Written) -> None:
+    for name in read(results).scenarios:
+        assert any(section.get("id") == f"scenario-{name}" for section in written.page.all("section"))
+    for name, scenario in scenarios.load().items():
+        if name in read(results).scenarios:
+            assert f"## {scenario.question}" in written.plain
+            assert all(note in written.plain for note in getattr(scenario, "notes", ()))
+    assert "| Resource | 10 | rls |" in written.plain
+    assert "| Resource | 10 | rls to schema |" in written.plain
+    for chart in re.findall(r"!\[[^\]]*\]\(report/([^)]+)\)", written.plain):
+        assert any(file.name == chart for file in written.charts)
+
+
+def test_the_verdict_has_the_crossover_that_the_data_show(written: Written) -> None:
+    (said,) = lines_about(written, "Reads a second")
+    found = re.match(r"Reads a second: under about (\d+) tenants `schema` is ahead \(1\..* at 10\); above, `rls`", said)
+    assert found
+    assert 10 < int(found[1]) < 100
+
+
+def test_other_results_give_another_verdict(tmp_path: Path) -> None:
+    slow = Written(tmp_path, record(tmp_path / "slow.jsonl", slower={"schema": 3.0}))
+    (said,) = lines_about(slow, "Reads a second")
+    assert said.startswith("Reads a second: `rls` is ahead at every size measured")
+    assert "no crossover" in said
+    even = Written(tmp_path, record(tmp_path / "even.jsonl", noise=2.0))
+    (said,) = lines_about(even, "Reads a second")
+    assert said == "Reads a second: no difference beyond noise from 10 to 1,000 tenants."
+
+
+def test_what_failed_was_left_out_or_disturbed_is_told_and_is_text_whatever_it_says(tmp_path: Path) -> None:
+    results = record(tmp_path / "results.jsonl")
+    results.write_text(results.read_text().replace('"busy_elsewhere": 0.02', '"busy_elsewhere": 0.5'))
+    written = Written(tmp_path, results)
+    assert "no &lt;disk&gt; for it" in written.text
+    assert "no &lt;disk> for it" in written.plain
+    assert "&lt;npm&gt; is not installed" in written.text
+    assert "other work took 50% of it" in written.text
+
+
+def test_a_third_strategy_is_compared_with_each_other_one(tmp_path: Path, results: Path) -> None:
+    more = [line.replace('"rls"', '"cells"') for line in results.read_text().splitlines() if '"rls"' in line]
+    results.write_text(results.read_text() + "\n".join(more) + "\n")
+    charts = {file.name for file in Written(tmp_path, results).charts}
+    assert {"overview-rls-schema.svg", "overview-rls-cells.svg", "overview-schema-cells.svg"} <= charts
+
+
+def test_one_strategy_alone_gets_a_report_without_a_verdict(tmp_path: Path, results: Path) -> None:
+    results.write_text("\n".join(line for line in results.read_text().splitlines() if '"schema"' not in line) + "\n")
+    assert "Nothing was measured for two strategies alike" in Written(tmp_path, results).plain
+
+
+def test_the_newest_results_are_those_whose_run_began_last(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="isola bench"):
+        newest(tmp_path)
+    late = record(tmp_path / "a.jsonl", run={"started": "2026-12-01T00:00:00Z"})
+    record(tmp_path / "b.jsonl", run={"started": "2026-11-01T00:00:00Z"})
+    assert newest(tmp_path) == late
+
+
+def test_what_does_not_depend_on_rows_is_told_over_points_that_differ_in_them(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    points = [{"tenants": 10, "rows": 100}, {"tenants": 100, "rows": 100}, {"tenants": 5000, "rows": 10}]
+    lines = [
+        line("memory", subject, point, number, values={"backend_bytes": size * (1 + number / 100), "tables_bytes": 1.0})
+        for point in points
+        for subject, size in (("rls", 1e6), ("schema", 1e6 + 1e4 * int(point["tenants"])))
+        for number in range(3)
+    ]
+    results.write_text("\n".join(json.dumps(each) for each in ({"run": RUN}, *lines)) + "\n")
+    (said,) = lines_about(Written(tmp_path, results), "Memory of a connection")
+    assert said.startswith("Memory of a connection: `rls` is ahead at every size measured, by 1.10")
+    assert "5,000 tenants" in said

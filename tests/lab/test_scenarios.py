@@ -1,0 +1,146 @@
+"""Scenarios that ask the database itself, at their smallest: each gives its values, and leaves no trace."""
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from benchmarks.lab import cluster as clusters, machine, scenarios
+from benchmarks.lab.laboratory import Laboratory
+from benchmarks.lab.population import OWN_TABLES, Population
+from benchmarks.lab.scenario import Grid, Point, Profile, Value
+from strategies import registry
+from tests.conftest import Cluster
+
+STRATEGIES = sorted(registry.load("isola_tenant"))
+UNITS = ("_ms", "_us", "_s", "_bytes", "_count", "_ratio")
+ROWS = 6
+SMALLEST: Mapping[str, Mapping[str, Value]] = {
+    "policies": {"operation": "Resources"},
+    "switching": {"operation": "Resource"},
+    "memory": {"tables": OWN_TABLES},
+    "provisioning": {},
+    "statistics": {"operation": "SearchResources", "new_rows": 40},
+}
+GIVEN = {
+    "policies": {"proved_us", "claimed_us", "without_policies_us", "policies_ratio", "signing_ratio"},
+    "switching": {
+        "nothing_us",
+        "entering_us",
+        "settings_us",
+        "search_path_us",
+        "first_visit_us",
+        "same_tenant_us",
+        "other_tenant_us",
+        "after_grant_us",
+        "moving_ratio",
+    },
+    "memory": {"statements_count", "relations_count", "catalogue_bytes", "tables_a_tenant_bytes"},
+    "provisioning": {
+        "make_ms",
+        "export_ms",
+        "drop_ms",
+        "nothing_s",
+        "add_column_s",
+        "add_index_s",
+        "backfill_s",
+    },
+    "statistics": {
+        "before_ms",
+        "after_ms",
+        "before_off_ratio",
+        "after_off_ratio",
+        "before_estimated_count",
+        "actual_count",
+        "changed_nodes_count",
+        "analyze_ms",
+    },
+}
+# What a scenario could have left behind in homes: what guards tables, what they have, how many rows are in them.
+TRACES = """
+SELECT c.oid::regclass::text, c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
+    ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+          ORDER BY attnum),
+    ARRAY(SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = c.oid ORDER BY 1),
+    ARRAY(SELECT pg_get_expr(polqual, polrelid) || coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy
+          WHERE polrelid = c.oid ORDER BY 1)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND (n.nspname = 'rls' OR n.nspname LIKE 't\\_%')
+ORDER BY 1
+"""
+MEMBERS = """
+SELECT roleid::regrole::text, member::regrole::text FROM pg_auth_members
+WHERE roleid::regrole::text LIKE 'isola_lab%' AND member::regrole::text LIKE 'isola_lab%'
+"""
+
+
+@pytest.fixture(scope="module")
+async def laboratory(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Laboratory]:
+    """One for all: what scenarios leave behind, the next would meet."""
+    async with clusters.entered(cluster.url, lasting=True) as ground:
+        connection = await asyncpg.connect(cluster.url)
+        postgresql = await machine.postmaster(connection)
+        await connection.close()
+        directory: Path = tmp_path_factory.mktemp("lab")
+        async with Laboratory(ground, directory=directory, seed=1, postgresql=postgresql) as laboratory:
+            yield laboratory
+
+
+@pytest.mark.parametrize("subject", STRATEGIES)
+@pytest.mark.parametrize("name", SMALLEST)
+async def test_gives_its_values_and_leaves_the_population_as_it_was(
+    laboratory: Laboratory, name: str, subject: str
+) -> None:
+    scenario = scenarios.load()[name]
+    grid = {"tenants": (3,), "rows": (ROWS,), **{key: (value,) for key, value in SMALLEST[name].items()}}
+    (point,) = scenario.points(Profile("smallest", {name: [Grid(1, grid)]}, {name: 0.01}))
+    population = await laboratory.population(strategy=subject, tenants=3, rows=ROWS)
+    before = await _traces(population)
+
+    values = await scenario.measure(laboratory, point, subject, 0)
+
+    assert GIVEN[name] <= values.keys()
+    assert all(key.endswith(UNITS) and math.isfinite(value) for key, value in values.items())
+    assert await _traces(population) == before
+
+
+async def test_measures_the_memory_and_the_time_of_the_process_behind_a_connection(laboratory: Laboratory) -> None:
+    if laboratory.postgresql is None or not Path("/proc/self/schedstat").exists():
+        pytest.skip("PostgreSQL's processes are not to be seen from here")
+    population = await laboratory.population(strategy="rls", tenants=3, rows=ROWS)
+    point = Point((("tenants", 3), ("rows", ROWS), ("tables", OWN_TABLES)))
+    values = await scenarios.load()["memory"].measure(laboratory, point, population.size.strategy, 0)
+    assert values["backend_bytes"] > 1 << 20
+    assert values["contexts_bytes"] > values["plans_bytes"] > 0
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_says_what_it_needs_and_what_is_by_design(name: str) -> None:
+    scenario = scenarios.load()[name]
+    point = Point(tuple({"tenants": 3, "rows": ROWS, **SMALLEST[name]}.items()))
+    assert {size.strategy for size in scenario.needs(point).populations} == set(STRATEGIES)
+    assert scenario.needs(point).connections > 0
+    assert scenario.expected_seconds(point) > 0
+    assert set(STRATEGIES) <= set(scenario.subjects(point))
+    assert vars(type(scenario))["notes"]
+
+
+def test_the_peer_is_asked_for_no_more_tenants_than_it_makes_in_reasonable_time() -> None:
+    subjects = {
+        tenants: scenarios.load()["provisioning"].subjects(Point((("tenants", tenants), ("rows", ROWS))))
+        for tenants in (100, 1000)
+    }
+    assert "django-tenants" in subjects[100]
+    assert "django-tenants" not in subjects[1000]
+
+
+async def _traces(population: Population) -> Sequence[object]:
+    connection = await asyncpg.connect(population.place.address)
+    try:
+        tables = await connection.fetch(TRACES)
+        counts = [await connection.fetchval(f"SELECT count(*) FROM {table[0]}") for table in tables]
+        return [*tables, *counts, *await connection.fetch(MEMBERS)]
+    finally:
+        await connection.close()
