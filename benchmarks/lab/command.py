@@ -145,12 +145,11 @@ async def _run(
 
 
 async def _described(asked: Asked, ground: Cluster, left_out: Mapping[str, str]) -> dict[str, Any]:
-    version = ground.maintenance.get_server_version()
     return {
         "id": ground.run,
         "started": now(),
         "profile": asked.profile,
-        "versions": machine.versions(f"{version.major}.{version.minor}"),
+        "versions": machine.versions(await ground.maintenance.fetchval("SHOW server_version")),
         "machine": machine.described(),
         "settings": await machine.settings(ground.maintenance),
         "seed": asked.seed,
