@@ -21,7 +21,7 @@ demo: $(READY) ## a server with three tenants and data on http://127.0.0.1:8000
 	@exec $(BIN)/isola demo
 
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 coverage: $(READY) ## the tests, with coverage by branch
 	$(BIN)/coverage erase
