@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-fairness bench-quotas check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-fairness bench-quotas check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,8 +20,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## a server with three tenants and data on http://127.0.0.1:8000
 	@exec $(BIN)/isola demo
 
-test: $(READY) ## the tests
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+test: $(READY) ## the tests, all but those of the lab at work
+	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/lab/running
 
 coverage: $(READY) ## the tests, with coverage by branch
 	$(BIN)/coverage erase
@@ -31,6 +31,9 @@ coverage: $(READY) ## the tests, with coverage by branch
 
 test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it is installed
 	tests/on-postgresql15
+
+test-lab: $(READY) ## the tests of the lab at work: real servers, real populations, as small as can be
+	$(BIN)/python -m pytest -q -n 3 tests/lab
 
 bench: $(READY) ## strategies side by side: figures and a report, in under five minutes (ARGS="--profile standard": an hour)
 	$(BIN)/isola bench run $(ARGS)

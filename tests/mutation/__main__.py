@@ -54,6 +54,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("names", nargs="*", help="sabotages to try; all of them if none is named")
     parser.add_argument("--part", metavar="OF", type=int, help="two of so many parts, chosen by commits and by clock")
+    parser.add_argument("--turns", type=int, default=2, choices=(1, 2), help="1: only the one by commits")
     parser.add_argument("--green", action="store_true", help="the suite has just passed: no test is red by itself")
     parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="how many are tried at once")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
@@ -67,7 +68,7 @@ def _chosen(arguments: argparse.Namespace) -> tuple[tuple[Sabotage, ...], str]:
         return tuple(BY_NAME[name] for name in arguments.names), "as named"
     if arguments.part:
         of = arguments.part
-        numbers = turns(_commits(), time.time(), of)
+        numbers = turns(_commits(), time.time(), of)[: arguments.turns]
         return part(SABOTAGES, numbers, of), f"parts {' and '.join(str(number) for number in numbers)} of {of}"
     return SABOTAGES, "whole"
 
