@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-fairness bench-quotas check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,6 +55,9 @@ bench-changes: $(READY) ## what it costs a server to hear of changes, and how so
 
 bench-provisioning: $(READY) ## 1,000 tenants made, checked, migrated and filled
 	$(BIN)/python benchmarks/provisioning.py
+
+bench-signing: $(READY) ## what it costs that transactions prove their tenant, on the list of 50
+	$(BIN)/python -m benchmarks.signing
 
 bench-moving: $(READY) ## how long a tenant is closed while it moves to another strategy
 	$(BIN)/python -m benchmarks.moving
