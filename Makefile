@@ -33,7 +33,7 @@ test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it
 	tests/on-postgresql15
 
 test-lab: $(READY) ## the tests of the lab at work: real servers, real populations, as small as can be
-	$(BIN)/python -m pytest -q -n 3 tests/lab
+	$(BIN)/python -m pytest -q -n 3 tests/lab/running
 
 bench: $(READY) ## strategies side by side: figures and a report, in under five minutes (ARGS="--profile standard": an hour)
 	$(BIN)/isola bench run $(ARGS)
