@@ -1,5 +1,6 @@
 import asyncio
 import os
+import platform
 import signal
 import stat
 import subprocess
@@ -146,6 +147,24 @@ def test_options_hold_for_the_start_they_are_given_to(used: Path) -> None:
 def test_sorts_alike_on_every_machine(used: Path) -> None:
     with running(used, FAST) as address:
         assert query(address, "SELECT string_agg(x, '' ORDER BY x) FROM unnest('{b,Z,ä,a}'::text[]) AS x") == "Zabä"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory in other ways")
+def test_a_session_keeps_its_memory_from_statement_to_statement(used: Path) -> None:
+    async def faults(connection: asyncpg.Connection) -> int:
+        for _ in range(20):
+            await connection.fetchval("SELECT string_agg(repeat('x', 100), ',') FROM generate_series(1, 5000)")
+        return int(Path(f"/proc/{connection.get_server_pid()}/stat").read_text().rpartition(")")[2].split()[7])
+
+    async def of_the_last() -> int:
+        connection = await asyncpg.connect(address)
+        try:
+            return -await faults(connection) + await faults(connection)
+        finally:
+            await connection.close()
+
+    with running(used, FAST) as address:
+        assert asyncio.run(of_the_last()) < 20, "pages were given back and asked for again"
 
 
 def test_is_out_of_reach_of_the_terminal(used: Path) -> None:
