@@ -2,7 +2,7 @@
 
 Whoever can run SQL in a transaction can change its settings. So the setting that names the tenant comes with a proof:
 when it was made, for which server process, and a code over both and the tenant that only holders of a key can make.
-``isola.current_tenant_id()`` checks it; the policies ask that function. See docs/decisions/0008.
+``isola.proved_tenant_id()`` checks it; the policies ask for what it says. See docs/decisions/0008.
 """
 
 from dataclasses import dataclass

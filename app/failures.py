@@ -7,7 +7,7 @@ from app.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Unavail
 
 log = structlog.get_logger()
 
-# The SQLSTATE of isola.current_tenant_id() for a binding without a good proof.
+# The SQLSTATE of isola.proved_tenant_id() for a binding without a good proof.
 NOT_PROVED = "IS002"
 # The SQLSTATE of isola.bound_tenant() for a transaction of no active tenant.
 NOT_ACTIVE = "IS001"

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import structlog
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -13,7 +14,7 @@ from app.api import http
 from app.api.execute import Executor
 from app.api.schema import model
 from app.api.services import Services
-from app.control import logins, migrations, secrets
+from app.control import logins, migrations, proofs, secrets
 from app.control.api_keys import ApiKeys
 from app.control.challenges import Challenges
 from app.control.changes import Changes
@@ -34,6 +35,8 @@ from app.identity.tokens import TokenVerifier
 from app.installation import Installation
 from app.query.documents import InvalidError
 from app.settings import Settings
+
+log = structlog.get_logger()
 
 
 @asynccontextmanager
@@ -58,6 +61,8 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
         async with control.unbound() as work:
             await migrations.refuse_behind(work)
             secret = await secrets.cursor_secret(work)
+            if not await proofs.demanded(work):
+                log.warning("transactions need not prove their tenant", danger=proofs.DANGER)
         # On a connection of its own: what is remembered is trusted for as long as changes are heard of.
         async with (
             await installed.control(1) as hearing,

@@ -12,7 +12,7 @@ from app.errors import OperatorError
 if TYPE_CHECKING:
     from app.installation import Installation
 
-platform_app = typer.Typer(no_args_is_help=True, help="See what staff and operators did to the platform.")
+platform_app = typer.Typer(no_args_is_help=True, help="See what was done to the platform; decide about proofs.")
 
 Moment = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%d"])]
 
@@ -22,7 +22,7 @@ def log(
     *,
     actor: Annotated[str | None, typer.Option(help="staff:<subject> or operator:<name>")] = None,
     action: Annotated[str | None, typer.Option(help="such as tenant:suspend")] = None,
-    about: Annotated[str | None, typer.Option("--object", help="tenant:<slug> or plan:<name>")] = None,
+    about: Annotated[str | None, typer.Option("--object", help="tenant:<slug>, plan:<name> or platform:proofs")] = None,
     since: Moment = None,
     until: Moment = None,
     first: Annotated[int, typer.Option(min=1, max=10_000, help="how many")] = 20,
@@ -55,6 +55,25 @@ def log(
                 "number": entry.number,
             }
             typer.echo(json.dumps(told))
+
+    act(run)
+
+
+@platform_app.command()
+def proofs(
+    *,
+    demand: Annotated[bool | None, typer.Option("--demand/--believe", help="decide it; unless given, say it")] = None,
+) -> None:
+    """Say or decide whether transactions have to prove in which tenant they are: docs/decisions/0008."""
+    from app.control import platform_log, proofs
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.owner() as owner:
+            if demand is not None:
+                await (proofs.demand if demand else proofs.believe)(owner, platform_log.operator())
+            async with owner.unbound() as work:
+                demanded = await proofs.demanded(work)
+        typer.echo("proofs are demanded" if demanded else f"proofs are not demanded: {proofs.DANGER}")
 
     act(run)
 

@@ -48,9 +48,14 @@ CALLED_BY_MEMBERS = (
     "isola.note_intervention(uuid)",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
-CALLED_BY_ALL = ("isola.claimed_tenant_id()", "isola.current_tenant_id()", "isola.uuid_v7()")
+CALLED_BY_ALL = (
+    "isola.claimed_tenant_id()",
+    "isola.current_tenant_id()",
+    "isola.proved_tenant_id()",
+    "isola.uuid_v7()",
+)
 # What reads or writes what its callers may not: it runs as isola_sharing.
-AS_SHARING = (*CALLED_BY_MEMBERS, "isola.current_tenant_id()", "isola.proof(uuid)")
+AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid)")
 
 # What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
 # that staff look in is noted by a function, which runs as isola_sharing.

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Table, Update, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.control import platform_log, provisioning
+from app.control import platform_log, proofs, provisioning
 from app.control.audit import audit_heads
 from app.control.migrations import LOCK_TIMEOUT, found, refuse_behind
 from app.control.platform_log import Action, Author
@@ -67,9 +67,9 @@ async def move(
     where it was, and the mark is taken away; if it is killed the mark stays, and a second call goes on. A call that
     names where the tenant is takes the mark away. ``by`` is for the logs: the operator unless given.
 
-    Raises BadUserInput for a strategy that is not installed, NotFound, Conflict where the tenant is there already or
-    another is moving it, Unavailable where others hold for too long what has to be had, and OperatorError where a home
-    is behind, or where a copy is not like what was copied.
+    Raises BadUserInput for a strategy that is not installed, NotFound, Conflict where the tenant is there already,
+    another is moving it, or transactions need not prove their tenant, Unavailable where others hold for too long what
+    has to be had, and OperatorError where a home is behind, or where a copy is not like what was copied.
     """
     by = by or platform_log.operator()
     tenant = await _announced(owner, strategies, slug, to)
@@ -92,6 +92,8 @@ async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: 
     provisioning.refuse_unknown(strategies, to)
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
+        if not await proofs.demanded(transaction):
+            raise Conflict("tenants are moved only while proofs are demanded: isola platform proofs --demand")
     tenant = await provisioning.named(owner, slug)
     if tenant.strategy not in strategies:
         raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")

@@ -54,6 +54,8 @@ class Action(StrEnum):
     PLAN_CHANGE = "plan:change"
     PLAN_CREATE = "plan:create"
     PLAN_RETIRE = "plan:retire"
+    PROOFS_BELIEVE = "proofs:believe"
+    PROOFS_DEMAND = "proofs:demand"
     TENANT_CREATE = "tenant:create"
     TENANT_DROP = "tenant:drop"
     TENANT_MOVE = "tenant:move"
@@ -111,7 +113,8 @@ async def note(
 ) -> None:
     """Put an entry into the log, if and when this transaction of the control plane or the owner commits.
 
-    ``object`` is ``tenant:<slug>`` or ``plan:<name>``; ``old`` and ``new`` are what JSON can say, of what changed.
+    ``object`` is ``tenant:<slug>``, ``plan:<name>`` or ``platform:proofs``; ``old`` and ``new`` are what JSON can say,
+    of what changed.
     """
     await transaction.value(
         "SELECT isola.audit_platform($1, $2, $3, $4, $5, $6)", actor, request, action.value, object, old, new

@@ -141,6 +141,18 @@ CHECKS = (
         """,
     ),
     Check(
+        "FUN008",
+        Severity.DANGER,
+        "policies believe what a transaction says",
+        "Whoever runs SQL of their own in one tenant reaches all: the setting that names it is theirs to change.",
+        """
+        SELECT name AS object, NULL AS detail, 'CREATE OR REPLACE FUNCTION isola.current_tenant_id() RETURNS uuid '
+            'LANGUAGE sql STABLE PARALLEL RESTRICTED RETURN isola.proved_tenant_id()' AS fix
+        FROM functions
+        WHERE oid = to_regprocedure('isola.current_tenant_id()') AND pg_get_function_sqlbody(oid) ~ 'claimed_tenant_id'
+        """,
+    ),
+    Check(
         "EVT001",
         Severity.WARNING,
         "an event trigger is enabled",

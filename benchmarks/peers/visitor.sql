@@ -4,7 +4,7 @@ CREATE ROLE peer_postgraphile LOGIN NOINHERIT;
 GRANT USAGE ON SCHEMA rls, isola TO peer_postgraphile;
 GRANT SELECT ON rls.users, rls.organizations, rls.memberships, rls.spans TO peer_postgraphile;
 GRANT SELECT, INSERT ON rls.resources TO peer_postgraphile;
-GRANT EXECUTE ON FUNCTION isola.claimed_tenant_id(), isola.current_tenant_id(), isola.uuid_v7() TO peer_postgraphile;
+GRANT EXECUTE ON FUNCTION isola.claimed_tenant_id(), isola.current_tenant_id(), isola.proved_tenant_id(), isola.uuid_v7() TO peer_postgraphile;
 
 CREATE SCHEMA peers;
 GRANT USAGE ON SCHEMA peers TO peer_postgraphile;

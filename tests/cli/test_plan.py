@@ -49,3 +49,16 @@ def test_what_no_plan_can_be_is_refused(furnished: Place) -> None:
     assert "expected users=<number>" in furnished.fail("plan", "create", "small", "--quota", "users=-1")
     assert "there is no plan 'small'" in furnished.fail("tenant", "set-plan", "acme", "small")
     assert furnished.run("plan", "list") == before
+
+
+def test_whether_proofs_are_demanded_is_said_and_decided_by_the_owner(furnished: Place) -> None:
+    demanded = "proofs are demanded\n"
+    assert furnished.run("platform", "proofs") == demanded
+    said = furnished.run("platform", "proofs", "--believe")
+    assert said == "proofs are not demanded: whoever runs SQL of their own in one tenant reaches all\n"
+    assert furnished.run("platform", "proofs") == said
+    assert furnished.run("platform", "proofs", "--demand") == demanded
+    assert [entry["action"] for entry in log(furnished, "--object", "platform:proofs")] == [
+        "proofs:demand",
+        "proofs:believe",
+    ]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from app.control.proofs import BELIEVED
+
 
 @dataclass(frozen=True, slots=True)
 class Sabotage:
@@ -188,6 +190,7 @@ SABOTAGES = (
         "CREATE FUNCTION isola.c(cstring) RETURNS int LANGUAGE internal AS 'int4in'",
         "isola.c(cstring)",
     ),
+    Sabotage("FUN008", BELIEVED, "isola.current_tenant_id()"),
     Sabotage(
         "EVT001",
         "CREATE FUNCTION isola.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"

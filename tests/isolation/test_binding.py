@@ -14,7 +14,7 @@ from tests.conftest import Copy
 from tests.isolation.sharing.reading import NOT_BOUND
 from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
 
-# What isola.current_tenant_id() raises without a good proof.
+# What isola.proved_tenant_id() raises without a good proof.
 NOT_PROVED = "IS002"
 
 

@@ -232,7 +232,7 @@ async def test_functions_that_set_the_tenant_can_be_called_by_none_that_is_not_b
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
-          AND p.proname NOT IN ('bound_tenant', 'current_tenant_id', 'proof', 'audit_platform')
+          AND p.proname NOT IN ('bound_tenant', 'proved_tenant_id', 'proof', 'audit_platform')
           AND p.prorettype <> 'trigger'::regtype
           AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.bound_tenant\\(\\)'
     """

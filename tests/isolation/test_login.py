@@ -28,7 +28,7 @@ DANGERS = {
     "GRANT pg_read_all_data TO {login}": "can become pg_read_all_data",
     "GRANT pg_write_server_files TO {login}": "can become pg_write_server_files",
     "ALTER TABLE control.tenants OWNER TO {login}": "the owner of, control.tenants",
-    "ALTER FUNCTION isola.current_tenant_id() OWNER TO {login}": "the owner of, isola.current_tenant_id()",
+    "ALTER FUNCTION isola.proved_tenant_id() OWNER TO {login}": "the owner of, isola.proved_tenant_id()",
     "ALTER SCHEMA isola OWNER TO {login}": "may CREATE in the schema isola",
     "ALTER DATABASE {database} OWNER TO {login}": "may CREATE in the database",
     "GRANT CREATE ON SCHEMA public TO PUBLIC": "may CREATE in the schema public",

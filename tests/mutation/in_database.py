@@ -604,23 +604,21 @@ PROOFS = (
         "proofs that nobody checks",
         "the check of a proof",
         BOTH,
-        rewritten(
-            "isola.current_tenant_id()", "IF right(proof, 64) = encode(", "IF true OR right(proof, 64) = encode("
-        ),
+        rewritten("isola.proved_tenant_id()", "IF right(proof, 64) = encode(", "IF true OR right(proof, 64) = encode("),
         (BINDINGS,),
     ),
     Sql(
         "proofs for every process",
         "the server process in a proof",
         BOTH,
-        rewritten("isola.current_tenant_id()", "AND split_part(proof, '.', 3) IN ('0', pg_backend_pid()::text)", ""),
+        rewritten("isola.proved_tenant_id()", "AND split_part(proof, '.', 3) IN ('0', pg_backend_pid()::text)", ""),
         (BINDINGS,),
     ),
     Sql(
         "proofs for ever",
         "the time in a proof",
         BOTH,
-        rewritten("isola.current_tenant_id()", "interval '10 s'", "interval '10 years'"),
+        rewritten("isola.proved_tenant_id()", "interval '10 s'", "interval '10 years'"),
         (BINDINGS,),
     ),
     Sql(

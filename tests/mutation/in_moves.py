@@ -18,7 +18,7 @@ IN_MOVES = (
         "reads in a home that was left",
         "that a binding is to the tenant's home",
         RLS,
-        rewritten("isola.current_tenant_id()", "IF tenant::uuid = ANY (key.moved) THEN", "IF false THEN"),
+        rewritten("isola.proved_tenant_id()", "IF tenant::uuid = ANY (key.moved) THEN", "IF false THEN"),
         (MOVING, MOVES),
     ),
     Patch(
