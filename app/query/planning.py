@@ -219,12 +219,7 @@ class _Planner:
         node = mapping.node_type(connection)
         if node is None:
             raise TypeError(f"{connection} is no connection")
-        # The site comes first, so that what lies below can name it as its parent; it learns what was selected last.
         self.require(node.name, path)
-        site = len(self.sites)
-        self.sites.append(None)  # type: ignore[arg-type]  # it is set below
-        parts = self._parts(connection, group, path, site)
-        keyed = any(part.name in _CURSORS for part in _walk(parts))
         source = self.model.source(field, node.name)
         filter_type = definition.args.get("filter")
         reader = arguments.Connection(
@@ -232,10 +227,13 @@ class _Planner:
             filter=self.model.filters[get_named_type(filter_type.type).name] if filter_type else {},
             order=self.model.entities[node.name].order,
             types={name: column.type for name, column in mapping.columns_of(source).items()},
-            keyed=keyed,
+            keyed=False,
             limits=self.limits,
         )
-        self.sites[site] = Site(group[0].node, definition, reader, parent)
+        # The site comes first: what lies below names it as its parent. Whether cursors are selected is seen there.
+        site = self._site(group, definition, reader, parent)
+        parts = self._parts(connection, group, path, site)
+        self.sites[site].reader = reader._replace(keyed=any(part.name in _CURSORS for part in _walk(parts)))
         return Connection(key, not isinstance(definition.type, GraphQLNonNull), field, site, node.name, parts)
 
     def _parts(

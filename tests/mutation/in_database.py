@@ -1,5 +1,6 @@
 """Sabotages of the database: policies, rights, owners, keys, and the functions that cross between tenants."""
 
+from app.control.proofs import BELIEVED
 from tests.mutation.sabotage import BOTH, Sql
 
 CATALOGUE = "tests/isolation/test_catalogue.py"
@@ -605,6 +606,13 @@ PROOFS = (
         "the check of a proof",
         BOTH,
         rewritten("isola.proved_tenant_id()", "IF right(proof, 64) = encode(", "IF true OR right(proof, 64) = encode("),
+        (BINDINGS,),
+    ),
+    Sql(
+        "policies that believe",
+        "that policies ask for what is proved",
+        BOTH,
+        BELIEVED,
         (BINDINGS,),
     ),
     Sql(
