@@ -116,14 +116,15 @@ def addresses(settings: Settings, embedded: str | None = None) -> Addresses:
         if setting is not None:
             logins.append(setting.get_secret_value())
         elif owner is not None:
-            logins.append(_derived(make_url(owner), name).render_as_string(hide_password=False))
+            logins.append(derived(make_url(owner), name).render_as_string(hide_password=False))
         else:
             variable = name.replace("isola_", "ISOLA_").upper() + "_URL"
             raise OperatorError(f"{variable} is not set, and without ISOLA_DATABASE_URL it cannot be derived")
     return Addresses(owner, *logins)
 
 
-def _derived(owner: URL, login: str) -> URL:
+def derived(owner: URL, login: str) -> URL:
+    """The address of a login at the owner's database, with a password that only who knows the owner's can tell."""
     if owner.password is None:
         return owner.set(username=login)
     password = hmac.digest(str(owner.password).encode(), login.encode(), hashlib.sha256).hex()
