@@ -1,23 +1,41 @@
-"""Requests that nobody thought of, generated from the live schema: none finds a bug, none is left unanswered."""
+"""Requests that nobody thought of, generated from the contract: none finds a bug, none is left unanswered.
 
-import asyncio
+Both profiles of a server are asked: the open one, and the hardened one, which ``ISOLA_PRODUCTION`` makes of it.
+"""
+
 import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import httpx
+import jwt
 import pytest
 import schemathesis
+from graphql import (
+    GraphQLSchema,
+    build_client_schema,
+    build_schema,
+    get_introspection_query,
+    lexicographic_sort_schema,
+    print_schema,
+)
 from hypothesis import HealthCheck, Phase, given, settings as examples, strategies as st
+from pydantic import SecretStr
 from schemathesis.core.result import Ok
 from schemathesis.graphql import nodes
 from schemathesis.schemas import APIOperation
 
-from tests.http.served import Answer, Client
+from app.settings import Settings
+from strategies.base import Strategy
+from tests.http.served import GRAPHQL_JSON, Api, Client
 
+CONTRACT = Path(__file__).parents[2] / "graphql" / "schema.graphql"
 EXAMPLES = 15  # an operation
 CODES = {"BAD_USER_INPUT", "CONFLICT", "FORBIDDEN", "NOT_FOUND", "RATE_LIMITED", "UNAUTHENTICATED"}
 # After these the caller's own token is good for nothing.
-LAST = {"Mutation.signOutEverywhere", "Mutation.revokeSessions"}
+LAST = {"signOutEverywhere", "revokeSessions"}
 STRING = r'"(?:[^"\\]|\\.)*"'
 ID = re.compile(rf"(\b(?P<place>id|\w+Id|ids|eq|in): \[?){STRING}")
 PLACES = {
@@ -34,62 +52,56 @@ mutation {
   createApiKey(input: {name: "a key", permissions: ["user:read"]}) { apiKey { id } }
 }
 """
+MADE = 5  # with a resource, and the caller
 FIRST = re.compile(r"\bfirst: -?\d+")
 OTHER_PAGES = re.compile(rf"\b(last|after|before): (-?\d+|{STRING})")
+SUGGESTION = "Did you mean"
+# A development key is for the open profile alone. Both are given this one, so they differ in nothing else.
+KEY = "a secret for the tokens of this test only"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def scalars() -> None:
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A document with one field at its root, and which of the objects that are there it is to be about, if of any."""
+
+    field: str
+    is_query: bool
+    document: str
+    about: int | None
+
+    def understandable(self, ids: Sequence[str]) -> str:
+        """About that object, of the right type where the place says it, and about pages that are."""
+        if self.about is None:
+            return self.document
+        otherwise = ids[self.about]
+
+        def named(match: re.Match[str]) -> str:
+            prefix = PLACES.get(match["place"])
+            meant = next((each for each in ids if prefix and each.startswith(prefix)), otherwise)
+            return f'{match[1]}"{meant}"'
+
+        return OTHER_PAGES.sub(r"\1: null", FIRST.sub("first: 5", ID.sub(named, self.document)))
+
+
+@pytest.fixture(scope="module")
+def generated() -> Sequence[Generated]:
+    """The same in each run: a failure here is seen by everybody."""
     integers = st.integers(-(2**54), 2**54) | st.integers(-1, 3)
     times = st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat()) | st.text(max_size=30)
     values = st.text().map(nodes.String) | st.integers().map(nodes.Int) | st.booleans().map(nodes.Boolean)
     schemathesis.graphql.scalar("BigInt", integers.map(nodes.Int))
     schemathesis.graphql.scalar("DateTime", times.map(nodes.String))
     schemathesis.graphql.scalar("JSON", values)
-
-
-async def test_no_generated_request_finds_a_bug(alice: Client) -> None:
-    made = await alice.ask(MAKE)
-    ids = [
-        await alice.create("a resource"),
-        *(each["id"] for payload in made.data.values() for each in payload.values()),
+    operations = [
+        each.ok() for each in schemathesis.graphql.from_path(CONTRACT).get_all_operations() if isinstance(each, Ok)
     ]
-    ids.append((await alice.run("Viewer")).data["viewer"]["user"]["id"])
-
-    def explore() -> list[Answer]:
-        schema = schemathesis.graphql.from_url(f"{alice.http.base_url}/graphql", headers=dict(alice.headers))
-        operations = [each.ok() for each in schema.get_all_operations() if isinstance(each, Ok)]
-        operations = [operation for operation in operations if operation.label not in LAST]
-        with httpx.Client(base_url=alice.http.base_url, headers=alice.headers, timeout=30, trust_env=False) as http:
-            return [answer for operation in operations for answer in answers(operation, http, ids)]
-
-    answered = await asyncio.to_thread(explore)
-
-    assert len(answered) > 100
-    assert [answer.response.text for answer in answered if answer.status not in {200, 400, 403}] == []
-    for answer in answered:
-        for error in answer.body.get("errors", []):
-            assert error["extensions"]["code"] in CODES, (answer.response.request.content, answer.response.text)
-    # Enough of them are understood for that to say something.
-    assert sum(bool(answer.body.get("data")) for answer in answered) > len(answered) / 4
+    return [one for each in operations for one in examples_of(each) if one.field not in LAST]
 
 
-def understandable(document: str, id_: str, ids: list[str]) -> str:
-    """A document about an object that is there, of the right type where the place says it, and about pages that are."""
+def examples_of(operation: APIOperation[Any, Any, Any, Any]) -> Sequence[Generated]:
+    kind, _, field = operation.label.partition(".")
+    found: list[Generated] = []
 
-    def named(match: re.Match[str]) -> str:
-        prefix = PLACES.get(match["place"])
-        meant = next((each for each in ids if prefix and each.startswith(prefix)), id_)
-        return f'{match[1]}"{meant}"'
-
-    return OTHER_PAGES.sub(r"\1: null", FIRST.sub("first: 5", ID.sub(named, document)))
-
-
-def answers(operation: APIOperation[Any, Any, Any, Any], http: httpx.Client, ids: list[str]) -> list[Answer]:
-    """What the server says to examples of one operation, about objects that are there or not."""
-    found: list[Answer] = []
-
-    # The same examples in each run: a failure here is seen by everybody.
     @examples(
         max_examples=EXAMPLES,
         derandomize=True,
@@ -98,11 +110,85 @@ def answers(operation: APIOperation[Any, Any, Any, Any], http: httpx.Client, ids
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=operation.as_strategy(), id_=st.sampled_from([None, *ids]))
-    def ask(case: schemathesis.Case[Any], id_: str | None) -> None:
-        document = str(case.body) if id_ is None else understandable(str(case.body), id_, ids)
-        response = http.post("/graphql", json={"query": document})
-        found.append(Answer(response))
+    @given(case=operation.as_strategy(), about=st.sampled_from([None, *range(MADE)]))
+    def generate(case: schemathesis.Case[Any], about: int | None) -> None:
+        found.append(Generated(field, kind == "Query", str(case.body), about))
 
-    ask()
+    generate()
     return found
+
+
+@pytest.fixture(params=["open", "hardened"])
+def profile(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(settings: Settings, profile: str) -> Settings:
+    return settings.model_copy(update={"production": profile == "hardened", "token_key": SecretStr(KEY)})
+
+
+@pytest.fixture
+def alice(api: Api, strategy: Strategy) -> Client:
+    """An administrator of a tenant, under each strategy in turn."""
+    tenant = f"{strategy.name}-a"
+    claims = {
+        "iss": "isola",
+        "aud": "isola",
+        "tenant": tenant,
+        "sub": "ada",
+        "role": "admin",
+        "exp": time.time() + 3600,
+    }
+    headers = {"accept": GRAPHQL_JSON, "content-type": "application/json"}
+    return Client(api.http, tenant, headers).saying(f"Bearer {jwt.encode(claims, KEY)}")
+
+
+@pytest.fixture
+async def ids(alice: Client) -> Sequence[str]:
+    """Of an object of each type."""
+    made = (await alice.ask(MAKE)).data
+    user = (await alice.run("Viewer")).data["viewer"]["user"]["id"]
+    return [
+        await alice.create("a resource"),
+        *(each["id"] for payload in made.values() for each in payload.values()),
+        user,
+    ]
+
+
+async def test_no_generated_request_finds_a_bug(
+    alice: Client, profile: str, generated: Sequence[Generated], ids: Sequence[str]
+) -> None:
+    answered = [await alice.ask(each.understandable(ids)) for each in generated]
+
+    assert len(answered) > 100
+    assert [answer.response.text for answer in answered if answer.status not in {200, 400, 403}] == []
+    for answer in answered:
+        for error in answer.body.get("errors", []):
+            assert error["extensions"]["code"] in CODES, (answer.response.request.content, answer.response.text)
+    # Enough of them are understood for that to say something.
+    assert sum(bool(answer.body.get("data")) for answer in answered) > len(answered) / 4
+    assert profile == "open" or not any(SUGGESTION in answer.response.text for answer in answered)
+
+
+async def test_a_name_that_is_nearly_one_is_met_with_a_suggestion_by_an_open_server_only(
+    alice: Client, profile: str, generated: Sequence[Generated]
+) -> None:
+    for each in {each.field: each for each in generated}.values():
+        misspelt = await alice.ask(re.sub(rf"\b{each.field}\b", f"{each.field}z", each.document, count=1))
+        assert misspelt.status == 400
+        assert {error["extensions"]["code"] for error in misspelt.body["errors"]} == {"BAD_USER_INPUT"}
+        assert (SUGGESTION in misspelt.response.text) == (profile == "open")
+
+
+async def test_an_open_server_describes_its_contract_and_a_hardened_one_refuses_to(alice: Client, profile: str) -> None:
+    answer = await alice.ask(get_introspection_query())
+    if profile == "open":
+        assert written(build_client_schema(answer.data)) == written(build_schema(CONTRACT.read_text(encoding="utf-8")))
+    else:
+        assert answer.status == 400
+        assert {error["extensions"]["code"] for error in answer.body["errors"]} == {"BAD_USER_INPUT"}
+
+
+def written(schema: GraphQLSchema) -> str:
+    return print_schema(lexicographic_sort_schema(schema))

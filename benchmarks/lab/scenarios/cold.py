@@ -1,13 +1,13 @@
 """The first request of a tenant that a server and its connections have not met, against a later one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.lab.asking import READS, latencies, load
 from benchmarks.lab.laboratory import Laboratory
-from benchmarks.lab.population import WITHOUT, Resident, Size
-from benchmarks.lab.scenario import Needs, Point, Profile, strategies
-from benchmarks.lab.scenarios.read import SERVERS_BYTES
+from benchmarks.lab.population import Resident
+from benchmarks.lab.scenario import Point
 from benchmarks.lab.serving import Served
+from benchmarks.lab.workload import Workload
 from benchmarks.peers.load import Job
 
 KNOWN = 20
@@ -18,7 +18,7 @@ MET = 200
 PATIENCE_SECONDS = 60.0
 
 
-class Cold:
+class Cold(Workload):
     name = "cold"
     question = "What does the first request of a tenant cost?"
     notes = (
@@ -32,24 +32,14 @@ class Cold:
         ),
     )
 
-    def points(self, profile: Profile) -> Iterable[Point]:
-        return profile.points(self.name)
-
-    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
-        return [*strategies(), WITHOUT]
-
-    def needs(self, point: Point) -> Needs:
-        return Needs(
-            connections=1,
-            memory_bytes=SERVERS_BYTES,
-            populations=tuple(_size(point, subject) for subject in self.subjects(point)),
-        )
+    def connections(self, point: Point) -> int:  # noqa: ARG002  one server at a time, with one
+        return 1
 
     def expected_seconds(self, point: Point) -> float:
         return 3.5 + min(MET, point.number("tenants")) * 0.02
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:
-        population = await laboratory.populated(_size(point, subject))
+        population = await laboratory.populated(self.size(point, subject))
         # Others in each round: what PostgreSQL itself remembers of a tenant's pages is not to be counted as warm.
         residents = population.residents
         start = KNOWN + round * MET % max(1, len(residents) - KNOWN - MET + 1)
@@ -73,7 +63,3 @@ class Cold:
             for resident in residents
         ]
         return (await load(served, Job(port, 1, PATIENCE_SECONDS, asked * times, once=True))).latencies
-
-
-def _size(point: Point, subject: str) -> Size:
-    return Size(subject, point.number("tenants"), point.number("rows"))

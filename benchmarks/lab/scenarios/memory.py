@@ -139,7 +139,7 @@ async def _let_ask(place: Place) -> bool:
     try:
         await connection.execute(
             f"GRANT SELECT ON pg_backend_memory_contexts TO {login};"
-            f"GRANT EXECUTE ON FUNCTION pg_get_backend_memory_contexts() TO {login}"
+            f"GRANT EXECUTE ON FUNCTION pg_get_backend_memory_contexts(), pg_prepared_statement() TO {login}"
         )
     except asyncpg.InsufficientPrivilegeError:
         return False

@@ -5,14 +5,14 @@ one has ten clients that send as fast as they are answered. There are fewer conn
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.lab.asking import READS, latencies, load, requests
 from benchmarks.lab.laboratory import Laboratory
-from benchmarks.lab.population import WITHOUT, Resident, Size
-from benchmarks.lab.scenario import Needs, Point, Profile, strategies
-from benchmarks.lab.scenarios.read import BACKEND_BYTES, SERVERS_BYTES
+from benchmarks.lab.population import Resident
+from benchmarks.lab.scenario import Point
 from benchmarks.lab.serving import Served
+from benchmarks.lab.workload import Workload
 from benchmarks.peers.load import Job, Measured
 
 MODEST = 8
@@ -24,7 +24,7 @@ AHEAD_SECONDS = 0.5
 """By how much the greedy tenant begins earlier and ends later."""
 
 
-class Neighbour:
+class Neighbour(Workload):
     name = "neighbour"
     question = "What does a tenant at ten times its share cost the others?"
     notes = (
@@ -37,28 +37,12 @@ class Neighbour:
 
     def __init__(self) -> None:
         self._warm: set[int] = set()
-        self._seconds = 1.0
-
-    def points(self, profile: Profile) -> Iterable[Point]:
-        self._seconds = profile.seconds(self.name)
-        return profile.points(self.name)
-
-    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
-        return [*strategies(), WITHOUT]
-
-    def needs(self, point: Point) -> Needs:
-        connections = point.number("connections") * len(self.subjects(point))
-        return Needs(
-            connections=connections,
-            memory_bytes=SERVERS_BYTES + connections * BACKEND_BYTES,
-            populations=tuple(_size(point, subject) for subject in self.subjects(point)),
-        )
 
     def expected_seconds(self, point: Point) -> float:  # noqa: ARG002  the load takes as long everywhere
         return 2 * self._seconds + 2 * AHEAD_SECONDS + 1.0
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  as every other
-        population = await laboratory.populated(_size(point, subject))
+        population = await laboratory.populated(self.size(point, subject))
         served = await laboratory.server(population, subject, connections=point.number("connections"))
         modest, greedy = population.residents[:MODEST], population.residents[MODEST]
         with laboratory.pinned():
@@ -92,7 +76,3 @@ class Neighbour:
     ) -> Measured:
         asked = requests(served, READS[point.text("operation")], [resident], laboratory.seed)
         return await load(served, Job(served.server.port, GREED, seconds, asked))
-
-
-def _size(point: Point, subject: str) -> Size:
-    return Size(subject, point.number("tenants"), point.number("rows"))

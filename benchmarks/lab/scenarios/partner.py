@@ -1,6 +1,6 @@
 """What a partner reads that others have shared with it: the same number of resources, of few owners or of many."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from sqlalchemy import select
 
@@ -9,8 +9,8 @@ from app.errors import OperatorError
 from benchmarks.lab.asking import load, sampled
 from benchmarks.lab.laboratory import Laboratory
 from benchmarks.lab.population import Population, Resident, Size
-from benchmarks.lab.scenario import Needs, Point, Profile, strategies
-from benchmarks.lab.scenarios.read import BACKEND_BYTES, SERVERS_BYTES
+from benchmarks.lab.scenario import Point
+from benchmarks.lab.workload import Workload
 from benchmarks.peers import measure
 from benchmarks.peers.load import Job
 from benchmarks.peers.operations import Operation
@@ -22,8 +22,9 @@ WARMING_SECONDS = 1.5
 OPERATION = Operation("SharedWithMe", "what others shared", lambda *_: {"first": PAGE}, lambda *_: {})
 
 
-class Partner:
+class Partner(Workload):
     name = "partner"
+    baselines = ()
     question = "How fast does a partner read what others shared with it?"
     notes = (
         (
@@ -35,28 +36,9 @@ class Partner:
     def __init__(self) -> None:
         self._granted: set[tuple[Size, int]] = set()
         self._warm: set[tuple[int, Point]] = set()
-        self._seconds = 1.0
-
-    def points(self, profile: Profile) -> Iterable[Point]:
-        self._seconds = profile.seconds(self.name)
-        return profile.points(self.name)
-
-    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
-        return strategies()
-
-    def needs(self, point: Point) -> Needs:
-        connections = point.number("connections") * len(self.subjects(point))
-        return Needs(
-            connections=connections,
-            memory_bytes=SERVERS_BYTES + connections * BACKEND_BYTES,
-            populations=tuple(_size(point, subject) for subject in self.subjects(point)),
-        )
-
-    def expected_seconds(self, point: Point) -> float:  # noqa: ARG002  the load takes as long everywhere
-        return self._seconds + 1.0
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  as every other
-        size = _size(point, subject)
+        size = self.size(point, subject)
         population = await laboratory.populated(size)
         owners = point.number("owners")
         # A partner for each number of owners, from the end: the owners are others.
@@ -103,7 +85,3 @@ async def _grant(population: Population, partner: Resident, owners: int) -> None
         )
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
         await work.script("ANALYZE control.shares")
-
-
-def _size(point: Point, subject: str) -> Size:
-    return Size(subject, point.number("tenants"), point.number("rows"))

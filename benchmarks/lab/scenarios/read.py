@@ -1,22 +1,21 @@
 """Reads over HTTP in a closed loop: every connection sends its next request when it has the answer to the last."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from benchmarks.lab.asking import READS, Answers, answers, load, requests, sampled
 from benchmarks.lab.laboratory import Laboratory
-from benchmarks.lab.population import WITHOUT, Size
-from benchmarks.lab.scenario import Needs, Point, Profile, strategies
-from benchmarks.lab.serving import POSTGRAPHILE, placement
+from benchmarks.lab.scenario import Point
+from benchmarks.lab.serving import BASELINES
+from benchmarks.lab.workload import Workload
 from benchmarks.peers.load import Job
 
 WARMING_SECONDS = 8.0
 """At most. Every connection is to have met every tenant, as after some hours of service."""
-SERVERS_BYTES = 300 << 20
-BACKEND_BYTES = 20 << 20
 
 
-class Read:
+class Read(Workload):
     name = "read"
+    baselines = BASELINES
     question = "How fast are reads?"
     notes = (
         (
@@ -38,29 +37,9 @@ class Read:
     def __init__(self) -> None:
         self._warm: set[tuple[int, Point]] = set()
         self._answers = Answers()
-        self._seconds = 1.0
-
-    def points(self, profile: Profile) -> Iterable[Point]:
-        self._seconds = profile.seconds(self.name)
-        return profile.points(self.name)
-
-    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
-        return [*strategies(), WITHOUT, POSTGRAPHILE]
-
-    def needs(self, point: Point) -> Needs:
-        connections = point.number("connections")
-        sizes = {_size(point, subject) for subject in self.subjects(point)}
-        return Needs(
-            connections=connections * len(self.subjects(point)),
-            memory_bytes=SERVERS_BYTES + connections * len(self.subjects(point)) * BACKEND_BYTES,
-            populations=tuple(sorted(sizes, key=str)),
-        )
-
-    def expected_seconds(self, point: Point) -> float:  # noqa: ARG002  the load takes as long everywhere
-        return self._seconds + 1.0
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  as every other
-        population = await laboratory.populated(_size(point, subject))
+        population = await laboratory.populated(self.size(point, subject))
         served = await laboratory.server(population, subject, connections=point.number("connections"))
         asked = requests(served, READS[point.text("operation")], population.residents, laboratory.seed)
         with laboratory.pinned():
@@ -74,9 +53,3 @@ class Read:
 
     def _warming(self, point: Point) -> float:
         return min(WARMING_SECONDS, 0.5 + point.number("tenants") * point.number("connections") / 1000)
-
-
-def _size(point: Point, subject: str) -> Size:
-    return Size(
-        placement(subject), point.number("tenants"), point.number("rows"), point.text("skew"), point.number("tables")
-    )
