@@ -10,7 +10,8 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
+from secrets import token_hex
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
 from uuid import UUID
@@ -23,7 +24,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.binding import ANY_PROCESS, BindingKey
 from app.errors import Unavailable
-from app.failures import LOST, NOT_PROVED, told
+from app.failures import LOST, NOT_PROVED, REACHING, told
 from app.pool import Link, Pool
 from strategies.base import Strategy
 
@@ -45,6 +46,10 @@ COVER = 65_536
 
 # A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
 ATTEMPTS = 3
+
+# After these a connection is not what it is taken for: its clock is another than when it was made, or statements that
+# it kept are gone.
+UNUSABLE = {NOT_PROVED, asyncpg.InvalidSQLStatementNameError.sqlstate}
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What can be said about a request in a message that has no parameters: identifiers, and nothing that could end a text.
@@ -181,19 +186,27 @@ class Database:
 
         ``wait`` seconds are the longest that a transaction waits for one. Raises nothing when the database is down:
         each transaction then raises Unavailable, until the database is back.
+
+        With ``statement_cache`` connections keep statements prepared, unless one tenant could replace what the next
+        one runs.
         """
+        # The server's own limit comes first; this one ends the wait for a server that has vanished.
+        connected = partial(_connected, url, command_timeout=statement_timeout + wait)
+        keep = statement_cache
 
         async def connect() -> Link:
+            nonlocal keep
             async with asyncio.timeout(wait):
-                connection = await asyncpg.connect(
-                    url,
-                    statement_cache_size=200 if statement_cache else 0,
-                    max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and worth it all the more
-                    # The server's own limit comes first; this one ends the wait for a server that has vanished.
-                    command_timeout=statement_timeout + wait,
-                    server_settings={"timezone": "UTC", "application_name": "isola"},
-                )
+                connection = await connected(keep)
                 try:
+                    if keep and strategies and not await _hides_names(connection):
+                        keep = False
+                        log.warning(
+                            "no statements are kept prepared",
+                            reason="a pooler tells their names, or pg_prepared_statement() does: see README.md",
+                        )
+                        connection.terminate()
+                        connection = await connected(keep)
                     return await _prepared(connection)
                 except BaseException:
                     connection.terminate()
@@ -278,6 +291,41 @@ class Database:
             ) from error
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no annotations
+    """Names of prepared statements that nobody can guess.
+
+    They outlive a transaction. SQL that is smuggled into one could else put a statement of its own under the name of
+    one that the next tenant runs; nor may it look the names up, see ``FOR_NO_TENANT`` in app/control/logins.py.
+    """
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"{prefix}_{token_hex(16)}"
+
+
+async def _connected(url: str, keep: bool, *, command_timeout: float) -> asyncpg.Connection:  # noqa: FBT001  given in turn
+    return await asyncpg.connect(
+        url,
+        connection_class=_Connection,
+        statement_cache_size=200 if keep else 0,
+        max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and worth it all the more
+        command_timeout=command_timeout,
+        server_settings={"timezone": "UTC", "application_name": "isola"},
+    )
+
+
+async def _hides_names(connection: asyncpg.Connection) -> bool:
+    """Whether nobody is told the names of the statements that this connection keeps prepared.
+
+    A pooler that stands in between gives them names of its own, by counting, and shows a process of its own.
+    """
+    # Without parameters, so that it is not prepared itself.
+    status = await connection.execute(
+        f"SELECT 1 WHERE pg_backend_pid() = {connection.get_server_pid()} "
+        "AND NOT has_function_privilege('pg_prepared_statement()', 'EXECUTE')"
+    )
+    return bool(status == "SELECT 1")
+
+
 class _Running:
     """One transaction. A class, because a generator made into a context manager costs a request several times more."""
 
@@ -304,13 +352,13 @@ class _Running:
                     clean = await _committed(connection)
                 except asyncpg.PostgresError as refusal:
                     clean = await _rolled_back(connection)
-                    _tell(refusal, connection)
+                    _tell(refusal, connection, self._tenant)
                     raise
             elif isinstance(error, Exception):
                 clean = await _rolled_back(connection)
-                if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_PROVED:
-                    clean = False  # its clock may not be what it was when the connection was made
-                _tell(error, connection)
+                if isinstance(error, asyncpg.PostgresError) and error.sqlstate in UNUSABLE:
+                    clean = False
+                _tell(error, connection, self._tenant)
         finally:
             self._database.give_back(self._link, self._tenant, clean=clean)
 
@@ -336,8 +384,10 @@ async def _rolled_back(connection: asyncpg.Connection) -> bool:
         return False
 
 
-def _tell(error: Exception, connection: asyncpg.Connection) -> None:
-    """Raise what callers are told of an error, where that is another one."""
+def _tell(error: Exception, connection: asyncpg.Connection, tenant: UUID | None) -> None:
+    """Raise what callers are told of an error, where that is another one. What reached too far is in the log."""
+    if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
+        log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
     said = told(error, lost=connection.is_closed())
     if said is not error:
         raise said from error

@@ -16,6 +16,10 @@ NO_PLACE = "IS003"
 # The SQLSTATE for a transaction in a home that the tenant is leaving or has left.
 MOVED = "IS004"
 
+# The SQLSTATEs with which the database keeps a transaction in its tenant: not proved to be where it says, or without
+# the right, which is also what a row that a policy does not admit is refused with.
+REACHING = {NOT_PROVED, asyncpg.InsufficientPrivilegeError.sqlstate}
+
 LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -50,6 +54,7 @@ def told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911, 
             asyncpg.DeadlockDetectedError()
             | asyncpg.SerializationError()
             | asyncpg.InvalidCachedStatementError()
+            | asyncpg.InvalidSQLStatementNameError()
             | asyncpg.LockNotAvailableError()
         ):
             return Unavailable("this got into the way of another change: try again")
@@ -60,7 +65,6 @@ def told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911, 
         case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NO_PLACE:
             return QuotaExceeded(f"{error.table_name}: the plan allows {error.constraint_name}")
         case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NOT_PROVED:
-            log.error("the database was not convinced of a binding")
             return Unavailable("the home of this tenant cannot be entered")
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
             # A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.

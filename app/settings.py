@@ -174,7 +174,7 @@ class Settings(BaseSettings, TokenSettings):
     shutdown_grace: float = Field(
         default=10, gt=0, le=3600, description="how long accepted requests may take after SIGTERM"
     )
-    production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors")
+    production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors, no GET")
     max_body_bytes: int = Field(default=1_000_000, gt=0)
     cors_origins: Annotated[list[str], NoDecode, JsonList] = Field(
         default=[], description="origins of web pages that may call, as a JSON list"
@@ -200,7 +200,7 @@ class Settings(BaseSettings, TokenSettings):
     pool_size: int = Field(default=10, ge=1, le=1000, description="connections for tenant traffic, a process")
     pool_wait: float = Field(default=2.0, gt=0, le=3600, description="how long a request waits for a connection")
     statement_timeout: float = Field(default=10.0, ge=0.001, le=86_400)
-    statement_cache: bool = Field(default=True, description="off for PgBouncer before 1.21 in transaction mode")
+    statement_cache: bool = Field(default=True, description="keep statements prepared, where that is safe")
 
     # --- Tenants
     strategy: str = Field(default="rls", description="where new tenants are placed")

@@ -86,6 +86,9 @@ class Endpoint(ABC):
 
     __slots__ = ()
 
+    by_get: bool
+    """Whether queries are taken by GET too: their text is then in the logs of whatever stands in between."""
+
     @abstractmethod
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
         """Do what a request asks for. Raises a Refusal of the whole request."""
@@ -116,13 +119,13 @@ class Endpoint(ABC):
             correlation = uuid4().hex
             log.exception("request failed", correlation_id=correlation)
             response = _error(500, media, "internal error", {"code": "INTERNAL", "correlationId": correlation})
-        _explain(response)
+        _explain(response, "GET, POST" if self.by_get else "POST")
         response.headers[HEADER] = called
         await response(scope, receive, send)
 
     async def asked(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
         match scope["method"]:
-            case "GET":
+            case "GET" if self.by_get:
                 parameters: dict[str, Any] = dict(parse_qsl(scope["query_string"].decode("latin-1")))
                 for name in ("variables", "extensions"):
                     if name in parameters:
@@ -134,7 +137,7 @@ class Endpoint(ABC):
                     raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
                 parameters = _parsed(await self._body(headers, receive, most), "body")
             case _:
-                raise MethodNotAllowed("expected POST, or GET for a query")
+                raise MethodNotAllowed("expected POST, or GET for a query" if self.by_get else "expected POST")
         return _checked(parameters)
 
     async def _body(self, headers: Headers, receive: Receive, most: int) -> bytes:
@@ -163,6 +166,7 @@ class GraphQL(Endpoint):
     executor: Executor
     database: Database
     max_body_bytes: int
+    by_get: bool
 
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
         context: Context | Nobody
@@ -261,13 +265,13 @@ def _error(status: int, media: str, message: str, extensions: dict[str, str]) ->
     return Response(body, status, media_type=media)
 
 
-def _explain(response: Response) -> None:
-    """Add the headers that HTTP asks for with some statuses."""
+def _explain(response: Response, methods: str) -> None:
+    """Add the headers that HTTP asks for with some statuses. ``methods`` are those that are taken."""
     match response.status_code:
         case 401:
             response.headers["www-authenticate"] = "Bearer"
         case 405:
-            response.headers["allow"] = "GET, POST"
+            response.headers["allow"] = methods
         case 503:
             response.headers["retry-after"] = "1"
     response.headers["cache-control"] = "no-store"
@@ -299,7 +303,7 @@ def application(
             return JSONResponse({"status": "not ready", "reason": refusal.message}, status_code=refusal.status)
         return JSONResponse({"status": "ready"})
 
-    endpoint = GraphQL(authenticator, executor, tenants, settings.max_body_bytes)
+    endpoint = GraphQL(authenticator, executor, tenants, settings.max_body_bytes, by_get=not settings.production)
     middleware = (
         Middleware(
             CORSMiddleware,

@@ -73,6 +73,22 @@ CALLED_BY_QUOTAS = (
     "isola.quota_used(uuid, text, text, bigint)",
     "isola.quota_counted(uuid, text, text, bigint)",
 )
+# What PostgreSQL lets everybody call, and no tenant needs: it reaches over to other tenants, past all policies. The
+# next tenant runs the statements that a connection keeps; all sessions of tenant traffic are one login's, and so may
+# end each other; large objects are in no schema.
+FOR_NO_TENANT = (
+    "pg_prepared_statement()",
+    "pg_cancel_backend(integer)",
+    "pg_terminate_backend(integer, bigint)",
+    "lo_creat(integer)",
+    "lo_create(oid)",
+    "lo_from_bytea(oid, bytea)",
+    "lo_get(oid)",
+    "lo_get(oid, bigint, integer)",
+    "lo_open(oid, integer)",
+    "lo_put(oid, bigint, bytea)",
+    "lo_unlink(oid)",
+)
 HIERARCHY = (
     "control.ancestors(uuid)",
     "control.descendants(uuid)",
@@ -141,6 +157,15 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
     for url in (where.tenant, where.control):
         await _prepare_login(owner, make_url(url))
     await owner.script(admit_to_database(await owner.value("SELECT current_database()"), where))
+    # They are the superuser's: no other owner can take them from anybody.
+    if await owner.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        await owner.script(
+            f"""
+            REVOKE EXECUTE ON FUNCTION {", ".join(FOR_NO_TENANT)} FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION pg_cancel_backend(integer), pg_terminate_backend(integer, bigint)
+            TO pg_signal_backend
+            """
+        )
     await owner.script(
         """
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;

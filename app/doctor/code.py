@@ -1,5 +1,6 @@
 """What runs with rights that are not the caller's: views, functions, event triggers, extensions."""
 
+from app.control.logins import FOR_NO_TENANT
 from app.doctor.check import Check, Severity
 from app.doctor.vocabulary import literal
 
@@ -20,6 +21,7 @@ WAYS_OUT = {
     "postgres_fdw": "reads other databases with a stored password",
 }
 VALUES = ", ".join(f"({literal(extension)}, {literal(way)})" for extension, way in WAYS_OUT.items())
+REACHING = ", ".join(map(literal, FOR_NO_TENANT))
 CALLABLE = (
     "EXISTS (SELECT FROM aclexplode(f.proacl) a JOIN reached w ON w.oid = a.grantee WHERE a.grantee <> f.proowner)"
 )
@@ -150,6 +152,23 @@ CHECKS = (
             'LANGUAGE sql STABLE PARALLEL RESTRICTED RETURN isola.proved_tenant_id()' AS fix
         FROM functions
         WHERE oid = to_regprocedure('isola.current_tenant_id()') AND pg_get_function_sqlbody(oid) ~ 'claimed_tenant_id'
+        """,
+    ),
+    Check(
+        "FUN009",
+        Severity.WARNING,
+        "tenant traffic may call what reaches past schemas and policies",
+        "The next tenant runs the statements that a connection keeps; sessions of one login may end each other; large "
+        "objects are in no schema. PostgreSQL gives all of this to everybody, and only a superuser can take it.",
+        f"""
+        SELECT quote_ident(current_database()) AS object, string_agg(oid::regprocedure::text, ', ') AS detail,
+            format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', string_agg(oid::regprocedure::text, ', ')) AS fix
+        FROM unnest(ARRAY[{REACHING}]::regprocedure[]) f (oid)
+        WHERE EXISTS (
+            SELECT FROM reached w LEFT JOIN pg_roles r ON r.oid = w.oid
+            WHERE has_function_privilege(w.oid, f.oid, 'EXECUTE') AND r.rolsuper IS NOT TRUE
+        )
+        HAVING count(*) > 0
         """,
     ),
     Check(

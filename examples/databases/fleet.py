@@ -1,6 +1,6 @@
 """One PostgreSQL server, a database for each tenant in it, and one process that serves them all.
 
-Each database has an installation of its own: directory, keys, log, and logins that can connect to the database of no other tenant.
+Each database has an installation of its own: directory, keys, log, and logins that can connect to no other tenant's.
 Inside it everything is as ever, with one tenant under one of the installed strategies.
 """
 

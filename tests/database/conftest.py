@@ -58,8 +58,12 @@ async def untouched(copy: Copy) -> State:
 
 
 @pytest.fixture
-async def killer(copy: Copy) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that may end the others of its login."""
+async def killer(copy: Copy, owner: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that may end the others of its login, as no other of this login may."""
+    async with owner.unbound() as work:
+        await work.script(
+            f"GRANT EXECUTE ON FUNCTION pg_terminate_backend(integer, bigint) TO {copy.where.tenant_login}"
+        )
     connection = await asyncpg.connect(copy.where.tenant)
     yield connection
     await connection.close()

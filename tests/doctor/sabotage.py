@@ -191,6 +191,7 @@ SABOTAGES = (
         "isola.c(cstring)",
     ),
     Sabotage("FUN008", BELIEVED, "isola.current_tenant_id()"),
+    Sabotage("FUN009", "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC", "{database}"),
     Sabotage(
         "EVT001",
         "CREATE FUNCTION isola.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"

@@ -49,6 +49,7 @@ FOUND_IN_NAIVE = {
     ("VIW001", "public.overview"),
     ("FUN001", "public.total()"),
     ("FUN002", "public.total()"),
+    ("FUN009", "{database}"),
     ("OWN001", "doctor_app"),
     ("GRT011", "{database}"),
     ("SET001", "ROLE doctor_app: app.org"),
@@ -68,6 +69,7 @@ FOUND_BY_PATH = {
     ("GRT005", "customer_b"),
     ("GRT005", "customer_c"),
     ("DRF002", "customer_b.users"),
+    ("FUN009", "{database}"),
     ("GRT011", "{database}"),
 }
 

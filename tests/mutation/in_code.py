@@ -11,6 +11,7 @@ NONINTERFERENCE = "tests/isolation/test_noninterference.py"
 SHARING = "tests/isolation/sharing"
 CANCELLING = "tests/database/test_cancelling.py"
 GIVING_BACK = "tests/database/test_giving_back.py"
+PREPARED = "tests/isolation/test_connections.py"
 PGBOUNCER = "tests/database/test_pgbouncer.py"
 ERRORS = "tests/database/test_errors.py"
 STATEMENTS = "tests/query/test_statement.py"
@@ -276,6 +277,24 @@ CONNECTIONS_KEPT = (
         "UNLISTEN *; ",
         "",
         (GIVING_BACK,),
+    ),
+    Patch(
+        "prepared statements with names that can be guessed",
+        "that nobody can name a statement that a connection keeps",
+        BOTH,
+        "app/database.py",
+        'return f"{prefix}_{token_hex(16)}"',
+        'return f"__asyncpg_{prefix}_{len(self._stmt_cache._entries) + 1:x}__"',
+        (PREPARED,),
+    ),
+    Patch(
+        "prepared statements kept where names are told",
+        "that no statement is kept that another could replace",
+        BOTH,
+        "app/database.py",
+        'return bool(status == "SELECT 1")',
+        "return True",
+        (PREPARED,),
     ),
     Patch(
         "unclean connections returned after a commit",

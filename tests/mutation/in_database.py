@@ -10,6 +10,7 @@ NAMES = "tests/isolation/test_names.py"
 LOGIN = "tests/isolation/test_login.py"
 SHARING = "tests/isolation/sharing/test_reading.py"
 BINDINGS = "tests/isolation/test_binding.py"
+CONNECTIONS = "tests/isolation/test_connections.py"
 ENDING = "tests/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
@@ -614,6 +615,13 @@ PROOFS = (
         BOTH,
         BELIEVED,
         (BINDINGS,),
+    ),
+    Sql(
+        "statements that anybody can look up",
+        "that names of prepared statements are told to nobody",
+        BOTH,
+        "GRANT EXECUTE ON FUNCTION pg_prepared_statement() TO PUBLIC",
+        (CONNECTIONS,),
     ),
     Sql(
         "proofs for every process",
