@@ -314,14 +314,14 @@ async def _connected(url: str, keep: bool, *, command_timeout: float) -> asyncpg
 
 
 async def _hides_names(connection: asyncpg.Connection) -> bool:
-    """Whether nobody is told the names of the statements that this connection keeps prepared.
+    """Whether not everybody is told the names of the statements that this connection keeps prepared.
 
     A pooler that stands in between gives them names of its own, by counting, and shows a process of its own.
     """
     # Without parameters, so that it is not prepared itself.
     status = await connection.execute(
         f"SELECT 1 WHERE pg_backend_pid() = {connection.get_server_pid()} "
-        "AND NOT has_function_privilege('pg_prepared_statement()', 'EXECUTE')"
+        "AND NOT has_function_privilege('public', 'pg_prepared_statement()', 'EXECUTE')"
     )
     return bool(status == "SELECT 1")
 
