@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +44,12 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # Roles of a server that had none of them are removed at the end, known by this comment.
 OURS = "made by the tests of isola"
 PLATFORM_ROLES = r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'isola\_%'"
+# Those that have rights in a database, beside the platform's and the owner: which every database can be asked.
+HOMES_ROLES = r"""
+SELECT DISTINCT quote_ident(rolname) AS role FROM pg_database d JOIN pg_shdepend s ON s.dbid = d.oid
+JOIN pg_roles r ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
+WHERE datname = $1 AND rolname NOT LIKE 'isola\_%' AND rolname <> current_user
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,10 @@ class Cluster:
 
     url: str
     template: str
-    roles: frozenset[str] = frozenset()
-    """Those that the homes of the template brought with them."""
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    """Those of the template, and so of every copy, by their slugs."""
+    key: BindingKey | None = field(default=None, repr=False)
+    """That of the template, and so of every copy."""
 
     def address(self, database: str) -> str:
         return make_url(self.url).set(database=database).render_as_string(hide_password=False)
@@ -63,6 +71,7 @@ def pytest_collection_finish() -> None:
     """What is imported stays, and is a lot to look through each time that rubbish is collected."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -113,22 +122,27 @@ async def _furnish(made: Cluster) -> Cluster:
         await connection.execute(f"CREATE DATABASE {made.template} TEMPLATE template0")
         where = logins.addresses(DEFAULTS, made.address(made.template))
         strategies = registry.load(where.tenant_login)
+        tenants = {}
         async with await Database.open(made.address(made.template), size=2, statement_timeout=60) as owner:
             await migrations.migrate(owner, strategies, where)
             for strategy in strategies:
                 for letter in "ab":
                     slug = f"{strategy}-{letter}"
-                    await provisioning.create(owner, strategies, slug=slug, name=slug.title(), strategy=strategy)
+                    tenants[slug] = await provisioning.create(
+                        owner, strategies, slug=slug, name=slug.title(), strategy=strategy
+                    )
+            async with owner.unbound() as work:
+                key = await secrets.binding_key(work)
         for row in await connection.fetch(PLATFORM_ROLES):
             if row["rolname"] not in before:
                 await connection.execute(f"COMMENT ON ROLE {row['rolname']} IS '{OURS}'")
-    return replace(made, roles=frozenset(await _homes_roles(made, made.template)))
+    return replace(made, tenants=tenants, key=key)
 
 
 async def _clear(made: Cluster) -> None:
     """Roles belong to the server, so they outlive the databases of the tests."""
     async with _alone(made) as connection:
-        roles = await _homes_roles(made, made.template)
+        roles = await _homes_roles(connection, made.template)
         await _drop_database(connection, made.template)
         for role in roles:
             await connection.execute(f"DROP ROLE {role}")
@@ -145,30 +159,27 @@ async def _drop_database(connection: asyncpg.Connection, name: str) -> None:
         await connection.execute(f"DROP DATABASE IF EXISTS {name}")
 
 
-async def _homes_roles(made: Cluster, database: str) -> set[str]:
+async def _homes_roles(connection: asyncpg.Connection, database: str) -> set[str]:
     """The roles that the homes of a database brought with them; none where there is no such database, or no home."""
+    return {row["role"] for row in await connection.fetch(HOMES_ROLES, database)}
+
+
+@asynccontextmanager
+async def connected(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
+    """The owner's connection to the server, by which databases are made and removed."""
+    connection = await asyncpg.connect(cluster.url)
     try:
-        connection = await asyncpg.connect(made.address(database))
-    except asyncpg.InvalidCatalogNameError:
-        return set()
-    try:
-        brought = await connection.fetch("SELECT role FROM control.tenants WHERE role <> 'none' AND home IS NOT NULL")
-    except asyncpg.UndefinedTableError:
-        return set()
+        yield connection
     finally:
         await connection.close()
-    return {row["role"] for row in brought}
 
 
 @asynccontextmanager
 async def _alone(made: Cluster) -> AsyncIterator[asyncpg.Connection]:
     """The owner's connection, while no other run on the same server makes or removes what all runs share: roles."""
-    connection = await asyncpg.connect(made.url)
-    try:
+    async with connected(made) as connection:
         await connection.execute("SELECT pg_advisory_lock(hashtext('isola.tests'))")
         yield connection
-    finally:
-        await connection.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +188,12 @@ class Copy:
 
     where: logins.Addresses
     strategies: Mapping[str, Strategy]
+    key: BindingKey | None = field(default=None, repr=False)
+    """Its binding key, if it had one when it was made."""
 
     async def binding_key(self) -> BindingKey:
+        if self.key:
+            return self.key
         async with await Database.open(self.where.control) as control, control.unbound() as work:
             return await secrets.binding_key(work)
 
@@ -188,30 +203,40 @@ class Copy:
         return f"{self.strategies[tenant.strategy].bind(tenant.id)}; SET LOCAL isola.proof TO '{proof}'"
 
 
-_copies = count()
+_databases = count()
 
 
 @asynccontextmanager
-async def copied(cluster: Cluster) -> AsyncIterator[Copy]:
-    """A copy of the database that the tests furnished, removed at the end with the roles that it brought."""
-    name = f"{cluster.template}_{next(_copies)}"
-    where = logins.addresses(DEFAULTS, cluster.address(name))
-    connection = await asyncpg.connect(cluster.url)
-    try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {cluster.template} STRATEGY file_copy")
-        await connection.execute(logins.admit_to_database(name, where))
-        yield Copy(where, registry.load(where.tenant_login))
-        brought = await _homes_roles(cluster, name) - cluster.roles
-        await _drop_database(connection, name)
-        for role in brought:
-            await connection.execute(f"DROP ROLE IF EXISTS {role}")
-    finally:
-        await connection.close()
+async def made(cluster: Cluster, server: asyncpg.Connection, template: str) -> AsyncIterator[str]:
+    """A database made of a template, removed at the end with the roles that its homes brought; its name."""
+    name = f"{cluster.template}_{next(_databases)}"
+    there = await _homes_roles(server, template)
+    await server.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield name
+    brought = await _homes_roles(server, name) - there
+    await _drop_database(server, name)
+    for role in brought:
+        await server.execute(f"DROP ROLE IF EXISTS {role}")
+
+
+@asynccontextmanager
+async def copied(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[Copy]:
+    """A copy of the database that the tests furnished, removed at the end."""
+    async with made(cluster, server, cluster.template) as name:
+        where = logins.addresses(DEFAULTS, cluster.address(name))
+        await server.execute(logins.admit_to_database(name, where))
+        yield Copy(where, registry.load(where.tenant_login), cluster.key)
+
+
+@pytest.fixture(scope="session")
+async def server(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
+    async with connected(cluster) as connection:
+        yield connection
 
 
 @pytest.fixture
-async def copy(cluster: Cluster) -> AsyncIterator[Copy]:
-    async with copied(cluster) as copy:
+async def copy(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[Copy]:
+    async with copied(cluster, server) as copy:
         yield copy
 
 
@@ -263,15 +288,15 @@ def other(strategy: Strategy, copy: Copy) -> Strategy:
 
 
 @pytest.fixture
-async def a(strategy: Strategy, control: Database) -> Tenant:
+def a(strategy: Strategy, cluster: Cluster) -> Tenant:
     """A tenant under the strategy."""
-    return await provisioning.named(control, f"{strategy.name}-a")
+    return cluster.tenants[f"{strategy.name}-a"]
 
 
 @pytest.fixture
-async def b(strategy: Strategy, control: Database) -> Tenant:
+def b(strategy: Strategy, cluster: Cluster) -> Tenant:
     """Another tenant under the same strategy."""
-    return await provisioning.named(control, f"{strategy.name}-b")
+    return cluster.tenants[f"{strategy.name}-b"]
 
 
 @pytest.fixture

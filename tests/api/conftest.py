@@ -13,12 +13,12 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from sqlalchemy import func, insert, select
 
 from app.api.execute import Executor
 from app.api.schema import model
-from app.control import provisioning
 from app.control.tenants import Tenant
 from app.database import Database, Transaction
 from app.domain.organizations import memberships, organizations
@@ -27,7 +27,7 @@ from app.domain.resources import resources
 from app.domain.roles import Standing, roles, user_roles
 from app.domain.spans import spans
 from app.domain.users import users
-from tests.conftest import STRATEGIES, TRIED, Cluster, copied
+from tests.conftest import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
 # Of what is open to all, no statement reads anything: see app.api.sessions.
@@ -127,17 +127,12 @@ class World:
 
 
 @pytest.fixture(scope="session")
-async def world(cluster: Cluster) -> AsyncIterator[World]:
+async def world(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[World]:
     async with (
-        copied(cluster) as copy,
+        copied(cluster, server) as copy,
         await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=2) as database,
-        await Database.open(copy.where.control) as control,
     ):
-        tenants = {
-            f"{strategy}-{letter}": await provisioning.named(control, f"{strategy}-{letter}")
-            for strategy in STRATEGIES
-            for letter in "ab"
-        }
+        tenants = cluster.tenants
         for slug, tenant in tenants.items():
             await settle(database, tenant, 40 if slug.endswith("a") else 3)
         await share(database, tenants)

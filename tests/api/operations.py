@@ -5,6 +5,7 @@ Keys are unique wherever arguments are given, so that all that is made is valid.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -240,5 +241,7 @@ class Maker:
 _LOGIC = {"and", "or", "not"}
 
 
+@lru_cache(100)
 def operation(seed: int) -> Operation:
+    """The operation of that seed, which is the same under each strategy: it is not to be changed."""
     return Maker(Random(seed)).operation()  # noqa: S311  nothing here is a secret

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from app import embedded
 from tests.cli.processes import Place
 from tests.conftest import _memory
 
@@ -49,3 +50,10 @@ def furnished(first_demo: FirstDemo) -> Iterator[Place]:
         # PostgreSQL's files belong to the user that it runs as.
         subprocess.run(["cp", "-a", first_demo.place.data_dir, place.data_dir], check=True)
         yield place
+
+
+@pytest.fixture
+def awake(furnished: Place) -> Iterator[Place]:
+    """The furnished place while its PostgreSQL runs, so that not every command starts and stops it."""
+    with embedded.running(furnished.data_dir):
+        yield furnished

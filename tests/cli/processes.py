@@ -68,6 +68,8 @@ class Place:
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ISOLA_")}
+        # What one command has compiled of the source, the next finds, whatever holds for the tests themselves.
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         own = {"ISOLA_DATA_DIR": str(self.data_dir), "ISOLA_PORT": "0", "COLUMNS": "200"}
         return {**inherited, **own, **self.settings, **more}
 

@@ -6,18 +6,18 @@ from tests.cli.processes import Place
 from tests.conftest import Copy
 
 
-def test_a_tenant_gets_its_first_owner_from_whoever_runs_the_server(furnished: Place) -> None:
-    furnished.run("tenant", "create", "umbrella")
-    assert furnished.run("user", "assign", "albert", "owner", "--tenant", "umbrella") == "albert: owner, enabled\n"
-    assert "the last owner" in furnished.fail("user", "unassign", "albert", "owner", "--tenant", "umbrella")
-    assert "the last owner" in furnished.fail("user", "disable", "albert", "--tenant", "umbrella")
-    furnished.run("user", "assign", "william", "owner", "--tenant", "umbrella")
-    assert furnished.run("user", "disable", "albert", "--tenant", "umbrella") == "albert: owner, disabled\n"
-    assert furnished.run("user", "enable", "albert", "--tenant", "umbrella") == "albert: owner, enabled\n"
-    assert furnished.run("user", "unassign", "albert", "owner", "--tenant", "umbrella") == "albert: no role, enabled\n"
-    assert "no role 'boss'" in furnished.fail("user", "assign", "albert", "boss", "--tenant", "umbrella")
-    assert "no user 'nobody'" in furnished.fail("user", "disable", "nobody", "--tenant", "umbrella")
-    checked, verdict = furnished.run("audit", "verify", "--tenant", "umbrella").splitlines()
+def test_a_tenant_gets_its_first_owner_from_whoever_runs_the_server(awake: Place) -> None:
+    awake.run("tenant", "create", "umbrella")
+    assert awake.run("user", "assign", "albert", "owner", "--tenant", "umbrella") == "albert: owner, enabled\n"
+    assert "the last owner" in awake.fail("user", "unassign", "albert", "owner", "--tenant", "umbrella")
+    assert "the last owner" in awake.fail("user", "disable", "albert", "--tenant", "umbrella")
+    awake.run("user", "assign", "william", "owner", "--tenant", "umbrella")
+    assert awake.run("user", "disable", "albert", "--tenant", "umbrella") == "albert: owner, disabled\n"
+    assert awake.run("user", "enable", "albert", "--tenant", "umbrella") == "albert: owner, enabled\n"
+    assert awake.run("user", "unassign", "albert", "owner", "--tenant", "umbrella") == "albert: no role, enabled\n"
+    assert "no role 'boss'" in awake.fail("user", "assign", "albert", "boss", "--tenant", "umbrella")
+    assert "no user 'nobody'" in awake.fail("user", "disable", "nobody", "--tenant", "umbrella")
+    checked, verdict = awake.run("audit", "verify", "--tenant", "umbrella").splitlines()
     assert (checked.split()[1:3], verdict) == (["entries", "checked,"], "OK")
 
 

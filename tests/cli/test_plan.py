@@ -13,19 +13,17 @@ def log(place: Place, *conditions: str) -> Sequence[Mapping[str, Any]]:
     return [json.loads(line) for line in place.run("platform", "log", *conditions).splitlines()]
 
 
-def test_plans_are_made_and_given_and_the_log_says_by_whom(furnished: Place, tmp_path: Path) -> None:
-    made = furnished.run(
-        "plan", "create", "small", "--title", "Small", "--quota", "resources=1001", "--quota", "users=9"
-    )
+def test_plans_are_made_and_given_and_the_log_says_by_whom(awake: Place, tmp_path: Path) -> None:
+    made = awake.run("plan", "create", "small", "--title", "Small", "--quota", "resources=1001", "--quota", "users=9")
     assert {"name: small", "title: Small", "resources: 1001", "users: 9", "shares: none"} <= set(made.splitlines())
-    assert "users: none" in furnished.run("plan", "change", "small", "--quota", "users=none").splitlines()
-    assert furnished.run("tenant", "set-plan", "acme", "small") == "tenant acme has the plan small\n"
-    assert "plan: small" in furnished.run("tenant", "show", "acme").splitlines()
-    assert "retired_at: " in furnished.run("plan", "retire", "small")
-    listed = furnished.run("plan", "list")
+    assert "users: none" in awake.run("plan", "change", "small", "--quota", "users=none").splitlines()
+    assert awake.run("tenant", "set-plan", "acme", "small") == "tenant acme has the plan small\n"
+    assert "plan: small" in awake.run("tenant", "show", "acme").splitlines()
+    assert "retired_at: " in awake.run("plan", "retire", "small")
+    listed = awake.run("plan", "list")
     assert any(line.split()[:1] == ["small"] and "1001" in line and "retired" in line for line in listed.splitlines())
 
-    entries = log(furnished, "--first", "4")
+    entries = log(awake, "--first", "4")
     assert [(entry["action"], entry["object"]) for entry in entries] == [
         ("plan:retire", "plan:small"),
         ("tenant:set_plan", "tenant:acme"),
@@ -33,32 +31,32 @@ def test_plans_are_made_and_given_and_the_log_says_by_whom(furnished: Place, tmp
         ("plan:create", "plan:small"),
     ]
     assert {entry["actor"] for entry in entries} == {f"operator:{getpass.getuser()}"}
-    assert log(furnished, "--action", "tenant:set_plan", "--object", "tenant:acme") == entries[1:2]
-    assert furnished.run("platform", "verify").endswith("OK\n")
+    assert log(awake, "--action", "tenant:set_plan", "--object", "tenant:acme") == entries[1:2]
+    assert awake.run("platform", "verify").endswith("OK\n")
 
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"name": "row"}\n' * 1002)
-    _, said, status = finished(furnished.begin("import", str(rows), "--tenant", "acme"))
+    _, said, status = finished(awake.begin("import", str(rows), "--tenant", "acme"))
     assert status == 1
     assert "resources: the plan allows 1001" in said
 
 
-def test_what_no_plan_can_be_is_refused(furnished: Place) -> None:
-    before = furnished.run("plan", "list")
-    assert "expected one of api_keys, domains" in furnished.fail("plan", "create", "small", "--quota", "rockets=1")
-    assert "expected users=<number>" in furnished.fail("plan", "create", "small", "--quota", "users=-1")
-    assert "there is no plan 'small'" in furnished.fail("tenant", "set-plan", "acme", "small")
-    assert furnished.run("plan", "list") == before
+def test_what_no_plan_can_be_is_refused(awake: Place) -> None:
+    before = awake.run("plan", "list")
+    assert "expected one of api_keys, domains" in awake.fail("plan", "create", "small", "--quota", "rockets=1")
+    assert "expected users=<number>" in awake.fail("plan", "create", "small", "--quota", "users=-1")
+    assert "there is no plan 'small'" in awake.fail("tenant", "set-plan", "acme", "small")
+    assert awake.run("plan", "list") == before
 
 
-def test_whether_proofs_are_demanded_is_said_and_decided_by_the_owner(furnished: Place) -> None:
+def test_whether_proofs_are_demanded_is_said_and_decided_by_the_owner(awake: Place) -> None:
     demanded = "proofs are demanded\n"
-    assert furnished.run("platform", "proofs") == demanded
-    said = furnished.run("platform", "proofs", "--believe")
+    assert awake.run("platform", "proofs") == demanded
+    said = awake.run("platform", "proofs", "--believe")
     assert said == "proofs are not demanded: whoever runs SQL of their own in one tenant reaches all\n"
-    assert furnished.run("platform", "proofs") == said
-    assert furnished.run("platform", "proofs", "--demand") == demanded
-    assert [entry["action"] for entry in log(furnished, "--object", "platform:proofs")] == [
+    assert awake.run("platform", "proofs") == said
+    assert awake.run("platform", "proofs", "--demand") == demanded
+    assert [entry["action"] for entry in log(awake, "--object", "platform:proofs")] == [
         "proofs:demand",
         "proofs:believe",
     ]

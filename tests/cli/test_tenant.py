@@ -69,8 +69,8 @@ def test_tenants_are_put_below_others(furnished: Place, server: Running) -> None
     assert "either --under or --top" in furnished.fail("tenant", "set-parent", "daughter")
 
 
-def test_tenants_are_listed_with_their_placements(furnished: Place) -> None:
-    header, *rows = furnished.run("tenant", "list").splitlines()
+def test_tenants_are_listed_with_their_placements(awake: Place) -> None:
+    header, *rows = awake.run("tenant", "list").splitlines()
 
     assert header.split() == ["slug", "name", "status", "strategy", "id"]
     assert [(row.split()[0], row.split()[-2]) for row in rows] == [
@@ -100,12 +100,12 @@ def test_what_cannot_be_done_is_said_in_one_line_and_not_done(furnished: Place, 
     assert server.process.poll() is None
 
 
-def test_without_a_yes_nothing_is_dropped(furnished: Place) -> None:
-    _, said, status = finished(furnished.begin("tenant", "drop", "acme"))
+def test_without_a_yes_nothing_is_dropped(awake: Place) -> None:
+    _, said, status = finished(awake.begin("tenant", "drop", "acme"))
 
     assert status != 0
     assert "Aborted" in said
-    assert "status: active" in furnished.run("tenant", "show", "acme")
+    assert "status: active" in awake.run("tenant", "show", "acme")
 
 
 def test_the_same_tenant_made_twice_at_once_is_one_tenant_and_one_clear_error(

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from io import StringIO
-from itertools import count
 
 import asyncpg
 import pytest
@@ -15,9 +14,8 @@ from app.database import Database
 from app.domain.metadata import metadata
 from strategies import registry
 from strategies.base import Strategy
-from tests.conftest import DEFAULTS, Cluster, Copy
+from tests.conftest import DEFAULTS, Cluster, Copy, made
 
-names = count()
 OLD = "0001"
 # The tables that there were at that revision.
 FIRST = ("users", "organizations", "memberships", "resources", "spans")
@@ -25,30 +23,11 @@ HOMES_A_STRATEGY = 3
 
 
 @pytest.fixture
-async def blank(cluster: Cluster) -> AsyncIterator[Copy]:
+async def blank(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[Copy]:
     """A database in which nothing has been made yet."""
-    name = f"{cluster.template}_blank_{next(names)}"
-    where = logins.addresses(DEFAULTS, cluster.address(name))
-    server = await asyncpg.connect(cluster.url)
-    try:
-        await server.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    async with made(cluster, server, "template0") as name:
+        where = logins.addresses(DEFAULTS, cluster.address(name))
         yield Copy(where, registry.load(where.tenant_login))
-        roles = await _roles_of_homes(cluster.address(name))
-        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        for role in roles:
-            await server.execute(f"DROP ROLE IF EXISTS {role}")
-    finally:
-        await server.close()
-
-
-async def _roles_of_homes(url: str) -> list[str]:
-    connection = await asyncpg.connect(url)
-    try:
-        if await connection.fetchval("SELECT to_regclass('control.tenants')") is None:
-            return []
-        return [row["role"] for row in await connection.fetch("SELECT role FROM control.tenants WHERE role <> 'none'")]
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

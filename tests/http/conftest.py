@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from app.settings import Settings
@@ -34,10 +35,12 @@ def bob(api: Api, strategy: Strategy) -> Client:
 
 
 @pytest.fixture(scope="session")
-async def standing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+async def standing(
+    cluster: Cluster, server: asyncpg.Connection, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Api]:
     """A server for tests whose requests are all refused, or only read."""
     settings = DEFAULTS.model_copy(update={"data_dir": tmp_path_factory.mktemp("standing")})
-    async with copied(cluster) as copy, serving(copy, settings) as api:
+    async with copied(cluster, server) as copy, serving(copy, settings) as api:
         yield api
 
 

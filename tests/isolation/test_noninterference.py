@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import func, insert, select
 
@@ -158,13 +159,17 @@ async def test_reads_are_the_same_bytes_before_and_after_others_have_data(
 
 
 async def test_a_life_from_its_first_request_is_the_same_in_an_empty_world_and_in_a_crowded_one(
-    cluster: Cluster, settings: Settings, strategy: Strategy, record_property: Callable[[str, object], None]
+    cluster: Cluster,
+    server: asyncpg.Connection,
+    settings: Settings,
+    strategy: Strategy,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Writes too, those that fail among them: what is unique or referred to elsewhere is neither here."""
     slug = f"{strategy.name}-a"
     lives: list[list[Told]] = []
     for crowded in (False, True):
-        async with copied(cluster) as database, serving(database, settings) as api:
+        async with copied(cluster, server) as database, serving(database, settings) as api:
             if crowded:
                 for other in others(slug):
                     # Somebody who belongs to several tenants is told so; these are others.

@@ -22,7 +22,7 @@ from app.identity.tokens import mint
 from app.installation import Installation
 from app.main import application
 from app.settings import Settings
-from tests.conftest import STRATEGIES, Cluster, copied
+from tests.conftest import STRATEGIES, Cluster, connected, copied
 
 LETTERS = "abc"
 _ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
@@ -154,7 +154,7 @@ def _titles(text: str) -> str:
 @asynccontextmanager
 async def laboratory(cluster: Cluster, settings: Settings) -> AsyncIterator[Laboratory]:
     placed = mixes()
-    async with copied(cluster) as copy:
+    async with connected(cluster) as server, copied(cluster, server) as copy:
         assert copy.where.owner
         async with await Database.open(copy.where.owner, statement_timeout=60) as owner:
             for number, mix in enumerate(placed):
