@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from graphql import parse, validate
 from sqlalchemy import make_url
 
 from app import embedded
@@ -29,6 +31,7 @@ from app.control import logins, migrations, provisioning, secrets
 from app.control.changes import Changes
 from app.control.tenants import Tenant
 from app.database import Database
+from app.query import documents
 from app.settings import Settings
 from strategies import registry
 from strategies.base import Strategy
@@ -83,6 +86,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 figures[name] += value
     for name, value in figures.items():
         terminalreporter.write_line(f"{name}: {value:,}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def documents_read_once() -> Iterator[None]:
+    """What graphql-core makes of a document is kept for all servers of a run: it is the same, and cannot be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "parse", lru_cache(1000)(parse))
+        patch.setattr(documents, "validate", lru_cache(1000)(validate))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 
 from app.control.logins import derived
 from app.domain.permissions import Role
+from app.errors import BadUserInput, Conflict, NotFound
 from app.identity.tokens import mint
 from examples.databases.fleet import LONGEST, PREFIX, Fleet
 from tests.conftest import DEFAULTS, Cluster
@@ -34,6 +35,10 @@ class Fleets:
     directory: Path
     ours: str
     theirs: str
+
+    @property
+    def fleet(self) -> Fleet:
+        return Fleet(self.cluster.url, DEFAULTS.model_copy(update={"data_dir": self.directory}))
 
     def command(self, *arguments: str) -> subprocess.Popen[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ISOLA_")}
@@ -100,31 +105,34 @@ class Fleets:
         return [row[0] for row in found if slug in row[0]]
 
 
-@pytest.fixture
-async def fleets(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Fleets]:
-    fleets = Fleets(cluster, tmp_path, f"a-{uuid4().hex[:8]}", f"b-{uuid4().hex[:8]}")
+@pytest.fixture(scope="module")
+async def fleets(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleets]:
+    fleets = Fleets(cluster, tmp_path_factory.mktemp("fleet"), f"a-{uuid4().hex[:8]}", f"b-{uuid4().hex[:8]}")
     try:
         for slug in (fleets.ours, fleets.theirs):
-            status, said = fleets.run("create", slug)
-            assert (status, said) == (0, f"tenant {slug} has a database of its own\n")
+            await fleets.fleet.create(slug, slug.title())
         yield fleets
     finally:
-        fleet = Fleet(cluster.url, DEFAULTS.model_copy(update={"data_dir": tmp_path}))
-        for slug in {fleets.ours, fleets.theirs}.intersection(await fleet.slugs()):
-            await fleet.drop(slug)
+        for slug in {fleets.ours, fleets.theirs}.intersection(await fleets.fleet.slugs()):
+            await fleets.fleet.drop(slug)
 
 
-async def test_what_one_does_stays_in_its_database(fleets: Fleets) -> None:
-    ours, theirs = fleets.ours, fleets.theirs
+@pytest.fixture(scope="module")
+def client(fleets: Fleets) -> Iterator[httpx.Client]:
     with fleets.served() as client:
-        fleets.create(client, ours, "of ours")
-        fleets.create(client, theirs, "of theirs")
-        assert fleets.names(client, ours) == ["of ours"]
-        assert fleets.names(client, theirs) == ["of theirs"]
-        refused = fleets.ask(client, ours, LIST, credential=theirs)
-        assert refused.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
-        assert "data" not in refused.json()
-        assert fleets.ask(client, "nobody", LIST).status_code == 404
+        yield client
+
+
+async def test_what_one_does_stays_in_its_database(fleets: Fleets, client: httpx.Client) -> None:
+    ours, theirs = fleets.ours, fleets.theirs
+    fleets.create(client, ours, "of ours")
+    fleets.create(client, theirs, "of theirs")
+    assert fleets.names(client, ours) == ["of ours"]
+    assert fleets.names(client, theirs) == ["of theirs"]
+    refused = fleets.ask(client, ours, LIST, credential=theirs)
+    assert refused.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    assert "data" not in refused.json()
+    assert fleets.ask(client, "nobody", LIST).status_code == 404
     assert await fleets.rows(ours) == ["of ours"]
     assert await fleets.rows(theirs) == ["of theirs"]
 
@@ -139,36 +147,28 @@ async def test_no_login_of_one_reaches_the_database_of_another(fleets: Fleets) -
             await asyncpg.connect(login.set(database=PREFIX + fleets.theirs).render_as_string(hide_password=False))
 
 
-async def test_one_that_is_dropped_leaves_nothing_and_the_other_is_served(fleets: Fleets) -> None:
-    with fleets.served() as client:
-        fleets.create(client, fleets.ours, "of ours")
-        assert fleets.run("drop", fleets.theirs) == (0, f"tenant {fleets.theirs} is gone\n")
-        assert fleets.names(client, fleets.ours) == ["of ours"]
-    assert await fleets.left(fleets.theirs) == []
-    assert fleets.run("drop", fleets.theirs)[0] == 1
-    assert await fleets.rows(fleets.ours) == ["of ours"]
-
-
-async def test_making_one_again_is_refused_and_making_one_that_was_broken_off_goes_on(fleets: Fleets) -> None:
-    status, said = fleets.run("create", fleets.ours)
-    assert (status, said) == (1, "tenants: there is one with the same slug already\n")
-    half = replace(fleets, ours=f"c-{uuid4().hex[:8]}")
+async def test_one_is_made_and_dropped_beside_the_others(fleets: Fleets, client: httpx.Client) -> None:
+    before = await fleets.rows(fleets.ours)
+    half = f"c-{uuid4().hex[:8]}"
     connection = await asyncpg.connect(fleets.cluster.url)
     try:
-        await connection.execute(f'CREATE DATABASE "{PREFIX}{half.ours}"')
-        assert half.run("create", half.ours)[0] == 0
-        assert await half.rows(half.ours) == []
+        await connection.execute(f'CREATE DATABASE "{PREFIX}{half}"')  # as far as a call came that was broken off
     finally:
-        half.run("drop", half.ours)
         await connection.close()
-    assert await fleets.left(half.ours) == []
+    assert fleets.run("create", half) == (0, f"tenant {half} has a database of its own\n")
+    assert await fleets.rows(half) == []
+    with pytest.raises(Conflict):
+        await fleets.fleet.create(half, half)
+
+    assert fleets.run("drop", half) == (0, f"tenant {half} is gone\n")
+    assert await fleets.left(half) == []
+    with pytest.raises(NotFound):
+        await fleets.fleet.drop(half)
+    assert await fleets.rows(fleets.ours) == before == fleets.names(client, fleets.ours)
 
 
 @pytest.mark.parametrize("slug", ["A", "with space", '"; DROP TABLE x; --', "a" * (LONGEST + 1)])
-async def test_a_slug_that_cannot_be_is_refused_and_nothing_is_made(
-    slug: str, cluster: Cluster, tmp_path: Path
-) -> None:
-    status, said = Fleets(cluster, tmp_path, "", "").run("create", "--", slug)
-    assert status == 1
-    assert said.startswith("slug ")
-    assert await Fleets(cluster, tmp_path, "", "").left(slug) == []
+async def test_a_slug_that_cannot_be_is_refused_and_nothing_is_made(slug: str, fleets: Fleets) -> None:
+    with pytest.raises(BadUserInput, match="slug "):
+        await fleets.fleet.create(slug, "a name")
+    assert await fleets.left(slug) == []
