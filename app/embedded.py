@@ -54,7 +54,8 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
     }
 )
 # Each statement asks for memory and gives it back. glibc returns what is free at the end of the heap to the system from
-# 128 kB on, and gets it again page by page with the next statement: of a list of 50 that is a quarter of all it costs.
+# 128 kB on, and gets it again page by page with the next statement: where that happens (it depends on what else the
+# session did before), it is a quarter of all that a list of 50 costs.
 _MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(4 << 20), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 
 _CLUSTER = "postgresql"
