@@ -37,4 +37,4 @@ async def test_nothing_that_was_left_keeps_a_tenant_from_being_erased(
     assert gone.status is Status.DELETED
     async with owner.unbound() as work:
         assert await work.value("SELECT home FROM control.tenants WHERE id = $1", doomed.id) is None
-        assert [int(count) for count in await work.texts(OWNED, role or "")] == [0, 0, 0]
+        assert [int(count) for count in await work.texts(OWNED, role or "nobodys")] == [0, 0, 0]
