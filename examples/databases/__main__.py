@@ -32,6 +32,13 @@ def drop(slug: Slug) -> None:
 
 
 @commands.command()
+def migrate() -> None:
+    """Bring each tenant's database to the newest revision, as after an upgrade."""
+    _with_fleet(lambda fleet: fleet.migrate())
+    typer.echo("all databases are at the newest revision")
+
+
+@commands.command()
 def serve(domain: Annotated[str, typer.Option(help="each tenant is a subdomain of it")] = "localhost") -> None:
     """Serve all tenants that have a database now."""
 

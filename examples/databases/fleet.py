@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from app.control import migrations, provisioning
 from app.control.logins import derived
 from app.database import DIALECT
-from app.errors import BadUserInput, NotFound
+from app.errors import BadUserInput, NotFound, OperatorError
 from app.installation import Installation, installation
 from app.main import application
 from app.settings import Settings
@@ -40,7 +40,8 @@ class Fleet:
     async def create(self, slug: str, name: str) -> None:
         """Make a tenant and its database. Broken off, a second call goes on.
 
-        Raises BadUserInput for a slug or a name that cannot be, and Conflict when the tenant is there.
+        Raises BadUserInput for a slug or a name that cannot be, Conflict when the tenant is there, and OperatorError
+        when its database cannot be migrated.
         """
         if len(slug) > LONGEST:
             raise BadUserInput(f"slug {slug[:80]!r}: expected at most {LONGEST} characters, as a database has its name")
@@ -51,9 +52,18 @@ class Fleet:
                 await self._execute(f"CREATE DATABASE {quote(PREFIX + slug)}")
             # PUBLIC has this right in every new database, and the logins of the others are PUBLIC here.
             await self._execute(f"REVOKE CONNECT ON DATABASE {quote(PREFIX + slug)} FROM PUBLIC")
+            await _migrate(installed)
             async with await installed.owner() as owner:
-                await migrations.migrate(owner, installed.strategies, installed.addresses)
                 await provisioning.create(owner, installed.strategies, slug=slug, name=name, strategy=strategy)
+
+    async def migrate(self) -> None:
+        """Bring each tenant's database to the newest revision. Broken off, a second call goes on.
+
+        Raises OperatorError for the first that cannot be.
+        """
+        for slug in await self.slugs():
+            with self._installation(slug, owned=True) as installed:
+                await _migrate(installed)
 
     async def drop(self, slug: str) -> None:
         """Remove a tenant with its database, at once, whoever is connected. Raises NotFound when there is none."""
@@ -114,6 +124,13 @@ class Fleet:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+async def _migrate(installed: Installation) -> None:
+    async with await installed.owner() as owner:
+        report = await migrations.migrate(owner, installed.strategies, installed.addresses, workers=1)
+    for home, reason in report.failed.items():
+        raise OperatorError(f"{make_url(installed.addresses.tenant).database}: {home} is not migrated: {reason}")
 
 
 def _secret(address: URL) -> SecretStr:

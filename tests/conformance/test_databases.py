@@ -147,6 +147,21 @@ async def test_no_login_of_one_reaches_the_database_of_another(fleets: Fleets) -
             await asyncpg.connect(login.set(database=PREFIX + fleets.theirs).render_as_string(hide_password=False))
 
 
+async def test_all_are_migrated_one_after_the_other(fleets: Fleets) -> None:
+    done = (0, "all databases are at the newest revision\n")
+    connection = await asyncpg.connect(fleets.cluster.address(PREFIX + fleets.theirs))
+    try:
+        assert fleets.run("migrate") == done
+        await connection.execute("UPDATE rls.alembic_version SET version_num = version_num || 'x'")
+        status, said = fleets.run("migrate")
+        assert status == 1
+        assert f"{PREFIX}{fleets.theirs}: rls is not migrated" in said
+    finally:
+        await connection.execute("UPDATE rls.alembic_version SET version_num = rtrim(version_num, 'x')")
+        await connection.close()
+    assert fleets.run("migrate") == done
+
+
 async def test_one_is_made_and_dropped_beside_the_others(fleets: Fleets, client: httpx.Client) -> None:
     before = await fleets.rows(fleets.ours)
     half = f"c-{uuid4().hex[:8]}"
