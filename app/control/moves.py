@@ -1,7 +1,7 @@
 """Moves a tenant from one strategy to another: everything in its home, in one transaction of the owner.
 
 After a crash at any point there is all of it or nothing. What keeps requests out meanwhile is in the database, not in
-what servers know: see migrations/control/0007_moves.sql and docs/moving.md.
+what servers know: see migrations/control/0001_binding.sql and docs/moving.md.
 """
 
 import asyncio

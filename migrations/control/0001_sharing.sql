@@ -4,19 +4,26 @@
 -- domains and API keys.
 
 -- The bound tenant, if the transaction also has the role that this tenant's transactions have: one inside a schema
--- cannot pass for another tenant by changing a setting.
+-- cannot pass for another tenant by changing a setting. It also has to be below none that is not active.
 CREATE FUNCTION isola.bound_tenant() RETURNS uuid LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     bound uuid;
 BEGIN
     SELECT id INTO bound FROM control.tenants
-    WHERE id = isola.current_tenant_id() AND role = current_setting('role') AND status = 'active';
+    WHERE id = isola.current_tenant_id() AND role = current_setting('role') AND status = 'active'
+      AND (parent_id IS NULL OR NOT control.below_inactive(id));
     IF bound IS NULL THEN
         RAISE EXCEPTION 'this transaction is not bound to an active tenant' USING ERRCODE = 'IS001';
     END IF;
     RETURN bound;
 END $$;
+
+-- What is shared now; nothing of a tenant below one that is not active.
+CREATE VIEW control.live_shares WITH (security_invoker = true) AS
+SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
+  AND NOT control.below_inactive(owner_id);
 
 -- Shares one of the bound tenant's own resources with the tenant of that slug. NULL if there is no such resource or
 -- no such other tenant. Sharing again renews the share.
@@ -88,7 +95,8 @@ BEGIN ATOMIC
     WHERE s.grantee_id = (SELECT isola.bound_tenant());
 END;
 
--- The resource that a share grants to the bound tenant, read in its owner's home, whatever kind of home that is.
+-- The resource that a share grants to the bound tenant, read in its owner's home, whatever kind of home that is. By name,
+-- so that an owner who moves away meanwhile is not taken for one who has no such resource.
 -- The policies hold this function as well, so the owner is bound while its row is read.
 -- The grantee is bound again before anything else runs; an error on the way ends the transaction and the binding.
 CREATE FUNCTION isola.shared_resource(share uuid)
@@ -99,6 +107,7 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     grantee uuid := isola.bound_tenant();
     grantees_proof text := current_setting('isola.proof');
+    grantees_home text := coalesce(current_setting('isola.home', true), '');
     owner uuid;
     owners_home text;
     resource uuid;
@@ -109,9 +118,11 @@ BEGIN
     IF owner IS NULL THEN
         RETURN;
     END IF;
-    PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner), true);
+    PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner), true),
+        set_config('isola.home', owners_home, true);
     RETURN QUERY EXECUTE format(
         'SELECT id, name, kind, data, size_bytes, created_at, updated_at FROM %I.resources WHERE id = $1', owners_home
     ) USING resource;
-    PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true);
+    PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
+        set_config('isola.home', grantees_home, true);
 END $$;

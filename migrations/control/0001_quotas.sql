@@ -174,15 +174,3 @@ DECLARE
 BEGIN
     RETURN isola.quota_used(bound, (SELECT home FROM control.tenants WHERE id = bound), quota, NULL);
 END $$;
-
--- Homes that are there already: others are made with these rights.
-DO $$
-DECLARE
-    name text;
-BEGIN
-    FOR name IN SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL LOOP
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO isola_quotas', name);
-        EXECUTE format('GRANT SELECT (id) ON %I.resources TO isola_quotas', name);
-        EXECUTE format('GRANT SELECT (seen_at, disabled_at) ON %I.users TO isola_quotas', name);
-    END LOOP;
-END $$;

@@ -86,11 +86,20 @@ BEGIN
     END IF;
 END $$;
 
+-- Whether what is done to a table is done by its owner, who migrates, moves and erases.
+CREATE FUNCTION isola.audit_of_owner(changed oid) RETURNS boolean LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+RETURN (SELECT pg_get_userbyid(relowner) = session_user FROM pg_class WHERE oid = changed);
+
 -- Fires for each statement. A session keeps a copy of this for each trigger that it met, in each tenant's home, so
--- there is as little in it as can be.
+-- there is as little in it as can be. What the owner does, to a whole home at a time, is not
+-- even gathered.
 CREATE FUNCTION isola.audit() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF isola.audit_of_owner(TG_RELID) THEN
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'INSERT' THEN
         PERFORM isola.audit_note(TG_RELID, TG_ARGV, NULL, (SELECT array_agg(to_jsonb(n)) FROM new_rows n));
     ELSIF TG_OP = 'DELETE' THEN
@@ -104,22 +113,41 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Refuses to write in a home that the tenant is leaving or has left: it would stay behind there.
+CREATE FUNCTION isola.audit_placed(tenant uuid, written text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM control.tenants WHERE id = tenant AND (home <> written OR moving_to IS NOT NULL)) THEN
+        RAISE EXCEPTION 'the tenant is being moved' USING ERRCODE = 'IS004';
+    END IF;
+END $$;
+
 -- Puts what was noted into the log. It runs last of all, when the transaction commits: only then is the head of the
 -- tenant's chain held, so no two transactions wait for each other in a circle, and none waits longer than a commit
 -- takes. If the binding was changed in between, it fails, and the transaction with it.
+--
+-- Who moves a tenant holds the head of its log, having marked the tenant before: so who writes is either done before
+-- anything is copied, or finds the mark here. Of whoever gets the head without waiting for it, it is asked once whether
+-- the tenant is being moved; of others before they wait, since a move may wait for what this transaction holds, and
+-- once more with the head. The log is found by the search path, so the statement stays planned for as long as a session
+-- writes in the same home; it comes last, since nothing else is to be looked for there.
 CREATE FUNCTION isola.audit_link() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     head control.audit_heads;
+    first bigint;
     ids uuid[];
     hashes bytea[];
     change jsonb;
 BEGIN
-    SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
+    SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
+        PERFORM isola.audit_placed(NEW.tenant_id, NEW.home);
         INSERT INTO control.audit_heads (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
         SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
     END IF;
+    PERFORM isola.audit_placed(NEW.tenant_id, NEW.home);
+    first := head.entries;
     FOREACH change IN ARRAY NEW.changes LOOP
         head.entries := head.entries + 1;
         ids := ids || isola.uuid_v7();
@@ -129,16 +157,13 @@ BEGIN
         )::text, 'UTF8'));
         hashes := hashes || head.hash;
     END LOOP;
-    EXECUTE format(
-        'INSERT INTO %I.audit_entries '
-        '(id, number, at, actor, on_behalf_of, request, action, object, old, new, hash) '
-        'SELECT id, $1 + place, $2, $3, $4, $5, change ->> 0, change ->> 1, '
-        'nullif(change -> 2, ''null''), nullif(change -> 3, ''null''), hash '
-        'FROM unnest($6, $7, $8) WITH ORDINALITY linked (id, change, hash, place)',
-        NEW.home
-    ) USING head.entries - cardinality(ids), NEW.at, NEW.actor, NEW.on_behalf_of, NEW.request, ids, NEW.changes, hashes;
     UPDATE control.audit_heads SET entries = head.entries, hash = head.hash WHERE tenant_id = NEW.tenant_id;
     DELETE FROM control.audit_staged WHERE id = NEW.id;
+    PERFORM set_config('search_path', quote_ident(NEW.home) || ', pg_temp', true);
+    INSERT INTO audit_entries (id, number, at, actor, on_behalf_of, request, action, object, old, new, hash)
+    SELECT linked.id, first + place, NEW.at, NEW.actor, NEW.on_behalf_of, NEW.request, made ->> 0, made ->> 1,
+        nullif(made -> 2, 'null'), nullif(made -> 3, 'null'), linked.hash
+    FROM unnest(ids, NEW.changes, hashes) WITH ORDINALITY linked (id, made, hash, place);
     RETURN NULL;
 END $$;
 

@@ -101,24 +101,3 @@ END $$;
 CREATE TRIGGER announce_descendants AFTER UPDATE ON control.tenants
 FOR EACH ROW WHEN (old.parent_id IS DISTINCT FROM new.parent_id OR old.status <> new.status)
 EXECUTE FUNCTION control.announce_descendants();
-
--- The bound tenant, as in 0001_sharing.sql: now it also has to be below none that is not active.
-CREATE OR REPLACE FUNCTION isola.bound_tenant() RETURNS uuid LANGUAGE plpgsql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    bound uuid;
-BEGIN
-    SELECT id INTO bound FROM control.tenants
-    WHERE id = isola.current_tenant_id() AND role = current_setting('role') AND status = 'active'
-      AND (parent_id IS NULL OR NOT control.below_inactive(id));
-    IF bound IS NULL THEN
-        RAISE EXCEPTION 'this transaction is not bound to an active tenant' USING ERRCODE = 'IS001';
-    END IF;
-    RETURN bound;
-END $$;
-
--- What such a tenant shares is not to be had either.
-CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS
-SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares
-WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
-  AND NOT control.below_inactive(owner_id);

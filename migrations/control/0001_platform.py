@@ -1,0 +1,370 @@
+"""The platform's own tables, and the functions that bound transactions may call. Each function stands once."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.operations import Operations
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+revision = "0001"
+down_revision = None
+
+CHANGE_KINDS = ("domain", "key", "revocation", "role", "tenant", "user")
+# Two random UUIDs hold 244 random bits.
+FOR_CURSORS = """
+INSERT INTO control.secrets (name, value)
+VALUES ('cursors', uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+"""
+FOR_BINDINGS = """
+INSERT INTO control.binding_key ("inner", "outer")
+VALUES (
+    uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()),
+    uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+)
+"""
+UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlimited')"
+OPEN_ORDERS = sa.text("state IN ('waiting', 'running')")
+
+
+def upgrade(op: Operations) -> None:
+    functions(op, "identifiers")
+    plans(op)
+    directory(op)
+    secrets(op)
+    functions(op, "binding", "hierarchy")
+    shares(op)
+    functions(op, "sharing", "versions")
+    domains_and_api_keys(op)
+    functions(op, "domains", "api_keys")
+    changes_and_sessions(op)
+    functions(op, "changes", "revocations")
+    access_grants(op)
+    functions(op, "access")
+    memberships(op)
+    functions(op, "memberships")
+    log(op)
+    functions(op, "audit", "platform_log", "quotas")
+    orders(op)
+
+
+def functions(op: Operations, *names: str) -> None:
+    for name in names:
+        op.execute(Path(__file__).with_name(f"0001_{name}.sql").read_text())
+
+
+def identifier() -> sa.Column[object]:
+    return sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.text("isola.uuid_v7()"))
+
+
+def moment(name: str, *, default: str | None = None, nullable: bool = False) -> sa.Column[object]:
+    server_default = sa.text(default) if default else None
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=server_default)
+
+
+def tenant(*, on_delete: str | None = None, primary_key: bool = False) -> sa.Column[object]:
+    key = sa.ForeignKey("control.tenants.id", ondelete=on_delete)
+    return sa.Column("tenant_id", sa.Uuid, key, nullable=False, primary_key=primary_key)
+
+
+def plans(op: Operations) -> None:
+    op.create_table(
+        "plans",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("quotas", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        moment("created_at", default="now()"),
+        moment("retired_at", nullable=True),
+        sa.CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
+        sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+        sa.CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
+        schema="control",
+    )
+    op.execute(UNLIMITED)
+    # What can be counted again need not survive a crash.
+    op.create_table(
+        "quota_bounds",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("quota", sa.Text, primary_key=True),
+        sa.Column("at_most", sa.BigInteger, nullable=False),
+        schema="control",
+        prefixes=["UNLOGGED"],
+    )
+
+
+def directory(op: Operations) -> None:
+    op.create_table(
+        "tenants",
+        identifier(),
+        sa.Column("slug", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False, server_default=sa.text("'active'")),
+        sa.Column("settings", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("strategy", sa.Text, nullable=False),
+        sa.Column("home", sa.Text),
+        sa.Column("role", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        sa.Column("parent_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
+        sa.Column(
+            "plan", sa.Text, sa.ForeignKey("control.plans.name"), nullable=False, server_default=sa.text("'unlimited'")
+        ),
+        sa.Column("moving_to", sa.Text),
+        moment("moved_at", nullable=True),
+        sa.CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
+        sa.CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
+        sa.CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
+        schema="control",
+    )
+    op.create_index(
+        None, "tenants", ["slug"], unique=True, schema="control", postgresql_where=sa.text("status <> 'deleted'")
+    )
+    op.create_index(None, "tenants", ["parent_id"], schema="control")
+    op.create_index(None, "tenants", ["moved_at"], schema="control", postgresql_where=sa.text("moved_at IS NOT NULL"))
+
+
+def secrets(op: Operations) -> None:
+    op.create_table(
+        "secrets",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("value", sa.LargeBinary, nullable=False),
+        schema="control",
+    )
+    op.execute(FOR_CURSORS)
+    op.create_table(
+        "binding_key",
+        sa.Column("inner", sa.LargeBinary, nullable=False),
+        sa.Column("outer", sa.LargeBinary, nullable=False),
+        sa.Column("moved", sa.ARRAY(sa.Uuid), nullable=False, server_default=sa.text("'{}'")),
+        schema="control",
+    )
+    op.execute(FOR_BINDINGS)
+
+
+def shares(op: Operations) -> None:
+    op.create_table(
+        "shares",
+        identifier(),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("resource_id", sa.Uuid, nullable=False),
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("granted_by", sa.Uuid, nullable=False),
+        moment("granted_at", default="now()"),
+        moment("expires_at", nullable=True),
+        moment("revoked_at", nullable=True),
+        sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
+        schema="control",
+    )
+    live = sa.text("revoked_at IS NULL")
+    op.create_index(
+        None,
+        "shares",
+        ["owner_id", "resource_id", "grantee_id"],
+        unique=True,
+        schema="control",
+        postgresql_where=live,
+    )
+    op.create_index(None, "shares", ["grantee_id", "granted_at", "id"], schema="control", postgresql_where=live)
+
+
+def domains_and_api_keys(op: Operations) -> None:
+    op.create_table(
+        "domains",
+        identifier(),
+        tenant(),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("challenge", sa.Text, nullable=False),
+        moment("challenge_expires_at"),
+        moment("created_at", default="now()"),
+        moment("verified_at", nullable=True),
+        sa.UniqueConstraint("tenant_id", "name"),
+        sa.CheckConstraint("name = lower(name)", name="name_lower"),
+        schema="control",
+    )
+    op.create_index(
+        None, "domains", ["name"], unique=True, schema="control", postgresql_where=sa.text("verified_at IS NOT NULL")
+    )
+    op.create_table(
+        "api_keys",
+        identifier(),
+        tenant(),
+        sa.Column("prefix", sa.Text, nullable=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("permissions", ARRAY(sa.Text), nullable=False),
+        sa.Column("user_id", sa.Uuid, nullable=False),
+        sa.Column("created_by", sa.Uuid, nullable=False),
+        moment("created_at", default="now()"),
+        moment("expires_at", nullable=True),
+        moment("last_used_at", nullable=True),
+        moment("revoked_at", nullable=True),
+        sa.UniqueConstraint("prefix"),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+        schema="control",
+    )
+    op.create_index(None, "api_keys", ["tenant_id", "id"], schema="control")
+
+
+def changes_and_sessions(op: Operations) -> None:
+    op.create_table(
+        "changes",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column(
+            "transaction", sa.BigInteger, nullable=False, server_default=sa.text("pg_current_xact_id()::text::bigint")
+        ),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.CheckConstraint(f"kind IN ({', '.join(repr(kind) for kind in CHANGE_KINDS)})", name="kind"),
+        sa.CheckConstraint("length(key) <= 2000", name="key_length"),
+        schema="control",
+    )
+    op.create_index(None, "changes", ["transaction"], schema="control")
+    op.create_table(
+        "revocations",
+        sa.Column("key", sa.Text, primary_key=True),
+        moment("until", default="'infinity'"),
+        schema="control",
+    )
+    op.create_index(None, "revocations", ["until"], schema="control", postgresql_where=sa.text("until < 'infinity'"))
+    op.create_table(
+        "sign_outs",
+        tenant(primary_key=True),
+        sa.Column("subject", sa.Text, primary_key=True),
+        sa.Column("user_id", sa.Uuid, nullable=False),
+        moment("not_before"),
+        schema="control",
+    )
+    op.create_table(
+        "sessions",
+        identifier(),
+        tenant(),
+        sa.Column("subject", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        moment("expires_at"),
+        schema="control",
+    )
+    op.create_index(None, "sessions", ["expires_at"], schema="control")
+    op.create_table(
+        "refresh_tokens",
+        sa.Column("hash", sa.LargeBinary, primary_key=True),
+        sa.Column("session_id", sa.Uuid, sa.ForeignKey("control.sessions.id", ondelete="CASCADE"), nullable=False),
+        moment("expires_at"),
+        moment("used_at", nullable=True),
+        schema="control",
+    )
+    op.create_index(None, "refresh_tokens", ["session_id"], schema="control")
+
+
+def access_grants(op: Operations) -> None:
+    op.create_table(
+        "access_grants",
+        identifier(),
+        tenant(),
+        sa.Column("staff", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        moment("granted_at", default="now()"),
+        moment("expires_at"),
+        moment("ended_at", nullable=True),
+        sa.CheckConstraint("length(reason) BETWEEN 10 AND 500", name="reason_length"),
+        sa.CheckConstraint("expires_at <= granted_at + interval '8 hours'", name="at_most_8_hours"),
+        schema="control",
+    )
+    op.create_index(None, "access_grants", ["tenant_id", "id"], schema="control")
+
+
+def memberships(op: Operations) -> None:
+    op.create_table(
+        "memberships",
+        sa.Column("subject", sa.Text, primary_key=True),
+        tenant(on_delete="CASCADE", primary_key=True),
+        schema="control",
+    )
+    op.create_index(None, "memberships", ["tenant_id"], schema="control")
+
+
+def setting(name: str) -> sa.TextClause:
+    return sa.text(f"nullif(current_setting('isola.{name}', true), '')")
+
+
+def log(op: Operations) -> None:
+    op.create_table(
+        "audit_heads",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("entries", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("hash", sa.LargeBinary, nullable=False, server_default=sa.text(r"'\x'")),
+        schema="control",
+    )
+    op.create_table(
+        "audit_staged",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("tenant_id", sa.Uuid, nullable=False),
+        sa.Column("home", sa.Text, nullable=False),
+        moment("at", default="now()"),
+        sa.Column("actor", sa.Text, server_default=setting("actor")),
+        sa.Column("on_behalf_of", sa.Text, server_default=setting("behalf")),
+        sa.Column("request", sa.Text, server_default=setting("request")),
+        sa.Column("changes", sa.ARRAY(JSONB), nullable=False),
+        schema="control",
+        # A row lives no longer than the transaction that inserted it.
+        prefixes=["UNLOGGED"],
+    )
+    # The platform's log is chained by the same functions as a tenant's: see 0001_audit.sql.
+    op.create_table(
+        "audit_entries",
+        identifier(),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        moment("at", default="now()"),
+        sa.Column("actor", sa.Text),
+        sa.Column("on_behalf_of", sa.Text),
+        sa.Column("request", sa.Text),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("object", sa.Text, nullable=False),
+        sa.Column("old", JSONB),
+        sa.Column("new", JSONB),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
+        sa.UniqueConstraint("number"),
+        schema="control",
+    )
+    for column in ("at", "actor", "action", "object"):
+        op.create_index(None, "audit_entries", [column, "id"], schema="control")
+    op.create_table(
+        "interventions",
+        identifier(),
+        tenant(),
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("request", sa.Text),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("object", sa.Text, nullable=False),
+        sa.Column("new", JSONB),
+        moment("announced_at", default="now()"),
+        moment("done_at", nullable=True),
+        schema="control",
+    )
+    op.create_index(None, "interventions", ["tenant_id"], schema="control")
+
+
+def orders(op: Operations) -> None:
+    op.create_table(
+        "orders",
+        identifier(),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("tenant_id", sa.Uuid, nullable=False, server_default=sa.text("isola.uuid_v7()")),
+        sa.Column("slug", sa.Text, nullable=False),
+        sa.Column("strategy", sa.Text, nullable=False),
+        sa.Column("name", sa.Text),
+        sa.Column("parent", sa.Text),
+        sa.Column("plan", sa.Text),
+        sa.Column("ordered_by", sa.Text, nullable=False),
+        sa.Column("request", sa.Text),
+        moment("ordered_at", default="now()"),
+        sa.Column("state", sa.Text, nullable=False, server_default=sa.text("'waiting'")),
+        sa.Column("message", sa.Text),
+        moment("finished_at", nullable=True),
+        sa.CheckConstraint("kind IN ('create', 'move')", name="kind"),
+        sa.CheckConstraint("state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name="state"),
+        sa.CheckConstraint("(state IN ('waiting', 'running')) = (finished_at IS NULL)", name="finished"),
+        schema="control",
+    )
+    # One open order a tenant, and one a slug.
+    op.create_index(None, "orders", ["tenant_id"], unique=True, schema="control", postgresql_where=OPEN_ORDERS)
+    op.create_index(None, "orders", ["slug"], unique=True, schema="control", postgresql_where=OPEN_ORDERS)
+    op.create_index(None, "orders", ["state", "id"], schema="control")
