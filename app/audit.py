@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from app.command import TenantOption, act
+from app.command import KnownOption, TenantOption, act
 from app.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -19,17 +19,17 @@ def about() -> None:
 
 
 @audit_app.command()
-def verify(tenant: TenantOption) -> None:
+def verify(tenant: TenantOption, known: KnownOption = None) -> None:
     """Check that no entry of a tenant's log was changed, removed, put in between or cut off.
 
-    Ends with 1 and the first that was. The hash of the last entry stands for the whole log: kept elsewhere, it shows
-    whether all of it was written anew.
+    Ends with 1 and the first that was. The hash of the last entry stands for the whole log: keep it elsewhere and pass
+    it as --known to a later run, which then notices, too, if all of the log was written anew or cut off with its head.
     """
     from app.control import audit, provisioning
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control, await installed.tenants() as tenants:
-            verdict = await audit.verify(control, tenants, await provisioning.named(control, tenant))
+            verdict = await audit.verify(control, tenants, await provisioning.named(control, tenant), known)
         typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}")
         if verdict.broken:
             raise OperatorError(f"the log of {tenant} is broken: {verdict.broken}")

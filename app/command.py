@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # as shells say it of Ctrl-C
 
+KnownOption = Annotated[
+    str | None,
+    typer.Option("--known", metavar="HASH", help="a hash that an earlier run printed; its entry must still be there"),
+]
 TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant's slug")]
 Act = Callable[["Installation"], Coroutine[Any, Any, None]]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.command import act
+from app.command import KnownOption, act
 from app.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ def proofs(
 
 
 @platform_app.command()
-def verify() -> None:
+def verify(known: KnownOption = None) -> None:
     """Check that no entry of the platform's log was changed, removed, put in between or cut off. See isola audit."""
     from app.control import audit
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
-            verdict = await audit.verify_platform(control)
+            verdict = await audit.verify_platform(control, known)
         typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}")
         if verdict.broken:
             raise OperatorError(f"the log of the platform is broken: {verdict.broken}")

@@ -250,7 +250,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT (tenant_id) ON control.domains TO isola_quotas;
         GRANT SELECT (owner_id, revoked_at, expires_at) ON control.shares TO isola_quotas;
         GRANT SELECT, INSERT, DELETE ON control.audit_staged TO isola_audit;
-        GRANT SELECT, INSERT, UPDATE ON control.audit_heads TO isola_audit;
+        GRANT SELECT, UPDATE ON control.audit_heads TO isola_audit;
         GRANT SELECT (id, home, moving_to) ON control.tenants TO isola_audit;
         GRANT SELECT ON control.audit_heads, control.memberships TO {control};
         GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};

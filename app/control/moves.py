@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Table, Update, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from app.control import platform_log, proofs, provisioning
 from app.control.audit import audit_heads
@@ -218,7 +217,6 @@ async def _hold(transaction: Transaction, tenant: Tenant, source: _Place, target
     if not await transaction.rows(mine.with_for_update(key_share=True)):
         raise Conflict(f"tenant {tenant.slug} is being moved or deleted by somebody else")
     # Whoever writes in the tenant commits with the head of its log in hand.
-    await transaction.execute(insert(audit_heads).values(tenant_id=tenant.id).on_conflict_do_nothing())
     await transaction.rows(select(audit_heads.c.entries).where(audit_heads.c.tenant_id == tenant.id).with_for_update())
 
 

@@ -66,6 +66,8 @@ async def create(
             plan=plan,
         )
         rows = await transaction.rows(new.returning(*COLUMNS))
+        # From the beginning: a log without a head has been tampered with.
+        await transaction.execute(insert(audit_heads).values(tenant_id=tenant))
         await found(transaction, chosen, home)
         made = {"id": str(tenant), "name": name, "strategy": strategy, "parent": parent, "plan": plan}
         await _note(transaction, by, Action.TENANT_CREATE, slug, None, made)

@@ -143,8 +143,8 @@ BEGIN
     SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         PERFORM isola.audit_placed(NEW.tenant_id, NEW.home);
-        INSERT INTO control.audit_heads (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
-        SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
+        -- It is made with the tenant. Without it the chain would begin again, so nothing is written.
+        SELECT * INTO STRICT head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
     END IF;
     PERFORM isola.audit_placed(NEW.tenant_id, NEW.home);
     first := head.entries;

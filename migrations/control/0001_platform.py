@@ -23,6 +23,8 @@ VALUES (
 )
 """
 UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlimited')"
+# The platform's log has the id that no tenant has.
+HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
 OPEN_ORDERS = sa.text("state IN ('waiting', 'running')")
 
 
@@ -293,6 +295,7 @@ def log(op: Operations) -> None:
         sa.Column("hash", sa.LargeBinary, nullable=False, server_default=sa.text(r"'\x'")),
         schema="control",
     )
+    op.execute(HEAD_OF_PLATFORM)
     op.create_table(
         "audit_staged",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),

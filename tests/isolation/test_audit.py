@@ -227,7 +227,19 @@ async def written(database: Database, a: Tenant, ada: Actor) -> int:
         ("DELETE FROM {log}", 0, "entry 1 is missing"),
         ("UPDATE {log} SET number = 100 WHERE number = 5; UPDATE {log} SET number = 5 WHERE number = 6", 4, "entry 5"),
         ("INSERT INTO {log} {copied}", None, "is not as it was written"),
-        ("UPDATE control.audit_heads SET entries = entries - 1", 10, "was written anew"),
+        (
+            "INSERT INTO {log} (number, {others}) SELECT 0, {others} FROM audit_entries WHERE number = 2",
+            0,
+            "0 is forged",
+        ),
+        (
+            "INSERT INTO {log} (number, {others}) SELECT -7, {others} FROM audit_entries WHERE number = 2",
+            0,
+            "-7 is forged",
+        ),
+        ("UPDATE control.audit_heads SET entries = entries - 1 WHERE tenant_id = '{tenant}'", 10, "was written anew"),
+        ("DELETE FROM {log} WHERE number > 9; DELETE FROM control.audit_heads WHERE tenant_id = '{tenant}'", 0, "head"),
+        ("INSERT INTO {log} {linked}", 13, "entry 13 is forged: the head counts 12 entries"),
     ],
 )
 async def test_whoever_owns_the_tables_cannot_change_a_log_unseen(
@@ -246,14 +258,58 @@ async def test_whoever_owns_the_tables_cannot_change_a_log_unseen(
     assert (whole.entries, whole.broken) == (written, None)
     others = ", ".join(column.name for column in audit_entries.columns if column.name not in {"id", "number"})
     copied = f"(number, {others}) SELECT {written + 1}, {others} FROM audit_entries WHERE number = 2"
+    content = "at, actor, on_behalf_of, request, action, object, old, new"
+    hashed = content.replace("at,", "extract(epoch FROM at),")
+    linked = f"""
+        (number, id, {content}, hash)
+        SELECT {written + 1}, '{a.id}', {content}, sha256(hash || convert_to(
+            jsonb_build_array('{a.id}'::uuid, {written + 1}, '{a.id}'::uuid, {hashed})::text, 'UTF8'
+        )) FROM audit_entries WHERE number = {written}
+    """
     async with owner.unbound() as work:
         await work.script(await copy.bind(a))
         await work.script("RESET ROLE")
-        await work.script(tampering.format(log=physical(strategy, a, audit_entries), copied=copied))
+        names = {"log": physical(strategy, a, audit_entries), "others": others, "tenant": a.id}
+        await work.script(tampering.format(**names, copied=copied, linked=linked))
     found = await audit.verify(control, database, a)
     assert found.entries == (written if entries is None else entries)
     assert found.broken
     assert broken in found.broken
+
+
+async def test_a_hash_kept_elsewhere_shows_that_a_log_was_cut_off_together_with_its_head(
+    copy: Copy, owner: Database, database: Database, control: Database, strategy: Strategy, a: Tenant, written: int
+) -> None:
+    known = (await audit.verify(control, database, a)).head
+    assert (await audit.verify(control, database, a, known)).broken is None
+    name = physical(strategy, a, audit_entries)
+    async with owner.unbound() as work:
+        await work.script(await copy.bind(a))
+        await work.script("RESET ROLE")
+        await work.script(f"DELETE FROM {name} WHERE number > 9")
+        await work.script(
+            f"UPDATE control.audit_heads SET entries = 9, hash = (SELECT hash FROM {name} WHERE number = 9) "
+            f"WHERE tenant_id = '{a.id}'"
+        )
+    found = await audit.verify(control, database, a)
+    assert (found.entries, found.broken) == (9, None)
+    found = await audit.verify(control, database, a, known)
+    assert (found.entries, found.broken) == (9, "the entry with the known hash is missing")
+    assert written > found.entries
+
+
+async def test_without_the_head_of_its_log_nothing_is_written_in_a_tenant(
+    owner: Database, database: Database, a: Tenant, ada: Actor
+) -> None:
+    before = await log(database, a)
+    async with owner.unbound() as work:
+        await work.script(f"DELETE FROM control.audit_heads WHERE tenant_id = '{a.id}'")
+    with pytest.raises(asyncpg.NoDataFoundError):
+        async with database.transaction(a) as work:
+            await resources.create(work, ada, name="unseen")
+    async with database.transaction(a) as work:
+        assert await work.value("SELECT count(*) FROM resources") == 0
+    assert await log(database, a) == before
 
 
 async def test_a_tenant_that_is_dropped_takes_its_log_along(
