@@ -51,6 +51,12 @@ ATTEMPTS = 3
 # it kept are gone.
 UNUSABLE = {NOT_PROVED, asyncpg.InvalidSQLStatementNameError.sqlstate}
 
+_PREPARED_TRANSACTIONS = """
+SELECT quote_ident(r.rolname), quote_literal(p.gid)
+FROM pg_prepared_xacts p JOIN pg_roles r ON r.rolname = p.owner
+WHERE p.database = current_database() AND pg_has_role(session_user, r.oid, 'MEMBER')
+"""
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What can be said about a request in a message that has no parameters: identifiers, and nothing that could end a text.
 _SAYABLE = re.compile(r"[\w.:@|-]{0,200}", re.ASCII)
@@ -199,6 +205,11 @@ class Database:
             async with asyncio.timeout(wait):
                 connection = await connected(keep)
                 try:
+                    if strategies and await _has_settings_of_its_own(connection):
+                        log.error("the login of tenant traffic had settings of its own")
+                        await _reset_login(connection)
+                        connection.terminate()
+                        connection = await connected(keep)
                     if keep and strategies and not await _hides_names(connection):
                         keep = False
                         log.warning(
@@ -242,6 +253,34 @@ class Database:
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
         return _Running(self, f"BEGIN; {self._limits}", None, None)
+
+    async def reset_login(self) -> None:
+        """Reset the settings that the login itself can change, for all sessions that connect from now on.
+
+        Raises Unavailable.
+        """
+        link = await self._borrowed(None)
+        try:
+            await _reset_login(link.connection)
+        except asyncpg.PostgresError as error:
+            raise Unavailable("the settings of the login cannot be reset") from error
+        finally:
+            self.give_back(link, None, clean=False)
+
+    async def roll_back_prepared(self) -> None:
+        """Roll back what ``PREPARE TRANSACTION`` left behind, by this login or a role of its tenants.
+
+        Behind a pooler only the login's own can be rolled back. Raises Unavailable.
+        """
+        link = await self._borrowed(None)
+        try:
+            for owner, transaction in await link.connection.fetch(_PREPARED_TRANSACTIONS):
+                await link.connection.execute(f"SET ROLE {owner}")
+                await link.connection.execute(f"ROLLBACK PREPARED {transaction}")
+        except asyncpg.PostgresError as error:
+            raise Unavailable("a prepared transaction cannot be rolled back") from error
+        finally:
+            self.give_back(link, None, clean=False)
 
     async def begun(self, begin: str, tenant: UUID | None) -> Link:
         """A connection on which a transaction has begun, inside the tenant, to be given back. Raises Unavailable."""
@@ -310,6 +349,25 @@ async def _connected(url: str, keep: bool, *, command_timeout: float) -> asyncpg
         max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and worth it all the more
         command_timeout=command_timeout,
         server_settings={"timezone": "UTC", "application_name": "isola"},
+    )
+
+
+async def _has_settings_of_its_own(connection: asyncpg.Connection) -> bool:
+    """Whether the session began with settings that the login can change itself, as SQL inside a tenant can, too."""
+    # Without parameters, so that it is not prepared.
+    status = await connection.execute(
+        "SELECT 1 WHERE current_setting('role') <> 'none' OR EXISTS "
+        "(SELECT FROM pg_settings WHERE source IN ('user', 'database user') AND context = 'user')"
+    )
+    return bool(status == "SELECT 1")
+
+
+async def _reset_login(connection: asyncpg.Connection) -> None:
+    # In a message of its own: a transaction that has begun stays read-only.
+    await connection.execute("SET default_transaction_read_only TO off; SET statement_timeout TO 0; SET ROLE NONE")
+    await connection.execute(
+        "ALTER ROLE SESSION_USER RESET ALL; DO $$ BEGIN EXECUTE "
+        "format('ALTER ROLE SESSION_USER IN DATABASE %I RESET ALL', current_database()); END $$"
     )
 
 

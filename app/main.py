@@ -20,6 +20,7 @@ from app.control.challenges import Challenges
 from app.control.changes import Changes
 from app.control.directory import Directory
 from app.control.domains import Domains
+from app.control.watchdog import Watchdog
 from app.errors import BadUserInput, OperatorError
 from app.identity import issuers, openid, passwords as password_file, signing
 from app.identity.api_keys import KeyVerifier, Mint
@@ -67,6 +68,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
         async with (
             await installed.control(1) as hearing,
             Changes(hearing) as changes,
+            Watchdog(control, tenants, installed.addresses.tenant_login, limit=settings.transaction_timeout),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
         ):
             mint = Mint(secret)

@@ -200,6 +200,9 @@ class Settings(BaseSettings, TokenSettings):
     pool_size: int = Field(default=10, ge=1, le=1000, description="connections for tenant traffic, a process")
     pool_wait: float = Field(default=2.0, gt=0, le=3600, description="how long a request waits for a connection")
     statement_timeout: float = Field(default=10.0, ge=0.001, le=86_400)
+    transaction_timeout: float = Field(
+        default=60.0, ge=0.1, le=86_400, description="how long a transaction inside a tenant may last, whatever it does"
+    )
     statement_cache: bool = Field(default=True, description="keep statements prepared, where that is safe")
 
     # --- Tenants

@@ -44,6 +44,8 @@ STRATEGIES = sorted(registry.load("isola_tenant"))
 TRIED = [name for name in STRATEGIES if name == os.environ.get("ISOLA_TEST_STRATEGY", name)]
 # Nothing here must survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# A cluster that others use, too, may allow what outlives a session.
+SHARED = {"max_prepared_transactions": "5"}
 # Roles of a server that had none of them are removed at the end, known by this comment.
 OURS = "made by the tests of isola"
 PLATFORM_ROLES = r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'isola\_%'"
@@ -116,7 +118,7 @@ def cluster() -> Iterator[Cluster]:
         # Not in pytest's own directory: each new run closes that to the user that PostgreSQL runs as.
         with (
             TemporaryDirectory(prefix="isola-test-", dir=_memory()) as data_dir,
-            embedded.running(Path(data_dir), FAST) as url,
+            embedded.running(Path(data_dir), FAST | SHARED) as url,
         ):
             made = Cluster(url, template)
             yield asyncio.run(_furnish(made))

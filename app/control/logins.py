@@ -8,6 +8,7 @@ the control login     reads and writes the directory
 ``isola_sharing``     no login; the functions that cross from one tenant to another run as it, and nothing else
 ``isola_audit``       no login; the triggers that write the log of what was done run as it, and nothing else
 ``isola_quotas``      no login; the triggers that keep quotas, and what counts for them, run as it, and nothing else
+``isola_watchdog``    no login; a member of the tenant login, whose sessions it ends; nothing else runs as it
 ====================  =======================================================================================
 """
 
@@ -25,6 +26,9 @@ from app.settings import Settings
 from strategies.base import Home
 
 quote = DIALECT.identifier_preparer.quote
+
+INNER = ("isola_sharing", "isola_audit", "isola_quotas", "isola_watchdog")
+"""Roles without a login that functions run as. No tenant's transaction may become one of them."""
 
 CALLED_BY_MEMBERS = (
     "isola.bound_tenant()",
@@ -89,6 +93,7 @@ FOR_NO_TENANT = (
     "lo_put(oid, bigint, bytea)",
     "lo_unlink(oid)",
 )
+AS_WATCHDOG = ("control.end_sessions(text, interval, timestamptz)",)
 HIERARCHY = (
     "control.ancestors(uuid)",
     "control.descendants(uuid)",
@@ -152,10 +157,12 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
 
     Raises OperatorError when a login that is already there could do what a login must not.
     """
-    for role in ("isola_members", "isola_sharing", "isola_audit", "isola_quotas"):
+    for role in ("isola_members", *INNER):
         await owner.script(_made(role, "NOLOGIN"))
     for url in (where.tenant, where.control):
         await _prepare_login(owner, make_url(url))
+    await owner.script(f"GRANT {quote(where.tenant_login)} TO isola_watchdog")
+    await _limit_connections(owner, where.tenant_login)
     await owner.script(admit_to_database(await owner.value("SELECT current_database()"), where))
     # They are the superuser's: no other owner can take them from anybody.
     if await owner.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
@@ -163,13 +170,14 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
             f"""
             REVOKE EXECUTE ON FUNCTION {", ".join(FOR_NO_TENANT)} FROM PUBLIC;
             GRANT EXECUTE ON FUNCTION pg_cancel_backend(integer), pg_terminate_backend(integer, bigint)
-            TO pg_signal_backend
+            TO pg_signal_backend;
+            GRANT EXECUTE ON FUNCTION pg_terminate_backend(integer, bigint) TO isola_watchdog
             """
         )
     await owner.script(
-        """
+        f"""
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-        GRANT isola_sharing, isola_audit, isola_quotas TO CURRENT_USER;
+        GRANT {", ".join(INNER)} TO CURRENT_USER;
         CREATE SCHEMA IF NOT EXISTS control;
         CREATE SCHEMA IF NOT EXISTS isola
         """
@@ -201,6 +209,20 @@ async def _prepare_login(owner: Transaction, url: URL) -> None:
         )
 
 
+async def _limit_connections(owner: Transaction, login: str) -> None:
+    """Leave room for the owner and the control plane, whatever sessions tenant traffic piles up.
+
+    A limit that an operator has set stays.
+    """
+    most = await owner.value(
+        "SELECT greatest(1, current_setting('max_connections')::int * 4 / 5) FROM pg_roles "
+        "WHERE rolname = $1 AND rolconnlimit = -1",
+        login,
+    )
+    if most is not None:
+        await owner.script(f"ALTER ROLE {quote(login)} CONNECTION LIMIT {most}")
+
+
 def _made(role: str, attributes: str) -> str:
     return f"""
         DO $$ BEGIN
@@ -216,7 +238,7 @@ def admit_to_platform(where: Addresses) -> str:
     tenant, control = quote(where.tenant_login), quote(where.control_login)
     owners = "".join(
         f"ALTER FUNCTION {function} OWNER TO {role}; "
-        for role, functions in (("isola_sharing", AS_SHARING), ("isola_audit", AS_AUDIT), ("isola_quotas", AS_QUOTAS))
+        for role, functions in zip(INNER, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG), strict=True)
         for function in functions
     )
     return f"""
@@ -234,10 +256,11 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_QUOTAS)} TO isola_quotas;
         GRANT EXECUTE ON FUNCTION {", ".join(HIERARCHY)} TO {control}, isola_sharing;
         GRANT USAGE ON SCHEMA isola TO isola_audit;
-        GRANT CREATE ON SCHEMA isola TO isola_sharing, isola_audit, isola_quotas;
+        GRANT CREATE ON SCHEMA isola, control TO {", ".join(INNER)};
         {owners}
-        REVOKE CREATE ON SCHEMA isola FROM isola_sharing, isola_audit, isola_quotas;
-        GRANT USAGE ON SCHEMA control TO {control}, isola_sharing, isola_audit, isola_quotas;
+        REVOKE CREATE ON SCHEMA isola, control FROM {", ".join(INNER)};
+        GRANT USAGE ON SCHEMA control TO {control}, {", ".join(INNER)};
+        GRANT EXECUTE ON FUNCTION {", ".join(AS_WATCHDOG)} TO {control};
         GRANT INSERT ON control.audit_entries TO isola_audit;
         GRANT SELECT ON control.audit_entries TO {control};
         GRANT SELECT, INSERT ON control.interventions TO {control};
@@ -264,7 +287,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT ON control.sign_outs TO {control};
         GRANT SELECT, INSERT, UPDATE (ended_at) ON control.access_grants TO {control};
         GRANT SELECT ON control.access_grants TO isola_sharing;
-        GRANT INSERT ON control.changes TO isola_sharing;
+        GRANT INSERT, SELECT (transaction) ON control.changes TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.sign_outs TO isola_sharing;
         GRANT SELECT ON control.domains, control.api_keys TO {control};
         GRANT UPDATE (last_used_at) ON control.api_keys TO {control};
@@ -304,7 +327,7 @@ def admit_sharing(home: Home, tables: Iterable[Table]) -> Sequence[str]:
     ]
 
 
-DANGERS = """
+DANGERS = f"""
 SELECT 'is a superuser' FROM pg_roles WHERE rolname = session_user AND rolsuper
 UNION ALL
 SELECT format('can become %I, which is a superuser or has BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB', rolname)
@@ -313,7 +336,7 @@ WHERE (rolsuper OR rolbypassrls OR rolreplication OR rolcreaterole OR rolcreated
   AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('can become %I', rolname) FROM pg_roles
-WHERE (rolname LIKE 'pg\\_%' OR rolname IN ('isola_sharing', 'isola_audit', 'isola_quotas'))
+WHERE (rolname LIKE 'pg\\_%' OR rolname IN ({", ".join(map(repr, INNER))}))
   AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('owns, or can become the owner of, %s', string_agg(oid::regclass::text, ', '))

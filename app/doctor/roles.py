@@ -95,6 +95,19 @@ CHECKS = (
         """,
     ),
     Check(
+        "ROL012",
+        Severity.WARNING,
+        "the login may take every connection of the server",
+        "Sessions that SQL inside a tenant keeps open leave none for the owner and the control plane.",
+        """
+        SELECT t.name AS object, NULL AS detail,
+            format('ALTER ROLE %s CONNECTION LIMIT %s', t.name, current_setting('max_connections')::int * 4 / 5) AS fix
+        FROM traffic t
+        WHERE t.is_login AND NOT t.rolsuper
+          AND t.rolconnlimit NOT BETWEEN 0 AND current_setting('max_connections')::int - 1
+        """,
+    ),
+    Check(
         "OWN001",
         Severity.DANGER,
         "tenant traffic owns something, or can become its owner",

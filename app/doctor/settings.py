@@ -118,4 +118,44 @@ CHECKS = (
           AND {_beginning("track_activities")} IN ('on', 'true', 'yes', '1')
         """,
     ),
+    Check(
+        "SET007",
+        Severity.WARNING,
+        "sessions of the login begin with settings that it can change itself",
+        "SQL inside one tenant may have left them for all others. Servers reset them; give settings to the database.",
+        """
+        SELECT format('%s: %s', owner, setting) AS object, NULL AS detail,
+            format('ALTER %s RESET %s', owner, setting) AS fix
+        FROM overrides
+        WHERE of_role AND owner <> 'ROLE ALL' AND owner NOT LIKE 'ROLE ALL IN %'
+          AND (setting = 'role' OR setting IN (SELECT name FROM pg_settings WHERE context = 'user'))
+        """,
+    ),
+    Check(
+        "SET008",
+        Severity.NOTE,
+        "a transaction can be left prepared",
+        "It outlives its session and keeps its locks. Servers roll back what tenant traffic leaves.",
+        """
+        SELECT 'max_prepared_transactions' AS object,
+            (
+                SELECT nullif(count(*), 0) || ' by tenant traffic'
+                FROM pg_prepared_xacts p JOIN traffic t ON t.rolname = p.owner WHERE p.database = current_database()
+            ) AS detail,
+            'ALTER SYSTEM SET max_prepared_transactions = 0' AS fix
+        WHERE current_setting('max_prepared_transactions') <> '0'
+        """,
+    ),
+    Check(
+        "SET009",
+        Severity.WARNING,
+        "a transaction of tenant traffic has been open for more than five minutes",
+        "Its locks keep others waiting, and what it could still read is not vacuumed. Servers end such sessions.",
+        """
+        SELECT 'the session ' || a.pid AS object, (statement_timestamp() - a.xact_start)::text AS detail,
+            format('SELECT pg_terminate_backend(%s)', a.pid) AS fix
+        FROM pg_stat_activity a JOIN traffic t ON t.is_login AND t.oid = a.usesysid
+        WHERE a.datname = current_database() AND a.xact_start < statement_timestamp() - interval '5 minutes'
+        """,
+    ),
 )

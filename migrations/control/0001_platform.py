@@ -45,7 +45,7 @@ def upgrade(op: Operations) -> None:
     memberships(op)
     functions(op, "memberships")
     log(op)
-    functions(op, "audit", "platform_log", "quotas")
+    functions(op, "audit", "platform_log", "quotas", "watchdog")
     orders(op)
 
 

@@ -260,13 +260,22 @@ SABOTAGES = (
         "ALTER ROLE {login} SET isola.tenant = '00000000-0000-0000-0000-000000000000'",
         "ROLE {login}: isola.tenant",
     ),
+    Sabotage("SET007", "ALTER ROLE {login} SET synchronous_commit = off", "ROLE {login}: synchronous_commit"),
+    Sabotage(
+        "SET007",
+        "ALTER ROLE {login} IN DATABASE {database} SET lock_timeout = 1",
+        "ROLE {login} IN DATABASE {database}: lock_timeout",
+    ),
+    Sabotage("ROL012", "ALTER ROLE {login} CONNECTION LIMIT -1", "{login}"),
+    Sabotage("ROL012", "ALTER ROLE {login} CONNECTION LIMIT 100000", "{login}"),
     Sabotage("SET001", "ALTER DATABASE {database} SET search_path = {a}", "DATABASE {database}: search_path"),
-    Sabotage("SET001", "ALTER ROLE {login} SET role = '{a}'", "ROLE {login}: role"),
+    Sabotage("SET001", "ALTER ROLE {login} SET role = '{a}'", "ROLE {login}: role", also=("SET007",)),
     Sabotage("SET001", "SET LOCAL isola.tenant = 'x'", "the server: isola.tenant"),
     Sabotage(
         "SET002",
         "ALTER ROLE {login} IN DATABASE {database} SET row_security = off",
         "ROLE {login} IN DATABASE {database}: row_security",
+        also=("SET007",),
     ),
     Sabotage(
         "SET002",
@@ -279,6 +288,7 @@ SABOTAGES = (
         "SET004",
         "ALTER ROLE {login} SET log_parameter_max_length_on_error = -1",
         "ROLE {login}: log_parameter_max_length_on_error",
+        also=("SET007",),
     ),
     Sabotage("SET005", "SET LOCAL log_error_verbosity = verbose", "log_error_verbosity"),
 )

@@ -2,15 +2,18 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from app.control import logins
 from app.doctor.check import Severity
 from app.doctor.checks import CHECKS
 from app.doctor.server import FOR_ANY_SQL, IN_POLICIES
+from tests.conftest import DEFAULTS, Cluster
 from tests.doctor.patient import MENDED, Patient
 from tests.doctor.sabotage import SABOTAGES, Sabotage
 
@@ -22,9 +25,12 @@ USUAL = {
     ("SET005", "log_error_verbosity"),
     ("SET005", "log_min_error_statement"),
     ("SET006", "{login}"),
+    ("SET008", "max_prepared_transactions"),
 }
 # These are about the server, and asked about others than the one that is running.
 ABOUT_THE_SERVER = {"SRV001", "SRV002", "SRV003", "SRV004"}
+# This is about other sessions.
+ABOUT_SESSIONS = {"SET009"}
 
 
 BY_CODE = {check.code: check for check in CHECKS}
@@ -61,7 +67,9 @@ def usual(patient: Patient) -> set[tuple[str, str]]:
 
 
 def test_every_check_is_seen_to_notice_something() -> None:
-    noticed = {sabotage.code for sabotage in SABOTAGES} | {code for code, _ in USUAL} | ABOUT_THE_SERVER
+    noticed = (
+        {sabotage.code for sabotage in SABOTAGES} | {code for code, _ in USUAL} | ABOUT_THE_SERVER | ABOUT_SESSIONS
+    )
     assert noticed == {check.code for check in CHECKS}
 
 
@@ -88,6 +96,21 @@ async def test_a_version_that_gets_no_more_fixes_is_known(patient: Patient) -> N
     assert await patient.findings(version=150020, checks=checks) == []
     [finding] = await patient.findings(version=150020, today=date(2027, 12, 1), checks=checks)
     assert finding.object == "PostgreSQL 15"
+
+
+async def test_a_transaction_that_stays_open_is_found(patient: Patient, cluster: Cluster) -> None:
+    short = replace(BY_CODE["SET009"], query=BY_CODE["SET009"].query.replace("5 minutes", "0 seconds"))
+    assert await patient.findings(checks=[short]) == []
+    left = await asyncpg.connect(logins.addresses(DEFAULTS, cluster.address(cluster.template)).tenant)
+    try:
+        await left.execute("BEGIN")
+        process = await left.fetchval("SELECT pg_backend_pid()")
+        # A transaction sees other sessions as they were when it first looked.
+        await patient.transaction.value("SELECT pg_stat_clear_snapshot()")
+        assert [finding.object for finding in await patient.findings(checks=[short])] == [f"the session {process}"]
+        assert await patient.findings(checks=[BY_CODE["SET009"]]) == []
+    finally:
+        await left.close()
 
 
 def test_codes_are_unique_and_documented() -> None:

@@ -51,6 +51,7 @@ FOUND_IN_NAIVE = {
     ("FUN002", "public.total()"),
     ("FUN009", "{database}"),
     ("OWN001", "doctor_app"),
+    ("ROL012", "{login}"),
     ("GRT011", "{database}"),
     ("SET001", "ROLE doctor_app: app.org"),
 }
@@ -71,6 +72,7 @@ FOUND_BY_PATH = {
     ("DRF002", "customer_b.users"),
     ("FUN009", "{database}"),
     ("GRT011", "{database}"),
+    ("ROL012", "{login}"),
 }
 
 

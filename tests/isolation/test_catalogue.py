@@ -221,6 +221,7 @@ async def test_functions_that_lend_rights_lend_those_of_a_role_that_has_little_e
           AND p.proowner::regrole::text <> CASE
               WHEN p.proname ~ '^audit' THEN 'isola_audit'
               WHEN p.proname ~ '^(plan|quota|used)' THEN 'isola_quotas'
+              WHEN p.proname = 'end_sessions' THEN 'isola_watchdog'
               ELSE 'isola_sharing'
           END
     """
@@ -232,7 +233,7 @@ async def test_functions_that_set_the_tenant_can_be_called_by_none_that_is_not_b
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
-          AND p.proname NOT IN ('bound_tenant', 'proved_tenant_id', 'proof', 'audit_platform')
+          AND p.proname NOT IN ('bound_tenant', 'proved_tenant_id', 'proof', 'audit_platform', 'end_sessions')
           AND p.prorettype <> 'trigger'::regtype
           AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.bound_tenant\\(\\)'
     """
@@ -342,15 +343,30 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(owner:
 
 async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_become_them(owner: Database) -> None:
     powers = """
-        SELECT rolname FROM pg_roles WHERE rolname IN ('isola_sharing', 'isola_members', 'isola_audit', 'isola_quotas')
+        SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)
           AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
     """
-    assert await offenders(owner, powers) == []
+    assert await offenders(owner, powers, ["isola_members", *logins.INNER]) == []
     members = """
-        SELECT r.rolname FROM pg_roles r, unnest(ARRAY['isola_sharing', 'isola_audit', 'isola_quotas']) lent
+        SELECT r.rolname FROM pg_roles r, unnest($1::text[]) lent
         WHERE NOT r.rolsuper AND pg_has_role(r.oid, lent, 'MEMBER') AND r.rolname NOT IN (lent, current_user)
     """
-    assert await offenders(owner, members) == []
+    assert await offenders(owner, members, list(logins.INNER)) == []
+
+
+async def test_only_the_control_plane_ends_sessions_and_only_those_of_tenant_traffic(
+    owner: Database, copy: Copy
+) -> None:
+    may = """
+        SELECT rolname FROM pg_roles WHERE NOT rolsuper AND rolname NOT IN ('isola_watchdog', current_user)
+          AND has_function_privilege(rolname, 'control.end_sessions(text, interval, timestamptz)', 'EXECUTE')
+    """
+    ended = """
+        SELECT rolname FROM pg_roles
+        WHERE rolname !~ '^isola_(login_|watchdog)' AND pg_has_role('isola_watchdog', oid, 'USAGE')
+    """
+    assert await offenders(owner, may) == [copy.where.control_login]
+    assert await offenders(owner, ended) == [copy.where.tenant_login]
 
 
 async def test_the_role_of_a_tenant_has_no_powers_and_nobody_but_the_login_and_the_owner_can_become_it(

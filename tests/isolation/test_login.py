@@ -21,7 +21,8 @@ DANGERS = {
     "ALTER ROLE {login} CREATEROLE": "CREATEROLE",
     "ALTER ROLE {login} CREATEDB": "CREATEDB",
     "ALTER ROLE {login} INHERIT": "inherits",
-    "GRANT {owner} TO {login}": "can become",
+    # Two roles cannot be members of each other, and the owner can become the watchdog.
+    "REVOKE {login} FROM isola_watchdog; GRANT {owner} TO {login}": "can become",
     "GRANT isola_sharing TO {login}": "can become isola_sharing",
     "GRANT {control} TO {login}": "may use the schema control",
     "GRANT USAGE ON SCHEMA control TO {login}": "may use the schema control",
