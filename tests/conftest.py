@@ -44,8 +44,20 @@ STRATEGIES = sorted(registry.load("isola_tenant"))
 TRIED = [name for name in STRATEGIES if name == os.environ.get("ISOLA_TEST_STRATEGY", name)]
 # Nothing here must survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-# A cluster that others use, too, may allow what outlives a session.
-SHARED = {"max_prepared_transactions": "5"}
+# A cluster that others use, too, may allow what outlives a session, and keeps the texts of statements.
+SHARED = {
+    "max_prepared_transactions": "5",
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track": "all",
+}
+# Every database of the tests shows those texts, where the server keeps them and its owner may let them be shown.
+SHOW_STATEMENTS = """
+DO $$ BEGIN
+    IF current_setting('pg_stat_statements.max', true) IS NOT NULL AND current_setting('is_superuser')::bool THEN
+        CREATE EXTENSION pg_stat_statements;
+    END IF;
+END $$
+"""
 # Roles of a server that had none of them are removed at the end, known by this comment.
 OURS = "made by the tests of isola"
 PLATFORM_ROLES = r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'isola\_%'"
@@ -138,6 +150,8 @@ async def _furnish(made: Cluster) -> Cluster:
         strategies = registry.load(where.tenant_login)
         tenants = {}
         async with await Database.open(made.address(made.template), size=2, statement_timeout=60) as owner:
+            async with owner.unbound() as work:
+                await work.script(SHOW_STATEMENTS)
             await migrations.migrate(owner, strategies, where)
             for strategy in strategies:
                 for letter in "ab":

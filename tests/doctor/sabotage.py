@@ -202,8 +202,8 @@ SABOTAGES = (
     Sabotage("EXT001", "UPDATE pg_extension SET extname = 'dblink' WHERE extname = 'plpgsql'", "dblink"),
     Sabotage(
         "EXT002",
-        "UPDATE pg_extension SET extname = 'pg_stat_statements' WHERE extname = 'plpgsql'",
-        "pg_stat_statements",
+        "UPDATE pg_extension SET extname = 'pg_stat_monitor' WHERE extname = 'plpgsql'",
+        "pg_stat_monitor",
     ),
     # --- Keys and indexes
     Sabotage(

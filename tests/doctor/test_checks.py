@@ -22,6 +22,7 @@ DOCUMENTED = Path(__file__).parents[2] / "docs" / "doctor.md"
 USUAL = {
     ("RLS011", "isola.current_tenant_id()"),
     ("GRT012", "{database}"),
+    ("EXT002", "pg_stat_statements"),
     ("SET005", "log_error_verbosity"),
     ("SET005", "log_min_error_statement"),
     ("SET006", "{login}"),

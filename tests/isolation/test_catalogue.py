@@ -25,6 +25,14 @@ OUTSIDE_THE_SYSTEM = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
 
 
 @pytest.fixture
+async def owner(owner: Database) -> Database:
+    """Of a database without extensions: what they bring is not Isola's, and PUBLIC may use it."""
+    async with owner.unbound() as work:
+        await work.script("DROP EXTENSION IF EXISTS pg_stat_statements")
+    return owner
+
+
+@pytest.fixture
 def homes(strategy: Strategy, a: Tenant, b: Tenant) -> list[str]:
     return sorted({home.schema for home in strategy.homes([a.id, b.id])})
 

