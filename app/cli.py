@@ -289,7 +289,7 @@ def import_(
     strict: Annotated[bool, typer.Option("--strict", help="load nothing if any line is bad")] = False,
     from_line: Annotated[int, typer.Option(min=1, help="start here, to go on after an interruption")] = 1,
 ) -> None:
-    """Load resources from a file into a tenant."""
+    """Load resources from a file into a tenant. Ends with 1 if a line is bad; all others are loaded."""
     from app import importing
     from app.control import provisioning
 
@@ -320,6 +320,8 @@ def import_(
         typer.echo(f"{outcome.loaded} rows loaded, {len(outcome.bad)} bad lines")
         if strict and outcome.bad:
             raise BadUserInput("nothing was loaded, since --strict was given")
+        if outcome.bad:
+            raise typer.Exit(1)
 
     act(run)
 

@@ -5,11 +5,10 @@ message. All that a binding sets is local to the transaction, so PgBouncer in tr
 """
 
 import asyncio
-import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache, partial
 from secrets import token_hex
 from types import MappingProxyType, TracebackType
@@ -22,6 +21,7 @@ from sqlalchemy import ClauseElement, Delete, Update, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from app import exact_json
 from app.binding import ANY_PROCESS, BindingKey
 from app.errors import Unavailable
 from app.failures import LOST, NOT_PROVED, REACHING, told
@@ -123,6 +123,21 @@ class Transaction:
     async def script(self, sql: str) -> None:
         """Run statements without parameters, joined by semicolons, in one message."""
         await self._connection.execute(sql)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what is done inside, and no more than that, if the database refuses it.
+
+        Raises what ``Database.transaction`` raises then; the transaction goes on.
+        """
+        await self._connection.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt")
+            _tell(error, self._connection, None)
+            raise
+        await self._connection.execute("RELEASE SAVEPOINT attempt")
 
     def _written(self, statement: ClauseElement, values: Mapping[str, Any] | None) -> tuple[str, list[object]]:
         """The statement's text, and the arguments in the order of its parameters."""
@@ -458,7 +473,7 @@ def _setting(name: str, value: str) -> str:
 
 
 async def _prepared(connection: asyncpg.Connection) -> Link:
-    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=exact_json.dumps, decoder=exact_json.loads)
     process, moment, seen = await connection.fetchrow(
         "SELECT pg_backend_pid(), extract(epoch FROM clock_timestamp())::float8, setting::int FROM pg_settings "
         "WHERE name = 'track_activity_query_size'"

@@ -2,19 +2,20 @@
 
 import codecs
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func, select
 
-from app.database import Database, Placed
+from app import exact_json
+from app.database import Database, Placed, Transaction
 from app.domain import resources, users
 from app.domain.resources import Values
-from app.errors import BadUserInput, OperatorError
+from app.errors import BadUserInput, Conflict, OperatorError
 
 BATCH = 1000
 # A batch is one message to the database, and is held in memory.
@@ -30,6 +31,9 @@ class Outcome:
     last_line: int = 0
     bad: list[tuple[int, str]] = field(default_factory=list)
 
+
+Numbered = tuple[int, Values]
+"""A line's number, and its values."""
 
 Progress = Callable[[int, Outcome], None]
 """Told after each batch how many bytes of the file have been read, and what came of them so far."""
@@ -47,8 +51,8 @@ async def load(
 ) -> Outcome:
     """Load resources into a tenant, in one transaction a batch; they belong to the user whose subject is ``owner``.
 
-    A bad line is left out and reported. With ``strict`` nothing is loaded if any line is bad; the file is read twice
-    then. Raises OperatorError when it cannot be read.
+    A bad line, also one that the database refuses, is left out and reported. With ``strict`` nothing is loaded if any
+    line is bad; the file is read twice then. Raises OperatorError when it cannot be read.
     """
     try:
         with file.open("rb") as lines:
@@ -70,7 +74,7 @@ async def _load(
     outcome = Outcome(last_line=from_line - 1)
     async with database.transaction(tenant) as work:
         owner_id = await users.ensure(work, subject=owner, name=None, email=None)
-    batch: list[Values] = []
+    batch: list[Numbered] = []
     number = from_line - 1
     position = flushed = 0
 
@@ -78,8 +82,9 @@ async def _load(
         async with database.transaction(tenant) as work:
             # A batch can come long after the first: the tenant may have been suspended or deleted since.
             await work.scalar(select(func.isola.bound_tenant()))
-            await resources.load(work, owner_id, batch)
-        outcome.loaded += len(batch)
+            refused = await _store(work, owner_id, batch)
+        outcome.loaded += len(batch) - len(refused)
+        outcome.bad = sorted(outcome.bad + refused)
         outcome.last_line = number
         batch.clear()
         progress(position, outcome)
@@ -88,12 +93,28 @@ async def _load(
         if isinstance(read, str):
             outcome.bad.append((number, read))
         else:
-            batch.append(read)
+            batch.append((number, read))
         if len(batch) == BATCH or position - flushed >= BATCH_BYTES:
             await flush()
             flushed = position
     await flush()
     return outcome
+
+
+async def _store(work: Transaction, owner_id: UUID, entries: Sequence[Numbered]) -> list[tuple[int, str]]:
+    """Store entries in order, but those that the database refuses; their numbers, with the reasons."""
+    try:
+        async with work.savepoint():
+            await resources.load(work, owner_id, [values for _, values in entries])
+    except (BadUserInput, Conflict) as refusal:
+        if len(entries) == 1:
+            return [(entries[0][0], refusal.message)]
+        middle = len(entries) // 2
+        return [
+            *await _store(work, owner_id, entries[:middle]),
+            *await _store(work, owner_id, entries[middle:]),
+        ]
+    return []
 
 
 def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, Values | str]]:
@@ -123,14 +144,13 @@ def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, 
 
 def _values(line: bytes) -> Values:
     try:
-        entry = json.loads(line.rstrip().decode(), parse_constant=_no_constant)
+        entry = exact_json.loads(line.rstrip().decode())
     except UnicodeDecodeError:
         raise BadUserInput("expected UTF-8") from None
     except json.JSONDecodeError as error:
         raise BadUserInput(f"expected JSON: {error.msg} at column {error.colno}") from None
     except ValueError:
-        # The rest of what Python says on the way to a number.
-        raise BadUserInput(f"expected integers of at most {sys.get_int_max_str_digits()} digits") from None
+        raise BadUserInput("expected JSON, which has neither NaN nor Infinity nor endless exponents") from None
     except RecursionError:
         raise BadUserInput("expected JSON that is less deeply nested") from None
     if not isinstance(entry, dict):
@@ -153,7 +173,3 @@ def _typed(entry: dict[str, Any], name: str, kind: type, expected: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise BadUserInput(f"{name}: expected {expected}")
     return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise BadUserInput(f"expected JSON, which has no {name}")

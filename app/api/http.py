@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app import exact_json
 from app.api.context import NOBODY, Context, Nobody
 from app.api.execute import Executor, Response as Answer
 from app.api.request_id import HEADER, request_id
@@ -228,17 +229,9 @@ def _accepted(accept: str | None) -> tuple[str, bool]:
 
 def _parsed(text: bytes, name: str) -> Any:
     try:
-        return _DECODER.decode(text.decode())
+        return exact_json.loads(text.decode())
     except (ValueError, RecursionError):
         raise BadUserInput(f"{name}: expected JSON") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-# json.loads with an argument makes a decoder for every text.
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _checked(parameters: Any) -> Asked:

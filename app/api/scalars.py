@@ -5,7 +5,17 @@ from enum import Enum
 from typing import Any, NewType
 
 import strawberry
+from graphql import (
+    FloatValueNode,
+    IntValueNode,
+    ListValueNode,
+    ObjectValueNode,
+    ValueNode,
+    value_from_ast_untyped,
+)
 from strawberry.types.scalar import ScalarDefinition, scalar
+
+from app import exact_json
 
 MAX_SAFE_INTEGER = 2**53 - 1
 
@@ -44,11 +54,24 @@ def _read_date_time(value: Any) -> datetime:
 
 def _write_date_time(value: Any) -> Any:
     # What a statement returned is text already.
-    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+    return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
 
 def _as_it_stands(value: Any) -> Any:
     return value
+
+
+def _read_json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
+    """A JSON value written in the document, its numbers with all their digits."""
+    match node:
+        case IntValueNode() | FloatValueNode():
+            return exact_json.number(node.value)
+        case ListValueNode():
+            return [_read_json_literal(value, variables) for value in node.values]
+        case ObjectValueNode():
+            return {field.name.value: _read_json_literal(field.value, variables) for field in node.fields}
+        case _:
+            return value_from_ast_untyped(node, variables)
 
 
 SCALARS: dict[object, ScalarDefinition] = {
@@ -60,14 +83,16 @@ SCALARS: dict[object, ScalarDefinition] = {
     ),
     DateTime: scalar(
         name="DateTime",
-        description="A moment in ISO 8601. Input needs an offset from UTC; output is in UTC, to the microsecond.",
+        description="A moment in ISO 8601. Input needs an offset from UTC; output is in UTC, with six digits after the "
+        "second.",
         parse_value=_read_date_time,
         serialize=_write_date_time,
     ),
     JSON: scalar(
         name="JSON",
-        description="Any JSON value.",
+        description="Any JSON value. Numbers keep their digits; one of more than 100, or a negative zero, is refused.",
         parse_value=_as_it_stands,
+        parse_literal=_read_json_literal,
         serialize=_as_it_stands,
     ),
 }

@@ -16,7 +16,6 @@ import structlog
 from sqlalchemy import (
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     LargeBinary,
@@ -35,7 +34,7 @@ from app.control.changes import Changes, Kind
 from app.control.platform_log import Action, Author, announce, intervene
 from app.control.tenants import Tenant, metadata
 from app.database import Database
-from app.domain.metadata import identifier, moment
+from app.domain.metadata import identifier, indexed_text, moment
 from app.domain.permissions import Permission
 from app.errors import NotFound, Refusal
 
@@ -51,7 +50,7 @@ api_keys = Table(
     identifier(),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
     # The public part of a key, by which it is found and spoken of.
-    Column("prefix", Text, nullable=False),
+    indexed_text("prefix", 100),
     # Of the whole key. A slow hash is for what people choose: of a secret with 160 random bits nobody tries even a
     # tiny share, and each request pays for the hash.
     Column("digest", LargeBinary, nullable=False),
@@ -61,9 +60,9 @@ api_keys = Table(
     Column("user_id", Uuid, nullable=False),
     Column("created_by", Uuid, nullable=False),
     moment("created_at"),
-    Column("expires_at", DateTime(timezone=True)),
-    Column("last_used_at", DateTime(timezone=True)),
-    Column("revoked_at", DateTime(timezone=True)),
+    moment("expires_at", nullable=True, default=None),
+    moment("last_used_at", nullable=True, default=None),
+    moment("revoked_at", nullable=True, default=None),
     UniqueConstraint("prefix"),
     CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     CheckConstraint("length(digest) = 32", name="digest_length"),

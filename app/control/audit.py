@@ -10,7 +10,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
-    DateTime,
     Identity,
     LargeBinary,
     Select,
@@ -29,6 +28,7 @@ from app.control import platform_log
 from app.control.tenants import Tenant, metadata
 from app.database import Database
 from app.domain.audit import audit_entries
+from app.domain.metadata import moment
 
 BATCH = 1000
 
@@ -48,7 +48,7 @@ audit_staged = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("tenant_id", Uuid, nullable=False),
     Column("home", Text, nullable=False),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    moment("at"),
     Column("actor", Text, server_default=text("nullif(current_setting('isola.actor', true), '')")),
     Column("on_behalf_of", Text, server_default=text("nullif(current_setting('isola.behalf', true), '')")),
     Column("request", Text, server_default=text("nullif(current_setting('isola.request', true), '')")),

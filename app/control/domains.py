@@ -3,13 +3,13 @@
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid, text
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid, text
 
 from app.control.cache import MISSING, Cache
 from app.control.changes import Changes, Kind
 from app.control.tenants import metadata
 from app.database import Database
-from app.domain.metadata import identifier, moment
+from app.domain.metadata import identifier, indexed_text, moment
 
 REMEMBERED = 10_000
 
@@ -19,11 +19,11 @@ domains = Table(
     identifier(),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
     # In lower case, as DNS has it: a name in another script is in its ASCII form.
-    Column("name", Text, nullable=False),
+    indexed_text("name", 253),
     Column("challenge", Text, nullable=False),
-    Column("challenge_expires_at", DateTime(timezone=True), nullable=False),
+    moment("challenge_expires_at", default=None),
     moment("created_at"),
-    Column("verified_at", DateTime(timezone=True)),
+    moment("verified_at", nullable=True, default=None),
     UniqueConstraint("tenant_id", "name"),
     CheckConstraint("name = lower(name)", name="name_lower"),
     # Several tenants may be about to prove that a domain is theirs; one has done so.

@@ -8,7 +8,6 @@ from uuid import UUID
 from sqlalchemy import (
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     Table,
@@ -39,8 +38,8 @@ access_grants = Table(
     Column("staff", Text, nullable=False),
     Column("reason", Text, nullable=False),
     moment("granted_at"),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
-    Column("ended_at", DateTime(timezone=True)),
+    moment("expires_at", default=None),
+    moment("ended_at", nullable=True, default=None),
     CheckConstraint(f"length(reason) BETWEEN {SHORTEST_REASON} AND {LONGEST_REASON}", name="reason_length"),
     CheckConstraint("expires_at <= granted_at + interval '8 hours'", name="at_most_8_hours"),
     Index(None, "tenant_id", "id"),

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Column, ForeignKey, Index, Table, Text, Uuid, bindparam
+from sqlalchemy import Column, ForeignKey, Index, Table, Uuid, bindparam
 
 from app.control.tenants import SERVED, STATUS, Status, Tenant, entry, metadata, tenants
 from app.database import Database
+from app.domain.metadata import indexed_text
+from app.domain.users import MAX_SUBJECT
 
 MOST = 100
 
 memberships = Table(
     "memberships",
     metadata,
-    Column("subject", Text, primary_key=True),
+    indexed_text("subject", MAX_SUBJECT, primary_key=True),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id", ondelete="CASCADE"), primary_key=True),
     Index(None, "tenant_id"),
 )

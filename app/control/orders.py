@@ -14,13 +14,13 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import CheckConstraint, Column, DateTime, Index, Table, Text, Uuid, func, insert, select, text, update
+from sqlalchemy import CheckConstraint, Column, Index, Table, Text, Uuid, func, insert, select, text, update
 
 from app.control import moves, plans, provisioning
 from app.control.platform_log import Author
 from app.control.tenants import ENTRY, Status, Tenant, entry, metadata, tenants
 from app.database import Database, Transaction
-from app.domain.metadata import identifier, moment
+from app.domain.metadata import identifier, indexed_text, moment
 from app.errors import Conflict, IsolaError, NotFound
 from strategies.base import Strategy
 
@@ -49,7 +49,7 @@ orders = Table(
     Column("kind", Text, nullable=False),
     # Of a tenant that is to be made, the id that it will have: so it is made once.
     Column("tenant_id", Uuid, nullable=False, server_default=text("isola.uuid_v7()")),
-    Column("slug", Text, nullable=False),
+    indexed_text("slug", 63),
     Column("strategy", Text, nullable=False),
     Column("name", Text),
     Column("parent", Text),
@@ -60,7 +60,7 @@ orders = Table(
     Column("state", Text, nullable=False, server_default=text("'waiting'")),
     # Of a failed one, what was wrong.
     Column("message", Text),
-    Column("finished_at", DateTime(timezone=True)),
+    moment("finished_at", nullable=True, default=None),
     CheckConstraint("kind IN ('create', 'move')", name="kind"),
     CheckConstraint("state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name="state"),
     CheckConstraint("(state IN ('waiting', 'running')) = (finished_at IS NULL)", name="finished"),

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     Table,
     Text,
     Uuid,
@@ -24,7 +23,7 @@ from app.control import platform_log
 from app.control.platform_log import Action, Author
 from app.control.tenants import COLUMNS, SLUG, Tenant, entry, metadata, tenants
 from app.database import Database, Transaction
-from app.domain.metadata import moment
+from app.domain.metadata import indexed_text, moment
 from app.domain.quotas import Quota
 from app.errors import BadUserInput, Conflict, NotFound
 
@@ -44,7 +43,7 @@ plans = Table(
     Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
     moment("created_at"),
     # A retired plan is given to no further tenant.
-    Column("retired_at", DateTime(timezone=True)),
+    moment("retired_at", nullable=True, default=None),
     CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
     CheckConstraint(f"length(title) BETWEEN 1 AND {MAX_TITLE}", name="title_length"),
     CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
@@ -55,7 +54,7 @@ quota_bounds = Table(
     "quota_bounds",
     metadata,
     Column("tenant_id", Uuid, primary_key=True),
-    Column("quota", Text, primary_key=True),
+    indexed_text("quota", 100, primary_key=True),
     Column("at_most", BigInteger, nullable=False),
     prefixes=["UNLOGGED"],
 )

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKey, Index, Table, Text, Uuid, func, insert, select
+from sqlalchemy import Column, ForeignKey, Index, Table, Text, Uuid, func, insert, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.control.tenants import Tenant, metadata
@@ -40,7 +40,7 @@ interventions = Table(
     Column("object", Text, nullable=False),
     Column("new", JSONB),
     moment("announced_at"),
-    Column("done_at", DateTime(timezone=True)),
+    moment("done_at", nullable=True, default=None),
     Index(None, "tenant_id"),
 )
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
@@ -28,6 +29,8 @@ from sqlalchemy.dialects.postgresql import insert
 from app.control.changes import Kind as Change, announce
 from app.control.tenants import metadata
 from app.database import Transaction
+from app.domain.metadata import indexed_text, moment
+from app.domain.users import MAX_SUBJECT
 
 revocations = Table(
     "revocations",
@@ -36,6 +39,7 @@ revocations = Table(
     Column("key", Text, primary_key=True),
     # From then on everything that this is about has expired by itself.
     Column("until", DateTime(timezone=True), nullable=False, server_default=text("'infinity'")),
+    CheckConstraint("octet_length(key) <= 2600", name="key_length"),
     Index(None, "until", postgresql_where=text("until < 'infinity'")),
 )
 
@@ -44,10 +48,10 @@ sign_outs = Table(
     "sign_outs",
     metadata,
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    Column("subject", Text, primary_key=True),
+    indexed_text("subject", MAX_SUBJECT, primary_key=True),
     Column("user_id", Uuid, nullable=False),
     # What was issued earlier is refused.
-    Column("not_before", DateTime(timezone=True), nullable=False),
+    moment("not_before", default=None),
 )
 
 

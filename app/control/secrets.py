@@ -1,13 +1,14 @@
 """What all servers of an installation know and nobody has to configure. Tenant traffic cannot read it."""
 
-from sqlalchemy import ARRAY, Column, LargeBinary, Table, Text, Uuid, select, text
+from sqlalchemy import ARRAY, Column, LargeBinary, Table, Uuid, select, text
 
 from app.binding import BindingKey
 from app.control.tenants import metadata
 from app.database import Transaction
+from app.domain.metadata import indexed_text
 
 secrets = Table(
-    "secrets", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary, nullable=False)
+    "secrets", metadata, indexed_text("name", 100, primary_key=True), Column("value", LargeBinary, nullable=False)
 )
 binding_keys = Table(
     "binding_key",

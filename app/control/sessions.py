@@ -13,7 +13,6 @@ from uuid import UUID
 from sqlalchemy import (
     Column,
     ColumnElement,
-    DateTime,
     ForeignKey,
     Index,
     LargeBinary,
@@ -45,7 +44,7 @@ sessions = Table(
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
     Column("subject", Text, nullable=False),
     moment("created_at"),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
+    moment("expires_at", default=None),
     Index(None, "expires_at"),
 )
 
@@ -54,8 +53,8 @@ refresh_tokens = Table(
     metadata,
     Column("hash", LargeBinary, primary_key=True),
     Column("session_id", Uuid, ForeignKey("control.sessions.id", ondelete="CASCADE"), nullable=False),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
-    Column("used_at", DateTime(timezone=True)),
+    moment("expires_at", default=None),
+    moment("used_at", nullable=True, default=None),
     Index(None, "session_id"),
 )
 

@@ -11,7 +11,6 @@ from uuid import UUID
 from sqlalchemy import (
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     MetaData,
@@ -58,7 +57,7 @@ tenants = Table(
     Column("plan", Text, ForeignKey("control.plans.name"), nullable=False, server_default=text("'unlimited'")),
     # The strategy that a move is under way to. Until it has ended nothing is written in the tenant.
     Column("moving_to", Text),
-    Column("moved_at", DateTime(timezone=True)),
+    moment("moved_at", nullable=True, default=None),
     CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
     CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
     CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),

@@ -11,7 +11,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.domain.metadata import Audited, identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
 
 
 class Action(StrEnum):
@@ -50,6 +50,10 @@ class Action(StrEnum):
     USER_ROLE_UPDATE = "user_role:update"
 
 
+MAX_ACTOR = 400
+MAX_ACTION = 100
+MAX_OBJECT = 400
+
 audit_entries = Table(
     "audit_entries",
     metadata,
@@ -58,12 +62,12 @@ audit_entries = Table(
     Column("number", BigInteger, nullable=False),
     moment("at"),
     # A user's typed id, or what else acted. None where nobody was signed in: commands, and whoever comes in.
-    Column("actor", Text),
+    indexed_text("actor", MAX_ACTOR, nullable=True),
     Column("on_behalf_of", Text),
     Column("request", Text),
-    Column("action", Text, nullable=False),
+    indexed_text("action", MAX_ACTION),
     # Typed ids; of what is known by two, both with a slash between.
-    Column("object", Text, nullable=False),
+    indexed_text("object", MAX_OBJECT),
     # The columns that changed; of what was made or deleted, all. None where there was nothing, or is nothing now.
     Column("old", JSONB),
     Column("new", JSONB),

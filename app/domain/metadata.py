@@ -6,7 +6,8 @@ How a table lies in the database is decided elsewhere, from this declaration.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Column, DateTime, MetaData, Uuid, text
+from sqlalchemy import CheckConstraint, Column, DateTime, MetaData, Table, Text, Uuid, text
+from sqlalchemy.event import listens_for
 
 metadata = MetaData(
     naming_convention={
@@ -24,9 +25,36 @@ def identifier() -> Column[object]:
     return Column("id", Uuid, primary_key=True, server_default=text("isola.uuid_v7()"))
 
 
-def moment(name: str) -> Column[object]:
-    """A time that is the transaction's own unless given."""
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
+def moment(name: str, *, nullable: bool = False, default: str | None = "now()") -> Column[object]:
+    """A time that ISO 8601 can write: neither infinite, nor before year 1, nor after 9999.
+
+    Unless there is another ``default``, an SQL expression, it is the start of the transaction.
+    """
+    column: Column[object] = Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        server_default=None if default is None else text(default),
+    )
+    return _checked(column, "range", f"{name} >= '0001-01-01 00:00:00+00' AND {name} < '10000-01-01 00:00:00+00'")
+
+
+def indexed_text(
+    name: str, most: int, *, least: int = 0, nullable: bool = False, primary_key: bool = False
+) -> Column[object]:
+    """A text of ``least`` to ``most`` characters. One that is part of an index or of a key needs a limit."""
+    column: Column[object] = Column(name, Text, nullable=nullable, primary_key=primary_key)
+    return _checked(column, "length", f"length({name}) BETWEEN {least} AND {most}")
+
+
+def _checked(column: Column[object], rule: str, condition: str) -> Column[object]:
+    """A column whose table gets a check with it. A check inside of the column would be lost in its physical forms."""
+
+    @listens_for(column, "after_parent_attach")
+    def attach(_: object, table: Table) -> None:
+        table.append_constraint(CheckConstraint(condition, name=f"{column.name}_{rule}"))
+
+    return column
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,10 @@
 from uuid import UUID
 
 from sqlalchemy import (
-    CheckConstraint,
     Column,
     ForeignKey,
     Index,
     Table,
-    Text,
     UniqueConstraint,
     Uuid,
     delete,
@@ -15,7 +13,7 @@ from sqlalchemy import (
 )
 
 from app.domain.actor import Actor
-from app.domain.metadata import Audited, identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
 from app.domain.users import users
 from app.domain.work import Work
 from app.errors import NotFound
@@ -24,10 +22,9 @@ organizations = Table(
     "organizations",
     metadata,
     identifier(),
-    Column("name", Text, nullable=False),
+    indexed_text("name", 200, least=1),
     moment("created_at"),
     UniqueConstraint("name"),
-    CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     info={"audited": Audited("organization", {"id": "org_"})},
 )
 

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
@@ -24,13 +23,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from app import exact_json
 from app.domain import document
 from app.domain.actor import Actor
-from app.domain.metadata import Audited, identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
 from app.domain.work import Work
 from app.errors import BadUserInput, Forbidden, NotFound
 
 MAX_NAME = 200
+MAX_KIND = 200
 # The largest integer that every JSON reader keeps exact.
 MAX_SIZE_BYTES = 2**53 - 1
 
@@ -39,13 +40,12 @@ resources = Table(
     metadata,
     identifier(),
     Column("owner_id", Uuid, ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("kind", Text),
+    indexed_text("name", MAX_NAME, least=1),
+    indexed_text("kind", MAX_KIND, nullable=True),
     Column("data", JSONB, nullable=False, server_default=text("'{}'")),
     Column("size_bytes", BigInteger, nullable=False, server_default=text("0")),
     moment("created_at"),
     moment("updated_at"),
-    CheckConstraint(f"length(name) BETWEEN 1 AND {MAX_NAME}", name="name_length"),
     CheckConstraint(f"size_bytes BETWEEN 0 AND {MAX_SIZE_BYTES}", name="size_bytes_range"),
     Index(None, "owner_id", "id"),
     Index(None, "name", "id"),
@@ -119,7 +119,7 @@ async def load(work: Work, owner_id: UUID, batch: Sequence[Values]) -> None:
     columns = {
         "name": func.unnest(cast([values["name"] for values in batch], ARRAY(Text))),
         "kind": func.unnest(cast([values["kind"] for values in batch], ARRAY(Text))),
-        "data": cast(func.unnest(cast([json.dumps(values["data"]) for values in batch], ARRAY(Text))), JSONB),
+        "data": cast(func.unnest(cast([exact_json.dumps(values["data"]) for values in batch], ARRAY(Text))), JSONB),
         "size_bytes": func.unnest(cast([values["size_bytes"] for values in batch], ARRAY(BigInteger))),
     }
     rows = select(literal(owner_id), *columns.values())
@@ -133,6 +133,8 @@ def check(values: Values) -> None:
             raise BadUserInput(f"{field}: expected anything but null; left out, it keeps its value or gets the default")
     if "name" in values and not 1 <= len(values["name"]) <= MAX_NAME:
         raise BadUserInput(f"name: expected 1 to {MAX_NAME} characters, not {len(values['name'])}")
+    if len(values.get("kind") or "") > MAX_KIND:
+        raise BadUserInput(f"kind: expected at most {MAX_KIND} characters")
     if "size_bytes" in values and not 0 <= values["size_bytes"] <= MAX_SIZE_BYTES:
         raise BadUserInput(f"sizeBytes: expected 0 to {MAX_SIZE_BYTES}, not {values['size_bytes']}")
     for name in ("name", "kind", "data"):

@@ -1,24 +1,27 @@
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, DateTime, Table, Text, UniqueConstraint, bindparam, func, select, update
+from sqlalchemy import CheckConstraint, Column, Table, Text, UniqueConstraint, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.domain.metadata import Audited, identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
 from app.domain.work import Work
 from app.errors import Conflict
+
+MAX_SUBJECT = 400
+MAX_EMAIL = 320
 
 users = Table(
     "users",
     metadata,
     identifier(),
     # Who this is to the issuer of tokens.
-    Column("subject", Text, nullable=False),
+    indexed_text("subject", MAX_SUBJECT, least=1),
     Column("name", Text, nullable=False),
-    Column("email", Text),
+    indexed_text("email", MAX_EMAIL, nullable=True),
     moment("created_at"),
     # When they came in for the first time. One who was made otherwise may never have.
-    Column("seen_at", DateTime(timezone=True)),
-    Column("disabled_at", DateTime(timezone=True)),
+    moment("seen_at", nullable=True, default=None),
+    moment("disabled_at", nullable=True, default=None),
     UniqueConstraint("subject"),
     UniqueConstraint("email"),
     CheckConstraint("email = lower(email)", name="email_lower"),

@@ -22,6 +22,8 @@ NULL: ColumnElement[str] = literal_column("'null'", Text())
 VIOLATION = "\x01"
 """Stands where a value must not be NULL and is. No JSON text holds it: control characters are escaped in strings."""
 
+# Always six digits, which to_json would not write.
+_MICROSECONDS = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 _RAW = {"Int", "BigInt", "Float", "JSON"}
 
 
@@ -72,6 +74,9 @@ def leaf(
         parts = [func.to_json(expression)]
     elif isinstance(type_, GraphQLEnumType):
         parts = [case({value: constant(json.dumps(name)) for value, name in names.items()}, value=expression)]
+    elif type_.name == "DateTime":
+        in_utc = func.timezone(literal_column("'UTC'"), expression)
+        parts = ['"', func.to_char(in_utc, literal_column(_MICROSECONDS), type_=Text), '+00:00"']
     elif type_.name in _RAW:
         parts = [expression]
     else:

@@ -1,6 +1,7 @@
 """Values of variables, coerced as graphql-core does it, with what it looks up for each request looked up once."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, TypeAlias, cast
 
 from graphql import (
@@ -93,11 +94,14 @@ def _reader(type_: GraphQLInputType, known: dict[str, Read]) -> Read:
 
 def _leaf_reader(type_: GraphQLLeafType) -> Read:
     coerce = type_.coerce_input_value
+    exact = type_.name == "JSON"
 
     def read(value: Any, _: int) -> Any:
         if value is None:
             return None
         try:
+            if isinstance(value, Decimal) and not exact:
+                value = float(value)
             return coerce(value)
         except Exception:  # noqa: BLE001  whatever a scalar raises, graphql-core will say it again
             return Undefined

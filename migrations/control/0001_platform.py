@@ -1,5 +1,6 @@
 """The platform's own tables, and the functions that bound transactions may call. Each function stands once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -63,13 +64,33 @@ def moment(name: str, *, default: str | None = None, nullable: bool = False) -> 
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=server_default)
 
 
+def create_table(
+    op: Operations, name: str, *items: sa.Column[object] | sa.Constraint, prefixes: Sequence[str] = ()
+) -> None:
+    """Make a table of the platform, with a check for each moment in it that may not be infinite."""
+    moments = [item.name for item in items if isinstance(item, sa.Column) and isinstance(item.type, sa.DateTime)]
+    checks = (
+        sa.CheckConstraint(
+            f"{moment} >= '0001-01-01 00:00:00+00' AND {moment} < '10000-01-01 00:00:00+00'", name=f"{moment}_range"
+        )
+        for moment in moments
+        if moment != "until"
+    )
+    op.create_table(name, *items, *checks, schema="control", prefixes=list(prefixes))
+
+
+def length(column: str, most: int) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"length({column}) BETWEEN 0 AND {most}", name=f"{column}_length")
+
+
 def tenant(*, on_delete: str | None = None, primary_key: bool = False) -> sa.Column[object]:
     key = sa.ForeignKey("control.tenants.id", ondelete=on_delete)
     return sa.Column("tenant_id", sa.Uuid, key, nullable=False, primary_key=primary_key)
 
 
 def plans(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "plans",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("title", sa.Text, nullable=False),
@@ -79,22 +100,23 @@ def plans(op: Operations) -> None:
         sa.CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
         sa.CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
-        schema="control",
     )
     op.execute(UNLIMITED)
     # What can be counted again need not survive a crash.
-    op.create_table(
+    create_table(
+        op,
         "quota_bounds",
         sa.Column("tenant_id", sa.Uuid, primary_key=True),
         sa.Column("quota", sa.Text, primary_key=True),
         sa.Column("at_most", sa.BigInteger, nullable=False),
-        schema="control",
+        length("quota", 100),
         prefixes=["UNLOGGED"],
     )
 
 
 def directory(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "tenants",
         identifier(),
         sa.Column("slug", sa.Text, nullable=False),
@@ -114,7 +136,6 @@ def directory(op: Operations) -> None:
         sa.CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
         sa.CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
         sa.CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
-        schema="control",
     )
     op.create_index(
         None, "tenants", ["slug"], unique=True, schema="control", postgresql_where=sa.text("status <> 'deleted'")
@@ -124,25 +145,27 @@ def directory(op: Operations) -> None:
 
 
 def secrets(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "secrets",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("value", sa.LargeBinary, nullable=False),
-        schema="control",
+        length("name", 100),
     )
     op.execute(FOR_CURSORS)
-    op.create_table(
+    create_table(
+        op,
         "binding_key",
         sa.Column("inner", sa.LargeBinary, nullable=False),
         sa.Column("outer", sa.LargeBinary, nullable=False),
         sa.Column("moved", sa.ARRAY(sa.Uuid), nullable=False, server_default=sa.text("'{}'")),
-        schema="control",
     )
     op.execute(FOR_BINDINGS)
 
 
 def shares(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "shares",
         identifier(),
         sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
@@ -153,7 +176,6 @@ def shares(op: Operations) -> None:
         moment("expires_at", nullable=True),
         moment("revoked_at", nullable=True),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
-        schema="control",
     )
     live = sa.text("revoked_at IS NULL")
     op.create_index(
@@ -168,7 +190,8 @@ def shares(op: Operations) -> None:
 
 
 def domains_and_api_keys(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "domains",
         identifier(),
         tenant(),
@@ -179,12 +202,13 @@ def domains_and_api_keys(op: Operations) -> None:
         moment("verified_at", nullable=True),
         sa.UniqueConstraint("tenant_id", "name"),
         sa.CheckConstraint("name = lower(name)", name="name_lower"),
-        schema="control",
+        length("name", 253),
     )
     op.create_index(
         None, "domains", ["name"], unique=True, schema="control", postgresql_where=sa.text("verified_at IS NOT NULL")
     )
-    op.create_table(
+    create_table(
+        op,
         "api_keys",
         identifier(),
         tenant(),
@@ -199,15 +223,16 @@ def domains_and_api_keys(op: Operations) -> None:
         moment("last_used_at", nullable=True),
         moment("revoked_at", nullable=True),
         sa.UniqueConstraint("prefix"),
+        length("prefix", 100),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
         sa.CheckConstraint("length(digest) = 32", name="digest_length"),
-        schema="control",
     )
     op.create_index(None, "api_keys", ["tenant_id", "id"], schema="control")
 
 
 def changes_and_sessions(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "changes",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
         sa.Column(
@@ -217,47 +242,49 @@ def changes_and_sessions(op: Operations) -> None:
         sa.Column("key", sa.Text, nullable=False),
         sa.CheckConstraint(f"kind IN ({', '.join(repr(kind) for kind in CHANGE_KINDS)})", name="kind"),
         sa.CheckConstraint("length(key) <= 2000", name="key_length"),
-        schema="control",
     )
     op.create_index(None, "changes", ["transaction"], schema="control")
-    op.create_table(
+    create_table(
+        op,
         "revocations",
         sa.Column("key", sa.Text, primary_key=True),
-        moment("until", default="'infinity'"),
-        schema="control",
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("'infinity'")),
+        sa.CheckConstraint("octet_length(key) <= 2600", name="key_length"),
     )
     op.create_index(None, "revocations", ["until"], schema="control", postgresql_where=sa.text("until < 'infinity'"))
-    op.create_table(
+    create_table(
+        op,
         "sign_outs",
         tenant(primary_key=True),
         sa.Column("subject", sa.Text, primary_key=True),
         sa.Column("user_id", sa.Uuid, nullable=False),
         moment("not_before"),
-        schema="control",
+        length("subject", 400),
     )
-    op.create_table(
+    create_table(
+        op,
         "sessions",
         identifier(),
         tenant(),
         sa.Column("subject", sa.Text, nullable=False),
         moment("created_at", default="now()"),
         moment("expires_at"),
-        schema="control",
     )
     op.create_index(None, "sessions", ["expires_at"], schema="control")
-    op.create_table(
+    create_table(
+        op,
         "refresh_tokens",
         sa.Column("hash", sa.LargeBinary, primary_key=True),
         sa.Column("session_id", sa.Uuid, sa.ForeignKey("control.sessions.id", ondelete="CASCADE"), nullable=False),
         moment("expires_at"),
         moment("used_at", nullable=True),
-        schema="control",
     )
     op.create_index(None, "refresh_tokens", ["session_id"], schema="control")
 
 
 def access_grants(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "access_grants",
         identifier(),
         tenant(),
@@ -268,17 +295,17 @@ def access_grants(op: Operations) -> None:
         moment("ended_at", nullable=True),
         sa.CheckConstraint("length(reason) BETWEEN 10 AND 500", name="reason_length"),
         sa.CheckConstraint("expires_at <= granted_at + interval '8 hours'", name="at_most_8_hours"),
-        schema="control",
     )
     op.create_index(None, "access_grants", ["tenant_id", "id"], schema="control")
 
 
 def memberships(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "memberships",
         sa.Column("subject", sa.Text, primary_key=True),
         tenant(on_delete="CASCADE", primary_key=True),
-        schema="control",
+        length("subject", 400),
     )
     op.create_index(None, "memberships", ["tenant_id"], schema="control")
 
@@ -288,15 +315,16 @@ def setting(name: str) -> sa.TextClause:
 
 
 def log(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "audit_heads",
         sa.Column("tenant_id", sa.Uuid, primary_key=True),
         sa.Column("entries", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("hash", sa.LargeBinary, nullable=False, server_default=sa.text(r"'\x'")),
-        schema="control",
     )
     op.execute(HEAD_OF_PLATFORM)
-    op.create_table(
+    create_table(
+        op,
         "audit_staged",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
         sa.Column("tenant_id", sa.Uuid, nullable=False),
@@ -306,12 +334,12 @@ def log(op: Operations) -> None:
         sa.Column("on_behalf_of", sa.Text, server_default=setting("behalf")),
         sa.Column("request", sa.Text, server_default=setting("request")),
         sa.Column("changes", sa.ARRAY(JSONB), nullable=False),
-        schema="control",
         # A row lives no longer than the transaction that inserted it.
         prefixes=["UNLOGGED"],
     )
     # The platform's log is chained by the same functions as a tenant's: see 0001_audit.sql.
-    op.create_table(
+    create_table(
+        op,
         "audit_entries",
         identifier(),
         sa.Column("number", sa.BigInteger, nullable=False),
@@ -325,11 +353,14 @@ def log(op: Operations) -> None:
         sa.Column("new", JSONB),
         sa.Column("hash", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("number"),
-        schema="control",
+        length("actor", 400),
+        length("action", 100),
+        length("object", 400),
     )
     for column in ("at", "actor", "action", "object"):
         op.create_index(None, "audit_entries", [column, "id"], schema="control")
-    op.create_table(
+    create_table(
+        op,
         "interventions",
         identifier(),
         tenant(),
@@ -340,13 +371,13 @@ def log(op: Operations) -> None:
         sa.Column("new", JSONB),
         moment("announced_at", default="now()"),
         moment("done_at", nullable=True),
-        schema="control",
     )
     op.create_index(None, "interventions", ["tenant_id"], schema="control")
 
 
 def orders(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "orders",
         identifier(),
         sa.Column("kind", sa.Text, nullable=False),
@@ -363,9 +394,9 @@ def orders(op: Operations) -> None:
         sa.Column("message", sa.Text),
         moment("finished_at", nullable=True),
         sa.CheckConstraint("kind IN ('create', 'move')", name="kind"),
+        length("slug", 63),
         sa.CheckConstraint("state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name="state"),
         sa.CheckConstraint("(state IN ('waiting', 'running')) = (finished_at IS NULL)", name="finished"),
-        schema="control",
     )
     # One open order a tenant, and one a slug.
     op.create_index(None, "orders", ["tenant_id"], unique=True, schema="control", postgresql_where=OPEN_ORDERS)

@@ -12,12 +12,24 @@ def identifier() -> sa.Column[object]:
     return sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.text("isola.uuid_v7()"))
 
 
+def in_range(moment: str) -> str:
+    return f"{moment} >= '0001-01-01 00:00:00+00' AND {moment} < '10000-01-01 00:00:00+00'"
+
+
 def moment(name: str) -> sa.Column[object]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()"))
 
 
+def create_table(op: Operations, name: str, *items: sa.Column[object] | sa.Constraint) -> None:
+    """Make a table, with a check for each moment in it."""
+    moments = [item.name for item in items if isinstance(item, sa.Column) and isinstance(item.type, sa.DateTime)]
+    checks = (sa.CheckConstraint(in_range(moment), name=f"{moment}_range") for moment in moments)
+    op.create_table(name, *items, *checks)
+
+
 def upgrade(op: Operations) -> None:
-    op.create_table(
+    create_table(
+        op,
         "users",
         identifier(),
         sa.Column("subject", sa.Text, nullable=False),
@@ -26,9 +38,12 @@ def upgrade(op: Operations) -> None:
         moment("created_at"),
         sa.UniqueConstraint("subject"),
         sa.UniqueConstraint("email"),
+        sa.CheckConstraint("length(subject) BETWEEN 1 AND 400", name="subject_length"),
+        sa.CheckConstraint("length(email) BETWEEN 0 AND 320", name="email_length"),
         sa.CheckConstraint("email = lower(email)", name="email_lower"),
     )
-    op.create_table(
+    create_table(
+        op,
         "organizations",
         identifier(),
         sa.Column("name", sa.Text, nullable=False),
@@ -36,14 +51,16 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("name"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     )
-    op.create_table(
+    create_table(
+        op,
         "memberships",
         sa.Column("organization_id", sa.Uuid, sa.ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("user_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
         moment("joined_at"),
     )
     op.create_index(None, "memberships", ["user_id", "organization_id"])
-    op.create_table(
+    create_table(
+        op,
         "resources",
         identifier(),
         sa.Column("owner_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
@@ -58,7 +75,8 @@ def upgrade(op: Operations) -> None:
     op.create_index(None, "resources", ["owner_id", "id"])
     op.create_index(None, "resources", ["name", "id"])
     op.create_index(None, "resources", ["created_at", "id"])
-    op.create_table(
+    create_table(
+        op,
         "spans",
         identifier(),
         sa.Column("author_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False),

@@ -25,8 +25,23 @@ def identifier() -> sa.Column[object]:
     return sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.text("isola.uuid_v7()"))
 
 
+def in_range(moment: str) -> str:
+    return f"{moment} >= '0001-01-01 00:00:00+00' AND {moment} < '10000-01-01 00:00:00+00'"
+
+
 def moment(name: str) -> sa.Column[object]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()"))
+
+
+def create_table(op: Operations, name: str, *items: sa.Column[object] | sa.Constraint) -> None:
+    """Make a table, with a check for each moment in it."""
+    moments = [item.name for item in items if isinstance(item, sa.Column) and isinstance(item.type, sa.DateTime)]
+    checks = (sa.CheckConstraint(in_range(moment), name=f"{moment}_range") for moment in moments)
+    op.create_table(name, *items, *checks)
+
+
+def length(column: str, most: int) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"length({column}) BETWEEN 0 AND {most}", name=f"{column}_length")
 
 
 def triggers(table: str, subject: str, *key: str) -> Sequence[str]:
@@ -43,9 +58,11 @@ def triggers(table: str, subject: str, *key: str) -> Sequence[str]:
 
 
 def upgrade(op: Operations) -> None:
-    op.add_column("users", sa.Column("seen_at", sa.DateTime(timezone=True)))
-    op.add_column("users", sa.Column("disabled_at", sa.DateTime(timezone=True)))
-    op.create_table(
+    for name in ("seen_at", "disabled_at"):
+        op.add_column("users", sa.Column(name, sa.DateTime(timezone=True)))
+        op.create_check_constraint(f"{name}_range", "users", in_range(name))
+    create_table(
+        op,
         "roles",
         identifier(),
         sa.Column("name", sa.Text, nullable=False),
@@ -54,14 +71,16 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("name"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
     )
-    op.create_table(
+    create_table(
+        op,
         "user_roles",
         sa.Column("user_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("role_id", sa.Uuid, sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
         moment("given_at"),
     )
     op.create_index(None, "user_roles", ["role_id", "user_id"])
-    op.create_table(
+    create_table(
+        op,
         "audit_entries",
         identifier(),
         sa.Column("number", sa.BigInteger, nullable=False),
@@ -75,6 +94,9 @@ def upgrade(op: Operations) -> None:
         sa.Column("new", JSONB),
         sa.Column("hash", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("number"),
+        length("actor", 400),
+        length("action", 100),
+        length("object", 400),
     )
     for column in ("at", "actor", "action", "object"):
         op.create_index(None, "audit_entries", [column, "id"])

@@ -155,7 +155,7 @@ class Data:
                 return f"res_{row['resource_id']}"
         value = row[_snake(field)]
         # PostgreSQL leaves out the zeros at the end of a fraction.
-        return re.sub(r"(\.\d*?)0+(?=\+)", r"\1", value.isoformat()) if isinstance(value, datetime) else value
+        return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
     def _root(self, field: str, given: Mapping[str, Any]) -> Any:  # noqa: PLR0911  as above
         match field:

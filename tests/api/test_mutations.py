@@ -142,7 +142,7 @@ async def test_a_share_from_its_granting_to_its_end(writer: Caller) -> None:
     share = answer.data["shareResource"]["share"]
     assert share["grantee"]["slug"] == "schema-b"
     assert share["resource"] == {"id": key, "name": "made"}
-    assert share["expiresAt"] == "2099-12-31T23:00:00+00:00"
+    assert share["expiresAt"] == "2099-12-31T23:00:00.000000+00:00"
     shares = "query ($id: ID!) { resource(id: $id) { shares { nodes { id } } } }"
     assert (await writer.ask(shares, {"id": key})).data["resource"]["shares"]["nodes"] == [{"id": share["id"]}]
     answer = await run(writer, "RevokeShare", shareId=share["id"])

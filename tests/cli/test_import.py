@@ -23,7 +23,7 @@ def test_good_lines_are_loaded_and_bad_ones_told_by_number_and_reason(furnished:
 
     printed, said, status = finished(furnished.begin("import", str(file), "--tenant", tenant))
 
-    assert status == 0, said
+    assert status == 1, said
     assert printed == "2500 rows loaded, 6 bad lines\n"
     reasons = dict(line.split(": ", 1) for line in said.splitlines() if line.startswith("line "))
     first = len(GOOD) + 2

@@ -14,6 +14,7 @@ from app.control.tenants import Tenant
 from app.database import Database
 from app.errors import OperatorError
 from app.importing import Outcome
+from strategies.base import Strategy
 from tests.domain.conftest import state
 
 GOOD = b'{"name": "good"}'
@@ -50,11 +51,15 @@ BAD: dict[bytes, str] = {
     b'{"name": "a", "sizeBytes": -1}': "sizeBytes: expected 0 to 9007199254740991, not -1",
     b'{"name": "a", "sizeBytes": 9007199254740992}': "sizeBytes: expected 0 to 9007199254740991, not 9007199254740992",
     b'{"name": "a", "sizeBytes": 99999999999999999999}': "sizeBytes: expected 0 to 9007199254740991",
-    b'{"name": "a", "sizeBytes": ' + b"9" * 5000 + b"}": "expected integers of at most 4300 digits",
+    b'{"name": "a", "sizeBytes": ' + b"9" * 5000 + b"}": "sizeBytes: expected an integer",
     b'{"name": "a", "data": null}': "data: expected anything but null",
-    b'{"name": "a", "data": NaN}': "expected JSON, which has no NaN",
-    b'{"name": "a", "data": [-Infinity]}': "expected JSON, which has no -Infinity",
-    b'{"name": "a", "data": 1e999}': "data: expected what JSON in UTF-8 can say",
+    b'{"name": "a", "data": NaN}': "expected JSON, which has neither NaN nor Infinity",
+    b'{"name": "a", "data": [-Infinity]}': "expected JSON, which has neither NaN nor Infinity",
+    b'{"name": "a", "data": 1e999}': "data: expected numbers of at most 100 digits",
+    b'{"name": "a", "data": [1e-400]}': "data: expected numbers of at most 100 digits",
+    b'{"name": "a", "data": -0.0}': "data: expected no negative zero",
+    b'{"name": "a", "data": 1e9999999999999999999}': "expected JSON",
+    b'{"name": "a", "kind": "' + b"k" * 201 + b'"}': "kind: expected at most 200 characters",
     b'{"name": "a", "data": {"\\u0000": 1}}': "data: expected no NUL character",
     b'{"name": "a", "data": ["\\udfff"]}': "data: expected what JSON in UTF-8 can say",
     DEEP: "expected JSON that is less deeply nested",
@@ -115,6 +120,28 @@ async def test_a_bad_line_is_left_out_with_its_number_and_reason(database: Datab
         assert reason.startswith(expected), line[:80]
     assert (outcome.loaded, outcome.last_line) == (len(BAD), len(lines))
     assert await names(database, a) == ["good"] * len(BAD)
+
+
+async def test_a_line_that_the_database_refuses_is_named_and_costs_no_other(
+    owner: Database, database: Database, strategy: Strategy, a: Tenant, b: Tenant, tmp_path: Path
+) -> None:
+    """Also one that is refused for another line of the same batch."""
+    async with owner.unbound() as work:
+        home = strategy.home(a.id).schema
+        await work.script(f"CREATE UNIQUE INDEX uq_resources_kind ON {home}.resources (kind) WHERE name LIKE 'once%'")
+    before = await state(database, b)
+    lines = [b'{"name": "%03d"}' % number for number in range(1, 301)]
+    for number in (10, 11, 12, 250):
+        lines[number - 1] = b'{"name": "once %03d", "kind": "the same"}' % number
+    outcome = await load(database, a, written(tmp_path, *lines, b"nonsense"))
+    assert [number for number, _ in outcome.bad] == [11, 12, 250, 301]
+    assert {reason for number, reason in outcome.bad if number < 301} == {
+        "resources: there is one with the same kind already"
+    }
+    assert (outcome.loaded, outcome.last_line) == (297, 301)
+    stored = [line for line in lines if b"once" not in line or b"010" in line]
+    assert await names(database, a) == sorted(json.loads(line)["name"] for line in stored)
+    assert await state(database, b) == before
 
 
 async def test_strict_loads_nothing_if_any_line_is_bad(database: Database, a: Tenant, tmp_path: Path) -> None:

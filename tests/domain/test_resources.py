@@ -1,5 +1,6 @@
 """Who makes, changes and deletes resources, and what a resource can be."""
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -37,7 +38,8 @@ async def test_what_is_left_out_gets_its_default(database: Database, a: Tenant, 
 
 
 VALUES: list[Any] = [
-    False, 0, -0.5, 2**63, 10**300, "", "\\u0000", "\\", '\\"', "\u2028 \U0001f600 'quoted\"", [], {},
+    False, 0, -0.5, 2**63, 10**99, Decimal("12345678901234567.89"), Decimal("1.10"), Decimal("1e-90"),
+    "", "\\u0000", "\\", '\\"', "\u2028 \U0001f600 'quoted\"", [], {},
     {"": {"a.b": [1, [2, {"c": None}]]}}, "%s %(x)s :x $1", [[] for _ in range(10_000)],
 ]  # fmt: skip
 
