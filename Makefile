@@ -38,10 +38,10 @@ test-lab: $(READY) ## the tests of the lab at work: real servers, real populatio
 bench: $(READY) ## strategies side by side: figures and a report, in under five minutes (ARGS="--profile standard": an hour)
 	$(BIN)/isola bench run $(ARGS)
 
-bench-outdated: $(READY) ## whether the package index has a newer minor release of the embedded PostgreSQL
+outdated: $(READY) ## whether the package index has a newer minor release of the embedded PostgreSQL
 	$(BIN)/python -m tests.embedded
 
-check: $(READY) ## whether the lab finds a slow-down that was planted, and nothing where there is none
+bench-check: $(READY) ## whether the lab finds a slow-down that was planted, and nothing where there is none
 	$(BIN)/python -m benchmarks.lab.check
 
 bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-written one
