@@ -102,6 +102,9 @@ class TokenSettings(BaseModel):
     claim_role: str = "role"
     claim_name: str = "name"
     claim_email: str = "email"
+    claim_email_verified: str = Field(
+        default="email_verified", description="the claim that has to be true for the address to be kept"
+    )
 
     @property
     def namespace(self) -> str:

@@ -14,7 +14,7 @@ from app.domain import roles
 from app.domain.organizations import memberships
 from app.domain.permissions import Permission
 from app.domain.roles import user_roles
-from app.domain.users import users
+from app.domain.users import Kind, users
 from app.query.identifiers import decode
 from app.query.mapping import Parameters
 
@@ -23,13 +23,25 @@ if TYPE_CHECKING:
 
 PREFIX = "usr"
 
+strawberry.enum(
+    Kind,
+    name="UserKind",
+    description=(
+        "What a user is: a person of the tenant's own, a machine that calls with an API key, the platform's staff, "
+        "or somebody who acts from a tenant above."
+    ),
+)
+
 
 @mapped(users, prefix=PREFIX)
 @strawberry.type(directives=[requires(Permission.USER_READ)])
 class User(Node):
     id: strawberry.ID = typed_id(PREFIX)
+    kind: Kind
     name: str
-    email: str | None
+    email: str | None = strawberry.field(
+        description="In lower case, as verified by who named it. Several users can have the same."
+    )
     created_at: DateTime
     disabled_at: DateTime | None = strawberry.field(description="From then on, whatever they ask is refused.")
     roles: Connection[Role] = many(
@@ -40,9 +52,16 @@ class User(Node):
     )
 
 
+@strawberry.input
+class UserKindFilter:
+    eq: Kind | None = strawberry.UNSET
+    in_: list[Kind] | None = strawberry.field(name="in", default=strawberry.UNSET)
+
+
 @strawberry.input(description="All conditions given have to hold; null is refused.")
 class UserFilter:
     id: IDFilter | None = compared_id(PREFIX)
+    kind: UserKindFilter | None = strawberry.UNSET
     name: StringFilter | None = strawberry.UNSET
     email: StringFilter | None = strawberry.UNSET
     created_at: DateTimeFilter | None = strawberry.UNSET

@@ -91,13 +91,14 @@ HELD_ROLE = (
 )
 # Whoever takes an owner away holds this row, so that no two take each other away.
 HELD_OWNERSHIP = select(roles.c.id).where(roles.c.name == Role.OWNER.value).with_for_update()
-OTHER_OWNERS = (
-    select(func.count())
-    .select_from(user_roles)
+# Those who can act as owners: people of the tenant's own who have come in and are not disabled. Two are enough to know.
+OWNERS = (
+    select(user_roles.c.user_id)
     .join(roles, roles.c.id == user_roles.c.role_id)
     .join(users, users.c.id == user_roles.c.user_id)
-    .where(roles.c.name == Role.OWNER.value)
-    .where(users.c.disabled_at.is_(None), users.c.id != bindparam("key", type_=Uuid()))
+    .where(roles.c.name == Role.OWNER.value, users.c.kind == people.Kind.PERSON.value)
+    .where(users.c.seen_at.is_not(None), users.c.disabled_at.is_(None))
+    .limit(2)
 )
 ANNOUNCED = select(func.isola.announce(bindparam("kind", type_=Text()), bindparam("key", type_=Text())))
 
@@ -118,10 +119,9 @@ async def standing_of(work: Work, user_id: UUID) -> Standing | None:
 
 
 async def come_in(work: Work, *, subject: str, name: str | None, email: str | None, role: Role | None) -> Standing:
-    """How a user stands who comes in; one who is not known is made.
+    """How a person stands who comes in; one who is not known is made.
 
-    Who comes in for the first time, and has no role yet, is given ``role``. Raises Conflict when the e-mail address
-    belongs to another user.
+    Who comes in for the first time, and has no role yet, is given ``role``.
     """
     user = await people.ensure(work, subject=subject, name=name, email=email)
     if await people.see(work, user):
@@ -258,7 +258,7 @@ async def _own(work: Work, actor: Actor, role_id: UUID) -> tuple[str, AbstractSe
 
 async def _keep_an_owner(work: Work, leaving: UUID) -> None:
     await work.scalar(HELD_OWNERSHIP)
-    if not await work.scalar(OTHER_OWNERS, {"key": leaving}):
+    if [row["user_id"] for row in await work.rows(OWNERS)] == [leaving]:
         raise Conflict("the last owner cannot be taken away")
 
 

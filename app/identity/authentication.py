@@ -75,7 +75,7 @@ class Authenticator:
         Raises Unauthenticated without a good credential, and for one of a tenant that there never was; Forbidden,
         always the same, where the request names a tenant that the credential is not for; TenantSuspended and
         TenantDeleted for the credential's own; TenantRequired where nothing names one; BadUserInput for a source that
-        is malformed; Conflict for a new user whose e-mail address is another's; and Unavailable.
+        is malformed; and Unavailable.
         """
         asked = self._resolution.read(scope)
         if asked.other_key is not None:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.permissions import Role
+from app.domain.users import PREFIXES
 from app.errors import Unauthenticated
 from app.settings import TokenSettings
 
 MAX_TEXT_LENGTH = 255
 
-# What the subjects of users that no token of the first issuer means begin with: a machine's, another issuer's, those of
-# who acts from above and of platform staff.
-RESERVED = ("iss:", "key:", "parent:", "staff:")
+# What the subjects of users begin with whom no token of the first issuer means: another issuer's people, and who is no
+# person of the tenant's own.
+RESERVED = ("iss:", *PREFIXES)
 
 _END_OF_TIME = 253_402_300_800  # the year 10000, where datetime ends
 
@@ -26,8 +27,9 @@ class Claims:
     """Who is calling. ``tenant`` is a slug or the text of a UUID; nothing says that there is such a tenant.
 
     ``tenant`` is None only where the issuer's tokens may leave it to the request. ``subject`` begins with the
-    issuer's namespace. ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which the token
-    is refused. ``tenants`` are those that the issuer may speak for, by slug or id; None where these are all.
+    issuer's namespace. ``name`` and ``email`` are None where the token has none that can be kept; ``email`` also where
+    the issuer has not verified it. ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which
+    the token is refused. ``tenants`` are those that the issuer may speak for, by slug or id; None where these are all.
     ``issued_at`` is 0 where the token does not say: then it is older than anything that was ever revoked.
     """
 
@@ -74,8 +76,9 @@ def read(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cla
         tenant=_tenant(payload, settings),
         subject=_subject(payload, settings),
         role=_role(payload, settings.claim_role) if settings.token_roles else None,
-        name=_optional_text(payload, settings.claim_name),
-        email=_optional_text(payload, settings.claim_email),
+        name=_contact(payload, settings.claim_name),
+        # Anybody can tell an issuer an address that is somebody else's.
+        email=_contact(payload, settings.claim_email) if payload.get(settings.claim_email_verified) is True else None,
         expires_at=expires_at,
         issuer=settings.token_issuer,
         issued_at=_time(payload, "iat") if "iat" in payload else 0,
@@ -107,10 +110,17 @@ def _time(payload: Mapping[str, Any], name: str) -> float:
 
 
 def _text(payload: Mapping[str, Any], name: str) -> str:
-    value = payload.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT_LENGTH or _UNPRINTABLE.search(value):
+    value = _contact(payload, name)
+    if value is None:
         raise Unauthenticated(f"the token's claim {name} must be a text of 1 to {MAX_TEXT_LENGTH} printable characters")
     return value
+
+
+def _contact(payload: Mapping[str, Any], name: str) -> str | None:
+    """What says how to call or reach somebody. It tells nobody apart, so a bad one is no reason to refuse anybody."""
+    value = payload.get(name)
+    good = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_LENGTH and not _UNPRINTABLE.search(value)
+    return value if good else None
 
 
 def _optional_text(payload: Mapping[str, Any], name: str) -> str | None:

@@ -42,10 +42,7 @@ class Members:
         changes.listen(Kind.ROLE, self._forget_tenant)
 
     async def come_in(self, tenant: Tenant, claims: Claims) -> Standing:
-        """How the user stands whom a token is about; one who comes in for the first time is made.
-
-        Raises Conflict for a new user whose e-mail address is another's, and Unavailable.
-        """
+        """How the user stands whom a token is about; made where there is none. Raises Unavailable."""
         let_in = partial(self._let_in, tenant, claims)
         standing = await self._learn((tenant.id, claims.subject), let_in, makes=True)
         if standing is None:

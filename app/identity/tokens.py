@@ -156,6 +156,7 @@ def mint(
         settings.claim_role: role,
         settings.claim_name: name,
         settings.claim_email: email,
+        settings.claim_email_verified: None if email is None else True,
     }
     try:
         claims.read(payload, settings, now)

@@ -37,11 +37,10 @@ def upgrade(op: Operations) -> None:
         sa.Column("email", sa.Text),
         moment("created_at"),
         sa.UniqueConstraint("subject"),
-        sa.UniqueConstraint("email"),
         sa.CheckConstraint("length(subject) BETWEEN 1 AND 400", name="subject_length"),
         sa.CheckConstraint("length(email) BETWEEN 0 AND 320", name="email_length"),
-        sa.CheckConstraint("email = lower(email)", name="email_lower"),
     )
+    op.create_index(None, "users", ["email", "id"])
     create_table(
         op,
         "organizations",

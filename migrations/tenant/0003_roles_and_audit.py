@@ -58,6 +58,8 @@ def triggers(table: str, subject: str, *key: str) -> Sequence[str]:
 
 
 def upgrade(op: Operations) -> None:
+    op.add_column("users", sa.Column("kind", sa.Text, nullable=False, server_default=sa.text("'person'")))
+    op.create_check_constraint("kind", "users", "kind IN ('person', 'machine', 'staff', 'parent')")
     for name in ("seen_at", "disabled_at"):
         op.add_column("users", sa.Column(name, sa.DateTime(timezone=True)))
         op.create_check_constraint(f"{name}_range", "users", in_range(name))

@@ -249,7 +249,7 @@ SABOTAGES = (
     Sabotage("DRF001", "CREATE TABLE {a}.notes (text text)", "{b}"),
     Sabotage("DRF002", "ALTER TABLE {a}.users ADD nickname text", "{b}.users"),
     Sabotage("DRF002", "ALTER TABLE {a}.spans ALTER title TYPE varchar(200)", "{a}.spans", also=("DRF003",)),
-    Sabotage("DRF003", "ALTER TABLE {a}.users DROP CONSTRAINT uq_users_email", "{a}.users"),
+    Sabotage("DRF003", "ALTER TABLE {a}.users DROP CONSTRAINT uq_users_subject", "{a}.users"),
     Sabotage("DRF004", "DROP INDEX {a}.ix_resources_name_id", "{a}.resources"),
     Sabotage("DRF005", "REVOKE DELETE ON {a}.users FROM {a}", "{a}.users"),
     Sabotage("DRF006", "UPDATE {a}.alembic_version SET version_num = '0001'", "{a}"),

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.control.tenants import Tenant
 from app.database import Database
-from app.domain import roles
+from app.domain import roles, users
 from app.domain.actor import Actor, Allowed, Denied
 from app.domain.permissions import ROLES, Permission, Role
 from app.domain.work import Work
@@ -151,6 +151,17 @@ async def test_the_last_owner_stays(place: Place) -> None:
     await place.run(taken)
     second = Actor(admin.user_id, ROLES[Role.OWNER])
     await place.refused(Forbidden, lambda work: roles.disable(work, second, admin.user_id))
+
+
+@pytest.mark.parametrize("subject", ["key:0123456789ab", "parent:0b6ab8f0", "staff:eve", "never-came-in"])
+async def test_who_is_no_person_that_can_come_in_is_not_the_last_owner(place: Place, subject: str) -> None:
+    owner = place.actors["owner"]
+    other = await place.run(lambda work: users.ensure(work, subject=subject, name=None, email=None))
+    assert isinstance(other, UUID)
+    await place.run(lambda work: roles.assign(work, owner, other, place.roles["owner"]))
+    await place.refused(Conflict, lambda work: roles.unassign(work, owner, owner.user_id, place.roles["owner"]))
+    # Their own leaving takes no owner away.
+    await place.run(lambda work: roles.unassign(work, owner, other, place.roles["owner"]))
 
 
 async def test_a_user_is_disabled_and_enabled(place: Place, database: Database) -> None:

@@ -62,6 +62,18 @@ async def test_a_machine_calls_with_the_key_that_was_shown_once(alice: Client) -
     assert about["createdBy"]["id"] == (await alice.ask(ME)).data["viewer"]["user"]["id"]
 
 
+async def test_users_are_told_apart_by_kind(alice: Client) -> None:
+    made = await make(alice)
+    await alice.run("Viewer")
+    asked = "query ($kinds: [UserKind!]) { users(filter: {kind: {in: $kinds}}) { nodes { id kind } } }"
+
+    machines = (await alice.ask(asked, {"kinds": ["MACHINE", "STAFF"]})).data["users"]["nodes"]
+    people = (await alice.ask(asked, {"kinds": ["PERSON"]})).data["users"]["nodes"]
+
+    assert machines == [{"id": made["apiKey"]["user"]["id"], "kind": "MACHINE"}]
+    assert {each["kind"] for each in people} == {"PERSON"}
+
+
 async def test_what_a_machine_makes_is_its_own_and_it_may_do_no_more_than_its_key_says(
     api: Api, alice: Client, bob: Client
 ) -> None:

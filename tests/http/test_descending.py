@@ -17,7 +17,7 @@ from tests.http.naming import SOURCES, ask
 from tests.http.served import Api, Client, make_tenant, serving
 from tests.http.test_members import log
 
-VIEWER = "{ viewer { tenant { slug } roles permissions user { id name } memberships { tenant { slug } } } }"
+VIEWER = "{ viewer { tenant { slug } roles permissions user { id kind name } memberships { tenant { slug } } } }"
 
 
 def below(client: Client, tenant: str) -> Client:
@@ -50,7 +50,7 @@ async def test_an_owner_acts_in_all_that_is_below(owner_above: Client, bob: Clie
         assert there["permissions"] == own["permissions"] == sorted(ROLES[Role.OWNER])
         assert there["roles"] == there["memberships"] == []
         assert there["user"]["id"] != own["user"]["id"]
-        assert there["user"]["name"] == "parent"
+        assert (there["user"]["name"], there["user"]["kind"]) == ("parent", "PARENT")
     made = await below(owner_above, bob.tenant).create("from above")
     assert (await bob.ask("query ($id: ID!) { node(id: $id) { id } }", {"id": made})).data["node"] == {"id": made}
     # Own business goes on as before.

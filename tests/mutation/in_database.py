@@ -151,7 +151,7 @@ KEYS = (
         "unique across tenants",
         "the tenant in a unique key",
         RLS,
-        "ALTER TABLE rls.users DROP CONSTRAINT uq_users_email, ADD CONSTRAINT uq_users_email UNIQUE (email)",
+        "ALTER TABLE rls.users DROP CONSTRAINT uq_users_subject, ADD CONSTRAINT uq_users_subject UNIQUE (subject)",
         (WRITING,),
     ),
     Sql(
