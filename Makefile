@@ -97,7 +97,7 @@ stateful: $(READY) ## random lives of three tenants on every mix of placements: 
 isolation: $(READY) ## the suite of isolation by every way of connecting (STRATEGY=package.module:Class for a new one)
 	$(BIN)/python -m tests.conformance $(if $(STRATEGY),--strategy $(STRATEGY)) $(foreach mode,$(MODE),--mode $(mode)) -- $(or $(ARGS),-n 2)
 
-mutation: $(READY) ## take isolation apart piece by piece: the suite has to notice each (ARGS="--part 7" for two sevenths)
+mutation: $(READY) ## take isolation apart piece by piece: the suite has to notice each (ARGS="'a name'" for one)
 	$(BIN)/python -m tests.mutation $(ARGS)
 
 elle: $(READY) ## what concurrent clients see while connections die: 20,000 transactions, or ARGS=…

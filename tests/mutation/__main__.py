@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -12,18 +11,15 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from tests.mutation.report import markdown, summary
-from tests.mutation.sabotage import Sabotage, part
+from tests.mutation.sabotage import Sabotage
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
-from tests.mutation.trial import ROOT, Outcome, Verdict, confirmed, tried, workshop
-
-RUN = 480
-"""About how many seconds a run of everything takes: of two that follow each other, each has a tick of its own."""
+from tests.mutation.trial import Outcome, Verdict, confirmed, tried, workshop
 
 
 def main() -> int:
     arguments = _arguments()
-    chosen, which = _chosen(arguments)
-    print(f"{which}: {len(chosen)} of {len(SABOTAGES)} sabotages", flush=True)
+    chosen = tuple(BY_NAME[name] for name in arguments.names) or SABOTAGES
+    print(f"{len(chosen)} of {len(SABOTAGES)} sabotages", flush=True)
     begun = time.monotonic()
     places: SimpleQueue[Path] = SimpleQueue()
     outcomes: list[Outcome] = []
@@ -53,44 +49,11 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("names", nargs="*", help="sabotages to try; all of them if none is named")
-    parser.add_argument("--part", metavar="OF", type=int, help="two of so many parts, chosen by commits and by clock")
-    parser.add_argument("--turns", type=int, default=2, choices=(1, 2), help="1: only the one by commits")
     parser.add_argument("--green", action="store_true", help="the suite has just passed: no test is red by itself")
     parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="how many are tried at once")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
     parser.add_argument("--markdown", type=Path, help="write the report to this file")
     return parser.parse_args()
-
-
-def _chosen(arguments: argparse.Namespace) -> tuple[tuple[Sabotage, ...], str]:
-    """The sabotages to try, and what they are called together."""
-    if arguments.names:
-        return tuple(BY_NAME[name] for name in arguments.names), "as named"
-    if arguments.part:
-        of = arguments.part
-        numbers = turns(_commits(), time.time(), of)[: arguments.turns]
-        return part(SABOTAGES, numbers, of), f"parts {' and '.join(str(number) for number in numbers)} of {of}"
-    return SABOTAGES, "whole"
-
-
-def turns(commits: int, now: float, of: int) -> tuple[int, ...]:
-    """The parts whose turn it is, from 0 on: one by the number of commits, another by the clock.
-
-    A run on a clean clone knows nothing of the runs before it. With each landing the number of commits grows: by one,
-    and the first number takes every part in ``of`` runs; by two or more, too, if ``of`` is a prime. Where one commit is
-    run again and again, the second goes on. With seven parts, no part is left out of ten runs in either way; nothing
-    that keeps no record can promise it for landings of ever different sizes, and there the second makes it likely.
-    """
-    first = commits % of
-    others = [number for number in range(of) if number != first]
-    return (first, others[int(now / RUN) % len(others)]) if others else (first,)
-
-
-def _commits() -> int:
-    counted = subprocess.run(
-        ["git", "rev-list", "--count", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return int(counted.stdout) if counted.returncode == 0 else 0
 
 
 def _write(arguments: argparse.Namespace, outcomes: Sequence[Outcome], seconds: float) -> None:

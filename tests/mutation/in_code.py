@@ -292,8 +292,8 @@ CONNECTIONS_KEPT = (
         "that no statement is kept that another could replace",
         BOTH,
         "app/database.py",
-        'return bool(status == "SELECT 1")',
-        "return True",
+        "AND NOT has_function_privilege('public', 'pg_prepared_statement()', 'EXECUTE')",
+        "",
         (PREPARED,),
     ),
     Patch(

@@ -1,6 +1,5 @@
 """What can be done to the program or its database so that isolation no longer holds."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -58,12 +57,3 @@ class Patch:
 
 
 Sabotage: TypeAlias = Sql | Patch
-
-
-def part(sabotages: tuple[Sabotage, ...], numbers: Iterable[int], of: int) -> tuple[Sabotage, ...]:
-    """Every ``of``-th sabotage, for each of the numbers from another one on.
-
-    The parts of consecutive numbers hold all of them together, and none of them twice.
-    """
-    chosen = {number % of for number in numbers}
-    return tuple(each for position, each in enumerate(sabotages) if position % of in chosen)

@@ -5,6 +5,5 @@ from tests.mutation.in_database import IN_DATABASE
 from tests.mutation.in_moves import IN_MOVES
 from tests.mutation.sabotage import Sabotage
 
-# By turns, so that each part has some of every kind.
 SABOTAGES: tuple[Sabotage, ...] = (*IN_DATABASE, *IN_MOVES, *IN_CODE)
 BY_NAME = {sabotage.name: sabotage for sabotage in SABOTAGES}

@@ -4,9 +4,8 @@ from collections import Counter
 
 import pytest
 
-from tests.mutation.__main__ import RUN, turns
 from tests.mutation.report import markdown, summary
-from tests.mutation.sabotage import OutdatedError, Patch, part
+from tests.mutation.sabotage import OutdatedError, Patch
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
 from tests.mutation.trial import ROOT, Outcome, Verdict
 
@@ -35,21 +34,6 @@ def test_one_that_does_not_fit_is_an_error() -> None:
     for source in ("", patch.old * 2):
         with pytest.raises(OutdatedError):
             patch.applied(source)
-
-
-@pytest.mark.parametrize("of", [1, 5, 10, 1000])
-@pytest.mark.parametrize("first", [0, 7])
-def test_consecutive_parts_hold_all_of_them_once(of: int, first: int) -> None:
-    taken = Counter(sabotage.name for number in range(first, first + of) for sabotage in part(SABOTAGES, [number], of))
-    assert taken == Counter(BY_NAME.keys())
-
-
-@pytest.mark.parametrize("commits_a_run", range(7))
-def test_ten_runs_try_all_of_them_however_many_commits_lie_between_two(commits_a_run: int) -> None:
-    runs = [turns(32 + commits_a_run * run, 1_795_000_000 + run * RUN, 7) for run in range(10)]
-
-    assert {number for turn in runs for number in turn} == set(range(7))
-    assert all(len(set(turn)) == 2 for turn in runs)
 
 
 def test_the_report_names_who_survived() -> None:
