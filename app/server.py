@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,9 +12,50 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.errors import OperatorError
+from app.protocol import Limits, guarded
 from app.settings import Settings
 
 BACKLOG = 2048
+# Files that a process has open besides its clients' connections: those to the database, its log, its modules.
+OWN_FILES = 256
+MOST_FILES = 65_536
+# What frames a body that comes in chunks of one byte is six times as long as the body.
+WIRE_BYTES_A_BYTE = 8
+WIRE_BYTES = 65_536
+
+
+def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """Uvicorn's configuration for an application: nothing that a client sends is read without a bound."""
+    limits = Limits(
+        head=settings.max_head_bytes,
+        headers=settings.max_headers,
+        head_time=settings.head_timeout,
+        wire=settings.max_body_bytes * WIRE_BYTES_A_BYTE + WIRE_BYTES,
+        body_time=settings.body_timeout,
+        connections=settings.max_connections or _connections(),
+    )
+    return uvicorn.Config(
+        application,
+        http=guarded(limits),
+        ws="none",  # an upgrade is ignored, whatever is installed
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # the client's address is used for nothing
+        lifespan="off",
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
+    )
+
+
+def _connections() -> int:
+    """How many connections this process can hold without running out of files, having raised its limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return max(1, (MOST_FILES if soft == resource.RLIM_INFINITY else soft) - OWN_FILES)
 
 
 class Listener:
@@ -37,19 +79,10 @@ class Listener:
 
     async def serve(self, application: ASGIApp) -> None:
         """Serve until SIGTERM or SIGINT; what was accepted until then is finished, for ``shutdown_grace`` at most."""
-        config = uvicorn.Config(
-            application,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # the client's address is used for nothing
-            lifespan="off",
-            timeout_graceful_shutdown=max(1, round(self._settings.shutdown_grace)),
-        )
         # What there is now stays: without this, each full collection looks through all of it, for some 50 ms.
         gc.collect()
         gc.freeze()
-        await _Server(config).serve([self._socket])
+        await _Server(configured(application, self._settings)).serve([self._socket])
 
 
 @contextmanager

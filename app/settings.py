@@ -179,9 +179,26 @@ class Settings(BaseSettings, TokenSettings):
     )
     production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors, no GET")
     max_body_bytes: int = Field(default=1_000_000, gt=0)
+    max_head_bytes: int = Field(default=65_536, ge=1024, description="of a request: its line and all of its headers")
+    max_headers: int = Field(default=100, ge=10)
+    head_timeout: float = Field(default=10, gt=0, description="how long the head of a request may take to arrive")
+    body_timeout: float = Field(default=30, gt=0, description="how long the body of a request may take to arrive")
+    keep_alive: int = Field(
+        default=75, ge=0, description="how long an idle connection stays open; longer than in the proxy in front"
+    )
+    max_connections: int | None = Field(
+        default=None, ge=1, description="of clients; unless given, as many as the limit of open files leaves"
+    )
+    compress_from: int | None = Field(
+        default=4096, ge=256, description="bytes of an answer to a query from which on it is compressed; null: never"
+    )
     cors_origins: Annotated[list[str], NoDecode, JsonList] = Field(
         default=[], description="origins of web pages that may call, as a JSON list"
     )
+    cors_headers: Annotated[list[str], NoDecode, JsonList] = Field(
+        default=[], description="further headers that such pages may send, as a JSON list"
+    )
+    cors_max_age: int = Field(default=600, ge=0, description="how long browsers remember what such pages may do")
     hosts: Annotated[list[Host], NoDecode, JsonList] = Field(
         default=[], description="the server's own names, besides localhost, loopback addresses and host"
     )

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 SETTING = re.compile(r"`ISOLA_([A-Z_]+)")
-CASES = 41
+CASES = 43
 
 
 def _tests(path: Path) -> set[str]:

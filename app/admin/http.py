@@ -25,6 +25,7 @@ class AdminGraphQL(Endpoint):
     tenants: Database
     strategies: Collection[str]
     max_body_bytes: int
+    compress_from: int | None
     by_get: bool
 
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
@@ -49,9 +50,9 @@ def routes(
 ) -> Sequence[BaseRoute]:
     """What is served where there is an issuer of staff. ``executor`` is that of the tenants' own endpoint."""
     execution = Execution.made(production=settings.production)
-    most, by_get = settings.max_body_bytes, not settings.production
-    administration = AdminGraphQL(verifier, execution, control, tenants, strategies, most, by_get)
+    most, compress_from, by_get = settings.max_body_bytes, settings.compress_from, not settings.production
+    administration = AdminGraphQL(verifier, execution, control, tenants, strategies, most, compress_from, by_get)
     return [
         Route("/admin/graphql", administration),
-        Route("/admin/t/{tenant}/graphql", GraphQL(looking, executor, tenants, most, by_get)),
+        Route("/admin/t/{tenant}/graphql", GraphQL(looking, executor, tenants, most, compress_from, by_get)),
     ]

@@ -54,10 +54,14 @@ _BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """``status`` is what HTTP says with it; ``body`` is JSON in UTF-8."""
+    """``status`` is what HTTP says with it; ``body`` is JSON in UTF-8.
+
+    ``is_read``: it answers a query. What a mutation answers may be a secret that was just made.
+    """
 
     status: int
     body: bytes
+    is_read: bool = False
 
 
 class Executor:
@@ -179,7 +183,7 @@ class Executor:
             except Exception as error:  # noqa: BLE001  it becomes the error of every field that was to be read
                 return await self._core(operation, variables, _Failed(error), context)
             if VIOLATION not in text:
-                return Response(200, b'{"data":%b}' % text.encode())
+                return Response(200, b'{"data":%b}' % text.encode(), is_read=True)
         source: Any = {}
         if reading.plan.reads:
             try:
@@ -187,7 +191,7 @@ class Executor:
                     source = loaded(await self.compiler.fetch(reading, transaction, marked=True))
             except Exception as error:  # noqa: BLE001  as above
                 source = _Failed(error)
-        return await self._core(operation, variables, source, context)
+        return replace(await self._core(operation, variables, source, context), is_read=True)
 
     async def _mutate(
         self,

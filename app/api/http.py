@@ -1,11 +1,14 @@
 """GraphQL over HTTP (https://graphql.github.io/graphql-over-http/draft/), and the two questions of whoever runs it."""
 
 import asyncio
+import gzip
 import json
 import re
 from abc import ABC, abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -87,6 +90,8 @@ class Endpoint(ABC):
 
     __slots__ = ()
 
+    compress_from: int | None
+    """The size in bytes from which on the answer to a query is compressed."""
     by_get: bool
     """Whether queries are taken by GET too: their text is then in the logs of whatever stands in between."""
 
@@ -95,6 +100,10 @@ class Endpoint(ABC):
         """Do what a request asks for. Raises a Refusal of the whole request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            # A preflight has no credentials. Where origins are set, the middleware answers it.
+            await Response(status_code=204, headers={"allow": self._methods})(scope, receive, send)
+            return
         headers = Headers(scope=scope)
         media, lenient = JSON, False
         called = request_id(headers.get(HEADER))
@@ -105,7 +114,8 @@ class Endpoint(ABC):
             # A client that knows plain JSON only expects 200 for every request that is well-formed.
             status = 200 if lenient and answer.status in {400, 403} else answer.status
             if status == HTTPStatus.OK:
-                await _answer(send, answer.body, media, called)
+                compressed = answer.is_read and self.compresses(answer.body, headers)
+                await _answer(send, answer.body, media, called, compressed=compressed)
                 return
             response = Response(answer.body, status, media_type=media)
         except ClientGone:
@@ -120,9 +130,26 @@ class Endpoint(ABC):
             correlation = uuid4().hex
             log.exception("request failed", correlation_id=correlation)
             response = _error(500, media, "internal error", {"code": "INTERNAL", "correlationId": correlation})
-        _explain(response, "GET, POST" if self.by_get else "POST")
+        _explain(response, self._methods)
         response.headers[HEADER] = called
         await response(scope, receive, send)
+
+    def compresses(self, body: bytes, headers: Headers) -> bool:
+        """Whether an answer to a query is compressed.
+
+        BREACH guesses a secret from the sizes of many answers in which the secret stands beside what the attacker
+        chose. That takes a browser that sends the victim's credentials by itself, as it does cookies: here they are in
+        headers that pages set themselves. What mutations answer is never compressed all the same: it may be a secret.
+        """
+        return (
+            self.compress_from is not None
+            and len(body) >= self.compress_from
+            and _takes_gzip(headers.get("accept-encoding"))
+        )
+
+    @property
+    def _methods(self) -> str:
+        return "GET, POST, OPTIONS" if self.by_get else "POST, OPTIONS"
 
     async def asked(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
         match scope["method"]:
@@ -132,10 +159,10 @@ class Endpoint(ABC):
                     if name in parameters:
                         parameters[name] = _parsed(parameters[name].encode(), name)
             case "POST":
-                content_type, _, options = headers.get("content-type", "").partition(";")
-                charset = options.partition("charset=")[2].strip().strip('"').lower()
-                if content_type.strip().lower() != JSON or charset not in {"", "utf-8", "utf8"}:
+                if not _is_json(headers.get("content-type", "")):
                     raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
+                if headers.get("content-encoding", "identity").strip().lower() != "identity":
+                    raise UnsupportedMediaType("content-encoding: expected none")
                 parameters = _parsed(await self._body(headers, receive, most), "body")
             case _:
                 raise MethodNotAllowed("expected POST, or GET for a query" if self.by_get else "expected POST")
@@ -146,17 +173,20 @@ class Endpoint(ABC):
         too_large = TooLarge(f"body: expected at most {most} bytes")
         if declared.isdecimal() and int(declared) > most:
             raise too_large
-        body = b""
+        parts: list[bytes] = []
+        size = 0
         more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            body += message.get("body", b"")
-            if len(body) > most:
+            part = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            if size > most:
                 raise too_large
             more = message.get("more_body", False)
-        return body
+        return b"".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +197,7 @@ class GraphQL(Endpoint):
     executor: Executor
     database: Database
     max_body_bytes: int
+    compress_from: int | None
     by_get: bool
 
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
@@ -199,17 +230,48 @@ class GraphQL(Endpoint):
             raise no_credential() from None
 
 
-async def _answer(send: Send, body: bytes, media: str, called: str) -> None:
+async def _answer(send: Send, body: bytes, media: str, called: str, *, compressed: bool) -> None:
     """What nearly every request ends with, without an object made for it."""
-    headers = [*_HEADERS[media], (b"content-length", b"%d" % len(body)), (_REQUEST_ID, called.encode())]
+    headers = [*_HEADERS[media], (_REQUEST_ID, called.encode())]
+    if compressed:
+        # In a thread: other requests need not wait while megabytes are compressed.
+        body = await asyncio.to_thread(gzip.compress, body, _LEVEL, mtime=0)
+        headers.append((b"content-encoding", b"gzip"))
+    headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 _REQUEST_ID = HEADER.encode()
 _HEADERS = {
-    media: [(b"content-type", media.encode()), (b"cache-control", b"no-store")] for media in (JSON, GRAPHQL_JSON)
+    media: [(b"content-type", media.encode()), (b"cache-control", b"no-store"), (b"vary", b"accept-encoding")]
+    for media in (JSON, GRAPHQL_JSON)
 }
+_LEVEL = 4
+
+
+@lru_cache(100)
+def _takes_gzip(accept_encoding: str | None) -> bool:
+    named = {
+        part.partition(";")[0].strip().lower()
+        for part in (accept_encoding or "").split(",")
+        if not REFUSED.search(part)
+    }
+    return bool(named & {"gzip", "*"})
+
+
+@lru_cache(100)
+def _is_json(content_type: str) -> bool:
+    """Whether a content type is JSON in UTF-8, as RFC 8259 and the parameter that some clients add have it."""
+    message = Message()
+    message["content-type"] = content_type
+    charset = message.get_param("charset", "utf-8")
+    return (
+        message.get_content_type() == JSON
+        and content_type.strip().lower().startswith(JSON)
+        and isinstance(charset, str)
+        and charset.strip().lower() in {"utf-8", "utf8"}
+    )
 
 
 @lru_cache(100)
@@ -229,7 +291,7 @@ def _accepted(accept: str | None) -> tuple[str, bool]:
 
 def _parsed(text: bytes, name: str) -> Any:
     try:
-        return exact_json.loads(text.decode())
+        return exact_json.loads(text.removeprefix(BOM_UTF8).decode())
     except (ValueError, RecursionError):
         raise BadUserInput(f"{name}: expected JSON") from None
 
@@ -291,18 +353,36 @@ def application(
         try:
             for database in (tenants, control):
                 async with database.unbound() as work:
-                    await work.value("SELECT 1")
+                    # So it is during recovery, too: after a failover this may be the server that is left behind.
+                    if await work.value("SELECT current_setting('transaction_read_only')") == "on":
+                        raise Unavailable("the database only reads")
         except Refusal as refusal:
             return JSONResponse({"status": "not ready", "reason": refusal.message}, status_code=refusal.status)
         return JSONResponse({"status": "ready"})
 
-    endpoint = GraphQL(authenticator, executor, tenants, settings.max_body_bytes, by_get=not settings.production)
+    endpoint = GraphQL(
+        authenticator,
+        executor,
+        tenants,
+        settings.max_body_bytes,
+        settings.compress_from,
+        by_get=not settings.production,
+    )
     middleware = (
         Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-tenant-id"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "x-api-key",
+                "x-request-id",
+                "x-tenant-id",
+                *settings.cors_headers,
+            ],
+            expose_headers=["retry-after", "x-request-id"],
+            max_age=settings.cors_max_age,
         ),
     )
     by_path = "path" in settings.tenant_sources
@@ -316,13 +396,18 @@ def application(
         ],
         middleware=middleware if settings.cors_origins else (),
     )
-    if settings.cors_origins:
-        return starlette
+    # A redirect would go to whatever host the request names.
+    starlette.router.redirect_slashes = False
 
     async def direct(scope: Scope, receive: Receive, send: Send) -> None:
-        # The one route that matters does its own error handling: nothing needs to stand before it.
         path: str = scope.get("path", "")
-        if path == "/graphql" or (by_path and path.startswith("/t/") and path.endswith("/graphql")):
+        if path == "/graphql/":
+            path = "/graphql"
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        # The one route that matters does its own error handling: nothing but CORS needs to stand before it.
+        if settings.cors_origins:
+            await starlette(scope, receive, send)
+        elif path == "/graphql" or (by_path and path.startswith("/t/") and path.endswith("/graphql")):
             await endpoint(scope, receive, send)
         else:
             await starlette(scope, receive, send)

@@ -21,6 +21,7 @@ from app.domain.permissions import Role
 from app.identity.tokens import mint
 from app.installation import Installation
 from app.main import application
+from app.server import configured
 from app.settings import Settings
 from tests import modes
 from tests.conftest import Copy
@@ -176,10 +177,8 @@ async def _served(installed: Installation) -> AsyncIterator[Api]:
             listener.bind(("127.0.0.1", 0))
             # On a machine that is busy elsewhere a client's next request may come at the moment in which its connection
             # is closed for having been idle.
-            config = uvicorn.Config(
-                served, log_config=None, access_log=False, lifespan="off", ws="none", timeout_keep_alive=600
-            )
-            server = _Server(config)
+            settings = installed.settings.model_copy(update={"keep_alive": 600})
+            server = _Server(configured(served, settings))
             task = asyncio.create_task(server.serve([listener]))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)

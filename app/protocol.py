@@ -1,0 +1,246 @@
+"""What the HTTP server does before a request reaches the application: bounds in bytes and time, one answer a request.
+
+uvicorn with httptools parses a request that asks for an upgrade up to its head, drops its body, and parses that as the
+next request. It also takes trailers for headers, and neither the size of a head nor the time that it takes is bounded.
+See docs/decisions/0014.
+"""
+
+import asyncio
+import json
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+# They ask for another protocol, which a server may ignore (RFC 9110, 7.8).
+_UPGRADE = {b"upgrade", b"http2-settings"}
+_HEAD = b"content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+_LINGER = 1.0  # seconds
+_LINGERING = 64
+_CODES = {HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``head`` and ``wire`` are in bytes, times in seconds.
+
+    ``wire`` is what a body may take with all that frames it: sizes of chunks, their extensions, trailers.
+    """
+
+    head: int
+    headers: int
+    head_time: float
+    wire: int
+    body_time: float
+    connections: int
+    idle: OrderedDict["GuardedProtocol", None] = field(default_factory=OrderedDict)
+    """Connections on which no request is under way, those that have been so the longest first."""
+
+
+class _RefusedError(Exception):
+    """A head breaks a limit. Raised inside of the parser, which ends it."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 of one connection, within the limits of its class. Made by ``guarded``."""
+
+    limits: ClassVar[Limits]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._in_head = True  # from here on, silence is a head that does not come
+        self._begun = self._in_body = self._lingers = False
+        self._head_bytes = self._wire_bytes = 0
+        self._upgrade = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: str | None = None
+        limits = self.limits
+        if len(self.connections) > limits.connections:
+            if not limits.idle:
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "the server has as many connections as it takes")
+                return
+            oldest, _ = limits.idle.popitem(last=False)
+            oldest.transport.abort()
+        limits.idle[self] = None
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.limits.idle.pop(self, None)
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        try:
+            # What comes after a refusal is discarded.
+            while data and not (self._lingers or self.transport.is_closing()):
+                data = self._feed(data)
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _RefusedError):
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error.__context__))
+            else:
+                self._refuse(HTTPStatus.BAD_REQUEST, "expected a request of HTTP/1.1")
+            return
+        if not self._lingers:
+            self._watch()
+
+    def _feed(self, data: bytes) -> bytes:
+        """Parse what comes next of some data; what is left of it."""
+        limits = self.limits
+        if self._in_body:
+            piece, rest = data, b""
+            self._wire_bytes += len(piece)
+            if self._wire_bytes > limits.wire:
+                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "expected a body of fewer bytes")
+                return b""
+        else:
+            room = limits.head - self._head_bytes
+            piece, rest = data[:room], data[room:]
+            self._head_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._without_upgrade() + piece[upgrade.args[0] :] + rest
+        if not self._in_body and self._head_bytes >= limits.head:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"expected a head of at most {limits.head} bytes")
+            return b""
+        return rest
+
+    def _without_upgrade(self) -> bytes:
+        """The head that was just parsed, asking for no upgrade, for a parser that has seen nothing of it."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError
+        head = [method, b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() not in _UPGRADE]
+                value = b",".join(kept)  # noqa: PLW2901  the same header, with less in it
+            if name not in _UPGRADE and (name != b"connection" or value):
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn has it: what comes after a request that closes the connection is not answered.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._upgrade = False
+        self._head_bytes = 0
+        return b"".join([*head, b"\r\n"])
+
+    def on_message_begin(self) -> None:
+        self._in_head = self._begun = True
+        self.limits.idle.pop(self, None)
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer, which says nothing that has not been decided on by now
+        # As uvicorn has it, without a call more for each header.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        if len(self.headers) > self.limits.headers:
+            raise _RefusedError(f"expected at most {self.limits.headers} headers")
+        if len(value) > self.limits.head:
+            raise _RefusedError(f"expected a head of at most {self.limits.head} bytes")
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._upgrade = True
+            return
+        self._in_head, self._begun, self._in_body = False, False, True
+        self._head_bytes = self._wire_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._upgrade:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._upgrade:
+            self._in_body = False
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not (self.transport.is_closing() or self.pipeline or self._in_head or self._in_body):
+            self.limits.idle[self] = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        # A body that is still coming has a time of its own.
+        if not self._in_body:
+            super().timeout_keep_alive_handler()
+
+    @property
+    def _busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _watch(self) -> None:
+        """Have a timer run as long as a head or a body is expected, from when it was first expected."""
+        if self._in_body:
+            awaited = "body"
+        elif self._in_head or not self._busy:
+            awaited = "head"
+        else:
+            awaited = None
+        if awaited == self._timed:
+            return
+        self._stop_timer()
+        self._timed = awaited
+        if awaited is not None:
+            limit = self.limits.body_time if awaited == "body" else self.limits.head_time
+            self._timer = self.loop.call_later(limit, self._overdue)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed = None
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time")
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        """End the connection. What it is told is the answer to the request that is arriving, and to no other."""
+        self._stop_timer()
+        answered = self._in_body and not self._busy
+        silent = not self._in_body and not self._begun
+        if answered or silent:
+            # Nobody waits for an answer, and one now would be taken for that of the next request.
+            self.transport.close()
+            return
+        arriving = self.cycle if self._in_body and self._busy else None
+        if self.pipeline or (self._busy and arriving is None):
+            # An answer now would be taken for that of a request before.
+            self.transport.abort()
+            return
+        if arriving is not None:
+            started = arriving.response_started
+            arriving.disconnected = True
+            arriving.message_event.set()
+            if started:
+                self.transport.abort()
+                return
+        self._answer(status, message)
+
+    def _answer(self, status: HTTPStatus, message: str) -> None:
+        extensions = {"code": _CODES.get(status, "BAD_USER_INPUT")}
+        body = json.dumps({"errors": [{"message": message, "extensions": extensions}]}).encode()
+        self.transport.write(STATUS_LINE[status] + _HEAD % len(body) + body)
+        if len(self.connections) > self.limits.connections + _LINGERING:
+            self.transport.close()
+            return
+        # To close while something is still arriving resets the connection, and the client never reads the answer.
+        self._lingers = True
+        self.limits.idle.pop(self, None)
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(_LINGER, self.transport.abort)
+
+
+def guarded(limits: Limits) -> type[GuardedProtocol]:
+    """The protocol of a server whose connections share these limits."""
+    return type("GuardedProtocol", (GuardedProtocol,), {"limits": limits})
