@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.bench import address, find_lab
-from app.command import out
+from app.command import JsonOption, out
 from app.doctor.vocabulary import HOMES, TENANT_COLUMN
 from app.errors import OperatorError
 
@@ -97,9 +97,10 @@ def advise(
     ] = TENANT_COLUMN,
     homes: Annotated[str, typer.Option(help="there, the names of tenants' own schemas")] = HOMES,
     results: Annotated[
-        Path | None, typer.Option(help="of isola bench; the newest in benchmarks/results unless given", dir_okay=False)
+        Path | None,
+        typer.Option(help="of isola bench; the newest in benchmarks/results unless given", exists=True, dir_okay=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Recommend an isolation strategy, with the measured figures behind it."""
     if tenants is None and database_url is None:

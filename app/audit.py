@@ -35,4 +35,4 @@ def verify(tenant: TenantOption, known: KnownOption = None) -> None:
             raise OperatorError(f"the log of {tenant} is broken: {verdict.broken}")
         typer.echo("OK")
 
-    act(run)
+    act(run, looking=True)

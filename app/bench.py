@@ -74,7 +74,7 @@ def run(
 
 @bench_app.command()
 def report(
-    file: Annotated[Path, typer.Argument(help="results of a run", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="results of a run", exists=True, dir_okay=False)],
     *,
     html: Annotated[Path | None, typer.Option(help="beside the results unless given", dir_okay=False)] = None,
     markdown: Annotated[Path | None, typer.Option(help="beside the results unless given", dir_okay=False)] = None,
@@ -91,8 +91,8 @@ def report(
 
 @bench_app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="results of a run", dir_okay=False)],
-    after: Annotated[Path, typer.Argument(help="results of another", dir_okay=False)],
+    before: Annotated[Path, typer.Argument(help="results of a run", exists=True, dir_okay=False)],
+    after: Annotated[Path, typer.Argument(help="results of another", exists=True, dir_okay=False)],
 ) -> None:
     """Say what changed from one run to another, and whether that is more than noise."""
     find_lab()

@@ -12,9 +12,9 @@ import typer
 from app.advise import advise
 from app.audit import audit_app
 from app.bench import bench_app
-from app.command import TenantOption, act, err, out
+from app.command import Commands, JsonOption, TenantOption, act, err, out
 from app.doctor.vocabulary import HOMES, TENANT_COLUMN
-from app.errors import BadUserInput, IsolaError, OperatorError
+from app.errors import IsolaError, OperatorError
 from app.operate import operate, operating
 from app.plan import plan_app
 from app.platform import platform_app
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from app.control import migrations
     from app.installation import Installation
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(plan_app, name="plan")
 app.add_typer(platform_app, name="platform")
@@ -47,12 +47,30 @@ RoleName = Literal["viewer", "editor", "admin", "owner"]
 
 
 def main() -> None:
-    """Run the command line. Ends with 0, with 1 and a line that says what was wrong, or with 2 for wrong usage."""
+    """Run the command line. Ends with 0, with 1 and a line that says what was refused, or with 2 for wrong usage."""
     try:
         app()
     except IsolaError as error:
         err.print(f"isola: {error.message}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001  Typer calls it
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"isola {version('isola')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is")
+    ] = False,
+) -> None:
+    """Serve a GraphQL API to many tenants, and look after them."""
 
 
 @app.command()
@@ -136,7 +154,7 @@ def migrate(
                     )
         _tell(report, check=check)
 
-    act(run)
+    act(run, looking=check)
 
 
 def _tell(report: "migrations.Report", *, check: bool) -> None:
@@ -195,7 +213,7 @@ def schema(*, admin: Annotated[bool, typer.Option("--admin", help="of platform a
 
 @app.command()
 def explain(
-    file: Annotated[Path, typer.Argument(help="a document with an operation", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="a document with an operation", exists=True, dir_okay=False)],
     tenant: TenantOption,
     *,
     user: Annotated[str | None, typer.Option(help="the subject of the user whose view it is")] = None,
@@ -210,11 +228,11 @@ def explain(
         given = json.loads(variables)
         text = file.read_text(encoding="utf-8")
     except json.JSONDecodeError as error:
-        raise BadUserInput(f"--variables: expected JSON ({error.msg})") from None
+        raise typer.BadParameter(f"--variables: expected JSON ({error.msg})") from None
     except (OSError, UnicodeError) as error:
-        raise BadUserInput(f"{file}: expected a file in UTF-8 that can be read ({error})") from None
+        raise OperatorError(f"{file}: expected a file in UTF-8 that can be read ({error})") from None
     if not isinstance(given, dict):
-        raise BadUserInput("--variables: expected a JSON object")
+        raise typer.BadParameter("--variables: expected a JSON object")
 
     async def run(installed: "Installation") -> None:
         sections = await explaining.explain(
@@ -230,7 +248,7 @@ def explain(
             out.rule(title, align="left")
             typer.echo(body)
 
-    act(run)
+    act(run, looking=True)
 
 
 @app.command()
@@ -240,7 +258,7 @@ def doctor(
     login: Annotated[str | None, typer.Option(help="the login of tenant traffic, unless it is Isola's own")] = None,
     tenant_column: Annotated[str, typer.Option(help="the column of shared tables that says whose")] = TENANT_COLUMN,
     homes: Annotated[str, typer.Option(help="the names of tenants' own schemas, a regular expression")] = HOMES,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Report every way in which isolation in a database could be bypassed. Changes nothing.
 
@@ -277,12 +295,12 @@ def doctor(
         if not report.healthy:
             raise typer.Exit(1)
 
-    act(run, settings=settings)
+    act(run, settings=settings, looking=True)
 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON Lines: name, kind, data, sizeBytes", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="JSON Lines: name, kind, data, sizeBytes", exists=True, dir_okay=False)],
     tenant: TenantOption,
     *,
     owner: Annotated[str, typer.Option(help="the subject of the user to whom all of it belongs")] = "import",
@@ -319,7 +337,7 @@ def import_(
             err.print(f"and {len(outcome.bad) - SHOWN_BAD_LINES} more")
         typer.echo(f"{outcome.loaded} rows loaded, {len(outcome.bad)} bad lines")
         if strict and outcome.bad:
-            raise BadUserInput("nothing was loaded, since --strict was given")
+            raise OperatorError("nothing was loaded, since --strict was given")
         if outcome.bad:
             raise typer.Exit(1)
 

@@ -5,11 +5,14 @@ A command imports what it runs when it runs: to import all of it takes a second,
 
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
     from app.installation import Installation
@@ -21,6 +24,7 @@ KnownOption = Annotated[
     str | None,
     typer.Option("--known", metavar="HASH", help="a hash that an earlier run printed; its entry must still be there"),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
 TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant's slug")]
 Act = Callable[["Installation"], Coroutine[Any, Any, None]]
 
@@ -28,10 +32,45 @@ out = Console()
 err = Console(stderr=True)
 
 
-def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False) -> None:
+class Commands(TyperGroup):
+    """Commands whose refusal of an option says so where it is a setting."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _settings_named():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        with _settings_named():
+            return super().invoke(*args, **kwargs)
+
+
+@contextmanager
+def _settings_named() -> Iterator[None]:
+    try:
+        yield
+    except TyperException as error:
+        unknown: str | None = getattr(error, "option_name", None)
+        if unknown is not None:
+            from app.settings import Settings
+
+            setting = unknown.lstrip("-").replace("-", "_").lower()
+            if setting in Settings.model_fields:
+                named = f"ISOLA_{setting.upper()} in the environment"
+                error.message = f"No such option: {unknown}. It is a setting: {named}."
+        raise
+
+
+def print_json(value: Any) -> None:
+    from pydantic_core import to_json
+
+    typer.echo(to_json(value, indent=2))
+
+
+def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False, looking: bool = False) -> None:
     """Do something in the installation that the settings describe, and end cleanly whatever ends it.
 
-    A command that is interrupted has not done what it was to do, and says so by its exit status; a server has.
+    A command that is interrupted has not done what it was to do, and says so by its exit status; a server has. One that
+    is only ``looking`` starts no database.
     """
     # SIGTERM is Ctrl-C: by itself it would end this process at once and leave behind what it has started.
     # A shell that puts a process into the background has it ignore Ctrl-C, and SIGTERM must end that one, too.
@@ -46,7 +85,7 @@ def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False)
     settings = settings or load()
     logging.configure(settings)
     try:
-        with installation(settings, alone=serving) as installed:
+        with installation(settings, alone=serving, start=not looking) as installed:
             uvloop.run(what(installed))
     except KeyboardInterrupt:
         err.print("isola: interrupted")

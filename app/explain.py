@@ -12,7 +12,7 @@ from app.control import provisioning
 from app.control.secrets import cursor_secret
 from app.domain.permissions import ROLES, Role
 from app.domain.users import users
-from app.errors import BadUserInput
+from app.errors import BadUserInput, NotFound
 from app.identity.authentication import Principal
 from app.installation import Installation
 from app.query.compiler import Compiler, Reading
@@ -47,7 +47,7 @@ async def explain(
         async with tenants.transaction(placed, read_only=True) as work:
             user_id = await work.scalar(select(users.c.id).where(users.c.subject == user)) if user else None
             if user and user_id is None:
-                raise BadUserInput(f"--user: tenant {tenant} has no user {user!r}")
+                raise NotFound(f"tenant {tenant} has no user {user!r}")
             caller = Principal(placed, user_id or UUID(int=0), (Role.OWNER,), ROLES[Role.OWNER])
             readings = _readings(compiler, text, operation_name, variables, caller)
             sections: list[Section] = []

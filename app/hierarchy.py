@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.command import act
-from app.errors import BadUserInput
 
 if TYPE_CHECKING:
     from app.installation import Installation
@@ -21,7 +20,7 @@ def set_parent(
     from app.control import hierarchy
 
     if (under is None) is not top:
-        raise BadUserInput("expected either --under or --top")
+        raise typer.BadParameter("expected either --under or --top")
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:

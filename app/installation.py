@@ -58,16 +58,21 @@ class Installation:
 
 
 @contextmanager
-def installation(settings: Settings, *, alone: bool = False) -> Iterator[Installation]:
+def installation(settings: Settings, *, alone: bool = False, start: bool = True) -> Iterator[Installation]:
     """The installation that the settings describe, with the embedded PostgreSQL running if they name no database.
 
-    An embedded PostgreSQL that another process runs is used, too, unless this one must be ``alone``.
+    An embedded PostgreSQL that another process runs is used, too, unless this one must be ``alone``. Where none runs,
+    one is started if ``start`` says so.
     Raises OperatorError when the database cannot be started, and for settings that do not fit together.
     """
     if settings.database_url or (settings.tenant_url and settings.control_url):
         yield _installed(settings, None)
     elif not alone and (address := embedded.address(settings.data_dir)) is not None:
         yield _installed(settings, address)
+    elif not start:
+        raise OperatorError(
+            f"no PostgreSQL is running in {settings.data_dir}: run isola serve, or set ISOLA_DATABASE_URL"
+        )
     else:
         with embedded.running(settings.data_dir) as address:
             yield _installed(settings, address)

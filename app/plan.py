@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.command import act
-from app.errors import BadUserInput
+from app.command import JsonOption, act, print_json
 
 if TYPE_CHECKING:
     from app.control.plans import Plan
@@ -24,7 +23,7 @@ Quotas = Annotated[
 
 
 @plan_app.command("list")
-def list_() -> None:
+def list_(*, as_json: JsonOption = False) -> None:
     """List all plans, and what each allows. What has no limit is shown as none."""
     from rich.console import Console
     from rich.table import Table
@@ -35,13 +34,16 @@ def list_() -> None:
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             every = await plans.every(control)
+        if as_json:
+            print_json(list(every))
+            return
         table = Table("name", "title", *Quota, "retired", box=None)
         for plan in every:
             allowed = [str(plan.quotas.get(quota, "none")) for quota in Quota]
             table.add_row(plan.name, plan.title, *allowed, "retired" if plan.retired_at else "")
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
-    act(run)
+    act(run, looking=True)
 
 
 @plan_app.command()
@@ -116,9 +118,9 @@ def _given(options: list[str] | None) -> "dict[Quota, int | None]":
     for option in options or ():
         name, _, most = option.partition("=")
         if name not in set(Quota) or Quota(name) in given:
-            raise BadUserInput(f"--quota {option[:80]!r}: expected one of {', '.join(Quota)}, each once")
+            raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(Quota)}, each once")
         if most != "none" and not re.fullmatch(r"[0-9]{1,16}", most):
-            raise BadUserInput(f"--quota {option[:80]!r}: expected {name}=<number> or {name}=none")
+            raise typer.BadParameter(f"--quota {option[:80]!r}: expected {name}=<number> or {name}=none")
         given[Quota(name)] = None if most == "none" else int(most)
     return given
 

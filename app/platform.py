@@ -56,7 +56,7 @@ def log(
             }
             typer.echo(json.dumps(told))
 
-    act(run)
+    act(run, looking=True)
 
 
 @platform_app.command()
@@ -75,7 +75,7 @@ def proofs(
                 demanded = await proofs.demanded(work)
         typer.echo("proofs are demanded" if demanded else f"proofs are not demanded: {proofs.DANGER}")
 
-    act(run)
+    act(run, looking=demand is None)
 
 
 @platform_app.command()
@@ -91,4 +91,4 @@ def verify(known: KnownOption = None) -> None:
             raise OperatorError(f"the log of the platform is broken: {verdict.broken}")
         typer.echo("OK")
 
-    act(run)
+    act(run, looking=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.command import act, err
+from app.command import JsonOption, act, err, print_json
 from app.hierarchy import set_parent
 from app.plan import give
 
@@ -51,7 +51,7 @@ def create(
 
 
 @tenant_app.command("list")
-def list_() -> None:
+def list_(*, as_json: JsonOption = False) -> None:
     """List all tenants."""
     from rich.console import Console
     from rich.table import Table
@@ -61,24 +61,31 @@ def list_() -> None:
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             tenants = await provisioning.every(control)
+        if as_json:
+            print_json(list(tenants))
+            return
         table = Table("slug", "name", "status", "strategy", "id", box=None)
         for tenant in tenants:
             table.add_row(tenant.slug, tenant.name, tenant.status, tenant.strategy, str(tenant.id))
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
-    act(run)
+    act(run, looking=True)
 
 
 @tenant_app.command()
-def show(slug: Slug) -> None:
+def show(slug: Slug, *, as_json: JsonOption = False) -> None:
     """Show one tenant."""
     from app.control import provisioning
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
-            _show(await provisioning.named(control, slug))
+            found = await provisioning.named(control, slug)
+        if as_json:
+            print_json(found)
+        else:
+            _show(found)
 
-    act(run)
+    act(run, looking=True)
 
 
 @tenant_app.command()

@@ -57,5 +57,5 @@ def test_what_cannot_be_imported_is_said_in_one_line(furnished: Place) -> None:
 
     assert "no tenant 'nobody'" in furnished.fail("import", str(file), "--tenant", "nobody")
     _, said, status = finished(furnished.begin("import", "nowhere.jsonl", "--tenant", "acme"))
-    assert status == 1
-    assert "isola: nowhere.jsonl: No such file or directory" in said
+    assert status == 2
+    assert "file 'nowhere.jsonl' does not exist" in said

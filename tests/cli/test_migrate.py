@@ -1,17 +1,24 @@
 """``isola migrate``, from nothing and when there is nothing to do."""
 
+from app import embedded
 from app.control.migrations import head
 from tests.cli.processes import Place, finished
 from tests.conftest import Copy
 
 
 def test_an_empty_place_is_behind_until_it_is_migrated(empty: Place) -> None:
-    printed, _, status = finished(empty.begin("migrate", "--check"))
-    assert (status, printed) == (1, f"the platform's tables are at nothing, not {head('control')}\n")
+    with embedded.running(empty.data_dir):
+        printed, _, status = finished(empty.begin("migrate", "--check"))
+        assert (status, printed) == (1, f"the platform's tables are at nothing, not {head('control')}\n")
 
-    assert "homes" in empty.run("migrate")
+        assert "homes" in empty.run("migrate")
 
-    assert ", 0 behind" in empty.run("migrate", "--check")
+        assert ", 0 behind" in empty.run("migrate", "--check")
+
+
+def test_migrating_starts_the_embedded_database_where_none_runs(empty: Place) -> None:
+    assert "1 homes, 1 brought to revision" in empty.run("migrate")
+    assert empty.postgresql_is_gone()
 
 
 async def test_a_database_of_ones_own_is_checked_by_its_address(empty: Place, copy: Copy) -> None:

@@ -43,8 +43,6 @@ def test_plans_are_made_and_given_and_the_log_says_by_whom(awake: Place, tmp_pat
 
 def test_what_no_plan_can_be_is_refused(awake: Place) -> None:
     before = awake.run("plan", "list")
-    assert "expected one of api_keys, domains" in awake.fail("plan", "create", "small", "--quota", "rockets=1")
-    assert "expected users=<number>" in awake.fail("plan", "create", "small", "--quota", "users=-1")
     assert "there is no plan 'small'" in awake.fail("tenant", "set-plan", "acme", "small")
     assert awake.run("plan", "list") == before
 

@@ -120,7 +120,9 @@ def test_the_command_tells_and_the_json_has_the_same(place: Place, file: Path) -
 
 def test_without_results_or_tenants_the_command_says_what_it_needs(place: Place, file: Path) -> None:
     missing = place.directory / "none.jsonl"
-    assert "expected a file of results" in place.fail("advise", "--tenants", "5", "--results", str(missing))
+    _, said, status = finished(place.begin("advise", "--tenants", "5", "--results", str(missing)))
+    assert status == 2
+    assert "does not exist" in said
     _, said, status = finished(place.begin("advise", "--results", str(file)))
     assert status == 2
     assert "expected --tenants, or --database-url" in said
