@@ -1,12 +1,13 @@
 """Connections that are kept open, and handed out so that no tenant keeps the others waiting.
 
 A tenant's transactions that find no connection free wait in a queue of their own, and the queues take turns. Part of
-the connections is never one tenant's, so slow statements of one leave room for the others.
+the connections is never one tenant's, so slow statements of one leave room for the others. Only a pool of a single
+connection cannot keep one back.
 """
 
 import asyncio
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 
@@ -14,7 +15,7 @@ import asyncpg
 
 from app.errors import Unavailable
 
-# Of five connections, one is kept from a tenant that has the other four.
+# Of each five connections one is kept from a tenant that has the others; of fewer than five, one as well.
 KEPT = 5
 # How many transactions of one tenant may wait, for each connection that there is: more would wait in vain.
 WAITING = 50
@@ -48,10 +49,11 @@ class Pool:
         self._connect = connect
         self._wait = wait
         self._free = size
-        self._most = size - size // KEPT
+        self._most = max(1, size - max(1, size // KEPT))
         self._queue_length = size * WAITING
         self._held: Counter[Hashable] = Counter()
-        self._queues: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+        # Each queue in the order of arrival. A waiter leaves it when it is served and when it gives up.
+        self._queues: OrderedDict[Hashable, dict[asyncio.Future[None], None]] = OrderedDict()
         self._idle: list[Link] = []
         self._links: set[Link] = set()
         self._closing: asyncio.Future[None] | None = None
@@ -122,32 +124,37 @@ class Pool:
         self._held[group] -= 1
         if not self._held[group]:
             del self._held[group]
-        for waiting in [*self._queues] if self._queues else ():
-            queue = self._queues[waiting]
+        for waiting, queue in self._queues.items():
             if not self._may_have(waiting):
                 continue
-            while queue:
-                waiter = queue.popleft()
-                if not waiter.done():
-                    self._take(waiting)
-                    waiter.set_result(None)
-                    break
-            else:
-                del self._queues[waiting]
-                continue
-            self._queues.move_to_end(waiting)
-            return
+            # One that has been cancelled is here until its task runs again.
+            waiter = next((waiter for waiter in queue if not waiter.done()), None)
+            if waiter is not None:
+                self._take(waiting)
+                self._forget(waiting, waiter)
+                waiter.set_result(None)
+                if waiting in self._queues:
+                    self._queues.move_to_end(waiting)
+                return
+
+    def _forget(self, group: Hashable, waiter: asyncio.Future[None]) -> None:
+        """Take a waiter out of its queue, if it still is in it, and the queue away with the last one."""
+        queue = self._queues.get(group, {})
+        queue.pop(waiter, None)
+        if not queue:
+            self._queues.pop(group, None)
 
     async def _turn(self, group: Hashable) -> None:
-        queue = self._queues.setdefault(group, deque())
+        queue = self._queues.setdefault(group, {})
         if group is not None and len(queue) >= self._queue_length:
             raise Unavailable("too many requests wait for the database already")
         waiter = asyncio.get_running_loop().create_future()
-        queue.append(waiter)
+        queue[waiter] = None
         try:
             async with asyncio.timeout(self._wait):
                 await waiter
         except BaseException as error:
+            self._forget(group, waiter)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._leave(group)  # it was given a place in the very moment in which it went away
             if isinstance(error, TimeoutError):

@@ -28,8 +28,8 @@ async def impatient(copy: Copy) -> AsyncIterator[Database]:
 
 async def test_without_a_free_connection_it_is_unavailable_in_time(impatient: Database, a: Tenant, b: Tenant) -> None:
     async with AsyncExitStack() as held:
-        for _ in range(2):
-            await held.enter_async_context(impatient.transaction(a))
+        for tenant in (a, b):
+            await held.enter_async_context(impatient.transaction(tenant))
         begun = time.monotonic()
         async with asyncio.timeout(WAIT + 2):
             refused = await asyncio.gather(*(tenant_of(impatient, b) for _ in range(20)), return_exceptions=True)
@@ -43,8 +43,8 @@ async def test_without_a_free_connection_it_is_unavailable_in_time(impatient: Da
 
 async def test_who_waits_gets_the_connection_that_is_given_back(impatient: Database, a: Tenant, b: Tenant) -> None:
     async with AsyncExitStack() as held:
-        for _ in range(2):
-            await held.enter_async_context(impatient.transaction(a))
+        for tenant in (a, b):
+            await held.enter_async_context(impatient.transaction(tenant))
         waiting = asyncio.create_task(tenant_of(impatient, b))
         await asyncio.sleep(WAIT / 3)
         assert not waiting.done()
