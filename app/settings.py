@@ -88,10 +88,14 @@ class TokenSettings(BaseModel):
     token_key_id: str | None = Field(default=None, description="the kid that tokens may name for token_key(_file)")
     token_jwks_url: str | None = None
     token_jwks_lifetime: float = Field(default=300, gt=0, le=86_400, description="how long fetched keys count as fresh")
-    token_jwks_cooldown: float = Field(default=10, ge=0, description="least time between two fetches of keys")
+    token_jwks_cooldown: float = Field(
+        default=10, ge=0, description="least time between two fetches of keys, after the first five"
+    )
     token_issuer: str = Field(default="isola", min_length=1)
     token_audience: str = Field(default="isola", min_length=1)
-    token_leeway: float = Field(default=0, ge=0, le=300)
+    token_leeway: float = Field(
+        default=30, ge=0, le=300, description="how far the issuer's clock may be off, for exp, nbf and iat"
+    )
     token_tenant_required: bool = Field(default=True, description="off: a token may leave it to the request")
     token_tenants: Annotated[frozenset[str] | None, NoDecode, JsonList] = Field(
         default=None, description="slugs or ids of the tenants that tokens may name, as a JSON list; all unless given"
@@ -157,7 +161,7 @@ class ProviderSettings(BaseModel):
     client_id: str = Field(min_length=1)
     client_secret: SecretStr | None = Field(default=None, description="none for a public client")
     redirect_uris: frozenset[str] = Field(min_length=1, description="where it may send people back to")
-    tenants: frozenset[str] = Field(min_length=1, description="slugs of the tenants whose people it knows")
+    tenants: frozenset[str] = Field(min_length=1, description="slugs or ids of the tenants whose people it knows")
     role: Role = Field(default=Role.VIEWER, description="what people are given when they come in for the first time")
 
     @property

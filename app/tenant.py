@@ -28,6 +28,10 @@ def create(
     strategy: Annotated[str | None, typer.Option(help="where it is placed; ISOLA_STRATEGY unless given")] = None,
     parent: Annotated[str | None, typer.Option(help="the slug of the tenant that it is below")] = None,
     plan: Annotated[str | None, typer.Option(help="how much of everything it may have: a plan's name")] = None,
+    *,
+    reuse_slug: Annotated[
+        bool, typer.Option("--reuse-slug", help="take the slug of a deleted tenant before 90 days are over")
+    ] = False,
 ) -> None:
     """Make a tenant and its home."""
     from app.control import plans, provisioning
@@ -44,6 +48,7 @@ def create(
                 strategy=chosen,
                 parent=parent,
                 plan=plan or plans.UNLIMITED,
+                reuse_slug=reuse_slug,
             )
         _show(made)
 

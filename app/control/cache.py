@@ -27,11 +27,23 @@ class Cache(Generic[Key, Value]):
     Whoever makes one has ``forget`` called for what changes, with ``Changes.listen``.
     """
 
-    def __init__(self, changes: Changes, *, size: int, ttl: float = math.inf) -> None:
+    def __init__(
+        self,
+        changes: Changes,
+        *,
+        size: int,
+        ttl: float = math.inf,
+        group_of: Callable[[Key], Hashable] | None = None,
+    ) -> None:
+        """``group_of`` says which group a key belongs to, for ``forget_group``."""
         self._changes = changes
+        self._group_of = group_of
+        self._forgotten: dict[Hashable, int] = {}
+        """For each group that was forgotten, how often any was by then."""
+        self._forgets = 0
         self._size = size
         self._ttl = ttl
-        self._known: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
+        self._known: OrderedDict[Key, tuple[float, Value, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -42,7 +54,7 @@ class Cache(Generic[Key, Value]):
         if entry is None:
             return MISSING
         now = time.monotonic()
-        if now >= entry[0]:
+        if now >= entry[0] or self._of_forgotten(key, entry[2]):
             del self._known[key]
             return MISSING
         if now >= self._changes.fresh_until:
@@ -64,7 +76,7 @@ class Cache(Generic[Key, Value]):
         """Remember an answer, by the epoch of changes and the ``time.monotonic()`` before the question was asked."""
         if epoch != self._changes.epoch or not self._ttl:
             return
-        self._known[key] = (asked_at + self._ttl, value)
+        self._known[key] = (asked_at + self._ttl, value, self._forgets)
         self._known.move_to_end(key)
         if len(self._known) > self._size:
             self._known.popitem(last=False)
@@ -73,10 +85,16 @@ class Cache(Generic[Key, Value]):
         """Forget one answer; all of them when ``key`` is None."""
         if key is None:
             self._known.clear()
+            self._forgotten.clear()
         else:
             self._known.pop(key, None)
 
-    def forget_where(self, matches: Callable[[Key], bool]) -> None:
-        """Forget the answers whose keys match."""
-        for key in [key for key in self._known if matches(key)]:
-            del self._known[key]
+    def forget_group(self, group: Hashable) -> None:
+        """Forget all answers of a group, however many there are, in no more time than one."""
+        self._forgets += 1
+        self._forgotten[group] = self._forgets
+
+    def _of_forgotten(self, key: Key, forgets: int) -> bool:
+        if self._group_of is None or not self._forgotten:
+            return False
+        return self._forgotten.get(self._group_of(key), 0) > forgets

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, insert, or_, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from app.control import plans, platform_log
 from app.control.api_keys import api_keys
@@ -25,6 +26,8 @@ from app.errors import BadUserInput, Conflict, NotFound, OperatorError
 from strategies.base import Strategy
 
 MAX_NAME = 200
+SLUG_GRACE = timedelta(days=90)
+"""How long the slug of a deleted tenant is not given to another."""
 
 
 async def create(
@@ -37,11 +40,13 @@ async def create(
     parent: str | None = None,
     plan: str = plans.UNLIMITED,
     key: UUID | None = None,
+    reuse_slug: bool = False,
     by: Author | None = None,
 ) -> Tenant:
     """Make a tenant and its home in one transaction: after a crash at any point there is all of it or nothing.
 
-    ``key`` is the id that it gets; a new one unless given.
+    ``key`` is the id that it gets; a new one unless given. The slug of a deleted tenant is free again after
+    ``SLUG_GRACE``, or at once with ``reuse_slug``: links, settings and people may mean the former tenant by it.
     ``by`` is for the log of the platform, here and in what follows: the operator who runs this process unless given.
 
     Raises BadUserInput for a slug, name or strategy that cannot be, and for a parent below which there is no room;
@@ -55,9 +60,11 @@ async def create(
         tenant: UUID = key or await transaction.value("SELECT isola.uuid_v7()")
         home = chosen.home(tenant)
         await plans.offered(transaction, plan)
+        reused = await _reused(transaction, slug, insists=reuse_slug)
         new = insert(tenants).values(
             id=tenant,
             slug=slug,
+            slug_reused=reused,
             name=name,
             strategy=strategy,
             home=home.schema,
@@ -72,6 +79,21 @@ async def create(
         made = {"id": str(tenant), "name": name, "strategy": strategy, "parent": parent, "plan": plan}
         await _note(transaction, by, Action.TENANT_CREATE, slug, None, made)
     return entry(rows[0])
+
+
+async def _reused(transaction: Transaction, slug: str, *, insists: bool) -> bool:
+    """Whether a deleted tenant had the slug. Raises Conflict as long as it is not free again."""
+    former = select(func.max(func.coalesce(tenants.c.deleted_at, tenants.c.created_at))).where(
+        tenants.c.slug == slug, tenants.c.status == Status.DELETED
+    )
+    deleted_at: datetime | None = await transaction.scalar(former)
+    if deleted_at is None:
+        return False
+    free_at = deleted_at + SLUG_GRACE
+    if free_at > datetime.now(UTC) and not insists:
+        until, since = f"{deleted_at:%Y-%m-%d}", f"{free_at:%Y-%m-%d}"
+        raise Conflict(f"tenants: the slug was another tenant's until {until}; free from {since}")
+    return True
 
 
 def refuse_impossible(strategies: Collection[str], *, slug: str, name: str, strategy: str) -> None:
@@ -143,7 +165,15 @@ async def drop(
             was = {"id": str(tenant.id), "name": tenant.name, "status": tenant.status}
             await _note(transaction, by, Action.TENANT_DROP, slug, was, None)
         # A move that was under way has ended by now, and none begins any more: it says where the tenant is.
-        deleted = update(tenants).where(tenants.c.id == tenant.id).values(status=Status.DELETED, moving_to=None)
+        deleted = (
+            update(tenants)
+            .where(tenants.c.id == tenant.id)
+            .values(
+                status=Status.DELETED,
+                deleted_at=func.coalesce(tenants.c.deleted_at, func.now()),
+                moving_to=None,
+            )
+        )
         tenant = entry((await transaction.rows(deleted.returning(*COLUMNS)))[0])
     await asyncio.sleep(notice)
     strategy = strategies[tenant.strategy]

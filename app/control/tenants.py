@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -51,6 +52,9 @@ tenants = Table(
     # The role that transactions of this tenant have, 'none' where it is the login itself.
     Column("role", Text, nullable=False),
     moment("created_at"),
+    moment("deleted_at", nullable=True, default=None),
+    # Whether a deleted tenant had the slug before: what names this one by it may have been issued for that one.
+    Column("slug_reused", Boolean, nullable=False, server_default=text("false")),
     # Triggers keep the hierarchy without circles, and its depth bounded.
     Column("parent_id", Uuid, ForeignKey("control.tenants.id")),
     # How much of everything it may have: see app.control.plans.
@@ -70,7 +74,10 @@ tenants = Table(
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One entry of the directory. ``strategy`` names the placement; ``moving_to`` the one it is being moved to."""
+    """One entry of the directory. ``strategy`` names the placement; ``moving_to`` the one it is being moved to.
+
+    ``slug_reused``: a tenant that is deleted had the slug before.
+    """
 
     id: UUID
     slug: str
@@ -82,6 +89,7 @@ class Tenant:
     parent_id: UUID | None = None
     plan: str = "unlimited"
     moving_to: str | None = None
+    slug_reused: bool = False
 
     def refuse_moving(self) -> None:
         """Raise Unavailable while the tenant is being moved."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import floor
 from typing import Any, NoReturn
 from uuid import UUID, uuid5
 
@@ -90,6 +91,7 @@ class Authenticator:
             if known is None:
                 raise Unauthenticated("the token names a tenant that is not known here")
             tenant = known
+            _refuse_issued_before(claims, tenant)
             if (asked.names or asked.domain is not None) and not await self._agrees(asked, tenant):
                 return await self._from_above(asked, tenant, partial(self._person_above, claims, tenant))
         await self._refuse_unusable(claims, tenant)
@@ -206,6 +208,23 @@ class Authenticator:
         if tenant is None:
             raise unknown_host()
         return tenant
+
+
+def _refuse_issued_before(claims: Claims, tenant: Tenant) -> None:
+    """Refuse a token that names a tenant by its slug and was issued before it: that may mean a former tenant's.
+
+    Where there was a former one, the token has to say when it was issued, and that by the letter: no leeway.
+    """
+    if claims.tenant != tenant.slug:
+        return  # an id is never another tenant's
+    created_at = tenant.created_at.timestamp()
+    if not tenant.slug_reused:
+        # Not every issuer says when; and what says it rounds down to seconds.
+        created_at = floor(created_at - claims.leeway)
+        if claims.issued_at == 0:
+            return
+    if claims.issued_at < created_at:
+        raise Unauthenticated("the token was issued before the tenant existed: get a new one")
 
 
 def _person(tenant: Tenant, claims: Claims, standing: Standing) -> Principal:

@@ -30,6 +30,7 @@ class Claims:
     issuer's namespace. ``name`` and ``email`` are None where the token has none that can be kept; ``email`` also where
     the issuer has not verified it. ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which
     the token is refused. ``tenants`` are those that the issuer may speak for, by slug or id; None where these are all.
+    ``leeway`` is how far, in seconds, the issuer's clock may be off.
     ``issued_at`` is 0 where the token does not say: then it is older than anything that was ever revoked.
     """
 
@@ -44,6 +45,7 @@ class Claims:
     token_id: str | None
     session_id: str | None
     tenants: frozenset[str] | None = None
+    leeway: float = 0
 
 
 class NotYetValid(Unauthenticated):
@@ -85,6 +87,7 @@ def read(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cla
         token_id=_optional_text(payload, "jti"),
         session_id=_optional_text(payload, "sid"),
         tenants=settings.token_tenants,
+        leeway=leeway,
     )
 
 

@@ -36,7 +36,7 @@ class Members:
         self._control = control
         self._first_role = first_role
         self._changes = changes
-        self._known: Cache[Who, Standing] = Cache(changes, size=REMEMBERED, ttl=ttl)
+        self._known: Cache[Who, Standing] = Cache(changes, size=REMEMBERED, ttl=ttl, group_of=lambda who: who[0])
         self._asked: dict[tuple[Who, bool], asyncio.Task[Standing | None]] = {}
         changes.listen(Kind.USER, self._forget)
         changes.listen(Kind.ROLE, self._forget_tenant)
@@ -135,5 +135,4 @@ class Members:
         if key is None:
             self._known.forget(None)
         else:
-            tenant = UUID(key.partition("/")[0])
-            self._known.forget_where(lambda who: who[0] == tenant)
+            self._known.forget_group(UUID(key.partition("/")[0]))

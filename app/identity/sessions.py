@@ -102,9 +102,10 @@ class Sessions:
         name = _one_of(tenant, visitor)
         if max(map(len, (name, login, password))) > _MAX_LENGTH:
             raise _wrong()
-        account = sha256(f"{name} {login}".encode(errors="surrogatepass")).digest()
-        self._accounts.take(account)
         found = await self._directory.find(name)
+        # However the tenant is spelled, it is one; and names that no tenant has are one together.
+        account = sha256(f"{found.id if found else None} {login}".encode(errors="surrogatepass")).digest()
+        self._accounts.take(account)
         person = await self._passwords.verify(found.slug if found else name, login, password)
         if person is None or found is None or not _agrees(found, tenant, visitor):
             raise _wrong()
@@ -136,7 +137,7 @@ class Sessions:
         vouched = chosen.settings.tenants
         name = next(iter(vouched)) if len(vouched) == 1 and not (tenant or visitor.names) else _one_of(tenant, visitor)
         found = await self._directory.find(name)
-        if found is None or found.slug not in vouched or not _agrees(found, tenant, visitor):
+        if found is None or not any(means(each, found) for each in vouched) or not _agrees(found, tenant, visitor):
             raise Forbidden("this provider does not vouch for people of the tenant")
         identity = await chosen.identify(code=code, code_verifier=code_verifier, redirect_uri=redirect_uri, nonce=nonce)
         return await self._begin(signer, found, identity.subject, identity.name, identity.email, chosen.settings.role)

@@ -127,6 +127,8 @@ def directory(op: Operations) -> None:
         sa.Column("home", sa.Text),
         sa.Column("role", sa.Text, nullable=False),
         moment("created_at", default="now()"),
+        moment("deleted_at", nullable=True),
+        sa.Column("slug_reused", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("parent_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
         sa.Column(
             "plan", sa.Text, sa.ForeignKey("control.plans.name"), nullable=False, server_default=sa.text("'unlimited'")

@@ -114,12 +114,14 @@ async def test_a_slug_given_again_means_the_living_tenant(
 ) -> None:
     forgetful = Directory(control, changes, 0)
     for _ in range(2):
-        gone = await provisioning.create(owner, copy.strategies, slug="new", name="Old", strategy=first)
+        gone = await provisioning.create(
+            owner, copy.strategies, slug="new", name="Old", strategy=first, reuse_slug=True
+        )
         await provisioning.drop(owner, copy.strategies, "new", notice=0)
         found = await forgetful.find("new")
         assert found is not None
         assert (found.id, found.status) == (gone.id, Status.DELETED)
-    heir = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=first)
+    heir = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=first, reuse_slug=True)
     assert await forgetful.find("new") == heir
     by_id = await forgetful.find(str(gone.id))
     assert by_id is not None

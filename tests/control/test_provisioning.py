@@ -6,14 +6,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import func, select
 
-from app.control import migrations, provisioning
-from app.control.tenants import Status, Tenant
+from app.control import migrations, provisioning, sessions
+from app.control.sessions import Lifetimes
+from app.control.tenants import Status, Tenant, metadata as control_metadata
 from app.database import Database
 from app.domain import resources, shares, users
 from app.domain.actor import Actor
@@ -59,7 +63,9 @@ async def footprint(owner: Database) -> Footprint:
 
 
 async def made(owner: Database, copy: Copy, strategy: Strategy, slug: str = "new") -> Tenant:
-    return await provisioning.create(owner, copy.strategies, slug=slug, name="New", strategy=strategy.name)
+    return await provisioning.create(
+        owner, copy.strategies, slug=slug, name="New", strategy=strategy.name, reuse_slug=True
+    )
 
 
 async def fill(database: Database, tenant: Tenant, partner: Tenant) -> UUID:
@@ -406,6 +412,57 @@ async def test_a_slug_given_again_finds_nothing_of_the_old_tenant(
             with pytest.raises(NotFound):
                 await resources.held(work, stranger, resource)
         await provisioning.drop(owner, copy.strategies, tenant.slug, notice=0)
+
+
+async def test_a_slug_is_free_again_after_a_time_of_grace(
+    owner: Database, copy: Copy, strategy: Strategy, a: Tenant
+) -> None:
+    gone = await made(owner, copy, strategy)
+    await provisioning.drop(owner, copy.strategies, gone.slug, notice=0)
+    before = await footprint(owner)
+    again = partial(provisioning.create, owner, copy.strategies, slug=gone.slug, name="Heir", strategy=strategy.name)
+    with pytest.raises(Conflict, match=r"the slug was another tenant's until 20\d\d-\d\d-\d\d; free from 20"):
+        await again()
+    assert await footprint(owner) == before
+    async with owner.unbound() as work:
+        await work.script(f"UPDATE control.tenants SET deleted_at = now() - interval '91 days' WHERE id = '{gone.id}'")
+    heir = await again()
+    assert (heir.slug, heir.slug_reused, a.slug_reused) == (gone.slug, True, False)
+
+
+async def test_a_drop_leaves_nothing_that_was_issued_for_the_tenant(
+    owner: Database, database: Database, control: Database, copy: Copy, strategy: Strategy, a: Tenant
+) -> None:
+    """In whichever of the platform's tables. Orders are the log of what was ordered."""
+    gone = await made(owner, copy, strategy)
+    await fill(database, gone, a)
+    async with database.transaction(gone) as work:
+        actor = Actor(await users.ensure(work, subject="ada", name=None, email=None), EVERYTHING)
+        minted = "SELECT isola.create_api_key('prefix', sha256('x'), 'key', '{}', $1, $1, NULL)"
+        await work.value(minted, actor.user_id)
+        await work.value("SELECT isola.sign_out($1, 'ada')", actor.user_id)
+        await work.value("SELECT isola.remember_member('ada')")
+    async with control.unbound() as work:
+        lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
+        await sessions.begin(work, gone.id, "ada", lasts)
+    columns = [
+        column
+        for table in control_metadata.tables.values()
+        for column in table.columns
+        if column.name in {"tenant_id", "owner_id", "grantee_id"} and table.name != "orders"
+    ]
+
+    async def left() -> dict[str, int]:
+        async with owner.unbound() as work:
+            counted = {
+                str(column): await work.scalar(select(func.count()).where(column == gone.id)) for column in columns
+            }
+            return {name: count for name, count in counted.items() if count}
+
+    before = await left()
+    assert {name.split(".")[-2] for name in before} >= {"api_keys", "sessions", "sign_outs", "memberships", "shares"}
+    await provisioning.drop(owner, copy.strategies, gone.slug, notice=0)
+    assert await left() == {}
 
 
 async def test_a_suspended_tenant_can_be_dropped(owner: Database, copy: Copy, strategy: Strategy) -> None:

@@ -22,7 +22,8 @@ def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettin
     monkeypatch.chdir(tmp_path)  # where there is no .env
 
     def make(**values: Any) -> Settings:
-        return Settings(**{"data_dir": tmp_path / "data", **values})
+        # Times are exact, unless a test is about the leeway.
+        return Settings(**{"data_dir": tmp_path / "data", "token_leeway": 0, **values})
 
     return make
 

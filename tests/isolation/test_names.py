@@ -122,6 +122,8 @@ async def test_a_tenant_that_is_erased_has_nothing_and_takes_nothing_along(
             await content(database, gone)
     else:
         assert not any((await content(database, gone)).values())
-    again = await provisioning.create(owner, copy.strategies, slug="gone", name="Gone", strategy=strategy.name)
+    again = await provisioning.create(
+        owner, copy.strategies, slug="gone", name="Gone", strategy=strategy.name, reuse_slug=True
+    )
     assert not any((await content(database, again)).values())
     assert await content(database, canary_b.tenant) == before

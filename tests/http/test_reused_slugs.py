@@ -1,0 +1,73 @@
+"""A slug that comes back: what was issued for its former tenant is good for nobody."""
+
+import asyncio
+import time
+
+import jwt
+import pytest
+
+from app.control import provisioning
+from app.control.tenants import Tenant
+from app.database import Database
+from app.identity.keys import development_key
+from strategies.base import Strategy
+from tests.conftest import Copy
+from tests.http.served import Api, Client
+
+WHO = "{ viewer { tenant { name } user { id } } }"
+
+
+@pytest.fixture
+async def former(owner: Database, copy: Copy, strategy: Strategy) -> Tenant:
+    return await provisioning.create(owner, copy.strategies, slug="reuse", name="Former", strategy=strategy.name)
+
+
+@pytest.fixture
+async def reused(owner: Database, copy: Copy, strategy: Strategy, former: Tenant, old: Client) -> Tenant:
+    assert (await old.ask(WHO)).data["viewer"]["tenant"]["name"] == "Former"
+    await provisioning.drop(owner, copy.strategies, former.slug, notice=0)
+    return await provisioning.create(
+        owner, copy.strategies, slug="reuse", name="Heir", strategy=strategy.name, reuse_slug=True
+    )
+
+
+@pytest.fixture
+def old(api: Api, former: Tenant) -> Client:
+    """A client with a token that was issued for the former tenant."""
+    return api.client(former.slug)
+
+
+def signed(api: Api, client: Client, tenant: str, **times: float) -> Client:
+    """The same client with a token for a tenant that says these times."""
+    payload = {"iss": api.settings.token_issuer, "aud": api.settings.token_audience, "sub": "ada", "tenant": tenant}
+    token = jwt.encode({**payload, "exp": time.time() + 3600, **times}, development_key(api.settings))
+    return client.saying(f"Bearer {token}")
+
+
+async def eventually(client: Client, code: str) -> None:
+    """A server may remember for seconds what a slug meant."""
+    for _ in range(100):
+        answer = await client.ask(WHO)
+        if "errors" in answer.body and answer.code == code:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(answer.body)
+
+
+async def test_a_token_that_was_issued_for_the_former_tenant_is_refused(
+    api: Api, old: Client, reused: Tenant, former: Tenant
+) -> None:
+    await eventually(old, "UNAUTHENTICATED")
+    # Whatever spells it, the id of the former tenant is of a tenant that is deleted.
+    assert (await signed(api, old, str(former.id), iat=time.time()).ask(WHO)).code == "TENANT_DELETED"
+    assert (await signed(api, old, former.slug).ask(WHO)).code == "UNAUTHENTICATED"
+    new = await signed(api, old, reused.slug, iat=time.time()).ask(WHO)
+    assert new.data["viewer"]["tenant"]["name"] == "Heir"
+    assert (await signed(api, old, str(reused.id)).ask(WHO)).data["viewer"]["tenant"]["name"] == "Heir"
+
+
+async def test_a_token_that_is_older_than_its_tenant_is_refused(api: Api, old: Client, former: Tenant) -> None:
+    assert (await signed(api, old, former.slug, iat=time.time() - 600).ask(WHO)).code == "UNAUTHENTICATED"
+    assert (await signed(api, old, former.slug, iat=time.time() - 5).ask(WHO)).data
+    # Where the slug was nobody else's, a token need not say when it was issued.
+    assert (await signed(api, old, former.slug).ask(WHO)).data
