@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import func, select
+
 from app.control import provisioning
 from app.control.tenants import Tenant
 from app.database import Database
-from app.domain import organizations, resources, roles, shares, spans
+from app.domain import organizations, resources, roles, shares, spans, users
 from app.domain.actor import Actor
 from app.domain.permissions import ROLES, Role
 from app.domain.spans import Visibility
@@ -75,17 +77,26 @@ async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, S
         except Conflict:
             continue
     found = {tenant.slug: tenant for tenant in await provisioning.every(owner)}
-    for cast in TENANTS:
-        await _fill(tenants, found[cast.slug], cast)
+    filled = [cast for cast in TENANTS if await _fill(tenants, found[cast.slug], cast)]
+    for cast in filled:
+        await _accept(tenants, found[cast.slug], cast)
 
 
-async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> None:
-    """Fill a tenant in one transaction, so that it is either empty or furnished."""
+async def _accept(tenants: Database, tenant: Tenant, cast: Cast) -> None:
+    """Take all that others share with a tenant."""
+    async with tenants.transaction(tenant) as work:
+        owner = Actor(await users.ensure(work, subject=cast.owner, name=None, email=None), OWNER)
+        for offer in await work.rows(select(func.isola.share_offers().table_valued("id"))):
+            await shares.answer(work, owner, offer["id"], accepted=True)
+
+
+async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
+    """Fill a tenant in one transaction, so that it is either empty or furnished; whether it was empty."""
     # The demo is the same every time, and nothing about it is secret.
     chance = random.Random(cast.slug)  # noqa: S311  see above
     async with tenants.transaction(tenant) as work:
         if await work.scalar(resources.resources.select().limit(1)) is not None:
-            return
+            return False
         people = {
             subject: await _person(work, cast, subject, name)
             for subject, name in PEOPLE.items()
@@ -97,6 +108,7 @@ async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> None:
         if cast.shares_with:
             for resource in made[:SHARED]:
                 await shares.grant(work, admin, resource, cast.shares_with)
+    return True
 
 
 async def _person(work: Work, cast: Cast, subject: str, name: str) -> UUID:

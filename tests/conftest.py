@@ -36,6 +36,7 @@ from app.settings import Settings
 from strategies import registry
 from strategies.base import Strategy
 from tests import modes
+from tests.consent import accept_all
 
 # Whatever the environment of the person who runs the tests says.
 DEFAULTS = Settings.model_construct()
@@ -159,6 +160,7 @@ async def _furnish(made: Cluster) -> Cluster:
                     tenants[slug] = await provisioning.create(
                         owner, strategies, slug=slug, name=slug.title(), strategy=strategy
                     )
+            await accept_all(owner)
             async with owner.unbound() as work:
                 key = await secrets.binding_key(work)
         for row in await connection.fetch(PLATFORM_ROLES):

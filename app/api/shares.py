@@ -1,13 +1,13 @@
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
-from sqlalchemy import BigInteger, Column, DateTime as Timestamp, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, DateTime as Timestamp, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.api.access import PUBLIC, mutation, requires
 from app.api.connections import Connection, Node
 from app.api.fields import many, mapped, one, part, typed_id
-from app.api.request import Info, payload
+from app.api.request import Info, given, payload
 from app.api.scalars import DateTime
 from app.api.spans import RESOURCE
 from app.api.tenants import Tenant
@@ -31,7 +31,6 @@ def shares_of(resource: str) -> Function:
             Column("id", Uuid, nullable=False),
             Column("resource_id", Uuid, nullable=False),
             Column("grantee_slug", Text, nullable=False),
-            Column("grantee_name", Text, nullable=False),
             Column("granted_by", Uuid),
             Column("granted_at", Timestamp(timezone=True), nullable=False),
             Column("expires_at", Timestamp(timezone=True)),
@@ -51,6 +50,17 @@ shares_received = Function(
     ),
 )
 
+share_offers = Function(
+    "isola.share_offers",
+    (
+        Column("id", Uuid, nullable=False),
+        Column("owner_slug", Text, nullable=False),
+        Column("owner_name", Text, nullable=False),
+        Column("offered_at", Timestamp(timezone=True), nullable=False),
+        Column("accepted", Boolean),
+    ),
+)
+
 shared_resource = Function(
     "isola.shared_resource",
     (
@@ -66,6 +76,14 @@ shared_resource = Function(
 )
 
 
+@mapped(Parameters({"slug": Text()}))
+@strawberry.type(
+    description="Whom something is shared with. Whether there is such a tenant is not told.", directives=[PUBLIC]
+)
+class Grantee:
+    slug: str
+
+
 @mapped(shares_of("id"))
 @strawberry.type(
     description="A partner's right to read a resource of the caller's tenant.",
@@ -75,7 +93,7 @@ class Share:
     id: strawberry.ID = typed_id(PREFIX)
     resource_id: strawberry.ID = typed_id(RESOURCE, "resource_id")
     resource: Annotated["Resource", strawberry.lazy("app.api.resources")] = one("resource_id")
-    grantee: Tenant = part(slug="grantee_slug", name="grantee_name")
+    grantee: Grantee = part(slug="grantee_slug")
     granted_by: User | None = one("granted_by")
     granted_at: DateTime
     expires_at: DateTime | None
@@ -98,11 +116,28 @@ class SharedResource(Node):
     expires_at: DateTime | None
 
 
+@mapped(share_offers, order=(("offered_at", False), ("id", False)))
+@strawberry.type(
+    description="A tenant that shares something with the caller's, and what was said to that.",
+    directives=[requires(Permission.SHARE_READ)],
+)
+class ShareOffer:
+    id: strawberry.ID = typed_id(PREFIX)
+    owner: Tenant = part(slug="owner_slug", name="owner_name")
+    offered_at: DateTime
+    accepted: bool | None = strawberry.field(description="Null until it is accepted or declined.")
+
+
 @strawberry.type
 class ShareQueries:
     shared_with_me: Connection[SharedResource] = many(
         backward=False,
-        description="What other tenants share with the caller's; newest first.",
+        description="What other tenants share with the caller's, as far as that was accepted; newest first.",
+        access=requires(Permission.SHARE_READ),
+    )
+    share_offers: Connection[ShareOffer] = many(
+        source=share_offers,
+        description="The tenants that share something with the caller's, each once.",
         access=requires(Permission.SHARE_READ),
     )
 
@@ -110,8 +145,13 @@ class ShareQueries:
 @strawberry.input
 class ShareResourceInput:
     resource_id: strawberry.ID
-    grantee: str = strawberry.field(description="The slug of the tenant that is to read it.")
-    expires_at: DateTime | None = None
+    grantee: str = strawberry.field(
+        description="The slug of the tenant that is to read it. The answer is the same if there is none."
+    )
+    expires_at: DateTime | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Null: until it is revoked. Left out, a share that is there keeps its end; a new one has none.",
+    )
 
 
 @mapped(Parameters({"share_id": Uuid(), "resource_id": Uuid()}))
@@ -131,13 +171,36 @@ class RevokeSharePayload:
     revoked_id: strawberry.ID = typed_id(PREFIX, "share_id")
 
 
+@strawberry.input
+class AcceptShareInput:
+    share_id: strawberry.ID
+
+
+@mapped(Parameters({"share_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class AcceptSharePayload:
+    accepted_id: strawberry.ID = typed_id(PREFIX, "share_id")
+
+
+@strawberry.input
+class DeclineShareInput:
+    share_id: strawberry.ID
+
+
+@mapped(Parameters({"share_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class DeclineSharePayload:
+    declined_id: strawberry.ID = typed_id(PREFIX, "share_id")
+
+
 @strawberry.type
 class ShareMutations:
     @mutation(requires(Permission.SHARE_WRITE))
     async def share_resource(self, info: Info, input: ShareResourceInput) -> ShareResourcePayload:
-        resource = decode(input.resource_id, RESOURCE, "resourceId")
+        values = given(input)
+        resource = decode(values.pop("resource_id"), RESOURCE, "resourceId")
         async with info.context.transaction() as work:
-            key = await shares.grant(work, info.context.actor, resource, input.grantee, input.expires_at)
+            key = await shares.grant(work, info.context.actor, resource, **values)
             return await payload(ShareResourcePayload, info, work, share_id=key, resource_id=resource)
 
     @mutation(requires(Permission.SHARE_WRITE))
@@ -146,3 +209,23 @@ class ShareMutations:
         async with info.context.transaction() as work:
             await shares.revoke(work, info.context.actor, share)
             return await payload(RevokeSharePayload, info, work, share_id=share)
+
+    @mutation(
+        requires(Permission.SHARE_MANAGE),
+        "Takes what the owner of a share shares with the caller's tenant, now and later, into sharedWithMe.",
+    )
+    async def accept_share(self, info: Info, input: AcceptShareInput) -> AcceptSharePayload:
+        share = decode(input.share_id, PREFIX, "shareId")
+        async with info.context.transaction() as work:
+            await shares.answer(work, info.context.actor, share, accepted=True)
+            return await payload(AcceptSharePayload, info, work, share_id=share)
+
+    @mutation(
+        requires(Permission.SHARE_MANAGE),
+        "Keeps what the owner of a share shares with the caller's tenant, now and later, out of sharedWithMe.",
+    )
+    async def decline_share(self, info: Info, input: DeclineShareInput) -> DeclineSharePayload:
+        share = decode(input.share_id, PREFIX, "shareId")
+        async with info.context.transaction() as work:
+            await shares.answer(work, info.context.actor, share, accepted=False)
+            return await payload(DeclineSharePayload, info, work, share_id=share)

@@ -32,10 +32,12 @@ INNER = ("isola_sharing", "isola_audit", "isola_quotas", "isola_watchdog")
 
 CALLED_BY_MEMBERS = (
     "isola.bound_tenant()",
-    "isola.share_resource(uuid, text, uuid, timestamptz)",
+    "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
     "isola.shares_of(uuid)",
+    "isola.share_offers()",
+    "isola.answer_share(uuid, boolean, uuid)",
     "isola.shares_received()",
     "isola.shared_resource(uuid)",
     "isola.domains()",
@@ -294,7 +296,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO isola_sharing;
         GRANT SELECT ON control.tenants, control.live_shares TO isola_sharing;
-        GRANT SELECT, INSERT, UPDATE ON control.shares TO isola_sharing
+        GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO isola_sharing
     """
 
 

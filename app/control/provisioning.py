@@ -18,7 +18,7 @@ from app.control.migrations import found, refuse_behind, take_turn
 from app.control.platform_log import Action, Author, interventions, operator
 from app.control.revocations import sign_outs
 from app.control.sessions import sessions
-from app.control.shares import shares
+from app.control.shares import share_answers, shares
 from app.control.tenants import COLUMNS, ENTRY, SLUG, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
 from app.domain.metadata import metadata
@@ -179,8 +179,12 @@ async def drop(
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
         await take_turn(transaction, strategy.home(tenant.id))
+        await transaction.execute(delete(shares).where(shares.c.owner_id == tenant.id))
+        # To who shared something with it, nothing changes: that there was such a tenant was not told before either.
+        await transaction.execute(update(shares).where(shares.c.grantee_id == tenant.id).values(grantee_id=None))
+        answers = share_answers.c
         await transaction.execute(
-            delete(shares).where(or_(shares.c.owner_id == tenant.id, shares.c.grantee_id == tenant.id))
+            delete(share_answers).where(or_(answers.owner_id == tenant.id, answers.grantee_id == tenant.id))
         )
         for table in (
             access_grants,

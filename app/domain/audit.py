@@ -37,6 +37,8 @@ class Action(StrEnum):
     ROLE_UPDATE = "role:update"
     SHARE_CREATE = "share:create"
     SHARE_UPDATE = "share:update"
+    SHARE_ANSWER_CREATE = "share_answer:create"
+    SHARE_ANSWER_UPDATE = "share_answer:update"
     SIGN_OUT_CREATE = "sign_out:create"
     SIGN_OUT_UPDATE = "sign_out:update"
     SPAN_CREATE = "span:create"

@@ -22,6 +22,7 @@ class Permission(StrEnum):
     RESOURCE_WRITE = "resource:write"
     ROLE_MANAGE = "role:manage"
     ROLE_READ = "role:read"
+    SHARE_MANAGE = "share:manage"
     SHARE_READ = "share:read"
     SHARE_WRITE = "share:write"
     SPAN_READ = "span:read"

@@ -172,23 +172,39 @@ def shares(op: Operations) -> None:
         identifier(),
         sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
         sa.Column("resource_id", sa.Uuid, nullable=False),
-        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("grantee_slug", sa.Text, nullable=False),
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
         sa.Column("granted_by", sa.Uuid, nullable=False),
         moment("granted_at", default="now()"),
         moment("expires_at", nullable=True),
         moment("revoked_at", nullable=True),
+        sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
     )
     live = sa.text("revoked_at IS NULL")
     op.create_index(
         None,
         "shares",
-        ["owner_id", "resource_id", "grantee_id"],
+        ["owner_id", "resource_id", "grantee_slug"],
         unique=True,
         schema="control",
         postgresql_where=live,
     )
     op.create_index(None, "shares", ["grantee_id", "granted_at", "id"], schema="control", postgresql_where=live)
+    create_table(
+        op,
+        "share_answers",
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
+        sa.Column("owner_slug", sa.Text, nullable=False),
+        sa.Column("share_id", sa.Uuid, nullable=False),
+        sa.Column("accepted", sa.Boolean, nullable=False),
+        sa.Column("answered_by", sa.Uuid, nullable=False),
+        moment("answered_at", default="now()"),
+        sa.CheckConstraint("length(owner_slug) BETWEEN 2 AND 63", name="owner_slug_length"),
+        sa.CheckConstraint("owner_id <> grantee_id", name="to_another"),
+    )
+    op.create_index(None, "share_answers", ["owner_id"], schema="control")
 
 
 def domains_and_api_keys(op: Operations) -> None:

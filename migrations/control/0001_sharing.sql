@@ -21,14 +21,17 @@ END $$;
 
 -- What is shared now; nothing of a tenant below one that is not active.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
-SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares
+SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at FROM control.shares
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
   AND NOT control.below_inactive(owner_id);
 
--- Shares one of the bound tenant's own resources with the tenant of that slug. NULL if there is no such resource or
--- no such other tenant. Sharing again renews the share.
-CREATE FUNCTION isola.share_resource(resource uuid, grantee text, granted_by uuid, expires_at timestamptz)
-RETURNS uuid LANGUAGE plpgsql
+-- Shares one of the bound tenant's own resources with the tenant of that slug. Whether there is such a tenant is told by
+-- nothing. ``share`` is NULL where there is no such resource, the slug is malformed or the tenant's own, or the share has
+-- ended by its date and is to keep it (``expired``). Sharing again renews the share; with ``keep`` until its old date.
+CREATE FUNCTION isola.share_resource(
+    resource uuid, grantee text, granted_by uuid, expires_at timestamptz, keep boolean,
+    OUT share uuid, OUT expired boolean
+) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -36,20 +39,22 @@ DECLARE
     owners_home text;
     partner uuid;
     owned boolean;
-    share uuid;
 BEGIN
+    expired := false;
     SELECT home INTO owners_home FROM control.tenants WHERE id = owner;
     EXECUTE format('SELECT EXISTS (SELECT FROM %I.resources WHERE id = $1)', owners_home) INTO owned USING resource;
-    SELECT id INTO partner FROM control.tenants WHERE slug = grantee AND status = 'active' AND id <> owner;
-    IF partner IS NULL OR NOT owned THEN
-        RETURN NULL;
+    SELECT id INTO partner FROM control.tenants WHERE slug = grantee AND status <> 'deleted';
+    IF NOT owned OR partner = owner OR (grantee ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$') IS NOT TRUE THEN
+        RETURN;
     END IF;
-    INSERT INTO control.shares AS s (owner_id, resource_id, grantee_id, granted_by, expires_at)
-    VALUES (owner, resource, partner, share_resource.granted_by, share_resource.expires_at)
-    ON CONFLICT (owner_id, resource_id, grantee_id) WHERE revoked_at IS NULL
-    DO UPDATE SET granted_by = excluded.granted_by, granted_at = excluded.granted_at, expires_at = excluded.expires_at
+    INSERT INTO control.shares AS s (owner_id, resource_id, grantee_slug, grantee_id, granted_by, expires_at)
+    VALUES (owner, resource, grantee, partner, share_resource.granted_by, share_resource.expires_at)
+    ON CONFLICT (owner_id, resource_id, grantee_slug) WHERE revoked_at IS NULL
+    DO UPDATE SET granted_by = excluded.granted_by, granted_at = excluded.granted_at, grantee_id = excluded.grantee_id,
+        expires_at = CASE WHEN keep THEN s.expires_at ELSE excluded.expires_at END
+    WHERE NOT keep OR s.expires_at IS NULL OR s.expires_at > statement_timestamp()
     RETURNING s.id INTO share;
-    RETURN share;
+    expired := share IS NULL;
 END $$;
 
 -- Ends a share of the bound tenant; the resource that it was about, or NULL if there is no such share.
@@ -74,24 +79,62 @@ END $$;
 -- The live shares of one of the bound tenant's own resources.
 CREATE FUNCTION isola.shares_of(of_resource uuid)
 RETURNS TABLE (
-    id uuid, resource_id uuid, grantee_slug text, grantee_name text,
-    granted_by uuid, granted_at timestamptz, expires_at timestamptz
+    id uuid, resource_id uuid, grantee_slug text, granted_by uuid, granted_at timestamptz, expires_at timestamptz
 ) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT s.id, s.resource_id, t.slug, t.name, s.granted_by, s.granted_at, s.expires_at
-    FROM control.live_shares s JOIN control.tenants t ON t.id = s.grantee_id
+    SELECT s.id, s.resource_id, s.grantee_slug, s.granted_by, s.granted_at, s.expires_at
+    FROM control.live_shares s
     WHERE s.owner_id = (SELECT isola.bound_tenant()) AND s.resource_id = of_resource;
 END;
 
--- The live shares that other tenants granted to the bound one.
+-- The tenants that share anything with the bound one, each by its first live share, and what was said to that: NULL
+-- where nothing was yet. However much one of them shares, it is one row.
+CREATE FUNCTION isola.share_offers()
+RETURNS TABLE (id uuid, owner_slug text, owner_name text, offered_at timestamptz, accepted boolean)
+LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT DISTINCT ON (s.owner_id) s.id, t.slug, t.name, s.granted_at, a.accepted
+    FROM control.live_shares s
+    JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    LEFT JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id
+    WHERE s.grantee_id = (SELECT isola.bound_tenant())
+    ORDER BY s.owner_id, s.id;
+END;
+
+-- Accepts or declines what the tenant shares of which this is a live share with the bound one: all of it, now and later.
+-- False if there is no such share.
+CREATE FUNCTION isola.answer_share(share uuid, accepted boolean, answered_by uuid) RETURNS boolean LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid;
+    slug text;
+BEGIN
+    SELECT s.owner_id, t.slug INTO owner, slug
+    FROM control.live_shares s JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    WHERE s.id = share AND s.grantee_id = isola.bound_tenant();
+    IF owner IS NULL THEN
+        RETURN false;
+    END IF;
+    INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)
+    VALUES (isola.bound_tenant(), owner, slug, share, answer_share.accepted, answer_share.answered_by)
+    ON CONFLICT (grantee_id, owner_id) DO UPDATE SET owner_slug = excluded.owner_slug, share_id = excluded.share_id,
+        accepted = excluded.accepted, answered_by = excluded.answered_by, answered_at = excluded.answered_at;
+    RETURN true;
+END $$;
+
+-- The live shares that other tenants granted to the bound one, as far as it has accepted what they share.
 CREATE FUNCTION isola.shares_received()
 RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
-    FROM control.live_shares s JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    FROM control.live_shares s
+    JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
     WHERE s.grantee_id = (SELECT isola.bound_tenant());
 END;
 
@@ -113,7 +156,9 @@ DECLARE
     resource uuid;
 BEGIN
     SELECT s.owner_id, t.home, s.resource_id INTO owner, owners_home, resource
-    FROM control.live_shares s JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    FROM control.live_shares s
+    JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
     WHERE s.id = share AND s.grantee_id = grantee;
     IF owner IS NULL THEN
         RETURN;

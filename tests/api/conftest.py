@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import false, func, insert, select
 
 from app.api.execute import Executor
 from app.api.schema import model
@@ -219,7 +219,8 @@ async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
         async with database.transaction(tenant) as work:
             for index, partner in enumerate(sorted(tenants.keys() - {slug})):
                 shared = uuid(2, index % 3)
-                assert await work.scalar(select(func.isola.share_resource(shared, partner, uuid(0, 0), None)))
+                call = func.isola.share_resource(shared, partner, uuid(0, 0), None, false()).table_valued("share")
+                assert await work.scalar(select(call.c.share))
 
 
 @pytest.fixture(scope="session")

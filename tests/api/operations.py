@@ -229,6 +229,7 @@ class Maker:
             "StringFilter": TEXTS,
             "BigIntFilter": NUMBERS,
             "DateTimeFilter": MOMENTS,
+            "UserKindFilter": ["PERSON", "MACHINE", "STAFF", "PARENT"],
             "VisibilityFilter": ["PRIVATE", "ORGANIZATION", "PUBLIC"],
             "IDFilter": IDS[prefix],
         }

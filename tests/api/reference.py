@@ -46,7 +46,9 @@ PREFIXES = {
     "AuditEntry": "aud",
     "SharedResource": "shr",
     "Share": "shr",
+    "ShareOffer": "shr",
 }
+ENUMS = {("Span", "visibility"), ("User", "kind")}
 REFERENCES = {"resourceId": "Resource", "ownerId": "User", "authorId": "User", "organizationId": "Organization"}
 ID = re.compile(r"(\w{3})_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 Row = Mapping[str, Any]
@@ -76,6 +78,7 @@ class Data:
     given: set[tuple[UUID, UUID]]
     shares: Mapping[UUID, Sequence[Row]]
     received: Sequence[Row]
+    offers: Sequence[Row]
     shared: Mapping[UUID, Row]
     collation: Mapping[str, int]
 
@@ -122,8 +125,8 @@ class Data:
             case "Share", "grantedBy":
                 return self._by_key("User", row["granted_by"])
             case "Share", "grantee":
-                return {"slug": row["grantee_slug"], "name": row["grantee_name"]}
-            case "SharedResource", "owner":
+                return {"slug": row["grantee_slug"]}
+            case (("SharedResource" | "ShareOffer"), "owner"):
                 return {"slug": row["owner_slug"], "name": row["owner_name"]}
             case "SharedResource", "resource":
                 return Object("Resource", self.shared[row["id"]])
@@ -147,8 +150,8 @@ class Data:
                 return sorted(ROLES[row["name"]]) if row["name"] in ROLES else row["permissions"]
             case "Role", "builtIn":
                 return row["name"] in ROLES
-            case "Span", "visibility":
-                return row["visibility"].upper()
+            case type_, name if (type_, name) in ENUMS:
+                return row[name].upper()
             case type_, "id":
                 return f"{PREFIXES[type_]}_{row['id']}"
             case _, "resourceId":
@@ -183,6 +186,9 @@ class Data:
             case "sharedWithMe":
                 rows = sorted(self.received, key=lambda r: (r["granted_at"], r["id"]), reverse=True)
                 return self._page([Object("SharedResource", row) for row in rows], given, ordered=True)
+            case "shareOffers":
+                rows = sorted(self.offers, key=lambda r: (r["offered_at"], r["id"]))
+                return self._page([Object("ShareOffer", row) for row in rows], given, ordered=True)
         names = {
             "auditLog": "AuditEntry",
             "organizations": "Organization",
@@ -283,8 +289,8 @@ class Data:
             given = datetime.fromisoformat(given)
         elif isinstance(value, int):
             given = int(given)
-        elif name == "visibility":
-            given = given.lower()
+        elif (each.type, name) in ENUMS:
+            return bool(value == given.lower())
         if comparison == "contains":
             return str(given) in value
         if comparison == "startsWith":
@@ -328,6 +334,7 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
     in_order = await work.texts("SELECT t FROM unnest($1::text[]) t ORDER BY t", known)
     shares = func.isola.shares_of
     received = [dict(row) for row in await work.rows(select(func.isola.shares_received().table_valued(*_RECEIVED)))]
+    offers = await work.rows(select(func.isola.share_offers().table_valued(*_OFFERS)))
     return Data(
         principal,
         tables,
@@ -341,6 +348,7 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
             for row in tables["Resource"]
         },
         received,
+        [dict(row) for row in offers],
         {
             row["id"]: dict((await work.rows(select(func.isola.shared_resource(row["id"]).table_valued(*_SHARED))))[0])
             for row in received
@@ -350,5 +358,6 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
 
 
 _RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at")
-_SHARES = ("id", "resource_id", "grantee_slug", "grantee_name", "granted_by", "granted_at", "expires_at")
+_OFFERS = ("id", "owner_slug", "owner_name", "offered_at", "accepted")
+_SHARES = ("id", "resource_id", "grantee_slug", "granted_by", "granted_at", "expires_at")
 _SHARED = ("id", "name", "kind", "data", "size_bytes", "created_at", "updated_at")

@@ -148,7 +148,7 @@ async def test_a_share_from_its_granting_to_its_end(writer: Caller) -> None:
     answer = await run(writer, "RevokeShare", shareId=share["id"])
     assert answer.data == {"revokeShare": {"revokedId": share["id"]}}
     assert (await writer.ask(shares, {"id": key})).data["resource"]["shares"]["nodes"] == []
-    assert (await run(writer, "ShareResource", resourceId=key, grantee="nobody")).code == "BAD_USER_INPUT"
+    assert (await run(writer, "ShareResource", resourceId=key, grantee="No-body")).code == "BAD_USER_INPUT"
 
 
 async def test_organizations_and_spans(writer: Caller) -> None:

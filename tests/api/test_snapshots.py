@@ -64,6 +64,9 @@ async def test_an_operation_becomes_this_statement_and_this_result(
     if name == "RevokeShare":
         made = await caller.ask((OPERATIONS / "ResourceShares.graphql").read_text(), VARIABLES["ResourceShares"])
         variables = {"input": {"shareId": made.data["resource"]["shares"]["nodes"][0]["id"]}}
+    if name in {"AcceptShare", "DeclineShare"}:
+        offered = await caller.ask((OPERATIONS / "ShareOffers.graphql").read_text())
+        variables = {"input": {"shareId": offered.data["shareOffers"]["nodes"][0]["id"]}}
     result = fixed((await caller.ask(text, variables)).data)
     page = written(name, text, variables, statements(executor, text, variables, copy, caller), result)
 

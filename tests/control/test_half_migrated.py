@@ -11,12 +11,14 @@ from app.database import Database
 from app.settings import Settings
 from strategies.base import Strategy
 from tests.conftest import Copy
+from tests.consent import accept_all
 from tests.control.conftest import OLD
 from tests.control.test_migrations import NEW, homes, revisions
 from tests.http.served import Answer, Api, serving
 
 SHARE = """
-INSERT INTO control.shares (owner_id, resource_id, grantee_id, granted_by) VALUES ($1, $2, $3, $4) RETURNING id::text
+INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by)
+SELECT $1, $2, slug, id, $4 FROM control.tenants WHERE id = $3 RETURNING id::text
 """
 # Each goes to all tenants before the next, so that a connection meets homes of both kinds.
 ROUNDS = 3
@@ -132,6 +134,7 @@ async def test_what_is_shared_from_an_old_home_is_refused_and_what_is_from_a_new
         for owner in (sharing, waiting[0]):
             resource, user = resources[owner.slug]
             shares.append(await work.value(SHARE, owner.id, resource, partner.id, user))
+        await accept_all(blank_owner)
         # As it stood when that home was made.
         schema = blank.strategies[waiting[0].strategy].home(waiting[0].id).schema
         await work.script(

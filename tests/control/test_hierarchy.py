@@ -156,7 +156,9 @@ async def test_what_one_below_a_suspended_one_shares_cannot_be_had(
         resource = await work.value(
             "INSERT INTO resources (name, kind, owner_id) VALUES ('r', 'document', $1) RETURNING id", user
         )
-        share = await work.value("SELECT isola.share_resource($1, $2, $3, NULL)", resource, b.slug, user)
+        share = await work.value(
+            "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)", resource, b.slug, user
+        )
     received = "SELECT count(*) FROM isola.shares_received()"
     async with database.transaction(b) as work:
         assert await work.value(received) == 1

@@ -34,6 +34,7 @@ from tests.control.dumps import Made, dumped
 # Tables register with their metadata when their module is imported.
 CONTROL = [
     tenants.tenants,
+    shares.share_answers,
     shares.shares,
     secrets.secrets,
     secrets.binding_keys,

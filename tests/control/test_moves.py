@@ -16,6 +16,7 @@ from app.domain.metadata import metadata
 from app.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from strategies.base import Home, Strategy
 from tests.conftest import Copy
+from tests.consent import accept_all
 from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up, made, names_in, received
 
 Content = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -92,6 +93,7 @@ async def test_a_tenant_is_at_work_in_its_new_home(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant, b: Tenant
 ) -> None:
     tenant = await made(owner, copy, strategy)
+    await accept_all(owner)
     resource = await fill(database, tenant, a)
     await fill(database, b, tenant)
     moved = await moves.move(owner, copy.strategies, "new", to=other.name)

@@ -25,6 +25,7 @@ from app.domain.metadata import metadata
 from app.errors import BadUserInput, Conflict, NotFound, OperatorError, Refusal
 from strategies.base import Strategy
 from tests.conftest import Copy
+from tests.consent import accept_all
 from tests.control.conftest import until_alone
 
 EVERYTHING = frozenset({"resource:write", "resource:manage", "share:write"})
@@ -361,6 +362,7 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
     await fill(database, b, a)
     before = await footprint(owner)
     tenant = await made(owner, copy, strategy)
+    await accept_all(owner)
     await fill(database, tenant, a)
     await fill(database, a, tenant)
 
@@ -370,7 +372,11 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
     after = await footprint(owner)
     assert (after.schemas, after.roles, after.memberships) == (before.schemas, before.roles, before.memberships)
     async with owner.unbound() as transaction:
-        assert await transaction.value("SELECT count(*) FROM control.shares") == 1
+        # What was shared with it is still listed by who shared it, and is nobody's.
+        shared = "SELECT format('%s %s', grantee_slug, grantee_id) FROM control.shares ORDER BY 1"
+        assert await transaction.texts(shared) == ["new ", f"{a.slug} {a.id}"]
+        answered = "SELECT count(*) FROM control.share_answers WHERE $1 IN (owner_id, grantee_id)"
+        assert await transaction.value(answered, tenant.id) == 0
         for home in strategy.homes([]):
             for table in metadata.tables:
                 left = f"SELECT count(*) FROM {home.schema}.{table} WHERE tenant_id = $1"
@@ -521,6 +527,7 @@ async def test_a_drop_cut_short_is_finished_by_a_second_one(
 
     # The slug is free already, and whoever has it now keeps it.
     heir = await made(owner, copy, strategy)
+    await accept_all(owner)
     await fill(database, heir, a)
     assert (await provisioning.drop(owner, copy.strategies, tenant.slug, notice=0)).id == tenant.id
     assert await names_in(database, heir) == ["canary"]

@@ -13,6 +13,7 @@ from app.control import audit, moves, provisioning
 from app.database import Database
 from strategies.base import Strategy
 from tests.conftest import Copy
+from tests.consent import accept_all
 from tests.http.served import Answer, Api, Client, make_tenant
 
 CLIENTS = 3
@@ -140,6 +141,7 @@ async def test_what_clients_hold_stays_good(
     await mover.run("ShareResource", input={"resourceId": ids[0], "grantee": bob.tenant})
     theirs = await bob.create("of bob")
     await bob.run("ShareResource", input={"resourceId": theirs, "grantee": mover.tenant})
+    await accept_all(owner)
 
     await moves.move(owner, copy.strategies, "mover", to=other.name)
 

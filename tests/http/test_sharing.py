@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from app.control import provisioning
+from app.database import Database
 from app.domain.permissions import Role
 from tests.conftest import STRATEGIES, TRIED
+from tests.consent import forget
 from tests.http.served import Api, Client
 
 PAIRS = [(owner, partner) for owner in STRATEGIES for partner in STRATEGIES if {owner, partner} & set(TRIED)]
@@ -127,11 +130,65 @@ async def test_only_the_owner_or_an_administrator_shares(api: Api, alice: Client
     assert [node["resource"]["name"] for node in await received(bob)] == ["hers"]
 
 
-@pytest.mark.parametrize("grantee", ["nobody", "", "x'; --", "\u0430cme"])
-async def test_sharing_with_nobody_names_the_field(guest: Client, grantee: str) -> None:
+@pytest.mark.parametrize("grantee", ["No-body", "", "x'; --", "\u0430cme", "a"])
+async def test_what_is_no_slug_of_another_tenant_is_refused_by_name(guest: Client, grantee: str) -> None:
     [resource] = (await guest.run("Resources", first=1)).data["resources"]["nodes"]
 
-    refused = await guest.run("ShareResource", input={"resourceId": resource["id"], "grantee": grantee})
+    for slug in (grantee, guest.tenant):
+        refused = await guest.run("ShareResource", input={"resourceId": resource["id"], "grantee": slug})
 
-    assert refused.code == "BAD_USER_INPUT"
-    assert "grantee" in refused.error["message"]
+        assert refused.code == "BAD_USER_INPUT"
+        assert refused.error["message"] == "grantee: expected the slug of another tenant"
+
+
+async def test_a_slug_is_told_apart_from_nobodys_by_nothing(alice: Client, bob: Client) -> None:
+    resource = await alice.create("lent")
+    document = """mutation ($input: ShareResourceInput!) { shareResource(input: $input) {
+        share { grantee { slug } expiresAt resource { shares { totalCount nodes { grantee { slug } } } } } } }"""
+
+    told = [
+        (await alice.ask(document, {"input": {"resourceId": await alice.create("lent"), "grantee": grantee}})).body
+        for grantee in (bob.tenant, "nobody")
+    ]
+
+    assert str(told[0]).replace(bob.tenant, "slug") == str(told[1]).replace("nobody", "slug")
+    assert "errors" not in told[0]
+    name = "mutation ($input: ShareResourceInput!) { shareResource(input: $input) { share { grantee { name } } } }"
+    assert (await alice.ask(name, {"input": {"resourceId": resource, "grantee": bob.tenant}})).status == 400
+    assert bob.tenant.title() not in (await alice.ask("{ auditLog { nodes { new } } }")).response.text
+
+
+async def test_a_partner_accepts_and_declines(api: Api, pair: tuple[Client, Client], owner: Database) -> None:
+    sharer, partner = pair
+    manager = api.client(partner.tenant, "mia", Role.ADMIN)
+    editor = api.client(partner.tenant, "eve", Role.EDITOR)
+    tenants = [await provisioning.named(api.control, each.tenant) for each in pair]
+    await forget(owner, *(tenant.id for tenant in tenants))
+    shared = await share(sharer, await sharer.create("lent"), partner)
+    offers = "{ shareOffers { totalCount nodes { id owner { slug name } accepted } } }"
+    offer = {"id": shared, "owner": {"slug": sharer.tenant, "name": sharer.tenant.title()}, "accepted": None}
+
+    assert (await editor.ask(offers)).data["shareOffers"] == {"totalCount": 1, "nodes": [offer]}
+    assert await received(partner) == []
+    assert (await partner.run("Node", id=shared)).data == {"node": None}
+    assert (await editor.run("AcceptShare", input={"shareId": shared})).code == "FORBIDDEN"
+    assert (await sharer.run("AcceptShare", input={"shareId": shared})).code == "NOT_FOUND"
+
+    accepted = await manager.run("AcceptShare", input={"shareId": shared})
+
+    assert accepted.data == {"acceptShare": {"acceptedId": shared}}
+    assert [node["id"] for node in await received(partner)] == [shared]
+    assert (await editor.ask(offers)).data["shareOffers"]["nodes"] == [{**offer, "accepted": True}]
+
+    declined = await manager.run("DeclineShare", input={"shareId": shared})
+
+    assert declined.data == {"declineShare": {"declinedId": shared}}
+    assert await received(partner) == []
+
+
+async def test_what_is_left_out_of_sharing_again_stays(alice: Client, bob: Client) -> None:
+    resource = await alice.create("lent")
+    until = "2100-01-01T00:00:00.000000+00:00"
+    for more, end in (({"expiresAt": until}, until), ({}, until), ({"expiresAt": None}, None), ({}, None)):
+        made = await alice.run("ShareResource", input={"resourceId": resource, "grantee": bob.tenant, **more})
+        assert made.data["shareResource"]["share"]["expiresAt"] == end

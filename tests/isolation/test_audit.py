@@ -89,7 +89,8 @@ async def test_what_is_shared_and_revoked_is_told_to_its_owner_and_to_nobody_els
     granted, revoked = (await log(database, a))[-2:]
     assert [granted["action"], revoked["action"]] == ["share:create", "share:update"]
     assert granted["object"] == revoked["object"] == f"shr_{share}"
-    assert granted["new"]["grantee_id"] == str(b.id)
+    assert granted["new"]["grantee_slug"] == b.slug
+    assert "grantee_id" not in granted["new"]
     assert revoked["old"] == {"revoked_at": None}
     assert await log(database, b) == before
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import false, func, insert, select
 
 from app.api.schema import model
 from app.control import provisioning
@@ -90,8 +90,8 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
                 insert(spans).values([{"author_id": user, "title": "span", "visibility": "public"} for _ in range(300)])
             )
             partner = next(each for each in others(slug) if each != other)
-            shared = select(func.isola.share_resource(rows["resources"][0]["id"], partner, user, None))
-            assert await work.scalar(shared)
+            call = func.isola.share_resource(rows["resources"][0]["id"], partner, user, None, false())
+            assert await work.scalar(select(call.table_valued("share")))
 
 
 def requests(found: Mapping[str, Any], ids: list[str]) -> Iterator[Document]:

@@ -63,6 +63,7 @@ class Model:
 
     resources: dict[str, Resource] = field(default_factory=dict)
     shares: dict[str, Share] = field(default_factory=dict)
+    accepted: set[tuple[str, str]] = field(default_factory=set)
     spans: dict[str, Span] = field(default_factory=dict)
     organizations: dict[str, tuple[str, str]] = field(default_factory=dict)
     members: set[tuple[str, User]] = field(default_factory=set)
@@ -81,9 +82,15 @@ class Model:
         return None if user.role in MANAGERS or resource.owner == user else "FORBIDDEN"
 
     def received(self, user: User) -> list[str]:
-        """What is shared with the user's tenant, newest first."""
-        mine = [(each.granted, key) for key, each in self.shares.items() if each.live and each.grantee == user.tenant]
-        return [key for _, key in sorted(mine, reverse=True)]
+        """What is shared with the user's tenant by those from whom it takes it, newest first."""
+        return [
+            key
+            for key, each in sorted(self.shares.items(), key=lambda found: found[1].granted, reverse=True)
+            if each.live and each.grantee == user.tenant and (user.tenant, self.owner(each)) in self.accepted
+        ]
+
+    def owner(self, share: Share) -> str:
+        return self.resources[share.resource].tenant
 
     def timeline(self, user: User) -> list[str]:
         """The spans that the user may see, newest first."""
@@ -162,11 +169,11 @@ class Life(RuleBasedStateMachine):
     def share(self, user: User, key: str, grantee: str) -> Any:
         share = self.fresh("share")
         document = """mutation ($input: ShareResourceInput!) { shareResource(input: $input) { share {
-            id resourceId grantee { slug name } grantedBy { id } resource { name shares { totalCount } } } } }"""
+            id resourceId grantee { slug } grantedBy { id } resource { name shares { totalCount } } } } }"""
         given = {"resourceId": Named(key), "grantee": grantee}
         answer = self.ask(user, document, {"input": given}, (share, "share"))
         refusal = "FORBIDDEN" if user.role is Role.VIEWER else self.model.changing(user, key)
-        if refusal is None and grantee in {user.tenant, "nobody"}:
+        if refusal is None and grantee == user.tenant:
             refusal = "BAD_USER_INPUT"
         assert answer.code == refusal
         if refusal:
@@ -174,6 +181,24 @@ class Life(RuleBasedStateMachine):
         told = answer.body["data"]["shareResource"]["share"]["id"]
         self.model.shares[told] = Share(key, grantee, self.made)
         return told
+
+    @rule(user=someone, key=shares, accept=st.booleans())
+    def answer(self, user: User, key: str, accept: bool) -> None:  # noqa: FBT001  drawn by hypothesis
+        share = self.model.shares[key]
+        name, kind, told = (
+            ("acceptShare", "AcceptShareInput", "acceptedId")
+            if accept
+            else ("declineShare", "DeclineShareInput", "declinedId")
+        )
+        document = f"mutation ($input: {kind}!) {{ {name}(input: $input) {{ {told} }} }}"
+        answer = self.ask(user, document, {"input": {"shareId": Named(key)}})
+        refusal = None if user.role in MANAGERS else "FORBIDDEN"
+        if refusal is None and not (share.live and share.grantee == user.tenant):
+            refusal = "NOT_FOUND"
+        assert answer.code == refusal
+        if refusal is None:
+            pair = user.tenant, self.model.owner(share)
+            (self.model.accepted.add if accept else self.model.accepted.discard)(pair)
 
     @rule(user=someone, key=shares)
     def revoke(self, user: User, key: str) -> None:

@@ -8,6 +8,7 @@ CONTEXT = "tests/isolation/test_context.py"
 WRITING = "tests/isolation/test_writing.py"
 NAMES = "tests/isolation/test_names.py"
 LOGIN = "tests/isolation/test_login.py"
+CONSENT = "tests/isolation/sharing/test_consent.py"
 SHARING = "tests/isolation/sharing/test_reading.py"
 BINDINGS = "tests/isolation/test_binding.py"
 CONNECTIONS = "tests/isolation/test_connections.py"
@@ -453,7 +454,8 @@ SHARES = (
         "the expiry of shares",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares"
+        " SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
+        " FROM control.shares"
         " WHERE revoked_at IS NULL",
         (ENDING,),
     ),
@@ -462,7 +464,8 @@ SHARES = (
         "that a share ends with the next statement",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares"
+        " SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
+        " FROM control.shares"
         " WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
         (ENDING,),
     ),
@@ -471,7 +474,8 @@ SHARES = (
         "revocation",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, resource_id, grantee_id, granted_by, granted_at, expires_at FROM control.shares"
+        " SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
+        " FROM control.shares"
         " WHERE expires_at IS NULL OR expires_at > statement_timestamp()",
         (ENDING,),
     ),
@@ -492,6 +496,31 @@ SHARES = (
             "WHERE isola.bound_tenant() IS NOT NULL",
         ),
         (SHARING,),
+    ),
+    Sql(
+        "shares read without consent",
+        "that a tenant receives what it accepted",
+        BOTH,
+        rewritten("isola.shared_resource(uuid)", " AND a.accepted", ""),
+        (CONSENT,),
+    ),
+    Sql(
+        "shares listed without consent",
+        "that a tenant receives what it accepted",
+        BOTH,
+        rewritten("isola.shares_received()", " AND a.accepted", ""),
+        (CONSENT,),
+    ),
+    Sql(
+        "grantees told apart from nobody",
+        "that sharing tells nothing of a tenant",
+        BOTH,
+        rewritten(
+            "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
+            "IF NOT owned OR partner",
+            "IF partner IS NULL OR NOT owned OR partner",
+        ),
+        (CONSENT,),
     ),
     Sql(
         "shares listed for whoever asks",
@@ -529,9 +558,9 @@ SHARES = (
         "that only who has a resource shares it",
         BOTH,
         rewritten(
-            "isola.share_resource(uuid, text, uuid, timestamptz)",
-            "IF partner IS NULL OR NOT owned",
-            "IF partner IS NULL",
+            "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
+            "IF NOT owned OR partner",
+            "IF partner",
         ),
         (SHARING,),
     ),
@@ -540,7 +569,7 @@ SHARES = (
         "that a share is with another",
         BOTH,
         "ALTER TABLE control.shares DROP CONSTRAINT ck_shares_with_another;"
-        + rewritten("isola.share_resource(uuid, text, uuid, timestamptz)", " AND id <> owner", ""),
+        + rewritten("isola.share_resource(uuid, text, uuid, timestamptz, boolean)", " OR partner = owner", ""),
         (SHARING,),
     ),
     Sql(

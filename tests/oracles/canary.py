@@ -47,7 +47,7 @@ INSUFFICIENT_PRIVILEGE = "42501"
 UNDEFINED_TABLE = "42P01"
 
 # Tables of the platform whose rows are about more than one tenant, and the directory itself.
-BETWEEN_TENANTS = {"shares", "tenants"}
+BETWEEN_TENANTS = {"share_answers", "shares", "tenants"}
 
 # The length of what is kept of a secret.
 DIGEST = 32

@@ -174,4 +174,4 @@ async def _empty(owner: Database) -> list[str]:
         homes = await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL")
         tables = [f"{home}.{table.name}" for home in homes for table in metadata.sorted_tables]
         held = [table for table in tables if await work.value(f"SELECT EXISTS (SELECT FROM {table})")]
-    return [*(table for table in tables if table not in held), "control.shares"]
+    return [*(table for table in tables if table not in held), "control.shares", "control.share_answers"]

@@ -8,13 +8,14 @@ by its place in the order of appearance, so that what is said twice is still see
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from tests.http.served import Answer, Client
 from tests.oracles.walk import Document
 
 _MADE = re.compile(
     r"(?P<uuid>[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
-    r"|(?P<moment>\d{4}-\d\d-\d\dT[\d:.]+(?=\+00:00|Z))"
+    r"|(?P<moment>\d{4}-\d\d-\d\dT[\d:.]+(?:\+00:00|Z))"
     r'|(?P<cursor>(?<=[cC]ursor":")[\w-]{20,}(?="))'
     r'|(?P<request>(?<="request":")[0-9a-f]{32}(?="))'
 )
@@ -51,9 +52,9 @@ def normal(recording: Sequence[Told]) -> list[Told]:
     places: dict[str, str] = {}
 
     def place(found: re.Match[str]) -> str:
-        whole, _, fraction = found[0].partition(".")
-        # In the log, rows are JSON of PostgreSQL's own, which leaves out zeros at the end of a moment.
-        return places.setdefault(f"{whole}.{fraction.rstrip('0')}", f"<{found.lastgroup} {len(places)}>")
+        # The log has a moment as JSON writes it, without the zeros at the end of its fraction.
+        made = datetime.fromisoformat(found[0]).isoformat() if found.lastgroup == "moment" else found[0]
+        return places.setdefault(made, f"<{found.lastgroup} {len(places)}>")
 
     return [
         Told(each.about, each.status, _without_length(each.headers), _MADE.sub(place, each.body)) for each in recording

@@ -75,13 +75,19 @@ async def _grant(population: Population, partner: Resident, owners: int) -> None
         raise OperatorError(f"{owners} owners have {len(granted)} resources to share: expected {SHARED}")
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
         await work.value(
-            "INSERT INTO control.shares (owner_id, resource_id, grantee_id, granted_by)"
-            " SELECT owner, resource, $4, granter FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])"
-            " AS shared (owner, resource, granter)",
+            "INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by)"
+            " SELECT owner, resource, slug, id, granter FROM control.tenants,"
+            " unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS shared (owner, resource, granter) WHERE id = $4",
             [share[1] for share in granted],
             [share[2] for share in granted],
             [share[3] for share in granted],
             partner.tenant.id,
         )
+        await work.value(
+            "INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)"
+            " SELECT DISTINCT ON (s.owner_id) s.grantee_id, s.owner_id, o.slug, s.id, true, s.granted_by"
+            " FROM control.shares s JOIN control.tenants o ON o.id = s.owner_id WHERE s.grantee_id = $1",
+            partner.tenant.id,
+        )
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
-        await work.script("ANALYZE control.shares")
+        await work.script("ANALYZE control.shares, control.share_answers")

@@ -15,6 +15,7 @@ from app.domain.actor import Actor
 from strategies import registry
 from strategies.base import Capability
 from tests.conftest import TRIED, Copy
+from tests.consent import accept_all
 from tests.oracles.canary import Canary, plant
 
 SHARING = sorted(
@@ -51,6 +52,7 @@ async def partner(placements: tuple[str, str], control: Database, database: Data
 @pytest.fixture
 async def stranger(placements: tuple[str, str], copy: Copy, owner: Database, database: Database) -> Canary:
     made = await provisioning.create(owner, copy.strategies, slug="stranger", name="Stranger", strategy=placements[1])
+    await accept_all(owner)
     return await plant(database, made, "canary-stranger")
 
 
@@ -60,6 +62,6 @@ def grant(database: Database, sharer: Canary, partner: Canary) -> Grant:
 
     async def granted(until: datetime | None = None, *, to: Tenant = partner.tenant) -> UUID:
         async with database.transaction(sharer.tenant) as work:
-            return await shares.grant(work, actor(sharer), sharer.rows["resources"]["id"], to.slug, until)
+            return await shares.grant(work, actor(sharer), sharer.rows["resources"]["id"], to.slug, expires_at=until)
 
     return granted

@@ -104,10 +104,12 @@ async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, 
             for sql, *values in (
                 (SHARED_RESOURCE, share),
                 ("SELECT * FROM isola.shares_received()",),
+                ("SELECT * FROM isola.share_offers()",),
+                ("SELECT isola.answer_share($1, true, $2)", share, user),
                 ("SELECT * FROM isola.shares_of($1)", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share_resource($1, $2, $3, NULL)", resource, thief.tenant.slug, user),
+                ("SELECT isola.share_resource($1, $2, $3, NULL, false)", resource, thief.tenant.slug, user),
             ):
                 assert await tried(work, str(sql), *values) == NOT_PROVED
     async with database.transaction(partner.tenant) as work:
@@ -125,9 +127,11 @@ async def test_who_is_bound_to_nothing_can_call_nothing(
             for sql, *values in (
                 (SHARED_RESOURCE, share),
                 ("SELECT * FROM isola.shares_received()",),
+                ("SELECT * FROM isola.share_offers()",),
+                ("SELECT isola.answer_share($1, true, $2)", share, user),
                 ("SELECT * FROM isola.shares_of($1)", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share_resource($1, $2, $3, NULL)", resource, "stranger", user),
+                ("SELECT isola.share_resource($1, $2, $3, NULL, false)", resource, "stranger", user),
             ):
                 assert isinstance(await tried(login, str(sql), *values), str)

@@ -122,7 +122,7 @@ async def test_only_who_has_a_resource_shares_it(
                     await shares.grant(work, actor(canary), resource, grantee)
             async with database.transaction(canary.tenant) as work:
                 user = canary.rows["users"]["id"]
-                sql = "SELECT isola.share_resource($1, $2, $3, NULL)"
+                sql = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"
                 assert await work.value(sql, resource, grantee, user) is None
     assert await seen(database, stranger.tenant, share) == ([], [])
     rows, listed = await seen(database, partner.tenant, share)
@@ -149,8 +149,8 @@ async def test_only_who_shared_it_ends_a_share(
 async def test_arguments_are_no_sql(database: Database, partner: Canary, grant: Grant) -> None:
     await grant()
     async with database.transaction(partner.tenant) as work:
-        for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", ""):
-            sql = "SELECT isola.share_resource($1, $2, $3, NULL)"
+        for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", "", None):
+            sql = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"
             own = partner.rows["resources"]["id"], partner.rows["users"]["id"]
             assert await work.value(sql, own[0], grantee, own[1]) is None
         assert await tried(work, SHARED_RESOURCE, None) == []
@@ -160,5 +160,5 @@ async def test_a_tenant_shares_with_others_only(database: Database, sharer: Cana
     for canary in (sharer, partner):
         async with database.transaction(canary.tenant) as work:
             own = canary.rows["resources"]["id"], canary.tenant.slug, canary.rows["users"]["id"]
-            assert await work.value("SELECT isola.share_resource($1, $2, $3, NULL)", *own) is None
+            assert await work.value("SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)", *own) is None
             assert await work.texts("SELECT id::text FROM isola.shares_received()") == []

@@ -1,0 +1,27 @@
+"""Tenants that take what others share, for tests that are about what comes after."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from app.database import Database
+
+_ACCEPTED = """
+INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)
+SELECT grantee.id, owner.id, owner.slug, gen_random_uuid(), true, gen_random_uuid()
+FROM control.tenants grantee, control.tenants owner
+WHERE grantee.id <> owner.id AND 'deleted' NOT IN (grantee.status, owner.status)
+ON CONFLICT (grantee_id, owner_id) DO UPDATE SET accepted = true
+"""
+
+
+async def accept_all(owner: Database) -> None:
+    """Every tenant that there is has accepted what every other one shares. ``owner`` is the owner's database."""
+    async with owner.unbound() as work:
+        await work.script(_ACCEPTED)
+
+
+async def forget(owner: Database, *tenants: UUID) -> None:
+    """These tenants have answered nothing yet."""
+    keys: Sequence[str] = [str(tenant) for tenant in tenants]
+    async with owner.unbound() as work:
+        await work.value("DELETE FROM control.share_answers WHERE grantee_id::text = ANY ($1::text[])", keys)
