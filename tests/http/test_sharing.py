@@ -88,7 +88,7 @@ async def test_a_partner_gets_nothing_beside_the_resource_and_changes_nothing(
 async def test_a_share_ends_when_it_expires_and_when_its_resource_is_deleted(pair: tuple[Client, Client]) -> None:
     owner, partner = pair
     deleted, expired = await owner.create("deleted"), await owner.create("expired")
-    soon = datetime.now(UTC) + timedelta(seconds=0.4)
+    soon = datetime.now(UTC) + timedelta(seconds=2.5)
     await share(owner, deleted, partner)
     await share(owner, expired, partner, expiresAt=soon.isoformat())
     assert {node["resource"]["name"] for node in await received(partner)} == {"deleted", "expired"}
