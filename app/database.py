@@ -5,12 +5,11 @@ message. All that a binding sets is local to the transaction, so PgBouncer in tr
 """
 
 import asyncio
-import re
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache, partial
-from secrets import token_hex
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
 from uuid import UUID
@@ -22,9 +21,10 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app import exact_json
-from app.binding import ANY_PROCESS, BindingKey
+from app.binding import NOTHING, BindingKey, record
+from app.connection import NAME, OPENING_BEHIND_POOLER, REPORT, Connection
 from app.errors import Unavailable
-from app.failures import LOST, NOT_PROVED, REACHING, told
+from app.failures import LOST, REACHING, told
 from app.pool import Link, Pool
 from strategies.base import Strategy
 
@@ -41,25 +41,38 @@ PROVEN_CLEAN = "SELECT 1"
 COMMIT = f"SET CONSTRAINTS ALL IMMEDIATE; COMMIT; {CLEAN}"
 ROLLBACK = f"ROLLBACK; {CLEAN}"
 
-# The longest comment that goes before a binding. A server is rarely set to show more of a statement (1,024 by default).
-COVER = 65_536
-
 # A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
 ATTEMPTS = 3
 
-# After these a connection is not what it is taken for: its clock is another than when it was made, or statements that
-# it kept are gone.
-UNUSABLE = {NOT_PROVED, asyncpg.InvalidSQLStatementNameError.sqlstate}
+# After these a connection is not what it is taken for: statements that it kept are gone.
+UNUSABLE = {asyncpg.InvalidSQLStatementNameError.sqlstate}
+
+# In seconds: the key is not read more often, however many transactions are not proved.
+KEY_INTERVAL = 1.0
+
+# What a transaction may take, in the words of a message that has no parameters, and of one that has.
+_LIMITS = (
+    "SET LOCAL statement_timeout TO {milliseconds}; "
+    # Whoever waited for a statement may have gone away: then the server is to stop working on it.
+    "SET LOCAL client_connection_check_interval TO 1000"
+)
+# What enters a tenant. It returns no row: that tenant is nobody's. CASE keeps the order.
+_ENTRY = """
+SELECT 1 WHERE CASE
+    WHEN length(
+        set_config('isola.proof', $1, true)
+        || set_config('statement_timeout', '{milliseconds}', true)
+        || set_config('client_connection_check_interval', '1000', true)
+    ) > 0
+    THEN isola.current_tenant_id() = '00000000-0000-0000-0000-000000000000'
+END
+"""
 
 _PREPARED_TRANSACTIONS = """
 SELECT quote_ident(r.rolname), quote_literal(p.gid)
 FROM pg_prepared_xacts p JOIN pg_roles r ON r.rolname = p.owner
 WHERE p.database = current_database() AND pg_has_role(session_user, r.oid, 'MEMBER')
 """
-
-NOTHING: Mapping[str, str] = MappingProxyType({})
-# What can be said about a request in a message that has no parameters: identifiers, and nothing that could end a text.
-_SAYABLE = re.compile(r"[\w.:@|-]{0,200}", re.ASCII)
 
 
 class Placed(Protocol):
@@ -74,14 +87,10 @@ class Placed(Protocol):
 ReadKey = Callable[[], Awaitable[BindingKey]]
 
 
-async def _no_key() -> BindingKey:
-    raise RuntimeError("these connections were opened without a key to enter tenants with")
-
-
 class Transaction:
     """An open transaction: what rules and the read compiler are handed. See ``app.domain.work.Work``."""
 
-    def __init__(self, connection: asyncpg.Connection, strategy: Strategy | None) -> None:
+    def __init__(self, connection: Connection, strategy: Strategy | None) -> None:
         self._connection = connection
         self._strategy = strategy
 
@@ -172,7 +181,7 @@ class Database:
         self,
         pool: Pool,
         strategies: Mapping[str, Strategy],
-        read_key: ReadKey,
+        read_key: ReadKey | None,
         *,
         wait: float,
         statement_timeout: float,
@@ -181,19 +190,17 @@ class Database:
         self._strategies = strategies
         self._read_key = read_key
         self._key: BindingKey | None = None
+        self._key_lock = asyncio.Lock()
+        self._key_read_at = -math.inf
         self._wait = wait
-        self._limits = (
-            f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}; "
-            # Whoever waited for a statement may have gone away: then the server is to stop working on it.
-            "SET LOCAL client_connection_check_interval TO 1000"
-        )
+        self._limits = _LIMITS.format(milliseconds=round(statement_timeout * 1000))
 
     @classmethod
     async def open(
         cls,
         url: str,
         strategies: Mapping[str, Strategy] = MappingProxyType({}),
-        read_key: ReadKey = _no_key,
+        read_key: ReadKey | None = None,
         *,
         size: int = 1,
         wait: float = 2.0,
@@ -202,8 +209,9 @@ class Database:
     ) -> Self:
         """Connections for ``url``, at most ``size``, each opened when it is first needed.
 
-        ``strategies`` are those whose tenants it can enter. ``read_key`` is asked once, before the first transaction
-        inside a tenant, for what it proves with that it may be there. A login that enters none needs neither.
+        ``strategies`` are those whose tenants it can enter. ``read_key`` is asked before the first transaction inside a
+        tenant for what it proves with that it may be there, and again when the database has another key by then;
+        without it, nothing is proved and policies refuse. A login that enters none needs neither.
 
         ``wait`` seconds are the longest that a transaction waits for one. Raises nothing when the database is down:
         each transaction then raises Unavailable, until the database is back.
@@ -213,6 +221,7 @@ class Database:
         """
         # The server's own limit comes first; this one ends the wait for a server that has vanished.
         connected = partial(_connected, url, command_timeout=statement_timeout + wait)
+        entry = _ENTRY.format(milliseconds=round(statement_timeout * 1000)) if strategies else None
         keep = statement_cache
 
         async def connect() -> Link:
@@ -233,7 +242,7 @@ class Database:
                         )
                         connection.terminate()
                         connection = await connected(keep)
-                    return await _prepared(connection)
+                    return await _prepared(connection, entry, keep=keep)
                 except BaseException:
                     connection.terminate()
                     raise
@@ -253,7 +262,8 @@ class Database:
     ) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside one tenant, committed at the end, rolled back by any exception.
 
-        ``about`` is what the database may know of the request, as settings ``isola.<name>`` of the transaction.
+        ``about`` is what the transaction proves of the request beside the tenant: see ``app.binding.FIELDS``. The log
+        takes from it who acted.
 
         Raises Unavailable when no connection is to be had in time, when the database cannot be reached, and when
         the tenant's home is not there; Conflict and BadUserInput for what constraints refuse.
@@ -261,13 +271,14 @@ class Database:
         strategy = self._strategies.get(tenant.strategy)
         if strategy is None:
             raise Unavailable("the strategy of this tenant is not installed here")
-        begin = "BEGIN READ ONLY" if read_only else "BEGIN"
-        settings = "".join(_setting(name, value) for name, value in about.items())
-        return _Running(self, f"{begin}; {self._limits}; {strategy.bind(tenant.id)}{settings}", strategy, tenant.id)
+        bind = strategy.bind(tenant.id)
+        if self._read_key is None:
+            return _Running(self, f"{self._limits}; {bind}", strategy, tenant.id, None, read_only=read_only)
+        return _Running(self, REPORT + bind, strategy, tenant.id, record(tenant.id, about), read_only=read_only)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
-        return _Running(self, f"BEGIN; {self._limits}", None, None)
+        return _Running(self, self._limits, None, None, None, read_only=False)
 
     async def reset_login(self) -> None:
         """Reset the settings that the login itself can change, for all sessions that connect from now on.
@@ -297,21 +308,29 @@ class Database:
         finally:
             self.give_back(link, None, clean=False)
 
-    async def begun(self, begin: str, tenant: UUID | None) -> Link:
-        """A connection on which a transaction has begun, inside the tenant, to be given back. Raises Unavailable."""
-        if tenant is not None and self._key is None:
-            self._key = await self._read_key()
+    async def begun(self, begin: str, tenant: UUID | None, stated: str | None, *, read_only: bool) -> Link:
+        """A connection on which a transaction has begun, inside the tenant, to be given back. Raises Unavailable.
+
+        Inside a tenant, ``begin`` reports the transaction, and ``stated`` is the record that it proves.
+        """
+        key = self._key
+        if stated is not None and key is None:
+            key = await self._newer_key(None)
         for _ in range(ATTEMPTS):
             link = await self._borrowed(tenant)
+            text = link.connection.opening[read_only] + begin
             begun = False
             try:
-                await link.connection.execute(self._proved(begin, tenant, link), timeout=self._wait)
+                await link.connection.command(text, timeout=self._wait)
+                if stated is not None and key is not None:
+                    value = _proof(link.connection, key, stated)
+                    link.connection.enter(value, partial(self._again, link.connection, text, stated, key))
                 begun = True
             except TimeoutError as error:
                 # Behind PgBouncer a connection is had at once; what one waits for is PgBouncer's to the database.
                 raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
-            except LOST:
-                continue  # it died while it waited in the pool
+            except (*LOST, asyncpg.QueryCanceledError):
+                continue  # it died while it waited in the pool, or has a limit that somebody left behind a pooler
             except asyncpg.PostgresError as error:
                 log.warning("a transaction could not begin", sqlstate=error.sqlstate)
                 raise Unavailable("the home of this tenant cannot be entered") from error
@@ -321,16 +340,34 @@ class Database:
             return link
         raise Unavailable("the database closes its connections")
 
+    async def _again(self, connection: Connection, text: str, stated: str, key: BindingKey) -> str | None:
+        """Begin a transaction anew that was not proved with the key, if the database has another key by now."""
+        newer = await self._newer_key(key)
+        if newer == key:
+            return None
+        await connection.command("ROLLBACK")
+        await connection.command(text, timeout=self._wait)
+        return _proof(connection, newer, stated)
+
+    async def _newer_key(self, key: BindingKey | None) -> BindingKey:
+        """The key that the database has now; read once, however many ask who have this one. Raises Unavailable."""
+        if (read_key := self._read_key) is None:
+            raise RuntimeError("these connections were opened without a key to enter tenants with")
+        try:
+            async with asyncio.timeout(self._wait), self._key_lock:
+                if self._key is None or self._key is key:
+                    await asyncio.sleep(self._key_read_at + KEY_INTERVAL - time.monotonic())
+                    self._key = await read_key()
+                    self._key_read_at = time.monotonic()
+                    if key is not None and self._key != key:
+                        log.info("the database has another binding key, and it was read")
+                return self._key
+        except TimeoutError as error:
+            raise Unavailable("the binding key cannot be read") from error
+
     def give_back(self, link: Link, tenant: UUID | None, *, clean: bool) -> None:
         """Let the next borrower have a connection if it is proven clean, and nobody otherwise."""
         self._pool.give_back(link, tenant, clean=clean)
-
-    def _proved(self, begin: str, tenant: UUID | None, link: Link) -> str:
-        if tenant is None or self._key is None:
-            return begin
-        proof = self._key.proof(tenant, link.process, time.time() + link.ahead)
-        # Others of the same login see the text of a statement, up to a length, while it runs: not as far as this.
-        return f"{link.cover}{begin}; SET LOCAL isola.proof TO '{proof}'"
 
     async def _borrowed(self, tenant: UUID | None) -> Link:
         try:
@@ -345,29 +382,19 @@ class Database:
             ) from error
 
 
-class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no annotations
-    """Names of prepared statements that nobody can guess.
-
-    They outlive a transaction. SQL that is smuggled into one could else put a statement of its own under the name of
-    one that the next tenant runs; nor may it look the names up, see ``FOR_NO_TENANT`` in app/control/logins.py.
-    """
-
-    def _get_unique_id(self, prefix: str) -> str:
-        return f"{prefix}_{token_hex(16)}"
-
-
-async def _connected(url: str, keep: bool, *, command_timeout: float) -> asyncpg.Connection:  # noqa: FBT001  given in turn
-    return await asyncpg.connect(
+async def _connected(url: str, keep: bool, *, command_timeout: float) -> Connection:  # noqa: FBT001  given in turn
+    connection: Connection = await asyncpg.connect(
         url,
-        connection_class=_Connection,
+        connection_class=Connection,
         statement_cache_size=200 if keep else 0,
         max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and worth it all the more
         command_timeout=command_timeout,
-        server_settings={"timezone": "UTC", "application_name": "isola"},
+        server_settings={"timezone": "UTC", "application_name": NAME},
     )
+    return connection
 
 
-async def _has_settings_of_its_own(connection: asyncpg.Connection) -> bool:
+async def _has_settings_of_its_own(connection: Connection) -> bool:
     """Whether the session began with settings that the login can change itself, as SQL inside a tenant can, too."""
     # Without parameters, so that it is not prepared.
     status = await connection.execute(
@@ -377,7 +404,7 @@ async def _has_settings_of_its_own(connection: asyncpg.Connection) -> bool:
     return bool(status == "SELECT 1")
 
 
-async def _reset_login(connection: asyncpg.Connection) -> None:
+async def _reset_login(connection: Connection) -> None:
     # In a message of its own: a transaction that has begun stays read-only.
     await connection.execute("SET default_transaction_read_only TO off; SET statement_timeout TO 0; SET ROLE NONE")
     await connection.execute(
@@ -386,7 +413,7 @@ async def _reset_login(connection: asyncpg.Connection) -> None:
     )
 
 
-async def _hides_names(connection: asyncpg.Connection) -> bool:
+async def _hides_names(connection: Connection) -> bool:
     """Whether not everybody is told the names of the statements that this connection keeps prepared.
 
     A pooler that stands in between gives them names of its own, by counting, and shows a process of its own.
@@ -402,16 +429,27 @@ async def _hides_names(connection: asyncpg.Connection) -> bool:
 class _Running:
     """One transaction. A class, because a generator made into a context manager costs a request several times more."""
 
-    __slots__ = ("_begin", "_database", "_link", "_strategy", "_tenant")
+    __slots__ = ("_begin", "_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
 
-    def __init__(self, database: Database, begin: str, strategy: Strategy | None, tenant: UUID | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        begin: str,
+        strategy: Strategy | None,
+        tenant: UUID | None,
+        stated: str | None,
+        *,
+        read_only: bool,
+    ) -> None:
         self._database = database
         self._begin = begin
         self._strategy = strategy
         self._tenant = tenant
+        self._stated = stated
+        self._read_only = read_only
 
     async def __aenter__(self) -> Transaction:
-        self._link = await self._database.begun(self._begin, self._tenant)
+        self._link = await self._database.begun(self._begin, self._tenant, self._stated, read_only=self._read_only)
         return Transaction(self._link.connection, self._strategy)
 
     async def __aexit__(
@@ -436,28 +474,36 @@ class _Running:
             self._database.give_back(self._link, self._tenant, clean=clean)
 
 
-async def _committed(connection: asyncpg.Connection) -> bool:
+async def _committed(connection: Connection) -> bool:
     """Commit; whether the connection is proven clean. Raises what PostgreSQL refuses to commit for."""
     try:
         if not connection.is_in_transaction():
+            await connection.end_session()
             raise RuntimeError("a statement ended the transaction in which it was run")
-        status = await connection.execute(COMMIT)
+        status = await connection.command(COMMIT)
     except LOST as error:
         raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
-    if status != PROVEN_CLEAN:
-        log.error("a connection came back unclean and is thrown away")
-    return bool(status == PROVEN_CLEAN)
+    if status == PROVEN_CLEAN:
+        return True
+    log.error("a session was left unclean, and is ended")
+    await connection.end_session()
+    return False
 
 
-async def _rolled_back(connection: asyncpg.Connection) -> bool:
+async def _rolled_back(connection: Connection) -> bool:
     """Roll back; whether the connection is proven clean."""
     try:
-        return bool(await connection.execute(ROLLBACK) == PROVEN_CLEAN)
-    except (*LOST, asyncpg.PostgresError):
+        if await connection.command(ROLLBACK) == PROVEN_CLEAN:
+            return True
+    except LOST:
         return False
+    except asyncpg.PostgresError as error:
+        log.warning("a session could not be cleaned up", sqlstate=error.sqlstate)
+    await connection.end_session()
+    return False
 
 
-def _tell(error: Exception, connection: asyncpg.Connection, tenant: UUID | None) -> None:
+def _tell(error: Exception, connection: Connection, tenant: UUID | None) -> None:
     """Raise what callers are told of an error, where that is another one. What reached too far is in the log."""
     if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
         log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
@@ -466,17 +512,18 @@ def _tell(error: Exception, connection: asyncpg.Connection, tenant: UUID | None)
         raise said from error
 
 
-def _setting(name: str, value: str) -> str:
-    if not _SAYABLE.fullmatch(value):
-        raise ValueError(f"isola.{name} cannot be said of a request")
-    return f"; SET LOCAL isola.{name} TO '{value}'"
+def _proof(connection: Connection, key: BindingKey, stated: str) -> str:
+    transaction = connection.reported
+    if transaction is None:
+        log.error("a transaction is not heard of", reason="the pooler does not pass on application_name")
+        raise Unavailable("the home of this tenant cannot be entered")
+    return key.proof(stated, transaction)
 
 
-async def _prepared(connection: asyncpg.Connection) -> Link:
+async def _prepared(connection: Connection, entry: str | None, *, keep: bool) -> Link:
+    if entry is not None:
+        await connection.prepare_entry(entry, keep=keep)
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=exact_json.dumps, decoder=exact_json.loads)
-    process, moment, seen = await connection.fetchrow(
-        "SELECT pg_backend_pid(), extract(epoch FROM clock_timestamp())::float8, setting::int FROM pg_settings "
-        "WHERE name = 'track_activity_query_size'"
-    )
-    direct = process == connection.get_server_pid()
-    return Link(connection, process if direct else ANY_PROCESS, moment - time.time(), f"/*{' ' * min(seen, COVER)}*/")
+    if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+        connection.opening = OPENING_BEHIND_POOLER
+    return Link(connection)

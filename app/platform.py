@@ -12,7 +12,9 @@ from app.errors import OperatorError
 if TYPE_CHECKING:
     from app.installation import Installation
 
-platform_app = typer.Typer(no_args_is_help=True, help="See what was done to the platform; decide about proofs.")
+platform_app = typer.Typer(
+    no_args_is_help=True, help="See what was done to the platform; decide about proofs and their key."
+)
 
 Moment = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%d"])]
 
@@ -22,7 +24,7 @@ def log(
     *,
     actor: Annotated[str | None, typer.Option(help="staff:<subject> or operator:<name>")] = None,
     action: Annotated[str | None, typer.Option(help="such as tenant:suspend")] = None,
-    about: Annotated[str | None, typer.Option("--object", help="tenant:<slug>, plan:<name> or platform:proofs")] = None,
+    about: Annotated[str | None, typer.Option("--object", help="tenant:<slug>, plan:<name> or platform:<what>")] = None,
     since: Moment = None,
     until: Moment = None,
     first: Annotated[int, typer.Option(min=1, max=10_000, help="how many")] = 20,
@@ -76,6 +78,19 @@ def proofs(
         typer.echo("proofs are demanded" if demanded else f"proofs are not demanded: {proofs.DANGER}")
 
     act(run, looking=demand is None)
+
+
+@platform_app.command()
+def rotate_key() -> None:
+    """Replace the key with which transactions prove their tenant. Servers that run go on: docs/decisions/0008."""
+    from app.control import platform_log, secrets
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.owner() as owner:
+            await secrets.rotate_binding_key(owner, platform_log.operator())
+        typer.echo("the binding key is another one")
+
+    act(run)
 
 
 @platform_app.command()

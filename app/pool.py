@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import asyncpg
 
+from app.connection import Connection
 from app.errors import Unavailable
 
 # Of each five connections one is kept from a tenant that has the others; of fewer than five, one as well.
@@ -26,18 +27,12 @@ USES = 50_000
 
 
 class Link:
-    """A connection, and what is known of its other end."""
+    """A connection, and how it was used."""
 
-    __slots__ = ("ahead", "connection", "cover", "idle_since", "process", "uses")
+    __slots__ = ("connection", "idle_since", "uses")
 
-    def __init__(self, connection: asyncpg.Connection, process: int, ahead: float, cover: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.process = process
-        """The server process at the other end, or ``ANY_PROCESS`` where a pooler stands in between."""
-        self.ahead = ahead
-        """By how many seconds the database's clock is ahead of ours."""
-        self.cover = cover
-        """A comment as long as what the server shows to other sessions of a statement that is running."""
         self.idle_since = 0.0
         self.uses = 0
 

@@ -9,7 +9,6 @@ import gc
 import math
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -26,7 +25,8 @@ from graphql import parse, validate
 from sqlalchemy import make_url
 
 from app import embedded
-from app.binding import ANY_PROCESS, BindingKey
+from app.binding import NOTHING, BindingKey, record
+from app.connection import THIS_TRANSACTION
 from app.control import logins, migrations, provisioning, secrets
 from app.control.changes import Changes
 from app.control.tenants import Tenant
@@ -227,10 +227,16 @@ class Copy:
         async with await Database.open(self.where.control) as control, control.unbound() as work:
             return await secrets.binding_key(work)
 
-    async def bind(self, tenant: Tenant) -> str:
-        """Statements that bind a transaction to a tenant, as the server does, on whatever connection."""
-        proof = (await self.binding_key()).proof(tenant.id, ANY_PROCESS, time.time())
-        return f"{self.strategies[tenant.strategy].bind(tenant.id)}; SET LOCAL isola.proof TO '{proof}'"
+    async def proof(self, connection: asyncpg.Connection, tenant: Tenant, about: Mapping[str, str] = NOTHING) -> str:
+        """A proof for the transaction that a connection is in."""
+        transaction = await connection.fetchval(f"SELECT {THIS_TRANSACTION}")
+        return (await self.binding_key()).proof(record(tenant.id, about), transaction)
+
+    async def enter(self, connection: asyncpg.Connection, tenant: Tenant, about: Mapping[str, str] = NOTHING) -> None:
+        """Bind the transaction that a connection is in to a tenant, as the server does."""
+        proof = await self.proof(connection, tenant, about)
+        await connection.execute(self.strategies[tenant.strategy].bind(tenant.id))
+        await connection.execute("SELECT set_config('isola.proof', $1, true)", proof)
 
 
 _databases = count()

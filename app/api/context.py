@@ -31,7 +31,7 @@ class Context:
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside the tenant of the request; see ``Database.transaction``.
 
-        One that can write knows who acts, for the log of what was done. So does each of staff, who only read, and can
+        One that can write proves who acts, for the log of what was done. So does each of staff, who only read, and can
         do that only as far as it is noted. Raises Forbidden when they are to write.
         """
         if self.principal.grant is not None:
@@ -39,7 +39,8 @@ class Context:
                 raise Forbidden("whoever looks in changes nothing")
             return self._noted(self.principal.grant)
         if read_only:
-            return self.database.transaction(self.principal.tenant, read_only=True)
+            about = {"user": str(self.principal.user_id)}
+            return self.database.transaction(self.principal.tenant, read_only=True, about=about)
         return self._telling()
 
     @asynccontextmanager
@@ -49,7 +50,8 @@ class Context:
             yield work
 
     def _telling(self) -> AbstractAsyncContextManager[Transaction]:
-        about = {"actor": f"{USER}_{self.principal.user_id}", "request": self.request_id}
+        user = str(self.principal.user_id)
+        about = {"user": user, "actor": f"{USER}_{user}", "request": self.request_id}
         if self.principal.on_behalf_of is not None:
             about["behalf"] = self.principal.on_behalf_of
         return self.database.transaction(self.principal.tenant, about=about)

@@ -49,9 +49,9 @@ audit_staged = Table(
     Column("tenant_id", Uuid, nullable=False),
     Column("home", Text, nullable=False),
     moment("at"),
-    Column("actor", Text, server_default=text("nullif(current_setting('isola.actor', true), '')")),
-    Column("on_behalf_of", Text, server_default=text("nullif(current_setting('isola.behalf', true), '')")),
-    Column("request", Text, server_default=text("nullif(current_setting('isola.request', true), '')")),
+    Column("actor", Text),
+    Column("on_behalf_of", Text),
+    Column("request", Text),
     Column("changes", ARRAY(JSONB), nullable=False),
     prefixes=["UNLOGGED"],
 )

@@ -57,7 +57,9 @@ COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
 CALLED_BY_ALL = (
     "isola.claimed_tenant_id()",
     "isola.current_tenant_id()",
+    "isola.proved_request()",
     "isola.proved_tenant_id()",
+    "isola.this_transaction()",
     "isola.uuid_v7()",
 )
 # What reads or writes what its callers may not: it runs as isola_sharing.

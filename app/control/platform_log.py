@@ -51,6 +51,7 @@ class Action(StrEnum):
     ACCESS_END = "access:end"
     ACCESS_GRANT = "access:grant"
     API_KEY_REVOKE = "api_key:revoke"
+    BINDING_KEY_ROTATE = "binding_key:rotate"
     PLAN_CHANGE = "plan:change"
     PLAN_CREATE = "plan:create"
     PLAN_RETIRE = "plan:retire"
@@ -113,7 +114,7 @@ async def note(
 ) -> None:
     """Put an entry into the log, if and when this transaction of the control plane or the owner commits.
 
-    ``object`` is ``tenant:<slug>``, ``plan:<name>`` or ``platform:proofs``; ``old`` and ``new`` are what JSON can say,
+    ``object`` is ``tenant:<slug>``, ``plan:<name>`` or ``platform:<what>``; ``old`` and ``new`` are what JSON can say,
     of what changed.
     """
     await transaction.value(

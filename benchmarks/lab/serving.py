@@ -103,21 +103,24 @@ class Servers:
             if subject == POSTGRAPHILE and place.name not in self._admitted:
                 await _admit_postgraphile(connection)
                 self._admitted.add(place.name)
-            inner, outer = await connection.fetchrow('SELECT "inner", "outer" FROM control.binding_key')
+            if subject == WITHOUT:
+                # It has its proofs made by the database, as all peers.
+                login = place.installation.addresses.tenant_login
+                await connection.execute(f'GRANT EXECUTE ON FUNCTION isola.proof(uuid) TO "{login}"')
         finally:
             await connection.close()
-        return self._started(peer, population, f"{inner.hex()} {outer.hex()}", connections)
+        return self._started(peer, population, connections)
 
     @contextmanager
-    def _started(self, peer: Peer, population: Population, key: str, connections: int) -> Iterator[Served]:
+    def _started(self, peer: Peer, population: Population, connections: int) -> Iterator[Served]:
         secret, port = secrets.token_hex(32), processes.free_port()
-        given = environment(population.place, self._directory, secret, key, port, connections)
+        given = environment(population.place, self._directory, secret, port, connections)
         log = self._directory / f"{peer.name}.log"
         with processes.started(peer, given, port, log, self._cores, self._directory) as server:
             yield Served(server, secret)
 
 
-def environment(place: Place, directory: Path, secret: str, key: str, port: int, connections: int) -> Mapping[str, str]:
+def environment(place: Place, directory: Path, secret: str, port: int, connections: int) -> Mapping[str, str]:
     """The whole environment of a server: this process's own, without what it says of another Isola."""
     where = place.installation.addresses
     owner = make_url(place.address)
@@ -134,7 +137,6 @@ def environment(place: Place, directory: Path, secret: str, key: str, port: int,
         "ISOLA_TOKEN_KEY": secret,
         "NODE_ENV": "production",
         "GRAPHILE_ENV": "production",
-        "PEER_BINDING_KEY": key,
         "PEER_DATABASE": place.name,
         "PEER_HOST": str(owner.query.get("host", owner.host)),
         "PEER_POOL": str(connections),

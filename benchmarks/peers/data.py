@@ -88,20 +88,11 @@ async def fill(address: str, directory: Path, size: Size, progress: Progress) ->
         try:
             await _fill(connection, strategies, tenants, size, progress)
             places = {name: await _places(connection, tenants[name]) for name in STRATEGIES}
-            inner, outer = await connection.fetchrow('SELECT "inner", "outer" FROM control.binding_key')
         finally:
             await connection.close()
-        note.write_text(
-            json.dumps({"made_by": _fingerprint(size), "places": places, "key": [inner.hex(), outer.hex()]})
-        )
+        note.write_text(json.dumps({"made_by": _fingerprint(size), "places": places}))
     found = json.loads(note.read_text())["places"]
     return {name: [Place(**place) for place in some] for name, some in found.items()}
-
-
-def binding_key(directory: Path) -> tuple[str, str]:
-    """The two halves of the key with which transactions prove their tenant, in hexadecimal digits."""
-    inner, outer = json.loads(_filled(directory).read_text())["key"]
-    return inner, outer
 
 
 async def clean(address: str) -> None:

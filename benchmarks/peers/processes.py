@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from app.errors import OperatorError
 from benchmarks.peers import operations
-from benchmarks.peers.data import binding_key, login_address
+from benchmarks.peers.data import login_address
 from benchmarks.peers.operations import HERE, Dialect
 
 POOL = 10
@@ -144,7 +144,6 @@ class PostgreSQL:
 
 
 def _environment(address: str, directory: Path, secret: str, port: int) -> Mapping[str, str]:
-    inner, outer = binding_key(directory)
     return {
         "ISOLA_DATABASE_URL": address,
         "ISOLA_DATA_DIR": str(directory),
@@ -153,7 +152,6 @@ def _environment(address: str, directory: Path, secret: str, port: int) -> Mappi
         "ISOLA_TOKEN_KEY": secret,
         "NODE_ENV": "production",
         "GRAPHILE_ENV": "production",
-        "PEER_BINDING_KEY": f"{inner} {outer}",
         "PEER_DATABASE": "postgres",
         "PEER_HOST": str(make_url(address).query["host"]),
         "PEER_POOL": str(POOL),

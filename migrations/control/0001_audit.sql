@@ -27,13 +27,14 @@ RETURN (
 -- Notes what a statement did to rows of a table. ``names`` are the arguments of its trigger, counted from 0: what the
 -- rows are called, the columns left out of the log, and a prefix and a column for each part of the key. What the owner
 -- of the tables does itself is noted nowhere: it migrates, moves and erases. Only where a row was changed is it asked
--- who is bound.
+-- who is bound, and who acts: both have to be proved.
 CREATE FUNCTION isola.audit_note(changed oid, names text[], before jsonb[], after jsonb[])
 RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     left_out text[] := array_append(names[1]::text[], 'tenant_id');
     log_of text;
+    proved text[];
 BEGIN
     IF before IS NULL AND after IS NULL THEN
         RETURN;
@@ -45,10 +46,12 @@ BEGIN
     ELSIF log_of = 'control' THEN
         SELECT home INTO log_of FROM control.tenants WHERE id = isola.claimed_tenant_id();
     END IF;
+    proved := isola.proved_request();
     -- A statement is noted in parts of bounded size.
     IF before IS NULL THEN
-        INSERT INTO control.audit_staged (tenant_id, home, changes)
-        SELECT (SELECT isola.bound_tenant()), log_of, array_agg(jsonb_build_array(
+        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
+        SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
+            nullif(proved[5], ''), array_agg(jsonb_build_array(
             names[0] || ':create',
             concat(names[2], n ->> names[3], names[4], n ->> names[5]),
             NULL,
@@ -57,8 +60,9 @@ BEGIN
         FROM unnest(after) WITH ORDINALITY a (n, place)
         GROUP BY place / 1000;
     ELSIF after IS NULL THEN
-        INSERT INTO control.audit_staged (tenant_id, home, changes)
-        SELECT (SELECT isola.bound_tenant()), log_of, array_agg(jsonb_build_array(
+        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
+        SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
+            nullif(proved[5], ''), array_agg(jsonb_build_array(
             names[0] || ':delete',
             concat(names[2], o ->> names[3], names[4], o ->> names[5]),
             isola.audit_values(o, left_out),
@@ -67,8 +71,9 @@ BEGIN
         FROM unnest(before) WITH ORDINALITY b (o, place)
         GROUP BY place / 1000;
     ELSE
-        INSERT INTO control.audit_staged (tenant_id, home, changes)
-        SELECT (SELECT isola.bound_tenant()), log_of, array_agg(jsonb_build_array(
+        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
+        SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
+            nullif(proved[5], ''), array_agg(jsonb_build_array(
             names[0] || ':update', key, isola.audit_difference(o, n), isola.audit_difference(n, o)
         ))
         FROM (

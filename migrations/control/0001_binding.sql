@@ -4,9 +4,14 @@
 CREATE FUNCTION isola.claimed_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
 RETURN nullif(current_setting('isola.tenant', true), '')::uuid;
 
--- The tenant that a transaction has proved to be in; NULL if it names none. The code is NMAC (Bellare, Canetti,
--- Krawczyk 1996) with SHA-256; app/binding.py makes the same. The key is read by a query without parameters, or it
--- would be planned anew for each call.
+-- Which transaction this is. No other has both this process and this moment, as long as the clock is not set back.
+CREATE FUNCTION isola.this_transaction() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
+RETURN concat_ws(' ', 'isola', pg_backend_pid(), extract(epoch FROM transaction_timestamp()));
+
+-- The tenant that a transaction has proved to be in; NULL if it names none. A proof is a record of the tenant and of who
+-- acts, line by line, and in its last line a code over the record and the one transaction that it is for. The code is
+-- NMAC (Bellare, Canetti, Krawczyk 1996) with SHA-256; app/binding.py makes the same. The key is read by a query without
+-- parameters, or it would be planned anew for each call.
 --
 -- A transaction that says by isola.home in which home it is finds out here if that is no longer the tenant's, as of the
 -- same moment at which it reads rows: see docs/moving.md. Which tenants moved lately stands beside the key, so that
@@ -22,10 +27,10 @@ BEGIN
         RETURN NULL;
     END IF;
     SELECT * INTO key FROM control.binding_key;
-    IF right(proof, 64) = encode(sha256(key.outer || sha256(key.inner || (tenant || left(proof, -64))::bytea)), 'hex')
-        AND split_part(proof, '.', 3) IN ('0', pg_backend_pid()::text)
-        AND to_timestamp(split_part(proof, '.', 2)::float8)
-            BETWEEN transaction_timestamp() - interval '10 s' AND transaction_timestamp() + interval '10 s'
+    IF right(proof, 64) = encode(sha256(key.outer || sha256(
+            key.inner || convert_to(left(proof, -64) || isola.this_transaction(), 'UTF8')
+        )), 'hex')
+        AND left(proof, 36) = tenant
     THEN
         IF tenant::uuid = ANY (key.moved) THEN
             -- A condition of its own: with a query in it, it is not evaluated the quick way.
@@ -41,18 +46,32 @@ BEGIN
     RAISE EXCEPTION 'the binding of this transaction is not proved' USING ERRCODE = 'IS002';
 END $$;
 
+-- What a transaction has proved of the request that it serves: the tenant, its user, the actor, who is behind the
+-- actor, and the request. Unknown parts are ''; all are missing in a transaction that names no tenant.
+CREATE FUNCTION isola.proved_request() RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF isola.proved_tenant_id() IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN string_to_array(current_setting('isola.proof'), chr(10));
+END $$;
+
 -- What policies ask. PostgreSQL puts the function that is named here in its place, so it costs nothing by itself. The
 -- owner can have isola.claimed_tenant_id() there instead: see docs/decisions/0008.
 CREATE FUNCTION isola.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
 RETURN isola.proved_tenant_id();
 
--- A proof for this transaction, for functions that visit another tenant. Nobody else may call it.
+-- A proof for this transaction, for functions that visit another tenant: who acts there is nobody of its own. Nobody
+-- else may call it.
 CREATE FUNCTION isola.proof(tenant uuid) RETURNS text LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    stated text := format('.%s.%s.', round(extract(epoch FROM transaction_timestamp())), pg_backend_pid());
+    record text := tenant || repeat(chr(10), 5);
     key control.binding_key;
 BEGIN
     SELECT * INTO key FROM control.binding_key;
-    RETURN stated || encode(sha256(key.outer || sha256(key.inner || (tenant || stated)::bytea)), 'hex');
+    RETURN record || encode(sha256(key.outer || sha256(
+        key.inner || convert_to(record || isola.this_transaction(), 'UTF8')
+    )), 'hex');
 END $$;

@@ -328,10 +328,6 @@ def memberships(op: Operations) -> None:
     op.create_index(None, "memberships", ["tenant_id"], schema="control")
 
 
-def setting(name: str) -> sa.TextClause:
-    return sa.text(f"nullif(current_setting('isola.{name}', true), '')")
-
-
 def log(op: Operations) -> None:
     create_table(
         op,
@@ -348,9 +344,9 @@ def log(op: Operations) -> None:
         sa.Column("tenant_id", sa.Uuid, nullable=False),
         sa.Column("home", sa.Text, nullable=False),
         moment("at", default="now()"),
-        sa.Column("actor", sa.Text, server_default=setting("actor")),
-        sa.Column("on_behalf_of", sa.Text, server_default=setting("behalf")),
-        sa.Column("request", sa.Text, server_default=setting("request")),
+        sa.Column("actor", sa.Text),
+        sa.Column("on_behalf_of", sa.Text),
+        sa.Column("request", sa.Text),
         sa.Column("changes", sa.ARRAY(JSONB), nullable=False),
         # A row lives no longer than the transaction that inserted it.
         prefixes=["UNLOGGED"],

@@ -57,7 +57,7 @@ async def filled(copy: Copy, owner: Database, control: Database, strategy: Strat
     tenant = await provisioning.named(control, f"{strategy.name}-a")
     async with owner.unbound() as work:
         # What the owner does is not written into the log, which has rows of its own here.
-        await work.script(await copy.bind(tenant))
+        await copy.enter(work._connection, tenant)
         await work.script(ROWS)
         await work.script(f"RESET ROLE; {LOG}")
     async with owner.unbound() as work:

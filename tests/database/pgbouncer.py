@@ -21,7 +21,7 @@ CLIENT_CONNECTIONS = 100
 
 
 @contextmanager
-def running(url: str) -> Iterator[str]:
+def running(url: str, server_connections: int = SERVER_CONNECTIONS) -> Iterator[str]:
     """Run PgBouncer before the database and login of ``url`` and yield the address that goes through it.
 
     Skips the test where the program is missing, but on CI it must be there.
@@ -38,7 +38,7 @@ def running(url: str) -> Iterator[str]:
         port = _free_port()
         user = _user(server)
         file = directory / "pgbouncer.ini"
-        file.write_text(_configured(server, port))
+        file.write_text(_configured(server, port, server_connections))
         file.chmod(0o600)  # it holds the password
         if user:
             for path in (directory, file):
@@ -54,7 +54,7 @@ def running(url: str) -> Iterator[str]:
             process.wait(10)
 
 
-def _configured(server: URL, port: int) -> str:
+def _configured(server: URL, port: int, server_connections: int) -> str:
     address = {
         "host": server.query.get("host") or server.host or "127.0.0.1",
         "port": server.query.get("port") or server.port or 5432,
@@ -75,7 +75,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
-default_pool_size = {SERVER_CONNECTIONS}
+default_pool_size = {server_connections}
 max_client_conn = {CLIENT_CONNECTIONS}
 """
 

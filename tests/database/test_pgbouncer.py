@@ -3,9 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
+import asyncpg
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from app.control import provisioning
 from app.control.tenants import Tenant
@@ -15,6 +17,7 @@ from app.errors import Conflict, Unavailable
 from strategies import registry
 from tests.conftest import Copy
 from tests.database import pgbouncer
+from tests.database.conftest import LEFT_BEHIND
 
 CLIENTS = 50
 TURNS = 6
@@ -115,3 +118,99 @@ async def test_when_its_server_connections_are_taken_it_is_unavailable_in_time(
                         pytest.fail("there is a third connection")
             async with database.transaction(tenants[0]) as work:
                 assert await work.value("SELECT isola.current_tenant_id()") == tenants[0].id
+
+
+# What somebody can leave on a session that PgBouncer keeps for others; {role} is a tenant's, {b} another tenant.
+LEFT_IN_SESSION = (
+    "SELECT set_config('role', '{role}', false)",
+    "SET ROLE {role}; RESET ALL",
+    "SET isola.tenant TO '{b}'; SET isola.proof TO 'x'; SET isola.home TO nowhere",
+    "SET search_path TO pg_temp, public",
+    "SET default_transaction_read_only TO on; SET default_transaction_isolation TO serializable",
+    "SET row_security TO off",
+    "SET TimeZone TO 'Asia/Tokyo'; SET DateStyle TO 'SQL, DMY'; SET application_name TO 'isola 1 2.000000'",
+    "SET transform_null_equals TO on; SET gin_fuzzy_search_limit TO 1",
+    "SET statement_timeout TO 1",
+    "SET idle_in_transaction_session_timeout TO 1",
+    "SET client_encoding TO 'LATIN1'",
+    "SELECT pg_advisory_lock(42); SELECT pg_advisory_lock_shared(1, 2)",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 10)",
+    "LISTEN everybody",
+    "PREPARE p AS SELECT 1",
+)
+
+
+@pytest.fixture
+async def one(copy: Copy) -> AsyncIterator[str]:
+    """The address of PgBouncer that has one connection to the database."""
+    with pgbouncer.running(copy.where.tenant, server_connections=1) as url:
+        yield url
+
+
+@pytest.fixture
+async def behind(one: str, copy: Copy) -> AsyncIterator[Database]:
+    async with await Database.open(
+        one, copy.strategies, copy.binding_key, size=4, wait=5, statement_cache=False
+    ) as database:
+        yield database
+
+
+@pytest.fixture
+async def leftovers(control: Database, tenants: list[Tenant]) -> list[str]:
+    async with control.unbound() as work:
+        role = await work.value("SELECT max(role) FROM control.tenants WHERE role <> 'none'")
+    return [sql.format(role=role, b=tenants[-1].id) for sql in LEFT_IN_SESSION]
+
+
+async def test_whatever_was_left_in_a_session_the_next_transaction_is_right(
+    one: str, behind: Database, tenants: list[Tenant], leftovers: list[str], owner: Database
+) -> None:
+    """Left by somebody who went away without a word."""
+    for tenant in tenants:
+        async with behind.transaction(tenant) as work:
+            await work.execute(insert(users).values(subject="somebody", name=str(tenant.id)))
+    for left in leftovers:
+        for tenant in tenants:
+            # A limit may end this as soon as it is set.
+            with suppress(asyncpg.QueryCanceledError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
+                somebody = await asyncpg.connect(one, statement_cache_size=0)
+                try:
+                    await somebody.execute(left)
+                finally:
+                    somebody.terminate()
+            async with behind.transaction(tenant) as work:
+                assert await work.texts("SELECT name FROM users WHERE created_at <= now()") == [str(tenant.id)], left
+                assert await work.value("SELECT isola.current_tenant_id()") == tenant.id
+                assert await work.value("SELECT current_setting('TimeZone')") == "UTC"
+                assert await work.value("SELECT current_setting('row_security')") == "on"
+                await work.execute(insert(users).values(subject=f"{left} {tenant.slug}"[:100], name="ñandú €"))
+            async with behind.transaction(tenant) as work:
+                assert await work.execute(delete(users).where(users.c.name == "ñandú €")) == 1, left
+            async with behind.unbound() as work:
+                found = await work._connection.fetchrow(LEFT_BEHIND)
+                assert found is not None
+                assert (found["role"], found["tenant"], found["proof"]) == ("none", "", ""), left
+                assert (found["channels"], found["temporary"]) == (0, 0), left
+                assert await work.value("SELECT count(*) FROM pg_cursors WHERE is_holdable") == 0, left
+            async with owner.unbound() as work:
+                assert await work.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0, left
+
+
+@pytest.mark.parametrize("end", ["", "; COMMIT", "; COMMIT; BEGIN", "; ROLLBACK"])
+async def test_a_session_that_was_left_unclean_ends_at_the_server(
+    end: str, behind: Database, tenants: list[Tenant], leftovers: list[str], owner: Database
+) -> None:
+    alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1"
+    unclean = f"COMMIT; {leftovers[0]}; BEGIN" if end == "" else f"COMMIT; BEGIN; {leftovers[0]}{end}"
+    for tenant in tenants[::2]:
+        with suppress(RuntimeError):
+            async with behind.transaction(tenant) as work:
+                process = await work.value("SELECT pg_backend_pid()")
+                await work.script(unclean)
+        async with behind.transaction(tenant) as work:
+            assert await work.value("SELECT isola.current_tenant_id()") == tenant.id
+            if "ROLLBACK" not in end:
+                assert await work.value("SELECT pg_backend_pid()") != process
+        if "ROLLBACK" not in end:
+            async with owner.unbound() as work:
+                assert await work.value(alive, process) == 0

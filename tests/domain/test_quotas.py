@@ -260,7 +260,7 @@ async def test_sql_that_is_smuggled_in_gets_no_further(
     insert = f"INSERT INTO resources (owner_id, name) VALUES ('{scene.actor.user_id}', 'more')"
     with pytest.raises(asyncpg.PostgresError):
         async with login.transaction(isolation=isolation):
-            await login.execute(await copy.bind(scene.tenant))
+            await copy.enter(login, scene.tenant)
             assert await login.fetchval("SELECT count(*) FROM resources") == 0
             async with database.transaction(scene.tenant) as work:
                 await TAKEN[Quota.RESOURCES][0](work, scene)
@@ -268,7 +268,7 @@ async def test_sql_that_is_smuggled_in_gets_no_further(
     for said in ("SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"):
         with pytest.raises(asyncpg.PostgresError) as refused:
             async with login.transaction(isolation=isolation):
-                await login.execute(await copy.bind(scene.tenant))
+                await copy.enter(login, scene.tenant)
                 await login.execute(f"{said}; {insert}")
         assert refused.value.sqlstate == NO_PLACE
     assert await used(database, scene.tenant, Quota.RESOURCES) == 1

@@ -29,3 +29,10 @@ async def canary_a(database: Database, a: Tenant) -> Canary:
 @pytest.fixture
 async def canary_b(database: Database, b: Tenant) -> Canary:
     return await plant(database, b)
+
+
+@pytest.fixture
+async def single(copy: Copy) -> AsyncIterator[Database]:
+    """Connections of tenant traffic that are one: what follows runs in the session of what went before."""
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as opened:
+        yield opened

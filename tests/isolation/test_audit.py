@@ -159,7 +159,7 @@ async def test_tenant_traffic_can_write_nothing_into_a_log_and_nothing_out_of_it
         "SET LOCAL ROLE isola_audit",
     ]
     async with login.transaction():
-        await login.execute(await copy.bind(a))
+        await copy.enter(login, a)
         outcomes = {attempt: await tried(login, attempt) for attempt in attempts}
     assert set(outcomes.values()) == {INSUFFICIENT_PRIVILEGE}, outcomes
     assert await log(database, a) == before
@@ -173,7 +173,7 @@ async def test_a_change_whose_entry_cannot_be_written_is_not_made(
     before = await log(database, a)
     with pytest.raises(asyncpg.PostgresError):
         async with login.transaction():
-            await login.execute(await copy.bind(a))
+            await copy.enter(login, a)
             await login.execute(f"UPDATE resources SET name = 'unseen' WHERE id = '{resource}'")
             await login.execute(told)
             if told == "RESET ROLE":
@@ -268,7 +268,7 @@ async def test_whoever_owns_the_tables_cannot_change_a_log_unseen(
         )) FROM audit_entries WHERE number = {written}
     """
     async with owner.unbound() as work:
-        await work.script(await copy.bind(a))
+        await copy.enter(work._connection, a)
         await work.script("RESET ROLE")
         names = {"log": physical(strategy, a, audit_entries), "others": others, "tenant": a.id}
         await work.script(tampering.format(**names, copied=copied, linked=linked))
@@ -285,7 +285,7 @@ async def test_a_hash_kept_elsewhere_shows_that_a_log_was_cut_off_together_with_
     assert (await audit.verify(control, database, a, known)).broken is None
     name = physical(strategy, a, audit_entries)
     async with owner.unbound() as work:
-        await work.script(await copy.bind(a))
+        await copy.enter(work._connection, a)
         await work.script("RESET ROLE")
         await work.script(f"DELETE FROM {name} WHERE number > 9")
         await work.script(

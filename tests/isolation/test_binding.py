@@ -1,12 +1,14 @@
 """A binding has to be proved, and nobody but the server can make a proof."""
 
-import re
+from collections.abc import Mapping
+from typing import cast
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from app.binding import ANY_PROCESS
+from app.binding import BindingKey, record
+from app.connection import THIS_TRANSACTION
 from app.control.tenants import Tenant
 from app.database import Database
 from strategies.base import Capability, Strategy
@@ -20,33 +22,79 @@ NOT_PROVED = "IS002"
 
 async def proved(connection: asyncpg.Connection, strategy: Strategy, tenant: Tenant, proof: str) -> UUID | str:
     """In which tenant a binding with this proof is; the code of the error if in none."""
-    await connection.execute(f"BEGIN; {strategy.bind(tenant.id)}; SET LOCAL isola.proof TO '{proof}'")
-    try:
-        found: UUID = await connection.fetchval("SELECT isola.current_tenant_id()")
-    except asyncpg.PostgresError as error:
-        return str(error.sqlstate)
-    finally:
-        await connection.execute("ROLLBACK")
-    return found
+    await connection.execute(f"{strategy.bind(tenant.id)}; SET LOCAL isola.proof TO '{proof}'")
+    found = await tried(connection, "SELECT isola.current_tenant_id() AS id")
+    return found if isinstance(found, str) else cast("UUID", found[0]["id"])
 
 
-async def test_a_proof_is_for_one_tenant_one_process_and_one_moment(
+async def test_a_proof_is_for_one_tenant_one_request_and_one_transaction(
     copy: Copy, strategy: Strategy, login: asyncpg.Connection, a: Tenant, b: Tenant
 ) -> None:
     key = await copy.binding_key()
-    process, now = await login.fetchrow("SELECT pg_backend_pid(), extract(epoch FROM now())::float8")
+    own = record(a.id, {"user": str(a.id), "actor": "usr_ada", "request": "r-1"})
+    async with login.transaction():
+        this = await login.fetchval("SELECT isola.this_transaction()")
+        assert this == await login.fetchval(f"SELECT {THIS_TRANSACTION}")
+        name, process, moment = this.split(" ")
+        good = key.proof(own, this)
+        assert await proved(login, strategy, a, good) == a.id
+        for wrong in (
+            key.proof(record(b.id), this),
+            key.proof(own, f"{name} {int(process) + 1} {moment}"),
+            key.proof(own, f"{name} {process} {moment[:-1]}{(int(moment[-1]) + 1) % 10}"),
+            key.proof(own, f"{name} {process} {float(moment) - 0.5:.6f}"),
+            key.proof(own, ""),
+            BindingKey(key.outer, key.inner).proof(own, this),
+            good[:-1] + "x",
+            good.replace("usr_ada", "operator:root"),
+            good.replace("usr_ada", r"usr\137ada"),  # as the escapes of a bytea would have it
+            good.replace("r-1", "r-1\n"),
+            good.replace(str(a.id), str(b.id)),
+            str(a.id) + good,
+            "",
+            own,
+        ):
+            assert await proved(login, strategy, a, wrong) == NOT_PROVED
+            assert await tried(login, "SELECT isola.proved_request()") == NOT_PROVED
+        await login.execute("SET LOCAL isola.tenant TO ''")
+        assert await login.fetchval("SELECT isola.proved_request()") is None
+    async with login.transaction():
+        assert await proved(login, strategy, a, good) == NOT_PROVED
+        assert await proved(login, strategy, a, await copy.proof(login, a)) == a.id
 
-    assert await proved(login, strategy, a, key.proof(a.id, process, now)) == a.id
-    assert await proved(login, strategy, a, key.proof(a.id, ANY_PROCESS, now)) == a.id
-    for wrong in (
-        key.proof(b.id, process, now),
-        key.proof(a.id, process + 1, now),
-        key.proof(a.id, process, now - 60),
-        key.proof(a.id, process, now + 60),
-        key.proof(a.id, process, now)[:-1] + "x",
-        re.sub(r"^\.\d+", f".{now + 5:.0f}", key.proof(a.id, process, now - 60)),
-    ):
-        assert await proved(login, strategy, a, wrong) == NOT_PROVED
+
+async def test_not_even_in_the_same_moment_is_a_proof_good_in_another_process(
+    copy: Copy, strategy: Strategy, login: asyncpg.Connection, a: Tenant
+) -> None:
+    """Nor is one good twice in the same process: a transaction that follows has another moment."""
+    async with login.transaction():
+        good = await copy.proof(login, a)
+    for _ in range(50):
+        await login.execute("BEGIN")
+        assert await proved(login, strategy, a, good) == NOT_PROVED
+        await login.execute("ROLLBACK; BEGIN")
+        assert await proved(login, strategy, a, good) == NOT_PROVED
+        await login.execute("ROLLBACK")
+
+
+async def test_what_is_proved_of_a_request_is_there_to_be_asked(database: Database, a: Tenant) -> None:
+    about = {"user": str(a.id), "actor": "usr_ada l'étoile", "behalf": "parent:usr_1", "request": "r-1"}
+    async with database.transaction(a, about=about) as work:
+        proved = await work.value("SELECT isola.proved_request()")
+        assert proved[:5] == [str(a.id), str(a.id), "usr_ada l'étoile", "parent:usr_1", "r-1"]
+    async with database.transaction(a, read_only=True) as work:
+        proved = await work.value("SELECT isola.proved_request()")
+        assert proved[:5] == [str(a.id), "", "", "", ""]
+    async with database.unbound() as work:
+        assert await work.value("SELECT isola.proved_request()") is None
+
+
+@pytest.mark.parametrize("about", [{"actor": "two\nlines"}, {"request": "\0"}, {"role": "owner"}])
+async def test_what_could_be_read_in_two_ways_is_not_proved(
+    about: Mapping[str, str], database: Database, a: Tenant
+) -> None:
+    with pytest.raises(ValueError, match="without control characters"):
+        database.transaction(a, about=about)
 
 
 async def test_a_tenant_can_make_no_proofs(
@@ -65,7 +113,7 @@ async def test_a_tenant_can_make_no_proofs(
 async def test_other_sessions_of_the_login_see_no_proof(
     database: Database, login: asyncpg.Connection, a: Tenant
 ) -> None:
-    """PostgreSQL shows a role what its own sessions run, up to a length."""
+    """PostgreSQL shows a role what its own sessions run."""
     shown = """
         SELECT query FROM pg_stat_activity
         WHERE datname = current_database() AND usename = current_user AND state = 'idle in transaction'
@@ -83,7 +131,8 @@ async def test_a_binding_that_lacks_its_role_calls_nothing(
     """Proved or not: what crosses between tenants asks for the role as well, where there is one."""
     if Capability.ROLES not in strategy.capabilities:
         pytest.skip("tenants have no roles")
-    await login.execute(f"BEGIN; {await copy.bind(a)}")
+    await login.execute("BEGIN")
+    await copy.enter(login, a)
     assert await tried(login, "SELECT isola.bound_tenant()") == [{"bound_tenant": a.id}]
     await login.execute("SET LOCAL ROLE NONE")
     assert await tried(login, "SELECT isola.bound_tenant()") == NOT_BOUND

@@ -4,7 +4,6 @@ What runs SQL runs it as its caller, and what was collected of B's values is not
 signals between two who both run SQL here: docs/attacks.md lists them.
 """
 
-import time
 from contextlib import suppress
 from uuid import uuid4
 
@@ -12,7 +11,6 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from app.binding import ANY_PROCESS
 from app.control.tenants import Tenant
 from app.database import Database, Transaction
 from app.errors import Refusal
@@ -84,12 +82,12 @@ async def test_with_a_good_proof_all_of_them_show_what_there_is(
 ) -> None:
     """Else the test above could not fail."""
     b = canary_b.tenant
-    proof = (await copy.binding_key()).proof(b.id, ANY_PROCESS, time.time())
     silent = {}
     for name, runner in RUNNERS.items():
         with suppress(LookupError):
             async with database.transaction(a) as work:
-                await work.script(f"RESET ROLE; {strategy.bind(b.id)}; SET LOCAL isola.proof TO '{proof}'")
+                await work.script("RESET ROLE")
+                await copy.enter(work._connection, b)
                 found = await shown(work, runner.format(home=strategy.home(b.id).schema))
                 if not canary_b.traced_in(found) and found != NO_XML:
                     silent[name] = found

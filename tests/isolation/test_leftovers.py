@@ -163,7 +163,8 @@ async def test_short_transactions_and_other_logins_are_left_alone(
 async def test_what_was_prepared_is_rolled_back(
     owner: Database, watchdog: Watchdog, login: asyncpg.Connection, copy: Copy, a: Tenant
 ) -> None:
-    await login.execute("BEGIN; " + await copy.bind(a))
+    await login.execute("BEGIN")
+    await copy.enter(login, a)
     await login.execute("UPDATE users SET name = 'prepared'; PREPARE TRANSACTION 'it''s left behind'")
     async with owner.unbound() as work:
         assert await work.value("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()") == 1

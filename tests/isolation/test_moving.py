@@ -60,7 +60,7 @@ async def test_the_old_binding_finds_no_row_and_says_why(
         await transaction.start()
         # The home that is one tenant's alone is gone, and its role with it.
         with pytest.raises(asyncpg.PostgresError) as refused:
-            await login.execute(await copy.bind(mover.tenant))
+            await copy.enter(login, mover.tenant)
             await login.fetch(f"SELECT * FROM {physical(strategy, mover.tenant, table)}")
         await transaction.rollback()
         assert not shared or refused.value.sqlstate == MOVED

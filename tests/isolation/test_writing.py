@@ -149,7 +149,7 @@ async def test_takes_no_lock_on_another_tenants_rows(
             await work.rows(select(table).where(*key).with_for_update())
             await work.execute(update(table).where(*key).values(dict.fromkeys(table.primary_key.columns.keys()[:1])))
         async with login.transaction():
-            await login.execute(await copy.bind(canary_b.tenant))
+            await copy.enter(login, canary_b.tenant)
             for table in TABLES:
                 assert len(await login.fetch(f"SELECT 1 FROM {table.name} FOR UPDATE NOWAIT")) == 1
 

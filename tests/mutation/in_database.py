@@ -38,6 +38,14 @@ def rewritten(function: str, old: str, new: str) -> str:
     """
 
 
+def this_transaction(expression: str) -> str:
+    """Have the database tell in another way which transaction this is."""
+    return (
+        "CREATE OR REPLACE FUNCTION isola.this_transaction() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED "
+        f"RETURN {expression}"
+    )
+
+
 def definer(body: str, arguments: str = "", returns: str = "SETOF rls.resources") -> str:
     """A function of the owner's that everybody may call."""
     return (
@@ -653,18 +661,56 @@ PROOFS = (
         (CONNECTIONS,),
     ),
     Sql(
-        "proofs for every process",
-        "the server process in a proof",
+        "proofs for any tenant",
+        "the tenant in a proof",
         BOTH,
-        rewritten("isola.proved_tenant_id()", "AND split_part(proof, '.', 3) IN ('0', pg_backend_pid()::text)", ""),
+        rewritten("isola.proved_tenant_id()", "AND left(proof, 36) = tenant", ""),
         (BINDINGS,),
     ),
     Sql(
-        "proofs for ever",
-        "the time in a proof",
+        "proofs for a transaction that says which it is",
+        "that the database itself knows which transaction a proof is for",
         BOTH,
-        rewritten("isola.proved_tenant_id()", "interval '10 s'", "interval '10 years'"),
+        this_transaction("current_setting('application_name')"),
         (BINDINGS,),
+    ),
+    Sql(
+        "proofs for every process",
+        "the server process in a proof",
+        BOTH,
+        this_transaction(
+            "concat_ws(' ', 'isola', split_part(current_setting('application_name'), ' ', 2), "
+            "extract(epoch FROM transaction_timestamp()))"
+        ),
+        (BINDINGS,),
+    ),
+    Sql(
+        "proofs for every transaction of a process",
+        "the moment in a proof",
+        BOTH,
+        this_transaction(
+            "concat_ws(' ', 'isola', pg_backend_pid(), split_part(current_setting('application_name'), ' ', 3))"
+        ),
+        (BINDINGS,),
+    ),
+    Sql(
+        "log that believes who says to act",
+        "that who acts is proved",
+        BOTH,
+        rewritten(
+            "isola.audit_note(oid, text[], jsonb[], jsonb[])",
+            "proved := isola.proved_request();",
+            "proved := isola.proved_request(); "
+            "proved[3] := coalesce(nullif(current_setting('isola.actor', true), ''), proved[3]);",
+        ),
+        ("tests/isolation/test_smuggled.py",),
+    ),
+    Sql(
+        "proofs that leave out who acts",
+        "who acts in a proof",
+        BOTH,
+        rewritten("isola.proved_request()", "IF isola.proved_tenant_id() IS NULL THEN", "IF false THEN"),
+        ("tests/isolation/test_binding.py",),
     ),
     Sql(
         "proofs on demand",

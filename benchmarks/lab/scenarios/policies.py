@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from app.binding import BindingKey
 from app.database import Database, Transaction
 from app.errors import OperatorError
 from benchmarks.lab.backend import Backend
@@ -191,14 +190,8 @@ class _Run:
 
 async def _believed(place: Place) -> Database:
     """Connections of tenant traffic that prove nothing: for policies that believe what is claimed."""
-
-    async def no_key() -> BindingKey:
-        return None  # type: ignore[return-value]  # without a key transactions begin without a proof
-
     installation = place.installation
-    return await Database.open(
-        installation.addresses.tenant, installation.strategies, no_key, wait=60, statement_timeout=600
-    )
+    return await Database.open(installation.addresses.tenant, installation.strategies, wait=60, statement_timeout=600)
 
 
 class _Unsaid:

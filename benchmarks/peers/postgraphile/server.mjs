@@ -1,6 +1,5 @@
 // PostGraphile 5 over the tables of the strategy `rls`, as its documentation sets it up: the amber preset, settings of
 // PostgreSQL from a token, and row-level security for all that a user may see.
-import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import jsonwebtoken from "jsonwebtoken";
 import { postgraphile } from "postgraphile";
@@ -9,15 +8,7 @@ import { grafserv } from "postgraphile/grafserv/node";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { jsonPgSmartTags } from "postgraphile/utils";
 
-const { PEER_PORT, PEER_SECRET, PEER_HOST, PEER_DATABASE, PEER_POOL, PEER_BINDING_KEY } = process.env;
-const [inner, outer] = PEER_BINDING_KEY.split(" ").map((half) => Buffer.from(half, "hex"));
-
-// What the policies want to see of a transaction in a tenant, whichever peer begins it: see app/binding.py.
-function proof(tenant) {
-  const stated = `.${Math.round(Date.now() / 1000)}.0.`;
-  const first = createHash("sha256").update(inner).update(tenant + stated).digest();
-  return stated + createHash("sha256").update(outer).update(first).digest("hex");
-}
+const { PEER_PORT, PEER_SECRET, PEER_HOST, PEER_DATABASE, PEER_POOL } = process.env;
 
 // Names that read like the other peers', and keys without the tenant, which every policy names anyway.
 const names = jsonPgSmartTags({
@@ -68,7 +59,8 @@ const preset = {
     explain: false,
     context({ node }) {
       const { tenant, sub } = claims(node.req.headers.authorization);
-      return { pgSettings: { "isola.tenant": tenant, "isola.proof": proof(tenant), "peer.user": sub } };
+      // The database makes the proof: see visitor.sql.
+      return { pgSettings: { "isola.tenant": tenant, "isola.proof": tenant, "peer.user": sub } };
     },
   },
 };

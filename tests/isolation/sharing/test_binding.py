@@ -34,7 +34,7 @@ async def test_nothing_of_the_visit_outlives_the_transaction(
     """On a bare connection, which nobody resets."""
     share = await grant()
     async with login.transaction():
-        await login.execute(await copy.bind(partner.tenant))
+        await copy.enter(login, partner.tenant)
         assert len(await login.fetch(SHARED_RESOURCE, share)) == 1
     assert await login.fetchval("SELECT current_setting('isola.tenant')") == ""
     assert await login.fetchval("SELECT current_setting('role')") == "none"

@@ -1,0 +1,190 @@
+"""When the database has another binding key, servers find out by themselves, and no request notices."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy import insert, select
+from structlog.testing import capture_logs
+
+from app.binding import BindingKey
+from app.control import secrets
+from app.control.platform_log import Author, page
+from app.control.tenants import Tenant
+from app.database import Database
+from app.domain.users import users
+from app.errors import Unavailable
+from tests import modes
+from tests.conftest import Copy
+
+BY = Author("operator:ada")
+# By hand, as it is after a backup was restored.
+REPLACE = """UPDATE control.binding_key SET "inner" = "outer", "outer" = uuid_send(gen_random_uuid()) || "inner" """
+
+
+class Keys:
+    """The key as servers read it, and how often they did."""
+
+    def __init__(self, control: Database) -> None:
+        self._control = control
+        self.read = 0
+
+    async def __call__(self) -> BindingKey:
+        self.read += 1
+        async with self._control.unbound() as work:
+            return await secrets.binding_key(work)
+
+
+@pytest.fixture
+def keys(control: Database) -> Keys:
+    return Keys(control)
+
+
+@pytest.fixture
+async def serving(copy: Copy, keys: Keys) -> AsyncIterator[Database]:
+    """As many connections as a server has."""
+    with modes.between(copy.where.tenant) as address:
+        async with await Database.open(
+            address, copy.strategies, keys, size=8, wait=10, statement_cache=modes.STATEMENT_CACHE
+        ) as opened:
+            yield opened
+
+
+async def replaced(owner: Database) -> None:
+    async with owner.unbound() as work:
+        await work.script(REPLACE)
+
+
+async def write(database: Database, tenant: Tenant, name: str) -> None:
+    async with database.transaction(tenant, about={"actor": "usr_ada"}) as work:
+        await work.execute(insert(users).values(subject=name, name="written"))
+        await work.rows(select(users).where(users.c.subject == name))
+
+
+@pytest.mark.parametrize("first", ["a statement", "several statements", "a read-only transaction"])
+async def test_whoever_comes_next_reads_it_and_nothing_is_run_twice(
+    first: str, serving: Database, owner: Database, keys: Keys, a: Tenant
+) -> None:
+    await write(serving, a, "before")
+    await replaced(owner)
+    with capture_logs() as logged:
+        async with serving.transaction(a, read_only=first == "a read-only transaction") as work:
+            if first == "a statement":
+                await work.execute(insert(users).values(subject="after", name="written"))
+            elif first == "several statements":
+                await work.script("SELECT 1; INSERT INTO users (subject, name) VALUES ('after', 'written')")
+            assert await work.value("SELECT isola.current_tenant_id()") == a.id
+    async with serving.transaction(a) as work:
+        found = await work.texts("SELECT subject FROM users ORDER BY subject")
+    assert found == (["before"] if first == "a read-only transaction" else ["after", "before"])
+    assert keys.read == 2
+    assert [entry["log_level"] for entry in logged] == ["info"]
+
+
+async def test_however_many_are_refused_it_is_read_once(
+    serving: Database, owner: Database, keys: Keys, a: Tenant, b: Tenant
+) -> None:
+    await asyncio.gather(*(write(serving, a, f"before {number}") for number in range(20)))
+    assert keys.read == 1
+    await replaced(owner)
+    await asyncio.gather(*(write(serving, tenant, f"after {number}") for number in range(40) for tenant in (a, b)))
+    assert keys.read == 2
+    for tenant, written in ((a, 60), (b, 40)):
+        async with serving.transaction(tenant, read_only=True) as work:
+            assert await work.value("SELECT count(*) FROM users") == written
+
+
+async def test_while_it_is_rotated_no_transaction_fails(
+    serving: Database, owner: Database, keys: Keys, a: Tenant, b: Tenant
+) -> None:
+    ended = asyncio.Event()
+    written: list[str] = []
+
+    async def client(number: int, tenant: Tenant) -> None:
+        turn = 0
+        while not ended.is_set():
+            name = f"{number}-{turn}"
+            async with serving.transaction(tenant) as work:
+                await work.execute(insert(users).values(subject=name, name="written"))
+                await asyncio.sleep(0.002)
+                assert name in await work.texts("SELECT subject FROM users WHERE subject = $1", name)
+            written.append(name)
+            turn += 1
+
+    load = [asyncio.create_task(client(number, (a, b)[number % 2])) for number in range(12)]
+    for wanted in (40, 80, 120):
+        while len(written) < wanted:  # noqa: ASYNC110  it is a number that grows
+            await asyncio.sleep(0.01)
+        await secrets.rotate_binding_key(owner, BY)
+    after = len(written)
+    while len(written) < after + 40:  # noqa: ASYNC110  as above
+        await asyncio.sleep(0.01)
+    ended.set()
+    await asyncio.gather(*load)
+    assert keys.read == 4
+    total = 0
+    for tenant in (a, b):
+        async with serving.transaction(tenant, read_only=True) as work:
+            total += await work.value("SELECT count(*) FROM users")
+    assert total == len(written)
+
+
+async def test_a_rotation_waits_for_who_is_in_a_tenant_and_is_in_the_log(
+    serving: Database, owner: Database, control: Database, a: Tenant
+) -> None:
+    async with serving.transaction(a) as work:
+        assert await work.value("SELECT isola.current_tenant_id()") == a.id
+        rotation = asyncio.create_task(secrets.rotate_binding_key(owner, BY))
+        await asyncio.sleep(0.8)
+        assert not rotation.done()
+        # Nobody is kept out meanwhile for longer than it takes to give up waiting.
+        await write(serving, a, "meanwhile")
+        assert await work.value("SELECT isola.current_tenant_id()") == a.id
+    await rotation
+    await write(serving, a, "after")
+    [entry] = await page(control, object="platform:binding_key")
+    assert (entry.actor, entry.action, entry.old, entry.new) == (BY.actor, "binding_key:rotate", None, None)
+
+
+async def test_the_key_before_is_good_for_nothing(serving: Database, owner: Database, copy: Copy, a: Tenant) -> None:
+    await write(serving, a, "before")
+    await secrets.rotate_binding_key(owner, BY)
+    login = await asyncpg.connect(copy.where.tenant)
+    try:
+        await login.execute("BEGIN")
+        await copy.enter(login, a)
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await login.fetch("SELECT * FROM users")
+        assert refused.value.sqlstate == "IS002"
+    finally:
+        await login.close()
+
+
+async def test_sql_that_pretends_has_the_key_read_no_more_than_once_a_second(
+    serving: Database, keys: Keys, a: Tenant
+) -> None:
+    pretend = "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'IS002'; END $$"
+
+    async def refused() -> None:
+        with pytest.raises(Unavailable):
+            async with serving.transaction(a) as work:
+                await work.value(pretend)
+
+    await write(serving, a, "before")
+    with capture_logs() as logged:
+        await asyncio.gather(*(refused() for _ in range(60)))
+    assert keys.read <= 3
+    assert {entry["event"] for entry in logged} == {"a statement reached beyond its tenant"}
+    await write(serving, a, "after")
+
+
+async def test_a_key_that_stays_the_wrong_one_lets_nobody_in(copy: Copy, a: Tenant) -> None:
+    async def wrong() -> BindingKey:
+        return BindingKey(b"x" * 32, b"y" * 32)
+
+    async with await Database.open(copy.where.tenant, copy.strategies, wrong, size=2) as database:
+        for _ in range(2):
+            with capture_logs(), pytest.raises(Unavailable):
+                async with database.transaction(a) as work:
+                    await work.rows(select(users))
