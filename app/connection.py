@@ -96,11 +96,30 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         return status
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109  asyncpg's
-        if self._entry is not None and not args:
-            # Nothing can go before a message of several statements.
-            await self._execute("SELECT 1 WHERE false", (), 0, None)
+        if not args:
+            await self._enter_alone()  # nothing can go before a message of several statements
         status: str = await super().execute(query, *args, timeout=timeout)
         return status
+
+    async def _enter_alone(self) -> None:
+        if self._entry is not None:
+            await self._execute("SELECT 1 WHERE false", (), 0, None)
+
+    async def _get_statement(self, *args: Any, **more: Any) -> Any:
+        await self._enter_alone()  # of what is not run by _execute: cursors, many sets of values
+        return await super()._get_statement(*args, **more)
+
+    async def _copy_out(self, *args: Any) -> Any:
+        await self._enter_alone()
+        return await super()._copy_out(*args)
+
+    async def _copy_in(self, *args: Any) -> Any:
+        await self._enter_alone()
+        return await super()._copy_in(*args)
+
+    async def copy_records_to_table(self, *args: Any, **more: Any) -> Any:
+        await self._enter_alone()
+        return await super().copy_records_to_table(*args, **more)
 
     async def _execute(self, query: str, args: Any, limit: int, timeout: float | None, **more: Any) -> Any:  # noqa: ASYNC109  asyncpg's
         """What all of asyncpg's ways of running one statement lead to."""
