@@ -99,7 +99,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
                 passwords=passwords,
                 providers=providers,
             )
-            challenges = Challenges(hosts.reserved, settings.dns_servers, settings.dns_port)
+            challenges = Challenges(hosts.reserved, settings.dns_servers, settings.dns_port, control=control)
             services = Services(mint, challenges, sessions)
             executor = _executor(settings, secret, services)
             administration: Sequence[BaseRoute] = ()

@@ -96,10 +96,9 @@ class DomainMutations:
         "Claims a domain, with a challenge to be met in DNS; again, with a new one, until it is verified.",
     )
     async def add_domain(self, info: Info, input: AddDomainInput) -> AddDomainPayload:
-        challenges = info.context.services.challenges
-        name = challenges.domain(input.name)
+        name = info.context.services.challenges.domain(input.name)
         async with info.context.transaction() as work:
-            key = await domains.add(work, info.context.actor, name, challenges.make())
+            key = await domains.add(work, info.context.actor, name)
             return await payload(AddDomainPayload, info, work, domain_id=key)
 
     @mutation(
@@ -111,10 +110,11 @@ class DomainMutations:
         async with info.context.transaction() as work:
             claimed = await domains.claimed(work, info.context.actor, key)
         # DNS may take seconds, for which no transaction waits: the one that follows makes sure that nothing changed.
-        found = await info.context.services.challenges.published(claimed.name, claimed.challenge)
+        tenant = info.context.context.principal.tenant.id
+        found = await info.context.services.challenges.prove(tenant, key, claimed.name, claimed.challenge)
         async with info.context.transaction() as work:
             if found:
-                await domains.verify(work, info.context.actor, key, claimed)
+                await domains.verify(work, info.context.actor, key)
             return await payload(VerifyDomainPayload, info, work, domain_id=key, found=found)
 
     @mutation(requires(Permission.DOMAIN_MANAGE), "Gives a domain up. Whoever takes it next has to prove it anew.")

@@ -2,9 +2,9 @@
 
 import ipaddress
 import re
-import secrets
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
+from uuid import UUID
 
 import idna
 import structlog
@@ -14,33 +14,42 @@ from dns.rdtypes.txtbase import TXTBase
 from dns.resolver import NXDOMAIN, NoAnswer
 from publicsuffixlist import PublicSuffixList
 
-from app.errors import BadUserInput, Unavailable
+from app.database import Database
+from app.errors import BadUserInput, Forbidden, Unavailable
 
 log = structlog.get_logger()
 
 RECORD = "_isola-challenge."
 """What the name of the record has before the domain's."""
 
+_PROVEN = """
+UPDATE control.domains SET proven_at = clock_timestamp()
+WHERE tenant_id = $1 AND id = $2 AND name = $3 AND challenge = $4
+"""
 _TIMEOUT = 4.0
 _MAX_NAME = 253 - len(RECORD)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 
 
 class Challenges:
-    """Sets challenges for domains, and looks in DNS whether they are met.
+    """Says what can be a domain of a tenant's, looks in DNS whether a challenge is met, and notes that it is.
 
     ``reserved`` tells the platform's own names, which nobody can claim. ``servers`` are the addresses of name servers;
-    the system's, unless given.
+    the system's, unless given. Without the database of the control plane nothing can be proven.
     """
 
-    def __init__(self, reserved: Callable[[str], bool], servers: Sequence[str] = (), port: int = 53) -> None:
+    def __init__(
+        self,
+        reserved: Callable[[str], bool],
+        servers: Sequence[str] = (),
+        port: int = 53,
+        *,
+        control: Database | None = None,
+    ) -> None:
         self._reserved = reserved
+        self._control = control
         self._servers = servers
         self._port = port
-
-    def make(self) -> str:
-        """A new challenge. It is no secret once it is published, but nobody can know it before."""
-        return secrets.token_hex(20)
 
     def domain(self, text: str) -> str:
         """A domain as DNS knows it: in lower case, in ASCII, without a dot at its end.
@@ -60,8 +69,22 @@ class Challenges:
             raise BadUserInput("domain: expected one of your own")
         return name
 
-    async def published(self, domain: str, challenge: str) -> bool:
-        """Whether the record of a domain says this challenge. Raises Unavailable when DNS gives no answer."""
+    async def prove(self, tenant: UUID, domain_id: UUID, domain: str, challenge: str) -> bool:
+        """Whether the record of a tenant's domain says its challenge; if so, the tenant can have it count.
+
+        That it does is noted by the login of the control plane: what runs in a tenant cannot say so. Raises
+        Unavailable when DNS gives no answer, and BadUserInput for what can be no domain.
+        """
+        if self._control is None:
+            raise Forbidden("domains cannot be verified here")
+        # SQL inside a tenant can have added anything.
+        if self.domain(domain) != domain or not await self._published(domain, challenge):
+            return False
+        async with self._control.unbound() as transaction:
+            await transaction.value(_PROVEN, tenant, domain_id, domain, challenge)
+        return True
+
+    async def _published(self, domain: str, challenge: str) -> bool:
         try:
             answer = await self._resolver.resolve(f"{RECORD}{domain}.", "TXT", lifetime=_TIMEOUT)
         except (NXDOMAIN, NoAnswer):

@@ -22,6 +22,8 @@ domains = Table(
     indexed_text("name", 253),
     Column("challenge", Text, nullable=False),
     moment("challenge_expires_at", default=None),
+    # When a server last found the challenge in DNS. No tenant can write it.
+    moment("proven_at", nullable=True, default=None),
     moment("created_at"),
     moment("verified_at", nullable=True, default=None),
     UniqueConstraint("tenant_id", "name"),

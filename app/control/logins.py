@@ -41,8 +41,8 @@ CALLED_BY_MEMBERS = (
     "isola.shares_received()",
     "isola.shared_resource(uuid)",
     "isola.domains()",
-    "isola.add_domain(text, text, timestamptz)",
-    "isola.verify_domain(uuid, text)",
+    "isola.add_domain(text)",
+    "isola.verify_domain(uuid)",
     "isola.remove_domain(uuid)",
     "isola.api_keys()",
     "isola.create_api_key(text, bytea, text, text[], uuid, uuid, timestamptz)",
@@ -295,6 +295,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE ON control.sign_outs TO isola_sharing;
         GRANT SELECT ON control.domains, control.api_keys TO {control};
         GRANT UPDATE (last_used_at) ON control.api_keys TO {control};
+        GRANT UPDATE (proven_at) ON control.domains TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO isola_sharing;
         GRANT SELECT ON control.tenants, control.live_shares TO isola_sharing;

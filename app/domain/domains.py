@@ -1,18 +1,16 @@
 """Domains that a customer is reached by, each once DNS has shown that it is theirs."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import func, literal, select
-from sqlalchemy.types import DateTime
+from sqlalchemy import func, select
 
 from app.domain.actor import Actor
 from app.domain.permissions import Permission
 from app.domain.work import Work
 from app.errors import BadUserInput, Conflict, NotFound, QuotaExceeded
 
-CHALLENGE_GOOD_FOR = timedelta(days=7)
 MAX_DOMAINS = 100
 
 
@@ -24,17 +22,17 @@ class Claimed:
     challenge: str
 
 
-async def add(work: Work, actor: Actor, name: str, challenge: str) -> UUID:
+async def add(work: Work, actor: Actor, name: str) -> UUID:
     """Claim a domain, by its name in DNS, to be proven with a challenge; again, with another one, until it is.
 
-    Raises Forbidden, QuotaExceeded, and Conflict where it is proven already.
+    Whether another tenant has proven it makes no difference. Raises Forbidden, QuotaExceeded, and Conflict where this
+    one has.
     """
     actor.require(Permission.DOMAIN_MANAGE)
     known = func.isola.domains().table_valued("name")
     if await work.scalar(select(func.count()).select_from(known).where(known.c.name != name)) >= MAX_DOMAINS:
         raise QuotaExceeded(f"there are {MAX_DOMAINS} domains already: remove one first")
-    until = literal(datetime.now(UTC) + CHALLENGE_GOOD_FOR, DateTime(timezone=True))
-    domain: UUID | None = await work.scalar(select(func.isola.add_domain(name, challenge, until)))
+    domain: UUID | None = await work.scalar(select(func.isola.add_domain(name)))
     if domain is None:
         raise Conflict("this domain is verified already")
     return domain
@@ -53,14 +51,14 @@ async def claimed(work: Work, actor: Actor, domain_id: UUID) -> Claimed:
     return Claimed(row["name"], row["challenge"])
 
 
-async def verify(work: Work, actor: Actor, domain_id: UUID, proven: Claimed) -> None:
-    """Let a domain count for which the record was found.
+async def verify(work: Work, actor: Actor, domain_id: UUID) -> None:
+    """Let a domain count that a server has found proven.
 
     Raises Forbidden, and Conflict where the domain was removed or its challenge changed meanwhile, or where somebody
     else has proven it and not given it up.
     """
     actor.require(Permission.DOMAIN_MANAGE)
-    if not await work.scalar(select(func.isola.verify_domain(domain_id, proven.challenge))):
+    if not await work.scalar(select(func.isola.verify_domain(domain_id))):
         raise Conflict("the domain or its challenge has changed: try again")
 
 

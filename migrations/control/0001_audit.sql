@@ -188,11 +188,11 @@ CREATE TRIGGER audit_update AFTER UPDATE ON control.share_answers REFERENCING OL
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share_answer', '{owner_id,grantee_id}', 'shr_', 'share_id');
 
 CREATE TRIGGER audit_insert AFTER INSERT ON control.domains REFERENCING NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge}', 'dom_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge,proven_at}', 'dom_', 'id');
 CREATE TRIGGER audit_update AFTER UPDATE ON control.domains REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge}', 'dom_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge,proven_at}', 'dom_', 'id');
 CREATE TRIGGER audit_delete AFTER DELETE ON control.domains REFERENCING OLD TABLE AS old_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge}', 'dom_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge,proven_at}', 'dom_', 'id');
 
 -- That a key was used is no change that anybody made.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.api_keys REFERENCING NEW TABLE AS new_rows

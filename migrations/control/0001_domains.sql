@@ -12,32 +12,37 @@ BEGIN ATOMIC
     FROM control.domains d WHERE d.tenant_id = (SELECT isola.bound_tenant());
 END;
 
--- Adds a domain that is still to be proven; added again before that, it gets the new challenge. NULL if it is proven.
-CREATE FUNCTION isola.add_domain(name text, challenge text, challenge_expires_at timestamptz)
-RETURNS uuid LANGUAGE plpgsql
+-- Adds a domain that is still to be proven; added again before that, it gets a new challenge. NULL if this tenant has
+-- proven it. Whether another one has makes no difference. The challenge is made here: a tenant that could choose it would
+-- choose what is published already. Two random UUIDs hold 244 random bits.
+CREATE FUNCTION isola.add_domain(name text) RETURNS uuid LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     added uuid;
 BEGIN
     INSERT INTO control.domains AS d (tenant_id, name, challenge, challenge_expires_at)
-    VALUES (isola.bound_tenant(), add_domain.name, add_domain.challenge, add_domain.challenge_expires_at)
-    ON CONFLICT (tenant_id, name)
-    DO UPDATE SET challenge = excluded.challenge, challenge_expires_at = excluded.challenge_expires_at
+    VALUES (
+        isola.bound_tenant(), add_domain.name,
+        encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'hex'), now() + interval '7 days'
+    )
+    ON CONFLICT (tenant_id, name) DO UPDATE
+    SET challenge = excluded.challenge, challenge_expires_at = excluded.challenge_expires_at, proven_at = NULL
     WHERE d.verified_at IS NULL
     RETURNING d.id INTO added;
     RETURN added;
 END $$;
 
--- Marks a domain as proven with a challenge; false if that is no longer the domain's, or has expired. Fails on the
--- unique index where another tenant has proven the same domain and not removed it.
-CREATE FUNCTION isola.verify_domain(domain uuid, proven text) RETURNS boolean LANGUAGE plpgsql
+-- Has a domain count that a server found proven a moment ago: proven_at is written by servers, out of reach of whatever
+-- runs in a tenant. False if none did, or if the challenge was replaced or has expired since. Fails on the unique index
+-- where another tenant has proven the same domain and not removed it.
+CREATE FUNCTION isola.verify_domain(domain uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     verified text;
 BEGIN
     UPDATE control.domains SET verified_at = coalesce(verified_at, now())
-    WHERE id = domain AND tenant_id = isola.bound_tenant() AND challenge = proven
+    WHERE id = domain AND tenant_id = isola.bound_tenant() AND proven_at > now() - interval '1 minute'
       AND (verified_at IS NOT NULL OR challenge_expires_at > now())
     RETURNING name INTO verified;
     IF verified IS NULL THEN

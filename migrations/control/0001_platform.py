@@ -216,6 +216,7 @@ def domains_and_api_keys(op: Operations) -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("challenge", sa.Text, nullable=False),
         moment("challenge_expires_at"),
+        moment("proven_at", nullable=True),
         moment("created_at", default="now()"),
         moment("verified_at", nullable=True),
         sa.UniqueConstraint("tenant_id", "name"),

@@ -52,7 +52,7 @@ async def _make_key(work: Transaction, scene: Scene) -> UUID:
 
 
 async def _add_domain(work: Transaction, scene: Scene) -> UUID:
-    return await domains.add(work, scene.actor, f"{next(_numbers)}.example.com", "challenge")
+    return await domains.add(work, scene.actor, f"{next(_numbers)}.example.com")
 
 
 async def _share(work: Transaction, scene: Scene) -> UUID:

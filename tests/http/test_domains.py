@@ -1,6 +1,7 @@
 """Domains of tenants' own, from the claim to the request that is made by one."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -244,3 +245,30 @@ async def test_the_domains_and_keys_of_a_dropped_tenant_are_gone(
     assert await stored(owner) == []
     async with owner.unbound() as work:
         assert await work.value("SELECT count(*) FROM control.api_keys") == 0
+
+
+async def test_a_domain_of_another_tenant_is_claimed_like_a_free_one(
+    alice: Client, bob: Client, dns: NameServer
+) -> None:
+    claim = await add(alice, "taken.example")
+    publish(dns, claim)
+    assert (await verify(alice, claim)).data["verifyDomain"]["found"]
+
+    told = []
+    for name in ("taken.example", "still-free.example"):
+        first, again = [await bob.ask(ADD, {"name": name}) for _ in range(2)]
+        domain = again.data["addDomain"]["domain"]
+        unproven = await verify(bob, domain)
+        told.append(
+            [
+                _shape(answer.response.text.replace(name, "name"))
+                for answer in (first, again, unproven, await bob.ask(LIST))
+            ]
+        )
+        assert (await bob.ask(REMOVE, {"id": domain["id"]})).data
+    assert told[0] == told[1]
+
+
+def _shape(text: str) -> str:
+    """An answer without what is made anew each time."""
+    return re.sub(r'(?<=")(?:dom_[0-9a-f-]{36}|[0-9a-f]{64}|\d{4}-\d\d-\d\dT[^"]*)(?=")', "…", text)

@@ -557,8 +557,8 @@ WRITES = (
         "the permission to share",
         BOTH,
         "app/domain/shares.py",
-        '    actor.require("share:write")\n    if expires_at',
-        "    if expires_at",
+        "    actor.require(Permission.SHARE_WRITE)\n    expires_at",
+        "    expires_at",
         ("tests/domain/test_shares.py",),
     ),
     Patch(

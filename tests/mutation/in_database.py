@@ -8,6 +8,7 @@ CONTEXT = "tests/isolation/test_context.py"
 WRITING = "tests/isolation/test_writing.py"
 NAMES = "tests/isolation/test_names.py"
 LOGIN = "tests/isolation/test_login.py"
+DOMAINS = "tests/isolation/test_domains.py"
 CONSENT = "tests/isolation/sharing/test_consent.py"
 SHARING = "tests/isolation/sharing/test_reading.py"
 BINDINGS = "tests/isolation/test_binding.py"
@@ -456,6 +457,35 @@ OBJECTS = (
 RECEIVED = "WHERE (s.grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant))"
 LISTED = "(s.owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND"
 
+DOMAINS_OF_TENANTS = (
+    Sql(
+        "domains that tell whose they are",
+        "that a claim tells nothing of others",
+        BOTH,
+        rewritten(
+            "isola.add_domain(text)",
+            "    INSERT INTO control.domains",
+            "    IF EXISTS (SELECT FROM control.domains o WHERE o.name = add_domain.name AND verified_at IS NOT NULL)"
+            " THEN RETURN NULL; END IF; INSERT INTO control.domains",
+        ),
+        ("tests/http/test_domains.py",),
+    ),
+    Sql(
+        "domains without a proof",
+        "that a server found a domain proven",
+        BOTH,
+        rewritten("isola.verify_domain(uuid)", " AND proven_at > now() - interval '1 minute'", ""),
+        (DOMAINS,),
+    ),
+    Sql(
+        "proofs that outlive their challenge",
+        "that a new challenge is proven anew",
+        BOTH,
+        rewritten("isola.add_domain(text)", ", proven_at = NULL", ""),
+        (DOMAINS,),
+    ),
+)
+
 SHARES = (
     Sql(
         "shares that never expire",
@@ -767,4 +797,4 @@ PLATFORM = (
     ),
 )
 
-IN_DATABASE = (*POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *SHARES, *PROOFS, *PLATFORM)
+IN_DATABASE = (*POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *DOMAINS_OF_TENANTS, *SHARES, *PROOFS, *PLATFORM)
