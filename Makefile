@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas outdated check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas bench-servers outdated check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -67,6 +67,9 @@ bench-moving: $(READY) ## how long a tenant is closed while it moves to another 
 
 bench-fairness: $(READY) ## what one tenant that asks for ten times its share costs the others
 	$(BIN)/python -m benchmarks.fairness
+
+bench-servers: $(READY) ## what HTTP servers cost a request, and what they make of deceiving ones
+	$(BIN)/python -m benchmarks.servers
 
 bench-quotas: $(READY) ## what quotas cost who adds
 	$(BIN)/python -m benchmarks.quotas

@@ -7,6 +7,7 @@ See docs/decisions/0014.
 
 import asyncio
 import json
+import socket
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,6 +19,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 # They ask for another protocol, which a server may ignore (RFC 9110, 7.8).
 _UPGRADE = {b"upgrade", b"http2-settings"}
 _HEAD = b"content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+_VERSIONS = {"1.0", "1.1"}
+_KERNEL_BYTES = 262_144
 _LINGER = 1.0  # seconds
 _LINGERING = 64
 _CODES = {HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE"}
@@ -35,13 +39,21 @@ class Limits:
     head_time: float
     wire: int
     body_time: float
+    read_time: float
     connections: int
-    idle: OrderedDict["GuardedProtocol", None] = field(default_factory=OrderedDict)
-    """Connections on which no request is under way, those that have been so the longest first."""
+    waiting: OrderedDict["GuardedProtocol", None] = field(default_factory=OrderedDict)
+    """Connections that wait for their clients: to send a request, or the rest of one, or to read an answer.
+
+    Those that have waited the longest come first.
+    """
 
 
 class _RefusedError(Exception):
-    """A head breaks a limit. Raised inside of the parser, which ends it."""
+    """A head is not taken. Raised inside of the parser, which ends it."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -57,20 +69,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self._upgrade = False
         self._timer: asyncio.TimerHandle | None = None
         self._timed: str | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        # Without this the kernel keeps megabytes for a client that does not read, and hides for long whether it does.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
         limits = self.limits
         if len(self.connections) > limits.connections:
-            if not limits.idle:
+            if not limits.waiting:
                 self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "the server has as many connections as it takes")
                 return
-            oldest, _ = limits.idle.popitem(last=False)
+            oldest, _ = limits.waiting.popitem(last=False)
             oldest.transport.abort()
-        limits.idle[self] = None
+        limits.waiting[self] = None
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.limits.idle.pop(self, None)
+        self.limits.waiting.pop(self, None)
         self._stop_timer()
         super().connection_lost(exc)
+        self._stop_reading()
 
     def data_received(self, data: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
@@ -81,7 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 data = self._feed(data)
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, _RefusedError):
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error.__context__))
+                self._refuse(error.__context__.status, str(error.__context__))
             else:
                 self._refuse(HTTPStatus.BAD_REQUEST, "expected a request of HTTP/1.1")
             return
@@ -106,7 +122,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             return self._without_upgrade() + piece[upgrade.args[0] :] + rest
         if not self._in_body and self._head_bytes >= limits.head:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"expected a head of at most {limits.head} bytes")
+            self._refuse(_TOO_LARGE, f"expected a head of at most {limits.head} bytes")
             return b""
         return rest
 
@@ -131,7 +147,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = self._begun = True
-        self.limits.idle.pop(self, None)
+        if self in self.limits.waiting:
+            self.limits.waiting.move_to_end(self)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -143,17 +160,19 @@ class GuardedProtocol(HttpToolsProtocol):
             self.expect_100_continue = True
         self.headers.append((name, value))
         if len(self.headers) > self.limits.headers:
-            raise _RefusedError(f"expected at most {self.limits.headers} headers")
+            raise _RefusedError(_TOO_LARGE, f"expected at most {self.limits.headers} headers")
         if len(value) > self.limits.head:
-            raise _RefusedError(f"expected a head of at most {self.limits.head} bytes")
+            raise _RefusedError(_TOO_LARGE, f"expected a head of at most {self.limits.head} bytes")
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             self._upgrade = True
             return
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "expected HTTP/1.1")
+        super().on_headers_complete()
         self._in_head, self._begun, self._in_body = False, False, True
         self._head_bytes = self._wire_bytes = 0
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if not self._upgrade:
@@ -162,17 +181,56 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._upgrade:
             self._in_body = False
+            if self._busy:
+                self.limits.waiting.pop(self, None)
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not (self.transport.is_closing() or self.pipeline or self._in_head or self._in_body):
-            self.limits.idle[self] = None
+        if self.transport.is_closing():
+            self._expect_reading()
+            return
+        if not self._busy:
+            self.limits.waiting[self] = None
+        if self._begun or self._in_body:
+            self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
         # A body that is still coming has a time of its own.
         if not self._in_body:
             super().timeout_keep_alive_handler()
+            self._expect_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.limits.waiting[self] = None
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_reading()
+        if self.transport.is_closing():
+            self._expect_reading()
+        if self._busy and not self._in_body:
+            self.limits.waiting.pop(self, None)
+
+    def _expect_reading(self) -> None:
+        """Have what was written be read: a client that reads nothing for a while is cut off."""
+        if self._reading is None and (left := self.transport.get_write_buffer_size()):
+            self._reading = self.loop.call_later(self.limits.read_time, self._has_read, left)
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _has_read(self, left: int) -> None:
+        """Whether a client has read on since ``left`` bytes were left to be read."""
+        self._reading = None
+        if self.transport.get_write_buffer_size() >= left:
+            self.transport.abort()
+        else:
+            self._expect_reading()
 
     @property
     def _busy(self) -> bool:
@@ -180,12 +238,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """Have a timer run as long as a head or a body is expected, from when it was first expected."""
-        if self._in_body:
-            awaited = "body"
-        elif self._in_head or not self._busy:
-            awaited = "head"
-        else:
-            awaited = None
+        awaited: str | None = "body" if self._in_body else "head"
+        if self.pipeline or (self._busy and not self._in_body):
+            awaited = None  # what comes next may have to wait for the answers before it
         if awaited == self._timed:
             return
         self._stop_timer()
@@ -212,6 +267,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if answered or silent:
             # Nobody waits for an answer, and one now would be taken for that of the next request.
             self.transport.close()
+            self._expect_reading()
             return
         arriving = self.cycle if self._in_body and self._busy else None
         if self.pipeline or (self._busy and arriving is None):
@@ -236,7 +292,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         # To close while something is still arriving resets the connection, and the client never reads the answer.
         self._lingers = True
-        self.limits.idle.pop(self, None)
+        self.limits.waiting.pop(self, None)
         self.transport.write_eof()
         self._timer = self.loop.call_later(_LINGER, self.transport.abort)
 

@@ -16,9 +16,9 @@ from app.protocol import Limits, guarded
 from app.settings import Settings
 
 BACKLOG = 2048
-# Files that a process has open besides its clients' connections: those to the database, its log, its modules.
-OWN_FILES = 256
-MOST_FILES = 65_536
+# Files that a process has open besides connections of clients and those of the pool: its log, its listeners, its keys'.
+OWN_FILES = 128
+MOST_CONNECTIONS = 10_000
 # What frames a body that comes in chunks of one byte is six times as long as the body.
 WIRE_BYTES_A_BYTE = 8
 WIRE_BYTES = 65_536
@@ -32,7 +32,8 @@ def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
         head_time=settings.head_timeout,
         wire=settings.max_body_bytes * WIRE_BYTES_A_BYTE + WIRE_BYTES,
         body_time=settings.body_timeout,
-        connections=settings.max_connections or _connections(),
+        read_time=settings.read_timeout,
+        connections=_connections(settings),
     )
     return uvicorn.Config(
         application,
@@ -48,14 +49,21 @@ def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _connections() -> int:
-    """How many connections this process can hold without running out of files, having raised its limit."""
+def _connections(settings: Settings) -> int:
+    """How many connections of clients this process takes: as it is set, if files are left for all else.
+
+    Raises the process's limit of open files, where it may.
+    """
+    wanted = settings.max_connections or MOST_CONNECTIONS
+    own = OWN_FILES + settings.pool_size
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return max(1, (MOST_FILES if soft == resource.RLIM_INFINITY else soft) - OWN_FILES)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    if soft < wanted + own:
+        soft = wanted + own if hard == resource.RLIM_INFINITY else max(soft, min(hard, wanted + own))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    # Where the limit is so low, half of it has to do.
+    return min(wanted, max(soft - own, soft // 2))
 
 
 class Listener:

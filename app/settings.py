@@ -183,15 +183,16 @@ class Settings(BaseSettings, TokenSettings):
     )
     production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors, no GET")
     max_body_bytes: int = Field(default=1_000_000, gt=0)
-    max_head_bytes: int = Field(default=65_536, ge=1024, description="of a request: its line and all of its headers")
+    max_head_bytes: int = Field(default=32_768, ge=1024, description="of a request: its line and all of its headers")
     max_headers: int = Field(default=100, ge=10)
     head_timeout: float = Field(default=10, gt=0, description="how long the head of a request may take to arrive")
     body_timeout: float = Field(default=30, gt=0, description="how long the body of a request may take to arrive")
+    read_timeout: float = Field(default=30, gt=0, description="how long a client may read nothing of its answer")
     keep_alive: int = Field(
         default=75, ge=0, description="how long an idle connection stays open; longer than in the proxy in front"
     )
     max_connections: int | None = Field(
-        default=None, ge=1, description="of clients; unless given, as many as the limit of open files leaves"
+        default=None, ge=1, description="of clients; 10,000 unless given; no more than the limit of open files leaves"
     )
     compress_from: int | None = Field(
         default=4096, ge=256, description="bytes of an answer to a query from which on it is compressed; null: never"

@@ -3,14 +3,20 @@
 import asyncio
 import json
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import select
 
+from app.control import provisioning
+from app.domain.resources import resources
 from tests.conftest import Copy
-from tests.http.served import Api, Client, serving
+from tests.http.served import OPERATIONS, Api, Client, serving
 
 QUERY = b'{"query": "{ viewer { tenant { slug } } }"}'
 SMUGGLED = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -151,7 +157,14 @@ async def test_an_answer_to_what_is_malformed_is_none_to_the_request_before(raw:
     assert 400 not in statuses(answer)
 
 
-LIMITS = {"max_head_bytes": 4096, "max_headers": 20, "head_timeout": 0.4, "body_timeout": 0.6, "max_connections": 8}
+LIMITS = {
+    "max_head_bytes": 4096,
+    "max_headers": 20,
+    "head_timeout": 0.4,
+    "body_timeout": 0.6,
+    "read_timeout": 0.4,
+    "max_connections": 8,
+}
 
 
 @pytest.fixture
@@ -216,20 +229,90 @@ async def test_at_the_limit_of_connections_the_longest_idle_makes_room(tight: Ap
         writer.close()
 
 
-async def test_where_no_connection_is_idle_a_further_one_is_refused_at_once(tight: Api, alice: Client) -> None:
-    busy = []
+HALVES = {
+    "half a head": b"GET /livez HTTP/1.1\r\n",
+    "half a body": b"POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
+async def test_requests_that_do_not_come_to_an_end_keep_nobody_out(half: bytes, tight: Api, alice: Client) -> None:
+    halves = []
     for _ in range(8):
         reader, writer = await asyncio.open_connection(tight.http.base_url.host, tight.http.base_url.port)
-        writer.write(b"GET /livez HTTP/1.1\r\n")
-        busy.append((reader, writer))
+        writer.write(half)
+        halves.append((reader, writer))
     await asyncio.sleep(0.1)
     async with connected(tight, alice) as raw:
-        assert statuses(await raw.rest(0.2)) == [503]
-    for reader, writer in busy:
-        assert statuses(await asyncio.wait_for(reader.read(), 5)) == [408]
+        assert await raw.answers(raw.request(CLOSES)) == [200]
+    for _, writer in halves:
         writer.close()
+
+
+async def test_where_every_connection_has_a_request_under_way_a_further_one_is_refused_at_once(
+    tight: Api, alice: Client
+) -> None:
+    made = await alice.create("locked")
+    body = json.dumps({"query": OPERATIONS["UpdateResource"], "variables": {"input": {"id": made, "name": "x"}}})
+    tenant = await provisioning.named(tight.control, alice.tenant)
+    async with AsyncExitStack() as stack:
+        async with tight.tenants.transaction(tenant) as work:
+            await work.rows(select(resources).with_for_update())
+            busy = [await stack.enter_async_context(connected(tight, alice)) for _ in range(8)]
+            for raw in busy:
+                await raw.send(raw.request(CLOSES, body.encode()))
+            await asyncio.sleep(0.1)
+            async with connected(tight, alice) as raw:
+                assert statuses(await raw.rest()) == [503]
+        assert [statuses(await raw.rest()) for raw in busy] == [[200]] * 8
     async with connected(tight, alice) as raw:
         assert await raw.answers(raw.request(CLOSES)) == [200]
+
+
+async def test_who_never_reads_is_cut_off_and_who_reads_slowly_is_not(tight: Api, alice: Client) -> None:
+    await alice.create("large", data={"text": "x" * 20_000})
+    aliases = " ".join(f"a{number}: resources(first: 1) {{ nodes {{ data }} }}" for number in range(10))
+    request = json.dumps({"query": f"{{ {aliases} }}"}).encode()
+    for reads in (False, True):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)  # noqa: FBT003  it takes no name
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, (tight.http.base_url.host, tight.http.base_url.port))
+            raw = Raw(asyncio.StreamReader(), None, alice.headers["authorization"].encode())  # type: ignore[arg-type]  # it is only asked how requests are written
+            most = 40
+            await loop.sock_sendall(client, raw.request(body=request) * (most - 1) + raw.request(CLOSES, request))
+            count = 0
+            if not reads:
+                await asyncio.sleep(2)
+            try:
+                while part := await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 5):
+                    count += part.count(b"HTTP/1.1 200")
+                    await asyncio.sleep(0.001)
+            except ConnectionError:
+                pass
+            assert (count == most) is reads
+
+
+@pytest.mark.parametrize("version", [b" HTTP/2.0", b" HTTP/1.2", b" HTTP/0.9", b""])
+async def test_versions_that_are_not_spoken_here_are_refused(version: bytes, raw: Raw) -> None:
+    assert (await raw.answers(b"GET /livez%b\r\nhost: localhost\r\n\r\n" % version))[0] in {400, 505}
+
+
+@pytest.mark.parametrize("target", [b"http://elsewhere.example", b"http://[", b"/\xff"])
+async def test_a_target_that_is_none_is_refused(target: bytes, raw: Raw) -> None:
+    assert await raw.answers(b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n" % target) == [400]
+
+
+@pytest.mark.parametrize(("files", "connections"), [(4096, 3958), (200, 100)])
+def test_the_limit_of_files_leaves_some_for_all_else(files: int, connections: int) -> None:
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n"
+        "from app.server import _connections; from app.settings import Settings\n"
+        "print(_connections(Settings(_env_file=None, pool_size=10, max_connections=1_000_000)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert int(said.stdout) == connections
 
 
 async def test_a_body_in_chunks_of_one_byte_is_read_and_one_without_end_is_not(api: Api, alice: Client) -> None:

@@ -1,0 +1,54 @@
+"""Clients whose requests come over one connection, as a proxy sends them that reuses its connections."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from urllib.parse import quote
+
+import httpx
+import pytest
+from graphql import get_introspection_query
+
+from tests.http import nginx
+from tests.http.served import NO_TLS, Api, Client
+
+UPGRADES = {
+    "h2c": {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAAP__"},
+    "websocket": {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"},
+    "TLS": {"connection": "Upgrade", "upgrade": "TLS/1.2"},
+    "anything": {"connection": "upgrade", "upgrade": "anything"},
+}
+WHO = "{ viewer { tenant { slug } user { id } } }"
+# What takes the server some time.
+SLOW = get_introspection_query()
+
+
+@pytest.fixture
+async def proxied(api: Api) -> AsyncIterator[httpx.AsyncClient]:
+    with nginx.running(f"127.0.0.1:{api.http.base_url.port}") as url:
+        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False, verify=NO_TLS) as client:
+            yield client
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+async def test_nobody_is_given_the_answer_to_what_another_client_hid_in_a_body(
+    upgrade: dict[str, str], proxied: httpx.AsyncClient, alice: Client, bob: Client
+) -> None:
+    alice, bob = replace(alice, http=proxied), replace(bob, http=proxied)
+    own = (await bob.ask(WHO)).data
+    hidden = (
+        f"GET /graphql?query={quote(SLOW)} HTTP/1.1\r\nhost: localhost\r\n"
+        f"authorization: {alice.headers['authorization']}\r\n\r\n"
+    ).encode()
+
+    async def body() -> AsyncIterator[bytes]:
+        # It arrives after the head, and before the answer to the head.
+        await asyncio.sleep(0.005)
+        yield hidden
+
+    for _ in range(10):
+        outer = await alice.request(
+            "GET", params={"query": SLOW}, content=body(), headers={**upgrade, "content-length": str(len(hidden))}
+        )
+        assert outer.status == 200
+        assert (await bob.ask(WHO)).data == own
