@@ -465,6 +465,10 @@ class _Running:
                     clean = await _rolled_back(connection)
                     _tell(refusal, connection, self._tenant)
                     raise
+            elif isinstance(error, TimeoutError):
+                # The statement may still run: whoever rolled back would wait for it again. Closing the connection
+                # ends it.
+                raise Unavailable("this took longer than a statement may take") from error
             elif isinstance(error, Exception):
                 clean = await _rolled_back(connection)
                 if isinstance(error, asyncpg.PostgresError) and error.sqlstate in UNUSABLE:

@@ -8,7 +8,8 @@ IsolaError
 │   │   └── TenantDeleted     TENANT_DELETED     403
 │   ├── NotFound          NOT_FOUND         404
 │   ├── BadUserInput      BAD_USER_INPUT    400
-│   │   └── TenantRequired    TENANT_REQUIRED    400
+│   │   ├── TenantRequired    TENANT_REQUIRED    400
+│   │   └── AnswerTooLarge    BAD_USER_INPUT     400
 │   ├── Conflict          CONFLICT          409
 │   ├── QuotaExceeded     QUOTA_EXCEEDED    429
 │   ├── RateLimited       RATE_LIMITED      429
@@ -70,6 +71,14 @@ class BadUserInput(Refusal):
 
 class TenantRequired(BadUserInput):
     code = "TENANT_REQUIRED"
+
+
+class AnswerTooLarge(BadUserInput):
+    """What was asked for has more than ``most`` bytes. ``field`` is where that came up, as ``Type.field``."""
+
+    def __init__(self, most: int, field: str | None = None) -> None:
+        where = f"{field}: " if field else ""
+        super().__init__(f"{where}the limit of answer bytes is {most}; ask for smaller pages or for fewer fields")
 
 
 class Conflict(Refusal):

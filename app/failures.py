@@ -3,7 +3,7 @@
 import asyncpg
 import structlog
 
-from app.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Unavailable
+from app.errors import AnswerTooLarge, BadUserInput, Conflict, Forbidden, QuotaExceeded, Unavailable
 
 log = structlog.get_logger()
 
@@ -15,6 +15,9 @@ NOT_ACTIVE = "IS001"
 NO_PLACE = "IS003"
 # The SQLSTATE for a transaction in a home that the tenant is leaving or has left.
 MOVED = "IS004"
+
+# The SQLSTATE of isola.measured() for an answer that is too large: the field and the limit come with it.
+TOO_LARGE = "IS005"
 
 # The SQLSTATEs with which the database keeps a transaction in its tenant: not proved to be where it says, or without
 # the right, which is also what a row that a policy does not admit is refused with.
@@ -64,6 +67,8 @@ def told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911, 
             return Unavailable("the tenant is being moved: try again in some seconds")
         case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NO_PLACE:
             return QuotaExceeded(f"{error.table_name}: the plan allows {error.constraint_name}")
+        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == TOO_LARGE:
+            return AnswerTooLarge(int(error.constraint_name), error.column_name)
         case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NOT_PROVED:
             return Unavailable("the home of this tenant cannot be entered")
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():

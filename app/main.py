@@ -35,6 +35,7 @@ from app.identity.sessions import Sessions
 from app.identity.tokens import TokenVerifier
 from app.installation import Installation
 from app.query.documents import InvalidError
+from app.query.limits import Limits
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -120,6 +121,7 @@ def _executor(settings: Settings, secret: bytes, services: Services) -> Executor
             model,
             secret=secret,
             services=services,
+            limits=Limits(answer_bytes=settings.max_answer_bytes),
             production=settings.production,
             trusted=trusted,
             trusted_only=settings.trusted_documents_only,

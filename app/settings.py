@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.domain.metadata import MAX_DOCUMENT_BYTES
 from app.domain.permissions import Role
 from app.errors import OperatorError
 
@@ -196,6 +197,12 @@ class Settings(BaseSettings, TokenSettings):
     )
     compress_from: int | None = Field(
         default=4096, ge=256, description="bytes of an answer to a query from which on it is compressed; null: never"
+    )
+    max_answer_bytes: int = Field(
+        default=8 * 1024 * 1024,
+        ge=MAX_DOCUMENT_BYTES + 1_048_576,
+        le=256 * 1024 * 1024,
+        description="of the data in an answer; PostgreSQL takes about ten times as much memory to build it",
     )
     cors_origins: Annotated[list[str], NoDecode, JsonList] = Field(
         default=[], description="origins of web pages that may call, as a JSON list"

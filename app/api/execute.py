@@ -217,6 +217,8 @@ class Executor:
             text = await self.compiler.fetch(readings[key], transaction, given, marked=False)
             if VIOLATION in text:
                 raise ValueError(f"{key}: a value that is never null is null; the mutation is rolled back")
+            # Together they are one answer; without room for this one, its change is rolled back.
+            self.compiler.limits.check_answer(text, *texts.values())
             texts[key] = text
             return {}
 

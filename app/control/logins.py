@@ -54,6 +54,8 @@ CALLED_BY_MEMBERS = (
     "isola.note_intervention(uuid)",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
+# What keeps answers within their limit, in the statements of reads.
+MEASURED = "isola.measured(text, bigint, bigint, text)"
 CALLED_BY_ALL = (
     "isola.claimed_tenant_id()",
     "isola.current_tenant_id()",
@@ -249,7 +251,7 @@ def admit_to_platform(where: Addresses) -> str:
         REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA isola, control FROM PUBLIC;
         GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, isola_members, isola_sharing;
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, isola_members, isola_sharing;
-        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)} TO {tenant}, isola_members;
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)}, {MEASURED} TO {tenant}, isola_members;
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO isola_audit;
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO isola_audit;
         GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text[], jsonb[], jsonb[]) TO isola_sharing;

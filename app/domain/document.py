@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from app import exact_json
+from app.domain.metadata import MAX_DOCUMENT_BYTES
 from app.errors import BadUserInput
 
 # PostgreSQL writes a number without an exponent: 1e308 has 309 digits when it is read.
@@ -31,9 +32,11 @@ def check(field: str, value: Any) -> None:
         level = [inner for outer in containers for inner in _values(outer)]
     try:
         written = exact_json.dumps(value)
-        written.encode()
+        size = len(written.encode())
     except ValueError as error:
         raise BadUserInput(f"{field}: expected what JSON in UTF-8 can say") from error
+    if size > MAX_DOCUMENT_BYTES:
+        raise BadUserInput(f"{field}: expected at most {MAX_DOCUMENT_BYTES} bytes of JSON")
     if NUL.search(written):
         raise BadUserInput(f"{field}: expected no NUL character")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import CheckConstraint, Column, DateTime, MetaData, Table, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.event import listens_for
 
 metadata = MetaData(
@@ -18,6 +19,8 @@ metadata = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
 def identifier() -> Column[object]:
@@ -45,6 +48,20 @@ def indexed_text(
     """A text of ``least`` to ``most`` characters. One that is part of an index or of a key needs a limit."""
     column: Column[object] = Column(name, Text, nullable=nullable, primary_key=primary_key)
     return _checked(column, "length", f"length({name}) BETWEEN {least} AND {most}")
+
+
+def json_document(name: str, default: str) -> Column[object]:
+    """A JSON document of bounded length, as PostgreSQL writes it.
+
+    A number can be written with far more digits than it takes bytes: so the length is bounded by the bytes, too. Reads
+    rely on that: see app.query.budget.
+    """
+    column: Column[object] = Column(name, JSONB, nullable=False, server_default=text(default))
+    return _checked(
+        column,
+        "size",
+        f"octet_length({name}::text) <= least({MAX_DOCUMENT_BYTES}, 10 * pg_column_size({name} #> '{{}}') + 100)",
+    )
 
 
 def _checked(column: Column[object], rule: str, condition: str) -> Column[object]:

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from app import exact_json
 from app.domain import document
 from app.domain.actor import Actor
-from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
+from app.domain.metadata import Audited, identifier, indexed_text, json_document, metadata, moment
 from app.domain.work import Work
 from app.errors import BadUserInput, Forbidden, NotFound
 
@@ -42,7 +42,7 @@ resources = Table(
     Column("owner_id", Uuid, ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
     indexed_text("name", MAX_NAME, least=1),
     indexed_text("kind", MAX_KIND, nullable=True),
-    Column("data", JSONB, nullable=False, server_default=text("'{}'")),
+    json_document("data", "'{}'"),
     Column("size_bytes", BigInteger, nullable=False, server_default=text("0")),
     moment("created_at"),
     moment("updated_at"),

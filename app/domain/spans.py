@@ -20,11 +20,10 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain import document
 from app.domain.actor import Actor
-from app.domain.metadata import Audited, identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, json_document, metadata, moment
 from app.domain.organizations import memberships
 from app.domain.resources import resources
 from app.domain.work import Work
@@ -43,7 +42,7 @@ spans = Table(
     identifier(),
     Column("author_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("title", Text, nullable=False),
-    Column("payload", JSONB, nullable=False, server_default=text("'{}'")),
+    json_document("payload", "'{}'"),
     Column("resource_id", Uuid, ForeignKey("resources.id", ondelete="SET NULL")),
     Column("organization_id", Uuid, ForeignKey("organizations.id", ondelete="CASCADE")),
     Column("visibility", Text, nullable=False, server_default=text("'private'")),

@@ -65,10 +65,14 @@ class Compiler:
     async def fetch(
         self, reading: Reading, transaction: Transaction, given: Mapping[str, object] | None = None, *, marked: bool
     ) -> str:
-        """The JSON text of what is selected. It may hold json_text.VIOLATION. ``given``: see mapping.Parameters."""
+        """The JSON text of what is selected. It may hold json_text.VIOLATION. ``given``: see mapping.Parameters.
+
+        Raises AnswerTooLarge.
+        """
         written = self.statement(reading, transaction.strategy, marked=marked)
         handed = () if given is None else tuple([given[name] for name in reading.plan.row.columns])
         text: str = await transaction.value(written.sql, *written.arguments(reading.caller, handed, reading.values))
+        self.limits.check_answer(text)
         return text
 
     def statement(self, reading: Reading, placement: Placement, *, marked: bool = False) -> Statement:
@@ -86,7 +90,7 @@ class Compiler:
         return planning.plan(self.model, self.limits, operation.node, operation.fragments, values)
 
     def _statement_of(self, plan: Plan, shapes: tuple[Shape, ...], placement: Placement, marked: bool) -> Statement:  # noqa: FBT001  cached
-        return statement.write(self.model, plan, shapes, placement, marked=marked)
+        return statement.write(self.model, plan, shapes, placement, most=self.limits.answer_bytes, marked=marked)
 
 
 def _estimate(plan: Plan, shapes: Sequence[Shape]) -> int:

@@ -186,11 +186,13 @@ class _Writer:
 
     def _listed(self, item: list[Json]) -> list[Json]:
         text = json_text.joined(item)
-        if not self.spare:
-            return ["[", func.string_agg(text, literal_column("','"), type_=Text), "]"]
-        start, end = self._bounds()
-        items = func.array_agg(text, type_=ARRAY(Text))[start:end]
-        return ["[", func.array_to_string(items, literal_column("','"), type_=Text), "]"]
+        if self.spare:
+            start, end = self._bounds()
+            items = func.array_agg(text, type_=ARRAY(Text))[start:end]
+            listed: ColumnElement[str] = func.array_to_string(items, literal_column("','"), type_=Text)
+        else:
+            listed = func.string_agg(text, literal_column("','"), type_=Text)
+        return ["[", self.writer.budget.list(listed, self.selected.place), "]"]
 
     def _bounds(self) -> tuple[ColumnElement[int], ColumnElement[int]]:
         """Where the page begins and ends among the rows: the spare one is at the far end of the direction."""

@@ -40,7 +40,7 @@ def joined(parts: Iterable[Part]) -> ColumnElement[str]:
             merged[-1] += part
         else:
             merged.append(part)
-    expressions = [constant(part) if isinstance(part, str) else part for part in merged]
+    expressions = [as_expression(part) for part in merged]
     while len(expressions) > _MOST_ARGUMENTS:
         expressions = [
             func.concat(*expressions[start : start + _MOST_ARGUMENTS], type_=Text)
@@ -63,30 +63,26 @@ def leaf(
     listed: bool,
     prefix: str | None,
     names: Mapping[str, str],
-    sure: bool,
-    nullable: bool,
 ) -> list[Part]:
-    """A value's JSON. ``sure``: it cannot be NULL; else ``nullable`` says whether it may."""
-    parts: list[Part]
+    """The JSON of a value that is not NULL. Where its length is not fixed, it is one part."""
     if prefix is not None:
-        parts = [f'"{prefix}_', expression, '"']
-    elif listed:
-        parts = [func.to_json(expression)]
-    elif isinstance(type_, GraphQLEnumType):
-        parts = [case({value: constant(json.dumps(name)) for value, name in names.items()}, value=expression)]
-    elif type_.name == "DateTime":
+        return [f'"{prefix}_', expression, '"']
+    if listed:
+        return [func.to_json(expression)]
+    if isinstance(type_, GraphQLEnumType):
+        return [case({value: constant(json.dumps(name)) for value, name in names.items()}, value=expression)]
+    if type_.name == "DateTime":
         in_utc = func.timezone(literal_column("'UTC'"), expression)
-        parts = ['"', func.to_char(in_utc, literal_column(_MICROSECONDS), type_=Text), '+00:00"']
-    elif type_.name in _RAW:
-        parts = [expression]
-    else:
-        parts = [func.to_json(expression)]
-    if sure:
-        return parts
+        return ['"', func.to_char(in_utc, literal_column(_MICROSECONDS), type_=Text), '+00:00"']
+    return [expression if type_.name in _RAW else func.to_json(expression)]
+
+
+def or_null(expression: ColumnElement[Any], parts: list[Part], *, nullable: bool) -> ColumnElement[str]:
+    """The JSON of a value that can be NULL; ``nullable`` says whether it may."""
     if len(parts) == 1:
-        return [present(cast(_expression(parts[0]), Text), nullable=nullable)]
+        return present(cast(as_expression(parts[0]), Text), nullable=nullable)
     # concat makes a text of a NULL, too.
-    return [present(case((expression.is_not(None), joined(parts))), nullable=nullable)]
+    return present(case((expression.is_not(None), joined(parts))), nullable=nullable)
 
 
 def present(text: ColumnElement[str], *, nullable: bool) -> ColumnElement[str]:
@@ -105,5 +101,5 @@ def read(value: Any, type_: TypeEngine[Any]) -> Any:
     return value
 
 
-def _expression(part: Part) -> ColumnElement[Any]:
+def as_expression(part: Part) -> ColumnElement[Any]:
     return constant(part) if isinstance(part, str) else part

@@ -18,7 +18,7 @@ from graphql import (
     SelectionSetNode,
 )
 
-from app.errors import BadUserInput
+from app.errors import AnswerTooLarge, BadUserInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Limits:
     """The product of the page sizes down a tree, summed over the tree."""
     page_size: int = 100
     default_page_size: int = 20
+    answer_bytes: int = 8 * 1024 * 1024
+    """Bytes of an answer's data. The database keeps it while it builds them: see app.query.budget."""
     conditions: int = 100
     """Comparisons in one filter."""
     list_values: int = 1_000
@@ -51,6 +53,13 @@ class Limits:
             raise BadUserInput(
                 f"the limit of {_NAMES[name]} is {most}; this has {figure if figure < _BEYOND else 'far more'}"
             )
+
+    def check_answer(self, *texts: str) -> None:
+        """Raise AnswerTooLarge when what statements returned is too large together."""
+        characters = sum(map(len, texts))
+        # In UTF-8 a character has one byte to four.
+        if characters * 4 > self.answer_bytes and sum(len(text.encode()) for text in texts) > self.answer_bytes:
+            raise AnswerTooLarge(self.answer_bytes)
 
 
 _NAMES = {field.name: field.name.replace("_", " ") for field in fields(Limits)}

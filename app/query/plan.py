@@ -30,8 +30,11 @@ from app.query.mapping import Many, One, Part, Value
 
 @dataclass(frozen=True, slots=True)
 class Selected:
+    """``place`` is the field, as ``Type.field``."""
+
     key: str
     nullable: bool
+    place: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class _Planner:
             name = group[0].node.name.value
             self.require(f"{type_.name}.{name}", (*path, key))
             if name == "__typename":
-                selected.append(Constant(key, nullable=False, text=type_.name))
+                selected.append(Constant(key, nullable=False, place=f"{type_.name}.{name}", text=type_.name))
             elif name.startswith("__"):
                 self.complete = False
             elif f"{type_.name}.{name}" in self.model.left:
@@ -130,7 +130,14 @@ class _Planner:
                 selected.append(self._field(type_, name, key, group, (*path, key), parent, plain))
         columns = mapping.columns_of(self.model.entities[type_.name].source)
         hidden = [
-            Leaf(mapping.hidden(name), bool(columns[name].nullable), Value(name), GraphQLString, listed=False)
+            Leaf(
+                mapping.hidden(name),
+                bool(columns[name].nullable),
+                f"{type_.name}.{name}",
+                Value(name),
+                GraphQLString,
+                listed=False,
+            )
             for name in needed
         ]
         return Selection(type_.name, (*selected, *hidden))
@@ -149,15 +156,16 @@ class _Planner:
         target = get_named_type(definition.type)
         mapped = self.model.entities[type_.name].fields[name]
         nullable = not isinstance(definition.type, GraphQLNonNull)
+        place = f"{type_.name}.{name}"
         if plain and not isinstance(mapped, Value):
             raise Forbidden(f"{'.'.join(path)}: {plain}")
         match mapped:
             case Value():
-                return Leaf(key, nullable, mapped, target, _is_list(definition))
+                return Leaf(key, nullable, place, mapped, target, _is_list(definition))
             case Part():
-                return Object(key, nullable, mapped, self._selection(target, group, path, parent, plain))
+                return Object(key, nullable, place, mapped, self._selection(target, group, path, parent, plain))
             case One():
-                return Object(key, nullable, mapped, self._selection(target, group, path, parent, mapped.plain))
+                return Object(key, nullable, place, mapped, self._selection(target, group, path, parent, mapped.plain))
             case Many():
                 return self._connection(mapped, type_, definition, key, group, path, parent)
             case Lookup():
@@ -177,7 +185,7 @@ class _Planner:
                     self.found.append((site, needed))
                 else:
                     self.required.update({**needed[target.name], **required})
-                return Found(key, nullable, site, _is_list(definition), selections, abstract)
+                return Found(key, nullable, place, site, _is_list(definition), selections, abstract)
 
     def _left(self, type_: GraphQLNamedType, nodes: list[FieldDetails], path: Path) -> None:
         """Note what is needed by what Python resolves."""
@@ -234,7 +242,8 @@ class _Planner:
         site = self._site(group, definition, reader, parent)
         parts = self._parts(connection, group, path, site)
         self.sites[site].reader = reader._replace(keyed=any(part.name in _CURSORS for part in _walk(parts)))
-        return Connection(key, not isinstance(definition.type, GraphQLNonNull), field, site, node.name, parts)
+        nullable = not isinstance(definition.type, GraphQLNonNull)
+        return Connection(key, nullable, reader.place, field, site, node.name, parts)
 
     def _parts(
         self, type_: GraphQLNamedType, group: list[FieldDetails], path: Path, site: int

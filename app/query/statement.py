@@ -37,8 +37,9 @@ from sqlalchemy.sql.functions import Function as Call
 from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
-from app.query import caller, connection, json_text
+from app.query import budget, caller, connection, json_text
 from app.query.arguments import Ids, Shape
+from app.query.budget import Budget
 from app.query.json_text import Part as Json
 from app.query.mapping import Join, Model, One, Parameters, Part, Row, Source, columns_of
 from app.query.plan import Connection, Constant, Found, Leaf, Object, Plan, Selected, Selection, enum_names
@@ -62,13 +63,14 @@ class Statement:
 
 
 def write(
-    model: Model, plan: Plan, shapes: Sequence[Shape], placement: caller.Placement, *, marked: bool = False
+    model: Model, plan: Plan, shapes: Sequence[Shape], placement: caller.Placement, *, most: int, marked: bool = False
 ) -> Statement:
     """The statement whose one value is the JSON text of the plan's root object.
 
-    ``marked`` adds each abstract object's type under TYPE_MARK.
+    It fails before it builds much more than ``most`` bytes. ``marked`` adds each abstract object's type under
+    TYPE_MARK.
     """
-    writer = Writer(model, shapes, placement, marked=marked)
+    writer = Writer(model, shapes, placement, budget.of(plan, shapes, most), marked=marked)
     compiled = select(json_text.joined(writer.object(plan.root, _row(plan.row)))).compile(dialect=_DIALECT)
     places = [name.removeprefix("v").split("_") for name in compiled.positiontup or ()]
     return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]))
@@ -85,9 +87,12 @@ def _row(source: Parameters) -> Row:
 class Writer:
     """Writes the pieces of one plan. Rows that are read carry the placement's predicate and the table's own rule."""
 
-    def __init__(self, model: Model, shapes: Sequence[Shape], placement: caller.Placement, *, marked: bool) -> None:
+    def __init__(
+        self, model: Model, shapes: Sequence[Shape], placement: caller.Placement, budget: Budget, *, marked: bool
+    ) -> None:
         self.model = model
         self.shapes = shapes
+        self.budget = budget
         self._placement = placement
         self._marked = marked
         self._scans = 0
@@ -135,17 +140,7 @@ class Writer:
             case Constant():
                 return [f'"{selected.text}"']
             case Leaf():
-                of = selected.value.of
-                known = isinstance(of, str)
-                return json_text.leaf(
-                    row[of] if isinstance(of, str) else of(row),
-                    selected.type,
-                    listed=selected.listed,
-                    prefix=selected.value.prefix,
-                    names=enum_names(selected.type),
-                    sure=known and of in sure,
-                    nullable=selected.nullable,
-                )
+                return self._leaf(selected, row, sure)
             case Object(field=Part() as part):
                 return self.object(selected.selection, {own: row[other] for own, other in part.columns.items()})
             case Object(field=One() as one):
@@ -155,6 +150,21 @@ class Writer:
             case Found():
                 return self._found(selected)
         raise TypeError(f"{selected} cannot be written")
+
+    def _leaf(self, leaf: Leaf, row: Row, sure: set[str]) -> list[Json]:
+        of = leaf.value.of
+        is_sure = isinstance(of, str) and of in sure
+        value = row[of] if isinstance(of, str) else of(row)
+        json = json_text.leaf(
+            value, leaf.type, listed=leaf.listed, prefix=leaf.value.prefix, names=enum_names(leaf.type)
+        )
+        # What is brought along need not be measured.
+        if isinstance(value, BindParameter) or not budget.is_variable(leaf.type, listed=leaf.listed):
+            return json if is_sure else [json_text.or_null(value, json, nullable=leaf.nullable)]
+        [text] = map(json_text.as_expression, json)
+        if is_sure:
+            return self.budget.value(value, text, leaf.place)
+        return [json_text.present(self.budget.nullable(value, text, leaf.place), nullable=leaf.nullable)]
 
     def _related(self, selected: Object, one: One, row: Row) -> ColumnElement[str]:
         scan, conditions = self.scan(self.model.source(one, selected.selection.type), row)
@@ -180,7 +190,7 @@ class Writer:
         each = {index: self._by_key(selected, type_, given.c.key) for index, type_ in enumerate(ids.types)}
         item = func.coalesce(case(each, value=given.c.type), json_text.NULL) if each else json_text.NULL
         listed = func.string_agg(item, aggregate_order_by(literal_column("','"), given.c.place), type_=Text)
-        return ["[", sub_select(listed, given).scalar_subquery(), "]"]
+        return ["[", sub_select(self.budget.list(listed, selected.place), given).scalar_subquery(), "]"]
 
     def _by_key(self, selected: Found, type_: str, key: ColumnElement[Any]) -> ColumnElement[str]:
         scan, conditions = self.scan(self.model.entities[type_].source, None)

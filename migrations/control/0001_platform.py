@@ -30,7 +30,7 @@ OPEN_ORDERS = sa.text("state IN ('waiting', 'running')")
 
 
 def upgrade(op: Operations) -> None:
-    functions(op, "identifiers")
+    functions(op, "identifiers", "answers")
     plans(op)
     directory(op)
     secrets(op)

@@ -20,6 +20,10 @@ def moment(name: str) -> sa.Column[object]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()"))
 
 
+def of_bounded_size(document: str) -> str:
+    return f"octet_length({document}::text) <= least(4194304, 10 * pg_column_size({document} #> '{{}}') + 100)"
+
+
 def create_table(op: Operations, name: str, *items: sa.Column[object] | sa.Constraint) -> None:
     """Make a table, with a check for each moment in it."""
     moments = [item.name for item in items if isinstance(item, sa.Column) and isinstance(item.type, sa.DateTime)]
@@ -69,6 +73,7 @@ def upgrade(op: Operations) -> None:
         moment("created_at"),
         moment("updated_at"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        sa.CheckConstraint(of_bounded_size("data"), name="data_size"),
         sa.CheckConstraint("size_bytes BETWEEN 0 AND 9007199254740991", name="size_bytes_range"),
     )
     op.create_index(None, "resources", ["owner_id", "id"])
@@ -86,6 +91,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("visibility", sa.Text, nullable=False, server_default=sa.text("'private'")),
         moment("created_at"),
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+        sa.CheckConstraint(of_bounded_size("payload"), name="payload_size"),
         sa.CheckConstraint("visibility IN ('private', 'organization', 'public')", name="visibility"),
         sa.CheckConstraint(
             "visibility <> 'organization' OR organization_id IS NOT NULL", name="organization_visible_to"

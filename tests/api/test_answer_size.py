@@ -1,0 +1,173 @@
+"""An answer has a limit in bytes, which the database keeps before it builds them."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from app.api.execute import Executor
+from app.api.schema import model
+from app.control import provisioning
+from app.database import Database
+from app.domain.resources import resources
+from app.domain.spans import spans
+from app.domain.users import users
+from app.errors import BadUserInput
+from app.query.limits import Limits
+from strategies.base import Strategy
+from tests.api.conftest import SECRET, Answer, Caller, Principal, ids, uuid
+
+LIMIT = Limits().answer_bytes
+# PostgreSQL takes about nine times an answer to build it, as far as the limit.
+MEMORY = 10 * LIMIT
+BACKENDS = (
+    "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+)
+ALIASES = " ".join(f"a{index}: resource {{ data }}" for index in range(90))
+SPANS = "spans(first: 60) { nodes { id resource { id data } } }"
+DETAILS = "id createdAt title visibility author { id } organization { id name }"
+TOO_LARGE = {
+    "20 x 20": "{ timeline(first: 20) { nodes { resource { spans(first: 20) { nodes { resource { data } } } } } } }",
+    "60 x 60": f"{{ timeline(first: 60) {{ nodes {{ resource {{ {SPANS} }} }} }} }}",
+    "edges": f"{{ timeline(last: 60) {{ edges {{ cursor node {{ resource {{ {SPANS} }} }} }} }} }}",
+    "next pages": f"{{ timeline(first: 9) {{ pageInfo {{ hasNextPage }} nodes {{ resource {{ {SPANS} }} }} }} }}",
+    "aliases": f"{{ timeline(first: 60) {{ nodes {{ {ALIASES} }} }} }}",
+    "fields": f"{{ a: resources {{ nodes {{ {SPANS} }} }} b: timeline(first: 60) {{ nodes {{ {ALIASES} }} }} }}",
+    "ids": f"{{ nodes(ids: {json.dumps([ids('spn', 1)] * 100)}) {{ ... on Span {{ {ALIASES} }} }} }}",
+    "compressed": '{ resources(first: 60, filter: {kind: {eq: "compressed"}}) { nodes { a: data b: data c: data } } }',
+    "names": "{ timeline(first: 60) { nodes { resource { spans(first: 60) { nodes { author { name } } } } } } }",
+    "short values": "{ timeline(first: 60) { nodes { resource { spans(first: 60) { nodes { resource {"
+    f" spans(first: 12) {{ nodes {{ {DETAILS} }} }} }} }} }} }} }} }} }}",
+}
+
+
+@pytest.fixture
+async def full(database: Database, control: Database, strategy: Strategy, executor: Executor) -> Caller:
+    """User 0 of a tenant whose 60 spans are all of one resource with 50 kB of data, which do not compress."""
+    tenant = await provisioning.named(control, f"{strategy.name}-a")
+    noise = "".join(Random(7).choices("abcdefghijklmnopqrstuvwxyz", k=50_000))  # noqa: S311  the same each time
+    async with database.transaction(tenant) as work:
+        await work.execute(insert(users).values(id=uuid(0, 0), subject="s", name=noise))
+        rows: list[dict[str, Any]] = [{"id": uuid(2, 0), "owner_id": uuid(0, 0), "name": "r", "data": {"text": noise}}]
+        rows += [
+            {"id": uuid(2, i), "owner_id": uuid(0, 0), "name": "r", "kind": "compressed", "data": ["x" * 100_000]}
+            for i in range(1, 61)
+        ]
+        for row in rows:
+            await work.execute(insert(resources).values(row))
+        entries = [
+            {"id": uuid(3, i), "author_id": uuid(0, 0), "title": "t" * 100, "resource_id": uuid(2, 0)}
+            for i in range(60)
+        ]
+        await work.execute(insert(spans).values([{**entry, "visibility": "public"} for entry in entries]))
+    return Caller(database, Principal(tenant, uuid(0, 0)), executor)
+
+
+class Memory:
+    """The most memory that a server process of a database has had from now on, in bytes."""
+
+    def __init__(self, pids: list[str]) -> None:
+        self._processes = [Path("/proc") / pid for pid in pids]
+        for process in self._processes:
+            (process / "clear_refs").write_text("5")
+        self._before = [self._figure(process, "VmRSS") for process in self._processes]
+
+    def grown(self) -> int:
+        now = [self._figure(process, "VmHWM") for process in self._processes]
+        return max(after - before for before, after in zip(self._before, now, strict=True))
+
+    @staticmethod
+    def _figure(process: Path, name: str) -> int:
+        status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        return int(status[name].split()[0]) * 1024
+
+
+async def memory(owner: Database, caller: Caller) -> Memory:
+    # So that there is a connection.
+    assert (await caller.ask("{ timeline(first: 1) { nodes { id } } }")).data
+    async with owner.unbound() as work:
+        return Memory(await work.texts(BACKENDS))
+
+
+@pytest.mark.parametrize("document", TOO_LARGE.values(), ids=TOO_LARGE)
+async def test_what_is_too_large_is_refused_before_it_is_built(document: str, full: Caller, owner: Database) -> None:
+    measured = await memory(owner, full)
+    answer = await full.ask(document)
+    assert_refused(answer, LIMIT)
+    assert measured.grown() < MEMORY
+    assert (await full.ask("{ timeline(first: 1) { nodes { id } } }")).data
+
+
+async def test_the_limit_is_exact(full: Caller) -> None:
+    """Also where it leaves no room for a value that need not be measured."""
+    for document in (
+        "{ timeline(first: 60) { nodes { id title resource { name data } } } }",
+        "{ timeline(first: 60) { nodes { id title author { id } } } }",
+        "{ resources(first: 60) { nodes { id kind sizeBytes } pageInfo { hasNextPage endCursor } totalCount } }",
+    ):
+        whole = await full.ask(document)
+        assert whole.data
+        size = len(whole.text.encode()) - len('{"data":}')
+        assert (await full.using(limited(size)).ask(document)).text == whole.text
+        assert_refused(await full.using(limited(size - 1)).ask(document), size - 1)
+
+
+async def test_a_mutation_whose_payload_is_too_large_changes_nothing(full: Caller) -> None:
+    below = f"data spans(first: 60) {{ nodes {{ {ALIASES} }} }}"
+    document = f"""mutation ($id: ID!) {{
+        updateResource(input: {{id: $id, name: "changed"}}) {{ resource {{ {below} }} }}
+    }}"""
+    assert_refused(await full.ask(document, {"id": ids("res", 0)}), LIMIT)
+    found = await full.ask("query ($id: ID!) { resource(id: $id) { name } }", {"id": ids("res", 0)})
+    assert found.data == {"resource": {"name": "r"}}
+
+
+async def test_the_payloads_of_all_mutations_are_one_answer(full: Caller) -> None:
+    fields = "".join(
+        f'm{index}: updateResource(input: {{id: "{ids("res", 0)}", name: "{index}"}}) {{ resource {{ data }} }}'
+        for index in range(4)
+    )
+    answer = await full.using(limited(160_000)).ask(f"mutation {{ {fields} }}")
+    assert_refused(answer, 160_000)
+    assert answer.error["path"] == ["m3"]
+    found = await full.ask("query ($id: ID!) { resource(id: $id) { name } }", {"id": ids("res", 0)})
+    assert found.data == {"resource": {"name": "2"}}
+
+
+async def test_what_partners_share_is_measured(
+    full: Caller, control: Database, other: Strategy, owner: Database
+) -> None:
+    partner = await provisioning.named(control, f"{other.name}-a")
+    async with full.database.transaction(full.principal.tenant) as work:
+        await work.scalar(select(func.isola.share_resource(uuid(2, 0), partner.slug, uuid(0, 0), None)))
+        await work.scalar(select(func.isola.share_resource(uuid(2, 1), partner.slug, uuid(0, 0), None)))
+    reader = Caller(full.database, Principal(partner, uuid(0, 1)), full.executor)
+    measured = await memory(owner, reader)
+    assert_refused(await reader.ask(f"{{ sharedWithMe {{ nodes {{ {ALIASES} }} }} }}"), LIMIT)
+    assert measured.grown() < MEMORY
+    assert len((await reader.ask("{ sharedWithMe { nodes { resource { data } } } }")).text) > 150_000
+
+
+async def test_numbers_and_documents_are_bounded_by_the_database(full: Caller) -> None:
+    """Whatever way they come, also past the rules."""
+    for document in ('{"n": 1e1000}', f"[{','.join(['1e300'] * 100)}]", json.dumps("x" * 5_000_000)):
+        for table, column in (("resources", "data"), ("spans", "payload")):
+            with pytest.raises(BadUserInput, match=f"{column} size"):
+                async with full.database.transaction(full.principal.tenant) as work:
+                    await work.value(f"UPDATE {table} SET {column} = $1::text::jsonb RETURNING 1", document)
+    for document in ("[1e99, -1e-98]", json.dumps("\u0001" * 5000), json.dumps([[], {}, None, True, ""] * 100)):
+        async with full.database.transaction(full.principal.tenant) as work:
+            assert await work.value("UPDATE resources SET data = $1::text::jsonb RETURNING 1", document)
+
+
+def limited(answer_bytes: int) -> Executor:
+    return Executor(model, secret=SECRET, limits=Limits(answer_bytes=answer_bytes))
+
+
+def assert_refused(answer: Answer, limit: int) -> None:
+    assert answer.code == "BAD_USER_INPUT"
+    assert f"the limit of answer bytes is {limit}; ask for smaller pages or for fewer fields" in answer.error["message"]
+    assert len(answer.text) < 1000

@@ -1,0 +1,44 @@
+"""A statement over its time ends, for whoever waits for it and in the database."""
+
+import asyncio
+
+import pytest
+
+from app.control.tenants import Tenant
+from app.database import Database
+from app.errors import Unavailable
+from tests.conftest import Copy
+
+SESSIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%of these tests%'
+"""
+# It catches its own cancellation, and begins anew.
+ENDLESS = """
+DO $$ /* of these tests */ BEGIN
+    LOOP
+        BEGIN PERFORM pg_sleep(10); EXCEPTION WHEN query_canceled THEN NULL; END;
+    END LOOP;
+END $$
+"""
+
+
+async def test_a_statement_that_heeds_no_limit_is_given_up_and_ends(copy: Copy, owner: Database, a: Tenant) -> None:
+    async with await Database.open(
+        copy.where.tenant, copy.strategies, copy.binding_key, wait=1, statement_timeout=0.2
+    ) as database:
+        async with asyncio.timeout(30):
+            with pytest.raises(Unavailable, match="longer than a statement may take"):
+                async with database.transaction(a) as work:
+                    await work.script(ENDLESS)
+            # Its connection is gone, and the only one there may be is free for the next.
+            async with database.transaction(a) as work:
+                assert await work.value("SELECT 1") == 1
+            while await _sessions(owner):  # noqa: ASYNC110  another process ends them
+                await asyncio.sleep(0.1)
+
+
+async def _sessions(owner: Database) -> int:
+    async with owner.unbound() as work:
+        count: int = await work.value(SESSIONS)
+        return count
