@@ -141,4 +141,85 @@ CHECKS = (
         WHERE s.is_home AND s.nspname NOT IN (SELECT home FROM placed)
         """,
     ),
+    Check(
+        "DRF008",
+        Severity.WARNING,
+        "a role that the installation needs is missing",
+        "Tenants cannot be entered: a restored database brings no roles along.",
+        """
+        WITH directory AS (
+            SELECT r.name FROM relations r
+            WHERE r.nspname = 'control' AND r.relname = 'tenants'
+              AND to_regprocedure('isola.bound_tenant()') IS NOT NULL
+              AND has_schema_privilege(r.schema, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+        ),
+        needed AS (
+            -- A query on a table that other databases have not, as above.
+            SELECT v.word AS role FROM directory CROSS JOIN ts_stat(format(
+                'SELECT array_to_tsvector(ARRAY[role]) FROM %s WHERE home IS NOT NULL AND role <> ''none''',
+                directory.name
+            )) v
+            UNION ALL
+            SELECT role FROM directory CROSS JOIN (VALUES
+                ('isola_members'), ('isola_sharing'), ('isola_audit'), ('isola_quotas'), ('isola_watchdog')
+            ) functions (role)
+        )
+        SELECT role AS object, 'isola migrate makes it' AS detail, NULL AS fix
+        FROM needed WHERE role NOT IN (SELECT rolname FROM pg_roles)
+        """,
+    ),
+    Check(
+        "DRF009",
+        Severity.WARNING,
+        "an index is invalid",
+        "A unique one lets duplicates in, and no query uses it: making it failed.",
+        """
+        SELECT format('%I.%I', n.nspname, c.relname) AS object, NULL AS detail,
+            format('REINDEX INDEX %I.%I', n.nspname, c.relname) AS fix
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT i.indisvalid AND n.oid IN (SELECT oid FROM schemas)
+        """,
+    ),
+    Check(
+        "DRF010",
+        Severity.WARNING,
+        "texts are compared by other rules than when their indexes were built",
+        "Indexes on texts miss rows, and unique ones let duplicates in: the system's collation has another version.",
+        """
+        SELECT 'the database' AS object,
+            format('REINDEX DATABASE %1$I, then ALTER DATABASE %1$I REFRESH COLLATION VERSION', datname) AS detail,
+            NULL AS fix
+        FROM pg_database
+        WHERE datname = current_database() AND datcollversion IS NOT NULL
+          AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)
+        UNION ALL
+        SELECT format('the collation %s', c.oid::regcollation),
+            format('REINDEX what uses it, then ALTER COLLATION %s REFRESH VERSION', c.oid::regcollation), NULL
+        FROM pg_collation c
+        WHERE c.collversion <> pg_collation_actual_version(c.oid) AND EXISTS (
+            SELECT FROM pg_attribute a JOIN relations r ON r.oid = a.attrelid WHERE a.attcollation = c.oid
+        )
+        """,
+    ),
+    Check(
+        "DRF011",
+        Severity.WARNING,
+        "the lock table has no room for the tables of all homes",
+        "pg_dump, which locks all of them at once, fails.",
+        """
+        SELECT 'max_locks_per_transaction' AS object,
+            format('%s locks in all, for %s tables', capacity, tables) AS detail,
+            format('ALTER SYSTEM SET max_locks_per_transaction = %s', 1 + tables / slots) AS fix
+        FROM (
+            SELECT slots, slots * current_setting('max_locks_per_transaction')::bigint AS capacity, tables
+            FROM (
+                SELECT current_setting('max_connections')::bigint
+                    + current_setting('max_prepared_transactions')::bigint AS slots
+            ) server, (
+                SELECT count(*) AS tables FROM relations r WHERE r.relkind IN ('r', 'p')
+            ) counted
+        ) sized
+        WHERE capacity < tables
+        """,
+    ),
 )

@@ -252,6 +252,17 @@ SABOTAGES = (
     Sabotage("DRF003", "ALTER TABLE {a}.users DROP CONSTRAINT uq_users_subject", "{a}.users"),
     Sabotage("DRF004", "DROP INDEX {a}.ix_resources_name_id", "{a}.resources"),
     Sabotage("DRF005", "REVOKE DELETE ON {a}.users FROM {a}", "{a}.users"),
+    Sabotage("DRF008", "UPDATE control.tenants SET role = 't_gone' WHERE slug = 'schema-a'", "t_gone"),
+    Sabotage(
+        "DRF009",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rls.uq_organizations_name'::regclass",
+        "rls.uq_organizations_name",
+    ),
+    Sabotage(
+        "DRF010",
+        "UPDATE pg_database SET datcollversion = 'another' WHERE datname = current_database()",
+        "the database",
+    ),
     Sabotage("DRF006", "UPDATE {a}.alembic_version SET version_num = '0001'", "{a}"),
     Sabotage("DRF007", "UPDATE control.tenants SET home = 'elsewhere' WHERE home = '{a}'", "{a}"),
     # --- Settings

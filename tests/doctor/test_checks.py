@@ -30,8 +30,8 @@ USUAL = {
 }
 # These are about the server, and asked about others than the one that is running.
 ABOUT_THE_SERVER = {"SRV001", "SRV002", "SRV003", "SRV004"}
-# This is about other sessions.
-ABOUT_SESSIONS = {"SET009"}
+# These are about other sessions, and about settings that need a restart.
+ABOUT_SESSIONS = {"DRF011", "SET009"}
 
 
 BY_CODE = {check.code: check for check in CHECKS}
@@ -97,6 +97,16 @@ async def test_a_version_that_gets_no_more_fixes_is_known(patient: Patient) -> N
     assert await patient.findings(version=150020, checks=checks) == []
     [finding] = await patient.findings(version=150020, today=date(2027, 12, 1), checks=checks)
     assert finding.object == "PostgreSQL 15"
+
+
+async def test_a_lock_table_that_is_too_small_is_found(patient: Patient) -> None:
+    check = BY_CODE["DRF011"]
+    assert await patient.findings(checks=[check]) == []
+    small = replace(check, query=check.query.replace("current_setting('max_locks_per_transaction')", "'0'"))
+    [finding] = await patient.findings(checks=[small])
+    assert finding.object == "max_locks_per_transaction"
+    assert finding.detail
+    assert finding.detail.startswith("0 locks in all, for ")
 
 
 async def test_a_transaction_that_stays_open_is_found(patient: Patient, cluster: Cluster) -> None:
