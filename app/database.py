@@ -23,7 +23,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from app import exact_json
 from app.binding import NOTHING, BindingKey, record
 from app.connection import NAME, OPENING_BEHIND_POOLER, REPORT, Connection
-from app.errors import Unavailable
+from app.errors import Conflict, Unavailable
 from app.failures import LOST, REACHING, told
 from app.pool import Link, Pool
 from strategies.base import Strategy
@@ -455,6 +455,22 @@ class _Running:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            await self._end(error)
+        except Conflict as conflict:
+            if isinstance(conflict.__cause__, asyncpg.ForeignKeyViolationError | asyncpg.RestrictViolationError):
+                await self._refuse_moved()
+            raise
+
+    async def _refuse_moved(self) -> None:
+        """Raise Unavailable if the tenant has moved away meanwhile: then it is what was referred to that has gone."""
+        if self._tenant is None:
+            return
+        again = _Running(self._database, self._begin, self._strategy, self._tenant, self._stated, read_only=True)
+        async with again as work:
+            await work.value("SELECT isola.current_tenant_id()")
+
+    async def _end(self, error: BaseException | None) -> None:
         connection = self._link.connection
         clean = False
         try:

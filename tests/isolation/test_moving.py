@@ -1,13 +1,20 @@
 """A tenant that moves takes nobody's rows along, leaves none behind, and is found by none at the old address."""
 
+import asyncio
+from uuid import uuid4
+
 import asyncpg
 import pytest
+from sqlalchemy import insert
 
 from app.control import moves, provisioning
 from app.database import Database
-from app.errors import Unavailable
+from app.domain.resources import resources
+from app.domain.spans import spans
+from app.errors import Conflict, Unavailable
 from strategies.base import Strategy
 from tests.conftest import Copy
+from tests.control.test_provisioning import until_someone_waits
 from tests.oracles.canary import TABLES, Canary, content, physical, plant
 
 MOVED = "IS004"
@@ -68,3 +75,32 @@ async def test_the_old_binding_finds_no_row_and_says_why(
     # Back there, it is as good as ever.
     back = await moves.move(owner, copy.strategies, "mover", to=strategy.name)
     assert mover.traced_in(await content(database, back))
+
+
+@pytest.mark.parametrize("moves_away", [True, False])
+async def test_a_reference_that_went_with_the_tenant_is_no_conflict_of_the_client(
+    copy: Copy, owner: Database, database: Database, strategy: Strategy, mover: Canary, *, moves_away: bool
+) -> None:
+    """A statement that began before the move may find what it refers to gone by its end."""
+    tenant = mover.tenant
+    resource = physical(strategy, tenant, resources)
+    async with database.transaction(tenant) as work:
+        author, key = await work.value("SELECT id FROM users LIMIT 1"), uuid4()
+        await work.execute(insert(resources).values(id=key, owner_id=author, name="leaves"))
+
+    async def write() -> None:
+        async with database.transaction(tenant) as work:
+            await work.execute(insert(spans).values(author_id=author, title="refers", resource_id=key))
+
+    async with owner.unbound() as moving:
+        await copy.enter(moving._connection, tenant)
+        await moving.script(f"RESET ROLE; DELETE FROM {resource} WHERE id = '{key}'")
+        if moves_away:
+            await moving.script(
+                f"UPDATE control.tenants SET home = 'elsewhere' WHERE id = '{tenant.id}'; "
+                f"UPDATE control.binding_key SET moved = ARRAY['{tenant.id}'::uuid]"
+            )
+        writing = asyncio.create_task(write())
+        await until_someone_waits(database)
+    with pytest.raises(Unavailable if moves_away else Conflict):
+        await writing
