@@ -27,6 +27,7 @@ from strategies.base import Strategy
 from tests.conftest import Copy
 from tests.consent import accept_all
 from tests.control.conftest import until_alone
+from tests.oracles.canary import Canary, plant, plant_platform
 
 EVERYTHING = frozenset({"resource:write", "resource:manage", "share:write"})
 
@@ -387,6 +388,33 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
     assert tenant.id not in [one.id for one in await provisioning.every(owner)]
     with pytest.raises(NotFound):
         await provisioning.named(owner, tenant.slug)
+
+
+async def test_no_table_of_the_platform_says_anything_of_a_tenant_that_is_gone(
+    owner: Database, database: Database, copy: Copy, strategy: Strategy
+) -> None:
+    """Only the directory, the platform's own log and the changes that servers hear of say that it was there."""
+    canary = await plant_platform(owner, await plant(database, await made(owner, copy, strategy)))
+    planted = set(canary.rows) - set(metadata.tables)
+    assert {"api_keys", "domains", "sessions", "sign_outs"} <= planted
+    assert await traced(owner, canary) >= planted
+
+    await provisioning.drop(owner, copy.strategies, canary.tenant.slug, notice=0)
+
+    assert await traced(owner, canary) == {"audit_entries", "changes", "tenants"}
+
+
+async def traced(owner: Database, canary: Canary) -> set[str]:
+    """The platform's tables in which there is anything of a tenant."""
+    async with owner.unbound() as work:
+        tables = await work.texts(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'control'::regnamespace AND relkind = 'r'"
+        )
+        return {
+            table
+            for table in tables
+            if any(canary.traced_in(row) for row in await work.texts(f"SELECT t::text FROM control.{table} t"))
+        }
 
 
 async def test_dropped_once_is_dropped(owner: Database, copy: Copy, strategy: Strategy) -> None:

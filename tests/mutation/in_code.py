@@ -109,6 +109,19 @@ BINDING = (
     ),
 )
 
+DROPPING = tuple(
+    Patch(
+        f"{what} that outlive their tenant",
+        f"that {what} go with their tenant",
+        BOTH,
+        "app/control/provisioning.py",
+        f"            {table},\n",
+        "",
+        ("tests/control/test_provisioning.py",),
+    )
+    for what, table in (("keys", "api_keys"), ("sessions", "sessions"), ("sign-outs", "sign_outs"))
+)
+
 PROOFS = (
     Patch(
         "proofs for every tenant",
@@ -807,6 +820,7 @@ CREDENTIALS = (
 IN_CODE = (
     *BINDING,
     *PROOFS,
+    *DROPPING,
     *SHAPE,
     *CONNECTIONS_KEPT,
     *CACHES,

@@ -761,6 +761,25 @@ PROOFS = (
 PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/domain/test_quotas.py"
 PLATFORM = (
     Sql(
+        "leave to look into any tenant",
+        "the tenant in leave to look in",
+        BOTH,
+        rewritten("isola.note_access(uuid)", "AND tenant_id = isola.bound_tenant()", ""),
+        ("tests/isolation/test_platform.py",),
+    ),
+    Sql(
+        "domains that tell of others",
+        "that adding a domain says nothing of other tenants",
+        BOTH,
+        rewritten(
+            "isola.add_domain(text)",
+            "INSERT INTO control.domains AS d",
+            "IF EXISTS (SELECT FROM control.domains o WHERE o.name = add_domain.name AND o.verified_at IS NOT NULL "
+            "AND o.tenant_id <> isola.bound_tenant()) THEN RETURN NULL; END IF; INSERT INTO control.domains AS d",
+        ),
+        ("tests/isolation/test_platform.py",),
+    ),
+    Sql(
         "log of the platform that can be changed",
         "that the platform's log is only added to",
         BOTH,
