@@ -94,8 +94,11 @@ class Compiler:
 
 
 def _estimate(plan: Plan, shapes: Sequence[Shape]) -> int:
-    """The most rows that a request can be answered with: page sizes, multiplied down the tree and summed over it."""
+    """What a request costs, in rows: page sizes, multiplied down the tree and summed over it, and scans."""
     rows: list[int] = []
+    cost = 0
     for site, shape in zip(plan.sites, shapes, strict=True):
-        rows.append(shape.size * (1 if site.parent is None else rows[site.parent]))
-    return sum(rows)
+        times = 1 if site.parent is None else rows[site.parent]
+        rows.append(shape.size * times)
+        cost += site.cost(shape) * times
+    return cost

@@ -36,7 +36,11 @@ class Limits:
     aliases: int = 100
     directives: int = 100
     rows: int = 50_000
-    """The product of the page sizes down a tree, summed over the tree."""
+    """The product of the page sizes down a tree, summed over the tree; with what scans cost."""
+    whole_scan: int = 1_000
+    """What it costs to count, filter or sort all that there is of a type, in rows."""
+    joined_scan: int = 20
+    """What it costs to do so with what belongs to one row."""
     page_size: int = 100
     default_page_size: int = 20
     answer_bytes: int = 8 * 1024 * 1024

@@ -97,12 +97,26 @@ class ConnectionPart:
 
 @dataclass(eq=False)
 class Site:
-    """A field with arguments. ``parent`` is the index of the connection that it lies in, for estimates."""
+    """A field with arguments.
+
+    For estimates: ``parent`` is the index of the connection that it lies in, ``scan`` what it costs to go through all
+    that it can lead to, in rows, and ``counts`` how often its ``totalCount`` is selected.
+    """
 
     node: FieldNode
     definition: GraphQLField
     reader: arguments.Connection | arguments.Identified
     parent: int | None
+    scan: int = 0
+    counts: int = 0
+
+    def cost(self, shape: arguments.Shape) -> int:
+        """What it costs to read it once, in rows. A page of none is read as well."""
+        scans = self.counts
+        if isinstance(self.reader, arguments.Connection) and isinstance(shape, arguments.Page):
+            # What is filtered, or has another order, may be found at the end only.
+            scans += shape.condition is not None or shape.order != self.reader.order
+        return max(shape.size, 1) + scans * self.scan
 
     def read(self, variables: VariableValues, cursor_key: Callable[[object], bytes]) -> Read:
         if self._constant is not None:

@@ -241,7 +241,10 @@ class _Planner:
         # The site comes first: what lies below names it as its parent. Whether cursors are selected is seen there.
         site = self._site(group, definition, reader, parent)
         parts = self._parts(connection, group, path, site)
-        self.sites[site].reader = reader._replace(keyed=any(part.name in _CURSORS for part in _walk(parts)))
+        names = [part.name for part in _walk(parts)]
+        self.sites[site].reader = reader._replace(keyed=not _CURSORS.isdisjoint(names))
+        self.sites[site].counts = names.count("totalCount")
+        self.sites[site].scan = self.limits.whole_scan if field.join is None else self.limits.joined_scan
         nullable = not isinstance(definition.type, GraphQLNonNull)
         return Connection(key, nullable, reader.place, field, site, node.name, parts)
 

@@ -8,6 +8,7 @@ from graphql import get_introspection_query
 
 from app.api.execute import Executor
 from app.api.schema import model
+from app.query.limits import Limits
 from tests.api.conftest import OPERATIONS, SECRET, Caller, ids
 from tests.api.evil import EVIL
 
@@ -42,6 +43,37 @@ async def test_rows_are_estimated_from_variables_too(a: Caller) -> None:
       author { organizations(first: $n) { nodes { name } } } } } } } }"""
     assert (await a.ask(document, {"n": 10})).data
     assert "the limit of rows" in (await a.ask(document, {"n": 100})).error["message"]
+
+
+COUNTS = "{}: resources(first: 0) {{ totalCount }}"
+FILTERED = 'b{}: resources(first: 1, filter: {{name: {{contains: "x"}}}}) {{ nodes {{ id }} }}'
+SORTED = "b{}: resources(first: 1, orderBy: [{{field: SIZE_BYTES}}]) {{ nodes {{ id }} }}"
+EMPTY = "b{}: resources(first: 0) {{ nodes {{ id }} }}"
+BELOW = "{{ resources(first: {}) {{ nodes {{ spans(first: 0) {{ {} }} }} }} }}"
+
+
+@pytest.mark.parametrize(
+    ("document", "cost"),
+    [
+        ("{ resources(first: 50) { nodes { id } pageInfo { hasNextPage } } }", 50),
+        (f"{{ {' '.join(COUNTS.format(f'a{n}') for n in range(100))} }}", 100 * 1001),
+        (f"{{ resources {{ {' '.join(f'a{n}: totalCount' for n in range(60))} }} }}", 20 + 60 * 1000),
+        (f"{{ {' '.join(FILTERED.format(n) for n in range(60))} }}", 60 * 1001),
+        (f"{{ {' '.join(SORTED.format(n) for n in range(60))} }}", 60 * 1001),
+        (f"{{ {' '.join(EMPTY.format(n) for n in range(60))} }}", 60),
+        (BELOW.format(50, "totalCount"), 50 + 50 * 21),
+        (BELOW.format(100, " ".join(f"a{n}: totalCount" for n in range(40))), 100 + 100 * (1 + 40 * 20)),
+        ('{ resource(id: "x") { id spans(first: 5) { nodes { id } } } }', 1 + 5),
+    ],
+)
+async def test_what_is_scanned_costs_as_well(document: str, cost: int, a: Caller) -> None:
+    enough = a.using(Executor(model, secret=SECRET, limits=Limits(rows=cost)))
+    assert (await enough.ask(document)).data
+    answer = await a.using(Executor(model, secret=SECRET, limits=Limits(rows=cost - 1))).ask(document)
+    assert answer.code == "BAD_USER_INPUT"
+    assert f"the limit of rows is {cost - 1}; this has {cost}" in answer.error["message"]
+    assert answer.transactions == 0
+    assert cost <= Limits().rows or (await a.ask(document)).code == "BAD_USER_INPUT"
 
 
 async def test_the_usual_introspection_is_admitted(a: Caller) -> None:
