@@ -8,6 +8,7 @@ from graphql import get_introspection_query
 
 from app.api.execute import Executor
 from app.api.schema import model
+from app.query.documents import UnknownHashError
 from app.query.limits import Limits
 from tests.api.conftest import OPERATIONS, SECRET, Caller, ids
 from tests.api.evil import EVIL
@@ -120,7 +121,7 @@ async def test_what_is_remembered_is_bounded(a: Caller) -> None:
     small = executor.documents = type(executor.documents)(model.schema, executor.compiler.limits, size=3)
     for index in range(10):
         await a.using(executor).ask(f"{{ resources(first: {index}) {{ totalCount }} }}")
-    with pytest.raises(Exception):  # noqa: B017, PT011  it is forgotten
+    with pytest.raises(UnknownHashError):  # it is forgotten
         small.find(None, sha256(b"{ resources(first: 0) { totalCount } }").hexdigest())
     assert small.find(None, sha256(b"{ resources(first: 9) { totalCount } }").hexdigest())
 
