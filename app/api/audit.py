@@ -1,15 +1,30 @@
 from enum import Enum
 
 import strawberry
+from sqlalchemy import ColumnElement, and_, case, not_, or_
 
 from app.api.access import requires
 from app.api.connections import Connection, Node
-from app.api.fields import compared_id, many, mapped, typed_id
+from app.api.fields import compared_id, expression, many, mapped, typed_id
 from app.api.scalars import JSON, DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
-from app.domain.audit import audit_entries
+from app.domain.audit import audit_entries, shown
 from app.domain.permissions import Permission
+from app.query.caller import user_id
+from app.query.mapping import Row
 
 PREFIX = "aud"
+
+
+def _old(entry: Row) -> ColumnElement[object]:
+    return case((shown(entry, "old", user_id()), entry["old"]))
+
+
+def _new(entry: Row) -> ColumnElement[object]:
+    return case((shown(entry, "new", user_id()), entry["new"]))
+
+
+def _withheld(entry: Row) -> ColumnElement[bool]:
+    return or_(*(and_(entry[name].is_not(None), not_(shown(entry, name, user_id()))) for name in ("old", "new")))
 
 
 @mapped(audit_entries, prefix=PREFIX, order=(("id", True),))
@@ -27,8 +42,11 @@ class AuditEntry(Node):
     request: str | None = strawberry.field(description="X-Request-ID of the request that it was done by.")
     action: str = strawberry.field(description="subject:action, such as resource:update.")
     object: str = strawberry.field(description="The id of what it was done to; of a pair, both with a slash between.")
-    old: JSON | None = strawberry.field(description="The values before: those that changed, all of what was deleted.")
-    new: JSON | None = strawberry.field(description="The values after: those that changed, all of what was made.")
+    old: JSON | None = expression(_old, "The values before: those that changed, all of what was deleted.")
+    new: JSON | None = expression(_new, "The values after: those that changed, all of what was made.")
+    withheld: bool = expression(
+        _withheld, "Whether values were left out, since the caller may not see what they are of."
+    )
 
 
 @strawberry.input(description="All conditions given have to hold; null is refused.")

@@ -108,7 +108,7 @@ HIERARCHY = (
 )
 CALLED_BY_AUDIT = (
     "isola.audit_values(jsonb, text[])",
-    "isola.audit_difference(jsonb, jsonb)",
+    "isola.audit_difference(jsonb, jsonb, text[])",
     "isola.audit_of_owner(oid)",
     "isola.audit_placed(uuid, text)",
 )

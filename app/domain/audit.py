@@ -7,11 +7,35 @@ entry and the hash before it: see docs/audit.md.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Column,
+    ColumnElement,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    literal_column,
+    or_,
+    true,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
+from app.domain.metadata import Audited, Row, Visible, identifier, indexed_text, metadata, moment
 
 
 class Action(StrEnum):
@@ -55,6 +79,8 @@ class Action(StrEnum):
 MAX_ACTOR = 400
 MAX_ACTION = 100
 MAX_OBJECT = 400
+# Parts of a key that isola.audit() takes.
+MAX_KEY = 2
 
 audit_entries = Table(
     "audit_entries",
@@ -84,12 +110,68 @@ audit_entries = Table(
 )
 
 
+def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
+    """Whether a user may see the values of an entry: what is in its column ``values``, which is ``old`` or ``new``.
+
+    Where rows are not for everybody, whoever sees the values could see the row both as it was then and as it is now. Of
+    one that was deleted nobody sees more than what it was in the end.
+    """
+    cases = []
+    for table in metadata.sorted_tables:
+        audited: Audited | None = table.info.get("audited")
+        rule: Visible | None = table.info.get("visible")
+        if audited is not None and rule is not None:
+            [(key, prefix)] = audited.key.items()
+            then = {
+                column.name: cast(entry[values].op("->>")(literal_column(f"'{column.name}'")), column.type)
+                for column in table.columns
+                if column.name in _deciding(table)
+            }
+            now = table.alias()
+            row = cast(func.substr(entry["object"], literal_column(str(len(prefix) + 1))), table.c[key].type)
+            visible_now = exists().where(now.c[key] == row, rule(now.c, viewer))
+            deleted = entry["action"] == literal_column(f"'{audited.subject}:delete'")
+            of_table = func.split_part(entry["action"], literal_column("':'"), literal_column("1"))
+            cases.append(
+                (
+                    of_table == literal_column(f"'{audited.subject}'"),
+                    and_(rule(then, viewer), or_(deleted, visible_now)),
+                )
+            )
+    # What a rule cannot decide is not shown.
+    return func.coalesce(case(*cases, else_=true()), false(), type_=Boolean) if cases else true()
+
+
+def _deciding(table: Table) -> Sequence[str]:
+    """The columns that decide who may see a row, sorted. Every entry about a row of the table has them."""
+    rule: Visible | None = table.info.get("visible")
+    if rule is None:
+        return ()
+    asked = _Asked(table)
+    rule(asked, bindparam("viewer", type_=Uuid()))
+    return sorted(asked.names)
+
+
+class _Asked:
+    """A row that remembers which of its columns were asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> ColumnElement[Any]:
+        self.names.add(name)
+        return self._table.c[name]
+
+
 def triggers(table: Table) -> Sequence[str]:
     """Statements that have every change of a table's rows noted."""
     audited: Audited | None = table.info.get("audited")
     if audited is None:
         return []
     key = [part for column, prefix in audited.key.items() for part in (prefix, column)]
+    if deciding := _deciding(table):
+        key = [*key, *[""] * (2 * MAX_KEY - len(key)), f"{{{','.join(deciding)}}}"]
     arguments = ", ".join(f"'{part}'" for part in (audited.subject, f"{{{','.join(audited.left_out)}}}", *key))
     return [
         f"CREATE TRIGGER audit_{event} AFTER {event} ON {table.name} REFERENCING {rows} "

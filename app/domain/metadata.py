@@ -3,10 +3,23 @@
 How a table lies in the database is decided elsewhere, from this declaration.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, DateTime, MetaData, Table, Text, Uuid, text
+from sqlalchemy import (
+    BindParameter,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.event import listens_for
 
@@ -85,3 +98,14 @@ class Audited:
     subject: str
     key: Mapping[str, str]
     left_out: Sequence[str] = ()
+
+
+class Row(Protocol):
+    """The columns of a row, by name: of a table that is read, or of what the log has of one."""
+
+    def __getitem__(self, name: str, /) -> ColumnElement[Any]: ...
+
+
+Visible: TypeAlias = Callable[[Row, BindParameter[UUID]], ColumnElement[bool]]
+"""Whether a user may see a row. In a table's ``info`` as ``visible``: every statement that reads the table carries the
+rule, and the log has the values of a row only for who may see it."""

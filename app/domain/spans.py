@@ -8,7 +8,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     ForeignKey,
-    FromClause,
     Index,
     Table,
     Text,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 
 from app.domain import document
 from app.domain.actor import Actor
-from app.domain.metadata import Audited, identifier, json_document, metadata, moment
+from app.domain.metadata import Audited, Row, identifier, json_document, metadata, moment
 from app.domain.organizations import memberships
 from app.domain.resources import resources
 from app.domain.work import Work
@@ -58,17 +57,17 @@ spans = Table(
 )
 
 
-def visible(span: FromClause, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
+def visible(span: Row, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
     """Which spans a user may see: their own, those of their organizations, and the public ones."""
     membership = memberships.alias()
     member = exists().where(
-        membership.c.organization_id == span.c.organization_id,
+        membership.c.organization_id == span["organization_id"],
         membership.c.user_id == viewer,
     )
     return or_(
-        span.c.visibility == Visibility.PUBLIC,
-        span.c.author_id == viewer,
-        and_(span.c.visibility == Visibility.ORGANIZATION, member),
+        span["visibility"] == Visibility.PUBLIC,
+        span["author_id"] == viewer,
+        and_(span["visibility"] == Visibility.ORGANIZATION, member),
     )
 
 

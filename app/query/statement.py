@@ -9,12 +9,14 @@ follow are the values of each site. Constants of rules and mappings are literals
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ARRAY,
+    Alias,
     BindParameter,
     Boolean,
+    ClauseElement,
     ColumnElement,
     FromClause,
     Integer,
@@ -48,6 +50,7 @@ TYPE_MARK = ""
 """The key of an object's type, in statements whose result Python reads. No response key is empty."""
 
 _GIVEN, _FIRST_SITE = 1, 2
+T = TypeVar("T", bound=ClauseElement)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +119,7 @@ class Writer:
                 scan = source.alias(f"{source.name}_{self._scans}")
                 conditions: list[ColumnElement[bool]] = self._predicates([scan])
                 if rule := source.info.get("visible"):
-                    conditions.append(self._guarded(rule(scan, caller.user_id()), scan))
+                    conditions.append(self._guarded(rule(scan.c, caller.user_id()), scan))
                 return scan, conditions
             case Parameters():
                 raise TypeError("parameters are a row, and cannot be scanned")
@@ -154,7 +157,7 @@ class Writer:
     def _leaf(self, leaf: Leaf, row: Row, sure: set[str]) -> list[Json]:
         of = leaf.value.of
         is_sure = isinstance(of, str) and of in sure
-        value = row[of] if isinstance(of, str) else of(row)
+        value = row[of] if isinstance(of, str) else self._guarded(of(row))
         json = json_text.leaf(
             value, leaf.type, listed=leaf.listed, prefix=leaf.value.prefix, names=enum_names(leaf.type)
         )
@@ -200,15 +203,20 @@ class Writer:
     def _predicates(self, scans: Iterable[FromClause]) -> list[ColumnElement[bool]]:
         return [_Predicate(scan, self._placement) for scan in scans if self._placement.predicate("any") is not None]
 
-    def _guarded(self, rule: ColumnElement[bool], scan: FromClause) -> ColumnElement[bool]:
-        """A scan's rule, with the placement's predicate on the tables that the rule reads itself."""
+    def _guarded(self, expression: T, *outer: FromClause, within: T | None = None) -> T:
+        """A scan's rule or a value, with the placement's predicate on the tables that it reads itself, however deep."""
 
         def replace(element: Any, **_: Any) -> Select[Any] | None:
-            if not isinstance(element, Select):
+            if not isinstance(element, Select) or element is within:
                 return None
-            return element.where(*self._predicates(each for each in element.get_final_froms() if each is not scan))
+            read = [each for each in element.get_final_froms() if each not in outer and _is_of_table(each)]
+            return self._guarded(element, *outer, *read, within=element).where(*self._predicates(read))
 
-        return replacement_traverse(rule, {}, replace)
+        return replacement_traverse(expression, {}, replace)  # type: ignore[return-value]  # of the same type
+
+
+def _is_of_table(source: FromClause) -> bool:
+    return isinstance(source, Alias) and isinstance(source.element, Table)
 
 
 class _Predicate(ColumnElement[bool]):

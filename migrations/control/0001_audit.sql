@@ -18,21 +18,25 @@ RETURN CASE
     )
 END;
 
--- What of one row is not so in another.
-CREATE FUNCTION isola.audit_difference(this jsonb, other jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- What of one row is not so in another, and the columns that are always kept.
+CREATE FUNCTION isola.audit_difference(this jsonb, other jsonb, kept text[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
-    SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(this) WHERE value IS DISTINCT FROM other -> key
+    SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(this)
+    WHERE value IS DISTINCT FROM other -> key OR key = ANY (kept)
 );
 
 -- Notes what a statement did to rows of a table. ``names`` are the arguments of its trigger, counted from 0: what the
--- rows are called, the columns left out of the log, and a prefix and a column for each part of the key. What the owner
--- of the tables does itself is noted nowhere: it migrates, moves and erases. Only where a row was changed is it asked
+-- rows are called, the columns left out of the log, and a prefix and a column for each of at most two parts of the key;
+-- behind them, where rows are not for everybody, the columns that decide for whom: they stand in every entry. What the
+-- owner of the tables does itself is noted nowhere: it migrates, moves and erases. Only where a row was changed is it asked
 -- who is bound, and who acts: both have to be proved.
 CREATE FUNCTION isola.audit_note(changed oid, names text[], before jsonb[], after jsonb[])
 RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     left_out text[] := array_append(names[1]::text[], 'tenant_id');
+    kept text[] := coalesce(names[6]::text[], '{}');
     log_of text;
     proved text[];
 BEGIN
@@ -74,7 +78,7 @@ BEGIN
         INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
         SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
             nullif(proved[5], ''), array_agg(jsonb_build_array(
-            names[0] || ':update', key, isola.audit_difference(o, n), isola.audit_difference(n, o)
+            names[0] || ':update', key, isola.audit_difference(o, n, kept), isola.audit_difference(n, o, kept)
         ))
         FROM (
             SELECT isola.audit_values(b.j, left_out), isola.audit_values(a.j, left_out), coalesce(b.key, a.key),

@@ -9,13 +9,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 revision = "0003"
 down_revision = "0002"
 
-# What the log calls the rows of each table: a subject, and what goes before each column of the key.
+# What the log calls the rows of each table: a subject, and what goes before each column of the key. Behind the two that
+# there can be, the columns that every entry has.
 AUDITED = {
     "users": ("user", "usr_", "id"),
     "organizations": ("organization", "org_", "id"),
     "memberships": ("membership", "org_", "organization_id", "/usr_", "user_id"),
     "resources": ("resource", "res_", "id"),
-    "spans": ("span", "spn_", "id"),
+    "spans": ("span", "spn_", "id", "", "", "{author_id,organization_id,visibility}"),
     "roles": ("role", "rol_", "id"),
     "user_roles": ("user_role", "usr_", "user_id", "/rol_", "role_id"),
 }

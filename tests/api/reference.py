@@ -150,6 +150,10 @@ class Data:
                 return sorted(ROLES[row["name"]]) if row["name"] in ROLES else row["permissions"]
             case "Role", "builtIn":
                 return row["name"] in ROLES
+            case "AuditEntry", ("old" | "new"):
+                return row[field] if self._shown(row, field) else None
+            case "AuditEntry", "withheld":
+                return any(row[name] is not None and not self._shown(row, name) for name in ("old", "new"))
             case type_, name if (type_, name) in ENUMS:
                 return row[name].upper()
             case type_, "id":
@@ -223,6 +227,16 @@ class Data:
 
     def _all(self, type_: str) -> list[Object]:
         return [Object(type_, row) for row in self.tables[type_] if type_ != "Span" or self._visible(row)]
+
+    def _shown(self, entry: Row, name: str) -> bool:
+        """Whether the values of an entry of the log are for the caller."""
+        subject, _, action = entry["action"].partition(":")
+        if subject != "span" or entry[name] is None:
+            return True
+        then = entry[name]
+        keys = {key: then[key] and UUID(then[key]) for key in ("author_id", "organization_id")}
+        now = [row for row in self.tables["Span"] if f"spn_{row['id']}" == entry["object"]]
+        return self._visible({**then, **keys}) and (action == "delete" or any(map(self._visible, now)))
 
     def _visible(self, span: Row) -> bool:
         viewer = self.principal.user_id

@@ -18,7 +18,7 @@ from tests.domain.conftest import People, state
 
 async def seen(work: Transaction, viewer: Actor) -> Sequence[str]:
     who = bindparam("viewer", viewer.user_id, Uuid)
-    rows = await work.rows(select(table.c.title).where(visible(table, who)).order_by(table.c.title))
+    rows = await work.rows(select(table.c.title).where(visible(table.c, who)).order_by(table.c.title))
     return [row["title"] for row in rows]
 
 

@@ -16,6 +16,7 @@ PGBOUNCER = "tests/database/test_pgbouncer.py"
 ERRORS = "tests/database/test_errors.py"
 STATEMENTS = "tests/query/test_statement.py"
 CURSORS = "tests/query/test_cursor.py"
+PRIVATE_LOG = "tests/http/test_private_log.py"
 READS = "tests/api/test_reads.py"
 CONNECTIONS = "tests/api/test_connections.py"
 SNAPSHOTS = "tests/api/test_snapshots.py"
@@ -486,9 +487,36 @@ READING = (
         "membership in the rule of who sees a span",
         BOTH,
         "app/domain/spans.py",
-        "and_(span.c.visibility == Visibility.ORGANIZATION, member)",
-        "span.c.visibility == Visibility.ORGANIZATION",
+        'and_(span["visibility"] == Visibility.ORGANIZATION, member)',
+        'span["visibility"] == Visibility.ORGANIZATION',
         ("tests/domain/test_spans.py", READS),
+    ),
+    Patch(
+        "private values in the log",
+        "the rule of who sees a row, in the log",
+        BOTH,
+        "app/api/audit.py",
+        'case((shown(entry, "new", user_id()), entry["new"]))',
+        'entry["new"]',
+        (PRIVATE_LOG,),
+    ),
+    Patch(
+        "a log that goes by what was",
+        "that what is private now is so from its beginning",
+        BOTH,
+        "app/domain/audit.py",
+        "and_(rule(then, viewer), or_(deleted, visible_now))",
+        "rule(then, viewer)",
+        (PRIVATE_LOG,),
+    ),
+    Patch(
+        "a log that goes by what is",
+        "that what was private once stays so",
+        BOTH,
+        "app/domain/audit.py",
+        "and_(rule(then, viewer), or_(deleted, visible_now))",
+        "or_(deleted, visible_now)",
+        (PRIVATE_LOG,),
     ),
     Patch(
         "counts of what cannot be seen",
