@@ -1,0 +1,72 @@
+"""What pages show while rows change between them. A cursor is a place in an order, not a number: docs/consistency.md."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.http.served import Client
+
+ROWS = 12
+PAGE = """
+query ($size: Int!, $after: String, $field: ResourceOrderField!) {
+    resources(first: $size, after: $after, orderBy: [{field: $field}]) {
+        nodes { id } pageInfo { hasNextPage endCursor }
+    }
+}
+"""
+BACK = """
+query ($size: Int!, $before: String, $field: ResourceOrderField!) {
+    resources(last: $size, before: $before, orderBy: [{field: $field}]) {
+        nodes { id } pageInfo { hasPreviousPage startCursor }
+    }
+}
+"""
+
+
+async def forwards(client: Client, field: str) -> AsyncIterator[list[str]]:
+    more, cursor = True, None
+    while more:
+        page = (await client.ask(PAGE, {"size": 4, "after": cursor, "field": field})).data["resources"]
+        yield [node["id"] for node in page["nodes"]]
+        more, cursor = page["pageInfo"]["hasNextPage"], page["pageInfo"]["endCursor"]
+
+
+async def backwards(client: Client, field: str) -> AsyncIterator[list[str]]:
+    more, cursor = True, None
+    while more:
+        page = (await client.ask(BACK, {"size": 4, "before": cursor, "field": field})).data["resources"]
+        yield [node["id"] for node in page["nodes"]]
+        more, cursor = page["pageInfo"]["hasPreviousPage"], page["pageInfo"]["startCursor"]
+
+
+async def rename(client: Client, id_: str, name: str) -> None:
+    assert (await client.run("UpdateResource", input={"id": id_, "name": name})).data["updateResource"]
+
+
+@pytest.mark.parametrize("walk", [forwards, backwards])
+@pytest.mark.parametrize("field", ["CREATED_AT", "ID", "NAME"])
+async def test_rows_that_keep_their_place_are_met_once_whatever_becomes_of_others(
+    alice: Client, field: str, walk: Callable[[Client, str], AsyncIterator[list[str]]]
+) -> None:
+    ids = [await alice.create(f"row {number:02}") for number in range(ROWS)]
+    first, second, last, other = ids[0], ids[1], ids[-1], ids[-2]
+    met: Counter[str] = Counter()
+    async for page in walk(alice, field):
+        if not met:
+            # One that was met and one that was not, at either end, change places; two go, and one comes.
+            await rename(alice, first, "row 99")
+            await rename(alice, last, "row")
+            for gone in (second, other):
+                assert (await alice.run("DeleteResource", input={"id": gone})).data["deleteResource"]
+            await alice.create("row 06 and a half")
+        met.update(page)
+
+    kept = [id_ for id_ in ids if id_ not in {first, second, last, other}]
+    assert [met[id_] for id_ in kept] == [1] * len(kept)
+    moved = met[first], met[last]
+    if field == "NAME":
+        # Of an order that follows what was changed: met again ahead of the cursor, and missed behind it.
+        assert moved == ((2, 0) if walk is forwards else (0, 2))
+    else:
+        assert moved == (1, 1)
