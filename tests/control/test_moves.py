@@ -61,8 +61,9 @@ async def test_everything_of_a_tenant_is_in_the_new_home_and_nothing_in_the_old_
     found = await footprint(owner)
     assert reached.schema in found.schemas
     assert found.roles - homes.roles == {reached.role} - {None} - homes.roles
-    assert homes.roles - found.roles == {left.role} - {None}
-    if left in strategy.homes([]):
+    shared = left in strategy.homes([])
+    assert homes.roles - found.roles == (set() if shared else {left.role} - {None})
+    if shared:
         async with owner.unbound() as work:
             for table in metadata.tables:
                 rows = f"SELECT count(*) FROM {left.schema}.{table} WHERE tenant_id = $1"
@@ -170,13 +171,15 @@ async def test_what_is_being_written_is_waited_for_and_refused(
     async with database.transaction(tenant) as work:
         actor = Actor(await users.ensure(work, subject="ada", name=None, email=None), EVERYTHING)
     read: list[str] = []
+    # Of a pool of two, one connection is never a single tenant's.
+    roomy = await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=3)
     with pytest.raises(Unavailable, match="is being moved"):
-        async with database.transaction(tenant) as late:
+        async with roomy, roomy.transaction(tenant) as late:
             await resources.create(late, actor, name="late")
             moving = asyncio.create_task(moves.move(owner, copy.strategies, "new", to=other.name))
             await marked(owner, "new")
             # Those who do not know yet read what there is.
-            read = await names_in(database, tenant)
+            read = await names_in(roomy, tenant)
     moved = await moving
     assert read == []
     assert await names_in(database, moved) == []

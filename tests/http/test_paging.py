@@ -1,4 +1,4 @@
-"""What pages show while rows change between them. A cursor is a place in an order, not a number: docs/consistency.md."""
+"""What pages show while rows change between them. A cursor is a place in an order: see docs/consistency.md."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
