@@ -58,8 +58,11 @@ def moment(name: str, *, nullable: bool = False, default: str | None = "now()") 
 def indexed_text(
     name: str, most: int, *, least: int = 0, nullable: bool = False, primary_key: bool = False
 ) -> Column[object]:
-    """A text of ``least`` to ``most`` characters. One that is part of an index or of a key needs a limit."""
-    column: Column[object] = Column(name, Text, nullable=nullable, primary_key=primary_key)
+    """A text of ``least`` to ``most`` characters. One that is part of an index or of a key needs a limit.
+
+    The column's ``info`` has the limit as ``longest``.
+    """
+    column: Column[object] = Column(name, Text, nullable=nullable, primary_key=primary_key, info={"longest": most})
     return _checked(column, "length", f"length({name}) BETWEEN {least} AND {most}")
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from app.domain import document
 from app.domain.actor import Actor
-from app.domain.metadata import Audited, Row, identifier, json_document, metadata, moment
+from app.domain.metadata import Audited, Row, identifier, indexed_text, json_document, metadata, moment
 from app.domain.organizations import memberships
 from app.domain.resources import resources
 from app.domain.work import Work
@@ -35,18 +35,19 @@ class Visibility(StrEnum):
     PUBLIC = "public"
 
 
+MAX_TITLE = 200
+
 spans = Table(
     "spans",
     metadata,
     identifier(),
     Column("author_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
-    Column("title", Text, nullable=False),
+    indexed_text("title", MAX_TITLE, least=1),
     json_document("payload", "'{}'"),
     Column("resource_id", Uuid, ForeignKey("resources.id", ondelete="SET NULL")),
     Column("organization_id", Uuid, ForeignKey("organizations.id", ondelete="CASCADE")),
     Column("visibility", Text, nullable=False, server_default=text("'private'")),
     moment("created_at"),
-    CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
     CheckConstraint("visibility IN ('private', 'organization', 'public')", name="visibility"),
     CheckConstraint("visibility <> 'organization' OR organization_id IS NOT NULL", name="organization_visible_to"),
     Index(None, "resource_id", "created_at", "id"),
@@ -73,9 +74,6 @@ def visible(span: Row, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
 
 # Every statement that reads the table carries the rule: see app.domain.metadata.
 spans.info["visible"] = visible
-
-MAX_TITLE = 200
-
 
 NEW = insert(spans).returning(spans.c.id)
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from graphql import GraphQLEnumType, GraphQLNamedType
 from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal_column, not_
 
 from app.query.arguments import Ids, Shape
@@ -37,8 +36,8 @@ _OBJECT = 64
 _CURSOR = 4096
 # What every value of any length may have without being measured, however many there are.
 _LEAST_FREE = 1024
-# The JSON of a text has at most six bytes for one: \u0001. That of a document has at most ten for each byte as it is
-# stored uncompressed, and a hundred more: see ``json_document`` in app.domain.metadata.
+# The JSON of a text has at most six bytes for a character or a byte: \u0001. That of a document has at most ten for
+# each byte as it is stored uncompressed, and a hundred more: see ``json_document`` in app.domain.metadata.
 _OF_TEXT, _OF_DOCUMENT, _MORE = 6, 10, 100
 
 
@@ -102,9 +101,15 @@ def of(plan: Plan, shapes: Sequence[Shape], most: int) -> Budget:
     return Budget(most, free, size.lists if size.fixed + size.values * free > most // 2 else 0)
 
 
-def is_variable(type_: GraphQLNamedType, *, listed: bool) -> bool:
-    """Whether a value's JSON can have any length."""
-    return listed or not (isinstance(type_, GraphQLEnumType) or type_.name in _WIDTHS)
+def width(leaf: Leaf) -> int | None:
+    """The most bytes that a value's JSON has; None where it can have any number."""
+    if leaf.listed:
+        return None
+    if names := enum_names(leaf.type):
+        return max(map(len, names.values())) + 2
+    if leaf.longest is not None:
+        return leaf.longest * _OF_TEXT + 2
+    return _WIDTHS.get(leaf.type.name)
 
 
 def _selection(selection: Selection, shapes: Sequence[Shape]) -> _Size:
@@ -118,10 +123,9 @@ def _selected(selected: Selected, shapes: Sequence[Shape]) -> _Size:
     match selected:
         case Constant():
             return _Size(len(selected.text) + 2)
-        case Leaf(type=type_):
-            if is_variable(type_, listed=selected.listed):
-                return _Size(values=1)
-            return _Size(_WIDTHS.get(type_.name) or max(len(name) + 2 for name in enum_names(type_).values()))
+        case Leaf():
+            most = width(selected)
+            return _Size(values=1) if most is None else _Size(most)
         case Object():
             return _selection(selected.selection, shapes)
         case Connection():

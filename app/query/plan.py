@@ -46,9 +46,12 @@ class Constant(Selected):
 
 @dataclass(frozen=True, slots=True)
 class Leaf(Selected):
+    """``longest`` is the number of characters that a text has at most, where there is a limit."""
+
     value: Value
     type: GraphQLNamedType
     listed: bool
+    longest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

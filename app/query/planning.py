@@ -161,7 +161,9 @@ class _Planner:
             raise Forbidden(f"{'.'.join(path)}: {plain}")
         match mapped:
             case Value():
-                return Leaf(key, nullable, place, mapped, target, _is_list(definition))
+                columns = mapping.columns_of(self.model.entities[type_.name].source)
+                longest = columns[mapped.of].info.get("longest") if isinstance(mapped.of, str) else None
+                return Leaf(key, nullable, place, mapped, target, _is_list(definition), longest)
             case Part():
                 return Object(key, nullable, place, mapped, self._selection(target, group, path, parent, plain))
             case One():

@@ -162,7 +162,7 @@ class Writer:
             value, leaf.type, listed=leaf.listed, prefix=leaf.value.prefix, names=enum_names(leaf.type)
         )
         # What is brought along need not be measured.
-        if isinstance(value, BindParameter) or not budget.is_variable(leaf.type, listed=leaf.listed):
+        if isinstance(value, BindParameter) or budget.width(leaf) is not None:
             return json if is_sure else [json_text.or_null(value, json, nullable=leaf.nullable)]
         [text] = map(json_text.as_expression, json)
         if is_sure:

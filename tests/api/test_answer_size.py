@@ -6,12 +6,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert
 
 from app.api.execute import Executor
 from app.api.schema import model
 from app.control import provisioning
 from app.database import Database
+from app.domain import shares
+from app.domain.actor import Actor
 from app.domain.resources import resources
 from app.domain.spans import spans
 from app.domain.users import users
@@ -141,9 +143,12 @@ async def test_what_partners_share_is_measured(
     full: Caller, control: Database, other: Strategy, owner: Database
 ) -> None:
     partner = await provisioning.named(control, f"{other.name}-a")
+    sharer = Actor(uuid(0, 0), frozenset({"share:write", "resource:write"}))
     async with full.database.transaction(full.principal.tenant) as work:
-        await work.scalar(select(func.isola.share_resource(uuid(2, 0), partner.slug, uuid(0, 0), None)))
-        await work.scalar(select(func.isola.share_resource(uuid(2, 1), partner.slug, uuid(0, 0), None)))
+        for index in range(2):
+            await shares.grant(work, sharer, uuid(2, index), partner.slug)
+    async with full.database.transaction(partner) as work:
+        await work.execute(insert(users).values(id=uuid(0, 1), subject="s", name="n"))
     reader = Caller(full.database, Principal(partner, uuid(0, 1)), full.executor)
     measured = await memory(owner, reader)
     assert_refused(await reader.ask(f"{{ sharedWithMe {{ nodes {{ {ALIASES} }} }} }}"), LIMIT)
