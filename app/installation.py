@@ -63,10 +63,20 @@ def installation(settings: Settings, *, alone: bool = False, start: bool = True)
 
     An embedded PostgreSQL that another process runs is used, too, unless this one must be ``alone``. Where none runs,
     one is started if ``start`` says so.
-    Raises OperatorError when the database cannot be started, and for settings that do not fit together.
+    Raises OperatorError when the database cannot be started, and for settings that do not fit together: the embedded
+    PostgreSQL stands in for no missing half of the addresses, and in production for none at all.
     """
-    if settings.database_url or (settings.tenant_url and settings.control_url):
+    addresses = {"ISOLA_TENANT_URL": settings.tenant_url, "ISOLA_CONTROL_URL": settings.control_url}
+    missing = [name for name, address in addresses.items() if address is None]
+    if settings.database_url or not missing:
         yield _installed(settings, None)
+    elif len(missing) == 1:
+        raise OperatorError(f"{missing[0]} is not set: expected both addresses of the server, or ISOLA_DATABASE_URL")
+    elif not (settings.embedded if settings.embedded is not None else not settings.production):
+        raise OperatorError(
+            "no database is set: expected ISOLA_TENANT_URL and ISOLA_CONTROL_URL, ISOLA_DATABASE_URL, "
+            "or ISOLA_EMBEDDED=true for an embedded PostgreSQL"
+        )
     elif not alone and (address := embedded.address(settings.data_dir)) is not None:
         yield _installed(settings, address)
     elif not start:

@@ -2,9 +2,12 @@
 
 import ipaddress
 import json
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
@@ -226,6 +229,9 @@ class Settings(BaseSettings, TokenSettings):
 
     # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
     data_dir: Path = Field(default=Path(".isola"), description="where the embedded PostgreSQL keeps its data")
+    embedded: bool | None = Field(
+        default=None, description="run an embedded PostgreSQL where no address is set; unless given, not in production"
+    )
     database_url: Address | None = Field(default=None, description="the owner's address: migrations, tenants")
     tenant_url: LoginAddress | None = Field(default=None, description="the login of tenant traffic")
     control_url: LoginAddress | None = Field(default=None, description="the login of the control plane")
@@ -290,11 +296,23 @@ class Settings(BaseSettings, TokenSettings):
         return None if self.new_user_role == "none" else self.new_user_role
 
 
+def _refuse_unknown() -> None:
+    names = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    known = {f"ISOLA_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in names if name.startswith("ISOLA_") and name not in known)
+    if unknown:
+        close = {name: get_close_matches(name, known, n=1) for name in unknown}
+        said = ", ".join(f"{name} (meant: {found[0]}?)" if found else name for name, found in close.items())
+        raise OperatorError(f"there are no such settings: {said}")
+
+
 def load() -> Settings:
     """The settings of this process.
 
-    Raises OperatorError naming every setting that makes no sense, its value left out: it may be a secret.
+    Raises OperatorError naming every setting that makes no sense, its value left out: it may be a secret. So it does
+    for a variable that is no setting: a name that is misspelled would leave a default in place.
     """
+    _refuse_unknown()
     try:
         return Settings()
     except ValidationError as error:

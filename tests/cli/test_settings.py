@@ -75,8 +75,30 @@ def test_every_setting_that_makes_no_sense_is_named(
             {"ISOLA_TENANT_URL": "postgresql://one@h/d", "ISOLA_CONTROL_URL": "postgresql://one@h/d"},
             "isola: ISOLA_TENANT_URL and ISOLA_CONTROL_URL name the same login",
         ),
+        ({"ISOLA_TENANT_URL": "postgresql://one@h/d"}, "isola: ISOLA_CONTROL_URL is not set: expected both addresses"),
+        ({"ISOLA_CONTROL_URL": "postgresql://one@h/d"}, "isola: ISOLA_TENANT_URL is not set: expected both addresses"),
+        ({"ISOLA_PRODUCTION": "true"}, "isola: no database is set: .*or ISOLA_EMBEDDED=true"),
+        (
+            {"ISOLA_TENANT_ULR": "postgresql://one@h/d", "ISOLA_ZZZZZZZZZZZZZZZZZZZZZZZZ": "1"},
+            r"isola: there are no such settings: ISOLA_TENANT_ULR \(meant: ISOLA_TENANT_URL\?\), ISOLA_Z+$",
+        ),
     ],
-    ids=["port", "strategy", "secret", "host", "logins"],
+    ids=["port", "strategy", "secret", "host", "logins", "no control", "no tenants", "production", "misspelled"],
 )
 def test_a_server_ends_with_one_line_about_it(empty: Place, settings: Mapping[str, str], said: str) -> None:
     assert re.match(said, empty.fail("serve", **settings))
+
+
+def test_an_embedded_postgresql_stands_in_for_no_half_of_the_addresses(empty: Place) -> None:
+    empty.fail("serve", ISOLA_TENANT_URL="postgresql://one@h/d")
+    assert not empty.data_dir.exists()
+
+
+def test_a_misspelled_setting_in_a_file_is_named_too(empty: Place) -> None:
+    (empty.directory / ".env").write_text("ISOLA_POOLSIZE=3\nOTHER=1\n")
+    assert empty.fail("serve") == "isola: there are no such settings: ISOLA_POOLSIZE (meant: ISOLA_POOL_SIZE?)"
+
+
+def test_production_runs_an_embedded_postgresql_where_that_is_asked_for(empty: Place) -> None:
+    said = empty.fail("serve", ISOLA_PRODUCTION="true", ISOLA_EMBEDDED="true")
+    assert "no database is set" not in said
