@@ -22,7 +22,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from app import exact_json
 from app.binding import NOTHING, BindingKey, record
-from app.connection import NAME, OPENING_BEHIND_POOLER, REPORT, Connection
+from app.connection import NAME, OPENING_BEHIND_POOLER, REPORT, STATEMENT_SIZE, Connection
 from app.errors import Conflict, Unavailable
 from app.failures import LOST, REACHING, told
 from app.pool import Link, Pool
@@ -387,7 +387,7 @@ async def _connected(url: str, keep: bool, *, command_timeout: float) -> Connect
         url,
         connection_class=Connection,
         statement_cache_size=200 if keep else 0,
-        max_cacheable_statement_size=0,  # no limit: a compiled read can be long, and worth it all the more
+        max_cacheable_statement_size=STATEMENT_SIZE,
         command_timeout=command_timeout,
         server_settings={"timezone": "UTC", "application_name": NAME},
     )

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
+from app.connection import STATEMENT_SIZE, STATEMENTS_SIZE
 from app.control.tenants import Tenant
 from app.database import Database
 from app.domain.users import users
@@ -28,3 +29,25 @@ async def test_each_tenant_gets_its_own_rows_by_the_same_statement(either: Datab
         async with either.transaction(tenant) as work:
             [row] = await work.rows(select(users).where(users.c.subject == "ada"))
             assert row["name"] == str(tenant.id)
+
+
+async def test_what_is_kept_prepared_is_bounded_by_its_length(copy: Copy, a: Tenant) -> None:
+    """However few statements there are; and those used last stay."""
+    kept = "SELECT count(*), sum(length(statement)) FROM pg_prepared_statements WHERE statement LIKE 'SELECT ''%'"
+
+    def statement(length: int, letter: str) -> str:
+        return f"SELECT '{letter * (length - 9)}'"
+
+    async with await Database.open(copy.where.owner or "", copy.strategies, copy.binding_key, size=1) as database:
+        for index in range(30):
+            async with database.unbound() as work:
+                await work.value(statement(STATEMENT_SIZE - 1000 - index, "x"))
+                await work.value(statement(STATEMENT_SIZE + 1, "y"))
+        async with database.unbound() as work:
+            [row] = await work.rows(text(kept))
+            assert row["count"] == STATEMENTS_SIZE // STATEMENT_SIZE
+            assert 0 < row["sum"] <= STATEMENTS_SIZE
+            last = "SELECT count(*) FROM pg_prepared_statements WHERE statement = $1"
+            assert await work.value(last, statement(STATEMENT_SIZE - 1000 - 29, "x")) == 1
+        async with database.transaction(a) as work:
+            assert await work.rows(select(users)) == []
