@@ -144,7 +144,7 @@ class Transaction:
             yield
         except asyncpg.PostgresError as error:
             await self._connection.execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt")
-            _tell(error, self._connection, None)
+            _tell(error, None, lost=False, read_only=False)
             raise
         await self._connection.execute("RELEASE SAVEPOINT attempt")
 
@@ -333,6 +333,9 @@ class Database:
                 continue  # it died while it waited in the pool, or has a limit that somebody left behind a pooler
             except asyncpg.PostgresError as error:
                 log.warning("a transaction could not begin", sqlstate=error.sqlstate)
+                said = told(error, lost=False)
+                if isinstance(said, Unavailable):
+                    raise said from error
                 raise Unavailable("the home of this tenant cannot be entered") from error
             finally:
                 if not begun:
@@ -479,7 +482,7 @@ class _Running:
                     clean = await _committed(connection)
                 except asyncpg.PostgresError as refusal:
                     clean = await _rolled_back(connection)
-                    _tell(refusal, connection, self._tenant)
+                    _tell(refusal, self._tenant, lost=not clean, read_only=self._read_only)
                     raise
             elif isinstance(error, TimeoutError):
                 # The statement may still run: whoever rolled back would wait for it again. Closing the connection
@@ -487,9 +490,10 @@ class _Running:
                 raise Unavailable("this took longer than a statement may take") from error
             elif isinstance(error, Exception):
                 clean = await _rolled_back(connection)
+                lost = not clean
                 if isinstance(error, asyncpg.PostgresError) and error.sqlstate in UNUSABLE:
                     clean = False
-                _tell(error, connection, self._tenant)
+                _tell(error, self._tenant, lost=lost, read_only=self._read_only)
         finally:
             self._database.give_back(self._link, self._tenant, clean=clean)
 
@@ -523,11 +527,11 @@ async def _rolled_back(connection: Connection) -> bool:
     return False
 
 
-def _tell(error: Exception, connection: Connection, tenant: UUID | None) -> None:
+def _tell(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool) -> None:
     """Raise what callers are told of an error, where that is another one. What reached too far is in the log."""
     if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
         log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
-    said = told(error, lost=connection.is_closed())
+    said = told(error, lost=lost, read_only=read_only)
     if said is not error:
         raise said from error
 

@@ -1,9 +1,17 @@
-"""What callers are told of what the database says: nothing that quotes a row, a statement or a name of the server."""
+"""What callers are told of what the database says: nothing that quotes a row, a statement or a name of the server.
+
+Every class of SQLSTATE is decided on in ``CLASSES``, and what differs from its class in ``STATES``. Where the answer is
+None the error is a bug of this program: it is passed on as it is, and clients see ``INTERNAL``.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import asyncpg
 import structlog
 
-from app.errors import AnswerTooLarge, BadUserInput, Conflict, Forbidden, QuotaExceeded, Unavailable
+from app.errors import AnswerTooLarge, BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable
 
 log = structlog.get_logger()
 
@@ -32,55 +40,151 @@ LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.DatabaseDroppedError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 
-def told(error: Exception, *, lost: bool) -> Exception:  # noqa: C901, PLR0911, PLR0912  a table, one line an error
-    """What a caller is told of an error. ``lost``: the connection was closed when it came up."""
-    if isinstance(error, asyncpg.PostgresError):
-        # It quotes rows, and would be in every trace of the error.
-        error.detail = None
+class Answer(NamedTuple):
+    """What a caller is told. ``ours``: whoever runs the server has to see to it, so it is in the log as well."""
+
+    kind: type[Refusal]
+    message: str
+    ours: bool = False
+
+
+_LOST = Answer(Unavailable, "the connection to the database was lost")
+_AGAIN = Answer(Unavailable, "this got into the way of another change: try again")
+_SLOW = Answer(Unavailable, "this took longer than a statement may take")
+# A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
+_HOME = Answer(Unavailable, "the home of this tenant is not as this server needs it", ours=True)
+_FULL = Answer(Unavailable, "the database has run out of what it needs for this", ours=True)
+_BROKEN = Answer(Unavailable, "the database has failed", ours=True)
+_VALUE = Answer(BadUserInput, "a value cannot be stored in the database")
+_TOO_MUCH = Answer(BadUserInput, "this is more than the database can do in one statement")
+# Sent once a cluster has to be vacuumed before anything can be written again: no caller's doing.
+_STOPPED = Answer(Unavailable, "the database takes no changes at present", ours=True)
+
+CLASSES: Mapping[str, Answer | None] = MappingProxyType(
+    {
+        "00": None,
+        "01": None,
+        "02": None,
+        "03": None,
+        "08": _LOST,
+        "09": None,
+        "0A": None,
+        "0B": None,
+        "0F": None,
+        "0L": None,
+        "0P": _HOME,
+        "0Z": None,
+        "10": None,
+        "20": None,
+        "21": None,
+        "22": _VALUE,
+        "23": None,
+        "24": None,
+        "25": None,
+        "26": _AGAIN,
+        "27": _AGAIN,
+        "28": Answer(Unavailable, "the database refuses the login", ours=True),
+        "2B": None,
+        "2D": None,
+        "2F": None,
+        "34": None,
+        "38": None,
+        "39": None,
+        "3B": None,
+        "3D": Answer(Unavailable, "the database is not there", ours=True),
+        "3F": _HOME,
+        "40": _AGAIN,
+        "42": None,
+        "44": None,
+        "53": _FULL,
+        "54": _TOO_MUCH,
+        "55": None,
+        "57": _LOST,
+        "58": _BROKEN,
+        "72": _AGAIN,
+        "F0": _BROKEN,
+        "HV": _BROKEN,
+        "IS": None,
+        "P0": None,
+        "XX": _BROKEN,
+    }
+)
+STATES: Mapping[str, Answer | None] = MappingProxyType(
+    {
+        NOT_ACTIVE: Answer(Forbidden, "the tenant is not active"),
+        NOT_PROVED: Answer(Unavailable, "the home of this tenant cannot be entered"),
+        NO_PLACE: Answer(QuotaExceeded, "{table}: the plan allows {constraint}"),
+        MOVED: Answer(Unavailable, "the tenant is being moved: try again in some seconds"),
+        "23001": Answer(Conflict, "{table}: what this refers to is not there, or is still referred to"),
+        "23503": Answer(Conflict, "{table}: what this refers to is not there, or is still referred to"),
+        "23505": Answer(Conflict, "{table}: there is one with the same {rule} already"),
+        "23514": Answer(BadUserInput, "{table}: the value breaks the rule {rule}"),
+        "23P01": Answer(Conflict, "{table}: there is one with the same {rule} already"),
+        # In a transaction that was begun to read, see ``told``, it is a bug.
+        "25006": _STOPPED,
+        "25P03": _SLOW,
+        "25P04": _SLOW,
+        "42P01": _HOME,
+        "42703": _HOME,
+        "42704": _HOME,
+        "42883": _HOME,
+        # What limits it are settings of the server, for this statement or for one like it.
+        "53400": Answer(Unavailable, "this takes more of the database than the server allows: ask for less", ours=True),
+        "55006": _AGAIN,
+        "55P03": _AGAIN,
+        "57014": _SLOW,
+    }
+)
+# Some have the same SQLSTATE as others that mean something else; where PostgreSQL raises them tells them apart.
+FUNCTIONS: Mapping[tuple[str, str], Answer] = MappingProxyType(
+    {
+        ("0A000", "RevalidateCachedQuery"): _AGAIN,
+        ("54000", "GetNewTransactionId"): _STOPPED,
+        ("54000", "GetNewMultiXactId"): _STOPPED,
+    }
+)
+
+
+def told(error: Exception, *, lost: bool, read_only: bool = False) -> Exception:
+    """What a caller is told of an error.
+
+    ``lost``: the connection was closed when it came up, or is of no use since. ``read_only``: the transaction was begun
+    to read.
+    """
     match error:
-        case asyncpg.UniqueViolationError():
-            table, columns = _named(error.constraint_name, error.table_name)
-            return Conflict(f"{table}: there is one with the same {columns} already")
-        case asyncpg.ForeignKeyViolationError() | asyncpg.RestrictViolationError():
-            return Conflict(f"{error.table_name}: what this refers to is not there, or is still referred to")
-        case asyncpg.CheckViolationError():
-            table, rule = _named(error.constraint_name, error.table_name)
-            return BadUserInput(f"{table}: the value breaks the rule {rule}")
-        case asyncpg.DataError():
-            return BadUserInput("a value cannot be stored in the database")
-        case asyncpg.QueryCanceledError():
-            return Unavailable("this took longer than a statement may take")
-        case (
-            asyncpg.DeadlockDetectedError()
-            | asyncpg.SerializationError()
-            | asyncpg.InvalidCachedStatementError()
-            | asyncpg.InvalidSQLStatementNameError()
-            | asyncpg.LockNotAvailableError()
-        ):
-            return Unavailable("this got into the way of another change: try again")
-        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NOT_ACTIVE:
-            return Forbidden("the tenant is not active")
-        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == MOVED:
-            return Unavailable("the tenant is being moved: try again in some seconds")
-        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NO_PLACE:
-            return QuotaExceeded(f"{error.table_name}: the plan allows {error.constraint_name}")
-        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == TOO_LARGE:
-            return AnswerTooLarge(int(error.constraint_name), error.column_name)
-        case asyncpg.PostgresError(sqlstate=sqlstate) if sqlstate == NOT_PROVED:
-            return Unavailable("the home of this tenant cannot be entered")
-        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
-            # A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
-            log.error("something is missing in the database", exc_info=error)
-            return Unavailable("the home of this tenant is not as this server needs it")
+        case asyncpg.PostgresError(sqlstate=str(sqlstate)):
+            # It quotes rows, and would be in every trace of the error.
+            error.detail = None
+            if read_only and sqlstate == asyncpg.ReadOnlySQLTransactionError.sqlstate:
+                return error  # type: ignore[no-any-return]  # asyncpg has no annotations
+            if sqlstate == TOO_LARGE:
+                return AnswerTooLarge(int(error.constraint_name), error.column_name)
+            answer = _answer(sqlstate, error.server_source_function)
+            if answer is None:
+                return error  # type: ignore[no-any-return]  # asyncpg has no annotations
+            if answer.ours:
+                log.error("the database could not do what was asked", sqlstate=sqlstate, exc_info=error)
+            return answer.kind(answer.message.format(**_names(error)))
         case _ if isinstance(error, LOST) and (lost or not isinstance(error, OSError)):
-            return Unavailable("the connection to the database was lost")
+            return Unavailable(_LOST.message)
         case _:
             return error
 
 
-def _named(constraint: str | None, table: str | None) -> tuple[str, str]:
-    """The table and what comes behind it in a name made by the naming convention: ``uq_users_email``."""
-    return str(table), str(constraint).partition(f"_{table}_")[2].replace("_", " ") or str(constraint)
+def _answer(sqlstate: str, function: str | None) -> Answer | None:
+    if function and (sqlstate, function) in FUNCTIONS:
+        return FUNCTIONS[sqlstate, function]
+    return STATES[sqlstate] if sqlstate in STATES else CLASSES.get(sqlstate[:2])
+
+
+def _names(error: asyncpg.PostgresError) -> Mapping[str, str]:
+    """The table and the constraint, and what comes behind the table in a name by our convention: ``uq_users_email``."""
+    table, constraint = str(error.table_name), str(error.constraint_name)
+    rule = constraint.partition(f"_{table}_")[2].replace("_", " ") or constraint
+    return {"table": table, "constraint": constraint, "rule": rule}

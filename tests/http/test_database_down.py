@@ -1,7 +1,7 @@
 """The database is away, slow or busy: a clean refusal in time, and no restart of the server afterwards."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,13 +82,23 @@ async def _is_unavailable(client: Client, operation: str) -> None:
 
 
 @asynccontextmanager
-async def _locked(copy: Copy, api: Api, client: Client, strategy: Strategy) -> AsyncIterator[None]:
-    """Hold the tenant's resources, so that every statement about them waits."""
+async def _locked(
+    copy: Copy, api: Api, client: Client, strategy: Strategy
+) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Hold the tenant's resources, so that every statement about them waits. What is yielded waits for so many."""
     tenant = await provisioning.named(api.control, client.tenant)
     connection = await asyncpg.connect(copy.where.owner)
     async with connection.transaction():
         await connection.execute(f"LOCK TABLE {strategy.home(tenant.id).schema}.resources IN ACCESS EXCLUSIVE MODE")
-        yield
+
+        async def waiting(number: int) -> None:
+            question = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass"
+            table = f"{strategy.home(tenant.id).schema}.resources"
+            async with asyncio.timeout(20):
+                while await connection.fetchval(question, table) < number:  # noqa: ASYNC110  others are waited for
+                    await asyncio.sleep(0.01)
+
+        yield waiting
     await connection.close()
 
 
@@ -111,15 +121,15 @@ async def test_a_statement_that_takes_too_long_is_ended(copy: Copy, settings: Se
 async def test_who_finds_no_connection_in_time_is_refused_and_the_others_are_served(
     copy: Copy, settings: Settings, strategy: Strategy
 ) -> None:
-    small = settings.model_copy(update={"pool_size": 2, "pool_wait": 0.2})
+    small = settings.model_copy(update={"pool_size": 3, "pool_wait": 1.0})
     async with serving(copy, small) as api:
         client = api.client(f"{strategy.name}-a")
         await client.run("Viewer")
 
-        async with _locked(copy, api, client, strategy):
+        async with _locked(copy, api, client, strategy) as in_line:
             waiting = [asyncio.create_task(client.run("Resources")) for _ in range(2)]
-            await asyncio.sleep(0.1)
-            await asyncio.wait_for(_is_unavailable(client, "Resources"), timeout=5)
+            await in_line(2)
+            await asyncio.wait_for(_is_unavailable(client, "Resources"), timeout=8)
 
         assert [(await answer).status for answer in waiting] == [200, 200]
         assert (await client.run("Resources")).status == 200
