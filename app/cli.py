@@ -51,7 +51,7 @@ def main() -> None:
     try:
         app()
     except IsolaError as error:
-        err.print(f"isola: {error.message}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"isola: {error.explained}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from app import exact_json
 from app.binding import NOTHING, BindingKey, record
 from app.connection import NAME, OPENING_BEHIND_POOLER, REPORT, STATEMENT_SIZE, Connection
-from app.errors import Conflict, Unavailable
+from app.errors import Conflict, Unavailable, Unconfirmed
 from app.failures import LOST, REACHING, told
 from app.pool import Link, Pool
 from strategies.base import Strategy
@@ -506,7 +506,7 @@ async def _committed(connection: Connection) -> bool:
             raise RuntimeError("a statement ended the transaction in which it was run")
         status = await connection.command(COMMIT)
     except LOST as error:
-        raise Unavailable("the connection was lost while committing: the change may have been made or not") from error
+        raise Unconfirmed("the connection was lost while committing: the change may have been made or not") from error
     if status == PROVEN_CLEAN:
         return True
     log.error("a session was left unclean, and is ended")

@@ -14,6 +14,7 @@ IsolaError
 │   ├── QuotaExceeded     QUOTA_EXCEEDED    429
 │   ├── RateLimited       RATE_LIMITED      429
 │   └── Unavailable       UNAVAILABLE       503
+│       └── Unconfirmed       UNAVAILABLE       503
 └── OperatorError         a command or a start-up cannot go on; for whoever runs the server
 
 Anything else is a bug or a crash. A client sees it as ``INTERNAL`` with a correlation id and nothing else.
@@ -29,16 +30,34 @@ class IsolaError(Exception):
         super().__init__(message)
         self.message = message
 
+    @property
+    def explained(self) -> str:
+        """What whoever runs a command reads."""
+        return self.message
+
 
 class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
     """A refusal with the code that clients see in ``extensions.code``.
 
     ``status`` is the HTTP status when a whole request is refused with it. A field that fails inside a response
-    does not change the status of that response.
+    does not change the status of that response. The message never holds a value that a client sent. ``field`` is the
+    path of the input that was wrong, such as ``filter.name.eq``, and ``value`` what it was: only commands show it, to
+    whoever has typed it. ``retry_after`` is the number of seconds after which the same request is worth sending
+    again; None where that is of no use, or where something may have been done already.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
+    retry_after: int | None = None
+
+    def __init__(self, message: str, field: str | None = None, *, value: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.value = value
+
+    @property
+    def explained(self) -> str:
+        return self.message if self.value is None else f"{self.message}: {self.value[:80]!r}"
 
 
 class Unauthenticated(Refusal):
@@ -95,10 +114,23 @@ class RateLimited(Refusal):
     code = "RATE_LIMITED"
     status = 429
 
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class Unavailable(Refusal):
+    """Nothing was done."""
+
     code = "UNAVAILABLE"
     status = 503
+    retry_after: int | None = 1
+
+
+class Unconfirmed(Unavailable):
+    """What was asked for may have been done or not."""
+
+    retry_after = None
 
 
 class OperatorError(IsolaError):

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
-from graphql import get_variable_values
 from sqlalchemy import select
 
 from app.api.schema import model
@@ -19,6 +18,7 @@ from app.query.compiler import Compiler, Reading
 from app.query.documents import Documents, InvalidError
 from app.query.limits import Limits
 from app.query.plan import Connection, ConnectionPart, Found, Leaf, Object, Plan, Selected, Selection
+from app.query.variables import Variables
 
 Section = tuple[str, str]
 """A title and a text."""
@@ -74,14 +74,17 @@ def _readings(
     """By the response key of the mutation; a query's only one under no key."""
     try:
         operation = Documents(model.schema, compiler.limits).find(text, None).operation(operation_name)
-        values = get_variable_values(model.schema, operation.node.variable_definitions or (), dict(variables))
+        values = Variables(model.schema, operation).coerced(variables, max_errors=20, hide_suggestions=False)
         if isinstance(values, list):
             raise InvalidError(values)
     except InvalidError as error:
         raise BadUserInput("; ".join(each.message for each in error.errors)) from None
     plans = compiler.plans(operation, values.coerced)
     named = {"": plans} if isinstance(plans, Plan) else plans
-    return {key: compiler.read(plan, values, caller) for key, plan in named.items()}
+    readings = {key: compiler.read(plan, values, caller) for key, plan in named.items()}
+    for refused in (each for reading in readings.values() for each in reading.refused.values()):
+        raise refused.refusal
+    return readings
 
 
 def _selection(selection: Selection, depth: int) -> Iterator[str]:

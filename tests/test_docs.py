@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 SETTING = re.compile(r"`ISOLA_([A-Z_]+)")
-CASES = 43
+CASES = 54
 
 
 def _tests(path: Path) -> set[str]:
@@ -31,7 +31,7 @@ def test_every_attack_of_the_catalogue_is_mapped_to_tests() -> None:
     text = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \|(.+)\|$", text, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, CASES + 1))
-    assert [number for number, row in rows if not TEST.search(row)] == []
+    assert [number for number, row in rows if not (TEST.search(row) or "Does not apply" in row)] == []
 
 
 def test_the_settings_that_the_attacks_name_are_there() -> None:

@@ -1,11 +1,13 @@
 """What a field of platform administration needs: to be staff. Every type says it, or the schema is refused."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import strawberry
 from graphql import GraphQLObjectType, GraphQLSchema
 from strawberry.schema_directive import Location
+
+from app.api.access import nullable
 
 
 @strawberry.schema_directive(
@@ -17,12 +19,17 @@ class StaffOnly:
 
 STAFF = StaffOnly()
 
-Resolver = TypeVar("Resolver")
+Resolver = TypeVar("Resolver", bound=Callable[..., Any])
 
 
 def answered(description: str | None = None) -> Callable[[Resolver], Resolver]:
-    """Declare a field by its resolver."""
-    return cast("Callable[[Resolver], Resolver]", strawberry.field(description=description))
+    """Declare a field at the root by its resolver. It is nullable: see app.api.access."""
+
+    def declare(resolver: Resolver) -> Resolver:
+        declared = strawberry.field(resolver, description=description, graphql_type=nullable(resolver))
+        return cast("Resolver", declared)
+
+    return declare
 
 
 def undeclared(schema: GraphQLSchema) -> Iterable[str]:

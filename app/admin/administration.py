@@ -40,10 +40,10 @@ Info: TypeAlias = strawberry.Info[Administration, None]
 def paged(first: int, after: strawberry.ID | None) -> UUID | None:
     """The key that a page begins after. Raises BadUserInput."""
     if not 1 <= first <= MAX_PAGE:
-        raise BadUserInput(f"first: expected 1 to {MAX_PAGE}")
+        raise BadUserInput(f"first: expected 1 to {MAX_PAGE}", "first")
     key = None if after is None else identifier_of(after)
     if after is not None and key is None:
-        raise BadUserInput("after: expected the id of what is before")
+        raise BadUserInput("after: expected the id of what is before", "after")
     return key
 
 

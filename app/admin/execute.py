@@ -14,6 +14,7 @@ from app.api.execute import Response
 from app.errors import BadUserInput, Refusal
 from app.query.documents import Documents, InvalidError
 from app.query.limits import Limits
+from app.query.variables import Variables
 
 _BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
 
@@ -45,6 +46,9 @@ class Execution:
             if operation.type is OperationType.MUTATION and not mutations:
                 told = [errors.told("mutations are executed by POST only", BadUserInput.code)]
                 return Response(_METHOD_NOT_ALLOWED, dumped({"errors": told}))
+            values = Variables(schema._schema, operation).coerced(variables or {}, max_errors=20, hide_suggestions=True)  # noqa: SLF001  as above
+            if isinstance(values, list):
+                raise InvalidError(values)
             name = operation.node.name
             result = execute(
                 schema._schema,  # noqa: SLF001  as above
@@ -57,8 +61,9 @@ class Execution:
         except InvalidError as invalid:
             return Response(_BAD_REQUEST, dumped({"errors": errors.invalid(invalid.errors)}))
         except Refusal as refusal:
-            return Response(refusal.status, dumped({"errors": [errors.refusal(refusal)]}))
+            body: dict[str, Any] = {"errors": [errors.refusal(refusal)]}
+            return Response(refusal.status, dumped(body), retry_after=refusal.retry_after)
         except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
             return Response(_INTERNAL, dumped({"errors": [errors.crash(error)]}))
-        body: dict[str, Any] = {"errors": errors.located(result.errors)} if result.errors else {}
+        body = {"errors": errors.located(result.errors)} if result.errors else {}
         return Response(200, dumped({**body, "data": result.data}))

@@ -1,7 +1,7 @@
 """Staff inside a tenant: by leave that is good now, to read what a viewer may, and noted in the tenant's log."""
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from app.admin.staff import StaffVerifier
 from app.control import grants
@@ -12,7 +12,6 @@ from app.domain.permissions import ROLES, Role
 from app.errors import Forbidden, TenantSuspended
 from app.identity.authentication import Principal
 from app.identity.members import Members
-from app.identity.resolution import no_credential
 
 
 class Looking:
@@ -43,9 +42,5 @@ class Looking:
             raise Forbidden("the user is disabled")
         return Principal(tenant, guest.user_id, (), ROLES[Role.VIEWER], on_behalf_of=staff.subject, grant=live[0].id)
 
-    def address(self, scope: Mapping[str, Any]) -> str:
-        return self._verifier.address(scope)
-
-    def visitor(self, scope: Mapping[str, Any]) -> NoReturn:  # noqa: ARG002  an authenticator's
-        """Without a credential there is nothing to be had here."""
-        raise no_credential()
+    def visitor(self, scope: Mapping[str, Any]) -> None:
+        """Without a credential there is nothing to be had here, and nobody signs in."""

@@ -64,7 +64,7 @@ class PlanMutations:
 def _given(inputs: Sequence[QuotaInput]) -> dict[QuotaName, int | None]:
     given: dict[QuotaName, int | None] = {each.name: each.limit for each in inputs}
     if len(given) < len(inputs):
-        raise BadUserInput("quotas: expected each name once")
+        raise BadUserInput("quotas: expected each name once", "quotas")
     return given
 
 

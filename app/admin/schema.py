@@ -10,6 +10,7 @@ from app.admin.orders import OrderMutations, OrderQueries
 from app.admin.plans import PlanMutations, PlanQueries
 from app.admin.platform_log import PlatformLogQueries
 from app.admin.tenants import TenantMutations, TenantQueries
+from app.api.inputs import guard
 from app.api.scalars import SCALARS
 
 
@@ -24,5 +25,7 @@ class Mutation(TenantMutations, OrderMutations, PlanMutations, ApiKeyMutations, 
 
 
 schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+guard(schema._schema.query_type)  # noqa: SLF001  as below
+guard(schema._schema.mutation_type)  # noqa: SLF001  as below
 if missing := sorted(undeclared(schema._schema)):  # noqa: SLF001  Strawberry has no public way to the schema that it makes
     raise TypeError(f"these types do not say whom they are open to: {', '.join(missing)}")

@@ -47,7 +47,3 @@ class StaffVerifier:
         if not _SUBJECT.fullmatch(claims.subject):
             raise Unauthenticated("the token's subject is not one that can be written into logs")
         return Staff(claims.subject)
-
-    def address(self, scope: Mapping[str, Any]) -> str:
-        """The address of the client; where a trusted proxy stands before it, as the proxy says."""
-        return self._resolution.address(scope)

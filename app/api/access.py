@@ -6,7 +6,7 @@ is run: see app.query.plan.
 """
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 import strawberry
 from strawberry.schema_directive import Location
@@ -33,10 +33,21 @@ def requires(permission: Permission) -> Requires:
 
 PUBLIC = Public()
 
-Resolver = TypeVar("Resolver")
+Resolver = TypeVar("Resolver", bound=Callable[..., Any])
 
 
 def mutation(access: Requires | Public, description: str | None = None) -> Callable[[Resolver], Resolver]:
-    """Declare a field of the type Mutation by its resolver."""
-    declared = strawberry.mutation(directives=[access], description=description)
-    return cast("Callable[[Resolver], Resolver]", declared)
+    """Declare a field of the type Mutation by its resolver. It is nullable: see ``nullable``."""
+
+    def declare(resolver: Resolver) -> Resolver:
+        declared = strawberry.mutation(
+            resolver, directives=[access], description=description, graphql_type=nullable(resolver)
+        )
+        return cast("Resolver", declared)
+
+    return declare
+
+
+def nullable(resolver: Callable[..., Any]) -> Any:
+    """The type of a field at the root, by its resolver: one that fails is null, and what the others did is told."""
+    return get_type_hints(resolver, include_extras=True)["return"] | None

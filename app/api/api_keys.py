@@ -52,7 +52,7 @@ class ApiKey:
 
 @strawberry.type
 class ApiKeyQueries:
-    api_keys: Connection[ApiKey] = many(
+    api_keys: Connection[ApiKey] | None = many(
         source=every_key,
         description="In the order of their creation.",
         access=requires(Permission.API_KEY_READ),

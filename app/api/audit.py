@@ -75,7 +75,7 @@ class AuditOrder:
 
 @strawberry.type
 class AuditQueries:
-    audit_log: Connection[AuditEntry] = many(
+    audit_log: Connection[AuditEntry] | None = many(
         filter=AuditFilter,
         order=AuditOrder,
         description="What was done in the tenant, by default newest first.",

@@ -18,7 +18,7 @@ class NodeQueries:
     node: Node | None = by_id(
         "Null when there is none with this id, it is malformed, or it cannot be seen.", access=PUBLIC
     )
-    nodes: list[Node | None] = by_ids(
+    nodes: list[Node | None] | None = by_ids(
         "In the order of the ids, with null for each that finds none. At most 100.", access=PUBLIC
     )
 

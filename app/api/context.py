@@ -9,10 +9,9 @@ from app.control.tenants import Tenant
 from app.database import Database, Transaction
 from app.domain.actor import Actor
 from app.domain.roles import Standing
-from app.errors import Forbidden
+from app.errors import Forbidden, Refusal
 from app.identity.authentication import Principal
 from app.identity.members import Members
-from app.identity.resolution import no_credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +62,15 @@ class Context:
         return await self.members.memberships(self.principal.subject)
 
 
+@dataclass(frozen=True, slots=True)
 class Nobody:
-    """A request without a credential: it gets to nobody's data."""
+    """A request without a good credential: it gets to nobody's data. ``refusal`` says what is wrong with it."""
+
+    refusal: Refusal
 
     @property
     def principal(self) -> Principal:
-        raise no_credential()
+        raise self.refusal
 
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  a Context's
-        raise no_credential()
-
-
-NOBODY = Nobody()
+        raise self.refusal

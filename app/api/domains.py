@@ -48,7 +48,7 @@ class Domain:
 
 @strawberry.type
 class DomainQueries:
-    domains: Connection[Domain] = many(
+    domains: Connection[Domain] | None = many(
         source=every_domain,
         description="In the order in which they were added.",
         access=requires(Permission.DOMAIN_READ),

@@ -5,7 +5,7 @@ mutation, introspection, a resolver of its own), graphql-core executes over what
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from inspect import isawaitable
@@ -16,7 +16,7 @@ from graphql import (
     ExecutionResult,
     Executor as GraphQLExecutor,
     FieldNode,
-    GraphQLError,
+    GraphQLResolveInfo,
     NameNode,
     OperationDefinitionNode,
     OperationType,
@@ -24,20 +24,18 @@ from graphql import (
     default_field_resolver,
     default_type_resolver,
     execute,
-    parse,
 )
 from graphql.execution.values import VariableValues
 
 from app.api import errors
 from app.api.body import dumped, loaded
-from app.api.context import NOBODY
+from app.api.context import Nobody
 from app.api.request import Request
 from app.api.services import Services
 from app.api.sessions import OPEN
 from app.control.challenges import Challenges
 from app.errors import BadUserInput, Refusal, Unavailable
 from app.identity.api_keys import Mint
-from app.identity.resolution import no_credential
 from app.identity.sessions import Visitor
 from app.query.caller import Context, Transaction
 from app.query.compiler import Compiler, Reading
@@ -45,7 +43,7 @@ from app.query.documents import Documents, InvalidError, Operation, UnknownHashE
 from app.query.json_text import VIOLATION
 from app.query.limits import Limits
 from app.query.mapping import Model
-from app.query.plan import Plan
+from app.query.plan import Plan, Refused
 from app.query.variables import Variables
 
 _MAX_ERRORS = 20
@@ -56,12 +54,14 @@ _BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
 class Response:
     """``status`` is what HTTP says with it; ``body`` is JSON in UTF-8.
 
-    ``is_read``: it answers a query. What a mutation answers may be a secret that was just made.
+    ``is_read``: it answers a query. What a mutation answers may be a secret that was just made. ``retry_after`` is the
+    number of seconds after which the same request is worth sending again, where nothing of it was done.
     """
 
     status: int
     body: bytes
     is_read: bool = False
+    retry_after: int | None = None
 
 
 class Executor:
@@ -111,20 +111,24 @@ class Executor:
         operation_name: str | None,
         variables: Mapping[str, Any] | None,
         extensions: Mapping[str, Any] | None,
-        context: Context,
+        context: Context | Nobody,
         *,
         mutations: bool = True,
-        visitor: Visitor | None = None,
+        visitor: Callable[[], Visitor | None] = lambda: None,
     ) -> Response:
         """Execute one operation. ``mutations=False`` refuses them, as for GET. Raises nothing but cancellation.
 
-        ``visitor`` is who asks, to mutations that are open to all. NOBODY as ``context`` gets to these alone.
+        ``visitor`` gives who asks, to mutations that are open to all. Nobody as ``context`` gets to these alone.
         """
         try:
             sha = _hash(extensions)
-            if context is NOBODY and not self._admits_nobody(text, sha):
-                raise no_credential()
-            operation = self.documents.find(text, sha, keep=context is not NOBODY).operation(operation_name)
+            if isinstance(context, Nobody):
+                document = self.documents.find_public(text, sha, operation_name, OPEN)
+                if document is None:
+                    raise context.refusal
+            else:
+                document = self.documents.find(text, sha)
+            operation = document.operation(operation_name)
             if operation.type is OperationType.MUTATION and not mutations:
                 message = "mutations are executed by POST only"
                 return _refused(_METHOD_NOT_ALLOWED, [errors.told(message, BadUserInput.code)])
@@ -134,64 +138,50 @@ class Executor:
         except InvalidError as invalid:
             return _refused(_BAD_REQUEST, errors.invalid(invalid.errors))
         except Refusal as refusal:
-            return _refused(refusal.status, [errors.refusal(refusal)])
+            return _refused(refusal.status, [errors.refusal(refusal)], refusal.retry_after)
         except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
             return _refused(_INTERNAL, [errors.crash(error)])
 
-    def _admits_nobody(self, text: str | None, sha: str | None) -> bool:
-        """Whether a document has nothing but what is open to all. If not, nobody has looked at it any closer."""
-        if text is None:
-            return (
-                sha is not None
-                and (known := self.documents.trusted_by(sha)) is not None
-                and all(_is_open(each.node) for each in known.operations.values())
-            )
-        try:
-            document = parse(text, no_location=True, max_tokens=self.compiler.limits.tokens)
-        except (GraphQLError, RecursionError):
-            return False
-        return all(isinstance(each, OperationDefinitionNode) and _is_open(each) for each in document.definitions)
-
     async def _run(
-        self, operation: Operation, variables: Mapping[str, Any], context: Context, visitor: Visitor | None
+        self,
+        operation: Operation,
+        variables: Mapping[str, Any],
+        context: Context,
+        visitor: Callable[[], Visitor | None],
     ) -> Response:
-        """Everything that can be refused is, before the database is asked."""
-        if _is_open(operation.node):
-            self._coerced(operation, variables)
+        """What a field asks for is looked at before the database is asked: a field is refused, and others are not."""
+        values = self._coerced(operation, variables)
+        if operation.is_within(OPEN):
             request = Request(context, _read_nothing, self._services, visitor)
-            return await self._core(operation, variables, None, request)
-        principal = context.principal
-        try:
-            values = self._coerced(operation, variables)
-            plans = self.compiler.plans(operation, values.coerced)
-            if not isinstance(plans, Plan):
-                readings = {key: self.compiler.read(each, values, principal) for key, each in plans.items()}
-                return await self._mutate(operation, variables, values, readings, context)
-            reading = self.compiler.read(plans, values, principal)
-        except GraphQLError as error:
-            # A null that a variable brought to where validation could not know of it.
-            raise InvalidError([error]) from None
-        return await self._query(operation, variables, reading, context)
+            return _answered(await self._core(operation, variables, None, request))
+        plans = self.compiler.plans(operation, values.coerced)
+        if isinstance(plans, Plan):
+            reading = self.compiler.read(plans, values, context.principal)
+            return replace(await self._query(operation, variables, reading, context), is_read=True)
+        readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
+        return await self._mutate(operation, variables, values, readings, context, visitor)
 
     async def _query(
         self, operation: Operation, variables: Mapping[str, Any], reading: Reading, context: Context
     ) -> Response:
-        if reading.plan.complete and reading.plan.reads:
-            try:
-                async with context.transaction(read_only=True) as transaction:
-                    text = await self.compiler.fetch(reading, transaction, marked=False)
-            except Exception as error:  # noqa: BLE001  it becomes the error of every field that was to be read
-                return await self._core(operation, variables, _Failed(error), context)
-            if VIOLATION not in text:
-                return Response(200, b'{"data":%b}' % text.encode(), is_read=True)
+        """Raises Unavailable: there is nothing to answer without the database, and asking again does no harm."""
         source: Any = {}
+        marked = not reading.plan.complete or bool(reading.refused)
         if reading.plan.reads:
             try:
                 async with context.transaction(read_only=True) as transaction:
-                    source = loaded(await self.compiler.fetch(reading, transaction, marked=True))
-            except Exception as error:  # noqa: BLE001  as above
+                    text = await self.compiler.fetch(reading, transaction, marked=marked)
+                    if not marked and VIOLATION in text:
+                        # Only now it is worth knowing of which type everything is.
+                        text, marked = await self.compiler.fetch(reading, transaction, marked=True), True
+                if not marked:
+                    return Response(200, b'{"data":%b}' % text.encode())
+                source = loaded(text)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001  it becomes the error of every field that was to be read
                 source = _Failed(error)
-        return replace(await self._core(operation, variables, source, context), is_read=True)
+        return _answered(await self._core(operation, variables, source, context, reading.refused))
 
     async def _mutate(
         self,
@@ -200,52 +190,70 @@ class Executor:
         values: VariableValues,
         readings: Mapping[str, Reading],
         context: Context,
+        visitor: Callable[[], Visitor | None],
     ) -> Response:
         bare = self._bare(operation)
+        refused = {key: each for reading in readings.values() for key, each in reading.refused.items()}
         # Of a field that is open to all, a statement reads nothing.
         read = len(readings) == len(operation.node.selection_set.selections)
-        if bare is None or not read or not all(reading.plan.complete for reading in readings.values()):
-
-            async def select(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
-                return loaded(await self.compiler.fetch(readings[key], transaction, given, marked=True))
-
-            return await self._core(operation, variables, None, Request(context, select, self._services))
-
         texts: dict[str, str] = {}
 
-        async def keep(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
-            text = await self.compiler.fetch(readings[key], transaction, given, marked=False)
+        async def select(key: str, transaction: Transaction, given: dict[str, object], *, marked: bool = True) -> str:
+            text = await self.compiler.fetch(readings[key], transaction, given, marked=marked)
             if VIOLATION in text:
-                raise ValueError(f"{key}: a value that is never null is null; the mutation is rolled back")
+                raise ValueError(f"{operation.type.value}: a value that is never null is null; it is rolled back")
             # Together they are one answer; without room for this one, its change is rolled back.
             self.compiler.limits.check_answer(text, *texts.values())
             texts[key] = text
+            return text
+
+        async def load(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
+            return loaded(await select(key, transaction, given))
+
+        async def keep(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
+            await select(key, transaction, given, marked=False)
             return {}
 
-        request = Request(context, keep, self._services)
-        # The values are coerced already: graphql-core's ``execute`` would do it again.
-        executor: GraphQLExecutor[Any] = GraphQLExecutor(
-            self._schema,
-            {},
-            {},
-            None,
-            request,
-            bare,
-            values,
-            default_field_resolver,
-            default_type_resolver,
-            default_field_resolver,
-            hide_suggestions=not self._suggestions,
-        )
-        result = await _finished(executor.execute_operation())
-        if result.errors or result.data is None:
-            # A payload is read before its change is committed: without one, not even the first field has done anything.
-            return _answered(result, nothing_done=not texts)
-        fields = ",".join([f"{json.dumps(key)}:{texts[key]}" for key in result.data])
-        return Response(200, b'{"data":{%b}}' % fields.encode())
+        if refused or bare is None or not read or not all(reading.plan.complete for reading in readings.values()):
+            request = Request(context, load, self._services, visitor)
+            result = await self._core(operation, variables, None, request, refused)
+            texts.clear()
+        else:
+            # The values are coerced already: graphql-core's ``execute`` would do it again.
+            executor: GraphQLExecutor[Any] = GraphQLExecutor(
+                self._schema,
+                {},
+                {},
+                None,
+                Request(context, keep, self._services, visitor),
+                bare,
+                values,
+                default_field_resolver,
+                default_type_resolver,
+                default_field_resolver,
+                hide_suggestions=not self._suggestions,
+            )
+            result = await _finished(executor.execute_operation())
+        if result.errors and _did_nothing(operation, result):
+            # Whoever stands between is to see it, and may try again.
+            return _refused(Unavailable.status, errors.located(result.errors), Unavailable.retry_after)
+        return _answered(result, texts)
 
-    async def _core(self, operation: Operation, variables: Mapping[str, Any], source: Any, context: Any) -> Response:
+    async def _core(
+        self,
+        operation: Operation,
+        variables: Mapping[str, Any],
+        source: Any,
+        context: Any,
+        refused: Mapping[str, Refused] = MappingProxyType({}),
+    ) -> ExecutionResult:
         """Let graphql-core execute over what was read: completion, errors and null propagation are its own."""
+
+        def refuse(resolve: Callable[..., Any], parent: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
+            if info.path.prev is None and info.path.key in refused:
+                raise refused[str(info.path.key)].error()
+            return resolve(parent, info, **given)
+
         execution = execute(
             self._schema,
             operation.document,
@@ -255,14 +263,21 @@ class Executor:
             operation_name=operation.node.name.value if operation.node.name else None,
             max_coercion_errors=_MAX_ERRORS,
             hide_suggestions=not self._suggestions,
+            middleware=[refuse] if refused else None,
         )
-        return _answered(await _finished(execution), nothing_done=isinstance(source, _Failed))
+        result = await _finished(execution)
+        # Of arguments that make no sense graphql-core has something else to say.
+        told = [
+            refused[str(each.path[0])].error() if each.path and each.path[0] in refused else each
+            for each in result.errors or ()
+        ]
+        return ExecutionResult(result.data, told or None)
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
         return self._computed(operation, variables) if variables else self._defaults(operation)
 
     def _declared(self, operation: Operation) -> Variables:
-        return Variables(self._schema, tuple(operation.node.variable_definitions or ()))
+        return Variables(self._schema, operation)
 
     def _computed(self, operation: Operation, variables: Mapping[str, Any] = MappingProxyType({})) -> VariableValues:
         if not operation.node.variable_definitions:
@@ -276,13 +291,6 @@ class Executor:
 
 
 _NO_VARIABLES = VariableValues({}, {})
-
-
-def _is_open(operation: OperationDefinitionNode) -> bool:
-    """Whether an operation selects at its root only what is open to all."""
-    return operation.operation is OperationType.MUTATION and all(
-        isinstance(field, FieldNode) and field.name.value in OPEN for field in operation.selection_set.selections
-    )
 
 
 async def _read_nothing(key: str, transaction: Transaction, given: dict[str, object]) -> Any:  # noqa: ARG001  a Select
@@ -311,16 +319,28 @@ def _bare(operation: Operation) -> OperationDefinitionNode | None:
 _NOTHING = SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typename")),))
 
 
-def _answered(result: ExecutionResult, *, nothing_done: bool) -> Response:
-    body: dict[str, Any] = {}
-    status = 200
-    if result.errors:
-        body["errors"] = errors.located(result.errors)
-        # Where nothing was done for want of the database, whoever stands between is to see it, and may try again.
-        if nothing_done and isinstance(result.errors[0].original_error, Unavailable):
-            status = Unavailable.status
-    body["data"] = result.data
-    return Response(status, dumped(body))
+def _did_nothing(operation: Operation, result: ExecutionResult) -> bool:
+    """Whether a mutation has done nothing at all, for want of the database. What is open to all calls others first."""
+    return (
+        not operation.roots & OPEN
+        and not any(value is not None for value in (result.data or {}).values())
+        and all(
+            isinstance(error.original_error, Unavailable) and error.original_error.retry_after is not None
+            for error in result.errors or ()
+        )
+    )
+
+
+def _answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -> Response:
+    """The answer to an operation that was executed. ``texts`` are what was read for each field of its data."""
+    data = dumped(result.data)
+    if texts and result.data is not None:
+        # A payload is read before its change is committed: where there is none, that has failed.
+        fields = [f"{json.dumps(key)}:{'null' if value is None else texts[key]}" for key, value in result.data.items()]
+        data = b"{%b}" % ",".join(fields).encode()
+    if not result.errors:
+        return Response(200, b'{"data":%b}' % data)
+    return Response(200, b'{"errors":%b,"data":%b}' % (dumped(errors.located(result.errors)), data))
 
 
 class _Failed(dict[str, Any]):
@@ -344,5 +364,5 @@ def _hash(extensions: Mapping[str, Any] | None) -> str | None:
     return sha
 
 
-def _refused(status: int, told: list[dict[str, Any]]) -> Response:
-    return Response(status, dumped({"errors": told}))
+def _refused(status: int, told: list[dict[str, Any]], retry_after: int | None = None) -> Response:
+    return Response(status, dumped({"errors": told}), retry_after=retry_after)

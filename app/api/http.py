@@ -2,18 +2,16 @@
 
 import asyncio
 import gzip
-import json
 import re
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
-from uuid import uuid4
 
 import structlog
 from starlette.applications import Starlette
@@ -26,14 +24,15 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import exact_json
-from app.api.context import NOBODY, Context, Nobody
+from app.api import errors
+from app.api.body import dumped
+from app.api.context import Context, Nobody
 from app.api.execute import Executor, Response as Answer
 from app.api.request_id import HEADER, request_id
 from app.database import Database
-from app.errors import BadUserInput, Refusal, Unavailable
+from app.errors import BadUserInput, Forbidden, Refusal, TenantRequired, Unauthenticated, Unavailable, Unconfirmed
 from app.identity.authentication import Authenticator, Principal
 from app.identity.members import Members
-from app.identity.resolution import NoCredential, no_credential
 from app.identity.sessions import Visitor
 from app.settings import Settings
 
@@ -81,8 +80,7 @@ class Principals(Protocol):
     @property
     def members(self) -> Members: ...
     async def principal(self, scope: Mapping[str, Any]) -> Principal: ...
-    def address(self, scope: Mapping[str, Any]) -> str: ...
-    def visitor(self, scope: Mapping[str, Any]) -> Visitor: ...
+    def visitor(self, scope: Mapping[str, Any]) -> Visitor | None: ...
 
 
 class Endpoint(ABC):
@@ -117,19 +115,18 @@ class Endpoint(ABC):
                 compressed = answer.is_read and self.compresses(answer.body, headers)
                 await _answer(send, answer.body, media, called, compressed=compressed)
                 return
-            response = Response(answer.body, status, media_type=media)
+            response = _response(answer.body, status, media, answer.retry_after)
         except ClientGone:
             return
         except asyncio.CancelledError:
             # Only the server's end cancels a request, and this is the last that its client hears.
-            message = "the server is stopping: what was asked for may have been done or not"
-            response = _error(Unavailable.status, media, message, {"code": Unavailable.code})
+            response = _error(
+                Unconfirmed("the server is stopping: what was asked for may have been done or not"), media
+            )
         except Refusal as refusal:
-            response = _error(refusal.status, media, refusal.message, {"code": refusal.code})
-        except Exception:  # whatever it is, the client is told nothing and the log all
-            correlation = uuid4().hex
-            log.exception("request failed", correlation_id=correlation)
-            response = _error(500, media, "internal error", {"code": "INTERNAL", "correlationId": correlation})
+            response = _error(refusal, media)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
+            response = _response(dumped({"errors": [errors.crash(error)]}), 500, media)
         _explain(response, self._methods)
         response.headers[HEADER] = called
         await response(scope, receive, send)
@@ -206,11 +203,15 @@ class GraphQL(Endpoint):
         try:
             # Nobody's body is read before it is known who they are.
             principal = await self.principals.principal(scope)
-        except NoCredential:
-            visitor = self.principals.visitor(scope)
-            context, asked = NOBODY, await self._asked_by_nobody(scope, headers, receive)
+        except (Unauthenticated, Forbidden, TenantRequired) as refusal:
+            # What is open to all needs no credential, so a bad one does no harm: a client that renews its session
+            # sends the token that has expired.
+            if (named := self.principals.visitor(scope)) is None:
+                raise
+            context, asked = Nobody(refusal), await self._asked_by_nobody(scope, headers, receive, refusal)
+            visitor: Callable[[], Visitor | None] = partial(lambda known: known, named)
         else:
-            visitor = Visitor(self.principals.address(scope))
+            visitor = partial(self.principals.visitor, scope)
             context = Context(principal, self.database, self.principals.members, request_id)
             asked = await self.asked(scope, headers, receive, self.max_body_bytes)
         return await self.executor.execute(
@@ -223,12 +224,12 @@ class GraphQL(Endpoint):
             visitor=visitor,
         )
 
-    async def _asked_by_nobody(self, scope: Scope, headers: Headers, receive: Receive) -> Asked:
-        """What is asked without a credential. It is to be small, and if anything is wrong with it, it is that."""
+    async def _asked_by_nobody(self, scope: Scope, headers: Headers, receive: Receive, refusal: Refusal) -> Asked:
+        """What is asked without a good credential. It is to be small; if anything is wrong with it, it is refused."""
         try:
             return await self.asked(scope, headers, receive, min(self.max_body_bytes, NOBODYS_BODY_BYTES))
         except Refusal:
-            raise no_credential() from None
+            raise refusal from None
 
 
 async def _answer(send: Send, body: bytes, media: str, called: str, *, compressed: bool) -> None:
@@ -323,9 +324,13 @@ def _checked(parameters: Any) -> Asked:
     )
 
 
-def _error(status: int, media: str, message: str, extensions: dict[str, str]) -> Response:
-    body = json.dumps({"errors": [{"message": message, "extensions": extensions}]})
-    return Response(body, status, media_type=media)
+def _error(refusal: Refusal, media: str) -> Response:
+    return _response(dumped({"errors": [errors.refusal(refusal)]}), refusal.status, media, refusal.retry_after)
+
+
+def _response(body: bytes, status: int, media: str, retry_after: int | None = None) -> Response:
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    return Response(body, status, headers, media)
 
 
 def _explain(response: Response, methods: str) -> None:
@@ -335,8 +340,6 @@ def _explain(response: Response, methods: str) -> None:
             response.headers["www-authenticate"] = "Bearer"
         case 405:
             response.headers["allow"] = methods
-        case 503:
-            response.headers["retry-after"] = "1"
     response.headers["cache-control"] = "no-store"
 
 

@@ -54,7 +54,7 @@ class OrganizationOrder:
 
 @strawberry.type
 class OrganizationQueries:
-    organizations: Connection[Organization] = many(
+    organizations: Connection[Organization] | None = many(
         filter=OrganizationFilter,
         order=OrganizationOrder,
         description="By default in the order of creation.",

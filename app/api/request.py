@@ -19,6 +19,10 @@ class Select(Protocol):
     async def __call__(self, key: str, transaction: Transaction, given: dict[str, object]) -> Any: ...
 
 
+def _nobody() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request, as resolvers see it."""
@@ -26,7 +30,7 @@ class Request:
     context: Context
     select: Select
     services: Services
-    visitor: Visitor | None = None
+    visitor: Callable[[], Visitor | None] = _nobody
 
     @property
     def actor(self) -> Actor:

@@ -83,7 +83,7 @@ class ResourceQueries:
     resource: Resource | None = by_id(
         "Null when there is none with this id.", access=requires(Permission.RESOURCE_READ)
     )
-    resources: Connection[Resource] = many(
+    resources: Connection[Resource] | None = many(
         filter=ResourceFilter,
         order=ResourceOrder,
         description="By default in the order of creation.",

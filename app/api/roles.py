@@ -72,7 +72,7 @@ class RoleOrder:
 
 @strawberry.type
 class RoleQueries:
-    roles: Connection[Role] = many(
+    roles: Connection[Role] | None = many(
         filter=RoleFilter,
         order=RoleOrder,
         description="The roles of the tenant, built-in ones too; by default in the order of creation.",

@@ -16,6 +16,7 @@ from graphql import (
 from strawberry.types.scalar import ScalarDefinition, scalar
 
 from app import exact_json
+from app.query.messages import UnfitValueError
 
 MAX_SAFE_INTEGER = 2**53 - 1
 
@@ -28,28 +29,28 @@ def _read_big_int(value: Any) -> int:
     if isinstance(value, str):
         digits = value.removeprefix("-")
         if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(MAX_SAFE_INTEGER))):
-            raise ValueError("a BigInt is an integer, or a string of its decimal digits")
+            raise UnfitValueError("a BigInt is an integer, or a string of its decimal digits")
         value = int(value)
     elif isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("a BigInt is an integer, or a string of its decimal digits")  # noqa: TRY004  as below
+        raise UnfitValueError("a BigInt is an integer, or a string of its decimal digits")
     if abs(value) > MAX_SAFE_INTEGER:
-        raise ValueError(f"a BigInt is between -{MAX_SAFE_INTEGER} and {MAX_SAFE_INTEGER}")
+        raise UnfitValueError(f"a BigInt is between -{MAX_SAFE_INTEGER} and {MAX_SAFE_INTEGER}")
     return value
 
 
 def _read_date_time(value: Any) -> datetime:
     message = "a DateTime is ISO 8601 with an offset, such as 2026-01-31T12:00:00Z"
     if not isinstance(value, str):
-        raise ValueError(message)  # noqa: TRY004  graphql-core tells clients of a ValueError
+        raise UnfitValueError(message)
     try:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
-            raise ValueError(message)
+            raise UnfitValueError(message)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(message) from None
+        raise UnfitValueError(message) from None
 
 
 def _write_date_time(value: Any) -> Any:

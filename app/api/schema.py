@@ -8,12 +8,13 @@ from app.api.audit import AuditQueries
 from app.api.connections import NodeQueries
 from app.api.domains import DomainMutations, DomainQueries
 from app.api.fields import mapped
+from app.api.inputs import guard
 from app.api.model import model_of
 from app.api.organizations import OrganizationMutations, OrganizationQueries
 from app.api.resources import ResourceMutations, ResourceQueries
 from app.api.roles import RoleMutations, RoleQueries
 from app.api.scalars import SCALARS
-from app.api.sessions import SessionMutations, SignInMutations
+from app.api.sessions import OPEN, SessionMutations, SignInMutations
 from app.api.shares import ShareMutations, ShareQueries
 from app.api.spans import SpanMutations, SpanQueries
 from app.api.users import UserMutations, UserQueries
@@ -59,3 +60,4 @@ class Mutation(
 
 schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
 model = model_of(schema)
+guard(model.schema.mutation_type, unchecked=OPEN)

@@ -127,7 +127,10 @@ def _sessions(info: Info) -> Sessions:
 
 
 def _visitor(info: Info) -> Visitor:
-    return info.context.visitor or Visitor("")
+    visitor = info.context.visitor()
+    if visitor is None:
+        raise Forbidden("nobody can sign in here")
+    return visitor
 
 
 @mapped(Parameters({"user_id": Uuid()}))

@@ -130,12 +130,12 @@ class ShareOffer:
 
 @strawberry.type
 class ShareQueries:
-    shared_with_me: Connection[SharedResource] = many(
+    shared_with_me: Connection[SharedResource] | None = many(
         backward=False,
         description="What other tenants share with the caller's, as far as that was accepted; newest first.",
         access=requires(Permission.SHARE_READ),
     )
-    share_offers: Connection[ShareOffer] = many(
+    share_offers: Connection[ShareOffer] | None = many(
         source=share_offers,
         description="The tenants that share something with the caller's, each once.",
         access=requires(Permission.SHARE_READ),

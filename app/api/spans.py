@@ -74,7 +74,7 @@ class SpanOrder:
 
 @strawberry.type
 class SpanQueries:
-    timeline: Connection[Span] = many(
+    timeline: Connection[Span] | None = many(
         filter=SpanFilter,
         order=SpanOrder,
         description="The spans that the caller may see; by default newest first.",

@@ -86,7 +86,7 @@ class UserOrder:
 
 @strawberry.type
 class UserQueries:
-    users: Connection[User] = many(
+    users: Connection[User] | None = many(
         filter=UserFilter,
         order=UserOrder,
         description="The users of the tenant; by default in the order of creation.",

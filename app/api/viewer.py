@@ -39,4 +39,4 @@ class Viewer:
 
 @strawberry.type
 class ViewerQueries:
-    viewer: Viewer = part(PUBLIC, **{name: name for name in caller.COLUMNS})
+    viewer: Viewer | None = part(PUBLIC, **{name: name for name in caller.COLUMNS})

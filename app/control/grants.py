@@ -64,9 +64,9 @@ async def grant(control: Database, tenant: Tenant, by: Author, *, reason: str, l
     """Leave for one of the staff to look into a tenant from now on. Raises BadUserInput."""
     reason = reason.strip()
     if not SHORTEST_REASON <= len(reason) <= LONGEST_REASON or not reason.isprintable():
-        raise BadUserInput(f"reason: expected {SHORTEST_REASON} to {LONGEST_REASON} printable characters")
+        raise BadUserInput(f"reason: expected {SHORTEST_REASON} to {LONGEST_REASON} printable characters", "reason")
     if not timedelta() < lasting <= LONGEST:
-        raise BadUserInput(f"minutes: expected 1 to {LONGEST // timedelta(minutes=1)}")
+        raise BadUserInput(f"minutes: expected 1 to {LONGEST // timedelta(minutes=1)}", "minutes")
     until = func.now() + lasting
     new = insert(access_grants).values(tenant_id=tenant.id, staff=by.actor, reason=reason, expires_at=until)
     async with control.unbound() as transaction:

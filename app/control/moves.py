@@ -100,13 +100,13 @@ async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: 
     if tenant.strategy == to:
         opened = await _opened(owner, as_seen) if tenant.moving_to is not None else None
         if opened is None:
-            raise Conflict(f"tenant {slug} is placed under {to} already")
+            raise Conflict("the tenant is placed under this strategy already", value=slug)
         return opened
     async with owner.unbound() as transaction:
         marked = as_seen.where(tenants.c.status != Status.DELETED).values(moving_to=to)
         changed = await transaction.rows(marked.returning(*COLUMNS))
     if not changed:
-        raise Conflict(f"tenant {slug} is being moved or deleted by somebody else")
+        raise Conflict("the tenant is being moved or deleted by somebody else", value=slug)
     return entry(changed[0])
 
 
@@ -215,7 +215,7 @@ async def _hold(transaction: Transaction, tenant: Tenant, source: _Place, target
         tenants.c.status != Status.DELETED,
     )
     if not await transaction.rows(mine.with_for_update(key_share=True)):
-        raise Conflict(f"tenant {tenant.slug} is being moved or deleted by somebody else")
+        raise Conflict("the tenant is being moved or deleted by somebody else", value=tenant.slug)
     # Whoever writes in the tenant commits with the head of its log in hand.
     await transaction.rows(select(audit_heads.c.entries).where(audit_heads.c.tenant_id == tenant.id).with_for_update())
 

@@ -132,7 +132,7 @@ async def move(control: Database, strategies: Collection[str], by: Author, *, sl
     provisioning.refuse_unknown(strategies, strategy)
     tenant = await provisioning.named(control, slug)
     if tenant.strategy == strategy and tenant.moving_to is None:
-        raise Conflict(f"tenant {slug} is placed under {strategy} already")
+        raise Conflict("the tenant is placed under this strategy already", value=slug)
     wanted = {"kind": Kind.MOVE, "tenant_id": tenant.id, "slug": slug, "strategy": strategy}
     return await _ordered(control, by, wanted)
 
@@ -261,7 +261,7 @@ async def _move(
     progress: moves.Progress,
 ) -> None:
     if tenant is None or tenant.status is Status.DELETED:
-        raise NotFound(f"tenant {order.slug} was deleted meanwhile")
+        raise NotFound("the tenant was deleted meanwhile", value=order.slug)
     if (tenant.strategy, tenant.moving_to) == (order.strategy, None):
         return
     by = Author(order.ordered_by, order.request)

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.control import platform_log
 from app.control.platform_log import Action, Author
-from app.control.tenants import COLUMNS, SLUG, Tenant, entry, metadata, tenants
+from app.control.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
 from app.database import Database, Transaction
 from app.domain.metadata import indexed_text, moment
 from app.domain.quotas import Quota
@@ -85,7 +85,7 @@ async def create(control: Database, by: Author, *, name: str, title: str, quotas
     Raises BadUserInput naming what cannot be, and Conflict for a name in use.
     """
     if not SLUG.fullmatch(name):
-        raise BadUserInput(f"name {name[:80]!r}: expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last")
+        raise BadUserInput(f"name: {SLUG_FORM}", "name", value=name)
     _check(title, quotas)
     new = insert(plans).values(name=name, title=title, quotas=dict(quotas)).returning(*_COLUMNS)
     async with control.unbound() as transaction:
@@ -133,7 +133,7 @@ async def retire(control: Database, by: Author, name: str) -> Plan:
     async with control.unbound() as transaction:
         before = await _held(transaction, name)
         if before.retired_at is not None:
-            raise Conflict(f"plan {name} is retired already")
+            raise Conflict("the plan is retired already", value=name)
         return await _changed(transaction, by, Action.PLAN_RETIRE, before, {"retired_at": func.now()})
 
 
@@ -144,7 +144,7 @@ async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tena
         await offered(transaction, name)
         before = await transaction.scalar(select(tenants.c.plan).where(own).with_for_update())
         if before == name:
-            raise Conflict(f"tenant {tenant.slug} has the plan {name} already")
+            raise Conflict("the tenant has this plan already", value=name)
         [row] = await transaction.rows(update(tenants).where(own).values(plan=name).returning(*COLUMNS))
         await platform_log.note(
             transaction,
@@ -164,7 +164,7 @@ async def offered(transaction: Transaction, name: str) -> None:
     Raises NotFound, and Conflict for one that is retired.
     """
     if (await _held(transaction, name, shared=True)).retired_at is not None:
-        raise Conflict(f"plan {name} is retired")
+        raise Conflict("the plan is retired", value=name)
 
 
 async def _held(transaction: Transaction, name: str, *, shared: bool = False) -> Plan:
@@ -172,7 +172,7 @@ async def _held(transaction: Transaction, name: str, *, shared: bool = False) ->
     wanted = _PLANS.where(plans.c.name == name).with_for_update(read=shared)
     rows = await transaction.rows(wanted) if SLUG.fullmatch(name) else []
     if not rows:
-        raise NotFound(f"there is no plan {name[:80]!r}")
+        raise NotFound("there is no such plan", value=name)
     return Plan(**rows[0])
 
 
@@ -203,7 +203,7 @@ def _told(plan: Plan) -> Mapping[str, object]:
 
 def _check(title: str | None, quotas: Mapping[Quota, int]) -> None:
     if title is not None and (not 0 < len(title) <= MAX_TITLE or not title.isprintable()):
-        raise BadUserInput(f"title: expected 1 to {MAX_TITLE} printable characters")
+        raise BadUserInput(f"title: expected 1 to {MAX_TITLE} printable characters", "title")
     for quota, most in quotas.items():
         if not 0 <= most <= MOST:
-            raise BadUserInput(f"{quota}: expected 0 to {MOST}, not {most}")
+            raise BadUserInput(f"{quota}: expected 0 to {MOST}", "quotas", value=str(most))

@@ -19,7 +19,7 @@ from app.control.platform_log import Action, Author, interventions, operator
 from app.control.revocations import sign_outs
 from app.control.sessions import sessions
 from app.control.shares import share_answers, shares
-from app.control.tenants import COLUMNS, ENTRY, SLUG, Status, Tenant, entry, tenants
+from app.control.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
 from app.domain.metadata import metadata
 from app.errors import BadUserInput, Conflict, NotFound, OperatorError
@@ -99,16 +99,16 @@ async def _reused(transaction: Transaction, slug: str, *, insists: bool) -> bool
 def refuse_impossible(strategies: Collection[str], *, slug: str, name: str, strategy: str) -> None:
     """Raise BadUserInput for a slug, a name or a strategy that no tenant can have."""
     if not SLUG.fullmatch(slug):
-        raise BadUserInput(f"slug {slug[:80]!r}: expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last")
+        raise BadUserInput(f"slug: {SLUG_FORM}", "slug", value=slug)
     if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters")
+        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters", "name")
     refuse_unknown(strategies, strategy)
 
 
 def refuse_unknown(strategies: Collection[str], strategy: str) -> None:
     """Raise BadUserInput for a strategy that is not installed."""
     if strategy not in strategies:
-        raise BadUserInput(f"strategy {strategy[:80]!r}: expected one of {', '.join(sorted(strategies))}")
+        raise BadUserInput(f"strategy: expected one of {', '.join(sorted(strategies))}", "strategy", value=strategy)
 
 
 async def every(control: Database) -> Sequence[Tenant]:
@@ -210,7 +210,7 @@ async def _named(transaction: Transaction, slug: str, *, to_erase: bool = False)
     # What can be no slug may be no text that the database takes, either.
     rows = await transaction.rows(question) if SLUG.fullmatch(slug) else []
     if not rows:
-        raise NotFound(f"there is no tenant {slug!r}")
+        raise NotFound("there is no such tenant", value=slug)
     return entry(rows[0])
 
 
@@ -221,7 +221,7 @@ async def _turn(
         tenant = await _named(transaction, slug)
         change = update(tenants).where(tenants.c.id == tenant.id, tenants.c.status == before).values(status=after)
         if not await transaction.execute(change):
-            raise Conflict(f"tenant {slug} is {tenant.status}, not {before}")
+            raise Conflict(f"the tenant is {tenant.status}, not {before}", value=slug)
         await _note(transaction, by, action, slug, {"status": before}, {"status": after})
     return replace(tenant, status=after)
 

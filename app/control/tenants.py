@@ -28,6 +28,7 @@ from app.domain.metadata import identifier, metadata as domain, moment
 from app.errors import Unavailable
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
+SLUG_FORM = "expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last"
 
 metadata = MetaData(schema="control", naming_convention=domain.naming_convention)
 

@@ -33,11 +33,12 @@ async def create(
     """
     actor.require(Permission.API_KEY_MANAGE)
     if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters")
+        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters", "name")
     if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise BadUserInput("expiresAt: expected a time to come")
+        raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
     if not permissions or Permission.API_KEY_MANAGE in permissions:
-        raise BadUserInput(f"permissions: expected one at least, and not {Permission.API_KEY_MANAGE}: people make keys")
+        message = f"permissions: expected one at least, and not {Permission.API_KEY_MANAGE}: people make keys"
+        raise BadUserInput(message, "permissions")
     actor.may_all(set(permissions)).enforce()
     keys = func.isola.api_keys().table_valued("revoked_at")
     if await work.scalar(select(func.count()).select_from(keys).where(keys.c.revoked_at.is_(None))) >= MAX_LIVE:

@@ -28,17 +28,17 @@ def check(field: str, value: Any) -> None:
         if not containers:
             break
         if depth == MAX_DEPTH:
-            raise BadUserInput(f"{field}: expected at most {MAX_DEPTH} levels of nesting")
+            raise BadUserInput(f"{field}: expected at most {MAX_DEPTH} levels of nesting", field)
         level = [inner for outer in containers for inner in _values(outer)]
     try:
         written = exact_json.dumps(value)
         size = len(written.encode())
     except ValueError as error:
-        raise BadUserInput(f"{field}: expected what JSON in UTF-8 can say") from error
+        raise BadUserInput(f"{field}: expected what JSON in UTF-8 can say", field) from error
     if size > MAX_DOCUMENT_BYTES:
-        raise BadUserInput(f"{field}: expected at most {MAX_DOCUMENT_BYTES} bytes of JSON")
+        raise BadUserInput(f"{field}: expected at most {MAX_DOCUMENT_BYTES} bytes of JSON", field)
     if NUL.search(written):
-        raise BadUserInput(f"{field}: expected no NUL character")
+        raise BadUserInput(f"{field}: expected no NUL character", field)
 
 
 def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
@@ -54,12 +54,13 @@ def _check_number(field: str, value: Any) -> None:
         case float() | Decimal():
             exact = value if isinstance(value, Decimal) else Decimal(repr(value))
             if exact.is_zero() and exact.is_signed():
-                raise BadUserInput(f"{field}: expected no negative zero, which the database does not keep")
+                raise BadUserInput(f"{field}: expected no negative zero, which the database does not keep", field)
             fits = not exact.is_finite() or _digits(exact) <= MAX_DIGITS
         case _:
             return
     if not fits:
-        raise BadUserInput(f"{field}: expected numbers of at most {MAX_DIGITS} digits, written without an exponent")
+        message = f"{field}: expected numbers of at most {MAX_DIGITS} digits, written without an exponent"
+        raise BadUserInput(message, field)
 
 
 def _digits(number: Decimal) -> int:

@@ -47,7 +47,7 @@ async def claimed(work: Work, actor: Actor, domain_id: UUID) -> Claimed:
         raise NotFound("there is no such domain")
     [row] = rows
     if row["verified_at"] is None and row["challenge_expires_at"] <= datetime.now(UTC):
-        raise BadUserInput("domainId: its challenge has expired; add the domain again for a new one")
+        raise BadUserInput("domainId: its challenge has expired; add the domain again for a new one", "domainId")
     return Claimed(row["name"], row["challenge"])
 
 

@@ -51,8 +51,8 @@ async def add_member(work: Work, actor: Actor, organization_id: UUID, user_id: U
     actor.require("organization:manage")
     for table, key in ((organizations, organization_id), (users, user_id)):
         if await work.scalar(select(table.c.id).where(table.c.id == key)) is None:
-            message = f"there is no such {table.name.removesuffix('s')}"
-            raise NotFound(message)
+            noun = table.name.removesuffix("s")
+            raise NotFound(f"there is no such {noun}", f"{noun}Id")
     await work.execute(insert(memberships).values(organization_id=organization_id, user_id=user_id))
 
 

@@ -130,12 +130,13 @@ def check(values: Values) -> None:
     """Raise BadUserInput, naming the field, for what a resource cannot be."""
     for key, field in (("name", "name"), ("data", "data"), ("size_bytes", "sizeBytes")):
         if values.get(key, "") is None:
-            raise BadUserInput(f"{field}: expected anything but null; left out, it keeps its value or gets the default")
+            message = f"{field}: expected anything but null; left out, it keeps its value or gets the default"
+            raise BadUserInput(message, field)
     if "name" in values and not 1 <= len(values["name"]) <= MAX_NAME:
-        raise BadUserInput(f"name: expected 1 to {MAX_NAME} characters, not {len(values['name'])}")
+        raise BadUserInput(f"name: expected 1 to {MAX_NAME} characters, not {len(values['name'])}", "name")
     if len(values.get("kind") or "") > MAX_KIND:
-        raise BadUserInput(f"kind: expected at most {MAX_KIND} characters")
+        raise BadUserInput(f"kind: expected at most {MAX_KIND} characters", "kind")
     if "size_bytes" in values and not 0 <= values["size_bytes"] <= MAX_SIZE_BYTES:
-        raise BadUserInput(f"sizeBytes: expected 0 to {MAX_SIZE_BYTES}, not {values['size_bytes']}")
+        raise BadUserInput(f"sizeBytes: expected 0 to {MAX_SIZE_BYTES}", "sizeBytes")
     for name in ("name", "kind", "data"):
         document.check(name, values.get(name))

@@ -226,7 +226,7 @@ async def _standing(work: Work, statement: Select[Any], values: Mapping[str, Any
 async def _held(work: Work, user_id: UUID) -> Standing:
     found = await standing_of(work, user_id)
     if found is None:
-        raise NotFound("there is no such user")
+        raise NotFound("there is no such user", "userId")
     return found
 
 
@@ -235,7 +235,7 @@ async def _manageable(work: Work, actor: Actor, user_id: UUID) -> str:
     actor.require(Permission.USER_MANAGE)
     subject: str | None = await work.scalar(HELD_USER, {"key": user_id})
     if subject is None:
-        raise NotFound("there is no such user")
+        raise NotFound("there is no such user", "userId")
     actor.may_all((await _held(work, user_id)).permissions).enforce()
     return subject
 
@@ -243,7 +243,7 @@ async def _manageable(work: Work, actor: Actor, user_id: UUID) -> str:
 async def _role(work: Work, role_id: UUID) -> tuple[str, frozenset[Permission]]:
     rows = await work.rows(HELD_ROLE, {"key": role_id})
     if not rows:
-        raise NotFound("there is no such role")
+        raise NotFound("there is no such role", "roleId")
     return rows[0]["name"], permissions_of(rows[0]["name"], rows[0]["permissions"])
 
 
@@ -270,10 +270,11 @@ async def _announce(work: Work, user_id: UUID, subject: str) -> None:
 def _check(name: str | None, permissions: AbstractSet[str] | None) -> None:
     if name is not None:
         if not 1 <= len(name) <= MAX_NAME or name != name.strip() or not name.isprintable():
-            raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters, none of them a blank at the end")
+            message = f"name: expected 1 to {MAX_NAME} printable characters, none of them a blank at the end"
+            raise BadUserInput(message, "name")
         document.check("name", name)
         if name in set(Role):
-            raise BadUserInput(f"name: {name} is a built-in role")
+            raise BadUserInput("name: expected a name that no built-in role has", "name")
     unknown = (permissions or frozenset()) - frozenset(Permission)
     if unknown:
-        raise BadUserInput(f"permissions: expected any of {', '.join(Permission)}")
+        raise BadUserInput(f"permissions: expected any of {', '.join(Permission)}", "permissions")

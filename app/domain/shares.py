@@ -28,16 +28,16 @@ async def grant(work: Work, actor: Actor, resource_id: UUID, grantee: str, **ter
     actor.require(Permission.SHARE_WRITE)
     expires_at = term.get("expires_at")
     if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise BadUserInput("expiresAt: expected a time to come")
+        raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
     await resources.held(work, actor, resource_id)
     until = literal(expires_at, DateTime(timezone=True))
     call = func.isola.share_resource(resource_id, grantee, actor.user_id, until, "expires_at" not in term)
     [row] = await work.rows(select(call.table_valued("share", "expired")))
     if row["expired"]:
-        raise BadUserInput("expiresAt: expected, since the share has expired; null shares without an end")
+        raise BadUserInput("expiresAt: expected, since the share has expired; null shares without an end", "expiresAt")
     share: UUID | None = row["share"]
     if share is None:
-        raise BadUserInput("grantee: expected the slug of another tenant")
+        raise BadUserInput("grantee: expected the slug of another tenant", "grantee")
     return share
 
 

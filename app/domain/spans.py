@@ -94,18 +94,18 @@ async def create(
     """
     actor.require("span:write")
     if not 1 <= len(title) <= MAX_TITLE:
-        raise BadUserInput(f"title: expected 1 to {MAX_TITLE} characters, not {len(title)}")
+        raise BadUserInput(f"title: expected 1 to {MAX_TITLE} characters, not {len(title)}", "title")
     if payload is None:
-        raise BadUserInput("payload: expected something other than null")
+        raise BadUserInput("payload: expected something other than null", "payload")
     document.check("title", title)
     document.check("payload", payload)
     if visibility is Visibility.ORGANIZATION and organization_id is None:
-        raise BadUserInput("organizationId: expected, since the visibility is ORGANIZATION")
+        raise BadUserInput("organizationId: expected, since the visibility is ORGANIZATION", "organizationId")
     if (
         resource_id is not None
         and await work.scalar(select(resources.c.id).where(resources.c.id == resource_id)) is None
     ):
-        raise NotFound("there is no such resource")
+        raise NotFound("there is no such resource", "resourceId")
     if organization_id is not None:
         member = select(memberships.c.user_id).where(
             memberships.c.organization_id == organization_id, memberships.c.user_id == actor.user_id

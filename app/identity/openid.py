@@ -68,7 +68,7 @@ class Provider:
         whatever the provider or its id token does not bear out, and Unavailable when the provider does not answer.
         """
         if redirect_uri not in self.settings.redirect_uris:
-            raise BadUserInput("redirectUri: not one that is configured for this provider")
+            raise BadUserInput("redirectUri: not one that is configured for this provider", "redirectUri")
         endpoints = await self._discovered()
         form = {
             "grant_type": "authorization_code",

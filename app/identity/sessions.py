@@ -224,7 +224,7 @@ class Sessions:
 def _one_of(tenant: str | None, visitor: Visitor) -> str:
     name = tenant or next(iter(visitor.names), None)
     if name is None:
-        raise TenantRequired("tenant: expected a slug, as nothing else in the request names one")
+        raise TenantRequired("tenant: expected a slug, as nothing else in the request names one", "tenant")
     return name
 
 

@@ -1,5 +1,6 @@
 """How often something may be tried."""
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -25,11 +26,11 @@ class Throttle:
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def take(self, key: Hashable) -> None:
-        """Take one try. Raises RateLimited when there is none."""
+        """Take one try. Raises RateLimited, which says when there is the next, when there is none."""
         now = self._clock()
         full_at = max(self._full_at.get(key, now), now) + self._interval
-        if full_at - now > self._span:
-            raise RateLimited("too many attempts: try again later")
+        if (wait := full_at - now - self._span) > 0:
+            raise RateLimited("too many attempts: try again later", math.ceil(wait))
         self._full_at[key] = full_at
         self._full_at.move_to_end(key)
         if len(self._full_at) > self._size:

@@ -85,11 +85,11 @@ class Connection(NamedTuple):
     def _size(self, given: Mapping[str, Any]) -> tuple[int, bool]:
         first, last = given.get("first"), given.get("last")
         if first is not None and last is not None:
-            raise BadUserInput("first and last cannot be given together")
+            raise BadUserInput("first and last cannot be given together", "last")
         name, size = ("first", first) if last is None else ("last", last)
         most = self.limits.page_size
         if size is not None and not 0 <= size <= most:
-            raise BadUserInput(f"{name} must be between 0 and {most}, not {size}")
+            raise BadUserInput(f"{name} must be between 0 and {most}", name)
         return (self.limits.default_page_size if size is None else size), last is not None
 
     def _order(self, given: Sequence[Mapping[str, Any]] | None) -> Order:
@@ -119,7 +119,7 @@ class Identified(NamedTuple):
             return (Ids((found[0],), 1), (found[1],)) if found else (Ids((), 1), ())
         ids = given["ids"]
         if len(ids) > self.limits.page_size:
-            raise BadUserInput(f"ids must be at most {self.limits.page_size}, not {len(ids)}")
+            raise BadUserInput(f"ids must be at most {self.limits.page_size}, not {len(ids)}", "ids")
         found_all = [self._find(text) for text in ids]
         types = tuple(sorted({found[0] for found in found_all if found}))
         keys = [found[1] if found else None for found in found_all]
@@ -161,7 +161,8 @@ class _Reader(NamedTuple):
         match operator:
             case "in":
                 if len(given) > self.limits.list_values:
-                    raise BadUserInput(f"{path} takes at most {self.limits.list_values} values, not {len(given)}")
+                    message = f"{path} takes at most {self.limits.list_values} values, not {len(given)}"
+                    raise BadUserInput(message, path)
                 self.values.append([value(each, f"{path}.{index}") for index, each in enumerate(given)])
             case "isNull":
                 operator = "isNull" if given else "isNotNull"
@@ -172,7 +173,7 @@ class _Reader(NamedTuple):
             case _:
                 self.values.append(value(given, path))
         if len(self.values) > self.limits.conditions:
-            raise BadUserInput(f"a filter holds at most {self.limits.conditions} conditions")
+            raise BadUserInput(f"a filter holds at most {self.limits.conditions} conditions", "filter")
         return "test", comparison.column, operator
 
 
@@ -183,24 +184,25 @@ def _value(comparison: Comparison, given: Any, path: str) -> Any:
             return given.value
         case str() if comparison.prefix:
             return identifiers.decode(given, comparison.prefix, path)
-        case str() if "\0" in given or not _encodes(given):
-            raise BadUserInput(f"{path} holds characters that no text can hold")
+        case str() if not storable(given):
+            raise BadUserInput(f"{path} holds characters that no text can hold", path)
         case str() | int() | float() | datetime():
             return given
-    raise BadUserInput(f"{path} cannot be compared")
+    raise BadUserInput(f"{path} cannot be compared", path)
 
 
 def _refuse_null(given: Any, path: str) -> None:
     if given is None:
-        raise BadUserInput(f"{path} must not be null; leave it out for no condition, or use isNull")
+        raise BadUserInput(f"{path} must not be null; leave it out for no condition, or use isNull", path)
 
 
-def _encodes(text: str) -> bool:
+def storable(text: str) -> bool:
+    """Whether the database can hold a text: one without NUL and without half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\0" not in text
 
 
 def _escaped(text: str) -> str:

@@ -9,26 +9,32 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from graphql import GraphQLError, GraphQLField
 from graphql.execution.values import VariableValues
 
+from app.errors import BadUserInput
 from app.query import caller, cursor, planning, statement
-from app.query.arguments import Shape
+from app.query.arguments import Ids, Read, Shape
 from app.query.caller import Placement, Principal, Transaction
 from app.query.documents import Operation
 from app.query.limits import Limits
 from app.query.mapping import Model
-from app.query.plan import Plan, Plans
+from app.query.plan import Place, Plan, Plans, Refused, coerced
 from app.query.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One request's use of a plan: everything but the placement is settled."""
+    """One request's use of a plan: everything but the placement is settled.
+
+    ``refused`` are the fields at the root that are not carried out, by response key; ``plan`` does not read them.
+    """
 
     plan: Plan
     shapes: tuple[Shape, ...]
     values: tuple[tuple[Any, ...], ...]
     caller: tuple[object, ...]
+    refused: Mapping[str, Refused]
 
 
 class Compiler:
@@ -40,27 +46,47 @@ class Compiler:
         self._secret = secret
         self._plan = lru_cache(size)(self._plan_of)
         self._statement = lru_cache(size)(self._statement_of)
+        self._without = lru_cache(size)(Plan.without)
 
     def plans(self, operation: Operation, variables: Mapping[str, Any]) -> Plans:
-        """Raises Forbidden, naming the path, for what must not be selected."""
+        """Raises BadUserInput where a variable that ``@skip`` or ``@include`` asks for is null."""
         return self._plan(operation, tuple([variables.get(name) for name in operation.conditions]))
 
     def read(self, plan: Plan, variables: VariableValues, principal: Principal) -> Reading:
         """What a request gives at each site.
 
-        Raises Forbidden, naming the path, for what the caller may not select, and BadUserInput for arguments that
-        make no sense or ask too much.
+        A field at the root for which the caller lacks a permission, or has arguments that make no sense, is refused
+        and not read. Raises BadUserInput where all together asks for too much.
         """
 
         def cursor_key(place: object) -> bytes:
             return cursor.key(self._secret, principal.tenant.id, place)
 
-        read = [site.read(variables, cursor_key) for site in plan.sites]
+        read: list[Read] = []
+        refused = dict(plan.refused)
+        for site in plan.sites:
+            try:
+                read.append(site.read(variables, cursor_key))
+            except BadUserInput as error:
+                refused.setdefault(site.root, Refused(error, Place(site.path, site.node)))
+                read.append(_NOTHING)
+        if plan.called and (None in variables.coerced.values() or len(variables.coerced) < len(variables.sources)):
+            refused |= _uncallable(plan.called, variables)
+        # Whoever may not do something is not told what else is wrong with it.
         shapes = tuple([shape for shape, _ in read])
-        plan.check(principal.permissions, shapes)
+        refused |= plan.forbidden(principal.permissions, shapes)
+        if refused:
+            plan = self._without(plan, frozenset(refused))
+            read = [_NOTHING if site.root in refused else each for site, each in zip(plan.sites, read, strict=True)]
+            shapes = tuple([shape for shape, _ in read])
         if shapes:
-            self.limits.check("rows", _estimate(plan, shapes))
-        return Reading(plan, shapes, tuple([values for _, values in read]), caller.values(principal))
+            try:
+                self.limits.check("rows", _estimate(plan, shapes))
+            except BadUserInput as error:
+                if plan.called is None:
+                    raise
+                refused[plan.called[1].path[0]] = Refused(error, plan.called[1])
+        return Reading(plan, shapes, tuple([values for _, values in read]), caller.values(principal), refused)
 
     async def fetch(
         self, reading: Reading, transaction: Transaction, given: Mapping[str, object] | None = None, *, marked: bool
@@ -87,10 +113,28 @@ class Compiler:
 
     def _plan_of(self, operation: Operation, conditions: tuple[bool, ...]) -> Plans:
         values = dict(zip(operation.conditions, conditions, strict=True))
-        return planning.plan(self.model, self.limits, operation.node, operation.fragments, values)
+        try:
+            return planning.plan(self.model, self.limits, operation.node, operation.fragments, values)
+        except GraphQLError:
+            # Nothing else is coerced there.
+            raise BadUserInput("if: expected a value of the type Boolean!", "if") from None
 
     def _statement_of(self, plan: Plan, shapes: tuple[Shape, ...], placement: Placement, marked: bool) -> Statement:  # noqa: FBT001  cached
         return statement.write(self.model, plan, shapes, placement, most=self.limits.answer_bytes, marked=marked)
+
+
+# What is read at a site in a field that is refused.
+_NOTHING: Read = (Ids((), 0), ())
+
+
+def _uncallable(called: tuple[GraphQLField, Place], variables: VariableValues) -> Mapping[str, Refused]:
+    """The field of a mutation, where a variable that its arguments ask for is null or left out."""
+    definition, place = called
+    try:
+        coerced(definition, place.node, variables)
+    except BadUserInput as error:
+        return {place.path[0]: Refused(error, place)}
+    return {}
 
 
 def _estimate(plan: Plan, shapes: Sequence[Shape]) -> int:
@@ -98,6 +142,9 @@ def _estimate(plan: Plan, shapes: Sequence[Shape]) -> int:
     rows: list[int] = []
     cost = 0
     for site, shape in zip(plan.sites, shapes, strict=True):
+        if shape is _NOTHING[0]:
+            rows.append(0)
+            continue
         times = 1 if site.parent is None else rows[site.parent]
         rows.append(shape.size * times)
         cost += site.cost(shape) * times

@@ -59,4 +59,4 @@ def read(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field: 
             raise ValueError
         return tuple(json_text.read(value, type_) for value, type_ in zip(json.loads(data), types, strict=True))
     except (ValueError, TypeError):
-        raise BadUserInput(message) from None
+        raise BadUserInput(message, field) from None

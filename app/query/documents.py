@@ -1,6 +1,6 @@
 """Documents that were parsed and validated, by the sha256 of their text. Nothing of whoever sent one is kept."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -12,13 +12,14 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLError,
     GraphQLSchema,
+    GraphQLSyntaxError,
     InlineFragmentNode,
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     OperationType,
+    SelectionSetNode,
     Visitor,
     parse,
-    specified_rules,
     validate,
     visit,
 )
@@ -26,15 +27,21 @@ from graphql import (
 from app.errors import BadUserInput, Forbidden
 from app.query import limits as counting
 from app.query.limits import Limits
+from app.query.messages import RULES, Names, syntax
 from app.query.plan import variables_in
 
 _MAX_ERRORS = 20
+_PUBLIC_TOKENS = 1000
+_PUBLIC_SIZE = 50
 
 
 class InvalidError(Exception):
-    """A document that does not parse or validate, or variables that do not fit, with an error for each reason."""
+    """A document that does not parse or validate, or variables that do not fit, with an error for each reason.
 
-    def __init__(self, errors: list[GraphQLError]) -> None:
+    The messages are made by app.query.messages.
+    """
+
+    def __init__(self, errors: Sequence[GraphQLError]) -> None:
         super().__init__(errors)
         self.errors = errors
 
@@ -50,15 +57,26 @@ class Operation:
     fragments: Mapping[str, FragmentDefinitionNode]
     conditions: tuple[str, ...]
     """The variables in its ``@skip`` and ``@include``."""
+    roots: frozenset[str]
+    """The names of the fields that it selects at its root, whatever ``@skip`` and ``@include`` say."""
 
     @property
     def type(self) -> OperationType:
         return self.node.operation
 
+    def is_within(self, fields: AbstractSet[str]) -> bool:
+        """Whether it is a mutation that selects some of these fields and nothing else but ``__typename``."""
+        return _is_within(self.type, self.roots, fields)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
     operations: Mapping[str, Operation]
+
+    def is_within(self, fields: AbstractSet[str], name: str | None) -> bool:
+        """Whether the operation of that name is within these fields; where there is none of it, whether all are."""
+        named = self.operations.get(name) if name else None
+        return all(each.is_within(fields) for each in ([named] if named else self.operations.values()))
 
     def operation(self, name: str | None) -> Operation:
         """The operation of that name, or the only one. Raises BadUserInput where there is none or more."""
@@ -89,19 +107,18 @@ class Documents:
         self._schema = schema
         self._limits = limits
         self._suggestions = suggestions
-        self._rules = specified_rules if introspection else (*specified_rules, NoSchemaIntrospectionCustomRule)
+        self._rules = RULES if introspection else (*RULES, NoSchemaIntrospectionCustomRule)
+        self._names = Names(schema)
         self._parsed = 0
         self._trusted = {digest(text): self._read(text) for text in trusted}
         self._trusted_only = trusted_only
         self._sent = _Recent(size)
+        # Apart from the others: whoever has no credential drives out of memory what nobody else uses.
+        self._public = _Recent(_PUBLIC_SIZE)
 
     @property
     def trusted(self) -> Iterable[Document]:
         return self._trusted.values()
-
-    def trusted_by(self, sha: str) -> Document | None:
-        """The trusted document with this hash."""
-        return self._trusted.get(sha)
 
     def find(self, text: str | None, sha: str | None, *, keep: bool = True) -> Document:
         """The document of a request: by its text, its hash or both. One that is new is kept, unless ``keep`` is off.
@@ -127,30 +144,80 @@ class Documents:
             found = self._sent.put(key, self._read(text)) if keep else self._read(text)
         return found
 
+    def find_public(
+        self, text: str | None, sha: str | None, name: str | None, fields: AbstractSet[str]
+    ) -> Document | None:
+        """The document of a request without a credential, which may run only mutations of ``fields``.
+
+        None where the operation that it names does more: it is then not validated, let alone run. Raises what ``find``
+        raises, for documents that do no more.
+        """
+        if text is None:
+            found = self._known_public(sha) if sha else None
+        elif len(text) > self._limits.text or not any(field in text for field in fields):
+            return None
+        else:
+            key = digest(text)
+            found = self._trusted.get(key) or self._public.get(key) or self._read_public(key, text, name, fields)
+        if found is None or not found.is_within(fields, name):
+            return None
+        if text is not None and sha not in {None, key}:
+            raise BadUserInput("extensions.persistedQuery.sha256Hash is not the hash of the document")
+        return found
+
+    def _known_public(self, sha: str) -> Document:
+        # What others have sent is not for everybody to find out.
+        found = self._trusted.get(sha) or self._public.get(sha)
+        if found is None:
+            raise UnknownHashError
+        return found
+
+    def _read_public(self, key: str, text: str, name: str | None, fields: AbstractSet[str]) -> Document | None:
+        try:
+            document = self._parse(text, min(self._limits.tokens, _PUBLIC_TOKENS))
+        except (InvalidError, BadUserInput):
+            return None
+        if not _chosen_are_within(document, name, fields):
+            return None
+        if self._trusted_only:
+            raise Forbidden("only trusted documents are admitted here")
+        return self._public.put(key, self._validate(document))
+
     def measures(self) -> dict[str, int]:
         """How many documents are remembered, and how many were parsed to get there."""
         return {"trusted": len(self._trusted), "sent": len(self._sent), "parsed": self._parsed}
 
     def _read(self, text: str) -> Document:
+        return self._validate(self._parse(text, self._limits.tokens))
+
+    def _parse(self, text: str, tokens: int) -> DocumentNode:
         self._parsed += 1
         try:
-            document = parse(text, no_location=False, max_tokens=self._limits.tokens)
+            return parse(text, no_location=False, max_tokens=tokens)
+        except GraphQLSyntaxError as error:
+            raise InvalidError([syntax(error)]) from None
+        except RecursionError:
+            raise BadUserInput("the document is nested too deeply") from None
+
+    def _validate(self, document: DocumentNode) -> Document:
+        try:
             counting.check(document, self._limits)
             errors = validate(self._schema, document, self._rules, _MAX_ERRORS, hide_suggestions=not self._suggestions)
-        except GraphQLError as error:
-            raise InvalidError([error]) from None
         except RecursionError:
             raise BadUserInput("the document is nested too deeply") from None
         if errors:
-            raise InvalidError(errors)
-        fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+            raise InvalidError([self._names.sayable(error, document) for error in errors])
+        fragments = _fragments(document)
         return Document(
             {
                 definition.name.value if definition.name else "": Operation(
-                    document, definition, fragments, tuple(sorted(_conditions(definition, fragments)))
+                    document,
+                    definition,
+                    fragments,
+                    tuple(sorted(_conditions(definition, fragments))),
+                    frozenset(_roots(definition.selection_set, fragments, set())),
                 )
-                for definition in document.definitions
-                if isinstance(definition, OperationDefinitionNode)
+                for definition in _operations(document)
             }
         )
 
@@ -180,6 +247,43 @@ class _Recent:
 
 def digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _operations(document: DocumentNode) -> list[OperationDefinitionNode]:
+    return [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+
+
+def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    return {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
+
+
+def _roots(
+    selection_set: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
+) -> Iterator[str]:
+    """The names of the fields that are selected, fragments followed. ``seen`` are the fragments that were met."""
+    for selection in selection_set.selections:
+        match selection:
+            case FieldNode():
+                yield selection.name.value
+            case InlineFragmentNode():
+                yield from _roots(selection.selection_set, fragments, seen)
+            case FragmentSpreadNode() if (name := selection.name.value) in fragments and name not in seen:
+                seen.add(name)
+                yield from _roots(fragments[name].selection_set, fragments, seen)
+
+
+def _is_within(type_: OperationType, roots: AbstractSet[str], fields: AbstractSet[str]) -> bool:
+    return type_ is OperationType.MUTATION and bool(roots & fields) and roots <= fields | {"__typename"}
+
+
+def _chosen_are_within(document: DocumentNode, name: str | None, fields: AbstractSet[str]) -> bool:
+    """``Document.is_within``, of a document that was not validated."""
+    fragments, operations = _fragments(document), _operations(document)
+    named = [each for each in operations if name and each.name and each.name.value == name]
+    return bool(operations) and all(
+        _is_within(each.operation, frozenset(_roots(each.selection_set, fragments, set())), fields)
+        for each in named or operations
+    )
 
 
 def _conditions(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> set[str]:

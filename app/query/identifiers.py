@@ -22,5 +22,5 @@ def decode(text: str, prefix: str, field: str) -> UUID:
     """The key in an id that a client gave for ``field``. Raises BadUserInput naming the field."""
     found = split(text)
     if found is None or found[0] != prefix:
-        raise BadUserInput(f"{field} must be an id of the form {prefix}_<uuid>")
+        raise BadUserInput(f"{field} must be an id of the form {prefix}_<uuid>", field)
     return found[1]

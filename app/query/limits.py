@@ -148,7 +148,7 @@ def _size(
                 inner = _size(selection.selection_set, fragments, sizes, within)
             case FragmentSpreadNode() if (name := selection.name.value) in fragments:
                 if name in within:
-                    raise BadUserInput(f"fragment {name} is spread within itself")
+                    raise BadUserInput("a fragment is spread within itself")
                 if name not in sizes:
                     sizes[name] = _size(fragments[name].selection_set, fragments, sizes, (*within, name))
                 inner = sizes[name]

@@ -3,14 +3,15 @@
 Places with arguments are *sites*: app.query.arguments reads what a request gives at each.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from graphql import (
     FieldNode,
     GraphQLEnumType,
+    GraphQLError,
     GraphQLField,
     GraphQLNamedType,
     GraphQLNonNull,
@@ -22,8 +23,8 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
-from app.errors import Forbidden
-from app.query import arguments, mapping
+from app.errors import Forbidden, Refusal
+from app.query import arguments, mapping, messages
 from app.query.arguments import Read
 from app.query.mapping import Many, One, Part, Value
 
@@ -98,6 +99,33 @@ class ConnectionPart:
     """What ``__typename`` says."""
 
 
+Path: TypeAlias = tuple[str, ...]
+"""Response keys from the root; what is found out before rows are read has no index in a list."""
+
+
+class Place(NamedTuple):
+    """Where something is selected first."""
+
+    path: Path
+    node: FieldNode
+
+
+Required: TypeAlias = Mapping[str, Place]
+"""Permissions, each with the first place that needs it."""
+
+
+class Refused(NamedTuple):
+    """Why a field at the root is not carried out, and the place below it that is the reason."""
+
+    refusal: Refusal
+    place: Place
+
+    def error(self) -> GraphQLError:
+        """The error as an answer has it."""
+        path, node = self.place
+        return GraphQLError(self.refusal.message, node, path=list(path), original_error=self.refusal)
+
+
 @dataclass(eq=False)
 class Site:
     """A field with arguments.
@@ -110,8 +138,14 @@ class Site:
     definition: GraphQLField
     reader: arguments.Connection | arguments.Identified
     parent: int | None
+    path: Path
     scan: int = 0
     counts: int = 0
+
+    @property
+    def root(self) -> str:
+        """The response key of the field at the root that it lies in."""
+        return self.path[0]
 
     def cost(self, shape: arguments.Shape) -> int:
         """What it costs to read it once, in rows. A page of none is read as well."""
@@ -122,13 +156,14 @@ class Site:
         return max(shape.size, 1) + scans * self.scan
 
     def read(self, variables: VariableValues, cursor_key: Callable[[object], bytes]) -> Read:
+        """Raises BadUserInput, naming the argument."""
         if self._constant is not None:
             return self._constant
         given = self._given
         if given is None:
             given = self._by_name(variables)
         if given is None:
-            given = get_argument_values(self.definition, self.node, variables)
+            given = coerced(self.definition, self.node, variables)
         return self.reader.read(given, cursor_key)
 
     def _by_name(self, variables: VariableValues) -> dict[str, Any] | None:
@@ -165,7 +200,7 @@ class Site:
     @cached_property
     def _given(self) -> dict[str, Any] | None:
         """The arguments, where they are the same in every request."""
-        return None if variables_in(self.node, deep=False) else get_argument_values(self.definition, self.node)
+        return None if variables_in(self.node, deep=False) else coerced(self.definition, self.node, None)
 
     @cached_property
     def _constant(self) -> Read | None:
@@ -174,25 +209,32 @@ class Site:
         return self.reader.read(self._given, lambda _: b"")
 
 
-Path: TypeAlias = tuple[str, ...]
-Required: TypeAlias = Mapping[str, Path]
-"""Permissions, each with the first place that needs it."""
+def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues | None) -> dict[str, Any]:
+    """The arguments of a field. Raises BadUserInput where a variable is null or left out that must not be."""
+    try:
+        return get_argument_values(definition, node, variables)
+    except GraphQLError:
+        raise messages.argument(definition, node, variables) from None
 
 
 @dataclass(eq=False)
 class Plan:
     """What one statement reads. ``complete``: nothing of the selection is left for Python.
 
-    ``required`` is what it needs whatever is found. ``found`` has the sites where ids decide what is found, with what
-    each type that they can be of needs.
+    ``required`` has, by the response key of each field at the root, what it needs whatever is found. ``found`` has the
+    sites where ids decide what is found, with what each type that they can be of needs. ``refused`` are the fields at
+    the root that nobody may select like this; they are not in ``root``. ``called`` is the field of a mutation, whose
+    payload this reads.
     """
 
     root: Selection
     row: mapping.Parameters
     sites: tuple[Site, ...]
     complete: bool
-    required: Required
+    required: Mapping[str, Required]
     found: Sequence[tuple[int, Mapping[str, Required]]]
+    refused: Mapping[str, Refused]
+    called: tuple[GraphQLField, Place] | None = None
 
     @property
     def reads(self) -> bool:
@@ -201,22 +243,31 @@ class Plan:
 
     @cached_property
     def permissions(self) -> frozenset[str]:
-        return frozenset(self.required)
+        return frozenset().union(*self.required.values())
 
-    def check(self, permissions: AbstractSet[str], shapes: Sequence[arguments.Shape]) -> None:
-        """Raise Forbidden, naming the path and the permission, unless all that this request needs is given."""
+    def forbidden(
+        self, permissions: AbstractSet[str], shapes: Sequence[arguments.Shape]
+    ) -> Iterator[tuple[str, Refused]]:
+        """The fields at the root for which this request lacks a permission."""
         if not self.permissions <= permissions:
-            _refuse(self.required, permissions)
+            for key, required in self.required.items():
+                yield from _lacking(key, required, permissions)
         for site, choices in self.found:
             shape = shapes[site]
             for type_ in shape.types if isinstance(shape, arguments.Ids) else ():
-                if not choices[type_].keys() <= permissions:
-                    _refuse(choices[type_], permissions)
+                yield from _lacking(self.sites[site].root, choices[type_], permissions)
+
+    def without(self, keys: frozenset[str]) -> "Plan":
+        """The same plan, with less selected at its root."""
+        fields = tuple(each for each in self.root.fields if each.key not in keys)
+        return replace(self, root=replace(self.root, fields=fields))
 
 
-def _refuse(required: Required, permissions: AbstractSet[str]) -> NoReturn:
-    permission, path = next(each for each in required.items() if each[0] not in permissions)
-    raise Forbidden(f"{'.'.join(path)}: this needs the permission {permission}")
+def _lacking(key: str, required: Required, permissions: AbstractSet[str]) -> Iterator[tuple[str, Refused]]:
+    for permission, place in required.items():
+        if permission not in permissions:
+            yield key, Refused(Forbidden(f"this needs the permission {permission}"), place)
+            return
 
 
 Plans: TypeAlias = Plan | Mapping[str, Plan]

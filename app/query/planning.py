@@ -5,8 +5,10 @@ resolved for each type, ``@skip`` and ``@include`` applied. Places with argument
 (app.query.arguments) reads what a request gives at each, the third (app.query.statement) writes SQL.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from graphql import (
     FieldNode,
@@ -37,12 +39,16 @@ from app.query.plan import (
     Leaf,
     Object,
     Path,
+    Place,
     Plan,
     Plans,
+    Refused,
     Required,
     Selection,
     Site,
 )
+
+_Field: TypeAlias = Constant | Leaf | Object | Connection | Found
 
 
 def plan(
@@ -54,7 +60,7 @@ def plan(
 ) -> Plans:
     """The plan of an operation; ``conditions`` are the values of the variables in its ``@skip`` and ``@include``.
 
-    Raises Forbidden, naming the field's path, where something is selected that is not to be reached that way.
+    Raises GraphQLError where one of them is null.
     """
     type_ = model.schema.get_root_type(operation.operation)
     if type_ is None:
@@ -68,8 +74,7 @@ def plan(
         name = nodes[0].node.name.value
         if name in type_.fields:
             planner = _Planner(model, limits, operation, fragments, conditions)
-            planner.require(f"{type_.name}.{name}", (key,))
-            plans[key] = planner.plan(get_named_type(type_.fields[name].type), nodes, (key,))
+            plans[key] = planner.payload(type_, key, nodes)
     return plans
 
 
@@ -82,24 +87,46 @@ class _Planner:
     conditions: Mapping[str, bool]
     sites: list[Site] = field(default_factory=list)
     complete: bool = True
-    required: dict[str, Path] = field(default_factory=dict)
+    required: dict[str, Place] = field(default_factory=dict)
+    """What is needed by the field at the root that is being planned."""
+    roots: dict[str, Required] = field(default_factory=dict)
     found: list[tuple[int, Mapping[str, Required]]] = field(default_factory=list)
+    refused: dict[str, Refused] = field(default_factory=dict)
 
-    def plan(self, type_: GraphQLNamedType, nodes: list[FieldDetails], path: Path = ()) -> Plan:
+    def plan(self, type_: GraphQLNamedType, nodes: list[FieldDetails]) -> Plan:
+        """The plan of a query."""
+        return self._plan(type_, self._selection(type_, nodes, Place((), nodes[0].node), None, None))
+
+    def payload(self, mutation: GraphQLObjectType, key: str, nodes: list[FieldDetails]) -> Plan:
+        """The plan of what a field of a mutation returns."""
+        node = nodes[0].node
+        definition = mutation.fields[node.name.value]
+        type_ = get_named_type(definition.type)
+        self.roots[key] = self.required
+        at = Place((key,), node)
+        self.require(f"{mutation.name}.{node.name.value}", at)
+        selection = Selection(type_.name, ())
         if type_.name not in self.model.entities:
             # What is not mapped at all is left for Python as a whole.
-            self._left(type_, nodes, path)
-            return Plan(Selection(type_.name, ()), _NO_ROW, (), complete=False, required=self.required, found=())
-        row = self.model.entities[type_.name].source
+            self.complete = False
+            self._left(type_, nodes, at)
+        else:
+            try:
+                selection = self._selection(type_, nodes, at, None, None)
+            except _RefusedError as error:
+                self.refused[key] = error.refused
+        return replace(self._plan(type_, selection), called=(definition, at))
+
+    def _plan(self, type_: GraphQLNamedType, root: Selection) -> Plan:
+        row = self.model.entities[type_.name].source if type_.name in self.model.entities else _NO_ROW
         if not isinstance(row, mapping.Parameters):
             raise TypeError(f"{type_} is a row of a table and cannot be where a statement begins")
-        root = self._selection(type_, nodes, path, None, None)
-        return Plan(root, row, tuple(self.sites), self.complete, self.required, self.found)
+        return Plan(root, row, tuple(self.sites), self.complete, self.roots, self.found, self.refused)
 
-    def require(self, what: str, path: Path) -> None:
+    def require(self, what: str, at: Place) -> None:
         """Note what a type or a field needs that is selected."""
         for permission in self.model.requires.get(what, ()):
-            self.required.setdefault(permission, path)
+            self.required.setdefault(permission, at)
 
     def collect(self, type_: GraphQLObjectType, nodes: list[FieldDetails]) -> dict[str, list[FieldDetails]]:
         fragments = {name: FragmentDetails(definition) for name, definition in self.fragments.items()}
@@ -107,27 +134,18 @@ class _Planner:
         return collect_subfields(self.model.schema, fragments, values, self.operation, type_, nodes).grouped_field_set
 
     def _selection(
-        self, type_: GraphQLNamedType, nodes: list[FieldDetails], path: Path, parent: int | None, plain: str | None
+        self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place, parent: int | None, plain: str | None
     ) -> Selection:
         """``plain``: why only values can be selected here, where it is so."""
         if not isinstance(type_, GraphQLObjectType):
             raise TypeError(f"{type_} is no object type")
-        selected: list[Constant | Leaf | Object | Connection | Found] = []
+        selected: list[_Field] = []
         needed: dict[str, None] = {}
-        self.require(type_.name, path)
+        self.require(type_.name, at)
         for key, group in self.collect(type_, nodes).items():
-            name = group[0].node.name.value
-            self.require(f"{type_.name}.{name}", (*path, key))
-            if name == "__typename":
-                selected.append(Constant(key, nullable=False, place=f"{type_.name}.{name}", text=type_.name))
-            elif name.startswith("__"):
-                self.complete = False
-            elif f"{type_.name}.{name}" in self.model.left:
-                self.complete = False
-                needed |= dict.fromkeys(self.model.left[f"{type_.name}.{name}"].columns)
-                self._left(get_named_type(type_.fields[name].type), group, (*path, key))
-            else:
-                selected.append(self._field(type_, name, key, group, (*path, key), parent, plain))
+            below = _below(at, key, group)
+            with nullcontext() if at.path else self._root(key):
+                selected += self._selected(type_, key, group, below, parent, plain, needed)
         columns = mapping.columns_of(self.model.entities[type_.name].source)
         hidden = [
             Leaf(
@@ -142,44 +160,83 @@ class _Planner:
         ]
         return Selection(type_.name, (*selected, *hidden))
 
+    @contextmanager
+    def _root(self, key: str) -> Iterator[None]:
+        """Plan a field at the root of a query: what is needed there and what is refused there concern no other."""
+        sites, found = len(self.sites), len(self.found)
+        common = self.required
+        self.required = self.roots[key] = dict(common)
+        try:
+            yield
+        except _RefusedError as error:
+            self.refused[key] = error.refused
+            del self.sites[sites:], self.found[found:]
+        finally:
+            self.required = common
+
+    def _selected(
+        self,
+        type_: GraphQLObjectType,
+        key: str,
+        group: list[FieldDetails],
+        at: Place,
+        parent: int | None,
+        plain: str | None,
+        needed: dict[str, None],
+    ) -> list[_Field]:
+        """What is read for one response key; ``needed`` gets the columns of what is left for Python."""
+        name = group[0].node.name.value
+        self.require(f"{type_.name}.{name}", at)
+        if name == "__typename":
+            return [Constant(key, nullable=False, place=f"{type_.name}.{name}", text=type_.name)]
+        if name.startswith("__"):
+            self.complete = False
+            return []
+        if f"{type_.name}.{name}" in self.model.left:
+            self.complete = False
+            needed |= dict.fromkeys(self.model.left[f"{type_.name}.{name}"].columns)
+            self._left(get_named_type(type_.fields[name].type), group, at)
+            return []
+        return [self._field(type_, name, key, group, at, parent, plain)]
+
     def _field(
         self,
         type_: GraphQLObjectType,
         name: str,
         key: str,
         group: list[FieldDetails],
-        path: Path,
+        at: Place,
         parent: int | None,
         plain: str | None,
-    ) -> Constant | Leaf | Object | Connection | Found:
+    ) -> _Field:
         definition = type_.fields[name]
         target = get_named_type(definition.type)
         mapped = self.model.entities[type_.name].fields[name]
         nullable = not isinstance(definition.type, GraphQLNonNull)
         place = f"{type_.name}.{name}"
         if plain and not isinstance(mapped, Value):
-            raise Forbidden(f"{'.'.join(path)}: {plain}")
+            raise _RefusedError(Refused(Forbidden(plain), at))
         match mapped:
             case Value():
                 columns = mapping.columns_of(self.model.entities[type_.name].source)
                 longest = columns[mapped.of].info.get("longest") if isinstance(mapped.of, str) else None
                 return Leaf(key, nullable, place, mapped, target, _is_list(definition), longest)
             case Part():
-                return Object(key, nullable, place, mapped, self._selection(target, group, path, parent, plain))
+                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, plain))
             case One():
-                return Object(key, nullable, place, mapped, self._selection(target, group, path, parent, mapped.plain))
+                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, mapped.plain))
             case Many():
-                return self._connection(mapped, type_, definition, key, group, path, parent)
+                return self._connection(mapped, type_, definition, key, group, at, parent)
             case Lookup():
                 choices = self._possible(target)
                 prefixes = {entity.prefix: each for each in choices if (entity := self.model.entities[each]).prefix}
-                site = self._site(group, definition, arguments.Identified(prefixes, self.limits), parent)
+                site = self._site(group, definition, arguments.Identified(prefixes, self.limits), parent, at.path)
                 selections = {}
                 needed: dict[str, Required] = {}
                 required = self.required
                 for each in choices:
                     self.required = {}
-                    selections[each] = self._selection(self.model.schema.type_map[each], group, path, site, None)
+                    selections[each] = self._selection(self.model.schema.type_map[each], group, at, site, None)
                     needed[each] = self.required
                 self.required = required
                 abstract = isinstance(target, GraphQLInterfaceType)
@@ -189,16 +246,17 @@ class _Planner:
                     self.required.update({**needed[target.name], **required})
                 return Found(key, nullable, place, site, _is_list(definition), selections, abstract)
 
-    def _left(self, type_: GraphQLNamedType, nodes: list[FieldDetails], path: Path) -> None:
+    def _left(self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place) -> None:
         """Note what is needed by what Python resolves."""
         if not isinstance(type_, GraphQLObjectType):
             return
-        self.require(type_.name, path)
+        self.require(type_.name, at)
         for key, group in self.collect(type_, nodes).items():
             name = group[0].node.name.value
             if name in type_.fields:
-                self.require(f"{type_.name}.{name}", (*path, key))
-                self._left(get_named_type(type_.fields[name].type), group, (*path, key))
+                below = _below(at, key, group)
+                self.require(f"{type_.name}.{name}", below)
+                self._left(get_named_type(type_.fields[name].type), group, below)
 
     def _possible(self, target: GraphQLNamedType) -> list[str]:
         if isinstance(target, GraphQLInterfaceType):
@@ -211,8 +269,9 @@ class _Planner:
         definition: GraphQLField,
         reader: arguments.Connection | arguments.Identified,
         parent: int | None,
+        path: Path,
     ) -> int:
-        self.sites.append(Site(group[0].node, definition, reader, parent))
+        self.sites.append(Site(group[0].node, definition, reader, parent, path))
         return len(self.sites) - 1
 
     def _connection(
@@ -222,14 +281,14 @@ class _Planner:
         definition: GraphQLField,
         key: str,
         group: list[FieldDetails],
-        path: Path,
+        at: Place,
         parent: int | None,
     ) -> Connection:
         connection = get_named_type(definition.type)
         node = mapping.node_type(connection)
         if node is None:
             raise TypeError(f"{connection} is no connection")
-        self.require(node.name, path)
+        self.require(node.name, at)
         source = self.model.source(field, node.name)
         filter_type = definition.args.get("filter")
         reader = arguments.Connection(
@@ -241,8 +300,8 @@ class _Planner:
             limits=self.limits,
         )
         # The site comes first: what lies below names it as its parent. Whether cursors are selected is seen there.
-        site = self._site(group, definition, reader, parent)
-        parts = self._parts(connection, group, path, site)
+        site = self._site(group, definition, reader, parent, at.path)
+        parts = self._parts(connection, group, at, site)
         names = [part.name for part in _walk(parts)]
         self.sites[site].reader = reader._replace(keyed=not _CURSORS.isdisjoint(names))
         self.sites[site].counts = names.count("totalCount")
@@ -251,16 +310,16 @@ class _Planner:
         return Connection(key, nullable, reader.place, field, site, node.name, parts)
 
     def _parts(
-        self, type_: GraphQLNamedType, group: list[FieldDetails], path: Path, site: int
+        self, type_: GraphQLNamedType, group: list[FieldDetails], at: Place, site: int
     ) -> tuple[ConnectionPart, ...]:
         """The fields of a connection, an edge or a pageInfo: types that every connection has alike."""
         if not isinstance(type_, GraphQLObjectType):
             raise TypeError(f"{type_} is no object type")
         parts = []
-        self.require(type_.name, path)
+        self.require(type_.name, at)
         for key, nodes in self.collect(type_, group).items():
             name = nodes[0].node.name.value
-            below = (*path, key)
+            below = _below(at, key, nodes)
             self.require(f"{type_.name}.{name}", below)
             if name == "__typename":
                 parts.append(ConnectionPart(key, name, type=type_.name))
@@ -275,6 +334,18 @@ class _Planner:
                     part = ConnectionPart(key, name)
             parts.append(part)
         return tuple(parts)
+
+
+class _RefusedError(Exception):
+    """Something is selected that is not to be reached that way, whoever asks."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused)
+        self.refused = refused
+
+
+def _below(at: Place, key: str, group: list[FieldDetails]) -> Place:
+    return Place((*at.path, key), group[0].node)
 
 
 _NO_ROW = mapping.Parameters({})

@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Any, TypeAlias, cast
 
 from graphql import (
-    GraphQLError,
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLLeafType,
@@ -23,6 +22,9 @@ from graphql.execution.values import VariableValues, VariableValueSource
 from graphql.language.parser import MAX_NESTING_DEPTH
 from graphql.utilities.coerce_input_value import coerce_default_value
 
+from app.query.documents import Operation
+from app.query.messages import ClientError, mistakes, uses
+
 Read: TypeAlias = Callable[[Any, int], Any]
 """Coerces a value that lies at a depth; Undefined for one that is wrong, or that only graphql-core knows to take."""
 
@@ -30,9 +32,11 @@ Read: TypeAlias = Callable[[Any, int], Any]
 class Variables:
     """The variables that an operation declares."""
 
-    def __init__(self, schema: GraphQLSchema, definitions: tuple[VariableDefinitionNode, ...]) -> None:
+    def __init__(self, schema: GraphQLSchema, operation: Operation) -> None:
+        definitions = tuple(operation.node.variable_definitions or ())
         self._schema = schema
         self._definitions = definitions
+        self._used_in = (operation.node, *operation.fragments.values())
         signatures = [get_variable_signature(schema, definition) for definition in definitions]
         self._signatures = [each for each in signatures if isinstance(each, GraphQLVariableSignature)]
         known: dict[str, Read] = {}
@@ -45,13 +49,26 @@ class Variables:
 
     def coerced(
         self, given: Mapping[str, Any], *, max_errors: int, hide_suggestions: bool
-    ) -> VariableValues | list[GraphQLError]:
+    ) -> VariableValues | list[ClientError]:
         """The values that an operation runs with, or what is wrong with those given."""
         found = self._found(given)
         if found is not None:
             return found
-        # graphql-core knows what to say of it.
-        return get_variable_values(self._schema, self._definitions, dict(given), max_errors, hide_suggestions)
+        # graphql-core decides whether something is wrong with them.
+        values = get_variable_values(self._schema, self._definitions, dict(given), 1, hide_suggestions)
+        return self._wrong(given, max_errors, hide_suggestions) if isinstance(values, list) else values
+
+    def _wrong(self, given: Mapping[str, Any], most: int, hide_suggestions: bool) -> list[ClientError]:  # noqa: FBT001  passed on
+        places = uses(self._schema, self._used_in)
+        errors: list[ClientError] = []
+        for signature, definition in zip(self._signatures, self._definitions, strict=True):
+            name = signature.name
+            value = given.get(name, Undefined)
+            if value is Undefined and (signature.default or not is_non_null_type(signature.type)):
+                continue
+            found = mistakes(value, signature.type, suggest=not hide_suggestions, most=most)
+            errors += [each.located((f"${name}",), definition, places.get(name, "")) for each in found]
+        return errors[:most] or [ClientError("variables: expected values that are less deeply nested")]
 
     def _found(self, given: Mapping[str, Any]) -> VariableValues | None:
         sources: dict[str, VariableValueSource] = {}

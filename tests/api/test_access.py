@@ -10,6 +10,7 @@ import strawberry
 from graphql import (
     FieldDefinitionNode,
     GraphQLInterfaceType,
+    GraphQLNonNull,
     GraphQLObjectType,
     ListTypeNode,
     NonNullTypeNode,
@@ -22,6 +23,7 @@ from graphql import (
     parse,
 )
 
+from app.admin.schema import schema as administration
 from app.api.access import requires
 from app.api.execute import Executor
 from app.api.fields import mapped
@@ -163,9 +165,10 @@ async def test_every_field_of_a_query_is_refused_without_each_of_its_permissions
     for place in QUERIES:
         for missing in place.needs:
             refused = await holding(a, ALL - {missing}).ask(place.document)
-            assert (refused.status, refused.code, refused.transactions) == (403, "FORBIDDEN", 0), place
-            assert refused.error["message"].endswith(f"this needs the permission {missing}")
-            assert ".".join(place.path).startswith(refused.error["message"].partition(":")[0])
+            assert (refused.status, refused.code, refused.transactions) == (200, "FORBIDDEN", 0), place
+            assert refused.error["message"] == f"this needs the permission {missing}"
+            assert refused.error["path"] == list(place.path[: len(refused.error["path"])])
+            assert refused.body["data"] == {place.path[0]: None}
         assert "errors" not in (await holding(a, place.needs).ask(place.document)).body, place
 
 
@@ -181,8 +184,10 @@ async def test_every_mutation_is_refused_without_each_of_its_permissions_before_
     for place in MUTATIONS:
         for missing in place.needs:
             refused = await holding(caller, ALL - {missing}).ask(place.document)
-            assert (refused.status, refused.code) == (403, "FORBIDDEN"), place
-            assert refused.error["message"].endswith(f"this needs the permission {missing}"), place
+            assert (refused.status, refused.code) == (200, "FORBIDDEN"), place
+            assert refused.error["message"] == f"this needs the permission {missing}", place
+            assert refused.error["path"] == list(place.path[: len(refused.error["path"])])
+            assert refused.body["data"] == {place.path[0]: None}
         told = await holding(caller, place.needs).ask(place.document)
         assert "this needs the permission" not in told.text, (place, told.text)
 
@@ -192,10 +197,11 @@ async def test_what_an_id_leads_to_decides_what_a_look_up_needs(a: Caller) -> No
     reader = holding(a, frozenset({"resource:read"}))
     assert len((await reader.ask(document, {"ids": [ids("res", 1), "?"]})).data["nodes"]) == 2
     refused = await reader.ask(document, {"ids": [ids("res", 1), ids("spn", 1)]})
-    assert (refused.status, refused.transactions) == (403, 0)
-    assert refused.error["message"] == "nodes: this needs the permission span:read"
+    assert (refused.body["data"], refused.transactions) == ({"nodes": None}, 0)
+    assert (refused.error["message"], refused.error["path"]) == ("this needs the permission span:read", ["nodes"])
     refused = await holding(a, frozenset({"span:read"})).ask(document, {"ids": [ids("spn", 1)]})
-    assert refused.error["message"] == "nodes.author: this needs the permission user:read"
+    assert refused.error["message"] == "this needs the permission user:read"
+    assert refused.error["path"] == ["nodes", "author"]
 
 
 async def test_a_field_that_is_skipped_needs_nothing(a: Caller) -> None:
@@ -205,8 +211,46 @@ async def test_a_field_that_is_skipped_needs_nothing(a: Caller) -> None:
     assert (await reader.ask(document, {"all": True})).code == "FORBIDDEN"
 
 
-async def test_one_field_that_is_refused_refuses_the_whole_operation(a: Caller, executor: Executor) -> None:
-    document = 'mutation { createResource(input: {name: "x"}) { resource { id owner { name } } } }'
-    refused = await holding(a, frozenset({"resource:write", "resource:read"})).using(executor).ask(document)
-    assert refused.error["message"] == "createResource.resource.owner: this needs the permission user:read"
-    assert (list(refused.body), refused.transactions) == (["errors"], 0)
+def test_every_field_at_a_root_is_nullable() -> None:
+    """One that fails is null, and the others are answered."""
+    for contract in (schema, administration):
+        for root in (contract._schema.query_type, contract._schema.mutation_type):
+            assert root is not None
+            assert [name for name, field in root.fields.items() if isinstance(field.type, GraphQLNonNull)] == []
+
+
+async def test_a_read_of_which_one_field_is_forbidden_answers_the_others(a: Caller) -> None:
+    document = """query ($id: ID!, $first: Int) {
+      mine: resources(first: 2, orderBy: [{field: NAME}]) { nodes { id name spans(first: 1) { totalCount } } }
+      theirs: resources(first: 2) { nodes { id owner { name } } }
+      viewer { roles memberships { tenant { slug } } }
+      users(first: $first) { totalCount }
+      span: node(id: $id) { id }
+      __typename
+    }"""
+    everything = await holding(a, ALL).ask(document, {"id": ids("spn", 1)})
+    reader = holding(a, frozenset({"resource:read", "span:read"}))
+    answer = await reader.ask(document, {"id": ids("usr", 1), "first": 1000})
+    assert answer.status == 200
+    assert answer.transactions == 1
+    assert answer.body["data"] == {**everything.data, "theirs": None, "users": None, "span": None}
+    assert list(answer.body["data"]) == list(everything.data)
+    assert [(error["path"], error["extensions"]) for error in answer.body["errors"]] == [
+        (["theirs", "nodes", "owner"], {"code": "FORBIDDEN"}),
+        (["users"], {"code": "FORBIDDEN"}),
+        (["span"], {"code": "FORBIDDEN"}),
+    ]
+    assert all(error["locations"] for error in answer.body["errors"])
+
+
+async def test_a_mutation_of_which_one_field_is_forbidden_does_the_others(a: Caller, executor: Executor) -> None:
+    document = """mutation {
+      no: createResource(input: {name: "x"}) { resource { id owner { name } } }
+      yes: createResource(input: {name: "x"}) { resource { id } }
+    }"""
+    caller = Reached(a.database, a.principal, executor)
+    told = await holding(caller, frozenset({"resource:write", "resource:read"})).ask(document)
+    assert [(error["path"], error["extensions"]["code"]) for error in told.body["errors"]] == [
+        (["no", "resource", "owner"], "FORBIDDEN"),
+        (["yes"], "UNAVAILABLE"),
+    ]

@@ -148,8 +148,8 @@ async def test_arguments_that_make_no_sense(a: Caller, arguments: dict[str, Any]
     answer = await a.ask(PAGE, arguments)
     assert answer.code == "BAD_USER_INPUT"
     assert answer.error["message"].startswith(named)
-    assert answer.status == 400
-    assert answer.transactions == 0
+    assert (answer.error["path"], answer.error["extensions"]["field"]) == (["resources"], named.rpartition(" ")[2])
+    assert (answer.status, answer.body["data"], answer.transactions) == (200, {"resources": None}, 0)
 
 
 async def test_cursors_are_good_in_their_place_only(a: Caller, b: Caller) -> None:

@@ -1,6 +1,7 @@
 """What goes wrong is told as the GraphQL specification says, and nothing of what is inside."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,10 +13,12 @@ from structlog.testing import capture_logs
 
 from app.api.execute import Executor
 from app.api.schema import model
-from app.errors import Unavailable
+from app.errors import Unavailable, Unconfirmed
 from app.query.json_text import VIOLATION
 from app.query.mapping import Model, Value
 from tests.api.conftest import SECRET, Caller, ids
+
+DELETE = f'mutation {{ deleteResource(input: {{id: "{ids("res", 1)}"}}) {{ deletedId }} }}'
 
 
 @dataclass
@@ -71,17 +74,25 @@ async def test_a_crash_is_told_once_by_its_id(a: Caller) -> None:
 
 async def test_a_null_goes_up_from_a_field_that_must_not_be_null(a: Caller) -> None:
     answer = await broken(a, RuntimeError("x")).ask('{ resource(id: "x") { id } viewer { roles } }')
-    assert answer.body["data"] is None
+    assert answer.body["data"] == {"resource": None, "viewer": None}
 
 
 async def test_a_database_that_is_not_there(a: Caller) -> None:
     answer = await broken(a, Unavailable("the database cannot be reached")).ask("{ resources { totalCount } }")
-    assert (answer.status, answer.code) == (503, "UNAVAILABLE")
-    assert answer.body["data"] is None
-    answer = await broken(a, Unavailable("the database cannot be reached")).ask(
-        'mutation { deleteResource(input: {id: "%s"}) { deletedId } }' % ids("res", 1)  # noqa: UP031
-    )
-    assert (answer.body["data"], answer.code) == (None, "UNAVAILABLE")
+    assert (answer.status, answer.code, list(answer.body)) == (503, "UNAVAILABLE", ["errors"])
+    answer = await broken(a, Unavailable("the database cannot be reached")).ask(DELETE)
+    assert (answer.status, answer.code, list(answer.body)) == (503, "UNAVAILABLE", ["errors"])
+    assert answer.error["path"] == ["deleteResource"]
+
+
+async def test_a_mutation_that_may_have_been_done_is_not_to_be_sent_again(a: Caller) -> None:
+    response = await a.executor.execute(DELETE, None, None, None, broken(a, Unavailable("gone")))
+    assert (response.status, response.retry_after) == (503, 1)
+    response = await a.executor.execute(DELETE, None, None, None, broken(a, Unconfirmed("lost")))
+    assert (response.status, response.retry_after) == (200, None)
+    body = json.loads(response.body)
+    assert body["data"] == {"deleteResource": None}
+    assert body["errors"][0]["extensions"] == {"code": "UNAVAILABLE"}
 
 
 async def test_cancellation_passes(a: Caller) -> None:
@@ -105,7 +116,7 @@ async def test_a_user_that_is_gone(a: Caller) -> None:
     """The database has no row for the caller: a real NULL where there must be none."""
     with capture_logs():
         answer = await a.being(99).ask("{ a: viewer { roles user { name } } }")
-    assert answer.body["data"] is None
+    assert answer.body["data"] == {"a": None}
     assert answer.error["path"] == ["a", "user"]
 
 
@@ -130,7 +141,7 @@ async def test_a_value_too_large_for_its_type(a: Caller) -> None:
         ("{", None, None, "Syntax Error"),
         ("", None, None, "Syntax Error"),
         (None, None, None, "query"),
-        ("{ nonsense }", None, None, "nonsense"),
+        ("{ nonsense }", None, None, "'Query'"),
         ("{ viewer }", None, None, "viewer"),
         ("query A { __typename } query B { __typename }", None, None, "operationName"),
         ("query A { __typename }", None, "C", "operationName"),
@@ -142,7 +153,6 @@ async def test_a_value_too_large_for_its_type(a: Caller) -> None:
         ("query ($n: Int) { resources(first: $n) { totalCount } }", {"n": 2**31}, None, "$n"),
         ("subscription { x }", None, None, ""),
         ("{ resource(id: 1.5) { id } }", None, None, ""),
-        ('query ($id: ID = "x") { resource(id: $id) { id } }', {"id": None}, None, "id"),
         ("query ($b: Boolean = true) { viewer @skip(if: $b) { roles } }", {"b": None}, None, "if"),
     ],
 )
@@ -157,10 +167,15 @@ async def test_requests_that_make_no_sense(
 
 
 async def test_a_null_that_validation_could_not_foresee(a: Caller) -> None:
-    answer = await a.ask(
-        'mutation ($i: DeleteResourceInput = {id: "x"}) { deleteResource(input: $i) { deletedId } }', {"i": None}
-    )
-    assert (answer.body["data"], answer.code, answer.transactions) == (None, "BAD_USER_INPUT", 0)
+    for key, field, document in (
+        ("resource", "id", 'query ($i: ID = "x") { resource(id: $i) { id } }'),
+        ("nodes", "ids.1", 'query ($i: ID = "x") { nodes(ids: ["y", $i]) { id } }'),
+        ("x", "input", 'mutation ($i: DeleteResourceInput = {id: "x"}) { x: deleteResource(input: $i) { deletedId } }'),
+        ("x", "input.id", 'mutation ($i: ID = "x") { x: deleteResource(input: {id: $i}) { deletedId } }'),
+    ):
+        answer = await a.ask(document, {"i": None})
+        assert (answer.body["data"], answer.code, answer.transactions) == ({key: None}, "BAD_USER_INPUT", 0)
+        assert (answer.error["path"], answer.error["extensions"]["field"]) == ([key], field)
 
 
 async def test_production_says_less(a: Caller) -> None:

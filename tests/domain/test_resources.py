@@ -149,14 +149,14 @@ def nested(depth: int) -> Any:
 
 
 CANNOT_BE: dict[str, tuple[dict[str, Any], str]] = {
-    "empty name": ({"name": ""}, "name: expected 1 to 200 characters, not 0"),
-    "long name": ({"name": "n" * 201}, "name: expected 1 to 200 characters, not 201"),
+    "empty name": ({"name": ""}, "name: expected 1 to 200 characters"),
+    "long name": ({"name": "n" * 201}, "name: expected 1 to 200 characters"),
     "NUL in the name": ({"name": "a\x00b"}, "name: expected no NUL character"),
     "half a character in the name": ({"name": "a\ud800"}, "name: expected what JSON in UTF-8 can say"),
     "NUL in the kind": ({"kind": "\x00"}, "kind: expected no NUL character"),
     "half a character in the kind": ({"kind": "\udfff"}, "kind: expected what JSON in UTF-8 can say"),
-    "negative size": ({"size_bytes": -1}, "sizeBytes: expected 0 to 9007199254740991, not -1"),
-    "great size": ({"size_bytes": 2**53}, "sizeBytes: expected 0 to 9007199254740991, not 9007199254740992"),
+    "negative size": ({"size_bytes": -1}, "sizeBytes: expected 0 to 9007199254740991"),
+    "great size": ({"size_bytes": 2**53}, "sizeBytes: expected 0 to 9007199254740991"),
     "greater than any column": ({"size_bytes": 2**64}, "sizeBytes: expected 0 to 9007199254740991"),
     "NUL deep in the data": ({"data": {"a": [{"b": "x\x00"}]}}, "data: expected no NUL character"),
     "NUL in a key": ({"data": {"\x00": 1}}, "data: expected no NUL character"),

@@ -60,7 +60,7 @@ class Answer:
         [error] = self.body["errors"]
         assert error.keys() <= {"message", "locations", "path", "extensions"}
         assert isinstance(error["message"], str)
-        assert error["extensions"].keys() <= {"code", "correlationId"}
+        assert error["extensions"].keys() <= {"code", "correlationId", "field", "retryAfter"}
         return dict(error)
 
     @property

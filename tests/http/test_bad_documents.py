@@ -15,8 +15,8 @@ BOTH = '{ viewer { roles } } mutation M { createResource(input: {name: "x"}) { r
 REFUSED_WHOLE: dict[str, tuple[str, dict[str, Any] | None, str]] = {
     "does not parse": ("{ resources(", None, "Syntax Error"),
     "empty": ("", None, "Syntax Error"),
-    "unknown field": ("{ resorces { totalCount } }", None, "resorces"),
-    "unknown argument": ("{ resources(limit: 3) { totalCount } }", None, "limit"),
+    "unknown field": ("{ resorces { totalCount } }", None, "'Query'"),
+    "unknown argument": ("{ resources(limit: 3) { totalCount } }", None, "Query.resources"),
     "no selection": ("{ resources }", None, "resources"),
     "two operations, none named": (f"query Q {BOTH}", None, "operationName"),
     "subscription": ("subscription { resources { totalCount } }", None, "subscription"),
@@ -24,9 +24,9 @@ REFUSED_WHOLE: dict[str, tuple[str, dict[str, Any] | None, str]] = {
     "missing variable among others": (LIST, {"last": 3}, "first"),
     "null variable": (LIST, {"first": None}, "first"),
     "variable of a wrong type": (LIST, {"first": "three"}, "first"),
-    "variable that is not declared": ("{ resources(first: $first) { totalCount } }", {"first": 1}, "first"),
+    "variable that is not declared": ("{ resources(first: $first) { totalCount } }", {"first": 1}, "is not defined"),
     "input without a required field": (CREATE, {"input": {"kind": "x"}}, "name"),
-    "input with an unknown field": (CREATE, {"input": {"name": "x", "colour": "red"}}, "colour"),
+    "input with an unknown field": (CREATE, {"input": {"name": "x", "colour": "red"}}, "input"),
     "input field of a wrong type": (CREATE, {"input": {"name": 3}}, "name"),
     "input is no object": (CREATE, {"input": "x"}, "input"),
     "BigInt that is none": (CREATE, {"input": {"name": "x", "sizeBytes": "many"}}, "sizeBytes"),
@@ -41,20 +41,7 @@ REFUSED_WHOLE: dict[str, tuple[str, dict[str, Any] | None, str]] = {
         None,
         "offset",
     ),
-    "enum value that is none": ("{ resources(orderBy: [{field: COLOUR}]) { totalCount } }", None, "COLOUR"),
-    "first: -1": ("{ resources(first: -1) { totalCount } }", None, "first must be between 0 and 100, not -1"),
-    "first: 10^9": (LIST, {"first": 10**9}, "first must be between 0 and 100, not 1000000000"),
-    "first: 10^10": (LIST, {"first": 10**10}, "first"),
-    "last: -1": ("{ resources(last: -1) { totalCount } }", None, "last"),
-    "first and last": ("{ resources(first: 1, last: 1) { totalCount } }", None, "first and last"),
-    "nested first": ("{ resources { nodes { spans(first: 101) { totalCount } } } }", None, "first"),
-    "cursor that is none": ('{ resources(after: "x") { totalCount } }', None, "after"),
-    "id of another type in a filter": (
-        '{ resources(filter: {ownerId: {eq: "res_00000000-0000-7000-8000-000000000000"}}) { totalCount } }',
-        None,
-        "ownerId",
-    ),
-    "null in a filter": ("{ resources(filter: {name: {eq: null}}) { totalCount } }", None, "filter.name.eq"),
+    "enum value that is none": ("{ resources(orderBy: [{field: COLOUR}]) { totalCount } }", None, "orderBy.0.field"),
     "too deep": (
         "{ " + "resources { nodes { spans { nodes { resource { " * 4 + "id" + " } } } } }" * 4 + " }",
         None,
@@ -81,6 +68,44 @@ async def test_a_request_that_makes_no_sense_is_refused_as_a_whole(
     # A client that knows plain JSON only is answered 200 with the same body.
     plain = await guest.send(json.dumps({"query": document, "variables": variables}), accept="application/json")
     assert (plain.status, plain.body) == (200, refused.body)
+
+
+REFUSED_ARGUMENT: dict[str, tuple[str, dict[str, Any] | None, str]] = {
+    "first: -1": ("{ resources(first: -1) { totalCount } }", None, "first"),
+    "first: 10^9": (LIST, {"first": 10**9}, "first"),
+    "last: -1": ("{ resources(last: -1) { totalCount } }", None, "last"),
+    "first and last": ("{ resources(first: 1, last: 1) { totalCount } }", None, "last"),
+    "nested first": ("{ resources { nodes { spans(first: 101) { totalCount } } } }", None, "first"),
+    "cursor that is none": ('{ resources(after: "x") { totalCount } }', None, "after"),
+    "id of another type in a filter": (
+        '{ resources(filter: {ownerId: {eq: "res_00000000-0000-7000-8000-000000000000"}}) { totalCount } }',
+        None,
+        "filter.ownerId.eq",
+    ),
+    "null in a filter": (
+        "{ resources(filter: {or: [{name: {eq: null}}]}) { totalCount } }",
+        None,
+        "filter.or.0.name.eq",
+    ),
+    "null in the place of an argument": (
+        "query ($name: String) { resources(filter: {name: {eq: $name}}) { totalCount } }",
+        {"name": None},
+        "filter.name.eq",
+    ),
+}
+
+
+@pytest.mark.parametrize(("document", "variables", "field"), REFUSED_ARGUMENT.values(), ids=REFUSED_ARGUMENT)
+async def test_an_argument_that_makes_no_sense_is_the_error_of_its_field(
+    guest: Client, document: str, variables: dict[str, Any] | None, field: str
+) -> None:
+    refused = await guest.ask(document.replace("resources", "viewer { roles } resources", 1), variables)
+
+    assert refused.status == 200
+    assert refused.body["data"] == {"viewer": {"roles": ["admin"]}, "resources": None}
+    assert refused.error["extensions"] == {"code": "BAD_USER_INPUT", "field": field}
+    assert refused.error["path"][0] == "resources"
+    assert refused.error["locations"]
 
 
 REFUSED_FIELD: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -117,9 +142,9 @@ async def test_a_mutation_that_breaks_a_rule_names_the_field(
 
     assert refused.status == 200
     assert refused.code == "BAD_USER_INPUT"
-    assert named in refused.error["message"]
-    assert refused.error["path"] == [mutation[0].lower() + mutation[1:]]
-    assert refused.body["data"] is None
+    assert refused.error["extensions"]["field"] == f"input.{named}"
+    key = mutation[0].lower() + mutation[1:]
+    assert (refused.error["path"], refused.body["data"]) == ([key], {key: None})
 
 
 @pytest.mark.parametrize(
@@ -158,4 +183,4 @@ async def test_a_viewer_who_may_not_write_is_told_so_before_what_is_wrong(standi
 
     refused = await viewer.run("CreateResource", input={"name": ""})
 
-    assert (refused.status, refused.code) == (403, "FORBIDDEN")
+    assert (refused.status, refused.code, refused.error["path"]) == (200, "FORBIDDEN", ["createResource"])

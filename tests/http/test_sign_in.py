@@ -2,22 +2,25 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from app.control import provisioning, sessions
 from app.domain.permissions import Role
 from app.identity import passwords
+from app.identity.keys import development_key
 from app.identity.passwords import Person, hashed
 from app.settings import Settings
 from strategies.base import Strategy
 from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http.people import HEADERS, ask, client, refresh, run, session, sign_in
-from tests.http.served import OPERATIONS, Api, serving
+from tests.http.served import OPERATIONS, Answer, Api, serving
 
 PASSWORD = "correct horse battery staple"
 VIEWER = "{ viewer { user { name email } tenant { slug } roles } }"
@@ -102,7 +105,7 @@ async def test_whatever_is_wrong_the_answer_is_the_same(api: Api, tenant: str) -
 
         assert refused.code == "UNAUTHENTICATED", wrong
         assert refused.error["message"] == "the tenant, the login or the password is wrong"
-        assert refused.body["data"] is None
+        assert refused.body["data"] == {"signIn": None}
 
 
 async def test_sources_that_name_another_tenant_are_refused(api: Api, tenant: str) -> None:
@@ -264,12 +267,18 @@ NOT_OPEN = [
     "{ viewer { user { id } } }",
     "{ __typename }",
     "{ __schema { types { name } } }",
-    'mutation { signOut(input: {refreshToken: ""}) { signedOut } __typename }',
+    "mutation { __typename }",
     'mutation { createResource(input: {name: "x"}) { resource { id } } }',
     'mutation { signOut(input: {refreshToken: ""}) { signedOut } signOutEverywhere { user { id } } }',
     'mutation A { signOut(input: {refreshToken: ""}) { signedOut } } query B { viewer { user { id } } }',
-    'mutation { ...f } fragment f on Mutation { signOut(input: {refreshToken: ""}) { signedOut } }',
-    'mutation { ... { signOut(input: {refreshToken: ""}) { signedOut } } }',
+    'mutation { ...f } fragment f on Mutation { signOut(input: {refreshToken: ""}) { signedOut } signOutEverywhere }',
+    'mutation { signOut(input: {refreshToken: ""}) { signedOut } ... { signOutEverywhere @include(if: false) } }',
+    'mutation { ...f } fragment f on Mutation { ...f createResource(input: {name: "signOut"}) { resource { id } } }',
+    "{ signOut: viewer { roles } }",
+    'mutation { signOut(input: {refreshToken: ""}) { signedOut } a: __typename '
+    + " " * 20
+    + "b: __typename " * 500
+    + "}",
     'mutation { signIn: createResource(input: {name: "x"}) { resource { id } } }',
     "mutation {",
     "{" * 5000,
@@ -304,9 +313,147 @@ async def test_what_is_wrong_with_a_sign_in_is_told(api: Api) -> None:
         assert {error["extensions"]["code"] for error in refused.body["errors"]} == {"BAD_USER_INPUT"}
 
 
-async def test_a_bad_credential_is_no_absent_one(api: Api) -> None:
-    refused = await ask(api, OPERATIONS["SignOut"], {"input": {"refreshToken": ""}}, authorization="Bearer not-a-token")
-    assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
+WRITTEN: dict[str, str] = {
+    "a named fragment": """mutation ($input: SignInInput!) { ...f }
+        fragment f on Mutation { signIn(input: $input) { ...p } }
+        fragment p on SignInPayload { session { ...s } }
+        fragment s on Session { accessToken refreshToken __typename }""",
+    "an inline fragment": """mutation ($input: SignInInput!) {
+        ... on Mutation { ... { signIn(input: $input) { %s } } } }""",
+    "__typename": "mutation ($input: SignInInput!) { __typename signIn(input: $input) { __typename %s } }",
+    "an alias": "mutation ($input: SignInInput!) { resources: signIn(input: $input) { %s } }",
+    "directives": """mutation ($input: SignInInput!, $yes: Boolean = true) {
+        signIn(input: $input) @include(if: $yes) { %s }
+        signOut(input: {refreshToken: ""}) @skip(if: $yes) { __typename }
+    }""",
+    "variables of its own": """mutation ($login: String!, $password: String!, $tenant: String) {
+        signIn(input: {login: $login, password: $password, tenant: $tenant}) { %s } }""",
+    "several operations": """query Viewer { viewer { ...v } } fragment v on Viewer { roles }
+        mutation SignIn($input: SignInInput!) { signIn(input: $input) { %s } }
+        mutation Create { createResource(input: {name: "x"}) { resource { id } } }""",
+}
+TOKENS = "session { accessToken refreshToken }"
+
+
+@pytest.mark.parametrize("document", WRITTEN.values(), ids=WRITTEN)
+async def test_a_sign_in_can_be_written_as_any_operation(api: Api, tenant: str, document: str) -> None:
+    given = {"tenant": tenant, "login": "ada", "password": PASSWORD}
+    body = {"query": document.replace("%s", TOKENS), "variables": {"input": given, **given}, "operationName": "SignIn"}
+    if "SignIn(" not in document:
+        del body["operationName"]
+
+    signed_in = Answer(await api.http.post("/graphql", json=body, headers=HEADERS))
+
+    [payload] = [value for value in signed_in.data.values() if isinstance(value, dict)]
+    assert (await client(api, tenant, session({"signIn": payload})).ask(VIEWER)).status == 200
+    if "SignIn(" in document:
+        for other in ("Viewer", "Create"):
+            refused = Answer(await api.http.post("/graphql", json={**body, "operationName": other}, headers=HEADERS))
+            assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
+        refused = Answer(await api.http.post("/graphql", json={**body, "operationName": "None"}, headers=HEADERS))
+        assert refused.status == 401
+
+
+async def test_a_sign_in_by_its_hash(api: Api, tenant: str) -> None:
+    """As Apollo's clients do: the hash alone first, and the text with it where that is not known."""
+    document = f"{OPERATIONS['SignIn']} # not one of those that the server knows"
+    hashed_ = {"persistedQuery": {"version": 1, "sha256Hash": hashlib.sha256(document.encode()).hexdigest()}}
+    variables = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
+
+    async def send(**body: Any) -> Answer:
+        return Answer(await api.http.post("/graphql", json={"variables": variables, **body}, headers=HEADERS))
+
+    params = {"extensions": json.dumps(hashed_), "variables": json.dumps(variables)}
+    for answer in (
+        await send(extensions=hashed_),
+        Answer(await api.http.get("/graphql", params=params, headers=HEADERS)),
+    ):
+        assert (answer.status, answer.code) == (200, "PERSISTED_QUERY_NOT_FOUND")
+        assert answer.error["message"] == "PersistedQueryNotFound"
+    for answer in (await send(query=document, extensions=hashed_), await send(extensions=hashed_)):
+        assert session(answer.data)
+    assert (await api.http.get("/graphql", params=params, headers=HEADERS)).status_code == 405
+    wrong = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
+    assert (await send(query=document, extensions=wrong)).status == 400
+
+
+async def test_what_others_have_sent_is_not_found_by_its_hash(api: Api, tenant: str) -> None:
+    ada = client(api, tenant, await sign_in(api, tenant, "ada", PASSWORD))
+    for document in (f"{VIEWER} # hers", f"{OPERATIONS['SignOut']} # hers"):
+        extensions = {"persistedQuery": {"sha256Hash": hashlib.sha256(document.encode()).hexdigest()}}
+        assert (await ada.ask(document, {"input": {"refreshToken": ""}}, extensions=extensions)).status == 200
+        answer = Answer(await api.http.post("/graphql", json={"extensions": extensions}, headers=HEADERS))
+        assert answer.code == "PERSISTED_QUERY_NOT_FOUND"
+
+
+def expired(api: Api, tenant: str) -> str:
+    """A token that was good an hour ago."""
+    _, claims = said(api.client(tenant).headers["authorization"].removeprefix("Bearer "))
+    return "Bearer " + jwt.encode({**claims, "exp": claims["exp"] - 7200}, development_key(api.settings))
+
+
+async def test_a_session_goes_on_and_ends_with_whatever_credential_is_beside(api: Api, tenant: str) -> None:
+    """Clients send the access token that they have with every request, also when it has expired."""
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    old = expired(api, tenant)
+    given = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
+    made = await client(api, tenant, begun).ask(
+        'mutation { createApiKey(input: {name: "k", permissions: ["resource:read"]}) { key apiKey { id } } }'
+    )
+    key = made.data["createApiKey"]
+    revoke = "mutation ($i: RevokeApiKeyInput!) { revokeApiKey(input: $i) { revokedId } }"
+    assert (await client(api, tenant, begun).ask(revoke, {"i": {"apiKeyId": key["apiKey"]["id"]}})).data
+    await until_key_refused(api, key["key"])
+
+    for beside in (
+        {"authorization": old},
+        {"authorization": f"Bearer {begun.access_token}"},
+        {"authorization": "Bearer not-a-token"},
+        {"authorization": "Basic YTpi"},
+        {"x-api-key": key["key"]},
+        {"x-api-key": "isk_nothing"},
+        {"authorization": old, "x-api-key": key["key"]},
+    ):
+        signed_in = session((await ask(api, OPERATIONS["SignIn"], given, **beside)).data)
+        refreshed = await ask(
+            api, OPERATIONS["RefreshSession"], {"input": {"refreshToken": signed_in.refresh_token}}, **beside
+        )
+        token = session(refreshed.data).refresh_token
+        signed_out = await ask(api, OPERATIONS["SignOut"], {"input": {"refreshToken": token}}, **beside)
+        assert signed_out.data == {"signOut": {"signedOut": True}}
+        assert (await run(api, "RefreshSession", refreshToken=token)).code == "UNAUTHENTICATED"
+    # Whose tenant is suspended signs out all the same.
+    await provisioning.suspend(api.control, tenant)
+    try:
+        assert (await ask(api, OPERATIONS["SignOut"], {"input": {"refreshToken": begun.refresh_token}})).data
+    finally:
+        await provisioning.resume(api.control, tenant)
+
+
+async def until_key_refused(api: Api, key: str) -> None:
+    async with asyncio.timeout(30):
+        while (await ask(api, VIEWER, None, **{"x-api-key": key})).status != 401:  # noqa: ASYNC110  only asking tells
+            await asyncio.sleep(0.05)
+
+
+async def test_a_bad_credential_is_refused_for_all_else_as_it_was(api: Api, tenant: str) -> None:
+    for credential in (expired(api, tenant), "Bearer not-a-token"):
+        told = {(await ask(api, document, authorization=credential)).response.content for document in NOT_OPEN}
+        assert len(told) == 1
+        assert b"expired" in next(iter(told)) or b"malformed" in next(iter(told))
+        large = await ask(
+            api, OPERATIONS["SignOut"], {"input": {"refreshToken": "a" * 20_000}}, authorization=credential
+        )
+        assert (large.status, large.response.content) == (401, next(iter(told)))
+
+
+async def test_too_many_attempts_say_when_there_is_the_next(api: Api, tenant: str) -> None:
+    for _ in range(5):
+        assert (await run(api, "SignIn", tenant=tenant, login="eve", password="x")).code == "UNAUTHENTICATED"
+    limited = await run(api, "SignIn", tenant=tenant, login="eve", password="x")
+    assert (limited.status, limited.code, limited.body["data"]) == (200, "RATE_LIMITED", {"signIn": None})
+    assert 1 <= limited.error["extensions"]["retryAfter"] <= 10
+    assert "retry-after" not in limited.response.headers
 
 
 async def test_a_client_with_a_good_token_refreshes_as_well(api: Api, tenant: str) -> None:

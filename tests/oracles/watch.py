@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from app.logging import _traces
+from app.logging import TRACES, Formatter
 from tests.oracles.canary import Canary
 
 
@@ -65,12 +65,13 @@ def logged() -> Iterator[StringIO]:
     """All that the program logs meanwhile, traces included, in the form in which production writes it."""
     written = StringIO()
     handler = logging.StreamHandler(written)
+    handler.setFormatter(Formatter(logging.BASIC_FORMAT))
     before = structlog.get_config()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            _traces,
+            TRACES,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(written),

@@ -139,5 +139,8 @@ def test_pages_are_read_by_row_comparisons() -> None:
 
 
 def test_what_hangs_off_a_shared_resource_is_refused_when_planned() -> None:
-    with pytest.raises(Forbidden, match=r"sharedWithMe\.nodes\.resource\.owner"):
-        sql("{ sharedWithMe { nodes { resource { owner { id } } } } }")
+    _, found = reading("{ sharedWithMe { nodes { resource { owner { id } } } } viewer { roles } }")
+    refused = found.refused["sharedWithMe"]
+    assert isinstance(refused.refusal, Forbidden)
+    assert refused.place.path == ("sharedWithMe", "nodes", "resource", "owner")
+    assert [field.key for field in found.plan.root.fields] == ["viewer"]
