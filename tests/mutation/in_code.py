@@ -656,8 +656,8 @@ TELLING = (
         "that an error quotes no rows",
         BOTH,
         "app/failures.py",
-        'return Conflict(f"{table}: there is one with the same {columns} already")',
-        'return Conflict(f"{table}: there is one with the same {columns} already: {error.args}")',
+        "answer.kind(answer.message.format(**_names(error)))",
+        'answer.kind(f"{answer.message.format(**_names(error))}: {error.args}")',
         (ERRORS,),
     ),
     Patch(
