@@ -7,8 +7,9 @@ third commits, cleans up and looks whether that was enough. See docs/decisions/0
 """
 
 import asyncio
+import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from secrets import token_hex
 from typing import Any, TypeAlias
 
@@ -90,6 +91,13 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         app/control/logins.py.
         """
         return f"{prefix}_{token_hex(16)}"
+
+    def set_socket_options(self, options: Iterable[tuple[int, int, int]]) -> None:
+        """Set options of the socket, if it is one of TCP."""
+        end = self._transport.get_extra_info("socket")
+        if end is not None and end.family in {socket.AF_INET, socket.AF_INET6}:
+            for option in options:
+                end.setsockopt(*option)
 
     async def prepare_entry(self, sql: str, *, keep: bool) -> None:
         """Say what enters a tenant: a statement with one parameter, a text, that returns no row.

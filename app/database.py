@@ -21,10 +21,11 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app import exact_json
+from app.address import connecting
 from app.binding import NOTHING, BindingKey, record
 from app.connection import NAME, OPENING_BEHIND_POOLER, REPORT, STATEMENT_SIZE, Connection
 from app.errors import Conflict, Unavailable, Unconfirmed
-from app.failures import LOST, REACHING, told
+from app.failures import LOST, REACHING, cause, told
 from app.pool import Link, Pool
 from strategies.base import Strategy
 
@@ -375,25 +376,22 @@ class Database:
     async def _borrowed(self, tenant: UUID | None) -> Link:
         try:
             return await self._pool.borrow(tenant)
-        except TimeoutError as error:
-            raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
-        except LOST as error:
-            raise Unavailable("the database cannot be reached") from error
-        except asyncpg.PostgresError as error:
-            raise Unavailable(
-                f"the database refuses the login (SQLSTATE {error.sqlstate}); has isola migrate been run?"
-            ) from error
+        except (*LOST, asyncpg.PostgresError) as error:
+            raise Unavailable(f"the database cannot be reached: {cause(error)}") from error
 
 
 async def _connected(url: str, keep: bool, *, command_timeout: float) -> Connection:  # noqa: FBT001  given in turn
+    by = connecting(url)
     connection: Connection = await asyncpg.connect(
-        url,
+        by.address,
+        timeout=by.timeout,
         connection_class=Connection,
         statement_cache_size=200 if keep else 0,
         max_cacheable_statement_size=STATEMENT_SIZE,
         command_timeout=command_timeout,
         server_settings={"timezone": "UTC", "application_name": NAME},
     )
+    connection.set_socket_options(by.socket_options)
     return connection
 
 

@@ -4,7 +4,9 @@ Every class of SQLSTATE is decided on in ``CLASSES``, and what differs from its 
 None the error is a bug of this program: it is passed on as it is, and clients see ``INTERNAL``.
 """
 
-from collections.abc import Mapping
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -188,3 +190,34 @@ def _names(error: asyncpg.PostgresError) -> Mapping[str, str]:
     table, constraint = str(error.table_name), str(error.constraint_name)
     rule = constraint.partition(f"_{table}_")[2].replace("_", " ") or constraint
     return {"table": table, "constraint": constraint, "rule": rule}
+
+
+# Why no connection comes about, the special before the general. Clients see it, so it names no host and no login.
+CAUSES: Sequence[tuple[type[BaseException], str]] = (
+    (TimeoutError, "it does not answer in time"),
+    (socket.gaierror, "there is no host of that name"),
+    (ConnectionRefusedError, "nothing listens at this host and port"),
+    (FileNotFoundError, "there is no such socket, or a file that the address names is missing"),
+    (PermissionError, "its socket or a file that the address names may not be opened"),
+    (ssl.SSLCertVerificationError, "its TLS certificate is not trusted"),
+    (ssl.SSLError, "no TLS connection comes about"),
+    (ConnectionResetError, "it closes the connection"),
+    # asyncpg's word for a server without TLS where sslmode demands it.
+    (ConnectionError, "it offers no TLS, which sslmode demands"),
+    (asyncpg.TargetServerAttributeNotMatched, "no host is one that target_session_attrs allows"),
+    (asyncpg.ClientConfigurationError, "the address asks for what cannot be done: look at its parameters"),
+    (asyncpg.InvalidPasswordError, "it refuses the password of the login; has isola migrate been run?"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "it refuses the login; has isola migrate been run?"),
+    (asyncpg.InvalidCatalogNameError, "there is no such database at this server"),
+    (asyncpg.InsufficientPrivilegeError, "the login may not connect to this database; has isola migrate been run?"),
+    (asyncpg.TooManyConnectionsError, "it has no connection left"),
+    (asyncpg.CannotConnectNowError, "it is starting or stopping"),
+    (asyncpg.InterfaceError, "it asks for an authentication that the address has nothing for"),
+)
+
+
+def cause(error: BaseException) -> str:
+    """Why no connection came about."""
+    known = next((said for kind, said in CAUSES if isinstance(error, kind)), "the connection fails")
+    sqlstate = getattr(error, "sqlstate", None)
+    return f"{known} (SQLSTATE {sqlstate})" if sqlstate else known

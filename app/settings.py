@@ -11,21 +11,15 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
+from app.address import normalised
 from app.domain.metadata import MAX_DOCUMENT_BYTES
 from app.domain.permissions import Role
 from app.errors import OperatorError
 
 
 def _is_address(value: SecretStr) -> SecretStr:
-    try:
-        scheme = make_url(value.get_secret_value()).drivername
-    except (ArgumentError, ValueError):
-        scheme = ""
-    if scheme not in {"postgresql", "postgres"}:
-        raise ValueError("expected postgresql://user:password@host:port/database")
-    return value
+    return SecretStr(normalised(value.get_secret_value()))
 
 
 def _has_user(value: SecretStr) -> SecretStr:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from sqlalchemy import Table, make_url
 from sqlalchemy.engine import URL
 
+from app import address
 from app.database import DIALECT, Transaction
 from app.errors import OperatorError
 from app.settings import Settings
@@ -134,28 +135,34 @@ class Addresses:
 def addresses(settings: Settings, embedded: str | None = None) -> Addresses:
     """The three addresses. A login's address that is not set is the owner's with another name and password.
 
-    That password is derived from the owner's, so that two processes given the same owner agree on it.
+    That password is derived from the owner's, so that two processes given the same owner agree on it; also from one
+    that the owner has from ``PGPASSWORD`` or a password file.
     Raises OperatorError naming the setting that is missing.
     """
     owner = settings.database_url.get_secret_value() if settings.database_url else embedded
+    secret = address.password(make_url(owner)) if owner and settings.database_url else None
     logins = []
     for setting, name in ((settings.tenant_url, "isola_tenant"), (settings.control_url, "isola_control")):
         if setting is not None:
             logins.append(setting.get_secret_value())
         elif owner is not None:
-            logins.append(derived(make_url(owner), name).render_as_string(hide_password=False))
+            logins.append(derived(make_url(owner), name, secret).render_as_string(hide_password=False))
         else:
             variable = name.replace("isola_", "ISOLA_").upper() + "_URL"
             raise OperatorError(f"{variable} is not set, and without ISOLA_DATABASE_URL it cannot be derived")
     return Addresses(owner, *logins)
 
 
-def derived(owner: URL, login: str) -> URL:
-    """The address of a login at the owner's database, with a password that only who knows the owner's can tell."""
-    if owner.password is None:
+def derived(owner: URL, login: str, secret: str | None = None) -> URL:
+    """The address of a login at the owner's database, with a password that only who knows the owner's can tell.
+
+    ``secret`` is the owner's password where that does not stand in its address.
+    """
+    secret = secret or owner.password
+    if secret is None:
         return owner.set(username=login)
-    password = hmac.digest(str(owner.password).encode(), login.encode(), hashlib.sha256).hex()
-    return owner.set(username=login, password=password)
+    password = hmac.digest(str(secret).encode(), login.encode(), hashlib.sha256).hex()
+    return owner.set(username=login, password=password).difference_update_query(["passfile"])
 
 
 async def prepare(owner: Transaction, where: Addresses) -> None:

@@ -1,0 +1,172 @@
+"""Addresses of PostgreSQL: what may stand in one, and what connecting by it takes.
+
+An address is a URL as libpq has it. Of libpq's parameters those are accepted that are honoured, and others refused by
+name: asyncpg would send what it does not know to the server, as a setting that there is not.
+"""
+
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from asyncpg.connect_utils import _parse_connect_dsn_and_args
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+EXPECTED = "expected postgresql://user:password@host:port/database"
+SCHEMES = ("postgresql", "postgres")
+
+_TLS_VERSIONS = "TLSv1(\\.[123])?"
+# What the value of each parameter may be. asyncpg honours these.
+_BY_ASYNCPG = {
+    "host": ".+",
+    "port": r"\d+(,\d+)*",
+    "passfile": ".+",
+    "sslmode": "disable|allow|prefer|require|verify-ca|verify-full",
+    "sslcert": ".+",
+    "sslkey": ".+",
+    "sslpassword": ".*",
+    "sslrootcert": ".+",
+    "sslcrl": ".+",
+    "sslnegotiation": "postgres|direct",
+    "ssl_min_protocol_version": _TLS_VERSIONS,
+    "ssl_max_protocol_version": _TLS_VERSIONS,
+    "target_session_attrs": "any|primary|standby|read-write|read-only|prefer-standby",
+    "krbsrvname": ".+",
+    "gsslib": "gssapi|sspi",
+}
+# The option of a socket that each stands for.
+_OF_SOCKETS = {
+    "keepalives": "SO_KEEPALIVE",
+    "keepalives_idle": "TCP_KEEPIDLE",
+    "keepalives_interval": "TCP_KEEPINTVL",
+    "keepalives_count": "TCP_KEEPCNT",
+    "tcp_user_timeout": "TCP_USER_TIMEOUT",
+}
+_HERE = {
+    "connect_timeout": r"\d{1,6}",
+    "keepalives": "[01]",
+    **{name: r"\d{1,9}" for name in _OF_SOCKETS if name != "keepalives"},
+}
+# With these values they ask for what is done anyway.
+_DONE_ANYWAY = {
+    "channel_binding": "disable|prefer",
+    "client_encoding": "(?i:auto|utf-?8)",
+    "gssencmode": "disable|prefer",
+    "load_balance_hosts": "disable",
+    "sslcompression": "0",
+    "sslsni": "1",
+}
+_VALUES = MappingProxyType({name: re.compile(value) for name, value in (_BY_ASYNCPG | _HERE | _DONE_ANYWAY).items()})
+# Why some are refused, beside what the value may be.
+_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "application_name": "sessions are named by this program: leave it out",
+        "channel_binding": "channels cannot be bound: leave it out, and set sslmode=verify-full to know the server",
+        "options": "leave it out, and give settings to the database: ALTER DATABASE … SET",
+        "service": "leave it out, and write what the service has into the address",
+    }
+)
+_NAME = re.compile("[a-z_]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """What connecting takes: asyncpg's own address, the seconds that it may take, and options of its socket."""
+
+    address: str
+    timeout: float | None
+    socket_options: Sequence[tuple[int, int, int]]
+
+
+def normalised(address: str) -> str:
+    """The address in the form that all who read one understand alike.
+
+    Raises ValueError, whose message names the parameter that is wrong and no value.
+    """
+    scheme, separator, rest = address.partition("://")
+    if scheme not in SCHEMES or not separator:
+        raise ValueError(EXPECTED)
+    try:
+        url = make_url(f"{scheme}://{_hosts_apart(rest)}")
+        (url.host or "").encode("idna")
+    except (ArgumentError, ValueError):
+        raise ValueError(EXPECTED) from None
+    url = _parameters_in_place(url)
+    for name, value in url.query.items():
+        _refuse_wrong(name, value)
+    return url.render_as_string(hide_password=False)
+
+
+def connecting(address: str) -> Connecting:
+    """What connecting by a normalised address takes."""
+    url = make_url(address)
+    values = {name: str(value) for name, value in url.query.items()}
+    # As libpq has it, 0 is for ever; what the pool allows is the limit anyway.
+    timeout = float(values.get("connect_timeout", 0)) or None
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(values.get("keepalives", 1)))]
+    options += [
+        (socket.IPPROTO_TCP, int(getattr(socket, option)), int(values[name]))
+        for name, option in _OF_SOCKETS.items()
+        if name != "keepalives" and int(values.get(name, 0))
+    ]
+    plain = url.difference_update_query([*_HERE, *_DONE_ANYWAY])
+    return Connecting(plain.render_as_string(hide_password=False), timeout, options)
+
+
+def password(url: URL) -> str | None:
+    """The password that is used with an address: its own, that of ``PGPASSWORD``, or one from a password file."""
+    # What an address says of TLS is of no interest, and its files need not be there.
+    plain = url.difference_update_query([name for name in url.query if name not in {"host", "port", "passfile"}])
+    nothing = dict.fromkeys(
+        (
+            *("host", "port", "user", "password", "passfile", "database", "service", "servicefile", "direct_tls"),
+            *("server_settings", "target_session_attrs", "krbsrvname", "gsslib"),
+        )
+    )
+    dsn = plain.render_as_string(hide_password=False)
+    _, parameters = _parse_connect_dsn_and_args(dsn=dsn, ssl=False, **nothing)
+    return None if parameters.password is None else str(parameters.password)
+
+
+def _hosts_apart(rest: str) -> str:
+    """Several hosts with their ports as parameters, where SQLAlchemy finds them, too."""
+    before, at, after = rest.rpartition("@")
+    hosts, slash, path = after.partition("/")
+    if "," not in hosts:
+        return rest
+    query = "&" if "?" in path else "?"
+    named = [host.rpartition(":") if re.search(r":\d*$", host) else (host, "", "") for host in hosts.split(",")]
+    names = ",".join(host for host, _, _ in named)
+    ports = ",".join(port or "5432" for _, _, port in named)
+    return f"{before}{at}/{path if slash else ''}{query}host={names}&port={ports}"
+
+
+def _parameters_in_place(url: URL) -> URL:
+    """User, password and database stand in their places, and no host or port twice."""
+    query = dict(url.query)
+    places: dict[str, Any] = {}
+    for name, place in (("user", "username"), ("password", "password"), ("dbname", "database"), ("database",) * 2):
+        if name in query:
+            if place in places or getattr(url, place) or not isinstance(query[name], str):
+                raise ValueError(f"{name} stands in it twice")
+            places[place] = query.pop(name)
+    for name in ("host", "port"):
+        if name in query and getattr(url, name):
+            raise ValueError(f"{name} stands in it twice")
+    return url.set(query=query, **places)
+
+
+def _refuse_wrong(name: str, value: str | tuple[str, ...]) -> None:
+    if not _NAME.fullmatch(name) or not (name in _VALUES or name in _REASONS):
+        shown = name if _NAME.fullmatch(name) else "one of its parameters"
+        raise ValueError(f"{shown} is none that can be honoured: expected some of {', '.join(sorted(_VALUES))}")
+    if isinstance(value, tuple):
+        raise ValueError(f"{name} stands in it twice")  # noqa: TRY004  of a kind with the others
+    option = _OF_SOCKETS.get(name)
+    if option is not None and not hasattr(socket, option):
+        raise ValueError(f"{name} cannot be honoured on this system")
+    if name not in _VALUES or not _VALUES[name].fullmatch(value):
+        raise ValueError(f"{name}: {_REASONS.get(name) or f'expected {_VALUES[name].pattern}'}")
