@@ -218,6 +218,4 @@ CAUSES: Sequence[tuple[type[BaseException], str]] = (
 
 def cause(error: BaseException) -> str:
     """Why no connection came about."""
-    known = next((said for kind, said in CAUSES if isinstance(error, kind)), "the connection fails")
-    sqlstate = getattr(error, "sqlstate", None)
-    return f"{known} (SQLSTATE {sqlstate})" if sqlstate else known
+    return next((said for kind, said in CAUSES if isinstance(error, kind)), "the connection fails")
