@@ -37,9 +37,10 @@ from strategies import registry
 from strategies.base import Strategy
 from tests import modes
 from tests.consent import accept_all
+from tests.patience import PATIENCE
 
 # Whatever the environment of the person who runs the tests says.
-DEFAULTS = Settings.model_construct()
+DEFAULTS = Settings.model_construct(pool_wait=PATIENCE, statement_timeout=PATIENCE)
 STRATEGIES = sorted(registry.load("isola_tenant"))
 # Of these, what the fixture ``strategy`` goes through: all, unless ``make isolation STRATEGY=…`` tries a single one.
 TRIED = [name for name in STRATEGIES if name == os.environ.get("ISOLA_TEST_STRATEGY", name)]
@@ -280,14 +281,14 @@ async def copy(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[Co
 async def owner(copy: Copy) -> AsyncIterator[Database]:
     """The owner's connections."""
     assert copy.where.owner
-    async with await Database.open(copy.where.owner, size=4, statement_timeout=60) as database:
+    async with await Database.open(copy.where.owner, size=4, wait=PATIENCE, statement_timeout=60) as database:
         yield database
 
 
 @pytest.fixture
 async def control(copy: Copy) -> AsyncIterator[Database]:
     """The control plane's connections."""
-    async with await Database.open(copy.where.control, size=2) as database:
+    async with await Database.open(copy.where.control, size=2, wait=PATIENCE) as database:
         yield database
 
 
@@ -304,7 +305,7 @@ async def database(copy: Copy) -> AsyncIterator[Database]:
     """The connections of tenant traffic: as few as show what one borrower leaves behind for the next."""
     with modes.between(copy.where.tenant) as address:
         async with await Database.open(
-            address, copy.strategies, copy.binding_key, size=2, statement_cache=modes.STATEMENT_CACHE
+            address, copy.strategies, copy.binding_key, size=2, wait=PATIENCE, statement_cache=modes.STATEMENT_CACHE
         ) as opened:
             yield opened
 

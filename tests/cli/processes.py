@@ -14,9 +14,9 @@ from pathlib import Path
 from app.domain.permissions import Role
 from app.identity.tokens import mint
 from tests.conftest import DEFAULTS
+from tests.patience import PATIENCE
 
 ISOLA = Path(sys.executable).with_name("isola")
-PATIENCE = 60.0
 SERVING = "Serving on "
 
 

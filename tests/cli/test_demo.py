@@ -8,13 +8,18 @@ import httpx
 
 from tests.cli.conftest import FirstDemo
 from tests.cli.processes import Place, Running
+from tests.patience import PATIENCE
 
 TENANTS = {"Acme Corporation": "rls", "Globex": "schema", "Initech": "rls"}
 
 
 def ask(server: Running, token: str, query: str) -> dict[str, object]:
     answer = httpx.post(
-        f"{server.url}/graphql", json={"query": query}, headers={"authorization": f"Bearer {token}"}, trust_env=False
+        f"{server.url}/graphql",
+        json={"query": query},
+        headers={"authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=PATIENCE,
     )
     data: dict[str, object] = answer.json()["data"]
     return data
@@ -42,7 +47,7 @@ def test_the_printed_commands_work_when_pasted(furnished: Place) -> None:
         assert names == [{"viewer": {"tenant": {"name": name}}} for name in TENANTS]
         assert f"{demo.url}/graphql" in demo.printed
         for question in ("livez", "readyz"):
-            assert httpx.get(f"{demo.url}/{question}", trust_env=False).status_code == 200
+            assert httpx.get(f"{demo.url}/{question}", trust_env=False, timeout=PATIENCE).status_code == 200
 
 
 def test_the_demo_ends_on_sigterm_with_status_0_and_takes_postgresql_along(first_demo: FirstDemo) -> None:

@@ -14,6 +14,7 @@ from app.operate import operating
 from app.settings import Settings
 from tests.cli.processes import Place, finished
 from tests.conftest import Copy
+from tests.patience import PATIENCE
 
 SAM = Author("staff:sam", "request-1")
 
@@ -57,7 +58,7 @@ async def test_a_server_on_its_own_postgresql_carries_orders_out_itself(
         order = await orders.create(
             control, copy.strategies, SAM, slug="new", name="New", strategy=min(copy.strategies)
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (found := await orders.find(control, order.id)) is None or found.finished_at is None:  # noqa: ASYNC110  nobody tells of it
                 await asyncio.sleep(0.05)
     assert found.state is State.DONE

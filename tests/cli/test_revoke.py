@@ -9,6 +9,7 @@ from app.control.changes import HEARD_WITHIN
 from app.identity import keys
 from tests.cli.processes import Place, Running
 from tests.conftest import DEFAULTS
+from tests.patience import PATIENCE
 
 ISSUER, TOKEN_ID, SESSION_ID = DEFAULTS.token_issuer, "token-1", "session-1"
 
@@ -26,6 +27,7 @@ def ask(server: Running, token: str) -> int:
         json={"query": "{ viewer { user { id } } }"},
         headers={"authorization": f"Bearer {token}", "accept": "application/graphql-response+json"},
         trust_env=False,
+        timeout=PATIENCE,
     )
     return answer.status_code
 

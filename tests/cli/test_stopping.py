@@ -60,16 +60,15 @@ async def test_what_was_done_under_load_before_sigterm_was_answered_too(furnishe
 
 async def test_requests_that_do_not_end_within_the_grace_period_are_cut_off(furnished: Place) -> None:
     token = furnished.token("acme")
-    with furnished.server(ISOLA_SHUTDOWN_GRACE="1", ISOLA_POOL_WAIT="0.5") as server:
+    with furnished.server(ISOLA_SHUTDOWN_GRACE="1", ISOLA_STATEMENT_TIMEOUT="3600") as server:
         owner = await asyncpg.connect(embedded.address(furnished.data_dir))
         await owner.execute(f"BEGIN; {LOCK}")
         request = asyncio.create_task(Writer(server.url, token).write("endless"))
         await waiting(owner, 1)
 
         server.process.send_signal(signal.SIGTERM)
-        told = time.monotonic()
+        # Nothing else ends the request.
         assert await asyncio.to_thread(server.process.wait) == 0
-        assert time.monotonic() - told < 8
 
         answer = await request
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/json")

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.cli.processes import Place, Running, finished
+from tests.patience import PATIENCE
 
 CREATE = '{"query": "mutation { createResource(input: {name: \\"x\\"}) { resource { id } } }"}'
 TTL = "0.2"
@@ -22,12 +23,14 @@ def server(furnished: Place) -> Iterator[Running]:
 
 def status(server: Running, token: str) -> int:
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-    return httpx.post(f"{server.url}/graphql", content=CREATE, headers=headers, trust_env=False).status_code
+    return httpx.post(
+        f"{server.url}/graphql", content=CREATE, headers=headers, trust_env=False, timeout=PATIENCE
+    ).status_code
 
 
 def awaited(server: Running, token: str, wanted: int) -> int:
     """The status, once the server's memory of the directory has run out."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while (found := status(server, token)) != wanted and time.monotonic() < deadline:
         time.sleep(0.05)
     return found

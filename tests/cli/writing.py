@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 
+from tests.patience import PATIENCE
+
 CREATE = """mutation ($input: CreateResourceInput!) {
   createResource(input: $input) { resource { id name } }
 }"""
@@ -37,12 +39,12 @@ class Writer:
         return answer
 
     async def write(self, name: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             return await self.post(name, http)
 
     async def write_until_refused(self, prefix: str) -> None:
         """Write one after the other until the server is gone."""
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             for number in count():
                 try:
                     assert (await self.post(f"{prefix}{number}", http)).status_code == 200
@@ -59,7 +61,9 @@ async def names_of(url: str, token: str, prefix: str) -> AbstractSet[str]:
     """The names of all resources that begin so. Each has to be whole: as ``Writer`` wrote it."""
     names: set[str] = set()
     after, more = None, True
-    async with httpx.AsyncClient(trust_env=False, headers={"authorization": f"Bearer {token}"}) as http:
+    async with httpx.AsyncClient(
+        trust_env=False, timeout=PATIENCE, headers={"authorization": f"Bearer {token}"}
+    ) as http:
         while more:
             request = {"query": LIST, "variables": {"prefix": prefix, "after": after}}
             found = (await http.post(f"{url}/graphql", json=request)).json()["data"]["resources"]

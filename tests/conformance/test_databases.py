@@ -21,10 +21,10 @@ from app.errors import BadUserInput, Conflict, NotFound
 from app.identity.tokens import mint
 from examples.databases.fleet import LONGEST, PREFIX, Fleet
 from tests.conftest import DEFAULTS, Cluster
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 LIST = "{ resources { nodes { name } } }"
-PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Fleets:
 
     @contextmanager
     def served(self) -> Iterator[httpx.Client]:
-        with self.command("serve") as process, httpx.Client(trust_env=False, timeout=30) as client:
+        with self.command("serve") as process, httpx.Client(trust_env=False, timeout=PATIENCE) as client:
             try:
                 assert process.stdout
                 line = process.stdout.readline()

@@ -17,6 +17,7 @@ from app.database import Database
 from app.errors import Forbidden, Refusal, Unavailable
 from tests.conftest import Copy
 from tests.database import pgbouncer
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -237,9 +238,11 @@ async def test_every_server_hears_of_a_change_within_five_seconds(
     committed = time.monotonic()
 
     for directory in directories:
+        asked = time.monotonic()
         while (found := await directory.find(a.slug)) == a:
-            assert time.monotonic() - committed < HEARD_WITHIN
+            assert asked - committed < HEARD_WITHIN
             await asyncio.sleep(0.02)
+            asked = time.monotonic()
         assert found is not None
         assert found.status is Status.SUSPENDED
 
@@ -256,6 +259,6 @@ async def failing() -> str:
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110  nobody tells when a moment has passed
             await asyncio.sleep(0.01)

@@ -18,6 +18,7 @@ from strategies.base import Home, Strategy
 from tests.conftest import Copy
 from tests.consent import accept_all
 from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up, made, names_in, received
+from tests.patience import PATIENCE
 
 Content = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -159,7 +160,7 @@ async def test_a_copy_that_differs_is_not_taken(
 
 async def marked(owner: Database, slug: str) -> None:
     """Wait until a tenant is marked as moving."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await provisioning.named(owner, slug)).moving_to is None:  # noqa: ASYNC110  nobody tells of it
             await asyncio.sleep(0.01)
 

@@ -10,6 +10,7 @@ import pytest
 from app.control.tenants import Tenant
 from app.database import Database
 from tests.conftest import Copy
+from tests.patience import PATIENCE
 
 LEFT_BEHIND = """
 SELECT current_setting('role') AS role,
@@ -74,7 +75,7 @@ async def kill(killer: asyncpg.Connection, *backends: int) -> None:
     for backend in backends:
         assert await killer.fetchval("SELECT pg_terminate_backend($1)", backend)
     gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY ($1::int[]))"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not await killer.fetchval(gone, backends):  # noqa: ASYNC110  another process is waited for
             await asyncio.sleep(0.01)
 

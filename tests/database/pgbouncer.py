@@ -16,6 +16,8 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import URL, make_url
 
+from tests.patience import PATIENCE
+
 SERVER_CONNECTIONS = 2
 CLIENT_CONNECTIONS = 100
 
@@ -100,7 +102,7 @@ def _free_port() -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

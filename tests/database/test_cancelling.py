@@ -12,6 +12,7 @@ from app.database import Database
 from app.domain.users import users
 from tests.database.conftest import tenant_of
 from tests.database.interruption import Interruption
+from tests.patience import PATIENCE
 
 ROUNDS = 3
 
@@ -85,7 +86,7 @@ async def test_many_at_random_moments_leave_nothing_to_the_next(
 async def test_a_cancelled_statement_does_not_go_on(database: Database, login_count: "LoginCount", a: Tenant) -> None:
     async def sleep() -> None:
         async with database.transaction(a) as work:
-            await work.value("SELECT pg_sleep(60)")
+            await work.value("SELECT pg_sleep(3600)")
 
     task = asyncio.create_task(sleep())
     await asyncio.sleep(0.1)
@@ -107,7 +108,7 @@ class LoginCount:
             SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
         """
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while await self._watcher.fetchval(others) > most:  # noqa: ASYNC110  another process is waited for
                 await asyncio.sleep(0.02)
 

@@ -76,7 +76,7 @@ async def test_one_that_dies_during_a_statement_is_unavailable(
     async def sleep() -> None:
         async with database.transaction(a) as work:
             started.set_result(await _backend(work))
-            await work.value("SELECT pg_sleep(60)")
+            await work.value("SELECT pg_sleep(3600)")
 
     sleeping = asyncio.create_task(sleep())
     await kill(killer, await started)

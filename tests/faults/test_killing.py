@@ -18,6 +18,7 @@ from tests.faults import proxy
 from tests.faults.deletion import Deletion, prepared
 from tests.faults.proxy import Message, Proxy
 from tests.http.served import GRAPHQL_JSON, Client
+from tests.patience import PATIENCE
 
 READY = "Z"  # the database's word for: all that you asked for is done
 
@@ -55,7 +56,7 @@ def a_client(place: Place, server: Running, http: httpx.AsyncClient, tenant: str
 async def test_when(step: str, copy: Copy, owner: Database, between: Proxy, place: Place, strategy: Strategy) -> None:
     awaited, done = STEPS[step]
     tenant = f"{strategy.name}-a"
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         async with _serving(place) as server:
             client = a_client(place, server, http, tenant)
             await (await prepared(client)).ask()
@@ -103,7 +104,7 @@ def _killing(server: Running, awaited: list[Any]) -> proxy.Stop:
 async def _is_over(owner: Database, copy: Copy) -> None:
     """Wait until PostgreSQL has seen that the server is gone, and has rolled back what it left."""
     left = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND datname = current_database()"
-    async with asyncio.timeout(10), owner.unbound() as work:
+    async with asyncio.timeout(PATIENCE), owner.unbound() as work:
         while await work.value(left, copy.where.tenant_login):
             await asyncio.sleep(0.02)
             await work.value("SELECT pg_stat_clear_snapshot()")

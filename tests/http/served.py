@@ -25,6 +25,7 @@ from app.server import configured
 from app.settings import Settings
 from tests import modes
 from tests.conftest import Copy
+from tests.patience import PATIENCE
 
 # Nothing here is asked over TLS. A client that is not told how to check certificates first reads all that are known.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -185,7 +186,9 @@ async def _served(installed: Installation) -> AsyncIterator[Api]:
             async with (
                 await installed.control() as control,
                 await installed.tenants() as tenants,
-                httpx.AsyncClient(base_url=url, timeout=30, limits=limits, trust_env=False, verify=NO_TLS) as http,
+                httpx.AsyncClient(
+                    base_url=url, timeout=PATIENCE, limits=limits, trust_env=False, verify=NO_TLS
+                ) as http,
             ):
                 yield Api(http, installed.settings, control, tenants)
             server.ended.set()

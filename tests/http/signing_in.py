@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 
 from tests.http import npm
+from tests.patience import PATIENCE
 
 FOLDER = Path(__file__).with_name("openid")
 REDIRECT_URI = "https://app.example/callback"
@@ -62,7 +63,7 @@ async def authorize(issuer: str, person: str, client_id: str = "isola") -> Code:
         "nonce": nonce,
         "state": state,
     }
-    async with httpx.AsyncClient(base_url=issuer, trust_env=False) as browser:
+    async with httpx.AsyncClient(base_url=issuer, trust_env=False, timeout=PATIENCE) as browser:
         page = await browser.get(f"/auth?{urlencode(question)}")
         forms = iter(({"prompt": "login", "login": person, "password": "any"}, {"prompt": "consent"}))
         while not (where := page.headers.get("location", "")).startswith(REDIRECT_URI):

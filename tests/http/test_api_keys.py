@@ -11,6 +11,7 @@ import pytest
 from app.control import provisioning
 from app.domain.permissions import Role
 from tests.http.served import Answer, Api, Client
+from tests.patience import PATIENCE
 
 KEY = "id prefix name permissions createdAt expiresAt lastUsedAt revokedAt user { id name } createdBy { id name }"
 CREATE = f"mutation ($input: CreateApiKeyInput!) {{ createApiKey(input: $input) {{ key apiKey {{ {KEY} }} }} }}"
@@ -34,7 +35,7 @@ def machine(client: Client, key: str, header: str = "x-api-key") -> Client:
 async def until(ask: Callable[[], Any], expected: tuple[int, str]) -> None:
     """Ask until this is the answer: servers hear of a change a moment later."""
     loop = asyncio.get_running_loop()
-    latest = loop.time() + 30
+    latest = loop.time() + PATIENCE
     while True:
         answer: Answer = await ask()
         if "errors" in answer.body and (answer.status, answer.code) == expected:
@@ -155,7 +156,7 @@ async def test_when_a_key_was_used_is_shown(alice: Client) -> None:
     await machine(alice, made["key"]).ask(ME)
 
     loop = asyncio.get_running_loop()
-    latest = loop.time() + 30
+    latest = loop.time() + PATIENCE
     while (await alice.ask(LIST)).data["apiKeys"]["nodes"][0]["lastUsedAt"] is None:
         assert loop.time() < latest
         await asyncio.sleep(0.02)

@@ -18,6 +18,7 @@ from app.settings import Settings
 from strategies.base import Strategy
 from tests.conftest import DEFAULTS, Copy
 from tests.http.served import Answer, Api, Client, serving
+from tests.patience import PATIENCE
 
 ME = "{ viewer { user { id } } }"
 ROLES = "{ roles { nodes { id name } } }"
@@ -164,7 +165,7 @@ async def test_others_are_not_touched(two: Two) -> None:
     assert (await replace(two.admin, http=two.there.http).ask(ME)).data
     anew = two.there.client(two.admin.tenant, "ada")
     # Such tokens say when they were issued to the second only.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while (await anew.ask(ME)).status == 401:
             anew = two.there.client(two.admin.tenant, "ada")
             await asyncio.sleep(0.1)

@@ -85,8 +85,10 @@ async def test_a_suspended_tenant_is_refused_within_the_time_that_the_setting_sa
     loop = asyncio.get_running_loop()
     await provisioning.suspend(api.control, alice.tenant)
     suspended = loop.time()
+    asked = suspended
     while (refused := await alice.run("Viewer")).status == 200:
-        assert loop.time() - suspended < api.settings.directory_ttl + 1
+        assert asked - suspended < api.settings.directory_ttl
+        asked = loop.time()
     assert (refused.status, refused.code) == (403, "TENANT_SUSPENDED")
 
     await provisioning.resume(api.control, alice.tenant)

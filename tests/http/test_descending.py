@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from app.control import hierarchy, provisioning
-from app.control.changes import HEARD_WITHIN
 from app.domain.permissions import ROLES, Role
 from strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.naming import SOURCES, ask
 from tests.http.served import Api, Client, make_tenant, serving
 from tests.http.test_members import log
+from tests.patience import PATIENCE
 
 VIEWER = "{ viewer { tenant { slug } roles permissions user { id kind name } memberships { tenant { slug } } } }"
 
@@ -128,7 +128,7 @@ async def test_nothing_below_tells_of_what_is_above(api: Api, owner_above: Clien
 
 async def awaited(client: Client, code: str | None) -> None:
     """What was changed has been heard of."""
-    deadline = time.monotonic() + HEARD_WITHIN + 10
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         body: Mapping[str, Any] = (await client.ask("{ viewer { tenant { slug } } }")).body
         if ([each["extensions"]["code"] for each in body.get("errors", ())] or [None]) == [code]:

@@ -20,6 +20,7 @@ from tests.conftest import Copy
 from tests.http.nameserver import NameServer, name_server
 from tests.http.naming import PLATFORM, ask
 from tests.http.served import Answer, Api, Client, make_tenant, serving
+from tests.patience import PATIENCE
 
 DOMAIN = "id name challengeRecord challenge challengeExpiresAt verifiedAt"
 ADD = f"mutation ($name: String!) {{ addDomain(input: {{name: $name}}) {{ domain {{ {DOMAIN} }} }} }}"
@@ -60,7 +61,7 @@ async def reached(api: Api, client: Client, name: str) -> int:
 
 async def become(api: Api, client: Client, name: str, status: int) -> None:
     """Wait until a request by this domain is answered with this status: servers hear of a change a moment later."""
-    until = asyncio.get_running_loop().time() + 30
+    until = asyncio.get_running_loop().time() + PATIENCE
     while await reached(api, client, name) != status:
         assert asyncio.get_running_loop().time() < until
         await asyncio.sleep(0.05)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.control.changes import HEARD_WITHIN
 from app.domain.permissions import ROLES, Role
 from app.settings import Settings
 from strategies.base import Strategy
 from tests.conftest import STRATEGIES, Copy
 from tests.http.served import Api, Client, serving
+from tests.patience import PATIENCE
 
 PERMISSIONS = "{ viewer { roles permissions } }"
 MEMBERSHIPS = "{ viewer { m: memberships { t: tenant { slug } roles } } }"
@@ -103,7 +103,7 @@ async def test_a_role_of_the_tenants_own_holds_as_far_as_it_goes(api: Api, alice
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something that was changed is heard of."""
-    async with asyncio.timeout(HEARD_WITHIN):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if await holds():
                 return

@@ -15,6 +15,7 @@ from strategies.base import Strategy
 from tests.conftest import Copy
 from tests.consent import accept_all
 from tests.http.served import Answer, Api, Client, make_tenant
+from tests.patience import PATIENCE
 
 CLIENTS = 3
 READ = "{ viewer { tenant { slug } } resources(first: 1) { totalCount } }"
@@ -35,7 +36,7 @@ def told(answer: Answer) -> str | None:
 
 
 async def until(done: Callable[[], Awaitable[Any]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not await done():  # noqa: ASYNC110  nobody tells of it
             await asyncio.sleep(0.02)
 
@@ -82,7 +83,7 @@ class Load:
 @asynccontextmanager
 async def under_load(client: Client) -> AsyncIterator[Load]:
     load = Load(client)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as clients:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as clients:
         for _ in range(CLIENTS):
             clients.create_task(load.write())
             clients.create_task(load.read())

