@@ -55,7 +55,7 @@ def test_an_import_that_was_interrupted_goes_on_at_a_line(furnished: Place) -> N
 def test_what_cannot_be_imported_is_said_in_one_line(furnished: Place) -> None:
     file = written(furnished, GOOD[0])
 
-    assert "no tenant 'nobody'" in furnished.fail("import", str(file), "--tenant", "nobody")
+    assert "no such tenant: 'nobody'" in furnished.fail("import", str(file), "--tenant", "nobody")
     _, said, status = finished(furnished.begin("import", "nowhere.jsonl", "--tenant", "acme"))
     assert status == 2
     assert "file 'nowhere.jsonl' does not exist" in said

@@ -43,7 +43,7 @@ def test_plans_are_made_and_given_and_the_log_says_by_whom(awake: Place, tmp_pat
 
 def test_what_no_plan_can_be_is_refused(awake: Place) -> None:
     before = awake.run("plan", "list")
-    assert "there is no plan 'small'" in awake.fail("tenant", "set-plan", "acme", "small")
+    assert "there is no such plan: 'small'" in awake.fail("tenant", "set-plan", "acme", "small")
     assert awake.run("plan", "list") == before
 
 

@@ -48,11 +48,11 @@ def test_a_tenant_is_made_suspended_resumed_and_dropped(furnished: Place, server
 
     assert "status: active" in furnished.run("tenant", "resume", "umbrella")
     assert awaited(server, token, 200) == 200
-    assert "umbrella is active" in furnished.fail("tenant", "resume", "umbrella")
+    assert "the tenant is active, not suspended" in furnished.fail("tenant", "resume", "umbrella")
 
     assert furnished.run("tenant", "drop", "umbrella", "--yes", **QUICKLY) == "tenant umbrella and its data are gone\n"
     assert status(server, token) == 403
-    assert "no tenant 'umbrella'" in furnished.fail("tenant", "drop", "umbrella", "--yes", **QUICKLY)
+    assert "no such tenant: 'umbrella'" in furnished.fail("tenant", "drop", "umbrella", "--yes", **QUICKLY)
 
 
 def test_tenants_are_put_below_others(furnished: Place, server: Running) -> None:
@@ -87,9 +87,9 @@ def test_what_cannot_be_done_is_said_in_one_line_and_not_done(furnished: Place, 
     refused = {
         ("create", "acme"): "the same slug already",
         ("create", 'x"; SET ROLE b--'): "expected",
-        ("create", "umbrella", "--strategy", "cloud"): "strategy 'cloud': expected one of rls, schema",
+        ("create", "umbrella", "--strategy", "cloud"): "strategy: expected one of rls, schema: 'cloud'",
         ("create", "umbrella", "--name", ""): "name: expected",
-        ("show", "nobody"): "no tenant 'nobody'",
+        ("show", "nobody"): "no such tenant: 'nobody'",
     }
     commands = {arguments: furnished.begin("tenant", *arguments) for arguments in refused}
 

@@ -39,6 +39,7 @@ CHANGING = {
     "plan create",
     "plan retire",
     "platform proofs",
+    "platform rotate-key",
     "revoke session",
     "revoke token",
     "revoke user",

@@ -184,6 +184,6 @@ async def test_one_is_made_and_dropped_beside_the_others(fleets: Fleets, client:
 
 @pytest.mark.parametrize("slug", ["A", "with space", '"; DROP TABLE x; --', "a" * (LONGEST + 1)])
 async def test_a_slug_that_cannot_be_is_refused_and_nothing_is_made(slug: str, fleets: Fleets) -> None:
-    with pytest.raises(BadUserInput, match="slug "):
+    with pytest.raises(BadUserInput, match="slug"):
         await fleets.fleet.create(slug, "a name")
     assert await fleets.left(slug) == []

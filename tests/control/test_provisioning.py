@@ -170,7 +170,7 @@ async def test_a_new_tenant_is_made_with_the_control_planes_own_defaults(
 async def test_a_slug_that_cannot_be_is_refused(owner: Database, copy: Copy, slug: str) -> None:
     before = await footprint(owner)
     for strategy in copy.strategies:
-        with pytest.raises(BadUserInput, match=r"^slug ") as refused:
+        with pytest.raises(BadUserInput, match=r"^slug: ") as refused:
             await provisioning.create(owner, copy.strategies, slug=slug, name="New", strategy=strategy)
         assert len(refused.value.message) < 600
     assert await footprint(owner) == before
@@ -197,7 +197,7 @@ async def test_a_name_that_cannot_be_is_refused(owner: Database, copy: Copy, nam
 
 async def test_an_unknown_strategy_is_refused_naming_those_there_are(owner: Database, copy: Copy) -> None:
     before = await footprint(owner)
-    with pytest.raises(BadUserInput, match=f"'moon': expected one of {', '.join(sorted(copy.strategies))}"):
+    with pytest.raises(BadUserInput, match=f"^strategy: expected one of {', '.join(sorted(copy.strategies))}"):
         await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy="moon")
     assert await footprint(owner) == before
 
@@ -331,11 +331,11 @@ async def test_suspending_keeps_the_data(control: Database, database: Database, 
 
 
 async def test_what_is_suspended_cannot_be_again_and_what_is_active_not_resumed(control: Database, a: Tenant) -> None:
-    with pytest.raises(Conflict, match=f"tenant {a.slug} is active, not suspended"):
+    with pytest.raises(Conflict, match="the tenant is active, not suspended"):
         await provisioning.resume(control, a.slug)
     assert (await provisioning.named(control, a.slug)).status is Status.ACTIVE
     await provisioning.suspend(control, a.slug)
-    with pytest.raises(Conflict, match=f"tenant {a.slug} is suspended, not active"):
+    with pytest.raises(Conflict, match="the tenant is suspended, not active"):
         await provisioning.suspend(control, a.slug)
     assert (await provisioning.named(control, a.slug)).status is Status.SUSPENDED
 

@@ -58,8 +58,8 @@ LIES = {
             "",
             "both",
             "app/api/execute.py",
-            "                    text = await self.compiler.fetch(reading, transaction, marked=False)\n",
-            "                    text = await self.compiler.fetch(reading, transaction, marked=False)\n"
+            "                    text = await self.compiler.fetch(reading, transaction, marked=marked)\n",
+            "                    text = await self.compiler.fetch(reading, transaction, marked=marked)\n"
             "                    text = self.__dict__.setdefault('kept', {}).setdefault(repr(reading.values), text)\n",
             (),
         ),

@@ -74,7 +74,7 @@ async def made(owner: Database) -> Sequence[object]:
 async def test_bad_ones_are_refused_and_nothing_is_made(strategy: Strategy, copy: Copy, owner: Database) -> None:
     before = await made(owner)
     for slug in BAD:
-        with pytest.raises(BadUserInput, match=r"^slug .*: expected 2 to 63 of a-z") as caught:
+        with pytest.raises(BadUserInput, match=r"^slug: expected 2 to 63 of a-z") as caught:
             await provisioning.create(owner, copy.strategies, slug=slug, name="A", strategy=strategy.name)
         assert len(caught.value.message) < 500
         assert caught.value.message.isprintable()
@@ -87,7 +87,7 @@ async def test_bad_names_are_refused_and_nothing_is_made(strategy: Strategy, cop
         with pytest.raises(BadUserInput, match=r"^name: expected"):
             await provisioning.create(owner, copy.strategies, slug="acme", name=name, strategy=strategy.name)
     for placement in ("", "RLS", "nobody's", "rls; DROP SCHEMA control"):
-        with pytest.raises(BadUserInput, match=r"^strategy "):
+        with pytest.raises(BadUserInput, match=r"^strategy: "):
             await provisioning.create(owner, copy.strategies, slug="acme", name="A", strategy=placement)
     assert await made(owner) == before
 
