@@ -13,7 +13,16 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
-from app.errors import AnswerTooLarge, BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable
+from app.errors import (
+    AnswerTooLarge,
+    BadUserInput,
+    Conflict,
+    Forbidden,
+    QuotaExceeded,
+    Refusal,
+    Unavailable,
+    Unconfirmed,
+)
 
 log = structlog.get_logger()
 
@@ -132,6 +141,8 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
         "25006": _STOPPED,
         "25P03": _SLOW,
         "25P04": _SLOW,
+        # Not a retry's business: what was under way may have been committed.
+        "40003": Answer(Unconfirmed, "the database does not say whether the change was made"),
         "42P01": _HOME,
         "42703": _HOME,
         "42704": _HOME,

@@ -10,7 +10,7 @@ from app.admin.administration import Administration
 from app.admin.schema import schema
 from app.api import errors
 from app.api.body import dumped
-from app.api.execute import Response
+from app.api.execute import Response, unavailable
 from app.errors import BadUserInput, Refusal
 from app.query.documents import Documents, InvalidError
 from app.query.limits import Limits
@@ -58,11 +58,14 @@ class Execution:
                 operation_name=name.value if name else None,
             )
             result = result if isinstance(result, ExecutionResult) else await result
+            # Some mutations have several transactions.
+            if operation.type is OperationType.QUERY and (refusal := unavailable(result)):
+                return refusal
         except InvalidError as invalid:
             return Response(_BAD_REQUEST, dumped({"errors": errors.invalid(invalid.errors)}))
-        except Refusal as refusal:
-            body: dict[str, Any] = {"errors": [errors.refusal(refusal)]}
-            return Response(refusal.status, dumped(body), retry_after=refusal.retry_after)
+        except Refusal as error:
+            body: dict[str, Any] = {"errors": [errors.refusal(error)]}
+            return Response(error.status, dumped(body), retry_after=error.retry_after)
         except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
             return Response(_INTERNAL, dumped({"errors": [errors.crash(error)]}))
         body = {"errors": errors.located(result.errors)} if result.errors else {}

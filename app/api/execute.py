@@ -234,9 +234,9 @@ class Executor:
                 hide_suggestions=not self._suggestions,
             )
             result = await _finished(executor.execute_operation())
-        if result.errors and _did_nothing(operation, result):
-            # Whoever stands between is to see it, and may try again.
-            return _refused(Unavailable.status, errors.located(result.errors), Unavailable.retry_after)
+        # What is open to all asks others as well, who may have done something.
+        if not operation.roots & OPEN and (refusal := unavailable(result)):
+            return refusal
         return _answered(result, texts)
 
     async def _core(
@@ -319,16 +319,18 @@ def _bare(operation: Operation) -> OperationDefinitionNode | None:
 _NOTHING = SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typename")),))
 
 
-def _did_nothing(operation: Operation, result: ExecutionResult) -> bool:
-    """Whether a mutation has done nothing at all, for want of the database. What is open to all calls others first."""
-    return (
-        not operation.roots & OPEN
-        and not any(value is not None for value in (result.data or {}).values())
-        and all(
-            isinstance(error.original_error, Unavailable) and error.original_error.retry_after is not None
-            for error in result.errors or ()
-        )
-    )
+def unavailable(result: ExecutionResult) -> Response | None:
+    """The refusal of a whole request, where none of it was done for want of the database.
+
+    Whoever stands between is to see it, and may try again.
+    """
+    if not result.errors or any(value is not None for value in (result.data or {}).values()):
+        return None
+    for error in result.errors:
+        original = error.original_error
+        if not isinstance(original, Unavailable) or original.retry_after is None:
+            return None
+    return _refused(Unavailable.status, errors.located(result.errors), Unavailable.retry_after)
 
 
 def _answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -> Response:

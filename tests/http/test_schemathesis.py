@@ -188,12 +188,12 @@ async def test_a_query_by_get_is_answered_by_an_open_server_only(
         answer = await alice.request("GET", params={"query": each.document})
         if profile == "hardened":
             assert (answer.status, answer.code) == (405, "BAD_USER_INPUT")
-            assert answer.response.headers["allow"] == "POST"
+            assert answer.response.headers["allow"] == "POST, OPTIONS"
         elif each.is_query or answer.status == 400:  # whatever is not valid is told so first
             assert (answer.status, answer.body) == ((posted := await alice.ask(each.document)).status, posted.body)
         else:
             assert (answer.status, answer.code) == (405, "BAD_USER_INPUT")
-            assert answer.response.headers["allow"] == "GET, POST"
+            assert answer.response.headers["allow"] == "GET, POST, OPTIONS"
 
 
 async def test_an_open_server_describes_its_contract_and_a_hardened_one_refuses_to(alice: Client, profile: str) -> None:
