@@ -20,7 +20,7 @@ FIELDS = ("user", "actor", "behalf", "request")
 """
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
 def record(tenant: UUID, about: Mapping[str, str] = NOTHING) -> str:
@@ -31,9 +31,10 @@ def record(tenant: UUID, about: Mapping[str, str] = NOTHING) -> str:
     if not about:
         return f"{tenant}\n\n\n\n"
     values = [about.get(name, "") for name in FIELDS]
-    if len(about) > sum(name in about for name in FIELDS) or any(map(_CONTROLS.search, values)):
+    stated = "\n".join((str(tenant), *values))
+    if about.keys() - FIELDS or stated.count("\n") > len(FIELDS) or _CONTROLS.search(stated):
         raise ValueError(f"of a request one can say {', '.join(FIELDS)}, without control characters")
-    return "\n".join((str(tenant), *values))
+    return stated
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: logs print objects

@@ -23,7 +23,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from app import exact_json
 from app.address import connecting
 from app.binding import NOTHING, BindingKey, record
-from app.connection import NAME, OPENING_BEHIND_POOLER, REPORT, STATEMENT_SIZE, Connection
+from app.connection import STATEMENT_SIZE, Binding, Connection
 from app.errors import Conflict, Unavailable, Unconfirmed
 from app.failures import LOST, REACHING, cause, told
 from app.pool import Link, Pool
@@ -33,15 +33,6 @@ log = structlog.get_logger()
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
 
-# RESET ALL does not reset the role, so that is asked for. An unlucky borrower could leave more than a setting behind:
-# locks, cursors, subscriptions.
-CLEAN = "CLOSE ALL; UNLISTEN *; RESET ALL; SELECT pg_advisory_unlock_all() WHERE current_setting('role') = 'none'"
-# The status of a message is that of its last statement, here the number of rows.
-PROVEN_CLEAN = "SELECT 1"
-# In a broken transaction COMMIT rolls back and reports no error. What is checked before it is refused there.
-COMMIT = f"SET CONSTRAINTS ALL IMMEDIATE; COMMIT; {CLEAN}"
-ROLLBACK = f"ROLLBACK; {CLEAN}"
-
 # A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
 ATTEMPTS = 3
 
@@ -50,24 +41,6 @@ UNUSABLE = {asyncpg.InvalidSQLStatementNameError.sqlstate}
 
 # In seconds: the key is not read more often, however many transactions are not proved.
 KEY_INTERVAL = 1.0
-
-# What a transaction may take, in the words of a message that has no parameters, and of one that has.
-_LIMITS = (
-    "SET LOCAL statement_timeout TO {milliseconds}; "
-    # Whoever waited for a statement may have gone away: then the server is to stop working on it.
-    "SET LOCAL client_connection_check_interval TO 1000"
-)
-# What enters a tenant. It returns no row: that tenant is nobody's. CASE keeps the order.
-_ENTRY = """
-SELECT 1 WHERE CASE
-    WHEN length(
-        set_config('isola.proof', $1, true)
-        || set_config('statement_timeout', '{milliseconds}', true)
-        || set_config('client_connection_check_interval', '1000', true)
-    ) > 0
-    THEN isola.current_tenant_id() = '00000000-0000-0000-0000-000000000000'
-END
-"""
 
 _PREPARED_TRANSACTIONS = """
 SELECT quote_ident(r.rolname), quote_literal(p.gid)
@@ -185,7 +158,6 @@ class Database:
         read_key: ReadKey | None,
         *,
         wait: float,
-        statement_timeout: float,
     ) -> None:
         self._pool = pool
         self._strategies = strategies
@@ -194,7 +166,6 @@ class Database:
         self._key_lock = asyncio.Lock()
         self._key_read_at = -math.inf
         self._wait = wait
-        self._limits = _LIMITS.format(milliseconds=round(statement_timeout * 1000))
 
     @classmethod
     async def open(
@@ -222,7 +193,11 @@ class Database:
         """
         # The server's own limit comes first; this one ends the wait for a server that has vanished.
         connected = partial(_connected, url, command_timeout=statement_timeout + wait)
-        entry = _ENTRY.format(milliseconds=round(statement_timeout * 1000)) if strategies else None
+        limits = (
+            f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}",
+            # Whoever waited for a statement may have gone away: then the server is to stop working on it.
+            "SET LOCAL client_connection_check_interval TO 1000",
+        )
         keep = statement_cache
 
         async def connect() -> Link:
@@ -243,12 +218,12 @@ class Database:
                         )
                         connection.terminate()
                         connection = await connected(keep)
-                    return await _prepared(connection, entry, keep=keep)
+                    return await _prepared(connection, limits, enters=bool(strategies), keep=keep)
                 except BaseException:
                     connection.terminate()
                     raise
 
-        return cls(Pool(connect, size, wait), strategies, read_key, wait=wait, statement_timeout=statement_timeout)
+        return cls(Pool(connect, size, wait), strategies, read_key, wait=wait)
 
     async def __aenter__(self) -> Self:
         return self
@@ -272,14 +247,11 @@ class Database:
         strategy = self._strategies.get(tenant.strategy)
         if strategy is None:
             raise Unavailable("the strategy of this tenant is not installed here")
-        bind = strategy.bind(tenant.id)
-        if self._read_key is None:
-            return _Running(self, f"{self._limits}; {bind}", strategy, tenant.id, None, read_only=read_only)
-        return _Running(self, REPORT + bind, strategy, tenant.id, record(tenant.id, about), read_only=read_only)
+        return _Running(self, strategy, tenant.id, record(tenant.id, about), read_only=read_only)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
-        return _Running(self, self._limits, None, None, None, read_only=False)
+        return _Running(self, None, None, "", read_only=False)
 
     async def reset_login(self) -> None:
         """Reset the settings that the login itself can change, for all sessions that connect from now on.
@@ -309,29 +281,31 @@ class Database:
         finally:
             self.give_back(link, None, clean=False)
 
-    async def begun(self, begin: str, tenant: UUID | None, stated: str | None, *, read_only: bool) -> Link:
-        """A connection on which a transaction has begun, inside the tenant, to be given back. Raises Unavailable.
+    async def begun(self, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool) -> Link:
+        """A connection on which a transaction has begun, to be given back. Raises Unavailable.
 
-        Inside a tenant, ``begin`` reports the transaction, and ``stated`` is the record that it proves.
+        With a strategy, what is run first on it finds itself in the tenant; ``stated`` is the record that it proves.
         """
         key = self._key
-        if stated is not None and key is None:
+        if tenant is not None and key is None and self._read_key is not None:
             key = await self._newer_key(None)
+        binding = None if strategy is None or tenant is None else _binding(strategy, tenant)
         for _ in range(ATTEMPTS):
             link = await self._borrowed(tenant)
-            text = link.connection.opening[read_only] + begin
+            connection = link.connection
             begun = False
             try:
-                await link.connection.command(text, timeout=self._wait)
-                if stated is not None and key is not None:
-                    value = _proof(link.connection, key, stated)
-                    link.connection.enter(value, partial(self._again, link.connection, text, stated, key))
+                transaction = await connection.begin(binding, read_only=read_only, timeout=self._wait)
+                if binding is not None:
+                    proof = key.proof(stated, transaction) if key is not None else stated
+                    again = partial(self._again, connection, binding, stated, key, read_only=read_only)
+                    connection.enter(binding, proof, again, read_only=read_only)
                 begun = True
             except TimeoutError as error:
                 # Behind PgBouncer a connection is had at once; what one waits for is PgBouncer's to the database.
                 raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
-            except (*LOST, asyncpg.QueryCanceledError):
-                continue  # it died while it waited in the pool, or has a limit that somebody left behind a pooler
+            except (*LOST, asyncpg.QueryCanceledError, asyncpg.InvalidSQLStatementNameError):
+                continue  # it died while it waited in the pool, or somebody left it in a state of no use
             except asyncpg.PostgresError as error:
                 log.warning("a transaction could not begin", sqlstate=error.sqlstate)
                 said = told(error, lost=False)
@@ -344,14 +318,17 @@ class Database:
             return link
         raise Unavailable("the database closes its connections")
 
-    async def _again(self, connection: Connection, text: str, stated: str, key: BindingKey) -> str | None:
+    async def _again(
+        self, connection: Connection, binding: Binding, stated: str, key: BindingKey | None, *, read_only: bool
+    ) -> str | None:
         """Begin a transaction anew that was not proved with the key, if the database has another key by now."""
+        if key is None:
+            return None
         newer = await self._newer_key(key)
         if newer == key:
             return None
-        await connection.command("ROLLBACK")
-        await connection.command(text, timeout=self._wait)
-        return _proof(connection, newer, stated)
+        await connection.roll_back()
+        return newer.proof(stated, await connection.begin(binding, read_only=read_only, timeout=self._wait))
 
     async def _newer_key(self, key: BindingKey | None) -> BindingKey:
         """The key that the database has now; read once, however many ask who have this one. Raises Unavailable."""
@@ -389,7 +366,7 @@ async def _connected(url: str, keep: bool, *, command_timeout: float) -> Connect
         statement_cache_size=200 if keep else 0,
         max_cacheable_statement_size=STATEMENT_SIZE,
         command_timeout=command_timeout,
-        server_settings={"timezone": "UTC", "application_name": NAME},
+        server_settings={"timezone": "UTC", "application_name": "isola"},
     )
     connection.set_socket_options(by.socket_options)
     return connection
@@ -430,27 +407,19 @@ async def _hides_names(connection: Connection) -> bool:
 class _Running:
     """One transaction. A class, because a generator made into a context manager costs a request several times more."""
 
-    __slots__ = ("_begin", "_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
+    __slots__ = ("_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
 
     def __init__(
-        self,
-        database: Database,
-        begin: str,
-        strategy: Strategy | None,
-        tenant: UUID | None,
-        stated: str | None,
-        *,
-        read_only: bool,
+        self, database: Database, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool
     ) -> None:
         self._database = database
-        self._begin = begin
         self._strategy = strategy
         self._tenant = tenant
         self._stated = stated
         self._read_only = read_only
 
     async def __aenter__(self) -> Transaction:
-        self._link = await self._database.begun(self._begin, self._tenant, self._stated, read_only=self._read_only)
+        self._link = await self._database.begun(self._strategy, self._tenant, self._stated, read_only=self._read_only)
         return Transaction(self._link.connection, self._strategy)
 
     async def __aexit__(
@@ -467,7 +436,7 @@ class _Running:
         """Raise Unavailable if the tenant has moved away meanwhile: then it is what was referred to that has gone."""
         if self._tenant is None:
             return
-        again = _Running(self._database, self._begin, self._strategy, self._tenant, self._stated, read_only=True)
+        again = _Running(self._database, self._strategy, self._tenant, self._stated, read_only=True)
         async with again as work:
             await work.value("SELECT isola.current_tenant_id()")
 
@@ -477,7 +446,7 @@ class _Running:
         try:
             if error is None:
                 try:
-                    clean = await _committed(connection)
+                    clean = await _committed(connection, read_only=self._read_only)
                 except asyncpg.PostgresError as refusal:
                     clean = await _rolled_back(connection)
                     _tell(refusal, self._tenant, lost=not clean, read_only=self._read_only)
@@ -496,16 +465,16 @@ class _Running:
             self._database.give_back(self._link, self._tenant, clean=clean)
 
 
-async def _committed(connection: Connection) -> bool:
+async def _committed(connection: Connection, *, read_only: bool) -> bool:
     """Commit; whether the connection is proven clean. Raises what PostgreSQL refuses to commit for."""
     try:
         if not connection.is_in_transaction():
             await connection.end_session()
             raise RuntimeError("a statement ended the transaction in which it was run")
-        status = await connection.command(COMMIT)
+        clean = await connection.commit(read_only=read_only)
     except LOST as error:
         raise Unconfirmed("the connection was lost while committing: the change may have been made or not") from error
-    if status == PROVEN_CLEAN:
+    if clean:
         return True
     log.error("a session was left unclean, and is ended")
     await connection.end_session()
@@ -515,7 +484,7 @@ async def _committed(connection: Connection) -> bool:
 async def _rolled_back(connection: Connection) -> bool:
     """Roll back; whether the connection is proven clean."""
     try:
-        if await connection.command(ROLLBACK) == PROVEN_CLEAN:
+        if await connection.roll_back():
             return True
     except LOST:
         return False
@@ -534,18 +503,13 @@ def _tell(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool)
         raise said from error
 
 
-def _proof(connection: Connection, key: BindingKey, stated: str) -> str:
-    transaction = connection.reported
-    if transaction is None:
-        log.error("a transaction is not heard of", reason="the pooler does not pass on application_name")
-        raise Unavailable("the home of this tenant cannot be entered")
-    return key.proof(stated, transaction)
-
-
-async def _prepared(connection: Connection, entry: str | None, *, keep: bool) -> Link:
-    if entry is not None:
-        await connection.prepare_entry(entry, keep=keep)
+async def _prepared(connection: Connection, limits: Sequence[str], *, enters: bool, keep: bool) -> Link:
+    pooled = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
+    await connection.prepare_transactions(limits, enters=enters, keep=keep, pooled=pooled)
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=exact_json.dumps, decoder=exact_json.loads)
-    if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
-        connection.opening = OPENING_BEHIND_POOLER
     return Link(connection)
+
+
+@lru_cache(maxsize=4096)
+def _binding(strategy: Strategy, tenant: UUID) -> Binding:
+    return Binding.of(strategy.bind(tenant))

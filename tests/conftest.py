@@ -26,7 +26,6 @@ from sqlalchemy import make_url
 
 from app import embedded
 from app.binding import NOTHING, BindingKey, record
-from app.connection import THIS_TRANSACTION
 from app.control import logins, migrations, provisioning, secrets
 from app.control.changes import Changes
 from app.control.tenants import Tenant
@@ -230,7 +229,7 @@ class Copy:
 
     async def proof(self, connection: asyncpg.Connection, tenant: Tenant, about: Mapping[str, str] = NOTHING) -> str:
         """A proof for the transaction that a connection is in."""
-        transaction = await connection.fetchval(f"SELECT {THIS_TRANSACTION}")
+        transaction = await connection.fetchval("SELECT isola.this_transaction()")
         return (await self.binding_key()).proof(record(tenant.id, about), transaction)
 
     async def enter(self, connection: asyncpg.Connection, tenant: Tenant, about: Mapping[str, str] = NOTHING) -> None:

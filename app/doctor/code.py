@@ -200,10 +200,16 @@ CHECKS = (
         "EXT002",
         Severity.NOTE,
         "statements of all tenants are kept where the login can read them",
-        "Values written into a statement, rather than sent as parameters, are there to read.",
+        "Values written into a statement, rather than sent as parameters, are there to read. Proofs of bindings are "
+        "parameters.",
         """
-        SELECT quote_ident(extname) AS object, NULL AS detail, NULL AS fix
-        FROM pg_extension WHERE extname IN ('pg_stat_statements', 'pg_stat_monitor', 'pg_qualstats')
+        SELECT quote_ident(e.extname) AS object, w.what AS detail, NULL AS fix
+        FROM pg_extension e JOIN (VALUES
+            ('pg_qualstats', 'constants of conditions'),
+            ('pg_stat_monitor', 'texts, with values if they are not normalised'),
+            ('pg_stat_statements', 'texts; those of SET and the like with their values before PostgreSQL 18'),
+            ('pg_store_plans', 'plans, with the constants of conditions')
+        ) w (extension, what) ON w.extension = e.extname
         """,
     ),
 )

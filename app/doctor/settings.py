@@ -70,7 +70,8 @@ CHECKS = (
         "SET004",
         Severity.WARNING,
         "the server writes statements and their values into its log",
-        "The rows of all tenants are in one file, kept and read by other rules than the database.",
+        "The rows of all tenants are in one file, kept and read by other rules than the database. Proofs of bindings "
+        "are among the parameters, and of no use by then.",
         """
         SELECT s.owner || s.setting AS object, s.setting || ' = ' || s.value AS detail,
             CASE WHEN s.owner = '' THEN format('ALTER SYSTEM SET %s = %s', s.setting, d.quiet) END AS fix
@@ -82,6 +83,7 @@ CHECKS = (
             ('log_statement', '^(mod|all)$', 'none'),
             ('log_min_duration_statement', '^[0-9]', '-1'),
             ('log_min_duration_sample', '^[0-9]', '-1'),
+            ('auto_explain.log_min_duration', '^[0-9]', '-1'),
             ('log_transaction_sample_rate', '^(0?[.]0*[1-9]|[1-9])', '0'),
             ('log_parameter_max_length_on_error', '^(-1|[1-9])', '0'),
             ('debug_print_parse', '^(on|true|yes|1)', 'off'),
@@ -109,9 +111,10 @@ CHECKS = (
         Severity.NOTE,
         "sessions of the login see each other's statements",
         "In pg_stat_activity SQL smuggled into one tenant's transaction reads what others are running, values written "
-        "into their statements included.",
+        "into their statements included. Parameters are not shown, and so no proof of a binding is.",
         f"""
-        SELECT t.name AS object, 'track_activities = on' AS detail,
+        SELECT t.name AS object,
+            'up to ' || current_setting('track_activity_query_size') || ' of each' AS detail,
             format('ALTER ROLE %s SET track_activities = off', t.name) AS fix
         FROM traffic t
         WHERE t.is_login AND EXISTS (SELECT FROM tenant_tables)

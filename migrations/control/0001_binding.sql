@@ -6,7 +6,7 @@ RETURN nullif(current_setting('isola.tenant', true), '')::uuid;
 
 -- Which transaction this is. No other has both this process and this moment, as long as the clock is not set back.
 CREATE FUNCTION isola.this_transaction() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
-RETURN concat_ws(' ', 'isola', pg_backend_pid(), extract(epoch FROM transaction_timestamp()));
+RETURN concat_ws(' ', pg_backend_pid(), extract(epoch FROM transaction_timestamp()));
 
 -- The tenant that a transaction has proved to be in; NULL if it names none. A proof is a record of the tenant and of who
 -- acts, line by line, and in its last line a code over the record and the one transaction that it is for. The code is

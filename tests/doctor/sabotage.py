@@ -297,6 +297,11 @@ SABOTAGES = (
     Sabotage("SET004", "SET LOCAL log_statement = 'all'", "log_statement"),
     Sabotage(
         "SET004",
+        "LOAD 'auto_explain'; SET LOCAL auto_explain.log_min_duration = 0",
+        "auto_explain.log_min_duration",
+    ),
+    Sabotage(
+        "SET004",
         "ALTER ROLE {login} SET log_parameter_max_length_on_error = -1",
         "ROLE {login}: log_parameter_max_length_on_error",
         also=("SET007",),

@@ -698,29 +698,24 @@ PROOFS = (
         (BINDINGS,),
     ),
     Sql(
-        "proofs for a transaction that says which it is",
-        "that the database itself knows which transaction a proof is for",
-        BOTH,
-        this_transaction("current_setting('application_name')"),
-        (BINDINGS,),
-    ),
-    Sql(
         "proofs for every process",
         "the server process in a proof",
         BOTH,
-        this_transaction(
-            "concat_ws(' ', 'isola', split_part(current_setting('application_name'), ' ', 2), "
-            "extract(epoch FROM transaction_timestamp()))"
-        ),
+        this_transaction("extract(epoch FROM transaction_timestamp())::text"),
         (BINDINGS,),
     ),
     Sql(
         "proofs for every transaction of a process",
         "the moment in a proof",
         BOTH,
-        this_transaction(
-            "concat_ws(' ', 'isola', pg_backend_pid(), split_part(current_setting('application_name'), ' ', 3))"
-        ),
+        this_transaction("pg_backend_pid()::text"),
+        (BINDINGS,),
+    ),
+    Sql(
+        "proofs for a transaction that says which it is",
+        "that no setting says which transaction a proof is for",
+        BOTH,
+        this_transaction("current_setting('application_name')"),
         (BINDINGS,),
     ),
     Sql(
