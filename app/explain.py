@@ -73,7 +73,7 @@ def _readings(
 ) -> Mapping[str, Reading]:
     """By the response key of the mutation; a query's only one under no key."""
     try:
-        operation = Documents(model.schema, compiler.limits).find(text, None).operation(operation_name)
+        operation = Documents(model.schema, compiler.limits).find(text).operation(operation_name)
         values = Variables(model.schema, operation).coerced(variables, max_errors=20, hide_suggestions=False)
         if isinstance(values, list):
             raise InvalidError(values)

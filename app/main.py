@@ -35,6 +35,7 @@ from app.identity.sessions import Sessions
 from app.identity.tokens import TokenVerifier
 from app.installation import Installation
 from app.query.documents import InvalidError
+from app.query.effort import Effort
 from app.query.limits import Limits
 from app.settings import Settings
 
@@ -125,6 +126,8 @@ def _executor(settings: Settings, secret: bytes, services: Services) -> Executor
             production=settings.production,
             trusted=trusted,
             trusted_only=settings.trusted_documents_only,
+            cache_bytes=settings.document_cache_bytes,
+            effort=Effort(rate=settings.document_share),
         )
     except InvalidError as invalid:
         reasons = "; ".join(error.message for error in invalid.errors)

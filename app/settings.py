@@ -195,6 +195,15 @@ class Settings(BaseSettings, TokenSettings):
     compress_from: int | None = Field(
         default=4096, ge=256, description="bytes of an answer to a query from which on it is compressed; null: never"
     )
+    document_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="of the server's thread that one tenant may take for documents and statements that are new",
+    )
+    document_cache_bytes: int = Field(
+        default=30 * 1024 * 1024, ge=3 * 1024 * 1024, description="for documents that clients sent, and statements"
+    )
     max_answer_bytes: int = Field(
         default=8 * 1024 * 1024,
         ge=MAX_DOCUMENT_BYTES + 1_048_576,

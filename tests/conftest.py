@@ -39,7 +39,8 @@ from tests.consent import accept_all
 from tests.patience import PATIENCE
 
 # Whatever the environment of the person who runs the tests says.
-DEFAULTS = Settings.model_construct(pool_wait=PATIENCE, statement_timeout=PATIENCE)
+# They send more new documents than a tenant may.
+DEFAULTS = Settings.model_construct(pool_wait=PATIENCE, statement_timeout=PATIENCE, document_share=1.0)
 STRATEGIES = sorted(registry.load("isola_tenant"))
 # Of these, what the fixture ``strategy`` goes through: all, unless ``make isolation STRATEGY=…`` tries a single one.
 TRIED = [name for name in STRATEGIES if name == os.environ.get("ISOLA_TEST_STRATEGY", name)]

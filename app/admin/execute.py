@@ -42,7 +42,7 @@ class Execution:
     ) -> Response:
         """Execute one operation. Raises nothing but cancellation."""
         try:
-            operation = self.documents.find(text, None, keep=False).operation(operation_name)
+            operation = self.documents.find(text, keep=False).operation(operation_name)
             if operation.type is OperationType.MUTATION and not mutations:
                 told = [errors.told("mutations are executed by POST only", BadUserInput.code)]
                 return Response(_METHOD_NOT_ALLOWED, dumped({"errors": told}))

@@ -5,9 +5,9 @@ mutation, introspection, a resolver of its own), graphql-core executes over what
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from inspect import isawaitable
 from types import MappingProxyType
 from typing import Any
@@ -34,12 +34,13 @@ from app.api.request import Request
 from app.api.services import Services
 from app.api.sessions import OPEN
 from app.control.challenges import Challenges
-from app.errors import BadUserInput, Refusal, Unavailable
+from app.errors import BadUserInput, RateLimited, Refusal, Unavailable
 from app.identity.api_keys import Mint
 from app.identity.sessions import Visitor
 from app.query.caller import Context, Transaction
 from app.query.compiler import Compiler, Reading
-from app.query.documents import Documents, InvalidError, Operation, UnknownHashError
+from app.query.documents import Document, Documents, InvalidError, Operation, UnknownHashError
+from app.query.effort import Effort
 from app.query.json_text import VIOLATION
 from app.query.limits import Limits
 from app.query.mapping import Model
@@ -47,6 +48,8 @@ from app.query.plan import Plan, Refused
 from app.query.variables import Variables
 
 _MAX_ERRORS = 20
+# The number of characters from which on a document takes tens of milliseconds to be read.
+_LARGE = 4000
 _BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
 
 
@@ -77,21 +80,20 @@ class Executor:
         production: bool = False,
         trusted: Iterable[str] = (),
         trusted_only: bool = False,
+        cache_bytes: int = 30 * 1024 * 1024,
+        effort: Effort | None = None,
     ) -> None:
         """``secret`` keys cursors and API keys, and has to be the same on every server and after a restart.
 
         ``production`` turns introspection and suggestions off. ``trusted`` are documents that are compiled now; with
-        ``trusted_only`` no others are admitted.
+        ``trusted_only`` no others are admitted. ``cache_bytes`` is the memory for what is remembered of documents and
+        statements, and ``effort`` what the making of them may cost.
         """
         limits = limits or Limits()
         self._schema = model.schema
         self._suggestions = not production
         self._services = services or Services(Mint(secret), Challenges(reserved=lambda _: False))
-        self.compiler = Compiler(model, limits, secret)
-        self._bare = lru_cache(1000)(_bare)
-        # Of a request that gives no variables: nothing of it is in what is kept.
-        self._defaults = lru_cache(1000)(self._computed)
-        self._variables = lru_cache(1000)(self._declared)
+        self.compiler = Compiler(model, limits, secret, effort=effort, most=cache_bytes // 3)
         self.documents = Documents(
             model.schema,
             limits,
@@ -99,11 +101,10 @@ class Executor:
             trusted_only=trusted_only,
             introspection=not production,
             suggestions=not production,
+            most=cache_bytes // 3 * 2,
         )
         for document in self.documents.trusted:
-            for operation in document.operations.values():
-                if not operation.conditions:
-                    self.compiler.plans(operation, {})
+            self.compiler.prepare(document)
 
     async def execute(
         self,
@@ -122,12 +123,7 @@ class Executor:
         """
         try:
             sha = _hash(extensions)
-            if isinstance(context, Nobody):
-                document = self.documents.find_public(text, sha, operation_name, OPEN)
-                if document is None:
-                    raise context.refusal
-            else:
-                document = self.documents.find(text, sha)
+            document = await self._document(text, sha, operation_name, context, visitor)
             operation = document.operation(operation_name)
             if operation.type is OperationType.MUTATION and not mutations:
                 message = "mutations are executed by POST only"
@@ -142,6 +138,39 @@ class Executor:
         except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
             return _refused(_INTERNAL, [errors.crash(error)])
 
+    async def _document(
+        self,
+        text: str | None,
+        sha: str | None,
+        name: str | None,
+        context: Context | Nobody,
+        visitor: Callable[[], Visitor | None],
+    ) -> Document:
+        """Raises RateLimited for those who have sent too many that are new."""
+        effort = self.compiler.effort
+        if isinstance(context, Nobody):
+            # Where they come from is all that is known of them.
+            who = visitor()
+            user: Hashable = who.address if who else ""
+            await effort.turn(user)
+            public = effort.now(user, partial(self.documents.find_public, text, sha, name, OPEN))
+            if public is None:
+                raise context.refusal
+            return public
+        tenant = context.principal.tenant.id
+        await effort.turn(tenant)
+        document = self.documents.known(text, sha, tenant)
+        if document is None and text is not None:
+            read = partial(self._read, text)
+            document = await effort.spend(tenant, read, large=len(text) > _LARGE)
+            self.documents.keep(text, document, tenant)
+        if document is None:
+            raise UnknownHashError
+        return document
+
+    def _read(self, text: str) -> Document:
+        return self.compiler.prepare(self.documents.read(text))
+
     async def _run(
         self,
         operation: Operation,
@@ -154,7 +183,7 @@ class Executor:
         if operation.is_within(OPEN):
             request = Request(context, _read_nothing, self._services, visitor)
             return _answered(await self._core(operation, variables, None, request))
-        plans = self.compiler.plans(operation, values.coerced)
+        plans = self.compiler.plans(operation, values.coerced, context.principal.tenant.id)
         if isinstance(plans, Plan):
             reading = self.compiler.read(plans, values, context.principal)
             return replace(await self._query(operation, variables, reading, context), is_read=True)
@@ -164,7 +193,7 @@ class Executor:
     async def _query(
         self, operation: Operation, variables: Mapping[str, Any], reading: Reading, context: Context
     ) -> Response:
-        """Raises Unavailable: there is nothing to answer without the database, and asking again does no harm."""
+        """Raises Unavailable and RateLimited: there is nothing to answer, and asking again does no harm."""
         source: Any = {}
         marked = not reading.plan.complete or bool(reading.refused)
         if reading.plan.reads:
@@ -177,7 +206,7 @@ class Executor:
                 if not marked:
                     return Response(200, b'{"data":%b}' % text.encode())
                 source = loaded(text)
-            except Unavailable:
+            except (Unavailable, RateLimited):
                 raise
             except Exception as error:  # noqa: BLE001  it becomes the error of every field that was to be read
                 source = _Failed(error)
@@ -192,7 +221,7 @@ class Executor:
         context: Context,
         visitor: Callable[[], Visitor | None],
     ) -> Response:
-        bare = self._bare(operation)
+        bare = operation.once("bare", _bare, operation)
         refused = {key: each for reading in readings.values() for key, each in reading.refused.items()}
         # Of a field that is open to all, a statement reads nothing.
         read = len(readings) == len(operation.node.selection_set.selections)
@@ -274,17 +303,14 @@ class Executor:
         return ExecutionResult(result.data, told or None)
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
-        return self._computed(operation, variables) if variables else self._defaults(operation)
-
-    def _declared(self, operation: Operation) -> Variables:
-        return Variables(self._schema, operation)
+        # Of a request that gives no variables: nothing of it is in what is kept.
+        return self._computed(operation, variables) if variables else operation.once("", self._computed, operation)
 
     def _computed(self, operation: Operation, variables: Mapping[str, Any] = MappingProxyType({})) -> VariableValues:
         if not operation.node.variable_definitions:
             return _NO_VARIABLES
-        values = self._variables(operation).coerced(
-            variables, max_errors=_MAX_ERRORS, hide_suggestions=not self._suggestions
-        )
+        declared = operation.once("variables", Variables, self._schema, operation)
+        values = declared.coerced(variables, max_errors=_MAX_ERRORS, hide_suggestions=not self._suggestions)
         if isinstance(values, list):
             raise InvalidError(values)
         return values

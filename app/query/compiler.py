@@ -4,9 +4,10 @@ What is remembered holds nothing of a tenant or a user. On the way of a request 
 are look-ups, the reading of its arguments, and one awaited query.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from graphql import GraphQLError, GraphQLField
@@ -16,10 +17,12 @@ from app.errors import BadUserInput
 from app.query import caller, cursor, planning, statement
 from app.query.arguments import Ids, Read, Shape
 from app.query.caller import Placement, Principal, Transaction
-from app.query.documents import Operation
+from app.query.documents import Document, Operation
+from app.query.effort import Effort
 from app.query.limits import Limits
 from app.query.mapping import Model
 from app.query.plan import Place, Plan, Plans, Refused, coerced
+from app.query.remembered import Remembered
 from app.query.statement import Statement
 
 
@@ -35,22 +38,51 @@ class Reading:
     values: tuple[tuple[Any, ...], ...]
     caller: tuple[object, ...]
     refused: Mapping[str, Refused]
+    user: Hashable
+    """Who is charged for what has to be made of it."""
+
+
+# The number of sites from which on a statement takes tens of milliseconds to be written.
+_LARGE = 8
 
 
 class Compiler:
     """Reads what operations select. ``secret`` keys the cursors: with another, none that was issued is good."""
 
-    def __init__(self, model: Model, limits: Limits, secret: bytes, *, size: int = 2000) -> None:
+    def __init__(
+        self,
+        model: Model,
+        limits: Limits,
+        secret: bytes,
+        *,
+        effort: Effort | None = None,
+        most: int = 10 * 1024 * 1024,
+    ) -> None:
+        """``most`` bytes of statements are kept. ``effort`` is charged for what is not."""
         self.model = model
         self.limits = limits
+        self.effort = effort or Effort()
         self._secret = secret
-        self._plan = lru_cache(size)(self._plan_of)
-        self._statement = lru_cache(size)(self._statement_of)
-        self._without = lru_cache(size)(Plan.without)
+        self._statements: Remembered[Hashable, Statement] = Remembered(most)
+        self._planned = 0
 
-    def plans(self, operation: Operation, variables: Mapping[str, Any]) -> Plans:
+    def plans(self, operation: Operation, variables: Mapping[str, Any], user: Hashable = None) -> Plans:
         """Raises BadUserInput where a variable that ``@skip`` or ``@include`` asks for is null."""
-        return self._plan(operation, tuple([variables.get(name) for name in operation.conditions]))
+        conditions = tuple([variables.get(name) for name in operation.conditions])
+        plans: Plans = operation.once(conditions, self.effort.now, user, partial(self._plan_of, operation, conditions))
+        return plans
+
+    def prepare(self, document: Document) -> Document:
+        """Make the plans of a document that do not depend on a request, and what is the same in all."""
+        for operation in document.operations.values():
+            if not operation.conditions:
+                plans = operation.once((), self._plan_of, operation, ())
+                for plan in [plans] if isinstance(plans, Plan) else plans.values():
+                    for site in plan.sites:
+                        # It is said to whoever asks for it.
+                        with suppress(BadUserInput):
+                            site.prepare()
+        return document
 
     def read(self, plan: Plan, variables: VariableValues, principal: Principal) -> Reading:
         """What a request gives at each site.
@@ -76,7 +108,7 @@ class Compiler:
         shapes = tuple([shape for shape, _ in read])
         refused |= plan.forbidden(principal.permissions, shapes)
         if refused:
-            plan = self._without(plan, frozenset(refused))
+            plan = plan.without(frozenset(refused))
             read = [_NOTHING if site.root in refused else each for site, each in zip(plan.sites, read, strict=True)]
             shapes = tuple([shape for shape, _ in read])
         if shapes:
@@ -86,7 +118,8 @@ class Compiler:
                 if plan.called is None:
                     raise
                 refused[plan.called[1].path[0]] = Refused(error, plan.called[1])
-        return Reading(plan, shapes, tuple([values for _, values in read]), caller.values(principal), refused)
+        values = tuple([values for _, values in read])
+        return Reading(plan, shapes, values, caller.values(principal), refused, principal.tenant.id)
 
     async def fetch(
         self, reading: Reading, transaction: Transaction, given: Mapping[str, object] | None = None, *, marked: bool
@@ -95,23 +128,37 @@ class Compiler:
 
         Raises AnswerTooLarge.
         """
-        written = self.statement(reading, transaction.strategy, marked=marked)
+        placement = transaction.strategy
+        key = _key(reading, placement, marked=marked)
+        written = self._statements.get(key, reading.user)
+        if written is None:
+            write = partial(self._write, reading, placement, marked=marked)
+            written = await self.effort.spend(reading.user, write, large=len(reading.shapes) > _LARGE)
+            self._statements.put(key, written, written.size, reading.user)
         handed = () if given is None else tuple([given[name] for name in reading.plan.row.columns])
         text: str = await transaction.value(written.sql, *written.arguments(reading.caller, handed, reading.values))
         self.limits.check_answer(text)
         return text
 
     def statement(self, reading: Reading, placement: Placement, *, marked: bool = False) -> Statement:
-        return self._statement(reading.plan, reading.shapes, placement, marked)
+        key = _key(reading, placement, marked=marked)
+        written = self._statements.get(key, reading.user)
+        if written is None:
+            written = self._write(reading, placement, marked=marked)
+            self._statements.put(key, written, written.size, reading.user)
+        return written
 
-    def measures(self) -> dict[str, Any]:
-        """Hits, misses and size of what is remembered."""
-        return {
-            "plans": self._plan.cache_info()._asdict(),
-            "statements": self._statement.cache_info()._asdict(),
-        }
+    def measures(self) -> dict[str, int]:
+        """How many plans were made, and what is remembered of statements."""
+        known = self._statements
+        return {"plans": self._planned, "hits": known.hits, "misses": known.misses, "bytes": known.bytes}
 
-    def _plan_of(self, operation: Operation, conditions: tuple[bool, ...]) -> Plans:
+    def _write(self, reading: Reading, placement: Placement, *, marked: bool) -> Statement:
+        most = self.limits.answer_bytes
+        return statement.write(self.model, reading.plan, reading.shapes, placement, most=most, marked=marked)
+
+    def _plan_of(self, operation: Operation, conditions: tuple[Any, ...]) -> Plans:
+        self._planned += 1
         values = dict(zip(operation.conditions, conditions, strict=True))
         try:
             return planning.plan(self.model, self.limits, operation.node, operation.fragments, values)
@@ -119,8 +166,9 @@ class Compiler:
             # Nothing else is coerced there.
             raise BadUserInput("if: expected a value of the type Boolean!", "if") from None
 
-    def _statement_of(self, plan: Plan, shapes: tuple[Shape, ...], placement: Placement, marked: bool) -> Statement:  # noqa: FBT001  cached
-        return statement.write(self.model, plan, shapes, placement, most=self.limits.answer_bytes, marked=marked)
+
+def _key(reading: Reading, placement: Placement, *, marked: bool) -> Hashable:
+    return reading.plan.serial, reading.shapes, placement, marked
 
 
 # What is read at a site in a field that is refused.

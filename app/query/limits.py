@@ -87,8 +87,11 @@ class Size(NamedTuple):
         )
 
 
-def check(document: DocumentNode, limits: Limits) -> None:
-    """Raise BadUserInput when a document is over a limit, or its fragments go round in a circle."""
+def check(document: DocumentNode, limits: Limits) -> bool:
+    """Raise BadUserInput when a document is over a limit, or its fragments go round in a circle.
+
+    Whether any response key is selected more than once in one place.
+    """
     fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
     sizes: dict[str, Size] = {}
     total = Size()
@@ -100,14 +103,14 @@ def check(document: DocumentNode, limits: Limits) -> None:
                 size = total = total.beside(size)
             for name, figure in size._asdict().items():
                 limits.check(name, figure)
-    for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode):
-            _check_repeats([definition.selection_set], fragments, limits)
+    operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+    repeated = [_check_repeats([operation.selection_set], fragments, limits) for operation in operations]
+    return any(repeated)
 
 
 def _check_repeats(
     selection_sets: Sequence[SelectionSetNode], fragments: Mapping[str, FragmentDefinitionNode], limits: Limits
-) -> None:
+) -> bool:
     """Check selections that are merged into one. What they hold has been found to be small enough to be spread out."""
     merged: dict[str, list[FieldNode]] = {}
     waiting = list(selection_sets)
@@ -120,10 +123,13 @@ def _check_repeats(
                     waiting.append(selection.selection_set)
                 case FragmentSpreadNode() if selection.name.value in fragments:
                     waiting.append(fragments[selection.name.value].selection_set)
+    repeated = False
     for nodes in merged.values():
         limits.check("repeats", len(nodes))
-        if below := [node.selection_set for node in nodes if node.selection_set]:
-            _check_repeats(below, fragments, limits)
+        below = [node.selection_set for node in nodes if node.selection_set]
+        repeated |= len(nodes) > 1
+        repeated |= bool(below) and _check_repeats(below, fragments, limits)
+    return repeated
 
 
 def _size(

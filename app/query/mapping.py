@@ -203,6 +203,7 @@ class Model:
         self.filters = filters
         self.left = left
         self.requires = requires
+        self.columns = {name: columns_of(entity.source) for name, entity in entities.items()}
         self.by_prefix = {entity.prefix: name for name, entity in entities.items() if entity.prefix}
         for where, needs in left.items():
             for column in needs.columns:

@@ -4,8 +4,9 @@ Places with arguments are *sites*: app.query.arguments reads what a request give
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field as default, replace
 from functools import cached_property
+from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 from graphql import (
@@ -202,6 +203,10 @@ class Site:
         """The arguments, where they are the same in every request."""
         return None if variables_in(self.node, deep=False) else coerced(self.definition, self.node, None)
 
+    def prepare(self) -> None:
+        """Read what is the same in every request. Raises BadUserInput."""
+        self._constant  # noqa: B018  it is kept
+
     @cached_property
     def _constant(self) -> Read | None:
         if self._given is None or self.reader.depends_on_caller(self._given):
@@ -235,6 +240,8 @@ class Plan:
     found: Sequence[tuple[int, Mapping[str, Required]]]
     refused: Mapping[str, Refused]
     called: tuple[GraphQLField, Place] | None = None
+    serial: int = default(default_factory=count().__next__, init=False)
+    """No other plan of this process has the same."""
 
     @property
     def reads(self) -> bool:

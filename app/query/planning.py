@@ -146,7 +146,7 @@ class _Planner:
             below = _below(at, key, group)
             with nullcontext() if at.path else self._root(key):
                 selected += self._selected(type_, key, group, below, parent, plain, needed)
-        columns = mapping.columns_of(self.model.entities[type_.name].source)
+        columns = self.model.columns[type_.name]
         hidden = [
             Leaf(
                 mapping.hidden(name),
@@ -218,8 +218,8 @@ class _Planner:
             raise _RefusedError(Refused(Forbidden(plain), at))
         match mapped:
             case Value():
-                columns = mapping.columns_of(self.model.entities[type_.name].source)
-                longest = columns[mapped.of].info.get("longest") if isinstance(mapped.of, str) else None
+                column = self.model.columns[type_.name][mapped.of] if isinstance(mapped.of, str) else None
+                longest = None if column is None else column.info.get("longest")
                 return Leaf(key, nullable, place, mapped, target, _is_list(definition), longest)
             case Part():
                 return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, plain))

@@ -43,7 +43,7 @@ from app.query import budget, caller, connection, json_text
 from app.query.arguments import Ids, Shape
 from app.query.budget import Budget
 from app.query.json_text import Part as Json
-from app.query.mapping import Join, Model, One, Parameters, Part, Row, Source, columns_of
+from app.query.mapping import Join, Model, One, Parameters, Part, Row, Source
 from app.query.plan import Connection, Constant, Found, Leaf, Object, Plan, Selected, Selection, enum_names
 
 TYPE_MARK = ""
@@ -59,6 +59,11 @@ class Statement:
 
     sql: str
     parameters: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        """What it takes in memory, with the shapes that it is remembered by."""
+        return 2000 + 2 * len(self.sql) + 300 * len(self.parameters)
 
     def arguments(self, caller: Sequence[Any], given: Sequence[Any], sites: Sequence[Sequence[Any]]) -> list[Any]:
         groups = (caller, given, *sites)
@@ -103,8 +108,7 @@ class Writer:
     def object(self, selection: Selection, row: Row, *, abstract: bool = False) -> list[Json]:
         """The JSON of one row's object."""
         mark = [(TYPE_MARK, [f'"{selection.type}"'])] if abstract and self._marked else []
-        entity = self.model.entities[selection.type]
-        columns = columns_of(entity.source)
+        columns = self.model.columns[selection.type]
         sure = {name for name, column in columns.items() if not column.nullable}
         return json_text.object_of([*mark, *((each.key, self._value(each, row, sure)) for each in selection.fields)])
 

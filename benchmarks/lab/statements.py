@@ -48,7 +48,7 @@ class Statements:
         if name not in self._asked:
             raise OperatorError(f"operation {name!r}: expected one of {', '.join(sorted(self._asked))}")
         place = Place(str(resident.tenant.id), str(resident.user), [str(each) for each in resident.resources])
-        operation = self._documents.find((CONTRACT / f"{name}.graphql").read_text(), None).operation(name)
+        operation = self._documents.find((CONTRACT / f"{name}.graphql").read_text()).operation(name)
         values = get_variable_values(
             model.schema, operation.node.variable_definitions or (), self._asked[name].variables(place, 0)
         )

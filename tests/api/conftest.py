@@ -27,6 +27,7 @@ from app.domain.resources import resources
 from app.domain.roles import Standing, roles, user_roles
 from app.domain.spans import spans
 from app.domain.users import users
+from app.query.effort import Effort
 from tests.conftest import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
@@ -225,7 +226,8 @@ async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
 
 @pytest.fixture(scope="session")
 def executor() -> Executor:
-    return Executor(model, secret=SECRET)
+    # All tests together send more documents than a tenant may.
+    return Executor(model, secret=SECRET, effort=Effort(rate=1))
 
 
 @pytest.fixture(params=TRIED)

@@ -92,7 +92,7 @@ async def test_every_scan_is_by_an_index_led_by_the_tenant(
     async with database.transaction(filled.tenant, read_only=True) as work:
 
         async def run(document: str, variables: dict[str, Any], explain: str = "") -> Any:
-            operation = executor.documents.find(document, None).operation(None)
+            operation = executor.documents.find(document).operation(None)
             plan = executor.compiler.plans(operation, variables)
             assert isinstance(plan, Plan)
             reading = executor.compiler.read(plan, VariableValues({}, variables), filled)

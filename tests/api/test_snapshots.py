@@ -91,7 +91,7 @@ def statements(
     executor: Executor, text: str, variables: dict[str, Any], copy: Copy, caller: Caller
 ) -> dict[str, list[str]]:
     """The SQL of an operation, or of its payload, under each strategy, laid out to be read."""
-    operation = executor.documents.find(text, None).operation(None)
+    operation = executor.documents.find(text).operation(None)
     values = get_variable_values(model.schema, operation.node.variable_definitions or (), variables)
     assert not isinstance(values, list)
     plans = executor.compiler.plans(operation, values.coerced)

@@ -399,9 +399,8 @@ CACHES = (
         "the placement in a cache's key",
         BOTH,
         "app/query/compiler.py",
-        "self._statement = lru_cache(size)(self._statement_of)",
-        "known: dict[object, Statement] = {}\n"
-        "        self._statement = lambda p, s, w, m: known.setdefault((p, s, m), self._statement_of(p, s, w, m))",
+        "return reading.plan.serial, reading.shapes, placement, marked",
+        "return reading.plan.serial, reading.shapes, marked",
         (READS,),
     ),
     Patch(

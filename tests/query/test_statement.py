@@ -44,7 +44,7 @@ class With:
 
 def reading(document: str, **variables: Any) -> tuple[Compiler, Reading]:
     compiler = Compiler(model, LIMITS, b"secret")
-    operation = Documents(model.schema, LIMITS).find(document, None).operation(None)
+    operation = Documents(model.schema, LIMITS).find(document).operation(None)
     plans = compiler.plans(operation, variables)
     plan = plans if isinstance(plans, Plan) else next(iter(plans.values()))
     return compiler, compiler.read(plan, VariableValues({}, variables), PRINCIPAL)
