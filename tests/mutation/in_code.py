@@ -426,8 +426,8 @@ CACHES = (
         "that nothing of a request is kept with its document",
         BOTH,
         "app/api/execute.py",
-        "return self._computed(operation, variables) if variables else self._defaults(operation)",
-        "return self._defaults(operation)",
+        'return self._computed(operation, variables) if variables else operation.once("", self._computed, operation)',
+        'return operation.once("", self._computed, operation, variables)',
         (READS,),
     ),
 )
