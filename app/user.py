@@ -103,10 +103,10 @@ def _operator() -> "Actor":
 async def _role(work: "Work", name: str) -> UUID:
     from sqlalchemy import select
 
-    from app.domain import roles
+    from app.domain import names, roles
     from app.domain.permissions import Role
 
-    key: UUID | None = await work.scalar(select(roles.roles.c.id).where(roles.roles.c.name == name))
+    key: UUID | None = await work.scalar(select(roles.roles.c.id).where(roles.roles.c.name_key == names.key(name)))
     if key is None:
         raise NotFound(f"there is no role {name!r}; built in are {', '.join(Role)}")
     return key

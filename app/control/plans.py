@@ -23,6 +23,7 @@ from app.control import platform_log
 from app.control.platform_log import Action, Author
 from app.control.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
 from app.database import Database, Transaction
+from app.domain import names
 from app.domain.metadata import indexed_text, moment
 from app.domain.quotas import Quota
 from app.errors import BadUserInput, Conflict, NotFound
@@ -86,7 +87,8 @@ async def create(control: Database, by: Author, *, name: str, title: str, quotas
     """
     if not SLUG.fullmatch(name):
         raise BadUserInput(f"name: {SLUG_FORM}", "name", value=name)
-    _check(title, quotas)
+    title = names.checked("title", title, MAX_TITLE)
+    _check(quotas)
     new = insert(plans).values(name=name, title=title, quotas=dict(quotas)).returning(*_COLUMNS)
     async with control.unbound() as transaction:
         [row] = await transaction.rows(new)
@@ -110,7 +112,8 @@ async def change(
     """
     given = quotas or {}
     allowed = {quota: most for quota, most in given.items() if most is not None}
-    _check(title, allowed)
+    title = None if title is None else names.checked("title", title, MAX_TITLE)
+    _check(allowed)
     if name == UNLIMITED and given:
         raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one")
     async with control.unbound() as transaction:
@@ -201,9 +204,7 @@ def _told(plan: Plan) -> Mapping[str, object]:
     return {"title": plan.title, "quotas": plan.quotas, "retired": plan.retired_at is not None}
 
 
-def _check(title: str | None, quotas: Mapping[Quota, int]) -> None:
-    if title is not None and (not 0 < len(title) <= MAX_TITLE or not title.isprintable()):
-        raise BadUserInput(f"title: expected 1 to {MAX_TITLE} printable characters", "title")
+def _check(quotas: Mapping[Quota, int]) -> None:
     for quota, most in quotas.items():
         if not 0 <= most <= MOST:
             raise BadUserInput(f"{quota}: expected 0 to {MOST}", "quotas", value=str(most))

@@ -21,6 +21,7 @@ from app.control.sessions import sessions
 from app.control.shares import share_answers, shares
 from app.control.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
+from app.domain import names
 from app.domain.metadata import metadata
 from app.errors import BadUserInput, Conflict, NotFound, OperatorError
 from strategies.base import Strategy
@@ -54,6 +55,7 @@ async def create(
     OperatorError when the database has not been migrated.
     """
     refuse_impossible(strategies, slug=slug, name=name, strategy=strategy)
+    name = names.checked("name", name, MAX_NAME)
     chosen = strategies[strategy]
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
@@ -100,8 +102,7 @@ def refuse_impossible(strategies: Collection[str], *, slug: str, name: str, stra
     """Raise BadUserInput for a slug, a name or a strategy that no tenant can have."""
     if not SLUG.fullmatch(slug):
         raise BadUserInput(f"slug: {SLUG_FORM}", "slug", value=slug)
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters", "name")
+    names.checked("name", name, MAX_NAME)
     refuse_unknown(strategies, strategy)
 
 

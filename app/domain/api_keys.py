@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, DateTime, LargeBinary, Text, func, literal, select
 
-from app.domain import users
+from app.domain import names, users
 from app.domain.actor import Actor
 from app.domain.permissions import Permission
 from app.domain.work import Work
@@ -32,8 +32,7 @@ async def create(
     cannot be.
     """
     actor.require(Permission.API_KEY_MANAGE)
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise BadUserInput(f"name: expected 1 to {MAX_NAME} printable characters", "name")
+    name = names.checked("name", name, MAX_NAME)
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
     if not permissions or Permission.API_KEY_MANAGE in permissions:

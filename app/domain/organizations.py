@@ -12,20 +12,25 @@ from sqlalchemy import (
     select,
 )
 
+from app.domain import names
 from app.domain.actor import Actor
 from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
 from app.domain.users import users
 from app.domain.work import Work
 from app.errors import NotFound
 
+MAX_NAME = 200
+
 organizations = Table(
     "organizations",
     metadata,
     identifier(),
-    indexed_text("name", 200, least=1),
+    indexed_text("name", MAX_NAME, least=1),
+    # What names are compared by: see app.domain.names.
+    indexed_text("name_key", names.KEY_GROWTH * MAX_NAME, least=1),
     moment("created_at"),
-    UniqueConstraint("name"),
-    info={"audited": Audited("organization", {"id": "org_"})},
+    UniqueConstraint("name_key", name="uq_organizations_name"),
+    info={"audited": Audited("organization", {"id": "org_"}, left_out=("name_key",))},
 )
 
 memberships = Table(
@@ -40,9 +45,11 @@ memberships = Table(
 
 
 async def create(work: Work, actor: Actor, *, name: str) -> UUID:
-    """Make an organization. Raises Forbidden, and Conflict when there is one of that name."""
+    """Make an organization. Raises Forbidden, BadUserInput, and Conflict when there is one of that name."""
     actor.require("organization:manage")
-    organization: UUID = await work.scalar(insert(organizations).values(name=name).returning(organizations.c.id))
+    name = names.checked("name", name, MAX_NAME)
+    new = insert(organizations).values(name=name, name_key=names.key(name)).returning(organizations.c.id)
+    organization: UUID = await work.scalar(new)
     return organization
 
 

@@ -31,9 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.domain import document, users as people
+from app.domain import names, users as people
 from app.domain.actor import Actor
-from app.domain.metadata import Audited, identifier, metadata, moment
+from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
 from app.domain.permissions import ROLES, Permission, Role
 from app.domain.users import users
 from app.domain.work import Work
@@ -46,12 +46,14 @@ roles = Table(
     metadata,
     identifier(),
     Column("name", Text, nullable=False),
+    # What names are compared by: see app.domain.names.
+    indexed_text("name_key", names.KEY_GROWTH * MAX_NAME, least=1),
     # Of a built-in role, none: what it gives is in app.domain.permissions.
     Column("permissions", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     moment("created_at"),
-    UniqueConstraint("name"),
+    UniqueConstraint("name_key", name="uq_roles_name"),
     CheckConstraint(f"length(name) BETWEEN 1 AND {MAX_NAME}", name="name_length"),
-    info={"audited": Audited("role", {"id": "rol_"})},
+    info={"audited": Audited("role", {"id": "rol_"}, left_out=("name_key",))},
 )
 
 user_roles = Table(
@@ -103,6 +105,9 @@ OWNERS = (
 ANNOUNCED = select(func.isola.announce(bindparam("kind", type_=Text()), bindparam("key", type_=Text())))
 
 
+_BUILT_IN = [{"name": each.value, "name_key": names.key(each)} for each in Role]
+
+
 def permissions_of(name: str, stored: Sequence[str]) -> frozenset[Permission]:
     """What a role gives. Names that this program does not know give nothing."""
     return ROLES[name] if name in ROLES else frozenset(each for each in Permission if each in stored)
@@ -126,7 +131,7 @@ async def come_in(work: Work, *, subject: str, name: str | None, email: str | No
     user = await people.ensure(work, subject=subject, name=name, email=email)
     if await people.see(work, user):
         await work.scalar(select(func.isola.remember_member(subject)))
-        await work.execute(upsert(roles).values([{"name": each.value} for each in Role]).on_conflict_do_nothing())
+        await work.execute(upsert(roles).values(_BUILT_IN).on_conflict_do_nothing())
         if role is not None and not (await _held(work, user)).roles:
             given = select(users.c.id, roles.c.id).where(users.c.id == user, roles.c.name == role.value)
             await work.execute(insert(user_roles).from_select(["user_id", "role_id"], given))
@@ -141,11 +146,10 @@ async def guest(work: Work, *, subject: str, name: str) -> Standing:
 async def create(work: Work, actor: Actor, *, name: str, permissions: AbstractSet[str]) -> UUID:
     """Make a role. Raises Forbidden, BadUserInput naming the field that cannot be, and Conflict for a name in use."""
     actor.require(Permission.ROLE_MANAGE)
-    _check(name, permissions)
+    _check(permissions)
     actor.may_all(permissions).enforce()
-    role: UUID = await work.scalar(
-        insert(roles).values(name=name, permissions=sorted(permissions)).returning(roles.c.id)
-    )
+    values = {**_named(name), "permissions": sorted(permissions)}
+    role: UUID = await work.scalar(insert(roles).values(values).returning(roles.c.id))
     return role
 
 
@@ -154,11 +158,12 @@ async def update(
 ) -> None:
     """Change a role for all who have it. Raises as ``create``, and NotFound."""
     actor.require(Permission.ROLE_MANAGE)
-    _check(name, permissions)
-    was, gives = await _own(work, actor, role_id)
+    _check(permissions)
+    named = {} if name is None else _named(name)
+    gives = await _own(work, actor, role_id)
     gives = gives if permissions is None else permissions
     actor.may_all(gives).enforce()
-    values = {"name": was if name is None else name, "permissions": sorted(gives)}
+    values = {**named, "permissions": sorted(gives)}
     await work.execute(update_of(roles).where(roles.c.id == role_id).values(values))
     await work.scalar(ANNOUNCED, {"kind": "role", "key": str(role_id)})
 
@@ -247,13 +252,13 @@ async def _role(work: Work, role_id: UUID) -> tuple[str, frozenset[Permission]]:
     return rows[0]["name"], permissions_of(rows[0]["name"], rows[0]["permissions"])
 
 
-async def _own(work: Work, actor: Actor, role_id: UUID) -> tuple[str, AbstractSet[str]]:
-    """A role that is not built in and gives no more than the actor has."""
+async def _own(work: Work, actor: Actor, role_id: UUID) -> AbstractSet[str]:
+    """What a role gives, which is not built in and gives no more than the actor has."""
     name, gives = await _role(work, role_id)
     if name in set(Role):
         raise Forbidden("a built-in role cannot be changed")
     actor.may_all(gives).enforce()
-    return name, gives
+    return gives
 
 
 async def _keep_an_owner(work: Work, leaving: UUID) -> None:
@@ -267,14 +272,15 @@ async def _announce(work: Work, user_id: UUID, subject: str) -> None:
         await work.scalar(ANNOUNCED, {"kind": "user", "key": key})
 
 
-def _check(name: str | None, permissions: AbstractSet[str] | None) -> None:
-    if name is not None:
-        if not 1 <= len(name) <= MAX_NAME or name != name.strip() or not name.isprintable():
-            message = f"name: expected 1 to {MAX_NAME} printable characters, none of them a blank at the end"
-            raise BadUserInput(message, "name")
-        document.check("name", name)
-        if name in set(Role):
-            raise BadUserInput("name: expected a name that no built-in role has", "name")
+def _named(name: str) -> Mapping[str, str]:
+    """The columns of a role's name. Raises BadUserInput."""
+    name = names.checked("name", name, MAX_NAME)
+    if names.looks_like(name, Role):
+        raise BadUserInput("name: expected one that cannot be taken for a built-in role's", "name")
+    return {"name": name, "name_key": names.key(name)}
+
+
+def _check(permissions: AbstractSet[str] | None) -> None:
     unknown = (permissions or frozenset()) - frozenset(Permission)
     if unknown:
         raise BadUserInput(f"permissions: expected any of {', '.join(Permission)}", "permissions")

@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from app.domain import names
 from app.domain.metadata import Audited, identifier, indexed_text, metadata, moment
 from app.domain.work import Work
 
@@ -33,6 +34,7 @@ PREFIXES: Mapping[str, Kind] = {"key:": Kind.MACHINE, "parent:": Kind.PARENT, "s
 
 MAX_SUBJECT = 400
 MAX_EMAIL = 320
+MAX_NAME = 200
 
 users = Table(
     "users",
@@ -72,7 +74,7 @@ async def ensure(work: Work, *, subject: str, name: str | None, email: str | Non
     address = normalized_email(email) if email else None
     user: UUID | None = await work.scalar(KNOWN, {"known": subject})
     if user is None:
-        entry = {"subject": subject, "kind": kind_of(subject).value, "name": name or subject, "email": address}
+        entry = {"subject": subject, "kind": kind_of(subject).value, "name": name_of(name, subject), "email": address}
         # Another transaction may be making the same user just now; then that one is it.
         await work.execute(insert(users).values(entry).on_conflict_do_nothing())
         user = await work.scalar(KNOWN, {"known": subject})
@@ -86,6 +88,11 @@ async def ensure(work: Work, *, subject: str, name: str | None, email: str | Non
 async def see(work: Work, user_id: UUID) -> bool:
     """Note that a person has come in; whether it is the first time."""
     return await work.execute(SEEN, {"key": user_id}) > 0
+
+
+def name_of(name: str | None, subject: str) -> str:
+    """What a user is called: by a name that somebody vouches for, else by the subject."""
+    return names.cleaned(name or "", MAX_NAME) or names.cleaned(subject, MAX_NAME) or subject
 
 
 def kind_of(subject: str) -> Kind:

@@ -10,7 +10,7 @@ from strategies.base import Strategy
 # As the rows of a population are, and all of them new.
 ROWS = """
 INSERT INTO users (subject, name) SELECT 'new ' || n, 'Person ' || n FROM generate_series(1, 10) n;
-INSERT INTO organizations (name) SELECT 'Team ' || n FROM generate_series(1, 3) n;
+INSERT INTO organizations (name, name_key) SELECT 'Team ' || n, 'team ' || n FROM generate_series(1, 3) n;
 INSERT INTO memberships (organization_id, user_id)
 SELECT o.id, u.id FROM organizations o CROSS JOIN users u WHERE {o} AND {u};
 INSERT INTO resources (owner_id, name, kind, data, size_bytes)

@@ -8,8 +8,8 @@ CROSS JOIN (SELECT id, slug FROM control.tenants WHERE strategy = 'rls') tenant
 -- Peers without a directory of users take the subject of a token for the user's key.
 CROSS JOIN LATERAL (SELECT isola.uuid_v7() AS id, now() - interval '1 year' + n * interval '1 hour' AS at) made;
 
-INSERT INTO organizations (tenant_id, name)
-SELECT tenant.id, 'Team ' || n
+INSERT INTO organizations (tenant_id, name, name_key)
+SELECT tenant.id, 'Team ' || n, 'team ' || n
 FROM generate_series(1, $organizations) n
 CROSS JOIN (SELECT id FROM control.tenants WHERE strategy = 'rls') tenant;
 

@@ -50,8 +50,10 @@ def upgrade(op: Operations) -> None:
         "organizations",
         identifier(),
         sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name_key", sa.Text, nullable=False),
         moment("created_at"),
-        sa.UniqueConstraint("name"),
+        sa.UniqueConstraint("name_key", name="uq_organizations_name"),
+        sa.CheckConstraint("length(name_key) BETWEEN 1 AND 600", name="name_key_length"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     )
     create_table(

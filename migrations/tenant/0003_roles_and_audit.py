@@ -22,6 +22,10 @@ AUDITED = {
 }
 
 
+# Tables whose names are compared by another column, which says nothing more.
+NAMED = {"organizations", "roles"}
+
+
 def identifier() -> sa.Column[object]:
     return sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.text("isola.uuid_v7()"))
 
@@ -46,7 +50,8 @@ def length(column: str, most: int) -> sa.CheckConstraint:
 
 
 def triggers(table: str, subject: str, *key: str) -> Sequence[str]:
-    arguments = ", ".join(f"'{argument}'" for argument in (subject, "{}", *key))
+    left_out = "{name_key}" if table in NAMED else "{}"
+    arguments = ", ".join(f"'{argument}'" for argument in (subject, left_out, *key))
     return [
         f"CREATE TRIGGER audit_{event} AFTER {event} ON {table} REFERENCING {rows} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION isola.audit({arguments})"
@@ -69,9 +74,11 @@ def upgrade(op: Operations) -> None:
         "roles",
         identifier(),
         sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name_key", sa.Text, nullable=False),
         sa.Column("permissions", sa.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'")),
         moment("created_at"),
-        sa.UniqueConstraint("name"),
+        sa.UniqueConstraint("name_key", name="uq_roles_name"),
+        sa.CheckConstraint("length(name_key) BETWEEN 1 AND 300", name="name_key_length"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
     )
     create_table(

@@ -21,6 +21,7 @@ from app.api.execute import Executor
 from app.api.schema import model
 from app.control.tenants import Tenant
 from app.database import Database, Transaction
+from app.domain import names
 from app.domain.organizations import memberships, organizations
 from app.domain.permissions import Permission
 from app.domain.resources import resources
@@ -159,7 +160,7 @@ async def settle(database: Database, tenant: Tenant, size: int) -> None:
         )
         await work.execute(
             insert(organizations).values(
-                [{"id": uuid(1, i), "name": f"org {i}", "created_at": START} for i in range(3)]
+                [{"id": uuid(1, i), "name": f"org {i}", "name_key": f"org {i}", "created_at": START} for i in range(3)]
             )
         )
         pairs = [(0, 0), (0, 1), (1, 1), (1, 2), (1, 3), (2, 0)]
@@ -170,7 +171,13 @@ async def settle(database: Database, tenant: Tenant, size: int) -> None:
         await work.execute(
             insert(roles).values(
                 [
-                    {"id": uuid(4, i), "name": name, "permissions": permissions, "created_at": START}
+                    {
+                        "id": uuid(4, i),
+                        "name": name,
+                        "name_key": names.key(name),
+                        "permissions": permissions,
+                        "created_at": START,
+                    }
                     for i, (name, permissions) in enumerate(named.items())
                 ]
             )

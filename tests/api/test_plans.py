@@ -19,7 +19,7 @@ from tests.conftest import Copy
 ROWS = f"""
 INSERT INTO users (id, subject, name) SELECT '{uuid(0, 0)}', 's', 'first';
 INSERT INTO users (subject, name) SELECT 's' || i, 'user ' || i FROM generate_series(1, 2000) i;
-INSERT INTO organizations (name) SELECT 'org ' || i FROM generate_series(1, 5000) i;
+INSERT INTO organizations (name, name_key) SELECT 'org ' || i, 'org ' || i FROM generate_series(1, 5000) i;
 INSERT INTO memberships (organization_id, user_id)
   SELECT o.id, u.id FROM (SELECT id FROM organizations LIMIT 200) o, (SELECT id FROM users LIMIT 100) u;
 INSERT INTO resources (id, owner_id, name) VALUES ('{uuid(2, 0)}', '{uuid(0, 0)}', 'first');

@@ -33,7 +33,7 @@ REFUSED = {
         "users: the value breaks the rule email length",
     ),
     "a text that is too long": (
-        insert(organizations).values(name=SECRET * 100),
+        insert(organizations).values(name=SECRET * 100, name_key=SECRET),
         BadUserInput,
         "organizations: the value breaks the rule name length",
     ),
@@ -69,7 +69,7 @@ async def test_names_the_rule_and_no_value(
         await work.execute(USER)
     with capture_logs() as logged, caplog.at_level(logging.DEBUG), pytest.raises(Refusal) as caught:
         async with database.transaction(a) as work:
-            await work.execute(insert(organizations).values(name="half-written"))
+            await work.execute(insert(organizations).values(name="half-written", name_key="half-written"))
             await work.execute(statement)
     assert type(caught.value) is kind
     assert caught.value.message == message

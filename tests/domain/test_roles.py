@@ -181,11 +181,65 @@ async def test_built_in_roles_cannot_be_changed(place: Place) -> None:
         await place.refused(Forbidden, partial(roles.delete, actor=owner, role_id=role))
 
 
-@pytest.mark.parametrize("name", ["", " x", "x\n", "owner", "x" * 101, "a\x00b"])
+LOOK_ALIKES = [
+    "owner", "Owner", "OWNER", " owner ", "\u043ewner", "own\u0435r", "0wner", "\uff4f\uff57\uff4e\uff45\uff52",
+    "\U0001d428\U0001d430\U0001d427\U0001d41e\U0001d42b", "\ua4f3\ua4ea\ua4e0\ua4f0\ua4e3", "\u014dwner", "o.w.n.e.r",
+    "own er", "\u24deWNER", "\u03bfwner", "adm1n", "ADM\u0130N", "\u0430dmin", "\u0391DMIN", "adrnin", "v\u0131ewer",
+    "vievver", "\u0435ditor", "edit0r",
+]  # fmt: skip
+UNSEEN = [
+    "x\n", "a\x00b", "a\tb", "own\u200ber", "a\u200db", "a\u202eb", "a\u2066b", "a\u00adb", "\ufeffa", "a\u034fb",
+    "\u3164", "\u2800", "a\U000e0101b", "a\ud800b", "a\u2028b", "\ue000",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 101, *LOOK_ALIKES, *UNSEEN])
 async def test_a_name_that_cannot_be_is_refused(place: Place, name: str) -> None:
     owner = place.actors["owner"]
-    told = await place.refused(BadUserInput, lambda work: roles.create(work, owner, name=name, permissions=READS))
-    assert told.startswith("name: ")
+    reader = await place.run(lambda work: roles.create(work, owner, name="reader", permissions=READS))
+    assert reader
+    for refused in (
+        lambda work: roles.create(work, owner, name=name, permissions=READS),
+        lambda work: roles.update(work, owner, reader, name=name),
+    ):
+        told = await place.refused(BadUserInput, refused)
+        assert told.startswith("name: expected ")
+        assert not name.strip() or name not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("M\u00fcller", "Mu\u0308ller"),
+        ("Stra\u00dfe", "STRASSE"),
+        ("Team  A", "team\u00a0a"),
+        ("\ufb01nance", "Finance"),
+        ("\u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c2"),
+        ("reader", "\uff32eader"),
+    ],
+)
+async def test_names_that_people_take_for_one_are_one(place: Place, name: str, again: str) -> None:
+    owner = place.actors["owner"]
+    first = await place.run(lambda work: roles.create(work, owner, name=name, permissions=READS))
+    other = await place.run(lambda work: roles.create(work, owner, name="other", permissions=READS))
+    assert first
+    assert other
+    for refused in (
+        lambda work: roles.create(work, owner, name=again, permissions=READS),
+        lambda work: roles.update(work, owner, other, name=again),
+    ):
+        assert await place.refused(Conflict, refused) == "roles: there is one with the same name already"
+    await place.run(lambda work: roles.update(work, owner, first, name=again))
+
+
+async def test_a_name_is_kept_in_one_form(place: Place) -> None:
+    owner = place.actors["owner"]
+    await place.run(
+        lambda work: roles.create(work, owner, name="  Mu\u0308ller \u3000 & S\u00f6hne ", permissions=READS)
+    )
+    async with place.database.transaction(place.tenant) as work:
+        found = await work.rows(select(roles.roles.c.name).where(roles.roles.c.name_key.like("m%")))
+    assert [row["name"] for row in found] == ["M\u00fcller & S\u00f6hne"]
 
 
 async def test_what_is_not_there_is_refused(place: Place) -> None:

@@ -127,3 +127,20 @@ async def test_another_tenant_may_have_the_same_user(database: Database, a: Tena
         async with database.transaction(tenant) as work:
             ids.append(await users.ensure(work, subject="ada", name=None, email="ada@example.com"))
     assert ids[0] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    {
+        "Mu\u0308ller": "M\u00fcller",
+        "  Ada \u3000 Lovelace ": "Ada Lovelace",
+        "Ada\u202e\u200b\tLovelace": "Ada Lovelace",
+        "\u200b": "ada",
+        "": "ada",
+        "x" * 255: "x" * 200,
+    }.items(),
+)
+async def test_a_name_is_kept_without_what_nobody_sees(database: Database, a: Tenant, name: str, kept: str) -> None:
+    async with database.transaction(a) as work:
+        await users.ensure(work, subject="ada", name=name, email=None)
+        assert await work.scalar(select(table.c.name)) == kept

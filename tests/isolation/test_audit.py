@@ -99,7 +99,7 @@ async def test_raw_sql_is_told_too_and_what_the_database_deletes_along(
     database: Database, a: Tenant, ada: Actor
 ) -> None:
     async with database.transaction(a) as work:
-        group = await work.scalar(insert(organizations).values(name="g").returning(organizations.c.id))
+        group = await work.scalar(insert(organizations).values(name="g", name_key="g").returning(organizations.c.id))
         await work.execute(insert(memberships).values(organization_id=group, user_id=ada.user_id))
     async with database.transaction(a) as work:
         await work.execute(delete(organizations))
@@ -116,7 +116,7 @@ async def test_what_is_undone_is_not_told(database: Database, a: Tenant, ada: Ac
             await resources.create(work, ada, name="never")
             raise Unavailable("the end")
     async with database.transaction(a) as work:
-        assert await tried(work, "INSERT INTO organizations (name) SELECT '' RETURNING id") == "23514"
+        assert await tried(work, "INSERT INTO organizations (name, name_key) SELECT '', 'x' RETURNING id") == "23514"
         await work.execute(update(users).values(name="nobody").where(users.c.subject == "nobody"))
         await work.execute(update(users).values(name=users.c.name))
     assert await log(database, a) == before
@@ -133,8 +133,8 @@ async def test_long_values_are_told_by_hash_and_size(database: Database, a: Tena
 
 async def test_a_statement_on_many_rows_is_told_row_by_row(database: Database, a: Tenant, control: Database) -> None:
     async with database.transaction(a) as work:
-        made = select(text("'org ' || i")).select_from(text("generate_series(1, 2500) i"))
-        await work.execute(insert(organizations).from_select(["name"], made))
+        made = select(text("'org ' || i"), text("'org ' || i")).select_from(text("generate_series(1, 2500) i"))
+        await work.execute(insert(organizations).from_select(["name", "name_key"], made))
     entries = await log(database, a)
     assert [entry["number"] for entry in entries] == list(range(1, 2501))
     assert len({entry["object"] for entry in entries}) == 2500

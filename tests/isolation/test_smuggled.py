@@ -130,7 +130,7 @@ async def test_nobody_else_is_put_into_the_log(how: str, database: Database, a: 
                         "without a proof": "SET LOCAL isola.proof TO ''; SET LOCAL isola.actor TO 'operator:root'",
                     }[how]
                 )
-                await work.script(f"INSERT INTO organizations (name) VALUES ('by {name}')")
+                await work.script(f"INSERT INTO organizations (name, name_key) VALUES ('by {name}', '{name}')")
     async with database.transaction(a) as work:
         entries = await work.rows(select(audit_entries))
         written = len(await work.rows(select(organizations)))

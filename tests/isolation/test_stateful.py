@@ -220,7 +220,8 @@ class Life(RuleBasedStateMachine):
             createOrganization(input: $input) { organization { id name members { totalCount } } } }"""
         answer = self.ask(user, document, {"input": {"name": name}}, (key, "organization"))
         refusal = None if user.role in MANAGERS else "FORBIDDEN"
-        if refusal is None and (user.tenant, name) in self.model.organizations.values():
+        taken = {(tenant, other.casefold()) for tenant, other in self.model.organizations.values()}
+        if refusal is None and (user.tenant, name.casefold()) in taken:
             refusal = "CONFLICT"
         assert answer.code == refusal
         if refusal:

@@ -17,6 +17,7 @@ ERRORS = "tests/database/test_errors.py"
 STATEMENTS = "tests/query/test_statement.py"
 CURSORS = "tests/query/test_cursor.py"
 PRIVATE_LOG = "tests/http/test_private_log.py"
+ROLE_RULES = "tests/domain/test_roles.py"
 READS = "tests/api/test_reads.py"
 CONNECTIONS = "tests/api/test_connections.py"
 SNAPSHOTS = "tests/api/test_snapshots.py"
@@ -621,12 +622,30 @@ WRITES = (
         ("tests/domain/test_spans.py",),
     ),
     Patch(
+        "roles that look like built-in ones",
+        "that no role can be taken for a built-in one",
+        BOTH,
+        "app/domain/roles.py",
+        "if names.looks_like(name, Role):",
+        "if name in set(Role):",
+        (ROLE_RULES,),
+    ),
+    Patch(
+        "names compared letter by letter",
+        "that names are compared as people do",
+        BOTH,
+        "app/domain/names.py",
+        'return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())',
+        "return name",
+        (ROLE_RULES,),
+    ),
+    Patch(
         "organizations made by anybody",
         "the permission to manage organizations",
         BOTH,
         "app/domain/organizations.py",
-        '    actor.require("organization:manage")\n    organization: UUID',
-        "    organization: UUID",
+        '    actor.require("organization:manage")\n    name = names.checked',
+        "    name = names.checked",
         ("tests/domain/test_organizations.py",),
     ),
     Patch(
