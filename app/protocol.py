@@ -14,7 +14,8 @@ from http import HTTPStatus
 from typing import ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 # They ask for another protocol, which a server may ignore (RFC 9110, 7.8).
 _UPGRADE = {b"upgrade", b"http2-settings"}
@@ -70,6 +71,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timed: str | None = None
         self._reading: asyncio.TimerHandle | None = None
+        self._read_time = self.limits.read_time
+        self._answering: RequestResponseCycle | None = None
         # Without this the kernel keeps megabytes for a client that does not read, and hides for long whether it does.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
         limits = self.limits
@@ -85,6 +88,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.limits.waiting.pop(self, None)
         self._stop_timer()
+        # uvicorn tells the request that came last, and lets those before it write to a transport that is closed.
+        self.pipeline.clear()
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
         self._stop_reading()
 
@@ -201,6 +209,17 @@ class GuardedProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
             self._expect_reading()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def shutdown(self) -> None:
+        # From now on nobody waits long for a client that does not read.
+        self._read_time = min(self._read_time, _LINGER)
+        self._stop_reading()
+        self._expect_reading()
+        super().shutdown()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.limits.waiting[self] = None
@@ -217,7 +236,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _expect_reading(self) -> None:
         """Have what was written be read: a client that reads nothing for a while is cut off."""
         if self._reading is None and (left := self.transport.get_write_buffer_size()):
-            self._reading = self.loop.call_later(self.limits.read_time, self._has_read, left)
+            self._reading = self.loop.call_later(self._read_time, self._has_read, left)
 
     def _stop_reading(self) -> None:
         if self._reading is not None:
