@@ -7,12 +7,14 @@ own.
 import json
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.api import reference
-from tests.api.conftest import Caller
+from tests.api.conftest import READING, Caller
+from tests.api.needs import needs
 from tests.api.operations import TEXTS, operation
 from tests.api.reference import CURSOR, Data
 
@@ -74,3 +76,28 @@ async def test_all_answer_alike(first: int, a: Caller) -> None:
             assert mixed.data.pop("introspected") == {"__typename": "__Schema"}
             assert json.dumps(mixed.data) == json.dumps(answer.data), told
     assert answered > len(seeds) * 0.8
+
+
+async def test_who_lacks_a_permission_is_answered_all_that_does_not_need_it(first: int, a: Caller) -> None:
+    everything = await data_of(a)
+    refused = 0
+    for seed in range(first, min(first + AT_ONCE, FIRST + EXAMPLES)):
+        made = operation(seed)
+        told = f"ISOLA_DIFFERENTIAL_SEED={seed}\n{made.document}\n{json.dumps(made.variables)}"
+        missing = sorted(READING)[seed % len(READING)]
+        principal = replace(a.principal, permissions=a.principal.permissions - {missing})
+        answer = await replace(a, principal=principal).ask(made.document, made.variables)
+        if "data" not in answer.body and answer.error["message"].startswith(REFUSED):
+            continue
+        lacking = {key for key, needed in needs(made.document, made.variables).items() if missing in needed}
+        errors = answer.body.get("errors", [])
+        assert {error["path"][0] for error in errors} == lacking, f"{told}\n{missing}\n{answer.text}"
+        assert len(errors) == len(lacking)
+        assert {error["message"] for error in errors} <= {f"this needs the permission {missing}"}
+        assert not lacking or (answer.status, answer.error["extensions"]) == (200, {"code": "FORBIDDEN"})
+        expected = replace(everything, principal=principal).answer(made.document, made.variables)
+        expected |= dict.fromkeys(lacking)
+        assert json.dumps(normal(answer.body["data"], expected)) == json.dumps(expected), told
+        assert answer.transactions <= 1, told
+        refused += bool(lacking)
+    assert refused

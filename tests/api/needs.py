@@ -1,0 +1,95 @@
+"""What each field at the root of a query needs, by the contract alone: a second opinion on the compiler's."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLInterfaceType,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    parse,
+    value_from_ast_untyped,
+)
+
+from tests.api.reference import ID, PREFIXES, SCHEMA
+from tests.api.test_access import TYPES, declared, named
+
+FOUND = {prefix: type_ for type_, prefix in PREFIXES.items() if type_ != "Share"}
+
+
+class _Document:
+    def __init__(self, text: str, variables: Mapping[str, Any]) -> None:
+        definitions = parse(text).definitions
+        self.variables = dict(variables)
+        self.fragments = {each.name.value: each for each in definitions if isinstance(each, FragmentDefinitionNode)}
+        [self.operation] = [each for each in definitions if isinstance(each, OperationDefinitionNode)]
+
+    def fields(self, selected: SelectionSetNode, type_: str) -> Iterator[FieldNode]:
+        """The fields that are selected of an object of a type."""
+        for each in selected.selections:
+            if not self._is_selected(each):
+                continue
+            match each:
+                case FieldNode():
+                    yield each
+                case InlineFragmentNode():
+                    if each.type_condition is None or self._applies(each.type_condition.name.value, type_):
+                        yield from self.fields(each.selection_set, type_)
+                case FragmentSpreadNode():
+                    fragment = self.fragments[each.name.value]
+                    if self._applies(fragment.type_condition.name.value, type_):
+                        yield from self.fields(fragment.selection_set, type_)
+
+    def argument(self, node: Any, name: str) -> Any:
+        for each in node.arguments or ():
+            if each.name.value == name:
+                return value_from_ast_untyped(each.value, self.variables)
+        return None
+
+    def _is_selected(self, node: SelectionNode) -> bool:
+        given = {each.name.value: self.argument(each, "if") for each in node.directives or ()}
+        return given.get("include", True) and not given.get("skip", False)
+
+    def _applies(self, condition: str, type_: str) -> bool:
+        of = SCHEMA.type_map[condition]
+        return condition == type_ or (
+            isinstance(of, GraphQLInterfaceType) and type_ in {each.name for each in SCHEMA.get_possible_types(of)}
+        )
+
+
+def needs(text: str, variables: Mapping[str, Any]) -> Mapping[str, set[str]]:
+    """By response key of the root: the permissions."""
+    document = _Document(text, variables)
+    found: dict[str, set[str]] = {}
+    for field in document.fields(document.operation.selection_set, "Query"):
+        key = (field.alias or field.name).value
+        found.setdefault(key, set()).update(_of_field(document, field, "Query"))
+    return found
+
+
+def _of_field(document: _Document, field: FieldNode, type_: str) -> set[str]:
+    name = field.name.value
+    if name == "__typename":
+        return set()
+    definition = next(each for each in TYPES[type_].fields or () if each.name.value == name)
+    target = named(definition.type)
+    needed = (declared(TYPES[type_]) or set()) | (declared(definition) or set())
+    if target == "Node":
+        ids = document.argument(field, "ids") if name == "nodes" else [document.argument(field, "id")]
+        targets = {FOUND[match[1]] for match in map(ID.fullmatch, ids) if match and match[1] in FOUND}
+    else:
+        targets = {target} & TYPES.keys()
+    for each in targets:
+        needed |= declared(TYPES[each]) or set()
+        # What a connection leads to is needed whatever is selected of it: a count tells of it, too.
+        nodes = [one for one in TYPES[each].fields or () if one.name.value == "nodes"]
+        needed |= {need for one in nodes for need in declared(TYPES[named(one.type)]) or ()}
+        if field.selection_set is not None:
+            for below in document.fields(field.selection_set, each):
+                needed |= _of_field(document, below, each)
+    return needed
