@@ -144,9 +144,9 @@ async def test_the_plan_that_is_built_in_stays_as_it_is(control: Database) -> No
 
 @pytest.mark.parametrize("name", ["nothing", "no\0thing", "", "x" * 1000])
 async def test_a_plan_that_there_is_not_is_told(control: Database, a: Tenant, name: str) -> None:
-    with pytest.raises(NotFound, match="there is no plan"):
+    with pytest.raises(NotFound, match="there is no such plan"):
         await plans.change(control, SAM, name, title="Title")
-    with pytest.raises(NotFound, match="there is no plan"):
+    with pytest.raises(NotFound, match="there is no such plan"):
         await plans.retire(control, SAM, name)
-    with pytest.raises(NotFound, match="there is no plan"):
+    with pytest.raises(NotFound, match="there is no such plan"):
         await plans.give(control, SAM, a, name)
