@@ -89,13 +89,13 @@ schema: $(READY) ## write graphql/schema.graphql and graphql/admin.graphql anew
 	$(BIN)/isola schema --admin > graphql/admin.graphql
 
 snapshots: $(READY) ## write the pages of operations, SQL and results anew
-	ISOLA_WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/api/test_snapshots.py
+	TEST_WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/api/test_snapshots.py
 
 differential: $(READY) ## 2,000 generated operations under each strategy, by three ways of answering
-	ISOLA_DIFFERENTIAL=2000 $(BIN)/python -m pytest -q -n 2 tests/api/test_differential.py
+	TEST_DIFFERENTIAL=2000 $(BIN)/python -m pytest -q -n 2 tests/api/test_differential.py
 
-stateful: $(READY) ## random lives of three tenants on every mix of placements: 300, or ISOLA_STATEFUL=…
-	ISOLA_STATEFUL=$${ISOLA_STATEFUL:-300} $(BIN)/python -m pytest -q -s tests/isolation/test_stateful.py
+stateful: $(READY) ## random lives of three tenants on every mix of placements: 300, or TEST_STATEFUL=…
+	TEST_STATEFUL=$${TEST_STATEFUL:-300} $(BIN)/python -m pytest -q -s tests/isolation/test_stateful.py
 
 isolation: $(READY) ## the suite of isolation by every way of connecting (STRATEGY=package.module:Class for a new one)
 	$(BIN)/python -m tests.conformance $(if $(STRATEGY),--strategy $(STRATEGY)) $(foreach mode,$(MODE),--mode $(mode)) -- $(or $(ARGS),-n 2)
@@ -104,7 +104,7 @@ mutation: $(READY) ## take isolation apart piece by piece: the suite has to noti
 	$(BIN)/python -m tests.mutation $(ARGS)
 
 elle: $(READY) ## what concurrent clients see while connections die: 20,000 transactions, or ARGS=…
-	ISOLA_ELLE=$(or $(ARGS),20000) $(BIN)/python -m pytest -q -s tests/elle
+	TEST_ELLE=$(or $(ARGS),20000) $(BIN)/python -m pytest -q -s tests/elle
 
 isolation-report: $(READY) ## all that proves isolation, written down in docs/isolation-report.md
 	$(BIN)/python -m tests.report

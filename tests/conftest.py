@@ -1,6 +1,6 @@
 """One suite over all strategies, on a real PostgreSQL.
 
-The embedded one, unless ``ISOLA_TEST_DATABASE_URL`` names another server by an owner's address: a superuser's, or one
+The embedded one, unless ``TEST_DATABASE_URL`` names another server by an owner's address: a superuser's, or one
 with CREATEDB and CREATEROLE. A database that holds two tenants of each strategy is made once and copied for each test.
 """
 
@@ -43,7 +43,7 @@ from tests.patience import PATIENCE
 DEFAULTS = Settings.model_construct(pool_wait=PATIENCE, statement_timeout=PATIENCE, document_share=1.0)
 STRATEGIES = sorted(registry.load("isola_tenant"))
 # Of these, what the fixture ``strategy`` goes through: all, unless ``make isolation STRATEGY=…`` tries a single one.
-TRIED = [name for name in STRATEGIES if name == os.environ.get("ISOLA_TEST_STRATEGY", name)]
+TRIED = [name for name in STRATEGIES if name == os.environ.get("TEST_STRATEGY", name)]
 # Nothing here must survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # A cluster that others use, too, may allow what outlives a session, and keeps the texts of statements.
@@ -120,7 +120,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    given = os.environ.get("ISOLA_TEST_DATABASE_URL")
+    given = os.environ.get("TEST_DATABASE_URL")
     template = f"isola_test_{uuid4().hex[:8]}"
     if given:
         made = Cluster(given, template)

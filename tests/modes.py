@@ -1,4 +1,4 @@
-"""How tenant traffic reaches the database while the tests run: ``ISOLA_TEST_MODE``, set by ``make isolation``."""
+"""How tenant traffic reaches the database while the tests run: ``TEST_MODE``, set by ``make isolation``."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Mode(StrEnum):
     """Through PgBouncer in transaction mode. Before 1.21 it knows no prepared statements, so none is kept."""
 
 
-MODE = Mode(os.environ.get("ISOLA_TEST_MODE", Mode.DIRECT))
+MODE = Mode(os.environ.get("TEST_MODE", Mode.DIRECT))
 STATEMENT_CACHE = MODE is Mode.DIRECT
 
 

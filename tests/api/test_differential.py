@@ -1,6 +1,6 @@
 """Operations made at random are answered alike by PostgreSQL's text, by graphql-core over it, and by the reference.
 
-``ISOLA_DIFFERENTIAL`` says how many for each strategy, ``ISOLA_DIFFERENTIAL_SEED`` the first seed. A failure names its
+``TEST_DIFFERENTIAL`` says how many for each strategy, ``TEST_DIFFERENTIAL_SEED`` the first seed. A failure names its
 own.
 """
 
@@ -18,8 +18,8 @@ from tests.api.needs import needs
 from tests.api.operations import TEXTS, operation
 from tests.api.reference import CURSOR, Data
 
-EXAMPLES = int(os.environ.get("ISOLA_DIFFERENTIAL", "100"))
-FIRST = int(os.environ.get("ISOLA_DIFFERENTIAL_SEED", "0"))
+EXAMPLES = int(os.environ.get("TEST_DIFFERENTIAL", "100"))
+FIRST = int(os.environ.get("TEST_DIFFERENTIAL_SEED", "0"))
 AT_ONCE = 50
 # A few are over a limit, or merge fields of different types into one: they are refused, and rightly.
 REFUSED = ("the limit of", "Fields ")
@@ -60,7 +60,7 @@ async def test_all_answer_alike(first: int, a: Caller) -> None:
     seeds = range(first, min(first + AT_ONCE, FIRST + EXAMPLES))
     for seed in seeds:
         made = operation(seed)
-        told = f"ISOLA_DIFFERENTIAL_SEED={seed}\n{made.document}\n{json.dumps(made.variables)}"
+        told = f"TEST_DIFFERENTIAL_SEED={seed}\n{made.document}\n{json.dumps(made.variables)}"
         answer = await a.ask(made.document, made.variables)
         if "errors" in answer.body and answer.error["message"].startswith(REFUSED):
             continue
@@ -83,7 +83,7 @@ async def test_who_lacks_a_permission_is_answered_all_that_does_not_need_it(firs
     refused = 0
     for seed in range(first, min(first + AT_ONCE, FIRST + EXAMPLES)):
         made = operation(seed)
-        told = f"ISOLA_DIFFERENTIAL_SEED={seed}\n{made.document}\n{json.dumps(made.variables)}"
+        told = f"TEST_DIFFERENTIAL_SEED={seed}\n{made.document}\n{json.dumps(made.variables)}"
         missing = sorted(READING)[seed % len(READING)]
         principal = replace(a.principal, permissions=a.principal.permissions - {missing})
         answer = await replace(a, principal=principal).ask(made.document, made.variables)

@@ -152,9 +152,9 @@ WIDE = " ".join(
 
 async def test_who_sends_new_documents_all_the_time_is_slowed_down_alone(a: Caller, b: Caller) -> None:
     """Whoever is in debt is told for how long, or waits. Others, and what others sent, are served as ever."""
-    executor = Executor(model, secret=SECRET, effort=Effort(rate=0.001, burst=0.05))
+    executor = Executor(model, secret=SECRET, effort=Effort(rate=0.001, burst=0.2))
     a, b = a.using(executor), b.using(executor)
-    answers = await gather(*(a.ask(f"{{ {WIDE.replace('?', str(index))} }}") for index in range(30)))
+    answers = await gather(*(a.ask(f"{{ {WIDE.replace('?', str(index))} }}") for index in range(60)))
     served = [answer for answer in answers if "errors" not in answer.body]
     refused = [answer for answer in answers if "errors" in answer.body]
     assert len(refused) > 20

@@ -71,7 +71,7 @@ async def test_an_operation_becomes_this_statement_and_this_result(
     page = written(name, text, variables, statements(executor, text, variables, copy, caller), result)
 
     kept = PAGES / f"{name}.md"
-    if "ISOLA_WRITE_SNAPSHOTS" in os.environ:
+    if "TEST_WRITE_SNAPSHOTS" in os.environ:
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(page)
     assert page == kept.read_text()

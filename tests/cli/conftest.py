@@ -16,7 +16,9 @@ from tests.conftest import _memory
 def _place() -> Iterator[Place]:
     # Not in pytest's own directory: each new run closes that to the user that PostgreSQL runs as.
     with TemporaryDirectory(prefix="isola-test-", dir=_memory()) as directory:
-        yield Place(Path(directory))
+        place = Place(Path(directory))
+        yield place
+        place.await_postgresql_end()
 
 
 @dataclass(frozen=True, slots=True)

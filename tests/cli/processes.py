@@ -119,6 +119,13 @@ class Place:
         """A token of an administrator, signed with this place's development key."""
         return mint(DEFAULTS.model_copy(update={"data_dir": self.data_dir}), tenant, "ada", Role.ADMIN, 3600)
 
+    def await_postgresql_end(self) -> None:
+        """Wait for the PostgreSQL of a server that was killed: it ends by itself, and writes files until then."""
+        deadline = time.monotonic() + PATIENCE
+        while (self.data_dir / "server.lock").exists() and not self.postgresql_is_gone():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def postgresql_is_gone(self) -> bool:
         """Whether no process of PostgreSQL is left: each holds this lock."""
         with (self.data_dir / "server.lock").open() as lock:

@@ -47,7 +47,7 @@ def main() -> int:
         for mode in modes:
             paths = (*SUITE, *ONCE) if mode == Mode.DIRECT else SUITE
             begun = time.monotonic()
-            if run(paths, {**environment, "ISOLA_TEST_MODE": mode}, arguments.more):
+            if run(paths, {**environment, "TEST_MODE": mode}, arguments.more):
                 red.append(mode)
             print(f"{mode}: {'red' if mode in red else 'green'} ({time.monotonic() - begun:.0f} s)", flush=True)
     return 1 if red else 0
@@ -78,7 +78,7 @@ def offered(value: str | None) -> Iterator[dict[str, str]]:
             (about / "METADATA").write_text("Metadata-Version: 2.1\nName: isola-strategy-under-test\nVersion: 0\n")
             (about / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {value}\n")
         places = [directory, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        yield {"PYTHONPATH": os.pathsep.join(places), "ISOLA_TEST_STRATEGY": name}
+        yield {"PYTHONPATH": os.pathsep.join(places), "TEST_STRATEGY": name}
 
 
 if __name__ == "__main__":

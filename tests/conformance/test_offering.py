@@ -24,14 +24,14 @@ def test_it_is_found_beside_the_installed_ones_and_is_the_only_one_tried() -> No
     installed = sorted(registry.load("login"))
     with offered(EXAMPLE) as environment:
         assert there(environment) == sorted([*installed, "cells"])
-        assert environment["ISOLA_TEST_STRATEGY"] == "cells"
+        assert environment["TEST_STRATEGY"] == "cells"
     assert there({}) == installed
 
 
 def test_one_that_is_installed_can_be_tried_alone() -> None:
     with offered("strategies.rls:RowLevelSecurity") as environment:
         assert there(environment) == sorted(registry.load("login"))
-        assert environment["ISOLA_TEST_STRATEGY"] == "rls"
+        assert environment["TEST_STRATEGY"] == "rls"
 
 
 def test_one_that_has_the_name_of_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

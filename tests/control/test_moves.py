@@ -116,9 +116,9 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
     owner: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
 ) -> None:
     before = await footprint(owner)
-    with pytest.raises(Conflict, match=f"tenant {a.slug} is placed under {strategy.name} already"):
+    with pytest.raises(Conflict, match="placed under this strategy already"):
         await moves.move(owner, copy.strategies, a.slug, to=strategy.name)
-    with pytest.raises(BadUserInput, match="strategy 'moon': expected one of"):
+    with pytest.raises(BadUserInput, match="strategy: expected one of"):
         await moves.move(owner, copy.strategies, a.slug, to="moon")
     with pytest.raises(NotFound):
         await moves.move(owner, copy.strategies, "nobody", to=other.name)

@@ -74,8 +74,8 @@ async def test_what_is_known_to_be_wrong_is_refused_at_once(
         ({"name": ""}, BadUserInput, "name"),
         ({"strategy": "moon"}, BadUserInput, "expected one of"),
         ({"slug": a.slug}, Conflict, "the same slug"),
-        ({"parent": "nobody"}, NotFound, "nobody"),
-        ({"plan": "nothing"}, NotFound, "nothing"),
+        ({"parent": "nobody"}, NotFound, "there is no such tenant"),
+        ({"plan": "nothing"}, NotFound, "there is no such plan"),
     ]
     for change, error, message in wrong:
         with pytest.raises(error, match=message):

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from app.control.tenants import Tenant
 from app.database import Database
 from app.domain.users import users
-from app.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable
+from app.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable, Unconfirmed
 from app.failures import CLASSES, FUNCTIONS, STATES
 from tests.conftest import Copy
 from tests.database.conftest import tenant_of
@@ -38,11 +38,13 @@ NOT_NOW: set[str] = {
     *("25006", "25P03", "25P04", "42P01", "42703", "42704", "42883", "55006", "55P03"),
 }
 OURS = {"IS001": Forbidden, "IS002": Unavailable, "IS003": QuotaExceeded, "IS004": Unavailable}
+# Whether the statement was completed is not known.
+SINGLE = {**OURS, "40003": Unconfirmed}
 
 
 def expected(sqlstate: str) -> type[Exception]:
-    if sqlstate in OURS:
-        return OURS[sqlstate]
+    if sqlstate in SINGLE:
+        return SINGLE[sqlstate]
     for wanted, kind in ((CLIENTS, BadUserInput), (CONFLICTS, Conflict), (NOT_NOW, Unavailable)):
         if sqlstate in wanted or sqlstate[:2] in wanted:
             return kind

@@ -1,6 +1,6 @@
 """Transactions of concurrent clients over HTTP, while connections die and clients go away: no anomaly.
 
-``ISOLA_ELLE`` says how many; ``make elle`` runs 20,000. And servers that were made to lie are caught at it.
+``TEST_ELLE`` says how many; ``make elle`` runs 20,000. And servers that were made to lie are caught at it.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.elle.history import Outcome
 from tests.mutation.sabotage import Patch
 from tests.mutation.trial import patched, workshop
 
-TRANSACTIONS = int(os.environ.get("ISOLA_ELLE", "2000"))
+TRANSACTIONS = int(os.environ.get("TEST_ELLE", "2000"))
 
 
 @pytest.mark.timeout(3600)

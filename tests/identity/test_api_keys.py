@@ -130,7 +130,7 @@ async def test_the_database_never_sees_a_key(make: Make, owner: Database, caplog
 
 async def test_nobody_makes_a_key_that_may_more_than_they(make: Make, admin: Actor, owner: Database) -> None:
     limited = Actor(admin.user_id, {Permission.API_KEY_MANAGE, Permission.USER_READ})
-    for permissions in ([Permission.RESOURCE_READ], [Permission.USER_READ, Permission.RESOURCE_MANAGE], ["made:up"]):
+    for permissions in ([Permission.RESOURCE_READ], [Permission.USER_READ, Permission.RESOURCE_MANAGE]):
         with pytest.raises(Forbidden):
             await make(limited, permissions=permissions)
     with pytest.raises(Forbidden):
@@ -146,6 +146,7 @@ async def test_nobody_makes_a_key_that_may_more_than_they(make: Make, admin: Act
         ({"name": "a\x00b"}, "name"),
         ({"name": "a\nb"}, "name"),
         ({"permissions": []}, "permissions"),
+        ({"permissions": ["made:up"]}, "permissions"),
         ({"expires_at": datetime(2026, 1, 1, tzinfo=UTC)}, "expiresAt"),
     ],
     ids=str,

@@ -2,7 +2,7 @@
 
 And a model in plain Python, which knows neither SQL nor strategies, has to agree about who may do and see what.
 
-``ISOLA_STATEFUL`` says how many lives. By default the same ones are tried each time; with it, others.
+``TEST_STATEFUL`` says how many lives. By default the same ones are tried each time; with it, others.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from app.domain.permissions import Role
 from tests.conftest import DEFAULTS, Cluster
 from tests.oracles.differential import LETTERS, Answer, Laboratory, Named, User, laboratory
 
-CHOSEN = "ISOLA_STATEFUL" in os.environ
-LIVES = int(os.environ.get("ISOLA_STATEFUL", "25"))
+CHOSEN = "TEST_STATEFUL" in os.environ
+LIVES = int(os.environ.get("TEST_STATEFUL", "25"))
 STEPS = 40
 
 MANAGERS = {Role.ADMIN, Role.OWNER}

@@ -1,7 +1,7 @@
 """The part of a sabotage that happens inside pytest: ``pytest -p tests.mutation.plugin``.
 
 It sees to it that the source under trial is what is imported, and runs the statements of the sabotage that
-``ISOLA_SABOTAGE`` names. Without that name it changes nothing.
+``TEST_SABOTAGE`` names. Without that name it changes nothing.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tests.mutation.sabotages import BY_NAME
 # What pytest ends with when it is the sabotage that failed. pytest's own go up to 5.
 NOT_APPLIED = 9
 
-_sabotage = BY_NAME.get(os.environ.get("ISOLA_SABOTAGE", ""))
+_sabotage = BY_NAME.get(os.environ.get("TEST_SABOTAGE", ""))
 
 
 def pytest_configure(config: pytest.Config) -> None:

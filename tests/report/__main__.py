@@ -20,7 +20,7 @@ from tests.mutation.report import markdown
 from tests.mutation.trial import Outcome, Verdict
 
 ROOT = Path(__file__).parents[2]
-TRANSACTIONS = os.environ.get("ISOLA_ELLE", "20000")
+TRANSACTIONS = os.environ.get("TEST_ELLE", "20000")
 REPORT = ROOT / "docs" / "isolation-report.md"
 PACKAGES = (
     "asyncpg",
@@ -77,7 +77,7 @@ def ran(about: str, paths: Sequence[str]) -> Part:
         results = Path(directory) / "results.xml"
         command = ["pytest", "-q", "-n", "2", *paths]
         begun = time.monotonic()
-        environment = {**os.environ, "ISOLA_ELLE": TRANSACTIONS}
+        environment = {**os.environ, "TEST_ELLE": TRANSACTIONS}
         subprocess.run(
             [sys.executable, "-m", *command, f"--junitxml={results}"], cwd=ROOT, env=environment, check=False
         )
