@@ -42,13 +42,15 @@ class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
     ``status`` is the HTTP status when a whole request is refused with it. A field that fails inside a response
     does not change the status of that response. The message never holds a value that a client sent. ``field`` is the
     path of the input that was wrong, such as ``filter.name.eq``, and ``value`` what it was: only commands show it, to
-    whoever has typed it. ``retry_after`` is the number of seconds after which the same request is worth sending
-    again; None where that is of no use, or where something may have been done already.
+    whoever has typed it. Where the database refused a row for one of its rules, ``rule`` is what the rule is about:
+    names of columns, joined by underscores. ``retry_after`` is the number of seconds after which the same request is
+    worth sending again; None where that is of no use, or where something may have been done already.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
     retry_after: int | None = None
+    rule: str | None = None
 
     def __init__(self, message: str, field: str | None = None, *, value: str | None = None) -> None:
         super().__init__(message)

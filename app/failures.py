@@ -183,7 +183,9 @@ def told(error: Exception, *, lost: bool, read_only: bool = False) -> Exception:
                 return error  # type: ignore[no-any-return]  # asyncpg has no annotations
             if answer.ours:
                 log.error("the database could not do what was asked", sqlstate=sqlstate, exc_info=error)
-            return answer.kind(answer.message.format(**_names(error)))
+            refusal = answer.kind(answer.message.format(**_names(error)))
+            refusal.rule = _rule(error) or None
+            return refusal
         case _ if isinstance(error, LOST) and (lost or not isinstance(error, OSError)):
             return Unavailable(_LOST.message)
         case _:
@@ -197,10 +199,13 @@ def _answer(sqlstate: str, function: str | None) -> Answer | None:
 
 
 def _names(error: asyncpg.PostgresError) -> Mapping[str, str]:
-    """The table and the constraint, and what comes behind the table in a name by our convention: ``uq_users_email``."""
     table, constraint = str(error.table_name), str(error.constraint_name)
-    rule = constraint.partition(f"_{table}_")[2].replace("_", " ") or constraint
-    return {"table": table, "constraint": constraint, "rule": rule}
+    return {"table": table, "constraint": constraint, "rule": _rule(error).replace("_", " ") or constraint}
+
+
+def _rule(error: asyncpg.PostgresError) -> str:
+    """What comes behind the table in a constraint's name by our convention: ``uq_users_email``."""
+    return str(error.constraint_name).partition(f"_{error.table_name}_")[2]
 
 
 # Why no connection comes about, the special before the general. Clients see it, so it names no host and no login.

@@ -45,7 +45,7 @@ def _guarded(field: GraphQLField, resolve: Callable[..., Any], *, checks: bool) 
         try:
             return await result
         except Refusal as refusal:
-            refusal.field = _wrong(refusal, field.args.keys(), [path for path in ids if _at(given, path) is not None])
+            refusal.field = _wrong(refusal, given, [path for path in ids if _at(given, path) is not None])
             raise
 
     def resolve_guarded(source: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
@@ -57,14 +57,31 @@ def _guarded(field: GraphQLField, resolve: Callable[..., Any], *, checks: bool) 
     return resolve_guarded
 
 
-def _wrong(refusal: Refusal, arguments: AbstractSet[str], ids: Sequence[Path]) -> str | None:
+def _wrong(refusal: Refusal, given: Mapping[str, Any], ids: Sequence[Path]) -> str | None:
     """The path of the input that a refusal is about, as clients write it. ``ids`` are those that were given."""
     if isinstance(refusal, NotFound) and len(ids) == 1:
         return ".".join(ids[0])
     named = refusal.field
-    if named is None or INPUT not in arguments or named.partition(".")[0] in arguments:
+    if named is None and refusal.rule is not None:
+        return _ruled(refusal.rule, given)
+    if named is None or INPUT not in given or named.partition(".")[0] in given:
         return named
     return f"{INPUT}.{named}"
+
+
+def _ruled(rule: str, given: Mapping[str, Any]) -> str | None:
+    """The path of the input that a rule of the database is about; of several, the last that the rule names."""
+    inside = given.get(INPUT)
+    paths: list[Path] = [(name,) for name in given]
+    paths += [(INPUT, name) for name in inside] if isinstance(inside, Mapping) else []
+    places = {f"_{rule}_".rfind(f"_{_snake(path[-1])}_"): ".".join(path) for path in paths}
+    last = max(places, default=-1)
+    return places[last] if last >= 0 else None
+
+
+def _snake(name: str) -> str:
+    """How a column is called that an input is stored in."""
+    return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
 
 
 def _texts(

@@ -100,7 +100,7 @@ async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: 
     if tenant.strategy == to:
         opened = await _opened(owner, as_seen) if tenant.moving_to is not None else None
         if opened is None:
-            raise Conflict("the tenant is placed under this strategy already", value=slug)
+            raise Conflict("the tenant is placed under this strategy already", "strategy", value=slug)
         return opened
     async with owner.unbound() as transaction:
         marked = as_seen.where(tenants.c.status != Status.DELETED).values(moving_to=to)

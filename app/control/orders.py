@@ -114,7 +114,7 @@ async def create(
     async with control.unbound() as transaction:
         taken = select(tenants.c.id).where(tenants.c.slug == slug, tenants.c.status != Status.DELETED)
         if await transaction.rows(taken):
-            raise Conflict("tenants: there is one with the same slug already")
+            raise Conflict("tenants: there is one with the same slug already", "slug")
         if plan is not None:
             await plans.offered(transaction, plan)
     if parent is not None:
@@ -132,7 +132,7 @@ async def move(control: Database, strategies: Collection[str], by: Author, *, sl
     provisioning.refuse_unknown(strategies, strategy)
     tenant = await provisioning.named(control, slug)
     if tenant.strategy == strategy and tenant.moving_to is None:
-        raise Conflict("the tenant is placed under this strategy already", value=slug)
+        raise Conflict("the tenant is placed under this strategy already", "strategy", value=slug)
     wanted = {"kind": Kind.MOVE, "tenant_id": tenant.id, "slug": slug, "strategy": strategy}
     return await _ordered(control, by, wanted)
 
@@ -172,7 +172,7 @@ async def cancel(control: Database, key: UUID) -> Order:
     found = await find(control, key)
     if found is None:
         raise NotFound("there is no such order")
-    raise Conflict(f"the order is {found.state}, not waiting")
+    raise Conflict(f"the order is {found.state}, not waiting", "id")
 
 
 async def carry_out(

@@ -115,7 +115,7 @@ async def change(
     title = None if title is None else names.checked("title", title, MAX_TITLE)
     _check(allowed)
     if name == UNLIMITED and given:
-        raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one")
+        raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one", "name")
     async with control.unbound() as transaction:
         before = await _held(transaction, name)
         kept = {Quota(name): most for name, most in before.quotas.items() if name not in given}
@@ -132,11 +132,11 @@ async def retire(control: Database, by: Author, name: str) -> Plan:
     Raises NotFound, and Conflict for one that is retired already and for the one that is built in.
     """
     if name == UNLIMITED:
-        raise Conflict(f"the plan {UNLIMITED} cannot be retired")
+        raise Conflict(f"the plan {UNLIMITED} cannot be retired", "name")
     async with control.unbound() as transaction:
         before = await _held(transaction, name)
         if before.retired_at is not None:
-            raise Conflict("the plan is retired already", value=name)
+            raise Conflict("the plan is retired already", "name", value=name)
         return await _changed(transaction, by, Action.PLAN_RETIRE, before, {"retired_at": func.now()})
 
 
@@ -147,7 +147,7 @@ async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tena
         await offered(transaction, name)
         before = await transaction.scalar(select(tenants.c.plan).where(own).with_for_update())
         if before == name:
-            raise Conflict("the tenant has this plan already", value=name)
+            raise Conflict("the tenant has this plan already", "plan", value=name)
         [row] = await transaction.rows(update(tenants).where(own).values(plan=name).returning(*COLUMNS))
         await platform_log.note(
             transaction,
@@ -167,7 +167,7 @@ async def offered(transaction: Transaction, name: str) -> None:
     Raises NotFound, and Conflict for one that is retired.
     """
     if (await _held(transaction, name, shared=True)).retired_at is not None:
-        raise Conflict("the plan is retired", value=name)
+        raise Conflict("the plan is retired", "plan", value=name)
 
 
 async def _held(transaction: Transaction, name: str, *, shared: bool = False) -> Plan:

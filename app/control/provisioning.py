@@ -94,7 +94,7 @@ async def _reused(transaction: Transaction, slug: str, *, insists: bool) -> bool
     free_at = deleted_at + SLUG_GRACE
     if free_at > datetime.now(UTC) and not insists:
         until, since = f"{deleted_at:%Y-%m-%d}", f"{free_at:%Y-%m-%d}"
-        raise Conflict(f"tenants: the slug was another tenant's until {until}; free from {since}")
+        raise Conflict(f"tenants: the slug was another tenant's until {until}; free from {since}", "slug")
     return True
 
 
@@ -222,7 +222,7 @@ async def _turn(
         tenant = await _named(transaction, slug)
         change = update(tenants).where(tenants.c.id == tenant.id, tenants.c.status == before).values(status=after)
         if not await transaction.execute(change):
-            raise Conflict(f"the tenant is {tenant.status}, not {before}", value=slug)
+            raise Conflict(f"the tenant is {tenant.status}, not {before}", "slug", value=slug)
         await _note(transaction, by, action, slug, {"status": before}, {"status": after})
     return replace(tenant, status=after)
 

@@ -34,7 +34,7 @@ async def add(work: Work, actor: Actor, name: str) -> UUID:
         raise QuotaExceeded(f"there are {MAX_DOMAINS} domains already: remove one first")
     domain: UUID | None = await work.scalar(select(func.isola.add_domain(name)))
     if domain is None:
-        raise Conflict("this domain is verified already")
+        raise Conflict("this domain is verified already", "name")
     return domain
 
 
@@ -59,7 +59,7 @@ async def verify(work: Work, actor: Actor, domain_id: UUID) -> None:
     """
     actor.require(Permission.DOMAIN_MANAGE)
     if not await work.scalar(select(func.isola.verify_domain(domain_id))):
-        raise Conflict("the domain or its challenge has changed: try again")
+        raise Conflict("the domain or its challenge has changed: try again", "domainId")
 
 
 async def remove(work: Work, actor: Actor, domain_id: UUID) -> None:

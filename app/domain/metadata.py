@@ -25,7 +25,7 @@ from sqlalchemy.event import listens_for
 
 metadata = MetaData(
     naming_convention={
-        "pk": "pk_%(table_name)s",
+        "pk": "pk_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

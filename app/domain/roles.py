@@ -183,7 +183,7 @@ async def assign(work: Work, actor: Actor, user_id: UUID, role_id: UUID) -> None
     actor.may_all(gives).enforce()
     given = upsert(user_roles).values(user_id=user_id, role_id=role_id).on_conflict_do_nothing()
     if not await work.execute(given):
-        raise Conflict("the user has this role already")
+        raise Conflict("the user has this role already", "roleId")
     await _announce(work, user_id, subject)
 
 

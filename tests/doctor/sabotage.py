@@ -94,7 +94,7 @@ SABOTAGES = (
     Sabotage("RLS009", "CREATE TABLE rls.notes (text text); GRANT SELECT ON rls.notes TO {login}", "rls.notes"),
     Sabotage(
         "RLS010",
-        "ALTER TABLE rls.users DROP CONSTRAINT pk_users CASCADE, ALTER tenant_id DROP NOT NULL",
+        "ALTER TABLE rls.users DROP CONSTRAINT pk_users_id CASCADE, ALTER tenant_id DROP NOT NULL",
         "rls.users",
     ),
     Sabotage(
