@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas bench-servers outdated check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas bench-servers bench-sharing outdated check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -73,6 +73,9 @@ bench-servers: $(READY) ## what HTTP servers cost a request, and what they make 
 
 bench-quotas: $(READY) ## what quotas cost who adds
 	$(BIN)/python -m benchmarks.quotas
+
+bench-sharing: $(READY) ## what a partner's reads cost when one tenant shares a great deal with it
+	$(BIN)/python -m benchmarks.sharing
 
 check: $(READY) ## style, types and import rules
 	$(BIN)/ruff check

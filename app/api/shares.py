@@ -48,6 +48,8 @@ shares_received = Function(
         Column("granted_at", Timestamp(timezone=True), nullable=False),
         Column("expires_at", Timestamp(timezone=True)),
     ),
+    one="isola.share_received",
+    page="isola.page_of_shares_received",
 )
 
 share_offers = Function(

@@ -40,6 +40,8 @@ CALLED_BY_MEMBERS = (
     "isola.share_offers()",
     "isola.answer_share(uuid, boolean, uuid)",
     "isola.shares_received()",
+    "isola.share_received(uuid)",
+    "isola.page_of_shares_received(timestamptz, uuid, int)",
     "isola.shared_resource(uuid)",
     "isola.domains()",
     "isola.add_domain(text)",
@@ -307,7 +309,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT UPDATE (proven_at) ON control.domains TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO isola_sharing;
-        GRANT SELECT ON control.tenants, control.live_shares TO isola_sharing;
+        GRANT SELECT ON control.tenants, control.live_shares, control.sharers TO isola_sharing;
         GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO isola_sharing
     """
 

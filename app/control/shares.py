@@ -24,7 +24,7 @@ shares = Table(
     moment("revoked_at", nullable=True, default=None),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
     Index(None, "owner_id", "resource_id", "grantee_slug", unique=True, postgresql_where=LIVE),
-    Index(None, "grantee_id", "granted_at", "id", postgresql_where=LIVE),
+    Index(None, "grantee_id", "owner_id", "granted_at", "id", postgresql_where=LIVE, postgresql_include=["expires_at"]),
 )
 
 # What a tenant said to what another shares with it. Until it said yes, it receives nothing from there.

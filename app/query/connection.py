@@ -30,7 +30,7 @@ from sqlalchemy.sql.selectable import Subquery
 from app.query import cursor, json_text, keyset
 from app.query.arguments import Condition, Nulls, Page
 from app.query.json_text import Part as Json
-from app.query.mapping import Row, columns_of
+from app.query.mapping import Function, Row, columns_of
 from app.query.plan import Connection, ConnectionPart
 
 if TYPE_CHECKING:
@@ -94,15 +94,33 @@ class _Writer:
 
     def _scan(self) -> tuple[FromClause, list[ColumnElement[bool]]]:
         """The connection's rows, whatever the page."""
-        field, page = self.selected.field, self.page
         scan, conditions = self.writer.scan(self.source, self.row)
+        return scan, conditions + self._conditions(scan)
+
+    def _beginning(self, after: Keys | None, most: ColumnElement[int]) -> tuple[FromClause, list[ColumnElement[bool]]]:
+        """The connection's rows after the one with these keys, or from the start: the first ``most``, if not all."""
+        source, page = self.source, self.page
+        if not isinstance(source, Function) or source.page is None or self.selected.field.join:
+            return self._scan()
+        usual = self.writer.model.entities[self.selected.node].order
+        keys = [key for key in after or () if key is not None]
+        if page.backward or page.condition or page.order != usual or len(keys) < len(after or ()):
+            return self._scan()
+        given = [self.row[argument] for argument in source.arguments]
+        first = keys or [cast(literal_column("NULL"), self.columns[name].type) for name, _ in usual]
+        scan = self.writer.call(source, source.page, [*given, *first, most])
+        return scan, self._conditions(scan)
+
+    def _conditions(self, scan: FromClause) -> list[ColumnElement[bool]]:
+        field, page = self.selected.field, self.page
+        conditions: list[ColumnElement[bool]] = []
         if field.join:
             conditions.append(self.writer.join(field.join, self.row, scan))
         if field.when:
             conditions.append(field.when(self.row))
         if page.condition:
             conditions.append(_Tests(self, scan).write(page.condition))
-        return scan, conditions
+        return conditions
 
     def _beyond(
         self, scan: FromClause, keys: Keys, *, forward: bool, inclusive: bool = False
@@ -120,7 +138,7 @@ class _Writer:
         order = page.order if forward else keyset.inverse(page.order)
         names = [name for name, _ in order]
         limit = literal_column(str(page.size + self.spare), Integer)
-        scan, conditions = self._scan()
+        scan, conditions = self._beginning(start, limit)
         if end is not None:
             conditions.append(or_(*self._beyond(scan, end, forward=not forward)))
         ranges = [true()] if start is None else self._beyond(scan, start, forward=forward)
@@ -232,8 +250,9 @@ class _Writer:
         start = self.before if self.page.backward else self.after
         if start is None:
             return "false"
-        scan, conditions = self._scan()
         one = literal_column("1", Integer)
+        # If anything comes before, the very first does.
+        scan, conditions = self._beginning(None, one)
         forward = self.page.backward
         order = self.page.order if forward else keyset.inverse(self.page.order)
         keys = keyset.ordered([scan.c[name] for name, _ in order], order)

@@ -43,7 +43,7 @@ from app.query import budget, caller, connection, json_text
 from app.query.arguments import Ids, Shape
 from app.query.budget import Budget
 from app.query.json_text import Part as Json
-from app.query.mapping import Join, Model, One, Parameters, Part, Row, Source
+from app.query.mapping import Function, Join, Model, One, Parameters, Part, Row, Source
 from app.query.plan import Connection, Constant, Found, Leaf, Object, Plan, Selected, Selection, enum_names
 
 TYPE_MARK = ""
@@ -117,9 +117,9 @@ class Writer:
 
     def scan(self, source: Source, row: Row | None) -> tuple[FromClause, list[ColumnElement[bool]]]:
         """One more scan of a source, and the conditions that hold on every scan of it."""
-        self._scans += 1
         match source:
             case Table():
+                self._scans += 1
                 scan = source.alias(f"{source.name}_{self._scans}")
                 conditions: list[ColumnElement[bool]] = self._predicates([scan])
                 if rule := source.info.get("visible"):
@@ -128,12 +128,17 @@ class Writer:
             case Parameters():
                 raise TypeError("parameters are a row, and cannot be scanned")
             case _:
-                *schema, name = source.name.split(".")
                 arguments = [row[argument] for argument in source.arguments] if row is not None else []
-                call = Call[Any](name, *arguments, packagenames=tuple(schema))
-                # The declared columns belong to the declaration; a scan needs columns of its own.
-                columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public way to copy one
-                return call.table_valued(*columns, name=f"{name}_{self._scans}"), []
+                return self.call(source, source.name, arguments), []
+
+    def call(self, source: Function, name: str, arguments: Sequence[ColumnElement[Any]]) -> FromClause:
+        """The rows of a function that returns what ``source`` does."""
+        self._scans += 1
+        *schema, name = name.split(".")
+        call = Call[Any](name, *arguments, packagenames=tuple(schema))
+        # The declared columns belong to the declaration; a scan needs columns of its own.
+        columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public way to copy one
+        return call.table_valued(*columns, name=f"{name}_{self._scans}")
 
     def join(self, join: Join, row: Row, scan: FromClause) -> ColumnElement[bool]:
         if join.through is None:
@@ -200,7 +205,10 @@ class Writer:
         return ["[", sub_select(self.budget.list(listed, selected.place), given).scalar_subquery(), "]"]
 
     def _by_key(self, selected: Found, type_: str, key: ColumnElement[Any]) -> ColumnElement[str]:
-        scan, conditions = self.scan(self.model.entities[type_].source, None)
+        source = self.model.entities[type_].source
+        scan, conditions = self.scan(source, None)
+        if isinstance(source, Function) and source.one:
+            scan = self.call(source, source.one, [key])
         found = json_text.joined(self.object(selected.choices[type_], scan.c, abstract=selected.abstract))
         return sub_select(found, scan).where(scan.c.id == key, *conditions).scalar_subquery()
 

@@ -190,7 +190,14 @@ def shares(op: Operations) -> None:
         schema="control",
         postgresql_where=live,
     )
-    op.create_index(None, "shares", ["grantee_id", "granted_at", "id"], schema="control", postgresql_where=live)
+    op.create_index(
+        None,
+        "shares",
+        ["grantee_id", "owner_id", "granted_at", "id"],
+        schema="control",
+        postgresql_where=live,
+        postgresql_include=["expires_at"],
+    )
     create_table(
         op,
         "share_answers",

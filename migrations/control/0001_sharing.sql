@@ -19,11 +19,15 @@ BEGIN
     RETURN bound;
 END $$;
 
--- What is shared now; nothing of a tenant below one that is not active.
+-- What is shared now.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at FROM control.shares
-WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
-  AND NOT control.below_inactive(owner_id);
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp());
+
+-- The tenants of which others receive shares: active, and below none that is not.
+CREATE VIEW control.sharers WITH (security_invoker = true) AS
+SELECT id, slug, name, home FROM control.tenants
+WHERE status = 'active' AND (parent_id IS NULL OR NOT control.below_inactive(id));
 
 -- Shares one of the bound tenant's own resources with the tenant of that slug. Whether there is such a tenant is told by
 -- nothing. ``share`` is NULL where there is no such resource, the slug is malformed or the tenant's own, or the share has
@@ -88,19 +92,38 @@ BEGIN ATOMIC
     WHERE s.owner_id = (SELECT isola.bound_tenant()) AND s.resource_id = of_resource;
 END;
 
--- The tenants that share anything with the bound one, each by its first live share, and what was said to that: NULL
--- where nothing was yet. However much one of them shares, it is one row.
+-- The tenants that share anything with the bound one, each by its oldest live share, and what was said to that: NULL
+-- where nothing was yet. However much one of them shares, it is one row, and costs two look-ups in an index. The
+-- planner is held to the index: where it expects few rows, it would read all shares there are.
 CREATE FUNCTION isola.share_offers()
 RETURNS TABLE (id uuid, owner_slug text, owner_name text, offered_at timestamptz, accepted boolean)
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
-    SELECT DISTINCT ON (s.owner_id) s.id, t.slug, t.name, s.granted_at, a.accepted
-    FROM control.live_shares s
-    JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
-    LEFT JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id
-    WHERE s.grantee_id = (SELECT isola.bound_tenant())
-    ORDER BY s.owner_id, s.id;
+    WITH RECURSIVE owners (id) AS (
+        (
+            SELECT s.owner_id FROM control.shares s
+            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL
+            ORDER BY s.owner_id LIMIT 1
+        )
+        UNION ALL
+        SELECT next.owner_id
+        FROM owners o CROSS JOIN LATERAL (
+            SELECT s.owner_id FROM control.shares s
+            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL AND s.owner_id > o.id
+            ORDER BY s.owner_id LIMIT 1
+        ) next
+    )
+    SELECT first.id, t.slug, t.name, first.granted_at, a.accepted
+    FROM owners o
+    JOIN control.sharers t ON t.id = o.id
+    CROSS JOIN LATERAL (
+        SELECT s.id, s.granted_at FROM control.live_shares s
+        WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.owner_id = t.id
+        ORDER BY s.granted_at, s.id LIMIT 1
+    ) first
+    LEFT JOIN control.share_answers a ON a.grantee_id = (SELECT isola.bound_tenant()) AND a.owner_id = t.id;
 END;
 
 -- Accepts or declines what the tenant shares of which this is a live share with the bound one: all of it, now and later.
@@ -113,7 +136,7 @@ DECLARE
     slug text;
 BEGIN
     SELECT s.owner_id, t.slug INTO owner, slug
-    FROM control.live_shares s JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    FROM control.live_shares s JOIN control.sharers t ON t.id = s.owner_id
     WHERE s.id = share AND s.grantee_id = isola.bound_tenant();
     IF owner IS NULL THEN
         RETURN false;
@@ -132,10 +155,44 @@ LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
+    FROM control.share_answers a
+    JOIN control.sharers t ON t.id = a.owner_id
+    JOIN control.live_shares s ON s.grantee_id = a.grantee_id AND s.owner_id = a.owner_id
+    WHERE a.grantee_id = (SELECT isola.bound_tenant()) AND a.accepted;
+END;
+
+-- The one of them with an id.
+CREATE FUNCTION isola.share_received(share uuid)
+RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
+LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
     FROM control.live_shares s
-    JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    JOIN control.sharers t ON t.id = s.owner_id
     JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
-    WHERE s.grantee_id = (SELECT isola.bound_tenant());
+    WHERE s.id = share AND s.grantee_id = (SELECT isola.bound_tenant());
+END;
+
+-- The newest of them, as many as ``most``; where a moment and an id are given, of those that come after that share.
+-- Each owner's are read in their order, so that none waits for what another one shares.
+CREATE FUNCTION isola.page_of_shares_received(after timestamptz, after_id uuid, most int)
+RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
+LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+BEGIN ATOMIC
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
+    FROM control.share_answers a
+    JOIN control.sharers t ON t.id = a.owner_id
+    CROSS JOIN LATERAL (
+        SELECT l.id, l.granted_at, l.expires_at FROM control.live_shares l
+        WHERE l.grantee_id = a.grantee_id AND l.owner_id = a.owner_id
+          AND (l.granted_at, l.id) < (coalesce(after, 'infinity'), coalesce(after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        ORDER BY l.granted_at DESC, l.id DESC LIMIT most
+    ) s
+    WHERE a.grantee_id = (SELECT isola.bound_tenant()) AND a.accepted
+    ORDER BY s.granted_at DESC, s.id DESC LIMIT most;
 END;
 
 -- The resource that a share grants to the bound tenant, read in its owner's home, whatever kind of home that is. By name,
@@ -157,7 +214,7 @@ DECLARE
 BEGIN
     SELECT s.owner_id, t.home, s.resource_id INTO owner, owners_home, resource
     FROM control.live_shares s
-    JOIN control.tenants t ON t.id = s.owner_id AND t.status = 'active'
+    JOIN control.sharers t ON t.id = s.owner_id
     JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
     WHERE s.id = share AND s.grantee_id = grantee;
     IF owner IS NULL THEN

@@ -143,7 +143,7 @@ POLICIES = (
         "row without a tenant",
         "NOT NULL of the tenant's column",
         RLS,
-        "ALTER TABLE rls.resources DROP CONSTRAINT pk_resources CASCADE;"
+        "ALTER TABLE rls.resources DROP CONSTRAINT pk_resources_id CASCADE;"
         "ALTER TABLE rls.resources ALTER tenant_id DROP NOT NULL",
         (CATALOGUE,),
     ),
@@ -175,7 +175,7 @@ KEYS = (
         "primary key without the tenant",
         "the tenant in a primary key",
         RLS,
-        "ALTER TABLE rls.spans DROP CONSTRAINT pk_spans, ADD CONSTRAINT pk_spans PRIMARY KEY (id)",
+        "ALTER TABLE rls.spans DROP CONSTRAINT pk_spans_id, ADD CONSTRAINT pk_spans_id PRIMARY KEY (id)",
         (WRITING,),
     ),
     Sql(
@@ -454,7 +454,8 @@ OBJECTS = (
 )
 
 # As PostgreSQL writes functions whose body it has parsed.
-RECEIVED = "WHERE (s.grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant))"
+TO_THE_BOUND = ".grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
+TO_ANYBODY = ".grantee_id IS NOT NULL"
 LISTED = "(s.owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND"
 
 DOMAINS_OF_TENANTS = (
@@ -528,11 +529,21 @@ SHARES = (
         "shares received by everybody",
         "the grantee of a share",
         BOTH,
-        rewritten(
-            "isola.shares_received()",
-            RECEIVED,
-            "WHERE isola.bound_tenant() IS NOT NULL",
-        ),
+        rewritten("isola.shares_received()", TO_THE_BOUND, TO_ANYBODY),
+        (SHARING,),
+    ),
+    Sql(
+        "shares received by everybody one by one",
+        "the grantee of a share",
+        BOTH,
+        rewritten("isola.share_received(uuid)", TO_THE_BOUND, TO_ANYBODY),
+        (SHARING,),
+    ),
+    Sql(
+        "shares received by everybody page by page",
+        "the grantee of a share",
+        BOTH,
+        rewritten("isola.page_of_shares_received(timestamptz, uuid, int)", TO_THE_BOUND, TO_ANYBODY),
         (SHARING,),
     ),
     Sql(
@@ -547,6 +558,20 @@ SHARES = (
         "that a tenant receives what it accepted",
         BOTH,
         rewritten("isola.shares_received()", " AND a.accepted", ""),
+        (CONSENT,),
+    ),
+    Sql(
+        "shares listed without consent one by one",
+        "that a tenant receives what it accepted",
+        BOTH,
+        rewritten("isola.share_received(uuid)", " AND a.accepted", ""),
+        (CONSENT,),
+    ),
+    Sql(
+        "shares listed without consent page by page",
+        "that a tenant receives what it accepted",
+        BOTH,
+        rewritten("isola.page_of_shares_received(timestamptz, uuid, int)", " AND a.accepted", ""),
         (CONSENT,),
     ),
     Sql(

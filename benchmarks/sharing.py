@@ -1,0 +1,168 @@
+"""What a partner's reads cost when one tenant shares a great deal with it, beside one that shares little.
+
+``python -m benchmarks.sharing`` from the checkout. Milliseconds that a request takes in the server's process, database
+included; medians, the reads take turns. The partner has accepted 20 shares of one owner. ``flood`` is what another
+owner did with 50,000: nothing, offered them, had them accepted, or let them expire.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from app import embedded
+from app.api.execute import Executor
+from app.api.schema import model
+from app.control import logins, migrations, provisioning
+from app.control.tenants import Tenant
+from app.database import Database, Transaction
+from app.domain import resources, users
+from app.domain.permissions import ROLES, Role
+from app.identity.authentication import Principal
+from app.installation import Installation
+from app.settings import Settings
+from strategies import registry
+
+ROUNDS, WARM_UP = 41, 5
+FEW, MANY = 20, 50_000
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+FLOODS = {"none": False, "offered": False, "accepted": True, "expired": True}
+NODE = "nodes { id resource { id name data } owner { slug } grantedAt }"
+READS = {
+    "first page": "{ sharedWithMe(first: 20) { %s pageInfo { hasNextPage endCursor } } }" % NODE,  # noqa: UP031  braces
+    "next page": "query ($after: String) { sharedWithMe(first: 20, after: $after) { %s"  # noqa: UP031  braces
+    " pageInfo { hasNextPage hasPreviousPage endCursor } } }" % NODE,
+    "by its id": "query ($id: ID!) { node(id: $id) { id } }",
+    "offers": "{ shareOffers { nodes { id owner { slug } accepted } } }",
+    "count": "{ sharedWithMe(first: 0) { totalCount } }",
+}
+SHARE = """
+INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at)
+SELECT $1, id, $2, $3, $4, now() - random() * interval '1 day', $5::interval + now()
+FROM unnest($6::uuid[]) id
+"""
+ANSWER = """
+INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)
+VALUES ($1, $2, $3, gen_random_uuid(), true, gen_random_uuid())
+"""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """One partner's requests."""
+
+    database: Database
+    principal: Principal
+    executor: Executor
+
+    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        return self.database.transaction(self.principal.tenant, read_only=read_only)
+
+    async def ask(self, document: str, variables: Mapping[str, Any]) -> Any:
+        answer = json.loads((await self.executor.execute(document, None, variables, None, self)).body)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+
+async def fill(tenants: Database, tenant: Tenant, number: int) -> tuple[UUID, Sequence[UUID]]:
+    """A user of a tenant, and the resources that it has from now on."""
+    async with tenants.transaction(tenant) as work:
+        user = await users.ensure(work, subject="ada", name=None, email=None)
+        await resources.load(work, user, [{"name": "one", "kind": None, "data": {"a": 1}, "size_bytes": 0}] * number)
+        keys = await work.texts("SELECT id::text FROM resources")
+    return user, [UUID(key) for key in keys]
+
+
+async def share(
+    owner: Database, tenant: Tenant, partner: Tenant, what: tuple[UUID, Sequence[UUID]], flood: str, *, accepted: bool
+) -> None:
+    until = "-1 s" if flood == "expired" else None
+    user, keys = what
+    async with owner.unbound() as work:
+        connection = work._connection  # noqa: SLF001  of arrays and intervals a transaction's own methods know nothing
+        await connection.execute(
+            SHARE.replace("$5::interval", f"interval '{until}'" if until else "NULL::interval").replace("$6", "$5"),
+            tenant.id,
+            partner.slug,
+            partner.id,
+            user,
+            keys,
+        )
+        if accepted:
+            await connection.execute(ANSWER, partner.id, tenant.id, tenant.slug)
+
+
+async def tidy(address: str) -> None:
+    connection = await asyncpg.connect(address)
+    await connection.execute("VACUUM ANALYZE control.shares, control.share_answers, control.tenants")
+    await connection.close()
+
+
+async def measured(caller: Caller) -> Mapping[str, float]:
+    first = await caller.ask(READS["first page"], {})
+    page = first["sharedWithMe"]
+    variables = {"next page": {"after": page["pageInfo"]["endCursor"]}, "by its id": {"id": page["nodes"][0]["id"]}}
+    took: dict[str, list[float]] = defaultdict(list)
+    for turn in range(WARM_UP + ROUNDS):
+        for name, document in READS.items():
+            began = time.perf_counter()
+            await caller.ask(document, variables.get(name, {}))
+            if turn >= WARM_UP:
+                took[name].append((time.perf_counter() - began) * 1000)
+    return {name: statistics.median(each) for name, each in took.items()}
+
+
+async def run(address: str) -> None:
+    settings = Settings()
+    where = logins.addresses(settings, address)
+    installed = Installation(settings, where, registry.load(where.tenant_login))
+    table = Table("strategy", "flood", *READS, box=None)
+    executor = Executor(model, secret=b"of no use elsewhere, of the right length")
+    numbers = count()
+    async with (
+        await Database.open(address, size=2, statement_timeout=120) as owner,
+        await installed.tenants() as tenants,
+    ):
+        await migrations.migrate(owner, installed.strategies, where)
+
+        async def make(strategy: str) -> Tenant:
+            slug = f"tenant-{next(numbers)}"
+            return await provisioning.create(owner, installed.strategies, slug=slug, name=slug, strategy=strategy)
+
+        for strategy in installed.strategies:
+            few, many = await make(strategy), await make(strategy)
+            little, much = await fill(tenants, few, FEW), await fill(tenants, many, MANY)
+            for flood, accepted in FLOODS.items():
+                partner = await make(strategy)
+                async with tenants.transaction(partner) as work:
+                    user = await users.ensure(work, subject="eve", name=None, email=None)
+                await share(owner, few, partner, little, "", accepted=True)
+                if flood != "none":
+                    await share(owner, many, partner, much, flood, accepted=accepted)
+                await tidy(address)
+                principal = Principal(partner, user, (Role.OWNER,), ROLES[Role.OWNER])
+                took = await measured(Caller(tenants, principal, executor))
+                table.add_row(strategy, flood, *(f"{each:.2f}" for each in took.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    with TemporaryDirectory() as directory, embedded.running(Path(directory), FAST) as address:
+        asyncio.run(run(address))
+
+
+if __name__ == "__main__":
+    main()
