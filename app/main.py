@@ -20,6 +20,7 @@ from app.control.challenges import Challenges
 from app.control.changes import Changes
 from app.control.directory import Directory
 from app.control.domains import Domains
+from app.control.sign_in_log import SignInLog
 from app.control.watchdog import Watchdog
 from app.errors import BadUserInput, OperatorError
 from app.identity import issuers, openid, passwords as password_file, signing
@@ -72,6 +73,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             Changes(hearing) as changes,
             Watchdog(control, tenants, installed.addresses.tenant_login, limit=settings.transaction_timeout),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
+            SignInLog(control, tenants) as sign_ins,
         ):
             mint = Mint(secret)
             domains = Domains(control, changes, settings.directory_ttl)
@@ -81,13 +83,14 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             authenticator = Authenticator(
                 Resolution(settings, hosts),
                 tokens,
-                KeyVerifier(mint, api_keys),
+                KeyVerifier(mint, api_keys, sign_ins.refuse),
                 directory,
                 domains,
                 Memberships(control, changes),
                 members,
                 revocations,
                 Descendants(control, changes, settings.directory_ttl),
+                sign_ins.refuse,
                 default=settings.default_tenant,
             )
             sessions = Sessions(
@@ -97,6 +100,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
                 tenants=tenants,
                 directory=directory,
                 domains=domains,
+                log=sign_ins,
                 signer=signer,
                 passwords=passwords,
                 providers=providers,

@@ -42,5 +42,5 @@ class Looking:
             raise Forbidden("the user is disabled")
         return Principal(tenant, guest.user_id, (), ROLES[Role.VIEWER], on_behalf_of=staff.subject, grant=live[0].id)
 
-    def visitor(self, scope: Mapping[str, Any]) -> None:
+    def visitor(self, scope: Mapping[str, Any], request_id: str) -> None:
         """Without a credential there is nothing to be had here, and nobody signs in."""

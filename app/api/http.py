@@ -80,7 +80,7 @@ class Principals(Protocol):
     @property
     def members(self) -> Members: ...
     async def principal(self, scope: Mapping[str, Any]) -> Principal: ...
-    def visitor(self, scope: Mapping[str, Any]) -> Visitor | None: ...
+    def visitor(self, scope: Mapping[str, Any], request_id: str) -> Visitor | None: ...
 
 
 class Endpoint(ABC):
@@ -206,12 +206,12 @@ class GraphQL(Endpoint):
         except (Unauthenticated, Forbidden, TenantRequired) as refusal:
             # What is open to all needs no credential, so a bad one does no harm: a client that renews its session
             # sends the token that has expired.
-            if (named := self.principals.visitor(scope)) is None:
+            if (named := self.principals.visitor(scope, request_id)) is None:
                 raise
             context, asked = Nobody(refusal), await self._asked_by_nobody(scope, headers, receive, refusal)
             visitor: Callable[[], Visitor | None] = partial(lambda known: known, named)
         else:
-            visitor = partial(self.principals.visitor, scope)
+            visitor = partial(self.principals.visitor, scope, request_id)
             context = Context(principal, self.database, self.principals.members, request_id)
             asked = await self.asked(scope, headers, receive, self.max_body_bytes)
         return await self.executor.execute(

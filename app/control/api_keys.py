@@ -72,7 +72,7 @@ api_keys = Table(
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that was not revoked. ``tenant`` is the text of the tenant's id; ``expires_at`` in seconds since 1970."""
+    """A key as it is stored. ``tenant`` is the text of the tenant's id; ``expires_at`` in seconds since 1970."""
 
     id: UUID
     tenant: str
@@ -81,6 +81,7 @@ class ApiKey:
     user_id: UUID
     created_by: UUID
     expires_at: float
+    revoked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class ApiKeys:
                 await self._writing
 
     async def find(self, prefix: str) -> ApiKey | None:
-        """The key with this prefix, None if there is none or it was revoked. Raises Unavailable."""
+        """The key with this prefix, also one that was revoked; None if there is none. Raises Unavailable."""
         known = self._known.get(prefix)
         return known if known is not MISSING else await self._known.learn(prefix, partial(self._ask, prefix))
 
@@ -179,6 +180,7 @@ class ApiKeys:
         return ApiKey(
             tenant=str(row.pop("tenant_id")),
             permissions=frozenset(Permission) & set(row.pop("permissions")),
+            revoked=row.pop("revoked_at") is not None,
             expires_at=math.inf if expires_at is None else expires_at.timestamp(),
             **row,
         )
@@ -197,9 +199,8 @@ class ApiKeys:
         self._known.forget(key and key.rpartition("/")[2])
 
 
-_FIND = select(
-    *(api_keys.c[name] for name in ("id", "tenant_id", "digest", "permissions", "user_id", "created_by", "expires_at"))
-).where(api_keys.c.prefix == bindparam("wanted"), api_keys.c.revoked_at.is_(None))
+_FOUND = ("id", "tenant_id", "digest", "permissions", "user_id", "created_by", "expires_at", "revoked_at")
+_FIND = select(*(api_keys.c[name] for name in _FOUND)).where(api_keys.c.prefix == bindparam("wanted"))
 # Another server may have written it a moment ago.
 _WRITE = """
 UPDATE control.api_keys SET last_used_at = now()

@@ -55,6 +55,8 @@ CALLED_BY_MEMBERS = (
     "isola.sign_out(uuid, text)",
     "isola.note_access(uuid)",
     "isola.note_intervention(uuid)",
+    "isola.begin_session(uuid, uuid)",
+    "isola.note_sign_ins()",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
 # What keeps answers within their limit, in the statements of reads.
@@ -71,7 +73,7 @@ CALLED_BY_ALL = (
 AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid)")
 
 # What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
-# that staff look in is noted by a function, which runs as isola_sharing.
+# that staff look in, and what becomes of sign-ins, is noted by functions, which run as isola_sharing.
 NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
 AS_AUDIT = (
     "isola.audit()",
@@ -299,6 +301,9 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT, INSERT, DELETE ON control.changes TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.revocations, control.sessions TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.refresh_tokens TO {control};
+        GRANT SELECT, UPDATE (user_id), DELETE ON control.sessions TO isola_sharing;
+        GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.refusals TO {control};
+        GRANT SELECT, DELETE ON control.refusals TO isola_sharing;
         GRANT SELECT ON control.sign_outs TO {control};
         GRANT SELECT, INSERT, UPDATE (ended_at) ON control.access_grants TO {control};
         GRANT SELECT ON control.access_grants TO isola_sharing;

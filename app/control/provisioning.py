@@ -19,6 +19,7 @@ from app.control.platform_log import Action, Author, interventions, operator
 from app.control.revocations import sign_outs
 from app.control.sessions import sessions
 from app.control.shares import share_answers, shares
+from app.control.sign_in_log import refusals
 from app.control.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from app.database import Database, Transaction
 from app.domain import names
@@ -195,6 +196,7 @@ async def drop(
             interventions,
             memberships,
             plans.quota_bounds,
+            refusals,
             sessions,
             sign_outs,
         ):

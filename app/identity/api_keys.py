@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from uuid import UUID
 
 from app.control.api_keys import ApiKey, ApiKeys
+from app.control.sign_in_log import Reason, Refuse
 from app.errors import Unauthenticated
 from app.identity.resolution import KEY_MARK
 
@@ -57,7 +59,8 @@ class Mint:
 class KeyVerifier:
     """Verifies keys. ``clock`` gives seconds since 1970."""
 
-    def __init__(self, mint: Mint, known: ApiKeys, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, mint: Mint, known: ApiKeys, refuse: Refuse, clock: Callable[[], float] = time.time) -> None:
+        self._refuse = refuse
         self._mint = mint
         self._known = known
         self._clock = clock
@@ -70,7 +73,10 @@ class KeyVerifier:
         prefix, digest = opened
         key = await self._known.find(prefix)
         same = hmac.compare_digest(digest, _NOBODYS if key is None else key.digest)
-        if key is None or not same or self._clock() >= key.expires_at:
+        if key is None or not same:
+            raise _refused()
+        if key.revoked or self._clock() >= key.expires_at:
+            self._refuse(UUID(key.tenant), Reason.REVOKED_KEY if key.revoked else Reason.EXPIRED_KEY)
             raise _refused()
         self._known.used(key)
         return key

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 from app.control.api_keys import ApiKey
 from app.control.directory import Directory
 from app.control.domains import Domains
+from app.control.sign_in_log import Reason, Refuse
 from app.control.tenants import Status, Tenant
 from app.domain.permissions import ROLES, Permission
 from app.domain.roles import Standing
@@ -56,6 +57,7 @@ class Authenticator:
         members: Members,
         revocations: Revocations,
         descendants: Descendants,
+        refuse: Refuse,
         *,
         default: str | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Authenticator:
         self._memberships = memberships
         self._revocations = revocations
         self._descendants = descendants
+        self._refuse = refuse
 
     async def principal(self, scope: Mapping[str, Any]) -> Principal:
         """Who is calling, and for which tenant, by an ASGI scope; a user seen for the first time is made.
@@ -91,23 +94,23 @@ class Authenticator:
             if known is None:
                 raise Unauthenticated("the token names a tenant that is not known here")
             tenant = known
-            _refuse_issued_before(claims, tenant)
+            self._refuse_issued_before(claims, tenant)
             if (asked.names or asked.domain is not None) and not await self._agrees(asked, tenant):
                 return await self._from_above(asked, tenant, partial(self._person_above, claims, tenant))
         await self._refuse_unusable(claims, tenant)
-        return _person(tenant, claims, await self.members.come_in(tenant, claims))
+        return self._person(tenant, claims, await self.members.come_in(tenant, claims))
 
     def address(self, scope: Mapping[str, Any]) -> str:
         """The address of the client; where a trusted proxy stands before it, as the proxy says."""
         return self._resolution.address(scope)
 
-    def visitor(self, scope: Mapping[str, Any]) -> Visitor:
+    def visitor(self, scope: Mapping[str, Any], request_id: str) -> Visitor:
         """One who has no credential yet. Raises BadUserInput for a source of tenants that is malformed."""
         asked = self._resolution.read(scope, credential=False)
         names = asked.names
         if not names and asked.domain is None and self._default is not None:
             names = (self._default,)
-        return Visitor(self.address(scope), names, asked.domain)
+        return Visitor(self.address(scope), names, asked.domain, request_id)
 
     async def _refuse_two(self, asked: Asked, other_key: str) -> NoReturn:
         """Refuse a request with two credentials: if both are good, as one whose sources disagree."""
@@ -132,7 +135,7 @@ class Authenticator:
         machine = await self.members.user(tenant, key.user_id)
         maker = await self.members.user(tenant, key.created_by)
         if machine is None or machine.disabled or maker is None or maker.disabled:
-            raise Forbidden("the user is disabled")
+            raise self._disabled(tenant)
         # Whoever made the key may have lost permissions since.
         permitted = key.permissions & maker.permissions
         return Principal(tenant, key.user_id, (), permitted, on_behalf_of=f"usr_{key.created_by}")
@@ -141,7 +144,11 @@ class Authenticator:
         if claims.tenants is not None and not any(means(name, tenant) for name in claims.tenants):
             raise _not_for_it()
         _require_active(tenant)
-        await self._revocations.refuse_revoked(claims, tenant.id)
+        try:
+            await self._revocations.refuse_revoked(claims, tenant.id)
+        except Unauthenticated:
+            self._refuse(tenant.id, Reason.REVOKED_TOKEN)
+            raise
 
     async def _person_above(self, claims: Claims, tenant: Tenant) -> Principal:
         """Who a token means in its own tenant, where the request names another. Nobody is made for that."""
@@ -151,7 +158,7 @@ class Authenticator:
         standing = await self.members.known(tenant, claims.subject)
         if standing is None:
             raise _not_for_it()
-        return _person(tenant, claims, standing)
+        return self._person(tenant, claims, standing)
 
     async def _from_above(self, asked: Asked, above: Tenant, caller: Callable[[], Awaitable[Principal]]) -> Principal:
         """Who acts in a tenant below their own: the user that stands there for them, with the permissions they have.
@@ -174,7 +181,7 @@ class Authenticator:
         # What is below is to know that it was somebody from above, and the same one as before; not from where.
         guest = await self.members.guest(tenant, f"parent:{uuid5(above.id, str(principal.user_id))}", "parent")
         if guest.disabled:
-            raise Forbidden("the user is disabled")
+            raise self._disabled(tenant)
         behalf = f"parent:usr_{principal.user_id}"
         return Principal(tenant, guest.user_id, (), principal.permissions, on_behalf_of=behalf)
 
@@ -209,30 +216,33 @@ class Authenticator:
             raise unknown_host()
         return tenant
 
+    def _refuse_issued_before(self, claims: Claims, tenant: Tenant) -> None:
+        """Refuse a token that names a tenant by its slug and was issued before it: that may mean a former tenant's.
 
-def _refuse_issued_before(claims: Claims, tenant: Tenant) -> None:
-    """Refuse a token that names a tenant by its slug and was issued before it: that may mean a former tenant's.
+        Where there was a former one, the token has to say when it was issued, and that by the letter: no leeway.
+        """
+        if claims.tenant != tenant.slug:
+            return  # an id is never another tenant's
+        created_at = tenant.created_at.timestamp()
+        if not tenant.slug_reused:
+            # Not every issuer says when; and what says it rounds down to seconds.
+            created_at = floor(created_at - claims.leeway)
+            if claims.issued_at == 0:
+                return
+        if claims.issued_at < created_at:
+            self._refuse(tenant.id, Reason.FORMER_TENANT)
+            raise Unauthenticated("the token was issued before the tenant existed: get a new one")
 
-    Where there was a former one, the token has to say when it was issued, and that by the letter: no leeway.
-    """
-    if claims.tenant != tenant.slug:
-        return  # an id is never another tenant's
-    created_at = tenant.created_at.timestamp()
-    if not tenant.slug_reused:
-        # Not every issuer says when; and what says it rounds down to seconds.
-        created_at = floor(created_at - claims.leeway)
-        if claims.issued_at == 0:
-            return
-    if claims.issued_at < created_at:
-        raise Unauthenticated("the token was issued before the tenant existed: get a new one")
+    def _person(self, tenant: Tenant, claims: Claims, standing: Standing) -> Principal:
+        if standing.disabled:
+            raise self._disabled(tenant)
+        # What is stored counts. A token can say less, and never more.
+        permitted = standing.permissions if claims.role is None else standing.permissions & ROLES[claims.role]
+        return Principal(tenant, standing.user_id, standing.roles, permitted, claims.subject)
 
-
-def _person(tenant: Tenant, claims: Claims, standing: Standing) -> Principal:
-    if standing.disabled:
-        raise Forbidden("the user is disabled")
-    # What is stored counts. A token can say less, and never more.
-    permitted = standing.permissions if claims.role is None else standing.permissions & ROLES[claims.role]
-    return Principal(tenant, standing.user_id, standing.roles, permitted, claims.subject)
+    def _disabled(self, tenant: Tenant) -> Forbidden:
+        self._refuse(tenant.id, Reason.DISABLED_USER)
+        return Forbidden("the user is disabled")
 
 
 def _not_for_it() -> Forbidden:

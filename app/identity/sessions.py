@@ -6,7 +6,8 @@ made up is refused before anybody looks it up.
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -16,12 +17,13 @@ from app.control import sessions
 from app.control.directory import Directory
 from app.control.domains import Domains
 from app.control.sessions import Lifetimes, Refreshed
+from app.control.sign_in_log import Reason, SignInLog
 from app.control.tenants import Status, Tenant
 from app.database import Database
 from app.domain import roles
 from app.domain.permissions import Role
-from app.errors import Forbidden, NotFound, TenantRequired, TenantSuspended, Unauthenticated
-from app.identity.openid import Provider
+from app.errors import Forbidden, NotFound, RateLimited, Refusal, TenantRequired, TenantSuspended, Unauthenticated
+from app.identity.openid import Identity, Provider
 from app.identity.passwords import Passwords
 from app.identity.resolution import means
 from app.identity.signing import Signer
@@ -43,6 +45,7 @@ class Visitor:
     address: str
     names: tuple[str, ...] = ()
     domain: str | None = None
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds credentials
@@ -67,6 +70,7 @@ class Sessions:
         tenants: Database,
         directory: Directory,
         domains: Domains,
+        log: SignInLog,
         signer: Signer | None,
         passwords: Passwords | None,
         providers: Mapping[str, Provider],
@@ -77,6 +81,7 @@ class Sessions:
         self._tenants = tenants
         self._directory = directory
         self._domains = domains
+        self._log = log
         self._signer = signer
         self._passwords = passwords
         self._providers = providers
@@ -105,12 +110,15 @@ class Sessions:
         found = await self._directory.find(name)
         # However the tenant is spelled, it is one; and names that no tenant has are one together.
         account = sha256(f"{found.id if found else None} {login}".encode(errors="surrogatepass")).digest()
-        self._accounts.take(account)
+        with self._noted(found, RateLimited, Reason.ATTEMPTS):
+            self._accounts.take(account)
         person = await self._passwords.verify(found.slug if found else name, login, password)
-        if person is None or found is None or not _agrees(found, tenant, visitor):
-            raise _wrong()
+        if person is None or found is None:
+            raise self._refused(found, Reason.PASSWORD, _wrong())
+        if not _agrees(found, tenant, visitor):
+            raise self._refused(found, Reason.OTHER_TENANT, _wrong())
         self._accounts.forgive(account)
-        return await self._begin(signer, found, login, person.name, person.email, person.role)
+        return await self._begin(signer, found, visitor, Identity(login, person.name, person.email), person.role)
 
     async def sign_in_with_code(
         self,
@@ -138,9 +146,29 @@ class Sessions:
         name = next(iter(vouched)) if len(vouched) == 1 and not (tenant or visitor.names) else _one_of(tenant, visitor)
         found = await self._directory.find(name)
         if found is None or not any(means(each, found) for each in vouched) or not _agrees(found, tenant, visitor):
-            raise Forbidden("this provider does not vouch for people of the tenant")
-        identity = await chosen.identify(code=code, code_verifier=code_verifier, redirect_uri=redirect_uri, nonce=nonce)
-        return await self._begin(signer, found, identity.subject, identity.name, identity.email, chosen.settings.role)
+            raise self._refused(
+                found, Reason.OTHER_TENANT, Forbidden("this provider does not vouch for people of the tenant")
+            )
+        with self._noted(found, Unauthenticated, Reason.CODE):
+            identity = await chosen.identify(
+                code=code, code_verifier=code_verifier, redirect_uri=redirect_uri, nonce=nonce
+            )
+        return await self._begin(signer, found, visitor, identity, chosen.settings.role)
+
+    @contextmanager
+    def _noted(self, tenant: Tenant | None, kind: type[Refusal], reason: Reason) -> Iterator[None]:
+        """Count refusals of a kind for the tenant's log."""
+        try:
+            yield
+        except kind as refusal:
+            self._refused(tenant, reason, refusal)
+            raise
+
+    def _refused(self, tenant: Tenant | None, reason: Reason, refusal: Refusal) -> Refusal:
+        """The refusal, counted for the log of the tenant that was meant, where there is one."""
+        if tenant is not None:
+            self._log.refuse(tenant.id, reason)
+        return refusal
 
     async def _named(self, visitor: Visitor) -> Visitor:
         if visitor.domain is None:
@@ -165,6 +193,7 @@ class Sessions:
         async with self._control.unbound() as transaction:
             refreshed = await sessions.refresh(transaction, signer.name, token, self._lifetimes)
         if refreshed is None:
+            self._log.wake()
             raise _spent()
         return self._issued(signer, refreshed)
 
@@ -176,24 +205,27 @@ class Sessions:
             self._tokens.take(sha256(token.encode()).digest())
             async with self._control.unbound() as transaction:
                 await sessions.end(transaction, signer.name, token)
+            self._log.wake()
 
     def _required(self) -> Signer:
         if self._signer is None:
             raise Forbidden("nobody can sign in here: tokens come from elsewhere")
         return self._signer
 
-    async def _begin(
-        self, signer: Signer, tenant: Tenant, subject: str, name: str | None, email: str | None, role: Role
-    ) -> Issued:
+    async def _begin(self, signer: Signer, tenant: Tenant, visitor: Visitor, who: Identity, role: Role) -> Issued:
+        if tenant.status is Status.SUSPENDED:
+            raise self._refused(tenant, Reason.SUSPENDED_TENANT, TenantSuspended("the tenant is suspended"))
         if tenant.status is not Status.ACTIVE:
-            raise TenantSuspended("the tenant is suspended") if tenant.status is Status.SUSPENDED else _wrong()
+            raise _wrong()
         tenant.refuse_moving()
-        async with self._tenants.transaction(tenant) as work:
-            standing = await roles.come_in(work, subject=subject, name=name, email=email, role=role)
-        if standing.disabled:
-            raise Forbidden("the user is disabled")
         async with self._control.unbound() as transaction:
-            return self._issued(signer, await sessions.begin(transaction, tenant.id, subject, self._lifetimes))
+            prepared = await sessions.prepare(transaction, tenant.id, who.subject, self._lifetimes)
+        async with self._tenants.transaction(tenant, about={"request": visitor.request_id}) as work:
+            standing = await roles.come_in(work, subject=who.subject, name=who.name, email=who.email, role=role)
+            if standing.disabled:
+                raise self._refused(tenant, Reason.DISABLED_USER, Forbidden("the user is disabled"))
+            await sessions.begin(work, prepared.session.id, standing.user_id)
+        return self._issued(signer, prepared)
 
     def _issued(self, signer: Signer, refreshed: Refreshed) -> Issued:
         session = refreshed.session

@@ -46,7 +46,7 @@ def upgrade(op: Operations) -> None:
     memberships(op)
     functions(op, "memberships")
     log(op)
-    functions(op, "audit", "platform_log", "quotas", "watchdog")
+    functions(op, "audit", "platform_log", "sign_ins", "quotas", "watchdog")
     orders(op)
 
 
@@ -293,10 +293,29 @@ def changes_and_sessions(op: Operations) -> None:
         identifier(),
         tenant(),
         sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("user_id", sa.Uuid),
         moment("created_at", default="now()"),
         moment("expires_at"),
+        moment("ended_at", nullable=True),
+        sa.Column("ended_for", sa.Text),
+        sa.CheckConstraint("ended_for IN ('reuse', 'revocation', 'sign_out')", name="ended_for"),
+        sa.CheckConstraint("ended_at IS NULL OR ended_for IS NOT NULL", name="ended"),
     )
     op.create_index(None, "sessions", ["expires_at"], schema="control")
+    op.create_index(None, "sessions", ["created_at"], schema="control", postgresql_where=sa.text("user_id IS NULL"))
+    op.create_index(None, "sessions", ["tenant_id"], schema="control", postgresql_where=sa.text("ended_at IS NOT NULL"))
+    create_table(
+        op,
+        "refusals",
+        tenant(primary_key=True),
+        sa.Column("reason", sa.Text, primary_key=True),
+        sa.Column("count", sa.BigInteger, nullable=False),
+        moment("first_at", default="now()"),
+        moment("last_at", default="now()"),
+        moment("due_at"),
+        length("reason", 100),
+    )
+    op.create_index(None, "refusals", ["due_at"], schema="control")
     create_table(
         op,
         "refresh_tokens",

@@ -21,6 +21,7 @@ from app.control import (
     secrets,
     sessions,
     shares,
+    sign_in_log,
     tenants,
 )
 from app.database import DIALECT, Database
@@ -45,6 +46,7 @@ CONTROL = [
     revocations.sign_outs,
     sessions.sessions,
     sessions.refresh_tokens,
+    sign_in_log.refusals,
     memberships.memberships,
     audit_tables.audit_heads,
     audit_tables.audit_staged,

@@ -396,7 +396,7 @@ async def test_no_table_of_the_platform_says_anything_of_a_tenant_that_is_gone(
     """Only the directory, the platform's own log and the changes that servers hear of say that it was there."""
     canary = await plant_platform(owner, await plant(database, await made(owner, copy, strategy)))
     planted = set(canary.rows) - set(metadata.tables)
-    assert {"api_keys", "domains", "sessions", "sign_outs"} <= planted
+    assert {"api_keys", "domains", "refusals", "sessions", "sign_outs"} <= planted
     assert await traced(owner, canary) >= planted
 
     await provisioning.drop(owner, copy.strategies, canary.tenant.slug, notice=0)
@@ -478,7 +478,10 @@ async def test_a_drop_leaves_nothing_that_was_issued_for_the_tenant(
         await work.value("SELECT isola.remember_member('ada')")
     async with control.unbound() as work:
         lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
-        await sessions.begin(work, gone.id, "ada", lasts)
+        await sessions.prepare(work, gone.id, "ada", lasts)
+        await work.value(
+            "INSERT INTO control.refusals (tenant_id, reason, count, due_at) VALUES ($1, 'password', 1, now())", gone.id
+        )
     columns = [
         column
         for table in control_metadata.tables.values()
@@ -494,7 +497,14 @@ async def test_a_drop_leaves_nothing_that_was_issued_for_the_tenant(
             return {name: count for name, count in counted.items() if count}
 
     before = await left()
-    assert {name.split(".")[-2] for name in before} >= {"api_keys", "sessions", "sign_outs", "memberships", "shares"}
+    assert {name.split(".")[-2] for name in before} >= {
+        "api_keys",
+        "memberships",
+        "refusals",
+        "sessions",
+        "shares",
+        "sign_outs",
+    }
     await provisioning.drop(owner, copy.strategies, gone.slug, notice=0)
     assert await left() == {}
 

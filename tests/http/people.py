@@ -1,10 +1,16 @@
 """Sessions as clients have them: what is sent without a credential, and what comes back."""
 
+import asyncio
 import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.control import provisioning
+from app.database import Database
 from tests.http.served import OPERATIONS, Answer, Api, Client
+from tests.patience import PATIENCE
 
 HEADERS = {"accept": "application/graphql-response+json", "content-type": "application/json"}
 
@@ -43,3 +49,46 @@ def session(data: Any) -> Session:
 
 def client(api: Api, tenant: str, session: Session) -> Client:
     return Client(api.http, tenant, {**HEADERS, "authorization": f"Bearer {session.access_token}"})
+
+
+async def entries(api: Api, tenant: str) -> Sequence[Mapping[str, Any]]:
+    """A tenant's log, past the API, from its first entry on."""
+    rows = (await api.content(tenant))["audit_entries"]
+    return sorted(rows, key=lambda row: int(row["number"]))
+
+
+async def until(api: Api, tenant: str, holds: Callable[[Sequence[Mapping[str, Any]]], bool]) -> None:
+    """Wait until a tenant's log is as it is to be."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds(await entries(api, tenant)):  # noqa: ASYNC110  only asking tells
+            await asyncio.sleep(0.02)
+
+
+async def counted(api: Api, tenant: str, expected: Mapping[str, int]) -> None:
+    """Wait until the platform has counted so many refusals of a tenant, by their reasons."""
+    tenant_id = (await provisioning.named(api.control, tenant)).id
+    question = "SELECT reason, count::text FROM control.refusals WHERE tenant_id = $1"
+    found: dict[str, str] = {}
+    async with asyncio.timeout(PATIENCE):
+        while found != {reason: str(count) for reason, count in expected.items()}:
+            await asyncio.sleep(0.02)
+            async with api.control.unbound() as work:
+                found = await work.pairs(question, tenant_id)
+
+
+async def after_a_minute(owner: Database) -> None:
+    """Have the minute in which refusals are counted be over."""
+    async with owner.unbound() as work:
+        await work.script("UPDATE control.refusals SET due_at = now()")
+
+
+def refusals(log: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """How many refusals a log has entries about, by their reasons."""
+    found: Counter[str] = Counter()
+    for entry in log:
+        if entry["action"] == "refusal:create":
+            assert entry["object"] == f"refusal:{entry['new']['reason']}"
+            assert entry["new"].keys() == {"reason", "count", "first_at", "last_at"}
+            assert (entry["actor"], entry["on_behalf_of"], entry["request"], entry["old"]) == (None, None, None, None)
+            found[entry["new"]["reason"]] += entry["new"]["count"]
+    return found

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from app.control.api_keys import ApiKeys, api_keys as table
 from app.control.changes import Changes
+from app.control.sign_in_log import Reason
 from app.control.tenants import Tenant
 from app.database import Database
 from app.domain import api_keys, users
@@ -61,7 +62,11 @@ async def known(control: Database) -> AsyncIterator[ApiKeys]:
 
 @pytest.fixture
 def verifier(mint: Mint, known: ApiKeys) -> KeyVerifier:
-    return KeyVerifier(mint, known)
+    return KeyVerifier(mint, known, refused)
+
+
+def refused(tenant: UUID, reason: Reason) -> None:
+    """What becomes of it is tested over HTTP."""
 
 
 async def refusal(verifier: KeyVerifier, text: str) -> str:
@@ -170,7 +175,7 @@ async def test_every_bad_key_gets_the_same_answer(
     ids = {prefix: row["id"] for prefix, row in (await stored(owner)).items()}
     async with database.transaction(a) as work:
         await api_keys.revoke(work, admin, ids[revoked.prefix])
-    late = KeyVerifier(mint, verifier._known, lambda: time.time() + 90_000)
+    late = KeyVerifier(mint, verifier._known, refused, lambda: time.time() + 90_000)
     other = mint.make()
     wrong_secret = good.text[:17] + other.text[17:]
 
@@ -187,7 +192,7 @@ async def test_keys_that_nobody_made_cost_the_database_nothing(copy: Copy, make:
     key = await make()
     closed = await Database.open(copy.where.control)
     async with closed, Changes(closed) as changes:
-        verifier = KeyVerifier(mint, ApiKeys(closed, changes, 60))
+        verifier = KeyVerifier(mint, ApiKeys(closed, changes, 60), refused)
     invented = [Mint(b"somebody else's").make().text for _ in range(100)]
     wrong = [key.text[:17] + text[17:] for text in invented]
 
@@ -200,7 +205,7 @@ async def test_a_key_that_was_revoked_is_refused_soon_on_every_server(
     key = await make()
     [row] = (await stored(owner)).values()
     async with Changes(control, 0.05) as here, Changes(control, 0.05) as there:
-        servers = [KeyVerifier(mint, ApiKeys(control, changes, 60)) for changes in (here, there)]
+        servers = [KeyVerifier(mint, ApiKeys(control, changes, 60), refused) for changes in (here, there)]
         for server in servers:
             assert (await server.verify(key.text)).id == row["id"]
         async with database.transaction(a) as work:

@@ -5,15 +5,18 @@ from uuid import UUID
 
 import pytest
 
-from app.control import grants
+from app.control import grants, sessions
 from app.control.platform_log import Author
+from app.control.sessions import Lifetimes
+from app.control.sign_in_log import Reason, SignInLog
 from app.control.tenants import Tenant
 from app.database import Database
-from app.errors import Forbidden
+from app.errors import Forbidden, Unavailable
 
 ADD = "SELECT isola.add_domain($1)"
 SHOWN = "SELECT length(challenge), verified_at, challenge_expires_at - created_at FROM isola.domains() WHERE id = $1"
 STAFF = Author("staff:sam")
+USER = UUID(int=2)
 
 
 async def test_leave_to_look_into_one_tenant_is_none_to_look_into_another(
@@ -55,3 +58,68 @@ async def test_whether_another_has_proven_a_domain_is_not_told_by_adding_it(
             [row] = await work._connection.fetch(SHOWN, added)
             seen.append(tuple(row))
     assert seen[0] == seen[1]
+
+
+async def test_a_session_begins_in_its_own_tenant_alone_and_once(
+    control: Database, database: Database, a: Tenant, b: Tenant
+) -> None:
+    lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
+    entries = "SELECT count(*) FROM audit_entries WHERE action = 'session:create'"
+    async with control.unbound() as work:
+        prepared = await sessions.prepare(work, a.id, "ada", lasts)
+        old = await sessions.prepare(work, a.id, "ada", lasts)
+        await work.value(
+            "UPDATE control.sessions SET created_at = now() - interval '2 minutes' WHERE id = $1", old.session.id
+        )
+
+    for tenant, key in ((b, prepared.session.id), (b, UUID(int=1)), (a, UUID(int=1)), (a, old.session.id)):
+        with pytest.raises(Unavailable):
+            async with database.transaction(tenant) as work:
+                await sessions.begin(work, key, USER)
+    async with control.unbound() as work:
+        assert await sessions.refresh(work, "isola", prepared.refresh_token, lasts) is None
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            assert await work.value(entries) == 0
+
+    async with database.transaction(a) as work:
+        await sessions.begin(work, prepared.session.id, USER)
+    with pytest.raises(Unavailable):
+        async with database.transaction(a) as work:
+            await sessions.begin(work, prepared.session.id, UUID(int=3))
+    for tenant, expected in ((a, 1), (b, 0)):
+        async with database.transaction(tenant) as work:
+            assert await work.value(entries) == expected
+
+
+async def test_what_becomes_of_sign_ins_is_carried_to_the_log_of_its_tenant_alone(
+    control: Database, database: Database, a: Tenant, b: Tenant
+) -> None:
+    lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
+    async with control.unbound() as work:
+        prepared = await sessions.prepare(work, a.id, "ada", lasts)
+    async with database.transaction(a) as work:
+        await sessions.begin(work, prepared.session.id, USER)
+    async with control.unbound() as work:
+        await sessions.end(work, "isola", prepared.refresh_token)
+        await work.value(
+            "INSERT INTO control.refusals (tenant_id, reason, count, due_at) VALUES ($1, 'password', 3, now())", a.id
+        )
+    entries = "SELECT action FROM audit_entries WHERE action IN ('session:delete', 'refusal:create') ORDER BY 1"
+
+    for tenant, expected in ((b, []), (a, ["refusal:create", "session:delete"]), (b, [])):
+        async with database.transaction(tenant) as work:
+            await work.value("SELECT isola.note_sign_ins()")
+        async with database.transaction(tenant) as work:
+            assert await work.texts(entries) == expected
+
+
+async def test_refusals_are_counted_for_the_tenant_that_was_meant(
+    control: Database, database: Database, a: Tenant
+) -> None:
+    question = "SELECT tenant_id::text, format('%s %s', reason, count) FROM control.refusals"
+    async with SignInLog(control, database) as log:
+        for _ in range(3):
+            log.refuse(a.id, Reason.PASSWORD)
+    async with control.unbound() as work:
+        assert await work.pairs(question) == {str(a.id): "password 3"}

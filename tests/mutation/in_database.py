@@ -788,6 +788,27 @@ PLATFORM = (
         ("tests/isolation/test_platform.py",),
     ),
     Sql(
+        "sessions that begin in any tenant",
+        "the tenant of a session that was prepared",
+        BOTH,
+        rewritten("isola.begin_session(uuid, uuid)", "AND tenant_id = isola.bound_tenant()", ""),
+        ("tests/isolation/test_platform.py",),
+    ),
+    Sql(
+        "refusals in the log of any tenant",
+        "the tenant of refusals that are noted",
+        BOTH,
+        rewritten("isola.note_sign_ins()", "WHERE tenant_id = tenant AND due_at", "WHERE due_at"),
+        ("tests/isolation/test_platform.py",),
+    ),
+    Sql(
+        "ends of sessions in the log of any tenant",
+        "the tenant of sessions that have ended",
+        BOTH,
+        rewritten("isola.note_sign_ins()", "WHERE tenant_id = tenant AND ended_at", "WHERE ended_at"),
+        ("tests/isolation/test_platform.py",),
+    ),
+    Sql(
         "domains that tell of others",
         "that adding a domain says nothing of other tenants",
         BOTH,

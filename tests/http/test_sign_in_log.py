@@ -1,0 +1,333 @@
+"""What becomes of sign-ins is in the tenant's log: who came in and went, and, counted, who was refused."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.control import audit, provisioning, sign_in_log
+from app.database import Database
+from app.domain.permissions import Role
+from app.identity import passwords
+from app.identity.passwords import Person, hashed
+from app.settings import Settings
+from strategies.base import Strategy
+from tests.conftest import DEFAULTS, STRATEGIES, Copy
+from tests.http.people import (
+    Session,
+    after_a_minute,
+    ask,
+    client,
+    counted,
+    entries,
+    refresh,
+    refusals,
+    run,
+    sign_in,
+    until,
+)
+from tests.http.served import OPERATIONS, Api, serving
+
+PASSWORD = "correct horse battery staple"
+LOG = "{ auditLog(first: 50) { nodes { actor action object request old new } } }"
+KEY = """mutation ($expires: DateTime) { createApiKey(
+  input: {name: "robot", permissions: ["resource:read"], expiresAt: $expires}) { key apiKey { id } } }"""
+
+
+@pytest.fixture(scope="session")
+def person() -> Person:
+    return Person(password=hashed(PASSWORD), name="Ada Lovelace", email="ada@example.org", role=Role.ADMIN)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, person: Person) -> Settings:
+    file = tmp_path / "people.json"
+    passwords.write(file, {f"{strategy}-{tenant}": {"ada": person} for strategy in STRATEGIES for tenant in "ab"})
+    return DEFAULTS.model_copy(update={"data_dir": tmp_path, "development_passwords": file, "directory_ttl": 0.2})
+
+
+@pytest.fixture
+async def api(copy: Copy, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    monkeypatch.setattr(sign_in_log, "INTERVAL", 0.02)
+    async with serving(copy, settings) as api:
+        yield api
+
+
+@pytest.fixture
+def tenant(strategy: Strategy) -> str:
+    return f"{strategy.name}-a"
+
+
+@pytest.fixture
+def other(strategy: Strategy) -> str:
+    return f"{strategy.name}-b"
+
+
+async def verified(api: Api, tenant: str) -> None:
+    found = await provisioning.named(api.control, tenant)
+    assert (await audit.verify(api.control, api.tenants, found)).broken is None
+
+
+async def sessions_of(api: Api, tenant: str) -> list[dict[str, Any]]:
+    """The entries about sessions."""
+    return [dict(each) for each in await entries(api, tenant) if each["action"].startswith("session:")]
+
+
+async def until_ended(api: Api, tenant: str, why: str) -> dict[str, Any]:
+    """The entry about the only session that has ended, once it is there."""
+    await until(api, tenant, lambda log: any(each["action"] == "session:delete" for each in log))
+    [begun, ended] = await sessions_of(api, tenant)
+    assert (begun["action"], ended["action"], ended["object"]) == ("session:create", "session:delete", begun["object"])
+    assert ended["old"].keys() == {"id", "user_id", "created_at", "expires_at", "ended_at", "ended_for"}
+    assert (ended["old"]["ended_for"], ended["new"]) == (why, None)
+    async with api.control.unbound() as work:
+        # What the log has is kept nowhere else.
+        assert await work.value("SELECT count(*) FROM control.sessions WHERE ended_at IS NOT NULL") == 0
+    await verified(api, tenant)
+    return ended
+
+
+# --- who came in and went
+
+
+async def test_a_session_begins_with_an_entry(api: Api, tenant: str, other: str) -> None:
+    given = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
+    before = await entries(api, other)
+
+    answer = await ask(api, OPERATIONS["SignIn"], given, **{"x-request-id": "a-sign-in"})
+
+    begun = Session(*(answer.data["signIn"]["session"][name] for name in ("accessToken", "refreshToken")))
+    shown = (await client(api, tenant, begun).ask(LOG)).data["auditLog"]["nodes"]
+    [entry] = [each for each in shown if each["action"] == "session:create"]
+    [user] = (await api.content(tenant))["users"]
+    assert entry["object"] == f"usr_{user['id']}/ses_{entry['new']['id']}"
+    assert entry["new"].keys() == {"id", "user_id", "created_at", "expires_at"}
+    assert entry["new"]["user_id"] == str(user["id"])
+    assert (entry["actor"], entry["request"], entry["old"]) == (None, "a-sign-in", None)
+    # Somebody who is seen for the first time is an entry by themselves.
+    assert [each["request"] for each in shown if each["action"] == "user:create"] == ["a-sign-in"]
+    written = json.dumps(shown)
+    assert not any(secret in written for secret in (PASSWORD, begun.access_token, begun.refresh_token[4:40]))
+    assert await entries(api, other) == before
+    await verified(api, tenant)
+
+
+async def test_who_is_first_seen_with_a_token_is_an_entry(api: Api, tenant: str) -> None:
+    assert (await api.client(tenant, "grace").run("Viewer")).data
+    assert [each["action"] for each in await entries(api, tenant)].count("user:create") == 1
+    assert await sessions_of(api, tenant) == []
+
+
+async def test_signing_out_is_an_entry(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    for _ in range(3):
+        assert (await run(api, "SignOut", refreshToken=begun.refresh_token)).data
+    await until_ended(api, tenant, "sign_out")
+
+
+async def test_a_refresh_token_that_is_used_again_is_an_entry(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    next_ = await refresh(api, begun.refresh_token)
+    for _ in range(3):
+        for token in (begun.refresh_token, next_.refresh_token):
+            assert (await run(api, "RefreshSession", refreshToken=token)).code == "UNAUTHENTICATED"
+    await until_ended(api, tenant, "reuse")
+
+
+async def test_signing_out_everywhere_is_an_entry_and_each_session_that_finds_out(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    everywhere = await client(api, tenant, begun).ask("mutation { signOutEverywhere { user { id } } }")
+    user = everywhere.data["signOutEverywhere"]["user"]["id"]
+
+    assert (await run(api, "RefreshSession", refreshToken=begun.refresh_token)).code == "UNAUTHENTICATED"
+
+    await until_ended(api, tenant, "revocation")
+    [signed_out] = [each for each in await entries(api, tenant) if each["action"] == "sign_out:create"]
+    assert (signed_out["actor"], signed_out["object"]) == (user, user)
+
+
+# --- who was refused
+
+
+async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenant: str, other: str) -> None:
+    before = await entries(api, tenant), await entries(api, other)
+    logins = [f"nobody-{number}@example.org" for number in range(12)]
+    guesses = [run(api, "SignIn", tenant=tenant, login=login, password=f"guess of {login}") for login in logins]
+    assert {answer.code for answer in await asyncio.gather(*guesses)} == {"UNAUTHENTICATED"}
+    for _ in range(8):
+        await run(api, "SignIn", tenant=tenant, login="ada", password="a guess")
+    # Names that no tenant has are in nobody's log.
+    assert (await run(api, "SignIn", tenant="nowhere", login="ada", password=PASSWORD)).code == "UNAUTHENTICATED"
+
+    await counted(api, tenant, {"password": 17, "attempts": 3})
+    assert (await entries(api, tenant), await entries(api, other)) == before
+    await after_a_minute(owner)
+
+    await until(api, tenant, lambda log: len(log) == len(before[0]) + 2)
+    found = (await entries(api, tenant))[len(before[0]) :]
+    assert refusals(found) == Counter(password=17, attempts=3)
+    written = json.dumps([dict(each) for each in found], default=str)
+    assert not any(value in written for value in ("nobody", "ada", "guess", "example.org"))
+    assert await entries(api, other) == before[1]
+    # What comes later is counted anew, and waits for a minute of its own.
+    await run(api, "SignIn", tenant=tenant, login="eve", password="a guess")
+    await counted(api, tenant, {"password": 1})
+    assert len(await entries(api, tenant)) == len(before[0]) + 2
+    await verified(api, tenant)
+
+
+async def test_nobody_who_is_refused_waits_for_the_log(api: Api, owner: Database, tenant: str) -> None:
+    """While somebody holds the head of the log and what is counted, refusals are answered all the same."""
+    async with owner.unbound() as work:
+        await work.script("LOCK control.audit_heads, control.refusals IN ACCESS EXCLUSIVE MODE")
+        for number in range(3):
+            refused = await run(api, "SignIn", tenant=tenant, login=f"eve-{number}", password="a guess")
+            assert refused.code == "UNAUTHENTICATED"
+    await counted(api, tenant, {"password": 3})
+
+
+async def test_each_reason_is_counted_for_itself(api: Api, owner: Database, tenant: str, other: str) -> None:
+    ada = api.client(tenant, "chief", Role.OWNER)
+    made = (await ada.ask(KEY, {"expires": None})).data["createApiKey"]
+    expired = (await ada.ask(KEY, {"expires": "2999-01-01T00:00:00Z"})).data["createApiKey"]
+    revoke = "mutation ($id: ID!) { revokeApiKey(input: {apiKeyId: $id}) { revokedId } }"
+    assert (await ada.ask(revoke, {"id": made["apiKey"]["id"]})).data
+    async with owner.unbound() as work:
+        await work.script("UPDATE control.api_keys SET expires_at = now() WHERE revoked_at IS NULL")
+    for key in (made["key"], expired["key"]):
+        assert (await ask(api, LOG, **{"x-api-key": key})).status == 401
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    everywhere = await client(api, tenant, begun).ask("mutation { signOutEverywhere { user { id } } }")
+    async with asyncio.timeout(30):
+        while (await client(api, tenant, begun).run("Viewer")).status == 200:  # noqa: ASYNC110  only asking tells
+            await asyncio.sleep(0.05)
+    user = everywhere.data["signOutEverywhere"]["user"]["id"]
+    disable = "mutation ($id: ID!) { disableUser(input: {id: $id}) { user { id } } }"
+    assert (await ada.ask(disable, {"id": user})).data
+    sessions = len(await sessions_of(api, tenant))
+    assert (await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)).code == "FORBIDDEN"
+    given = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
+    assert (await ask(api, OPERATIONS["SignIn"], given, **{"x-tenant-id": other})).code == "UNAUTHENTICATED"
+    expected = {
+        "disabled_user": 1,
+        "expired_key": 1,
+        "other_tenant": 1,
+        "revoked_key": 1,
+        "revoked_token": 1,
+    }
+    await counted(api, tenant, expected)
+    await after_a_minute(owner)
+
+    await until(api, tenant, lambda log: refusals(log) == expected)
+    assert refusals(await entries(api, other)) == Counter()
+    assert len(await sessions_of(api, tenant)) == sessions
+    await verified(api, tenant)
+
+
+async def test_requests_with_a_good_credential_are_not_counted(api: Api, tenant: str) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    assert (await client(api, tenant, begun).run("Viewer")).data
+    before = await entries(api, tenant)
+    assert (await client(api, tenant, begun).run("Viewer")).data
+    assert (await client(api, tenant, await refresh(api, begun.refresh_token)).run("Viewer")).data
+    await counted(api, tenant, {})
+    assert await entries(api, tenant) == before
+
+
+# --- where the log cannot be written
+
+
+async def prepared(api: Api) -> int:
+    """How many sessions have not begun."""
+    async with api.control.unbound() as work:
+        return int(await work.value("SELECT count(*) FROM control.sessions WHERE user_id IS NULL"))
+
+
+async def test_no_session_begins_without_its_entry(api: Api, owner: Database, strategy: Strategy, tenant: str) -> None:
+    assert await sign_in(api, tenant, "ada", PASSWORD)
+    before = await entries(api, tenant)
+    found = await provisioning.named(api.control, tenant)
+    table = f"{strategy.home(found.id).schema}.audit_entries"
+    async with owner.unbound() as work:
+        await work.script(f"REVOKE INSERT ON {table} FROM isola_audit")
+
+    refused = await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)
+
+    assert refused.body["data"] == {"signIn": None}
+    assert await prepared(api) == 1
+    assert (await run(api, "SignIn", tenant=tenant, login="ada", password="a guess")).code == "UNAUTHENTICATED"
+    await counted(api, tenant, {"password": 1})
+    await after_a_minute(owner)
+    async with owner.unbound() as work:
+        await work.script(f"GRANT INSERT ON {table} TO isola_audit")
+    await until(api, tenant, lambda log: refusals(log) == Counter(password=1))
+    assert len(await entries(api, tenant)) == len(before) + 1
+    await verified(api, tenant)
+
+
+async def test_what_happens_while_a_tenant_is_moved_is_in_its_log_afterwards(
+    api: Api, owner: Database, tenant: str
+) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    before = await entries(api, tenant)
+    mark = f"UPDATE control.tenants SET moving_to = %s WHERE slug = '{tenant}'"
+    async with owner.unbound() as work:
+        await work.script(mark % "strategy")
+
+    assert (await run(api, "SignIn", tenant=tenant, login="ada", password="a guess")).code == "UNAUTHENTICATED"
+    refused = await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)
+    assert (refused.code, refused.body["data"]) == ("UNAVAILABLE", {"signIn": None})
+    assert (await run(api, "SignOut", refreshToken=begun.refresh_token)).data
+    await counted(api, tenant, {"password": 1})
+    await after_a_minute(owner)
+    async with owner.unbound() as work:
+        await work.script(mark % "NULL")
+
+    await until(api, tenant, lambda log: len(log) == len(before) + 2)
+    await until_ended(api, tenant, "sign_out")
+    assert refusals(await entries(api, tenant)) == Counter(password=1)
+
+
+async def test_what_happens_while_a_tenant_is_suspended_is_in_its_log_afterwards(
+    api: Api, owner: Database, tenant: str
+) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    await provisioning.suspend(owner, tenant)
+    given = {"tenant": tenant, "login": "ada", "password": PASSWORD}
+    async with asyncio.timeout(30):
+        # Until the server has heard of it, the database refuses.
+        while (await run(api, "SignIn", **given)).code != "TENANT_SUSPENDED":  # noqa: ASYNC110  only asking tells
+            await asyncio.sleep(0.05)
+    assert (await run(api, "SignOut", refreshToken=begun.refresh_token)).data
+    await counted(api, tenant, {"suspended_tenant": 1})
+    await after_a_minute(owner)
+    await provisioning.resume(owner, tenant)
+
+    await until(api, tenant, lambda log: refusals(log) == Counter(suspended_tenant=1))
+    await until_ended(api, tenant, "sign_out")
+
+
+async def test_a_database_that_only_reads_refuses_as_ever_and_begins_no_session(
+    copy: Copy, owner: Database, settings: Settings, tenant: str
+) -> None:
+    async with owner.unbound() as work:
+        name = await work.value("SELECT quote_ident(current_database())")
+        await work.script(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with serving(copy, settings) as api:
+        assert (await run(api, "SignIn", tenant=tenant, login="ada", password="a guess")).code == "UNAUTHENTICATED"
+        refused = await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)
+        assert (refused.code, refused.body["data"]) == ("UNAVAILABLE", {"signIn": None})
+        assert await prepared(api) == 0
+
+
+async def test_what_was_counted_is_written_before_a_server_ends(
+    copy: Copy, settings: Settings, tenant: str, control: Database
+) -> None:
+    async with serving(copy, settings) as api:
+        assert (await run(api, "SignIn", tenant=tenant, login="ada", password="a guess")).code == "UNAUTHENTICATED"
+    async with control.unbound() as work:
+        assert await work.pairs("SELECT reason, count::text FROM control.refusals") == {"password": "1"}
