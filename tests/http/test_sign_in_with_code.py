@@ -8,12 +8,24 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from app.control import sign_in_log
+from app.database import Database
 from app.domain.permissions import Role
 from app.settings import ProviderSettings, Settings
 from strategies.base import Strategy
 from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http import signing_in
-from tests.http.people import client, refresh, run, session
+from tests.http.people import (
+    after_a_minute,
+    client,
+    counted,
+    entries,
+    refresh,
+    refusals,
+    run,
+    session,
+    until,
+)
 from tests.http.served import Answer, Api, serving
 from tests.http.signing_in import REDIRECT_URI, Code, authorize
 
@@ -54,7 +66,8 @@ def settings(tmp_path: Path, issuer: str) -> Settings:
 
 
 @pytest.fixture
-async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
+async def api(copy: Copy, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    monkeypatch.setattr(sign_in_log, "INTERVAL", 0.02)
     async with serving(copy, settings) as api:
         yield api
 
@@ -131,6 +144,24 @@ async def test_whatever_does_not_fit_is_refused_in_the_same_words(api: Api, issu
         refused = await exchange(api, tenant, replace(await authorize(issuer, "ada"), **wrong))
         assert (refused.code, refused.error["message"]) == ("UNAUTHENTICATED", REFUSED), wrong
     assert await api.content(tenant) == before
+
+
+async def test_who_came_in_and_who_was_refused_is_in_the_log(
+    api: Api, issuer: str, tenant: str, owner: Database
+) -> None:
+    assert session((await exchange(api, tenant, await authorize(issuer, "ada"))).data)
+    for wrong in ({"code": "nonsense"}, {"nonce": "another"}):
+        assert (await exchange(api, tenant, replace(await authorize(issuer, "ada"), **wrong))).code == "UNAUTHENTICATED"
+    other = tenant.replace("-a", "-b")
+    assert (await exchange(api, other, await authorize(issuer, "ada"))).code == "FORBIDDEN"
+
+    await counted(api, tenant, {"code": 2})
+    await counted(api, other, {"other_tenant": 1})
+    await after_a_minute(owner)
+    await until(api, tenant, lambda log: refusals(log) == {"code": 2})
+    await until(api, other, lambda log: refusals(log) == {"other_tenant": 1})
+    assert [entry["action"] for entry in await entries(api, tenant)].count("session:create") == 1
+    assert [entry["action"] for entry in await entries(api, other)] == ["refusal:create"]
 
 
 async def test_a_code_of_another_client_is_refused(api: Api, issuer: str, tenant: str) -> None:
