@@ -41,6 +41,7 @@ app.command()(operate)
 app.command()(advise)
 
 SHOWN_BAD_LINES = 20
+SHOWN_RIGHTS = 20
 
 # The roles by their names: to import what they may do takes longer than all the rest of `isola --help`.
 RoleName = Literal["viewer", "editor", "admin", "owner"]
@@ -134,6 +135,9 @@ def migrate(
     *,
     check: Annotated[bool, typer.Option("--check", help="say what is behind and change nothing")] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="homes at a time")] = 4,
+    new_passwords: Annotated[
+        bool, typer.Option("--new-passwords", help="give the logins theirs, whichever other database uses them")
+    ] = False,
 ) -> None:
     """Bring the platform's tables and every home to the newest revision."""
     from app.control import migrations
@@ -141,17 +145,27 @@ def migrate(
     async def run(installed: "Installation") -> None:
         async with await installed.owner(workers) as owner:
             if check:
-                report = await migrations.check(owner, installed.strategies)
+                report = await migrations.check(owner, installed.strategies, installed.addresses)
             else:
-                with _bar("homes") as bar:
-                    task = bar.add_task("migrating", total=None)
+                bar = _bar("homes")
+                task = bar.add_task("migrating", total=None)
+
+                def progress(done: int, total: int) -> None:
+                    bar.start()  # only now: before, there may be a refusal to tell
+                    bar.update(task, completed=done, total=total)
+
+                try:
                     report = await migrations.migrate(
                         owner,
                         installed.strategies,
                         installed.addresses,
                         workers=workers,
-                        progress=lambda done, total: bar.update(task, completed=done, total=total),
+                        progress=progress,
+                        new_passwords=new_passwords,
                     )
+                finally:
+                    if bar.live.is_started:
+                        bar.stop()
         _tell(report, check=check)
 
     act(run, looking=check)
@@ -163,16 +177,26 @@ def _tell(report: "migrations.Report", *, check: bool) -> None:
     for home, reason in sorted(report.failed.items()):
         err.print(f"{home}: {reason}", style="red", markup=False)
     wanted = {"control": migrations.head("control"), "tenant": migrations.head("tenant")}
+    amiss = bool(report.behind or report.shut or report.platform or report.control != wanted["control"])
     if not check:
-        done = len(report.behind) - len(report.failed)
-        typer.echo(f"{report.homes} homes, {done} brought to revision {wanted['tenant']}, {len(report.failed)} failed")
+        done = len(report.behind.keys() - report.failed)
+        typer.echo(
+            f"{report.homes} homes, {done} brought to revision {wanted['tenant']}, "
+            f"{len(report.shut.keys() - report.failed)} given rights that were missing, {len(report.failed)} failed"
+        )
     elif report.control != wanted["control"]:
         typer.echo(f"the platform's tables are at {report.control or 'nothing'}, not {wanted['control']}")
     else:
+        for line in report.platform[:SHOWN_RIGHTS]:
+            typer.echo(line)
+        if len(report.platform) > SHOWN_RIGHTS:
+            typer.echo(f"and {len(report.platform) - SHOWN_RIGHTS} more rights of the platform's roles")
         for home, revision in sorted(report.behind.items()):
-            typer.echo(f"{home} is at {revision or 'nothing'}, not {wanted['tenant']}")
-        typer.echo(f"{report.homes} homes, {len(report.behind)} behind")
-    if report.failed or (check and (report.behind or report.control != wanted["control"])):
+            typer.echo(f"{home} is {migrations.advice('tenant', revision)}")
+        for home, lacks in sorted(report.shut.items()):
+            typer.echo(f"{home} cannot be entered: {lacks}")
+        typer.echo(f"{report.homes} homes, {len(report.behind)} behind, {len(report.shut)} that cannot be entered")
+    if report.failed or (check and amiss):
         raise typer.Exit(1)
 
 

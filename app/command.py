@@ -76,9 +76,11 @@ def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False,
     # A shell that puts a process into the background has it ignore Ctrl-C, and SIGTERM must end that one, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    import asyncpg
     import uvloop
 
     from app import logging
+    from app.errors import OperatorError
     from app.installation import installation
     from app.settings import load
 
@@ -87,6 +89,8 @@ def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False,
     try:
         with installation(settings, alone=serving, start=not looking) as installed:
             uvloop.run(what(installed))
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise OperatorError(f"the database does not allow its login to do this: {error}") from error
     except KeyboardInterrupt:
         err.print("isola: interrupted")
         if not serving:

@@ -357,6 +357,17 @@ class Database:
             raise Unavailable(f"the database cannot be reached: {cause(error)}") from error
 
 
+async def accepts(url: str) -> bool:
+    """Whether the database accepts the login and the password of an address. Raises Unavailable if it cannot say."""
+    try:
+        async with await Database.open(url) as database, database.unbound():
+            return True
+    except Unavailable as error:
+        if isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError):
+            return False
+        raise
+
+
 async def _connected(url: str, keep: bool, *, command_timeout: float) -> Connection:  # noqa: FBT001  given in turn
     by = connecting(url)
     connection: Connection = await asyncpg.connect(

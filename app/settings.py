@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,6 +48,13 @@ def _is_complete(sources: list[str]) -> list[str]:
     if len(set(sources)) < len(sources) or not {"token", "key"} & set(sources):
         raise ValueError("expected each source at most once, and token or key among them")
     return sources
+
+
+def _begins_roles(name: str) -> str:
+    # PostgreSQL keeps names that begin with pg_ for itself.
+    if not re.fullmatch("[a-z][a-z0-9_]{0,40}", name) or f"{name}_".startswith("pg_"):
+        raise ValueError("expected letters a to z, digits and _, at most 41, with a letter first, and not pg_")
+    return name
 
 
 def _is_host(name: str) -> str:
@@ -238,6 +246,10 @@ class Settings(BaseSettings, TokenSettings):
     database_url: Address | None = Field(default=None, description="the owner's address: migrations, tenants")
     tenant_url: LoginAddress | None = Field(default=None, description="the login of tenant traffic")
     control_url: LoginAddress | None = Field(default=None, description="the login of the control plane")
+    roles: Annotated[str, AfterValidator(_begins_roles)] = Field(
+        default="isola",
+        description="what the names of this installation's roles begin with: another for each owner in a cluster",
+    )
     pool_size: int = Field(default=10, ge=1, le=1000, description="connections for tenant traffic, a process")
     pool_wait: float = Field(default=2.0, gt=0, le=3600, description="how long a request waits for a connection")
     statement_timeout: float = Field(default=10.0, ge=0.001, le=86_400)

@@ -173,7 +173,7 @@ async def making(at: Place, tenants: int, progress: Progress) -> list[Figure]:
 
 async def checking(at: Place, tenants: int) -> Figure:
     started = time.perf_counter()
-    report = await migrations.check(at.owner, at.strategies)
+    report = await migrations.check(at.owner, at.strategies, at.where)
     seconds = time.perf_counter() - started
     if report.behind or report.homes < tenants:
         raise RuntimeError(f"expected {tenants} homes at the newest revision, found {report}")

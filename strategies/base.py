@@ -38,6 +38,11 @@ def rights(table: Table) -> str:
     return "SELECT" if table.info.get("read_only") else "SELECT, INSERT, UPDATE, DELETE"
 
 
+def create_role(name: str) -> str:
+    """A statement that makes a role where there is none: roles belong to the cluster, and another may have made it."""
+    return f"DO $$ BEGIN IF to_regrole('{name}') IS NULL THEN CREATE ROLE {name} NOLOGIN; END IF; END $$"
+
+
 class Strategy(Hashable, Protocol):
     """One way of keeping tenants apart, found through the entry-point group ``isola.strategies``.
 
@@ -71,7 +76,10 @@ class Strategy(Hashable, Protocol):
         ...
 
     def found(self, home: Home) -> Sequence[str]:
-        """Statements that make an empty home, before its tables. The owner runs them."""
+        """Statements that make an empty home, before its tables, and the role if it has one. The owner runs them.
+
+        They can be repeated: a database can have been restored without its roles.
+        """
         ...
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:

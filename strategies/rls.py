@@ -96,7 +96,7 @@ class RowLevelSecurity:
         return [Home("rls")]
 
     def found(self, home: Home) -> Sequence[str]:
-        return (f"CREATE SCHEMA {home.schema}", f"GRANT USAGE ON SCHEMA {home.schema} TO {self.login}")
+        return (f"CREATE SCHEMA IF NOT EXISTS {home.schema}", f"GRANT USAGE ON SCHEMA {home.schema} TO {self.login}")
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:
         return [f"GRANT {rights(table)} ON {home.schema}.{table.name} TO {self.login}" for table in tables]

@@ -11,7 +11,7 @@ from alembic.operations.ops import MigrateOperation
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, Table
 
-from strategies.base import Capability, Home, rights
+from strategies.base import Capability, Home, create_role, rights
 
 
 class SchemaPerTenant:
@@ -39,11 +39,9 @@ class SchemaPerTenant:
     def found(self, home: Home) -> Sequence[str]:
         name = home.schema
         return (
-            f"CREATE ROLE {name} NOLOGIN",
-            f"CREATE SCHEMA {name}",
+            create_role(name),
+            f"CREATE SCHEMA IF NOT EXISTS {name}",
             f"GRANT USAGE ON SCHEMA {name} TO {name}",
-            # What every tenant may call; the login does not inherit, so each role is given it by itself.
-            f"GRANT isola_members TO {name}",
             f"GRANT {name} TO {self.login}",
         )
 

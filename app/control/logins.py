@@ -10,84 +10,25 @@ the control login     reads and writes the directory
 ``isola_quotas``      no login; the triggers that keep quotas, and what counts for them, run as it, and nothing else
 ``isola_watchdog``    no login; a member of the tenant login, whose sessions it ends; nothing else runs as it
 ====================  =======================================================================================
+
+``isola`` stands for ``ISOLA_ROLES``: see app/control/roles.py.
 """
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Table, make_url
+from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
 from app import address
-from app.database import DIALECT, Transaction
+from app.control.roles import DEFAULT, Roles
+from app.database import DIALECT, Transaction, accepts
 from app.errors import OperatorError
 from app.settings import Settings
-from strategies.base import Home
 
 quote = DIALECT.identifier_preparer.quote
 
-INNER = ("isola_sharing", "isola_audit", "isola_quotas", "isola_watchdog")
-"""Roles without a login that functions run as. No tenant's transaction may become one of them."""
-
-CALLED_BY_MEMBERS = (
-    "isola.bound_tenant()",
-    "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
-    "isola.revoke_share(uuid)",
-    "isola.revoke_shares_of(uuid)",
-    "isola.shares_of(uuid)",
-    "isola.share_offers()",
-    "isola.answer_share(uuid, boolean, uuid)",
-    "isola.shares_received()",
-    "isola.share_received(uuid)",
-    "isola.page_of_shares_received(timestamptz, uuid, int)",
-    "isola.shared_resource(uuid)",
-    "isola.domains()",
-    "isola.add_domain(text)",
-    "isola.verify_domain(uuid)",
-    "isola.remove_domain(uuid)",
-    "isola.api_keys()",
-    "isola.create_api_key(text, bytea, text, text[], uuid, uuid, timestamptz)",
-    "isola.revoke_api_key(uuid)",
-    "isola.announce(text, text)",
-    "isola.remember_member(text)",
-    "isola.sign_out(uuid, text)",
-    "isola.note_access(uuid)",
-    "isola.note_intervention(uuid)",
-    "isola.begin_session(uuid, uuid)",
-    "isola.note_sign_ins()",
-)
-COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
-# What keeps answers within their limit, in the statements of reads.
-MEASURED = "isola.measured(text, bigint, bigint, text)"
-CALLED_BY_ALL = (
-    "isola.claimed_tenant_id()",
-    "isola.current_tenant_id()",
-    "isola.proved_request()",
-    "isola.proved_tenant_id()",
-    "isola.this_transaction()",
-    "isola.uuid_v7()",
-)
-# What reads or writes what its callers may not: it runs as isola_sharing.
-AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid)")
-
-# What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
-# that staff look in, and what becomes of sign-ins, is noted by functions, which run as isola_sharing.
-NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
-AS_AUDIT = (
-    "isola.audit()",
-    "isola.audit_note(oid, text[], jsonb[], jsonb[])",
-    "isola.audit_link()",
-    NOTE_PLATFORM,
-)
-# What keeps quotas, and what tells of them.
-AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_once()")
-CALLED_BY_QUOTAS = (
-    "isola.quota_taken(jsonb)",
-    "isola.quota_used(uuid, text, text, bigint)",
-    "isola.quota_counted(uuid, text, text, bigint)",
-)
 # What PostgreSQL lets everybody call, and no tenant needs: it reaches over to other tenants, past all policies. The
 # next tenant runs the statements that a connection keeps; all sessions of tenant traffic are one login's, and so may
 # end each other; large objects are in no schema.
@@ -104,19 +45,6 @@ FOR_NO_TENANT = (
     "lo_put(oid, bigint, bytea)",
     "lo_unlink(oid)",
 )
-AS_WATCHDOG = ("control.end_sessions(text, interval, timestamptz)",)
-HIERARCHY = (
-    "control.ancestors(uuid)",
-    "control.descendants(uuid)",
-    "control.below_inactive(uuid)",
-    "control.status_of(uuid)",
-)
-CALLED_BY_AUDIT = (
-    "isola.audit_values(jsonb, text[])",
-    "isola.audit_difference(jsonb, jsonb, text[])",
-    "isola.audit_of_owner(oid)",
-    "isola.audit_placed(uuid, text)",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +54,15 @@ class Addresses:
     owner: str | None
     tenant: str
     control: str
+    prefix: str = DEFAULT
+
+    @property
+    def roles(self) -> Roles:
+        return Roles(self.prefix)
+
+    @property
+    def all_roles(self) -> list[str]:
+        return [self.tenant_login, self.control_login, self.roles.members, *self.roles.inner]
 
     @property
     def tenant_login(self) -> str:
@@ -146,15 +83,17 @@ def addresses(settings: Settings, embedded: str | None = None) -> Addresses:
     owner = settings.database_url.get_secret_value() if settings.database_url else embedded
     secret = address.password(make_url(owner)) if owner and settings.database_url else None
     logins = []
-    for setting, name in ((settings.tenant_url, "isola_tenant"), (settings.control_url, "isola_control")):
+    for setting, kind in ((settings.tenant_url, "tenant"), (settings.control_url, "control")):
         if setting is not None:
             logins.append(setting.get_secret_value())
         elif owner is not None:
+            name = f"{settings.roles}_{kind}"
             logins.append(derived(make_url(owner), name, secret).render_as_string(hide_password=False))
         else:
-            variable = name.replace("isola_", "ISOLA_").upper() + "_URL"
+            variable = f"ISOLA_{kind.upper()}_URL"
             raise OperatorError(f"{variable} is not set, and without ISOLA_DATABASE_URL it cannot be derived")
-    return Addresses(owner, *logins)
+    tenant, control = logins
+    return Addresses(owner, tenant, control, settings.roles)
 
 
 def derived(owner: URL, login: str, secret: str | None = None) -> URL:
@@ -174,11 +113,12 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
 
     Raises OperatorError when a login that is already there could do what a login must not.
     """
-    for role in ("isola_members", *INNER):
+    roles = where.roles
+    for role in (roles.members, *roles.inner):
         await owner.script(_made(role, "NOLOGIN"))
-    for url in (where.tenant, where.control):
-        await _prepare_login(owner, make_url(url))
-    await owner.script(f"GRANT {quote(where.tenant_login)} TO isola_watchdog")
+    for login in (where.tenant_login, where.control_login):
+        await _prepare_login(owner, login)
+    await owner.script(f"GRANT {quote(where.tenant_login)} TO {roles.watchdog}")
     await _limit_connections(owner, where.tenant_login)
     await owner.script(admit_to_database(await owner.value("SELECT current_database()"), where))
     # They are the superuser's: no other owner can take them from anybody.
@@ -188,13 +128,13 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
             REVOKE EXECUTE ON FUNCTION {", ".join(FOR_NO_TENANT)} FROM PUBLIC;
             GRANT EXECUTE ON FUNCTION pg_cancel_backend(integer), pg_terminate_backend(integer, bigint)
             TO pg_signal_backend;
-            GRANT EXECUTE ON FUNCTION pg_terminate_backend(integer, bigint) TO isola_watchdog
+            GRANT EXECUTE ON FUNCTION pg_terminate_backend(integer, bigint) TO {roles.watchdog}
             """
         )
     await owner.script(
         f"""
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-        GRANT {", ".join(INNER)} TO CURRENT_USER;
+        GRANT {", ".join(roles.inner)} TO CURRENT_USER;
         CREATE SCHEMA IF NOT EXISTS control;
         CREATE SCHEMA IF NOT EXISTS isola
         """
@@ -210,20 +150,46 @@ def admit_to_database(name: str, where: Addresses) -> str:
         """
 
 
-async def _prepare_login(owner: Transaction, url: URL) -> None:
-    name = quote(str(url.username))
+async def _prepare_login(owner: Transaction, login: str) -> None:
     powerful = await owner.value(
-        "SELECT rolsuper OR rolbypassrls OR rolname = current_user FROM pg_roles WHERE rolname = $1", url.username
+        "SELECT rolsuper OR rolbypassrls OR rolname = current_user FROM pg_roles WHERE rolname = $1", login
     )
     if powerful:
-        raise OperatorError(f"the login {url.username} is the owner, a superuser or has BYPASSRLS: name another one")
-    await owner.script(_made(name, "LOGIN NOINHERIT"))
-    if url.password is not None:
+        raise OperatorError(f"the login {login} is the owner, a superuser or has BYPASSRLS: name another one")
+    await owner.script(_made(quote(login), "LOGIN NOINHERIT"))
+
+
+async def give_passwords(owner: Transaction, where: Addresses, *, anyway: bool) -> None:
+    """Give each login the password of its address.
+
+    Raises OperatorError for a login that another database uses with another password, unless it is to have this one
+    ``anyway``.
+    """
+    for text in (where.tenant, where.control):
+        url = make_url(text)
+        if url.password is None:
+            continue
+        others = await owner.texts(_USED_BY, url.username)
+        if others and not anyway:
+            if await accepts(text):
+                continue
+            raise OperatorError(
+                f"the login {url.username} has another password in use for the database {others[0]}: set ISOLA_ROLES "
+                "to a name of this installation's own, or give both this password by isola migrate --new-passwords"
+            )
         await owner.script(
             await owner.value(
                 "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", url.username, str(url.password)
             )
         )
+
+
+_USED_BY = """
+SELECT DISTINCT datname FROM pg_shdepend JOIN pg_database d ON d.oid = dbid
+WHERE refclassid = 'pg_authid'::regclass AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = $1)
+  AND datname <> current_database()
+ORDER BY 1
+"""
 
 
 async def _limit_connections(owner: Transaction, login: str) -> None:
@@ -250,105 +216,7 @@ def _made(role: str, attributes: str) -> str:
     """
 
 
-def admit_to_platform(where: Addresses) -> str:
-    """Statements that give each role its rights on the platform's own tables and functions. They can be repeated."""
-    tenant, control = quote(where.tenant_login), quote(where.control_login)
-    owners = "".join(
-        f"ALTER FUNCTION {function} OWNER TO {role}; "
-        for role, functions in zip(INNER, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG), strict=True)
-        for function in functions
-    )
-    return f"""
-        REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA isola, control FROM PUBLIC;
-        GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, isola_members, isola_sharing;
-        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, isola_members, isola_sharing;
-        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)}, {MEASURED} TO {tenant}, isola_members;
-        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO isola_audit;
-        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO isola_audit;
-        GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text[], jsonb[], jsonb[]) TO isola_sharing;
-        GRANT EXECUTE ON FUNCTION {NOTE_PLATFORM} TO {control}, isola_sharing;
-        GRANT USAGE ON SCHEMA isola TO isola_quotas;
-        GRANT EXECUTE ON FUNCTION {", ".join(COUNTED_FOR_MEMBERS)} TO {tenant}, isola_members;
-        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO isola_quotas;
-        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_QUOTAS)} TO isola_quotas;
-        GRANT EXECUTE ON FUNCTION {", ".join(HIERARCHY)} TO {control}, isola_sharing;
-        GRANT USAGE ON SCHEMA isola TO isola_audit;
-        GRANT CREATE ON SCHEMA isola, control TO {", ".join(INNER)};
-        {owners}
-        REVOKE CREATE ON SCHEMA isola, control FROM {", ".join(INNER)};
-        GRANT USAGE ON SCHEMA control TO {control}, {", ".join(INNER)};
-        GRANT EXECUTE ON FUNCTION {", ".join(AS_WATCHDOG)} TO {control};
-        GRANT INSERT ON control.audit_entries TO isola_audit;
-        GRANT SELECT ON control.audit_entries TO {control};
-        GRANT SELECT, INSERT ON control.interventions TO {control};
-        GRANT SELECT, UPDATE (done_at) ON control.interventions TO isola_sharing;
-        GRANT SELECT, INSERT, UPDATE ON control.plans TO {control};
-        GRANT SELECT (id, home, plan) ON control.tenants TO isola_quotas;
-        GRANT SELECT, INSERT, UPDATE ON control.quota_bounds TO isola_quotas;
-        GRANT SELECT (name, title, quotas) ON control.plans TO isola_quotas;
-        GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO isola_quotas;
-        GRANT SELECT (tenant_id) ON control.domains TO isola_quotas;
-        GRANT SELECT (owner_id, revoked_at, expires_at) ON control.shares TO isola_quotas;
-        GRANT SELECT, INSERT, DELETE ON control.audit_staged TO isola_audit;
-        GRANT SELECT, UPDATE ON control.audit_heads TO isola_audit;
-        GRANT SELECT (id, home, moving_to) ON control.tenants TO isola_audit;
-        GRANT SELECT ON control.audit_heads, control.memberships TO {control};
-        GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};
-        GRANT SELECT, INSERT ON control.memberships TO isola_sharing;
-        GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
-        GRANT SELECT ON control.alembic_version, control.secrets TO {control};
-        GRANT SELECT ON control.binding_key TO {control}, isola_sharing;
-        GRANT SELECT, INSERT, DELETE ON control.changes TO {control};
-        GRANT SELECT, INSERT, UPDATE, DELETE ON control.revocations, control.sessions TO {control};
-        GRANT SELECT, INSERT, UPDATE ON control.refresh_tokens TO {control};
-        GRANT SELECT, UPDATE (user_id), DELETE ON control.sessions TO isola_sharing;
-        GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.refusals TO {control};
-        GRANT SELECT, DELETE ON control.refusals TO isola_sharing;
-        GRANT SELECT ON control.sign_outs TO {control};
-        GRANT SELECT, INSERT, UPDATE (ended_at) ON control.access_grants TO {control};
-        GRANT SELECT ON control.access_grants TO isola_sharing;
-        GRANT INSERT, SELECT (transaction) ON control.changes TO isola_sharing;
-        GRANT SELECT, INSERT, UPDATE ON control.sign_outs TO isola_sharing;
-        GRANT SELECT ON control.domains, control.api_keys TO {control};
-        GRANT UPDATE (last_used_at) ON control.api_keys TO {control};
-        GRANT UPDATE (proven_at) ON control.domains TO {control};
-        GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO isola_sharing;
-        GRANT SELECT, INSERT, UPDATE ON control.api_keys TO isola_sharing;
-        GRANT SELECT ON control.tenants, control.live_shares, control.sharers TO isola_sharing;
-        GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO isola_sharing
-    """
-
-
-def admit_audit(home: Home) -> Sequence[str]:
-    """Statements that let the log of a home be written: it may be added to, and nothing else."""
-    return [
-        f"GRANT USAGE ON SCHEMA {home.schema} TO isola_audit",
-        f"GRANT INSERT ON {home.schema}.audit_entries TO isola_audit",
-    ]
-
-
-def admit_quotas(home: Home) -> Sequence[str]:
-    """Statements that let what a quota is of be counted in a home; nothing of it can be read that says more."""
-    return [
-        f"GRANT USAGE ON SCHEMA {home.schema} TO isola_quotas",
-        f"GRANT SELECT (id) ON {home.schema}.resources TO isola_quotas",
-        f"GRANT SELECT (seen_at, disabled_at) ON {home.schema}.users TO isola_quotas",
-    ]
-
-
-def admit_sharing(home: Home, tables: Iterable[Table]) -> Sequence[str]:
-    """Statements that let the sharing functions read, in one home, the columns that tables declare as shared."""
-    shared = [table for table in tables if "shared_columns" in table.info]
-    return [
-        f"GRANT USAGE ON SCHEMA {home.schema} TO isola_sharing",
-        *(
-            f"GRANT SELECT ({', '.join(table.info['shared_columns'])}) ON {home.schema}.{table.name} TO isola_sharing"
-            for table in shared
-        ),
-    ]
-
-
-DANGERS = f"""
+DANGERS = """
 SELECT 'is a superuser' FROM pg_roles WHERE rolname = session_user AND rolsuper
 UNION ALL
 SELECT format('can become %I, which is a superuser or has BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB', rolname)
@@ -357,7 +225,10 @@ WHERE (rolsuper OR rolbypassrls OR rolreplication OR rolcreaterole OR rolcreated
   AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('can become %I', rolname) FROM pg_roles
-WHERE (rolname LIKE 'pg\\_%' OR rolname IN ({", ".join(map(repr, INNER))}))
+WHERE (rolname LIKE 'pg\\_%' OR oid IN (
+        SELECT proowner FROM pg_proc
+        WHERE prosecdef AND pronamespace IN (to_regnamespace('isola'), to_regnamespace('control'))
+    ))
   AND pg_has_role(session_user, oid, 'MEMBER')
 UNION ALL
 SELECT format('owns, or can become the owner of, %s', string_agg(oid::regclass::text, ', '))

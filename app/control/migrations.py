@@ -6,7 +6,7 @@ in each home in one transaction: a home is at its old revision or at the newest,
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -15,10 +15,11 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import select
 
-from app.control import logins
+from app.control import logins, rights
+from app.control.owner import refuse_powerless
+from app.control.roles import Roles
 from app.control.tenants import metadata as control_metadata, tenants
 from app.database import Database, Transaction
 from app.domain.metadata import metadata as domain_metadata
@@ -54,12 +55,18 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run found and did. ``behind`` maps a home to its revision, ``failed`` to the reason."""
+    """What a run found and did.
+
+    ``behind`` maps a home to its revision, ``shut`` one at the newest to a right without which it cannot be entered,
+    ``failed`` one to the reason. ``platform`` is what the platform's roles lack or should not have.
+    """
 
     homes: int
     control: str | None
     behind: Mapping[str, str | None]
     failed: Mapping[str, str]
+    shut: Mapping[str, str] = field(default_factory=dict)
+    platform: Sequence[str] = ()
 
 
 def _config(history: str, strategy: Strategy | None, output: StringIO | None = None) -> Config:
@@ -81,46 +88,87 @@ def head(history: str) -> str:
 
 
 @cache
+def known(history: str) -> frozenset[str]:
+    """Every revision of ``control`` or ``tenant`` that this program knows."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config(history, None)).walk_revisions())
+
+
+def advice(history: str, at: str | None) -> str:
+    """What there is to do about a revision that is not the newest."""
+    if at is None or at in known(history):
+        return f"at {at or 'nothing'}, not at revision {head(history)}: isola migrate"
+    return (
+        f"at revision {at}, which this program does not know: it is newer than this program, "
+        f"whose newest is {head(history)}: upgrade the program"
+    )
+
+
+@cache
 def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
-    """The SQL from revision ``start`` (None: from nothing) to the newest, names unqualified but for ``control``."""
+    """The SQL from revision ``start`` (None: from nothing) to the newest, names unqualified but for ``control``.
+
+    Raises OperatorError for a revision that this program does not know.
+    """
+    if start is not None and start not in known(history):
+        raise OperatorError(f"this is {advice(history, start)}")
     output = StringIO()
-    try:
-        command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
-    except CommandError as error:
-        raise OperatorError(
-            f"this program knows no way from revision {start} to {head(history)}: is it older than the database?"
-        ) from error
+    command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
     return output.getvalue()
 
 
-def upgrade(placed: Placed) -> str:
-    """Statements that bring one home to the newest revision and give tenant traffic its rights there."""
+def upgrade(placed: Placed, roles: Roles) -> str:
+    """Statements that bring one home to the newest revision, and give all roles their rights there.
+
+    All but the tables is made anew at any revision: a database can have been restored without its roles.
+    """
     strategy, home = placed.strategy, placed.home
     tables = domain_metadata.sorted_tables
-    found = strategy.found(home) if placed.revision is None else ()
     statements = [
-        *found,
+        *strategy.found(home),
         f"SET LOCAL search_path TO {home.schema}",
         rendered("tenant", strategy, placed.revision),
         *strategy.admit(home, tables),
-        *logins.admit_sharing(home, tables),
-        *logins.admit_audit(home),
-        *logins.admit_quotas(home),
+        *rights.admit_to_home(home, tables, roles),
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
 
 
-async def prepare(owner: Database, where: logins.Addresses) -> None:
+async def prepare(owner: Database, where: logins.Addresses, *, new_passwords: bool = False) -> None:
     """Make the roles, bring the platform's own tables to the newest revision, and grant what each role may."""
     async with owner.unbound() as transaction:
-        await transaction.script(LOCK_TIMEOUT)
-        # Before anything else: two that grant on the same database at once get into each other's way.
-        await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
-        await logins.prepare(transaction, where)
-        at = await control_revision(transaction)
-        if at != head("control"):
-            await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
-        await transaction.script(logins.admit_to_platform(where))
+        await _prepare(transaction, where)
+        await logins.give_passwords(transaction, where, anyway=new_passwords)
+
+
+async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
+    await refuse_powerless(transaction, where.all_roles)
+    await refuse_newer(transaction)
+    await transaction.script(LOCK_TIMEOUT)
+    # Before anything else: two that grant on the same database at once get into each other's way.
+    await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
+    await logins.prepare(transaction, where)
+    at = await control_revision(transaction)
+    if at != head("control"):
+        await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
+    await transaction.script(rights.admit_to_platform(where))
+
+
+async def _amiss(owner: Database, where: logins.Addresses) -> Sequence[str]:
+    """What a migration would change about the rights of the platform's roles: it is tried, and undone."""
+    try:
+        async with owner.unbound() as transaction:
+            before = await rights.of_platform(transaction, where)
+            await _prepare(transaction, where)
+            after = await rights.of_platform(transaction, where)
+            raise _Tried
+    except _Tried:
+        # Roles first: whatever else is missing may follow from that.
+        missing = sorted(after - before, key=lambda one: (not one.startswith("the role"), one))
+        return [*(f"{one} is missing" for one in missing), *(f"{one} is too much" for one in sorted(before - after))]
+
+
+class _Tried(Exception):  # noqa: N818  no error: it undoes a transaction
+    pass
 
 
 async def control_revision(transaction: Transaction) -> str | None:
@@ -131,11 +179,18 @@ async def control_revision(transaction: Transaction) -> str | None:
     return revision
 
 
+async def refuse_newer(transaction: Transaction) -> None:
+    """Raise OperatorError if the platform's own tables are of a program newer than this one."""
+    at = await control_revision(transaction)
+    if at is not None and at not in known("control"):
+        raise OperatorError(f"the database is {advice('control', at)}")
+
+
 async def refuse_behind(control: Transaction) -> None:
     """Raise OperatorError unless the platform's own tables are at the newest revision."""
     at = await control_revision(control)
     if at != head("control"):
-        raise OperatorError(f"the database is at {at or 'nothing'}, not at revision {head('control')}: isola migrate")
+        raise OperatorError(f"the database is {advice('control', at)}")
 
 
 async def placements(transaction: Transaction, strategies: Mapping[str, Strategy]) -> Sequence[Placed]:
@@ -159,15 +214,27 @@ async def placements(transaction: Transaction, strategies: Mapping[str, Strategy
     return [Placed(strategy, home, revisions.get(home.schema)) for strategy, home in homes]
 
 
-async def check(owner: Database, strategies: Mapping[str, Strategy]) -> Report:
-    """What is behind. Changes nothing."""
+async def check(owner: Database, strategies: Mapping[str, Strategy], where: logins.Addresses) -> Report:
+    """What is behind, and which rights are missing. Changes nothing.
+
+    Raises OperatorError for a database that is newer than this program, and if its owner could not migrate it.
+    """
     async with owner.unbound() as transaction:
+        await refuse_powerless(transaction, where.all_roles)
+        await refuse_newer(transaction)
         at = await control_revision(transaction)
         if at is None:
             return Report(homes=0, control=None, behind={}, failed={})
         placed = await placements(transaction, strategies)
+        shut = await _shut(transaction, placed, where)
     behind = {one.home.schema: one.revision for one in placed if one.revision != head("tenant")}
-    return Report(len(placed), at, behind, {})
+    platform = await _amiss(owner, where) if at == head("control") else ()
+    return Report(len(placed), at, behind, {}, shut, platform)
+
+
+async def _shut(transaction: Transaction, placed: Sequence[Placed], where: logins.Addresses) -> Mapping[str, str]:
+    homes = [one.home for one in placed if one.revision == head("tenant")]
+    return await rights.shut(transaction, homes, domain_metadata.sorted_tables, where)
 
 
 async def migrate(
@@ -177,17 +244,20 @@ async def migrate(
     *,
     workers: int = 4,
     progress: Progress = silent,
+    new_passwords: bool = False,
 ) -> Report:
     """Bring everything to the newest revision, ``workers`` homes at a time; ``owner`` has a connection for each.
 
     A home that fails is reported and does not keep the others. Interrupted at any point, a second run goes on with
-    the homes that are left. Raises OperatorError or Unavailable when the platform's own tables cannot be brought up.
+    the homes that are left. ``new_passwords`` gives the logins theirs also if other databases use them with others.
+    Raises OperatorError or Unavailable when the platform's own tables cannot be brought up.
     """
-    await prepare(owner, where)
+    await prepare(owner, where, new_passwords=new_passwords)
     async with owner.unbound() as transaction:
         placed = await placements(transaction, strategies)
-    waiting = [one for one in placed if one.revision != head("tenant")]
-    behind = {one.home.schema: one.revision for one in waiting}
+        shut = await _shut(transaction, placed, where)
+    waiting = [one for one in placed if one.revision != head("tenant") or one.home.schema in shut]
+    behind = {one.home.schema: one.revision for one in waiting if one.home.schema not in shut}
     failed: dict[str, str] = {}
     done = len(placed) - len(waiting)
     progress(done, len(placed))
@@ -197,7 +267,7 @@ async def migrate(
         while waiting:
             one = waiting.pop()
             try:
-                await _upgrade(owner, one)
+                await _upgrade(owner, one, where.roles, mend=one.home.schema in shut)
             except IsolaError as error:
                 failed[one.home.schema] = error.message
             except Exception as error:
@@ -210,18 +280,18 @@ async def migrate(
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
             group.create_task(work())
-    return Report(len(placed), head("control"), behind, failed)
+    return Report(len(placed), head("control"), behind, failed, shut)
 
 
-async def _upgrade(owner: Database, placed: Placed) -> None:
+async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool) -> None:
     async with owner.unbound() as transaction:
         await transaction.script(LOCK_TIMEOUT)
         await take_turn(transaction, placed.home)
         now = await transaction.pairs("SELECT home, version FROM control.versions($1)", [placed.home.schema])
         current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
         # A tenant that was dropped since the list was made must not come back as an empty home.
-        if current.revision != head("tenant") and await _wanted(transaction, current):
-            await transaction.script(upgrade(current))
+        if (mend or current.revision != head("tenant")) and await _wanted(transaction, current):
+            await transaction.script(upgrade(current, roles))
 
 
 async def found(transaction: Transaction, strategy: Strategy, home: Home) -> None:
@@ -229,11 +299,9 @@ async def found(transaction: Transaction, strategy: Strategy, home: Home) -> Non
     revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
     placed = Placed(strategy, home, revisions.get(home.schema))
     if placed.revision is None:
-        await transaction.script(upgrade(placed))
+        await transaction.script(upgrade(placed, await Roles.of(transaction)))
     elif placed.revision != head("tenant"):
-        raise OperatorError(
-            f"the home {home.schema} is at revision {placed.revision}, not {head('tenant')}: migrate first"
-        )
+        raise OperatorError(f"the home {home.schema} is {advice('tenant', placed.revision)}")
 
 
 async def take_turn(transaction: Transaction, home: Home) -> None:

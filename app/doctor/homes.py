@@ -160,9 +160,10 @@ CHECKS = (
                 directory.name
             )) v
             UNION ALL
-            SELECT role FROM directory CROSS JOIN (VALUES
-                ('isola_members'), ('isola_sharing'), ('isola_audit'), ('isola_quotas'), ('isola_watchdog')
-            ) functions (role)
+            -- Named as the one that owns this function, if that is none of the owner's since.
+            SELECT coalesce(substring(proowner::regrole::text FROM '^(.*)_sharing$'), 'isola') || kind
+            FROM directory JOIN pg_proc ON pg_proc.oid = to_regprocedure('isola.bound_tenant()')
+            CROSS JOIN (VALUES ('_members'), ('_sharing'), ('_audit'), ('_quotas'), ('_watchdog')) kinds (kind)
         )
         SELECT role AS object, 'isola migrate makes it' AS detail, NULL AS fix
         FROM needed WHERE role NOT IN (SELECT rolname FROM pg_roles)

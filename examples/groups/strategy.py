@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Table
 
-from strategies.base import Home, rights
+from strategies.base import Home, create_role, rights
 from strategies.rls import RowLevelSecurity
 
 # As for cells: fixed for good once there are tenants.
@@ -27,14 +27,12 @@ class Groups(RowLevelSecurity):
         return [_group(number) for number in range(GROUPS)]
 
     def found(self, home: Home) -> Sequence[str]:
+        name = home.schema
         return (
-            # Roles belong to the server: another database of it may have brought this one.
-            f"DO $$ BEGIN IF to_regrole('{home.role}') IS NULL THEN CREATE ROLE {home.role} NOLOGIN; END IF; END $$",
-            f"CREATE SCHEMA {home.schema}",
-            f"GRANT USAGE ON SCHEMA {home.schema} TO {home.role}",
-            # What every tenant may call; the login does not inherit, so each role is given it by itself.
-            f"GRANT isola_members TO {home.role}",
-            f"GRANT {home.role} TO {self.login}",
+            create_role(name),
+            f"CREATE SCHEMA IF NOT EXISTS {name}",
+            f"GRANT USAGE ON SCHEMA {name} TO {name}",
+            f"GRANT {name} TO {self.login}",
         )
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:

@@ -119,14 +119,14 @@ async def test_check_says_what_is_behind_and_changes_nothing(
     assert blank.where.owner
     before = dumped(blank.where.owner)
     schemas = homes(blank, old)
-    report = await migrations.check(blank_owner, blank.strategies)
+    report = await migrations.check(blank_owner, blank.strategies, blank.where)
     assert (report.homes, report.control) == (len(schemas), migrations.head("control"))
     assert report.behind == dict.fromkeys(schemas, OLD)
     assert dumped(blank.where.owner) == before
 
 
 async def test_check_of_a_blank_database_changes_nothing(blank: Copy, blank_owner: Database) -> None:
-    report = await migrations.check(blank_owner, blank.strategies)
+    report = await migrations.check(blank_owner, blank.strategies, blank.where)
     assert (report.control, report.homes) == (None, 0)
     assert blank.where.owner
     assert dumped(blank.where.owner) == {}
@@ -266,7 +266,7 @@ async def test_a_strategy_that_is_not_installed_is_named_and_nothing_changes(
         if run == "migrate":
             await migrations.migrate(blank_owner, installed, blank.where)
         else:
-            await migrations.check(blank_owner, installed)
+            await migrations.check(blank_owner, installed, blank.where)
     assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, OLD)
 
 

@@ -240,7 +240,9 @@ async def test_a_home_that_is_behind_takes_no_new_tenant(owner: Database, copy: 
             await transaction.script(f"UPDATE {home.schema}.alembic_version SET version_num = '0001'")
     before = await footprint(owner)
     if shared:
-        with pytest.raises(OperatorError, match=f"is at revision 0001, not {migrations.head('tenant')}: migrate first"):
+        with pytest.raises(
+            OperatorError, match=f"is at 0001, not at revision {migrations.head('tenant')}: isola migrate"
+        ):
             await made(owner, copy, strategy)
         assert await footprint(owner) == before
     else:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.control import logins
+from app.control import rights
+from app.control.roles import Roles
 from app.control.tenants import Tenant
 from app.database import Database
 from app.domain.metadata import metadata
@@ -253,7 +254,7 @@ async def test_the_log_of_the_platform_is_written_by_the_control_plane_and_by_wh
 ) -> None:
     sql = f"""
         SELECT rolname FROM pg_roles WHERE NOT rolsuper
-          AND has_function_privilege(rolname, '{logins.NOTE_PLATFORM}', 'EXECUTE')
+          AND has_function_privilege(rolname, '{rights.NOTE_PLATFORM}', 'EXECUTE')
     """
     may = {copy.where.control_login, "isola_sharing", "isola_audit"}
     async with owner.unbound() as work:
@@ -358,12 +359,12 @@ async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_beco
         SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)
           AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
     """
-    assert await offenders(owner, powers, ["isola_members", *logins.INNER]) == []
+    assert await offenders(owner, powers, ["isola_members", *Roles().inner]) == []
     members = """
         SELECT r.rolname FROM pg_roles r, unnest($1::text[]) lent
         WHERE NOT r.rolsuper AND pg_has_role(r.oid, lent, 'MEMBER') AND r.rolname NOT IN (lent, current_user)
     """
-    assert await offenders(owner, members, list(logins.INNER)) == []
+    assert await offenders(owner, members, list(Roles().inner)) == []
 
 
 async def test_only_the_control_plane_ends_sessions_and_only_those_of_tenant_traffic(

@@ -1,0 +1,208 @@
+"""Roles are the cluster's: databases that were restored without them, and several installations in one cluster."""
+
+from collections.abc import AsyncIterator, Mapping
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from app.control import logins, migrations, provisioning, rights
+from app.control.tenants import Tenant
+from app.database import Database
+from app.errors import OperatorError
+from strategies import registry
+from strategies.base import Strategy
+from tests.conftest import Cluster, Copy, made
+
+# Every right in a home, and every membership in a home's role and of it, as statements that take it away.
+HOME_RIGHTS = """
+SELECT format('REVOKE %s ON SCHEMA %I FROM %s', privilege_type, nspname, grantee::regrole)
+FROM pg_namespace, aclexplode(nspacl) WHERE nspname = $1 AND grantee <> nspowner
+UNION ALL
+SELECT format('REVOKE %s ON %s FROM %s', privilege_type, c.oid::regclass, grantee::regrole)
+FROM pg_class c, aclexplode(relacl) WHERE relnamespace = to_regnamespace($1) AND grantee <> relowner
+UNION ALL
+SELECT format('REVOKE %s (%I) ON %s FROM %s', privilege_type, attname, c.oid::regclass, grantee::regrole)
+FROM pg_class c JOIN pg_attribute ON attrelid = c.oid, aclexplode(attacl)
+WHERE relnamespace = to_regnamespace($1) AND grantee <> relowner
+UNION ALL
+SELECT format('REVOKE %s FROM %s', roleid::regrole, member::regrole) FROM pg_auth_members
+WHERE $2 IN (roleid::regrole::text, member::regrole::text) AND pg_get_userbyid(member) <> current_user
+"""
+# The same on the platform's own.
+PLATFORM_RIGHTS = """
+SELECT format('REVOKE %s ON SCHEMA %I FROM %s', privilege_type, nspname, grantee::regrole)
+FROM pg_namespace, aclexplode(nspacl) WHERE nspname IN ('control', 'isola') AND grantee <> nspowner
+UNION ALL
+SELECT format('REVOKE %s ON %s FROM %s', privilege_type, c.oid::regclass, grantee::regrole)
+FROM pg_class c, aclexplode(relacl) WHERE relnamespace = to_regnamespace('control') AND grantee <> relowner
+UNION ALL
+SELECT format('ALTER FUNCTION %s OWNER TO CURRENT_USER', oid::regprocedure) FROM pg_proc
+WHERE pronamespace IN (to_regnamespace('isola'), to_regnamespace('control')) AND prosecdef
+"""
+
+
+class _Undone(Exception):  # noqa: N818  no error: it ends a transaction
+    pass
+
+
+async def test_each_right_that_a_home_lacks_is_found(
+    strategy: Strategy, a: Tenant, copy: Copy, owner: Database
+) -> None:
+    home = strategy.home(a.id)
+    async with owner.unbound() as work:
+        taken = await work.texts(HOME_RIGHTS, home.schema, home.role or "")
+        placed = await migrations.placements(work, copy.strategies)
+        assert await migrations._shut(work, placed, copy.where) == {}
+    assert len(taken) > len(placed)
+    for statement in taken:
+        with pytest.raises(_Undone):
+            async with owner.unbound() as work:
+                await work.script(statement)
+                assert (await migrations._shut(work, placed, copy.where)).keys() == {home.schema}, statement
+                raise _Undone
+
+
+async def test_a_home_without_its_rights_is_mended_and_entered_again(
+    strategy: Strategy, copy: Copy, owner: Database, database: Database
+) -> None:
+    # The roles of others are those of the database that this one was copied from, too.
+    a = await provisioning.create(owner, copy.strategies, slug="another", name="Another", strategy=strategy.name)
+    home = strategy.home(a.id)
+    async with database.transaction(a) as work:
+        before = await work.value("SELECT count(*) FROM users")
+    async with owner.unbound() as work:
+        for statement in await work.texts(HOME_RIGHTS, home.schema, home.role or ""):
+            await work.script(statement)
+        if home.role:
+            await work.script(f"DROP OWNED BY {home.role}; DROP ROLE {home.role}")
+    report = await migrations.check(owner, copy.strategies, copy.where)
+    assert (set(report.shut), report.behind, report.platform) == ({home.schema}, {}, [])
+
+    report = await migrations.migrate(owner, copy.strategies, copy.where)
+    assert (set(report.shut), report.failed) == ({home.schema}, {})
+    report = await migrations.check(owner, copy.strategies, copy.where)
+    assert (report.shut, report.platform) == ({}, [])
+    async with database.transaction(a) as work:
+        assert await work.value("SELECT count(*) FROM users") == before
+
+
+async def test_each_right_that_the_platform_lacks_is_found_and_given_back(copy: Copy, owner: Database) -> None:
+    async with owner.unbound() as work:
+        whole = await rights.of_platform(work, copy.where)
+        taken = await work.texts(PLATFORM_RIGHTS)
+        for statement in taken:
+            await work.script(statement)
+    assert len(taken) > 50
+    amiss = (await migrations.check(owner, copy.strategies, copy.where)).platform
+    async with owner.unbound() as work:
+        left = await rights.of_platform(work, copy.where)
+    assert {line.removesuffix(" is missing") for line in amiss if line.endswith("missing")} == whole - left
+    await migrations.migrate(owner, copy.strategies, copy.where)
+    async with owner.unbound() as work:
+        assert await rights.of_platform(work, copy.where) == whole
+
+
+@pytest.fixture
+async def second(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[str]:
+    """The address of an owner who is no superuser and owns a database of its own, beside the tests' installations."""
+    if not await server.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        pytest.skip("only a superuser makes another owner")
+    async with made(cluster, server, "template0") as name:
+        await server.execute("CREATE ROLE second_owner LOGIN CREATEROLE PASSWORD 'second'")
+        await server.execute(f"ALTER DATABASE {name} OWNER TO second_owner")
+        url = make_url(cluster.address(name)).set(username="second_owner", password="second")
+        yield url.render_as_string(hide_password=False)
+        inside = await asyncpg.connect(cluster.address(name))
+        await inside.execute(f"ALTER DATABASE {name} OWNER TO CURRENT_USER")
+        roles = await inside.fetch(
+            "SELECT rolname FROM pg_roles WHERE rolname ~ '^second_' ORDER BY rolname = 'second_owner'"
+        )
+        homes = await inside.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_'")
+        for (role,) in [*homes, *roles]:
+            await inside.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+        await inside.close()
+
+
+PASSWORDS = "SELECT rolname, rolpassword, rolconnlimit FROM pg_authid WHERE rolname ~ '^isola_' ORDER BY 1"
+
+
+def addresses(owner: str, prefix: str) -> logins.Addresses:
+    names = (logins.derived(make_url(owner), f"{prefix}_{kind}") for kind in ("tenant", "control"))
+    tenant, control = (name.render_as_string(hide_password=False) for name in names)
+    return logins.Addresses(owner, tenant, control, prefix)
+
+
+async def test_another_owners_roles_are_not_touched_and_both_installations_work(
+    second: str, server: asyncpg.Connection, database: Database, cluster: Cluster
+) -> None:
+    before = await server.fetch(PASSWORDS)
+    shared = addresses(second, "isola")
+    async with await Database.open(second, size=2, wait=10, statement_timeout=60) as owner:
+        with pytest.raises(OperatorError, match=r"belong to the installation in the database .*: set ISOLA_ROLES"):
+            await migrations.migrate(owner, registry.load(shared.tenant_login), shared)
+        async with owner.unbound() as work:
+            assert await migrations.control_revision(work) is None
+        assert await server.fetch(PASSWORDS) == before
+
+        where = addresses(second, "second")
+        strategies = registry.load(where.tenant_login)
+        report = await migrations.migrate(owner, strategies, where)
+        assert report.failed == {}
+        tenants = [
+            await provisioning.create(owner, strategies, slug=name, name=name, strategy=name) for name in strategies
+        ]
+        report = await migrations.check(owner, strategies, where)
+        assert (report.shut, report.behind, report.platform) == ({}, {}, [])
+    theirs = Copy(where, strategies)
+    async with await Database.open(where.tenant, strategies, theirs.binding_key) as entered:
+        async with entered.unbound() as work:
+            await logins.refuse_dangerous(work)
+        for tenant in tenants:
+            async with entered.transaction(tenant) as work:
+                assert await work.value("SELECT count(*) FROM users") == 0
+    assert await server.fetch(PASSWORDS) == before
+    for tenant in cluster.tenants.values():
+        async with database.transaction(tenant) as work:
+            assert await work.value("SELECT count(*) FROM users") >= 0
+
+
+LACKS: Mapping[str, tuple[str, str]] = {
+    "the right to make roles": ("ALTER ROLE second_owner NOCREATEROLE", "may not make roles.*CREATEROLE"),
+    "the database": ("ALTER DATABASE {name} OWNER TO CURRENT_USER", "the database is not .*ALTER DATABASE"),
+    "the schema": ("CREATE SCHEMA control", "what is in the schema control belongs to .*: connect as that role"),
+    "a role": ("CREATE ROLE second_sharing", "second_sharing are there, and second_owner may not grant them"),
+    "a database that can be written": (
+        "ALTER DATABASE {name} SET default_transaction_read_only = on",
+        "the database takes no changes",
+    ),
+}
+
+
+@pytest.mark.parametrize("lack", LACKS)
+async def test_what_an_owner_lacks_is_said_and_nothing_is_made(lack: str, second: str, cluster: Cluster) -> None:
+    statement, said = LACKS[lack]
+    name = str(make_url(second).database)
+    inside = await asyncpg.connect(cluster.address(name))
+    await inside.execute(statement.format(name=name))
+    roles = "SELECT count(*) FROM pg_roles"
+    before = await inside.fetchval(roles)
+    where = addresses(second, "second")
+    async with await Database.open(second, size=2, wait=10) as owner:
+        with pytest.raises(OperatorError, match=said):
+            await migrations.migrate(owner, registry.load(where.tenant_login), where)
+    assert await inside.fetchval(roles) == before
+    assert await inside.fetchval("SELECT to_regnamespace('isola')") is None
+    await inside.execute(f"SET default_transaction_read_only = off; ALTER DATABASE {name} RESET ALL")
+    await inside.close()
+
+
+async def test_a_database_of_a_newer_program_asks_for_the_program_to_be_upgraded(copy: Copy, owner: Database) -> None:
+    async with owner.unbound() as work:
+        await work.script("UPDATE control.alembic_version SET version_num = '9999'")
+    newer = "9999, which this program does not know: .*upgrade the program"
+    with pytest.raises(OperatorError, match=newer):
+        await migrations.check(owner, copy.strategies, copy.where)
+    async with owner.unbound() as work:
+        with pytest.raises(OperatorError, match=newer):
+            await migrations.refuse_behind(work)
