@@ -25,6 +25,13 @@ SELECT current_setting('role') AS role,
        (SELECT count(*) FROM pg_class WHERE pg_my_temp_schema() = relnamespace) AS temporary
 """
 
+# What would outlive a transaction. Settings that PostgreSQL does not know are in no list of it.
+OF_THE_SESSION = """
+SELECT name FROM pg_settings WHERE source = 'session' AND name NOT IN ('transaction_isolation', 'transaction_read_only')
+UNION ALL
+SELECT name FROM unnest(ARRAY['isola.proof', 'isola.home', 'isola.tenant']) name WHERE current_setting(name, true) <> ''
+"""
+
 State = Mapping[str, Any]
 
 

@@ -8,7 +8,7 @@ import pytest
 from app.control.tenants import Tenant
 from app.database import Database
 from strategies.base import Strategy
-from tests.database.conftest import State
+from tests.database.conftest import OF_THE_SESSION, State
 
 # What a statement can leave on a session that outlives its transaction; {b} and {role} are another tenant's.
 LEFTOVERS = {
@@ -89,7 +89,9 @@ async def test_a_statement_that_ends_the_transaction_is_reported(
 async def test_after_a_commit_nothing_is_bound(single: Database, a: Tenant) -> None:
     """The statements that follow run outside of every tenant, not in the one that was bound."""
     async with single.transaction(a) as work:
+        assert await work.value("SELECT isola.current_tenant_id()") == a.id
         await work.script("COMMIT; BEGIN")
+        assert await work.texts(OF_THE_SESSION) == []
         assert await work.value("SELECT isola.current_tenant_id()") is None
         assert not await work.value("SELECT current_setting('isola.proof', true)")
         assert await work.value("SELECT current_setting('role')") == "none"

@@ -17,7 +17,7 @@ from app.errors import Conflict, Unavailable
 from strategies import registry
 from tests.conftest import Copy
 from tests.database import pgbouncer
-from tests.database.conftest import LEFT_BEHIND
+from tests.database.conftest import LEFT_BEHIND, OF_THE_SESSION
 
 CLIENTS = 50
 TURNS = 6
@@ -194,6 +194,16 @@ async def test_whatever_was_left_in_a_session_the_next_transaction_is_right(
                 assert await work.value("SELECT count(*) FROM pg_cursors WHERE is_holdable") == 0, left
             async with owner.unbound() as work:
                 assert await work.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0, left
+
+
+async def test_what_a_transaction_is_bound_with_is_its_own(behind: Database, tenants: list[Tenant]) -> None:
+    """PgBouncer may give the session to somebody else as soon as a transaction has ended, by whatever ended it."""
+    for tenant in tenants:
+        async with behind.transaction(tenant) as work:
+            assert await work.value("SELECT isola.current_tenant_id()") == tenant.id
+            await work.script("COMMIT; BEGIN")
+            assert await work.texts(OF_THE_SESSION) == []
+            assert await work.value("SELECT current_setting('role')") == "none"
 
 
 @pytest.mark.parametrize("end", ["", "; COMMIT", "; COMMIT; BEGIN", "; ROLLBACK"])

@@ -83,15 +83,6 @@ BINDING = (
         ("tests/isolation/test_names.py",),
     ),
     Patch(
-        "tenant bound for the session",
-        "that a binding is the transaction's own",
-        RLS,
-        "strategies/rls.py",
-        "SET LOCAL isola.tenant TO",
-        "SET isola.tenant TO",
-        (CONTEXT, GIVING_BACK, PGBOUNCER),
-    ),
-    Patch(
         "homes named by a part of the id",
         "that each tenant has a home of its own",
         SCHEMA,
@@ -108,6 +99,59 @@ BINDING = (
         " WHERE {TENANT} = '{tenant}'\"",
         '"',
         ("tests/isolation/test_names.py", "tests/control/test_provisioning.py"),
+    ),
+)
+
+# What a transaction is bound with, each by itself: as the connection sends it, and as the strategies write it.
+FOR_THE_SESSION = (
+    *(
+        Patch(
+            f"{name} sent for the session",
+            "that a binding is the transaction's own",
+            BOTH,
+            "app/connection.py",
+            "set_config('{name}', ${number}, true)",
+            f"set_config('{{name}}', ${{number}}, {{name != '{name}'}})",
+            (GIVING_BACK, PGBOUNCER),
+        )
+        for name in ("isola.proof", "search_path", "isola.home", "isola.tenant")
+    ),
+    *(
+        Patch(
+            f"{name} set for the session in {strategy}",
+            "that a binding is the transaction's own",
+            strategy,
+            f"strategies/{strategy}.py",
+            f"SET LOCAL {name} TO",
+            f"SET {name} TO",
+            (GIVING_BACK, PGBOUNCER),
+        )
+        for strategy in (RLS, SCHEMA)
+        for name in ("search_path", "isola.home", "isola.tenant")
+    ),
+    *(
+        Patch(
+            f"{name} for the session",
+            "that limits are the transaction's own",
+            BOTH,
+            file,
+            f"SET LOCAL {name} TO",
+            f"SET {name} TO",
+            (GIVING_BACK, PGBOUNCER),
+        )
+        for file, name in (
+            ("app/database.py", "statement_timeout"),
+            ("app/database.py", "client_connection_check_interval"),
+        )
+    ),
+    Patch(
+        "TimeZone for the session",
+        "that a time zone is the transaction's own",
+        BOTH,
+        "app/connection.py",
+        'READ WRITE", *_WHATEVER_WAS_LEFT, "SET LOCAL TimeZone',
+        'READ WRITE", *_WHATEVER_WAS_LEFT, "SET TimeZone',
+        (PGBOUNCER,),
     ),
 )
 
@@ -142,15 +186,6 @@ PROOFS = (
         "proof = key.proof(stated, transaction) if key is not None else stated",
         "proof = stated",
         ("tests/database/test_transactions.py",),
-    ),
-    Patch(
-        "proofs for the session",
-        "that a proof is the transaction's own",
-        BOTH,
-        "app/connection.py",
-        "set_config('{name}', ${number}, true)",
-        "set_config('{name}', ${number}, false)",
-        (GIVING_BACK,),
     ),
     Patch(
         "key that is read once",
@@ -883,6 +918,7 @@ CREDENTIALS = (
 
 IN_CODE = (
     *BINDING,
+    *FOR_THE_SESSION,
     *PROOFS,
     *DROPPING,
     *SHAPE,
