@@ -363,7 +363,7 @@ async def accepts(url: str) -> bool:
         async with await Database.open(url) as database, database.unbound():
             return True
     except Unavailable as error:
-        if isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError):
+        if isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InterfaceError):
             return False
         raise
 

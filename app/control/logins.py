@@ -184,6 +184,17 @@ async def give_passwords(owner: Transaction, where: Addresses, *, anyway: bool) 
         )
 
 
+async def refuse_without_password(where: Addresses) -> None:
+    """Raise OperatorError for a login without a password that cannot connect: the owner has none to derive one from."""
+    for text in (where.tenant, where.control):
+        url = make_url(text)
+        if url.password is None and address.password(url) is None and not await accepts(text):
+            raise OperatorError(
+                f"the login {url.username} has no password, and the database asks for one: the owner has none to "
+                "derive it from. Set ISOLA_TENANT_URL and ISOLA_CONTROL_URL with passwords, and migrate again"
+            )
+
+
 _USED_BY = """
 SELECT DISTINCT datname FROM pg_shdepend JOIN pg_database d ON d.oid = dbid
 WHERE refclassid = 'pg_authid'::regclass AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = $1)

@@ -138,6 +138,7 @@ async def prepare(owner: Database, where: logins.Addresses, *, new_passwords: bo
     async with owner.unbound() as transaction:
         await _prepare(transaction, where)
         await logins.give_passwords(transaction, where, anyway=new_passwords)
+    await logins.refuse_without_password(where)
 
 
 async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:

@@ -1,9 +1,15 @@
 """``isola migrate``, from nothing and when there is nothing to do."""
 
+import subprocess
+
+from sqlalchemy import make_url
+
 from app import embedded
 from app.control.migrations import head
 from tests.cli.processes import Place, finished
 from tests.conftest import Copy
+
+RULES = "local all postgres trust\nlocal all all scram-sha-256\n"
 
 
 def test_an_empty_place_is_behind_until_it_is_migrated(empty: Place) -> None:
@@ -26,6 +32,58 @@ async def test_a_database_of_ones_own_is_checked_by_its_address(empty: Place, co
 
     assert ", 0 behind" in empty.run("migrate", "--check", ISOLA_DATABASE_URL=copy.where.owner)
     assert not empty.data_dir.exists()
+
+
+def test_a_right_that_the_owner_lacks_is_said_in_one_line(empty: Place) -> None:
+    with embedded.running(empty.data_dir) as url:
+        ran(url, "CREATE ROLE weak LOGIN; CREATE DATABASE shop OWNER weak")
+        owner = make_url(url).set(username="weak", database="shop").render_as_string()
+
+        assert "weak may not make roles" in empty.fail("migrate", ISOLA_DATABASE_URL=owner)
+        assert "weak may not make roles" in empty.fail("migrate", "--check", ISOLA_DATABASE_URL=owner)
+
+
+def test_a_login_keeps_the_password_that_another_database_uses(empty: Place) -> None:
+    with embedded.running(empty.data_dir) as url:
+        ran(url, "CREATE ROLE ada LOGIN CREATEROLE PASSWORD 'one'; CREATE DATABASE shop OWNER ada")
+        ran(url, "CREATE DATABASE beside OWNER ada")
+        (empty.data_dir / "postgresql" / "pg_hba.conf").write_text(RULES)
+        ran(url, "SELECT pg_reload_conf()")
+        shop, beside, another = (
+            make_url(url).set(username=user, password=password, database=name).render_as_string(hide_password=False)
+            for user, password, name in (
+                ("ada", "one", "shop"),
+                ("ada", "one", "beside"),
+                ("isola_tenant", "two", "beside"),
+            )
+        )
+        empty.run("migrate", ISOLA_DATABASE_URL=shop)
+        empty.run("tenant", "create", "acme", ISOLA_DATABASE_URL=shop)
+
+        complaint = empty.fail("migrate", ISOLA_DATABASE_URL=beside, ISOLA_TENANT_URL=another)
+        assert "the login isola_tenant has another password in use for the database shop" in complaint
+        empty.run("migrate", ISOLA_DATABASE_URL=beside)
+        empty.run("user", "assign", "ada", "owner", "--tenant", "acme", ISOLA_DATABASE_URL=shop)
+
+        empty.run("migrate", "--new-passwords", ISOLA_DATABASE_URL=beside, ISOLA_TENANT_URL=another)
+        refused = empty.begin("user", "assign", "bob", "owner", "--tenant", "acme", ISOLA_DATABASE_URL=shop)
+        assert "refuses the password of the login" in finished(refused)[1]
+
+
+def test_a_login_that_can_have_no_password_is_said(empty: Place) -> None:
+    with embedded.running(empty.data_dir) as url:
+        (empty.data_dir / "postgresql" / "pg_hba.conf").write_text(RULES)
+        ran(url, "SELECT pg_reload_conf()")
+
+        complaint = empty.fail("migrate", ISOLA_DATABASE_URL=url)
+        assert "the login isola_tenant has no password, and the database asks for one" in complaint
+
+
+def ran(url: str, sql: str) -> None:
+    where = make_url(url)
+    arguments = ["-h", str(where.query["host"]), "-p", str(where.query["port"]), "-U", "postgres", "-d", "postgres"]
+    each = [part for statement in sql.split("; ") for part in ("-c", statement)]
+    subprocess.run([embedded.tool("psql"), *arguments, "-q", *each], check=True, capture_output=True)
 
 
 def test_without_the_owners_address_nothing_is_migrated(empty: Place) -> None:
