@@ -12,6 +12,7 @@ from app.database import Database
 from app.identity.keys import development_key
 from strategies.base import Strategy
 from tests.conftest import Copy
+from tests.http.people import counted
 from tests.http.served import Api, Client
 
 WHO = "{ viewer { tenant { name } user { id } } }"
@@ -68,6 +69,7 @@ async def test_a_token_that_was_issued_for_the_former_tenant_is_refused(
 
 async def test_a_token_that_is_older_than_its_tenant_is_refused(api: Api, old: Client, former: Tenant) -> None:
     assert (await signed(api, old, former.slug, iat=time.time() - 600).ask(WHO)).code == "UNAUTHENTICATED"
+    await counted(api, former.slug, {"former_tenant": 1})
     assert (await signed(api, old, former.slug, iat=time.time() - 5).ask(WHO)).data
     # Where the slug was nobody else's, a token need not say when it was issued.
     assert (await signed(api, old, former.slug).ask(WHO)).data
