@@ -639,7 +639,8 @@ SHARES = (
         "shares of suspended tenants",
         "that a suspended owner shares nothing",
         BOTH,
-        rewritten("isola.shared_resource(uuid)", " AND t.status = 'active'", ""),
+        "CREATE OR REPLACE VIEW control.sharers WITH (security_invoker = true) AS SELECT id, slug, name, home"
+        " FROM control.tenants WHERE parent_id IS NULL OR NOT control.below_inactive(id)",
         (ENDING,),
     ),
     Sql(
