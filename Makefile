@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas bench-servers bench-sharing outdated check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas bench-servers bench-sharing outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -14,6 +14,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@rm -rf *.egg-info # of an earlier build: what it says of entry points would be found first
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -32,20 +33,26 @@ coverage: $(READY) ## the tests, with coverage by branch
 test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it is installed
 	tests/on-postgresql15
 
+test-wheel: $(READY) ## the tests of the command line on the package, installed into an empty environment
+	tests/on-the-wheel
+
 test-lab: $(READY) ## the tests of the lab at work: real servers, real populations, as small as can be
 	$(BIN)/python -m pytest -q -n 3 tests/lab/running
 
 bench: $(READY) ## strategies side by side: figures and a report, in under five minutes (ARGS="--profile standard": an hour)
 	$(BIN)/isola bench run $(ARGS)
 
+wheel: $(READY) ## the package to install elsewhere, in dist/
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
 outdated: $(READY) ## whether the package index has a newer minor release of the embedded PostgreSQL
 	$(BIN)/python -m tests.embedded
 
 bench-check: $(READY) ## whether the lab finds a slow-down that was planted, and nothing where there is none
-	$(BIN)/python -m benchmarks.lab.check
+	$(BIN)/python -m isola.lab.check
 
 bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-written one
-	$(BIN)/python -m benchmarks.peers $(ARGS)
+	$(BIN)/python -m isola.lab.peers $(ARGS)
 
 bench-refusing: $(READY) ## how soon documents that ask for too much are refused
 	$(BIN)/python -m benchmarks.refusing

@@ -14,12 +14,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from app import embedded
-from app.control import logins, migrations
-from app.control.changes import Changes, Kind, announce
-from app.database import Database
-from app.settings import Settings
-from strategies import registry
+from isola.database import embedded
+from isola.database.transactions import Database
+from isola.platform import logins, migrations
+from isola.platform.changes import Changes, Kind, announce
+from isola.settings import Settings
+from isola_strategies import registry
 
 QUESTIONS = 3000
 HEARD = 30

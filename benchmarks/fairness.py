@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from app.control import migrations, provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Unavailable
-from app.installation import Installation, installation
-from app.settings import Settings
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform import migrations, provisioning
+from isola.platform.tenants import Tenant
+from isola.server.installation import Installation, installation
+from isola.settings import Settings
 
 MODEST = 8
 GREED = 10

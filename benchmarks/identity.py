@@ -23,20 +23,20 @@ from rich.console import Console
 from rich.table import Table
 from starlette.types import ASGIApp, Message, Scope
 
-from app import embedded
-from app.api import http
-from app.api.execute import Executor
-from app.api.schema import model
-from app.control import migrations, provisioning
-from app.control.secrets import cursor_secret
-from app.database import Database
-from app.domain.permissions import ROLES, Role
-from app.identity.api_keys import Mint
-from app.identity.authentication import Principal
-from app.identity.tokens import mint
-from app.installation import Installation, installation
-from app.main import application
-from app.settings import Settings
+from isola.api import http
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.database import embedded
+from isola.database.transactions import Database
+from isola.domain.permissions import ROLES, Role
+from isola.identity.api_keys import Mint
+from isola.identity.authentication import Principal
+from isola.identity.tokens import mint
+from isola.platform import migrations, provisioning
+from isola.platform.secrets import cursor_secret
+from isola.server.application import application
+from isola.server.installation import Installation, installation
+from isola.settings import Settings
 
 BAR_US = 60
 ROUNDS, REQUESTS = 150, 100

@@ -13,14 +13,14 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from app import embedded
-from app.binding import BindingKey
-from app.control import logins, migrations, moves, provisioning, secrets
-from app.control.tenants import Tenant
-from app.database import Database
-from app.settings import Settings
-from strategies import registry
-from strategies.base import Strategy
+from isola.database import embedded
+from isola.database.binding import BindingKey
+from isola.database.transactions import Database
+from isola.platform import logins, migrations, moves, provisioning, secrets
+from isola.platform.tenants import Tenant
+from isola.settings import Settings
+from isola_strategies import registry
+from isola_strategies.base import Strategy
 
 ROWS = (10_000, 100_000)
 A_TRANSACTION = 5_000

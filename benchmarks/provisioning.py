@@ -35,18 +35,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy import make_url
 
-from app import embedded, importing
-from app.control import logins, migrations, provisioning
-from app.control.logins import Addresses
-from app.database import Database
-from app.installation import Installation
-from app.settings import Settings
-from strategies import registry
-from strategies.base import Strategy
+from isola.database import embedded
+from isola.database.transactions import Database
+from isola.lab.django_tenants import PEER, PEER_NEEDS
+from isola.platform import importing, logins, migrations, provisioning
+from isola.platform.logins import Addresses
+from isola.server.installation import Installation
+from isola.settings import Settings
+from isola_strategies import registry
+from isola_strategies.base import Strategy
 
 STRATEGY = "schema"
-PEER = "django-tenants==4.0.1"
-PEER_NEEDS = ("psycopg[binary]",)
 PEER_TENANTS = 200
 WORKERS = 4
 # Tenants at either end of the run that are compared, to see whether making one gets slower.

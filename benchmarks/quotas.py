@@ -14,19 +14,19 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from app import embedded
-from app.control import logins, migrations, plans, provisioning
-from app.control.platform_log import operator
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import resources, users
-from app.domain.actor import Actor
-from app.domain.permissions import ROLES, Role
-from app.domain.quotas import Quota
-from app.domain.resources import Values
-from app.installation import Installation
-from app.settings import Settings
-from strategies import registry
+from isola.database import embedded
+from isola.database.transactions import Database
+from isola.domain import resources, users
+from isola.domain.actor import Actor
+from isola.domain.permissions import ROLES, Role
+from isola.domain.quotas import Quota
+from isola.domain.resources import Values
+from isola.platform import logins, migrations, plans, provisioning
+from isola.platform.platform_log import operator
+from isola.platform.tenants import Tenant
+from isola.server.installation import Installation
+from isola.settings import Settings
+from isola_strategies import registry
 
 ROUNDS, WARM_UP, EACH = 10, 20, 200
 SIZES = (0, 100_000)

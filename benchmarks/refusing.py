@@ -16,12 +16,12 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from app.api.execute import Executor
-from app.api.schema import model
-from app.control.tenants import Status, Tenant
-from app.domain.permissions import ROLES, Role
-from app.identity.authentication import Principal
-from app.query.effort import Effort
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.domain.permissions import ROLES, Role
+from isola.identity.authentication import Principal
+from isola.platform.tenants import Status, Tenant
+from isola.query.effort import Effort
 from tests.api.evil import EVIL
 
 BAR_MS = 50

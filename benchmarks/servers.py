@@ -52,8 +52,8 @@ async def application(
 def isola(port: int) -> None:
     import uvicorn  # noqa: PLC0415  other servers run without it
 
-    from app.server import configured  # noqa: PLC0415
-    from app.settings import Settings  # noqa: PLC0415
+    from isola.server.listener import configured  # noqa: PLC0415
+    from isola.settings import Settings  # noqa: PLC0415
 
     config = configured(application, Settings())
     config.host, config.port = "127.0.0.1", port
@@ -64,7 +64,7 @@ UVICORN = ["-m", "uvicorn", "--no-access-log", "--no-server-header", "--lifespan
 SERVERS: dict[str, tuple[str, list[str]]] = {
     "uvicorn, httptools": ("uvicorn", [*UVICORN, "--http", "httptools", "--ws", "none", "--port", "{port}"]),
     "uvicorn, h11": ("h11", [*UVICORN, "--http", "h11", "--ws", "none", "--port", "{port}"]),
-    "isola: uvicorn, httptools, bounded": ("app.protocol", ["-m", "benchmarks.servers", "--serve", "{port}"]),
+    "isola: uvicorn, httptools, bounded": ("isola.server.protocol", ["-m", "benchmarks.servers", "--serve", "{port}"]),
     "hypercorn": ("hypercorn", ["-m", "hypercorn", "--worker-class", "uvloop", "--bind", "127.0.0.1:{port}"]),
     "granian": (
         "granian",

@@ -23,18 +23,18 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from app import embedded
-from app.api.execute import Executor
-from app.api.schema import model
-from app.control import logins, migrations, provisioning
-from app.control.tenants import Tenant
-from app.database import Database, Transaction
-from app.domain import resources, users
-from app.domain.permissions import ROLES, Role
-from app.identity.authentication import Principal
-from app.installation import Installation
-from app.settings import Settings
-from strategies import registry
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.database import embedded
+from isola.database.transactions import Database, Transaction
+from isola.domain import resources, users
+from isola.domain.permissions import ROLES, Role
+from isola.identity.authentication import Principal
+from isola.platform import logins, migrations, provisioning
+from isola.platform.tenants import Tenant
+from isola.server.installation import Installation
+from isola.settings import Settings
+from isola_strategies import registry
 
 ROUNDS, WARM_UP = 41, 5
 FEW, MANY = 20, 50_000

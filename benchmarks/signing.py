@@ -22,15 +22,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app import embedded
-from app.control.proofs import BELIEVED, DEMANDED
-from app.errors import IsolaError
-from benchmarks.peers import data, measure, operations, tokens
-from benchmarks.peers.data import Size
-from benchmarks.peers.load import Job
-from benchmarks.peers.measure import Sample
-from benchmarks.peers.operations import OPERATIONS
-from benchmarks.peers.processes import PEERS, Cores, PostgreSQL, serving
+from isola.database import embedded
+from isola.errors import IsolaError
+from isola.lab.peers import data, measure, operations, tokens
+from isola.lab.peers.data import Size
+from isola.lab.peers.load import Job
+from isola.lab.peers.measure import Sample
+from isola.lab.peers.operations import OPERATIONS
+from isola.lab.peers.processes import PEERS, Cores, PostgreSQL, serving
+from isola.platform.proofs import BELIEVED, DEMANDED
 
 BAR = 0.05
 LIST = "Resources"

@@ -1,4 +1,4 @@
-"""Renders revisions as SQL; nothing here connects. ``app/control/migrations.py`` runs what is rendered.
+"""Renders revisions as SQL; nothing here connects. ``app/isola/platform/migrations.py`` runs what is rendered.
 
 A revision is a function of ``op``, Alembic's operations. The tenant history is written as if there were one customer
 only: there ``op`` passes each operation through the strategy, so one revision gives every physical form.
@@ -10,7 +10,7 @@ from alembic import context
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 
-from strategies.base import Strategy
+from isola_strategies.base import Strategy
 
 
 class ShapedOperations(Operations):

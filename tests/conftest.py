@@ -24,16 +24,16 @@ import pytest
 from graphql import parse, validate
 from sqlalchemy import make_url
 
-from app import embedded
-from app.binding import NOTHING, BindingKey, record
-from app.control import logins, migrations, provisioning, secrets
-from app.control.changes import Changes
-from app.control.tenants import Tenant
-from app.database import Database
-from app.query import documents
-from app.settings import Settings
-from strategies import registry
-from strategies.base import Strategy
+from isola.database import embedded
+from isola.database.binding import NOTHING, BindingKey, record
+from isola.database.transactions import Database
+from isola.platform import logins, migrations, provisioning, secrets
+from isola.platform.changes import Changes
+from isola.platform.tenants import Tenant
+from isola.query import documents
+from isola.settings import Settings
+from isola_strategies import registry
+from isola_strategies.base import Strategy
 from tests import modes
 from tests.consent import accept_all
 from tests.patience import PATIENCE

@@ -10,8 +10,8 @@ docs/strategies.md goes through this file step by step.
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from strategies.base import Home
-from strategies.rls import RowLevelSecurity
+from isola_strategies.base import Home
+from isola_strategies.rls import RowLevelSecurity
 
 # Where a tenant is follows from this: fixed for good once there are tenants. Few, so that tests often have two tenants
 # in the same cell; in earnest 16 to 64.

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from app import embedded, logging, server
-from app.errors import IsolaError
-from app.settings import load
 from examples.databases.fleet import Fleet
+from isola.database import embedded
+from isola.errors import IsolaError
+from isola.server import listener as server, logging
+from isola.settings import load
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, help="A database for each tenant.")
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]

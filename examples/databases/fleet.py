@@ -15,13 +15,13 @@ from starlette.applications import Starlette
 from starlette.routing import Host
 from starlette.types import ASGIApp
 
-from app.control import migrations, provisioning
-from app.control.logins import derived
-from app.database import DIALECT
-from app.errors import BadUserInput, NotFound, OperatorError
-from app.installation import Installation, installation
-from app.main import application
-from app.settings import Settings
+from isola.database.transactions import DIALECT
+from isola.errors import BadUserInput, NotFound, OperatorError
+from isola.platform import migrations, provisioning
+from isola.platform.logins import derived
+from isola.server.application import application
+from isola.server.installation import Installation, installation
+from isola.settings import Settings
 
 PREFIX = "tenant_"
 # A database's logins are named after it, and PostgreSQL cuts names off after 63 bytes.

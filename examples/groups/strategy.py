@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Table
 
-from strategies.base import Home, create_role, rights
-from strategies.rls import RowLevelSecurity
+from isola_strategies.base import Home, create_role, rights
+from isola_strategies.rls import RowLevelSecurity
 
 # As for cells: fixed for good once there are tenants.
 GROUPS = 2

@@ -1,4 +1,4 @@
--- What the statements of reads build, kept within bounds: see app/query/budget.py.
+-- What the statements of reads build, kept within bounds: see app/isola/query/budget.py.
 
 -- A piece of an answer, as long as it is within ``most`` bytes and all pieces that the transaction has built so far are
 -- within ``total``. ``field`` is what the error names.

@@ -10,7 +10,7 @@ RETURN concat_ws(' ', pg_backend_pid(), extract(epoch FROM transaction_timestamp
 
 -- The tenant that a transaction has proved to be in; NULL if it names none. A proof is a record of the tenant and of who
 -- acts, line by line, and in its last line a code over the record and the one transaction that it is for. The code is
--- NMAC (Bellare, Canetti, Krawczyk 1996) with SHA-256; app/binding.py makes the same. The key is read by a query without
+-- NMAC (Bellare, Canetti, Krawczyk 1996) with SHA-256; app/isola/database/binding.py makes the same. The key is read by a query without
 -- parameters, or it would be planned anew for each call.
 --
 -- A transaction that says by isola.home in which home it is finds out here if that is no longer the tenant's, as of the

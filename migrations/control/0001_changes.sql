@@ -1,4 +1,4 @@
--- What servers are to forget: see app/control/changes.py.
+-- What servers are to forget: see app/isola/platform/changes.py.
 
 -- Has every server forget what it knows of a key of the bound tenant, when this transaction commits. The tenant comes
 -- first in what is heard, so nobody can speak of another's. A transaction announces 100 changes at most: SQL inside a

@@ -1,5 +1,5 @@
 -- The log of what staff and operators do: a chain of its own, linked like that of a tenant, whose home is the schema
--- control and whose id is none that a tenant has. See app/control/platform_log.py.
+-- control and whose id is none that a tenant has. See app/isola/platform/platform_log.py.
 
 -- Notes something in the platform's log, in the transaction in which it is done.
 CREATE FUNCTION isola.audit_platform(actor text, request text, action text, object text, old jsonb, new jsonb)

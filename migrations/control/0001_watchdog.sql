@@ -1,4 +1,4 @@
--- What the watchdog of each server calls: see app/control/watchdog.py. It runs as isola_watchdog, which has no login
+-- What the watchdog of each server calls: see app/isola/platform/watchdog.py. It runs as isola_watchdog, which has no login
 -- and is a member of the login of tenant traffic, so it may end that login's sessions and no others.
 
 -- Ends the sessions of a login in this database that have been in one transaction for longer than ``older_than``, and

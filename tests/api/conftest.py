@@ -17,22 +17,22 @@ import asyncpg
 import pytest
 from sqlalchemy import false, func, insert, select
 
-from app.api.execute import Executor
-from app.api.schema import model
-from app.control.tenants import Tenant
-from app.database import Database, Transaction
-from app.domain import names
-from app.domain.organizations import memberships, organizations
-from app.domain.permissions import Permission
-from app.domain.resources import resources
-from app.domain.roles import Standing, roles, user_roles
-from app.domain.spans import spans
-from app.domain.users import users
-from app.query.effort import Effort
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.database.transactions import Database, Transaction
+from isola.domain import names
+from isola.domain.organizations import memberships, organizations
+from isola.domain.permissions import Permission
+from isola.domain.resources import resources
+from isola.domain.roles import Standing, roles, user_roles
+from isola.domain.spans import spans
+from isola.domain.users import users
+from isola.platform.tenants import Tenant
+from isola.query.effort import Effort
 from tests.conftest import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
-# Of what is open to all, no statement reads anything: see app.api.sessions.
+# Of what is open to all, no statement reads anything: see isola.api.sessions.
 OPEN = {"SignIn", "SignInWithCode", "RefreshSession", "SignOut"}
 READ = sorted(path.stem for path in OPERATIONS.glob("*.graphql") if path.stem not in OPEN)
 SECRET = b"32 bytes that only these tests know"

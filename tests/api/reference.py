@@ -14,15 +14,15 @@ from uuid import UUID
 from graphql import GraphQLResolveInfo, GraphQLSchema, build_schema, execute_sync, parse, print_schema
 from sqlalchemy import func, select
 
-from app.api.schema import model
-from app.database import Transaction
-from app.domain.audit import audit_entries
-from app.domain.organizations import memberships, organizations
-from app.domain.permissions import ROLES
-from app.domain.resources import resources
-from app.domain.roles import roles, user_roles
-from app.domain.spans import spans
-from app.domain.users import users
+from isola.api.schema import model
+from isola.database.transactions import Transaction
+from isola.domain.audit import audit_entries
+from isola.domain.organizations import memberships, organizations
+from isola.domain.permissions import ROLES
+from isola.domain.resources import resources
+from isola.domain.roles import roles, user_roles
+from isola.domain.spans import spans
+from isola.domain.users import users
 from tests.api.conftest import Principal
 
 SCHEMA: GraphQLSchema = build_schema(print_schema(model.schema))

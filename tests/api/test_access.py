@@ -23,16 +23,16 @@ from graphql import (
     parse,
 )
 
-from app.admin.schema import schema as administration
-from app.api.access import requires
-from app.api.execute import Executor
-from app.api.fields import mapped
-from app.api.model import model_of
-from app.api.schema import model, schema
-from app.database import Transaction
-from app.domain.permissions import Permission
-from app.errors import Unavailable
-from app.query.mapping import MappingError, Parameters
+from isola.admin.schema import schema as administration
+from isola.api.access import requires
+from isola.api.execute import Executor
+from isola.api.fields import mapped
+from isola.api.model import model_of
+from isola.api.schema import model, schema
+from isola.database.transactions import Transaction
+from isola.domain.permissions import Permission
+from isola.errors import Unavailable
+from isola.query.mapping import MappingError, Parameters
 from tests.api.conftest import Caller, ids
 
 # The contract as clients read it, and nothing of how it came to be.

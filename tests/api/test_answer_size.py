@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from app.api.execute import Executor
-from app.api.schema import model
-from app.control import provisioning
-from app.database import Database
-from app.domain import shares
-from app.domain.actor import Actor
-from app.domain.resources import resources
-from app.domain.spans import spans
-from app.domain.users import users
-from app.errors import BadUserInput
-from app.query.limits import Limits
-from strategies.base import Strategy
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.database.transactions import Database
+from isola.domain import shares
+from isola.domain.actor import Actor
+from isola.domain.resources import resources
+from isola.domain.spans import spans
+from isola.domain.users import users
+from isola.errors import BadUserInput
+from isola.platform import provisioning
+from isola.query.limits import Limits
+from isola_strategies.base import Strategy
 from tests.api.conftest import SECRET, Answer, Caller, Principal, ids, uuid
 
 LIMIT = Limits().answer_bytes

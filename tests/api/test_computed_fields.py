@@ -9,17 +9,17 @@ import strawberry
 from sqlalchemy import Uuid
 from strawberry.schema.config import StrawberryConfig
 
-from app.api.access import PUBLIC
-from app.api.connections import Connection
-from app.api.execute import Executor
-from app.api.fields import by_id, computed, many, mapped, one, typed_id
-from app.api.model import model_of
-from app.api.scalars import SCALARS
-from app.domain.resources import resources
-from app.domain.users import users
-from app.query import caller
-from app.query.mapping import MappingError, Parameters
-from app.query.plan import Plan
+from isola.api.access import PUBLIC
+from isola.api.connections import Connection
+from isola.api.execute import Executor
+from isola.api.fields import by_id, computed, many, mapped, one, typed_id
+from isola.api.model import model_of
+from isola.api.scalars import SCALARS
+from isola.domain.resources import resources
+from isola.domain.users import users
+from isola.query import caller
+from isola.query.mapping import MappingError, Parameters
+from isola.query.plan import Plan
 from tests.api.conftest import SECRET, START, Caller, ids
 
 Row = dict[str, Any]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query
 
-from app.api.execute import Executor
-from app.api.schema import model
-from app.query.effort import Effort
-from app.query.limits import Limits
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.query.effort import Effort
+from isola.query.limits import Limits
 from tests.api.conftest import OPERATIONS, SECRET, Caller, ids
 from tests.api.evil import EVIL
 

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Integer, cast, literal
 from structlog.testing import capture_logs
 
-from app.api.execute import Executor
-from app.api.schema import model
-from app.errors import Unavailable, Unconfirmed
-from app.query.json_text import VIOLATION
-from app.query.mapping import Model, Value
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.errors import Unavailable, Unconfirmed
+from isola.query.json_text import VIOLATION
+from isola.query.mapping import Model, Value
 from tests.api.conftest import SECRET, Caller, ids
 
 DELETE = f'mutation {{ deleteResource(input: {{id: "{ids("res", 1)}"}}) {{ deletedId }} }}'

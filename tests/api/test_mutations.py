@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from app.api.execute import Executor
-from app.control import provisioning
-from app.database import Database
-from app.domain.users import users
-from strategies.base import Strategy
+from isola.api.execute import Executor
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.platform import provisioning
+from isola_strategies.base import Strategy
 from tests.api.conftest import OPERATIONS, START, Answer, Caller, Principal, ids, uuid
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from graphql.execution.values import VariableValues
 
-from app.api.execute import Executor
-from app.control import provisioning
-from app.database import Database
-from app.domain.metadata import metadata
-from app.query.plan import Plan
-from strategies.base import Capability, Strategy
+from isola.api.execute import Executor
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.platform import provisioning
+from isola.query.plan import Plan
+from isola_strategies.base import Capability, Strategy
 from tests.api.conftest import OPERATIONS, Principal, ids, uuid
 from tests.conftest import Copy
 

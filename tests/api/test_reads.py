@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.api.execute import Executor
-from app.api.schema import model
-from app.query.limits import Limits
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.query.limits import Limits
 from tests.api.conftest import OPERATIONS, Caller, ids
 
 VARIABLES: dict[str, dict[str, Any]] = {

@@ -14,12 +14,12 @@ import pytest
 import sqlglot
 from graphql import get_variable_values
 
-from app.api.execute import Executor
-from app.api.schema import model
-from app.control import provisioning
-from app.database import Database
-from app.domain.permissions import ROLES, Role
-from app.query.plan import Plan
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.database.transactions import Database
+from isola.domain.permissions import ROLES, Role
+from isola.platform import provisioning
+from isola.query.plan import Plan
 from tests.api.conftest import OPERATIONS, READ, Caller, Principal, ids, settle, share, uuid
 from tests.conftest import Copy
 

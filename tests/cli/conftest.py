@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from app import embedded
+from isola.database import embedded
 from tests.cli.processes import Place
 from tests.conftest import _memory
 

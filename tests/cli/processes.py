@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.domain.permissions import Role
-from app.identity.tokens import mint
+from isola.domain.permissions import Role
+from isola.identity.tokens import mint
 from tests.conftest import DEFAULTS
 from tests.patience import PATIENCE
 
-ISOLA = Path(sys.executable).with_name("isola")
+# That of this environment, or one that was installed elsewhere: tests/on-the-wheel.
+ISOLA = Path(os.environ.get("TEST_ISOLA") or Path(sys.executable).with_name("isola"))
 SERVING = "Serving on "
 
 

@@ -1,7 +1,7 @@
 """``isola audit`` and ``isola user``."""
 
-from app.control import provisioning
-from app.database import Database
+from isola.database.transactions import Database
+from isola.platform import provisioning
 from tests.cli.processes import Place
 from tests.conftest import Copy
 

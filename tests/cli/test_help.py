@@ -4,11 +4,11 @@ import subprocess
 import sys
 from typing import get_args
 
-from app.cli import RoleName
-from app.domain.permissions import Role
+from isola.commands.main import RoleName
+from isola.domain.permissions import Role
 
 HEAVY = ("alembic", "asyncpg", "cryptography", "pydantic", "sqlalchemy", "starlette", "strawberry", "structlog")
-IMPORTED = f"import sys, app.cli; print([name for name in {HEAVY} if name in sys.modules])"
+IMPORTED = f"import sys, isola.commands.main; print([name for name in {HEAVY} if name in sys.modules])"
 
 
 def test_nothing_is_imported_that_only_commands_need() -> None:

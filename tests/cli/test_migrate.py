@@ -4,8 +4,8 @@ import subprocess
 
 from sqlalchemy import make_url
 
-from app import embedded
-from app.control.migrations import head
+from isola.database import embedded
+from isola.platform.migrations import head
 from tests.cli.processes import Place, finished
 from tests.conftest import Copy
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from app.control import orders, provisioning
-from app.control.orders import State
-from app.control.platform_log import Author
-from app.database import Database
-from app.installation import Installation
-from app.operate import operating
-from app.settings import Settings
+from isola.commands.operate import operating
+from isola.database.transactions import Database
+from isola.platform import orders, provisioning
+from isola.platform.orders import State
+from isola.platform.platform_log import Author
+from isola.server.installation import Installation
+from isola.settings import Settings
 from tests.cli.processes import Place, finished
 from tests.conftest import Copy
 from tests.patience import PATIENCE

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from sqlalchemy import make_url
 
-from app import embedded
+from isola.database import embedded
 from tests.cli.processes import ISOLA, Place
 from tests.conftest import FAST, _memory
 

@@ -5,8 +5,8 @@ import time
 import httpx
 import jwt
 
-from app.control.changes import HEARD_WITHIN
-from app.identity import keys
+from isola.identity import keys
+from isola.platform.changes import HEARD_WITHIN
 from tests.cli.processes import Place, Running
 from tests.conftest import DEFAULTS
 from tests.patience import PATIENCE

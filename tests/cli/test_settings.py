@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from app.errors import OperatorError
-from app.settings import Settings, load
+from isola.errors import OperatorError
+from isola.settings import Settings, load
 from tests.cli.processes import Place
 
 # What is found without doing anything yet.

@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from app import embedded
+from isola.database import embedded
 from tests.cli.processes import Place
 from tests.cli.writing import Writer, names_of
 

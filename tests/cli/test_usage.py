@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from app import cli
+from isola.commands import main as cli
 from tests.cli.processes import Place, finished
 
 # What needs a database and changes nothing. It starts none.

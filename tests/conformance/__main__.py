@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from strategies.registry import GROUP
+from isola_strategies.registry import GROUP
 from tests.modes import Mode
 
 ROOT = Path(__file__).parents[2]

@@ -15,11 +15,11 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from app.control.logins import derived
-from app.domain.permissions import Role
-from app.errors import BadUserInput, Conflict, NotFound
-from app.identity.tokens import mint
 from examples.databases.fleet import LONGEST, PREFIX, Fleet
+from isola.domain.permissions import Role
+from isola.errors import BadUserInput, Conflict, NotFound
+from isola.identity.tokens import mint
+from isola.platform.logins import derived
 from tests.conftest import DEFAULTS, Cluster
 from tests.patience import PATIENCE
 

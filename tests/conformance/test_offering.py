@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from strategies import registry
+from isola_strategies import registry
 from tests.conformance.__main__ import ROOT, offered
 
 EXAMPLE = "examples.cells.strategy:Cells"
@@ -14,7 +14,7 @@ EXAMPLE = "examples.cells.strategy:Cells"
 
 def there(environment: dict[str, str]) -> list[str]:
     """The strategies that a new process finds."""
-    command = [sys.executable, "-c", "from strategies import registry; print(*sorted(registry.load('login')))"]
+    command = [sys.executable, "-c", "from isola_strategies import registry; print(*sorted(registry.load('login')))"]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, text=True
     ).stdout.split()
@@ -29,7 +29,7 @@ def test_it_is_found_beside_the_installed_ones_and_is_the_only_one_tried() -> No
 
 
 def test_one_that_is_installed_can_be_tried_alone() -> None:
-    with offered("strategies.rls:RowLevelSecurity") as environment:
+    with offered("isola_strategies.rls:RowLevelSecurity") as environment:
         assert there(environment) == sorted(registry.load("login"))
         assert environment["TEST_STRATEGY"] == "rls"
 

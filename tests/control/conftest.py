@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 from alembic import command
 
-from app.control import logins, migrations, provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.metadata import metadata
-from strategies import registry
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.platform import logins, migrations, provisioning
+from isola.platform.tenants import Tenant
+from isola_strategies import registry
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, Cluster, Copy, made
 
 OLD = "0001"

@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 
-from app.embedded import tool
+from isola.database.embedded import tool
 
 HEADER = re.compile(r"^-- Name: (.+?); Type: (.+?); Schema: (.+?); Owner: .*$", re.MULTILINE)
 # pg_dump guards each script with a key of its own.

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.control import changes as hearing, provisioning
-from app.control.cache import MISSING, Cache
-from app.control.changes import HEARD_WITHIN, Changes, Kind, announce
-from app.control.directory import Directory
-from app.control.tenants import Status, Tenant
-from app.database import Database
-from app.errors import Forbidden, Refusal, Unavailable
+from isola.database.transactions import Database
+from isola.errors import Forbidden, Refusal, Unavailable
+from isola.platform import changes as hearing, provisioning
+from isola.platform.cache import MISSING, Cache
+from isola.platform.changes import HEARD_WITHIN, Changes, Kind, announce
+from isola.platform.directory import Directory
+from isola.platform.tenants import Status, Tenant
 from tests.conftest import Copy
 from tests.database import pgbouncer
 from tests.patience import PATIENCE

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from app.control import directory, provisioning
-from app.control.changes import Changes
-from app.control.directory import Directory
-from app.control.tenants import Status, Tenant
-from app.database import Database
-from app.errors import Unavailable
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform import directory, provisioning
+from isola.platform.changes import Changes
+from isola.platform.directory import Directory
+from isola.platform.tenants import Status, Tenant
 from tests.conftest import Copy
 
 LONG = 60.0

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from app.control import migrations
-from app.control.tenants import Tenant
-from app.database import Database
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform import migrations
+from isola.platform.tenants import Tenant
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.consent import accept_all
 from tests.control.conftest import OLD

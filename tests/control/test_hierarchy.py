@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.control import hierarchy, provisioning
-from app.control.changes import Changes
-from app.control.directory import Directory
-from app.control.hierarchy import LEVELS
-from app.control.tenants import Status, Tenant
-from app.database import Database
-from app.errors import BadUserInput, Conflict, Forbidden, NotFound, Refusal
-from app.identity.descendants import Descendants
+from isola.database.transactions import Database
+from isola.errors import BadUserInput, Conflict, Forbidden, NotFound, Refusal
+from isola.identity.descendants import Descendants
+from isola.platform import hierarchy, provisioning
+from isola.platform.changes import Changes
+from isola.platform.directory import Directory
+from isola.platform.hierarchy import LEVELS
+from isola.platform.tenants import Status, Tenant
 from tests.conftest import Copy
 
 

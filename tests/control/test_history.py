@@ -6,7 +6,10 @@ import pytest
 from sqlalchemy import MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from app.control import (
+from isola.database.transactions import DIALECT, Database
+from isola.domain import audit
+from isola.domain.metadata import metadata as domain
+from isola.platform import (
     api_keys,
     audit as audit_tables,
     changes,
@@ -24,11 +27,8 @@ from app.control import (
     sign_in_log,
     tenants,
 )
-from app.database import DIALECT, Database
-from app.domain import audit
-from app.domain.metadata import metadata as domain
-from strategies import registry
-from strategies.base import Capability
+from isola_strategies import registry
+from isola_strategies.base import Capability
 from tests.conftest import TRIED, Copy
 from tests.control.dumps import Made, dumped
 

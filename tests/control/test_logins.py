@@ -4,11 +4,11 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from app.control import logins, migrations, provisioning
-from app.control.logins import Addresses
-from app.database import Database
-from app.errors import OperatorError
-from strategies import registry
+from isola.database.transactions import Database
+from isola.errors import OperatorError
+from isola.platform import logins, migrations, provisioning
+from isola.platform.logins import Addresses
+from isola_strategies import registry
 from tests.conftest import STRATEGIES, Copy
 
 ODD = 'Isola "tenant"-traffic'

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app.control import migrations, provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import OperatorError
+from isola.database.transactions import Database
+from isola.errors import OperatorError
+from isola.platform import migrations, provisioning
+from isola.platform.tenants import Tenant
 from tests.conftest import STRATEGIES, Copy
 from tests.control.conftest import OLD, until_alone
 from tests.control.dumps import dumped
@@ -20,9 +20,9 @@ NEW = migrations.head("tenant")
 
 MIGRATE_AND_DIE = """
 import asyncio, os, signal, sys
-from app.control import migrations
-from app.control.logins import Addresses
-from app.database import Database
+from isola.platform import migrations
+from isola.platform.logins import Addresses
+from isola.database.transactions import Database
 from strategies import registry
 
 async def run(owner_url, tenant_url, control_url, homes_before):

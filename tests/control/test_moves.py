@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select
 
-from app.control import audit, moves, platform_log, provisioning
-from app.control.tenants import Status, Tenant
-from app.database import Database
-from app.domain import resources, shares, users
-from app.domain.actor import Actor
-from app.domain.metadata import metadata
-from app.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
-from strategies.base import Home, Strategy
+from isola.database.transactions import Database
+from isola.domain import resources, shares, users
+from isola.domain.actor import Actor
+from isola.domain.metadata import metadata
+from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
+from isola.platform import audit, moves, platform_log, provisioning
+from isola.platform.tenants import Status, Tenant
+from isola_strategies.base import Home, Strategy
 from tests.conftest import Copy
 from tests.consent import accept_all
 from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up, made, names_in, received

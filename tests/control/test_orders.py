@@ -7,13 +7,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.control import orders, provisioning
-from app.control.orders import Order, State
-from app.control.platform_log import Author
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import BadUserInput, Conflict, NotFound
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.errors import BadUserInput, Conflict, NotFound
+from isola.platform import orders, provisioning
+from isola.platform.orders import Order, State
+from isola.platform.platform_log import Author
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.control.test_moves import content
 from tests.control.test_provisioning import footprint, held_up, until_someone_waits

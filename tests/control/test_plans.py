@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from app.control import plans, platform_log, provisioning
-from app.control.plans import MOST, UNLIMITED
-from app.control.platform_log import Author
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.quotas import Quota
-from app.errors import BadUserInput, Conflict, NotFound
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain.quotas import Quota
+from isola.errors import BadUserInput, Conflict, NotFound
+from isola.platform import plans, platform_log, provisioning
+from isola.platform.plans import MOST, UNLIMITED
+from isola.platform.platform_log import Author
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 
 SAM = Author("staff:sam", "request-1")

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from app.control import audit, grants, hierarchy, plans, platform_log, provisioning
-from app.control.platform_log import Action, Author, announce, intervene, operator
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Forbidden, Unavailable
+from isola.database.transactions import Database
+from isola.errors import Forbidden, Unavailable
+from isola.platform import audit, grants, hierarchy, plans, platform_log, provisioning
+from isola.platform.platform_log import Action, Author, announce, intervene, operator
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
 

@@ -15,15 +15,15 @@ import asyncpg
 import pytest
 from sqlalchemy import func, select
 
-from app.control import migrations, provisioning, sessions
-from app.control.sessions import Lifetimes
-from app.control.tenants import Status, Tenant, metadata as control_metadata
-from app.database import Database
-from app.domain import resources, shares, users
-from app.domain.actor import Actor
-from app.domain.metadata import metadata
-from app.errors import BadUserInput, Conflict, NotFound, OperatorError, Refusal
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain import resources, shares, users
+from isola.domain.actor import Actor
+from isola.domain.metadata import metadata
+from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Refusal
+from isola.platform import migrations, provisioning, sessions
+from isola.platform.sessions import Lifetimes
+from isola.platform.tenants import Status, Tenant, metadata as control_metadata
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.consent import accept_all
 from tests.control.conftest import until_alone
@@ -33,8 +33,8 @@ EVERYTHING = frozenset({"resource:write", "resource:manage", "share:write"})
 
 CREATE = """
 import asyncio, sys
-from app.control import migrations, provisioning
-from app.database import Database
+from isola.platform import migrations, provisioning
+from isola.database.transactions import Database
 from strategies import registry
 
 async def run(owner_url, login, strategy):

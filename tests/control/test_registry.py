@@ -4,7 +4,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
-from strategies import registry
+from isola_strategies import registry
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, **offered: str) -> None:
@@ -20,13 +20,13 @@ def test_finds_what_this_package_brings() -> None:
 
 
 def test_two_strategies_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, rls="strategies.rls:RowLevelSecurity", rls_="strategies.schema:SchemaPerTenant")
-    with pytest.raises(ValueError, match=r"two strategies are called 'rls'; the second is strategies\.schema:"):
+    offer(monkeypatch, rls="isola_strategies.rls:RowLevelSecurity", rls_="isola_strategies.schema:SchemaPerTenant")
+    with pytest.raises(ValueError, match=r"two strategies are called 'rls'; the second is isola_strategies\.schema:"):
         registry.load("somebody")
 
 
 def test_a_strategy_offered_under_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, moon="strategies.rls:RowLevelSecurity")
+    offer(monkeypatch, moon="isola_strategies.rls:RowLevelSecurity")
     with pytest.raises(ValueError, match="offered as 'moon' but calls itself 'rls'"):
         registry.load("somebody")
 

@@ -6,12 +6,12 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from app.control import logins, migrations, provisioning, rights
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import OperatorError
-from strategies import registry
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.errors import OperatorError
+from isola.platform import logins, migrations, provisioning, rights
+from isola.platform.tenants import Tenant
+from isola_strategies import registry
+from isola_strategies.base import Strategy
 from tests.conftest import Cluster, Copy, made
 
 # Every right in a home, and every membership in a home's role and of it, as statements that take it away.

@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.control.tenants import Tenant
-from app.database import Database
+from isola.database.transactions import Database
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.patience import PATIENCE
 

@@ -15,12 +15,12 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from app import embedded
-from app.address import connecting, normalised
-from app.control import logins
-from app.database import Database
-from app.errors import Unavailable
-from app.settings import Settings
+from isola.database import embedded
+from isola.database.address import connecting, normalised
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform import logins
+from isola.settings import Settings
 from tests.conftest import DEFAULTS, FAST, Copy, _memory
 
 SECRET = "hidden"

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import insert, select
 from structlog.testing import capture_logs
 
-from app.binding import BindingKey
-from app.control import secrets
-from app.control.platform_log import Author, page
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.users import users
-from app.errors import Unavailable
+from isola.database.binding import BindingKey
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.errors import Unavailable
+from isola.platform import secrets
+from isola.platform.platform_log import Author, page
+from isola.platform.tenants import Tenant
 from tests import modes
 from tests.conftest import Copy
 

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from sqlalchemy import insert, select
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.users import users
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.platform.tenants import Tenant
 from tests.database.conftest import tenant_of
 from tests.database.interruption import Interruption
 from tests.patience import PATIENCE

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import func, insert, select
 from structlog.testing import capture_logs
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.organizations import memberships, organizations
-from app.domain.resources import resources
-from app.domain.users import users
-from app.errors import BadUserInput, Conflict, Refusal, Unavailable
+from isola.database.transactions import Database
+from isola.domain.organizations import memberships, organizations
+from isola.domain.resources import resources
+from isola.domain.users import users
+from isola.errors import BadUserInput, Conflict, Refusal, Unavailable
+from isola.platform.tenants import Tenant
 
 SECRET = "canary-secret"
 USER = insert(users).values(subject=SECRET, name=SECRET)

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import insert, select
 from structlog.testing import capture_logs
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.users import users
-from app.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable, Unconfirmed
-from app.failures import CLASSES, FUNCTIONS, STATES
+from isola.database.failures import CLASSES, FUNCTIONS, STATES
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable, Unconfirmed
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.database.conftest import tenant_of
 from tests.faults import proxy

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from app.control import provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Unavailable
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
 from tests.conftest import STRATEGIES, Copy
 from tests.database.conftest import tenant_of
 

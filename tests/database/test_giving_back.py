@@ -5,9 +5,9 @@ from contextlib import suppress
 
 import pytest
 
-from app.control.tenants import Tenant
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.database.conftest import OF_THE_SESSION, State
 
 # What a statement can leave on a session that outlives its transaction; {b} and {role} are another tenant's.

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import insert, select
 from structlog.testing import capture_logs
 
-from app.control.tenants import Tenant
-from app.database import Database, Transaction
-from app.domain.users import users
-from app.errors import Unavailable
+from isola.database.transactions import Database, Transaction
+from isola.domain.users import users
+from isola.errors import Unavailable
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.database.conftest import kill, tenant_of
 

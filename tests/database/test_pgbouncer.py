@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 from sqlalchemy import delete, insert, select
 
-from app.control import provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.users import users
-from app.errors import Conflict, Unavailable
-from strategies import registry
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.errors import Conflict, Unavailable
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
+from isola_strategies import registry
 from tests.conftest import Copy
 from tests.database import pgbouncer
 from tests.database.conftest import LEFT_BEHIND, OF_THE_SESSION

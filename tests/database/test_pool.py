@@ -16,8 +16,8 @@ import pytest
 from hypothesis import settings as hypothesis_settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from app.errors import Unavailable
-from app.pool import IDLE, USES, WAITING, Link, Pool
+from isola.database.pool import IDLE, USES, WAITING, Link, Pool
+from isola.errors import Unavailable
 
 WAIT = 2.0
 GROUPS = ["acme", "globex", "initech", None]

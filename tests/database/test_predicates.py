@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import Delete, Update, delete, update
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.users import users
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 
 
 @pytest.mark.parametrize("statement", [update(users).values(name="x"), delete(users)], ids=["update", "delete"])

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import insert
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.users import users
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.database import pgbouncer
 

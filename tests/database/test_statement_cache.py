@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import insert, select, text
 
-from app.connection import STATEMENT_SIZE, STATEMENTS_SIZE
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.users import users
+from isola.database.connection import STATEMENT_SIZE, STATEMENTS_SIZE
+from isola.database.transactions import Database
+from isola.domain.users import users
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Unavailable
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 
 SESSIONS = """

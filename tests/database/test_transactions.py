@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import select
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import users
-from app.domain.users import users as table
+from isola.database.transactions import Database
+from isola.domain import users
+from isola.domain.users import users as table
+from isola.platform.tenants import Tenant
 
 
 async def test_commits_at_the_end(database: Database, a: Tenant) -> None:

@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import make_url
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Unavailable
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.database.conftest import tenant_of
 

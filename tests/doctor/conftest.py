@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.database import Database
+from isola.database.transactions import Database
 from tests.conftest import Cluster
 from tests.doctor.patient import Names, Patient, admitted, names
 

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 
-from app.control import logins, provisioning
-from app.database import Database, Transaction
-from app.doctor.check import Check, Finding
-from app.doctor.checks import CHECKS
-from app.doctor.examination import ask
-from app.doctor.vocabulary import HOMES, TENANT_COLUMN
-from strategies import registry
+from isola.database.transactions import Database, Transaction
+from isola.doctor.check import Check, Finding
+from isola.doctor.checks import CHECKS
+from isola.doctor.examination import ask
+from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
+from isola.platform import logins, provisioning
+from isola_strategies import registry
 from tests.conftest import DEFAULTS
 
 # What the server of the tests is, is not what these tests are about.

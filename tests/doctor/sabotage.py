@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.control.proofs import BELIEVED
+from isola.platform.proofs import BELIEVED
 
 
 @dataclass(frozen=True, slots=True)

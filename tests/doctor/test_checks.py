@@ -9,10 +9,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.control import logins
-from app.doctor.check import Severity
-from app.doctor.checks import CHECKS
-from app.doctor.server import FOR_ANY_SQL, IN_POLICIES
+from isola.doctor.check import Severity
+from isola.doctor.checks import CHECKS
+from isola.doctor.server import FOR_ANY_SQL, IN_POLICIES
+from isola.platform import logins
 from tests.conftest import DEFAULTS, Cluster
 from tests.doctor.patient import MENDED, Patient
 from tests.doctor.sabotage import SABOTAGES, Sabotage

@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.doctor.checks import CHECKS
+from isola.doctor.checks import CHECKS
 from tests.cli.processes import Place, finished
 from tests.conftest import Copy
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.database import Database
-from app.doctor.check import Check, Severity
-from app.doctor.examination import READ_ONLY, ask, examine
-from app.errors import OperatorError, Unavailable
+from isola.database.transactions import Database
+from isola.doctor.check import Check, Severity
+from isola.doctor.examination import READ_ONLY, ask, examine
+from isola.errors import OperatorError, Unavailable
 from tests.conftest import Copy
 from tests.doctor.patient import MENDED, TODAY
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.database import Database
-from app.errors import OperatorError
+from isola.database.transactions import Database
+from isola.errors import OperatorError
 from tests.conftest import Cluster
 from tests.doctor.patient import Patient, admitted
 

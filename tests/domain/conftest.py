@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import users
-from app.domain.actor import Actor
-from app.domain.metadata import metadata
-from app.domain.permissions import ROLES, Permission, Role
+from isola.database.transactions import Database
+from isola.domain import users
+from isola.domain.actor import Actor
+from isola.domain.metadata import metadata
+from isola.domain.permissions import ROLES, Permission, Role
+from isola.platform.tenants import Tenant
 
 State = dict[str, list[str]]
 

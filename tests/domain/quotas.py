@@ -8,14 +8,14 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 
-from app.control import plans
-from app.control.platform_log import Author
-from app.control.tenants import Tenant
-from app.database import Database, Transaction
-from app.domain import api_keys, domains, resources, roles, shares
-from app.domain.actor import Actor
-from app.domain.permissions import Permission
-from app.domain.quotas import Quota
+from isola.database.transactions import Database, Transaction
+from isola.domain import api_keys, domains, resources, roles, shares
+from isola.domain.actor import Actor
+from isola.domain.permissions import Permission
+from isola.domain.quotas import Quota
+from isola.platform import plans
+from isola.platform.platform_log import Author
+from isola.platform.tenants import Tenant
 
 SOMEBODY = Author("operator:somebody")
 _numbers = count()

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from app import importing
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import OperatorError
-from app.importing import Outcome
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.errors import OperatorError
+from isola.platform import importing
+from isola.platform.importing import Outcome
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.domain.conftest import state
 
 GOOD = b'{"name": "good"}'

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import CheckConstraint, Column, DateTime, Table, Text, insert
 from sqlalchemy.schema import ColumnCollectionConstraint
 
-from app.control import tenants as control_tables
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import resources
-from app.domain.metadata import metadata
+from isola.database.transactions import Database
+from isola.domain import resources
+from isola.domain.metadata import metadata
+from isola.platform import tenants as control_tables
+from isola.platform.tenants import Tenant
 from tests.domain.conftest import People
 from tests.oracles.canary import tried
 

@@ -4,10 +4,10 @@ from uuid import uuid4
 
 import pytest
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import organizations
-from app.errors import BadUserInput, Conflict, Forbidden, NotFound
+from isola.database.transactions import Database
+from isola.domain import organizations
+from isola.errors import BadUserInput, Conflict, Forbidden, NotFound
+from isola.platform.tenants import Tenant
 from tests.domain.conftest import People, state
 
 

@@ -11,17 +11,16 @@ import asyncpg
 import pytest
 from sqlalchemy import func, update
 
-from app import importing
-from app.control import plans
-from app.control.shares import shares as share_table
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import resources, roles, shares, users
-from app.domain.actor import Actor
-from app.domain.permissions import ROLES, Role
-from app.domain.quotas import Quota
-from app.errors import QuotaExceeded
-from app.failures import NO_PLACE
+from isola.database.failures import NO_PLACE
+from isola.database.transactions import Database
+from isola.domain import resources, roles, shares, users
+from isola.domain.actor import Actor
+from isola.domain.permissions import ROLES, Role
+from isola.domain.quotas import Quota
+from isola.errors import QuotaExceeded
+from isola.platform import importing, plans
+from isola.platform.shares import shares as share_table
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.domain.conftest import state
 from tests.domain.quotas import SOMEBODY, TAKEN, Scene, allow, used

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import document, resources, shares
-from app.domain.actor import Actor
-from app.domain.permissions import Permission
-from app.domain.resources import resources as table
-from app.errors import BadUserInput, Forbidden, NotFound
+from isola.database.transactions import Database
+from isola.domain import document, resources, shares
+from isola.domain.actor import Actor
+from isola.domain.permissions import Permission
+from isola.domain.resources import resources as table
+from isola.errors import BadUserInput, Forbidden, NotFound
+from isola.platform.tenants import Tenant
 from tests.domain.conftest import People, state, without
 
 

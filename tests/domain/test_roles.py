@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import roles, users
-from app.domain.actor import Actor, Allowed, Denied
-from app.domain.permissions import ROLES, Permission, Role
-from app.domain.work import Work
-from app.errors import BadUserInput, Conflict, Forbidden, NotFound, Refusal
+from isola.database.transactions import Database
+from isola.domain import roles, users
+from isola.domain.actor import Actor, Allowed, Denied
+from isola.domain.permissions import ROLES, Permission, Role
+from isola.domain.work import Work
+from isola.errors import BadUserInput, Conflict, Forbidden, NotFound, Refusal
+from isola.platform.tenants import Tenant
 from tests.domain.conftest import state
 
 READS = frozenset({Permission.RESOURCE_READ, Permission.SPAN_READ})

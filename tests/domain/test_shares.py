@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.control import provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import resources, shares, users
-from app.domain.actor import Actor
-from app.domain.permissions import ROLES, Permission, Role
-from app.errors import BadUserInput, Forbidden, NotFound
+from isola.database.transactions import Database
+from isola.domain import resources, shares, users
+from isola.domain.actor import Actor
+from isola.domain.permissions import ROLES, Permission, Role
+from isola.errors import BadUserInput, Forbidden, NotFound
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
 from tests.domain.conftest import People, state, without
 
 

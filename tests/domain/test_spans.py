@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Uuid, bindparam, select
 
-from app.control.tenants import Tenant
-from app.database import Database, Transaction
-from app.domain import organizations, resources, spans
-from app.domain.actor import Actor
-from app.domain.spans import Visibility, spans as table, visible
-from app.errors import BadUserInput, Forbidden, NotFound
+from isola.database.transactions import Database, Transaction
+from isola.domain import organizations, resources, spans
+from isola.domain.actor import Actor
+from isola.domain.spans import Visibility, spans as table, visible
+from isola.errors import BadUserInput, Forbidden, NotFound
+from isola.platform.tenants import Tenant
 from tests.domain.conftest import People, state
 
 

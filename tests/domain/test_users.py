@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import users
-from app.domain.users import Kind, users as table
+from isola.database.transactions import Database
+from isola.domain import users
+from isola.domain.users import Kind, users as table
+from isola.platform.tenants import Tenant
 from tests.domain.conftest import state
 
 

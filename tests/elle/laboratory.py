@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.control import provisioning
-from app.database import Database
+from isola.database.transactions import Database
+from isola.platform import provisioning
 from tests.cli.processes import Place
 from tests.conftest import STRATEGIES, Copy
 from tests.elle.checker import Anomaly, check

@@ -42,7 +42,7 @@ LIES = {
             "",
             "",
             "both",
-            "app/api/spans.py",
+            "app/isola/api/spans.py",
             "            return await payload(CreateSpanPayload, info, work, span_id=key)",
             "            told = await payload(CreateSpanPayload, info, work, span_id=key)\n"
             "            if len(input.title) % 2:\n"
@@ -57,7 +57,7 @@ LIES = {
             "",
             "",
             "both",
-            "app/api/execute.py",
+            "app/isola/api/execute.py",
             "                    text = await self.compiler.fetch(reading, transaction, marked=marked)\n",
             "                    text = await self.compiler.fetch(reading, transaction, marked=marked)\n"
             "                    text = self.__dict__.setdefault('kept', {}).setdefault(repr(reading.values), text)\n",
@@ -70,7 +70,7 @@ LIES = {
             "",
             "",
             "both",
-            "app/domain/spans.py",
+            "app/isola/domain/spans.py",
             "    span: UUID = await work.scalar(NEW, values)\n",
             "    await work.scalar(NEW, values)\n    span: UUID = await work.scalar(NEW, values)\n",
             (),

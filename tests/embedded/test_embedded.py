@@ -15,15 +15,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app import embedded
-from app.embedded import DEFAULTS, running, tool
-from app.errors import OperatorError
+from isola.database import embedded
+from isola.database.embedded import DEFAULTS, running, tool
+from isola.errors import OperatorError
 from tests.patience import PATIENCE
 
 FAST = {"fsync": "off"}
 OWNER = """
 import pathlib, sys, time
-from app.embedded import running
+from isola.database.embedded import running
 with running(pathlib.Path(sys.argv[1])) as address:
     print(address, flush=True)
     time.sleep(60)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
+from isola.settings import Settings
 from tests.conftest import DEFAULTS
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from app.control import provisioning
-from app.control.shares import shares
-from app.database import Database
-from app.domain.resources import resources
+from isola.database.transactions import Database
+from isola.domain.resources import resources
+from isola.platform import provisioning
+from isola.platform.shares import shares
 from tests.conftest import STRATEGIES, Copy
 from tests.http.served import Answer, Client
 

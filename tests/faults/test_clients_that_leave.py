@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from app.settings import Settings
+from isola.settings import Settings
 from tests.conftest import STRATEGIES, Copy
 from tests.http.served import Api, Client, serving
 

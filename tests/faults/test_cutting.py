@@ -5,9 +5,9 @@ Whatever the client is told is true, the change is there as a whole or not at al
 
 from dataclasses import replace
 
-from app.database import Database
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.faults import proxy
 from tests.faults.deletion import PERHAPS, prepared

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola_strategies.base import Strategy
 from tests.cli.processes import Place, Running
 from tests.conftest import Copy
 from tests.faults import proxy

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.control import audit, moves, provisioning
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform import audit, moves, provisioning
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.control.conftest import until_alone
 from tests.control.test_moves import content
@@ -21,8 +21,8 @@ from tests.faults.proxy import Message, Proxy
 READY = "Z"
 MOVE = """
 import asyncio, sys
-from app.control import moves
-from app.database import Database
+from isola.platform import moves
+from isola.database.transactions import Database
 from strategies import registry
 
 async def run(owner_url, login, to):

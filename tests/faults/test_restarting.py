@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 import asyncpg
 import pytest
 
-from app import embedded
-from app.control import logins, migrations, provisioning
-from app.database import Database
-from app.settings import Settings
-from strategies import registry
+from isola.database import embedded
+from isola.database.transactions import Database
+from isola.platform import logins, migrations, provisioning
+from isola.settings import Settings
+from isola_strategies import registry
 from tests.conftest import DEFAULTS, Copy
 from tests.http.served import Api, Client, serving
 from tests.http.test_database_down import Stoppable

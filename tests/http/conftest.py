@@ -4,8 +4,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, TRIED, Cluster, Copy, copied
 from tests.http.served import Api, Client, serving
 

@@ -10,11 +10,11 @@ from uuid import UUID
 import httpx
 from sqlalchemy import func, insert, update
 
-from app.control import provisioning
-from app.control.domains import domains
-from app.control.tenants import Status, tenants
-from app.database import Database
-from app.settings import Settings
+from isola.database.transactions import Database
+from isola.platform import provisioning
+from isola.platform.domains import domains
+from isola.platform.tenants import Status, tenants
+from isola.settings import Settings
 from tests.conftest import Copy
 from tests.http.served import Api, make_tenant, serving
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.control import provisioning
-from app.database import Database
+from isola.database.transactions import Database
+from isola.platform import provisioning
 from tests.http.served import OPERATIONS, Answer, Api, Client
 from tests.patience import PATIENCE
 

@@ -14,15 +14,15 @@ import httpx
 import uvicorn
 from sqlalchemy import select
 
-from app.control import provisioning
-from app.database import Database
-from app.domain.metadata import metadata
-from app.domain.permissions import Role
-from app.identity.tokens import mint
-from app.installation import Installation
-from app.main import application
-from app.server import configured
-from app.settings import Settings
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.domain.permissions import Role
+from isola.identity.tokens import mint
+from isola.platform import provisioning
+from isola.server.application import application
+from isola.server.installation import Installation
+from isola.server.listener import configured
+from isola.settings import Settings
 from tests import modes
 from tests.conftest import Copy
 from tests.patience import PATIENCE

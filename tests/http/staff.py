@@ -9,7 +9,7 @@ import httpx
 import jwt
 from pydantic import SecretStr
 
-from app.settings import AdminIssuerSettings, Settings
+from isola.settings import AdminIssuerSettings, Settings
 from tests.http.served import Answer
 
 ISSUER, AUDIENCE, KEY = "https://staff.test", "isola-admin", "the staff's key, which is nobody else's"

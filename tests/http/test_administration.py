@@ -8,15 +8,15 @@ import pytest
 from graphql import ObjectTypeDefinitionNode, parse
 from sqlalchemy import func, update
 
-from app.admin.schema import schema
-from app.control import audit, provisioning
-from app.control.grants import access_grants
-from app.control.tenants import Status
-from app.database import Database
-from app.domain.permissions import Role
-from app.errors import OperatorError
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.admin.schema import schema
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.errors import OperatorError
+from isola.platform import audit, provisioning
+from isola.platform.grants import access_grants
+from isola.platform.tenants import Status
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.served import Answer, Api, Client, serving
 from tests.http.staff import ADMIN, AUDIENCE, LOOK, READ, REASON, StaffClient, admitting, token

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.control import provisioning
-from app.domain.permissions import Role
+from isola.domain.permissions import Role
+from isola.platform import provisioning
 from tests.http.served import Answer, Api, Client
 from tests.patience import PATIENCE
 

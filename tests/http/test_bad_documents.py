@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.permissions import Role
+from isola.domain.permissions import Role
 from tests.http.served import Api, Client
 
 CREATE = "mutation ($input: CreateResourceInput!) { createResource(input: $input) { resource { id } } }"

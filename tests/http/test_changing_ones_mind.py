@@ -9,13 +9,13 @@ from pathlib import Path
 import jwt
 import pytest
 
-from app.control import changes as hearing, provisioning, revocations
-from app.control.changes import HEARD_WITHIN
-from app.control.revocations import Revocable
-from app.errors import Unavailable
-from app.identity import keys
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.errors import Unavailable
+from isola.identity import keys
+from isola.platform import changes as hearing, provisioning, revocations
+from isola.platform.changes import HEARD_WITHIN
+from isola.platform.revocations import Revocable
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, Copy
 from tests.http.served import Answer, Api, Client, serving
 from tests.patience import PATIENCE

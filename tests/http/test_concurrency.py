@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 
-from app.settings import Settings
+from isola.settings import Settings
 from tests.conftest import STRATEGIES, Copy
 from tests.http.served import Client, make_tenant, serving
 

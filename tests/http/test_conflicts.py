@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
+from isola.settings import Settings
 from tests.conftest import Copy
 from tests.http.served import Api, Client, serving
 from tests.http.staff import StaffClient, admitting, token

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
-from app.control import provisioning
-from app.domain.resources import resources
+from isola.domain.resources import resources
+from isola.platform import provisioning
 from tests.conftest import Copy
 from tests.http.served import OPERATIONS, Api, Client, serving
 
@@ -308,7 +308,7 @@ async def test_a_target_that_is_none_is_refused(target: bytes, raw: Raw) -> None
 def test_the_limit_of_files_leaves_some_for_all_else(files: int, connections: int) -> None:
     code = (
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n"
-        "from app.server import _connections; from app.settings import Settings\n"
+        "from isola.server.listener import _connections; from isola.settings import Settings\n"
         "print(_connections(Settings(_env_file=None, pool_size=10, max_connections=1_000_000)))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

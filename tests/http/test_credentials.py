@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.control import provisioning
+from isola.platform import provisioning
 from tests.http.served import OPERATIONS, Api, Client
 
 CREATE = json.dumps({"query": OPERATIONS["CreateResource"], "variables": {"input": {"name": "x"}}})

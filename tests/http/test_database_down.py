@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 import asyncpg
 import pytest
 
-from app import embedded
-from app.control import logins, migrations, provisioning
-from app.database import Database
-from app.settings import Settings
-from strategies import registry
-from strategies.base import Strategy
+from isola.database import embedded
+from isola.database.transactions import Database
+from isola.platform import logins, migrations, provisioning
+from isola.settings import Settings
+from isola_strategies import registry
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, FAST, STRATEGIES, Copy
 from tests.http.served import Api, Client, serving
 

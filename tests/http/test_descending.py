@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.control import hierarchy, provisioning
-from app.domain.permissions import ROLES, Role
-from strategies.base import Strategy
+from isola.domain.permissions import ROLES, Role
+from isola.platform import hierarchy, provisioning
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.naming import SOURCES, ask
 from tests.http.served import Api, Client, make_tenant, serving

@@ -10,12 +10,12 @@ import pytest
 from dns import rcode
 from sqlalchemy import select, update
 
-from app.control import provisioning
-from app.control.domains import domains
-from app.database import Database
-from app.domain.permissions import Role
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.platform import provisioning
+from isola.platform.domains import domains
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.nameserver import NameServer, name_server
 from tests.http.naming import PLATFORM, ask

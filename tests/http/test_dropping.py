@@ -2,9 +2,9 @@
 
 import asyncio
 
-from app.control import provisioning
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform import provisioning
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.served import Api, Client, make_tenant
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.database import Database
-from app.settings import Settings
+from isola.database.transactions import Database
+from isola.settings import Settings
 from tests.conftest import Copy
 from tests.http.naming import PLATFORM, naming, raw
 from tests.http.served import Api, Client

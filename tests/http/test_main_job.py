@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.permissions import Role
+from isola.domain.permissions import Role
 from tests.http.served import Api, Client
 
 

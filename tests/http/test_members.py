@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.domain.permissions import ROLES, Role
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.domain.permissions import ROLES, Role
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import STRATEGIES, Copy
 from tests.http.served import Api, Client, serving
 from tests.patience import PATIENCE

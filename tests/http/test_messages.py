@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.database import Database
+from isola.database.transactions import Database
 from tests.conftest import Copy
 from tests.http.served import Api, Client, serving
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.control import audit, moves, provisioning
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform import audit, moves, provisioning
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.consent import accept_all
 from tests.http.served import Answer, Api, Client, make_tenant

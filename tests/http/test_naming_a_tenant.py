@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.control import provisioning
-from app.database import Database
-from app.settings import Settings
+from isola.database.transactions import Database
+from isola.platform import provisioning
+from isola.settings import Settings
 from tests.conftest import Copy
 from tests.http.naming import DELETED, PLATFORM, SOURCES, SUSPENDED, ask, naming, raw
 from tests.http.served import Api, Client, serving

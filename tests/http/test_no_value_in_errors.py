@@ -19,8 +19,8 @@ from graphql import (
     is_required_input_field,
 )
 
-from app.admin.schema import schema as administration
-from app.api.schema import model
+from isola.admin.schema import schema as administration
+from isola.api.schema import model
 from tests.conftest import DEFAULTS, Cluster, copied
 from tests.http.served import GRAPHQL_JSON, OPERATIONS, Answer, Api, Client, serving
 from tests.http.staff import ADMIN, admitting, token

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.control import orders, provisioning
-from app.database import Database
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform import orders, provisioning
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.served import Api, Client, serving
 from tests.http.staff import StaffClient, admitting, token

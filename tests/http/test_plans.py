@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from graphql import ObjectTypeDefinitionNode, parse
 
-from app.admin.schema import schema
-from app.control import platform_log, provisioning
-from app.control.changes import HEARD_WITHIN
-from app.control.tenants import Tenant
-from app.domain.permissions import Role
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.admin.schema import schema
+from isola.domain.permissions import Role
+from isola.platform import platform_log, provisioning
+from isola.platform.changes import HEARD_WITHIN
+from isola.platform.tenants import Tenant
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.served import Api, Client, serving
 from tests.http.staff import LOOK, REASON, StaffClient, admitting, token

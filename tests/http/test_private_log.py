@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.control import provisioning
-from app.domain.permissions import Role
-from strategies.base import Strategy
+from isola.domain.permissions import Role
+from isola.platform import provisioning
+from isola_strategies.base import Strategy
 from tests.http.served import Api, Client
 
 SECRET = "canary-of-the-author"

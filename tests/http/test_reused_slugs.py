@@ -6,11 +6,11 @@ import time
 import jwt
 import pytest
 
-from app.control import provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.identity.keys import development_key
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.identity.keys import development_key
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.http.people import counted
 from tests.http.served import Api, Client

@@ -27,8 +27,8 @@ from schemathesis.core.result import Ok
 from schemathesis.graphql import nodes
 from schemathesis.schemas import APIOperation
 
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.http.served import GRAPHQL_JSON, Api, Client
 
 CONTRACT = Path(__file__).parents[2] / "graphql" / "schema.graphql"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.control import provisioning
-from app.database import Database
-from app.domain.permissions import Role
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.platform import provisioning
 from tests.conftest import STRATEGIES, TRIED
 from tests.consent import forget
 from tests.http.served import Api, Client

@@ -11,13 +11,13 @@ from typing import Any
 import jwt
 import pytest
 
-from app.control import provisioning, sessions
-from app.domain.permissions import Role
-from app.identity import passwords
-from app.identity.keys import development_key
-from app.identity.passwords import Person, hashed
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.domain.permissions import Role
+from isola.identity import passwords
+from isola.identity.keys import development_key
+from isola.identity.passwords import Person, hashed
+from isola.platform import provisioning, sessions
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http.people import HEADERS, ask, client, refresh, run, session, sign_in
 from tests.http.served import OPERATIONS, Answer, Api, serving

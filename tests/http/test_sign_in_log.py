@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from app.control import audit, provisioning, sign_in_log
-from app.database import Database
-from app.domain.permissions import Role
-from app.identity import passwords
-from app.identity.passwords import Person, hashed
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.identity import passwords
+from isola.identity.passwords import Person, hashed
+from isola.platform import audit, provisioning, sign_in_log
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http.people import (
     Session,

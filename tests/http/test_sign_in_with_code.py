@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.control import sign_in_log
-from app.database import Database
-from app.domain.permissions import Role
-from app.settings import ProviderSettings, Settings
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.platform import sign_in_log
+from isola.settings import ProviderSettings, Settings
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http import signing_in
 from tests.http.people import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
+from isola.settings import Settings
 
 MakeSettings = Callable[..., Settings]
 

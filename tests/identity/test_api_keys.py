@@ -13,16 +13,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from app.control.api_keys import ApiKeys, api_keys as table
-from app.control.changes import Changes
-from app.control.sign_in_log import Reason
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import api_keys, users
-from app.domain.actor import Actor
-from app.domain.permissions import ROLES, Permission, Role
-from app.errors import BadUserInput, Forbidden, NotFound, Unauthenticated
-from app.identity.api_keys import KeyVerifier, Mint, Minted
+from isola.database.transactions import Database
+from isola.domain import api_keys, users
+from isola.domain.actor import Actor
+from isola.domain.permissions import ROLES, Permission, Role
+from isola.errors import BadUserInput, Forbidden, NotFound, Unauthenticated
+from isola.identity.api_keys import KeyVerifier, Mint, Minted
+from isola.platform.api_keys import ApiKeys, api_keys as table
+from isola.platform.changes import Changes
+from isola.platform.sign_in_log import Reason
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.patience import PATIENCE
 

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt import get_algorithm_by_name
 
-from app.errors import OperatorError, Unauthenticated
-from app.identity import issuers
-from app.identity.claims import Claims
-from app.identity.tokens import TokenVerifier
-from app.settings import IssuerSettings
+from isola.errors import OperatorError, Unauthenticated
+from isola.identity import issuers
+from isola.identity.claims import Claims
+from isola.identity.tokens import TokenVerifier
+from isola.settings import IssuerSettings
 from tests.identity.conftest import SECRET, MakeSettings, Provider
 from tests.identity.forging import hs256, payload
 

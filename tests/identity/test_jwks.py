@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from structlog.testing import capture_logs
 
-from app.errors import Refusal, Unauthenticated, Unavailable
-from app.identity import fetch, issuers, jwks
-from app.identity.tokens import TokenVerifier
+from isola.errors import Refusal, Unauthenticated, Unavailable
+from isola.identity import fetch, issuers, jwks
+from isola.identity.tokens import TokenVerifier
 from tests.identity.conftest import SECRET, MakeSettings, Provider
 from tests.identity.forging import encode, hs256, payload
 from tests.patience import PATIENCE

@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from app.errors import OperatorError, Unauthenticated
-from app.identity import issuers, keys
-from app.identity.tokens import TokenVerifier
+from isola.errors import OperatorError, Unauthenticated
+from isola.identity import issuers, keys
+from isola.identity.tokens import TokenVerifier
 from tests.identity.conftest import SECRET, MakeSettings
 from tests.identity.forging import hs256, payload
 

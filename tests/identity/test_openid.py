@@ -13,10 +13,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from app.errors import BadUserInput, OperatorError, Unauthenticated, Unavailable
-from app.identity import openid
-from app.identity.openid import Identity
-from app.settings import ProviderSettings
+from isola.errors import BadUserInput, OperatorError, Unauthenticated, Unavailable
+from isola.identity import openid
+from isola.identity.openid import Identity
+from isola.settings import ProviderSettings
 from tests.identity.conftest import MakeSettings, Provider
 
 CLIENT = "isola"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.permissions import Role
-from app.errors import OperatorError
-from app.identity import passwords
-from app.identity.passwords import Passwords, Person, hashed
+from isola.domain.permissions import Role
+from isola.errors import OperatorError
+from isola.identity import passwords
+from isola.identity.passwords import Passwords, Person, hashed
 from tests.identity.conftest import MakeSettings
 
 ADA = Person(password=hashed("secret"), name="Ada", role=Role.ADMIN)

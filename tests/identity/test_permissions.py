@@ -1,4 +1,4 @@
-from app.domain.permissions import ROLES, Permission, Role
+from isola.domain.permissions import ROLES, Permission, Role
 
 
 def test_permissions_are_sorted_and_named_subject_action() -> None:

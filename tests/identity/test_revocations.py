@@ -7,17 +7,17 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from app.control import revocations as revoked
-from app.control.changes import Changes
-from app.control.revocations import Revocable
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import sessions, users
-from app.domain.actor import Actor
-from app.domain.audit import audit_entries
-from app.errors import Forbidden, NotFound, Unauthenticated, Unavailable
-from app.identity.claims import Claims
-from app.identity.revocations import Revocations
+from isola.database.transactions import Database
+from isola.domain import sessions, users
+from isola.domain.actor import Actor
+from isola.domain.audit import audit_entries
+from isola.errors import Forbidden, NotFound, Unauthenticated, Unavailable
+from isola.identity.claims import Claims
+from isola.identity.revocations import Revocations
+from isola.platform import revocations as revoked
+from isola.platform.changes import Changes
+from isola.platform.revocations import Revocable
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 
 ISSUER = "https://id.example"

@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from app.errors import OperatorError, Unauthenticated
-from app.identity import issuers, signing
-from app.identity.signing import Signer
-from app.identity.tokens import TokenVerifier
-from app.settings import Settings
+from isola.errors import OperatorError, Unauthenticated
+from isola.identity import issuers, signing
+from isola.identity.signing import Signer
+from isola.identity.tokens import TokenVerifier
+from isola.settings import Settings
 from tests.identity.conftest import SECRET, MakeSettings
 
 TENANT, SESSION, TOKEN = (UUID(int=number) for number in (1, 2, 3))

@@ -1,7 +1,7 @@
 import pytest
 
-from app.errors import RateLimited
-from app.identity.throttle import Throttle
+from isola.errors import RateLimited
+from isola.identity.throttle import Throttle
 
 
 class Clock:

@@ -7,11 +7,11 @@ from typing import Any
 import jwt
 import pytest
 
-from app.domain.permissions import Role
-from app.errors import OperatorError, Unauthenticated
-from app.identity import issuers, tokens
-from app.identity.claims import Claims
-from app.identity.tokens import TokenVerifier, bearer, mint
+from isola.domain.permissions import Role
+from isola.errors import OperatorError, Unauthenticated
+from isola.identity import issuers, tokens
+from isola.identity.claims import Claims
+from isola.identity.tokens import TokenVerifier, bearer, mint
 from tests.identity.conftest import SECRET, MakeSettings
 from tests.identity.forging import encode, hs256, payload
 

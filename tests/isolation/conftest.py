@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app.control.tenants import Tenant
-from app.database import Database
+from isola.database.transactions import Database
+from isola.platform.tenants import Tenant
 from tests.conftest import Copy
 from tests.oracles.canary import Canary, plant
 

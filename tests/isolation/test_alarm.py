@@ -4,10 +4,10 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Refusal
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.errors import Refusal
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, forgery, physical
 
 NOT_PROVED = "IS002"

@@ -9,18 +9,18 @@ import asyncpg
 import pytest
 from sqlalchemy import delete, insert, select, text, update
 
-from app.control import audit, provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import resources, roles, shares
-from app.domain.actor import Actor
-from app.domain.audit import Action, audit_entries
-from app.domain.metadata import metadata
-from app.domain.organizations import memberships, organizations
-from app.domain.permissions import ROLES, Role
-from app.domain.users import users
-from app.errors import Unavailable
-from strategies.base import Capability, Strategy
+from isola.database.transactions import Database
+from isola.domain import resources, roles, shares
+from isola.domain.actor import Actor
+from isola.domain.audit import Action, audit_entries
+from isola.domain.metadata import metadata
+from isola.domain.organizations import memberships, organizations
+from isola.domain.permissions import ROLES, Role
+from isola.domain.users import users
+from isola.errors import Unavailable
+from isola.platform import audit, provisioning
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Capability, Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, physical, tried
 

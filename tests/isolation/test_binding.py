@@ -7,10 +7,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.binding import BindingKey, record
-from app.control.tenants import Tenant
-from app.database import Database
-from strategies.base import Capability, Strategy
+from isola.database.binding import BindingKey, record
+from isola.database.transactions import Database
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Capability, Strategy
 from tests.conftest import Copy
 from tests.isolation.sharing.reading import NOT_BOUND
 from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, tried

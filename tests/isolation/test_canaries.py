@@ -15,14 +15,14 @@ import pytest
 from graphql import GraphQLInputObjectType, get_named_type
 from sqlalchemy import Table, insert
 
-from app.api.schema import model
-from app.control import provisioning
-from app.database import Database
-from app.domain.permissions import Role
-from app.domain.users import users
-from app.query.identifiers import encode
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.api.schema import model
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.domain.users import users
+from isola.platform import provisioning
+from isola.query.identifiers import encode
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http.served import Api, Client, serving
 from tests.oracles import walk

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.control import rights
-from app.control.roles import Roles
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.metadata import metadata
-from strategies.base import Capability, Strategy
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.platform import rights
+from isola.platform.roles import Roles
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Capability, Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import TABLES, discriminators
 

@@ -5,11 +5,11 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.control import logins
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Unavailable
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform import logins
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, content, tried
 

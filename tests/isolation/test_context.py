@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 from sqlalchemy import Table
 
-from app.control.tenants import Tenant
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import TABLES, Canary, content, forgery, physical, tried
 

@@ -5,9 +5,9 @@ from io import BytesIO
 
 import asyncpg
 
-from app.control.tenants import Tenant
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.oracles.canary import TABLES, Canary
 
 

@@ -4,13 +4,13 @@ from uuid import UUID
 
 import pytest
 
-from app.control.challenges import Challenges
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import domains
-from app.domain.actor import Actor
-from app.domain.permissions import Permission
-from app.errors import BadUserInput, Conflict
+from isola.database.transactions import Database
+from isola.domain import domains
+from isola.domain.actor import Actor
+from isola.domain.permissions import Permission
+from isola.errors import BadUserInput, Conflict
+from isola.platform.challenges import Challenges
+from isola.platform.tenants import Tenant
 from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
 
 NAME = "acme-own.example"

@@ -5,10 +5,10 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from app.control import provisioning
-from app.control.tenants import Status
-from app.database import Database
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.platform import provisioning
+from isola.platform.tenants import Status
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 
 LEFT = {

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from app.control.tenants import Tenant
-from app.database import Database, Transaction
-from app.errors import Refusal
-from strategies.base import Strategy
+from isola.database.transactions import Database, Transaction
+from isola.errors import Refusal
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import Canary, content, tried
 

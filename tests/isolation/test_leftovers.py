@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from app.control.tenants import Tenant
-from app.control.watchdog import Watchdog
-from app.database import Database
-from app.errors import Unavailable
-from app.failures import LOST
+from isola.database.failures import LOST
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform.tenants import Tenant
+from isola.platform.watchdog import Watchdog
 from tests.conftest import Copy
 
 SETTINGS = """

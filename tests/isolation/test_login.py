@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from app.control import logins, migrations
-from app.database import Database
-from app.errors import OperatorError
+from isola.database.transactions import Database
+from isola.errors import OperatorError
+from isola.platform import logins, migrations
 from tests.conftest import Copy
 
 # What makes a login dangerous, and the words in which that is said.

@@ -7,12 +7,12 @@ import asyncpg
 import pytest
 from sqlalchemy import insert
 
-from app.control import moves, provisioning
-from app.database import Database
-from app.domain.resources import resources
-from app.domain.spans import spans
-from app.errors import Conflict, Unavailable
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.domain.resources import resources
+from isola.domain.spans import spans
+from isola.errors import Conflict, Unavailable
+from isola.platform import moves, provisioning
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.control.test_provisioning import until_someone_waits
 from tests.oracles.canary import TABLES, Canary, content, physical, plant

@@ -2,11 +2,11 @@
 
 import pytest
 
-from app.control import provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Unavailable
-from strategies.base import Capability, Strategy
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Capability, Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import (
     INSUFFICIENT_PRIVILEGE,

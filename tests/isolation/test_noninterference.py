@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 from sqlalchemy import false, func, insert, select
 
-from app.api.schema import model
-from app.control import provisioning
-from app.domain.permissions import Role
-from app.domain.resources import resources
-from app.domain.spans import spans
-from app.settings import Settings
-from strategies.base import Strategy
+from isola.api.schema import model
+from isola.domain.permissions import Role
+from isola.domain.resources import resources
+from isola.domain.spans import spans
+from isola.platform import provisioning
+from isola.settings import Settings
+from isola_strategies.base import Strategy
 from tests.conftest import DEFAULTS, STRATEGIES, Cluster, Copy, copied
 from tests.http.served import Api, Client, serving
 from tests.oracles import walk

@@ -5,13 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from app.control import grants, sessions
-from app.control.platform_log import Author
-from app.control.sessions import Lifetimes
-from app.control.sign_in_log import Reason, SignInLog
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Forbidden, Unavailable
+from isola.database.transactions import Database
+from isola.errors import Forbidden, Unavailable
+from isola.platform import grants, sessions
+from isola.platform.platform_log import Author
+from isola.platform.sessions import Lifetimes
+from isola.platform.sign_in_log import Reason, SignInLog
+from isola.platform.tenants import Tenant
 
 ADD = "SELECT isola.add_domain($1)"
 SHOWN = "SELECT length(challenge), verified_at, challenge_expires_at - created_at FROM isola.domains() WHERE id = $1"

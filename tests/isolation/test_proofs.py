@@ -4,11 +4,11 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from app.control import moves, proofs
-from app.control.platform_log import Author, page
-from app.database import Database
-from app.errors import Conflict, Unavailable
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.errors import Conflict, Unavailable
+from isola.platform import moves, proofs
+from isola.platform.platform_log import Author, page
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import Canary, content
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.control import provisioning
-from app.database import Database
-from app.errors import BadUserInput
-from strategies.base import Strategy
+from isola.database.transactions import Database
+from isola.errors import BadUserInput
+from isola.platform import provisioning
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 
 BAD = (

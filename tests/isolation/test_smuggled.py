@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from app.binding import record
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain.audit import audit_entries
-from app.domain.organizations import organizations
-from app.errors import Refusal
-from strategies.base import Strategy
+from isola.database.binding import record
+from isola.database.transactions import Database
+from isola.domain.audit import audit_entries
+from isola.domain.organizations import organizations
+from isola.errors import Refusal
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import TABLES, Canary, content, physical
 

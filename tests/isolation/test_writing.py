@@ -7,10 +7,10 @@ import asyncpg
 import pytest
 from sqlalchemy import ForeignKeyConstraint, Table, UniqueConstraint, delete, insert, select, update
 
-from app.control.tenants import Tenant
-from app.database import Database
-from app.errors import Conflict
-from strategies.base import Capability, Strategy
+from isola.database.transactions import Database
+from isola.errors import Conflict
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Capability, Strategy
 from tests.conftest import Copy
 from tests.oracles.canary import (
     INSUFFICIENT_PRIVILEGE,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import cluster as clusters, machine
-from benchmarks.lab.cluster import Cluster as Ground
-from benchmarks.lab.laboratory import Laboratory
+from isola.lab import cluster as clusters, machine
+from isola.lab.cluster import Cluster as Ground
+from isola.lab.laboratory import Laboratory
 from tests.conftest import Cluster
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.advise import counted
-from app.database import Database
-from app.doctor.vocabulary import HOMES, TENANT_COLUMN
-from app.errors import OperatorError
-from benchmarks.lab.report.advisor import Needs, advise, interpolated
-from benchmarks.lab.report.results import Results, read
+from isola.commands.advise import counted
+from isola.database.transactions import Database
+from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
+from isola.errors import OperatorError
+from isola.lab.report.advisor import Needs, advise, interpolated
+from isola.lab.report.results import Results, read
 from tests.cli.processes import Place, finished
 from tests.conftest import Copy
 from tests.lab.recorded import record

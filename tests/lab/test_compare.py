@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import OperatorError
-from benchmarks.lab.report import compare
+from isola.errors import OperatorError
+from isola.lab.report import compare
 from tests.lab.recorded import RUN, record
 
 

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from app.errors import OperatorError
-from benchmarks.lab import command, profiles, refusal
-from benchmarks.lab.command import Asked
-from benchmarks.lab.population import OWN_TABLES, Size
-from benchmarks.lab.refusal import Room
-from benchmarks.lab.scenario import Needs
+from isola.errors import OperatorError
+from isola.lab import command, profiles, refusal
+from isola.lab.command import Asked
+from isola.lab.population import OWN_TABLES, Size
+from isola.lab.refusal import Room
+from isola.lab.scenario import Needs
 
 PLENTY = Room(1 << 50, 1000, 1 << 50)
 MANY = Needs(connections=64, memory_bytes=4 << 30, populations=(Size("schema", 5000, 50),))

@@ -8,10 +8,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from app.errors import OperatorError
-from benchmarks.lab import scenarios
-from benchmarks.lab.report import write
-from benchmarks.lab.report.results import newest, read
+from isola.errors import OperatorError
+from isola.lab import scenarios
+from isola.lab.report import write
+from isola.lab.report.results import newest, read
 from tests.lab.recorded import RUN, line, record
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}

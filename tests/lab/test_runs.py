@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from app.errors import OperatorError
-from benchmarks.lab import runner
-from benchmarks.lab.laboratory import Laboratory
-from benchmarks.lab.machine import Elsewhere
-from benchmarks.lab.record import Record
-from benchmarks.lab.scenario import Grid, Needs, Point, Profile
+from isola.errors import OperatorError
+from isola.lab import runner
+from isola.lab.laboratory import Laboratory
+from isola.lab.machine import Elsewhere
+from isola.lab.record import Record
+from isola.lab.scenario import Grid, Needs, Point, Profile
 
 RUN = {"id": "0", "profile": "quick", "seed": 1, "versions": {"commit": "a"}}
 PROFILE = Profile("quick", {"toy": [Grid(3, {"tenants": (1, 2)})]}, {"toy": 0.1})

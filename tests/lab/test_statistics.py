@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from benchmarks.lab.report.statistics import (
+from isola.lab.report.statistics import (
     Ratio,
     changed,
     crossovers,

@@ -1,6 +1,6 @@
 """Sabotages of the database: policies, rights, owners, keys, and the functions that cross between tenants."""
 
-from app.control.proofs import BELIEVED
+from isola.platform.proofs import BELIEVED
 from tests.mutation.sabotage import BOTH, Sql
 
 CATALOGUE = "tests/isolation/test_catalogue.py"

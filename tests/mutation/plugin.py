@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-import app
-import strategies
-from app.control import logins
-from strategies import registry
+import isola
+import isola_strategies
+from isola.platform import logins
+from isola_strategies import registry
 from tests.conftest import DEFAULTS
 from tests.mutation.sabotage import Sql
 from tests.mutation.sabotages import BY_NAME
@@ -29,7 +29,7 @@ _sabotage = BY_NAME.get(os.environ.get("TEST_SABOTAGE", ""))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for package in (app, strategies):
+    for package in (isola, isola_strategies):
         path = Path(str(package.__file__)).resolve()
         if not path.is_relative_to(config.rootpath.resolve()):
             pytest.exit(f"{package.__name__} was imported from {path}, not from {config.rootpath}", NOT_APPLIED)

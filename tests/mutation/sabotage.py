@@ -49,11 +49,13 @@ class Patch:
         return source.replace(self.old, self.new)
 
     def check(self, root: Path) -> None:
-        """Raise OutdatedError if it does not fit the program under ``root``."""
+        """Raise OutdatedError if it does not fit the program under ``root``, SyntaxError if the result is no Python."""
         path = root / self.file
         if not path.exists():
             raise OutdatedError(f"{self.name}: there is no {self.file}")
-        self.applied(path.read_text(encoding="utf-8"))
+        patched = self.applied(path.read_text(encoding="utf-8"))
+        if path.suffix == ".py":
+            compile(patched, str(path), "exec")
 
 
 Sabotage: TypeAlias = Sql | Patch

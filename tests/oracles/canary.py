@@ -30,11 +30,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Integer, TypeEngine
 
-from app import domain
-from app.control.tenants import Tenant, metadata as platform
-from app.database import Database, Transaction
-from app.domain.metadata import metadata
-from strategies.base import Strategy
+from isola import domain
+from isola.database.transactions import Database, Transaction
+from isola.domain.metadata import metadata
+from isola.platform.tenants import Tenant, metadata as platform
+from isola_strategies.base import Strategy
 
 # Those that tenant traffic writes, parents first. The package is imported for its effect: it declares all of them.
 TABLES: Sequence[Table] = [table for table in metadata.sorted_tables if domain and not table.info.get("read_only")]

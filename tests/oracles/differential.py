@@ -14,14 +14,14 @@ from typing import Any
 
 import httpx
 
-from app.control import provisioning
-from app.database import Database
-from app.domain.metadata import metadata
-from app.domain.permissions import Role
-from app.identity.tokens import mint
-from app.installation import Installation
-from app.main import application
-from app.settings import Settings
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.domain.permissions import Role
+from isola.identity.tokens import mint
+from isola.platform import provisioning
+from isola.server.application import application
+from isola.server.installation import Installation
+from isola.settings import Settings
 from tests.conftest import STRATEGIES, Cluster, connected, copied
 
 LETTERS = "abc"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from app.logging import TRACES, Formatter
+from isola.server.logging import TRACES, Formatter
 from tests.oracles.canary import Canary
 
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import BigInteger, DateTime, Text, Uuid
 from sqlalchemy.types import TypeEngine
 
-from app.errors import BadUserInput
-from app.query import cursor
+from isola.errors import BadUserInput
+from isola.query import cursor
 
 TENANT = UUID(int=1)
 KEY = cursor.key(b"secret", TENANT, ("Query.resources", (("name", False),), None, []))

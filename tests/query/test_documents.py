@@ -3,9 +3,9 @@
 import pytest
 from graphql import parse, specified_rules, validate
 
-from app.api.schema import model
-from app.query.documents import Documents, InvalidError
-from app.query.limits import Limits
+from isola.api.schema import model
+from isola.query.documents import Documents, InvalidError
+from isola.query.limits import Limits
 
 BROKEN = [
     "{ nowhere }",

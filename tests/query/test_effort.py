@@ -6,8 +6,8 @@ from threading import current_thread, main_thread
 
 import pytest
 
-from app.errors import RateLimited
-from app.query.effort import Effort
+from isola.errors import RateLimited
+from isola.query.effort import Effort
 
 
 class Clock:

@@ -2,8 +2,8 @@ from uuid import UUID
 
 import pytest
 
-from app.errors import BadUserInput
-from app.query import identifiers
+from isola.errors import BadUserInput
+from isola.query import identifiers
 
 KEY = UUID("01980000-abcd-7000-8000-000000000001")
 

@@ -1,9 +1,9 @@
 import pytest
 from graphql import parse
 
-from app.errors import BadUserInput
-from app.query import limits
-from app.query.limits import Limits
+from isola.errors import BadUserInput
+from isola.query import limits
+from isola.query.limits import Limits
 
 
 def check(text: str, **figures: int) -> None:

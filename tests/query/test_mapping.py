@@ -7,7 +7,7 @@ import pytest
 from graphql import build_schema
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text, Uuid
 
-from app.query.mapping import (
+from isola.query.mapping import (
     Comparison,
     Entity,
     Field,

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 
 from hypothesis import given, strategies as st
 
-from app.query.remembered import Remembered
+from isola.query.remembered import Remembered
 
 MOST = 100_000
 

@@ -9,16 +9,16 @@ from uuid import UUID
 import pytest
 from graphql.execution.values import VariableValues
 
-from app.api.schema import model
-from app.domain.metadata import metadata
-from app.domain.permissions import ROLES, Role
-from app.errors import Forbidden
-from app.query.caller import Placement
-from app.query.compiler import Compiler, Reading
-from app.query.documents import Documents
-from app.query.limits import Limits
-from app.query.plan import Plan
-from strategies import registry
+from isola.api.schema import model
+from isola.domain.metadata import metadata
+from isola.domain.permissions import ROLES, Role
+from isola.errors import Forbidden
+from isola.query.caller import Placement
+from isola.query.compiler import Compiler, Reading
+from isola.query.documents import Documents
+from isola.query.limits import Limits
+from isola.query.plan import Plan
+from isola_strategies import registry
 from tests.api.conftest import OPERATIONS, READ
 
 LIMITS = Limits()

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from app.control import provisioning
-from app.control.tenants import Tenant
-from app.database import Database
-from app.domain import shares
-from app.domain.actor import Actor
-from strategies import registry
-from strategies.base import Capability
+from isola.database.transactions import Database
+from isola.domain import shares
+from isola.domain.actor import Actor
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
+from isola_strategies import registry
+from isola_strategies.base import Capability
 from tests.conftest import TRIED, Copy
 from tests.consent import accept_all
 from tests.oracles.canary import Canary, plant

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from app.control.tenants import Tenant
-from app.database import Database, Transaction
+from isola.database.transactions import Database, Transaction
+from isola.platform.tenants import Tenant
 from tests.oracles.canary import Row
 
 # The code of the error that isola.bound_tenant() raises.

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from app.database import Database
+from isola.database.transactions import Database
 from tests.conftest import Copy
 from tests.isolation.sharing.conftest import Grant
 from tests.isolation.sharing.reading import NOT_PROVED, SHARED_RESOURCE, received, shared

@@ -8,14 +8,14 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import update
 
-from app.control import provisioning
-from app.control.tenants import Tenant, tenants
-from app.database import Database
-from app.domain import shares
-from app.domain.actor import Actor
-from app.domain.audit import audit_entries
-from app.domain.permissions import Permission
-from app.errors import BadUserInput, Forbidden, NotFound
+from isola.database.transactions import Database
+from isola.domain import shares
+from isola.domain.actor import Actor
+from isola.domain.audit import audit_entries
+from isola.domain.permissions import Permission
+from isola.errors import BadUserInput, Forbidden, NotFound
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant, tenants
 from tests.conftest import Copy
 from tests.consent import forget
 from tests.isolation.sharing.conftest import Grant, actor

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from app.control import provisioning
-from app.database import Database
-from app.domain import resources, shares
+from isola.database.transactions import Database
+from isola.domain import resources, shares
+from isola.platform import provisioning
 from tests.isolation.sharing.conftest import Grant, actor
 from tests.isolation.sharing.reading import NOT_BOUND, SHARED_RESOURCE, received, seen, shared
 from tests.oracles.canary import Canary, tried

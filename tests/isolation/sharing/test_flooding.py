@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from app.database import Database, Transaction
-from app.domain import shares
+from isola.database.transactions import Database, Transaction
+from isola.domain import shares
 from tests.consent import forget
 from tests.isolation.sharing.conftest import Grant, actor
 from tests.isolation.sharing.reading import received

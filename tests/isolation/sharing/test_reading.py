@@ -5,10 +5,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select, update
 
-from app.database import Database
-from app.domain import resources, shares, spans
-from app.domain.resources import resources as table
-from app.errors import Conflict, NotFound
+from isola.database.transactions import Database
+from isola.domain import resources, shares, spans
+from isola.domain.resources import resources as table
+from isola.errors import Conflict, NotFound
 from tests.conftest import Copy
 from tests.isolation.sharing.conftest import Grant, actor
 from tests.isolation.sharing.reading import SHARED_RESOURCE, seen, shared

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from benchmarks.lab import cluster as clusters
+from isola.lab import cluster as clusters
 from tests.conftest import Cluster
 
 EVERYTHING = """

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from app.errors import OperatorError
-from benchmarks.lab import asking, profiles, scenarios
-from benchmarks.lab.asking import Answers
-from benchmarks.lab.laboratory import Laboratory
-from benchmarks.lab.population import OWN_TABLES
-from benchmarks.lab.scenario import Grid, Profile, Value
+from isola.errors import OperatorError
+from isola.lab import asking, profiles, scenarios
+from isola.lab.asking import Answers
+from isola.lab.laboratory import Laboratory
+from isola.lab.population import OWN_TABLES
+from isola.lab.scenario import Grid, Profile, Value
 from tests.conftest import STRATEGIES
 
 SIZE: Mapping[str, tuple[Value, ...]] = {"tenants": (2,), "rows": (3,)}

@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import select
 
-from app.domain.metadata import metadata
-from app.errors import OperatorError
-from benchmarks.lab.filling import FILLED, shares
-from benchmarks.lab.laboratory import Laboratory
-from benchmarks.lab.population import OWN_TABLES, Population, Size
+from isola.domain.metadata import metadata
+from isola.errors import OperatorError
+from isola.lab.filling import FILLED, shares
+from isola.lab.laboratory import Laboratory
+from isola.lab.population import OWN_TABLES, Population, Size
 from tests.conftest import STRATEGIES
 
 LOOSE = """

@@ -7,11 +7,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from benchmarks.lab import cluster as clusters, machine, scenarios
-from benchmarks.lab.laboratory import Laboratory
-from benchmarks.lab.population import OWN_TABLES, Population
-from benchmarks.lab.scenario import Grid, Point, Profile, Value
-from strategies import registry
+from isola.lab import cluster as clusters, machine, scenarios
+from isola.lab.laboratory import Laboratory
+from isola.lab.population import OWN_TABLES, Population
+from isola.lab.scenario import Grid, Point, Profile, Value
+from isola_strategies import registry
 from tests.conftest import Cluster
 
 STRATEGIES = sorted(registry.load("isola_tenant"))

@@ -1,5 +1,0 @@
-"""What the system is about: tables and rules, written as if there were one customer only."""
-
-from app.domain import audit, organizations, resources, roles, shares, spans, users
-
-__all__ = ["audit", "organizations", "resources", "roles", "shares", "spans", "users"]

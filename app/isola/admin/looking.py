@@ -1,0 +1,46 @@
+"""Staff inside a tenant: by leave that is good now, to read what a viewer may, and noted in the tenant's log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from isola.admin.staff import StaffVerifier
+from isola.database.transactions import Database
+from isola.domain.permissions import ROLES, Role
+from isola.errors import Forbidden, TenantSuspended
+from isola.identity.authentication import Principal
+from isola.identity.members import Members
+from isola.platform import grants
+from isola.platform.directory import Directory
+from isola.platform.tenants import Status
+
+
+class Looking:
+    """Turns requests of staff for a tenant's endpoint into principals. Nobody else gets one here."""
+
+    def __init__(self, verifier: StaffVerifier, control: Database, directory: Directory, members: Members) -> None:
+        self._verifier = verifier
+        self._control = control
+        self._directory = directory
+        self.members = members
+
+    async def principal(self, scope: Mapping[str, Any]) -> Principal:
+        """Who is looking, and into which tenant: the one that the path names.
+
+        Raises what ``StaffVerifier.staff`` raises; Forbidden without leave, the same whether there is such a tenant;
+        and TenantSuspended.
+        """
+        staff = await self._verifier.staff(scope)
+        tenant = await self._directory.find(scope["path_params"]["tenant"])
+        live = [] if tenant is None else await grants.live(self._control, tenant, staff.subject)
+        if tenant is None or not live:
+            raise Forbidden("there is no leave to look into this tenant")
+        if tenant.status is not Status.ACTIVE:
+            raise TenantSuspended("the tenant is suspended")
+        tenant.refuse_moving()
+        guest = await self.members.guest(tenant, staff.subject, "platform staff")
+        if guest.disabled:
+            raise Forbidden("the user is disabled")
+        return Principal(tenant, guest.user_id, (), ROLES[Role.VIEWER], on_behalf_of=staff.subject, grant=live[0].id)
+
+    def visitor(self, scope: Mapping[str, Any], request_id: str) -> None:
+        """Without a credential there is nothing to be had here, and nobody signs in."""

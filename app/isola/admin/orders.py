@@ -1,0 +1,113 @@
+from enum import Enum
+
+import strawberry
+
+from isola.admin.access import STAFF, answered
+from isola.admin.administration import Info, moment, paged, written
+from isola.api.scalars import DateTime
+from isola.errors import NotFound
+from isola.identity.resolution import identifier_of
+from isola.platform import orders
+
+
+@strawberry.enum
+class OrderKind(Enum):
+    CREATE = "create"
+    MOVE = "move"
+
+
+@strawberry.enum
+class OrderState(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@strawberry.type(description="What is to be done by an operator's process: see `isola operate`.", directives=[STAFF])
+class Order:
+    id: strawberry.ID
+    kind: OrderKind
+    state: OrderState
+    tenant_id: strawberry.ID = strawberry.field(description="Of one that is to be made, the id that it will have.")
+    slug: str
+    strategy: str
+    name: str | None
+    parent: str | None
+    plan: str | None
+    ordered_by: str
+    ordered_at: DateTime
+    request: str | None = strawberry.field(description="The id of the request by which it was ordered.")
+    message: str | None = strawberry.field(description="Of a failed one, what was wrong.")
+    finished_at: DateTime | None
+
+
+@strawberry.type
+class OrderQueries:
+    @answered()
+    async def order(self, info: Info, id: strawberry.ID) -> Order | None:  # noqa: A002  as the contract calls it
+        key = identifier_of(id)
+        found = None if key is None else await orders.find(info.context.control, key)
+        return None if found is None else _order(found)
+
+    @answered("Newest first, at most 100.")
+    async def orders(
+        self, info: Info, state: OrderState | None = None, after: strawberry.ID | None = None, first: int = 20
+    ) -> list[Order]:
+        key = paged(first, after)
+        wanted = None if state is None else orders.State(state.value)
+        return [_order(each) for each in await orders.page(info.context.control, state=wanted, after=key, first=first)]
+
+
+@strawberry.type
+class OrderMutations:
+    @answered("Order a tenant and its home to be made. What cannot be is refused at once.")
+    async def create_tenant(
+        self, info: Info, slug: str, name: str, strategy: str, parent: str | None = None, plan: str | None = None
+    ) -> Order:
+        context = info.context
+        wanted = await orders.create(
+            context.control,
+            context.strategies,
+            context.author,
+            slug=slug,
+            name=name,
+            strategy=strategy,
+            parent=parent,
+            plan=plan,
+        )
+        return _order(wanted)
+
+    @answered("Order a tenant to be moved under another strategy, with all that it has. Meanwhile it is unavailable.")
+    async def move_tenant(self, info: Info, slug: str, strategy: str) -> Order:
+        context = info.context
+        return _order(
+            await orders.move(context.control, context.strategies, context.author, slug=slug, strategy=strategy)
+        )
+
+    @answered("Take back an order that waits.")
+    async def cancel_order(self, info: Info, id: strawberry.ID) -> Order:  # noqa: A002  as above
+        key = identifier_of(id)
+        if key is None:
+            raise NotFound("there is no such order")
+        return _order(await orders.cancel(info.context.control, key))
+
+
+def _order(order: orders.Order) -> Order:
+    return Order(
+        id=written(order.id),
+        kind=OrderKind(order.kind.value),
+        state=OrderState(order.state.value),
+        tenant_id=written(order.tenant_id),
+        slug=order.slug,
+        strategy=order.strategy,
+        name=order.name,
+        parent=order.parent,
+        plan=order.plan,
+        ordered_by=order.ordered_by,
+        ordered_at=DateTime(order.ordered_at),
+        request=order.request,
+        message=order.message,
+        finished_at=moment(order.finished_at),
+    )

@@ -1,0 +1,49 @@
+"""Who of the platform's staff is calling: by a token of an issuer that is theirs alone."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from isola.errors import Unauthenticated
+from isola.identity.hosts import Hosts
+from isola.identity.resolution import PATH, Resolution
+from isola.identity.revocations import Revocations
+from isola.identity.tokens import TokenVerifier
+from isola.settings import Settings
+
+# Staff are in no tenant. No tenant has this id.
+_NOWHERE = UUID(int=0)
+# What can be told to the log of a tenant.
+_SUBJECT = re.compile(r"staff:[\w.:@|-]{1,150}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """One of the staff. ``subject`` is what their issuer calls them, after ``staff:``."""
+
+    subject: str
+
+
+class StaffVerifier:
+    """Tells staff by their requests. ``tokens`` verifies those of their issuer and no others."""
+
+    def __init__(self, settings: Settings, hosts: Hosts, tokens: TokenVerifier, revocations: Revocations) -> None:
+        # Nothing else than the path names a tenant, and no other credential counts.
+        self._resolution = Resolution(settings.model_copy(update={"tenant_sources": ["token"]}), hosts)
+        self._tokens = tokens
+        self._revocations = revocations
+
+    async def staff(self, scope: Mapping[str, Any]) -> Staff:
+        """Who is calling, by an ASGI scope.
+
+        Raises Unauthenticated without a good token of staff, BadUserInput for a host that is not the platform's own,
+        and Unavailable.
+        """
+        asked = self._resolution.read({**scope, "path": PATH})
+        claims = await self._tokens.verify(asked.token or "")
+        await self._revocations.refuse_revoked(claims, _NOWHERE)
+        if not _SUBJECT.fullmatch(claims.subject):
+            raise Unauthenticated("the token's subject is not one that can be written into logs")
+        return Staff(claims.subject)

@@ -1,0 +1,81 @@
+from enum import Enum
+
+import strawberry
+
+from isola.admin.access import STAFF, answered
+from isola.admin.administration import Info, paged, written
+from isola.api.scalars import DateTime
+from isola.errors import NotFound
+from isola.platform import hierarchy, plans, provisioning, tenants as directory
+
+
+@strawberry.enum
+class TenantStatus(Enum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETED = "deleted"
+
+
+@strawberry.type(directives=[STAFF])
+class Tenant:
+    id: strawberry.ID
+    slug: str
+    name: str
+    status: TenantStatus = strawberry.field(description="Its own. One below a suspended tenant is refused as well.")
+    strategy: str
+    plan: str = strawberry.field(description="The name of its plan.")
+    parent_id: strawberry.ID | None
+    created_at: DateTime
+
+    @classmethod
+    def of(cls, tenant: directory.Tenant) -> "Tenant":
+        return cls(
+            id=written(tenant.id),
+            slug=tenant.slug,
+            name=tenant.name,
+            status=TenantStatus(tenant.status.value),
+            strategy=tenant.strategy,
+            plan=tenant.plan,
+            parent_id=None if tenant.parent_id is None else written(tenant.parent_id),
+            created_at=DateTime(tenant.created_at),
+        )
+
+
+@strawberry.type
+class TenantQueries:
+    @answered("Oldest first, at most 100. Deleted ones only where they are asked for.")
+    async def tenants(
+        self, info: Info, status: TenantStatus | None = None, after: strawberry.ID | None = None, first: int = 20
+    ) -> list[Tenant]:
+        key = paged(first, after)
+        wanted = None if status is None else directory.Status(status.value)
+        found = await provisioning.page(info.context.control, status=wanted, after=key, first=first)
+        return [Tenant.of(each) for each in found]
+
+    @answered()
+    async def tenant(self, info: Info, slug: str) -> Tenant | None:
+        try:
+            return Tenant.of(await provisioning.named(info.context.control, slug))
+        except NotFound:
+            return None
+
+
+@strawberry.type
+class TenantMutations:
+    @answered("Refuse all requests of a tenant and of those below it. Its data stays.")
+    async def suspend_tenant(self, info: Info, slug: str) -> Tenant:
+        return Tenant.of(await provisioning.suspend(info.context.control, slug, info.context.author))
+
+    @answered("Undo suspendTenant.")
+    async def resume_tenant(self, info: Info, slug: str) -> Tenant:
+        return Tenant.of(await provisioning.resume(info.context.control, slug, info.context.author))
+
+    @answered("Put a tenant below another, with all below it; below none without a parent.")
+    async def set_parent(self, info: Info, slug: str, parent: str | None = None) -> Tenant:
+        context = info.context
+        return Tenant.of(await hierarchy.place(context.control, slug, under=parent, by=context.author))
+
+    @answered("Give a tenant another plan. What it has stays, also what is more than that allows.")
+    async def set_plan(self, info: Info, slug: str, plan: str) -> Tenant:
+        control, author = info.context.control, info.context.author
+        return Tenant.of(await plans.give(control, author, await provisioning.named(control, slug), plan))

@@ -1,0 +1,76 @@
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from isola.api.users import PREFIX as USER
+from isola.database.transactions import Database, Transaction
+from isola.domain.actor import Actor
+from isola.domain.roles import Standing
+from isola.errors import Forbidden, Refusal
+from isola.identity.authentication import Principal
+from isola.identity.members import Members
+from isola.platform import grants
+from isola.platform.tenants import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request: who asks, and the way into their tenant. ``request_id`` is what logs call it."""
+
+    principal: Principal
+    database: Database
+    members: Members
+    request_id: str
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.principal.user_id, self.principal.permissions)
+
+    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction inside the tenant of the request; see ``Database.transaction``.
+
+        One that can write proves who acts, for the log of what was done. So does each of staff, who only read, and can
+        do that only as far as it is noted. Raises Forbidden when they are to write.
+        """
+        if self.principal.grant is not None:
+            if not read_only:
+                raise Forbidden("whoever looks in changes nothing")
+            return self._noted(self.principal.grant)
+        if read_only:
+            about = {"user": str(self.principal.user_id)}
+            return self.database.transaction(self.principal.tenant, read_only=True, about=about)
+        return self._telling()
+
+    @asynccontextmanager
+    async def _noted(self, grant: UUID) -> AsyncIterator[Transaction]:
+        async with self._telling() as work:
+            await grants.note(work, grant)
+            yield work
+
+    def _telling(self) -> AbstractAsyncContextManager[Transaction]:
+        user = str(self.principal.user_id)
+        about = {"user": user, "actor": f"{USER}_{user}", "request": self.request_id}
+        if self.principal.on_behalf_of is not None:
+            about["behalf"] = self.principal.on_behalf_of
+        return self.database.transaction(self.principal.tenant, about=about)
+
+    async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
+        """The tenants that the caller belongs to, and how they stand in each. A machine belongs to its own alone."""
+        if self.principal.subject is None:
+            return []
+        return await self.members.memberships(self.principal.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """A request without a good credential: it gets to nobody's data. ``refusal`` says what is wrong with it."""
+
+    refusal: Refusal
+
+    @property
+    def principal(self) -> Principal:
+        raise self.refusal
+
+    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  a Context's
+        raise self.refusal

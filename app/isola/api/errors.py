@@ -1,0 +1,71 @@
+"""What clients are told of errors: refusals as they stand; of anything else, that it happened and where to find it.
+
+No message holds what a client sent: refusals are worded by us, and of graphql-core's errors only those that
+isola.query.messages made are shown.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from graphql import GraphQLError
+
+from isola.errors import BadUserInput, RateLimited, Refusal
+from isola.query.messages import ClientError
+
+log = structlog.get_logger()
+
+
+def told(message: str, code: str, **extensions: object) -> dict[str, Any]:
+    return {"message": message, "extensions": {"code": code, **extensions}}
+
+
+def refusal(error: Refusal) -> dict[str, Any]:
+    extensions: dict[str, object] = {}
+    if error.field is not None:
+        extensions["field"] = error.field
+    if isinstance(error, RateLimited):
+        extensions["retryAfter"] = error.retry_after
+    return told(error.message, error.code, **extensions)
+
+
+def crash(error: Exception) -> dict[str, Any]:
+    """Log an error that nobody foresaw; a client is told the id under which the log has it."""
+    correlation = uuid4().hex
+    log.error("a request failed", correlation_id=correlation, exc_info=error)
+    return told("internal error", "INTERNAL", correlationId=correlation)
+
+
+def invalid(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
+    """Errors of a document or its variables: they are about what the client sent, whatever found them."""
+    return [{**_client_error(error), **_place(error)} for error in errors]
+
+
+def located(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
+    """Errors with their places. A crash is logged once and has one id, however many fields it was the error of."""
+    crashes: dict[int, dict[str, Any]] = {}
+    return [_located(error, crashes) for error in errors]
+
+
+def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    original = error.original_error
+    if isinstance(original, Refusal):
+        what = refusal(original)
+    elif original is None or (isinstance(original, GraphQLError) and original.nodes):
+        # graphql-core found fault with the operation. What fields return wrongly has no place in the document.
+        what = _client_error(original or error)
+    else:
+        known = crashes.get(id(original))
+        what = crashes[id(original)] = known or crash(original)
+    return {**what, **_place(error)}
+
+
+def _client_error(error: GraphQLError | Exception) -> dict[str, Any]:
+    if isinstance(error, ClientError):
+        return told(error.message, BadUserInput.code, **(error.extensions or {}))
+    return told("the operation cannot be executed with these values", BadUserInput.code)
+
+
+def _place(error: GraphQLError) -> dict[str, Any]:
+    return {key: value for key, value in error.formatted.items() if key in {"locations", "path"}}

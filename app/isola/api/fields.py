@@ -1,0 +1,144 @@
+"""How a type's fields say where their values are read: the declarations of isola.query.mapping, as Strawberry fields.
+
+A field without any of these is the column of its own name; one with a resolver is left to it.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+import strawberry
+from sqlalchemy import ColumnElement, Table
+from strawberry.annotation import StrawberryAnnotation
+from strawberry.types.arguments import StrawberryArgument
+
+from isola.api.access import Public, Requires
+from isola.query.mapping import Field, Function, Join, Lookup, Many, Needs, One, Order, Part, Row, Source, Value
+
+FIELD, TYPE = "mapping", "__mapping__"
+Access: TypeAlias = Requires | Public | None
+"""What a field needs of its own: see isola.api.access. Where it is None, what its type declares is all."""
+
+T = TypeVar("T", bound=type)
+
+
+def mapped(source: Source, *, prefix: str | None = None, order: Order = (("id", False),)) -> Callable[[T], T]:
+    """Declare where a type's rows are read. ``order`` is the order of connections that are given none."""
+
+    def declare(type_: T) -> T:
+        setattr(type_, TYPE, (source, prefix, order))
+        return type_
+
+    return declare
+
+
+def typed_id(prefix: str, column: str = "id") -> Any:
+    return _field(Value(column, prefix))
+
+
+def expression(
+    of: Callable[[Row], ColumnElement[Any]], description: str | None = None, *, access: Access = None
+) -> Any:
+    """A value that is computed in SQL from the row's columns."""
+    return _field(Value(of), description, access)
+
+
+def computed(
+    *columns: str, description: str | None = None, access: Access = None
+) -> Callable[[Callable[..., Any]], Any]:
+    """A field that Python computes of the row's columns, whatever of them the client selected.
+
+    The resolver finds them by name in its ``strawberry.Parent[dict[str, Any]]``. Operations that select such a field
+    run through graphql-core as a whole; where SQL can say it, ``expression`` is several times faster.
+    """
+
+    def declare(resolver: Callable[..., Any]) -> Any:
+        directives = [access] if access else []
+        return strawberry.field(
+            resolver=resolver, description=description, metadata={FIELD: Needs(columns)}, directives=directives
+        )
+
+    return declare
+
+
+def part(access: Access = None, **columns: str) -> Any:
+    """An object that lies in the same row: its columns by those of the row."""
+    return _field(Part(columns), access=access)
+
+
+def one(
+    column: str | None = None,
+    *,
+    source: Function | None = None,
+    plain: str | None = None,
+    description: str | None = None,
+    access: Access = None,
+) -> Any:
+    """The row that a column refers to, or the one that a function returns."""
+    return _field(One(Join(column) if column else None, source, plain), description, access)
+
+
+def many(
+    column: str | None = None,
+    *,
+    through: tuple[Table, str, str] | None = None,
+    source: Function | None = None,
+    when: Callable[[Row], ColumnElement[bool]] | None = None,
+    filter: type | None = None,
+    order: type | None = None,
+    backward: bool = True,
+    description: str | None = None,
+    access: Access = None,
+) -> Any:
+    """A connection to the rows whose ``column`` refers to this one, to those paired with it by ``through``, or to all.
+
+    ``through`` is a table, its column that refers to this row, and the one that refers to the other.
+    """
+    join = None
+    if column:
+        join = Join("id", column)
+    elif through:
+        join = Join("id", "id", *through)
+    field = _field(Many(join, source, when), description, access)
+    field.arguments = [
+        _argument("first", int | None, "How many, from the start (0 to 100); 20 when neither first nor last is given."),
+        _argument("after", str | None, "Only what comes after this cursor."),
+    ]
+    if backward:
+        field.arguments += [
+            _argument("last", int | None, "How many, from the end (0 to 100); not together with first."),
+            _argument("before", str | None, "Only what comes before this cursor."),
+        ]
+    if filter:
+        field.arguments.append(_argument("filter", filter | None, None))
+    if order:
+        field.arguments.append(_argument("order_by", list[order] | None, None))  # type: ignore[valid-type]  # known at run time
+    return field
+
+
+def by_id(description: str | None = None, *, access: Access = None) -> Any:
+    """The object with a given id; null when there is none, it is of another type, or cannot be seen."""
+    field = _field(Lookup(), description, access)
+    field.arguments = [_argument("id", strawberry.ID, None)]
+    return field
+
+
+def by_ids(description: str | None = None, *, access: Access = None) -> Any:
+    """The objects with the given ids, in their order; null for each that by_id would find nothing for."""
+    field = _field(Lookup(), description, access)
+    field.arguments = [_argument("ids", list[strawberry.ID], None)]
+    return field
+
+
+def compared_id(prefix: str) -> Any:
+    """A field of a filter that compares ids of another type."""
+    return strawberry.field(default=strawberry.UNSET, metadata={FIELD: prefix})
+
+
+def _field(mapping: Field, description: str | None = None, access: Access = None) -> Any:
+    directives = [access] if access else []
+    return strawberry.field(description=description, metadata={FIELD: mapping}, directives=directives)
+
+
+def _argument(name: str, type_: Any, description: str | None) -> StrawberryArgument:
+    default = strawberry.UNSET
+    return StrawberryArgument(name, None, StrawberryAnnotation(type_), description=description, default=default)

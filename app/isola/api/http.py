@@ -1,0 +1,426 @@
+"""GraphQL over HTTP (https://graphql.github.io/graphql-over-http/draft/), and the two questions of whoever runs it."""
+
+import asyncio
+import gzip
+import re
+from abc import ABC, abstractmethod
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from functools import lru_cache, partial
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from isola import exact_json
+from isola.api import errors
+from isola.api.body import dumped
+from isola.api.context import Context, Nobody
+from isola.api.execute import Executor, Response as Answer
+from isola.api.request_id import HEADER, request_id
+from isola.database.transactions import Database
+from isola.errors import BadUserInput, Forbidden, Refusal, TenantRequired, Unauthenticated, Unavailable, Unconfirmed
+from isola.identity.authentication import Authenticator, Principal
+from isola.identity.members import Members
+from isola.identity.sessions import Visitor
+from isola.settings import Settings
+
+log = structlog.get_logger()
+
+JSON = "application/json"
+GRAPHQL_JSON = "application/graphql-response+json"
+NOBODYS_BODY_BYTES = 16 * 1024
+REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
+
+
+class UnsupportedMediaType(BadUserInput):
+    status = 415
+
+
+class TooLarge(BadUserInput):
+    status = 413
+
+
+class NotAcceptable(BadUserInput):
+    status = 406
+
+
+class MethodNotAllowed(BadUserInput):
+    status = 405
+
+
+class ClientGone(Exception):  # noqa: N818  nothing went wrong here
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for: the parameters that the specification names."""
+
+    query: str | None
+    operation_name: str | None
+    variables: Mapping[str, Any] | None
+    extensions: Mapping[str, Any] | None
+
+
+class Principals(Protocol):
+    """Whoever tells who is calling: see ``Authenticator``."""
+
+    @property
+    def members(self) -> Members: ...
+    async def principal(self, scope: Mapping[str, Any]) -> Principal: ...
+    def visitor(self, scope: Mapping[str, Any], request_id: str) -> Visitor | None: ...
+
+
+class Endpoint(ABC):
+    """GraphQL over HTTP, as an ASGI application. What is asked, and by whom, is a subclass's."""
+
+    __slots__ = ()
+
+    compress_from: int | None
+    """The size in bytes from which on the answer to a query is compressed."""
+    by_get: bool
+    """Whether queries are taken by GET too: their text is then in the logs of whatever stands in between."""
+
+    @abstractmethod
+    async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
+        """Do what a request asks for. Raises a Refusal of the whole request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            # A preflight has no credentials. Where origins are set, the middleware answers it.
+            await Response(status_code=204, headers={"allow": self._methods})(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        media, lenient = JSON, False
+        called = request_id(headers.get(HEADER))
+        structlog.contextvars.bind_contextvars(request_id=called)
+        try:
+            media, lenient = _accepted(headers.get("accept"))
+            answer = await self.answer(scope, headers, receive, called)
+            # A client that knows plain JSON only expects 200 for every request that is well-formed.
+            status = 200 if lenient and answer.status in {400, 403} else answer.status
+            if status == HTTPStatus.OK:
+                compressed = answer.is_read and self.compresses(answer.body, headers)
+                await _answer(send, answer.body, media, called, compressed=compressed)
+                return
+            response = _response(answer.body, status, media, answer.retry_after)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            # Only the server's end cancels a request, and this is the last that its client hears.
+            response = _error(
+                Unconfirmed("the server is stopping: what was asked for may have been done or not"), media
+            )
+        except Refusal as refusal:
+            response = _error(refusal, media)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
+            response = _response(dumped({"errors": [errors.crash(error)]}), 500, media)
+        _explain(response, self._methods)
+        response.headers[HEADER] = called
+        await response(scope, receive, send)
+
+    def compresses(self, body: bytes, headers: Headers) -> bool:
+        """Whether an answer to a query is compressed.
+
+        BREACH guesses a secret from the sizes of many answers in which the secret stands beside what the attacker
+        chose. That takes a browser that sends the victim's credentials by itself, as it does cookies: here they are in
+        headers that pages set themselves. What mutations answer is never compressed all the same: it may be a secret.
+        """
+        return (
+            self.compress_from is not None
+            and len(body) >= self.compress_from
+            and _takes_gzip(headers.get("accept-encoding"))
+        )
+
+    @property
+    def _methods(self) -> str:
+        return "GET, POST, OPTIONS" if self.by_get else "POST, OPTIONS"
+
+    async def asked(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
+        match scope["method"]:
+            case "GET" if self.by_get:
+                parameters: dict[str, Any] = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+                for name in ("variables", "extensions"):
+                    if name in parameters:
+                        parameters[name] = _parsed(parameters[name].encode(), name)
+            case "POST":
+                # What stands in a header twice is one list, as RFC 9110 (5.3) has it, and none of these is one.
+                if not _is_json(",".join(headers.getlist("content-type"))):
+                    raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
+                if ",".join(headers.getlist("content-encoding")).strip().lower() not in {"", "identity"}:
+                    raise UnsupportedMediaType("content-encoding: expected none")
+                parameters = _parsed(await self._body(headers, receive, most), "body")
+            case _:
+                raise MethodNotAllowed("expected POST, or GET for a query" if self.by_get else "expected POST")
+        return _checked(parameters)
+
+    async def _body(self, headers: Headers, receive: Receive, most: int) -> bytes:
+        declared = headers.get("content-length", "0")
+        too_large = TooLarge(f"body: expected at most {most} bytes")
+        if declared.isdecimal() and int(declared) > most:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise too_large
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQL(Endpoint):
+    """The endpoint of tenants."""
+
+    principals: Principals
+    executor: Executor
+    database: Database
+    max_body_bytes: int
+    compress_from: int | None
+    by_get: bool
+
+    async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
+        context: Context | Nobody
+        try:
+            # Nobody's body is read before it is known who they are.
+            principal = await self.principals.principal(scope)
+        except (Unauthenticated, Forbidden, TenantRequired) as refusal:
+            # What is open to all needs no credential, so a bad one does no harm: a client that renews its session
+            # sends the token that has expired.
+            if (named := self.principals.visitor(scope, request_id)) is None:
+                raise
+            context, asked = Nobody(refusal), await self._asked_by_nobody(scope, headers, receive, refusal)
+            visitor: Callable[[], Visitor | None] = partial(lambda known: known, named)
+        else:
+            visitor = partial(self.principals.visitor, scope, request_id)
+            context = Context(principal, self.database, self.principals.members, request_id)
+            asked = await self.asked(scope, headers, receive, self.max_body_bytes)
+        return await self.executor.execute(
+            asked.query,
+            asked.operation_name,
+            asked.variables,
+            asked.extensions,
+            context,
+            mutations=scope["method"] == "POST",
+            visitor=visitor,
+        )
+
+    async def _asked_by_nobody(self, scope: Scope, headers: Headers, receive: Receive, refusal: Refusal) -> Asked:
+        """What is asked without a good credential. It is to be small; if anything is wrong with it, it is refused."""
+        try:
+            return await self.asked(scope, headers, receive, min(self.max_body_bytes, NOBODYS_BODY_BYTES))
+        except Refusal:
+            raise refusal from None
+
+
+async def _answer(send: Send, body: bytes, media: str, called: str, *, compressed: bool) -> None:
+    """What nearly every request ends with, without an object made for it."""
+    headers = [*_HEADERS[media], (_REQUEST_ID, called.encode())]
+    if compressed:
+        if len(body) <= _INLINE:
+            body = gzip.compress(body, _LEVEL, mtime=0)
+        else:
+            # Other requests need not wait while megabytes are compressed.
+            body = await asyncio.to_thread(gzip.compress, body, _LEVEL, mtime=0)
+        headers.append((b"content-encoding", b"gzip"))
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+_REQUEST_ID = HEADER.encode()
+_HEADERS = {
+    media: [(b"content-type", media.encode()), (b"cache-control", b"no-store"), (b"vary", b"accept-encoding")]
+    for media in (JSON, GRAPHQL_JSON)
+}
+# Level 4 costs twice as much for large answers, which are then a tenth smaller.
+_LEVEL = 1
+# Up to here it takes less than a millisecond, and a thread would cost more than it saves the others.
+_INLINE = 65_536
+_UTF_8 = {"utf-8", "utf8"}
+
+
+@lru_cache(100)
+def _takes_gzip(accept_encoding: str | None) -> bool:
+    named = {
+        part.partition(";")[0].strip().lower()
+        for part in (accept_encoding or "").split(",")
+        if not REFUSED.search(part)
+    }
+    return bool(named & {"gzip", "*"})
+
+
+@lru_cache(100)
+def _is_json(content_type: str) -> bool:
+    """Whether a content type is JSON in UTF-8, as RFC 8259 and the parameter that some clients add have it."""
+    message = Message()
+    message["content-type"] = content_type
+    [(named, _), *parameters] = message.get_params([("", "")])
+    # A value in the form of RFC 2231 is a tuple.
+    return named.strip().lower() == JSON and all(
+        isinstance(value, str) and value.strip().lower() in _UTF_8
+        for name, value in parameters
+        if name.lower() == "charset"
+    )
+
+
+@lru_cache(100)
+def _accepted(accept: str | None) -> tuple[str, bool]:
+    """The media type of the answer, and whether the client knows plain JSON only."""
+    if not accept or accept.isspace():
+        return JSON, False
+    asked = {part.partition(";")[0].strip().lower() for part in accept.split(",") if not REFUSED.search(part)}
+    if GRAPHQL_JSON in asked:
+        return GRAPHQL_JSON, False
+    if JSON in asked:
+        return JSON, True
+    if asked & {"*/*", "application/*"}:
+        return JSON, False
+    raise NotAcceptable(f"accept: expected {GRAPHQL_JSON} or {JSON}")
+
+
+def _parsed(text: bytes, name: str) -> Any:
+    try:
+        return exact_json.loads(text.removeprefix(BOM_UTF8).decode())
+    except (ValueError, RecursionError):
+        raise BadUserInput(f"{name}: expected JSON") from None
+
+
+def _checked(parameters: Any) -> Asked:
+    if not isinstance(parameters, dict):
+        raise BadUserInput("body: expected one JSON object; batches are not taken")
+    for name, kind, expected in (
+        ("query", str, "a string"),
+        ("operationName", str, "a string"),
+        ("variables", dict, "an object"),
+        ("extensions", dict, "an object"),
+    ):
+        if not isinstance(parameters.get(name), kind | None):
+            raise BadUserInput(f"{name}: expected {expected}")
+    return Asked(
+        parameters.get("query"),
+        parameters.get("operationName"),
+        parameters.get("variables"),
+        parameters.get("extensions"),
+    )
+
+
+def _error(refusal: Refusal, media: str) -> Response:
+    return _response(dumped({"errors": [errors.refusal(refusal)]}), refusal.status, media, refusal.retry_after)
+
+
+def _response(body: bytes, status: int, media: str, retry_after: int | None = None) -> Response:
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    return Response(body, status, headers, media)
+
+
+def _explain(response: Response, methods: str) -> None:
+    """Add the headers that HTTP asks for with some statuses. ``methods`` are those that are taken."""
+    match response.status_code:
+        case 401:
+            response.headers["www-authenticate"] = "Bearer"
+        case 405:
+            response.headers["allow"] = methods
+    response.headers["cache-control"] = "no-store"
+
+
+def application(
+    settings: Settings,
+    authenticator: Authenticator,
+    executor: Executor,
+    tenants: Database,
+    control: Database,
+    further: Iterable[BaseRoute] = (),
+) -> ASGIApp:
+    """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests).
+
+    Where the path is a source of tenants, ``/t/<tenant>/graphql`` is the same as ``/graphql``. ``further`` routes are
+    served beside them.
+    """
+
+    async def livez(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            for database in (tenants, control):
+                async with database.unbound() as work:
+                    # So it is during recovery, too: after a failover this may be the server that is left behind.
+                    if await work.value("SELECT current_setting('transaction_read_only')") == "on":
+                        raise Unavailable("the database only reads")
+        except Refusal as refusal:
+            return JSONResponse({"status": "not ready", "reason": refusal.message}, status_code=refusal.status)
+        return JSONResponse({"status": "ready"})
+
+    endpoint = GraphQL(
+        authenticator,
+        executor,
+        tenants,
+        settings.max_body_bytes,
+        settings.compress_from,
+        by_get=not settings.production,
+    )
+    middleware = (
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "x-api-key",
+                "x-request-id",
+                "x-tenant-id",
+                *settings.cors_headers,
+            ],
+            expose_headers=["retry-after", "x-request-id"],
+            max_age=settings.cors_max_age,
+        ),
+    )
+    by_path = "path" in settings.tenant_sources
+    starlette = Starlette(
+        routes=[
+            Route("/graphql", endpoint),
+            *([Route("/t/{tenant:path}/graphql", endpoint)] if by_path else []),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            *further,
+        ],
+        middleware=middleware if settings.cors_origins else (),
+    )
+    # A redirect would go to whatever host the request names.
+    starlette.router.redirect_slashes = False
+
+    async def direct(scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if path == "/graphql/":
+            path = "/graphql"
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        # The one route that matters does its own error handling: nothing but CORS needs to stand before it.
+        if settings.cors_origins:
+            await starlette(scope, receive, send)
+        elif path == "/graphql" or (by_path and path.startswith("/t/") and path.endswith("/graphql")):
+            await endpoint(scope, receive, send)
+        else:
+            await starlette(scope, receive, send)
+
+    return direct

@@ -1,0 +1,114 @@
+"""What fields at the root have in common, whatever their resolvers do with what they are given.
+
+A text that no database can hold is refused, and a refusal names the input that was wrong by its whole path.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+from inspect import isawaitable
+from typing import Any, TypeAlias
+
+from graphql import (
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    get_named_type,
+)
+
+from isola.errors import BadUserInput, NotFound, Refusal
+from isola.query.arguments import storable
+
+INPUT = "input"
+"""The one argument of most mutations. What rules call ``name`` is its field ``input.name`` to clients."""
+
+Path: TypeAlias = tuple[str, ...]
+_TEXTS = {"String", "ID"}
+
+
+def guard(type_: GraphQLObjectType | None, *, unchecked: AbstractSet[str] = frozenset()) -> None:
+    """Have the resolvers of a type's fields refuse what cannot be stored, and name inputs as clients do.
+
+    Those of ``unchecked`` fields are given all texts as they are.
+    """
+    for name, field in type_.fields.items() if type_ else ():
+        if field.resolve is not None and field.args:
+            field.resolve = _guarded(field, field.resolve, checks=name not in unchecked)
+
+
+def _guarded(field: GraphQLField, resolve: Callable[..., Any], *, checks: bool) -> Callable[..., Any]:
+    texts = [each for name, argument in field.args.items() for each in _texts((name,), argument.type, ())]
+    ids = [path for path, type_ in texts if type_ == "ID"]
+    checked = [path for path, _ in texts] if checks else []
+
+    async def finished(result: Any, given: Mapping[str, Any]) -> Any:
+        try:
+            return await result
+        except Refusal as refusal:
+            refusal.field = _wrong(refusal, given, [path for path in ids if _at(given, path) is not None])
+            raise
+
+    def resolve_guarded(source: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
+        for path in checked:
+            _refuse_unstorable(given, path, 0)
+        result = resolve(source, info, **given)
+        return finished(result, given) if isawaitable(result) else result
+
+    return resolve_guarded
+
+
+def _wrong(refusal: Refusal, given: Mapping[str, Any], ids: Sequence[Path]) -> str | None:
+    """The path of the input that a refusal is about, as clients write it. ``ids`` are those that were given."""
+    if isinstance(refusal, NotFound) and len(ids) == 1:
+        return ".".join(ids[0])
+    named = refusal.field
+    if named is None and refusal.rule is not None:
+        return _ruled(refusal.rule, given)
+    if named is None or INPUT not in given or named.partition(".")[0] in given:
+        return named
+    return f"{INPUT}.{named}"
+
+
+def _ruled(rule: str, given: Mapping[str, Any]) -> str | None:
+    """The path of the input that a rule of the database is about; of several, the last that the rule names."""
+    inside = given.get(INPUT)
+    paths: list[Path] = [(name,) for name in given]
+    paths += [(INPUT, name) for name in inside] if isinstance(inside, Mapping) else []
+    places = {f"_{rule}_".rfind(f"_{_snake(path[-1])}_"): ".".join(path) for path in paths}
+    last = max(places, default=-1)
+    return places[last] if last >= 0 else None
+
+
+def _snake(name: str) -> str:
+    """How a column is called that an input is stored in."""
+    return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
+
+
+def _texts(
+    path: Path, type_: GraphQLInputType, within: tuple[GraphQLInputObjectType, ...]
+) -> Iterator[tuple[Path, str]]:
+    """Where texts can stand in an argument, and of which type. An input within itself is not followed."""
+    named = get_named_type(type_)
+    if isinstance(named, GraphQLInputObjectType) and named not in within:
+        for name, field in named.fields.items():
+            yield from _texts((*path, name), field.type, (*within, named))
+    elif named.name in _TEXTS:
+        yield path, named.name
+
+
+def _at(given: Any, path: Path) -> Any:
+    for name in path:
+        given = given.get(name) if isinstance(given, Mapping) else None
+    return given
+
+
+def _refuse_unstorable(given: Any, path: Path, depth: int) -> None:
+    match given:
+        case str() if not storable(given):
+            place = ".".join(path)
+            raise BadUserInput(f"{place}: expected characters that a text can hold", place)
+        case list():
+            for each in given:
+                _refuse_unstorable(each, path, depth)
+        case Mapping() if depth < len(path) and path[depth] in given:
+            _refuse_unstorable(given[path[depth]], path, depth + 1)

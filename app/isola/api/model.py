@@ -1,0 +1,147 @@
+"""The model of a Strawberry schema: what its types declare with isola.api.fields, put together."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import strawberry
+from graphql import (
+    GraphQLAbstractType,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    get_named_type,
+)
+from sqlalchemy import Column
+from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.field import StrawberryField
+
+from isola.api.access import Public, Requires
+from isola.api.fields import FIELD, TYPE
+from isola.query import json_text
+from isola.query.mapping import Comparison, Entity, Field, Filter, MappingError, Model, Needs, Value, columns_of, hidden
+from isola.query.statement import TYPE_MARK
+
+_DEFINITION = GraphQLCoreConverter.DEFINITION_BACKREF
+_LOGIC = {"and", "or", "not"}
+
+
+def model_of(schema: strawberry.Schema) -> Model:
+    """The model that a schema's types declare. Raises MappingError naming the field that does not fit.
+
+    From then on graphql-core reads mapped fields by their response keys from what a statement returned.
+    """
+    core = schema._schema  # noqa: SLF001  Strawberry has no public way to the schema that it makes
+    entities: dict[str, Entity] = {}
+    filters: dict[str, Filter] = {}
+    left: dict[str, Needs] = {}
+    requires: dict[str, Sequence[str]] = {}
+    for name, type_ in core.type_map.items():
+        if _DEFINITION not in type_.extensions:
+            continue
+        match type_:
+            case GraphQLInputObjectType() if type_.fields.keys() >= _LOGIC:
+                filters[name] = _filter(type_)
+            case GraphQLInterfaceType():
+                type_.resolve_type = _type_of
+            case GraphQLObjectType():
+                # What a statement returned is of no class.
+                type_.is_type_of = None
+                fields = _fields(type_)
+                requires |= _requires(type_)
+                if declared := getattr(type_.extensions[_DEFINITION].origin, TYPE, None):
+                    source, prefix, order = declared
+                    entities[name] = Entity(source, fields, prefix, order)
+                    for each in type_.fields.keys() - fields.keys():
+                        left[f"{name}.{each}"] = _hand_over(type_.fields[each], columns_of(source))
+    return Model(core, entities, filters, left, requires)
+
+
+def _fields(type_: GraphQLObjectType) -> dict[str, Field]:
+    """The mappings of a type's fields, those with a resolver of their own left out."""
+    fields: dict[str, Field] = {}
+    for name, field in type_.fields.items():
+        declaration = _declaration(field)
+        if declaration.base_resolver is None:
+            fields[name] = declaration.metadata.get(FIELD) or Value(declaration.python_name)
+            target = get_named_type(field.type)
+            read = _reader(declaration.python_name)
+            field.resolve = _read_enum(read, target) if isinstance(target, GraphQLEnumType) else read
+    return fields
+
+
+def _hand_over(field: GraphQLField, columns: Mapping[str, Column[Any]]) -> Needs:
+    """What a field with a resolver needs; the resolver is handed that from now on, if it needs anything."""
+    needs: Needs = _declaration(field).metadata.get(FIELD, Needs(()))
+    resolve = field.resolve
+    if not needs.columns or resolve is None:
+        return needs
+
+    def resolve_row(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+        row = {
+            name: json_text.read(source[hidden(name)], columns[name].type)
+            if isinstance(source, dict)
+            else getattr(source, name)
+            for name in needs.columns
+        }
+        return resolve(row, info, **arguments)
+
+    field.resolve = resolve_row
+    return needs
+
+
+def _requires(type_: GraphQLObjectType) -> dict[str, Sequence[str]]:
+    """The permissions that a type and each of its fields need. Raises MappingError for a field that says nothing."""
+    declared = {type_.name: _accesses(type_.extensions[_DEFINITION].directives or ())}
+    declared |= {
+        f"{type_.name}.{name}": _accesses(_declaration(each).directives) for name, each in type_.fields.items()
+    }
+    for where, accesses in declared.items():
+        if not accesses and not declared[type_.name] and where != type_.name:
+            raise MappingError(f"{where}: neither it nor {type_} says what it needs: see isola.api.access")
+    return {
+        where: [each.permission for each in accesses if isinstance(each, Requires)]
+        for where, accesses in declared.items()
+    }
+
+
+def _accesses(directives: Iterable[object]) -> Sequence[Requires | Public]:
+    return [each for each in directives if isinstance(each, Requires | Public)]
+
+
+def _filter(type_: GraphQLInputObjectType) -> Filter:
+    comparisons: dict[str, Comparison] = {}
+    for name in type_.fields.keys() - _LOGIC:
+        declaration = _declaration(type_.fields[name])
+        comparisons[name] = Comparison(declaration.python_name, declaration.metadata.get(FIELD))
+    return comparisons
+
+
+def _declaration(field: Any) -> StrawberryField:
+    declaration: StrawberryField = field.extensions[_DEFINITION]
+    return declaration
+
+
+def _reader(name: str) -> Callable[..., Any]:
+    """Reads a field of what a statement returned by its response key; of what a resolver returned, by its name."""
+
+    def read(source: Any, info: GraphQLResolveInfo[Any], **_: Any) -> Any:
+        return source[info.path.key] if isinstance(source, dict) else getattr(source, name)
+
+    return read
+
+
+def _read_enum(read: Callable[..., Any], type_: GraphQLEnumType) -> Callable[..., Any]:
+    """A statement returns the names of an enum; graphql-core wants its values."""
+
+    def read_value(source: Any, info: GraphQLResolveInfo[Any]) -> Any:
+        name = read(source, info)
+        return None if name is None else type_.values[name].value
+
+    return read_value
+
+
+def _type_of(value: Any, _info: GraphQLResolveInfo[Any], _type: GraphQLAbstractType) -> str:
+    return str(value[TYPE_MARK])

@@ -1,0 +1,45 @@
+import strawberry
+from sqlalchemy import BigInteger, Column, ColumnElement, Text, func
+
+from isola.api.access import requires
+from isola.api.connections import Connection
+from isola.api.fields import expression, many, mapped
+from isola.api.scalars import BigInt
+from isola.domain.permissions import Permission
+from isola.domain.quotas import Quota as QuotaName
+from isola.query.mapping import Function, Row
+
+strawberry.enum(QuotaName, name="QuotaName", description="What there can be only so many of.")
+
+own_plan = Function("isola.plan", (Column("name", Text, nullable=False), Column("title", Text, nullable=False)))
+own_quotas = Function("isola.quotas", (Column("id", Text, nullable=False), Column("allowed", BigInteger)))
+
+
+def _name(quota: Row) -> ColumnElement[str]:
+    return quota["id"]
+
+
+def _limit(quota: Row) -> ColumnElement[int]:
+    return quota["allowed"]
+
+
+def _used(quota: Row) -> ColumnElement[int]:
+    return func.isola.used(quota["id"], type_=BigInteger())
+
+
+@mapped(own_quotas)
+@strawberry.type(
+    description="How many of something the tenant may have, and has.", directives=[requires(Permission.PLAN_READ)]
+)
+class Quota:
+    name: QuotaName = expression(_name)
+    limit: BigInt | None = expression(_limit, "Null where there is none.")
+    used: BigInt = expression(_used, "Those that count now; it can be more than the limit, which only stops adding.")
+
+
+@mapped(own_plan, order=(("name", False),))
+@strawberry.type(description="How much of everything the tenant may have.", directives=[requires(Permission.PLAN_READ)])
+class Plan:
+    name: str
+    title: str
+    quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All that there are, by name.")

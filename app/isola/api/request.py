@@ -1,0 +1,57 @@
+"""What resolvers of mutations are given."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import strawberry
+
+from isola.api.services import Services
+from isola.domain.actor import Actor
+from isola.identity.sessions import Visitor
+from isola.query.caller import Context, Transaction
+
+Payload = TypeVar("Payload")
+
+
+class Select(Protocol):
+    async def __call__(self, key: str, transaction: Transaction, given: dict[str, object]) -> Any: ...
+
+
+def _nobody() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as resolvers see it."""
+
+    context: Context
+    select: Select
+    services: Services
+    visitor: Callable[[], Visitor | None] = _nobody
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.context.principal.user_id, self.context.principal.permissions)
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return self.context.transaction()
+
+
+Info: TypeAlias = strawberry.Info[Request, None]
+
+
+async def payload(type_: Callable[..., Payload], info: Info, work: Transaction, **given: object) -> Payload:  # noqa: ARG001  the caller gives it
+    """What the client selected of a mutation's payload, read in the same transaction.
+
+    ``given`` has a value for each of the parameters that the payload's type is mapped to.
+    """
+    selected: Payload = await info.context.select(str(info.path.key), work, given)
+    return selected
+
+
+def given(input_: object) -> dict[str, Any]:
+    """The fields of an input that the client gave."""
+    return {name: value for name, value in vars(input_).items() if value is not strawberry.UNSET}

@@ -1,0 +1,182 @@
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from sqlalchemy import Boolean, ColumnElement, Text, Uuid, case, cast, literal_column
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from isola.api.access import PUBLIC, mutation, requires
+from isola.api.connections import Connection, Node
+from isola.api.fields import compared_id, expression, many, mapped, one, typed_id
+from isola.api.request import Info, payload
+from isola.api.scalars import DateTime, IDFilter, OrderDirection, StringFilter
+from isola.domain import roles
+from isola.domain.permissions import ROLES, Permission, Role as BuiltIn
+from isola.domain.roles import user_roles
+from isola.query.identifiers import decode
+from isola.query.mapping import Parameters, Row
+
+if TYPE_CHECKING:
+    from isola.api.users import User
+
+PREFIX = "rol"
+USER = "usr"
+
+
+def _permissions(role: Row) -> ColumnElement[list[str]]:
+    """What a role gives; what a built-in one gives is data of the program."""
+    texts = {name.value: ", ".join(f"'{each}'" for each in sorted(ROLES[name])) for name in BuiltIn}
+    given = {name: literal_column(f"ARRAY[{text}]", ARRAY(Text())) for name, text in texts.items()}
+    return case(given, value=role["name"], else_=role["permissions"])
+
+
+def _built_in(role: Row) -> ColumnElement[bool]:
+    return cast(role["name"].in_([name.value for name in BuiltIn]), Boolean())
+
+
+@mapped(roles.roles, prefix=PREFIX)
+@strawberry.type(
+    description="A name for permissions, which users can be given.", directives=[requires(Permission.ROLE_READ)]
+)
+class Role(Node):
+    id: strawberry.ID = typed_id(PREFIX)
+    name: str
+    permissions: list[str] = expression(_permissions, "By name, as in viewer.permissions.")
+    built_in: bool = expression(_built_in, "Whether it comes with the program, and cannot be changed.")
+    created_at: DateTime
+    members: Connection[Annotated["User", strawberry.lazy("isola.api.users")]] = many(
+        through=(user_roles, "role_id", "user_id"), description="Who has it, in the order of their creation."
+    )
+
+
+@strawberry.input(description="All conditions given have to hold; null is refused.")
+class RoleFilter:
+    id: IDFilter | None = compared_id(PREFIX)
+    name: StringFilter | None = strawberry.UNSET
+    and_: list["RoleFilter"] | None = strawberry.field(name="and", default=strawberry.UNSET)
+    or_: list["RoleFilter"] | None = strawberry.field(name="or", default=strawberry.UNSET)
+    not_: "RoleFilter | None" = strawberry.field(name="not", default=strawberry.UNSET)
+
+
+@strawberry.enum
+class RoleOrderField(Enum):
+    ID = "id"
+    NAME = "name"
+
+
+@strawberry.input
+class RoleOrder:
+    field: RoleOrderField
+    direction: OrderDirection = OrderDirection.ASC
+
+
+@strawberry.type
+class RoleQueries:
+    roles: Connection[Role] | None = many(
+        filter=RoleFilter,
+        order=RoleOrder,
+        description="The roles of the tenant, built-in ones too; by default in the order of creation.",
+        access=requires(Permission.ROLE_READ),
+    )
+
+
+@strawberry.input
+class CreateRoleInput:
+    name: str
+    permissions: list[str] = strawberry.field(description="Some of the caller's own.")
+
+
+@mapped(Parameters({"role_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class CreateRolePayload:
+    role: Role = one("role_id")
+
+
+@strawberry.input(description="What is left out keeps its value.")
+class UpdateRoleInput:
+    id: strawberry.ID
+    name: str | None = None
+    permissions: list[str] | None = None
+
+
+@mapped(Parameters({"role_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class UpdateRolePayload:
+    role: Role = one("role_id")
+
+
+@strawberry.input
+class DeleteRoleInput:
+    id: strawberry.ID
+
+
+@mapped(Parameters({"role_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class DeleteRolePayload:
+    deleted_id: strawberry.ID = typed_id(PREFIX, "role_id")
+
+
+@strawberry.input
+class AssignRoleInput:
+    user_id: strawberry.ID
+    role_id: strawberry.ID
+
+
+@mapped(Parameters({"user_id": Uuid(), "role_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class AssignRolePayload:
+    user: Annotated["User", strawberry.lazy("isola.api.users")] = one("user_id")
+    role: Role = one("role_id")
+
+
+@strawberry.input
+class UnassignRoleInput:
+    user_id: strawberry.ID
+    role_id: strawberry.ID
+
+
+@mapped(Parameters({"user_id": Uuid(), "role_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class UnassignRolePayload:
+    user: Annotated["User", strawberry.lazy("isola.api.users")] = one("user_id")
+    role: Role = one("role_id")
+
+
+@strawberry.type
+class RoleMutations:
+    @mutation(requires(Permission.ROLE_MANAGE))
+    async def create_role(self, info: Info, input: CreateRoleInput) -> CreateRolePayload:
+        async with info.context.transaction() as work:
+            key = await roles.create(
+                work, info.context.actor, name=input.name, permissions=frozenset(input.permissions)
+            )
+            return await payload(CreateRolePayload, info, work, role_id=key)
+
+    @mutation(requires(Permission.ROLE_MANAGE))
+    async def update_role(self, info: Info, input: UpdateRoleInput) -> UpdateRolePayload:
+        key = decode(input.id, PREFIX, "id")
+        permissions = None if input.permissions is None else frozenset(input.permissions)
+        async with info.context.transaction() as work:
+            await roles.update(work, info.context.actor, key, name=input.name, permissions=permissions)
+            return await payload(UpdateRolePayload, info, work, role_id=key)
+
+    @mutation(requires(Permission.ROLE_MANAGE))
+    async def delete_role(self, info: Info, input: DeleteRoleInput) -> DeleteRolePayload:
+        key = decode(input.id, PREFIX, "id")
+        async with info.context.transaction() as work:
+            await roles.delete(work, info.context.actor, key)
+            return await payload(DeleteRolePayload, info, work, role_id=key)
+
+    @mutation(requires(Permission.USER_MANAGE))
+    async def assign_role(self, info: Info, input: AssignRoleInput) -> AssignRolePayload:
+        user, role = decode(input.user_id, USER, "userId"), decode(input.role_id, PREFIX, "roleId")
+        async with info.context.transaction() as work:
+            await roles.assign(work, info.context.actor, user, role)
+            return await payload(AssignRolePayload, info, work, user_id=user, role_id=role)
+
+    @mutation(requires(Permission.USER_MANAGE))
+    async def unassign_role(self, info: Info, input: UnassignRoleInput) -> UnassignRolePayload:
+        user, role = decode(input.user_id, USER, "userId"), decode(input.role_id, PREFIX, "roleId")
+        async with info.context.transaction() as work:
+            await roles.unassign(work, info.context.actor, user, role)
+            return await payload(UnassignRolePayload, info, work, user_id=user, role_id=role)

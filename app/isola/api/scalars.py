@@ -1,0 +1,151 @@
+"""Scalars, and what every noun compares with: ``eq``, ``in`` and their like, typed by field."""
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, NewType
+
+import strawberry
+from graphql import (
+    FloatValueNode,
+    IntValueNode,
+    ListValueNode,
+    ObjectValueNode,
+    ValueNode,
+    value_from_ast_untyped,
+)
+from strawberry.types.scalar import ScalarDefinition, scalar
+
+from isola import exact_json
+from isola.query.messages import UnfitValueError
+
+MAX_SAFE_INTEGER = 2**53 - 1
+
+BigInt = NewType("BigInt", int)
+DateTime = NewType("DateTime", datetime)
+JSON = NewType("JSON", object)
+
+
+def _read_big_int(value: Any) -> int:
+    if isinstance(value, str):
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(MAX_SAFE_INTEGER))):
+            raise UnfitValueError("a BigInt is an integer, or a string of its decimal digits")
+        value = int(value)
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UnfitValueError("a BigInt is an integer, or a string of its decimal digits")
+    if abs(value) > MAX_SAFE_INTEGER:
+        raise UnfitValueError(f"a BigInt is between -{MAX_SAFE_INTEGER} and {MAX_SAFE_INTEGER}")
+    return value
+
+
+def _read_date_time(value: Any) -> datetime:
+    message = "a DateTime is ISO 8601 with an offset, such as 2026-01-31T12:00:00Z"
+    if not isinstance(value, str):
+        raise UnfitValueError(message)
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise UnfitValueError(message)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UnfitValueError(message) from None
+
+
+def _write_date_time(value: Any) -> Any:
+    # What a statement returned is text already.
+    return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
+
+
+def _as_it_stands(value: Any) -> Any:
+    return value
+
+
+def _read_json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
+    """A JSON value written in the document, its numbers with all their digits."""
+    match node:
+        case IntValueNode() | FloatValueNode():
+            return exact_json.number(node.value)
+        case ListValueNode():
+            return [_read_json_literal(value, variables) for value in node.values]
+        case ObjectValueNode():
+            return {field.name.value: _read_json_literal(field.value, variables) for field in node.fields}
+        case _:
+            return value_from_ast_untyped(node, variables)
+
+
+SCALARS: dict[object, ScalarDefinition] = {
+    BigInt: scalar(
+        name="BigInt",
+        description="An integer from -(2^53-1) to 2^53-1, a JSON number. Input may also be a string of decimal digits.",
+        parse_value=_read_big_int,
+        serialize=_as_it_stands,
+    ),
+    DateTime: scalar(
+        name="DateTime",
+        description="A moment in ISO 8601. Input needs an offset from UTC; output is in UTC, with six digits after the "
+        "second.",
+        parse_value=_read_date_time,
+        serialize=_write_date_time,
+    ),
+    JSON: scalar(
+        name="JSON",
+        description="Any JSON value. Numbers keep their digits; one of more than 100, or a negative zero, is refused.",
+        parse_value=_as_it_stands,
+        parse_literal=_read_json_literal,
+        serialize=_as_it_stands,
+    ),
+}
+
+
+@strawberry.enum
+class OrderDirection(Enum):
+    ASC = "ASC"
+    DESC = "DESC"
+
+
+@strawberry.input(description="Compares texts, case-sensitively. All conditions given have to hold; null is refused.")
+class StringFilter:
+    eq: str | None = strawberry.UNSET
+    in_: list[str] | None = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
+    gt: str | None = strawberry.UNSET
+    gte: str | None = strawberry.UNSET
+    lt: str | None = strawberry.UNSET
+    lte: str | None = strawberry.UNSET
+    contains: str | None = strawberry.field(default=strawberry.UNSET, description="Case-sensitive; no wildcards.")
+    starts_with: str | None = strawberry.field(default=strawberry.UNSET, description="Case-sensitive; no wildcards.")
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares ids. All conditions given have to hold; null is refused.")
+class IDFilter:
+    eq: strawberry.ID | None = strawberry.UNSET
+    in_: list[strawberry.ID] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares integers. All conditions given have to hold; null is refused.")
+class BigIntFilter:
+    eq: BigInt | None = strawberry.UNSET
+    in_: list[BigInt] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    gt: BigInt | None = strawberry.UNSET
+    gte: BigInt | None = strawberry.UNSET
+    lt: BigInt | None = strawberry.UNSET
+    lte: BigInt | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares moments. All conditions given have to hold; null is refused.")
+class DateTimeFilter:
+    eq: DateTime | None = strawberry.UNSET
+    in_: list[DateTime] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    gt: DateTime | None = strawberry.UNSET
+    gte: DateTime | None = strawberry.UNSET
+    lt: DateTime | None = strawberry.UNSET
+    lte: DateTime | None = strawberry.UNSET

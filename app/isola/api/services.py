@@ -1,0 +1,14 @@
+from dataclasses import dataclass
+
+from isola.identity.api_keys import Mint
+from isola.identity.sessions import Sessions
+from isola.platform.challenges import Challenges
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What resolvers need besides the database."""
+
+    mint: Mint
+    challenges: Challenges
+    sessions: Sessions | None = None

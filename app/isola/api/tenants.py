@@ -1,0 +1,13 @@
+import strawberry
+from sqlalchemy import Text
+
+from isola.api.access import PUBLIC
+from isola.api.fields import mapped
+from isola.query.mapping import Parameters
+
+
+@mapped(Parameters({"slug": Text(), "name": Text()}))
+@strawberry.type(description="A customer of the platform, as others may know it.", directives=[PUBLIC])
+class Tenant:
+    slug: str
+    name: str

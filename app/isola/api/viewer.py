@@ -1,0 +1,42 @@
+import strawberry
+
+from isola.api.access import PUBLIC
+from isola.api.context import Context
+from isola.api.fields import mapped, one, part
+from isola.api.plans import Plan, own_plan
+from isola.api.tenants import Tenant
+from isola.api.users import User
+from isola.query import caller
+from isola.query.mapping import Parameters
+
+
+@strawberry.type(description="A tenant that the caller belongs to.", directives=[PUBLIC])
+class Membership:
+    tenant: Tenant
+    roles: list[str] = strawberry.field(description="The caller's there, by name.")
+
+
+async def _memberships(info: strawberry.Info[Context, None]) -> list[Membership]:
+    return [
+        Membership(tenant=Tenant(slug=tenant.slug, name=tenant.name), roles=list(standing.roles))
+        for tenant, standing in await info.context.memberships()
+    ]
+
+
+@mapped(Parameters(caller.COLUMNS))
+@strawberry.type(description="Who is asking.", directives=[PUBLIC])
+class Viewer:
+    user: User = one("user_id")
+    tenant: Tenant = part(slug="tenant_slug", name="tenant_name")
+    plan: Plan = one(source=own_plan, description="The plan of the tenant, and what is used of it.")
+    roles: list[str] = strawberry.field(description="By name. A machine has none.")
+    permissions: list[str] = strawberry.field(description="All that the roles give, less what the token leaves out.")
+    memberships: list[Membership] = strawberry.field(
+        resolver=_memberships,
+        description="The tenants that the caller belongs to, this one among them, by slug; at most 100.",
+    )
+
+
+@strawberry.type
+class ViewerQueries:
+    viewer: Viewer | None = part(PUBLIC, **{name: name for name in caller.COLUMNS})

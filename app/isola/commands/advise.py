@@ -1,0 +1,206 @@
+"""The command that recommends a strategy, for needs that are given or counted in a live database."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isola.commands.bench import address
+from isola.commands.common import JsonOption, out
+from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
+from isola.errors import OperatorError
+
+if TYPE_CHECKING:
+    from isola.database.transactions import Database
+    from isola.lab.report.advisor import Advice
+    from isola.lab.report.results import Results
+
+# Of one statement, so that all counts are of one moment. Rows are what PostgreSQL estimates: no table is read, apart
+# from the directory of tenants.
+COUNTS = """
+WITH tables AS (
+    SELECT c.oid, c.relname AS name, n.nspname AS schema, greatest(c.reltuples, 0)::float8 AS rows,
+           a.attname IS NOT NULL AS shared
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $1 AND NOT a.attisdropped
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+        AND (n.nspname <> 'control' OR to_regclass('control.tenants') IS NULL)
+), told_apart AS (
+    SELECT greatest(max(CASE WHEN s.n_distinct < 0 THEN -s.n_distinct * t.rows ELSE s.n_distinct END), 0) AS tenants
+    FROM tables t JOIN pg_stats s ON s.schemaname = t.schema AND s.tablename = t.name AND s.attname = $1
+    WHERE t.shared
+), of_homes AS (
+    SELECT name, sum(rows) AS rows FROM tables WHERE schema ~ $2 OR shared GROUP BY name
+)
+SELECT jsonb_build_object(
+    'homes', (SELECT count(DISTINCT schema) FROM tables WHERE schema ~ $2),
+    'tenants', (SELECT count(DISTINCT schema) FROM tables WHERE schema ~ $2)
+        + round(coalesce((SELECT tenants FROM told_apart), 0)),
+    'tables', (SELECT count(*) FROM of_homes),
+    'rows', coalesce((SELECT max(rows) FROM of_homes), 0),
+    'relations', (SELECT count(*) FROM pg_class),
+    'connections', current_setting('max_connections')::int,
+    'directory', to_regclass('control.tenants') IS NOT NULL
+)::text
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What there is in a database. ``rows`` are a tenant's in its largest table, on average.
+
+    ``connections`` are as many as the server allows.
+    """
+
+    tenants: int
+    rows: int
+    tables: int
+    relations: int
+    connections: int
+
+
+async def counted(database: "Database", tenant_column: str, homes: str) -> Counted:
+    """Count tenants, rows, tables and relations, by questions that change nothing and read no tenant's rows.
+
+    Tables with ``tenant_column`` are shared by tenants; schemas whose names match ``homes`` belong to one each. What is
+    not known is 0. Raises Unavailable when the database cannot be reached.
+    """
+    from isola.doctor.examination import READ_ONLY
+
+    async with database.unbound() as transaction:
+        await transaction.script(READ_ONLY)
+        found = json.loads(await transaction.value(COUNTS, tenant_column, homes))
+        tenants = round(found["tenants"])
+        if found["directory"]:
+            tenants = int(await transaction.value("SELECT count(*) FROM control.tenants"))
+    rows = round(found["rows"] / tenants) if tenants else 0
+    return Counted(tenants, rows, found["tables"], found["relations"], found["connections"])
+
+
+def advise(
+    *,
+    tenants: Annotated[int | None, typer.Option(min=1, help="how many there will be")] = None,
+    rows_per_tenant: Annotated[int | None, typer.Option(min=1, help="in its largest table")] = None,
+    tables: Annotated[int | None, typer.Option(min=1, help="of a tenant")] = None,
+    qps: Annotated[float | None, typer.Option(min=0, help="requests a second, of all tenants together")] = None,
+    connections: Annotated[int | None, typer.Option(min=1, help="of the servers to PostgreSQL")] = None,
+    memory_gb: Annotated[float | None, typer.Option(min=0, help="PostgreSQL's, in GB")] = None,
+    migration_minutes: Annotated[float, typer.Option(min=0, help="that migrating all tenants may take")] = 60,
+    database_url: Annotated[
+        str | None, typer.Option(help="count in this database what is not given, by questions that change nothing")
+    ] = None,
+    tenant_column: Annotated[
+        str, typer.Option(help="there, the column of shared tables that says whose")
+    ] = TENANT_COLUMN,
+    homes: Annotated[str, typer.Option(help="there, the names of tenants' own schemas")] = HOMES,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="of isola bench; the newest of those that come with the program unless given",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend an isolation strategy, with the measured figures behind it."""
+    if tenants is None and database_url is None:
+        raise typer.BadParameter("expected --tenants, or --database-url to count them there")
+    from isola.lab.report import advisor
+    from isola.lab.report.results import newest, read
+
+    chosen = results or newest()
+    measured = read(chosen)
+    there = _counted_at(address(database_url), tenant_column, homes) if database_url is not None else None
+    wanted = tenants or (there.tenants if there else 0)
+    if wanted == 0:
+        raise OperatorError(
+            f"no tenants were found by a column {tenant_column} with statistics, or by schemas called like {homes}: "
+            "say how tenants are told apart (--tenant-column, --homes), or how many there are (--tenants)"
+        )
+    memory = memory_gb * 1e9 if memory_gb is not None else measured.run.get("machine", {}).get("memory_bytes")
+    needs = advisor.Needs(
+        tenants=wanted,
+        rows=rows_per_tenant or (there.rows if there else None) or None,
+        tables=tables or (there.tables if there else None) or None,
+        qps=qps,
+        connections=connections or (there.connections if there else None),
+        memory_bytes=memory,
+        bearable_s=migration_minutes * 60,
+    )
+    advice = advisor.advise(measured, needs)
+    if as_json:
+        typer.echo(json.dumps(_as_data(advice, there, chosen), indent=2))
+    else:
+        _tell(advice, there, chosen, measured)
+
+
+def _counted_at(url: str, tenant_column: str, homes: str) -> Counted:
+    import asyncio
+
+    from isola.database.transactions import Database
+
+    async def count() -> Counted:
+        async with await Database.open(url, wait=10, statement_timeout=60) as database:
+            return await counted(database, tenant_column, homes)
+
+    return asyncio.run(count())
+
+
+def _as_data(advice: "Advice", there: Counted | None, results: Path) -> dict[str, Any]:
+    return {
+        "strategy": advice.strategy,
+        "reasons": list(advice.reasons),
+        "needs": asdict(advice.needs),
+        "counted": asdict(there) if there else None,
+        "figures": [
+            {
+                "about": one.aspect.label,
+                "scenario": one.aspect.scenario,
+                "value": one.aspect.value,
+                "estimates": {each.strategy: each.value for each in one.estimates},
+                "beyond": max((dict(each.beyond) for each in one.estimates), key=len),
+                "ahead": one.ahead,
+                "by": one.by,
+            }
+            for one in advice.weighed
+        ],
+        "extrapolated": list(advice.extrapolated),
+        "results": str(results),
+    }
+
+
+def _tell(advice: "Advice", there: Counted | None, results: Path, measured: "Results") -> None:
+    from rich.table import Table
+
+    from isola.lab.report import units
+
+    if there is not None:
+        typer.echo(
+            f"Counted: {there.tenants:,} tenants with {there.rows:,} rows each in the largest of {there.tables:,} "
+            f"tables; {there.relations:,} relations; {there.connections:,} connections at most.\n"
+        )
+    typer.echo(f"Recommended: {advice.strategy or 'neither before the other'}")
+    for reason in advice.reasons:
+        typer.echo(f"- {reason}")
+    names = [each.strategy for each in max((one.estimates for one in advice.weighed), key=len, default=[])]
+    table = Table(f"At {advice.needs.tenants:,} tenants", *names, "ahead", box=None, pad_edge=False)
+    for one in advice.weighed:
+        figures = {each.strategy: units.figure(one.aspect.value, each.value) for each in one.estimates}
+        ahead = f"{one.ahead} {units.factor(one.by)}" if one.ahead else "even"
+        mark = "*" if any(each.beyond for each in one.estimates) else ""
+        table.add_row(one.aspect.label + mark, *(figures.get(name, "") for name in names), ahead)
+    typer.echo("")
+    out.print(table, soft_wrap=True)
+    if advice.extrapolated:
+        typer.echo("\n* Extrapolated:")
+        for line in advice.extrapolated:
+            typer.echo(f"- {line}")
+    machine = measured.run.get("machine", {})
+    typer.echo(
+        f"\nFrom {results}, measured on {machine.get('cores', '?')} cores. Ratios hold elsewhere; times and requests a "
+        "second are that machine's."
+    )

@@ -1,0 +1,381 @@
+"""The command line. Each command does one thing, with the login that this needs."""
+
+import asyncio
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from isola.commands.advise import advise
+from isola.commands.audit import audit_app
+from isola.commands.bench import bench_app
+from isola.commands.common import Commands, JsonOption, TenantOption, act, err, out
+from isola.commands.operate import operate, operating
+from isola.commands.plan import plan_app
+from isola.commands.platform import platform_app
+from isola.commands.revoke import revoke_app
+from isola.commands.tenant import tenant_app
+from isola.commands.user import user_app
+from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
+from isola.errors import IsolaError, OperatorError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from isola.platform import migrations
+    from isola.server import listener as server
+    from isola.server.installation import Installation
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(tenant_app, name="tenant")
+app.add_typer(plan_app, name="plan")
+app.add_typer(platform_app, name="platform")
+app.add_typer(revoke_app, name="revoke")
+app.add_typer(user_app, name="user")
+app.add_typer(audit_app, name="audit")
+app.add_typer(bench_app, name="bench")
+app.command()(operate)
+app.command()(advise)
+
+SHOWN_BAD_LINES = 20
+SHOWN_RIGHTS = 20
+
+# The roles by their names: to import what they may do takes longer than all the rest of `isola --help`.
+RoleName = Literal["viewer", "editor", "admin", "owner"]
+
+
+def main() -> None:
+    """Run the command line. Ends with 0, with 1 and a line that says what was refused, or with 2 for wrong usage."""
+    try:
+        app()
+    except IsolaError as error:
+        err.print(f"isola: {error.explained}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001  Typer calls it
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"isola {version('isola')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is")
+    ] = False,
+) -> None:
+    """Serve a GraphQL API to many tenants, and look after them."""
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API. Without a database URL, on the embedded PostgreSQL."""
+    from isola.platform import migrations
+    from isola.server import listener as server
+    from isola.settings import load
+
+    settings = load()
+
+    async def run(installed: "Installation") -> None:
+        if installed.settings.database_url is None and installed.addresses.owner is not None:
+            # Nobody else migrates the embedded database.
+            async with await installed.owner(4) as owner:
+                await migrations.migrate(owner, installed.strategies, installed.addresses)
+        await _serve(installed, listener)
+
+    with server.bound(settings) as listener:
+        act(run, settings=settings, serving=True)
+
+
+@app.command()
+def demo() -> None:
+    """Serve the API with three tenants, people and data, on the embedded PostgreSQL."""
+    from isola.platform import migrations
+    from isola.server import demonstration, listener as server
+    from isola.settings import load
+
+    settings = load()
+    if settings.database_url or settings.tenant_url or settings.control_url:
+        raise OperatorError(
+            "the demo brings its own PostgreSQL: unset ISOLA_DATABASE_URL, ISOLA_TENANT_URL and ISOLA_CONTROL_URL"
+        )
+
+    async def run(installed: "Installation") -> None:
+        with err.status("migrating, and filling three tenants"):
+            async with await installed.owner(4) as owner, await installed.tenants() as tenants:
+                await migrations.migrate(owner, installed.strategies, installed.addresses)
+                await demonstration.furnish(owner, tenants, installed.strategies)
+        admitting, password = demonstration.admit(settings)
+        demonstration.explain(settings, f"{listener.url}/graphql", password)
+        await _serve(replace(installed, settings=admitting), listener)
+
+    with server.bound(settings) as listener:
+        act(run, settings=settings, serving=True)
+
+
+async def _serve(installed: "Installation", listener: "server.Listener") -> None:
+    from isola.server.application import application
+
+    async with application(installed) as served, operating(installed):
+        listener.listen()
+        typer.echo(f"Serving on {listener.url}/graphql — Ctrl-C ends it")
+        sys.stdout.flush()
+        await listener.serve(served)
+
+
+@app.command()
+def migrate(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="say what is behind and change nothing")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="homes at a time")] = 4,
+    new_passwords: Annotated[
+        bool, typer.Option("--new-passwords", help="give the logins theirs, whichever other database uses them")
+    ] = False,
+) -> None:
+    """Bring the platform's tables and every home to the newest revision."""
+    from isola.platform import migrations
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.owner(workers) as owner:
+            if check:
+                report = await migrations.check(owner, installed.strategies, installed.addresses)
+            else:
+                bar = _bar("homes")
+                task = bar.add_task("migrating", total=None)
+
+                def progress(done: int, total: int) -> None:
+                    bar.start()  # only now: before, there may be a refusal to tell
+                    bar.update(task, completed=done, total=total)
+
+                try:
+                    report = await migrations.migrate(
+                        owner,
+                        installed.strategies,
+                        installed.addresses,
+                        workers=workers,
+                        progress=progress,
+                        new_passwords=new_passwords,
+                    )
+                finally:
+                    if bar.live.is_started:
+                        bar.stop()
+        _tell(report, check=check)
+
+    act(run, looking=check)
+
+
+def _tell(report: "migrations.Report", *, check: bool) -> None:
+    from isola.platform import migrations
+
+    for home, reason in sorted(report.failed.items()):
+        err.print(f"{home}: {reason}", style="red", markup=False)
+    wanted = {"control": migrations.head("control"), "tenant": migrations.head("tenant")}
+    amiss = bool(report.behind or report.shut or report.platform or report.control != wanted["control"])
+    if not check:
+        done = len(report.behind.keys() - report.failed)
+        typer.echo(
+            f"{report.homes} homes, {done} brought to revision {wanted['tenant']}, "
+            f"{len(report.shut.keys() - report.failed)} given rights that were missing, {len(report.failed)} failed"
+        )
+    elif report.control != wanted["control"]:
+        typer.echo(f"the platform's tables are at {report.control or 'nothing'}, not {wanted['control']}")
+    else:
+        for line in report.platform[:SHOWN_RIGHTS]:
+            typer.echo(line)
+        if len(report.platform) > SHOWN_RIGHTS:
+            typer.echo(f"and {len(report.platform) - SHOWN_RIGHTS} more rights of the platform's roles")
+        for home, revision in sorted(report.behind.items()):
+            typer.echo(f"{home} is {migrations.advice('tenant', revision)}")
+        for home, lacks in sorted(report.shut.items()):
+            typer.echo(f"{home} cannot be entered: {lacks}")
+        typer.echo(f"{report.homes} homes, {len(report.behind)} behind, {len(report.shut)} that cannot be entered")
+    if report.failed or (check and amiss):
+        raise typer.Exit(1)
+
+
+@app.command()
+def token(
+    tenant: TenantOption,
+    user: Annotated[str, typer.Option(help="the user's subject")],
+    role: Annotated[RoleName, typer.Option(help="what they may do")] = "editor",
+    ttl: Annotated[float, typer.Option(min=1, help="seconds that it is good for")] = 24 * 3600,
+    name: Annotated[str | None, typer.Option(help="the name of a user seen for the first time")] = None,
+    email: Annotated[str | None, typer.Option(help="likewise, their e-mail address")] = None,
+) -> None:
+    """Make a token for development. It is the last line that is printed, alone."""
+    from isola.domain.permissions import Role
+    from isola.identity.tokens import mint
+    from isola.settings import load
+
+    typer.echo(mint(load(), tenant, user, Role(role), ttl, name, email))
+
+
+@app.command()
+def password() -> None:
+    """Hash a password, for the file of ISOLA_DEVELOPMENT_PASSWORDS."""
+    from isola.identity.passwords import hashed
+
+    typer.echo(hashed(typer.prompt("Password", hide_input=True, err=True)))
+
+
+@app.command()
+def schema(*, admin: Annotated[bool, typer.Option("--admin", help="of platform administration")] = False) -> None:
+    """Print the GraphQL schema in SDL."""
+    if admin:
+        from isola.admin.schema import schema as printed
+    else:
+        from isola.api.schema import schema as printed
+    typer.echo(printed.as_str())
+
+
+@app.command()
+def explain(
+    file: Annotated[Path, typer.Argument(help="a document with an operation", exists=True, dir_okay=False)],
+    tenant: TenantOption,
+    *,
+    user: Annotated[str | None, typer.Option(help="the subject of the user whose view it is")] = None,
+    operation: Annotated[str | None, typer.Option(help="its name, where the document has several")] = None,
+    variables: Annotated[str, typer.Option(help="as a JSON object")] = "{}",
+    analyze: Annotated[bool, typer.Option("--analyze", help="run it, and show what it took")] = False,
+) -> None:
+    """Show what becomes of an operation: its plan, its SQL under each strategy, and PostgreSQL's plan."""
+    from isola.api import explain as explaining
+
+    try:
+        given = json.loads(variables)
+        text = file.read_text(encoding="utf-8")
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"--variables: expected JSON ({error.msg})") from None
+    except (OSError, UnicodeError) as error:
+        raise OperatorError(f"{file}: expected a file in UTF-8 that can be read ({error})") from None
+    if not isinstance(given, dict):
+        raise typer.BadParameter("--variables: expected a JSON object")
+
+    async def run(installed: "Installation") -> None:
+        sections = await explaining.explain(
+            installed,
+            text,
+            tenant=tenant,
+            user=user,
+            operation_name=operation,
+            variables=given,
+            analyze=analyze,
+        )
+        for title, body in sections:
+            out.rule(title, align="left")
+            typer.echo(body)
+
+    act(run, looking=True)
+
+
+@app.command()
+def doctor(
+    *,
+    database_url: Annotated[str | None, typer.Option(help="the database, unless ISOLA_DATABASE_URL names it")] = None,
+    login: Annotated[str | None, typer.Option(help="the login of tenant traffic, unless it is Isola's own")] = None,
+    tenant_column: Annotated[str, typer.Option(help="the column of shared tables that says whose")] = TENANT_COLUMN,
+    homes: Annotated[str, typer.Option(help="the names of tenants' own schemas, a regular expression")] = HOMES,
+    as_json: JsonOption = False,
+) -> None:
+    """Report every way in which isolation in a database could be bypassed. Changes nothing.
+
+    Ends with 1 if anything found is worse than a note.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from isola.doctor import report as doctors_report
+    from isola.doctor.examination import examine
+    from isola.settings import Address, load
+
+    settings = load()
+    if database_url is not None:
+        try:
+            address = TypeAdapter(Address).validate_python(database_url)
+        except ValidationError:
+            # The library's message would quote the address, and that the password.
+            raise typer.BadParameter("expected postgresql://user:password@host:port/database") from None
+        settings = settings.model_copy(update={"database_url": address})
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.owner() as database:
+            report = await examine(
+                database,
+                login=login or installed.addresses.tenant_login,
+                tenant_column=tenant_column,
+                homes=homes,
+            )
+        if as_json:
+            typer.echo(doctors_report.as_json(report))
+        else:
+            for block in doctors_report.as_text(report):
+                out.print(block, soft_wrap=True)
+        if not report.healthy:
+            raise typer.Exit(1)
+
+    act(run, settings=settings, looking=True)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON Lines: name, kind, data, sizeBytes", exists=True, dir_okay=False)],
+    tenant: TenantOption,
+    *,
+    owner: Annotated[str, typer.Option(help="the subject of the user to whom all of it belongs")] = "import",
+    strict: Annotated[bool, typer.Option("--strict", help="load nothing if any line is bad")] = False,
+    from_line: Annotated[int, typer.Option(min=1, help="start here, to go on after an interruption")] = 1,
+) -> None:
+    """Load resources from a file into a tenant. Ends with 1 if a line is bad; all others are loaded."""
+    from isola.platform import importing, provisioning
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            placed = await provisioning.named(control, tenant)
+        outcome = importing.Outcome()
+
+        def progress(read: int, so_far: importing.Outcome) -> None:
+            nonlocal outcome
+            outcome = so_far
+            bar.update(task, completed=read, description=f"{so_far.loaded} rows")
+
+        async with await installed.tenants() as tenants:
+            with _bar("bytes") as bar:
+                task = bar.add_task("0 rows", total=file.stat().st_size if file.is_file() else None)
+                try:
+                    outcome = await importing.load(
+                        tenants, placed, file, owner=owner, strict=strict, from_line=from_line, progress=progress
+                    )
+                except (IsolaError, asyncio.CancelledError):
+                    err.print(f"{outcome.loaded} rows are loaded; go on with --from-line {outcome.last_line + 1}")
+                    raise
+        for number, reason in outcome.bad[:SHOWN_BAD_LINES]:
+            err.print(f"line {number}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        if len(outcome.bad) > SHOWN_BAD_LINES:
+            err.print(f"and {len(outcome.bad) - SHOWN_BAD_LINES} more")
+        typer.echo(f"{outcome.loaded} rows loaded, {len(outcome.bad)} bad lines")
+        if strict and outcome.bad:
+            raise OperatorError("nothing was loaded, since --strict was given")
+        if outcome.bad:
+            raise typer.Exit(1)
+
+    act(run)
+
+
+def _bar(unit: str) -> "Progress":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    count = MofNCompleteColumn() if unit == "homes" else TaskProgressColumn()
+    return Progress(TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(), console=err)

@@ -1,0 +1,136 @@
+"""Commands about plans."""
+
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isola.commands.common import JsonOption, act, print_json
+
+if TYPE_CHECKING:
+    from isola.domain.quotas import Quota
+    from isola.platform.plans import Plan
+    from isola.server.installation import Installation
+
+plan_app = typer.Typer(no_args_is_help=True, help="Make and change plans: how much of everything tenants may have.")
+
+Name = Annotated[str, typer.Argument(help="the plan's name")]
+Quotas = Annotated[
+    list[str] | None,
+    typer.Option("--quota", help="such as resources=1000, or resources=none; isola plan list shows all names"),
+]
+
+
+@plan_app.command("list")
+def list_(*, as_json: JsonOption = False) -> None:
+    """List all plans, and what each allows. What has no limit is shown as none."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from isola.domain.quotas import Quota
+    from isola.platform import plans
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            every = await plans.every(control)
+        if as_json:
+            print_json(list(every))
+            return
+        table = Table("name", "title", *Quota, "retired", box=None)
+        for plan in every:
+            allowed = [str(plan.quotas.get(quota, "none")) for quota in Quota]
+            table.add_row(plan.name, plan.title, *allowed, "retired" if plan.retired_at else "")
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+    act(run, looking=True)
+
+
+@plan_app.command()
+def create(
+    name: Name,
+    title: Annotated[str | None, typer.Option(help="what people call it; the name unless given")] = None,
+    quota: Quotas = None,
+) -> None:
+    """Make a plan. What no quota is given for has no limit."""
+    from isola.platform import plans, platform_log
+
+    given = {each: most for each, most in _given(quota).items() if most is not None}
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            by = platform_log.operator()
+            called = name if title is None else title
+            _show(await plans.create(control, by, name=name, title=called, quotas=given))
+
+    act(run)
+
+
+@plan_app.command()
+def change(
+    name: Name,
+    title: Annotated[str | None, typer.Option(help="what people call it")] = None,
+    quota: Quotas = None,
+) -> None:
+    """Change a plan, for all tenants that have it. What they have stays, also what is more than is allowed now."""
+    from isola.platform import plans, platform_log
+
+    given = _given(quota)
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            _show(await plans.change(control, platform_log.operator(), name, title=title, quotas=given))
+
+    act(run)
+
+
+@plan_app.command()
+def retire(name: Name) -> None:
+    """Give a plan to no further tenant. Those that have it keep it."""
+    from isola.platform import plans, platform_log
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            _show(await plans.retire(control, platform_log.operator(), name))
+
+    act(run)
+
+
+def give(
+    slug: Annotated[str, typer.Argument(help="the tenant's slug")],
+    plan: Annotated[str, typer.Argument(help="the plan's name")],
+) -> None:
+    """Give a tenant another plan. What it has stays, also what is more than that allows."""
+    from isola.platform import plans, platform_log, provisioning
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            await plans.give(control, platform_log.operator(), await provisioning.named(control, slug), plan)
+        typer.echo(f"tenant {slug} has the plan {plan}")
+
+    act(run)
+
+
+def _given(options: list[str] | None) -> "dict[Quota, int | None]":
+    from isola.domain.quotas import Quota
+
+    given: dict[Quota, int | None] = {}
+    for option in options or ():
+        name, _, most = option.partition("=")
+        if name not in set(Quota) or Quota(name) in given:
+            raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(Quota)}, each once")
+        if most != "none" and not re.fullmatch(r"[0-9]{1,16}", most):
+            raise typer.BadParameter(f"--quota {option[:80]!r}: expected {name}=<number> or {name}=none")
+        given[Quota(name)] = None if most == "none" else int(most)
+    return given
+
+
+def _show(plan: "Plan") -> None:
+    from isola.domain.quotas import Quota
+
+    typer.echo(f"name: {plan.name}")
+    typer.echo(f"title: {plan.title}")
+    for quota in Quota:
+        typer.echo(f"{quota}: {plan.quotas.get(quota, 'none')}")
+    if plan.retired_at is not None:
+        typer.echo(f"retired_at: {plan.retired_at}")

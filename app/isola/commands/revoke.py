@@ -1,0 +1,69 @@
+"""The commands that end what was signed and has not expired."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isola.commands.common import TenantOption, act
+from isola.errors import NotFound
+
+if TYPE_CHECKING:
+    from isola.platform.revocations import Revocable
+    from isola.server.installation import Installation
+
+revoke_app = typer.Typer(no_args_is_help=True, help="Refuse tokens that are good by themselves.")
+
+Issuer = Annotated[str, typer.Option(help="what its tokens say in iss")]
+
+
+@revoke_app.command("token")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(help="what the token says in jti")], *, issuer: Issuer
+) -> None:
+    """Refuse one token."""
+    from isola.platform.revocations import Revocable
+
+    _revoke(Revocable.token(issuer, token_id))
+
+
+@revoke_app.command("session")
+def revoke_session(
+    session_id: Annotated[str, typer.Argument(help="what its tokens say in sid")],
+    *,
+    issuer: Annotated[str | None, typer.Option(help="what they say in iss; this server's own unless given")] = None,
+) -> None:
+    """End a session: refuse all its tokens, and to refresh it."""
+    from isola.platform.revocations import Revocable
+    from isola.settings import load
+
+    _revoke(Revocable.session(issuer or load().session_issuer, session_id))
+
+
+@revoke_app.command("user")
+def revoke_user(subject: Annotated[str, typer.Argument(help="the user's subject")], tenant: TenantOption) -> None:
+    """Sign a user of a tenant out: refuse all tokens of theirs that were issued until now."""
+    from isola.domain import roles, sessions
+    from isola.platform import provisioning
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            placed = await provisioning.named(control, tenant)
+        async with await installed.tenants() as tenants, tenants.transaction(placed) as work:
+            standing = await roles.standing(work, subject=subject)
+            if standing is None:
+                raise NotFound(f"the tenant {tenant} has no user {subject!r}")
+            await sessions.sign_out(work, standing.user_id)
+        typer.echo(f"{subject} is signed out")
+
+    act(run)
+
+
+def _revoke(revocable: "Revocable") -> None:
+    from isola.platform import revocations
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control, control.unbound() as transaction:
+            await revocations.revoke(transaction, revocable)
+        typer.echo(f"the {revocable.kind} is revoked")
+
+    act(run)

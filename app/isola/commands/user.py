@@ -1,0 +1,112 @@
+"""Commands about the users of a tenant: a way in for whoever runs the server, where nobody inside has one."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from isola.commands.common import TenantOption, act
+from isola.errors import NotFound
+
+if TYPE_CHECKING:
+    from isola.domain.actor import Actor
+    from isola.domain.roles import Standing
+    from isola.domain.work import Work
+    from isola.server.installation import Installation
+
+user_app = typer.Typer(no_args_is_help=True, help="Give users roles, and disable them.")
+
+Subject = Annotated[str, typer.Argument(help="who they are to the issuer of their tokens")]
+RoleName = Annotated[str, typer.Argument(help="the role's name")]
+Change = Callable[["Work", "Standing"], Awaitable[None]]
+
+
+@user_app.command()
+def assign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
+    """Give a user a role. Somebody who has never come in is made, so that a tenant can get its first owner."""
+    from isola.domain import roles
+
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.assign(work, _operator(), standing.user_id, await _role(work, role))
+
+    _act(subject, tenant, change, made=True)
+
+
+@user_app.command()
+def unassign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
+    """Take a role from a user. The last owner keeps theirs."""
+    from isola.domain import roles
+
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.unassign(work, _operator(), standing.user_id, await _role(work, role))
+
+    _act(subject, tenant, change)
+
+
+@user_app.command()
+def disable(subject: Subject, tenant: TenantOption) -> None:
+    """Refuse whatever a user asks."""
+    from isola.domain import roles
+
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.disable(work, _operator(), standing.user_id)
+
+    _act(subject, tenant, change)
+
+
+@user_app.command()
+def enable(subject: Subject, tenant: TenantOption) -> None:
+    """Undo ``disable``."""
+    from isola.domain import roles
+
+    async def change(work: "Work", standing: "Standing") -> None:
+        await roles.enable(work, _operator(), standing.user_id)
+
+    _act(subject, tenant, change)
+
+
+def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> None:
+    from sqlalchemy import func, select
+
+    from isola.domain import roles
+    from isola.platform import provisioning
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control, await installed.tenants() as tenants:
+            placed = await provisioning.named(control, tenant)
+            async with tenants.transaction(placed, about={"actor": "operator"}) as work:
+                # As for a resource that is imported into it: a tenant that is suspended is left alone.
+                await work.scalar(select(func.isola.bound_tenant()))
+                if made:
+                    await roles.come_in(work, subject=subject, name=None, email=None, role=None)
+                standing = await roles.standing(work, subject=subject)
+                if standing is None:
+                    raise NotFound(f"tenant {tenant} has no user {subject!r} who has ever come in")
+                await change(work, standing)
+                now = await roles.standing(work, subject=subject)
+        if now is not None:
+            state = "disabled" if now.disabled else "enabled"
+            typer.echo(f"{subject}: {', '.join(now.roles) or 'no role'}, {state}")
+
+    act(run)
+
+
+def _operator() -> "Actor":
+    """Nobody of the tenant: may do everything, and is nobody's equal."""
+    from isola.domain.actor import Actor
+    from isola.domain.permissions import Permission
+
+    return Actor(UUID(int=0), frozenset(Permission))
+
+
+async def _role(work: "Work", name: str) -> UUID:
+    from sqlalchemy import select
+
+    from isola.domain import names, roles
+    from isola.domain.permissions import Role
+
+    key: UUID | None = await work.scalar(select(roles.roles.c.id).where(roles.roles.c.name_key == names.key(name)))
+    if key is None:
+        raise NotFound(f"there is no role {name!r}; built in are {', '.join(Role)}")
+    return key

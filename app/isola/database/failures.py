@@ -1,0 +1,237 @@
+"""What callers are told of what the database says: nothing that quotes a row, a statement or a name of the server.
+
+Every class of SQLSTATE is decided on in ``CLASSES``, and what differs from its class in ``STATES``. Where the answer is
+None the error is a bug of this program: it is passed on as it is, and clients see ``INTERNAL``.
+"""
+
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from isola.errors import (
+    AnswerTooLarge,
+    BadUserInput,
+    Conflict,
+    Forbidden,
+    QuotaExceeded,
+    Refusal,
+    Unavailable,
+    Unconfirmed,
+)
+
+log = structlog.get_logger()
+
+# The SQLSTATE of isola.proved_tenant_id() for a binding without a good proof.
+NOT_PROVED = "IS002"
+# The SQLSTATE of isola.bound_tenant() for a transaction of no active tenant.
+NOT_ACTIVE = "IS001"
+# The SQLSTATE of isola.quota_keep() for what takes more than a quota has: the names of quota and limit come with it.
+NO_PLACE = "IS003"
+# The SQLSTATE for a transaction in a home that the tenant is leaving or has left.
+MOVED = "IS004"
+
+# The SQLSTATE of isola.measured() for an answer that is too large: the field and the limit come with it.
+TOO_LARGE = "IS005"
+
+# The SQLSTATEs with which the database keeps a transaction in its tenant: not proved to be where it says, or without
+# the right, which is also what a row that a policy does not admit is refused with.
+REACHING = {NOT_PROVED, asyncpg.InsufficientPrivilegeError.sqlstate}
+
+LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's last words came between two statements
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DatabaseDroppedError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+
+
+class Answer(NamedTuple):
+    """What a caller is told. ``ours``: whoever runs the server has to see to it, so it is in the log as well."""
+
+    kind: type[Refusal]
+    message: str
+    ours: bool = False
+
+
+_LOST = Answer(Unavailable, "the connection to the database was lost")
+_AGAIN = Answer(Unavailable, "this got into the way of another change: try again")
+_SLOW = Answer(Unavailable, "this took longer than a statement may take")
+# A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
+_HOME = Answer(Unavailable, "the home of this tenant is not as this server needs it", ours=True)
+_FULL = Answer(Unavailable, "the database has run out of what it needs for this", ours=True)
+_BROKEN = Answer(Unavailable, "the database has failed", ours=True)
+_VALUE = Answer(BadUserInput, "a value cannot be stored in the database")
+_TOO_MUCH = Answer(BadUserInput, "this is more than the database can do in one statement")
+# Sent once a cluster has to be vacuumed before anything can be written again: no caller's doing.
+_STOPPED = Answer(Unavailable, "the database takes no changes at present", ours=True)
+
+CLASSES: Mapping[str, Answer | None] = MappingProxyType(
+    {
+        "00": None,
+        "01": None,
+        "02": None,
+        "03": None,
+        "08": _LOST,
+        "09": None,
+        "0A": None,
+        "0B": None,
+        "0F": None,
+        "0L": None,
+        "0P": _HOME,
+        "0Z": None,
+        "10": None,
+        "20": None,
+        "21": None,
+        "22": _VALUE,
+        "23": None,
+        "24": None,
+        "25": None,
+        "26": _AGAIN,
+        "27": _AGAIN,
+        "28": Answer(Unavailable, "the database refuses the login", ours=True),
+        "2B": None,
+        "2D": None,
+        "2F": None,
+        "34": None,
+        "38": None,
+        "39": None,
+        "3B": None,
+        "3D": Answer(Unavailable, "the database is not there", ours=True),
+        "3F": _HOME,
+        "40": _AGAIN,
+        "42": None,
+        "44": None,
+        "53": _FULL,
+        "54": _TOO_MUCH,
+        "55": None,
+        "57": _LOST,
+        "58": _BROKEN,
+        "72": _AGAIN,
+        "F0": _BROKEN,
+        "HV": _BROKEN,
+        "IS": None,
+        "P0": None,
+        "XX": _BROKEN,
+    }
+)
+STATES: Mapping[str, Answer | None] = MappingProxyType(
+    {
+        NOT_ACTIVE: Answer(Forbidden, "the tenant is not active"),
+        NOT_PROVED: Answer(Unavailable, "the home of this tenant cannot be entered"),
+        NO_PLACE: Answer(QuotaExceeded, "{table}: the plan allows {constraint}"),
+        MOVED: Answer(Unavailable, "the tenant is being moved: try again in some seconds"),
+        "23001": Answer(Conflict, "{table}: what this refers to is not there, or is still referred to"),
+        "23503": Answer(Conflict, "{table}: what this refers to is not there, or is still referred to"),
+        "23505": Answer(Conflict, "{table}: there is one with the same {rule} already"),
+        "23514": Answer(BadUserInput, "{table}: the value breaks the rule {rule}"),
+        "23P01": Answer(Conflict, "{table}: there is one with the same {rule} already"),
+        # In a transaction that was begun to read, see ``told``, it is a bug.
+        "25006": _STOPPED,
+        "25P03": _SLOW,
+        "25P04": _SLOW,
+        # Not a retry's business: what was under way may have been committed.
+        "40003": Answer(Unconfirmed, "the database does not say whether the change was made"),
+        "42P01": _HOME,
+        "42703": _HOME,
+        "42704": _HOME,
+        "42883": _HOME,
+        # What limits it are settings of the server, for this statement or for one like it.
+        "53400": Answer(Unavailable, "this takes more of the database than the server allows: ask for less", ours=True),
+        "55006": _AGAIN,
+        "55P03": _AGAIN,
+        "57014": _SLOW,
+    }
+)
+# Some have the same SQLSTATE as others that mean something else; where PostgreSQL raises them tells them apart.
+FUNCTIONS: Mapping[tuple[str, str], Answer] = MappingProxyType(
+    {
+        ("0A000", "RevalidateCachedQuery"): _AGAIN,
+        ("54000", "GetNewTransactionId"): _STOPPED,
+        ("54000", "GetNewMultiXactId"): _STOPPED,
+    }
+)
+
+
+def told(error: Exception, *, lost: bool, read_only: bool = False) -> Exception:
+    """What a caller is told of an error.
+
+    ``lost``: the connection was closed when it came up, or is of no use since. ``read_only``: the transaction was begun
+    to read.
+    """
+    match error:
+        case asyncpg.PostgresError(sqlstate=str(sqlstate)):
+            # It quotes rows, and would be in every trace of the error.
+            error.detail = None
+            if read_only and sqlstate == asyncpg.ReadOnlySQLTransactionError.sqlstate:
+                return error  # type: ignore[no-any-return]  # asyncpg has no annotations
+            if sqlstate == TOO_LARGE:
+                return AnswerTooLarge(int(error.constraint_name), error.column_name)
+            answer = _answer(sqlstate, error.server_source_function)
+            if answer is None:
+                return error  # type: ignore[no-any-return]  # asyncpg has no annotations
+            if answer.ours:
+                log.error("the database could not do what was asked", sqlstate=sqlstate, exc_info=error)
+            refusal = answer.kind(answer.message.format(**_names(error)))
+            refusal.rule = _rule(error) or None
+            return refusal
+        case _ if isinstance(error, LOST) and (lost or not isinstance(error, OSError)):
+            return Unavailable(_LOST.message)
+        case _:
+            return error
+
+
+def _answer(sqlstate: str, function: str | None) -> Answer | None:
+    if function and (sqlstate, function) in FUNCTIONS:
+        return FUNCTIONS[sqlstate, function]
+    return STATES[sqlstate] if sqlstate in STATES else CLASSES.get(sqlstate[:2])
+
+
+def _names(error: asyncpg.PostgresError) -> Mapping[str, str]:
+    table, constraint = str(error.table_name), str(error.constraint_name)
+    return {"table": table, "constraint": constraint, "rule": _rule(error).replace("_", " ") or constraint}
+
+
+def _rule(error: asyncpg.PostgresError) -> str:
+    """What comes behind the table in a constraint's name by our convention: ``uq_users_email``."""
+    return str(error.constraint_name).partition(f"_{error.table_name}_")[2]
+
+
+# Why no connection comes about, the special before the general. Clients see it, so it names no host and no login.
+CAUSES: Sequence[tuple[type[BaseException], str]] = (
+    (TimeoutError, "it does not answer in time"),
+    (socket.gaierror, "there is no host of that name"),
+    (ConnectionRefusedError, "nothing listens at this host and port"),
+    (FileNotFoundError, "there is no such socket, or a file that the address names is missing"),
+    (PermissionError, "its socket or a file that the address names may not be opened"),
+    (ssl.SSLCertVerificationError, "its TLS certificate is not trusted"),
+    (ssl.SSLError, "no TLS connection comes about"),
+    (ConnectionResetError, "it closes the connection"),
+    # asyncpg's word for a server without TLS where sslmode demands it.
+    (ConnectionError, "it offers no TLS, which sslmode demands"),
+    (asyncpg.TargetServerAttributeNotMatched, "no host is one that target_session_attrs allows"),
+    (asyncpg.ClientConfigurationError, "the address asks for what cannot be done: look at its parameters"),
+    (asyncpg.InvalidPasswordError, "it refuses the password of the login; has isola migrate been run?"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "it refuses the login; has isola migrate been run?"),
+    (asyncpg.InvalidCatalogNameError, "there is no such database at this server"),
+    (asyncpg.InsufficientPrivilegeError, "the login may not connect to this database; has isola migrate been run?"),
+    (asyncpg.TooManyConnectionsError, "it has no connection left"),
+    (asyncpg.CannotConnectNowError, "it is starting or stopping"),
+    (asyncpg.InterfaceError, "it asks for an authentication that the address has nothing for"),
+)
+
+
+def cause(error: BaseException) -> str:
+    """Why no connection came about."""
+    return next((said for kind, said in CAUSES if isinstance(error, kind)), "the connection fails")

@@ -1,0 +1,526 @@
+"""The only place that opens connections, begins, binds, commits, and gives connections back.
+
+A request costs three round trips: begin and binding in one message, its statement, and commit and check in one
+message. All that a binding sets is local to the transaction, so PgBouncer in transaction mode may stand between.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import lru_cache, partial
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol, Self, cast
+from uuid import UUID
+
+import asyncpg
+import structlog
+from sqlalchemy import ClauseElement, Delete, Update, text
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from isola import exact_json
+from isola.database.address import connecting
+from isola.database.binding import NOTHING, BindingKey, record
+from isola.database.connection import STATEMENT_SIZE, Binding, Connection
+from isola.database.failures import LOST, REACHING, cause, told
+from isola.database.pool import Link, Pool
+from isola.errors import Conflict, Unavailable, Unconfirmed
+from isola_strategies.base import Strategy
+
+log = structlog.get_logger()
+
+DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
+
+# A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
+ATTEMPTS = 3
+
+# After these a connection is not what it is taken for: statements that it kept are gone.
+UNUSABLE = {asyncpg.InvalidSQLStatementNameError.sqlstate}
+
+# In seconds: the key is not read more often, however many transactions are not proved.
+KEY_INTERVAL = 1.0
+
+_PREPARED_TRANSACTIONS = """
+SELECT quote_ident(r.rolname), quote_literal(p.gid)
+FROM pg_prepared_xacts p JOIN pg_roles r ON r.rolname = p.owner
+WHERE p.database = current_database() AND pg_has_role(session_user, r.oid, 'MEMBER')
+"""
+
+
+class Placed(Protocol):
+    """A tenant, as far as it matters where its transactions take place."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def strategy(self) -> str: ...
+
+
+ReadKey = Callable[[], Awaitable[BindingKey]]
+
+
+class Transaction:
+    """An open transaction: what rules and the read compiler are handed. See ``isola.domain.work.Work``."""
+
+    def __init__(self, connection: Connection, strategy: Strategy | None) -> None:
+        self._connection = connection
+        self._strategy = strategy
+
+    @property
+    def strategy(self) -> Strategy:
+        if self._strategy is None:
+            raise RuntimeError("this transaction is bound to no tenant")
+        return self._strategy
+
+    async def rows(
+        self, statement: ClauseElement, values: Mapping[str, Any] | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        sql, arguments = self._written(statement, values)
+        rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
+        return rows
+
+    async def scalar(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> Any:
+        sql, arguments = self._written(statement, values)
+        return await self._connection.fetchval(sql, *arguments)
+
+    async def execute(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> int:
+        sql, arguments = self._written(statement, values)
+        status: str = await self._connection.execute(sql, *arguments)
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def value(self, sql: str, *values: object) -> Any:
+        """Run SQL text with ``$n`` parameters; the first column of the first row, or None."""
+        return await self._connection.fetchval(sql, *values)
+
+    async def texts(self, sql: str, *values: object) -> list[str]:
+        """Run SQL text with ``$n`` parameters; the first column of every row."""
+        return [row[0] for row in await self._connection.fetch(sql, *values)]
+
+    async def pairs(self, sql: str, *values: object) -> dict[str, str]:
+        """Run SQL text with ``$n`` parameters; the first column of every row with the second."""
+        return {row[0]: row[1] for row in await self._connection.fetch(sql, *values)}
+
+    async def script(self, sql: str) -> None:
+        """Run statements without parameters, joined by semicolons, in one message."""
+        await self._connection.execute(sql)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what is done inside, and no more than that, if the database refuses it.
+
+        Raises what ``Database.transaction`` raises then; the transaction goes on.
+        """
+        await self._connection.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt")
+            _tell(error, None, lost=False, read_only=False)
+            raise
+        await self._connection.execute("RELEASE SAVEPOINT attempt")
+
+    def _written(self, statement: ClauseElement, values: Mapping[str, Any] | None) -> tuple[str, list[object]]:
+        """The statement's text, and the arguments in the order of its parameters."""
+        if values is None:
+            compiled = _compiled(statement, self._strategy, ())
+            parameters = compiled.params
+        else:
+            compiled = _remembered(statement, self._strategy, tuple(values))
+            parameters = compiled.construct_params(values)
+        return str(compiled), [parameters[name] for name in compiled.positiontup or ()]
+
+
+def _compiled(statement: ClauseElement, strategy: Strategy | None, given: tuple[str, ...]) -> SQLCompiler:
+    if strategy is not None and isinstance(statement, Update | Delete):
+        predicate = strategy.predicate(str(statement.table))
+        if predicate is not None:
+            statement = statement.where(text(predicate))
+    compiled = statement.compile(
+        dialect=DIALECT, column_keys=list(given) or None, compile_kwargs={"render_postcompile": True}
+    )
+    return cast("SQLCompiler", compiled)
+
+
+# Only of statements that are given their values apart: no value of a tenant's stays in here.
+_remembered = lru_cache(maxsize=512)(_compiled)
+
+
+class Database:
+    """The connections of one login. Made by ``open``; used as an async context manager, it closes them at the end."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        strategies: Mapping[str, Strategy],
+        read_key: ReadKey | None,
+        *,
+        wait: float,
+    ) -> None:
+        self._pool = pool
+        self._strategies = strategies
+        self._read_key = read_key
+        self._key: BindingKey | None = None
+        self._key_lock = asyncio.Lock()
+        self._key_read_at = -math.inf
+        self._wait = wait
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        strategies: Mapping[str, Strategy] = MappingProxyType({}),
+        read_key: ReadKey | None = None,
+        *,
+        size: int = 1,
+        wait: float = 2.0,
+        statement_timeout: float = 10.0,
+        statement_cache: bool = True,
+    ) -> Self:
+        """Connections for ``url``, at most ``size``, each opened when it is first needed.
+
+        ``strategies`` are those whose tenants it can enter. ``read_key`` is asked before the first transaction inside a
+        tenant for what it proves with that it may be there, and again when the database has another key by then;
+        without it, nothing is proved and policies refuse. A login that enters none needs neither.
+
+        ``wait`` seconds are the longest that a transaction waits for one. Raises nothing when the database is down:
+        each transaction then raises Unavailable, until the database is back.
+
+        With ``statement_cache`` connections keep statements prepared, unless one tenant could replace what the next
+        one runs.
+        """
+        # The server's own limit comes first; this one ends the wait for a server that has vanished.
+        connected = partial(_connected, url, command_timeout=statement_timeout + wait)
+        limits = (
+            f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}",
+            # Whoever waited for a statement may have gone away: then the server is to stop working on it.
+            "SET LOCAL client_connection_check_interval TO 1000",
+        )
+        keep = statement_cache
+
+        async def connect() -> Link:
+            nonlocal keep
+            async with asyncio.timeout(wait):
+                connection = await connected(keep)
+                try:
+                    if strategies and await _has_settings_of_its_own(connection):
+                        log.error("the login of tenant traffic had settings of its own")
+                        await _reset_login(connection)
+                        connection.terminate()
+                        connection = await connected(keep)
+                    if keep and strategies and not await _hides_names(connection):
+                        keep = False
+                        log.warning(
+                            "no statements are kept prepared",
+                            reason="a pooler tells their names, or pg_prepared_statement() does: see README.md",
+                        )
+                        connection.terminate()
+                        connection = await connected(keep)
+                    return await _prepared(connection, limits, enters=bool(strategies), keep=keep)
+                except BaseException:
+                    connection.terminate()
+                    raise
+
+        return cls(Pool(connect, size, wait), strategies, read_key, wait=wait)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+
+    def transaction(
+        self, tenant: Placed, *, read_only: bool = False, about: Mapping[str, str] = NOTHING
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction inside one tenant, committed at the end, rolled back by any exception.
+
+        ``about`` is what the transaction proves of the request beside the tenant: see ``FIELDS`` in
+        isola/database/binding.py. The log takes from it who acted.
+
+        Raises Unavailable when no connection is to be had in time, when the database cannot be reached, and when
+        the tenant's home is not there; Conflict and BadUserInput for what constraints refuse.
+        """
+        strategy = self._strategies.get(tenant.strategy)
+        if strategy is None:
+            raise Unavailable("the strategy of this tenant is not installed here")
+        return _Running(self, strategy, tenant.id, record(tenant.id, about), read_only=read_only)
+
+    def unbound(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
+        return _Running(self, None, None, "", read_only=False)
+
+    async def reset_login(self) -> None:
+        """Reset the settings that the login itself can change, for all sessions that connect from now on.
+
+        Raises Unavailable.
+        """
+        link = await self._borrowed(None)
+        try:
+            await _reset_login(link.connection)
+        except asyncpg.PostgresError as error:
+            raise Unavailable("the settings of the login cannot be reset") from error
+        finally:
+            self.give_back(link, None, clean=False)
+
+    async def roll_back_prepared(self) -> None:
+        """Roll back what ``PREPARE TRANSACTION`` left behind, by this login or a role of its tenants.
+
+        Behind a pooler only the login's own can be rolled back. Raises Unavailable.
+        """
+        link = await self._borrowed(None)
+        try:
+            for owner, transaction in await link.connection.fetch(_PREPARED_TRANSACTIONS):
+                await link.connection.execute(f"SET ROLE {owner}")
+                await link.connection.execute(f"ROLLBACK PREPARED {transaction}")
+        except asyncpg.PostgresError as error:
+            raise Unavailable("a prepared transaction cannot be rolled back") from error
+        finally:
+            self.give_back(link, None, clean=False)
+
+    async def begun(self, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool) -> Link:
+        """A connection on which a transaction has begun, to be given back. Raises Unavailable.
+
+        With a strategy, what is run first on it finds itself in the tenant; ``stated`` is the record that it proves.
+        """
+        key = self._key
+        if tenant is not None and key is None and self._read_key is not None:
+            key = await self._newer_key(None)
+        binding = None if strategy is None or tenant is None else _binding(strategy, tenant)
+        for _ in range(ATTEMPTS):
+            link = await self._borrowed(tenant)
+            connection = link.connection
+            begun = False
+            try:
+                transaction = await connection.begin(binding, read_only=read_only, timeout=self._wait)
+                if binding is not None:
+                    proof = key.proof(stated, transaction) if key is not None else stated
+                    again = partial(self._again, connection, binding, stated, key, read_only=read_only)
+                    connection.enter(binding, proof, again, read_only=read_only)
+                begun = True
+            except TimeoutError as error:
+                # Behind PgBouncer a connection is had at once; what one waits for is PgBouncer's to the database.
+                raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
+            except (*LOST, asyncpg.QueryCanceledError, asyncpg.InvalidSQLStatementNameError):
+                continue  # it died while it waited in the pool, or somebody left it in a state of no use
+            except asyncpg.PostgresError as error:
+                log.warning("a transaction could not begin", sqlstate=error.sqlstate)
+                said = told(error, lost=False)
+                if isinstance(said, Unavailable):
+                    raise said from error
+                raise Unavailable("the home of this tenant cannot be entered") from error
+            finally:
+                if not begun:
+                    self.give_back(link, tenant, clean=False)
+            return link
+        raise Unavailable("the database closes its connections")
+
+    async def _again(
+        self, connection: Connection, binding: Binding, stated: str, key: BindingKey | None, *, read_only: bool
+    ) -> str | None:
+        """Begin a transaction anew that was not proved with the key, if the database has another key by now."""
+        if key is None:
+            return None
+        newer = await self._newer_key(key)
+        if newer == key:
+            return None
+        await connection.roll_back()
+        return newer.proof(stated, await connection.begin(binding, read_only=read_only, timeout=self._wait))
+
+    async def _newer_key(self, key: BindingKey | None) -> BindingKey:
+        """The key that the database has now; read once, however many ask who have this one. Raises Unavailable."""
+        if (read_key := self._read_key) is None:
+            raise RuntimeError("these connections were opened without a key to enter tenants with")
+        try:
+            async with asyncio.timeout(self._wait), self._key_lock:
+                if self._key is None or self._key is key:
+                    await asyncio.sleep(self._key_read_at + KEY_INTERVAL - time.monotonic())
+                    self._key = await read_key()
+                    self._key_read_at = time.monotonic()
+                    if key is not None and self._key != key:
+                        log.info("the database has another binding key, and it was read")
+                return self._key
+        except TimeoutError as error:
+            raise Unavailable("the binding key cannot be read") from error
+
+    def give_back(self, link: Link, tenant: UUID | None, *, clean: bool) -> None:
+        """Let the next borrower have a connection if it is proven clean, and nobody otherwise."""
+        self._pool.give_back(link, tenant, clean=clean)
+
+    async def _borrowed(self, tenant: UUID | None) -> Link:
+        try:
+            return await self._pool.borrow(tenant)
+        except (*LOST, asyncpg.PostgresError) as error:
+            raise Unavailable(f"the database cannot be reached: {cause(error)}") from error
+
+
+async def accepts(url: str) -> bool:
+    """Whether the database accepts the login and the password of an address. Raises Unavailable if it cannot say."""
+    try:
+        async with await Database.open(url) as database, database.unbound():
+            return True
+    except Unavailable as error:
+        if isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InterfaceError):
+            return False
+        raise
+
+
+async def _connected(url: str, keep: bool, *, command_timeout: float) -> Connection:  # noqa: FBT001  given in turn
+    by = connecting(url)
+    connection: Connection = await asyncpg.connect(
+        by.address,
+        timeout=by.timeout,
+        connection_class=Connection,
+        statement_cache_size=200 if keep else 0,
+        max_cacheable_statement_size=STATEMENT_SIZE,
+        command_timeout=command_timeout,
+        server_settings={"timezone": "UTC", "application_name": "isola"},
+    )
+    connection.set_socket_options(by.socket_options)
+    return connection
+
+
+async def _has_settings_of_its_own(connection: Connection) -> bool:
+    """Whether the session began with settings that the login can change itself, as SQL inside a tenant can, too."""
+    # Without parameters, so that it is not prepared.
+    status = await connection.execute(
+        "SELECT 1 WHERE current_setting('role') <> 'none' OR EXISTS "
+        "(SELECT FROM pg_settings WHERE source IN ('user', 'database user') AND context = 'user')"
+    )
+    return bool(status == "SELECT 1")
+
+
+async def _reset_login(connection: Connection) -> None:
+    # In a message of its own: a transaction that has begun stays read-only.
+    await connection.execute("SET default_transaction_read_only TO off; SET statement_timeout TO 0; SET ROLE NONE")
+    await connection.execute(
+        "ALTER ROLE SESSION_USER RESET ALL; DO $$ BEGIN EXECUTE "
+        "format('ALTER ROLE SESSION_USER IN DATABASE %I RESET ALL', current_database()); END $$"
+    )
+
+
+async def _hides_names(connection: Connection) -> bool:
+    """Whether not everybody is told the names of the statements that this connection keeps prepared.
+
+    A pooler that stands in between gives them names of its own, by counting, and shows a process of its own.
+    """
+    # Without parameters, so that it is not prepared itself.
+    status = await connection.execute(
+        f"SELECT 1 WHERE pg_backend_pid() = {connection.get_server_pid()} "
+        "AND NOT has_function_privilege('public', 'pg_prepared_statement()', 'EXECUTE')"
+    )
+    return bool(status == "SELECT 1")
+
+
+class _Running:
+    """One transaction. A class, because a generator made into a context manager costs a request several times more."""
+
+    __slots__ = ("_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
+
+    def __init__(
+        self, database: Database, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool
+    ) -> None:
+        self._database = database
+        self._strategy = strategy
+        self._tenant = tenant
+        self._stated = stated
+        self._read_only = read_only
+
+    async def __aenter__(self) -> Transaction:
+        self._link = await self._database.begun(self._strategy, self._tenant, self._stated, read_only=self._read_only)
+        return Transaction(self._link.connection, self._strategy)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._end(error)
+        except Conflict as conflict:
+            if isinstance(conflict.__cause__, asyncpg.ForeignKeyViolationError | asyncpg.RestrictViolationError):
+                await self._refuse_moved()
+            raise
+
+    async def _refuse_moved(self) -> None:
+        """Raise Unavailable if the tenant has moved away meanwhile: then it is what was referred to that has gone."""
+        if self._tenant is None:
+            return
+        again = _Running(self._database, self._strategy, self._tenant, self._stated, read_only=True)
+        async with again as work:
+            await work.value("SELECT isola.current_tenant_id()")
+
+    async def _end(self, error: BaseException | None) -> None:
+        connection = self._link.connection
+        clean = False
+        try:
+            if error is None:
+                try:
+                    clean = await _committed(connection, read_only=self._read_only)
+                except asyncpg.PostgresError as refusal:
+                    clean = await _rolled_back(connection)
+                    _tell(refusal, self._tenant, lost=not clean, read_only=self._read_only)
+                    raise
+            elif isinstance(error, TimeoutError):
+                # The statement may still run: whoever rolled back would wait for it again. Closing the connection
+                # ends it.
+                raise Unavailable("this took longer than a statement may take") from error
+            elif isinstance(error, Exception):
+                clean = await _rolled_back(connection)
+                lost = not clean
+                if isinstance(error, asyncpg.PostgresError) and error.sqlstate in UNUSABLE:
+                    clean = False
+                _tell(error, self._tenant, lost=lost, read_only=self._read_only)
+        finally:
+            self._database.give_back(self._link, self._tenant, clean=clean)
+
+
+async def _committed(connection: Connection, *, read_only: bool) -> bool:
+    """Commit; whether the connection is proven clean. Raises what PostgreSQL refuses to commit for."""
+    try:
+        if not connection.is_in_transaction():
+            await connection.end_session()
+            raise RuntimeError("a statement ended the transaction in which it was run")
+        clean = await connection.commit(read_only=read_only)
+    except LOST as error:
+        raise Unconfirmed("the connection was lost while committing: the change may have been made or not") from error
+    if clean:
+        return True
+    log.error("a session was left unclean, and is ended")
+    await connection.end_session()
+    return False
+
+
+async def _rolled_back(connection: Connection) -> bool:
+    """Roll back; whether the connection is proven clean."""
+    try:
+        if await connection.roll_back():
+            return True
+    except LOST:
+        return False
+    except asyncpg.PostgresError as error:
+        log.warning("a session could not be cleaned up", sqlstate=error.sqlstate)
+    await connection.end_session()
+    return False
+
+
+def _tell(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool) -> None:
+    """Raise what callers are told of an error, where that is another one. What reached too far is in the log."""
+    if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
+        log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
+    said = told(error, lost=lost, read_only=read_only)
+    if said is not error:
+        raise said from error
+
+
+async def _prepared(connection: Connection, limits: Sequence[str], *, enters: bool, keep: bool) -> Link:
+    pooled = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
+    await connection.prepare_transactions(limits, enters=enters, keep=keep, pooled=pooled)
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=exact_json.dumps, decoder=exact_json.loads)
+    return Link(connection)
+
+
+@lru_cache(maxsize=4096)
+def _binding(strategy: Strategy, tenant: UUID) -> Binding:
+    return Binding.of(strategy.bind(tenant))

@@ -1,0 +1,215 @@
+"""What runs with rights that are not the caller's: views, functions, event triggers, extensions."""
+
+from isola.doctor.check import Check, Severity
+from isola.doctor.vocabulary import literal
+from isola.platform.logins import FOR_NO_TENANT
+
+# Which extensions open a way out, and which one. Most are for superusers, until somebody grants them.
+WAYS_OUT = {
+    "adminpack": "writes files of the server",
+    "dblink": "connects to databases with the server's own standing, which pg_hba.conf may trust",
+    "file_fdw": "reads files and programs of the server",
+    "mysql_fdw": "reads other servers with a stored password",
+    "pageinspect": "reads pages of tables, rows of all tenants included",
+    "pg_buffercache": "tells which tables others use",
+    "pg_cron": "runs statements later, outside the tenant's transaction",
+    "pg_visibility": "reads pages of tables",
+    "plperlu": "runs programs on the server",
+    "plpython3u": "runs programs on the server",
+    "plsh": "runs programs on the server",
+    "pltclu": "runs programs on the server",
+    "postgres_fdw": "reads other databases with a stored password",
+}
+VALUES = ", ".join(f"({literal(extension)}, {literal(way)})" for extension, way in WAYS_OUT.items())
+REACHING = ", ".join(map(literal, FOR_NO_TENANT))
+CALLABLE = (
+    "EXISTS (SELECT FROM aclexplode(f.proacl) a JOIN reached w ON w.oid = a.grantee WHERE a.grantee <> f.proowner)"
+)
+PINNED = "(SELECT substr(c, 13) FROM unnest(f.proconfig) c WHERE c LIKE 'search_path=%')"
+
+
+CHECKS = (
+    Check(
+        "VIW001",
+        Severity.DANGER,
+        "a view reads with its owner's rights",
+        "Policies and grants are asked about the owner, not about the tenant that reads.",
+        """
+        SELECT name AS object, NULL AS detail, format('ALTER VIEW %s SET (security_invoker = true)', name) AS fix
+        FROM relations
+        WHERE relkind = 'v' AND NOT EXISTS (
+            SELECT FROM pg_options_to_table(reloptions)
+            WHERE option_name = 'security_invoker' AND lower(option_value) IN ('true', 'on', 'yes', '1')
+        )
+        """,
+    ),
+    Check(
+        "VIW002",
+        Severity.DANGER,
+        "tenant traffic reads a materialised view",
+        "Its rows were read by its owner, those of all tenants, and no policy can be made for it.",
+        """
+        SELECT g.relation AS object, string_agg(DISTINCT w.name, ', ') AS detail,
+            string_agg(DISTINCT format('REVOKE ALL ON %s FROM %s', g.relation, w.name), '; ') AS fix
+        FROM grants g JOIN reached w ON w.oid = g.grantee WHERE g.relkind = 'm' GROUP BY g.relation
+        """,
+    ),
+    Check(
+        "VIW003",
+        Severity.WARNING,
+        "tenant traffic reads a foreign table",
+        "What keeps tenants apart there is up to the other side; no policy can be made for it here.",
+        """
+        SELECT g.relation AS object, string_agg(DISTINCT w.name, ', ') AS detail, NULL AS fix
+        FROM grants g JOIN reached w ON w.oid = g.grantee WHERE g.relkind = 'f' GROUP BY g.relation
+        """,
+    ),
+    Check(
+        "FUN001",
+        Severity.DANGER,
+        "PUBLIC may call a function that runs with its owner's rights",
+        "Every role that there is or will be has the rights of its owner, as far as the function goes.",
+        """
+        SELECT f.name AS object, 'runs as ' || quote_ident(pg_get_userbyid(f.proowner)) AS detail,
+            format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f.name) AS fix
+        FROM functions f CROSS JOIN aclexplode(f.proacl) a WHERE f.prosecdef AND a.grantee = 0
+        """,
+    ),
+    Check(
+        "FUN002",
+        Severity.DANGER,
+        "a function that runs with its owner's rights takes the search path of its caller",
+        "The caller decides which tables and functions its names mean, and has them run as the owner.",
+        f"""
+        SELECT f.name AS object, NULL AS detail, NULL AS fix FROM functions f WHERE f.prosecdef AND {PINNED} IS NULL
+        """,
+    ),
+    Check(
+        "FUN003",
+        Severity.WARNING,
+        "a function that runs with its owner's rights looks among temporary tables first",
+        "Where pg_temp is not named last, a temporary table of the caller stands for the one that is meant.",
+        rf"""
+        SELECT f.name AS object, 'search_path = ' || {PINNED} AS detail,
+            format('ALTER ROUTINE %s SET search_path = %s', f.name,
+                concat_ws(', ', nullif({PINNED}, '""'), 'pg_temp')) AS fix
+        FROM functions f WHERE f.prosecdef AND {PINNED} !~ '\mpg_temp"?\s*$'
+        """,
+    ),
+    Check(
+        "FUN004",
+        Severity.DANGER,
+        "a function that runs with its owner's rights looks where tenant traffic can make objects",
+        "A table or function that a tenant puts there runs as the owner.",
+        rf"""
+        SELECT f.name AS object, string_agg(DISTINCT e.name, ', ') AS detail, NULL AS fix
+        FROM functions f JOIN entries e ON e.privilege_type = 'CREATE'
+        WHERE f.prosecdef AND e.nspname IN (
+            SELECT btrim(p, ' "') FROM regexp_split_to_table({PINNED}, ',') p
+        )
+        GROUP BY f.name
+        """,
+    ),
+    Check(
+        "FUN005",
+        Severity.WARNING,
+        "tenant traffic may call a function that no policy holds",
+        "Its owner is a superuser or has BYPASSRLS: what its own code does not check is checked by nobody.",
+        f"""
+        SELECT f.name AS object, 'runs as ' || quote_ident(o.rolname) AS detail, NULL AS fix
+        FROM functions f JOIN pg_roles o ON o.oid = f.proowner
+        WHERE f.prosecdef AND (o.rolsuper OR o.rolbypassrls) AND {CALLABLE}
+        """,
+    ),
+    Check(
+        "FUN006",
+        Severity.WARNING,
+        "a function is declared LEAKPROOF",
+        "The planner runs it before the policy is asked; if it leaks after all, it leaks other tenants' values.",
+        """
+        SELECT name AS object, NULL AS detail, format('ALTER FUNCTION %s NOT LEAKPROOF', name) AS fix
+        FROM functions WHERE proleakproof
+        """,
+    ),
+    Check(
+        "FUN007",
+        Severity.WARNING,
+        "tenant traffic may call a function in an untrusted language",
+        "Its code runs as the server's own user, where no grant and no policy holds it.",
+        f"""
+        SELECT f.name AS object, l.lanname AS detail, format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f.name) AS fix
+        FROM functions f JOIN pg_language l ON l.oid = f.prolang
+        WHERE NOT l.lanpltrusted AND {CALLABLE}
+        """,
+    ),
+    Check(
+        "FUN008",
+        Severity.DANGER,
+        "policies believe what a transaction says",
+        "Whoever runs SQL of their own in one tenant reaches all: the setting that names it is theirs to change.",
+        """
+        SELECT name AS object, NULL AS detail, 'CREATE OR REPLACE FUNCTION isola.current_tenant_id() RETURNS uuid '
+            'LANGUAGE sql STABLE PARALLEL RESTRICTED RETURN isola.proved_tenant_id()' AS fix
+        FROM functions
+        WHERE oid = to_regprocedure('isola.current_tenant_id()') AND pg_get_function_sqlbody(oid) ~ 'claimed_tenant_id'
+        """,
+    ),
+    Check(
+        "FUN009",
+        Severity.WARNING,
+        "tenant traffic may call what reaches past schemas and policies",
+        "The next tenant runs the statements that a connection keeps; sessions of one login may end each other; large "
+        "objects are in no schema. PostgreSQL gives all of this to everybody, and only a superuser can take it.",
+        f"""
+        SELECT quote_ident(current_database()) AS object, string_agg(oid::regprocedure::text, ', ') AS detail,
+            format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', string_agg(oid::regprocedure::text, ', ')) AS fix
+        FROM unnest(ARRAY[{REACHING}]::regprocedure[]) f (oid)
+        WHERE EXISTS (
+            SELECT FROM reached w LEFT JOIN pg_roles r ON r.oid = w.oid
+            WHERE has_function_privilege(w.oid, f.oid, 'EXECUTE') AND r.rolsuper IS NOT TRUE
+        )
+        HAVING count(*) > 0
+        """,
+    ),
+    Check(
+        "EVT001",
+        Severity.WARNING,
+        "an event trigger is enabled",
+        "Its function runs with the rights of whoever changes the schema or logs in, the owner included.",
+        """
+        SELECT quote_ident(e.evtname) AS object, format('%s: %s', e.evtevent, e.evtfoid::regprocedure) AS detail,
+            format('ALTER EVENT TRIGGER %I DISABLE', e.evtname) AS fix
+        FROM pg_event_trigger e
+        WHERE e.evtenabled <> 'D' AND NOT EXISTS (
+            SELECT FROM pg_depend d WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid
+              AND d.deptype = 'e'
+        )
+        """,
+    ),
+    Check(
+        "EXT001",
+        Severity.WARNING,
+        "an extension opens a way out of the database, or past its policies",
+        "One grant too many, and tenant traffic has it.",
+        f"""
+        SELECT quote_ident(e.extname) AS object, w.way AS detail, NULL AS fix
+        FROM pg_extension e JOIN (VALUES {VALUES}) w (extension, way) ON w.extension = e.extname
+        """,
+    ),
+    Check(
+        "EXT002",
+        Severity.NOTE,
+        "statements of all tenants are kept where the login can read them",
+        "Values written into a statement, rather than sent as parameters, are there to read. Proofs of bindings are "
+        "parameters.",
+        """
+        SELECT quote_ident(e.extname) AS object, w.what AS detail, NULL AS fix
+        FROM pg_extension e JOIN (VALUES
+            ('pg_qualstats', 'constants of conditions'),
+            ('pg_stat_monitor', 'texts, with values if they are not normalised'),
+            ('pg_stat_statements', 'texts; those of SET and the like with their values before PostgreSQL 18'),
+            ('pg_store_plans', 'plans, with the constants of conditions')
+        ) w (extension, what) ON w.extension = e.extname
+        """,
+    ),
+)

@@ -1,0 +1,109 @@
+"""Asks a database every check. Nothing is changed, and no row of a tenant is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import asyncpg
+
+from isola.database.transactions import Database, Transaction
+from isola.doctor.check import Check, Finding, Severity
+from isola.doctor.checks import CHECKS
+from isola.doctor.vocabulary import HOMES, TENANT_COLUMN, WORDS
+from isola.errors import OperatorError
+
+OLDEST = 150000
+
+Given = tuple[str, str, str, int, date]
+"""What a query is told: see ``given`` in ``isola.doctor.vocabulary``."""
+
+READ_ONLY = """
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET LOCAL statement_timeout TO '60s';
+SET LOCAL search_path TO pg_catalog;
+SET LOCAL jit TO off
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was examined, and what was found: the worst first."""
+
+    database: str
+    server: str
+    login: str
+    findings: Sequence[Finding]
+
+    def count(self, severity: Severity) -> int:
+        return sum(finding.severity is severity for finding in self.findings)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is worse than a note."""
+        return all(finding.severity is Severity.NOTE for finding in self.findings)
+
+
+async def examine(
+    database: Database,
+    *,
+    login: str,
+    tenant_column: str = TENANT_COLUMN,
+    homes: str = HOMES,
+    version: int | None = None,
+    today: date | None = None,
+) -> Report:
+    """Ask every check, with any login that can read the catalogue.
+
+    ``login`` is that of tenant traffic. Tables with ``tenant_column`` are shared by tenants; schemas whose names match
+    ``homes``, a regular expression, belong to one tenant each. ``version`` (180004 is 18.4) and ``today`` are asked
+    about instead of the server's own.
+
+    Raises OperatorError when there is nothing to examine, no such login, or a question is not answered; Unavailable
+    when the database cannot be reached.
+    """
+    async with database.unbound() as transaction:
+        await transaction.script(READ_ONLY)
+        running = int(await transaction.value("SELECT current_setting('server_version_num')"))
+        if running < OLDEST:
+            raise OperatorError(f"expected PostgreSQL 15 or later, not {running // 10000}")
+        day = today or datetime.now(UTC).date()
+        return await ask(transaction, (login, tenant_column, homes, version or running, day))
+
+
+async def ask(transaction: Transaction, given: Given, checks: Sequence[Check] = CHECKS) -> Report:
+    """As ``examine``, within a transaction that has begun, so that it also sees what that one has not committed."""
+    await _refuse_blind(transaction, given)
+    order = list(Severity)
+    findings = [finding for check in checks for finding in await _found(transaction, check, given)]
+    return Report(
+        database=await transaction.value("SELECT current_database()"),
+        server=await transaction.value("SELECT current_setting('server_version')"),
+        login=given[0],
+        findings=sorted(findings, key=lambda finding: order.index(finding.severity)),
+    )
+
+
+async def _refuse_blind(transaction: Transaction, given: Given) -> None:
+    """An examination that looks at nothing finds nothing: that must not pass for health."""
+    login, column, homes, *_ = given
+    if not await transaction.value(f"{WORDS} SELECT EXISTS (SELECT FROM traffic)", *given):
+        raise OperatorError(f"there is no role {login}: name the login of tenant traffic (--login)")
+    if not await transaction.value(f"{WORDS} SELECT EXISTS (SELECT FROM tenant_schemas)", *given):
+        raise OperatorError(
+            f"no table has a column {column}, and no schema is called like {homes}: "
+            "say how tenants are told apart here (--tenant-column, --homes)"
+        )
+
+
+async def _found(transaction: Transaction, check: Check, given: Given) -> list[Finding]:
+    question = (
+        f"{WORDS} SELECT coalesce(jsonb_agg(to_jsonb(f) ORDER BY f.object, f.detail), '[]') FROM ({check.query}) f"
+    )
+    try:
+        rows = await transaction.value(question, *given)
+    except asyncpg.PostgresError as error:
+        raise OperatorError(f"the check {check.code} could not be made: {error}") from error
+    return [
+        Finding(check.code, check.severity, row["object"], check.title, check.consequence, row["detail"], row["fix"])
+        for row in rows
+    ]

@@ -1,0 +1,226 @@
+"""Drift: what one tenant's home has and the others have not, or the other way round."""
+
+from isola.doctor.check import Check, Severity
+
+IN_HOMES = "(SELECT r.*, s.name AS home FROM relations r JOIN schemas s ON s.oid = r.schema WHERE s.is_home) r"
+
+
+def _unnamed(definition: str, home: str = "r.home") -> str:
+    """A definition that does not name the home that it is from."""
+    return f"replace({definition}, {home} || '.', '')"
+
+
+OBJECTS = f"""
+    SELECT r.home, NULL::text AS relation, r.relname::text AS item,
+        format('kind %s, owner %s, row security %s', r.relkind,
+            CASE WHEN quote_ident(pg_get_userbyid(r.relowner)) = r.home THEN 'its own role'
+                 ELSE pg_get_userbyid(r.relowner) END,
+            r.relrowsecurity) AS definition
+    FROM {IN_HOMES}
+    UNION ALL
+    SELECT s.name, NULL, f.proname::text, {_unnamed("pg_get_functiondef(f.oid)", "s.name")}
+    FROM functions f JOIN schemas s ON s.oid = f.schema WHERE s.is_home AND f.prokind IN ('f', 'p')
+"""
+COLUMNS = f"""
+    SELECT r.home, r.relname::text AS relation, a.attname::text AS item,
+        concat_ws(' ', {_unnamed("format_type(a.atttypid, a.atttypmod)")},
+            CASE WHEN a.attnotnull THEN 'NOT NULL' END, nullif(a.attidentity::text, ''),
+            nullif(a.attgenerated::text, ''),
+            'DEFAULT ' || {_unnamed("pg_get_expr(d.adbin, r.oid)")}) AS definition
+    FROM {IN_HOMES} JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
+    WHERE r.relkind <> 'S'
+"""
+# Since PostgreSQL 18 NOT NULL is a constraint too; it is told with the columns.
+CONSTRAINTS = f"""
+    SELECT r.home, r.relname::text AS relation, k.conname::text AS item,
+        {_unnamed("pg_get_constraintdef(k.oid)")} AS definition
+    FROM {IN_HOMES} JOIN pg_constraint k ON k.conrelid = r.oid AND k.contype <> 'n'
+"""
+# The index of a constraint is told with the constraint.
+INDEXES = f"""
+    SELECT r.home, r.relname::text AS relation, x.relname::text AS item,
+        {_unnamed("pg_get_indexdef(i.indexrelid)")} AS definition
+    FROM {IN_HOMES} JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
+    WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
+"""
+GRANTS = """
+    SELECT s.name AS home, g.relname::text AS relation,
+        CASE WHEN pg_get_userbyid(g.grantee) = g.nspname THEN 'its own role'
+             WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee)::text END
+            || coalesce(' on ' || g.column_name, '') AS item,
+        string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) AS definition
+    FROM grants g JOIN schemas s ON s.oid = g.schema WHERE s.is_home
+    GROUP BY s.name, g.relname, g.grantee, g.nspname, g.column_name
+"""
+
+
+def _drift(code: str, what: str, consequence: str, items: str) -> Check:
+    """What at least half of the homes have is usual: between two that differ, each is told what the other has."""
+    query = f"""
+        WITH items AS ({items}),
+        usual AS (
+            SELECT relation, item, definition FROM items GROUP BY 1, 2, 3
+            HAVING count(*) * 2 >= (SELECT count(*) FROM schemas WHERE is_home)
+        ),
+        expected AS (
+            SELECT s.name AS home, u.* FROM usual u CROSS JOIN schemas s
+            -- A table that is missing is said to be missing once.
+            WHERE s.is_home AND (u.relation IS NULL OR EXISTS (
+                SELECT FROM relations r WHERE r.schema = s.oid AND r.relname = u.relation
+            ))
+        ),
+        differences AS (
+            SELECT 'lacks' AS verb, l.* FROM (SELECT * FROM expected EXCEPT SELECT * FROM items) l
+            UNION ALL
+            SELECT 'has', h.* FROM (SELECT * FROM items EXCEPT SELECT * FROM expected) h
+        )
+        SELECT home || coalesce('.' || quote_ident(relation), '') AS object,
+            string_agg(format('%s %s: %s', verb, item, left(definition, 120)), '; ' ORDER BY verb, item) AS detail,
+            NULL AS fix
+        FROM differences GROUP BY 1
+    """
+    return Check(code, Severity.WARNING, f"a tenant's home differs from the others in its {what}", consequence, query)
+
+
+CHECKS = (
+    _drift(
+        "DRF001",
+        "objects",
+        "A name that is missing there may be found elsewhere; one that should not be there is looked after by nobody.",
+        OBJECTS,
+    ),
+    _drift("DRF002", "columns", "Statements made for all homes fail there, or do something else.", COLUMNS),
+    _drift("DRF003", "constraints", "Rules that hold for all others do not hold there.", CONSTRAINTS),
+    _drift("DRF004", "indexes", "Reads take longer there, and take from all others while they do.", INDEXES),
+    _drift("DRF005", "grants", "Roles may do more there than was decided for all homes, or less.", GRANTS),
+    Check(
+        "DRF006",
+        Severity.WARNING,
+        "homes are at different revisions",
+        "Statements made for the newest one fail there, and what a migration closed is still open.",
+        """
+        WITH versions AS (
+            SELECT s.name, v.word AS version
+            FROM tenant_schemas s JOIN relations r ON r.schema = s.oid AND r.relkind = 'r'
+            JOIN (VALUES ('alembic_version', 'version_num'), ('schema_migrations', 'version'),
+                         ('flyway_schema_history', 'version')) k (relation, revision) ON k.relation = r.relname
+            JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname = k.revision
+            -- Made for the words of documents, it runs a query on tables whose names are found by this one.
+            CROSS JOIN ts_stat(format(
+                $$SELECT array_to_tsvector(ARRAY[coalesce(max(%I::text), 'nothing')]) FROM %s$$, a.attname, r.name
+            )) v
+            WHERE has_schema_privilege(s.oid, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+        )
+        SELECT name AS object, format('at %s; others are at %s', version, newest) AS detail,
+            NULL AS fix
+        FROM versions CROSS JOIN (SELECT max(version) AS newest FROM versions) n
+        WHERE version <> newest
+        """,
+    ),
+    Check(
+        "DRF007",
+        Severity.WARNING,
+        "a home is no tenant's",
+        "What it holds was a tenant's once: nobody migrates it, erases it with its tenant, or looks after it.",
+        """
+        WITH directory AS (
+            SELECT r.name FROM relations r
+            WHERE r.nspname = 'control' AND r.relname = 'tenants'
+              AND to_regprocedure('isola.bound_tenant()') IS NOT NULL
+              AND has_schema_privilege(r.schema, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+        ),
+        placed AS (
+            -- A query on a table that other databases have not, as above.
+            SELECT v.word AS home FROM directory CROSS JOIN ts_stat(format(
+                'SELECT array_to_tsvector(ARRAY[home]) FROM %s WHERE home IS NOT NULL', directory.name
+            )) v
+        )
+        SELECT s.name AS object, 'no tenant is placed there' AS detail, NULL AS fix
+        FROM schemas s CROSS JOIN directory
+        WHERE s.is_home AND s.nspname NOT IN (SELECT home FROM placed)
+        """,
+    ),
+    Check(
+        "DRF008",
+        Severity.WARNING,
+        "a role that the installation needs is missing",
+        "Tenants cannot be entered: a restored database brings no roles along.",
+        """
+        WITH directory AS (
+            SELECT r.name FROM relations r
+            WHERE r.nspname = 'control' AND r.relname = 'tenants'
+              AND to_regprocedure('isola.bound_tenant()') IS NOT NULL
+              AND has_schema_privilege(r.schema, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+        ),
+        needed AS (
+            -- A query on a table that other databases have not, as above.
+            SELECT v.word AS role FROM directory CROSS JOIN ts_stat(format(
+                'SELECT array_to_tsvector(ARRAY[role]) FROM %s WHERE home IS NOT NULL AND role <> ''none''',
+                directory.name
+            )) v
+            UNION ALL
+            -- Named as the one that owns this function, if that is none of the owner's since.
+            SELECT coalesce(substring(proowner::regrole::text FROM '^(.*)_sharing$'), 'isola') || kind
+            FROM directory JOIN pg_proc ON pg_proc.oid = to_regprocedure('isola.bound_tenant()')
+            CROSS JOIN (VALUES ('_members'), ('_sharing'), ('_audit'), ('_quotas'), ('_watchdog')) kinds (kind)
+        )
+        SELECT role AS object, 'isola migrate makes it' AS detail, NULL AS fix
+        FROM needed WHERE role NOT IN (SELECT rolname FROM pg_roles)
+        """,
+    ),
+    Check(
+        "DRF009",
+        Severity.WARNING,
+        "an index is invalid",
+        "A unique one lets duplicates in, and no query uses it: making it failed.",
+        """
+        SELECT format('%I.%I', n.nspname, c.relname) AS object, NULL AS detail,
+            format('REINDEX INDEX %I.%I', n.nspname, c.relname) AS fix
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT i.indisvalid AND n.oid IN (SELECT oid FROM schemas)
+        """,
+    ),
+    Check(
+        "DRF010",
+        Severity.WARNING,
+        "texts are compared by other rules than when their indexes were built",
+        "Indexes on texts miss rows, and unique ones let duplicates in: the system's collation has another version.",
+        """
+        SELECT 'the database' AS object,
+            format('REINDEX DATABASE %1$I, then ALTER DATABASE %1$I REFRESH COLLATION VERSION', datname) AS detail,
+            NULL AS fix
+        FROM pg_database
+        WHERE datname = current_database() AND datcollversion IS NOT NULL
+          AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)
+        UNION ALL
+        SELECT format('the collation %s', c.oid::regcollation),
+            format('REINDEX what uses it, then ALTER COLLATION %s REFRESH VERSION', c.oid::regcollation), NULL
+        FROM pg_collation c
+        WHERE c.collversion <> pg_collation_actual_version(c.oid) AND EXISTS (
+            SELECT FROM pg_attribute a JOIN relations r ON r.oid = a.attrelid WHERE a.attcollation = c.oid
+        )
+        """,
+    ),
+    Check(
+        "DRF011",
+        Severity.WARNING,
+        "the lock table has no room for the tables of all homes",
+        "pg_dump, which locks all of them at once, fails.",
+        """
+        SELECT 'max_locks_per_transaction' AS object,
+            format('%s locks in all, for %s tables', capacity, tables) AS detail,
+            format('ALTER SYSTEM SET max_locks_per_transaction = %s', 1 + tables / slots) AS fix
+        FROM (
+            SELECT slots, slots * current_setting('max_locks_per_transaction')::bigint AS capacity, tables
+            FROM (
+                SELECT current_setting('max_connections')::bigint
+                    + current_setting('max_prepared_transactions')::bigint AS slots
+            ) server, (
+                SELECT count(*) AS tables FROM relations r WHERE r.relkind IN ('r', 'p')
+            ) counted
+        ) sized
+        WHERE capacity < tables
+        """,
+    ),
+)

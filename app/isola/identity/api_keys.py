@@ -1,0 +1,86 @@
+"""Keys of machines: ``isk_``, a public prefix of 12 hexadecimal digits, ``_``, a secret, and a seal over all of it.
+
+Only servers of this installation can seal. A key that none of them made is refused before it is looked up, so a flood
+of invented keys costs the database nothing, and a wrong secret is refused by the same work as a wrong prefix.
+"""
+
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from uuid import UUID
+
+from isola.errors import Unauthenticated
+from isola.identity.resolution import KEY_MARK
+from isola.platform.api_keys import ApiKey, ApiKeys
+from isola.platform.sign_in_log import Reason, Refuse
+
+_PREFIX_BYTES, _SECRET_BYTES, _SEAL_BYTES = 6, 20, 8
+_KEY = re.compile(rf"{KEY_MARK}([0-9a-f]{{12}})_[0-9a-f]{{40}}([0-9a-f]{{16}})", re.ASCII)
+_NOBODYS = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A new key. ``text`` is shown to whoever asked for it, once; what is stored is ``digest``."""
+
+    prefix: str
+    text: str = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+class Mint:
+    """Makes keys, and knows its own. ``secret`` is the same on all servers of an installation."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = hmac.digest(secret, b"isola API keys", "sha256")
+
+    def make(self) -> Minted:
+        prefix = secrets.token_hex(_PREFIX_BYTES)
+        unsealed = f"{KEY_MARK}{prefix}_{secrets.token_hex(_SECRET_BYTES)}"
+        digest = sha256(unsealed.encode()).digest()
+        return Minted(prefix, unsealed + self._seal(digest), digest)
+
+    def opened(self, text: str) -> tuple[str, bytes] | None:
+        """The prefix and the digest of a key that was made here, None for anything else."""
+        match = _KEY.fullmatch(text)
+        if match is None:
+            return None
+        digest = sha256(text[: match.start(2)].encode()).digest()
+        return (match[1], digest) if hmac.compare_digest(self._seal(digest), match[2]) else None
+
+    def _seal(self, digest: bytes) -> str:
+        return hmac.digest(self._secret, digest, "sha256")[:_SEAL_BYTES].hex()
+
+
+class KeyVerifier:
+    """Verifies keys. ``clock`` gives seconds since 1970."""
+
+    def __init__(self, mint: Mint, known: ApiKeys, refuse: Refuse, clock: Callable[[], float] = time.time) -> None:
+        self._refuse = refuse
+        self._mint = mint
+        self._known = known
+        self._clock = clock
+
+    async def verify(self, text: str) -> ApiKey:
+        """The key that a text is. Raises Unauthenticated, the same whatever is wrong with it, and Unavailable."""
+        opened = self._mint.opened(text)
+        if opened is None:
+            raise _refused()
+        prefix, digest = opened
+        key = await self._known.find(prefix)
+        same = hmac.compare_digest(digest, _NOBODYS if key is None else key.digest)
+        if key is None or not same:
+            raise _refused()
+        if key.revoked or self._clock() >= key.expires_at:
+            self._refuse(UUID(key.tenant), Reason.REVOKED_KEY if key.revoked else Reason.EXPIRED_KEY)
+            raise _refused()
+        self._known.used(key)
+        return key
+
+
+def _refused() -> Unauthenticated:
+    return Unauthenticated("the API key is not accepted here")

@@ -1,0 +1,148 @@
+"""What a token says, once its signature is known to be good."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isola.domain.permissions import Role
+from isola.domain.users import PREFIXES
+from isola.errors import Unauthenticated
+from isola.settings import TokenSettings
+
+MAX_TEXT_LENGTH = 255
+
+# What the subjects of users begin with whom no token of the first issuer means: another issuer's people, and who is no
+# person of the tenant's own.
+RESERVED = ("iss:", *PREFIXES)
+
+_END_OF_TIME = 253_402_300_800  # the year 10000, where datetime ends
+
+# Control characters, line separators, and halves of surrogate pairs, which cannot be stored as UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: claims are personal data, and logs print objects
+class Claims:
+    """Who is calling. ``tenant`` is a slug or the text of a UUID; nothing says that there is such a tenant.
+
+    ``tenant`` is None only where the issuer's tokens may leave it to the request. ``subject`` begins with the
+    issuer's namespace. ``name`` and ``email`` are None where the token has none that can be kept; ``email`` also where
+    the issuer has not verified it. ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which
+    the token is refused. ``tenants`` are those that the issuer may speak for, by slug or id; None where these are all.
+    ``leeway`` is how far, in seconds, the issuer's clock may be off.
+    ``issued_at`` is 0 where the token does not say: then it is older than anything that was ever revoked.
+    """
+
+    tenant: str | None
+    subject: str
+    role: Role | None
+    name: str | None
+    email: str | None
+    expires_at: float
+    issuer: str
+    issued_at: float
+    token_id: str | None
+    session_id: str | None
+    tenants: frozenset[str] | None = None
+    leeway: float = 0
+
+
+class NotYetValid(Unauthenticated):
+    """The one refusal of a token that time mends."""
+
+
+def issuer(payload: Mapping[str, Any]) -> str:
+    """Who a payload says has signed it. Raises Unauthenticated."""
+    return _text(payload, "iss")
+
+
+def read(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Claims:
+    """The claims of a token's payload at ``now``, in seconds since 1970.
+
+    Raises Unauthenticated, naming the claim but never its value, if one is missing, of a wrong type, or not
+    acceptable now and here.
+    """
+    # PyJWT could check the registered claims, but it rounds times to whole seconds and takes "9" and true for a time.
+    leeway = settings.token_leeway
+    expires_at = _time(payload, "exp") + leeway
+    if now >= expires_at:
+        raise Unauthenticated("the token has expired")
+    if any(name in payload and now < _time(payload, name) - leeway for name in ("nbf", "iat")):
+        raise NotYetValid("the token is not yet valid")
+    if issuer(payload) != settings.token_issuer:
+        raise Unauthenticated("the token is from another issuer")
+    if settings.token_audience not in _audiences(payload):
+        raise Unauthenticated("the token is for another audience")
+    return Claims(
+        tenant=_tenant(payload, settings),
+        subject=_subject(payload, settings),
+        role=_role(payload, settings.claim_role) if settings.token_roles else None,
+        name=_contact(payload, settings.claim_name),
+        # Anybody can tell an issuer an address that is somebody else's.
+        email=_contact(payload, settings.claim_email) if payload.get(settings.claim_email_verified) is True else None,
+        expires_at=expires_at,
+        issuer=settings.token_issuer,
+        issued_at=_time(payload, "iat") if "iat" in payload else 0,
+        token_id=_optional_text(payload, "jti"),
+        session_id=_optional_text(payload, "sid"),
+        tenants=settings.token_tenants,
+        leeway=leeway,
+    )
+
+
+def _tenant(payload: Mapping[str, Any], settings: TokenSettings) -> str | None:
+    if settings.token_tenant_required:
+        return _text(payload, settings.claim_tenant)
+    return _optional_text(payload, settings.claim_tenant)
+
+
+def _subject(payload: Mapping[str, Any], settings: TokenSettings) -> str:
+    subject = _text(payload, settings.claim_user)
+    if not settings.namespace and not settings.speaks_for_all and subject.startswith(RESERVED):
+        raise Unauthenticated(f"the token's claim {settings.claim_user} begins with a prefix that is reserved here")
+    return settings.namespace + subject
+
+
+def _time(payload: Mapping[str, Any], name: str) -> float:
+    value = payload.get(name)
+    # bool is a subclass of int. NaN is between no two numbers.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _END_OF_TIME:
+        raise Unauthenticated(f"the token's claim {name} must be a time in seconds since 1970")
+    return float(value)
+
+
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    value = _contact(payload, name)
+    if value is None:
+        raise Unauthenticated(f"the token's claim {name} must be a text of 1 to {MAX_TEXT_LENGTH} printable characters")
+    return value
+
+
+def _contact(payload: Mapping[str, Any], name: str) -> str | None:
+    """What says how to call or reach somebody. It tells nobody apart, so a bad one is no reason to refuse anybody."""
+    value = payload.get(name)
+    good = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_LENGTH and not _UNPRINTABLE.search(value)
+    return value if good else None
+
+
+def _optional_text(payload: Mapping[str, Any], name: str) -> str | None:
+    # Identity providers write null or "" for what they don't know.
+    return None if payload.get(name) in (None, "") else _text(payload, name)
+
+
+def _audiences(payload: Mapping[str, Any]) -> list[str]:
+    value = payload.get("aud")
+    audiences = [value] if isinstance(value, str) else value
+    if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
+        raise Unauthenticated("the token's claim aud must be a text or a list of texts")
+    return audiences
+
+
+def _role(payload: Mapping[str, Any], name: str) -> Role | None:
+    if payload.get(name) is None:
+        return None
+    try:
+        return Role(payload[name])
+    except ValueError:
+        raise Unauthenticated(f"the token's claim {name} must be one of {', '.join(Role)}") from None

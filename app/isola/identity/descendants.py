@@ -1,0 +1,47 @@
+"""Which tenants are below another: asked where a credential of one comes with the name of another."""
+
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import Uuid, any_, bindparam, func, or_
+
+from isola.database.transactions import Database
+from isola.identity.resolution import identifier_of
+from isola.platform.cache import MISSING, Cache
+from isola.platform.changes import Changes, Kind
+from isola.platform.tenants import SERVED, SLUG, Status, Tenant, entry, tenants
+
+REMEMBERED = 10_000
+
+
+class Descendants:
+    """Looks up a tenant as those above it know it. What it says is remembered until that changes, ``ttl`` seconds."""
+
+    def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
+        self._control = control
+        self._known: Cache[tuple[UUID, str], Tenant | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
+        # Of one that is moved, all that are below it are moved.
+        changes.listen(Kind.TENANT, lambda _: self._known.forget(None))
+
+    async def tenant(self, above: UUID, name: str) -> Tenant | None:
+        """The tenant with this slug or id, at whatever depth below another; None alike if not, or if there is none.
+
+        Raises Unavailable.
+        """
+        if not SLUG.fullmatch(name) and identifier_of(name) is None:
+            return None
+        asked = above, name
+        known = self._known.get(asked)
+        return known if known is not MISSING else await self._known.learn(asked, partial(self._ask, above, name))
+
+    async def _ask(self, above: UUID, name: str) -> Tenant | None:
+        async with self._control.unbound() as transaction:
+            rows = await transaction.rows(_FIND, {"above": above, "name": name, "identifier": identifier_of(name)})
+        return entry(rows[0]) if rows else None
+
+
+_FIND = SERVED.where(
+    or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")),
+    tenants.c.status != Status.DELETED,
+    bindparam("above", type_=Uuid()) == any_(func.control.ancestors(tenants.c.id)),
+)

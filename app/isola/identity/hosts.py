@@ -1,0 +1,106 @@
+"""For which host a request is, and what that says of the tenant.
+
+A request names its host once, in the header ``Host``; what stands in an absolute request target counts for nothing.
+A proxy may say in its place what its client asked for, if its address is one of those that are trusted.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from isola.errors import BadUserInput
+from isola.settings import Settings
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(
+    rf"(?P<name>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]{{2,45}}\])(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII
+)
+_MAX_NAME, _MAX_PORT = 253, 65535
+_MAX_TEXT = _MAX_NAME + len(":65535")
+
+# RFC 7239, section 4, for one proxy: what several of them say of each other is not for this server to sort out.
+_PAIR = r'[A-Za-z]+=(?:[\w!#$%&\'*+.^`|~:\[\]-]+|"[^"\\]*")'
+_FORWARDED = re.compile(rf"{_PAIR}(?:\s*;\s*{_PAIR})*", re.ASCII)
+_FORWARDED_HOST = re.compile(r'(?:^|;)\s*host=(?:"([^"]*)"|([^;\s]*))', re.IGNORECASE)
+
+FORWARDED = frozenset({b"forwarded", b"x-forwarded-host"})
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a host says of the tenant: its name as a ``subdomain`` of the platform's, or a ``domain`` of its own.
+
+    It has neither where the host is one of the server's.
+    """
+
+    subdomain: str | None = None
+    domain: str | None = None
+
+
+OWN = Host()
+
+
+class Hosts:
+    """Reads the names of hosts as the settings tell them apart."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._own = frozenset({"localhost", settings.host.lower(), *settings.hosts, settings.platform_domain})
+        self._suffix = f".{settings.platform_domain}" if settings.platform_domain else None
+        self._proxies = [ipaddress.ip_network(network) for network in settings.trusted_proxies]
+        self.trusts = lru_cache(1000)(self._trusts)
+        self.read = lru_cache(1000)(self._read)
+
+    def reserved(self, name: str) -> bool:
+        """Whether a name is, or lies under, one of the platform's own."""
+        return any(own is not None and (name == own or name.endswith(f".{own}")) for own in self._own)
+
+    def _trusts(self, address: str | None) -> bool:
+        """Whether what a peer says of its client is believed; ``address`` is None for one without, on a Unix socket."""
+        try:
+            peer = ipaddress.ip_address(address or "")
+        except ValueError:
+            return False
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+            peer = peer.ipv4_mapped
+        return any(peer in network for network in self._proxies)
+
+    def _read(self, text: bytes) -> Host:
+        """What a ``Host`` header says. Raises BadUserInput unless it is one name, with or without a port."""
+        # Tried on a long text, the pattern takes its time.
+        match = _HOST.fullmatch(text.decode("latin-1")) if len(text) <= _MAX_TEXT else None
+        if match is None or len(match["name"]) > _MAX_NAME or int(match["port"] or 0) > _MAX_PORT:
+            raise BadUserInput("host: expected one name, with or without a port")
+        name = match["name"].lower()
+        if name.strip("[]") in self._own or _is_loopback(name):
+            return OWN
+        if self._suffix is not None and name.endswith(self._suffix):
+            return Host(subdomain=name.removesuffix(self._suffix))
+        return Host(domain=name)
+
+
+def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The host that a trusted proxy was asked for, None where it does not say.
+
+    Raises BadUserInput where it says so more than once and not alike, or in a way that is not understood.
+    """
+    said = set()
+    for name, value in headers:
+        if name == b"x-forwarded-host":
+            said.add(value)
+        elif name == b"forwarded":
+            text = value.decode("latin-1").strip()
+            if not _FORWARDED.fullmatch(text):
+                raise BadUserInput("forwarded: expected what one proxy says")
+            said |= {(quoted or plain).encode("latin-1") for quoted, plain in _FORWARDED_HOST.findall(text)}
+    if len(said) > 1:
+        raise BadUserInput("forwarded: expected one host")
+    return said.pop() if said else None
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,121 @@
+"""Passwords for development: a file of people and their hashes, in place of an identity provider."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from isola.domain.permissions import Role
+from isola.errors import OperatorError
+from isola.identity.claims import RESERVED
+from isola.settings import Settings
+
+MAX_LENGTH = 255
+_SALT_BYTES = 16
+# Some 50 ms and 16 MiB each, of which no more than two are taken at a time.
+_COST, _BLOCK, _PARALLEL = 2**14, 8, 1
+_AT_ONCE = 2
+
+
+def hashed(password: str) -> str:
+    """What a file keeps of a password: ``scrypt$<salt>$<hash>``, both in base64."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    return f"scrypt${_text(salt)}${_text(_digest(password, salt))}"
+
+
+def _is_hash(text: str) -> str:
+    try:
+        scheme, salt, digest = text.split("$")
+        if scheme == "scrypt" and base64.b64decode(salt, validate=True) and base64.b64decode(digest, validate=True):
+            return text
+    except ValueError:
+        pass
+    raise ValueError("expected scrypt$<salt>$<hash>, as isola password prints it")
+
+
+class Person(BaseModel):
+    """One who may sign in. ``role`` is what they are given when they come in for the first time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    password: Annotated[str, AfterValidator(_is_hash)]
+    name: str | None = None
+    email: str | None = None
+    role: Role = Role.VIEWER
+
+
+def _is_login(text: str) -> str:
+    if not 0 < len(text) <= MAX_LENGTH or text.startswith(RESERVED):
+        raise ValueError(f"expected a login of 1 to {MAX_LENGTH} characters that does not begin with {RESERVED}")
+    return text
+
+
+_FILE = TypeAdapter(dict[str, dict[Annotated[str, AfterValidator(_is_login)], Person]])
+
+
+class Passwords:
+    """The people of each tenant, by its slug and their login."""
+
+    def __init__(self, people: Mapping[str, Mapping[str, Person]]) -> None:
+        self._people = people
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        # As long a check as that of anybody who is there.
+        self._nobody = Person(password=hashed(secrets.token_hex()))
+
+    async def verify(self, tenant: str, login: str, password: str) -> Person | None:
+        """The person whose password this is, or None. It takes as long, whoever is there or not."""
+        person = self._people.get(tenant, {}).get(login)
+        async with self._turns:
+            same = await asyncio.to_thread(_matches, (person or self._nobody).password, password)
+        return person if same else None
+
+
+def from_settings(settings: Settings) -> Passwords | None:
+    """The people in the file of ``ISOLA_DEVELOPMENT_PASSWORDS``, None where that is not set.
+
+    Raises OperatorError in production, and for a file that is not as it should be.
+    """
+    path = settings.development_passwords
+    if path is None:
+        return None
+    if settings.production:
+        raise OperatorError("ISOLA_DEVELOPMENT_PASSWORDS is for development: unset it, or ISOLA_PRODUCTION")
+    return Passwords(_read(path))
+
+
+def _read(path: Path) -> Mapping[str, Mapping[str, Person]]:
+    try:
+        return _FILE.validate_json(path.read_bytes())
+    except OSError as error:
+        raise OperatorError(f"ISOLA_DEVELOPMENT_PASSWORDS: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        wrong = error.errors(include_input=False)[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise OperatorError(f"ISOLA_DEVELOPMENT_PASSWORDS, {place or path.name}: {wrong['msg']}") from None
+
+
+def write(path: Path, people: Mapping[str, Mapping[str, Person]]) -> None:
+    """Write a file of people that nobody else can read."""
+    path.touch(mode=0o600)
+    said = {tenant: {login: one.model_dump() for login, one in those.items()} for tenant, those in people.items()}
+    path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def _matches(stored: str, password: str) -> bool:
+    _, salt, digest = stored.split("$")
+    return hmac.compare_digest(_digest(password, base64.b64decode(salt)), base64.b64decode(digest))
+
+
+def _digest(password: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(password.encode(errors="surrogatepass"), salt=salt, n=_COST, r=_BLOCK, p=_PARALLEL)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,174 @@
+"""What a request says of its tenant and its caller, before any of it is believed.
+
+The credential decides. Every other source (a subdomain, a custom domain, a header, the path, a parameter) may only
+agree with it; a source that is not configured is not read, and a credential of a kind that is not is no credential.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from isola.errors import BadUserInput, Refusal, Unauthenticated
+from isola.identity.hosts import FORWARDED, OWN, Hosts, forwarded
+from isola.identity.tokens import bearer
+from isola.platform.tenants import Tenant
+from isola.settings import Settings
+
+KEY_MARK = "isk_"
+"""What every API key begins with, and no token does."""
+
+PATH = "/graphql"
+# As it was sent: an encoded name would be another one to whoever routes by the path.
+_PATH = re.compile(rb"/t/([A-Za-z0-9-]{1,63})/graphql")
+
+_MAX_PARAMETERS = 100
+
+_IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+# The refusal of a whole request that has one of these twice.
+_SINGLE: dict[bytes, tuple[type[Refusal], str]] = {
+    b"host": (BadUserInput, "host: expected the header once"),
+    b"authorization": (Unauthenticated, "expected one Authorization header"),
+    b"x-api-key": (Unauthenticated, "expected one X-API-Key header"),
+    b"x-tenant-id": (BadUserInput, "x-tenant-id: expected the header once at most"),
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds a credential
+class Asked:
+    """What one request says: a token or an API key, ``names`` of tenants, and a ``domain`` that may stand for one.
+
+    ``other_key`` is an API key that is sent beside the credential and is not the same.
+    """
+
+    token: str | None
+    api_key: str | None
+    names: tuple[str, ...]
+    domain: str | None
+    other_key: str | None = None
+
+
+class NoCredential(Unauthenticated):
+    """Nobody says who is calling. There are a few things that one may ask all the same."""
+
+
+class Resolution:
+    """Reads the sources that the settings name, in their order."""
+
+    def __init__(self, settings: Settings, hosts: Hosts) -> None:
+        self._hosts = hosts
+        self._tokens = "token" in settings.tenant_sources
+        self._keys = "key" in settings.tenant_sources
+        self._order = [source for source in settings.tenant_sources if source not in {"token", "key", "domain"}]
+        self._subdomains = "subdomain" in self._order
+        self._domains = "domain" in settings.tenant_sources
+        self._path = "path" in self._order
+        self._query = "query" in self._order
+        self._headers = _SINGLE.keys() - (set() if "header" in self._order else {b"x-tenant-id"})
+
+    def read(  # noqa: C901  one step for each source, read in one go
+        self, scope: Mapping[str, Any], *, credential: bool = True
+    ) -> Asked:
+        """What the request of an ASGI scope says; without ``credential``, of its tenant alone.
+
+        Raises BadUserInput for a source that is malformed or given twice, and Unauthenticated without one credential:
+        NoCredential if there is none at all.
+        """
+        headers: dict[bytes, bytes] = {}
+        proxied = False
+        for name, value in scope["headers"]:
+            if name in self._headers:
+                if name in headers:
+                    refusal, message = _SINGLE[name]
+                    raise refusal(message)
+                headers[name] = value
+            elif name in FORWARDED:
+                proxied = True
+        where = self._hosts.read(headers.get(b"host", b""))
+        if proxied and self._hosts.trusts((scope.get("client") or (None,))[0]):
+            host = forwarded(scope["headers"])
+            where = where if host is None else self._hosts.read(host)
+        said: dict[str, str] = {}
+        if where is not OWN:
+            if not (self._subdomains if where.domain is None else self._domains):
+                raise unknown_host()
+            if where.subdomain is not None:
+                said["subdomain"] = where.subdomain
+        if (header := headers.get(b"x-tenant-id")) is not None:
+            said["header"] = header.decode("latin-1")
+        if scope["path"] != PATH:
+            said["path"] = self._named_by_path(scope)
+        if scope["query_string"] and (parameter := self._named_by_query(scope["query_string"])) is not None:
+            said["query"] = parameter
+        token, api_key, other_key = self._credentials(headers) if credential else (None, None, None)
+        names = tuple(said[source] for source in self._order if source in said) if said else ()
+        return Asked(token, api_key, names, where.domain, other_key)
+
+    def address(self, scope: Mapping[str, Any]) -> str:
+        """The address of the client; where a trusted proxy stands before it, as the proxy says."""
+        peer: str = (scope.get("client") or ("",))[0]
+        if not self._hosts.trusts(peer):
+            return peer
+        said = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        # Whatever comes before the last one, the client may have written itself.
+        return said[-1].rpartition(b",")[2].strip().decode("latin-1") if said else peer
+
+    def _credentials(self, headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None, str | None]:
+        """A token or an API key, and a second one that differs."""
+        given = headers.get(b"x-api-key")
+        api_key = None if given is None else given.decode("latin-1")
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            token, other_key = None, None
+        else:
+            token, other_key = bearer(authorization.decode("latin-1")), api_key
+            api_key = None
+            if token.startswith(KEY_MARK):
+                token, api_key = None, token
+                other_key = None if other_key == api_key else other_key
+        if token is None and api_key is None:
+            raise no_credential()
+        if token is not None and not self._tokens:
+            raise Unauthenticated("tokens are not accepted here")
+        if not (api_key is None and other_key is None) and not self._keys:
+            raise Unauthenticated("API keys are not accepted here")
+        return token, api_key, other_key
+
+    def _named_by_path(self, scope: Mapping[str, Any]) -> str:
+        match = _PATH.fullmatch(scope["raw_path"]) if self._path else None
+        if match is None:
+            raise BadUserInput("path: expected /graphql or /t/<tenant>/graphql, nothing of it encoded")
+        return match[1].decode()
+
+    def _named_by_query(self, query: bytes) -> str | None:
+        if not self._query:
+            return None
+        try:
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+        except ValueError:
+            raise BadUserInput(f"expected at most {_MAX_PARAMETERS} parameters") from None
+        given = [value for name, value in pairs if name == "tenant"]
+        if len(given) > 1:
+            raise BadUserInput("tenant: expected the parameter once at most")
+        return given[0] if given else None
+
+
+def no_credential() -> NoCredential:
+    return NoCredential("expected the header Authorization: Bearer <token>")
+
+
+def means(name: str, tenant: Tenant) -> bool:
+    """Whether a name that a request gives is this tenant's slug or id."""
+    return name == tenant.slug or identifier_of(name) == tenant.id
+
+
+def identifier_of(name: str) -> UUID | None:
+    """The id that a name is, written with its hyphens; None where it is none."""
+    return UUID(name) if _IDENTIFIER.fullmatch(name) else None
+
+
+def unknown_host() -> BadUserInput:
+    return BadUserInput("host: not one that is served here")

@@ -1,0 +1,51 @@
+"""Whether a token that is good by itself was revoked, at the price of a look-up for each way in which it can be."""
+
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from isola.database.transactions import Database
+from isola.errors import Unauthenticated
+from isola.identity.claims import Claims
+from isola.platform import revocations
+from isola.platform.cache import MISSING, Cache
+from isola.platform.changes import Changes, Kind
+from isola.platform.revocations import Revocable
+
+REMEMBERED = 100_000
+_NEVER = 0.0
+
+
+class Revocations:
+    """What was revoked. The database is asked once for each token, and again when there is news of it."""
+
+    def __init__(self, control: Database, changes: Changes) -> None:
+        self._control = control
+        self._changes = changes
+        # The moment before which what was issued is refused.
+        self._known: Cache[Revocable, float] = Cache(changes, size=REMEMBERED)
+        changes.listen(Kind.REVOCATION, self._forget)
+
+    async def refuse_revoked(self, claims: Claims, tenant: UUID) -> None:
+        """Raise Unauthenticated if a token, used in this tenant, was revoked; Unavailable if that cannot be known."""
+        ways = [Revocable("user", tenant, claims.subject)]
+        if claims.token_id is not None:
+            ways.append(Revocable("token", claims.issuer, claims.token_id))
+        if claims.session_id is not None:
+            ways.append(Revocable("session", claims.issuer, claims.session_id))
+        known = [not_before for way in ways if (not_before := self._known.get(way)) is not MISSING]
+        if len(known) < len(ways):
+            known = await self._ask(ways)
+        if claims.issued_at < max(known):
+            raise Unauthenticated("the token was revoked")
+
+    async def _ask(self, ways: Sequence[Revocable]) -> list[float]:
+        epoch, asked_at = self._changes.epoch, time.monotonic()
+        async with self._control.unbound() as transaction:
+            revoked = await revocations.find(transaction, ways[0], ways[1:])
+        for way in ways:
+            self._known.put(way, revoked.get(way, _NEVER), epoch, asked_at)
+        return [revoked.get(way, _NEVER) for way in ways]
+
+    def _forget(self, key: str | None) -> None:
+        self._known.forget(None if key is None else Revocable.announced(key))

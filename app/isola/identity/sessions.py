@@ -1,0 +1,283 @@
+"""Sessions of people: how they begin, go on and end. Each step hands out a short-lived access token.
+
+A refresh token is ``isr_``, 256 random bits and a seal that only servers of this installation can make: one that was
+made up is refused before anybody looks it up.
+"""
+
+import hmac
+import ipaddress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import uuid4
+
+from isola.database.transactions import Database
+from isola.domain import roles
+from isola.domain.permissions import Role
+from isola.errors import Forbidden, NotFound, RateLimited, Refusal, TenantRequired, TenantSuspended, Unauthenticated
+from isola.identity.openid import Identity, Provider
+from isola.identity.passwords import Passwords
+from isola.identity.resolution import means
+from isola.identity.signing import Signer
+from isola.identity.throttle import Throttle
+from isola.platform import sessions
+from isola.platform.directory import Directory
+from isola.platform.domains import Domains
+from isola.platform.sessions import Lifetimes, Refreshed
+from isola.platform.sign_in_log import Reason, SignInLog
+from isola.platform.tenants import Status, Tenant
+from isola.settings import Settings
+
+_MARK = "isr_"
+_SEAL_LENGTH = 16
+_MAX_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Whoever has no credential yet. ``names`` are slugs and ids of tenants, by all that the request says of one.
+
+    Whose a ``domain`` is, is still to be looked up: that is not done for everybody.
+    """
+
+    address: str
+    names: tuple[str, ...] = ()
+    domain: str | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds credentials
+class Issued:
+    """What a client is handed. The access token expires first, and is renewed with the refresh token."""
+
+    access_token: str
+    access_token_expires_at: datetime
+    refresh_token: str
+    session_expires_at: datetime
+
+
+class Sessions:
+    """Begins, refreshes and ends sessions. ``secret`` is the same on all servers of an installation."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        secret: bytes,
+        control: Database,
+        tenants: Database,
+        directory: Directory,
+        domains: Domains,
+        log: SignInLog,
+        signer: Signer | None,
+        passwords: Passwords | None,
+        providers: Mapping[str, Provider],
+    ) -> None:
+        """Without a ``signer`` there are no sessions, and without ``passwords`` nobody signs in with one."""
+        self._secret = hmac.digest(secret, b"isola refresh tokens", "sha256")
+        self._control = control
+        self._tenants = tenants
+        self._directory = directory
+        self._domains = domains
+        self._log = log
+        self._signer = signer
+        self._passwords = passwords
+        self._providers = providers
+        self._token_ttl = timedelta(seconds=settings.session_token_ttl)
+        self._lifetimes = Lifetimes(
+            session=timedelta(seconds=settings.session_lifetime), idle=timedelta(seconds=settings.session_idle)
+        )
+        self._addresses = Throttle(burst=50, interval=1)
+        self._accounts = Throttle(burst=5, interval=10)
+        self._tokens = Throttle(burst=5, interval=10)
+
+    async def sign_in(self, visitor: Visitor, tenant: str | None, login: str, password: str) -> Issued:
+        """Begin a session with a password.
+
+        Raises Unauthenticated, after the same time and in the same words whatever of it is wrong; RateLimited after
+        too many attempts from an address or on an account; Forbidden where passwords are not accepted.
+        """
+        signer = self._required()
+        if self._passwords is None:
+            raise Forbidden("passwords are not accepted here")
+        self._addresses.take(_network(visitor.address))
+        visitor = await self._named(visitor)
+        name = _one_of(tenant, visitor)
+        if max(map(len, (name, login, password))) > _MAX_LENGTH:
+            raise _wrong()
+        found = await self._directory.find(name)
+        # However the tenant is spelled, it is one; and names that no tenant has are one together.
+        account = sha256(f"{found.id if found else None} {login}".encode(errors="surrogatepass")).digest()
+        with self._noted(found, RateLimited, Reason.ATTEMPTS):
+            self._accounts.take(account)
+        person = await self._passwords.verify(found.slug if found else name, login, password)
+        if person is None or found is None:
+            raise self._refused(found, Reason.PASSWORD, _wrong())
+        if not _agrees(found, tenant, visitor):
+            raise self._refused(found, Reason.OTHER_TENANT, _wrong())
+        self._accounts.forgive(account)
+        return await self._begin(signer, found, visitor, Identity(login, person.name, person.email), person.role)
+
+    async def sign_in_with_code(
+        self,
+        visitor: Visitor,
+        tenant: str | None,
+        *,
+        provider: str,
+        code: str,
+        code_verifier: str,
+        redirect_uri: str,
+        nonce: str,
+    ) -> Issued:
+        """Begin a session with what an OpenID Connect provider gave a client. See ``Provider.identify``.
+
+        Raises NotFound for a provider that is not configured, Forbidden for a tenant that it does not vouch for, and
+        what ``Provider.identify`` raises.
+        """
+        signer = self._required()
+        self._addresses.take(_network(visitor.address))
+        visitor = await self._named(visitor)
+        chosen = self._providers.get(provider)
+        if chosen is None:
+            raise NotFound("there is no such provider")
+        vouched = chosen.settings.tenants
+        name = next(iter(vouched)) if len(vouched) == 1 and not (tenant or visitor.names) else _one_of(tenant, visitor)
+        found = await self._directory.find(name)
+        if found is None or not any(means(each, found) for each in vouched) or not _agrees(found, tenant, visitor):
+            raise self._refused(
+                found, Reason.OTHER_TENANT, Forbidden("this provider does not vouch for people of the tenant")
+            )
+        with self._noted(found, Unauthenticated, Reason.CODE):
+            identity = await chosen.identify(
+                code=code, code_verifier=code_verifier, redirect_uri=redirect_uri, nonce=nonce
+            )
+        return await self._begin(signer, found, visitor, identity, chosen.settings.role)
+
+    @contextmanager
+    def _noted(self, tenant: Tenant | None, kind: type[Refusal], reason: Reason) -> Iterator[None]:
+        """Count refusals of a kind for the tenant's log."""
+        try:
+            yield
+        except kind as refusal:
+            self._refused(tenant, reason, refusal)
+            raise
+
+    def _refused(self, tenant: Tenant | None, reason: Reason, refusal: Refusal) -> Refusal:
+        """The refusal, counted for the log of the tenant that was meant, where there is one."""
+        if tenant is not None:
+            self._log.refuse(tenant.id, reason)
+        return refusal
+
+    async def _named(self, visitor: Visitor) -> Visitor:
+        if visitor.domain is None:
+            return visitor
+        # What is nobody's domain becomes a name that nobody has.
+        owner = await self._domains.tenant(visitor.domain)
+        return replace(visitor, names=(*visitor.names, str(owner)), domain=None)
+
+    async def refresh(self, visitor: Visitor, text: str) -> Issued:
+        """Go on with a session: the refresh token is used up, and there is another.
+
+        Raises Unauthenticated for one that is not good. If that is because it was used before, the session ends.
+        Raises TenantSuspended and TenantDeleted, by which it is not used up.
+        """
+        signer = self._required()
+        token = self._opened(text)
+        if token is None:
+            self._addresses.take(_network(visitor.address))
+            raise _spent()
+        # What was refused once will be so again, and is not to cost the database more.
+        self._tokens.take(sha256(token.encode()).digest())
+        async with self._control.unbound() as transaction:
+            refreshed = await sessions.refresh(transaction, signer.name, token, self._lifetimes)
+        if refreshed is None:
+            self._log.wake()
+            raise _spent()
+        return self._issued(signer, refreshed)
+
+    async def sign_out(self, text: str) -> None:
+        """End the session of a refresh token, with all its access tokens. One that is not known ends nothing."""
+        signer = self._required()
+        token = self._opened(text)
+        if token is not None:
+            self._tokens.take(sha256(token.encode()).digest())
+            async with self._control.unbound() as transaction:
+                await sessions.end(transaction, signer.name, token)
+            self._log.wake()
+
+    def _required(self) -> Signer:
+        if self._signer is None:
+            raise Forbidden("nobody can sign in here: tokens come from elsewhere")
+        return self._signer
+
+    async def _begin(self, signer: Signer, tenant: Tenant, visitor: Visitor, who: Identity, role: Role) -> Issued:
+        if tenant.status is Status.SUSPENDED:
+            raise self._refused(tenant, Reason.SUSPENDED_TENANT, TenantSuspended("the tenant is suspended"))
+        if tenant.status is not Status.ACTIVE:
+            raise _wrong()
+        tenant.refuse_moving()
+        async with self._control.unbound() as transaction:
+            prepared = await sessions.prepare(transaction, tenant.id, who.subject, self._lifetimes)
+        async with self._tenants.transaction(tenant, about={"request": visitor.request_id}) as work:
+            standing = await roles.come_in(work, subject=who.subject, name=who.name, email=who.email, role=role)
+            if standing.disabled:
+                raise self._refused(tenant, Reason.DISABLED_USER, Forbidden("the user is disabled"))
+            await sessions.begin(work, prepared.session.id, standing.user_id)
+        return self._issued(signer, prepared)
+
+    def _issued(self, signer: Signer, refreshed: Refreshed) -> Issued:
+        session = refreshed.session
+        expires_at = min(session.now + self._token_ttl, session.expires_at)
+        access_token = signer.access_token(
+            tenant=session.tenant_id,
+            subject=session.subject,
+            session=session.id,
+            token=uuid4(),
+            issued_at=session.now,
+            expires_at=expires_at,
+        )
+        return Issued(access_token, expires_at, self._sealed(refreshed.refresh_token), session.expires_at)
+
+    def _sealed(self, token: str) -> str:
+        return _MARK + token + self._seal(token)
+
+    def _opened(self, text: str) -> str | None:
+        token, seal = text[len(_MARK) : -_SEAL_LENGTH], text[-_SEAL_LENGTH:]
+        if not text.startswith(_MARK) or len(text) > _MAX_LENGTH or not text.isascii():
+            return None
+        return token if hmac.compare_digest(self._seal(token), seal) else None
+
+    def _seal(self, token: str) -> str:
+        return hmac.digest(self._secret, token.encode(), "sha256").hex()[:_SEAL_LENGTH]
+
+
+def _one_of(tenant: str | None, visitor: Visitor) -> str:
+    name = tenant or next(iter(visitor.names), None)
+    if name is None:
+        raise TenantRequired("tenant: expected a slug, as nothing else in the request names one", "tenant")
+    return name
+
+
+def _agrees(found: Tenant, tenant: str | None, visitor: Visitor) -> bool:
+    return all(means(name, found) for name in (*visitor.names, *((tenant,) if tenant else ())))
+
+
+def _network(address: str) -> str:
+    """What one household has: an address of version 4, or the network of one of version 6."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _wrong() -> Unauthenticated:
+    return Unauthenticated("the tenant, the login or the password is wrong")
+
+
+def _spent() -> Unauthenticated:
+    return Unauthenticated("the refresh token is not good, or not any more")

@@ -1,0 +1,112 @@
+"""The key that this server signs the access tokens of sessions with, and the issuer that it is by them."""
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from jwt import PyJWK
+
+from isola.errors import OperatorError
+from isola.identity import public_key
+from isola.identity.issuers import Issuer
+from isola.identity.keys import FixedKey, development_key
+from isola.settings import Settings, TokenSettings
+
+# What the clocks of servers and of the database may differ by: a token's time is the database's.
+LEEWAY = 5.0
+
+
+class SessionTokens(TokenSettings):
+    """What the access tokens of sessions say. Their subjects are of any issuer: this server wrote them itself."""
+
+    @property
+    def speaks_for_all(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs access tokens. ``issuer`` is what verifies them, here and on every server with the same key."""
+
+    issuer: Issuer
+    algorithm: str
+    _key: Any = field(repr=False)
+    _key_id: str | None
+
+    @property
+    def name(self) -> str:
+        return self.issuer.settings.token_issuer
+
+    def access_token(
+        self, *, tenant: UUID, subject: str, session: UUID, token: UUID, issued_at: datetime, expires_at: datetime
+    ) -> str:
+        """A token for one user of one tenant, as part of a session."""
+        payload = {
+            "iss": self.name,
+            "aud": self.issuer.settings.token_audience,
+            "sub": subject,
+            "tenant": str(tenant),
+            "sid": str(session),
+            "jti": str(token),
+            "iat": issued_at.timestamp(),
+            "exp": math.floor(expires_at.timestamp()),
+        }
+        headers = {"typ": "at+jwt"} if self._key_id is None else {"typ": "at+jwt", "kid": self._key_id}
+        return jwt.encode(payload, self._key, self.algorithm, headers=headers)
+
+
+def from_settings(settings: Settings) -> Signer | None:
+    """The key of ``ISOLA_SESSION_KEY_FILE``, or else the development key; None where there is neither: no sessions.
+
+    Raises OperatorError for a key that cannot be used, and for a name that another issuer has.
+    """
+    if settings.session_issuer in {settings.token_issuer, *(each.token_issuer for each in settings.issuers)}:
+        raise OperatorError("ISOLA_SESSION_ISSUER: another issuer has this name already")
+    if settings.session_key_file is not None:
+        return _signer(settings, *_private(settings.session_key_file))
+    try:
+        key = development_key(settings)
+    except OperatorError:
+        return None
+    return _signer(settings, key, key)
+
+
+def _signer(settings: Settings, private: Any, public: PyJWK) -> Signer:
+    described = SessionTokens(
+        token_issuer=settings.session_issuer,
+        token_audience=settings.token_audience,
+        token_leeway=max(settings.token_leeway, LEEWAY),
+    )
+    return Signer(Issuer(described, FixedKey(public)), public.algorithm_name, private, public.key_id)
+
+
+def _private(file: Path) -> tuple[Any, PyJWK]:
+    try:
+        private = load_pem_private_key(file.read_bytes(), password=None)
+    except OSError as error:
+        raise OperatorError(f"ISOLA_SESSION_KEY_FILE: the key cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        private = None
+    match private:
+        case Ed25519PrivateKey():
+            algorithm = "EdDSA"
+        case EllipticCurvePrivateKey(curve=SECP256R1()):
+            algorithm = "ES256"
+        case _:
+            raise OperatorError(
+                "ISOLA_SESSION_KEY_FILE: expected an Ed25519 private key or one on P-256, in PEM without a password"
+            )
+    public = private.public_key()
+    # The same on every server that has the key, and another with the next.
+    key_id = sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return private, public_key.from_pem(pem, algorithm, key_id)

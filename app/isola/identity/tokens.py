@@ -1,0 +1,210 @@
+"""JSON Web Tokens (RFC 7519): from an Authorization header to claims that can be trusted."""
+
+import json
+import math
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import jwt
+from jwt.utils import base64url_decode, base64url_encode
+
+from isola.domain.permissions import Role
+from isola.errors import OperatorError, Unauthenticated
+from isola.identity import claims
+from isola.identity.claims import Claims, NotYetValid
+from isola.identity.issuers import Issuer
+from isola.identity.keys import development_key
+from isola.settings import Settings
+
+MAX_TOKEN_LENGTH = 16 * 1024
+REVERIFY_AFTER = 300.0
+"""How long a verified token is remembered at most, in seconds: a withdrawn key must not live on in its tokens."""
+REFUSED_FOR = 10.0
+"""How long a refused token is remembered, in seconds, so that sending it again costs no cryptography."""
+
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
+_COMPACT = re.compile(r"(?P<signed>(?P<header>[\w-]+)\.(?P<payload>[\w-]+))\.(?P<signature>[\w-]+)", re.ASCII)
+
+# Each of these lets the token choose its own key or the way it is read. No extension is understood here, so whatever
+# a token calls critical must be refused as well (RFC 7515, 4.1.11).
+_REFUSED_HEADERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})
+
+# An issuer signs other things with the same key (log-outs, proofs of possession), and says so here (RFC 8725, 3.11).
+_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+
+Entry = TypeVar("Entry")
+
+
+class TokenVerifier:
+    """Verifies tokens of some issuers and remembers ``size`` good and as many bad ones.
+
+    ``issuers`` are by what tokens say in ``iss``. ``clock`` gives seconds since 1970.
+    """
+
+    def __init__(self, issuers: Mapping[str, Issuer], size: int, clock: Callable[[], float] = time.time) -> None:
+        self._issuers = issuers
+        self._size = size
+        self._clock = clock
+        # By digest: then a copy of this process's memory holds no credential, and the size of an entry is bounded.
+        self._verified: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
+        self._refused: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+
+    def cached(self, token: str) -> Claims | None:
+        """The claims of a token that was verified before and is still good, or None if that takes ``verify``."""
+        if len(token) > MAX_TOKEN_LENGTH:
+            return None
+        digest = _digest(token)
+        entry = self._verified.get(digest)
+        if entry is None:
+            return None
+        forget_at, known = entry
+        if self._clock() >= forget_at:
+            del self._verified[digest]
+            return None
+        self._verified.move_to_end(digest)
+        return known
+
+    async def verify(self, token: str) -> Claims:
+        """The claims of ``token``. Waits only if keys must be fetched.
+
+        Raises Unauthenticated if the token is refused, and Unavailable if there is no key to decide that with.
+        """
+        known = self.cached(token)
+        if known is not None:
+            return known
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise _malformed()
+        refused = self._refused.get(_digest(token))
+        if refused is not None and self._clock() < refused[0]:
+            raise Unauthenticated(refused[1])
+        return await self._decided(token)
+
+    async def _decided(self, token: str) -> Claims:
+        parts = _COMPACT.fullmatch(token)
+        if parts is None:
+            raise _malformed()
+        algorithm, key_id = _read_header(parts["header"])
+        signature = _decode(parts["signature"])
+        # Nobody has vouched for this yet. It says whose keys to ask, and nothing else of it is looked at before.
+        payload = _decode_object(parts["payload"])
+        issuer = self._issuers.get(claims.issuer(payload))
+        if issuer is None:
+            raise Unauthenticated("the token is from another issuer")
+        if algorithm not in issuer.keys.algorithms:
+            raise _refused()
+        key = await issuer.keys.find(key_id)
+        # It may be found in a moment, when keys are fetched again: this refusal is not remembered.
+        if key is None or key.algorithm_name != algorithm:
+            raise _refused()
+        now = self._clock()
+        try:
+            if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):
+                raise _refused()
+            known = claims.read(payload, issuer.settings, now)
+        except NotYetValid:
+            raise
+        except Unauthenticated as refusal:
+            _keep(self._refused, self._size, token, (now + REFUSED_FOR, refusal.message))
+            raise
+        _keep(self._verified, self._size, token, (min(known.expires_at, now + REVERIFY_AFTER), known))
+        return known
+
+
+def _keep(remembered: OrderedDict[bytes, Entry], size: int, token: str, entry: Entry) -> None:
+    remembered[_digest(token)] = entry
+    if len(remembered) > size:
+        remembered.popitem(last=False)
+
+
+def bearer(authorization: str | None) -> str:
+    """The token in an Authorization header (RFC 6750). Raises Unauthenticated if there is none."""
+    match = _BEARER.fullmatch(authorization) if authorization is not None else None
+    if match is None:
+        raise Unauthenticated("expected the header Authorization: Bearer <token>")
+    return match[1]
+
+
+def mint(
+    settings: Settings,
+    tenant: str,
+    user: str,
+    role: Role,
+    ttl_seconds: float,
+    name: str | None = None,
+    email: str | None = None,
+) -> str:
+    """A token for development, good for ``ttl_seconds`` and up to a second more.
+
+    Raises OperatorError if tokens are not verified with the development key, naming the settings that say so, and
+    if the token would be refused for what it says.
+    """
+    key = development_key(settings)
+    if not 0 < ttl_seconds < math.inf:
+        raise OperatorError("a token's time to live must be a number of seconds above 0")
+    now = time.time()
+    payload = {
+        "iss": settings.token_issuer,
+        "aud": settings.token_audience,
+        "iat": math.floor(now),
+        "exp": math.ceil(now + ttl_seconds),
+        settings.claim_tenant: tenant,
+        settings.claim_user: user,
+        settings.claim_role: role,
+        settings.claim_name: name,
+        settings.claim_email: email,
+        settings.claim_email_verified: None if email is None else True,
+    }
+    try:
+        claims.read(payload, settings, now)
+    except Unauthenticated as refusal:
+        raise OperatorError(f"such a token would be refused: {refusal.message}") from None
+    return jwt.encode({claim: value for claim, value in payload.items() if value is not None}, key)
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode(errors="surrogatepass")).digest()
+
+
+def _read_header(segment: str) -> tuple[str, str | None]:
+    """The algorithm and the key id that the header names, both as untrusted as the rest of it."""
+    header = _decode_object(segment)
+    algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
+    if not isinstance(algorithm, str) or not isinstance(key_id, str | None) or not isinstance(kind, str):
+        raise _malformed()
+    if kind.lower() not in _TYPES or not _REFUSED_HEADERS.isdisjoint(header):
+        raise _refused()
+    return algorithm, key_id
+
+
+def _decode_object(segment: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_decode(segment))
+    except (ValueError, RecursionError):
+        raise _malformed() from None
+    if not isinstance(value, dict):
+        raise _malformed()
+    return value
+
+
+def _decode(segment: str) -> bytes:
+    try:
+        data = base64url_decode(segment)
+    except ValueError:
+        raise _malformed() from None
+    # The spare bits of the last character must be zero, or one token could be written in several ways.
+    if base64url_encode(data) != segment.encode():
+        raise _malformed()
+    return data
+
+
+def _malformed() -> Unauthenticated:
+    return Unauthenticated("the token is malformed")
+
+
+def _refused() -> Unauthenticated:
+    # One message for every fault of key, algorithm and signature: which it was would help only who forges.
+    return Unauthenticated("the token is not signed by a key that is accepted here")

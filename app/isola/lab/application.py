@@ -1,0 +1,52 @@
+"""The tables of a larger application, beside the product's own: what a home of 40 tables has that one of 8 has not.
+
+Nobody reads them while something is measured. But they are in the catalogue, in what backends remember of it, and in
+the way of whoever makes, migrates, vacuums or drops a home.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, MetaData, Table, Text, Uuid
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from isola.domain.metadata import identifier, metadata, moment
+from isola_strategies.base import Home, Strategy
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
+
+
+def further(count: int) -> Sequence[Table]:
+    """So many tables, tenant-blind like the product's: a key, a reference, and two indexes."""
+    declared = MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.sorted_tables:
+        table.to_metadata(declared)
+    return [
+        Table(
+            f"further_{number:03}",
+            declared,
+            identifier(),
+            Column("resource_id", Uuid, ForeignKey("resources.id", ondelete="CASCADE"), nullable=False),
+            Column("name", Text, nullable=False),
+            Column("amount", BigInteger, nullable=False),
+            moment("created_at"),
+            Index(None, "resource_id", "id"),
+            Index(None, "created_at", "id"),
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def making(strategy: Strategy, home: Home, tables: Sequence[Table]) -> str:
+    """Statements that make further tables in a home, shaped, guarded and admitted as its strategy does its own."""
+    physical = MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.sorted_tables:
+        strategy.shape(table, physical)
+    statements = [f"SET LOCAL search_path TO {home.schema}"]
+    for table in tables:
+        shaped = strategy.shape(table, physical)
+        statements.append(str(CreateTable(shaped).compile(dialect=DIALECT)))
+        indexes = sorted(shaped.indexes, key=lambda index: str(index.name))
+        statements += [str(CreateIndex(index).compile(dialect=DIALECT)) for index in indexes]
+        statements += strategy.guard(table.name)
+    return ";\n".join([*statements, *strategy.admit(home, tables)])

@@ -1,0 +1,138 @@
+"""Where scenarios work: databases of the lab's own, populations in them, and servers on these."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from isola.lab import filling, machine
+from isola.lab.cluster import Cluster
+from isola.lab.peers.processes import Cores
+from isola.lab.place import Place
+from isola.lab.population import OWN_TABLES, Population, Size
+from isola.lab.serving import Served, Servers
+
+
+class Laboratory:
+    """What a scenario is given to work with. An async context manager: at its end no server is left.
+
+    ``seed`` is that of the rows, and of whatever a scenario chooses at random. ``postgresql`` is PostgreSQL's first
+    process, None where that is on another machine.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        directory: Path,
+        seed: int,
+        postgresql: psutil.Process | None,
+        doing: Callable[[str], None] = lambda _: None,
+        made: Callable[[Size], None] = lambda _: None,
+    ) -> None:
+        self.seed = seed
+        self.postgresql = postgresql
+        self._cluster = cluster
+        self._doing = doing
+        self._made = made
+        self._cores = Cores.split(pinned=True)
+        self._servers = Servers(directory, self._cores)
+        self._populations: dict[Size, Population] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._servers.stop()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Place]:
+        """A new database with the product in it and no tenants; gone at the end, its roles with it."""
+        place = await self._cluster.make()
+        try:
+            yield place
+        finally:
+            await self._cluster.drop(place)
+
+    async def population(
+        self, *, strategy: str, tenants: int, rows: int, skew: str = "even", tables: int = OWN_TABLES
+    ) -> Population:
+        """Made at the first time and kept for the run. Nobody may change its rows.
+
+        Raises OperatorError for a skew that there is not.
+        """
+        return await self.populated(Size(strategy, tenants, rows, skew, tables))
+
+    async def populated(self, size: Size) -> Population:
+        """As ``population``."""
+        if size not in self._populations:
+            about = f"{size.strategy} of {size.tenants:,} tenants"
+            place = await self._cluster.make()
+            self._populations[size] = await filling.fill(
+                place, size, self.seed, lambda what: self._doing(f"{about}: {what}")
+            )
+            self._made(size)
+        return self._populations[size]
+
+    async def server(self, population: Population, subject: str, *, connections: int) -> Served:
+        """A server over a population, with at most so many connections. It keeps running until ``rest``.
+
+        ``subject`` is a strategy, ``none`` or ``postgraphile``. Raises OperatorError when it does not start.
+        """
+        return await self._servers.running(population, subject, connections)
+
+    @asynccontextmanager
+    async def fresh_server(self, population: Population, subject: str, *, connections: int) -> AsyncIterator[Served]:
+        """A server that nobody has asked anything; it ends with the context. Raises OperatorError as above."""
+        async with self._servers.fresh(population, subject, connections) as served:
+            yield served
+
+    def rest(self, *, keeping: Collection[Size] = ()) -> None:
+        """End the servers that are kept, but for those over some populations."""
+        self._servers.stop(keeping)
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Leave the first core to the server under test: PostgreSQL and this process have the others meanwhile."""
+        own = psutil.Process()
+        moved = [own, *([self.postgresql, *self.postgresql.children()] if self.postgresql else [])]
+        before = [_cores(process) for process in moved]
+        for process in moved:
+            _move(process, self._cores.others)
+        try:
+            yield
+        finally:
+            for process, cores in zip(moved, before, strict=True):
+                _move(process, cores)
+
+    async def backends(self, place: Place) -> Sequence[psutil.Process]:
+        """PostgreSQL's processes with a connection to one place; none where it runs on another machine."""
+        if self.postgresql is None:
+            return []
+        rows = await self._cluster.maintenance.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'", place.name
+        )
+        return [psutil.Process(row[0]) for row in rows]
+
+    def postgresql_cpu(self) -> float | None:
+        """Seconds of CPU that all of PostgreSQL's processes have used; None where it runs on another machine."""
+        if self.postgresql is None:
+            return None
+        return machine.cpu_seconds([self.postgresql, *self.postgresql.children()])
+
+
+def _cores(process: psutil.Process) -> Iterable[int]:
+    try:
+        return process.cpu_affinity() or []
+    except (psutil.Error, AttributeError):  # another system, or not ours to ask
+        return []
+
+
+def _move(process: psutil.Process, cores: Iterable[int]) -> None:
+    try:
+        if chosen := list(cores):
+            process.cpu_affinity(chosen)
+    except (psutil.Error, AttributeError):
+        return

@@ -1,0 +1,148 @@
+"""The machine that a run takes place on: what it is, and how busy it is with other things."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+HERE = Path(__file__).parent
+SETTINGS = (
+    "autovacuum",
+    "checkpoint_timeout",
+    "effective_cache_size",
+    "fsync",
+    "full_page_writes",
+    "jit",
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_wal_size",
+    "random_page_cost",
+    "shared_buffers",
+    "synchronous_commit",
+    "work_mem",
+)
+"""Settings of PostgreSQL without which figures cannot be read."""
+
+
+def described() -> Mapping[str, object]:
+    """The machine, in the words of a run's first line."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(),
+    }
+
+
+def versions(postgresql: str) -> Mapping[str, str]:
+    """What was run: the product at which commit, and what it runs on."""
+    found = {
+        "isola": _package("isola"),
+        "commit": _said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"),
+        "python": platform.python_version(),
+        "postgresql": postgresql,
+        "asyncpg": _package("asyncpg"),
+        "node": _said("node", "--version").removeprefix("v"),
+    }
+    return {name: said for name, said in found.items() if said}
+
+
+async def settings(connection: asyncpg.Connection) -> Mapping[str, str]:
+    """PostgreSQL's, of ``SETTINGS``."""
+    rows = await connection.fetch(
+        "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1) ORDER BY name", SETTINGS
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def postmaster(connection: asyncpg.Connection) -> psutil.Process | None:
+    """PostgreSQL's first process, if it runs on this machine: the parent of the one behind this connection."""
+    # Another machine has a process of that number, too. Its start tells them apart.
+    pid, age = await connection.fetchrow(
+        "SELECT pid, extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_stat_activity"
+        " WHERE pid = pg_backend_pid()"
+    )
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        same = abs(time.time() - process.create_time() - age) < 1
+        if same and process.name().startswith("postgres"):
+            return process.parent()
+    return None
+
+
+class Elsewhere:
+    """How much of the machine goes to programs that are no part of the run."""
+
+    def __init__(self, postgresql: psutil.Process | None) -> None:
+        self._roots = [psutil.Process(), *filter(None, [postgresql])]
+
+    def begin(self) -> Callable[[], float]:
+        """What is called at the end says which part of the whole machine's time went elsewhere meanwhile."""
+        started, busy, own = time.monotonic(), _busy(), self._own()
+
+        def ended() -> float:
+            capacity = (time.monotonic() - started) * (psutil.cpu_count() or 1)
+            elsewhere = (_busy() - busy) - (self._own() - own)
+            return round(min(1.0, max(0.0, elsewhere / capacity)), 4) if capacity else 0.0
+
+        return ended
+
+    def _own(self) -> float:
+        return cpu_seconds({process.pid: process for root in self._roots for process in _tree(root)}.values())
+
+
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """The CPU that processes have used, user and system, with that of those below them that have ended."""
+    total = 0.0
+    for process in processes:
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _tree(root: psutil.Process) -> Sequence[psutil.Process]:
+    with suppress(psutil.Error):
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def _busy() -> float:
+    """Seconds that the machine's cores have worked."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _cpu() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _package(name: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(name)
+    return ""
+
+
+def _said(*command: str) -> str:
+    """What a program prints; nothing where it is not there, or fails."""
+    with suppress(OSError):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+    return ""
+
+
+def peer_version(package: Path) -> str:
+    """Of an npm package in its folder."""
+    return str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])

@@ -1,0 +1,182 @@
+"""What was measured, put together: medians over the rounds, ratios, and whether each bar is met."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from isola.lab.peers.measure import Sample
+from isola.lab.peers.operations import HERE, OPERATIONS
+from isola.lab.peers.processes import HANDWRITTEN, ISOLA, NODE, PEERS, POSTGRAPHILE, STRAWBERRY
+
+PACKAGES = ("strawberry-graphql", "graphql-core", "starlette", "uvicorn", "uvloop", "asyncpg", "sqlalchemy", "pyjwt")
+READS = tuple(operation.name for operation in OPERATIONS if not operation.writes)
+
+Rounds = Mapping[str, Mapping[str, list[Sample]]]
+"""By operation and peer: a sample for each round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What was asked for. ``least`` or else at most ``figure``."""
+
+    what: str
+    figure: float
+    reached: float
+    least: bool
+
+    @property
+    def met(self) -> bool:
+        return self.reached >= self.figure if self.least else self.reached <= self.figure
+
+
+def bars(rounds: Rounds, equal_load: Rounds) -> Iterator[Bar]:
+    """Every bar whose peers were measured, with what was reached: the median of each round's ratio."""
+
+    def ratio(operation: str, peer: str, of: str, among: Rounds = rounds) -> float | None:
+        samples = among[operation]
+        if ISOLA.name not in samples or peer not in samples:
+            return None
+        pairs = zip(samples[ISOLA.name], samples[peer], strict=True)
+        return float(median(getattr(ours, of) / getattr(theirs, of) for ours, theirs in pairs))
+
+    def bar(what: str, figure: float, reached: float | None, *, least: bool = False) -> Iterator[Bar]:
+        if reached is not None:
+            yield Bar(what, figure, reached, least)
+
+    for name, figure in (("Resource", 2.5), ("Resources", 2.5), ("ResourcesWithSpans", 1.8), ("CreateResource", 1.5)):
+        reached = ratio(name, POSTGRAPHILE.name, "rate")
+        yield from bar(f"{name}: requests/s over PostGraphile's", figure, reached, least=True)
+    for name in READS:
+        reached = ratio(name, POSTGRAPHILE.name, "server")
+        yield from bar(f"{name}: server CPU over PostGraphile's", 1 / 3, reached)
+    for name in ("Resources", "ResourcesWithSpans"):
+        reached = ratio(name, STRAWBERRY.name, "rate")
+        yield from bar(f"{name}: requests/s over Strawberry's", 25, reached, least=True)
+    for operation in OPERATIONS:
+        reached = ratio(operation.name, HANDWRITTEN.name, "server")
+        yield from bar(f"{operation.name}: server CPU over the limit's", 1.5, reached)
+    for operation in OPERATIONS:
+        reached = ratio(operation.name, POSTGRAPHILE.name, "p99", equal_load)
+        yield from bar(f"{operation.name}: p99 over PostGraphile's, equal load", 1, reached)
+
+
+def show(console: Console, rounds: Rounds, equal_load: Rounds) -> None:
+    """Print the tables."""
+    for operation in OPERATIONS:
+        table = Table(title=f"{operation.name}: {operation.title}", title_justify="left", box=None, pad_edge=False)
+        table.add_column("")
+        for column in (
+            "requests/s",
+            "± ",
+            "median ms",
+            "p99 ms",
+            "server µs",
+            "PostgreSQL µs",
+            "generator µs",
+            "elsewhere",
+        ):
+            table.add_column(column, justify="right")
+        table.add_column("Isola is", justify="right")
+        table.add_column("p99 ms, equal load", justify="right")
+        ours = rounds[operation.name].get(ISOLA.name, [])
+        for peer in PEERS:
+            if samples := rounds[operation.name].get(peer.name):
+                at = _medians(samples)
+                faster = median(a.rate / b.rate for a, b in zip(ours, samples, strict=True)) if ours else 1.0
+                paced = equal_load[operation.name].get(peer.name)
+                table.add_row(
+                    peer.title,
+                    f"{at.rate:,.0f}",
+                    f"{_spread(samples, lambda each: each.rate):.0%}",
+                    f"{at.median:.2f}",
+                    f"{at.p99:.2f}",
+                    f"{at.server:,.0f}",
+                    f"{at.postgresql:,.0f}",
+                    f"{at.generator:,.0f}",
+                    f"{at.elsewhere:.0%}",
+                    "" if peer is ISOLA else f"{faster:.2f} x",
+                    f"{_medians(paced).p99:.2f}" if paced else "",
+                )
+        console.print(table, "")
+    table = Table("bar", "asked", "reached", "met", title="Bars", title_justify="left", box=None, pad_edge=False)
+    for bar in bars(rounds, equal_load):
+        sign = "≥" if bar.least else "≤"
+        table.add_row(bar.what, f"{sign} {bar.figure:.2f}", f"{bar.reached:.2f}", "yes" if bar.met else "[red]no")
+    console.print(table)
+
+
+def as_json(rounds: Rounds, equal_load: Rounds, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All of it, each round's samples included."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "versions": _versions(),
+        "settings": settings,
+        "bars": [
+            {"what": bar.what, "figure": bar.figure, "least": bar.least, "reached": bar.reached, "met": bar.met}
+            for bar in bars(rounds, equal_load)
+        ],
+        "closed_loop": _plain(rounds),
+        "equal_load": _plain(equal_load),
+    }
+
+
+def _plain(rounds: Rounds) -> dict[str, Any]:
+    return {
+        operation: {
+            peer: {"medians": _dict(_medians(samples)), "rounds": [_dict(each) for each in samples]}
+            for peer, samples in peers.items()
+            if samples
+        }
+        for operation, peers in rounds.items()
+    }
+
+
+def _dict(of: Sample) -> dict[str, float]:
+    return {field.name: float(f"{getattr(of, field.name):.5g}") for field in fields(Sample)}
+
+
+def _medians(samples: list[Sample]) -> Sample:
+    return Sample(**{field.name: median(getattr(each, field.name) for each in samples) for field in fields(Sample)})
+
+
+def _spread(samples: list[Sample], of: Callable[[Sample], float]) -> float:
+    """Half of what lies between the lowest and the highest, as a part of the median."""
+    values = [of(each) for each in samples]
+    return (max(values) - min(values)) / 2 / median(values)
+
+
+def _machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    if NODE.exists():
+        found["node"] = _said([NODE, "--version"])
+        script = "console.log(JSON.parse(fs.readFileSync('node_modules/postgraphile/package.json')).version)"
+        found["postgraphile"] = _said([NODE, "-e", script])
+    return found
+
+
+def _said(command: list[str | Path]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE).stdout.strip()

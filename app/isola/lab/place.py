@@ -1,0 +1,33 @@
+"""A database of the lab's own, with the product in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from isola.database.transactions import Database
+from isola.server.installation import Installation
+from isola_strategies.base import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Migrated to the newest revision, with logins of its own: what other databases hold costs nothing here."""
+
+    name: str
+    installation: Installation
+
+    @property
+    def address(self) -> str:
+        """The owner's address, for asyncpg and for libpq."""
+        return str(self.installation.addresses.owner)
+
+    @property
+    def strategies(self) -> Mapping[str, Strategy]:
+        return self.installation.strategies
+
+    async def owner(self, connections: int = 1) -> Database:
+        """The owner's connections: ``async with await place.owner() as owner``."""
+        return await self.installation.owner(connections)
+
+    async def tenants(self) -> Database:
+        """The connections of tenant traffic: ``async with await place.tenants() as tenants``."""
+        return await self.installation.tenants()

@@ -1,0 +1,6 @@
+"""What the results of the lab say: a report, a comparison of two runs, and advice."""
+
+from isola.lab.report.comparison import compare
+from isola.lab.report.writing import write
+
+__all__ = ["compare", "write"]

@@ -1,0 +1,73 @@
+"""The report apart from how it is written: sections of paragraphs, lists, charts and tables.
+
+In texts, `…` stands for code, as in Markdown; nothing else is marked up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from isola.lab.report.charts import Chart
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Charts beside each other where there is room."""
+
+    charts: Sequence[Chart]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``folded`` tables are opened by whoever wants them; ``note`` says then how to read them.
+
+    Columns from ``figures_from`` on hold figures.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    folded: bool = False
+    figures_from: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    text: str
+
+
+Block = str | Heading | Bullets | Gallery | Table | Code
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    anchor: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+
+    @property
+    def charts(self) -> Sequence[Chart]:
+        return [
+            chart
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Gallery)
+            for chart in block.charts
+        ]

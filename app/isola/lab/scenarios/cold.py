@@ -1,0 +1,65 @@
+"""The first request of a tenant that a server and its connections have not met, against a later one."""
+
+from collections.abc import Mapping, Sequence
+
+from isola.lab.asking import READS, latencies, load
+from isola.lab.laboratory import Laboratory
+from isola.lab.peers.load import Job
+from isola.lab.population import Resident
+from isola.lab.scenario import Point
+from isola.lab.serving import Served
+from isola.lab.workload import Workload
+
+KNOWN = 20
+"""Tenants that are met first: code is loaded by then, and statements are prepared."""
+KNOWN_TIMES = 10
+MET = 200
+"""Tenants, at most, whose first requests are measured. Each is asked one thing by one connection, in turn."""
+PATIENCE_SECONDS = 60.0
+
+
+class Cold(Workload):
+    name = "cold"
+    question = "What does the first request of a tenant cost?"
+    notes = (
+        (
+            "The first request includes what Isola itself has to look up: the tenant, and how the user stands there. "
+            "The hand-written function looks nothing up."
+        ),
+        (
+            "Pages are in PostgreSQL's memory already: this is the cost of new connections and of a server that was "
+            "just started, not of a cold disk."
+        ),
+    )
+
+    def connections(self, point: Point) -> int:  # noqa: ARG002  one server at a time, with one
+        return 1
+
+    def expected_seconds(self, point: Point) -> float:
+        return 3.5 + min(MET, point.number("tenants")) * 0.02
+
+    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:
+        population = await laboratory.populated(self.size(point, subject))
+        # Others in each round: what PostgreSQL itself remembers of a tenant's pages is not to be counted as warm.
+        residents = population.residents
+        start = KNOWN + round * MET % max(1, len(residents) - KNOWN - MET + 1)
+        known, met = residents[:KNOWN], residents[start : start + MET]
+        # One connection to the database: what one has met, another has not.
+        async with laboratory.fresh_server(population, subject, connections=1) as served:
+            with laboratory.pinned():
+                await self._asked(served, point, known, KNOWN_TIMES)
+                cold = await self._asked(served, point, met, 1)
+                warm = await self._asked(served, point, met, 1)
+        return {
+            **{f"cold_{name}": value for name, value in latencies(cold).items()},
+            **{f"warm_{name}": value for name, value in latencies(warm).items()},
+        }
+
+    async def _asked(self, served: Served, point: Point, residents: Sequence[Resident], times: int) -> Sequence[float]:
+        operation = READS[point.text("operation")]
+        port = served.server.port
+        asked = [
+            served.dialect.request(operation, served.place(resident), 0, served.token(resident), port)
+            for resident in residents
+        ]
+        return (await load(served, Job(port, 1, PATIENCE_SECONDS, asked * times, once=True))).latencies

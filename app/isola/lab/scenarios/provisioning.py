@@ -1,0 +1,283 @@
+"""The life of tenants: making, migrating, exporting and dropping them."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import asyncpg
+from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Uuid
+
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.errors import OperatorError
+from isola.lab.django_tenants import DjangoTenants
+from isola.lab.laboratory import Laboratory
+from isola.lab.owning import entering, furnish
+from isola.lab.place import Place
+from isola.lab.population import Population, Size
+from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.platform import migrations, provisioning
+from isola.platform.tenants import Tenant
+from isola_strategies.base import Home, Strategy
+
+PEER = "django-tenants"
+PEER_TENANTS = 100
+"""The most that the peer is asked to make: each takes it a tenth of a second and more, and there is no faster way."""
+WORKERS = 4
+FEW = 10
+"""So many tenants are made, exported and dropped beside those that are there."""
+HOME_SECONDS, PEER_SECONDS = 0.02, 0.15
+"""In which a tenant goes through all that is measured here, and back: the mean over strategies, and over all."""
+
+ADDED, INDEX = "added_by_lab", "ix_resources_added_by_lab"
+REVISION = """
+import sqlalchemy as sa
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade(op):
+    {operation}
+"""
+ADD_COLUMN = f'op.add_column("resources", sa.Column("{ADDED}", sa.Text))'
+BACKFILL = f'op.execute("UPDATE resources SET {ADDED} = name")'
+
+
+class Provisioning:
+    """All that is done to tenants, where there are ``tenants`` with ``rows`` resources each, and five spans of each.
+
+    - ``make``: making one more, as the command does. The median of ten.
+    - ``export``: COPY of all rows of one tenant, each table by its own statement, in one transaction of the owner.
+    - ``drop``: dropping one with as many rows, without the time in which servers are told of it.
+    - ``nothing``, ``add_column``, ``backfill``: migrating all with four workers where nothing is to be done, where a
+      revision adds a nullable column, and where one sets that column in every resource.
+    - ``add_index``: an index of resources, made with CONCURRENTLY in every home, four at a time.
+
+    Then all of it is taken back, and the tables are vacuumed.
+    """
+
+    name = "provisioning"
+    question = "What do making, changing, exporting and dropping tenants take?"
+    notes = (
+        (
+            "CREATE INDEX CONCURRENTLY cannot run in a transaction, and each migration of the product is one "
+            "transaction for each home: by our design. So the lab runs it, outside of migrations, equally for all "
+            "strategies."
+        ),
+        (
+            "Under `rls` the backfill is one statement for the rows of all tenants, and locks all of these rows until "
+            "it ends; under `schema` it is one for each tenant. The time says nothing about who waits meanwhile."
+        ),
+        (
+            "The backfill is run by the triggers of the log, too, once a statement, which find that the owner is not "
+            "noted: but they hold all changed rows in memory first. That is by our design, and worst for one large "
+            "statement."
+        ),
+        (
+            "A home of `schema` has grants, policies, triggers and a version table of its own besides its eight "
+            "tables: part of what making one takes is by our design."
+        ),
+        (
+            "django-tenants has three tables a tenant where the product has eight, without roles, policies or a log, "
+            "and runs its migrations with Django at each tenant where the product runs rendered SQL. It is asked for "
+            "as many tenants as 100 only. It has no export of its own."
+        ),
+        "Making files is most of making a home. It takes longer for some seconds after many files were deleted.",
+    )
+
+    def __init__(self) -> None:
+        self._peer = DjangoTenants()
+
+    def points(self, profile: Profile) -> Iterable[Point]:
+        return profile.points(self.name)
+
+    def subjects(self, point: Point) -> Sequence[str]:
+        return [*strategies(), *([PEER] if point.number("tenants") <= PEER_TENANTS else [])]
+
+    def needs(self, point: Point) -> Needs:
+        populations = tuple(_size(point, subject) for subject in strategies())
+        return Needs(connections=WORKERS + 3, populations=populations)
+
+    def expected_seconds(self, point: Point) -> float:
+        tenants = point.number("tenants")
+        return 4 + tenants * (PEER_SECONDS if tenants <= PEER_TENANTS else HOME_SECONDS)
+
+    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round finds what the first found
+        tenants, rows = point.number("tenants"), point.number("rows")
+        if subject == PEER:
+            async with laboratory.place() as place:
+                return await asyncio.to_thread(self._peer.measured, place.address, tenants, rows, FEW, WORKERS)
+        population = await laboratory.populated(_size(point, subject))
+        strategy = population.place.strategies[subject]
+        async with await population.place.owner(WORKERS) as owner:
+            return {
+                **await _few(owner, population.place, strategy, rows),
+                **await _all(owner, population, strategy),
+            }
+
+
+def _size(point: Point, subject: str) -> Size:
+    return Size(subject, point.number("tenants"), point.number("rows"))
+
+
+async def _few(owner: Database, place: Place, strategy: Strategy, rows: int) -> Mapping[str, float]:
+    """Make, fill, export and drop tenants beside those that are there."""
+    batch = uuid4().hex[:8]
+    times: dict[str, list[float]] = {"make_ms": [], "export_ms": [], "drop_ms": []}
+    made: list[Tenant] = []
+    try:
+        for number in range(FEW):
+            slug = f"few-{batch}-{number}"
+            started = time.perf_counter()
+            tenant = await provisioning.create(owner, place.strategies, slug=slug, name=slug, strategy=strategy.name)
+            times["make_ms"].append(time.perf_counter() - started)
+            made.append(tenant)
+        for tenant in made:
+            await furnish(owner, strategy, tenant.id, rows)
+            times["export_ms"].append(await _exported(place, strategy, tenant))
+    finally:
+        for tenant in made:
+            started = time.perf_counter()
+            await provisioning.drop(owner, place.strategies, tenant.slug, notice=0)
+            times["drop_ms"].append(time.perf_counter() - started)
+    return {name: statistics.median(each) * 1000 for name, each in times.items()}
+
+
+async def _exported(place: Place, strategy: Strategy, tenant: Tenant) -> float:
+    """Seconds that it takes to copy out all rows of a tenant."""
+
+    async def away(data: bytes) -> None:
+        """Whoever exports writes them somewhere; here that is no part of it."""
+
+    connection = await asyncpg.connect(place.address)
+    try:
+        started = time.perf_counter()
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.execute(entering(strategy, tenant.id))
+            for table in metadata.sorted_tables:
+                columns = ", ".join(table.columns.keys())
+                own = strategy.predicate(table.name) or "true"
+                await connection.copy_from_query(f"SELECT {columns} FROM {table.name} WHERE {own}", output=away)
+        return time.perf_counter() - started
+    finally:
+        await connection.close()
+
+
+async def _all(owner: Database, population: Population, strategy: Strategy) -> Mapping[str, float]:
+    """Migrate all tenants, and back."""
+    place = population.place
+    homes = strategy.homes([resident.tenant.id for resident in population.residents])
+    values: dict[str, float] = {}
+
+    async def migrated(operations: Sequence[str], expected: int) -> float:
+        with _revised(operations):
+            started = time.perf_counter()
+            report = await migrations.migrate(owner, place.strategies, place.installation.addresses, workers=WORKERS)
+            seconds = time.perf_counter() - started
+        if report.failed or len(report.behind) != expected:
+            raise OperatorError(f"{len(report.behind)} of {expected} homes migrated: {dict(report.failed)}")
+        return seconds
+
+    # Shared homes are there, and migrated, whether a tenant is in them or not.
+    every = len(
+        {home.schema for one in place.strategies.values() for home in (*one.homes([]), *_homes(one, population))}
+    )
+    try:
+        values["nothing_s"] = await migrated([], 0)
+        values["add_column_s"] = await migrated([ADD_COLUMN], every)
+        started = time.perf_counter()
+        await _each(place, homes, lambda connection, home: connection.execute(_index(strategy, home)))
+        values["add_index_s"] = time.perf_counter() - started
+        values["backfill_s"] = await migrated([ADD_COLUMN, BACKFILL], every)
+        await _each(place, homes[:1], _filled)
+    finally:
+        shared = [home for one in place.strategies.values() for home in one.homes([]) if home not in homes]
+        await _each(place, [*homes, *shared], _back)
+    return values
+
+
+def _homes(strategy: Strategy, population: Population) -> Sequence[Home]:
+    return strategy.homes([each.tenant.id for each in population.residents if each.tenant.strategy == strategy.name])
+
+
+@contextmanager
+def _revised(operations: Sequence[str]) -> Iterator[None]:
+    """While it lasts, the history of homes has further revisions."""
+    ours = migrations.MIGRATIONS
+    before = migrations.head("tenant")
+    with TemporaryDirectory(prefix="isola-lab-") as directory:
+        theirs = copytree(ours, Path(directory) / "migrations")
+        for number, operation in enumerate(operations):
+            revision = f"lab_{number}"
+            text = REVISION.format(revision=revision, before=before, operation=operation)
+            (theirs / "tenant" / f"{revision}.py").write_text(text)
+            before = revision
+        migrations.MIGRATIONS = theirs
+        _forget()
+        try:
+            yield
+        finally:
+            migrations.MIGRATIONS = ours
+            _forget()
+
+
+def _forget() -> None:
+    migrations.head.cache_clear()
+    migrations.rendered.cache_clear()
+
+
+Doing = Callable[[asyncpg.Connection, Home], Awaitable[object]]
+
+
+async def _each(place: Place, homes: Iterable[Home], do: Doing) -> None:
+    """Do something in every home, as many at a time as migrations do."""
+    waiting = [*homes][::-1]
+
+    async def work() -> None:
+        async with _connected(place) as connection:
+            while waiting:
+                await do(connection, waiting.pop())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(WORKERS, len(waiting))):
+            group.create_task(work())
+
+
+@asynccontextmanager
+async def _connected(place: Place) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(place.address)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _index(strategy: Strategy, home: Home) -> str:
+    """An index of a resource's size, with the columns that the strategy gives it."""
+    blind = Table("resources", MetaData(), Column("id", Uuid, primary_key=True), Column("size_bytes", BigInteger))
+    Index(INDEX, blind.c.size_bytes)
+    index = next(iter(strategy.shape(blind, MetaData()).indexes))
+    return f"CREATE INDEX CONCURRENTLY {INDEX} ON {home.schema}.resources ({', '.join(index.columns.keys())})"
+
+
+async def _filled(connection: asyncpg.Connection, home: Home) -> None:
+    if await connection.fetchval(f"SELECT count(*) FROM {home.schema}.resources WHERE {ADDED} IS DISTINCT FROM name"):
+        raise OperatorError("the backfill left rows out: the owner is held by the policies, unless it is a superuser")
+
+
+async def _back(connection: asyncpg.Connection, home: Home) -> None:
+    await connection.execute(
+        f"DROP INDEX IF EXISTS {home.schema}.{INDEX};"
+        f"ALTER TABLE {home.schema}.resources DROP COLUMN IF EXISTS {ADDED};"
+        f"UPDATE {home.schema}.alembic_version SET version_num = '{migrations.head('tenant')}'"
+        " WHERE version_num LIKE 'lab%'"
+    )
+    # What a backfill leaves behind would be in the way of the next measurement.
+    await connection.execute(f"VACUUM (ANALYZE) {home.schema}.resources")

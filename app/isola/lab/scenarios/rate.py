@@ -1,0 +1,43 @@
+"""Reads over HTTP in an open loop: requests are due at fixed times, and late ones count from when they were due.
+
+That is what callers wait for. A closed loop asks less of a server that is slow, and never sees how long the requests
+would have waited that it did not send ("coordinated omission", as Gil Tene calls it).
+"""
+
+from collections.abc import Mapping
+
+from isola.lab.asking import READS, load, requests, sampled
+from isola.lab.laboratory import Laboratory
+from isola.lab.peers.load import Job
+from isola.lab.scenario import Point
+from isola.lab.workload import Workload
+
+WARMING_SECONDS = 4.0
+
+
+class Rate(Workload):
+    name = "rate"
+    question = "How long do callers wait at a steady rate of requests?"
+    notes = (
+        (
+            "The rate is the same for all subjects, so that latencies compare. One that cannot keep up falls behind "
+            "further and further: its latencies then say only that."
+        ),
+    )
+
+    def __init__(self) -> None:
+        self._warm: set[int] = set()
+
+    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  as every other
+        population = await laboratory.populated(self.size(point, subject))
+        connections = point.number("connections")
+        served = await laboratory.server(population, subject, connections=connections)
+        asked = requests(served, READS[point.text("operation")], population.residents, laboratory.seed)
+        port = served.server.port
+        with laboratory.pinned():
+            if port not in self._warm:
+                await load(served, Job(port, connections, WARMING_SECONDS, asked))
+                self._warm.add(port)
+            return await sampled(
+                laboratory, served, Job(port, connections, self._seconds, asked, float(point.number("rate_per_s")))
+            )

@@ -1,0 +1,52 @@
+"""What scenarios have in common that put load on a server of each subject, over HTTP."""
+
+from collections.abc import Iterable, Sequence
+
+from isola.lab.population import OWN_TABLES, WITHOUT, Size
+from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.lab.serving import placement
+
+SERVERS_BYTES = 300 << 20
+BACKEND_BYTES = 20 << 20
+
+
+class Workload:
+    """A ``Scenario`` but for its question and its measurements."""
+
+    name: str
+    baselines: Sequence[str] = (WITHOUT,)
+    """Subjects beside the strategies."""
+    _seconds = 1.0
+
+    def points(self, profile: Profile) -> Iterable[Point]:
+        self._seconds = profile.seconds(self.name)
+        return profile.points(self.name)
+
+    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
+        return [*strategies(), *self.baselines]
+
+    def connections(self, point: Point) -> int:
+        """The most that are open at once. The servers of all subjects run side by side."""
+        return point.number("connections") * len(self.subjects(point))
+
+    def needs(self, point: Point) -> Needs:
+        connections = self.connections(point)
+        return Needs(
+            connections=connections,
+            memory_bytes=SERVERS_BYTES + connections * BACKEND_BYTES,
+            populations=tuple(dict.fromkeys(self.size(point, subject) for subject in self.subjects(point))),
+        )
+
+    def expected_seconds(self, point: Point) -> float:  # noqa: ARG002  the load takes as long everywhere
+        return self._seconds + 1.0
+
+    def size(self, point: Point, subject: str) -> Size:
+        """The population that a subject is asked about."""
+        said = dict(point.dimensions)
+        return Size(
+            placement(subject),
+            point.number("tenants"),
+            point.number("rows"),
+            str(said.get("skew", "even")),
+            int(said.get("tables", OWN_TABLES)),
+        )

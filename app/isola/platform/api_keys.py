@@ -1,0 +1,208 @@
+"""Keys of machines. Written and read by tenants through the functions of the schema ``isola`` only."""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import structlog
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    bindparam,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from isola.database.transactions import Database
+from isola.domain.metadata import identifier, indexed_text, moment
+from isola.domain.permissions import Permission
+from isola.errors import NotFound, Refusal
+from isola.platform.cache import MISSING, Cache
+from isola.platform.changes import Changes, Kind
+from isola.platform.platform_log import Action, Author, announce, intervene
+from isola.platform.tenants import Tenant, metadata
+
+log = structlog.get_logger()
+
+REMEMBERED = 10_000
+USE_WRITTEN_EVERY = 60.0
+"""Seconds between two writings of when a key was last used, by one server."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    identifier(),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    # The public part of a key, by which it is found and spoken of.
+    indexed_text("prefix", 100),
+    # Of the whole key. A slow hash is for what people choose: of a secret with 160 random bits nobody tries even a
+    # tiny share, and each request pays for the hash.
+    Column("digest", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("permissions", ARRAY(Text), nullable=False),
+    # The machine, and who made the key: users of the tenant.
+    Column("user_id", Uuid, nullable=False),
+    Column("created_by", Uuid, nullable=False),
+    moment("created_at"),
+    moment("expires_at", nullable=True, default=None),
+    moment("last_used_at", nullable=True, default=None),
+    moment("revoked_at", nullable=True, default=None),
+    UniqueConstraint("prefix"),
+    CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+    CheckConstraint("length(digest) = 32", name="digest_length"),
+    Index(None, "tenant_id", "id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it is stored. ``tenant`` is the text of the tenant's id; ``expires_at`` in seconds since 1970."""
+
+    id: UUID
+    tenant: str
+    digest: bytes = field(repr=False)
+    permissions: frozenset[Permission]
+    user_id: UUID
+    created_by: UUID
+    expires_at: float
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What may be told of a key."""
+
+    prefix: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+async def of(control: Database, tenant: Tenant) -> Sequence[Listed]:
+    """The keys of a tenant, those that were revoked as well, oldest first."""
+    question = select(*_LISTED).where(api_keys.c.tenant_id == tenant.id).order_by(api_keys.c.id)
+    async with control.unbound() as transaction:
+        return [Listed(**row) for row in await transaction.rows(question)]
+
+
+async def revoke(control: Database, tenants: Database, tenant: Tenant, prefix: str, by: Author) -> Listed:
+    """End a key of a tenant for whoever administers the platform; the tenant's log has it, and the platform's.
+
+    One that is revoked stays so. Raises NotFound, and Forbidden while the tenant is suspended.
+    """
+    mine = (api_keys.c.tenant_id == tenant.id) & (api_keys.c.prefix == prefix)
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(select(api_keys.c.id, *_LISTED).where(mine))
+    if not rows:
+        raise NotFound("the tenant has no such API key")
+    key = dict(rows[0]).pop("id")
+    if rows[0]["revoked_at"] is None:
+        intervention = await announce(control, by, Action.API_KEY_REVOKE, tenant, {"prefix": prefix})
+        async with tenants.transaction(tenant, about=by.told) as work:
+            await work.scalar(select(func.isola.revoke_api_key(key)))
+            await intervene(work, intervention)
+    async with control.unbound() as transaction:
+        [row] = await transaction.rows(select(*_LISTED).where(mine))
+    return Listed(**row)
+
+
+_LISTED = tuple(api_keys.c[each.name] for each in fields(Listed))
+
+
+class ApiKeys:
+    """Looks keys up, and writes down when they were used.
+
+    What it says of a key is remembered until that changes, ``ttl`` seconds at most. As a context it ends when what is
+    to be written has been.
+    """
+
+    def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
+        self._control = control
+        self._known: Cache[str, ApiKey | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
+        # What was written last is forgotten with the key: then it is written once more, and no harm is done.
+        self._write_at: dict[UUID, float] = {}
+        self._used: set[UUID] = set()
+        self._writing: asyncio.Task[None] | None = None
+        changes.listen(Kind.KEY, self._forget)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writing is not None:
+            with suppress(asyncio.CancelledError):
+                await self._writing
+
+    async def find(self, prefix: str) -> ApiKey | None:
+        """The key with this prefix, also one that was revoked; None if there is none. Raises Unavailable."""
+        known = self._known.get(prefix)
+        return known if known is not MISSING else await self._known.learn(prefix, partial(self._ask, prefix))
+
+    def used(self, key: ApiKey) -> None:
+        """Have it written down, once a minute, that a key was used now. Nobody waits for that."""
+        now = time.monotonic()
+        if now < self._write_at.get(key.id, 0.0):
+            return
+        if len(self._write_at) >= REMEMBERED:
+            self._write_at.clear()
+        self._write_at[key.id] = now + USE_WRITTEN_EVERY
+        self._used.add(key.id)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+
+    async def _ask(self, prefix: str) -> ApiKey | None:
+        async with self._control.unbound() as transaction:
+            rows = await transaction.rows(_FIND, {"wanted": prefix})
+        if not rows:
+            return None
+        row = dict(rows[0])
+        expires_at = row.pop("expires_at")
+        return ApiKey(
+            tenant=str(row.pop("tenant_id")),
+            permissions=frozenset(Permission) & set(row.pop("permissions")),
+            revoked=row.pop("revoked_at") is not None,
+            expires_at=math.inf if expires_at is None else expires_at.timestamp(),
+            **row,
+        )
+
+    async def _write(self) -> None:
+        while self._used:
+            used, self._used = sorted(self._used), set()
+            try:
+                async with self._control.unbound() as transaction:
+                    await transaction.value(_WRITE, used, USE_WRITTEN_EVERY)
+            except Refusal as refusal:
+                log.warning("when API keys were last used is not written down", reason=refusal.code)
+
+    def _forget(self, key: str | None) -> None:
+        # Announced from inside a tenant, it is preceded by whose it is.
+        self._known.forget(key and key.rpartition("/")[2])
+
+
+_FOUND = ("id", "tenant_id", "digest", "permissions", "user_id", "created_by", "expires_at", "revoked_at")
+_FIND = select(*(api_keys.c[name] for name in _FOUND)).where(api_keys.c.prefix == bindparam("wanted"))
+# Another server may have written it a moment ago.
+_WRITE = """
+UPDATE control.api_keys SET last_used_at = now()
+WHERE id = ANY ($1) AND (last_used_at IS NULL OR last_used_at <= now() - $2 * interval '1 second')
+"""

@@ -1,0 +1,120 @@
+"""How a tenant shows that a domain is its own: a TXT record that only who runs the domain's DNS can publish."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
+from uuid import UUID
+
+import idna
+import structlog
+from dns.asyncresolver import Resolver
+from dns.exception import DNSException
+from dns.rdtypes.txtbase import TXTBase
+from dns.resolver import NXDOMAIN, NoAnswer
+from publicsuffixlist import PublicSuffixList
+
+from isola.database.transactions import Database
+from isola.errors import BadUserInput, Forbidden, Unavailable
+
+log = structlog.get_logger()
+
+RECORD = "_isola-challenge."
+"""What the name of the record has before the domain's."""
+
+_PROVEN = """
+UPDATE control.domains SET proven_at = clock_timestamp()
+WHERE tenant_id = $1 AND id = $2 AND name = $3 AND challenge = $4
+"""
+_TIMEOUT = 4.0
+_MAX_NAME = 253 - len(RECORD)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+
+
+class Challenges:
+    """Says what can be a domain of a tenant's, looks in DNS whether a challenge is met, and notes that it is.
+
+    ``reserved`` tells the platform's own names, which nobody can claim. ``servers`` are the addresses of name servers;
+    the system's, unless given. Without the database of the control plane nothing can be proven.
+    """
+
+    def __init__(
+        self,
+        reserved: Callable[[str], bool],
+        servers: Sequence[str] = (),
+        port: int = 53,
+        *,
+        control: Database | None = None,
+    ) -> None:
+        self._reserved = reserved
+        self._control = control
+        self._servers = servers
+        self._port = port
+
+    def domain(self, text: str) -> str:
+        """A domain as DNS knows it: in lower case, in ASCII, without a dot at its end.
+
+        Raises BadUserInput for what can be no tenant's domain: a name that is malformed, without a dot, an IP address,
+        under which others register theirs, or the platform's own.
+        """
+        try:
+            # To find out that a text of a million characters is no name would take long.
+            name = idna.encode(text, uts46=True, std3_rules=True).decode().lower() if len(text) <= _MAX_NAME else ""
+        except (idna.IDNAError, UnicodeError):
+            name = ""
+        last = name.rpartition(".")[2]
+        if not last or "." not in name or len(name) > _MAX_NAME or _NUMBER.fullmatch(last) or _is_address(text):
+            raise BadUserInput("domain: expected a name such as api.example.com", "name")
+        if _suffixes().privatesuffix(name) is None or self._reserved(name):
+            raise BadUserInput("domain: expected one of your own", "name")
+        return name
+
+    async def prove(self, tenant: UUID, domain_id: UUID, domain: str, challenge: str) -> bool:
+        """Whether the record of a tenant's domain says its challenge; if so, the tenant can have it count.
+
+        That it does is noted by the login of the control plane: what runs in a tenant cannot say so. Raises
+        Unavailable when DNS gives no answer, and BadUserInput for what can be no domain.
+        """
+        if self._control is None:
+            raise Forbidden("domains cannot be verified here")
+        # SQL inside a tenant can have added anything.
+        if self.domain(domain) != domain or not await self._published(domain, challenge):
+            return False
+        async with self._control.unbound() as transaction:
+            await transaction.value(_PROVEN, tenant, domain_id, domain, challenge)
+        return True
+
+    async def _published(self, domain: str, challenge: str) -> bool:
+        try:
+            answer = await self._resolver.resolve(f"{RECORD}{domain}.", "TXT", lifetime=_TIMEOUT)
+        except (NXDOMAIN, NoAnswer):
+            return False
+        except (DNSException, OSError) as error:
+            log.warning("a challenge cannot be looked up", error=type(error).__name__)
+            raise Unavailable("DNS gives no answer: try again") from error
+        records = [record for record in answer.rrset or () if isinstance(record, TXTBase)]
+        return any(b"".join(record.strings) == challenge.encode() for record in records)
+
+    @cached_property
+    def _resolver(self) -> Resolver:
+        # Made when it is first needed: the system's configuration is read then, and not every server needs it.
+        resolver = Resolver(configure=not self._servers)
+        if self._servers:
+            resolver.nameservers = list(self._servers)
+        resolver.port = self._port
+        # No cache: whoever has just published a record wants to be believed.
+        resolver.cache = None
+        return resolver
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,191 @@
+"""Changing one's mind takes effect: whoever changes what servers remember says so, and every server hears of it.
+
+A change is announced by a row, in the transaction that makes it. Each server asks for new rows once a second. Rows
+become visible in another order than they are written in, so it asks by transactions: for all rows of those that had
+not ended when it asked before. That is exact, needs no session of its own, and so works behind PgBouncer.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    text,
+)
+
+from isola.database.transactions import Database, Transaction
+from isola.errors import Refusal
+from isola.platform.tenants import metadata
+
+log = structlog.get_logger()
+
+HEARD_WITHIN = 5.0
+"""Seconds after its commit in which a change holds on every server that answers at all."""
+
+_TRUSTED_FOR = 4.0  # after a server last heard that there is nothing new
+_PATIENCE = 2.5  # with a database that does not answer
+_KEPT_FOR = 60.0
+_MAX_KEY = 2000
+
+
+class Kind(StrEnum):
+    """What a change is about. What its key looks like is up to those who announce and hear changes of a kind."""
+
+    DOMAIN = "domain"
+    KEY = "key"
+    REVOCATION = "revocation"
+    ROLE = "role"
+    TENANT = "tenant"
+    USER = "user"
+
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("transaction", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    CheckConstraint(f"kind IN ({', '.join(repr(str(kind)) for kind in Kind)})", name="kind"),
+    CheckConstraint(f"length(key) <= {_MAX_KEY}", name="key_length"),
+    Index(None, "transaction"),
+)
+
+Forget = Callable[[str | None], None]
+"""Forgets what it knows of a key; of all keys when it is None. Raises nothing."""
+
+
+async def announce(transaction: Transaction, kind: Kind, key: str) -> None:
+    """Have every server forget what it knows of ``key``, if and when this transaction of the control plane commits.
+
+    A transaction inside a tenant calls ``isola.announce(kind, key)`` instead, and is heard as ``<tenant's id>/<key>``.
+    A change to a tenant's entry in the directory announces itself, by its id and its slug.
+    """
+    await transaction.execute(_ANNOUNCE, {"kind": kind, "key": key})
+
+
+_ANNOUNCE = insert(changes)
+# Of a database that was restored elsewhere, rows may bear the numbers of transactions that are still to come.
+_ASK = text("""
+    SELECT pg_snapshot_xmin(now_seen)::text::bigint AS horizon, id, kind, key
+    FROM pg_current_snapshot() now_seen
+    LEFT JOIN control.changes ON transaction >= :horizon AND transaction < pg_snapshot_xmax(now_seen)::text::bigint
+""").bindparams(bindparam("horizon", type_=BigInteger))
+_PRUNE = delete(changes).where(changes.c.transaction < bindparam("horizon", type_=BigInteger))
+
+
+class Changes:
+    """Hears of changes as long as it is entered as a context, and says how far what is remembered can be trusted.
+
+    ``epoch`` is another number each time anything had to be forgotten. What was asked for in one epoch and answered in
+    another may be out of date already, and is not to be remembered.
+
+    Where the database did not answer for 4 seconds, ``fresh`` is False until it does: then nothing that is remembered
+    may be used. ``isola.platform.cache.Cache`` sees to both.
+    """
+
+    def __init__(self, control: Database, interval: float = 1.0) -> None:
+        """``control`` needs a connection that nobody else keeps busy; ``interval`` is in seconds."""
+        self._control = control
+        self._interval = interval
+        self._listeners: defaultdict[str, list[Forget]] = defaultdict(list)
+        self._horizon: int | None = None
+        self._heard: frozenset[int] = frozenset()
+        self._asked_at = float("-inf")
+        self._prune_at = float("-inf")
+        self._prunable: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.epoch = 0
+        self.fresh_until = float("-inf")
+        """By ``time.monotonic()``."""
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() < self.fresh_until
+
+    def listen(self, kind: Kind, forget: Forget) -> None:
+        """Have ``forget`` called with the key of every change of this kind."""
+        self._listeners[kind].append(forget)
+
+    async def __aenter__(self) -> Self:
+        await self._try_to_hear()
+        self._task = asyncio.create_task(self._keep_hearing())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self.fresh_until = float("-inf")
+
+    async def hear(self) -> None:
+        """Ask for what changed since the last time, and have it forgotten. Raises Unavailable."""
+        asked_at = time.monotonic()
+        async with self._control.unbound() as transaction:
+            rows = await transaction.rows(_ASK, {"horizon": self._horizon})
+            if asked_at >= self._prune_at:
+                await self._prune(transaction, asked_at, rows[0]["horizon"])
+        self._forget(rows, asked_at)
+        self._horizon = rows[0]["horizon"]
+        self._asked_at = asked_at
+        self.fresh_until = asked_at + _TRUSTED_FOR
+
+    def _forget(self, rows: Sequence[Mapping[str, Any]], asked_at: float) -> None:
+        if self._horizon is None or rows[0]["horizon"] < self._horizon or asked_at > self._asked_at + _KEPT_FOR / 2:
+            # The first time, in another database, or after so long that there were changes whose rows are gone.
+            self._heard = frozenset()
+            self.epoch += 1
+            for forget in (forget for forgets in self._listeners.values() for forget in forgets):
+                forget(None)
+            return
+        # A transaction that takes long has all that was written after it began come again.
+        new = [row for row in rows if row["id"] is not None and row["id"] not in self._heard]
+        self._heard = frozenset(row["id"] for row in rows)
+        if new:
+            self.epoch += 1
+        for row in new:
+            for forget in self._listeners[row["kind"]]:
+                forget(row["key"])
+
+    async def _prune(self, transaction: Transaction, now: float, horizon: int) -> None:
+        """Delete what could be seen by everybody at the last pruning, and so was heard or will never be."""
+        if self._prunable is not None:
+            await transaction.execute(_PRUNE, {"horizon": self._prunable})
+        self._prunable = horizon
+        self._prune_at = now + _KEPT_FOR
+
+    async def _keep_hearing(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._try_to_hear()
+
+    async def _try_to_hear(self) -> None:
+        was_fresh = self.fresh
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self.hear()
+        except (Refusal, TimeoutError) as error:
+            if was_fresh:
+                log.warning("changes cannot be heard of", error=type(error).__name__)
+        except Exception:
+            # Without this task nothing would be trusted again.
+            log.exception("changes cannot be heard of")

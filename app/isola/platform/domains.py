@@ -1,0 +1,61 @@
+"""Custom domains of tenants. Written and read by tenants through the functions of the schema ``isola`` only."""
+
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid, text
+
+from isola.database.transactions import Database
+from isola.domain.metadata import identifier, indexed_text, moment
+from isola.platform.cache import MISSING, Cache
+from isola.platform.changes import Changes, Kind
+from isola.platform.tenants import metadata
+
+REMEMBERED = 10_000
+
+domains = Table(
+    "domains",
+    metadata,
+    identifier(),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    # In lower case, as DNS has it: a name in another script is in its ASCII form.
+    indexed_text("name", 253),
+    Column("challenge", Text, nullable=False),
+    moment("challenge_expires_at", default=None),
+    # When a server last found the challenge in DNS. No tenant can write it.
+    moment("proven_at", nullable=True, default=None),
+    moment("created_at"),
+    moment("verified_at", nullable=True, default=None),
+    UniqueConstraint("tenant_id", "name"),
+    CheckConstraint("name = lower(name)", name="name_lower"),
+    # Several tenants may be about to prove that a domain is theirs; one has done so.
+    Index(None, "name", unique=True, postgresql_where=text("verified_at IS NOT NULL")),
+)
+
+
+class Domains:
+    """Looks up whose a verified domain is. What it says is remembered until that changes, ``ttl`` seconds at most.
+
+    Names that are nobody's are remembered as well.
+    """
+
+    def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
+        self._control = control
+        self._known: Cache[str, UUID | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
+        changes.listen(Kind.DOMAIN, self._forget)
+
+    async def tenant(self, name: str) -> UUID | None:
+        """The id of the tenant that has proven to own this domain, None if none has. Raises Unavailable."""
+        known = self._known.get(name)
+        return known if known is not MISSING else await self._known.learn(name, partial(self._ask, name))
+
+    async def _ask(self, name: str) -> UUID | None:
+        async with self._control.unbound() as transaction:
+            found: UUID | None = await transaction.value(
+                "SELECT tenant_id FROM control.domains WHERE name = $1 AND verified_at IS NOT NULL", name
+            )
+        return found
+
+    def _forget(self, key: str | None) -> None:
+        # Announced from inside a tenant, it is preceded by whose it is.
+        self._known.forget(key and key.rpartition("/")[2])

@@ -1,0 +1,37 @@
+"""Tenants below tenants. The database sees to it that there are no circles and at most ``LEVELS`` levels."""
+
+from sqlalchemy import select, update
+
+from isola.database.transactions import Database
+from isola.platform import platform_log, provisioning
+from isola.platform.platform_log import Action, Author, operator
+from isola.platform.tenants import COLUMNS, Tenant, entry, tenants
+
+LEVELS = 8
+"""The longest way from a tenant at the top to one at the bottom, both counted."""
+
+
+# As the trigger that keeps the hierarchy takes it: what is read after that is so until the end.
+TURN = "SELECT pg_advisory_xact_lock(hashtext('isola.hierarchy'))"
+
+
+async def place(control: Database, slug: str, *, under: str | None, by: Author | None = None) -> Tenant:
+    """Put a tenant, with all that are below it, under another; at the top where ``under`` is None.
+
+    ``by`` is the operator who runs this process unless given.
+
+    Raises NotFound for either, and BadUserInput where that would be a circle or too deep.
+    """
+    tenant = await provisioning.named(control, slug)
+    parent = None if under is None else await provisioning.named(control, under)
+    placed = update(tenants).where(tenants.c.id == tenant.id).values(parent_id=parent and parent.id)
+    by = by or operator()
+    async with control.unbound() as transaction:
+        await transaction.value(TURN)
+        own = select(tenants.c.parent_id).where(tenants.c.id == tenant.id).scalar_subquery()
+        was = await transaction.scalar(select(tenants.c.slug).where(tenants.c.id == own))
+        [row] = await transaction.rows(placed.returning(*COLUMNS))
+        if was != under:
+            about, old, new = platform_log.about(slug), {"parent": was}, {"parent": under}
+            await platform_log.note(transaction, by.actor, Action.TENANT_SET_PARENT, about, old, new, by.request)
+    return entry(row)

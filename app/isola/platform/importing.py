@@ -1,0 +1,175 @@
+"""Resources from JSON Lines: each line an object with ``name`` and, if wanted, ``kind``, ``data``, ``sizeBytes``."""
+
+import codecs
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from isola import exact_json
+from isola.database.transactions import Database, Placed, Transaction
+from isola.domain import resources, users
+from isola.domain.resources import Values
+from isola.errors import BadUserInput, Conflict, OperatorError
+
+BATCH = 1000
+# A batch is one message to the database, and is held in memory.
+BATCH_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How many rows were loaded, up to which line the file is accounted for, and the bad lines with their reasons."""
+
+    loaded: int = 0
+    last_line: int = 0
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+Numbered = tuple[int, Values]
+"""A line's number, and its values."""
+
+Progress = Callable[[int, Outcome], None]
+"""Told after each batch how many bytes of the file have been read, and what came of them so far."""
+
+
+async def load(
+    database: Database,
+    tenant: Placed,
+    file: Path,
+    *,
+    owner: str,
+    strict: bool,
+    from_line: int,
+    progress: Progress,
+) -> Outcome:
+    """Load resources into a tenant, in one transaction a batch; they belong to the user whose subject is ``owner``.
+
+    A bad line, also one that the database refuses, is left out and reported. With ``strict`` nothing is loaded if any
+    line is bad; the file is read twice then. Raises OperatorError when it cannot be read.
+    """
+    try:
+        with file.open("rb") as lines:
+            if strict:
+                if not lines.seekable():
+                    raise OperatorError(f"{file}: expected a regular file, since --strict reads it twice")
+                bad = [(number, read) for number, _, read in _entries(lines, from_line) if isinstance(read, str)]
+                if bad:
+                    return Outcome(bad=bad)
+                lines.seek(0)
+            return await _load(database, tenant, lines, owner, from_line, progress)
+    except OSError as error:
+        raise OperatorError(f"{file}: {error.strerror}") from error
+
+
+async def _load(
+    database: Database, tenant: Placed, lines: BufferedReader, owner: str, from_line: int, progress: Progress
+) -> Outcome:
+    outcome = Outcome(last_line=from_line - 1)
+    async with database.transaction(tenant) as work:
+        owner_id = await users.ensure(work, subject=owner, name=None, email=None)
+    batch: list[Numbered] = []
+    number = from_line - 1
+    position = flushed = 0
+
+    async def flush() -> None:
+        async with database.transaction(tenant) as work:
+            # A batch can come long after the first: the tenant may have been suspended or deleted since.
+            await work.scalar(select(func.isola.bound_tenant()))
+            refused = await _store(work, owner_id, batch)
+        outcome.loaded += len(batch) - len(refused)
+        outcome.bad = sorted(outcome.bad + refused)
+        outcome.last_line = number
+        batch.clear()
+        progress(position, outcome)
+
+    for number, position, read in _entries(lines, from_line):
+        if isinstance(read, str):
+            outcome.bad.append((number, read))
+        else:
+            batch.append((number, read))
+        if len(batch) == BATCH or position - flushed >= BATCH_BYTES:
+            await flush()
+            flushed = position
+    await flush()
+    return outcome
+
+
+async def _store(work: Transaction, owner_id: UUID, entries: Sequence[Numbered]) -> list[tuple[int, str]]:
+    """Store entries in order, but those that the database refuses; their numbers, with the reasons."""
+    try:
+        async with work.savepoint():
+            await resources.load(work, owner_id, [values for _, values in entries])
+    except (BadUserInput, Conflict) as refusal:
+        if len(entries) == 1:
+            return [(entries[0][0], refusal.message)]
+        middle = len(entries) // 2
+        return [
+            *await _store(work, owner_id, entries[:middle]),
+            *await _store(work, owner_id, entries[middle:]),
+        ]
+    return []
+
+
+def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, Values | str]]:
+    """Each line's number, where it ends, and its values or what is wrong with it. Blank lines are none."""
+    number = position = 0
+    # With room for the line's end.
+    while line := lines.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        position += len(line)
+        too_long = rest = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
+        while rest:
+            skipped = lines.readline(MAX_LINE_BYTES)
+            position += len(skipped)
+            rest = skipped != b"" and not skipped.endswith(b"\n")
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if number < from_line or not (too_long or line.strip()):
+            continue
+        if too_long:
+            yield number, position, f"expected at most {MAX_LINE_BYTES} bytes"
+            continue
+        try:
+            yield number, position, _values(line)
+        except BadUserInput as error:
+            yield number, position, error.message
+
+
+def _values(line: bytes) -> Values:
+    try:
+        entry = exact_json.loads(line.rstrip().decode())
+    except UnicodeDecodeError:
+        raise BadUserInput("expected UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise BadUserInput(f"expected JSON: {error.msg} at column {error.colno}") from None
+    except ValueError:
+        raise BadUserInput("expected JSON, which has neither NaN nor Infinity nor endless exponents") from None
+    except RecursionError:
+        raise BadUserInput("expected JSON that is less deeply nested") from None
+    if not isinstance(entry, dict):
+        raise BadUserInput("expected an object")
+    unknown = entry.keys() - {"name", "kind", "data", "sizeBytes"}
+    if unknown:
+        raise BadUserInput(f"unknown field {min(unknown)!r}: expected name, kind, data, sizeBytes")
+    values: Values = {
+        "name": _typed(entry, "name", str, "a string"),
+        "kind": None if entry.get("kind") is None else _typed(entry, "kind", str, "a string or null"),
+        "data": entry.get("data", {}),
+        "size_bytes": _typed(entry, "sizeBytes", int, "an integer") if "sizeBytes" in entry else 0,
+    }
+    resources.check(values)
+    return values
+
+
+def _typed(entry: dict[str, Any], name: str, kind: type, expected: str) -> Any:
+    value = entry.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise BadUserInput(f"{name}: expected {expected}")
+    return value

@@ -1,0 +1,37 @@
+"""Who is known in which tenants. Written when somebody comes into one; read for the one whom it is about."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Column, ForeignKey, Index, Table, Uuid, bindparam
+
+from isola.database.transactions import Database
+from isola.domain.metadata import indexed_text
+from isola.domain.users import MAX_SUBJECT
+from isola.platform.tenants import SERVED, STATUS, Status, Tenant, entry, metadata, tenants
+
+MOST = 100
+
+memberships = Table(
+    "memberships",
+    metadata,
+    indexed_text("subject", MAX_SUBJECT, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "tenant_id"),
+)
+
+_OF = (
+    SERVED.join(memberships, memberships.c.tenant_id == tenants.c.id)
+    .where(memberships.c.subject == bindparam("subject"), STATUS == Status.ACTIVE)
+    .order_by(tenants.c.slug)
+    .limit(MOST)
+)
+
+
+async def of(control: Database, subject: str) -> Sequence[Tenant]:
+    """The active tenants that a subject of tokens has come into, by slug, at most 100.
+
+    A tenant can claim anybody for itself; whether they are a user there is known in its home only.
+    """
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(_OF, {"subject": subject})
+    return [entry(row) for row in rows]

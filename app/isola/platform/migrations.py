@@ -1,0 +1,319 @@
+"""Brings the platform's tables, and every home, to the newest revision.
+
+Alembic holds the histories and renders them as SQL, once for each strategy and starting point. What is rendered runs
+in each home in one transaction: a home is at its old revision or at the newest, whatever happens on the way.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from io import StringIO
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import select
+
+from isola.database.transactions import Database, Transaction
+from isola.domain.metadata import metadata as domain_metadata
+from isola.errors import IsolaError, OperatorError
+from isola.platform import logins, rights
+from isola.platform.owner import refuse_powerless
+from isola.platform.roles import Roles
+from isola.platform.tenants import metadata as control_metadata, tenants
+from isola.shipped import shipped
+from isola_strategies.base import Home, Strategy
+
+log = structlog.get_logger()
+
+MIGRATIONS = shipped("migrations")
+
+# A home that somebody else holds is reported and left for the next run, rather than queueing all its traffic.
+LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '5s'"
+
+# Each home asked for its version holds a lock until the end of the question.
+HOMES_A_QUESTION = 1000
+
+Progress = Callable[[int, int], None]
+"""Told how many homes are done, and how many there are."""
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A home, the strategy that it belongs to, and its revision: None where nothing has been made yet."""
+
+    strategy: Strategy
+    home: Home
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run found and did.
+
+    ``behind`` maps a home to its revision, ``shut`` one at the newest to a right without which it cannot be entered,
+    ``failed`` one to the reason. ``platform`` is what the platform's roles lack or should not have.
+    """
+
+    homes: int
+    control: str | None
+    behind: Mapping[str, str | None]
+    failed: Mapping[str, str]
+    shut: Mapping[str, str] = field(default_factory=dict)
+    platform: Sequence[str] = ()
+
+
+def _config(history: str, strategy: Strategy | None, output: StringIO | None = None) -> Config:
+    config = Config(output_buffer=output or StringIO())
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("version_locations", str(MIGRATIONS / history))
+    config.set_main_option("path_separator", "newline")
+    is_control = history == "control"
+    config.attributes["strategy"] = strategy
+    config.attributes["metadata"] = control_metadata if is_control else domain_metadata
+    config.attributes["schema"] = "control" if is_control else None
+    return config
+
+
+@cache
+def head(history: str) -> str:
+    """The newest revision of ``control`` or ``tenant``."""
+    return str(ScriptDirectory.from_config(_config(history, None)).get_current_head())
+
+
+@cache
+def known(history: str) -> frozenset[str]:
+    """Every revision of ``control`` or ``tenant`` that this program knows."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config(history, None)).walk_revisions())
+
+
+def advice(history: str, at: str | None) -> str:
+    """What there is to do about a revision that is not the newest."""
+    if at is None or at in known(history):
+        return f"at {at or 'nothing'}, not at revision {head(history)}: isola migrate"
+    return (
+        f"at revision {at}, which this program does not know: it is newer than this program, "
+        f"whose newest is {head(history)}: upgrade the program"
+    )
+
+
+@cache
+def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
+    """The SQL from revision ``start`` (None: from nothing) to the newest, names unqualified but for ``control``.
+
+    Raises OperatorError for a revision that this program does not know.
+    """
+    if start is not None and start not in known(history):
+        raise OperatorError(f"this is {advice(history, start)}")
+    output = StringIO()
+    command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
+    return output.getvalue()
+
+
+def upgrade(placed: Placed, roles: Roles) -> str:
+    """Statements that bring one home to the newest revision, and give all roles their rights there.
+
+    All but the tables is made anew at any revision: a database can have been restored without its roles.
+    """
+    strategy, home = placed.strategy, placed.home
+    tables = domain_metadata.sorted_tables
+    statements = [
+        *strategy.found(home),
+        f"SET LOCAL search_path TO {home.schema}",
+        rendered("tenant", strategy, placed.revision),
+        *strategy.admit(home, tables),
+        *rights.admit_to_home(home, tables, roles),
+    ]
+    return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
+
+
+async def prepare(owner: Database, where: logins.Addresses, *, new_passwords: bool = False) -> None:
+    """Make the roles, bring the platform's own tables to the newest revision, and grant what each role may."""
+    async with owner.unbound() as transaction:
+        await _prepare(transaction, where)
+        await logins.give_passwords(transaction, where, anyway=new_passwords)
+    await logins.refuse_without_password(where)
+
+
+async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
+    await refuse_powerless(transaction, where.all_roles)
+    await refuse_newer(transaction)
+    await transaction.script(LOCK_TIMEOUT)
+    # Before anything else: two that grant on the same database at once get into each other's way.
+    await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
+    await logins.prepare(transaction, where)
+    at = await control_revision(transaction)
+    if at != head("control"):
+        await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
+    await transaction.script(rights.admit_to_platform(where))
+
+
+async def _amiss(owner: Database, where: logins.Addresses) -> Sequence[str]:
+    """What a migration would change about the rights of the platform's roles: it is tried, and undone."""
+    try:
+        async with owner.unbound() as transaction:
+            before = await rights.of_platform(transaction, where)
+            await _prepare(transaction, where)
+            after = await rights.of_platform(transaction, where)
+            raise _Tried
+    except _Tried:
+        # Roles first: whatever else is missing may follow from that.
+        missing = sorted(after - before, key=lambda one: (not one.startswith("the role"), one))
+        return [*(f"{one} is missing" for one in missing), *(f"{one} is too much" for one in sorted(before - after))]
+
+
+class _Tried(Exception):  # noqa: N818  no error: it undoes a transaction
+    pass
+
+
+async def control_revision(transaction: Transaction) -> str | None:
+    """At which revision the platform's own tables are; None before the first."""
+    if await transaction.value("SELECT to_regclass('control.alembic_version')") is None:
+        return None
+    revision: str | None = await transaction.value("SELECT version_num FROM control.alembic_version")
+    return revision
+
+
+async def refuse_newer(transaction: Transaction) -> None:
+    """Raise OperatorError if the platform's own tables are of a program newer than this one."""
+    at = await control_revision(transaction)
+    if at is not None and at not in known("control"):
+        raise OperatorError(f"the database is {advice('control', at)}")
+
+
+async def refuse_behind(control: Transaction) -> None:
+    """Raise OperatorError unless the platform's own tables are at the newest revision."""
+    at = await control_revision(control)
+    if at != head("control"):
+        raise OperatorError(f"the database is {advice('control', at)}")
+
+
+async def placements(transaction: Transaction, strategies: Mapping[str, Strategy]) -> Sequence[Placed]:
+    """Every home that there should be, with its revision.
+
+    Raises OperatorError when the directory names a strategy that is not installed.
+    """
+    rows = await transaction.rows(select(tenants.c.id, tenants.c.strategy).where(tenants.c.home.is_not(None)))
+    missing = {row["strategy"] for row in rows} - strategies.keys()
+    if missing:
+        raise OperatorError(f"tenants are placed under strategies that are not installed: {', '.join(sorted(missing))}")
+    homes = [
+        (strategy, home)
+        for name, strategy in strategies.items()
+        for home in strategy.homes([row["id"] for row in rows if row["strategy"] == name])
+    ]
+    revisions: dict[str, str] = {}
+    for start in range(0, len(homes), HOMES_A_QUESTION):
+        names = [home.schema for _, home in homes[start : start + HOMES_A_QUESTION]]
+        revisions |= await transaction.pairs("SELECT home, version FROM control.versions($1)", names)
+    return [Placed(strategy, home, revisions.get(home.schema)) for strategy, home in homes]
+
+
+async def check(owner: Database, strategies: Mapping[str, Strategy], where: logins.Addresses) -> Report:
+    """What is behind, and which rights are missing. Changes nothing.
+
+    Raises OperatorError for a database that is newer than this program, and if its owner could not migrate it.
+    """
+    async with owner.unbound() as transaction:
+        await refuse_powerless(transaction, where.all_roles)
+        await refuse_newer(transaction)
+        at = await control_revision(transaction)
+        if at is None:
+            return Report(homes=0, control=None, behind={}, failed={})
+        placed = await placements(transaction, strategies)
+        shut = await _shut(transaction, placed, where)
+    behind = {one.home.schema: one.revision for one in placed if one.revision != head("tenant")}
+    platform = await _amiss(owner, where) if at == head("control") else ()
+    return Report(len(placed), at, behind, {}, shut, platform)
+
+
+async def _shut(transaction: Transaction, placed: Sequence[Placed], where: logins.Addresses) -> Mapping[str, str]:
+    homes = [one.home for one in placed if one.revision == head("tenant")]
+    return await rights.shut(transaction, homes, domain_metadata.sorted_tables, where)
+
+
+async def migrate(
+    owner: Database,
+    strategies: Mapping[str, Strategy],
+    where: logins.Addresses,
+    *,
+    workers: int = 4,
+    progress: Progress = silent,
+    new_passwords: bool = False,
+) -> Report:
+    """Bring everything to the newest revision, ``workers`` homes at a time; ``owner`` has a connection for each.
+
+    A home that fails is reported and does not keep the others. Interrupted at any point, a second run goes on with
+    the homes that are left. ``new_passwords`` gives the logins theirs also if other databases use them with others.
+    Raises OperatorError or Unavailable when the platform's own tables cannot be brought up.
+    """
+    await prepare(owner, where, new_passwords=new_passwords)
+    async with owner.unbound() as transaction:
+        placed = await placements(transaction, strategies)
+        shut = await _shut(transaction, placed, where)
+    waiting = [one for one in placed if one.revision != head("tenant") or one.home.schema in shut]
+    behind = {one.home.schema: one.revision for one in waiting if one.home.schema not in shut}
+    failed: dict[str, str] = {}
+    done = len(placed) - len(waiting)
+    progress(done, len(placed))
+
+    async def work() -> None:
+        nonlocal done
+        while waiting:
+            one = waiting.pop()
+            try:
+                await _upgrade(owner, one, where.roles, mend=one.home.schema in shut)
+            except IsolaError as error:
+                failed[one.home.schema] = error.message
+            except Exception as error:
+                # Whatever ails one home, the others are not to suffer for it.
+                log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
+                failed[one.home.schema] = str(error)
+            done += 1
+            progress(done, len(placed))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(work())
+    return Report(len(placed), head("control"), behind, failed, shut)
+
+
+async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool) -> None:
+    async with owner.unbound() as transaction:
+        await transaction.script(LOCK_TIMEOUT)
+        await take_turn(transaction, placed.home)
+        now = await transaction.pairs("SELECT home, version FROM control.versions($1)", [placed.home.schema])
+        current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
+        # A tenant that was dropped since the list was made must not come back as an empty home.
+        if (mend or current.revision != head("tenant")) and await _wanted(transaction, current):
+            await transaction.script(upgrade(current, roles))
+
+
+async def found(transaction: Transaction, strategy: Strategy, home: Home) -> None:
+    """Make a home that is not there yet. Raises OperatorError for one that is behind."""
+    revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
+    placed = Placed(strategy, home, revisions.get(home.schema))
+    if placed.revision is None:
+        await transaction.script(upgrade(placed, await Roles.of(transaction)))
+    elif placed.revision != head("tenant"):
+        raise OperatorError(f"the home {home.schema} is {advice('tenant', placed.revision)}")
+
+
+async def take_turn(transaction: Transaction, home: Home) -> None:
+    """Wait for whoever else is making, migrating or erasing a home, and keep others waiting until the end."""
+    await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", home.schema)
+    # A session forgets what it knew of the catalogue before it waited only when it opens a table.
+    await transaction.value("SELECT id FROM control.tenants LIMIT 0")
+
+
+async def _wanted(transaction: Transaction, placed: Placed) -> bool:
+    """Whether a home should be there: one of several tenants always, one of a single tenant as long as that is."""
+    if placed.home in placed.strategy.homes([]):
+        return True
+    return await transaction.value("SELECT id FROM control.tenants WHERE home = $1", placed.home.schema) is not None

@@ -1,0 +1,269 @@
+"""Moves a tenant from one strategy to another: everything in its home, in one transaction of the owner.
+
+After a crash at any point there is all of it or nothing. What keeps requests out meanwhile is in the database, not in
+what servers know: see migrations/control/0001_binding.sql and docs/moving.md.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Table, Update, func, select, update
+
+from isola.database.transactions import DIALECT, Database, Transaction
+from isola.domain.metadata import metadata
+from isola.errors import Conflict, OperatorError, Refusal
+from isola.platform import platform_log, proofs, provisioning
+from isola.platform.audit import audit_heads
+from isola.platform.migrations import LOCK_TIMEOUT, found, refuse_behind
+from isola.platform.platform_log import Action, Author
+from isola.platform.tenants import COLUMNS, Status, Tenant, entry, tenants
+from isola_strategies.base import Home, Strategy
+
+PATIENCE = 10.0
+"""Seconds in which transactions that write in a tenant may end before it is moved; later they are refused."""
+
+LATELY = "1 hour"
+"""For how long whoever still believes a tenant to be where it was is told so, by the database."""
+
+Progress = Callable[[str], None]
+"""Told each step when it begins: a word, and the table that it is about if there is one."""
+
+
+def silent(step: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A home, and the strategy whose it is."""
+
+    strategy: Strategy
+    home: Home
+
+    def rows(self, table: Table, of: str) -> str:
+        """The rows of the bound tenant in a table, as what comes after FROM, under the name ``of``."""
+        predicate = self.strategy.predicate(of)
+        return f"{self.home.schema}.{table.name} AS {of}{f' WHERE {predicate}' if predicate else ''}"
+
+
+async def move(
+    owner: Database,
+    strategies: Mapping[str, Strategy],
+    slug: str,
+    *,
+    to: str,
+    by: Author | None = None,
+    patience: float = PATIENCE,
+    progress: Progress = silent,
+) -> Tenant:
+    """Move a tenant, with all that is in its home, under another strategy; its entry afterwards.
+
+    Until it ends the tenant is marked as moving, and its requests are refused as Unavailable. If it fails the tenant is
+    where it was, and the mark is taken away; if it is killed the mark stays, and a second call goes on. A call that
+    names where the tenant is takes the mark away. ``by`` is for the logs: the operator unless given.
+
+    Raises BadUserInput for a strategy that is not installed, NotFound, Conflict where the tenant is there already,
+    another is moving it, or transactions need not prove their tenant, Unavailable where others hold for too long what
+    has to be had, and OperatorError where a home is behind, or where a copy is not like what was copied.
+    """
+    by = by or platform_log.operator()
+    tenant = await _announced(owner, strategies, slug, to)
+    if tenant.moving_to is None:
+        return tenant
+    try:
+        progress("waiting for what is being written")
+        await _until_written(owner, strategies[tenant.strategy].home(tenant.id), patience)
+        async with owner.unbound() as transaction:
+            return await _moved(transaction, strategies, tenant, to, by, progress)
+    except BaseException:
+        # Whoever is told that it failed finds the tenant as it was. If even this cannot be done, the mark stays.
+        with suppress(Refusal):
+            await asyncio.shield(_opened(owner, _entry(tenant.id, moving_to=to)))
+        raise
+
+
+async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: str, to: str) -> Tenant:
+    """Mark a tenant as moving; the mark is taken away, if there is one, where ``to`` is where the tenant is."""
+    provisioning.refuse_unknown(strategies, to)
+    async with owner.unbound() as transaction:
+        await refuse_behind(transaction)
+        if not await proofs.demanded(transaction):
+            raise Conflict("tenants are moved only while proofs are demanded: isola platform proofs --demand")
+    tenant = await provisioning.named(owner, slug)
+    if tenant.strategy not in strategies:
+        raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
+    as_seen = _entry(tenant.id, strategy=tenant.strategy, moving_to=tenant.moving_to)
+    if tenant.strategy == to:
+        opened = await _opened(owner, as_seen) if tenant.moving_to is not None else None
+        if opened is None:
+            raise Conflict("the tenant is placed under this strategy already", "strategy", value=slug)
+        return opened
+    async with owner.unbound() as transaction:
+        marked = as_seen.where(tenants.c.status != Status.DELETED).values(moving_to=to)
+        changed = await transaction.rows(marked.returning(*COLUMNS))
+    if not changed:
+        raise Conflict("the tenant is being moved or deleted by somebody else", value=slug)
+    return entry(changed[0])
+
+
+def _entry(tenant: UUID, **seen: str | None) -> Update:
+    """A change to a tenant's entry, as long as that is as it was seen."""
+    change = update(tenants).where(tenants.c.id == tenant)
+    for name, value in seen.items():
+        change = change.where(tenants.c[name].is_not_distinct_from(value))
+    return change
+
+
+async def _opened(owner: Database, seen: Update) -> Tenant | None:
+    """Take the mark away, and let the tenant be served where it is."""
+    async with owner.unbound() as transaction:
+        rows = await transaction.rows(seen.values(moving_to=None).returning(*COLUMNS))
+    return entry(rows[0]) if rows else None
+
+
+async def _until_written(owner: Database, home: Home, patience: float) -> None:
+    """Wait for the transactions that have written in a home, ``patience`` seconds at most.
+
+    None of them can commit any more in the tenant that is marked; but what they hold would be in the way.
+    """
+    async with owner.unbound() as transaction:
+        before = set(await transaction.texts(_WRITING, home.schema))
+    end = time.monotonic() + patience
+    while before and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+        async with owner.unbound() as transaction:
+            before &= set(await transaction.texts(_WRITING, home.schema))
+
+
+# Everybody sees the locks of all others, which is not so of their transactions.
+_WRITING = """
+SELECT DISTINCT l.virtualtransaction FROM pg_locks l
+JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode = 'RowExclusiveLock' AND n.nspname = $1
+"""
+
+
+async def _moved(
+    transaction: Transaction,
+    strategies: Mapping[str, Strategy],
+    tenant: Tenant,
+    to: str,
+    by: Author,
+    progress: Progress,
+) -> Tenant:
+    source, target = (_Place(strategies[name], strategies[name].home(tenant.id)) for name in (tenant.strategy, to))
+    await _hold(transaction, tenant, source, target)
+    progress("making the home")
+    for place in (source, target):
+        await found(transaction, place.strategy, place.home)
+    await _enter(transaction, tenant)
+    tables = metadata.sorted_tables
+    for table in tables:
+        progress(f"copying {table.name}")
+        await transaction.script(_copied(table, source, target))
+    for table in tables:
+        progress(f"comparing {table.name}")
+        if await transaction.value(_digest(table, source)) != await transaction.value(_digest(table, target)):
+            raise OperatorError(f"the copy of {table.name} is not like what was copied: nothing was moved")
+    progress("erasing what was copied")
+    await transaction.script("; ".join(source.strategy.erase(tenant.id, tables)))
+    await _enter(transaction, tenant)
+    progress("entering it in the directory")
+    placed = _entry(tenant.id).values(
+        strategy=to, home=target.home.schema, role=target.home.role or "none", moving_to=None, moved_at=func.now()
+    )
+    rows = await transaction.rows(placed.returning(*COLUMNS))
+    await _note(transaction, tenant, target.home, to, by)
+    await transaction.script(_TELL)
+    progress("committing")
+    return entry(rows[0])
+
+
+# Other moves that are about to say so, too, wait here.
+_TELL = f"""
+SELECT FROM control.binding_key FOR UPDATE;
+UPDATE control.binding_key SET moved = (
+    SELECT coalesce(array_agg(id), '{{}}') FROM control.tenants WHERE moved_at > now() - interval '{LATELY}'
+)
+"""
+
+
+async def _hold(transaction: Transaction, tenant: Tenant, source: _Place, target: _Place) -> None:
+    """Keep migrations, the tenant's writers and other changes to its entry waiting, until the end.
+
+    Raises Conflict if the entry is no more what it was when the tenant was marked.
+    """
+    if source.home.schema == target.home.schema:
+        raise OperatorError(f"{source.strategy.name} and {target.strategy.name} have the same home for this tenant")
+    for place in (source, target):
+        if place.home in place.strategy.homes([]) and place.strategy.predicate("t") is None:
+            # No policy holds a superuser: all tenants' rows would be taken for this one's.
+            raise OperatorError(f"{place.strategy.name} has shared homes and no predicate to tell tenants apart there")
+    await transaction.script(LOCK_TIMEOUT)
+    for schema in sorted((source.home.schema, target.home.schema)):
+        # Shared: others may move between the same homes. Migrations take it for themselves.
+        await transaction.value("SELECT pg_advisory_xact_lock_shared(hashtext($1))", schema)
+    mine = select(tenants.c.id).where(
+        tenants.c.id == tenant.id,
+        tenants.c.strategy == tenant.strategy,
+        tenants.c.moving_to == target.strategy.name,
+        tenants.c.status != Status.DELETED,
+    )
+    if not await transaction.rows(mine.with_for_update(key_share=True)):
+        raise Conflict("the tenant is being moved or deleted by somebody else", value=tenant.slug)
+    # Whoever writes in the tenant commits with the head of its log in hand.
+    await transaction.rows(select(audit_heads.c.entries).where(audit_heads.c.tenant_id == tenant.id).with_for_update())
+
+
+async def _enter(transaction: Transaction, tenant: Tenant) -> None:
+    """Be the tenant to the policies of both homes, which hold an owner who is no superuser; and in neither by name."""
+    await transaction.script(
+        "RESET ROLE; SET LOCAL search_path TO pg_catalog; SET LOCAL isola.home TO ''; "
+        f"SET LOCAL isola.tenant TO '{tenant.id}'; SELECT set_config('isola.proof', isola.proof('{tenant.id}'), true)"
+    )
+
+
+def _columns(table: Table) -> list[str]:
+    """What was written of a row: all but what the database computes from the rest."""
+    return [DIALECT.identifier_preparer.quote(column.name) for column in table.columns if column.computed is None]
+
+
+def _copied(table: Table, source: _Place, target: _Place) -> str:
+    names = ", ".join(_columns(table))
+    return (
+        f"INSERT INTO {target.home.schema}.{table.name} ({names}) OVERRIDING SYSTEM VALUE "
+        f"SELECT {names} FROM {source.rows(table, 'copied')}"
+    )
+
+
+def _digest(table: Table, place: _Place) -> str:
+    """A query for the number of rows, and for sums over their hashes: the same in whatever order they are found."""
+    values = ", ".join(f"r.{name}" for name in _columns(table))
+    return f"""
+        SELECT concat_ws(' ', count(*), sum(hashtextextended(written, 0)), sum(hashtextextended(written, 1)))
+        FROM (SELECT ROW({values})::text COLLATE "C" AS written FROM {place.rows(table, "r")} OFFSET 0) rows
+    """
+
+
+async def _note(transaction: Transaction, tenant: Tenant, home: Home, to: str, by: Author) -> None:
+    """Tell of the move in the platform's log, and in that of the tenant, where it is by now."""
+    old, new = {"strategy": tenant.strategy}, {"strategy": to}
+    about = platform_log.about(tenant.slug)
+    await platform_log.note(transaction, by.actor, Action.TENANT_MOVE, about, old, new, by.request)
+    await transaction.value(
+        "INSERT INTO control.audit_staged (tenant_id, home, actor, request, changes) "
+        "VALUES ($1, $2, $3, $4, ARRAY[jsonb_build_array($5::text, $6::text, $7::jsonb, $8::jsonb)])",
+        tenant.id,
+        home.schema,
+        by.actor,
+        by.request,
+        Action.TENANT_MOVE.value,
+        about,
+        old,
+        new,
+    )

@@ -1,0 +1,268 @@
+"""What the platform's staff ask operators for: tenants to be made and to be moved.
+
+Servers have no owner's login, so they write down what is wanted, and an operator's process that has one does it. An
+order is done once, however many processes there are. Whoever has one in work holds its row until it is finished: one
+whose row nobody holds, though it is running, was left by a process that died, and is taken up again.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import CheckConstraint, Column, Index, Table, Text, Uuid, func, insert, select, text, update
+
+from isola.database.transactions import Database, Transaction
+from isola.domain.metadata import identifier, indexed_text, moment
+from isola.errors import Conflict, IsolaError, NotFound
+from isola.platform import moves, plans, provisioning
+from isola.platform.platform_log import Author
+from isola.platform.tenants import ENTRY, Status, Tenant, entry, metadata, tenants
+from isola_strategies.base import Strategy
+
+log = structlog.get_logger()
+
+
+class Kind(StrEnum):
+    CREATE = "create"
+    MOVE = "move"
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OPEN = text("state IN ('waiting', 'running')")
+
+orders = Table(
+    "orders",
+    metadata,
+    identifier(),
+    Column("kind", Text, nullable=False),
+    # Of a tenant that is to be made, the id that it will have: so it is made once.
+    Column("tenant_id", Uuid, nullable=False, server_default=text("isola.uuid_v7()")),
+    indexed_text("slug", 63),
+    Column("strategy", Text, nullable=False),
+    Column("name", Text),
+    Column("parent", Text),
+    Column("plan", Text),
+    Column("ordered_by", Text, nullable=False),
+    Column("request", Text),
+    moment("ordered_at"),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    # Of a failed one, what was wrong.
+    Column("message", Text),
+    moment("finished_at", nullable=True, default=None),
+    CheckConstraint("kind IN ('create', 'move')", name="kind"),
+    CheckConstraint("state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name="state"),
+    CheckConstraint("(state IN ('waiting', 'running')) = (finished_at IS NULL)", name="finished"),
+    Index(None, "tenant_id", unique=True, postgresql_where=OPEN),
+    Index(None, "slug", unique=True, postgresql_where=OPEN),
+    Index(None, "state", "id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order. ``slug`` is as it was when it was ordered; ``message`` says why it failed."""
+
+    id: UUID
+    kind: Kind
+    tenant_id: UUID
+    slug: str
+    strategy: str
+    name: str | None
+    parent: str | None
+    plan: str | None
+    ordered_by: str
+    request: str | None
+    ordered_at: datetime
+    state: State
+    message: str | None
+    finished_at: datetime | None
+
+
+_COLUMNS = tuple(orders.c[field.name] for field in fields(Order))
+_ORDERS = select(*_COLUMNS)
+
+
+def _order(row: Mapping[str, Any]) -> Order:
+    return Order(**{**row, "kind": Kind(row["kind"]), "state": State(row["state"])})
+
+
+async def create(
+    control: Database,
+    strategies: Collection[str],
+    by: Author,
+    *,
+    slug: str,
+    name: str,
+    strategy: str,
+    parent: str | None = None,
+    plan: str | None = None,
+) -> Order:
+    """Order a tenant. What is known to be impossible already is refused, as ``provisioning.create`` does."""
+    provisioning.refuse_impossible(strategies, slug=slug, name=name, strategy=strategy)
+    async with control.unbound() as transaction:
+        taken = select(tenants.c.id).where(tenants.c.slug == slug, tenants.c.status != Status.DELETED)
+        if await transaction.rows(taken):
+            raise Conflict("tenants: there is one with the same slug already", "slug")
+        if plan is not None:
+            await plans.offered(transaction, plan)
+    if parent is not None:
+        await provisioning.named(control, parent)
+    wanted = {"kind": Kind.CREATE, "slug": slug, "name": name, "strategy": strategy, "parent": parent, "plan": plan}
+    return await _ordered(control, by, wanted)
+
+
+async def move(control: Database, strategies: Collection[str], by: Author, *, slug: str, strategy: str) -> Order:
+    """Order a tenant to be moved under another strategy.
+
+    Raises BadUserInput for a strategy that is not installed, NotFound, and Conflict where the tenant is there already.
+    One that a broken-off move has left marked can be ordered to where it is, which ends that move.
+    """
+    provisioning.refuse_unknown(strategies, strategy)
+    tenant = await provisioning.named(control, slug)
+    if tenant.strategy == strategy and tenant.moving_to is None:
+        raise Conflict("the tenant is placed under this strategy already", "strategy", value=slug)
+    wanted = {"kind": Kind.MOVE, "tenant_id": tenant.id, "slug": slug, "strategy": strategy}
+    return await _ordered(control, by, wanted)
+
+
+async def _ordered(control: Database, by: Author, wanted: Mapping[str, Any]) -> Order:
+    new = insert(orders).values(**wanted, ordered_by=by.actor, request=by.request)
+    async with control.unbound() as transaction:
+        [row] = await transaction.rows(new.returning(*_COLUMNS))
+    return _order(row)
+
+
+async def find(control: Database, key: UUID) -> Order | None:
+    """The order with this id."""
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(_ORDERS.where(orders.c.id == key))
+    return _order(rows[0]) if rows else None
+
+
+async def page(control: Database, *, state: State | None, after: UUID | None, first: int) -> Sequence[Order]:
+    """At most ``first`` orders, the newest first, older than the one with the id ``after``; all or of one state."""
+    question = _ORDERS.order_by(orders.c.id.desc()).limit(first)
+    if state is not None:
+        question = question.where(orders.c.state == state)
+    if after is not None:
+        question = question.where(orders.c.id < after)
+    async with control.unbound() as transaction:
+        return [_order(row) for row in await transaction.rows(question)]
+
+
+async def cancel(control: Database, key: UUID) -> Order:
+    """Take back an order that waits. Raises NotFound, and Conflict for one that does not wait any more."""
+    change = update(orders).where(orders.c.id == key, orders.c.state == State.WAITING)
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(change.values(state=State.CANCELLED, finished_at=func.now()).returning(*_COLUMNS))
+    if rows:
+        return _order(rows[0])
+    found = await find(control, key)
+    if found is None:
+        raise NotFound("there is no such order")
+    raise Conflict(f"the order is {found.state}, not waiting", "id")
+
+
+async def carry_out(
+    owner: Database, strategies: Mapping[str, Strategy], progress: moves.Progress = moves.silent
+) -> Order | None:
+    """Do the oldest order that nobody has in work, and tell how it ended; None where there is none.
+
+    ``owner`` needs three connections. Raises Unavailable when the database is lost: the order is then taken up again.
+    """
+    async with owner.unbound() as transaction:
+        taken = await transaction.value(_TAKE)
+    if taken is None:
+        return None
+    async with _held(owner, taken) as (holding, order):
+        if order is None:
+            # Another process has taken it in between: it may be done by now.
+            return await find(owner, taken)
+        message = await _outcome(owner, strategies, order, progress)
+        state = State.DONE if message is None else State.FAILED
+        ended = update(orders).where(orders.c.id == order.id)
+        rows = await holding.rows(
+            ended.values(state=state, message=message, finished_at=func.clock_timestamp()).returning(*_COLUMNS)
+        )
+        log.info("an order was carried out", order=str(order.id), kind=order.kind, state=state)
+    return _order(rows[0])
+
+
+# That it is running is for all to see, so it is committed before the row is held for as long as that takes.
+_TAKE = """
+UPDATE control.orders SET state = 'running' WHERE id = (
+    SELECT id FROM control.orders WHERE state IN ('waiting', 'running') ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+"""
+
+
+@asynccontextmanager
+async def _held(owner: Database, key: UUID) -> AsyncIterator[tuple[Transaction, Order | None]]:
+    """Keep others off an order, and tell what it is; None for one that somebody else has, or that is finished."""
+    async with owner.unbound() as transaction:
+        mine = _ORDERS.where(orders.c.id == key, orders.c.state == State.RUNNING).with_for_update(skip_locked=True)
+        rows = await transaction.rows(mine)
+        yield transaction, _order(rows[0]) if rows else None
+
+
+async def _outcome(
+    owner: Database, strategies: Mapping[str, Strategy], order: Order, progress: moves.Progress
+) -> str | None:
+    """Do what is ordered, unless it has been done; what was wrong, None if nothing was."""
+    try:
+        async with owner.unbound() as transaction:
+            rows = await transaction.rows(ENTRY.where(tenants.c.id == order.tenant_id))
+        tenant = entry(rows[0]) if rows else None
+        if order.kind is Kind.CREATE:
+            if tenant is None:
+                await _create(owner, strategies, order)
+        else:
+            await _move(owner, strategies, order, tenant, progress)
+    except IsolaError as error:
+        return error.message
+    except Exception:
+        log.exception("an order could not be carried out", order=str(order.id))
+        return "internal error: the log of the operator's process tells more"
+    return None
+
+
+async def _create(owner: Database, strategies: Mapping[str, Strategy], order: Order) -> None:
+    await provisioning.create(
+        owner,
+        strategies,
+        slug=order.slug,
+        name=order.name or order.slug,
+        strategy=order.strategy,
+        parent=order.parent,
+        plan=order.plan or plans.UNLIMITED,
+        key=order.tenant_id,
+        by=Author(order.ordered_by, order.request),
+    )
+
+
+async def _move(
+    owner: Database,
+    strategies: Mapping[str, Strategy],
+    order: Order,
+    tenant: Tenant | None,
+    progress: moves.Progress,
+) -> None:
+    if tenant is None or tenant.status is Status.DELETED:
+        raise NotFound("the tenant was deleted meanwhile", value=order.slug)
+    if (tenant.strategy, tenant.moving_to) == (order.strategy, None):
+        return
+    by = Author(order.ordered_by, order.request)
+    await moves.move(owner, strategies, tenant.slug, to=order.strategy, by=by, progress=progress)

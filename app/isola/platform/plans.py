@@ -1,0 +1,210 @@
+"""Plans: how much of everything a tenant may have. Every tenant has one; the database keeps what it allows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Table,
+    Text,
+    Uuid,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from isola.database.transactions import Database, Transaction
+from isola.domain import names
+from isola.domain.metadata import indexed_text, moment
+from isola.domain.quotas import Quota
+from isola.errors import BadUserInput, Conflict, NotFound
+from isola.platform import platform_log
+from isola.platform.platform_log import Action, Author
+from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
+
+MAX_TITLE = 200
+MOST = 2**53 - 1
+"""The largest quota: the largest integer that every JSON reader keeps exact."""
+
+UNLIMITED = "unlimited"
+"""The plan that is built in, and that tenants have unless they are given another. It stays without quotas."""
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("title", Text, nullable=False),
+    # How many of what, by the names of isola.domain.quotas. What is not in it has no limit.
+    Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
+    moment("created_at"),
+    # A retired plan is given to no further tenant.
+    moment("retired_at", nullable=True, default=None),
+    CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
+    CheckConstraint(f"length(title) BETWEEN 1 AND {MAX_TITLE}", name="title_length"),
+    CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
+)
+
+# How much a tenant has at most of what it has, or had, a quota of. Written when it adds, and read, by triggers only.
+quota_bounds = Table(
+    "quota_bounds",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    indexed_text("quota", 100, primary_key=True),
+    Column("at_most", BigInteger, nullable=False),
+    prefixes=["UNLOGGED"],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    name: str
+    title: str
+    quotas: Mapping[str, int]
+    created_at: datetime
+    retired_at: datetime | None
+
+
+_COLUMNS = tuple(plans.c[each.name] for each in fields(Plan))
+_PLANS = select(*_COLUMNS)
+
+
+async def every(control: Database) -> Sequence[Plan]:
+    """All plans by name, those that are retired as well."""
+    async with control.unbound() as transaction:
+        return [Plan(**row) for row in await transaction.rows(_PLANS.order_by(plans.c.name))]
+
+
+async def create(control: Database, by: Author, *, name: str, title: str, quotas: Mapping[Quota, int]) -> Plan:
+    """Make a plan. What ``quotas`` leaves out has no limit.
+
+    Raises BadUserInput naming what cannot be, and Conflict for a name in use.
+    """
+    if not SLUG.fullmatch(name):
+        raise BadUserInput(f"name: {SLUG_FORM}", "name", value=name)
+    title = names.checked("title", title, MAX_TITLE)
+    _check(quotas)
+    new = insert(plans).values(name=name, title=title, quotas=dict(quotas)).returning(*_COLUMNS)
+    async with control.unbound() as transaction:
+        [row] = await transaction.rows(new)
+        made = Plan(**row)
+        await _note(transaction, by, Action.PLAN_CREATE, None, made)
+    return made
+
+
+async def change(
+    control: Database,
+    by: Author,
+    name: str,
+    *,
+    title: str | None = None,
+    quotas: Mapping[Quota, int | None] | None = None,
+) -> Plan:
+    """Change a plan for all tenants that have it. Quotas that are not given stay; those given as None have no limit.
+
+    What tenants have stays: who has more than is allowed now cannot add. Raises NotFound, BadUserInput naming what
+    cannot be, and Conflict for the plan that is built in.
+    """
+    given = quotas or {}
+    allowed = {quota: most for quota, most in given.items() if most is not None}
+    title = None if title is None else names.checked("title", title, MAX_TITLE)
+    _check(allowed)
+    if name == UNLIMITED and given:
+        raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one", "name")
+    async with control.unbound() as transaction:
+        before = await _held(transaction, name)
+        kept = {Quota(name): most for name, most in before.quotas.items() if name not in given}
+        values = {
+            "title": before.title if title is None else title,
+            "quotas": {**kept, **allowed},
+        }
+        return await _changed(transaction, by, Action.PLAN_CHANGE, before, values)
+
+
+async def retire(control: Database, by: Author, name: str) -> Plan:
+    """Give a plan to no further tenant; those that have it keep it.
+
+    Raises NotFound, and Conflict for one that is retired already and for the one that is built in.
+    """
+    if name == UNLIMITED:
+        raise Conflict(f"the plan {UNLIMITED} cannot be retired", "name")
+    async with control.unbound() as transaction:
+        before = await _held(transaction, name)
+        if before.retired_at is not None:
+            raise Conflict("the plan is retired already", "name", value=name)
+        return await _changed(transaction, by, Action.PLAN_RETIRE, before, {"retired_at": func.now()})
+
+
+async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tenant:
+    """Give a tenant a plan. Raises NotFound, and Conflict for one that is retired or that the tenant has already."""
+    own = tenants.c.id == tenant.id
+    async with control.unbound() as transaction:
+        await offered(transaction, name)
+        before = await transaction.scalar(select(tenants.c.plan).where(own).with_for_update())
+        if before == name:
+            raise Conflict("the tenant has this plan already", "plan", value=name)
+        [row] = await transaction.rows(update(tenants).where(own).values(plan=name).returning(*COLUMNS))
+        await platform_log.note(
+            transaction,
+            by.actor,
+            Action.TENANT_SET_PLAN,
+            platform_log.about(tenant.slug),
+            {"plan": before},
+            {"plan": name},
+            by.request,
+        )
+    return entry(row)
+
+
+async def offered(transaction: Transaction, name: str) -> None:
+    """See that a plan can be given to a tenant, and stays so until the end of the transaction.
+
+    Raises NotFound, and Conflict for one that is retired.
+    """
+    if (await _held(transaction, name, shared=True)).retired_at is not None:
+        raise Conflict("the plan is retired", "plan", value=name)
+
+
+async def _held(transaction: Transaction, name: str, *, shared: bool = False) -> Plan:
+    # What can be no name may be no text that the database takes, either.
+    wanted = _PLANS.where(plans.c.name == name).with_for_update(read=shared)
+    rows = await transaction.rows(wanted) if SLUG.fullmatch(name) else []
+    if not rows:
+        raise NotFound("there is no such plan", value=name)
+    return Plan(**rows[0])
+
+
+async def _changed(
+    transaction: Transaction, by: Author, action: Action, before: Plan, values: Mapping[str, object]
+) -> Plan:
+    changed = update(plans).where(plans.c.name == before.name).values(values).returning(*_COLUMNS)
+    [row] = await transaction.rows(changed)
+    now = Plan(**row)
+    await _note(transaction, by, action, before, now)
+    return now
+
+
+async def _note(transaction: Transaction, by: Author, action: Action, before: Plan | None, now: Plan) -> None:
+    """Note what is not as it was."""
+    was, is_ = ({} if before is None else _told(before)), _told(now)
+    changed = [key for key in is_ if key not in was or was[key] != is_[key]]
+    if not changed:
+        return
+    old = None if before is None else {key: was[key] for key in changed}
+    new = {key: is_[key] for key in changed}
+    await platform_log.note(transaction, by.actor, action, f"plan:{now.name}", old, new, by.request)
+
+
+def _told(plan: Plan) -> Mapping[str, object]:
+    return {"title": plan.title, "quotas": plan.quotas, "retired": plan.retired_at is not None}
+
+
+def _check(quotas: Mapping[Quota, int]) -> None:
+    for quota, most in quotas.items():
+        if not 0 <= most <= MOST:
+            raise BadUserInput(f"{quota}: expected 0 to {MOST}", "quotas", value=str(most))

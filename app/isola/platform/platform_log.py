@@ -1,0 +1,180 @@
+"""The log of the platform: what staff and operators do to tenants and plans, written with what they do.
+
+It can be added to and read, and that is all, also for the login of the control plane. Its entries are a chain, like
+those of a tenant's own log: see docs/audit.md.
+"""
+
+import os
+import pwd
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, ForeignKey, Index, Table, Text, Uuid, func, insert, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from isola.database.transactions import Database, Transaction
+from isola.domain.audit import audit_entries
+from isola.domain.metadata import identifier, moment
+from isola.errors import Forbidden
+from isola.platform.tenants import Tenant, metadata
+
+NOWHERE = UUID(int=0)
+"""Under this id the log is chained. No tenant has it."""
+
+entries = audit_entries.to_metadata(metadata, schema="control")
+
+# What staff are about to do inside a tenant. The transaction that does it is the tenant's, and nothing that runs in one
+# of those is believed when it says what staff do.
+interventions = Table(
+    "interventions",
+    metadata,
+    identifier(),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("request", Text),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("new", JSONB),
+    moment("announced_at"),
+    moment("done_at", nullable=True, default=None),
+    Index(None, "tenant_id"),
+)
+
+
+class Action(StrEnum):
+    """``subject:action``, sorted."""
+
+    ACCESS_END = "access:end"
+    ACCESS_GRANT = "access:grant"
+    API_KEY_REVOKE = "api_key:revoke"
+    BINDING_KEY_ROTATE = "binding_key:rotate"
+    PLAN_CHANGE = "plan:change"
+    PLAN_CREATE = "plan:create"
+    PLAN_RETIRE = "plan:retire"
+    PROOFS_BELIEVE = "proofs:believe"
+    PROOFS_DEMAND = "proofs:demand"
+    TENANT_CREATE = "tenant:create"
+    TENANT_DROP = "tenant:drop"
+    TENANT_MOVE = "tenant:move"
+    TENANT_RESUME = "tenant:resume"
+    TENANT_SET_PARENT = "tenant:set_parent"
+    TENANT_SET_PLAN = "tenant:set_plan"
+    TENANT_SUSPEND = "tenant:suspend"
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who does something to the platform, by which request. ``actor``: ``staff:<subject>`` or ``operator:<name>``."""
+
+    actor: str
+    request: str | None = None
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """What a transaction inside a tenant can be told of it, for the tenant's own log."""
+        return {"actor": self.actor} if self.request is None else {"actor": self.actor, "request": self.request}
+
+
+def operator() -> Author:
+    """Who runs this process, by the name that the operating system has for them."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())  # in a container there may be no names
+    return Author(f"operator:{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the log. ``old`` and ``new`` have what changed."""
+
+    id: UUID
+    number: int
+    at: datetime
+    actor: str
+    request: str | None
+    action: str
+    object: str
+    old: Mapping[str, Any] | None
+    new: Mapping[str, Any] | None
+
+
+async def note(
+    transaction: Transaction,
+    actor: str,
+    action: Action,
+    object: str,  # noqa: A002  as the log calls it
+    old: Mapping[str, Any] | None = None,
+    new: Mapping[str, Any] | None = None,
+    request: str | None = None,
+) -> None:
+    """Put an entry into the log, if and when this transaction of the control plane or the owner commits.
+
+    ``object`` is ``tenant:<slug>``, ``plan:<name>`` or ``platform:<what>``; ``old`` and ``new`` are what JSON can say,
+    of what changed.
+    """
+    await transaction.value(
+        "SELECT isola.audit_platform($1, $2, $3, $4, $5, $6)", actor, request, action.value, object, old, new
+    )
+
+
+def about(slug: str) -> str:
+    """What the log calls the tenant of that slug."""
+    return f"tenant:{slug}"
+
+
+async def announce(
+    control: Database, by: Author, action: Action, tenant: Tenant, new: Mapping[str, Any] | None = None
+) -> UUID:
+    """Say what staff are about to do inside a tenant, for ``intervene``."""
+    announced = insert(interventions).values(
+        tenant_id=tenant.id, actor=by.actor, request=by.request, action=action.value, object=about(tenant.slug), new=new
+    )
+    async with control.unbound() as transaction:
+        key: UUID = await transaction.scalar(announced.returning(interventions.c.id))
+    return key
+
+
+async def intervene(work: Transaction, intervention: UUID) -> None:
+    """Put what was announced into the log, with the transaction inside the tenant that does it.
+
+    Raises Forbidden unless it was announced within the last minute, and for the first time.
+    """
+    if not await work.scalar(select(func.isola.note_intervention(intervention))):
+        raise Forbidden("this was not announced")
+
+
+async def page(
+    control: Database,
+    *,
+    actor: str | None = None,
+    action: str | None = None,
+    object: str | None = None,  # noqa: A002  as the log calls it
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: UUID | None = None,
+    first: int = 20,
+) -> Sequence[Entry]:
+    """At most ``first`` entries that meet all conditions given, the newest first, beginning after the one given.
+
+    ``since`` counts, ``until`` does not.
+    """
+    wanted = {entries.c.actor: actor, entries.c.action: action, entries.c.object: object}
+    question = select(*_COLUMNS).order_by(entries.c.number.desc()).limit(first)
+    question = question.where(*(column == value for column, value in wanted.items() if value is not None))
+    if since is not None:
+        question = question.where(entries.c.at >= since)
+    if until is not None:
+        question = question.where(entries.c.at < until)
+    if after is not None:
+        known = select(entries.c.number).where(entries.c.id == after).scalar_subquery()
+        question = question.where(entries.c.number < known)
+    async with control.unbound() as transaction:
+        return [Entry(**row) for row in await transaction.rows(question)]
+
+
+_COLUMNS = tuple(entries.c[each.name] for each in fields(Entry))

@@ -1,0 +1,241 @@
+"""Makes, changes and removes tenants. The owner's connections are needed: homes are made of schemas and roles."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, or_, select, update
+
+from isola.database.transactions import Database, Transaction
+from isola.domain import names
+from isola.domain.metadata import metadata
+from isola.errors import BadUserInput, Conflict, NotFound, OperatorError
+from isola.platform import plans, platform_log
+from isola.platform.api_keys import api_keys
+from isola.platform.audit import audit_heads
+from isola.platform.domains import domains
+from isola.platform.grants import access_grants
+from isola.platform.memberships import memberships
+from isola.platform.migrations import found, refuse_behind, take_turn
+from isola.platform.platform_log import Action, Author, interventions, operator
+from isola.platform.revocations import sign_outs
+from isola.platform.sessions import sessions
+from isola.platform.shares import share_answers, shares
+from isola.platform.sign_in_log import refusals
+from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
+from isola_strategies.base import Strategy
+
+MAX_NAME = 200
+SLUG_GRACE = timedelta(days=90)
+"""How long the slug of a deleted tenant is not given to another."""
+
+
+async def create(
+    owner: Database,
+    strategies: Mapping[str, Strategy],
+    *,
+    slug: str,
+    name: str,
+    strategy: str,
+    parent: str | None = None,
+    plan: str = plans.UNLIMITED,
+    key: UUID | None = None,
+    reuse_slug: bool = False,
+    by: Author | None = None,
+) -> Tenant:
+    """Make a tenant and its home in one transaction: after a crash at any point there is all of it or nothing.
+
+    ``key`` is the id that it gets; a new one unless given. The slug of a deleted tenant is free again after
+    ``SLUG_GRACE``, or at once with ``reuse_slug``: links, settings and people may mean the former tenant by it.
+    ``by`` is for the log of the platform, here and in what follows: the operator who runs this process unless given.
+
+    Raises BadUserInput for a slug, name or strategy that cannot be, and for a parent below which there is no room;
+    NotFound for a parent or a plan that there is not, Conflict when the slug is taken or the plan is retired,
+    OperatorError when the database has not been migrated.
+    """
+    refuse_impossible(strategies, slug=slug, name=name, strategy=strategy)
+    name = names.checked("name", name, MAX_NAME)
+    chosen = strategies[strategy]
+    async with owner.unbound() as transaction:
+        await refuse_behind(transaction)
+        tenant: UUID = key or await transaction.value("SELECT isola.uuid_v7()")
+        home = chosen.home(tenant)
+        await plans.offered(transaction, plan)
+        reused = await _reused(transaction, slug, insists=reuse_slug)
+        new = insert(tenants).values(
+            id=tenant,
+            slug=slug,
+            slug_reused=reused,
+            name=name,
+            strategy=strategy,
+            home=home.schema,
+            role=home.role or "none",
+            parent_id=None if parent is None else (await _named(transaction, parent)).id,
+            plan=plan,
+        )
+        rows = await transaction.rows(new.returning(*COLUMNS))
+        # From the beginning: a log without a head has been tampered with.
+        await transaction.execute(insert(audit_heads).values(tenant_id=tenant))
+        await found(transaction, chosen, home)
+        made = {"id": str(tenant), "name": name, "strategy": strategy, "parent": parent, "plan": plan}
+        await _note(transaction, by, Action.TENANT_CREATE, slug, None, made)
+    return entry(rows[0])
+
+
+async def _reused(transaction: Transaction, slug: str, *, insists: bool) -> bool:
+    """Whether a deleted tenant had the slug. Raises Conflict as long as it is not free again."""
+    former = select(func.max(func.coalesce(tenants.c.deleted_at, tenants.c.created_at))).where(
+        tenants.c.slug == slug, tenants.c.status == Status.DELETED
+    )
+    deleted_at: datetime | None = await transaction.scalar(former)
+    if deleted_at is None:
+        return False
+    free_at = deleted_at + SLUG_GRACE
+    if free_at > datetime.now(UTC) and not insists:
+        until, since = f"{deleted_at:%Y-%m-%d}", f"{free_at:%Y-%m-%d}"
+        raise Conflict(f"tenants: the slug was another tenant's until {until}; free from {since}", "slug")
+    return True
+
+
+def refuse_impossible(strategies: Collection[str], *, slug: str, name: str, strategy: str) -> None:
+    """Raise BadUserInput for a slug, a name or a strategy that no tenant can have."""
+    if not SLUG.fullmatch(slug):
+        raise BadUserInput(f"slug: {SLUG_FORM}", "slug", value=slug)
+    names.checked("name", name, MAX_NAME)
+    refuse_unknown(strategies, strategy)
+
+
+def refuse_unknown(strategies: Collection[str], strategy: str) -> None:
+    """Raise BadUserInput for a strategy that is not installed."""
+    if strategy not in strategies:
+        raise BadUserInput(f"strategy: expected one of {', '.join(sorted(strategies))}", "strategy", value=strategy)
+
+
+async def every(control: Database) -> Sequence[Tenant]:
+    """All tenants that are not deleted, oldest first."""
+    async with control.unbound() as transaction:
+        rows = await transaction.rows(ENTRY.where(tenants.c.status != Status.DELETED).order_by(tenants.c.id))
+    return [entry(row) for row in rows]
+
+
+async def page(control: Database, *, status: Status | None, after: UUID | None, first: int) -> Sequence[Tenant]:
+    """At most ``first`` tenants made later than the one with the id ``after``, oldest first.
+
+    Those of one status, which is their own whatever is above them; without one, all that are not deleted.
+    """
+    wanted = tenants.c.status == status if status else tenants.c.status != Status.DELETED
+    question = ENTRY.where(wanted).order_by(tenants.c.id).limit(first)
+    if after is not None:
+        question = question.where(tenants.c.id > after)
+    async with control.unbound() as transaction:
+        return [entry(row) for row in await transaction.rows(question)]
+
+
+async def named(control: Database, slug: str) -> Tenant:
+    """The tenant of that slug. Raises NotFound."""
+    async with control.unbound() as transaction:
+        return await _named(transaction, slug)
+
+
+async def suspend(control: Database, slug: str, by: Author | None = None) -> Tenant:
+    """Refuse all requests of a tenant, its data kept. Raises NotFound, and Conflict if it is suspended already."""
+    return await _turn(control, slug, Status.ACTIVE, Status.SUSPENDED, Action.TENANT_SUSPEND, by)
+
+
+async def resume(control: Database, slug: str, by: Author | None = None) -> Tenant:
+    """Undo ``suspend``. Raises NotFound, and Conflict if the tenant is not suspended."""
+    return await _turn(control, slug, Status.SUSPENDED, Status.ACTIVE, Action.TENANT_RESUME, by)
+
+
+async def drop(
+    owner: Database, strategies: Mapping[str, Strategy], slug: str, *, notice: float, by: Author | None = None
+) -> Tenant:
+    """Delete a tenant, then erase its data, its home, its shares, API keys, domains and sessions.
+
+    It is marked as deleted first; ``notice`` seconds later, when every server has seen that and no request can
+    still be on its way in, all of it is erased in one transaction. Interrupted in between, a second call goes on.
+    Raises NotFound, and Conflict while other tenants are below it.
+    """
+    async with owner.unbound() as transaction:
+        await refuse_behind(transaction)
+        tenant = await _named(transaction, slug, to_erase=True)
+        if tenant.strategy not in strategies:
+            raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
+        if tenant.status is not Status.DELETED:
+            was = {"id": str(tenant.id), "name": tenant.name, "status": tenant.status}
+            await _note(transaction, by, Action.TENANT_DROP, slug, was, None)
+        # A move that was under way has ended by now, and none begins any more: it says where the tenant is.
+        deleted = (
+            update(tenants)
+            .where(tenants.c.id == tenant.id)
+            .values(
+                status=Status.DELETED,
+                deleted_at=func.coalesce(tenants.c.deleted_at, func.now()),
+                moving_to=None,
+            )
+        )
+        tenant = entry((await transaction.rows(deleted.returning(*COLUMNS)))[0])
+    await asyncio.sleep(notice)
+    strategy = strategies[tenant.strategy]
+    async with owner.unbound() as transaction:
+        await take_turn(transaction, strategy.home(tenant.id))
+        await transaction.execute(delete(shares).where(shares.c.owner_id == tenant.id))
+        # To who shared something with it, nothing changes: that there was such a tenant was not told before either.
+        await transaction.execute(update(shares).where(shares.c.grantee_id == tenant.id).values(grantee_id=None))
+        answers = share_answers.c
+        await transaction.execute(
+            delete(share_answers).where(or_(answers.owner_id == tenant.id, answers.grantee_id == tenant.id))
+        )
+        for table in (
+            access_grants,
+            api_keys,
+            audit_heads,
+            domains,
+            interventions,
+            memberships,
+            plans.quota_bounds,
+            refusals,
+            sessions,
+            sign_outs,
+        ):
+            await transaction.execute(delete(table).where(table.c.tenant_id == tenant.id))
+        await transaction.script("; ".join(strategy.erase(tenant.id, metadata.sorted_tables)))
+        await transaction.execute(update(tenants).where(tenants.c.id == tenant.id).values(home=None))
+    return tenant
+
+
+async def _named(transaction: Transaction, slug: str, *, to_erase: bool = False) -> Tenant:
+    wanted = tenants.c.home.is_not(None) if to_erase else tenants.c.status != Status.DELETED
+    # A slug can have been given again while the tenant that had it before waits to be erased: that one comes first.
+    question = ENTRY.where(tenants.c.slug == slug, wanted).order_by(tenants.c.id).limit(1)
+    # What can be no slug may be no text that the database takes, either.
+    rows = await transaction.rows(question) if SLUG.fullmatch(slug) else []
+    if not rows:
+        raise NotFound("there is no such tenant", value=slug)
+    return entry(rows[0])
+
+
+async def _turn(
+    control: Database, slug: str, before: Status, after: Status, action: Action, by: Author | None
+) -> Tenant:
+    async with control.unbound() as transaction:
+        tenant = await _named(transaction, slug)
+        change = update(tenants).where(tenants.c.id == tenant.id, tenants.c.status == before).values(status=after)
+        if not await transaction.execute(change):
+            raise Conflict(f"the tenant is {tenant.status}, not {before}", "slug", value=slug)
+        await _note(transaction, by, action, slug, {"status": before}, {"status": after})
+    return replace(tenant, status=after)
+
+
+async def _note(
+    transaction: Transaction,
+    by: Author | None,
+    action: Action,
+    slug: str,
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object] | None,
+) -> None:
+    by = by or operator()
+    await platform_log.note(transaction, by.actor, action, platform_log.about(slug), old, new, by.request)

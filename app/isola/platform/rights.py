@@ -1,0 +1,276 @@
+"""What each role may do: on the platform's own tables and functions, and in the homes of tenants."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Table
+
+from isola.database.transactions import Transaction
+from isola.platform.logins import Addresses, quote
+from isola.platform.roles import Roles
+from isola_strategies.base import Home, rights
+
+CALLED_BY_MEMBERS = (
+    "isola.bound_tenant()",
+    "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
+    "isola.revoke_share(uuid)",
+    "isola.revoke_shares_of(uuid)",
+    "isola.shares_of(uuid)",
+    "isola.share_offers()",
+    "isola.answer_share(uuid, boolean, uuid)",
+    "isola.shares_received()",
+    "isola.share_received(uuid)",
+    "isola.page_of_shares_received(timestamptz, uuid, int)",
+    "isola.shared_resource(uuid)",
+    "isola.domains()",
+    "isola.add_domain(text)",
+    "isola.verify_domain(uuid)",
+    "isola.remove_domain(uuid)",
+    "isola.api_keys()",
+    "isola.create_api_key(text, bytea, text, text[], uuid, uuid, timestamptz)",
+    "isola.revoke_api_key(uuid)",
+    "isola.announce(text, text)",
+    "isola.remember_member(text)",
+    "isola.sign_out(uuid, text)",
+    "isola.note_access(uuid)",
+    "isola.note_intervention(uuid)",
+    "isola.begin_session(uuid, uuid)",
+    "isola.note_sign_ins()",
+)
+COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
+# What keeps answers within their limit, in the statements of reads.
+MEASURED = "isola.measured(text, bigint, bigint, text)"
+CALLED_BY_ALL = (
+    "isola.claimed_tenant_id()",
+    "isola.current_tenant_id()",
+    "isola.proved_request()",
+    "isola.proved_tenant_id()",
+    "isola.this_transaction()",
+    "isola.uuid_v7()",
+)
+# What reads or writes what its callers may not: it runs as isola_sharing.
+AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid)")
+
+# What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
+# that staff look in, and what becomes of sign-ins, is noted by functions, which run as isola_sharing.
+NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
+AS_AUDIT = (
+    "isola.audit()",
+    "isola.audit_note(oid, text[], jsonb[], jsonb[])",
+    "isola.audit_link()",
+    NOTE_PLATFORM,
+)
+# What keeps quotas, and what tells of them.
+AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_once()")
+CALLED_BY_QUOTAS = (
+    "isola.quota_taken(jsonb)",
+    "isola.quota_used(uuid, text, text, bigint)",
+    "isola.quota_counted(uuid, text, text, bigint)",
+)
+AS_WATCHDOG = ("control.end_sessions(text, interval, timestamptz)",)
+HIERARCHY = (
+    "control.ancestors(uuid)",
+    "control.descendants(uuid)",
+    "control.below_inactive(uuid)",
+    "control.status_of(uuid)",
+)
+CALLED_BY_AUDIT = (
+    "isola.audit_values(jsonb, text[])",
+    "isola.audit_difference(jsonb, jsonb, text[])",
+    "isola.audit_of_owner(oid)",
+    "isola.audit_placed(uuid, text)",
+)
+
+
+def admit_to_platform(where: Addresses) -> str:
+    """Statements that give each role its rights on the platform's own tables and functions. They can be repeated."""
+    tenant, control = quote(where.tenant_login), quote(where.control_login)
+    roles = where.roles
+    owners = "".join(
+        f"ALTER FUNCTION {function} OWNER TO {role}; "
+        for role, functions in zip(roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG), strict=True)
+        for function in functions
+    )
+    return f"""
+        REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA isola, control FROM PUBLIC;
+        GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, {roles.members}, {roles.sharing};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, {roles.members}, {roles.sharing};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)}, {MEASURED} TO {tenant}, {roles.members};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.audit};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
+        GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text[], jsonb[], jsonb[]) TO {roles.sharing};
+        GRANT EXECUTE ON FUNCTION {NOTE_PLATFORM} TO {control}, {roles.sharing};
+        GRANT USAGE ON SCHEMA isola TO {roles.quotas};
+        GRANT EXECUTE ON FUNCTION {", ".join(COUNTED_FOR_MEMBERS)} TO {tenant}, {roles.members};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.quotas};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_QUOTAS)} TO {roles.quotas};
+        GRANT EXECUTE ON FUNCTION {", ".join(HIERARCHY)} TO {control}, {roles.sharing};
+        GRANT USAGE ON SCHEMA isola TO {roles.audit};
+        GRANT CREATE ON SCHEMA isola, control TO {", ".join(roles.inner)};
+        {owners}
+        REVOKE CREATE ON SCHEMA isola, control FROM {", ".join(roles.inner)};
+        GRANT USAGE ON SCHEMA control TO {control}, {", ".join(roles.inner)};
+        GRANT EXECUTE ON FUNCTION {", ".join(AS_WATCHDOG)} TO {control};
+        GRANT INSERT ON control.audit_entries TO {roles.audit};
+        GRANT SELECT ON control.audit_entries TO {control};
+        GRANT SELECT, INSERT ON control.interventions TO {control};
+        GRANT SELECT, UPDATE (done_at) ON control.interventions TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.plans TO {control};
+        GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
+        GRANT SELECT, INSERT, UPDATE ON control.quota_bounds TO {roles.quotas};
+        GRANT SELECT (name, title, quotas) ON control.plans TO {roles.quotas};
+        GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
+        GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
+        GRANT SELECT (owner_id, revoked_at, expires_at) ON control.shares TO {roles.quotas};
+        GRANT SELECT, INSERT, DELETE ON control.audit_staged TO {roles.audit};
+        GRANT SELECT, UPDATE ON control.audit_heads TO {roles.audit};
+        GRANT SELECT (id, home, moving_to) ON control.tenants TO {roles.audit};
+        GRANT SELECT ON control.audit_heads, control.memberships TO {control};
+        GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};
+        GRANT SELECT, INSERT ON control.memberships TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
+        GRANT SELECT ON control.alembic_version, control.secrets TO {control};
+        GRANT SELECT ON control.binding_key TO {control}, {roles.sharing};
+        GRANT SELECT, INSERT, DELETE ON control.changes TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.revocations, control.sessions TO {control};
+        GRANT SELECT, INSERT, UPDATE ON control.refresh_tokens TO {control};
+        GRANT SELECT, UPDATE (user_id), DELETE ON control.sessions TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.refusals TO {control};
+        GRANT SELECT, DELETE ON control.refusals TO {roles.sharing};
+        GRANT SELECT ON control.sign_outs TO {control};
+        GRANT SELECT, INSERT, UPDATE (ended_at) ON control.access_grants TO {control};
+        GRANT SELECT ON control.access_grants TO {roles.sharing};
+        GRANT INSERT, SELECT (transaction) ON control.changes TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.sign_outs TO {roles.sharing};
+        GRANT SELECT ON control.domains, control.api_keys TO {control};
+        GRANT UPDATE (last_used_at) ON control.api_keys TO {control};
+        GRANT UPDATE (proven_at) ON control.domains TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
+        GRANT SELECT ON control.tenants, control.live_shares, control.sharers TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO {roles.sharing}
+    """
+
+
+def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence[str]:
+    """Statements that give the platform's roles their rights in a home. They can be repeated.
+
+    The log may be added to, and nothing else. What a quota is of can be counted, and nothing be read that says more.
+    What tables declare as shared can be read.
+    """
+    schema = home.schema
+    return [
+        # What every transaction may call; the login does not inherit, so each role is given it by itself.
+        *([f"GRANT {roles.members} TO {home.role}"] if home.role else []),
+        f"GRANT USAGE ON SCHEMA {schema} TO {roles.sharing}, {roles.audit}, {roles.quotas}",
+        f"GRANT INSERT ON {schema}.audit_entries TO {roles.audit}",
+        *(
+            f"GRANT SELECT ({', '.join(columns)}) ON {schema}.{table} TO {role}"
+            for role, table, columns in _read(tables, roles)
+        ),
+    ]
+
+
+def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Sequence[str]]]:
+    """Which role reads which columns of which table in every home."""
+    yield roles.quotas, "resources", ["id"]
+    yield roles.quotas, "users", ["seen_at", "disabled_at"]
+    for table in tables:
+        if "shared_columns" in table.info:
+            yield roles.sharing, table.name, table.info["shared_columns"]
+
+
+# $1 and $2 are the schemas of homes and their roles, '' where it is the login; $3 the login and $4 the role of members;
+# $5 to $8 the rights on tables: the role, '' for the home's own, the table, the right, and the column or ''.
+_SHUT = """
+WITH homes AS (
+    SELECT schema, role, coalesce(nullif(role, ''), $3) AS enters FROM unnest($1::text[], $2::text[]) h (schema, role)
+),
+rights AS (
+    SELECT * FROM unnest($5::text[], $6::text[], $7::text[], $8::text[]) r (role, name, privilege, attribute)
+)
+SELECT schema, min(lacks) FROM (
+    SELECT schema, format('the role %s is missing', enters) AS lacks
+    FROM homes WHERE enters NOT IN (SELECT rolname FROM pg_roles)
+    UNION ALL
+    SELECT h.schema, format('%s is no member of %s', m.rolname, o.rolname)
+    FROM homes h JOIN pg_roles own ON own.rolname = h.role
+    CROSS JOIN LATERAL (VALUES (own.rolname, $4), ($3, own.rolname)) wanted (member, of)
+    JOIN pg_roles m ON m.rolname = wanted.member JOIN pg_roles o ON o.rolname = wanted.of
+    WHERE NOT pg_has_role(m.oid, o.oid, 'MEMBER')
+    UNION ALL
+    SELECT h.schema, format('%s may not enter it', r.rolname)
+    FROM homes h JOIN pg_roles r ON r.rolname = h.enters OR r.rolname IN (SELECT role FROM rights)
+    WHERE NOT coalesce(has_schema_privilege(r.oid, to_regnamespace(quote_ident(h.schema)), 'USAGE'), false)
+    UNION ALL
+    SELECT h.schema, format('%s lacks %s on %s', r.rolname, privilege, name)
+    FROM homes h CROSS JOIN rights w JOIN pg_roles r ON r.rolname = coalesce(nullif(w.role, ''), h.enters),
+        to_regclass(format('%I.%I', h.schema, w.name)) found
+    WHERE NOT coalesce(
+        CASE w.attribute WHEN '' THEN has_table_privilege(r.oid, found, privilege)
+        ELSE has_column_privilege(r.oid, found, w.attribute, privilege) END, false
+    )
+) lacking
+GROUP BY schema
+"""
+
+
+async def shut(
+    owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], where: Addresses
+) -> Mapping[str, str]:
+    """The homes, by their schemas, in which a role lacks a right, and the first that it lacks.
+
+    So it is after a database was restored without its roles.
+    """
+    wanted = [("", table.name, right, "") for table in tables for right in rights(table).split(", ")]
+    wanted.append((where.roles.audit, "audit_entries", "INSERT", ""))
+    wanted += [
+        (role, table, "SELECT", column) for role, table, columns in _read(tables, where.roles) for column in columns
+    ]
+    return await owner.pairs(
+        _SHUT,
+        [home.schema for home in homes],
+        [home.role or "" for home in homes],
+        where.tenant_login,
+        where.roles.members,
+        *(list(column) for column in zip(*wanted, strict=True)),
+    )
+
+
+# What ``admit_to_platform`` and ``logins.prepare`` change: $1 are the roles.
+_PLATFORM = """
+WITH granted AS (
+    SELECT format('the schema %I', nspname) AS object, nspacl AS acl, 'n' AS kind, nspowner AS owner
+    FROM pg_namespace WHERE nspname IN ('control', 'isola', 'public')
+    UNION ALL
+    SELECT format('the database %I', datname), datacl, 'd', datdba FROM pg_database WHERE datname = current_database()
+    UNION ALL
+    SELECT oid::regprocedure::text, proacl, 'f', proowner FROM pg_proc
+    WHERE pronamespace IN (to_regnamespace('isola'), to_regnamespace('control'))
+       OR (pronamespace = 'pg_catalog'::regnamespace AND proacl IS NOT NULL)
+    UNION ALL
+    SELECT oid::regclass::text, relacl, 'r', relowner FROM pg_class
+    WHERE relnamespace IN (to_regnamespace('isola'), to_regnamespace('control')) AND relkind <> 'i'
+    UNION ALL
+    SELECT format('%s (%I)', attrelid::regclass, attname), attacl, 'c', relowner
+    FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+    WHERE relnamespace = to_regnamespace('control') AND attacl IS NOT NULL
+)
+SELECT format('the role %I', rolname) FROM pg_roles WHERE rolname = ANY ($1)
+UNION ALL
+SELECT format('%I as a member of %I', m.rolname, r.rolname)
+FROM pg_auth_members JOIN pg_roles m ON m.oid = member JOIN pg_roles r ON r.oid = roleid
+WHERE r.rolname = ANY ($1) AND m.rolname = ANY ($1 || current_user::text)
+UNION ALL
+SELECT format(
+    '%s on %s for %s', privilege_type, object, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
+)
+FROM granted, aclexplode(coalesce(acl, acldefault(kind::"char", owner)))
+UNION ALL
+SELECT format('%s as the owner of %s', proowner::regrole, oid::regprocedure) FROM pg_proc
+WHERE pronamespace IN (to_regnamespace('isola'), to_regnamespace('control'))
+"""
+
+
+async def of_platform(owner: Transaction, where: Addresses) -> set[str]:
+    """What the platform's roles are and may do outside of homes, in words."""
+    return set(await owner.texts(_PLATFORM, where.all_roles))

@@ -1,0 +1,220 @@
+"""Sessions of people: each a chain of refresh tokens, of which only the last is good, and only once.
+
+What is stored of a refresh token is its hash, enough for 256 random bits. One that is used a second time is in the
+hands of two, and nobody can tell whose it was: the session ends.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    Update,
+    Uuid,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from isola.database.transactions import Transaction
+from isola.domain.metadata import identifier, moment
+from isola.domain.work import Work
+from isola.errors import TenantDeleted, TenantSuspended, Unavailable
+from isola.platform import revocations
+from isola.platform.revocations import Revocable
+from isola.platform.tenants import STATUS, Status, metadata, tenants
+
+_RANDOM_BYTES = 32
+# Longer than a token of the session may be taken for good after it has expired, for clocks that go wrong.
+_AFTERLIFE = timedelta(hours=1)
+# Longer than a sign-in takes from its preparation on.
+_PREPARED_FOR = timedelta(minutes=10)
+# That a session has ended may be in the tenant's log for as long after it has expired.
+_KEPT_FOR = timedelta(days=1)
+
+
+class End(StrEnum):
+    """What a session ended for before it expired."""
+
+    REUSE = "reuse"
+    REVOCATION = "revocation"
+    SIGN_OUT = "sign_out"
+
+
+sessions = Table(
+    "sessions",
+    metadata,
+    identifier(),
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    Column("subject", Text, nullable=False),
+    # None until the session begins, with its entry in the tenant's log. Only then it can be refreshed.
+    Column("user_id", Uuid),
+    moment("created_at"),
+    moment("expires_at", default=None),
+    # One that has ended stays until the tenant's log has it: see isola.platform.sign_in_log.
+    moment("ended_at", nullable=True, default=None),
+    Column("ended_for", Text),
+    CheckConstraint("ended_for IN ('reuse', 'revocation', 'sign_out')", name="ended_for"),
+    CheckConstraint("ended_at IS NULL OR ended_for IS NOT NULL", name="ended"),
+    Index(None, "expires_at"),
+    Index(None, "created_at", postgresql_where=text("user_id IS NULL")),
+    Index(None, "tenant_id", postgresql_where=text("ended_at IS NOT NULL")),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("session_id", Uuid, ForeignKey("control.sessions.id", ondelete="CASCADE"), nullable=False),
+    moment("expires_at", default=None),
+    moment("used_at", nullable=True, default=None),
+    Index(None, "session_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long a session lasts at most, and how long it lasts without being refreshed."""
+
+    session: timedelta
+    idle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that goes on. ``now`` is the time of the database, whose revocations it is compared with."""
+
+    id: UUID
+    tenant_id: UUID
+    subject: str
+    created_at: datetime
+    expires_at: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds a credential
+class Refreshed:
+    session: Session
+    refresh_token: str
+
+
+async def prepare(control: Transaction, tenant: UUID, subject: str, lifetimes: Lifetimes) -> Refreshed:
+    """Prepare a session of a tenant's user; ``begin`` begins it. What has expired is deleted on the way."""
+    await control.execute(_EXPIRED)
+    new = insert(sessions).values(tenant_id=tenant, subject=subject, expires_at=func.now() + lifetimes.session)
+    [row] = await control.rows(new.returning(*_SESSION))
+    return await _continued(control, Session(**row), lifetimes)
+
+
+async def begin(work: Work, session: UUID, user_id: UUID) -> None:
+    """Begin a session that was prepared, in a transaction inside its tenant: with its entry in the log or not at all.
+
+    Raises Unavailable where it was prepared too long ago.
+    """
+    if not await work.scalar(_BEGIN, {"session": session, "user": user_id}):
+        raise Unavailable("the session could not begin in time: try again")
+
+
+async def refresh(control: Transaction, issuer: str, token: str, lifetimes: Lifetimes) -> Refreshed | None:
+    """Use a refresh token up and give the next; None if it is not good. Commit in either case.
+
+    If it was used before, its session is ended. ``issuer`` is the one that signs the access tokens of sessions. Raises
+    TenantSuspended and TenantDeleted, by which the token is not used up.
+    """
+    use = update(refresh_tokens).where(
+        refresh_tokens.c.hash == _hash(token),
+        refresh_tokens.c.used_at.is_(None),
+        refresh_tokens.c.expires_at > func.now(),
+    )
+    # Of two at once the second waits here for the first, and finds the token used.
+    used = await control.scalar(use.values(used_at=func.now()).returning(refresh_tokens.c.session_id))
+    if used is None:
+        await _end(control, issuer, token, End.REUSE, refresh_tokens.c.used_at.is_not(None))
+        return None
+    rows = await control.rows(
+        select(*_SESSION, STATUS.label("status")).join_from(sessions, tenants).where(sessions.c.id == used, _LIVE)
+    )
+    if not rows:
+        return None
+    [row] = rows
+    status, session = row["status"], Session(**{name: value for name, value in row.items() if name != "status"})
+    match status:
+        case Status.SUSPENDED:
+            raise TenantSuspended("the tenant is suspended")
+        case Status.DELETED:
+            raise TenantDeleted("the tenant is deleted")
+    revoked = await revocations.find(
+        control,
+        Revocable.user(session.tenant_id, session.subject),
+        [Revocable.session(issuer, str(session.id))],
+    )
+    if any(session.created_at.timestamp() < not_before for not_before in revoked.values()):
+        await control.execute(_ended(End.REVOCATION).where(sessions.c.id == session.id))
+        return None
+    return await _continued(control, session, lifetimes)
+
+
+async def end(control: Transaction, issuer: str, token: str) -> None:
+    """End the session that a refresh token belongs to, used or not; with one that is not known, nothing happens."""
+    await _end(control, issuer, token, End.SIGN_OUT)
+
+
+_SESSION = (
+    sessions.c.id,
+    sessions.c.tenant_id,
+    sessions.c.subject,
+    sessions.c.created_at,
+    sessions.c.expires_at,
+    func.now().label("now"),
+)
+_LIVE = and_(sessions.c.user_id.is_not(None), sessions.c.ended_at.is_(None))
+_EXPIRED = delete(sessions).where(
+    or_(
+        and_(sessions.c.expires_at < func.now(), sessions.c.ended_at.is_(None)),
+        sessions.c.expires_at < func.now() - _KEPT_FOR,
+        and_(sessions.c.user_id.is_(None), sessions.c.created_at < func.now() - _PREPARED_FOR),
+    )
+)
+_BEGIN = select(func.isola.begin_session(bindparam("session", type_=Uuid()), bindparam("user", type_=Uuid())))
+
+
+async def _continued(control: Transaction, session: Session, lifetimes: Lifetimes) -> Refreshed:
+    token = secrets.token_urlsafe(_RANDOM_BYTES)
+    expires_at = min(session.now + lifetimes.idle, session.expires_at)
+    await control.execute(
+        insert(refresh_tokens).values(hash=_hash(token), session_id=session.id, expires_at=expires_at)
+    )
+    return Refreshed(session, token)
+
+
+async def _end(control: Transaction, issuer: str, token: str, why: End, *conditions: ColumnElement[bool]) -> None:
+    belongs = select(refresh_tokens.c.session_id).where(refresh_tokens.c.hash == _hash(token), *conditions)
+    ended = _ended(why).where(sessions.c.id == belongs.scalar_subquery())
+    for row in await control.rows(ended.returning(sessions.c.id, sessions.c.expires_at)):
+        revocable = Revocable.session(issuer, str(row["id"]))
+        await revocations.revoke(control, revocable, until=row["expires_at"] + _AFTERLIFE)
+
+
+def _ended(why: End) -> Update:
+    return update(sessions).where(_LIVE).values(ended_at=func.now(), ended_for=why.value)
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode(errors="surrogatepass")).digest()

@@ -1,0 +1,173 @@
+"""What becomes of sign-ins, for the log of the tenant: refusals, counted, and sessions that have ended.
+
+A session begins in the transaction that has its entry. What else happens must not wait for the tenant's home, and can
+happen while nothing can be written there. So the control plane keeps it, and every server looks every few seconds for
+what is to be carried to a log. However many are refused, a tenant's log gets one entry a minute for each reason.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from types import TracebackType
+from typing import Self, TypeAlias
+from uuid import UUID
+
+import structlog
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Table, Uuid, func, or_, select
+
+from isola.database.transactions import Database
+from isola.domain.metadata import indexed_text, moment
+from isola.errors import Refusal
+from isola.platform.sessions import sessions
+from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
+
+log = structlog.get_logger()
+
+INTERVAL = 5.0
+"""Seconds between two looks for what is to be carried to a log."""
+_AT_ONCE = 100  # tenants a look: a flood of refusals keeps nobody else from writing
+
+
+class Reason(StrEnum):
+    """Why somebody was refused who is known to mean a tenant."""
+
+    ATTEMPTS = "attempts"
+    CODE = "code"
+    DISABLED_USER = "disabled_user"
+    EXPIRED_KEY = "expired_key"
+    FORMER_TENANT = "former_tenant"
+    OTHER_TENANT = "other_tenant"
+    PASSWORD = "password"  # noqa: S105  a reason
+    REVOKED_KEY = "revoked_key"
+    REVOKED_TOKEN = "revoked_token"  # noqa: S105  a reason
+    SUSPENDED_TENANT = "suspended_tenant"
+
+
+MAX_REASON = 100
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
+    indexed_text("reason", MAX_REASON, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    # When a server wrote down the first and the last of them.
+    moment("first_at"),
+    moment("last_at"),
+    # From then on they are an entry of the log, and the next ones are counted anew.
+    moment("due_at", default=None),
+    Index(None, "due_at"),
+)
+
+Refuse: TypeAlias = Callable[[UUID, Reason], None]
+"""Counts that somebody was refused, by the id of the tenant that they meant. Nobody waits for anything."""
+
+
+class SignInLog:
+    """Counts refusals, and carries them and the ends of sessions to the logs, as long as it is entered as a context.
+
+    What cannot be written is tried again. What was counted in the last seconds before a crash is lost.
+    """
+
+    def __init__(self, control: Database, tenants: Database) -> None:
+        self._control = control
+        self._tenants = tenants
+        self._counted: Counter[tuple[UUID, Reason]] = Counter()
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._try_to_write()
+
+    def refuse(self, tenant: UUID, reason: Reason) -> None:
+        """Count that somebody was refused. Nobody waits for anything."""
+        self._counted[tenant, reason] += 1
+
+    def wake(self) -> None:
+        """Look at once for what is to be carried to a log: a session has ended."""
+        self._woken.set()
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._woken.wait()
+            self._woken.clear()
+            await self._try_to_write()
+
+    async def _try_to_write(self) -> None:
+        try:
+            await self._write_counts()
+            for tenant in await self._pending():
+                await self._carry(tenant)
+            self._failing = False
+        except Refusal as refusal:
+            if not self._failing:
+                log.warning("sign-ins cannot be written down", reason=refusal.code)
+            self._failing = True
+        except Exception:
+            # Without this task nothing would be written down again.
+            log.exception("sign-ins cannot be written down")
+
+    async def _write_counts(self) -> None:
+        if not self._counted:
+            return
+        counted, self._counted = self._counted, Counter()
+        # Sorted, so that no two servers wait for each other in a circle.
+        rows = sorted((str(tenant), reason.value, count) for (tenant, reason), count in counted.items())
+        try:
+            async with self._control.unbound() as transaction:
+                await transaction.value(_COUNT, *(list(column) for column in zip(*rows, strict=True)))
+        except BaseException:
+            self._counted.update(counted)
+            raise
+
+    async def _pending(self) -> Sequence[Tenant]:
+        async with self._control.unbound() as transaction:
+            return [entry(row) for row in await transaction.rows(_PENDING)]
+
+    async def _carry(self, tenant: Tenant) -> None:
+        try:
+            async with self._tenants.transaction(tenant) as work:
+                await work.scalar(_NOTE)
+        except Refusal as refusal:
+            log.warning("sign-ins are not in the tenant's log yet", tenant=str(tenant.id), reason=refusal.code)
+
+
+# Of a tenant that is deleted nothing is kept.
+_COUNT = """
+INSERT INTO control.refusals AS r (tenant_id, reason, count, due_at)
+SELECT t.id, reason, count, now() + interval '1 minute'
+FROM unnest($1::uuid[], $2::text[], $3::bigint[]) counted (tenant, reason, count)
+JOIN control.tenants t ON t.id = tenant AND t.status <> 'deleted'
+ORDER BY t.id, reason
+ON CONFLICT (tenant_id, reason) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
+"""
+# In any order: tenants whose logs cannot be written are not to stand before the others for ever. Those that are moved
+# or suspended wait.
+_PENDING = (
+    ENTRY.where(
+        or_(
+            tenants.c.id.in_(select(refusals.c.tenant_id).where(refusals.c.due_at <= func.now())),
+            tenants.c.id.in_(select(sessions.c.tenant_id).where(sessions.c.ended_at.is_not(None))),
+        ),
+        tenants.c.moving_to.is_(None),
+        STATUS.in_([Status.ACTIVE.value]),
+    )
+    .order_by(func.random())
+    .limit(_AT_ONCE)
+)
+_NOTE = select(func.isola.note_sign_ins())

@@ -1,0 +1,111 @@
+"""The directory: which tenants there are, and where each has its home."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from isola.domain.metadata import identifier, metadata as domain, moment
+from isola.errors import Unavailable
+
+SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
+SLUG_FORM = "expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last"
+
+metadata = MetaData(schema="control", naming_convention=domain.naming_convention)
+
+
+class Status(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETED = "deleted"
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    identifier(),
+    Column("slug", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'active'")),
+    Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("strategy", Text, nullable=False),
+    # The schema that holds the tenant's tables, until they are erased.
+    Column("home", Text),
+    # The role that transactions of this tenant have, 'none' where it is the login itself.
+    Column("role", Text, nullable=False),
+    moment("created_at"),
+    moment("deleted_at", nullable=True, default=None),
+    # Whether a deleted tenant had the slug before: what names this one by it may have been issued for that one.
+    Column("slug_reused", Boolean, nullable=False, server_default=text("false")),
+    # Triggers keep the hierarchy without circles, and its depth bounded.
+    Column("parent_id", Uuid, ForeignKey("control.tenants.id")),
+    # How much of everything it may have: see isola.platform.plans.
+    Column("plan", Text, ForeignKey("control.plans.name"), nullable=False, server_default=text("'unlimited'")),
+    # The strategy that a move is under way to. Until it has ended nothing is written in the tenant.
+    Column("moving_to", Text),
+    moment("moved_at", nullable=True, default=None),
+    CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
+    CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
+    CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
+    # The slug of a deleted tenant is free again.
+    Index(None, "slug", unique=True, postgresql_where=text("status <> 'deleted'")),
+    Index(None, "parent_id"),
+    Index(None, "moved_at", postgresql_where=text("moved_at IS NOT NULL")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One entry of the directory. ``strategy`` names the placement; ``moving_to`` the one it is being moved to.
+
+    ``slug_reused``: a tenant that is deleted had the slug before.
+    """
+
+    id: UUID
+    slug: str
+    name: str
+    status: Status
+    strategy: str
+    settings: Mapping[str, Any]
+    created_at: datetime
+    parent_id: UUID | None = None
+    plan: str = "unlimited"
+    moving_to: str | None = None
+    slug_reused: bool = False
+
+    def refuse_moving(self) -> None:
+        """Raise Unavailable while the tenant is being moved."""
+        if self.moving_to is not None:
+            raise Unavailable("the tenant is being moved: try again in some seconds")
+
+
+COLUMNS = tuple(tenants.c[field.name] for field in fields(Tenant))
+ENTRY = select(*COLUMNS)
+STATUS = func.control.status_of(tenants.c.id)
+"""How a tenant stands: an active one is suspended while one above it is."""
+SERVED = select(*(STATUS.label("status") if column is tenants.c.status else column for column in COLUMNS))
+"""``ENTRY`` as requests are to see it, with ``STATUS``."""
+
+
+def entry(row: Mapping[str, Any]) -> Tenant:
+    """What a row of ``COLUMNS`` says."""
+    return Tenant(**{**row, "status": Status(row["status"])})

@@ -1,0 +1,109 @@
+"""Undoes what SQL inside a tenant can leave behind for all tenants, since PostgreSQL takes some of it from nobody.
+
+- A transaction can turn off its time limits and catch its own cancellation: its session is ended from outside.
+- The login can change its own settings (``ALTER ROLE … SET``), with which later sessions begin: they are reset, and
+  sessions that began with them are ended. The connections of ``Database`` reset them as well when they open; the
+  watchdog does it for the sessions that a pooler opens.
+- ``PREPARE TRANSACTION``, where the cluster allows it, outlives its session with all its locks: it is rolled back.
+
+Each is an error in the server's log. ``isola doctor`` finds the same.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import structlog
+from sqlalchemy import DateTime, Interval, bindparam, text
+
+from isola.database.transactions import Database
+from isola.errors import Refusal
+
+log = structlog.get_logger()
+
+_LOOK = text("""
+    SELECT statement_timestamp() AS at,
+        ARRAY(
+            SELECT split_part(setting, '=', 1)
+            FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole, unnest(setconfig) setting
+            WHERE r.rolname = CAST(:login AS name) AND split_part(setting, '=', 1) IN (
+                SELECT name FROM pg_settings WHERE context = 'user'
+                UNION ALL SELECT 'role'
+            )
+        ) AS settings,
+        ARRAY(
+            SELECT p.gid FROM pg_prepared_xacts p JOIN pg_roles r ON r.rolname = p.owner
+            WHERE p.database = current_database() AND pg_has_role(CAST(:login AS name), r.oid, 'MEMBER')
+        ) AS prepared
+""")
+_END = text("SELECT pid, in_transaction FROM control.end_sessions(:login, :older_than, :connected_since)").bindparams(
+    bindparam("older_than", type_=Interval), bindparam("connected_since", type_=DateTime(timezone=True))
+)
+
+
+class Watchdog:
+    """Looks every ``interval`` seconds, as long as it is entered as a context.
+
+    ``limit`` is how many seconds a transaction of tenant traffic may last, whatever it does.
+    """
+
+    def __init__(
+        self, control: Database, tenants: Database, login: str, *, limit: float, interval: float = 5.0
+    ) -> None:
+        self._control = control
+        self._tenants = tenants
+        self._login = login
+        self._limit = timedelta(seconds=limit)
+        self._interval = interval
+        self._clean_at: datetime | None = None
+        """By the database's clock, when the login was last seen with no settings of its own."""
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep_looking())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def look(self) -> None:
+        """Find and undo what was left behind. Raises Unavailable."""
+        async with self._control.unbound() as control:
+            [seen] = await control.rows(_LOOK, {"login": self._login})
+        began_with_settings = None
+        if seen["settings"]:
+            log.error("the login of tenant traffic had settings of its own", settings=sorted(seen["settings"]))
+            await self._tenants.reset_login()
+            began_with_settings = self._clean_at
+        else:
+            self._clean_at = seen["at"]
+        if seen["prepared"]:
+            log.error("transactions were left prepared", count=len(seen["prepared"]))
+            await self._tenants.roll_back_prepared()
+        async with self._control.unbound() as control:
+            ended = await control.rows(
+                _END, {"login": self._login, "older_than": self._limit, "connected_since": began_with_settings}
+            )
+        for session in ended:
+            log.error(
+                "a session of tenant traffic was ended",
+                pid=session["pid"],
+                in_transaction=str(session["in_transaction"]),
+            )
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.look()
+            except Refusal as error:
+                log.warning("sessions of tenant traffic cannot be watched", error=error.message)
+            except Exception:
+                log.exception("sessions of tenant traffic cannot be watched")

@@ -1,0 +1,209 @@
+"""What a client gave to one field: its *shape*, which the SQL text depends on, and its values, which are parameters.
+
+Nothing of a value is in a shape, except what a statement is planned for: the size of a page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+from sqlalchemy.types import TypeEngine
+
+from isola.errors import BadUserInput
+from isola.query import cursor, identifiers
+from isola.query.limits import Limits
+from isola.query.mapping import Comparison, Filter, Order
+
+Condition: TypeAlias = tuple[Any, ...]
+"""``("and"|"or", (condition, …))``, ``("not", condition)`` or ``("test", column, operator)``."""
+
+Nulls: TypeAlias = tuple[bool, ...]
+"""Which of a cursor's keys are NULL."""
+
+
+class Page(NamedTuple):
+    """The shape of a connection's arguments. Values: the cursors' key, then ``after``, ``before`` and the filter."""
+
+    size: int
+    backward: bool
+    order: Order
+    after: Nulls | None
+    before: Nulls | None
+    condition: Condition | None
+
+
+class Ids(NamedTuple):
+    """The shape of a look-up: which types the ids are of, and how many there can be at most.
+
+    Values: the key; or all keys, and the index of each one's type.
+    """
+
+    types: tuple[str, ...]
+    size: int
+
+
+Shape: TypeAlias = Page | Ids
+Read: TypeAlias = tuple[Shape, tuple[Any, ...]]
+
+
+class Connection(NamedTuple):
+    """How a connection reads its arguments. ``place`` names the field; ``keyed``: cursors were selected."""
+
+    place: str
+    filter: Filter
+    order: Order
+    types: Mapping[str, TypeEngine[Any]]
+    keyed: bool
+    limits: Limits
+
+    def depends_on_caller(self, given: Mapping[str, Any]) -> bool:
+        return self.keyed or given.get("after") is not None or given.get("before") is not None
+
+    def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:
+        """Raises BadUserInput, naming the argument, for one that makes no sense."""
+        size, backward = self._size(given)
+        order = self._order(given.get("orderBy"))
+        tests: list[Any] = []
+        condition = None
+        if (conditions := given.get("filter")) is not None:
+            condition = _Reader(self.filter, tests, self.limits).conditions(conditions, "filter")
+        after, before = given.get("after"), given.get("before")
+        # Parts of the shape that a cursor holds for, and the filter's values.
+        made = cursor_key((self.place, order, condition, tests)) if self.depends_on_caller(given) else None
+        types = [self.types[column] for column, _ in order]
+        values: list[Any] = [made]
+        nulls: list[Nulls | None] = []
+        for text, name in ((after, "after"), (before, "before")):
+            keys = None if text is None else cursor.read(text, made or b"", types, name)
+            nulls.append(None if keys is None else tuple(key is None for key in keys))
+            values += keys or ()
+        return Page(size, backward, order, nulls[0], nulls[1], condition), (*values, *tests)
+
+    def _size(self, given: Mapping[str, Any]) -> tuple[int, bool]:
+        first, last = given.get("first"), given.get("last")
+        if first is not None and last is not None:
+            raise BadUserInput("first and last cannot be given together", "last")
+        name, size = ("first", first) if last is None else ("last", last)
+        most = self.limits.page_size
+        if size is not None and not 0 <= size <= most:
+            raise BadUserInput(f"{name} must be between 0 and {most}", name)
+        return (self.limits.default_page_size if size is None else size), last is not None
+
+    def _order(self, given: Sequence[Mapping[str, Any]] | None) -> Order:
+        if not given:
+            return self.order
+        order: dict[str, bool] = {}
+        for key in given:
+            order.setdefault(key["field"].value, key["direction"].value == "DESC")
+        # The primary key decides between equals, in the direction of the last key: one index serves both.
+        order.setdefault("id", next(reversed(order.values())))
+        return tuple(order.items())
+
+
+class Identified(NamedTuple):
+    """How a look-up by id reads its argument. ``prefixes`` are of the types that can be found here."""
+
+    prefixes: Mapping[str, str]
+    limits: Limits
+
+    def depends_on_caller(self, given: Mapping[str, Any]) -> bool:  # noqa: ARG002  the interface asks
+        return False
+
+    def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:  # noqa: ARG002  the caller gives it
+        """An id that is malformed or of another type is read as the id of nothing."""
+        if "ids" not in given:
+            found = self._find(given["id"])
+            return (Ids((found[0],), 1), (found[1],)) if found else (Ids((), 1), ())
+        ids = given["ids"]
+        if len(ids) > self.limits.page_size:
+            raise BadUserInput(f"ids must be at most {self.limits.page_size}, not {len(ids)}", "ids")
+        found_all = [self._find(text) for text in ids]
+        types = tuple(sorted({found[0] for found in found_all if found}))
+        keys = [found[1] if found else None for found in found_all]
+        return Ids(types, self.limits.page_size), (
+            keys,
+            [types.index(found[0]) if found else None for found in found_all],
+        )
+
+    def _find(self, text: str) -> tuple[str, UUID] | None:
+        parts = identifiers.split(text)
+        if parts is None or parts[0] not in self.prefixes:
+            return None
+        return self.prefixes[parts[0]], parts[1]
+
+
+class _Reader(NamedTuple):
+    """Reads a filter. NULL is never a value to compare with, nor does it stand for "no condition"."""
+
+    filter: Filter
+    values: list[Any]
+    limits: Limits
+
+    def conditions(self, given: Mapping[str, Any], path: str) -> Condition:
+        return "and", tuple(self._field(name, value, f"{path}.{name}") for name, value in given.items())
+
+    def _field(self, name: str, given: Any, path: str) -> Condition:
+        _refuse_null(given, path)
+        match name:
+            case "and" | "or":
+                return name, tuple(self.conditions(each, f"{path}.{index}") for index, each in enumerate(given))
+            case "not":
+                return "not", self.conditions(given, path)
+        comparison = self.filter[name]
+        return "and", tuple(self._test(comparison, key, value, f"{path}.{key}") for key, value in given.items())
+
+    def _test(self, comparison: Comparison, operator: str, given: Any, path: str) -> Condition:
+        _refuse_null(given, path)
+        value = partial(_value, comparison)
+        match operator:
+            case "in":
+                if len(given) > self.limits.list_values:
+                    message = f"{path} takes at most {self.limits.list_values} values, not {len(given)}"
+                    raise BadUserInput(message, path)
+                self.values.append([value(each, f"{path}.{index}") for index, each in enumerate(given)])
+            case "isNull":
+                operator = "isNull" if given else "isNotNull"
+            case "contains":
+                self.values.append(f"%{_escaped(value(given, path))}%")
+            case "startsWith":
+                self.values.append(f"{_escaped(value(given, path))}%")
+            case _:
+                self.values.append(value(given, path))
+        if len(self.values) > self.limits.conditions:
+            raise BadUserInput(f"a filter holds at most {self.limits.conditions} conditions", "filter")
+        return "test", comparison.column, operator
+
+
+def _value(comparison: Comparison, given: Any, path: str) -> Any:
+    _refuse_null(given, path)
+    match given:
+        case Enum():
+            return given.value
+        case str() if comparison.prefix:
+            return identifiers.decode(given, comparison.prefix, path)
+        case str() if not storable(given):
+            raise BadUserInput(f"{path} holds characters that no text can hold", path)
+        case str() | int() | float() | datetime():
+            return given
+    raise BadUserInput(f"{path} cannot be compared", path)
+
+
+def _refuse_null(given: Any, path: str) -> None:
+    if given is None:
+        raise BadUserInput(f"{path} must not be null; leave it out for no condition, or use isNull", path)
+
+
+def storable(text: str) -> bool:
+    """Whether the database can hold a text: one without NUL and without half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

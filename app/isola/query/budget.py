@@ -1,0 +1,162 @@
+"""How many bytes an answer may have, and how the database keeps it before it builds them.
+
+JSON is built from the leaves up, and each level copies what lies below it. A plan and its page sizes bound what has a
+fixed width. A value without one, a text or a JSON document, is free as long as it is short; a longer one is measured
+by ``isola.measured()``, which adds up what a transaction has built and refuses what goes over the limit, before it is
+copied any further. Where many short values could be too much together, lists are measured as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal_column, not_
+
+from isola.query.arguments import Ids, Shape
+from isola.query.json_text import Part
+from isola.query.plan import (
+    Connection,
+    ConnectionPart,
+    Constant,
+    Found,
+    Leaf,
+    Object,
+    Plan,
+    Selected,
+    Selection,
+    enum_names,
+)
+
+# The longest JSON of a value, by its GraphQL type. Of other types the length is not known before.
+_WIDTHS = {"ID": 50, "Int": 11, "BigInt": 20, "Float": 25, "Boolean": 5, "DateTime": 36}
+# A key's quotes, colon and comma; an object's braces, and the mark of its type.
+_PUNCTUATION = 4
+_OBJECT = 64
+# Base64 of a row's sort keys, which are columns that an index holds.
+_CURSOR = 4096
+# What every value of any length may have without being measured, however many there are.
+_LEAST_FREE = 1024
+# The JSON of a text has at most six bytes for a character or a byte: \u0001. That of a document has at most ten for
+# each byte as it is stored uncompressed, and a hundred more: see ``json_document`` in isola.domain.metadata.
+_OF_TEXT, _OF_DOCUMENT, _MORE = 6, 10, 100
+
+
+class _Size(NamedTuple):
+    """The most that a selection comes to: bytes of fixed width, values of any length, and lists within lists."""
+
+    fixed: int = 0
+    values: int = 0
+    lists: int = 0
+
+    def beside(self, other: "_Size") -> "_Size":
+        return _Size(self.fixed + other.fixed, self.values + other.values, max(self.lists, other.lists))
+
+    def times(self, count: int) -> "_Size":
+        return _Size(self.fixed * count, self.values * count, self.lists)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the statement of one plan may build. ``most`` is the limit of the answer in bytes."""
+
+    most: int
+    free: int
+    """How many bytes of JSON one value has at most that is not measured."""
+    lists: int
+    """How many lists lie within each other, where they are measured; else 0."""
+
+    def value(self, value: ColumnElement[Any], json: ColumnElement[Any], place: str) -> list[Part]:
+        """The JSON of a value that is not NULL, in two parts of which one is NULL."""
+        short = self._short(value)
+        return [case((short, json)), case((not_(short), self._measured(cast(json, Text), place)))]
+
+    def nullable(self, value: ColumnElement[Any], json: ColumnElement[Any], place: str) -> ColumnElement[Any]:
+        """The JSON of a value that can be NULL, as a text that is NULL then."""
+        text = cast(json, Text)
+        return case((self._short(value), text), else_=self._measured(text, place))
+
+    def list(self, items: ColumnElement[Any], place: str) -> ColumnElement[Any]:
+        """A list's text; NULL where there are no items."""
+        return self._measured(items, place) if self.lists else items
+
+    def _short(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        if isinstance(expression.type, Text):
+            return func.octet_length(expression) <= _number(self.free // _OF_TEXT)
+        # A compressed value can be long, however few bytes it takes.
+        stored = func.pg_column_size(expression) <= _number((self.free - _MORE) // _OF_DOCUMENT)
+        return and_(stored, func.pg_column_compression(expression).is_(None))
+
+    def _measured(self, text: ColumnElement[Any], place: str) -> ColumnElement[Any]:
+        # What a list holds is counted with each list around it.
+        total = self.most * (self.lists + 1)
+        where = literal_column(f"'{place}'", Text())
+        return func.isola.measured(text, _number(self.most), _number(total), where, type_=Text)
+
+
+def of(plan: Plan, shapes: Sequence[Shape], most: int) -> Budget:
+    """The budget of a plan's statement."""
+    size = _selection(plan.root, shapes)
+    # A quarter of the limit is for what is free.
+    free = max(most // 4 // max(size.values, 1), _LEAST_FREE)
+    return Budget(most, free, size.lists if size.fixed + size.values * free > most // 2 else 0)
+
+
+def width(leaf: Leaf) -> int | None:
+    """The most bytes that a value's JSON has; None where it can have any number."""
+    if leaf.listed:
+        return None
+    if names := enum_names(leaf.type):
+        return max(map(len, names.values())) + 2
+    if leaf.longest is not None:
+        return leaf.longest * _OF_TEXT + 2
+    return _WIDTHS.get(leaf.type.name)
+
+
+def _selection(selection: Selection, shapes: Sequence[Shape]) -> _Size:
+    size = _Size(_OBJECT)
+    for each in selection.fields:
+        size = size.beside(_Size(len(each.key) + _PUNCTUATION)).beside(_selected(each, shapes))
+    return size
+
+
+def _selected(selected: Selected, shapes: Sequence[Shape]) -> _Size:
+    match selected:
+        case Constant():
+            return _Size(len(selected.text) + 2)
+        case Leaf():
+            most = width(selected)
+            return _Size(values=1) if most is None else _Size(most)
+        case Object():
+            return _selection(selected.selection, shapes)
+        case Connection():
+            return _parts(selected.parts, shapes, shapes[selected.site].size)
+        case Found():
+            shape = shapes[selected.site]
+            types = shape.types if isinstance(shape, Ids) else ()
+            found = [_selection(selected.choices[each], shapes) for each in types]
+            largest = _Size(*(max(figures) for figures in zip(*found, strict=True))) if found else _Size()
+            return _list(largest, shape.size) if selected.many else largest
+    raise TypeError(f"{selected} has no size")
+
+
+def _parts(parts: Sequence[ConnectionPart], shapes: Sequence[Shape], rows: int) -> _Size:
+    size = _Size(_OBJECT)
+    for part in parts:
+        match part.name:
+            case "node" | "nodes" if part.selection:
+                of_part = _selection(part.selection, shapes)
+            case "edges" | "pageInfo":
+                of_part = _parts(part.parts, shapes, rows)
+            case _:
+                of_part = _Size(_CURSOR if "ursor" in part.name else _WIDTHS["BigInt"] + len(part.type))
+        size = size.beside(_Size(len(part.key) + _PUNCTUATION))
+        size = size.beside(_list(of_part, rows) if part.name in {"nodes", "edges"} else of_part)
+    return size
+
+
+def _list(item: _Size, count: int) -> _Size:
+    return item.times(count)._replace(lists=item.lists + 1)
+
+
+def _number(value: int) -> ColumnElement[int]:
+    return literal_column(str(value))

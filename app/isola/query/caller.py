@@ -1,0 +1,94 @@
+"""What the compiler asks of whoever runs it: who calls, and a transaction that is already bound to their data."""
+
+from collections.abc import Hashable, Sequence, Set as AbstractSet
+from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, Uuid, bindparam, literal
+from sqlalchemy.types import TypeEngine
+
+from isola.domain.work import Work
+
+
+class Tenant(Protocol):
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def slug(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class Principal(Protocol):
+    @property
+    def tenant(self) -> Tenant: ...
+    @property
+    def user_id(self) -> UUID: ...
+    @property
+    def roles(self) -> Sequence[str]: ...
+    @property
+    def permissions(self) -> AbstractSet[str]: ...
+
+
+class Placement(Hashable, Protocol):
+    """The part of a strategy that reaches into a statement: see isola_strategies.base."""
+
+    def predicate(self, table: str) -> str | None: ...
+
+
+class Transaction(Work, Protocol):
+    @property
+    def strategy(self) -> Placement: ...
+
+    async def value(self, sql: str, *parameters: object) -> Any:
+        """Run SQL text with ``$n`` parameters; the first column of the first row."""
+        ...
+
+
+class Context(Protocol):
+    """One request."""
+
+    @property
+    def principal(self) -> Principal: ...
+
+    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """Begin, bound to the caller's tenant; commit on the way out, or roll back when an exception passes."""
+        ...
+
+
+COLUMNS: dict[str, TypeEngine[Any]] = {
+    "user_id": Uuid(),
+    "tenant_slug": Text(),
+    "tenant_name": Text(),
+    "roles": ARRAY(Text()),
+    "permissions": ARRAY(Text()),
+}
+
+
+def values(principal: Principal) -> tuple[object, ...]:
+    """What a statement may know of the caller, in the order of COLUMNS."""
+    tenant = principal.tenant
+    return principal.user_id, tenant.slug, tenant.name, list(principal.roles), _sorted(principal.permissions)
+
+
+@lru_cache(100)
+def _sorted(permissions: AbstractSet[str]) -> list[str]:
+    return sorted(permissions)
+
+
+# Group 0 of a statement's parameters: see isola.query.statement.
+PARAMETERS: dict[str, BindParameter[Any]] = {
+    name: bindparam(f"v0_{index}", type_=type_) for index, (name, type_) in enumerate(COLUMNS.items())
+}
+
+
+def user_id() -> BindParameter[UUID]:
+    """The caller, inside a mapping's condition."""
+    return PARAMETERS["user_id"]
+
+
+def may(permission: str) -> ColumnElement[bool]:
+    """Whether the caller has a permission, inside a mapping's condition."""
+    return literal(permission, Text()) == PARAMETERS["permissions"].any_()

@@ -1,0 +1,62 @@
+"""Places in a connection, as clients hold them: opaque, bound to where they were made, and not to be edited.
+
+A cursor is the base64 of a tag and the row's sort keys as a JSON array. The tag is a keyed digest, made by PostgreSQL
+with a key that is made here for tenant, field, ordering and filter. So a cursor of another tenant, field, ordering or
+filter and an edited one are known without asking the database.
+"""
+
+import hmac
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, LargeBinary, Text, cast, func, literal_column
+from sqlalchemy.types import TypeEngine
+
+from isola.errors import BadUserInput
+from isola.query import json_text
+
+_TAG = 12
+_MAX_TEXT = 4096
+
+
+def key(secret: bytes, tenant: UUID, place: object) -> bytes:
+    """The key of all cursors of one tenant in one place: a field with its ordering and filter."""
+    return hmac.digest(secret, tenant.bytes + repr(place).encode("utf-8", "surrogatepass"), "sha256")
+
+
+def keys_data(keys: Sequence[ColumnElement[Any]]) -> ColumnElement[bytes]:
+    """SQL: a row's sort keys as a JSON array in UTF-8."""
+    parts: list[ColumnElement[Any]] = []
+    for index, column in enumerate(keys):
+        parts += [literal_column("','" if index else "'['"), func.coalesce(cast(func.to_json(column), Text), "null")]
+    return func.convert_to(func.concat(*parts, literal_column("']'")), "UTF8", type_=LargeBinary)
+
+
+def written(data: ColumnElement[bytes], cursor_key: ColumnElement[bytes]) -> ColumnElement[str]:
+    """SQL: the cursor, for the data of a row's sort keys; NULL for NULL."""
+    tag = func.substr(func.sha256(cursor_key.op("||")(data), type_=LargeBinary), 1, _TAG, type_=LargeBinary)
+    encoded = func.encode(tag.op("||")(data), "base64")
+    # The line feed is PostgreSQL's, after every 76 characters.
+    return func.translate(encoded, literal_column("E'+/=\\n'"), "-_", type_=Text)
+
+
+def read(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field: str) -> tuple[Any, ...]:
+    """The sort keys in a cursor that a client gave for ``field``. Raises BadUserInput naming the field."""
+    message = f"{field} is not a cursor of this connection with this ordering and filter"
+    try:
+        if len(text) > _MAX_TEXT:
+            raise ValueError
+        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        # Decoding overlooks stray characters and the bits past the end; what was issued has neither.
+        if urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
+            raise ValueError
+        tag, data = raw[:_TAG], raw[_TAG:]
+        if not hmac.compare_digest(tag, sha256(cursor_key + data).digest()[:_TAG]):
+            raise ValueError
+        return tuple(json_text.read(value, type_) for value, type_ in zip(json.loads(data), types, strict=True))
+    except (ValueError, TypeError):
+        raise BadUserInput(message, field) from None

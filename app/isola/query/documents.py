@@ -1,0 +1,360 @@
+"""Documents that were parsed and validated, by the sha256 of their text. Nothing of whoever sent one is kept."""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from graphql import (
+    ASTValidationRule,
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentsOnCompositeTypesRule,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    InlineFragmentNode,
+    KnownDirectivesRule,
+    KnownFragmentNamesRule,
+    NoFragmentCyclesRule,
+    NoSchemaIntrospectionCustomRule,
+    NoUndefinedVariablesRule,
+    NoUnusedFragmentsRule,
+    NoUnusedVariablesRule,
+    OperationDefinitionNode,
+    OperationType,
+    OverlappingFieldsCanBeMergedRule,
+    PossibleFragmentSpreadsRule,
+    SelectionSetNode,
+    UniqueDirectivesPerLocationRule,
+    UniqueFragmentNamesRule,
+    UniqueVariableNamesRule,
+    VariablesAreInputTypesRule,
+    VariablesInAllowedPositionRule,
+    Visitor,
+    parse,
+    validate,
+    visit,
+)
+
+from isola.errors import BadUserInput, Forbidden
+from isola.query import limits as counting
+from isola.query.limits import Limits
+from isola.query.messages import RULES, Names, syntax
+from isola.query.plan import variables_in
+from isola.query.remembered import Remembered
+
+_MAX_ERRORS = 20
+_PUBLIC_TOKENS = 1000
+# How many plans and the like are kept of an operation.
+_MADE = 16
+
+Made = TypeVar("Made")
+
+
+class InvalidError(Exception):
+    """A document that does not parse or validate, or variables that do not fit, with an error for each reason.
+
+    The messages are made by isola.query.messages.
+    """
+
+    def __init__(self, errors: Sequence[GraphQLError]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+class UnknownHashError(Exception):
+    """Nobody registered a document with this hash. Clients answer by sending its text along with the hash."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    document: DocumentNode
+    node: OperationDefinitionNode
+    fragments: Mapping[str, FragmentDefinitionNode]
+    conditions: tuple[str, ...]
+    """The variables in its ``@skip`` and ``@include``."""
+    roots: frozenset[str]
+    """The names of the fields that it selects at its root, whatever ``@skip`` and ``@include`` say."""
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, make: Callable[..., Made], *arguments: Any) -> Made:
+        """What ``make`` makes of the operation, kept as long as the operation is: a few such things, the last made."""
+        made: Made | None = self._made.get(key)
+        if made is None:
+            made = make(*arguments)
+            if len(self._made) >= _MADE:
+                del self._made[next(iter(self._made))]
+            self._made[key] = made
+        return made
+
+    @property
+    def type(self) -> OperationType:
+        return self.node.operation
+
+    def is_within(self, fields: AbstractSet[str]) -> bool:
+        """Whether it is a mutation that selects some of these fields and nothing else but ``__typename``."""
+        return _is_within(self.type, self.roots, fields)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    operations: Mapping[str, Operation]
+
+    def is_within(self, fields: AbstractSet[str], name: str | None) -> bool:
+        """Whether the operation of that name is within these fields; where there is none of it, whether all are."""
+        named = self.operations.get(name) if name else None
+        return all(each.is_within(fields) for each in ([named] if named else self.operations.values()))
+
+    def operation(self, name: str | None) -> Operation:
+        """The operation of that name, or the only one. Raises BadUserInput where there is none or more."""
+        if name:
+            if found := self.operations.get(name):
+                return found
+            raise BadUserInput("operationName: the document has no operation of that name")
+        if len(self.operations) != 1:
+            raise BadUserInput(f"operationName is needed: the document has {len(self.operations)} operations")
+        return next(iter(self.operations.values()))
+
+
+class Documents:
+    """The documents that are known. ``most`` bytes of those that clients sent are kept, besides the trusted ones."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        limits: Limits,
+        *,
+        trusted: Iterable[str] = (),
+        trusted_only: bool = False,
+        introspection: bool = True,
+        suggestions: bool = True,
+        most: int = 20 * 1024 * 1024,
+    ) -> None:
+        """``trusted`` are texts; raises InvalidError or BadUserInput when one of them is not admitted."""
+        self._schema = schema
+        self._limits = limits
+        self._suggestions = suggestions
+        self._rules = RULES if introspection else (*RULES, NoSchemaIntrospectionCustomRule)
+        self._names = Names(schema)
+        self._parsed = 0
+        self._trusted = {digest(text): self.read(text) for text in trusted}
+        self._trusted_only = trusted_only
+        self._sent: Remembered[str, Document] = Remembered(most)
+        # Apart from the others: whoever has no credential is told nothing of what they have sent.
+        self._public: Remembered[str, Document] = Remembered(most // 8)
+
+    @property
+    def trusted(self) -> Iterable[Document]:
+        return self._trusted.values()
+
+    def find(self, text: str | None, *, user: Hashable = None, keep: bool = True) -> Document:
+        """The document of a text. One that is new is kept, unless ``keep`` is off. Raises as ``known`` and ``read``."""
+        found = self.known(text, None, user)
+        if found is None:
+            text = text or ""
+            found = self.read(text)
+            if keep:
+                self.keep(text, found, user)
+        return found
+
+    def known(self, text: str | None, sha: str | None, user: Hashable) -> Document | None:
+        """The document of a request: by its text, its hash or both. None for a text that is still to be read.
+
+        ``user`` is who is charged for what is kept: see Remembered. Raises UnknownHashError, Forbidden for a document
+        that is not trusted where only those are, and BadUserInput for one that is too long or not the one that was
+        hashed.
+        """
+        if text is None:
+            if sha is None:
+                raise BadUserInput("query: a document, or the hash of one, is needed")
+            found = self._trusted.get(sha) or self._sent.get(sha, user)
+            if found is None:
+                raise UnknownHashError
+            return found
+        self._limits.check("text", len(text))
+        key = digest(text)
+        if sha is not None and sha != key:
+            raise BadUserInput("extensions.persistedQuery.sha256Hash is not the hash of the document")
+        found = self._trusted.get(key) or self._sent.get(key, user)
+        if found is None and self._trusted_only:
+            raise Forbidden("only trusted documents are admitted here")
+        return found
+
+    def read(self, text: str) -> Document:
+        """Parse and validate a document. Raises InvalidError, and BadUserInput for one that is over a limit."""
+        return self._validate(self._parse(text, self._limits.tokens), text)
+
+    def keep(self, text: str, document: Document, user: Hashable) -> None:
+        """Know a document from now on."""
+        self._sent.put(digest(text), document, _size(text), user)
+
+    def find_public(
+        self, text: str | None, sha: str | None, name: str | None, fields: AbstractSet[str]
+    ) -> Document | None:
+        """The document of a request without a credential, which may run only mutations of ``fields``.
+
+        None where the operation that it names does more: it is then not validated, let alone run. Raises what ``find``
+        raises, for documents that do no more.
+        """
+        if text is None:
+            found = self._known_public(sha) if sha else None
+        elif len(text) > self._limits.text or not any(field in text for field in fields):
+            return None
+        else:
+            key = digest(text)
+            found = self._trusted.get(key) or self._public.get(key, None) or self._read_public(key, text, name, fields)
+        if found is None or not found.is_within(fields, name):
+            return None
+        if text is not None and sha not in {None, key}:
+            raise BadUserInput("extensions.persistedQuery.sha256Hash is not the hash of the document")
+        return found
+
+    def _known_public(self, sha: str) -> Document:
+        # What others have sent is not for everybody to find out.
+        found = self._trusted.get(sha) or self._public.get(sha, None)
+        if found is None:
+            raise UnknownHashError
+        return found
+
+    def _read_public(self, key: str, text: str, name: str | None, fields: AbstractSet[str]) -> Document | None:
+        try:
+            document = self._parse(text, min(self._limits.tokens, _PUBLIC_TOKENS))
+        except (InvalidError, BadUserInput):
+            return None
+        if not _chosen_are_within(document, name, fields):
+            return None
+        if self._trusted_only:
+            raise Forbidden("only trusted documents are admitted here")
+        return self._public.put(key, self._validate(document, text), _size(text), None)
+
+    def measures(self) -> dict[str, int]:
+        """How many documents are remembered, in how many bytes, and how many were parsed to get there."""
+        sent = {"sent": len(self._sent), "bytes": self._sent.bytes}
+        return {"trusted": len(self._trusted), **sent, "parsed": self._parsed}
+
+    def _parse(self, text: str, tokens: int) -> DocumentNode:
+        self._parsed += 1
+        try:
+            return parse(text, no_location=False, max_tokens=tokens)
+        except GraphQLSyntaxError as error:
+            raise InvalidError([syntax(error)]) from None
+        except RecursionError:
+            raise BadUserInput("the document is nested too deeply") from None
+
+    def _validate(self, document: DocumentNode, text: str) -> Document:
+        try:
+            repeated = counting.check(document, self._limits)
+            rules = tuple(rule for rule in self._rules if _may_fail(rule, text, repeated=repeated))
+            errors = validate(self._schema, document, rules, _MAX_ERRORS, hide_suggestions=not self._suggestions)
+        except RecursionError:
+            raise BadUserInput("the document is nested too deeply") from None
+        if errors:
+            raise InvalidError([self._names.sayable(error, document) for error in errors])
+        fragments = _fragments(document)
+        return Document(
+            {
+                definition.name.value if definition.name else "": Operation(
+                    document,
+                    definition,
+                    fragments,
+                    tuple(sorted(_conditions(definition, fragments))),
+                    frozenset(_roots(definition.selection_set, fragments, set())),
+                )
+                for definition in _operations(document)
+            }
+        )
+
+
+def digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _size(text: str) -> int:
+    """What a document takes in memory, with what is made of it. *Measured*: 120 to 150 bytes a character."""
+    return 4000 + 200 * len(text)
+
+
+def _may_fail(rule: type[ASTValidationRule], text: str, *, repeated: bool) -> bool:
+    """Whether a document can break a rule. Those about variables take as long as nearly all others together."""
+    if rule is OverlappingFieldsCanBeMergedRule:
+        return repeated
+    return any(sign in text for sign in _ABOUT.get(rule, ("",)))
+
+
+# Rules about what no document has without one of these in its text.
+_ABOUT: Mapping[type[ASTValidationRule], tuple[str, ...]] = {
+    NoUndefinedVariablesRule: ("$",),
+    NoUnusedVariablesRule: ("$",),
+    UniqueVariableNamesRule: ("$",),
+    VariablesAreInputTypesRule: ("$",),
+    VariablesInAllowedPositionRule: ("$",),
+    KnownDirectivesRule: ("@",),
+    UniqueDirectivesPerLocationRule: ("@",),
+    KnownFragmentNamesRule: ("...",),
+    NoFragmentCyclesRule: ("...",),
+    PossibleFragmentSpreadsRule: ("...",),
+    FragmentsOnCompositeTypesRule: ("...", "fragment"),
+    NoUnusedFragmentsRule: ("fragment",),
+    UniqueFragmentNamesRule: ("fragment",),
+}
+
+
+def _operations(document: DocumentNode) -> list[OperationDefinitionNode]:
+    return [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+
+
+def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    return {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
+
+
+def _roots(
+    selection_set: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
+) -> Iterator[str]:
+    """The names of the fields that are selected, fragments followed. ``seen`` are the fragments that were met."""
+    for selection in selection_set.selections:
+        match selection:
+            case FieldNode():
+                yield selection.name.value
+            case InlineFragmentNode():
+                yield from _roots(selection.selection_set, fragments, seen)
+            case FragmentSpreadNode() if (name := selection.name.value) in fragments and name not in seen:
+                seen.add(name)
+                yield from _roots(fragments[name].selection_set, fragments, seen)
+
+
+def _is_within(type_: OperationType, roots: AbstractSet[str], fields: AbstractSet[str]) -> bool:
+    return type_ is OperationType.MUTATION and bool(roots & fields) and roots <= fields | {"__typename"}
+
+
+def _chosen_are_within(document: DocumentNode, name: str | None, fields: AbstractSet[str]) -> bool:
+    """``Document.is_within``, of a document that was not validated."""
+    fragments, operations = _fragments(document), _operations(document)
+    named = [each for each in operations if name and each.name and each.name.value == name]
+    return bool(operations) and all(
+        _is_within(each.operation, frozenset(_roots(each.selection_set, fragments, set())), fields)
+        for each in named or operations
+    )
+
+
+def _conditions(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> set[str]:
+    """The variables that decide what is selected, wherever the operation's fragments use them."""
+    found: set[str] = set()
+    waiting: list[Any] = [operation]
+    seen: set[str] = set()
+
+    class Collect(Visitor):
+        def enter(self, node: Any, *_: Any) -> None:
+            if isinstance(node, FieldNode | InlineFragmentNode | FragmentSpreadNode):
+                for directive in node.directives or ():
+                    if directive.name.value in {"skip", "include"}:
+                        found.update(variables_in(directive))
+            if isinstance(node, FragmentSpreadNode) and node.name.value not in seen:
+                seen.add(node.name.value)
+                waiting.append(fragments[node.name.value])
+
+    while waiting:
+        visit(waiting.pop(), Collect())
+    return found

@@ -1,0 +1,72 @@
+"""Pages by the sort keys of a row (keyset pagination), in conditions that an index on the keys can serve.
+
+NULL sorts as PostgreSQL sorts it: as if larger than every value.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, tuple_
+from sqlalchemy.sql.elements import UnaryExpression
+
+from isola.query.mapping import Order
+
+
+def inverse(order: Order) -> Order:
+    return tuple((column, not descending) for column, descending in order)
+
+
+def ordered(columns: Sequence[ColumnElement[Any]], order: Order) -> list[UnaryExpression[Any]]:
+    return [
+        column.desc() if descending else column.asc() for column, (_, descending) in zip(columns, order, strict=True)
+    ]
+
+
+def beyond(
+    columns: Sequence[ColumnElement[Any]],
+    nullable: Sequence[bool],
+    order: Order,
+    keys: Sequence[ColumnElement[Any] | None],
+    *,
+    inclusive: bool = False,
+) -> list[ColumnElement[bool]]:
+    """What comes after the row with these keys (None for a NULL), as ranges that do not overlap.
+
+    ``inclusive`` takes the row itself along. The last key has to be unique and not nullable.
+    """
+    directions = {descending for _, descending in order}
+    values = [key for key in keys if key is not None]
+    if len(directions) == 1 and len(values) == len(keys):
+        descending = directions.pop()
+        left, right = tuple_(*columns), tuple_(*values)
+        strict, loose = (left < right, left <= right) if descending else (left > right, left >= right)
+        ranges: list[ColumnElement[bool]] = [loose if inclusive else strict]
+        # A row comparison leaves NULLs out, which is right where they come before.
+        return ranges if descending else ranges + _nulls_after(columns, nullable, values)
+    ranges = []
+    equal: list[ColumnElement[bool]] = []
+    last = len(columns) - 1
+    for index, (column, key, (_, descending)) in enumerate(zip(columns, keys, order, strict=True)):
+        if key is None:
+            if descending:
+                ranges.append(and_(*equal, column.is_not(None)))
+            equal.append(column.is_(None))
+            continue
+        take_equal = inclusive and index == last
+        further = (
+            (column <= key if take_equal else column < key)
+            if descending
+            else (column >= key if take_equal else column > key)
+        )
+        ranges.append(and_(*equal, further))
+        if nullable[index] and not descending:
+            ranges.append(and_(*equal, column.is_(None)))
+        equal.append(column == key)
+    return ranges
+
+
+def _nulls_after(
+    columns: Sequence[ColumnElement[Any]], nullable: Sequence[bool], keys: Sequence[ColumnElement[Any]]
+) -> list[ColumnElement[bool]]:
+    equal = [column == key for column, key in zip(columns, keys, strict=True)]
+    return [and_(*equal[:index], columns[index].is_(None)) for index in range(len(columns)) if nullable[index]]

@@ -1,0 +1,301 @@
+"""What a plan is: an operation's selection with everything decided that does not depend on values.
+
+Places with arguments are *sites*: isola.query.arguments reads what a request gives at each.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+from dataclasses import dataclass, field as default, replace
+from functools import cached_property
+from itertools import count
+from typing import Any, NamedTuple, TypeAlias
+
+from graphql import (
+    FieldNode,
+    GraphQLEnumType,
+    GraphQLError,
+    GraphQLField,
+    GraphQLNamedType,
+    GraphQLNonNull,
+    Undefined,
+    VariableNode,
+    Visitor,
+    get_argument_values,
+    visit,
+)
+from graphql.execution.values import VariableValues
+
+from isola.errors import Forbidden, Refusal
+from isola.query import arguments, mapping, messages
+from isola.query.arguments import Read
+from isola.query.mapping import Many, One, Part, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """``place`` is the field, as ``Type.field``."""
+
+    key: str
+    nullable: bool
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Selected):
+    """Known without reading: ``__typename``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf(Selected):
+    """``longest`` is the number of characters that a text has at most, where there is a limit."""
+
+    value: Value
+    type: GraphQLNamedType
+    listed: bool
+    longest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Object(Selected):
+    """A related row, or with a Part another view of the same row."""
+
+    field: One | Part
+    selection: "Selection"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection(Selected):
+    field: Many
+    site: int
+    node: str
+    parts: tuple["ConnectionPart", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Selected):
+    """What ids lead to: a selection for each type that it can be."""
+
+    site: int
+    many: bool
+    choices: Mapping[str, "Selection"]
+    abstract: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    type: str
+    fields: tuple["Constant | Leaf | Object | Connection | Found", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPart:
+    """A field of a connection, of its edges or of its pageInfo, by its name there."""
+
+    key: str
+    name: str
+    parts: tuple["ConnectionPart", ...] = ()
+    selection: Selection | None = None
+    type: str = ""
+    """What ``__typename`` says."""
+
+
+Path: TypeAlias = tuple[str, ...]
+"""Response keys from the root; what is found out before rows are read has no index in a list."""
+
+
+class Place(NamedTuple):
+    """Where something is selected first."""
+
+    path: Path
+    node: FieldNode
+
+
+Required: TypeAlias = Mapping[str, Place]
+"""Permissions, each with the first place that needs it."""
+
+
+class Refused(NamedTuple):
+    """Why a field at the root is not carried out, and the place below it that is the reason."""
+
+    refusal: Refusal
+    place: Place
+
+    def error(self) -> GraphQLError:
+        """The error as an answer has it."""
+        path, node = self.place
+        return GraphQLError(self.refusal.message, node, path=list(path), original_error=self.refusal)
+
+
+@dataclass(eq=False)
+class Site:
+    """A field with arguments.
+
+    For estimates: ``parent`` is the index of the connection that it lies in, ``scan`` what it costs to go through all
+    that it can lead to, in rows, and ``counts`` how often its ``totalCount`` is selected.
+    """
+
+    node: FieldNode
+    definition: GraphQLField
+    reader: arguments.Connection | arguments.Identified
+    parent: int | None
+    path: Path
+    scan: int = 0
+    counts: int = 0
+
+    @property
+    def root(self) -> str:
+        """The response key of the field at the root that it lies in."""
+        return self.path[0]
+
+    def cost(self, shape: arguments.Shape) -> int:
+        """What it costs to read it once, in rows. A page of none is read as well."""
+        scans = self.counts
+        if isinstance(self.reader, arguments.Connection) and isinstance(shape, arguments.Page):
+            # What is filtered, or has another order, may be found at the end only.
+            scans += shape.condition is not None or shape.order != self.reader.order
+        return max(shape.size, 1) + scans * self.scan
+
+    def read(self, variables: VariableValues, cursor_key: Callable[[object], bytes]) -> Read:
+        """Raises BadUserInput, naming the argument."""
+        if self._constant is not None:
+            return self._constant
+        given = self._given
+        if given is None:
+            given = self._by_name(variables)
+        if given is None:
+            given = coerced(self.definition, self.node, variables)
+        return self.reader.read(given, cursor_key)
+
+    def _by_name(self, variables: VariableValues) -> dict[str, Any] | None:
+        """The arguments where each is a variable by itself, which is coerced already; None for all other cases."""
+        if self._names is None:
+            return None
+        given = {}
+        for argument, variable, required in self._names:
+            value = variables.coerced.get(variable, Undefined)
+            if value is Undefined or value is None:
+                if required:
+                    return None  # graphql-core words the error
+                if value is Undefined:
+                    continue
+            given[argument] = value
+        return given
+
+    @cached_property
+    def _names(self) -> list[tuple[str, str, bool]] | None:
+        """Each argument's name, its variable, and whether null is refused."""
+        defined = self.definition.args
+        given = self.node.arguments or ()
+        if any(each.default is not None for each in defined.values()):
+            return None
+        if any(not isinstance(each.value, VariableNode) for each in given):
+            return None
+        return [
+            (defined[name].out_name or name, each.value.name.value, isinstance(defined[name].type, GraphQLNonNull))
+            for each in given
+            for name in [each.name.value]
+            if isinstance(each.value, VariableNode)
+        ]
+
+    @cached_property
+    def _given(self) -> dict[str, Any] | None:
+        """The arguments, where they are the same in every request."""
+        return None if variables_in(self.node, deep=False) else coerced(self.definition, self.node, None)
+
+    def prepare(self) -> None:
+        """Read what is the same in every request. Raises BadUserInput."""
+        self._constant  # noqa: B018  it is kept
+
+    @cached_property
+    def _constant(self) -> Read | None:
+        if self._given is None or self.reader.depends_on_caller(self._given):
+            return None
+        return self.reader.read(self._given, lambda _: b"")
+
+
+def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues | None) -> dict[str, Any]:
+    """The arguments of a field. Raises BadUserInput where a variable is null or left out that must not be."""
+    try:
+        return get_argument_values(definition, node, variables)
+    except GraphQLError:
+        raise messages.argument(definition, node, variables) from None
+
+
+@dataclass(eq=False)
+class Plan:
+    """What one statement reads. ``complete``: nothing of the selection is left for Python.
+
+    ``required`` has, by the response key of each field at the root, what it needs whatever is found. ``found`` has the
+    sites where ids decide what is found, with what each type that they can be of needs. ``refused`` are the fields at
+    the root that nobody may select like this; they are not in ``root``. ``called`` is the field of a mutation, whose
+    payload this reads.
+    """
+
+    root: Selection
+    row: mapping.Parameters
+    sites: tuple[Site, ...]
+    complete: bool
+    required: Mapping[str, Required]
+    found: Sequence[tuple[int, Mapping[str, Required]]]
+    refused: Mapping[str, Refused]
+    called: tuple[GraphQLField, Place] | None = None
+    serial: int = default(default_factory=count().__next__, init=False)
+    """No other plan of this process has the same."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is anything to ask the database for."""
+        return any(not isinstance(field, Constant) for field in self.root.fields)
+
+    @cached_property
+    def permissions(self) -> frozenset[str]:
+        return frozenset().union(*self.required.values())
+
+    def forbidden(
+        self, permissions: AbstractSet[str], shapes: Sequence[arguments.Shape]
+    ) -> Iterator[tuple[str, Refused]]:
+        """The fields at the root for which this request lacks a permission."""
+        if not self.permissions <= permissions:
+            for key, required in self.required.items():
+                yield from _lacking(key, required, permissions)
+        for site, choices in self.found:
+            shape = shapes[site]
+            for type_ in shape.types if isinstance(shape, arguments.Ids) else ():
+                yield from _lacking(self.sites[site].root, choices[type_], permissions)
+
+    def without(self, keys: frozenset[str]) -> "Plan":
+        """The same plan, with less selected at its root."""
+        fields = tuple(each for each in self.root.fields if each.key not in keys)
+        return replace(self, root=replace(self.root, fields=fields))
+
+
+def _lacking(key: str, required: Required, permissions: AbstractSet[str]) -> Iterator[tuple[str, Refused]]:
+    for permission, place in required.items():
+        if permission not in permissions:
+            yield key, Refused(Forbidden(f"this needs the permission {permission}"), place)
+            return
+
+
+Plans: TypeAlias = Plan | Mapping[str, Plan]
+"""A query's plan; a mutation has one for the payload of each of its fields, by response key."""
+
+
+def variables_in(node: Any, *, deep: bool = True) -> frozenset[str]:
+    """The variables used in a node of a document; without ``deep``, only those in a field's own arguments."""
+    found: set[str] = set()
+
+    class Collect(Visitor):
+        def enter_variable(self, variable: VariableNode, *_: Any) -> None:
+            found.add(variable.name.value)
+
+    for part in (node,) if deep else node.arguments or ():
+        visit(part, Collect())
+    return frozenset(found)
+
+
+def enum_names(type_: GraphQLNamedType) -> dict[str, str]:
+    """The names of an enum's values, by the value that a column holds."""
+    if not isinstance(type_, GraphQLEnumType):
+        return {}
+    return {value.value: name for name, value in type_.values.items()}

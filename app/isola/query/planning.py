@@ -1,0 +1,361 @@
+"""From a validated operation to what has to be read: the first of the compiler's three steps.
+
+A plan is the operation's selection with everything decided that does not depend on values: fields merged, fragments
+resolved for each type, ``@skip`` and ``@include`` applied. Places with arguments become *sites*; the second step
+(isola.query.arguments) reads what a request gives at each, the third (isola.query.statement) writes SQL.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNamedType,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLString,
+    NameNode,
+    OperationDefinitionNode,
+    get_named_type,
+)
+from graphql.execution.collect_fields import FieldDetails, FragmentDetails, collect_subfields
+from graphql.execution.values import VariableValues
+
+from isola.errors import Forbidden
+from isola.query import arguments, mapping
+from isola.query.limits import Limits
+from isola.query.mapping import Lookup, Many, Model, One, Part, Value
+from isola.query.plan import (
+    Connection,
+    ConnectionPart,
+    Constant,
+    Found,
+    Leaf,
+    Object,
+    Path,
+    Place,
+    Plan,
+    Plans,
+    Refused,
+    Required,
+    Selection,
+    Site,
+)
+
+_Field: TypeAlias = Constant | Leaf | Object | Connection | Found
+
+
+def plan(
+    model: Model,
+    limits: Limits,
+    operation: OperationDefinitionNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    conditions: Mapping[str, bool],
+) -> Plans:
+    """The plan of an operation; ``conditions`` are the values of the variables in its ``@skip`` and ``@include``.
+
+    Raises GraphQLError where one of them is null.
+    """
+    type_ = model.schema.get_root_type(operation.operation)
+    if type_ is None:
+        raise TypeError(f"the schema has no type for {operation.operation.value}")
+    details = [FieldDetails(FieldNode(name=NameNode(value=""), selection_set=operation.selection_set), None)]
+    planner = _Planner(model, limits, operation, fragments, conditions)
+    if type_ is model.schema.query_type:
+        return planner.plan(type_, details)
+    plans: dict[str, Plan] = {}
+    for key, nodes in planner.collect(type_, details).items():
+        name = nodes[0].node.name.value
+        if name in type_.fields:
+            planner = _Planner(model, limits, operation, fragments, conditions)
+            plans[key] = planner.payload(type_, key, nodes)
+    return plans
+
+
+@dataclass
+class _Planner:
+    model: Model
+    limits: Limits
+    operation: OperationDefinitionNode
+    fragments: Mapping[str, FragmentDefinitionNode]
+    conditions: Mapping[str, bool]
+    sites: list[Site] = field(default_factory=list)
+    complete: bool = True
+    required: dict[str, Place] = field(default_factory=dict)
+    """What is needed by the field at the root that is being planned."""
+    roots: dict[str, Required] = field(default_factory=dict)
+    found: list[tuple[int, Mapping[str, Required]]] = field(default_factory=list)
+    refused: dict[str, Refused] = field(default_factory=dict)
+
+    def plan(self, type_: GraphQLNamedType, nodes: list[FieldDetails]) -> Plan:
+        """The plan of a query."""
+        return self._plan(type_, self._selection(type_, nodes, Place((), nodes[0].node), None, None))
+
+    def payload(self, mutation: GraphQLObjectType, key: str, nodes: list[FieldDetails]) -> Plan:
+        """The plan of what a field of a mutation returns."""
+        node = nodes[0].node
+        definition = mutation.fields[node.name.value]
+        type_ = get_named_type(definition.type)
+        self.roots[key] = self.required
+        at = Place((key,), node)
+        self.require(f"{mutation.name}.{node.name.value}", at)
+        selection = Selection(type_.name, ())
+        if type_.name not in self.model.entities:
+            # What is not mapped at all is left for Python as a whole.
+            self.complete = False
+            self._left(type_, nodes, at)
+        else:
+            try:
+                selection = self._selection(type_, nodes, at, None, None)
+            except _RefusedError as error:
+                self.refused[key] = error.refused
+        return replace(self._plan(type_, selection), called=(definition, at))
+
+    def _plan(self, type_: GraphQLNamedType, root: Selection) -> Plan:
+        row = self.model.entities[type_.name].source if type_.name in self.model.entities else _NO_ROW
+        if not isinstance(row, mapping.Parameters):
+            raise TypeError(f"{type_} is a row of a table and cannot be where a statement begins")
+        return Plan(root, row, tuple(self.sites), self.complete, self.roots, self.found, self.refused)
+
+    def require(self, what: str, at: Place) -> None:
+        """Note what a type or a field needs that is selected."""
+        for permission in self.model.requires.get(what, ()):
+            self.required.setdefault(permission, at)
+
+    def collect(self, type_: GraphQLObjectType, nodes: list[FieldDetails]) -> dict[str, list[FieldDetails]]:
+        fragments = {name: FragmentDetails(definition) for name, definition in self.fragments.items()}
+        values = VariableValues({}, dict(self.conditions))
+        return collect_subfields(self.model.schema, fragments, values, self.operation, type_, nodes).grouped_field_set
+
+    def _selection(
+        self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place, parent: int | None, plain: str | None
+    ) -> Selection:
+        """``plain``: why only values can be selected here, where it is so."""
+        if not isinstance(type_, GraphQLObjectType):
+            raise TypeError(f"{type_} is no object type")
+        selected: list[_Field] = []
+        needed: dict[str, None] = {}
+        self.require(type_.name, at)
+        for key, group in self.collect(type_, nodes).items():
+            below = _below(at, key, group)
+            with nullcontext() if at.path else self._root(key):
+                selected += self._selected(type_, key, group, below, parent, plain, needed)
+        columns = self.model.columns[type_.name]
+        hidden = [
+            Leaf(
+                mapping.hidden(name),
+                bool(columns[name].nullable),
+                f"{type_.name}.{name}",
+                Value(name),
+                GraphQLString,
+                listed=False,
+            )
+            for name in needed
+        ]
+        return Selection(type_.name, (*selected, *hidden))
+
+    @contextmanager
+    def _root(self, key: str) -> Iterator[None]:
+        """Plan a field at the root of a query: what is needed there and what is refused there concern no other."""
+        sites, found = len(self.sites), len(self.found)
+        common = self.required
+        self.required = self.roots[key] = dict(common)
+        try:
+            yield
+        except _RefusedError as error:
+            self.refused[key] = error.refused
+            del self.sites[sites:], self.found[found:]
+        finally:
+            self.required = common
+
+    def _selected(
+        self,
+        type_: GraphQLObjectType,
+        key: str,
+        group: list[FieldDetails],
+        at: Place,
+        parent: int | None,
+        plain: str | None,
+        needed: dict[str, None],
+    ) -> list[_Field]:
+        """What is read for one response key; ``needed`` gets the columns of what is left for Python."""
+        name = group[0].node.name.value
+        self.require(f"{type_.name}.{name}", at)
+        if name == "__typename":
+            return [Constant(key, nullable=False, place=f"{type_.name}.{name}", text=type_.name)]
+        if name.startswith("__"):
+            self.complete = False
+            return []
+        if f"{type_.name}.{name}" in self.model.left:
+            self.complete = False
+            needed |= dict.fromkeys(self.model.left[f"{type_.name}.{name}"].columns)
+            self._left(get_named_type(type_.fields[name].type), group, at)
+            return []
+        return [self._field(type_, name, key, group, at, parent, plain)]
+
+    def _field(
+        self,
+        type_: GraphQLObjectType,
+        name: str,
+        key: str,
+        group: list[FieldDetails],
+        at: Place,
+        parent: int | None,
+        plain: str | None,
+    ) -> _Field:
+        definition = type_.fields[name]
+        target = get_named_type(definition.type)
+        mapped = self.model.entities[type_.name].fields[name]
+        nullable = not isinstance(definition.type, GraphQLNonNull)
+        place = f"{type_.name}.{name}"
+        if plain and not isinstance(mapped, Value):
+            raise _RefusedError(Refused(Forbidden(plain), at))
+        match mapped:
+            case Value():
+                column = self.model.columns[type_.name][mapped.of] if isinstance(mapped.of, str) else None
+                longest = None if column is None else column.info.get("longest")
+                return Leaf(key, nullable, place, mapped, target, _is_list(definition), longest)
+            case Part():
+                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, plain))
+            case One():
+                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, mapped.plain))
+            case Many():
+                return self._connection(mapped, type_, definition, key, group, at, parent)
+            case Lookup():
+                choices = self._possible(target)
+                prefixes = {entity.prefix: each for each in choices if (entity := self.model.entities[each]).prefix}
+                site = self._site(group, definition, arguments.Identified(prefixes, self.limits), parent, at.path)
+                selections = {}
+                needed: dict[str, Required] = {}
+                required = self.required
+                for each in choices:
+                    self.required = {}
+                    selections[each] = self._selection(self.model.schema.type_map[each], group, at, site, None)
+                    needed[each] = self.required
+                self.required = required
+                abstract = isinstance(target, GraphQLInterfaceType)
+                if abstract:
+                    self.found.append((site, needed))
+                else:
+                    self.required.update({**needed[target.name], **required})
+                return Found(key, nullable, place, site, _is_list(definition), selections, abstract)
+
+    def _left(self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place) -> None:
+        """Note what is needed by what Python resolves."""
+        if not isinstance(type_, GraphQLObjectType):
+            return
+        self.require(type_.name, at)
+        for key, group in self.collect(type_, nodes).items():
+            name = group[0].node.name.value
+            if name in type_.fields:
+                below = _below(at, key, group)
+                self.require(f"{type_.name}.{name}", below)
+                self._left(get_named_type(type_.fields[name].type), group, below)
+
+    def _possible(self, target: GraphQLNamedType) -> list[str]:
+        if isinstance(target, GraphQLInterfaceType):
+            return [each.name for each in self.model.schema.get_possible_types(target)]
+        return [target.name]
+
+    def _site(
+        self,
+        group: list[FieldDetails],
+        definition: GraphQLField,
+        reader: arguments.Connection | arguments.Identified,
+        parent: int | None,
+        path: Path,
+    ) -> int:
+        self.sites.append(Site(group[0].node, definition, reader, parent, path))
+        return len(self.sites) - 1
+
+    def _connection(
+        self,
+        field: Many,
+        type_: GraphQLObjectType,
+        definition: GraphQLField,
+        key: str,
+        group: list[FieldDetails],
+        at: Place,
+        parent: int | None,
+    ) -> Connection:
+        connection = get_named_type(definition.type)
+        node = mapping.node_type(connection)
+        if node is None:
+            raise TypeError(f"{connection} is no connection")
+        self.require(node.name, at)
+        source = self.model.source(field, node.name)
+        filter_type = definition.args.get("filter")
+        reader = arguments.Connection(
+            place=f"{type_.name}.{group[0].node.name.value}",
+            filter=self.model.filters[get_named_type(filter_type.type).name] if filter_type else {},
+            order=self.model.entities[node.name].order,
+            types={name: column.type for name, column in mapping.columns_of(source).items()},
+            keyed=False,
+            limits=self.limits,
+        )
+        # The site comes first: what lies below names it as its parent. Whether cursors are selected is seen there.
+        site = self._site(group, definition, reader, parent, at.path)
+        parts = self._parts(connection, group, at, site)
+        names = [part.name for part in _walk(parts)]
+        self.sites[site].reader = reader._replace(keyed=not _CURSORS.isdisjoint(names))
+        self.sites[site].counts = names.count("totalCount")
+        self.sites[site].scan = self.limits.whole_scan if field.join is None else self.limits.joined_scan
+        nullable = not isinstance(definition.type, GraphQLNonNull)
+        return Connection(key, nullable, reader.place, field, site, node.name, parts)
+
+    def _parts(
+        self, type_: GraphQLNamedType, group: list[FieldDetails], at: Place, site: int
+    ) -> tuple[ConnectionPart, ...]:
+        """The fields of a connection, an edge or a pageInfo: types that every connection has alike."""
+        if not isinstance(type_, GraphQLObjectType):
+            raise TypeError(f"{type_} is no object type")
+        parts = []
+        self.require(type_.name, at)
+        for key, nodes in self.collect(type_, group).items():
+            name = nodes[0].node.name.value
+            below = _below(at, key, nodes)
+            self.require(f"{type_.name}.{name}", below)
+            if name == "__typename":
+                parts.append(ConnectionPart(key, name, type=type_.name))
+                continue
+            target = get_named_type(type_.fields[name].type)
+            match name:
+                case "node" | "nodes":
+                    part = ConnectionPart(key, name, selection=self._selection(target, nodes, below, site, None))
+                case "edges" | "pageInfo":
+                    part = ConnectionPart(key, name, self._parts(target, nodes, below, site))
+                case _:
+                    part = ConnectionPart(key, name)
+            parts.append(part)
+        return tuple(parts)
+
+
+class _RefusedError(Exception):
+    """Something is selected that is not to be reached that way, whoever asks."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused)
+        self.refused = refused
+
+
+def _below(at: Place, key: str, group: list[FieldDetails]) -> Place:
+    return Place((*at.path, key), group[0].node)
+
+
+_NO_ROW = mapping.Parameters({})
+_CURSORS = {"cursor", "startCursor", "endCursor"}
+
+
+def _walk(parts: tuple[ConnectionPart, ...]) -> list[ConnectionPart]:
+    return [each for part in parts for each in (part, *_walk(part.parts))]
+
+
+def _is_list(definition: GraphQLField) -> bool:
+    type_ = definition.type.of_type if isinstance(definition.type, GraphQLNonNull) else definition.type
+    return isinstance(type_, GraphQLList)

@@ -1,0 +1,268 @@
+"""From a plan, and the shapes of what was given, to SQL: the last of the compiler's three steps.
+
+Every object is a text made from one row; a relation is a sub-select in its place. So each piece of the plan is written
+where it stands and knows nothing of the rest. Sub-selects also plan predictably: a look-up by index for each row.
+
+Parameters are named ``v<group>_<index>``: group 0 is the caller, group 1 what a mutation hands over, and those that
+follow are the values of each site. Constants of rules and mappings are literals, for the planner to see.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ARRAY,
+    Alias,
+    BindParameter,
+    Boolean,
+    ClauseElement,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect_asyncpg
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import Function as Call
+from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.types import TypeEngine
+
+from isola.query import budget, caller, connection, json_text
+from isola.query.arguments import Ids, Shape
+from isola.query.budget import Budget
+from isola.query.json_text import Part as Json
+from isola.query.mapping import Function, Join, Model, One, Parameters, Part, Row, Source
+from isola.query.plan import Connection, Constant, Found, Leaf, Object, Plan, Selected, Selection, enum_names
+
+TYPE_MARK = ""
+"""The key of an object's type, in statements whose result Python reads. No response key is empty."""
+
+_GIVEN, _FIRST_SITE = 1, 2
+T = TypeVar("T", bound=ClauseElement)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """SQL text, and where its parameters come from: the group and the index in it."""
+
+    sql: str
+    parameters: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        """What it takes in memory, with the shapes that it is remembered by."""
+        return 2000 + 2 * len(self.sql) + 300 * len(self.parameters)
+
+    def arguments(self, caller: Sequence[Any], given: Sequence[Any], sites: Sequence[Sequence[Any]]) -> list[Any]:
+        groups = (caller, given, *sites)
+        return [groups[group][index] for group, index in self.parameters]
+
+
+def write(
+    model: Model, plan: Plan, shapes: Sequence[Shape], placement: caller.Placement, *, most: int, marked: bool = False
+) -> Statement:
+    """The statement whose one value is the JSON text of the plan's root object.
+
+    It fails before it builds much more than ``most`` bytes. ``marked`` adds each abstract object's type under
+    TYPE_MARK.
+    """
+    writer = Writer(model, shapes, placement, budget.of(plan, shapes, most), marked=marked)
+    compiled = select(json_text.joined(writer.object(plan.root, _row(plan.row)))).compile(dialect=_DIALECT)
+    places = [name.removeprefix("v").split("_") for name in compiled.positiontup or ()]
+    return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]))
+
+
+def _row(source: Parameters) -> Row:
+    if source.columns is caller.COLUMNS:
+        return caller.PARAMETERS
+    return {
+        name: bindparam(f"v{_GIVEN}_{index}", type_=type_) for index, (name, type_) in enumerate(source.columns.items())
+    }
+
+
+class Writer:
+    """Writes the pieces of one plan. Rows that are read carry the placement's predicate and the table's own rule."""
+
+    def __init__(
+        self, model: Model, shapes: Sequence[Shape], placement: caller.Placement, budget: Budget, *, marked: bool
+    ) -> None:
+        self.model = model
+        self.shapes = shapes
+        self.budget = budget
+        self._placement = placement
+        self._marked = marked
+        self._scans = 0
+
+    def object(self, selection: Selection, row: Row, *, abstract: bool = False) -> list[Json]:
+        """The JSON of one row's object."""
+        mark = [(TYPE_MARK, [f'"{selection.type}"'])] if abstract and self._marked else []
+        columns = self.model.columns[selection.type]
+        sure = {name for name, column in columns.items() if not column.nullable}
+        return json_text.object_of([*mark, *((each.key, self._value(each, row, sure)) for each in selection.fields)])
+
+    def parameter(self, site: int, index: int, type_: TypeEngine[Any]) -> BindParameter[Any]:
+        return bindparam(f"v{_FIRST_SITE + site}_{index}", type_=type_)
+
+    def scan(self, source: Source, row: Row | None) -> tuple[FromClause, list[ColumnElement[bool]]]:
+        """One more scan of a source, and the conditions that hold on every scan of it."""
+        match source:
+            case Table():
+                self._scans += 1
+                scan = source.alias(f"{source.name}_{self._scans}")
+                conditions: list[ColumnElement[bool]] = self._predicates([scan])
+                if rule := source.info.get("visible"):
+                    conditions.append(self._guarded(rule(scan.c, caller.user_id()), scan))
+                return scan, conditions
+            case Parameters():
+                raise TypeError("parameters are a row, and cannot be scanned")
+            case _:
+                arguments = [row[argument] for argument in source.arguments] if row is not None else []
+                return self.call(source, source.name, arguments), []
+
+    def call(self, source: Function, name: str, arguments: Sequence[ColumnElement[Any]]) -> FromClause:
+        """The rows of a function that returns what ``source`` does."""
+        self._scans += 1
+        *schema, name = name.split(".")
+        call = Call[Any](name, *arguments, packagenames=tuple(schema))
+        # The declared columns belong to the declaration; a scan needs columns of its own.
+        columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public way to copy one
+        return call.table_valued(*columns, name=f"{name}_{self._scans}")
+
+    def join(self, join: Join, row: Row, scan: FromClause) -> ColumnElement[bool]:
+        if join.through is None:
+            return scan.c[join.child] == row[join.parent]
+        pairs, conditions = self.scan(join.through, None)
+        near, far = pairs.c[join.near] == row[join.parent], pairs.c[join.far] == scan.c[join.child]
+        return exists(sub_select(literal_column("1"), pairs).where(near, far, *conditions))
+
+    def _value(self, selected: Selected, row: Row, sure: set[str]) -> list[Json]:
+        match selected:
+            case Constant():
+                return [f'"{selected.text}"']
+            case Leaf():
+                return self._leaf(selected, row, sure)
+            case Object(field=Part() as part):
+                return self.object(selected.selection, {own: row[other] for own, other in part.columns.items()})
+            case Object(field=One() as one):
+                return [self._related(selected, one, row)]
+            case Connection():
+                return connection.write(self, selected, row)
+            case Found():
+                return self._found(selected)
+        raise TypeError(f"{selected} cannot be written")
+
+    def _leaf(self, leaf: Leaf, row: Row, sure: set[str]) -> list[Json]:
+        of = leaf.value.of
+        is_sure = isinstance(of, str) and of in sure
+        value = row[of] if isinstance(of, str) else self._guarded(of(row))
+        json = json_text.leaf(
+            value, leaf.type, listed=leaf.listed, prefix=leaf.value.prefix, names=enum_names(leaf.type)
+        )
+        # What is brought along need not be measured.
+        if isinstance(value, BindParameter) or budget.width(leaf) is not None:
+            return json if is_sure else [json_text.or_null(value, json, nullable=leaf.nullable)]
+        [text] = map(json_text.as_expression, json)
+        if is_sure:
+            return self.budget.value(value, text, leaf.place)
+        return [json_text.present(self.budget.nullable(value, text, leaf.place), nullable=leaf.nullable)]
+
+    def _related(self, selected: Object, one: One, row: Row) -> ColumnElement[str]:
+        scan, conditions = self.scan(self.model.source(one, selected.selection.type), row)
+        if one.join:
+            conditions.append(self.join(one.join, row, scan))
+        found = sub_select(json_text.joined(self.object(selected.selection, scan.c)), scan).where(*conditions)
+        return json_text.present(found.scalar_subquery(), nullable=selected.nullable)
+
+    def _found(self, selected: Found) -> list[Json]:
+        ids = self.shapes[selected.site]
+        if not isinstance(ids, Ids):
+            raise TypeError(f"{selected.key} is no look-up")
+        if not selected.many:
+            key = self.parameter(selected.site, 0, Uuid())
+            found = [self._by_key(selected, type_, key) for type_ in ids.types]
+            return [json_text.present(found[0], nullable=selected.nullable)] if found else ["null"]
+        keys = self.parameter(selected.site, 0, ARRAY(Uuid()))
+        types = self.parameter(selected.site, 1, ARRAY(Integer()))
+        call = func.unnest(keys, types).table_valued(
+            "key", "type", with_ordinality="place", name=f"ids_{selected.site}"
+        )
+        given = call.render_derived()
+        each = {index: self._by_key(selected, type_, given.c.key) for index, type_ in enumerate(ids.types)}
+        item = func.coalesce(case(each, value=given.c.type), json_text.NULL) if each else json_text.NULL
+        listed = func.string_agg(item, aggregate_order_by(literal_column("','"), given.c.place), type_=Text)
+        return ["[", sub_select(self.budget.list(listed, selected.place), given).scalar_subquery(), "]"]
+
+    def _by_key(self, selected: Found, type_: str, key: ColumnElement[Any]) -> ColumnElement[str]:
+        source = self.model.entities[type_].source
+        scan, conditions = self.scan(source, None)
+        if isinstance(source, Function) and source.one:
+            scan = self.call(source, source.one, [key])
+        found = json_text.joined(self.object(selected.choices[type_], scan.c, abstract=selected.abstract))
+        return sub_select(found, scan).where(scan.c.id == key, *conditions).scalar_subquery()
+
+    def _predicates(self, scans: Iterable[FromClause]) -> list[ColumnElement[bool]]:
+        return [_Predicate(scan, self._placement) for scan in scans if self._placement.predicate("any") is not None]
+
+    def _guarded(self, expression: T, *outer: FromClause, within: T | None = None) -> T:
+        """A scan's rule or a value, with the placement's predicate on the tables that it reads itself, however deep."""
+
+        def replace(element: Any, **_: Any) -> Select[Any] | None:
+            if not isinstance(element, Select) or element is within:
+                return None
+            read = [each for each in element.get_final_froms() if each not in outer and _is_of_table(each)]
+            return self._guarded(element, *outer, *read, within=element).where(*self._predicates(read))
+
+        return replacement_traverse(expression, {}, replace)  # type: ignore[return-value]  # of the same type
+
+
+def _is_of_table(source: FromClause) -> bool:
+    return isinstance(source, Alias) and isinstance(source.element, Table)
+
+
+class _Predicate(ColumnElement[bool]):
+    """What the placement says of a scan, under the name that the scan has in the statement."""
+
+    inherit_cache = False
+    type = Boolean()
+
+    def __init__(self, scan: FromClause, placement: caller.Placement) -> None:
+        self.scan = scan
+        self.placement = placement
+
+
+@compiles(_Predicate)
+def _write_predicate(element: _Predicate, compiler: SQLCompiler, **options: Any) -> str:
+    column = compiler.process(next(iter(element.scan.c)), **options)
+    return element.placement.predicate(column.rpartition(".")[0]) or "true"
+
+
+class _Compiler(PGCompiler_asyncpg):
+    def visit_bindparam(self, bindparam: BindParameter[Any], **options: Any) -> str:  # type: ignore[override]  # fewer names
+        if bindparam.value is not None:
+            options["literal_binds"] = True
+        return str(super().visit_bindparam(bindparam, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy's
+
+
+class _Dialect(PGDialect_asyncpg):
+    statement_compiler = _Compiler
+    supports_statement_cache = False
+
+
+_DIALECT = _Dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
+
+
+def sub_select(what: ColumnElement[Any], source: FromClause) -> Select[Any]:
+    """A select from one source; whatever else it names is of the statement around it."""
+    return select(what).select_from(source).correlate_except(source)

@@ -1,0 +1,150 @@
+"""The composition root: here settings, databases, strategies and the schema become one server."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from isola.admin import http as admin_http
+from isola.admin.looking import Looking
+from isola.admin.staff import StaffVerifier
+from isola.api import http
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.api.services import Services
+from isola.errors import BadUserInput, OperatorError
+from isola.identity import issuers, openid, passwords as password_file, signing
+from isola.identity.api_keys import KeyVerifier, Mint
+from isola.identity.authentication import Authenticator
+from isola.identity.descendants import Descendants
+from isola.identity.hosts import Hosts
+from isola.identity.members import Members
+from isola.identity.memberships import Memberships
+from isola.identity.resolution import Resolution
+from isola.identity.revocations import Revocations
+from isola.identity.sessions import Sessions
+from isola.identity.tokens import TokenVerifier
+from isola.platform import logins, migrations, proofs, secrets
+from isola.platform.api_keys import ApiKeys
+from isola.platform.challenges import Challenges
+from isola.platform.changes import Changes
+from isola.platform.directory import Directory
+from isola.platform.domains import Domains
+from isola.platform.sign_in_log import SignInLog
+from isola.platform.watchdog import Watchdog
+from isola.query.documents import InvalidError
+from isola.query.effort import Effort
+from isola.query.limits import Limits
+from isola.server.installation import Installation
+from isola.settings import Settings
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
+    """The server's application, ready for requests, with its databases open as long as the context is.
+
+    Raises OperatorError when the tenant login could bypass isolation, when the database has not been migrated, and
+    for keys that cannot be used; Unavailable when the database cannot be reached.
+    """
+    settings = installed.settings
+    signer = signing.from_settings(settings)
+    own = {signer.name: signer.issuer} if signer else {}
+    of_tenants = {**issuers.from_settings(settings), **own}
+    tokens = TokenVerifier(of_tenants, settings.token_cache_size)
+    of_staff = issuers.of_staff(settings.admin_issuer, of_tenants) if settings.admin_issuer else None
+    passwords = password_file.from_settings(settings)
+    providers = openid.from_settings(settings)
+    hosts = Hosts(settings)
+    async with await installed.control() as control, await installed.tenants() as tenants:
+        async with tenants.unbound() as work:
+            await logins.refuse_dangerous(work)
+        async with control.unbound() as work:
+            await migrations.refuse_behind(work)
+            secret = await secrets.cursor_secret(work)
+            if not await proofs.demanded(work):
+                log.warning("transactions need not prove their tenant", danger=proofs.DANGER)
+        # On a connection of its own: what is remembered is trusted for as long as changes are heard of.
+        async with (
+            await installed.control(1) as hearing,
+            Changes(hearing) as changes,
+            Watchdog(control, tenants, installed.addresses.tenant_login, limit=settings.transaction_timeout),
+            ApiKeys(control, changes, settings.directory_ttl) as api_keys,
+            SignInLog(control, tenants) as sign_ins,
+        ):
+            mint = Mint(secret)
+            domains = Domains(control, changes, settings.directory_ttl)
+            directory = Directory(control, changes, settings.directory_ttl)
+            members = Members(tenants, control, changes, ttl=settings.directory_ttl, first_role=settings.first_role)
+            revocations = Revocations(control, changes)
+            authenticator = Authenticator(
+                Resolution(settings, hosts),
+                tokens,
+                KeyVerifier(mint, api_keys, sign_ins.refuse),
+                directory,
+                domains,
+                Memberships(control, changes),
+                members,
+                revocations,
+                Descendants(control, changes, settings.directory_ttl),
+                sign_ins.refuse,
+                default=settings.default_tenant,
+            )
+            sessions = Sessions(
+                settings,
+                secret=secret,
+                control=control,
+                tenants=tenants,
+                directory=directory,
+                domains=domains,
+                log=sign_ins,
+                signer=signer,
+                passwords=passwords,
+                providers=providers,
+            )
+            challenges = Challenges(hosts.reserved, settings.dns_servers, settings.dns_port, control=control)
+            services = Services(mint, challenges, sessions)
+            executor = _executor(settings, secret, services)
+            administration: Sequence[BaseRoute] = ()
+            if of_staff is not None:
+                staff_tokens = TokenVerifier(of_staff, settings.token_cache_size)
+                verifier = StaffVerifier(settings, hosts, staff_tokens, revocations)
+                looking = Looking(verifier, control, directory, members)
+                administration = admin_http.routes(
+                    settings, verifier, looking, executor, tenants, control, installed.strategies
+                )
+            yield http.application(settings, authenticator, executor, tenants, control, administration)
+
+
+def _executor(settings: Settings, secret: bytes, services: Services) -> Executor:
+    trusted = _trusted(settings)
+    try:
+        return Executor(
+            model,
+            secret=secret,
+            services=services,
+            limits=Limits(answer_bytes=settings.max_answer_bytes),
+            production=settings.production,
+            trusted=trusted,
+            trusted_only=settings.trusted_documents_only,
+            cache_bytes=settings.document_cache_bytes,
+            effort=Effort(rate=settings.document_share),
+        )
+    except InvalidError as invalid:
+        reasons = "; ".join(error.message for error in invalid.errors)
+        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected valid documents, but: {reasons}") from invalid
+    except BadUserInput as refusal:
+        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: {refusal.message}") from refusal
+
+
+def _trusted(settings: Settings) -> list[str]:
+    files = sorted(settings.trusted_documents.glob("*.graphql"))
+    if not files:
+        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected .graphql files in {settings.trusted_documents}")
+    try:
+        return [file.read_text(encoding="utf-8") for file in files]
+    except (OSError, UnicodeError) as error:
+        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected files in UTF-8 that can be read ({error})") from error

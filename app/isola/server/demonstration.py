@@ -1,0 +1,177 @@
+"""Tenants, people and data that show what there is to see."""
+
+import json
+import random
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from isola.database.transactions import Database
+from isola.domain import organizations, resources, roles, shares, spans, users
+from isola.domain.actor import Actor
+from isola.domain.permissions import ROLES, Role
+from isola.domain.spans import Visibility
+from isola.domain.work import Work
+from isola.errors import Conflict
+from isola.identity import passwords
+from isola.identity.passwords import Person
+from isola.identity.tokens import mint
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
+from isola.settings import Settings
+from isola_strategies.base import Strategy
+
+RESOURCES = 300
+SHARED = 5
+TOKEN_TTL = 24 * 3600.0
+QUERY = """
+{ viewer { tenant { name } user { name } }
+  resources(first: 3) { totalCount nodes { name kind owner { name } } }
+  sharedWithMe(first: 3) { nodes { owner { name } resource { name } } } }
+"""
+
+
+SIGN_IN = """
+mutation ($input: SignInInput!) {
+  signIn(input: $input) { session { accessToken accessTokenExpiresAt refreshToken } } }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """A tenant of the demo: where it is placed, its owner, and whom it shares with."""
+
+    slug: str
+    name: str
+    strategy: str
+    owner: str
+    shares_with: str | None
+
+
+TENANTS = (
+    Cast("acme", "Acme Corporation", "rls", "ada", "initech"),
+    Cast("globex", "Globex", "schema", "grace", "initech"),
+    Cast("initech", "Initech", "rls", "peter", "acme"),
+)
+PEOPLE = {
+    "ada": "Ada Lovelace",
+    "grace": "Grace Hopper",
+    "peter": "Peter Gibbons",
+    "alan": "Alan Turing",
+    "edsger": "Edsger Dijkstra",
+    "barbara": "Barbara Liskov",
+}
+KINDS = ("dataset", "report", "image", "model", None)
+WORDS = ("amber", "basalt", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper")
+OWNER = ROLES[Role.OWNER]
+
+
+async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, Strategy]) -> None:
+    """Make the tenants of the demo and fill them. What is there already stays as it is."""
+    for cast in TENANTS:
+        try:
+            await provisioning.create(owner, strategies, slug=cast.slug, name=cast.name, strategy=cast.strategy)
+        except Conflict:
+            continue
+    found = {tenant.slug: tenant for tenant in await provisioning.every(owner)}
+    filled = [cast for cast in TENANTS if await _fill(tenants, found[cast.slug], cast)]
+    for cast in filled:
+        await _accept(tenants, found[cast.slug], cast)
+
+
+async def _accept(tenants: Database, tenant: Tenant, cast: Cast) -> None:
+    """Take all that others share with a tenant."""
+    async with tenants.transaction(tenant) as work:
+        owner = Actor(await users.ensure(work, subject=cast.owner, name=None, email=None), OWNER)
+        for offer in await work.rows(select(func.isola.share_offers().table_valued("id"))):
+            await shares.answer(work, owner, offer["id"], accepted=True)
+
+
+async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
+    """Fill a tenant in one transaction, so that it is either empty or furnished; whether it was empty."""
+    # The demo is the same every time, and nothing about it is secret.
+    chance = random.Random(cast.slug)  # noqa: S311  see above
+    async with tenants.transaction(tenant) as work:
+        if await work.scalar(resources.resources.select().limit(1)) is not None:
+            return False
+        people = {
+            subject: await _person(work, cast, subject, name)
+            for subject, name in PEOPLE.items()
+            if subject == cast.owner or subject not in {c.owner for c in TENANTS}
+        }
+        admin = Actor(people[cast.owner], OWNER)
+        made = await _resources(work, chance, list(people.values()))
+        await _spans(work, chance, admin, list(people.values()), made)
+        if cast.shares_with:
+            for resource in made[:SHARED]:
+                await shares.grant(work, admin, resource, cast.shares_with)
+    return True
+
+
+async def _person(work: Work, cast: Cast, subject: str, name: str) -> UUID:
+    role = Role.OWNER if subject == cast.owner else Role.EDITOR
+    email = f"{subject}@{cast.slug}.example"
+    return (await roles.come_in(work, subject=subject, name=name, email=email, role=role)).user_id
+
+
+async def _resources(work: Work, chance: random.Random, people: list[UUID]) -> list[UUID]:
+    made = []
+    for number in range(RESOURCES):
+        values: resources.Values = {
+            "name": f"{chance.choice(WORDS)}-{chance.choice(WORDS)}-{number:03}",
+            "kind": chance.choice(KINDS),
+            "data": {"tags": chance.sample(WORDS, 2), "score": round(chance.random(), 3)},
+            "size_bytes": chance.randrange(10**9),
+        }
+        made.append(await resources.create(work, Actor(chance.choice(people), OWNER), **values))
+    return made
+
+
+async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[UUID], made: list[UUID]) -> None:
+    teams = [await organizations.create(work, admin, name=name) for name in ("Research", "Operations")]
+    for team in teams:
+        for person in people[:3]:
+            await organizations.add_member(work, admin, team, person)
+    for resource in made[:100]:
+        for visibility in Visibility:
+            await spans.create(
+                work,
+                Actor(chance.choice(people[:3]), OWNER),
+                title=f"{chance.choice(('reviewed', 'measured', 'renamed', 'queried'))} {chance.choice(WORDS)}",
+                payload={"seconds": round(chance.expovariate(0.2), 2)},
+                visibility=visibility,
+                resource_id=resource,
+                organization_id=chance.choice(teams) if visibility is Visibility.ORGANIZATION else None,
+            )
+
+
+def admit(settings: Settings) -> tuple[Settings, str]:
+    """Let the owners sign in with a password, made anew: the settings by which they can, and the password."""
+    password = secrets.token_urlsafe(12)
+    file = settings.data_dir / "people.json"
+    stored = passwords.hashed(password)
+    passwords.write(
+        file,
+        {
+            cast.slug: {cast.owner: Person(password=stored, name=PEOPLE[cast.owner], role=Role.OWNER)}
+            for cast in TENANTS
+        },
+    )
+    return settings.model_copy(update={"development_passwords": file}), password
+
+
+def explain(settings: Settings, url: str, password: str) -> None:
+    """Print a token and a command for each tenant, and a command to sign in, all good to paste."""
+    for cast in TENANTS:
+        token = mint(settings, cast.slug, cast.owner, Role.OWNER, TOKEN_TTL)
+        body = json.dumps({"query": " ".join(QUERY.split())})
+        print(f"\n{cast.name} ({cast.slug}, placed under {cast.strategy}), as {cast.owner}:\n{token}\n")
+        print(f"curl -s {url} -H 'content-type: application/json' -H 'authorization: Bearer {token}' -d '{body}'")
+    first = TENANTS[0]
+    variables = {"tenant": first.slug, "login": first.owner, "password": password}
+    body = json.dumps({"query": " ".join(SIGN_IN.split()), "variables": {"input": variables}})
+    print(f"\nSigning in as {first.owner}, with the password that all three have until the demo ends:")
+    print(f"curl -s {url} -H 'content-type: application/json' -d '{body}'\n")

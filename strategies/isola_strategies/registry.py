@@ -1,0 +1,27 @@
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from sqlalchemy.dialects import postgresql
+
+from isola_strategies.base import Strategy
+
+GROUP = "isola.strategies"
+
+quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]  # SQLAlchemy has no annotations here
+
+
+def load(login: str) -> Mapping[str, Strategy]:
+    """Every installed strategy by its name, made for the login role of tenant traffic.
+
+    Raises ValueError when two packages offer the same name, or when a strategy's name is not the one it is offered as.
+    """
+    found: dict[str, Strategy] = {}
+    for point in entry_points(group=GROUP):
+        if point.name in found:
+            raise ValueError(f"two strategies are called {point.name!r}; the second is {point.value}")
+        strategy: Strategy = point.load()(quote(login))
+        if strategy.name != point.name:
+            raise ValueError(f"{point.value} is offered as {point.name!r} but calls itself {strategy.name!r}")
+        found[point.name] = strategy
+    return MappingProxyType(found)
