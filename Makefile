@@ -105,10 +105,14 @@ differential: $(READY) ## 2,000 generated operations under each strategy, by thr
 	TEST_DIFFERENTIAL=2000 $(BIN)/python -m pytest -q -n 2 tests/api/test_differential.py
 
 stateful: $(READY) ## random lives of three tenants on every mix of placements: 300, or TEST_STATEFUL=…
-	TEST_STATEFUL=$${TEST_STATEFUL:-300} $(BIN)/python -m pytest -q -s tests/isolation/test_stateful.py
+	TEST_STATEFUL=$${TEST_STATEFUL:-300} $(BIN)/python -m pytest -q -s app/isola/testing/isolation/test_stateful.py
+
+# What else a strategy can break, the same however it is connected to.
+ONCE := database control/test_history.py control/test_moves.py control/test_provisioning.py http/test_dropping.py api/test_differential.py
 
 isolation: $(READY) ## the suite of isolation by every way of connecting (STRATEGY=package.module:Class for a new one)
-	$(BIN)/python -m tests.conformance $(if $(STRATEGY),--strategy $(STRATEGY)) $(foreach mode,$(MODE),--mode $(mode)) -- $(or $(ARGS),-n 2)
+	$(BIN)/isola isolation $(if $(STRATEGY),--strategy $(STRATEGY)) $(foreach mode,$(MODE),--mode $(mode)) \
+	    $(foreach test,$(ONCE),--also tests/$(test)) -- $(or $(ARGS),-n 2)
 
 mutation: $(READY) ## take isolation apart piece by piece: the suite has to notice each (ARGS="'a name'" for one)
 	$(BIN)/python -m tests.mutation $(ARGS)

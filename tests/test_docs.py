@@ -10,7 +10,7 @@ from isola.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
-TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+TEST = re.compile(r"`((?:tests|app/isola/testing)/[\w/]+\.py)::(test_\w+)`")
 SETTING = re.compile(r"`ISOLA_([A-Z_]+)")
 CASES = 54
 

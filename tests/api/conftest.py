@@ -29,7 +29,7 @@ from isola.domain.spans import spans
 from isola.domain.users import users
 from isola.platform.tenants import Tenant
 from isola.query.effort import Effort
-from tests.conftest import TRIED, Cluster, copied
+from isola.testing.fixtures import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
 # Of what is open to all, no statement reads anything: see isola.api.sessions.

@@ -12,9 +12,9 @@ from isola.database.transactions import Database
 from isola.domain.metadata import metadata
 from isola.platform import provisioning
 from isola.query.plan import Plan
+from isola.testing.fixtures import Copy
 from isola_strategies.base import Capability, Strategy
 from tests.api.conftest import OPERATIONS, Principal, ids, uuid
-from tests.conftest import Copy
 
 ROWS = f"""
 INSERT INTO users (id, subject, name) SELECT '{uuid(0, 0)}', 's', 'first';

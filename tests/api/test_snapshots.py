@@ -20,8 +20,8 @@ from isola.database.transactions import Database
 from isola.domain.permissions import ROLES, Role
 from isola.platform import provisioning
 from isola.query.plan import Plan
+from isola.testing.fixtures import Copy
 from tests.api.conftest import OPERATIONS, READ, Caller, Principal, ids, settle, share, uuid
-from tests.conftest import Copy
 
 PAGES = Path(__file__).parent / "snapshots"
 VARIABLES: dict[str, dict[str, Any]] = {

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from isola.database import embedded
+from isola.testing.fixtures import _memory
 from tests.cli.processes import Place
-from tests.conftest import _memory
 
 
 @contextmanager

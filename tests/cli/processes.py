@@ -13,8 +13,8 @@ from pathlib import Path
 
 from isola.domain.permissions import Role
 from isola.identity.tokens import mint
-from tests.conftest import DEFAULTS
-from tests.patience import PATIENCE
+from isola.testing.fixtures import DEFAULTS
+from isola.testing.patience import PATIENCE
 
 # That of this environment, or one that was installed elsewhere: tests/on-the-wheel.
 ISOLA = Path(os.environ.get("TEST_ISOLA") or Path(sys.executable).with_name("isola"))

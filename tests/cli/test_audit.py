@@ -2,8 +2,8 @@
 
 from isola.database.transactions import Database
 from isola.platform import provisioning
+from isola.testing.fixtures import Copy
 from tests.cli.processes import Place
-from tests.conftest import Copy
 
 
 def test_a_tenant_gets_its_first_owner_from_whoever_runs_the_server(awake: Place) -> None:

@@ -6,9 +6,9 @@ import subprocess
 
 import httpx
 
+from isola.testing.patience import PATIENCE
 from tests.cli.conftest import FirstDemo
 from tests.cli.processes import Place, Running
-from tests.patience import PATIENCE
 
 TENANTS = {"Acme Corporation": "rls", "Globex": "schema", "Initech": "rls"}
 

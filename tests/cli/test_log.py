@@ -10,8 +10,8 @@ import httpx
 import jwt
 import pytest
 
+from isola.testing.fixtures import Copy
 from tests.cli.processes import Place
-from tests.conftest import Copy
 
 KEY = "a secret for the tokens of this test only"
 SECRET = "canary-of-a-client"

@@ -6,8 +6,8 @@ from sqlalchemy import make_url
 
 from isola.database import embedded
 from isola.platform.migrations import head
+from isola.testing.fixtures import Copy
 from tests.cli.processes import Place, finished
-from tests.conftest import Copy
 
 RULES = "local all postgres trust\nlocal all all scram-sha-256\n"
 

@@ -12,9 +12,9 @@ from isola.platform.orders import State
 from isola.platform.platform_log import Author
 from isola.server.installation import Installation
 from isola.settings import Settings
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
 from tests.cli.processes import Place, finished
-from tests.conftest import Copy
-from tests.patience import PATIENCE
 
 SAM = Author("staff:sam", "request-1")
 

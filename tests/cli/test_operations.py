@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import make_url
 
 from isola.database import embedded
+from isola.testing.fixtures import FAST, _memory
 from tests.cli.processes import ISOLA, Place
-from tests.conftest import FAST, _memory
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 

@@ -7,9 +7,9 @@ import jwt
 
 from isola.identity import keys
 from isola.platform.changes import HEARD_WITHIN
+from isola.testing.fixtures import DEFAULTS
+from isola.testing.patience import PATIENCE
 from tests.cli.processes import Place, Running
-from tests.conftest import DEFAULTS
-from tests.patience import PATIENCE
 
 ISSUER, TOKEN_ID, SESSION_ID = DEFAULTS.token_issuer, "token-1", "session-1"
 

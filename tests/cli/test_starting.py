@@ -5,8 +5,8 @@ import socket
 import pytest
 from sqlalchemy import make_url
 
+from isola.testing.fixtures import Copy
 from tests.cli.processes import Place
-from tests.conftest import Copy
 
 
 def test_a_port_in_use_is_said_in_one_line_before_anything_is_started(empty: Place) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from isola.testing.patience import PATIENCE
 from tests.cli.processes import Place, Running, finished
-from tests.patience import PATIENCE
 
 CREATE = '{"query": "mutation { createResource(input: {name: \\"x\\"}) { resource { id } } }"}'
 TTL = "0.2"

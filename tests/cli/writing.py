@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.patience import PATIENCE
+from isola.testing.patience import PATIENCE
 
 CREATE = """mutation ($input: CreateResourceInput!) {
   createResource(input: $input) { resource { id name } }

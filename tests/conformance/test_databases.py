@@ -20,8 +20,8 @@ from isola.domain.permissions import Role
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.identity.tokens import mint
 from isola.platform.logins import derived
-from tests.conftest import DEFAULTS, Cluster
-from tests.patience import PATIENCE
+from isola.testing.fixtures import DEFAULTS, Cluster
+from isola.testing.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 LIST = "{ resources { nodes { name } } }"

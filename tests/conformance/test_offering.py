@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from isola.errors import OperatorError
+from isola.testing.conformance import offered
 from isola_strategies import registry
-from tests.conformance.__main__ import ROOT, offered
 
+ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples.cells.strategy:Cells"
 
 
@@ -36,5 +39,5 @@ def test_one_that_is_installed_can_be_tried_alone() -> None:
 
 def test_one_that_has_the_name_of_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("examples.cells.strategy.Cells.name", "rls")
-    with pytest.raises(ValueError, match="is called 'rls' as well"), offered(EXAMPLE):
+    with pytest.raises(OperatorError, match="is called 'rls' as well"), offered(EXAMPLE):
         pytest.fail("it was offered")

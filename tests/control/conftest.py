@@ -12,9 +12,9 @@ from isola.database.transactions import Database
 from isola.domain.metadata import metadata
 from isola.platform import logins, migrations, provisioning
 from isola.platform.tenants import Tenant
+from isola.testing.fixtures import DEFAULTS, Cluster, Copy, made
 from isola_strategies import registry
 from isola_strategies.base import Strategy
-from tests.conftest import DEFAULTS, Cluster, Copy, made
 
 OLD = "0001"
 # The tables that there were at that revision.

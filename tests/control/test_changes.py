@@ -15,9 +15,9 @@ from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import HEARD_WITHIN, Changes, Kind, announce
 from isola.platform.directory import Directory
 from isola.platform.tenants import Status, Tenant
-from tests.conftest import Copy
-from tests.database import pgbouncer
-from tests.patience import PATIENCE
+from isola.testing import pgbouncer
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from isola.platform import directory, provisioning
 from isola.platform.changes import Changes
 from isola.platform.directory import Directory
 from isola.platform.tenants import Status, Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 
 LONG = 60.0
 

@@ -9,12 +9,12 @@ from isola.database.transactions import Database
 from isola.platform import migrations
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
+from isola.testing.consent import accept_all
+from isola.testing.fixtures import Copy
+from isola.testing.served import Answer, Api, serving
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
-from tests.consent import accept_all
 from tests.control.conftest import OLD
 from tests.control.test_migrations import NEW, homes, revisions
-from tests.http.served import Answer, Api, serving
 
 SHARE = """
 INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by)

@@ -13,7 +13,7 @@ from isola.platform.changes import Changes
 from isola.platform.directory import Directory
 from isola.platform.hierarchy import LEVELS
 from isola.platform.tenants import Status, Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 
 
 async def make(owner: Database, copy: Copy, *slugs: str) -> Sequence[Tenant]:

@@ -27,9 +27,9 @@ from isola.platform import (
     sign_in_log,
     tenants,
 )
+from isola.testing.fixtures import TRIED, Copy
 from isola_strategies import registry
 from isola_strategies.base import Capability
-from tests.conftest import TRIED, Copy
 from tests.control.dumps import Made, dumped
 
 # Tables register with their metadata when their module is imported.

@@ -8,8 +8,8 @@ from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.platform import logins, migrations, provisioning
 from isola.platform.logins import Addresses
+from isola.testing.fixtures import STRATEGIES, Copy
 from isola_strategies import registry
-from tests.conftest import STRATEGIES, Copy
 
 ODD = 'Isola "tenant"-traffic'
 

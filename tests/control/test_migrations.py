@@ -12,7 +12,7 @@ from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.platform import migrations, provisioning
 from isola.platform.tenants import Tenant
-from tests.conftest import STRATEGIES, Copy
+from isola.testing.fixtures import STRATEGIES, Copy
 from tests.control.conftest import OLD, until_alone
 from tests.control.dumps import dumped
 

@@ -14,11 +14,11 @@ from isola.domain.metadata import metadata
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.platform import audit, moves, platform_log, provisioning
 from isola.platform.tenants import Status, Tenant
+from isola.testing.consent import accept_all
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
 from isola_strategies.base import Home, Strategy
-from tests.conftest import Copy
-from tests.consent import accept_all
 from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up, made, names_in, received
-from tests.patience import PATIENCE
 
 Content = Mapping[str, Sequence[Mapping[str, Any]]]
 

@@ -13,10 +13,11 @@ from isola.platform import orders, provisioning
 from isola.platform.orders import Order, State
 from isola.platform.platform_log import Author
 from isola.platform.tenants import Tenant
+from isola.testing.fixtures import Copy
+from isola.testing.waiting import until_someone_waits
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
 from tests.control.test_moves import content
-from tests.control.test_provisioning import footprint, held_up, until_someone_waits
+from tests.control.test_provisioning import footprint, held_up
 
 SAM = Author("staff:sam", "request-1")
 

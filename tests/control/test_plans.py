@@ -13,8 +13,8 @@ from isola.platform import plans, platform_log, provisioning
 from isola.platform.plans import MOST, UNLIMITED
 from isola.platform.platform_log import Author
 from isola.platform.tenants import Tenant
+from isola.testing.fixtures import Copy
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
 
 SAM = Author("staff:sam", "request-1")
 

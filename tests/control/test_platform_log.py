@@ -11,8 +11,8 @@ from isola.errors import Forbidden, Unavailable
 from isola.platform import audit, grants, hierarchy, plans, platform_log, provisioning
 from isola.platform.platform_log import Action, Author, announce, intervene, operator
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
-from tests.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
+from isola.testing.fixtures import Copy
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
 
 SAM, TIM = Author("staff:sam", "request-1"), Author("staff:tim", "request-2")
 ENTRIES = "SELECT to_jsonb(e)::text FROM control.audit_entries e ORDER BY number"

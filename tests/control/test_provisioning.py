@@ -23,11 +23,12 @@ from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Refusa
 from isola.platform import migrations, provisioning, sessions
 from isola.platform.sessions import Lifetimes
 from isola.platform.tenants import Status, Tenant, metadata as control_metadata
+from isola.testing.consent import accept_all
+from isola.testing.fixtures import Copy
+from isola.testing.oracles.canary import Canary, plant, plant_platform
+from isola.testing.waiting import until_someone_waits
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
-from tests.consent import accept_all
 from tests.control.conftest import until_alone
-from tests.oracles.canary import Canary, plant, plant_platform
 
 EVERYTHING = frozenset({"resource:write", "resource:manage", "share:write"})
 
@@ -96,20 +97,6 @@ async def held_up(owner: Database, lock: str) -> AsyncIterator[None]:
     async with owner.unbound() as holder:
         await holder.script(lock)
         yield
-
-
-async def until_someone_waits(owner: Database) -> None:
-    """Somebody in this database waits for a lock."""
-    waiting = """
-        SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
-        WHERE NOT granted AND datname = current_database()
-    """
-    for _ in range(2000):
-        async with owner.unbound() as transaction:
-            if await transaction.value(waiting):
-                return
-        await asyncio.sleep(0.005)
-    pytest.fail("nobody waits")
 
 
 # --- making

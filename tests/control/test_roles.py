@@ -10,9 +10,9 @@ from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.platform import logins, migrations, provisioning, rights
 from isola.platform.tenants import Tenant
+from isola.testing.fixtures import Cluster, Copy, made
 from isola_strategies import registry
 from isola_strategies.base import Strategy
-from tests.conftest import Cluster, Copy, made
 
 # Every right in a home, and every membership in a home's role and of it, as statements that take it away.
 HOME_RIGHTS = """

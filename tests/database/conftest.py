@@ -9,8 +9,8 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
-from tests.patience import PATIENCE
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
 
 LEFT_BEHIND = """
 SELECT current_setting('role') AS role,

@@ -21,7 +21,7 @@ from isola.database.transactions import Database
 from isola.errors import Unavailable
 from isola.platform import logins
 from isola.settings import Settings
-from tests.conftest import DEFAULTS, FAST, Copy, _memory
+from isola.testing.fixtures import DEFAULTS, FAST, Copy, _memory
 
 SECRET = "hidden"
 

@@ -15,8 +15,8 @@ from isola.errors import Unavailable
 from isola.platform import secrets
 from isola.platform.platform_log import Author, page
 from isola.platform.tenants import Tenant
-from tests import modes
-from tests.conftest import Copy
+from isola.testing import modes
+from isola.testing.fixtures import Copy
 
 BY = Author("operator:ada")
 # By hand, as it is after a backup was restored.

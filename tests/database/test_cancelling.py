@@ -10,9 +10,9 @@ from sqlalchemy import insert, select
 from isola.database.transactions import Database
 from isola.domain.users import users
 from isola.platform.tenants import Tenant
+from isola.testing.patience import PATIENCE
 from tests.database.conftest import tenant_of
 from tests.database.interruption import Interruption
-from tests.patience import PATIENCE
 
 ROUNDS = 3
 

@@ -14,7 +14,7 @@ from isola.database.transactions import Database
 from isola.domain.users import users
 from isola.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable, Unconfirmed
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 from tests.database.conftest import tenant_of
 from tests.faults import proxy
 from tests.faults.proxy import Message

@@ -10,7 +10,7 @@ from isola.database.transactions import Database
 from isola.errors import Unavailable
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
-from tests.conftest import STRATEGIES, Copy
+from isola.testing.fixtures import STRATEGIES, Copy
 from tests.database.conftest import tenant_of
 
 SIZE = 5

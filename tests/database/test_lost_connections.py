@@ -13,7 +13,7 @@ from isola.database.transactions import Database, Transaction
 from isola.domain.users import users
 from isola.errors import Unavailable
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 from tests.database.conftest import kill, tenant_of
 
 ADA = insert(users).values(subject="ada", name="Ada")

@@ -14,9 +14,9 @@ from isola.domain.users import users
 from isola.errors import Conflict, Unavailable
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
+from isola.testing import pgbouncer
+from isola.testing.fixtures import Copy
 from isola_strategies import registry
-from tests.conftest import Copy
-from tests.database import pgbouncer
 from tests.database.conftest import LEFT_BEHIND, OF_THE_SESSION
 
 CLIENTS = 50

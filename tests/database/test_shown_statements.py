@@ -8,8 +8,8 @@ from sqlalchemy import insert
 from isola.database.transactions import Database
 from isola.domain.users import users
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
-from tests.database import pgbouncer
+from isola.testing import pgbouncer
+from isola.testing.fixtures import Copy
 
 # As the owner, who sees all; as far as it is of this test's database.
 SHOWN = {

@@ -9,7 +9,7 @@ from isola.database.connection import STATEMENT_SIZE, STATEMENTS_SIZE
 from isola.database.transactions import Database
 from isola.domain.users import users
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 
 
 @pytest.fixture(params=[True, False], ids=["kept", "not kept"])

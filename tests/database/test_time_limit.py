@@ -7,7 +7,7 @@ import pytest
 from isola.database.transactions import Database
 from isola.errors import Unavailable
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 
 SESSIONS = """
 SELECT count(*) FROM pg_stat_activity

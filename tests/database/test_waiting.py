@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from isola.database.transactions import Database
 from isola.errors import Unavailable
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 from tests.database.conftest import tenant_of
 
 WAIT = 0.3

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from isola.database.transactions import Database
-from tests.conftest import Cluster
+from isola.testing.fixtures import Cluster
 from tests.doctor.patient import Names, Patient, admitted, names
 
 

@@ -14,8 +14,8 @@ from isola.doctor.checks import CHECKS
 from isola.doctor.examination import ask
 from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
 from isola.platform import logins, provisioning
+from isola.testing.fixtures import DEFAULTS
 from isola_strategies import registry
-from tests.conftest import DEFAULTS
 
 # What the server of the tests is, is not what these tests are about.
 MENDED = 180007

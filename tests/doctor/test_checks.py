@@ -13,7 +13,7 @@ from isola.doctor.check import Severity
 from isola.doctor.checks import CHECKS
 from isola.doctor.server import FOR_ANY_SQL, IN_POLICIES
 from isola.platform import logins
-from tests.conftest import DEFAULTS, Cluster
+from isola.testing.fixtures import DEFAULTS, Cluster
 from tests.doctor.patient import MENDED, Patient
 from tests.doctor.sabotage import SABOTAGES, Sabotage
 

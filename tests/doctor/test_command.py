@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from isola.doctor.checks import CHECKS
+from isola.testing.fixtures import Copy
 from tests.cli.processes import Place, finished
-from tests.conftest import Copy
 
 
 @pytest.fixture

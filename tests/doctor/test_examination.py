@@ -6,7 +6,7 @@ from isola.database.transactions import Database
 from isola.doctor.check import Check, Severity
 from isola.doctor.examination import READ_ONLY, ask, examine
 from isola.errors import OperatorError, Unavailable
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 from tests.doctor.patient import MENDED, TODAY
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.errors import OperatorError
-from tests.conftest import Cluster
+from isola.testing.fixtures import Cluster
 from tests.doctor.patient import Patient, admitted
 
 # Row-level security as tutorials have it: switched on, a policy for reading, and an application that is the owner.

@@ -13,8 +13,8 @@ from isola.domain import resources
 from isola.domain.metadata import metadata
 from isola.platform import tenants as control_tables
 from isola.platform.tenants import Tenant
+from isola.testing.oracles.canary import tried
 from tests.domain.conftest import People
-from tests.oracles.canary import tried
 
 # A third of a page is what an entry of a B-tree may take.
 MOST_BYTES = 2700

@@ -21,7 +21,7 @@ from isola.errors import QuotaExceeded
 from isola.platform import importing, plans
 from isola.platform.shares import shares as share_table
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 from tests.domain.conftest import state
 from tests.domain.quotas import SOMEBODY, TAKEN, Scene, allow, used
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from isola.database.transactions import Database
 from isola.platform import provisioning
+from isola.testing.fixtures import STRATEGIES, Copy
 from tests.cli.processes import Place
-from tests.conftest import STRATEGIES, Copy
 from tests.elle.checker import Anomaly, check
 from tests.elle.history import Operation, Outcome
 from tests.elle.workload import Recorder, recorded

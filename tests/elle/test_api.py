@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 from tests.elle import laboratory
 from tests.elle.checker import Kind
 from tests.elle.history import Outcome

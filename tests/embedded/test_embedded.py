@@ -18,7 +18,7 @@ import pytest
 from isola.database import embedded
 from isola.database.embedded import DEFAULTS, running, tool
 from isola.errors import OperatorError
-from tests.patience import PATIENCE
+from isola.testing.patience import PATIENCE
 
 FAST = {"fsync": "off"}
 OWNER = """

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from isola.settings import Settings
-from tests.conftest import DEFAULTS
+from isola.testing.fixtures import DEFAULTS
 
 
 @pytest.fixture

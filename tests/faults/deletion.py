@@ -8,8 +8,8 @@ from isola.database.transactions import Database
 from isola.domain.resources import resources
 from isola.platform import provisioning
 from isola.platform.shares import shares
-from tests.conftest import STRATEGIES, Copy
-from tests.http.served import Answer, Client
+from isola.testing.fixtures import STRATEGIES, Copy
+from isola.testing.served import Answer, Client
 
 DELETE = "mutation ($id: ID!) { deleteResource(input: {id: $id}) { deletedId } }"
 # What the server says where it does not know itself.

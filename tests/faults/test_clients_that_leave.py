@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from isola.settings import Settings
-from tests.conftest import STRATEGIES, Copy
-from tests.http.served import Api, Client, serving
+from isola.testing.fixtures import STRATEGIES, Copy
+from isola.testing.served import Api, Client, serving
 
 LEAVERS = 300
 AT_ONCE = 30

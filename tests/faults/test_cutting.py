@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from isola.database.transactions import Database
 from isola.settings import Settings
+from isola.testing.fixtures import Copy
+from isola.testing.served import serving
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
 from tests.faults import proxy
 from tests.faults.deletion import PERHAPS, prepared
 from tests.faults.proxy import Message
-from tests.http.served import serving
 
 
 class Cut:

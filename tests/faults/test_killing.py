@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from isola.database.transactions import Database
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
+from isola.testing.served import GRAPHQL_JSON, Client
 from isola_strategies.base import Strategy
 from tests.cli.processes import Place, Running
-from tests.conftest import Copy
 from tests.faults import proxy
 from tests.faults.deletion import Deletion, prepared
 from tests.faults.proxy import Message, Proxy
-from tests.http.served import GRAPHQL_JSON, Client
-from tests.patience import PATIENCE
 
 READY = "Z"  # the database's word for: all that you asked for is done
 

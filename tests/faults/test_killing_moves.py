@@ -10,8 +10,8 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.platform import audit, moves, provisioning
+from isola.testing.fixtures import Copy
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
 from tests.control.conftest import until_alone
 from tests.control.test_moves import content
 from tests.control.test_provisioning import fill, footprint, made

@@ -15,9 +15,9 @@ from isola.database import embedded
 from isola.database.transactions import Database
 from isola.platform import logins, migrations, provisioning
 from isola.settings import Settings
+from isola.testing.fixtures import DEFAULTS, Copy
+from isola.testing.served import Api, Client, serving
 from isola_strategies import registry
-from tests.conftest import DEFAULTS, Copy
-from tests.http.served import Api, Client, serving
 from tests.http.test_database_down import Stoppable
 
 WRITERS = 6

@@ -15,8 +15,8 @@ from isola.platform import provisioning
 from isola.platform.domains import domains
 from isola.platform.tenants import Status, tenants
 from isola.settings import Settings
-from tests.conftest import Copy
-from tests.http.served import Api, make_tenant, serving
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, make_tenant, serving
 
 QUERY = '{"query": "{ viewer { tenant { slug } } }"}'
 PLATFORM = "platform.test"

@@ -9,8 +9,8 @@ from typing import Any
 
 from isola.database.transactions import Database
 from isola.platform import provisioning
-from tests.http.served import OPERATIONS, Answer, Api, Client
-from tests.patience import PATIENCE
+from isola.testing.patience import PATIENCE
+from isola.testing.served import OPERATIONS, Answer, Api, Client
 
 HEADERS = {"accept": "application/graphql-response+json", "content-type": "application/json"}
 

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 
+from isola.testing.patience import PATIENCE
 from tests.http import npm
-from tests.patience import PATIENCE
 
 FOLDER = Path(__file__).with_name("openid")
 REDIRECT_URI = "https://app.example/callback"

@@ -10,7 +10,7 @@ import jwt
 from pydantic import SecretStr
 
 from isola.settings import AdminIssuerSettings, Settings
-from tests.http.served import Answer
+from isola.testing.served import Answer
 
 ISSUER, AUDIENCE, KEY = "https://staff.test", "isola-admin", "the staff's key, which is nobody else's"
 ADMIN = "/admin/graphql"

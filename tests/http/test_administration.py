@@ -16,11 +16,11 @@ from isola.platform import audit, provisioning
 from isola.platform.grants import access_grants
 from isola.platform.tenants import Status
 from isola.settings import Settings
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
+from isola.testing.served import Answer, Api, Client, serving
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
-from tests.http.served import Answer, Api, Client, serving
 from tests.http.staff import ADMIN, AUDIENCE, LOOK, READ, REASON, StaffClient, admitting, token
-from tests.patience import PATIENCE
 
 
 @pytest.fixture

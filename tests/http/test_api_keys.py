@@ -10,8 +10,8 @@ import pytest
 
 from isola.domain.permissions import Role
 from isola.platform import provisioning
-from tests.http.served import Answer, Api, Client
-from tests.patience import PATIENCE
+from isola.testing.patience import PATIENCE
+from isola.testing.served import Answer, Api, Client
 
 KEY = "id prefix name permissions createdAt expiresAt lastUsedAt revokedAt user { id name } createdBy { id name }"
 CREATE = f"mutation ($input: CreateApiKeyInput!) {{ createApiKey(input: $input) {{ key apiKey {{ {KEY} }} }} }}"

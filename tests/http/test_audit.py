@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from isola.testing.served import Client
 from tests.http import npm
-from tests.http.served import Client
 
 AUDIT = Path(__file__).with_name("audit")
 PASSED = "ok"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from isola.domain.permissions import Role
-from tests.http.served import Api, Client
+from isola.testing.served import Api, Client
 
 CREATE = "mutation ($input: CreateResourceInput!) { createResource(input: $input) { resource { id } } }"
 LIST = "query ($first: Int!) { resources(first: $first) { totalCount } }"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.http.served import GRAPHQL_JSON, OPERATIONS, Api, Client
+from isola.testing.served import GRAPHQL_JSON, OPERATIONS, Api, Client
 
 QUERY = b'{"query": "{ __typename }"}'
 TOO_MUCH = 1_000_001

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from graphql import get_introspection_query
 
+from isola.testing.served import NO_TLS, Api, Client
 from tests.http import nginx
-from tests.http.served import NO_TLS, Api, Client
 
 UPGRADES = {
     "h2c": {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAAP__"},

@@ -15,10 +15,10 @@ from isola.platform import changes as hearing, provisioning, revocations
 from isola.platform.changes import HEARD_WITHIN
 from isola.platform.revocations import Revocable
 from isola.settings import Settings
+from isola.testing.fixtures import DEFAULTS, Copy
+from isola.testing.patience import PATIENCE
+from isola.testing.served import Answer, Api, Client, serving
 from isola_strategies.base import Strategy
-from tests.conftest import DEFAULTS, Copy
-from tests.http.served import Answer, Api, Client, serving
-from tests.patience import PATIENCE
 
 ME = "{ viewer { user { id } } }"
 ROLES = "{ roles { nodes { id name } } }"

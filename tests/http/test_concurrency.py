@@ -5,8 +5,8 @@ import json
 import random
 
 from isola.settings import Settings
-from tests.conftest import STRATEGIES, Copy
-from tests.http.served import Client, make_tenant, serving
+from isola.testing.fixtures import STRATEGIES, Copy
+from isola.testing.served import Client, make_tenant, serving
 
 TENANTS_A_STRATEGY = 4
 CONNECTIONS = 3

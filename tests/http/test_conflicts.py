@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from isola.settings import Settings
-from tests.conftest import Copy
-from tests.http.served import Api, Client, serving
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client, serving
 from tests.http.staff import StaffClient, admitting, token
 
 VALUE = "Canary of a conflict"

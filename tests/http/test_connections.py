@@ -15,8 +15,8 @@ from sqlalchemy import select
 
 from isola.domain.resources import resources
 from isola.platform import provisioning
-from tests.conftest import Copy
-from tests.http.served import OPERATIONS, Api, Client, serving
+from isola.testing.fixtures import Copy
+from isola.testing.served import OPERATIONS, Api, Client, serving
 
 QUERY = b'{"query": "{ viewer { tenant { slug } } }"}'
 SMUGGLED = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"

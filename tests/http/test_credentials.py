@@ -7,7 +7,7 @@ import json
 import pytest
 
 from isola.platform import provisioning
-from tests.http.served import OPERATIONS, Api, Client
+from isola.testing.served import OPERATIONS, Api, Client
 
 CREATE = json.dumps({"query": OPERATIONS["CreateResource"], "variables": {"input": {"name": "x"}}})
 

@@ -13,10 +13,10 @@ from isola.database import embedded
 from isola.database.transactions import Database
 from isola.platform import logins, migrations, provisioning
 from isola.settings import Settings
+from isola.testing.fixtures import DEFAULTS, FAST, STRATEGIES, Copy
+from isola.testing.served import Api, Client, serving
 from isola_strategies import registry
 from isola_strategies.base import Strategy
-from tests.conftest import DEFAULTS, FAST, STRATEGIES, Copy
-from tests.http.served import Api, Client, serving
 
 
 class Stoppable:

@@ -10,12 +10,12 @@ import pytest
 
 from isola.domain.permissions import ROLES, Role
 from isola.platform import hierarchy, provisioning
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
+from isola.testing.served import Api, Client, make_tenant, serving
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
 from tests.http.naming import SOURCES, ask
-from tests.http.served import Api, Client, make_tenant, serving
 from tests.http.test_members import log
-from tests.patience import PATIENCE
 
 VIEWER = "{ viewer { tenant { slug } roles permissions user { id kind name } memberships { tenant { slug } } } }"
 

@@ -15,12 +15,12 @@ from isola.domain.permissions import Role
 from isola.platform import provisioning
 from isola.platform.domains import domains
 from isola.settings import Settings
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
+from isola.testing.served import Answer, Api, Client, make_tenant, serving
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
 from tests.http.nameserver import NameServer, name_server
 from tests.http.naming import PLATFORM, ask
-from tests.http.served import Answer, Api, Client, make_tenant, serving
-from tests.patience import PATIENCE
 
 DOMAIN = "id name challengeRecord challenge challengeExpiresAt verifiedAt"
 ADD = f"mutation ($name: String!) {{ addDomain(input: {{name: $name}}) {{ domain {{ {DOMAIN} }} }} }}"

@@ -4,9 +4,9 @@ import asyncio
 
 from isola.database.transactions import Database
 from isola.platform import provisioning
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client, make_tenant
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
-from tests.http.served import Api, Client, make_tenant
 
 NOTICE = 0.8
 CLIENTS = 4

@@ -6,9 +6,9 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.settings import Settings
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client
 from tests.http.naming import PLATFORM, naming, raw
-from tests.http.served import Api, Client
 
 ACCEPTED, MALFORMED, UNKNOWN, ANOTHERS = (
     (200, None),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from isola.domain.permissions import Role
-from tests.http.served import Api, Client
+from isola.testing.served import Api, Client
 
 
 async def test_a_user_seen_for_the_first_time_is_made_and_sees_who_it_is(api: Api, alice: Client) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from isola.domain.permissions import ROLES, Role
 from isola.settings import Settings
+from isola.testing.fixtures import STRATEGIES, Copy
+from isola.testing.patience import PATIENCE
+from isola.testing.served import Api, Client, serving
 from isola_strategies.base import Strategy
-from tests.conftest import STRATEGIES, Copy
-from tests.http.served import Api, Client, serving
-from tests.patience import PATIENCE
 
 PERMISSIONS = "{ viewer { roles permissions } }"
 MEMBERSHIPS = "{ viewer { m: memberships { t: tenant { slug } roles } } }"

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from isola.database.transactions import Database
-from tests.conftest import Copy
-from tests.http.served import Api, Client, serving
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client, serving
 
 QUERY = b'{"query": "{ __typename }"}'
 LARGE = "{ resources(first: 100) { nodes { id name data } } }"

@@ -11,11 +11,11 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.platform import audit, moves, provisioning
+from isola.testing.consent import accept_all
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
+from isola.testing.served import Answer, Api, Client, make_tenant
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
-from tests.consent import accept_all
-from tests.http.served import Answer, Api, Client, make_tenant
-from tests.patience import PATIENCE
 
 CLIENTS = 3
 READ = "{ viewer { tenant { slug } } resources(first: 1) { totalCount } }"

@@ -10,9 +10,9 @@ import pytest
 from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.settings import Settings
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client, serving
 from tests.http.naming import DELETED, PLATFORM, SOURCES, SUSPENDED, ask, naming, raw
-from tests.http.served import Api, Client, serving
 
 Credential = Mapping[str, str]
 CREATE_KEY = """

@@ -21,10 +21,10 @@ from graphql import (
 
 from isola.admin.schema import schema as administration
 from isola.api.schema import model
-from tests.conftest import DEFAULTS, Cluster, copied
-from tests.http.served import GRAPHQL_JSON, OPERATIONS, Answer, Api, Client, serving
+from isola.testing.fixtures import DEFAULTS, Cluster, copied
+from isola.testing.oracles.watch import logged
+from isola.testing.served import GRAPHQL_JSON, OPERATIONS, Answer, Api, Client, serving
 from tests.http.staff import ADMIN, admitting, token
-from tests.oracles.watch import logged
 
 CANARY = "c4n4ry"
 SHAPES: list[Any] = [

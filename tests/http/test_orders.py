@@ -7,9 +7,9 @@ import pytest
 from isola.database.transactions import Database
 from isola.platform import orders, provisioning
 from isola.settings import Settings
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client, serving
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
-from tests.http.served import Api, Client, serving
 from tests.http.staff import StaffClient, admitting, token
 
 CREATE = """mutation ($slug: String!, $strategy: String!, $parent: String) {

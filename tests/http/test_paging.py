@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.http.served import Client
+from isola.testing.served import Client
 
 ROWS = 12
 PAGE = """

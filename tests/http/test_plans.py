@@ -14,9 +14,9 @@ from isola.platform import platform_log, provisioning
 from isola.platform.changes import HEARD_WITHIN
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client, serving
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
-from tests.http.served import Api, Client, serving
 from tests.http.staff import LOOK, REASON, StaffClient, admitting, token
 
 PLAN = "{ viewer { plan { name title quotas { totalCount nodes { name limit used } } } } }"

@@ -6,8 +6,8 @@ import pytest
 
 from isola.domain.permissions import Role
 from isola.platform import provisioning
+from isola.testing.served import Api, Client
 from isola_strategies.base import Strategy
-from tests.http.served import Api, Client
 
 SECRET = "canary-of-the-author"
 SPAN = "mutation ($input: CreateSpanInput!) { createSpan(input: $input) { span { id } } }"

@@ -10,10 +10,10 @@ from isola.database.transactions import Database
 from isola.identity.keys import development_key
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client
 from isola_strategies.base import Strategy
-from tests.conftest import Copy
 from tests.http.people import counted
-from tests.http.served import Api, Client
 
 WHO = "{ viewer { tenant { name } user { id } } }"
 

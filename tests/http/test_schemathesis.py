@@ -28,8 +28,8 @@ from schemathesis.graphql import nodes
 from schemathesis.schemas import APIOperation
 
 from isola.settings import Settings
+from isola.testing.served import GRAPHQL_JSON, Api, Client
 from isola_strategies.base import Strategy
-from tests.http.served import GRAPHQL_JSON, Api, Client
 
 CONTRACT = Path(__file__).parents[2] / "graphql" / "schema.graphql"
 EXAMPLES = 8  # an operation

@@ -17,10 +17,10 @@ from isola.identity.keys import development_key
 from isola.identity.passwords import Person, hashed
 from isola.platform import provisioning, sessions
 from isola.settings import Settings
+from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
+from isola.testing.served import OPERATIONS, Answer, Api, serving
 from isola_strategies.base import Strategy
-from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http.people import HEADERS, ask, client, refresh, run, session, sign_in
-from tests.http.served import OPERATIONS, Answer, Api, serving
 
 PASSWORD = "correct horse battery staple"
 VIEWER = "{ viewer { user { name email } tenant { slug } roles } }"

@@ -15,8 +15,9 @@ from isola.identity import passwords
 from isola.identity.passwords import Person, hashed
 from isola.platform import audit, provisioning, sign_in_log
 from isola.settings import Settings
+from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
+from isola.testing.served import OPERATIONS, Api, serving
 from isola_strategies.base import Strategy
-from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http.people import (
     Session,
     after_a_minute,
@@ -30,7 +31,6 @@ from tests.http.people import (
     sign_in,
     until,
 )
-from tests.http.served import OPERATIONS, Api, serving
 
 PASSWORD = "correct horse battery staple"
 LOG = "{ auditLog(first: 50) { nodes { actor action object request old new } } }"

@@ -12,8 +12,9 @@ from isola.database.transactions import Database
 from isola.domain.permissions import Role
 from isola.platform import sign_in_log
 from isola.settings import ProviderSettings, Settings
+from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
+from isola.testing.served import Answer, Api, serving
 from isola_strategies.base import Strategy
-from tests.conftest import DEFAULTS, STRATEGIES, Copy
 from tests.http import signing_in
 from tests.http.people import (
     after_a_minute,
@@ -26,7 +27,6 @@ from tests.http.people import (
     session,
     until,
 )
-from tests.http.served import Answer, Api, serving
 from tests.http.signing_in import REDIRECT_URI, Code, authorize
 
 SECRET = "a secret: with/odd+characters"

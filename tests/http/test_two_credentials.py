@@ -2,7 +2,7 @@
 
 import json
 
-from tests.http.served import Client
+from isola.testing.served import Client
 
 
 async def test_two_tokens_are_none(alice: Client, bob: Client) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.http.served import Client
+from isola.testing.served import Client
 
 # PostgreSQL writes no exponents.
 WRITTEN = {

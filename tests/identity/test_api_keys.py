@@ -23,8 +23,8 @@ from isola.platform.api_keys import ApiKeys, api_keys as table
 from isola.platform.changes import Changes
 from isola.platform.sign_in_log import Reason
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
-from tests.patience import PATIENCE
+from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
 
 SECRET = b"a secret that only these tests know"
 EDITOR = ROLES[Role.EDITOR]

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 from isola.errors import Refusal, Unauthenticated, Unavailable
 from isola.identity import fetch, issuers, jwks
 from isola.identity.tokens import TokenVerifier
+from isola.testing.patience import PATIENCE
 from tests.identity.conftest import SECRET, MakeSettings, Provider
 from tests.identity.forging import encode, hs256, payload
-from tests.patience import PATIENCE
 
 ADA, BOB = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
 RSA = rsa.generate_private_key(65537, 2048)

@@ -18,7 +18,7 @@ from isola.platform import revocations as revoked
 from isola.platform.changes import Changes
 from isola.platform.revocations import Revocable
 from isola.platform.tenants import Tenant
-from tests.conftest import Copy
+from isola.testing.fixtures import Copy
 
 ISSUER = "https://id.example"
 

@@ -8,7 +8,7 @@ import pytest
 from isola.lab import cluster as clusters, machine
 from isola.lab.cluster import Cluster as Ground
 from isola.lab.laboratory import Laboratory
-from tests.conftest import Cluster
+from isola.testing.fixtures import Cluster
 
 
 @pytest.fixture

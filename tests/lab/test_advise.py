@@ -12,8 +12,8 @@ from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
 from isola.errors import OperatorError
 from isola.lab.report.advisor import Needs, advise, interpolated
 from isola.lab.report.results import Results, read
+from isola.testing.fixtures import Copy
 from tests.cli.processes import Place, finished
-from tests.conftest import Copy
 from tests.lab.recorded import record
 
 # A table that thirty customers share, and two schemas of one each. Without a directory of tenants.

@@ -3,15 +3,15 @@
 from tests.mutation.sabotage import BOTH, Patch
 
 RLS, SCHEMA = "rls", "schema"
-CATALOGUE = "tests/isolation/test_catalogue.py"
-CONTEXT = "tests/isolation/test_context.py"
-WRITING = "tests/isolation/test_writing.py"
-CANARIES = "tests/isolation/test_canaries.py"
-NONINTERFERENCE = "tests/isolation/test_noninterference.py"
-SHARING = "tests/isolation/sharing"
+CATALOGUE = "app/isola/testing/isolation/test_catalogue.py"
+CONTEXT = "app/isola/testing/isolation/test_context.py"
+WRITING = "app/isola/testing/isolation/test_writing.py"
+CANARIES = "app/isola/testing/isolation/test_canaries.py"
+NONINTERFERENCE = "app/isola/testing/isolation/test_noninterference.py"
+SHARING = "app/isola/testing/isolation/sharing"
 CANCELLING = "tests/database/test_cancelling.py"
 GIVING_BACK = "tests/database/test_giving_back.py"
-PREPARED = "tests/isolation/test_connections.py"
+PREPARED = "app/isola/testing/isolation/test_connections.py"
 PGBOUNCER = "tests/database/test_pgbouncer.py"
 ERRORS = "tests/database/test_errors.py"
 STATEMENTS = "tests/query/test_statement.py"
@@ -24,8 +24,8 @@ SNAPSHOTS = "tests/api/test_snapshots.py"
 MUTATIONS = "tests/api/test_mutations.py"
 TOKENS = "tests/identity/test_tokens.py"
 CONCURRENCY = "tests/http/test_concurrency.py"
-OTHERS = "tests/http/test_other_tenants.py"
-LOGIN = "tests/isolation/test_login.py"
+OTHERS = "app/isola/testing/over_http/test_other_tenants.py"
+LOGIN = "app/isola/testing/isolation/test_login.py"
 
 BINDING = (
     Patch(
@@ -62,7 +62,7 @@ BINDING = (
         "strategies/isola_strategies/schema.py",
         "SET LOCAL search_path TO {name}; ",
         "SET LOCAL search_path TO public, {name}; ",
-        ("tests/isolation/test_names.py",),
+        ("app/isola/testing/isolation/test_names.py",),
     ),
     Patch(
         "path that falls through to public",
@@ -71,7 +71,7 @@ BINDING = (
         "strategies/isola_strategies/schema.py",
         "SET LOCAL search_path TO {name}; ",
         "SET LOCAL search_path TO {name}, public; ",
-        ("tests/isolation/test_names.py",),
+        ("app/isola/testing/isolation/test_names.py",),
     ),
     Patch(
         "path of shared tables through public",
@@ -80,7 +80,7 @@ BINDING = (
         "strategies/isola_strategies/rls.py",
         "SET LOCAL search_path TO rls; ",
         "SET LOCAL search_path TO rls, public; ",
-        ("tests/isolation/test_names.py",),
+        ("app/isola/testing/isolation/test_names.py",),
     ),
     Patch(
         "homes named by a part of the id",
@@ -98,7 +98,7 @@ BINDING = (
         "strategies/isola_strategies/rls.py",
         " WHERE {TENANT} = '{tenant}'\"",
         '"',
-        ("tests/isolation/test_names.py", "tests/control/test_provisioning.py"),
+        ("app/isola/testing/isolation/test_names.py", "tests/control/test_provisioning.py"),
     ),
 )
 
@@ -221,7 +221,7 @@ PROOFS = (
         "strategies/isola_strategies/schema.py",
         "*(statement for name in named for statement in _locked(name, tenant)),",
         "",
-        ("tests/isolation/test_binding.py", "tests/isolation/test_audit.py"),
+        ("app/isola/testing/isolation/test_binding.py", "app/isola/testing/isolation/test_audit.py"),
     ),
     Patch(
         "turns without tenants",
@@ -626,7 +626,7 @@ WRITES = (
         "app/isola/domain/resources.py",
         '    actor.require("resource:write")\n    if owner',
         "    if owner",
-        ("tests/domain/test_resources.py", "tests/isolation/test_stateful.py"),
+        ("tests/domain/test_resources.py", "app/isola/testing/isolation/test_stateful.py"),
     ),
     Patch(
         "shares granted by viewers",
@@ -894,7 +894,7 @@ CREDENTIALS = (
         "app/isola/platform/sign_in_log.py",
         "JOIN control.tenants t ON t.id = tenant AND t.status",
         "JOIN control.tenants t ON t.status",
-        ("tests/isolation/test_platform.py", "tests/http/test_sign_in_log.py"),
+        ("app/isola/testing/isolation/test_platform.py", "tests/http/test_sign_in_log.py"),
     ),
     Patch(
         "sessions without an entry",
@@ -903,7 +903,7 @@ CREDENTIALS = (
         "app/isola/platform/sessions.py",
         "_LIVE = and_(sessions.c.user_id.is_not(None), sessions.c.ended_at.is_(None))",
         "_LIVE = and_(sessions.c.ended_at.is_(None))",
-        ("tests/isolation/test_platform.py",),
+        ("app/isola/testing/isolation/test_platform.py",),
     ),
     Patch(
         "dangerous logins admitted",

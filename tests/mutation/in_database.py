@@ -3,17 +3,17 @@
 from isola.platform.proofs import BELIEVED
 from tests.mutation.sabotage import BOTH, Sql
 
-CATALOGUE = "tests/isolation/test_catalogue.py"
-CONTEXT = "tests/isolation/test_context.py"
-WRITING = "tests/isolation/test_writing.py"
-NAMES = "tests/isolation/test_names.py"
-LOGIN = "tests/isolation/test_login.py"
-DOMAINS = "tests/isolation/test_domains.py"
-CONSENT = "tests/isolation/sharing/test_consent.py"
-SHARING = "tests/isolation/sharing/test_reading.py"
-BINDINGS = "tests/isolation/test_binding.py"
-CONNECTIONS = "tests/isolation/test_connections.py"
-ENDING = "tests/isolation/sharing/test_ending.py"
+CATALOGUE = "app/isola/testing/isolation/test_catalogue.py"
+CONTEXT = "app/isola/testing/isolation/test_context.py"
+WRITING = "app/isola/testing/isolation/test_writing.py"
+NAMES = "app/isola/testing/isolation/test_names.py"
+LOGIN = "app/isola/testing/isolation/test_login.py"
+DOMAINS = "app/isola/testing/isolation/test_domains.py"
+CONSENT = "app/isola/testing/isolation/sharing/test_consent.py"
+SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
+BINDINGS = "app/isola/testing/isolation/test_binding.py"
+CONNECTIONS = "app/isola/testing/isolation/test_connections.py"
+ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
 IS_BOUND = "tenant_id = (SELECT isola.current_tenant_id())"
@@ -594,7 +594,7 @@ SHARES = (
             LISTED,
             "(isola.bound_tenant() IS NOT NULL) AND",
         ),
-        (SHARING, "tests/isolation/test_canaries.py"),
+        (SHARING, "app/isola/testing/isolation/test_canaries.py"),
     ),
     Sql(
         "shares revoked by whoever knows them",
@@ -754,14 +754,14 @@ PROOFS = (
             "proved := isola.proved_request(); "
             "proved[3] := coalesce(nullif(current_setting('isola.actor', true), ''), proved[3]);",
         ),
-        ("tests/isolation/test_smuggled.py",),
+        ("app/isola/testing/isolation/test_smuggled.py",),
     ),
     Sql(
         "proofs that leave out who acts",
         "who acts in a proof",
         BOTH,
         rewritten("isola.proved_request()", "IF isola.proved_tenant_id() IS NULL THEN", "IF false THEN"),
-        ("tests/isolation/test_binding.py",),
+        ("app/isola/testing/isolation/test_binding.py",),
     ),
     Sql(
         "proofs on demand",
@@ -775,7 +775,7 @@ PROOFS = (
         "that the log is only added to",
         RLS,
         "GRANT UPDATE, DELETE ON rls.audit_entries TO {login}",
-        ("tests/isolation/test_audit.py", CATALOGUE),
+        ("app/isola/testing/isolation/test_audit.py", CATALOGUE),
     ),
 )
 
@@ -786,28 +786,28 @@ PLATFORM = (
         "the tenant in leave to look in",
         BOTH,
         rewritten("isola.note_access(uuid)", "AND tenant_id = isola.bound_tenant()", ""),
-        ("tests/isolation/test_platform.py",),
+        ("app/isola/testing/isolation/test_platform.py",),
     ),
     Sql(
         "sessions that begin in any tenant",
         "the tenant of a session that was prepared",
         BOTH,
         rewritten("isola.begin_session(uuid, uuid)", "AND tenant_id = isola.bound_tenant()", ""),
-        ("tests/isolation/test_platform.py",),
+        ("app/isola/testing/isolation/test_platform.py",),
     ),
     Sql(
         "refusals in the log of any tenant",
         "the tenant of refusals that are noted",
         BOTH,
         rewritten("isola.note_sign_ins()", "WHERE tenant_id = tenant AND due_at", "WHERE due_at"),
-        ("tests/isolation/test_platform.py",),
+        ("app/isola/testing/isolation/test_platform.py",),
     ),
     Sql(
         "ends of sessions in the log of any tenant",
         "the tenant of sessions that have ended",
         BOTH,
         rewritten("isola.note_sign_ins()", "WHERE tenant_id = tenant AND ended_at", "WHERE ended_at"),
-        ("tests/isolation/test_platform.py",),
+        ("app/isola/testing/isolation/test_platform.py",),
     ),
     Sql(
         "domains that tell of others",
@@ -819,7 +819,7 @@ PLATFORM = (
             "IF EXISTS (SELECT FROM control.domains o WHERE o.name = add_domain.name AND o.verified_at IS NOT NULL "
             "AND o.tenant_id <> isola.bound_tenant()) THEN RETURN NULL; END IF; INSERT INTO control.domains AS d",
         ),
-        ("tests/isolation/test_platform.py",),
+        ("app/isola/testing/isolation/test_platform.py",),
     ),
     Sql(
         "log of the platform that can be changed",

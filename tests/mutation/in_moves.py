@@ -4,7 +4,7 @@ from tests.mutation.in_database import rewritten
 from tests.mutation.sabotage import BOTH, Patch, Sql
 
 RLS = "rls"
-MOVING, MOVES = "tests/isolation/test_moving.py", "tests/control/test_moves.py"
+MOVING, MOVES = "app/isola/testing/isolation/test_moving.py", "tests/control/test_moves.py"
 
 IN_MOVES = (
     Sql(

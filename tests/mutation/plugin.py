@@ -17,8 +17,8 @@ from sqlalchemy import make_url
 import isola
 import isola_strategies
 from isola.platform import logins
+from isola.testing.fixtures import DEFAULTS
 from isola_strategies import registry
-from tests.conftest import DEFAULTS
 from tests.mutation.sabotage import Sql
 from tests.mutation.sabotages import BY_NAME
 

@@ -34,14 +34,14 @@ PACKAGES = (
 
 # What each part of the suite is about, and where it is.
 PARTS = {
-    "attacks on tables, bindings, names and sharing": ("tests/isolation",),
+    "attacks on tables, bindings, names and sharing": ("app/isola/testing/isolation",),
     "connections: cancelled, cut, lost, left unclean, behind PgBouncer": ("tests/database",),
     "the server killed, connections cut, the database restarted": ("tests/faults",),
     "what concurrent clients saw": ("tests/elle",),
     "ids, cursors, counts and canaries over HTTP": (
-        "tests/http/test_other_tenants.py",
+        "app/isola/testing/over_http/test_other_tenants.py",
         "tests/http/test_concurrency.py",
-        "tests/http/test_sharing.py",
+        "app/isola/testing/over_http/test_sharing.py",
     ),
 }
 
@@ -125,8 +125,8 @@ def written(parts: Sequence[Part], outcomes: Sequence[Outcome], gate_seconds: fl
         "| figure | | command |",
         "| --- | ---: | --- |",
         f"| cases tried | {sum(part.tried for part in parts)} | `make isolation-report` |",
-        f"| answers compared | {figures['answers compared']:,} | `pytest tests/isolation` |",
-        f"| answers, logs and files searched | {figures['answers searched']:,} | `pytest tests/isolation` |",
+        f"| answers compared | {figures['answers compared']:,} | `isola isolation` |",
+        f"| answers, logs and files searched | {figures['answers searched']:,} | `isola isolation` |",
         f"| **leaks** | **{red}** | |",
         f"| sabotages | {len(outcomes)} | `make mutation` |",
         f"| **survivors** | **{survivors}** | |",

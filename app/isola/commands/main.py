@@ -13,6 +13,7 @@ from isola.commands.advise import advise
 from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
 from isola.commands.common import Commands, JsonOption, TenantOption, act, err, out
+from isola.commands.isolation import isolation
 from isola.commands.operate import operate, operating
 from isola.commands.plan import plan_app
 from isola.commands.platform import platform_app
@@ -39,6 +40,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
 app.command()(operate)
 app.command()(advise)
+app.command()(isolation)
 
 SHOWN_BAD_LINES = 20
 SHOWN_RIGHTS = 20

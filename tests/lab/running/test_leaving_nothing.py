@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from isola.lab import cluster as clusters
-from tests.conftest import Cluster
+from isola.testing.fixtures import Cluster
 
 EVERYTHING = """
 SELECT 'database ' || datname FROM pg_database UNION ALL

@@ -10,7 +10,7 @@ from isola.lab.asking import Answers
 from isola.lab.laboratory import Laboratory
 from isola.lab.population import OWN_TABLES
 from isola.lab.scenario import Grid, Profile, Value
-from tests.conftest import STRATEGIES
+from isola.testing.fixtures import STRATEGIES
 
 SIZE: Mapping[str, tuple[Value, ...]] = {"tenants": (2,), "rows": (3,)}
 LATENCIES = {"p50_ms", "p95_ms", "p99_ms"}

@@ -8,7 +8,7 @@ from isola.errors import OperatorError
 from isola.lab.filling import FILLED, shares
 from isola.lab.laboratory import Laboratory
 from isola.lab.population import OWN_TABLES, Population, Size
-from tests.conftest import STRATEGIES
+from isola.testing.fixtures import STRATEGIES
 
 LOOSE = """
 SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace

@@ -11,8 +11,8 @@ from isola.lab import cluster as clusters, machine, scenarios
 from isola.lab.laboratory import Laboratory
 from isola.lab.population import OWN_TABLES, Population
 from isola.lab.scenario import Grid, Point, Profile, Value
+from isola.testing.fixtures import Cluster
 from isola_strategies import registry
-from tests.conftest import Cluster
 
 STRATEGIES = sorted(registry.load("isola_tenant"))
 UNITS = ("_ms", "_us", "_s", "_bytes", "_count", "_ratio")

@@ -1,0 +1,79 @@
+"""The suite of isolation, by every way of connecting, for all installed strategies or a new one."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from isola.errors import OperatorError
+from isola.testing.modes import Mode
+from isola_strategies.registry import GROUP
+
+HERE = Path(__file__).parent
+SUITE = (HERE / "isolation", HERE / "over_http")
+
+
+def run(
+    strategy: str | None, modes: Sequence[Mode], more: Sequence[str], once: Sequence[str | Path] = ()
+) -> list[Mode]:
+    """Run the suite in each mode, and say how each ended. Returns the modes in which a test failed.
+
+    ``strategy`` is named like an entry point, ``package.module:Class``; it need not be installed: for the run it is
+    offered beside those that are, so it shares with them, is moved between and is compared with them. ``more`` are
+    options of pytest, and ``once`` are further tests, for one mode only: direct connections.
+    Raises OperatorError when PgBouncer is missing, or another strategy has the name of the new one.
+    """
+    if Mode.PGBOUNCER in modes and shutil.which("pgbouncer") is None:
+        raise OperatorError(
+            "the program pgbouncer is missing: install Debian's package of that name, or name other modes"
+        )
+    failed = []
+    with offered(strategy) as environment:
+        for mode in modes:
+            begun = time.monotonic()
+            tests = (*SUITE, *once) if mode == Mode.DIRECT else SUITE
+            command = [sys.executable, "-m", "pytest", "-q", "-c", HERE / "suite.ini", *tests, *more]
+            status = subprocess.run(
+                command, env={**os.environ, **environment, "TEST_MODE": mode}, check=False
+            ).returncode
+            if status:
+                failed.append(mode)
+            sys.stdout.write(f"{mode}: {'failed' if status else 'passed'} ({time.monotonic() - begun:.0f} s)\n")
+            sys.stdout.flush()
+    return failed
+
+
+@contextmanager
+def offered(value: str | None) -> Iterator[dict[str, str]]:
+    """An environment in which the strategy is installed and the only one that is tried.
+
+    Raises OperatorError when it cannot be imported, or another strategy has its name.
+    """
+    if value is None:
+        yield {}
+        return
+    # A strategy of a checkout is found where the command runs.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        name: str = EntryPoint("tried", value, GROUP).load().name
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OperatorError(f"the strategy cannot be imported: expected package.module:Class ({error})") from error
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    if installed.get(name, value) != value:
+        raise OperatorError(f"the installed strategy {installed[name]} is called {name!r} as well")
+    with TemporaryDirectory(prefix="isola-strategy-") as directory:
+        if name not in installed:
+            about = Path(directory) / "isola_strategy_under_test-0.dist-info"
+            about.mkdir()
+            (about / "METADATA").write_text("Metadata-Version: 2.1\nName: isola-strategy-under-test\nVersion: 0\n")
+            (about / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {value}\n")
+        places = [directory, here, *filter(None, [os.environ.get("PYTHONPATH")])]
+        yield {"PYTHONPATH": os.pathsep.join(places), "TEST_STRATEGY": name}

@@ -1,0 +1,67 @@
+"""An owner and a partner under every pair of strategies, and a stranger placed like the partner."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from itertools import product
+from uuid import UUID
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.domain import shares
+from isola.domain.actor import Actor
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
+from isola.testing.consent import accept_all
+from isola.testing.fixtures import TRIED, Copy
+from isola.testing.oracles.canary import Canary, plant
+from isola_strategies import registry
+from isola_strategies.base import Capability
+
+SHARING = sorted(
+    name for name, strategy in registry.load("isola_tenant").items() if Capability.SHARING in strategy.capabilities
+)
+PAIRS = [pair for pair in product(SHARING, SHARING) if set(pair) & set(TRIED)]
+PERMISSIONS = frozenset({"share:write", "resource:write", "span:write"})
+
+Grant = Callable[..., Awaitable[UUID]]
+
+
+def actor(canary: Canary) -> Actor:
+    """The tenant's user, who owns its resource."""
+    return Actor(canary.rows["users"]["id"], PERMISSIONS)
+
+
+@pytest.fixture(params=PAIRS, ids="-to-".join)
+def placements(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The strategy of who shares, and of whom it is shared with."""
+    pair: tuple[str, str] = request.param
+    return pair
+
+
+@pytest.fixture
+async def sharer(placements: tuple[str, str], control: Database, database: Database) -> Canary:
+    return await plant(database, await provisioning.named(control, f"{placements[0]}-a"), "canary-sharer")
+
+
+@pytest.fixture
+async def partner(placements: tuple[str, str], control: Database, database: Database) -> Canary:
+    return await plant(database, await provisioning.named(control, f"{placements[1]}-b"), "canary-partner")
+
+
+@pytest.fixture
+async def stranger(placements: tuple[str, str], copy: Copy, owner: Database, database: Database) -> Canary:
+    made = await provisioning.create(owner, copy.strategies, slug="stranger", name="Stranger", strategy=placements[1])
+    await accept_all(owner)
+    return await plant(database, made, "canary-stranger")
+
+
+@pytest.fixture
+def grant(database: Database, sharer: Canary, partner: Canary) -> Grant:
+    """Shares the owner's resource with the partner."""
+
+    async def granted(until: datetime | None = None, *, to: Tenant = partner.tenant) -> UUID:
+        async with database.transaction(sharer.tenant) as work:
+            return await shares.grant(work, actor(sharer), sharer.rows["resources"]["id"], to.slug, expires_at=until)
+
+    return granted

@@ -1,0 +1,41 @@
+"""What a tenant sees of what others shared with it."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from isola.database.transactions import Database, Transaction
+from isola.platform.tenants import Tenant
+from isola.testing.oracles.canary import Row
+
+# The code of the error that isola.bound_tenant() raises.
+NOT_BOUND = "IS001"
+NOT_PROVED = "IS002"
+ALL_PAGES = "SELECT * FROM isola.page_of_shares_received(NULL, NULL, 1000000)"
+SHARED_RESOURCE = "SELECT * FROM isola.shared_resource($1)"
+
+
+async def shared(work: Transaction, share: UUID) -> Sequence[Row]:
+    return [dict(row) for row in await work._connection.fetch(SHARED_RESOURCE, share)]
+
+
+async def received(work: Transaction) -> Sequence[Row]:
+    """What is received; read page by page or share by share, it is the same."""
+    connection = work._connection
+    rows = [dict(row) for row in await connection.fetch("SELECT * FROM isola.shares_received()")]
+    paged = [dict(row) for row in await connection.fetch(ALL_PAGES)]
+    assert sorted(rows, key=by_age, reverse=True) == paged
+    return paged
+
+
+def by_age(row: Row) -> tuple[Any, ...]:
+    return row["granted_at"], row["id"]
+
+
+async def seen(database: Database, tenant: Tenant, share: UUID) -> tuple[Sequence[Row], Sequence[Row]]:
+    """The resource behind a share, and the list of what is shared."""
+    async with database.transaction(tenant) as work:
+        listed = await received(work)
+        alone = await work._connection.fetch("SELECT * FROM isola.share_received($1)", share)
+        assert [dict(row) for row in alone] == [row for row in listed if row["id"] == share]
+        return await shared(work, share), listed

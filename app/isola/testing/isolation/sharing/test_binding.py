@@ -1,0 +1,137 @@
+"""Reading what is shared visits another tenant, inside the database. The transaction is at home before and after."""
+
+import asyncpg
+
+from isola.database.transactions import Database
+from isola.testing.fixtures import Copy
+from isola.testing.isolation.sharing.conftest import Grant
+from isola.testing.isolation.sharing.reading import NOT_PROVED, SHARED_RESOURCE, received, shared
+from isola.testing.oracles.canary import TABLES, Canary, tried
+
+
+async def at_home(connection: asyncpg.Connection, canary: Canary, *others: Canary) -> None:
+    """Bound to the canary's tenant, whose rows are all there is."""
+    assert await connection.fetchval("SELECT current_setting('isola.tenant')") == str(canary.tenant.id)
+    assert await connection.fetchval("SELECT isola.current_tenant_id()") == canary.tenant.id
+    for table in TABLES:
+        rows = await connection.fetch(f"SELECT * FROM {table.name}")
+        assert len(rows) == 1
+        assert not any(other.traced_in(rows) for other in others)
+
+
+async def test_the_transaction_is_at_home_again(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    async with database.transaction(partner.tenant) as work:
+        assert len(await shared(work, share)) == 1
+        await at_home(work._connection, partner, sharer)
+
+
+async def test_nothing_of_the_visit_outlives_the_transaction(
+    login: asyncpg.Connection, copy: Copy, partner: Canary, grant: Grant
+) -> None:
+    """On a bare connection, which nobody resets."""
+    share = await grant()
+    async with login.transaction():
+        await copy.enter(login, partner.tenant)
+        assert len(await login.fetch(SHARED_RESOURCE, share)) == 1
+    assert await login.fetchval("SELECT current_setting('isola.tenant')") == ""
+    assert await login.fetchval("SELECT current_setting('role')") == "none"
+
+
+async def test_it_is_at_home_again_after_a_failure_in_a_savepoint(
+    database: Database, owner: Database, copy: Copy, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    """The home of who shares is broken, so that reading fails while the transaction is bound to it."""
+    share = await grant()
+    home = copy.strategies[sharer.tenant.strategy].home(sharer.tenant.id)
+    async with owner.unbound() as transaction:
+        await transaction.script(f"ALTER TABLE {home.schema}.resources RENAME kind TO sort")
+    async with database.transaction(partner.tenant) as work:
+        assert await tried(work, SHARED_RESOURCE, share) == "42703"
+        await at_home(work._connection, partner, sharer)
+        await work.script(
+            f"""
+            DO $$ BEGIN
+                PERFORM isola.shared_resource('{share}');
+            EXCEPTION WHEN undefined_column THEN
+                NULL;
+            END $$
+            """
+        )
+        await at_home(work._connection, partner, sharer)
+
+
+async def test_no_other_part_of_the_statement_is_abroad(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    async with database.transaction(partner.tenant) as work:
+        for sql in (
+            f"SELECT u.* FROM ({SHARED_RESOURCE}) s CROSS JOIN users u",
+            f"SELECT u.* FROM users u CROSS JOIN ({SHARED_RESOURCE}) s",
+            "SELECT u.* FROM isola.shared_resource($1) s, LATERAL (SELECT * FROM users WHERE s.id IS NOT NULL) u",
+            "SELECT (isola.shared_resource($1)).id, u.* FROM users u",
+            "SELECT u.*, (SELECT id FROM isola.shared_resource($1)) FROM users u",
+            "SELECT * FROM users WHERE EXISTS (SELECT FROM isola.shared_resource($1))",
+            "WITH s AS MATERIALIZED (SELECT * FROM isola.shared_resource($1)) SELECT u.* FROM s CROSS JOIN users u",
+            "UPDATE users SET name = name WHERE EXISTS (SELECT FROM isola.shared_resource($1)) RETURNING *",
+        ):
+            rows = await work._connection.fetch(sql, share)
+            assert len(rows) == 1
+            assert sharer.marker not in str(rows)
+        await at_home(work._connection, partner, sharer)
+
+
+async def test_a_cursor_left_half_way_is_not_abroad(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    async with database.transaction(partner.tenant) as work:
+        await work.script(f"DECLARE c CURSOR FOR SELECT * FROM isola.shared_resource('{share}'), generate_series(1, 9)")
+        for _ in range(2):
+            assert len(await work.texts("FETCH 1 FROM c")) == 1
+            await at_home(work._connection, partner, sharer)
+
+
+async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, partner: Canary, grant: Grant) -> None:
+    share = await grant()
+    for thief, victim in ((partner, sharer), (sharer, partner)):
+        async with database.transaction(thief.tenant) as work:
+            await work.script(f"SET LOCAL isola.tenant TO '{victim.tenant.id}'")
+            resource, user = victim.rows["resources"]["id"], victim.rows["users"]["id"]
+            for sql, *values in (
+                (SHARED_RESOURCE, share),
+                ("SELECT * FROM isola.shares_received()",),
+                ("SELECT * FROM isola.share_offers()",),
+                ("SELECT isola.answer_share($1, true, $2)", share, user),
+                ("SELECT * FROM isola.shares_of($1)", resource),
+                ("SELECT isola.revoke_share($1)", share),
+                ("SELECT isola.revoke_shares_of($1)", resource),
+                ("SELECT isola.share_resource($1, $2, $3, NULL, false)", resource, thief.tenant.slug, user),
+            ):
+                assert await tried(work, str(sql), *values) == NOT_PROVED
+    async with database.transaction(partner.tenant) as work:
+        assert len(await received(work)) == 1
+
+
+async def test_who_is_bound_to_nothing_can_call_nothing(
+    login: asyncpg.Connection, sharer: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    resource, user = sharer.rows["resources"]["id"], sharer.rows["users"]["id"]
+    for tenant in ("", " ", "acme"):
+        async with login.transaction():
+            await login.execute(f"SET LOCAL isola.tenant TO '{tenant}'")
+            for sql, *values in (
+                (SHARED_RESOURCE, share),
+                ("SELECT * FROM isola.shares_received()",),
+                ("SELECT * FROM isola.share_offers()",),
+                ("SELECT isola.answer_share($1, true, $2)", share, user),
+                ("SELECT * FROM isola.shares_of($1)", resource),
+                ("SELECT isola.revoke_share($1)", share),
+                ("SELECT isola.revoke_shares_of($1)", resource),
+                ("SELECT isola.share_resource($1, $2, $3, NULL, false)", resource, "stranger", user),
+            ):
+                assert isinstance(await tried(login, str(sql), *values), str)

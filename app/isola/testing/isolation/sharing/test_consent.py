@@ -1,0 +1,211 @@
+"""A tenant receives what it accepted, and who shares is not told whether there is anybody to receive it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import update
+
+from isola.database.transactions import Database
+from isola.domain import shares
+from isola.domain.actor import Actor
+from isola.domain.audit import audit_entries
+from isola.domain.permissions import Permission
+from isola.errors import BadUserInput, Forbidden, NotFound
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant, tenants
+from isola.testing.consent import forget
+from isola.testing.fixtures import Copy
+from isola.testing.isolation.sharing.conftest import Grant, actor
+from isola.testing.isolation.sharing.reading import seen
+from isola.testing.oracles.canary import Canary, Row
+
+NOBODY: tuple[Sequence[Row], Sequence[Row]] = ([], [])
+
+
+def manager(canary: Canary) -> Actor:
+    return Actor(canary.rows["users"]["id"], frozenset({Permission.SHARE_MANAGE}))
+
+
+async def offers(database: Database, tenant: Tenant) -> Sequence[Row]:
+    async with database.transaction(tenant) as work:
+        return [dict(row) for row in await work._connection.fetch("SELECT * FROM isola.share_offers()")]
+
+
+async def answer(database: Database, canary: Canary, share: UUID, *, accepted: bool) -> None:
+    async with database.transaction(canary.tenant) as work:
+        await shares.answer(work, manager(canary), share, accepted=accepted)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_answered(owner: Database, sharer: Canary, partner: Canary, stranger: Canary) -> None:
+    await forget(owner, *(canary.tenant.id for canary in (sharer, partner, stranger)))
+
+
+async def test_nothing_is_received_until_it_is_accepted_and_nothing_once_it_is_declined(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    assert await seen(database, partner.tenant, share) == NOBODY
+    [offer] = await offers(database, partner.tenant)
+    assert (offer["id"], offer["owner_slug"], offer["accepted"]) == (share, sharer.tenant.slug, None)
+
+    for accepted in (True, False, True):
+        await answer(database, partner, share, accepted=accepted)
+
+        rows, listed = await seen(database, partner.tenant, share)
+        assert (len(rows), len(listed)) == (accepted, accepted)
+        [offer] = await offers(database, partner.tenant)
+        assert offer["accepted"] is accepted
+
+
+async def test_an_answer_is_to_all_that_one_tenant_shares_and_to_nothing_of_others(
+    database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
+) -> None:
+    first = await grant()
+    await answer(database, partner, first, accepted=True)
+    async with database.transaction(sharer.tenant) as work:
+        await shares.revoke(work, actor(sharer), first)
+    second = await grant()
+    async with database.transaction(stranger.tenant) as work:
+        third = await shares.grant(work, actor(stranger), stranger.rows["resources"]["id"], partner.tenant.slug)
+
+    assert len((await seen(database, partner.tenant, second))[0]) == 1
+    rows, listed = await seen(database, partner.tenant, third)
+    assert (rows, [each["id"] for each in listed]) == ([], [second])
+    assert {each["owner_slug"]: each["accepted"] for each in await offers(database, partner.tenant)} == {
+        sharer.tenant.slug: True,
+        stranger.tenant.slug: None,
+    }
+
+
+async def test_only_whom_it_is_for_answers_and_only_who_manages_shares(
+    database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    for canary in (sharer, stranger):
+        for wrong in (share, uuid4()):
+            with pytest.raises(NotFound, match=r"^there is no such share$"):
+                await answer(database, canary, wrong, accepted=True)
+        assert await offers(database, canary.tenant) == []
+    with pytest.raises(Forbidden, match="share:manage"):
+        async with database.transaction(partner.tenant) as work:
+            await shares.answer(work, actor(partner), share, accepted=True)
+    assert await seen(database, partner.tenant, share) == NOBODY
+
+
+async def test_the_log_of_who_answers_says_so_and_that_of_who_shares_does_not(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    before = await log(database, sharer.tenant)
+
+    await answer(database, partner, share, accepted=True)
+
+    assert await log(database, sharer.tenant) == before
+    noted = (await log(database, partner.tenant))[-1]
+    assert (noted["action"], noted["object"]) == ("share_answer:create", f"shr_{share}")
+    assert (noted["new"]["owner_slug"], noted["new"]["accepted"]) == (sharer.tenant.slug, True)
+
+
+async def log(database: Database, tenant: Tenant) -> Sequence[Row]:
+    async with database.transaction(tenant) as work:
+        return [dict(row) for row in await work.rows(audit_entries.select().order_by(audit_entries.c.number))]
+
+
+async def test_sharing_with_nobody_is_like_sharing_with_somebody(
+    database: Database, owner: Database, sharer: Canary, partner: Canary
+) -> None:
+    """In what comes back, in the list and in the log, also when it is shared again, and with a suspended tenant."""
+
+    async def told(grantee: str) -> list[Any]:
+        found: list[Any] = []
+        for term in ({}, {"expires_at": datetime(2100, 1, 1, tzinfo=UTC)}, {"expires_at": None}):
+            async with database.transaction(sharer.tenant) as work:
+                resource = sharer.rows["resources"]["id"]
+                share = await shares.grant(work, actor(sharer), resource, grantee, **term)
+                [row] = await work.texts(
+                    "SELECT to_jsonb(s) - '{granted_at}'::text[] || '{\"id\": 0}' FROM isola.shares_of($1) s"
+                    " WHERE id = $2",
+                    resource,
+                    share,
+                )
+            entry = (await log(database, sharer.tenant))[-1]
+            found.append(
+                (type(share), row, entry["action"], _without_times(entry["old"]), _without_times(entry["new"]))
+            )
+            found.append(share)
+        assert found[1] == found[3] == found[5]
+        return [str(each).replace(str(found[1]), "share").replace(grantee, "slug") for each in found]
+
+    await provisioning.suspend(owner, "stranger")
+    answers = [await told(grantee) for grantee in (partner.tenant.slug, "nobody", "stranger")]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def _without_times(values: Any) -> Any:
+    return values and {name: value for name, value in values.items() if name != "granted_at"}
+
+
+async def test_who_gets_a_slug_later_receives_nothing_that_was_shared_with_it_before(
+    database: Database, owner: Database, copy: Copy, placements: tuple[str, str], sharer: Canary, grant: Grant
+) -> None:
+    async def made(slug: str) -> Tenant:
+        return await provisioning.create(owner, copy.strategies, slug=slug, name=slug, strategy=placements[1])
+
+    async with database.transaction(sharer.tenant) as work:
+        resource = sharer.rows["resources"]["id"]
+        early = await shares.grant(work, actor(sharer), resource, "latecomer")
+    latecomer = await made("latecomer")
+    first = await made("heir")
+    lost = await grant(to=first)
+    await provisioning.drop(owner, copy.strategies, "heir", notice=0)
+    async with owner.unbound() as work:
+        # However soon a slug is free again.
+        await work.execute(update(tenants).where(tenants.c.id == first.id).values(slug="gone"))
+    heir = await made("heir")
+
+    for tenant, share in ((latecomer, early), (heir, lost)):
+        assert await offers(database, tenant) == []
+        async with database.transaction(tenant) as work:
+            with pytest.raises(NotFound):
+                await shares.answer(work, Actor(uuid4(), {Permission.SHARE_MANAGE}), share, accepted=True)
+    # To who shared it nothing has changed, and sharing it again is for whoever has the slug now.
+    async with database.transaction(sharer.tenant) as work:
+        assert sorted(await work.texts("SELECT grantee_slug FROM isola.shares_of($1)", resource)) == [
+            "heir",
+            "latecomer",
+        ]
+    assert await grant(to=heir) == lost
+    assert [each["id"] for each in await offers(database, heir)] == [lost]
+
+
+async def test_a_share_keeps_its_end_unless_another_is_given(
+    database: Database, sharer: Canary, partner: Canary
+) -> None:
+    soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
+    for given, kept in (({}, None), ({"until": soon}, soon), ({}, soon), ({"until": later}, later), ({}, later)):
+        term = {"expires_at": given["until"]} if "until" in given else {}
+        async with database.transaction(sharer.tenant) as work:
+            resource = sharer.rows["resources"]["id"]
+            await shares.grant(work, actor(sharer), resource, partner.tenant.slug, **term)
+            assert await work.value("SELECT expires_at FROM isola.shares_of($1)", resource) == kept
+    async with database.transaction(sharer.tenant) as work:
+        await shares.grant(work, actor(sharer), resource, partner.tenant.slug, expires_at=None)
+        assert await work.value("SELECT expires_at FROM isola.shares_of($1)", resource) is None
+
+
+async def test_a_share_that_has_expired_is_not_made_endless_by_sharing_again(
+    database: Database, owner: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant(datetime.now(UTC) + timedelta(hours=1))
+    async with owner.unbound() as work:
+        await work.value("UPDATE control.shares SET expires_at = now() - interval '1 s' WHERE id = $1", share)
+    resource = sharer.rows["resources"]["id"]
+    with pytest.raises(BadUserInput, match=r"^expiresAt: expected, since the share has expired"):
+        async with database.transaction(sharer.tenant) as work:
+            await shares.grant(work, actor(sharer), resource, partner.tenant.slug)
+    async with database.transaction(sharer.tenant) as work:
+        assert await shares.grant(work, actor(sharer), resource, partner.tenant.slug, expires_at=None) == share

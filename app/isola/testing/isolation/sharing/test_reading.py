@@ -1,0 +1,164 @@
+"""A share gives one resource to one tenant, and nothing that lies beside it or hangs off it."""
+
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from isola.database.transactions import Database
+from isola.domain import resources, shares, spans
+from isola.domain.resources import resources as table
+from isola.errors import Conflict, NotFound
+from isola.testing.fixtures import Copy
+from isola.testing.isolation.sharing.conftest import Grant, actor
+from isola.testing.isolation.sharing.reading import SHARED_RESOURCE, seen, shared
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, forgery, physical, tried
+
+
+async def test_the_partner_reads_what_is_shared(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    resource = {name: sharer.rows["resources"][name] for name in table.info["shared_columns"]}
+    rows, [listed] = await seen(database, partner.tenant, share)
+    assert rows == [resource]
+    assert (listed["id"], listed["owner_slug"]) == (share, sharer.tenant.slug)
+
+
+async def test_nobody_else_does(database: Database, sharer: Canary, stranger: Canary, grant: Grant) -> None:
+    share = await grant()
+    for tenant in (sharer.tenant, stranger.tenant):
+        assert await seen(database, tenant, share) == ([], [])
+
+
+async def test_a_share_that_is_not_there_is_like_anothers(
+    database: Database, partner: Canary, stranger: Canary, grant: Grant
+) -> None:
+    share = await grant(to=stranger.tenant)
+    assert await seen(database, partner.tenant, share) == await seen(database, partner.tenant, uuid4()) == ([], [])
+
+
+async def test_own_tables_and_counts_stay_the_same(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    before = [await content(database, canary.tenant) for canary in (sharer, partner)]
+    await grant()
+    assert [await content(database, canary.tenant) for canary in (sharer, partner)] == before
+    async with database.transaction(partner.tenant) as work:
+        assert await work.rows(select(table).where(table.c.id == sharer.rows["resources"]["id"])) == []
+        assert await work.value(f"SELECT count(*) FROM {table.name}") == 1
+
+
+async def test_what_lies_beside_it_stays_out_of_reach(
+    database: Database, copy: Copy, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    async with database.transaction(sharer.tenant) as work:
+        sibling = await work.scalar(
+            insert(table).values(owner_id=sharer.rows["users"]["id"], name="canary-sharer").returning(table.c.id)
+        )
+    await grant()
+    strategy = copy.strategies[sharer.tenant.strategy]
+    async with database.transaction(partner.tenant) as work:
+        for other in (sibling, sharer.rows["resources"]["id"], sharer.rows["spans"]["id"]):
+            assert await shared(work, other) == []
+        for each in TABLES:
+            got = await tried(work, f"SELECT * FROM {physical(strategy, sharer.tenant, each)}")
+            assert not sharer.traced_in(got)
+        for sql in (
+            "SELECT * FROM control.tenants",
+            "SELECT * FROM control.shares",
+            "SELECT * FROM control.live_shares",
+            "SELECT * FROM control.secrets",
+            "SET LOCAL ROLE isola_sharing",
+        ):
+            assert await tried(work, sql) == INSUFFICIENT_PRIVILEGE
+
+
+async def test_what_is_shared_cannot_be_written(
+    database: Database, copy: Copy, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    await grant()
+    resource = sharer.rows["resources"]["id"]
+    before = [await content(database, canary.tenant) for canary in (sharer, partner)]
+    strategy = copy.strategies[sharer.tenant.strategy]
+    for attempt in (
+        lambda work: resources.update(work, actor(partner), resource, name="mine"),
+        lambda work: resources.delete(work, actor(partner), resource),
+        lambda work: spans.create(
+            work,
+            actor(partner),
+            title="mine",
+            payload={},
+            visibility=spans.Visibility.PUBLIC,
+            resource_id=resource,
+        ),
+    ):
+        with pytest.raises(NotFound):
+            async with database.transaction(partner.tenant) as work:
+                await attempt(work)
+    with pytest.raises(Conflict):
+        async with database.transaction(partner.tenant) as work:
+            await work.execute(update(spans.spans).values(resource_id=resource))
+    async with database.transaction(partner.tenant) as work:
+        assert await work.execute(update(table).where(table.c.id == resource).values(name="mine")) == 0
+        for each in TABLES:
+            assert await tried(work, *forgery(strategy, each, sharer)) == INSUFFICIENT_PRIVILEGE
+    assert [await content(database, canary.tenant) for canary in (sharer, partner)] == before
+
+
+async def test_only_who_has_a_resource_shares_it(
+    database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
+) -> None:
+    """A partner cannot share on, and a share of what another tenant has is like one of what nobody has."""
+    share = await grant()
+    for canary, resource in (
+        (partner, sharer.rows["resources"]["id"]),
+        (stranger, sharer.rows["resources"]["id"]),
+        (stranger, uuid4()),
+    ):
+        for grantee in (partner.tenant.slug, stranger.tenant.slug, sharer.tenant.slug, "nobody"):
+            with pytest.raises(NotFound, match=r"^there is no such resource$"):
+                async with database.transaction(canary.tenant) as work:
+                    await shares.grant(work, actor(canary), resource, grantee)
+            async with database.transaction(canary.tenant) as work:
+                user = canary.rows["users"]["id"]
+                sql = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"
+                assert await work.value(sql, resource, grantee, user) is None
+    assert await seen(database, stranger.tenant, share) == ([], [])
+    rows, listed = await seen(database, partner.tenant, share)
+    assert len(rows) == len(listed) == 1
+
+
+async def test_only_who_shared_it_ends_a_share(
+    database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    for canary in (partner, stranger):
+        for ended in (share, uuid4()):
+            with pytest.raises(NotFound, match=r"^there is no such share$"):
+                async with database.transaction(canary.tenant) as work:
+                    await shares.revoke(work, actor(canary), ended)
+        async with database.transaction(canary.tenant) as work:
+            resource = sharer.rows["resources"]["id"]
+            await work.value("SELECT isola.revoke_shares_of($1)", resource)
+            [*listed] = await work.texts("SELECT id::text FROM isola.shares_of($1)", resource)
+            assert listed == []
+    assert len((await seen(database, partner.tenant, share))[0]) == 1
+
+
+async def test_arguments_are_no_sql(database: Database, partner: Canary, grant: Grant) -> None:
+    await grant()
+    async with database.transaction(partner.tenant) as work:
+        for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", "", None):
+            sql = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"
+            own = partner.rows["resources"]["id"], partner.rows["users"]["id"]
+            assert await work.value(sql, own[0], grantee, own[1]) is None
+        assert await tried(work, SHARED_RESOURCE, None) == []
+
+
+async def test_a_tenant_shares_with_others_only(database: Database, sharer: Canary, partner: Canary) -> None:
+    for canary in (sharer, partner):
+        async with database.transaction(canary.tenant) as work:
+            own = canary.rows["resources"]["id"], canary.tenant.slug, canary.rows["users"]["id"]
+            assert await work.value("SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)", *own) is None
+            assert await work.texts("SELECT id::text FROM isola.shares_received()") == []

@@ -1,0 +1,408 @@
+"""What PostgreSQL's own catalogue says of every table, view, function and role that there is.
+
+Each question names offenders. They are found in the catalogue, so what a later migration adds is asked about too.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.platform import rights
+from isola.platform.roles import Roles
+from isola.platform.tenants import Tenant
+from isola.testing.fixtures import Copy
+from isola.testing.oracles.canary import TABLES, discriminators
+from isola_strategies.base import Capability, Strategy
+
+# Tables in the homes that anybody but the owner can do anything with. Out of reach: the revision of a home.
+REACHED = """
+SELECT DISTINCT c.oid, c.oid::regclass::text AS name, c.relname, n.nspname, c.relrowsecurity, c.relforcerowsecurity
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+WHERE n.nspname = ANY ($1::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND a.grantee <> c.relowner
+"""
+OUTSIDE_THE_SYSTEM = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
+
+
+@pytest.fixture
+async def owner(owner: Database) -> Database:
+    """Of a database without extensions: what they bring is not Isola's, and PUBLIC may use it."""
+    async with owner.unbound() as work:
+        await work.script("DROP EXTENSION IF EXISTS pg_stat_statements")
+    return owner
+
+
+@pytest.fixture
+def homes(strategy: Strategy, a: Tenant, b: Tenant) -> list[str]:
+    return sorted({home.schema for home in strategy.homes([a.id, b.id])})
+
+
+async def offenders(owner: Database, sql: str, *values: object) -> Sequence[str]:
+    async with owner.unbound() as transaction:
+        return await transaction.texts(sql, *values)
+
+
+def guarded(strategy: Strategy) -> None:
+    if Capability.POLICIES not in strategy.capabilities:
+        pytest.skip("no two tenants share a table")
+
+
+async def test_tenants_reach_the_declared_tables_and_no_others(owner: Database, homes: list[str]) -> None:
+    found = await offenders(owner, f"SELECT nspname || '.' || relname FROM ({REACHED}) r ORDER BY 1", homes)
+    assert found == sorted(f"{home}.{table}" for home in homes for table in metadata.tables)
+
+
+async def test_row_level_security_is_enabled_and_forced(strategy: Strategy, owner: Database, homes: list[str]) -> None:
+    guarded(strategy)
+    unguarded = f"SELECT name FROM ({REACHED}) r WHERE NOT (relrowsecurity AND relforcerowsecurity)"
+    assert await offenders(owner, unguarded, homes) == []
+
+
+async def test_one_policy_of_plain_equality_holds_all_commands_and_roles(
+    strategy: Strategy, owner: Database, homes: list[str]
+) -> None:
+    guarded(strategy)
+    sql = f"""
+        SELECT name FROM ({REACHED}) r LEFT JOIN pg_policy p ON p.polrelid = r.oid
+        GROUP BY name
+        HAVING count(p.oid) <> 1 OR NOT bool_and(
+            p.polpermissive AND p.polcmd = '*' AND p.polroles = '{{0}}'
+            AND pg_get_expr(p.polqual, p.polrelid) = $2 AND pg_get_expr(p.polwithcheck, p.polrelid) = $2
+        )
+    """
+    equality = "(tenant_id = ( SELECT isola.current_tenant_id() AS current_tenant_id))"
+    assert await offenders(owner, sql, homes, equality) == []
+
+
+async def test_every_index_and_key_is_led_by_the_tenant(strategy: Strategy, owner: Database, homes: list[str]) -> None:
+    """Constraint checks are not held by policies: a key without the tenant tells of other tenants' rows."""
+    guarded(strategy)
+    [discriminator] = {column for table in TABLES for column in discriminators(strategy, table)}
+    indexes = f"""
+        SELECT i.indexrelid::regclass::text FROM pg_index i JOIN ({REACHED}) r ON r.oid = i.indrelid
+        LEFT JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum = i.indkey[0]
+        WHERE a.attname IS DISTINCT FROM $2 OR i.indexprs IS NOT NULL
+    """
+    assert await offenders(owner, indexes, homes, discriminator) == []
+    foreign_keys = f"""
+        SELECT k.conname FROM pg_constraint k JOIN ({REACHED}) r ON r.oid = k.conrelid AND k.contype = 'f'
+        JOIN pg_attribute here ON here.attrelid = k.conrelid AND here.attnum = k.conkey[1]
+        JOIN pg_attribute there ON there.attrelid = k.confrelid AND there.attnum = k.confkey[1]
+        WHERE here.attname <> $2 OR there.attname <> $2
+           OR k.confdeltype IN ('n', 'd') AND (k.confdelsetcols IS NULL OR k.conkey[1] = ANY (k.confdelsetcols))
+    """
+    assert await offenders(owner, foreign_keys, homes, discriminator) == []
+    exclusions = f"SELECT k.conname FROM pg_constraint k JOIN ({REACHED}) r ON r.oid = k.conrelid AND k.contype = 'x'"
+    assert await offenders(owner, exclusions, homes) == []
+
+
+async def test_the_tenant_of_a_row_is_never_left_open(strategy: Strategy, owner: Database, homes: list[str]) -> None:
+    guarded(strategy)
+    [discriminator] = {column for table in TABLES for column in discriminators(strategy, table)}
+    sql = f"""
+        SELECT name FROM ({REACHED}) r LEFT JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname = $2
+        LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
+        WHERE a.attnotnull IS NOT TRUE OR a.atttypid <> 'uuid'::regtype
+           OR pg_get_expr(d.adbin, r.oid) IS DISTINCT FROM 'isola.claimed_tenant_id()'
+    """
+    assert await offenders(owner, sql, homes, discriminator) == []
+
+
+async def test_no_foreign_key_leaves_its_schema(owner: Database) -> None:
+    sql = """
+        SELECT k.conname FROM pg_constraint k
+        JOIN pg_class f ON f.oid = k.conrelid JOIN pg_class t ON t.oid = k.confrelid
+        WHERE k.contype = 'f' AND f.relnamespace <> t.relnamespace
+    """
+    assert await offenders(owner, sql) == []
+
+
+async def test_no_trigger_but_those_of_the_log_and_no_rule_stands_behind_a_table(
+    owner: Database, homes: list[str]
+) -> None:
+    """They would run with rights and at times of their own."""
+    triggers = f"""
+        SELECT format('%s.%s %s', r.nspname, r.relname, t.tgfoid::regproc)
+        FROM pg_trigger t JOIN ({REACHED}) r ON r.oid = t.tgrelid WHERE NOT tgisinternal AND tgenabled = 'O'
+    """
+    audited = [name for name, table in metadata.tables.items() if "audited" in table.info]
+    expected = sorted(f"{home}.{table} isola.audit" for home in homes for table in audited for _ in range(3))
+    assert sorted(await offenders(owner, triggers, homes)) == expected
+    rules = f"SELECT rulename FROM pg_rewrite w JOIN ({REACHED}) r ON r.oid = w.ev_class"
+    assert await offenders(owner, rules, homes) == []
+
+
+async def test_a_log_can_be_read_by_its_tenant_and_be_added_to_by_its_triggers(
+    owner: Database, homes: list[str]
+) -> None:
+    rights = f"""
+        SELECT format('%s.%s %s', r.nspname, r.relname, a.privilege_type)
+        FROM ({REACHED}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
+        WHERE a.grantee <> c.relowner AND (a.grantee::regrole::text = 'isola_audit') = $2
+          AND ($2 OR r.relname = 'audit_entries')
+    """
+    assert sorted(await offenders(owner, rights, homes, *[False])) == [f"{home}.audit_entries SELECT" for home in homes]
+    assert sorted(await offenders(owner, rights, homes, *[True])) == [f"{home}.audit_entries INSERT" for home in homes]
+
+
+def test_every_table_is_audited_or_read_only() -> None:
+    forgotten = {name for name, table in metadata.tables.items() if not {"audited", "read_only"} & table.info.keys()}
+    assert forgotten == set()
+
+
+async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, homes: list[str]) -> None:
+    sql = f"""
+        SELECT format('%s %s %s', a.grantee::regrole, a.privilege_type, r.name)
+        FROM ({REACHED}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
+        WHERE a.grantee <> c.relowner
+          AND (a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') OR a.is_grantable
+               OR a.grantee::regrole::text NOT IN ($2, r.nspname, 'isola_audit'))
+    """
+    assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
+
+
+async def test_public_may_nothing(owner: Database) -> None:
+    """PUBLIC is every role there is or will be. Its USAGE of the empty schema public is PostgreSQL's own default."""
+    sql = f"""
+        SELECT format('%s %s', a.privilege_type, o.name) FROM (
+            SELECT c.oid::regclass::text AS name, c.relacl AS acl FROM pg_class c
+            JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OUTSIDE_THE_SYSTEM}
+            UNION ALL
+            SELECT format('%s.%s', attrelid::regclass, attname), attacl
+            FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+            JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OUTSIDE_THE_SYSTEM}
+            UNION ALL
+            SELECT p.oid::regprocedure::text, coalesce(p.proacl, acldefault('f', p.proowner)) FROM pg_proc p
+            JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {OUTSIDE_THE_SYSTEM}
+            UNION ALL
+            SELECT nspname, nspacl FROM pg_namespace n WHERE {OUTSIDE_THE_SYSTEM} AND nspname <> 'public'
+            UNION ALL
+            SELECT 'by default', defaclacl FROM pg_default_acl
+        ) o, aclexplode(o.acl) a
+        WHERE a.grantee = 0
+        UNION ALL
+        SELECT format('%s database', privilege) FROM unnest(ARRAY['CREATE', 'TEMPORARY']) privilege
+        WHERE has_database_privilege('public', current_database(), privilege)
+        UNION ALL
+        SELECT 'CREATE public' WHERE has_schema_privilege('public', 'public', 'CREATE')
+    """
+    assert await offenders(owner, sql) == []
+
+
+async def test_the_schema_public_is_empty(owner: Database) -> None:
+    sql = """
+        SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    """
+    assert await offenders(owner, sql) == []
+
+
+async def test_views_run_with_the_rights_of_who_reads_them(owner: Database) -> None:
+    views = f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OUTSIDE_THE_SYSTEM} AND c.relkind = 'v'
+          AND NOT coalesce(c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on'], false)
+    """
+    assert await offenders(owner, views) == []
+    # What is materialised was read by its owner, whom the tenant's binding did not hold.
+    materialised = f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+        aclexplode(c.relacl) a WHERE {OUTSIDE_THE_SYSTEM} AND c.relkind = 'm' AND a.grantee <> c.relowner
+    """
+    assert await offenders(owner, materialised) == []
+
+
+async def test_functions_that_lend_rights_pin_their_search_path(owner: Database) -> None:
+    """With pg_temp last: where it is not named, it is searched first."""
+    sql = f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
+          AND NOT coalesce(p.proconfig && ARRAY['search_path=pg_catalog, pg_temp'], false)
+    """
+    assert await offenders(owner, sql) == []
+
+
+async def test_functions_that_lend_rights_lend_those_of_a_role_that_has_little_else(owner: Database) -> None:
+    sql = f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
+          AND p.proowner::regrole::text <> CASE
+              WHEN p.proname ~ '^audit' THEN 'isola_audit'
+              WHEN p.proname ~ '^(plan|quota|used)' THEN 'isola_quotas'
+              WHEN p.proname = 'end_sessions' THEN 'isola_watchdog'
+              ELSE 'isola_sharing'
+          END
+    """
+    assert await offenders(owner, sql) == []
+
+
+async def test_functions_that_set_the_tenant_can_be_called_by_none_that_is_not_bound(owner: Database) -> None:
+    """Every function that lends rights asks first who calls: isola.bound_tenant() does, and refuses the unbound."""
+    sql = f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
+          AND p.proname NOT IN ('bound_tenant', 'proved_tenant_id', 'proof', 'audit_platform', 'end_sessions')
+          AND p.prorettype <> 'trigger'::regtype
+          AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.bound_tenant\\(\\)'
+    """
+    assert await offenders(owner, sql) == []
+
+
+async def test_the_log_of_the_platform_is_written_by_the_control_plane_and_by_what_was_announced_to_it(
+    owner: Database, copy: Copy
+) -> None:
+    sql = f"""
+        SELECT rolname FROM pg_roles WHERE NOT rolsuper
+          AND has_function_privilege(rolname, '{rights.NOTE_PLATFORM}', 'EXECUTE')
+    """
+    may = {copy.where.control_login, "isola_sharing", "isola_audit"}
+    async with owner.unbound() as work:
+        assert set(await work.texts(sql)) - {await work.value("SELECT current_user")} == may
+
+
+async def test_what_keeps_quotas_reads_what_is_counted_and_nothing_else(owner: Database, homes: list[str]) -> None:
+    """Of columns: ids, and when something began or ended. It can write down how much it counted."""
+    sql = f"""
+        SELECT format('%s.%s %s', c.relname, a.attname, acl.privilege_type) FROM pg_attribute a
+        JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(a.attacl) acl
+        WHERE {OUTSIDE_THE_SYSTEM} AND acl.grantee = 'isola_quotas'::regrole AND n.nspname = ANY ($1)
+    """
+    counted = ["resources.id SELECT", "users.disabled_at SELECT", "users.seen_at SELECT"]
+    assert sorted(await offenders(owner, sql, homes)) == sorted(counted * len(homes))
+    whole = f"""
+        SELECT format('%s %s', c.relname, acl.privilege_type) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) acl
+        WHERE {OUTSIDE_THE_SYSTEM} AND acl.grantee = 'isola_quotas'::regrole
+    """
+    assert sorted(await offenders(owner, whole)) == [f"quota_bounds {each}" for each in ("INSERT", "SELECT", "UPDATE")]
+
+
+async def test_a_tenants_role_enters_its_own_schema_and_what_all_may_call(
+    strategy: Strategy, owner: Database, a: Tenant, b: Tenant
+) -> None:
+    if strategy.home(a.id).role is None:
+        pytest.skip("transactions run as the login")
+    for tenant in (a, b):
+        home = strategy.home(tenant.id)
+        entered = (
+            f"SELECT nspname FROM pg_namespace n WHERE {OUTSIDE_THE_SYSTEM} AND has_schema_privilege($1, oid, 'USAGE')"
+        )
+        assert sorted(await offenders(owner, entered, home.role)) == sorted({home.schema, "isola", "public"})
+        created = (
+            f"SELECT nspname FROM pg_namespace n WHERE {OUTSIDE_THE_SYSTEM} AND has_schema_privilege($1, oid, 'CREATE')"
+        )
+        assert await offenders(owner, created, home.role) == []
+        become = "SELECT rolname FROM pg_roles WHERE pg_has_role($1, oid, 'MEMBER') ORDER BY 1"
+        assert sorted(await offenders(owner, become, home.role)) == sorted([str(home.role), "isola_members"])
+        read = f"""
+            SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE {OUTSIDE_THE_SYSTEM} AND n.nspname <> $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+              AND (has_table_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                   OR has_any_column_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
+        """
+        assert await offenders(owner, read, home.role, home.schema) == []
+
+
+async def test_the_login_itself_reaches_tables_that_tenants_share_and_no_tenants_own(
+    strategy: Strategy, owner: Database, copy: Copy, homes: list[str], a: Tenant, b: Tenant
+) -> None:
+    """Where a home has a role, the login need not do anything before it switches to that."""
+    reached = """
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = ANY ($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_table_privilege($1, c.oid, 'SELECT')
+    """
+
+    def tables(of: set[str]) -> set[str]:
+        return {f"{home}.{table}" for home in of for table in metadata.tables}
+
+    needed = {home.schema for home in strategy.homes([a.id, b.id]) if home.role is None}
+    shared = set(homes) if Capability.POLICIES in strategy.capabilities else set()
+    found = set(await offenders(owner, reached, copy.where.tenant_login, homes))
+    assert tables(needed) <= found <= tables(shared)
+
+
+async def test_the_control_plane_is_out_of_reach_of_tenant_traffic(owner: Database, copy: Copy) -> None:
+    sql = """
+        SELECT rolname FROM pg_roles
+        WHERE pg_has_role($1, oid, 'MEMBER') AND has_schema_privilege(oid, 'control', 'USAGE')
+    """
+    assert await offenders(owner, sql, copy.where.tenant_login) == []
+
+
+async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(owner: Database, homes: list[str]) -> None:
+    declared = {
+        f"{home}.{table.name}.{column}"
+        for home in homes
+        for table in TABLES
+        for column in table.info.get("shared_columns", ())
+    }
+    columns = """
+        SELECT format('%s.%s', c.oid::regclass, a.attname) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_column_privilege('isola_sharing', c.oid, a.attnum, 'SELECT')
+    """
+    assert set(await offenders(owner, columns, homes)) == declared
+    more = """
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND (has_table_privilege('isola_sharing', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+               OR has_any_column_privilege('isola_sharing', c.oid, 'INSERT, UPDATE, REFERENCES'))
+    """
+    assert await offenders(owner, more, homes) == []
+
+
+async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_become_them(owner: Database) -> None:
+    powers = """
+        SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)
+          AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
+    """
+    assert await offenders(owner, powers, ["isola_members", *Roles().inner]) == []
+    members = """
+        SELECT r.rolname FROM pg_roles r, unnest($1::text[]) lent
+        WHERE NOT r.rolsuper AND pg_has_role(r.oid, lent, 'MEMBER') AND r.rolname NOT IN (lent, current_user)
+    """
+    assert await offenders(owner, members, list(Roles().inner)) == []
+
+
+async def test_only_the_control_plane_ends_sessions_and_only_those_of_tenant_traffic(
+    owner: Database, copy: Copy
+) -> None:
+    may = """
+        SELECT rolname FROM pg_roles WHERE NOT rolsuper AND rolname NOT IN ('isola_watchdog', current_user)
+          AND has_function_privilege(rolname, 'control.end_sessions(text, interval, timestamptz)', 'EXECUTE')
+    """
+    ended = """
+        SELECT rolname FROM pg_roles
+        WHERE rolname !~ '^isola_(login_|watchdog)' AND pg_has_role('isola_watchdog', oid, 'USAGE')
+    """
+    assert await offenders(owner, may) == [copy.where.control_login]
+    assert await offenders(owner, ended) == [copy.where.tenant_login]
+
+
+async def test_the_role_of_a_tenant_has_no_powers_and_nobody_but_the_login_and_the_owner_can_become_it(
+    strategy: Strategy, owner: Database, copy: Copy, a: Tenant, b: Tenant
+) -> None:
+    if strategy.home(a.id).role is None:
+        pytest.skip("transactions run as the login")
+    roles = [str(strategy.home(tenant.id).role) for tenant in (a, b)]
+    powers = """
+        SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)
+          AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
+    """
+    assert await offenders(owner, powers, roles) == []
+    members = """
+        SELECT format('%s in %s', member::regrole, roleid::regrole) FROM pg_auth_members
+        WHERE roleid::regrole::text = ANY ($1) AND member::regrole::text <> $2 AND member <> current_user::regrole
+    """
+    assert await offenders(owner, members, roles, copy.where.tenant_login) == []
+
+
+async def test_the_login_has_no_powers(owner: Database, copy: Copy) -> None:
+    powers = """
+        SELECT rolname FROM pg_roles WHERE rolname = $1
+          AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolinherit)
+    """
+    assert await offenders(owner, powers, copy.where.tenant_login) == []

@@ -1,0 +1,206 @@
+"""What SQL inside a tenant can leave behind for all tenants, since PostgreSQL takes it from nobody: it is undone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from isola.database.failures import LOST
+from isola.database.transactions import Database
+from isola.errors import Unavailable
+from isola.platform.tenants import Tenant
+from isola.platform.watchdog import Watchdog
+from isola.testing.fixtures import Copy
+
+SETTINGS = """
+    SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+    WHERE rolname = 'isola_tenant'
+"""
+# A transaction without time limits that catches its own cancellation.
+ENDLESS = """
+    DO $$ BEGIN
+        SET LOCAL statement_timeout TO 0;
+        SET LOCAL client_connection_check_interval TO 0;
+        LOOP
+            BEGIN
+                PERFORM pg_sleep(60);
+            EXCEPTION WHEN query_canceled THEN
+                NULL;
+            END;
+        END LOOP;
+    END $$
+"""
+PROGRAM_LIMIT_EXCEEDED = "54000"
+
+
+@pytest.fixture
+def watchdog(copy: Copy, control: Database, database: Database) -> Watchdog:
+    return Watchdog(control, database, copy.where.tenant_login, limit=0.5)
+
+
+@pytest.fixture
+async def opened(copy: Copy) -> AsyncIterator[Database]:
+    """Connections that are opened when they are first used."""
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as tenants:
+        yield tenants
+
+
+@pytest.fixture
+async def reset(owner: Database) -> AsyncIterator[None]:
+    """Whatever a test that fails leaves behind, other tests connect as the login, too."""
+    yield
+    async with owner.unbound() as work:
+        name = await work.value("SELECT quote_ident(current_database())")
+        await work.script(f"ALTER ROLE isola_tenant RESET ALL; ALTER ROLE isola_tenant IN DATABASE {name} RESET ALL")
+
+
+async def left(database: Database, tenant: Tenant, sql: str) -> None:
+    """Run SQL in a tenant as its login, and commit it."""
+    async with database.transaction(tenant) as work:
+        await work.script(f"RESET ROLE; {sql}")
+
+
+@pytest.mark.usefixtures("reset")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "synchronous_commit = remote_write",
+        "default_transaction_read_only = on",
+        "search_path = public",
+        "role = isola_members",
+    ],
+)
+@pytest.mark.parametrize("where", ["", "IN DATABASE {name}"])
+async def test_sessions_do_not_begin_with_settings_that_the_login_gave_itself(
+    setting: str, where: str, owner: Database, database: Database, opened: Database, a: Tenant, b: Tenant
+) -> None:
+    async with owner.unbound() as work:
+        name = await work.value("SELECT quote_ident(current_database())")
+        await work.script("GRANT isola_members TO isola_tenant")
+        name_of_setting = setting.partition(" ")[0]
+        usual = await work.value("SELECT current_setting($1)", name_of_setting)
+    await left(database, a, f"ALTER ROLE isola_tenant {where.format(name=name)} SET {setting}")
+    with capture_logs() as logged:
+        async with opened.unbound() as work:
+            assert await work.value("SELECT current_setting($1)", name_of_setting) == usual
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == [
+        "the login of tenant traffic had settings of its own"
+    ]
+    async with opened.transaction(b) as work:
+        assert await work.value("SELECT count(*) FROM users") == 0
+    async with owner.unbound() as work:
+        assert await work.texts(SETTINGS) == []
+
+
+@pytest.mark.usefixtures("reset")
+async def test_settings_that_the_owner_gave_the_database_stay(owner: Database, opened: Database) -> None:
+    async with owner.unbound() as work:
+        name = await work.value("SELECT quote_ident(current_database())")
+        await work.script(f"ALTER DATABASE {name} SET work_mem TO '5MB'")
+    with capture_logs() as logged:
+        async with opened.unbound() as work:
+            assert await work.value("SELECT current_setting('work_mem')") == "5MB"
+    assert logged == []
+
+
+@pytest.mark.usefixtures("reset")
+async def test_the_watchdog_resets_the_login_and_ends_the_sessions_that_began_with_its_settings(
+    copy: Copy, owner: Database, database: Database, watchdog: Watchdog, login: asyncpg.Connection, a: Tenant
+) -> None:
+    await watchdog.look()
+    await left(database, a, "ALTER ROLE isola_tenant SET synchronous_commit = remote_write")
+    begun = await asyncpg.connect(copy.where.tenant)
+    assert await begun.fetchval("SHOW synchronous_commit") == "remote_write"
+    with capture_logs() as logged:
+        await watchdog.look()
+    assert "the login of tenant traffic had settings of its own" in [entry["event"] for entry in logged]
+    with pytest.raises(LOST):
+        await begun.fetchval("SELECT 1")
+    assert await login.fetchval("SHOW synchronous_commit") != "remote_write"
+    async with owner.unbound() as work:
+        assert await work.texts(SETTINGS) == []
+
+
+async def test_a_transaction_that_catches_its_cancellation_is_ended(
+    watchdog: Watchdog, opened: Database, a: Tenant, b: Tenant
+) -> None:
+    async def smuggled() -> None:
+        async with opened.transaction(a) as work:
+            await work.script(ENDLESS)
+
+    running = asyncio.create_task(smuggled())
+    await asyncio.sleep(0.7)
+    assert not running.done()
+    with capture_logs() as logged:
+        await watchdog.look()
+        with pytest.raises(Unavailable):
+            await running
+    ended = [entry for entry in logged if entry["event"] == "a session of tenant traffic was ended"]
+    assert len(ended) == 1
+    async with opened.transaction(b) as others:
+        assert await others.value("SELECT count(*) FROM users") == 0
+
+
+async def test_short_transactions_and_other_logins_are_left_alone(
+    owner: Database, database: Database, watchdog: Watchdog, a: Tenant
+) -> None:
+    async with owner.unbound() as mine, database.transaction(a) as work:
+        await asyncio.sleep(0.3)
+        await mine.value("SELECT pg_sleep(0.4)")
+        await asyncio.sleep(0)
+        await work.value("SELECT 1")
+    with capture_logs() as logged:
+        async with owner.unbound() as mine:
+            await mine.value("SELECT pg_sleep(0.6)")
+            await watchdog.look()
+            assert await mine.value("SELECT 1") == 1
+    assert logged == []
+
+
+async def test_what_was_prepared_is_rolled_back(
+    owner: Database, watchdog: Watchdog, login: asyncpg.Connection, copy: Copy, a: Tenant
+) -> None:
+    await login.execute("BEGIN")
+    await copy.enter(login, a)
+    await login.execute("UPDATE users SET name = 'prepared'; PREPARE TRANSACTION 'it''s left behind'")
+    async with owner.unbound() as work:
+        assert await work.value("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()") == 1
+    with capture_logs() as logged:
+        await watchdog.look()
+    assert [entry["event"] for entry in logged] == ["transactions were left prepared"]
+    async with owner.unbound() as work:
+        assert await work.value("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()") == 0
+        assert await work.value("SELECT count(*) FROM pg_locks WHERE pid IS NULL AND locktype = 'relation'") == 0
+
+
+async def test_a_transaction_announces_a_bounded_number_of_changes(
+    owner: Database, database: Database, a: Tenant, b: Tenant
+) -> None:
+    async with owner.unbound() as work:
+        before = await work.value("SELECT count(*) FROM control.changes")
+    announced = "SELECT isola.announce('user', i::text) FROM generate_series(1, {}) i"
+    with suppress(LookupError):
+        async with database.transaction(a) as work:
+            with pytest.raises(asyncpg.PostgresError) as refused:
+                await work.script(announced.format(2_000_000))
+            assert refused.value.sqlstate == PROGRAM_LIMIT_EXCEEDED
+            raise LookupError
+    async with owner.unbound() as work:
+        assert await work.value("SELECT count(*) FROM control.changes") == before
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            await work.script(announced.format(100))
+    async with owner.unbound() as work:
+        assert await work.value("SELECT count(*) FROM control.changes") == before + 200
+
+
+async def test_tenant_traffic_leaves_connections_for_the_owner_and_the_control_plane(owner: Database) -> None:
+    async with owner.unbound() as work:
+        limit, most = [
+            await work.value("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'isola_tenant'"),
+            await work.value("SELECT current_setting('max_connections')::int"),
+        ]
+    assert 0 < limit < most

@@ -1,0 +1,374 @@
+"""Random lives of three tenants, their users and partners, on every mix of placements: all are told the same.
+
+And a model in plain Python, which knows neither SQL nor strategies, has to agree about who may do and see what.
+
+``TEST_STATEFUL`` says how many lives. By default the same ones are tried each time; with it, others.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings as hypothesis_settings, strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
+
+from isola.domain.permissions import Role
+from isola.testing.fixtures import DEFAULTS, Cluster
+from isola.testing.oracles.differential import LETTERS, Answer, Laboratory, Named, User, laboratory
+
+CHOSEN = "TEST_STATEFUL" in os.environ
+LIVES = int(os.environ.get("TEST_STATEFUL", "25"))
+STEPS = 40
+
+MANAGERS = {Role.ADMIN, Role.OWNER}
+NAMES = ["map", "Map", "plan 1", "plan 2", "ü%_\\", "z"]
+USERS = [User(letter, role) for letter in LETTERS for role in Role]
+someone = st.sampled_from(USERS)
+names = st.sampled_from(NAMES)
+
+
+@dataclass(frozen=True)
+class Resource:
+    tenant: str
+    owner: User
+    name: str
+    order: int
+    live: bool = True
+
+
+@dataclass(frozen=True)
+class Share:
+    resource: str
+    grantee: str
+    granted: int
+    live: bool = True
+
+
+@dataclass(frozen=True)
+class Span:
+    tenant: str
+    author: User
+    visibility: str
+    organization: str | None
+    order: int
+
+
+@dataclass
+class Model:
+    """Who has what, and who may see it."""
+
+    resources: dict[str, Resource] = field(default_factory=dict)
+    shares: dict[str, Share] = field(default_factory=dict)
+    accepted: set[tuple[str, str]] = field(default_factory=set)
+    spans: dict[str, Span] = field(default_factory=dict)
+    organizations: dict[str, tuple[str, str]] = field(default_factory=dict)
+    members: set[tuple[str, User]] = field(default_factory=set)
+
+    def own(self, user: User) -> list[str]:
+        """The tenant's resources, in the order of their creation."""
+        return [key for key, each in self.resources.items() if each.live and each.tenant == user.tenant]
+
+    def changing(self, user: User, key: str) -> str | None:
+        """The code with which changing a resource is refused."""
+        resource = self.resources[key]
+        if user.role is Role.VIEWER:
+            return "FORBIDDEN"
+        if not resource.live or resource.tenant != user.tenant:
+            return "NOT_FOUND"
+        return None if user.role in MANAGERS or resource.owner == user else "FORBIDDEN"
+
+    def received(self, user: User) -> list[str]:
+        """What is shared with the user's tenant by those from whom it takes it, newest first."""
+        return [
+            key
+            for key, each in sorted(self.shares.items(), key=lambda found: found[1].granted, reverse=True)
+            if each.live and each.grantee == user.tenant and (user.tenant, self.owner(each)) in self.accepted
+        ]
+
+    def owner(self, share: Share) -> str:
+        return self.resources[share.resource].tenant
+
+    def timeline(self, user: User) -> list[str]:
+        """The spans that the user may see, newest first."""
+        return [key for key, each in reversed(self.spans.items()) if self._visible(user, each)]
+
+    def _visible(self, user: User, span: Span) -> bool:
+        if span.tenant != user.tenant:
+            return False
+        member = span.visibility == "ORGANIZATION" and (span.organization, user) in self.members
+        return member or span.visibility == "PUBLIC" or span.author == user
+
+
+class Life(RuleBasedStateMachine):
+    """One sequence of operations."""
+
+    laboratory: ClassVar[Laboratory]
+    runner: ClassVar[asyncio.Runner]
+
+    resources: Bundle[str] = Bundle("resources")
+    shares: Bundle[str] = Bundle("shares")
+    spans: Bundle[str] = Bundle("spans")
+    organizations: Bundle[str] = Bundle("organizations")
+
+    def ask(self, user: User, document: str, variables: Mapping[str, Any], *made: tuple[str, str]) -> Answer:
+        return self.runner.run(self.laboratory.ask(user, document, variables, *made))
+
+    def fresh(self, kind: str) -> str:
+        self.made += 1
+        return f"{kind} {self.made}"
+
+    @initialize()
+    def begin(self) -> None:
+        self.model = Model()
+        self.made = 0
+        self.runner.run(self.laboratory.restart())
+        for user in USERS:
+            answer = self.ask(user, "{ viewer { user { id name } roles tenant { slug } } }", {}, (str(user), "user"))
+            assert answer.code is None, answer
+            assert answer.body["data"]["viewer"]["tenant"] == {"slug": user.tenant}
+
+    @rule(target=resources, user=someone, name=names, kind=st.sampled_from([None, "image"]), size=st.integers(0, 9))
+    def create_resource(self, user: User, name: str, kind: str | None, size: int) -> Any:
+        key = self.fresh("resource")
+        document = """mutation ($input: CreateResourceInput!) {
+            createResource(input: $input) { resource { id name kind data sizeBytes owner { id name } } } }"""
+        given = {"name": name, "kind": kind, "sizeBytes": size, "data": {"of": user.tenant.upper()}}
+        answer = self.ask(user, document, {"input": given}, (key, "resource"))
+        if user.role is Role.VIEWER:
+            assert answer.code == "FORBIDDEN"
+            return multiple()
+        assert answer.body["data"]["createResource"]["resource"]["owner"]["id"] == str(user)
+        self.model.resources[key] = Resource(user.tenant, user, name, self.made)
+        return key
+
+    @rule(user=someone, key=resources, name=names)
+    def update_resource(self, user: User, key: str, name: str) -> None:
+        document = """mutation ($input: UpdateResourceInput!) {
+            updateResource(input: $input) { resource { id name kind data } } }"""
+        answer = self.ask(user, document, {"input": {"id": Named(key), "name": name}})
+        assert answer.code == self.model.changing(user, key)
+        if answer.code is None:
+            self.model.resources[key] = replace(self.model.resources[key], name=name)
+
+    @rule(user=someone, key=resources)
+    def delete_resource(self, user: User, key: str) -> None:
+        document = "mutation ($input: DeleteResourceInput!) { deleteResource(input: $input) { deletedId } }"
+        answer = self.ask(user, document, {"input": {"id": Named(key)}})
+        assert answer.code == self.model.changing(user, key)
+        if answer.code is None:
+            self.model.resources[key] = replace(self.model.resources[key], live=False)
+            for share, each in self.model.shares.items():
+                if each.resource == key:
+                    self.model.shares[share] = replace(each, live=False)
+
+    @rule(target=shares, user=someone, key=resources, grantee=st.sampled_from([*LETTERS, "nobody"]))
+    def share(self, user: User, key: str, grantee: str) -> Any:
+        share = self.fresh("share")
+        document = """mutation ($input: ShareResourceInput!) { shareResource(input: $input) { share {
+            id resourceId grantee { slug } grantedBy { id } resource { name shares { totalCount } } } } }"""
+        given = {"resourceId": Named(key), "grantee": grantee}
+        answer = self.ask(user, document, {"input": given}, (share, "share"))
+        refusal = "FORBIDDEN" if user.role is Role.VIEWER else self.model.changing(user, key)
+        if refusal is None and grantee == user.tenant:
+            refusal = "BAD_USER_INPUT"
+        assert answer.code == refusal
+        if refusal:
+            return multiple()
+        told = answer.body["data"]["shareResource"]["share"]["id"]
+        self.model.shares[told] = Share(key, grantee, self.made)
+        return told
+
+    @rule(user=someone, key=shares, accept=st.booleans())
+    def answer(self, user: User, key: str, accept: bool) -> None:  # noqa: FBT001  drawn by hypothesis
+        share = self.model.shares[key]
+        name, kind, told = (
+            ("acceptShare", "AcceptShareInput", "acceptedId")
+            if accept
+            else ("declineShare", "DeclineShareInput", "declinedId")
+        )
+        document = f"mutation ($input: {kind}!) {{ {name}(input: $input) {{ {told} }} }}"
+        answer = self.ask(user, document, {"input": {"shareId": Named(key)}})
+        refusal = None if user.role in MANAGERS else "FORBIDDEN"
+        if refusal is None and not (share.live and share.grantee == user.tenant):
+            refusal = "NOT_FOUND"
+        assert answer.code == refusal
+        if refusal is None:
+            pair = user.tenant, self.model.owner(share)
+            (self.model.accepted.add if accept else self.model.accepted.discard)(pair)
+
+    @rule(user=someone, key=shares)
+    def revoke(self, user: User, key: str) -> None:
+        share = self.model.shares[key]
+        document = "mutation ($input: RevokeShareInput!) { revokeShare(input: $input) { revokedId } }"
+        answer = self.ask(user, document, {"input": {"shareId": Named(key)}})
+        if user.role is Role.VIEWER:
+            refusal: str | None = "FORBIDDEN"
+        else:
+            refusal = self.model.changing(user, share.resource) if share.live else "NOT_FOUND"
+        assert answer.code == refusal
+        if refusal is None:
+            self.model.shares[key] = replace(share, live=False)
+
+    @rule(target=organizations, user=someone, name=names)
+    def create_organization(self, user: User, name: str) -> Any:
+        key = self.fresh("organization")
+        document = """mutation ($input: CreateOrganizationInput!) {
+            createOrganization(input: $input) { organization { id name members { totalCount } } } }"""
+        answer = self.ask(user, document, {"input": {"name": name}}, (key, "organization"))
+        refusal = None if user.role in MANAGERS else "FORBIDDEN"
+        taken = {(tenant, other.casefold()) for tenant, other in self.model.organizations.values()}
+        if refusal is None and (user.tenant, name.casefold()) in taken:
+            refusal = "CONFLICT"
+        assert answer.code == refusal
+        if refusal:
+            return multiple()
+        self.model.organizations[key] = user.tenant, name
+        return key
+
+    @rule(user=someone, key=organizations, whom=someone, leaves=st.booleans())
+    def change_membership(self, user: User, key: str, whom: User, leaves: bool) -> None:  # noqa: FBT001  drawn by hypothesis
+        name, kind = ("removeMember", "RemoveMemberInput") if leaves else ("addMember", "AddMemberInput")
+        document = f"""mutation ($input: {kind}!) {{ {name}(input: $input) {{
+            organization {{ name members {{ totalCount nodes {{ id }} }} }}
+            user {{ organizations {{ totalCount }} }} }} }}"""
+        given = {"organizationId": Named(key), "userId": Named(str(whom))}
+        answer = self.ask(user, document, {"input": given})
+        here = self.model.organizations[key][0] == user.tenant == whom.tenant
+        refusal = None if user.role in MANAGERS else "FORBIDDEN"
+        if refusal is None and (not here or (leaves and (key, whom) not in self.model.members)):
+            refusal = "NOT_FOUND"
+        if refusal is None and not leaves and (key, whom) in self.model.members:
+            refusal = "CONFLICT"
+        assert answer.code == refusal
+        if refusal is None:
+            (self.model.members.discard if leaves else self.model.members.add)((key, whom))
+
+    @rule(
+        target=spans,
+        user=someone,
+        visibility=st.sampled_from(["PRIVATE", "ORGANIZATION", "PUBLIC"]),
+        resource=st.none() | resources,
+        organization=st.none() | organizations,
+    )
+    def create_span(self, user: User, visibility: str, resource: str | None, organization: str | None) -> Any:
+        key = self.fresh("span")
+        document = """mutation ($input: CreateSpanInput!) { createSpan(input: $input) {
+            span { id title visibility author { id } resource { id } organization { id } } } }"""
+        given: dict[str, Any] = {"title": key, "visibility": visibility}
+        given |= {"resourceId": Named(resource)} if resource else {}
+        given |= {"organizationId": Named(organization)} if organization else {}
+        answer = self.ask(user, document, {"input": given}, (key, "span"))
+        refusal = None
+        if user.role is Role.VIEWER:
+            refusal = "FORBIDDEN"
+        elif visibility == "ORGANIZATION" and not organization:
+            refusal = "BAD_USER_INPUT"
+        elif resource and resource not in self.model.own(user):
+            refusal = "NOT_FOUND"
+        elif organization and (organization, user) not in self.model.members:
+            refusal = "FORBIDDEN"
+        assert answer.code == refusal
+        if refusal:
+            return multiple()
+        self.model.spans[key] = Span(user.tenant, user, visibility, organization, self.made)
+        return key
+
+    @rule(user=someone)
+    def read_everything(self, user: User) -> None:
+        answer = self.ask(
+            user,
+            """{ resources(first: 100) { totalCount nodes { id name kind sizeBytes owner { id } } }
+                timeline(first: 100) { totalCount edges { cursor node { id title visibility author { name } } } }
+                sharedWithMe(first: 100) { totalCount nodes { id owner { slug } resource { name data } } }
+                organizations(first: 100) { totalCount nodes { id name members { nodes { id } } } }
+                users(first: 100) { totalCount nodes { id } } }""",
+            {},
+        )
+        data = answer.body["data"]
+        own, timeline, received = self.model.own(user), self.model.timeline(user), self.model.received(user)
+        assert [(node["id"], node["name"]) for node in data["resources"]["nodes"]] == [
+            (key, self.model.resources[key].name) for key in own
+        ]
+        assert [edge["node"]["id"] for edge in data["timeline"]["edges"]] == timeline
+        shared = [self.model.resources[self.model.shares[key].resource] for key in received]
+        assert [(n["id"], n["owner"]["slug"], n["resource"]["name"]) for n in data["sharedWithMe"]["nodes"]] == [
+            (key, each.tenant, each.name) for key, each in zip(received, shared, strict=True)
+        ]
+        assert {node["id"] for node in data["organizations"]["nodes"]} == {
+            key for key, (tenant, _) in self.model.organizations.items() if tenant == user.tenant
+        }
+        for node in data["organizations"]["nodes"]:
+            members = {str(member) for key, member in self.model.members if key == node["id"]}
+            assert {member["id"] for member in node["members"]["nodes"]} == members
+        assert [node["id"] for node in data["users"]["nodes"]] == [
+            str(each) for each in USERS if each.tenant == user.tenant
+        ]
+        assert [data[name]["totalCount"] for name in ("resources", "timeline", "sharedWithMe", "users")] == [
+            len(own),
+            len(timeline),
+            len(received),
+            len(Role),
+        ]
+
+    @rule(
+        user=someone,
+        text=names | st.just(""),
+        comparison=st.sampled_from(["eq", "contains", "startsWith", "gt", "lte"]),
+        size=st.integers(0, 3),
+        way=st.sampled_from(["first", "last"]),
+    )
+    def search(self, user: User, text: str, comparison: str, size: int, way: str) -> None:
+        document = f"""query ($filter: ResourceFilter, $size: Int) {{
+            resources({way}: $size, filter: $filter, orderBy: [{{field: NAME, direction: DESC}}]) {{
+                totalCount edges {{ cursor node {{ id name spans {{ totalCount }} shares {{ totalCount }} }} }}
+                pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} }} }}"""
+        answer = self.ask(user, document, {"filter": {"name": {comparison: text}}, "size": size})
+        mine = [self.model.resources[key].name for key in self.model.own(user)]
+        holds = {"eq": str.__eq__, "contains": str.__contains__, "startsWith": str.startswith}.get(comparison)
+        if holds:
+            found = sum(holds(name, text) for name in mine)
+            assert answer.body["data"]["resources"]["totalCount"] == found
+
+    @rule(user=someone, key=resources | shares | spans | organizations | st.sampled_from([str(each) for each in USERS]))
+    def look_up(self, user: User, key: str) -> None:
+        document = """query ($id: ID!) { node(id: $id) { __typename id } nodes(ids: [$id, $id]) { id }
+            resource(id: $id) { id name } }"""
+        answer = self.ask(user, document, {"id": Named(key)})
+        seen = {*self.model.own(user), *self.model.timeline(user), *self.model.received(user)}
+        seen |= {each for each, (tenant, _) in self.model.organizations.items() if tenant == user.tenant}
+        seen |= {str(each) for each in USERS if each.tenant == user.tenant}
+        expected = key if key in seen else None
+        assert (answer.body["data"]["node"] or {}).get("id") == expected
+        assert (answer.body["data"]["resource"] or {}).get("id") == (expected if key in self.model.resources else None)
+
+
+@pytest.mark.timeout(3600)
+def test_every_mix_of_placements_is_told_the_same(
+    cluster: Cluster, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with asyncio.Runner() as runner:
+        held = laboratory(cluster, DEFAULTS.model_copy(update={"data_dir": tmp_path}))
+        Life.laboratory = runner.run(held.__aenter__())
+        Life.runner = runner
+        try:
+            run_state_machine_as_test(
+                Life,
+                settings=hypothesis_settings(
+                    max_examples=LIVES,
+                    stateful_step_count=STEPS,
+                    deadline=None,
+                    database=None,
+                    derandomize=not CHOSEN,
+                    # A shorter life takes minutes to find: whoever has chosen how many, has the time.
+                    phases=(Phase.generate, Phase.shrink) if CHOSEN else (Phase.generate,),
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+            record_property("answers compared", Life.laboratory.asked)
+            print(f"{LIVES} lives, {Life.laboratory.asked} requests on {len(Life.laboratory.mixes)} mixes")  # noqa: T201  shown by make stateful
+        finally:
+            runner.run(held.__aexit__(None, None, None))

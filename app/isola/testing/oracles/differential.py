@@ -1,0 +1,177 @@
+"""One sequence of operations on every mix of placements at once: what each is told has to be the same.
+
+A *mix* is three tenants, A, B and C, placed somehow: all under one strategy, or under different ones. All mixes live in
+one database and are served by one server, so they are each other's crowd as well. What must differ between mixes (ids,
+slugs, moments, cursors) is replaced by names that are the same in all of them.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from isola.database.transactions import Database
+from isola.domain.metadata import metadata
+from isola.domain.permissions import Role
+from isola.identity.tokens import mint
+from isola.platform import provisioning
+from isola.server.application import application
+from isola.server.installation import Installation
+from isola.settings import Settings
+from isola.testing.fixtures import STRATEGIES, Cluster, connected, copied
+
+LETTERS = "abc"
+_ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
+_SLUG = re.compile(r"\bm\d+-([abc])\b")
+_CURSOR = re.compile(r'(?<=ursor":")[\w-]{20,}(?=")')
+
+
+def mixes() -> list[tuple[str, ...]]:
+    """Each strategy for all three, and all strategies in turn, beginning with each."""
+    alike = [(name,) * len(LETTERS) for name in STRATEGIES]
+    turns = [
+        tuple(STRATEGIES[(first + place) % len(STRATEGIES)] for place in range(len(LETTERS)))
+        for first in range(len(STRATEGIES))
+    ]
+    return [*alike, *turns]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """``tenant`` is a letter: the user is there in every mix."""
+
+    tenant: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Something that was made in every mix, by the name that stands for its ids."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What all mixes were told, in names."""
+
+    status: int
+    body: Mapping[str, Any]
+
+    @property
+    def code(self) -> str | None:
+        errors = self.body.get("errors")
+        return str(errors[0]["extensions"]["code"]) if errors else None
+
+
+@dataclass
+class Laboratory:
+    """All mixes and the server before them. ``names`` maps each mix's ids to the names that all mixes share."""
+
+    http: httpx.AsyncClient
+    settings: Settings
+    owner: Database
+    emptied: Sequence[str]
+    mixes: Sequence[tuple[str, ...]]
+    names: list[dict[str, str]] = field(default_factory=list)
+    ids: list[dict[str, str]] = field(default_factory=list)
+    tokens: dict[tuple[int, User], str] = field(default_factory=dict)
+    run: int = 0
+    asked: int = 0
+
+    async def restart(self) -> None:
+        """Empty all tenants. Users get new subjects, so that nothing that a server remembers of the old ones fits."""
+        self.run += 1
+        self.names = [{} for _ in self.mixes]
+        self.ids = [{} for _ in self.mixes]
+        self.tokens = {}
+        async with self.owner.unbound() as work:
+            await work.script(f"TRUNCATE {', '.join(self.emptied)} CASCADE")
+
+    def token(self, mix: int, user: User) -> str:
+        key = mix, user
+        if key not in self.tokens:
+            subject = f"{user.role}{self.run}"
+            self.tokens[key] = mint(self.settings, f"m{mix}-{user.tenant}", subject, user.role, 3600, name=user.role)
+        return self.tokens[key]
+
+    async def ask(self, user: User, document: str, variables: Mapping[str, Any], *made: tuple[str, str]) -> Answer:
+        """Ask in every mix. Raises AssertionError when the answers differ.
+
+        ``made`` are pairs of a new name and the response key under which the first ``id`` is what it stands for.
+        """
+        told = [await self._told(mix, user, document, variables, made) for mix in range(len(self.mixes))]
+        self.asked += len(told)
+        for mix, each in zip(self.mixes, told, strict=True):
+            assert each == told[0], f"{document}\n{variables}\n{self.mixes[0]}: {told[0]}\n{mix}: {each}"
+        return told[0]
+
+    async def _told(
+        self, mix: int, user: User, document: str, variables: Mapping[str, Any], made: Sequence[tuple[str, str]]
+    ) -> Answer:
+        response = await self.http.post(
+            "/graphql",
+            json={"query": document, "variables": self._in_mix(mix, variables)},
+            headers={
+                "authorization": f"Bearer {self.token(mix, user)}",
+                "accept": "application/graphql-response+json",
+            },
+        )
+        text = response.text
+        for name, key in made:
+            found = re.search(rf'"{key}":{{"id":"([^"]+)"', text)
+            if found and found[1] not in self.names[mix]:
+                self.names[mix][found[1]] = name
+                self.ids[mix][name] = found[1]
+        text = _ID.sub(lambda found: self.names[mix].get(found[0], "an id that was never told"), text)
+        for pattern, name in ((_MOMENT, "<moment>"), (_CURSOR, "<cursor>")):
+            text = pattern.sub(name, text)
+        return Answer(response.status_code, json.loads(_SLUG.sub(r"\1", _titles(text))))
+
+    def _in_mix(self, mix: int, value: Any) -> Any:
+        match value:
+            case Named():
+                return self.ids[mix].get(value.name, "res_00000000-0000-7000-8000-000000000000")
+            case dict():
+                return {key: self._in_mix(mix, each) for key, each in value.items()}
+            case list():
+                return [self._in_mix(mix, each) for each in value]
+            case str() if value in LETTERS and len(value) == 1:
+                return f"m{mix}-{value}"
+        return value
+
+
+def _titles(text: str) -> str:
+    """The names of the tenants, made of their slugs."""
+    return re.sub(r"\bM\d+-([ABC])\b", r"\1", text)
+
+
+@asynccontextmanager
+async def laboratory(cluster: Cluster, settings: Settings) -> AsyncIterator[Laboratory]:
+    placed = mixes()
+    async with connected(cluster) as server, copied(cluster, server) as copy:
+        assert copy.where.owner
+        async with await Database.open(copy.where.owner, statement_timeout=60) as owner:
+            for number, mix in enumerate(placed):
+                for letter, strategy in zip(LETTERS, mix, strict=True):
+                    slug = f"m{number}-{letter}"
+                    await provisioning.create(owner, copy.strategies, slug=slug, name=slug.title(), strategy=strategy)
+            async with (
+                application(Installation(settings, copy.where, copy.strategies)) as served,
+                httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://127.0.0.1") as http,
+            ):
+                yield Laboratory(http, settings, owner, await _empty(owner), placed)
+
+
+async def _empty(owner: Database) -> list[str]:
+    """The tables in all homes that are made empty, and what tenants share."""
+    async with owner.unbound() as work:
+        homes = await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL")
+        tables = [f"{home}.{table.name}" for home in homes for table in metadata.sorted_tables]
+        held = [table for table in tables if await work.value(f"SELECT EXISTS (SELECT FROM {table})")]
+    return [*(table for table in tables if table not in held), "control.shares", "control.share_answers"]

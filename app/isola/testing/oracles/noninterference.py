@@ -1,0 +1,70 @@
+"""Whether what a tenant gets depends on what others have.
+
+A tenant's requests are recorded twice, with and without the data of others, and compared byte for byte: bodies, status
+codes and headers. Where both runs made rows of their own, what must differ (identifiers, moments, cursors) is replaced
+by its place in the order of appearance, so that what is said twice is still seen to be the same.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from isola.testing.oracles.walk import Document
+from isola.testing.served import Answer, Client
+
+_MADE = re.compile(
+    r"(?P<uuid>[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
+    r"|(?P<moment>\d{4}-\d\d-\d\dT[\d:.]+(?:\+00:00|Z))"
+    r'|(?P<cursor>(?<=[cC]ursor":")[\w-]{20,}(?="))'
+    r'|(?P<request>(?<="request":")[0-9a-f]{32}(?="))'
+)
+
+# Headers that are never twice the same.
+CHANGING = frozenset({"date", "x-request-id"})
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One answer. ``about`` is what was asked, for whoever reads of a difference."""
+
+    about: str
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: str
+
+
+def told(about: str, answer: Answer) -> Told:
+    headers = tuple((name, value) for name, value in answer.response.headers.multi_items() if name not in CHANGING)
+    return Told(about, answer.status, headers, answer.response.text)
+
+
+async def record(client: Client, documents: Iterable[Document]) -> list[Told]:
+    """What a client is told, in this order."""
+    return [
+        told(f"{document.path}: {document.text}", await client.ask(document.text, document.variables))
+        for document in documents
+    ]
+
+
+def normal(recording: Sequence[Told]) -> list[Told]:
+    """The recording with identifiers, moments and cursors replaced by their places in the order of appearance."""
+    places: dict[str, str] = {}
+
+    def place(found: re.Match[str]) -> str:
+        # The log has a moment as JSON writes it, without the zeros at the end of its fraction.
+        made = datetime.fromisoformat(found[0]).isoformat() if found.lastgroup == "moment" else found[0]
+        return places.setdefault(made, f"<{found.lastgroup} {len(places)}>")
+
+    return [
+        Told(each.about, each.status, _without_length(each.headers), _MADE.sub(place, each.body)) for each in recording
+    ]
+
+
+def _without_length(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The same body can be longer by a digit of a moment's fraction."""
+    return tuple((name, value) for name, value in headers if name != "content-length")
+
+
+def differences(one: Sequence[Told], other: Sequence[Told]) -> list[tuple[Told, Told]]:
+    return [(here, there) for here, there in zip(one, other, strict=True) if here != there]

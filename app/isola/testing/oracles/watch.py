@@ -1,0 +1,85 @@
+"""Everything that anybody gets to see, searched for what is not theirs."""
+
+import logging
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+
+import structlog
+
+from isola.server.logging import TRACES, Formatter
+from isola.testing.oracles.canary import Canary
+
+
+class LeakError(AssertionError):
+    """Somebody saw what is another tenant's."""
+
+
+class Canaries:
+    """The canaries of all tenants of a database, by slug, and whoever looks out for them.
+
+    What a tenant is shown goes to ``seen_by``, what belongs to no tenant (logs, metrics) to ``seen_by_nobody``; both
+    raise LeakError. Files under ``directories`` and everything that is logged are searched at the end.
+    """
+
+    def __init__(self, canaries: Mapping[str, Canary]) -> None:
+        self.of = canaries
+        self.directories: list[Path] = []
+        self.searched = 0
+        """How many texts have been looked at: a watch that saw nothing proves nothing."""
+
+    def seen_by(self, slug: str, *seen: object) -> None:
+        for text in map(_text, seen):
+            self._tell(slug, text, [c for name, c in self.of.items() if name != slug and c.traced_in(text)])
+
+    def seen_by_nobody(self, where: str, *seen: object) -> None:
+        for text in map(_text, seen):
+            self._tell(where, text, [canary for canary in self.of.values() if canary.quoted_in(text)])
+
+    def search_files(self) -> None:
+        """Search all files of the directories, PostgreSQL's own data excepted."""
+        for directory in self.directories:
+            for path in sorted(directory.rglob("*")):
+                if path.is_file() and not any((above / "PG_VERSION").exists() for above in path.parents):
+                    self.seen_by_nobody(str(path), path.read_bytes().decode("latin-1"))
+
+    def _tell(self, who: str, text: str, traced: list[Canary]) -> None:
+        self.searched += 1
+        if traced:
+            whose = ", ".join(canary.tenant.slug for canary in traced)
+            raise LeakError(f"{who} was shown something of {whose}: {text[:2000]}")
+
+
+def _text(seen: object) -> str:
+    if isinstance(seen, BaseException):
+        return "".join(traceback.format_exception(seen))
+    if isinstance(seen, bytes):
+        return seen.decode("latin-1")
+    return str(seen)
+
+
+@contextmanager
+def logged() -> Iterator[StringIO]:
+    """All that the program logs meanwhile, traces included, in the form in which production writes it."""
+    written = StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(Formatter(logging.BASIC_FORMAT))
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            TRACES,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(written),
+        cache_logger_on_first_use=False,
+    )
+    logging.getLogger().addHandler(handler)
+    try:
+        yield written
+    finally:
+        logging.getLogger().removeHandler(handler)
+        structlog.configure(**before)

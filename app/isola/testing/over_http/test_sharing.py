@@ -1,0 +1,194 @@
+"""An owner and a partner on every pair of placements: what the partner may see, and nothing beside it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.platform import provisioning
+from isola.testing.consent import forget
+from isola.testing.fixtures import STRATEGIES, TRIED
+from isola.testing.served import Api, Client
+
+PAIRS = [(owner, partner) for owner in STRATEGIES for partner in STRATEGIES if {owner, partner} & set(TRIED)]
+
+
+@pytest.fixture(params=PAIRS, ids="-to-".join)
+def pair(api: Api, request: pytest.FixtureRequest) -> tuple[Client, Client]:
+    owner, partner = request.param
+    return api.client(f"{owner}-a", "olga"), api.client(f"{partner}-b", "pia")
+
+
+async def share(owner: Client, resource: str, partner: Client, **more: Any) -> str:
+    made = await owner.run("ShareResource", input={"resourceId": resource, "grantee": partner.tenant, **more})
+    return str(made.data["shareResource"]["share"]["id"])
+
+
+async def received(partner: Client) -> list[Any]:
+    nodes: list[Any] = (await partner.run("SharedWithMe")).data["sharedWithMe"]["nodes"]
+    return nodes
+
+
+async def test_a_partner_reads_what_was_shared_until_the_moment_it_is_revoked(pair: tuple[Client, Client]) -> None:
+    owner, partner = pair
+    resource = await owner.create("lent", data={"x": 1}, sizeBytes=3, kind="map")
+    await owner.create("kept")
+
+    shared = await share(owner, resource, partner)
+
+    [node] = await received(partner)
+    assert node["id"] == shared
+    assert node["owner"] == {"slug": owner.tenant, "name": owner.tenant.title()}
+    assert node["resource"] == {"id": resource, "name": "lent", "kind": "map", "data": {"x": 1}, "sizeBytes": 3}
+    assert (await partner.run("Node", id=shared)).data["node"]["resource"] == {"name": "lent"}
+    await owner.run("UpdateResource", input={"id": resource, "name": "renamed"})
+    assert [node["resource"]["name"] for node in await received(partner)] == ["renamed"]
+
+    revoked = await owner.run("RevokeShare", input={"shareId": shared})
+
+    assert revoked.data == {"revokeShare": {"revokedId": shared}}
+    assert await received(partner) == []
+    assert (await partner.run("Node", id=shared)).data == {"node": None}
+    assert (await owner.run("RevokeShare", input={"shareId": shared})).code == "NOT_FOUND"
+
+
+async def test_a_partner_gets_nothing_beside_the_resource_and_changes_nothing(
+    api: Api, pair: tuple[Client, Client]
+) -> None:
+    owner, partner = pair
+    resource = await owner.create("lent")
+    shared = await share(owner, resource, partner)
+    await partner.run("Viewer")
+    before = {client.tenant: await api.content(client.tenant) for client in pair}
+
+    reads = await partner.ask(
+        "query ($id: ID!) { resource(id: $id) { name } node(id: $id) { id } resources { totalCount } }",
+        {"id": resource},
+    )
+    assert reads.data == {"resource": None, "node": None, "resources": {"totalCount": 0}}
+    for beside in ("owner { name }", "spans { totalCount }", "shares { totalCount }"):
+        refused = await partner.ask("{ sharedWithMe { nodes { resource { %s } } } }" % beside)  # noqa: UP031
+        assert refused.code == "FORBIDDEN"
+    for mutation, values in (
+        ("UpdateResource", {"id": resource, "name": "x"}),
+        ("DeleteResource", {"id": resource}),
+        ("ShareResource", {"resourceId": resource, "grantee": "rls-b"}),
+        ("ShareResource", {"resourceId": resource, "grantee": partner.tenant}),
+        ("RevokeShare", {"shareId": shared}),
+        ("CreateSpan", {"title": "x", "resourceId": resource}),
+    ):
+        answer = await partner.run(mutation, input=values)
+        assert answer.code == "NOT_FOUND"
+    assert {client.tenant: await api.content(client.tenant) for client in pair} == before
+    assert [node["id"] for node in await received(partner)] == [shared]
+
+
+async def test_a_share_ends_when_it_expires_and_when_its_resource_is_deleted(pair: tuple[Client, Client]) -> None:
+    owner, partner = pair
+    deleted, expired = await owner.create("deleted"), await owner.create("expired")
+    soon = datetime.now(UTC) + timedelta(seconds=2.5)
+    await share(owner, deleted, partner)
+    await share(owner, expired, partner, expiresAt=soon.isoformat())
+    assert {node["resource"]["name"] for node in await received(partner)} == {"deleted", "expired"}
+
+    await owner.run("DeleteResource", input={"id": deleted})
+    assert [node["resource"]["name"] for node in await received(partner)] == ["expired"]
+
+    while datetime.now(UTC) < soon:
+        await owner.run("Viewer")
+    assert await received(partner) == []
+    assert (await owner.run("ResourceShares", id=expired)).data["resource"]["shares"]["totalCount"] == 0
+
+
+async def test_what_was_shared_is_paged_newest_first(pair: tuple[Client, Client]) -> None:
+    owner, partner = pair
+    for number in range(5):
+        await share(owner, await owner.create(str(number)), partner)
+
+    pages: list[list[str]] = []
+    cursor, more = None, True
+    while more:
+        found = (await partner.run("SharedWithMe", first=2, after=cursor)).data["sharedWithMe"]
+        pages.append([node["resource"]["name"] for node in found["nodes"]])
+        cursor, more = found["pageInfo"]["endCursor"], found["pageInfo"]["hasNextPage"]
+
+    assert pages == [["4", "3"], ["2", "1"], ["0"]]
+
+
+async def test_only_the_owner_or_an_administrator_shares(api: Api, alice: Client, bob: Client) -> None:
+    resource = await alice.create("mine")
+    editor = api.client(alice.tenant, "eve", Role.EDITOR)
+
+    assert (
+        await editor.run("ShareResource", input={"resourceId": resource, "grantee": bob.tenant})
+    ).code == "FORBIDDEN"
+    own = await editor.create("hers")
+    assert await share(editor, own, bob)
+
+    assert [node["resource"]["name"] for node in await received(bob)] == ["hers"]
+
+
+@pytest.mark.parametrize("grantee", ["No-body", "", "x'; --", "\u0430cme", "a"])
+async def test_what_is_no_slug_of_another_tenant_is_refused_by_name(guest: Client, grantee: str) -> None:
+    [resource] = (await guest.run("Resources", first=1)).data["resources"]["nodes"]
+
+    for slug in (grantee, guest.tenant):
+        refused = await guest.run("ShareResource", input={"resourceId": resource["id"], "grantee": slug})
+
+        assert refused.code == "BAD_USER_INPUT"
+        assert refused.error["message"] == "grantee: expected the slug of another tenant"
+
+
+async def test_a_slug_is_told_apart_from_nobodys_by_nothing(alice: Client, bob: Client) -> None:
+    resource = await alice.create("lent")
+    document = """mutation ($input: ShareResourceInput!) { shareResource(input: $input) {
+        share { grantee { slug } expiresAt resource { shares { totalCount nodes { grantee { slug } } } } } } }"""
+
+    told = [
+        (await alice.ask(document, {"input": {"resourceId": await alice.create("lent"), "grantee": grantee}})).body
+        for grantee in (bob.tenant, "nobody")
+    ]
+
+    assert str(told[0]).replace(bob.tenant, "slug") == str(told[1]).replace("nobody", "slug")
+    assert "errors" not in told[0]
+    name = "mutation ($input: ShareResourceInput!) { shareResource(input: $input) { share { grantee { name } } } }"
+    assert (await alice.ask(name, {"input": {"resourceId": resource, "grantee": bob.tenant}})).status == 400
+    assert bob.tenant.title() not in (await alice.ask("{ auditLog { nodes { new } } }")).response.text
+
+
+async def test_a_partner_accepts_and_declines(api: Api, pair: tuple[Client, Client], owner: Database) -> None:
+    sharer, partner = pair
+    manager = api.client(partner.tenant, "mia", Role.ADMIN)
+    editor = api.client(partner.tenant, "eve", Role.EDITOR)
+    tenants = [await provisioning.named(api.control, each.tenant) for each in pair]
+    await forget(owner, *(tenant.id for tenant in tenants))
+    shared = await share(sharer, await sharer.create("lent"), partner)
+    offers = "{ shareOffers { totalCount nodes { id owner { slug name } accepted } } }"
+    offer = {"id": shared, "owner": {"slug": sharer.tenant, "name": sharer.tenant.title()}, "accepted": None}
+
+    assert (await editor.ask(offers)).data["shareOffers"] == {"totalCount": 1, "nodes": [offer]}
+    assert await received(partner) == []
+    assert (await partner.run("Node", id=shared)).data == {"node": None}
+    assert (await editor.run("AcceptShare", input={"shareId": shared})).code == "FORBIDDEN"
+    assert (await sharer.run("AcceptShare", input={"shareId": shared})).code == "NOT_FOUND"
+
+    accepted = await manager.run("AcceptShare", input={"shareId": shared})
+
+    assert accepted.data == {"acceptShare": {"acceptedId": shared}}
+    assert [node["id"] for node in await received(partner)] == [shared]
+    assert (await editor.ask(offers)).data["shareOffers"]["nodes"] == [{**offer, "accepted": True}]
+
+    declined = await manager.run("DeclineShare", input={"shareId": shared})
+
+    assert declined.data == {"declineShare": {"declinedId": shared}}
+    assert await received(partner) == []
+
+
+async def test_what_is_left_out_of_sharing_again_stays(alice: Client, bob: Client) -> None:
+    resource = await alice.create("lent")
+    until = "2100-01-01T00:00:00.000000+00:00"
+    for more, end in (({"expiresAt": until}, until), ({}, until), ({"expiresAt": None}, None), ({}, None)):
+        made = await alice.run("ShareResource", input={"resourceId": resource, "grantee": bob.tenant, **more})
+        assert made.data["shareResource"]["share"]["expiresAt"] == end
