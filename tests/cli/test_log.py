@@ -64,7 +64,7 @@ async def test_a_crash_is_in_the_log_with_its_id_and_trace_and_without_what_the_
         assert server.log.count(correlation) == 1
         trace = _entry(server.log, correlation, production == "true")
         assert kind in trace
-        assert "database.py" in trace
+        assert "transactions.py" in trace
     assert SECRET not in server.log
     assert token not in server.log
     assert token.split(".")[2] not in server.log

@@ -23,7 +23,7 @@ import asyncio, os, signal, sys
 from isola.platform import migrations
 from isola.platform.logins import Addresses
 from isola.database.transactions import Database
-from strategies import registry
+from isola_strategies import registry
 
 async def run(owner_url, tenant_url, control_url, homes_before):
     where = Addresses(owner_url, tenant_url, control_url)

@@ -36,7 +36,7 @@ CREATE = """
 import asyncio, sys
 from isola.platform import migrations, provisioning
 from isola.database.transactions import Database
-from strategies import registry
+from isola_strategies import registry
 
 async def run(owner_url, login, strategy):
     async with await Database.open(owner_url, statement_timeout=60) as owner:

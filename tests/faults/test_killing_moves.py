@@ -23,7 +23,7 @@ MOVE = """
 import asyncio, sys
 from isola.platform import moves
 from isola.database.transactions import Database
-from strategies import registry
+from isola_strategies import registry
 
 async def run(owner_url, login, to):
     async with await Database.open(owner_url, statement_timeout=60) as owner:

@@ -141,6 +141,12 @@ async def test_what_could_be_framed_in_two_ways_is_refused_once_and_the_connecti
     assert await raw.answers(raw.request(ambiguous) + SMUGGLED) == [400]
 
 
+@pytest.mark.parametrize(("size", "status"), [(len(QUERY), 200), (1_000_001, 413)], ids=["fits", "too large"])
+async def test_zeros_before_a_length_change_nothing(size: int, status: int, raw: Raw) -> None:
+    length = b"content-length: %b%d\r\n" % (b"0" * 5000, size)
+    assert await raw.answers(raw.head(length + CLOSES) + QUERY) == [status]
+
+
 @pytest.mark.parametrize("name", ["authorization", "x-forwarded-for", "x-tenant-id", "host"])
 async def test_trailers_are_no_headers(name: str, api: Api, alice: Client) -> None:
     async with connected(api, alice) as raw:

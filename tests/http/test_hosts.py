@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from isola.database.transactions import Database
+from isola.identity.hosts import forwarded_for
 from isola.settings import Settings
 from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client
@@ -178,3 +179,23 @@ async def test_what_a_trusted_proxy_says_is_read_strictly(api: Api, alice: Clien
     status, _ = await told(api, alice, b"Host: localhost", *headers)
 
     assert status == 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ([(b"x-forwarded-for", b"192.0.2.1")], "192.0.2.1"),
+        ([(b"x-forwarded-for", b"10.9.9.9, 192.0.2.1:50123")], "192.0.2.1"),
+        ([(b"x-forwarded-for", b"10.9.9.9"), (b"x-forwarded-for", b" [2001:db8::1]:443")], "2001:db8::1"),
+        ([(b"forwarded", b'for="[2001:db8::1]:443";proto=https')], "2001:db8::1"),
+        ([(b"forwarded", b"host=acme.test;for=192.0.2.1")], "192.0.2.1"),
+        ([(b"forwarded", b"for=unknown")], None),
+        ([(b"x-forwarded-for", b"anything else")], None),
+        ([(b"x-forwarded-for", b"")], None),
+        ([], None),
+    ],
+)
+def test_the_address_of_a_client_is_one_whatever_port_a_proxy_adds(
+    headers: list[tuple[bytes, bytes]], address: str | None
+) -> None:
+    assert forwarded_for(headers) == address

@@ -114,10 +114,14 @@ def confirmed(outcomes: Sequence[Outcome], place: Path, *more: str) -> list[Outc
     ]
 
 
+def search_path(place: Path) -> str:
+    """The PYTHONPATH by which a copy of the source is imported, and not what is installed."""
+    return os.pathsep.join(str(place / root) for root in (".", "app", "strategies"))
+
+
 def run(place: Path, tests: Sequence[str], name: str = "", *more: str) -> tuple[int, str]:
     """Run tests in a copy of the source; the exit status, and what was said."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ISOLA_", "TEST_", "COVERAGE_"))}
-    roots = os.pathsep.join(str(place / root) for root in (".", "app", "strategies"))
     given = {key: os.environ[key] for key in ("TEST_DATABASE_URL",) if key in os.environ}
     options = ["-x", "-q", "--tb=line", "-rfE", "-p", "tests.mutation.plugin"]
     # What a test that failed left open is no verdict.
@@ -127,7 +131,7 @@ def run(place: Path, tests: Sequence[str], name: str = "", *more: str) -> tuple[
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *(f"--ignore={each}" for each in LEFT_OUT), *more, *tests],
         cwd=place,
-        env={**kept, **given, "PYTHONPATH": roots, "TEST_SABOTAGE": name},
+        env={**kept, **given, "PYTHONPATH": search_path(place), "TEST_SABOTAGE": name},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -25,6 +25,10 @@ _PAIR = r'[A-Za-z]+=(?:[\w!#$%&\'*+.^`|~:\[\]-]+|"[^"\\]*")'
 _FORWARDED = re.compile(rf"{_PAIR}(?:\s*;\s*{_PAIR})*", re.ASCII)
 _FORWARDED_HOST = re.compile(r'(?:^|;)\s*host=(?:"([^"]*)"|([^;\s]*))', re.IGNORECASE)
 
+_FORWARDED_FOR = re.compile(r'(?:^|;)\s*for=(?:"([^"]*)"|([^;\s]*))', re.IGNORECASE)
+# A port, which some proxies write behind the address, is not part of who it is.
+_ADDRESS = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
+
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-host"})
 
 
@@ -97,6 +101,24 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     if len(said) > 1:
         raise BadUserInput("forwarded: expected one host")
     return said.pop() if said else None
+
+
+def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The address of a trusted proxy's client; None where the proxy names none, or what is no address."""
+    said = None
+    for name, value in headers:
+        text = value.decode("latin-1").strip()
+        if name == b"x-forwarded-for":
+            # Whatever comes before the last one, the client may have written itself.
+            said = text.rpartition(",")[2].strip()
+        elif name == b"forwarded" and said is None and _FORWARDED.fullmatch(text):
+            said = next((quoted or plain for quoted, plain in _FORWARDED_FOR.findall(text)), None)
+    with_port = _ADDRESS.fullmatch(said or "")
+    bare = (with_port[1] or with_port[2]) if with_port else said or ""
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return None
 
 
 def _is_loopback(name: str) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from isola.errors import BadUserInput, Refusal, Unauthenticated
-from isola.identity.hosts import FORWARDED, OWN, Hosts, forwarded
+from isola.identity.hosts import FORWARDED, OWN, Hosts, forwarded, forwarded_for
 from isola.identity.tokens import bearer
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
@@ -112,9 +112,7 @@ class Resolution:
         peer: str = (scope.get("client") or ("",))[0]
         if not self._hosts.trusts(peer):
             return peer
-        said = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        # Whatever comes before the last one, the client may have written itself.
-        return said[-1].rpartition(b",")[2].strip().decode("latin-1") if said else peer
+        return forwarded_for(scope["headers"]) or peer
 
     def _credentials(self, headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None, str | None]:
         """A token or an API key, and a second one that differs."""
