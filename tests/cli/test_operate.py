@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from isola.commands.operate import operating
 from isola.database.transactions import Database
 from isola.platform import orders, provisioning
 from isola.platform.orders import State
 from isola.platform.platform_log import Author
 from isola.server.installation import Installation
+from isola.server.operator import operating
 from isola.settings import Settings
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE

@@ -14,7 +14,7 @@ from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
 from isola.commands.common import Commands, JsonOption, TenantOption, act, err, out
 from isola.commands.isolation import isolation
-from isola.commands.operate import operate, operating
+from isola.commands.operate import operate
 from isola.commands.plan import plan_app
 from isola.commands.platform import platform_app
 from isola.commands.revoke import revoke_app
@@ -124,6 +124,7 @@ def demo() -> None:
 
 async def _serve(installed: "Installation", listener: "server.Listener") -> None:
     from isola.server.application import application
+    from isola.server.operator import operating
 
     async with application(installed) as served, operating(installed):
         listener.listen()
