@@ -214,7 +214,7 @@ class Database:
                         keep = False
                         log.warning(
                             "no statements are kept prepared",
-                            reason="a pooler tells their names, or pg_prepared_statement() does: see README.md",
+                            reason="a pooler tells their names, or pg_prepared_statement() does: see docs/deployment.md",
                         )
                         connection.terminate()
                         connection = await connected(keep)
