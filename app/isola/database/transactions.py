@@ -214,7 +214,7 @@ class Database:
                         keep = False
                         log.warning(
                             "no statements are kept prepared",
-                            reason="a pooler tells their names, or pg_prepared_statement() does: see docs/deployment.md",
+                            reason="a pooler or pg_prepared_statement() tells their names: see docs/deployment.md",
                         )
                         connection.terminate()
                         connection = await connected(keep)
