@@ -142,7 +142,7 @@ async def test_a_locked_home_is_reported_and_keeps_no_other(
         await holder.script(f"LOCK TABLE {locked}.resources IN ACCESS SHARE MODE")
         report = await migrations.migrate(blank_owner, blank.strategies, blank.where, workers=2)
     assert report.failed.keys() == {locked}
-    assert "got into the way of another change" in report.failed[locked]
+    assert "conflict with a concurrent change" in report.failed[locked]
     assert await revisions(blank_owner, schemas) == {**dict.fromkeys(schemas, NEW), locked: OLD}
 
     again = await migrations.migrate(blank_owner, blank.strategies, blank.where)

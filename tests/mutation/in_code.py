@@ -795,7 +795,7 @@ CREDENTIALS = (
         "app/isola/identity/authentication.py",
         "    if standing.disabled:\n",
         "    if not standing.permissions:\n",
-        ("tests/http/test_changing_ones_mind.py",),
+        ("tests/http/test_cache_invalidation.py",),
     ),
     Patch(
         "tokens that say more than what is stored",
@@ -804,7 +804,7 @@ CREDENTIALS = (
         "app/isola/identity/authentication.py",
         "standing.permissions & ROLES[claims.role]",
         "ROLES[claims.role]",
-        ("tests/http/test_members.py", "tests/http/test_changing_ones_mind.py"),
+        ("tests/http/test_members.py", "tests/http/test_cache_invalidation.py"),
     ),
     Patch(
         "tenants that the request chooses",
@@ -831,7 +831,7 @@ CREDENTIALS = (
         "app/isola/identity/authentication.py",
         "            await self._revocations.refuse_revoked(claims, tenant.id)\n",
         "            pass\n",
-        ("tests/http/test_changing_ones_mind.py",),
+        ("tests/http/test_cache_invalidation.py",),
     ),
     Patch(
         "API keys with any secret",
@@ -867,7 +867,7 @@ CREDENTIALS = (
         "app/isola/platform/api_keys.py",
         '        self._known.forget(key and key.rpartition("/")[2])\n',
         "        self._known.forget(key)\n",
-        ("tests/http/test_changing_ones_mind.py",),
+        ("tests/http/test_cache_invalidation.py",),
     ),
     Patch(
         "answers that are trusted unheard",
@@ -876,7 +876,7 @@ CREDENTIALS = (
         "app/isola/platform/cache.py",
         "if now >= self._changes.fresh_until:",
         "if now < 0:",
-        ("tests/control/test_changes.py", "tests/http/test_changing_ones_mind.py"),
+        ("tests/control/test_changes.py", "tests/http/test_cache_invalidation.py"),
     ),
     Patch(
         "answers that are remembered from before a change",

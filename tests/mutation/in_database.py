@@ -782,8 +782,8 @@ PROOFS = (
 PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/domain/test_quotas.py"
 PLATFORM = (
     Sql(
-        "leave to look into any tenant",
-        "the tenant in leave to look in",
+        "temporary read access to any tenant",
+        "the tenant of temporary read access",
         BOTH,
         rewritten("isola.note_access(uuid)", "AND tenant_id = isola.bound_tenant()", ""),
         ("app/isola/testing/isolation/test_platform.py",),

@@ -24,8 +24,8 @@ def written(data: bytes, key: bytes = KEY) -> str:
 
 def test_what_was_issued_is_read() -> None:
     moment = datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
-    assert cursor.read(written(DATA), KEY, TYPES, "after") == ('a "b"', moment, 2**53 - 1, UUID(int=1))
-    assert cursor.read(written(b"[null]"), KEY, [Text()], "after") == (None,)
+    assert cursor.decode(written(DATA), KEY, TYPES, "after") == ('a "b"', moment, 2**53 - 1, UUID(int=1))
+    assert cursor.decode(written(b"[null]"), KEY, [Text()], "after") == (None,)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_was_issued_is_read() -> None:
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(BadUserInput, match="after is not a cursor"):
-        cursor.read(text, KEY, TYPES, "after")
+        cursor.decode(text, KEY, TYPES, "after")
 
 
 def test_keys_differ_by_tenant_secret_and_place() -> None:

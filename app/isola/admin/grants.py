@@ -30,7 +30,7 @@ class GrantQueries:
 
 @strawberry.type
 class GrantMutations:
-    @answered("Leave to look into a tenant, for 8 hours at most. Its log has each look.")
+    @answered("Temporary read access to a tenant, for 8 hours at most. The tenant's log records each use.")
     async def look_into(self, info: Info, tenant: str, reason: str, minutes: int) -> AccessGrant:
         control, author = info.context.control, info.context.author
         found = await provisioning.named(control, tenant)

@@ -29,7 +29,7 @@ class AdminGraphQL(Endpoint):
     by_get: bool
 
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
-        # Nobody's body is read before it is known who they are.
+        # Authenticate before reading the body.
         staff = await self.verifier.staff(scope)
         asked = await self.asked(scope, headers, receive, self.max_body_bytes)
         context = Administration(staff, self.control, self.tenants, self.strategies, request_id)

@@ -33,7 +33,7 @@ class Looking:
         tenant = await self._directory.find(scope["path_params"]["tenant"])
         live = [] if tenant is None else await grants.live(self._control, tenant, staff.subject)
         if tenant is None or not live:
-            raise Forbidden("there is no leave to look into this tenant")
+            raise Forbidden("there is no read access to this tenant")
         if tenant.status is not Status.ACTIVE:
             raise TenantSuspended("the tenant is suspended")
         tenant.refuse_moving()

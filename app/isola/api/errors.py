@@ -17,7 +17,7 @@ from isola.query.messages import ClientError
 log = structlog.get_logger()
 
 
-def told(message: str, code: str, **extensions: object) -> dict[str, Any]:
+def graphql_error(message: str, code: str, **extensions: object) -> dict[str, Any]:
     return {"message": message, "extensions": {"code": code, **extensions}}
 
 
@@ -27,14 +27,14 @@ def refusal(error: Refusal) -> dict[str, Any]:
         extensions["field"] = error.field
     if isinstance(error, RateLimited):
         extensions["retryAfter"] = error.retry_after
-    return told(error.message, error.code, **extensions)
+    return graphql_error(error.message, error.code, **extensions)
 
 
 def crash(error: Exception) -> dict[str, Any]:
     """Log an error that nobody foresaw; a client is told the id under which the log has it."""
     correlation = uuid4().hex
     log.error("a request failed", correlation_id=correlation, exc_info=error)
-    return told("internal error", "INTERNAL", correlationId=correlation)
+    return graphql_error("internal error", "INTERNAL", correlationId=correlation)
 
 
 def invalid(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
@@ -63,8 +63,8 @@ def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[st
 
 def _client_error(error: GraphQLError | Exception) -> dict[str, Any]:
     if isinstance(error, ClientError):
-        return told(error.message, BadUserInput.code, **(error.extensions or {}))
-    return told("the operation cannot be executed with these values", BadUserInput.code)
+        return graphql_error(error.message, BadUserInput.code, **(error.extensions or {}))
+    return graphql_error("the operation cannot be executed with these values", BadUserInput.code)
 
 
 def _place(error: GraphQLError) -> dict[str, Any]:

@@ -127,10 +127,10 @@ class Executor:
             operation = document.operation(operation_name)
             if operation.type is OperationType.MUTATION and not mutations:
                 message = "mutations are executed by POST only"
-                return _refused(_METHOD_NOT_ALLOWED, [errors.told(message, BadUserInput.code)])
+                return _refused(_METHOD_NOT_ALLOWED, [errors.graphql_error(message, BadUserInput.code)])
             return await self._run(operation, variables or {}, context, visitor)
         except UnknownHashError:
-            return _refused(200, [errors.told("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")])
+            return _refused(200, [errors.graphql_error("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")])
         except InvalidError as invalid:
             return _refused(_BAD_REQUEST, errors.invalid(invalid.errors))
         except Refusal as refusal:

@@ -203,7 +203,7 @@ class GraphQL(Endpoint):
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
         context: Context | Nobody
         try:
-            # Nobody's body is read before it is known who they are.
+            # Authenticate before reading the body.
             principal = await self.principals.principal(scope)
         except (Unauthenticated, Forbidden, TenantRequired) as refusal:
             # What is open to all needs no credential, so a bad one does no harm: a client that renews its session

@@ -1,4 +1,4 @@
-"""What callers are told of what the database says: nothing that quotes a row, a statement or a name of the server.
+"""Database errors as safe client messages: none quotes a row, a statement or a name of the server.
 
 Every class of SQLSTATE is decided on in ``CLASSES``, and what differs from its class in ``STATES``. Where the answer is
 None the error is a bug of this program: it is passed on as it is, and clients see ``INTERNAL``.
@@ -58,7 +58,7 @@ LOST = (
 
 
 class Answer(NamedTuple):
-    """What a caller is told. ``ours``: whoever runs the server has to see to it, so it is in the log as well."""
+    """The message for a client. ``ours``: whoever runs the server has to see to it, so it is in the log as well."""
 
     kind: type[Refusal]
     message: str
@@ -66,7 +66,7 @@ class Answer(NamedTuple):
 
 
 _LOST = Answer(Unavailable, "the connection to the database was lost")
-_AGAIN = Answer(Unavailable, "this got into the way of another change: try again")
+_AGAIN = Answer(Unavailable, "conflict with a concurrent change: try again")
 _SLOW = Answer(Unavailable, "this took longer than a statement may take")
 # A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
 _HOME = Answer(Unavailable, "the home of this tenant is not as this server needs it", ours=True)
@@ -137,7 +137,7 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
         "23505": Answer(Conflict, "{table}: there is one with the same {rule} already"),
         "23514": Answer(BadUserInput, "{table}: the value breaks the rule {rule}"),
         "23P01": Answer(Conflict, "{table}: there is one with the same {rule} already"),
-        # In a transaction that was begun to read, see ``told``, it is a bug.
+        # In a transaction that was begun to read, see ``translate``, it is a bug.
         "25006": _STOPPED,
         "25P03": _SLOW,
         "25P04": _SLOW,
@@ -164,8 +164,8 @@ FUNCTIONS: Mapping[tuple[str, str], Answer] = MappingProxyType(
 )
 
 
-def told(error: Exception, *, lost: bool, read_only: bool = False) -> Exception:
-    """What a caller is told of an error.
+def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Exception:
+    """Translate a database error into what a client may read.
 
     ``lost``: the connection was closed when it came up, or is of no use since. ``read_only``: the transaction was begun
     to read.

@@ -24,7 +24,7 @@ from isola import exact_json
 from isola.database.address import connecting
 from isola.database.binding import NOTHING, BindingKey, record
 from isola.database.connection import STATEMENT_SIZE, Binding, Connection
-from isola.database.failures import LOST, REACHING, cause, told
+from isola.database.failures import LOST, REACHING, cause, translate
 from isola.database.pool import Link, Pool
 from isola.errors import Conflict, Unavailable, Unconfirmed
 from isola_strategies.base import Strategy
@@ -308,7 +308,7 @@ class Database:
                 continue  # it died while it waited in the pool, or somebody left it in a state of no use
             except asyncpg.PostgresError as error:
                 log.warning("a transaction could not begin", sqlstate=error.sqlstate)
-                said = told(error, lost=False)
+                said = translate(error, lost=False)
                 if isinstance(said, Unavailable):
                     raise said from error
                 raise Unavailable("the home of this tenant cannot be entered") from error
@@ -509,7 +509,7 @@ def _tell(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool)
     """Raise what callers are told of an error, where that is another one. What reached too far is in the log."""
     if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
         log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
-    said = told(error, lost=lost, read_only=read_only)
+    said = translate(error, lost=lost, read_only=read_only)
     if said is not error:
         raise said from error
 

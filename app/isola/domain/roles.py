@@ -129,7 +129,7 @@ async def come_in(work: Work, *, subject: str, name: str | None, email: str | No
     Who comes in for the first time, and has no role yet, is given ``role``.
     """
     user = await people.ensure(work, subject=subject, name=name, email=email)
-    if await people.see(work, user):
+    if await people.record_visit(work, user):
         await work.scalar(select(func.isola.remember_member(subject)))
         await work.execute(upsert(roles).values(_BUILT_IN).on_conflict_do_nothing())
         if role is not None and not (await _held(work, user)).roles:

@@ -85,7 +85,7 @@ async def ensure(work: Work, *, subject: str, name: str | None, email: str | Non
     return user
 
 
-async def see(work: Work, user_id: UUID) -> bool:
+async def record_visit(work: Work, user_id: UUID) -> bool:
     """Note that a person has come in; whether it is the first time."""
     return await work.execute(SEEN, {"key": user_id}) > 0
 

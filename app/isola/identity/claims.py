@@ -57,7 +57,7 @@ def issuer(payload: Mapping[str, Any]) -> str:
     return _text(payload, "iss")
 
 
-def read(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Claims:
+def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Claims:
     """The claims of a token's payload at ``now``, in seconds since 1970.
 
     Raises Unauthenticated, naming the claim but never its value, if one is missing, of a wrong type, or not

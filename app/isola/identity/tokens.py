@@ -104,7 +104,7 @@ class TokenVerifier:
         try:
             if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):
                 raise _refused()
-            known = claims.read(payload, issuer.settings, now)
+            known = claims.parse(payload, issuer.settings, now)
         except NotYetValid:
             raise
         except Unauthenticated as refusal:
@@ -159,7 +159,7 @@ def mint(
         settings.claim_email_verified: None if email is None else True,
     }
     try:
-        claims.read(payload, settings, now)
+        claims.parse(payload, settings, now)
     except Unauthenticated as refusal:
         raise OperatorError(f"such a token would be refused: {refusal.message}") from None
     return jwt.encode({claim: value for claim, value in payload.items() if value is not None}, key)

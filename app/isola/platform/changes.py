@@ -1,4 +1,4 @@
-"""Changing one's mind takes effect: whoever changes what servers remember says so, and every server hears of it.
+"""Cache invalidation across servers: whoever changes what servers cache announces it, and every server hears of it.
 
 A change is announced by a row, in the transaction that makes it. Each server asks for new rows once a second. Rows
 become visible in another order than they are written in, so it asks by transactions: for all rows of those that had

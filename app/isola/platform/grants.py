@@ -95,7 +95,7 @@ async def end(control: Database, by: Author, grant_id: UUID) -> AccessGrant:
 
 
 async def live(control: Database, tenant: Tenant, staff: str | None = None) -> Sequence[AccessGrant]:
-    """Leave to look into a tenant that is good now, of all staff or of one, the newest first."""
+    """Temporary read access to a tenant that is in force, of all staff or of one person, the newest first."""
     wanted = select(*_COLUMNS).where(access_grants.c.tenant_id == tenant.id, _LIVE)
     if staff is not None:
         wanted = wanted.where(access_grants.c.staff == staff)
@@ -110,4 +110,4 @@ async def note(work: Transaction, grant_id: UUID) -> None:
     Raises Forbidden unless there is leave for it now.
     """
     if not await work.scalar(select(func.isola.note_access(grant_id))):
-        raise Forbidden("there is no leave to look into this tenant")
+        raise Forbidden("there is no read access to this tenant")

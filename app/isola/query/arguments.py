@@ -77,7 +77,7 @@ class Connection(NamedTuple):
         values: list[Any] = [made]
         nulls: list[Nulls | None] = []
         for text, name in ((after, "after"), (before, "before")):
-            keys = None if text is None else cursor.read(text, made or b"", types, name)
+            keys = None if text is None else cursor.decode(text, made or b"", types, name)
             nulls.append(None if keys is None else tuple(key is None for key in keys))
             values += keys or ()
         return Page(size, backward, order, nulls[0], nulls[1], condition), (*values, *tests)

@@ -44,7 +44,7 @@ def written(data: ColumnElement[bytes], cursor_key: ColumnElement[bytes]) -> Col
     return func.translate(encoded, literal_column("E'+/=\\n'"), "-_", type_=Text)
 
 
-def read(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field: str) -> tuple[Any, ...]:
+def decode(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field: str) -> tuple[Any, ...]:
     """The sort keys in a cursor that a client gave for ``field``. Raises BadUserInput naming the field."""
     message = f"{field} is not a cursor of this connection with this ordering and filter"
     try:
