@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.sharing`` from the checkout. Milliseconds that a request takes in the server's process, database
 included; medians, the reads take turns. The partner has accepted 20 shares of one owner. ``flood`` is what another
-owner did with 50,000: nothing, offered them, had them accepted, or let them expire.
+owner did with 50,000: nothing, offered them, had them accepted, or let them expire; ``lapsed`` when servers have marked
+what expired.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from isola.database.transactions import Database, Transaction
 from isola.domain import resources, users
 from isola.domain.permissions import ROLES, Role
 from isola.identity.authentication import Principal
-from isola.platform import logins, migrations, provisioning
+from isola.platform import lapsing, logins, migrations, provisioning
 from isola.platform.tenants import Tenant
 from isola.server.installation import Installation
 from isola.settings import Settings
@@ -39,7 +40,7 @@ from isola_strategies import registry
 ROUNDS, WARM_UP = 41, 5
 FEW, MANY = 20, 50_000
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-FLOODS = {"none": False, "offered": False, "accepted": True, "expired": True}
+FLOODS = {"none": False, "offered": False, "accepted": True, "expired": True, "lapsed": True}
 NODE = "nodes { id resource { id name data } owner { slug } grantedAt }"
 READS = {
     "first page": "{ sharedWithMe(first: 20) { %s pageInfo { hasNextPage endCursor } } }" % NODE,  # noqa: UP031  braces
@@ -89,7 +90,7 @@ async def fill(tenants: Database, tenant: Tenant, number: int) -> tuple[UUID, Se
 async def share(
     owner: Database, tenant: Tenant, partner: Tenant, what: tuple[UUID, Sequence[UUID]], flood: str, *, accepted: bool
 ) -> None:
-    until = "-1 s" if flood == "expired" else None
+    until = "-1 s" if flood in {"expired", "lapsed"} else None
     user, keys = what
     async with owner.unbound() as work:
         connection = work._connection  # noqa: SLF001  of arrays and intervals a transaction's own methods know nothing
@@ -152,6 +153,8 @@ async def run(address: str) -> None:
                 await share(owner, few, partner, little, "", accepted=True)
                 if flood != "none":
                     await share(owner, many, partner, much, flood, accepted=accepted)
+                while flood == "lapsed" and await lapsing.lapse(owner):
+                    pass
                 await tidy(address)
                 principal = Principal(partner, user, (Role.OWNER,), ROLES[Role.OWNER])
                 took = await measured(Caller(tenants, principal, executor))

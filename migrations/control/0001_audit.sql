@@ -179,11 +179,12 @@ END $$;
 CREATE CONSTRAINT TRIGGER link AFTER INSERT ON control.audit_staged DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW EXECUTE FUNCTION isola.audit_link();
 
--- What a tenant has in the control plane is in the log of its home all the same.
+-- What a tenant has in the control plane is in the log of its home all the same. That a share was marked as lapsed is no
+-- change that anybody made.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id,grantee_id}', 'shr_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id');
 CREATE TRIGGER audit_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id,grantee_id}', 'shr_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id');
 
 -- In the log of the tenant that answers.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.share_answers REFERENCING NEW TABLE AS new_rows

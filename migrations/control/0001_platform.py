@@ -178,6 +178,7 @@ def shares(op: Operations) -> None:
         moment("granted_at", default="now()"),
         moment("expires_at", nullable=True),
         moment("revoked_at", nullable=True),
+        sa.Column("lapsed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
     )
@@ -195,8 +196,15 @@ def shares(op: Operations) -> None:
         "shares",
         ["grantee_id", "owner_id", "granted_at", "id"],
         schema="control",
-        postgresql_where=live,
+        postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed"),
         postgresql_include=["expires_at"],
+    )
+    op.create_index(
+        None,
+        "shares",
+        ["expires_at"],
+        schema="control",
+        postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed AND expires_at IS NOT NULL"),
     )
     create_table(
         op,

@@ -19,10 +19,11 @@ BEGIN
     RETURN bound;
 END $$;
 
--- What is shared now.
+-- What is shared now. A share ends at the moment that it was given. Soon after, a server marks it as lapsed: see
+-- app/isola/platform/lapsing.py. The indexes that a partner's reads use have nothing of what has lapsed.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at FROM control.shares
-WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp());
+WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp());
 
 -- The tenants of which others receive shares: active, and below none that is not.
 CREATE VIEW control.sharers WITH (security_invoker = true) AS
@@ -55,7 +56,7 @@ BEGIN
     VALUES (owner, resource, grantee, partner, share_resource.granted_by, share_resource.expires_at)
     ON CONFLICT (owner_id, resource_id, grantee_slug) WHERE revoked_at IS NULL
     DO UPDATE SET granted_by = excluded.granted_by, granted_at = excluded.granted_at, grantee_id = excluded.grantee_id,
-        expires_at = CASE WHEN keep THEN s.expires_at ELSE excluded.expires_at END
+        lapsed = false, expires_at = CASE WHEN keep THEN s.expires_at ELSE excluded.expires_at END
     WHERE NOT keep OR s.expires_at IS NULL OR s.expires_at > statement_timestamp()
     RETURNING s.id INTO share;
     expired := share IS NULL;
@@ -104,14 +105,15 @@ BEGIN ATOMIC
     WITH RECURSIVE owners (id) AS (
         (
             SELECT s.owner_id FROM control.shares s
-            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL
+            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL AND NOT s.lapsed
             ORDER BY s.owner_id LIMIT 1
         )
         UNION ALL
         SELECT next.owner_id
         FROM owners o CROSS JOIN LATERAL (
             SELECT s.owner_id FROM control.shares s
-            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL AND s.owner_id > o.id
+            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL AND NOT s.lapsed
+              AND s.owner_id > o.id
             ORDER BY s.owner_id LIMIT 1
         ) next
     )
@@ -148,16 +150,22 @@ BEGIN
     RETURN true;
 END $$;
 
--- The live shares that other tenants granted to the bound one, as far as it has accepted what they share.
+-- The live shares that other tenants granted to the bound one, as far as it has accepted what they share. Each
+-- owner's are read in their order, which holds the planner to the index that has no lapsed shares.
 CREATE FUNCTION isola.shares_received()
 RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
     FROM control.share_answers a
     JOIN control.sharers t ON t.id = a.owner_id
-    JOIN control.live_shares s ON s.grantee_id = a.grantee_id AND s.owner_id = a.owner_id
+    CROSS JOIN LATERAL (
+        SELECT l.id, l.granted_at, l.expires_at FROM control.live_shares l
+        WHERE l.grantee_id = a.grantee_id AND l.owner_id = a.owner_id
+        ORDER BY l.granted_at DESC, l.id DESC
+    ) s
     WHERE a.grantee_id = (SELECT isola.bound_tenant()) AND a.accepted;
 END;
 

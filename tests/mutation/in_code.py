@@ -638,6 +638,15 @@ WRITES = (
         ("tests/domain/test_shares.py",),
     ),
     Patch(
+        "shares that lapse before their end",
+        "that only what has ended is marked",
+        BOTH,
+        "app/isola/platform/lapsing.py",
+        " AND expires_at <= statement_timestamp()",
+        "",
+        (f"{SHARING}/test_flooding.py",),
+    ),
+    Patch(
         "shares revoked by any editor",
         "that only its owner ends what is shared of a resource",
         BOTH,

@@ -13,6 +13,7 @@ CONSENT = "app/isola/testing/isolation/sharing/test_consent.py"
 SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
 CONNECTIONS = "app/isola/testing/isolation/test_connections.py"
+FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
@@ -507,6 +508,30 @@ SHARES = (
         " FROM control.shares"
         " WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
         (ENDING,),
+    ),
+    Sql(
+        "lapsed shares that stay so",
+        "that sharing again takes the mark away",
+        BOTH,
+        rewritten("isola.share_resource(uuid, text, uuid, timestamptz, boolean)", "lapsed = false, ", ""),
+        (FLOODING,),
+    ),
+    Sql(
+        "lapsed shares that partners pass over",
+        "that the index of what is received has nothing that has lapsed",
+        BOTH,
+        "DROP INDEX control.ix_shares_grantee_id_owner_id_granted_at_id;"
+        "CREATE INDEX ix_shares_grantee_id_owner_id_granted_at_id"
+        " ON control.shares (grantee_id, owner_id, granted_at, id) INCLUDE (expires_at) WHERE revoked_at IS NULL",
+        (FLOODING,),
+    ),
+    Sql(
+        "shares that tenants mark as lapsed",
+        "that no tenant writes shares by itself",
+        BOTH,
+        "GRANT USAGE ON SCHEMA control TO {login}, isola_members;"
+        "GRANT SELECT (id), UPDATE (lapsed) ON control.shares TO {login}, isola_members",
+        (FLOODING, CATALOGUE),
     ),
     Sql(
         "shares that cannot be revoked",

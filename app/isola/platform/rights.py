@@ -142,6 +142,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT INSERT, SELECT (transaction) ON control.changes TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.sign_outs TO {roles.sharing};
         GRANT SELECT ON control.domains, control.api_keys TO {control};
+        GRANT SELECT (id, expires_at, revoked_at, lapsed), UPDATE (lapsed) ON control.shares TO {control};
         GRANT UPDATE (last_used_at) ON control.api_keys TO {control};
         GRANT UPDATE (proven_at) ON control.domains TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};

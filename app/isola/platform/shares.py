@@ -6,6 +6,8 @@ from isola.domain.metadata import identifier, indexed_text, moment
 from isola.platform.tenants import metadata
 
 LIVE = text("revoked_at IS NULL")
+RECEIVED = text("revoked_at IS NULL AND NOT lapsed")
+LAPSING = text("revoked_at IS NULL AND NOT lapsed AND expires_at IS NOT NULL")
 MAX_SLUG = 63
 
 shares = Table(
@@ -22,9 +24,20 @@ shares = Table(
     moment("granted_at"),
     moment("expires_at", nullable=True, default=None),
     moment("revoked_at", nullable=True, default=None),
+    # Whether a server has found that it has ended by its date: see isola.platform.lapsing.
+    Column("lapsed", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
     Index(None, "owner_id", "resource_id", "grantee_slug", unique=True, postgresql_where=LIVE),
-    Index(None, "grantee_id", "owner_id", "granted_at", "id", postgresql_where=LIVE, postgresql_include=["expires_at"]),
+    Index(
+        None,
+        "grantee_id",
+        "owner_id",
+        "granted_at",
+        "id",
+        postgresql_where=RECEIVED,
+        postgresql_include=["expires_at"],
+    ),
+    Index(None, "expires_at", postgresql_where=LAPSING),
 )
 
 # What a tenant said to what another shares with it. Until it said yes, it receives nothing from there.

@@ -32,6 +32,7 @@ from isola.platform.challenges import Challenges
 from isola.platform.changes import Changes
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
+from isola.platform.lapsing import lapsing
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.watchdog import Watchdog
 from isola.query.documents import InvalidError
@@ -74,6 +75,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             Watchdog(control, tenants, installed.addresses.tenant_login, limit=settings.transaction_timeout),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
             SignInLog(control, tenants) as sign_ins,
+            lapsing(control),
         ):
             mint = Mint(secret)
             domains = Domains(control, changes, settings.directory_ttl)

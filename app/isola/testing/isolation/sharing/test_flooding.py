@@ -1,7 +1,9 @@
-"""However much one tenant shares, a partner reads what others share with it as before."""
+"""However much one tenant shares or has shared, a partner reads what others share with it as before."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,16 +11,22 @@ import pytest
 
 from isola.database.transactions import Database, Transaction
 from isola.domain import shares
+from isola.errors import BadUserInput
+from isola.platform import lapsing
 from isola.testing.consent import forget
 from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import received
-from isola.testing.oracles.canary import Canary, Row
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, Row, tried
+from isola.testing.patience import PATIENCE
 
 MANY = 500
 _FLOOD = """
-INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by)
-SELECT $1::uuid, gen_random_uuid(), $2::text, $3::uuid, $1::uuid FROM generate_series(1, $4::int)
+INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by, expires_at, lapsed)
+SELECT $1::uuid, gen_random_uuid(), $2::text, $3::uuid, $1::uuid, now() + $5::text::interval, $6::bool
+FROM generate_series(1, $4::int)
 """
+_END = "UPDATE control.shares SET expires_at = now() - interval '1 second' WHERE id = $1"
+_MARKED = "SELECT id::text FROM control.shares WHERE lapsed ORDER BY id"
 _PAGE = "SELECT * FROM isola.page_of_shares_received($1, $2, 2)"
 _INDEXES = """
 SELECT indexrelid::text FROM pg_index WHERE indrelid = 'control.shares'::regclass
@@ -34,9 +42,17 @@ async def older(database: Database, owner: Database, stranger: Canary, partner: 
     async with database.transaction(stranger.tenant) as work:
         resource = stranger.rows["resources"]["id"]
         share = await shares.grant(work, actor(stranger), resource, partner.tenant.slug)
-    async with owner.unbound() as work:
-        await work.value(_FLOOD, sharer.tenant.id, partner.tenant.slug, partner.tenant.id, MANY)
+    await flood(owner, sharer, partner)
     return share
+
+
+async def flood(
+    owner: Database, sharer: Canary, partner: Canary, until: str | None = None, *, lapsed: bool = False
+) -> None:
+    """The sharer shares a great deal with the partner. ``until`` is when it ends, as an interval from now."""
+    async with owner.unbound() as work:
+        to = partner.tenant
+        await work.value(_FLOOD, sharer.tenant.id, to.slug, to.id, MANY, until, lapsed)
 
 
 async def page(work: Transaction, after: Mapping[str, Any] | None) -> Sequence[Row]:
@@ -73,3 +89,126 @@ async def test_what_is_read_is_what_a_page_needs(
             offers = await work.texts("SELECT owner_slug FROM isola.share_offers()")
             assert sharer.tenant.slug in offers
             assert await work.value(_READ, places) - before < MANY // 10
+
+
+async def read_by_partner(work: Transaction, places: Sequence[str]) -> int:
+    """How many entries the partner's reads take."""
+    before: int = await work.value(_READ, places)
+    await page(work, None)
+    await work.texts("SELECT owner_slug FROM isola.share_offers()")
+    await work.value("SELECT count(*) FROM isola.shares_received()")
+    after: int = await work.value(_READ, places)
+    return after - before
+
+
+async def test_what_has_expired_is_not_read_once_it_is_marked(
+    database: Database, control: Database, owner: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    await flood(owner, sharer, partner, "-1 second")
+    async with owner.unbound() as work:
+        places = await work.texts(_INDEXES)
+        await work.script("ANALYZE control.shares")
+    async with database.transaction(sharer.tenant) as work:
+        entries = await work.value("SELECT count(*) FROM audit_entries")
+    async with database.transaction(partner.tenant) as work:
+        listed = await received(work)
+        assert [row["id"] for row in listed] == [share]
+        assert await read_by_partner(work, places) > MANY
+
+    assert await lapsing.lapse(control, MANY - 1) == MANY - 1
+    assert await lapsing.lapse(control, MANY - 1) == 1
+    assert await lapsing.lapse(control, MANY - 1) == 0
+
+    async with database.transaction(partner.tenant) as work:
+        assert await received(work) == listed
+        # The first of these reads has found the old entries dead, and PostgreSQL passes over them from now on.
+        await read_by_partner(work, places)
+        assert await read_by_partner(work, places) < MANY // 10
+    async with database.transaction(sharer.tenant) as work:
+        assert await work.value("SELECT count(*) FROM audit_entries") == entries
+
+
+async def test_a_pass_with_nothing_to_mark_reads_nothing(
+    control: Database, owner: Database, sharer: Canary, partner: Canary
+) -> None:
+    await flood(owner, sharer, partner)
+    await flood(owner, sharer, partner, "1 day")
+    await flood(owner, sharer, partner, "-1 second", lapsed=True)
+    async with owner.unbound() as work:
+        places = await work.texts(_INDEXES)
+    async with control.unbound() as work:
+        before = await work.value(_READ, places)
+        assert await work.value(lapsing.LAPSE, lapsing.AT_ONCE) == 0
+        assert await work.value(_READ, places) == before
+
+
+async def test_only_what_has_ended_by_its_date_is_marked(
+    control: Database, owner: Database, database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    soon = datetime.now(UTC) + timedelta(days=1)
+    ended, revoked = await grant(soon), await grant(soon, to=replace(partner.tenant, slug="nobody"))
+    async with owner.unbound() as work:
+        await work.value(_END, ended)
+        await work.value(_END, revoked)
+    await flood(owner, sharer, partner)
+    await flood(owner, sharer, partner, "1 hour")
+    async with database.transaction(sharer.tenant) as work:
+        await shares.revoke(work, actor(sharer), revoked)
+    async with database.transaction(partner.tenant) as work:
+        listed = await received(work)
+        assert len(listed) == 2 * MANY
+    assert await lapsing.lapse(control) == 1
+    async with owner.unbound() as work:
+        assert await work.texts(_MARKED) == [str(ended)]
+    async with database.transaction(partner.tenant) as work:
+        assert await received(work) == listed
+
+
+@pytest.mark.parametrize("until", [None, datetime(2100, 1, 1, tzinfo=UTC)], ids=["without end", "with a new end"])
+async def test_what_has_lapsed_is_shared_again(
+    until: datetime | None,
+    database: Database,
+    control: Database,
+    owner: Database,
+    sharer: Canary,
+    partner: Canary,
+    grant: Grant,
+) -> None:
+    share = await grant(datetime.now(UTC) + timedelta(days=1))
+    async with owner.unbound() as work:
+        await work.value(_END, share)
+    assert await lapsing.lapse(control) == 1
+    resource = sharer.rows["resources"]["id"]
+    async with database.transaction(sharer.tenant) as work:
+        with pytest.raises(BadUserInput, match="the share has expired"):
+            await shares.grant(work, actor(sharer), resource, partner.tenant.slug)
+    assert await grant(until) == share
+    async with database.transaction(partner.tenant) as work:
+        assert [(row["id"], row["expires_at"]) for row in await received(work)] == [(share, until)]
+    assert await lapsing.lapse(control) == 0
+
+
+async def test_tenants_mark_nothing(database: Database, sharer: Canary, partner: Canary, grant: Grant) -> None:
+    share = await grant()
+    for tenant in (sharer.tenant, partner.tenant):
+        async with database.transaction(tenant) as work:
+            for lapsed in ("true", "false"):
+                mark = f"UPDATE control.shares SET lapsed = {lapsed} WHERE id = $1"
+                assert await tried(work, mark, share) == INSUFFICIENT_PRIVILEGE
+    async with database.transaction(partner.tenant) as work:
+        assert [row["id"] for row in await received(work)] == [share]
+
+
+async def test_passes_are_repeated(control: Database, owner: Database, sharer: Canary, partner: Canary) -> None:
+    async with lapsing.lapsing(control, 0.05):
+        for passed in (1, 2):
+            await flood(owner, sharer, partner, "-1 second")
+            async with asyncio.timeout(PATIENCE):
+                while await marked(owner) < passed * MANY:  # noqa: ASYNC110  the database says it to nobody
+                    await asyncio.sleep(0.05)
+
+
+async def marked(owner: Database) -> int:
+    async with owner.unbound() as work:
+        return len(await work.texts(_MARKED))

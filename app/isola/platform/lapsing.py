@@ -1,0 +1,67 @@
+"""Takes shares that have ended by their date out of the indexes by which partners read.
+
+A share ends at its moment, whether or not a server has come by: reads compare ``expires_at`` with the clock. But each
+share that has ended and is still in the index costs every read an entry. So every server marks them as lapsed, a
+bounded number at a time. Sharing again takes the mark away.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from isola.database.transactions import Database
+from isola.errors import Refusal
+
+log = structlog.get_logger()
+
+INTERVAL = 5.0
+"""Seconds between two passes."""
+AT_ONCE = 2000
+"""Shares that a pass marks at most: none holds locks for long."""
+
+# Other servers pass over what one of them is marking. The array keeps the look-up by id on the primary key.
+LAPSE = """
+WITH lapsed AS (
+    UPDATE control.shares SET lapsed = true
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM control.shares
+        WHERE revoked_at IS NULL AND NOT lapsed AND expires_at <= statement_timestamp()
+        ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id
+)
+SELECT count(*) FROM lapsed
+"""
+
+
+async def lapse(control: Database, most: int = AT_ONCE) -> int:
+    """Mark shares that have ended by their date, and return how many. Raises Unavailable."""
+    async with control.unbound() as work:
+        marked: int = await work.value(LAPSE, most)
+    return marked
+
+
+@asynccontextmanager
+async def lapsing(control: Database, interval: float = INTERVAL) -> AsyncIterator[None]:
+    """Marks every ``interval`` seconds what has ended, as long as the context is open."""
+    task = asyncio.create_task(_keep_lapsing(control, interval))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _keep_lapsing(control: Database, interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await lapse(control)
+        except Refusal as refusal:
+            log.warning("expired shares cannot be marked", reason=refusal.code)
+        except Exception:
+            # Without this task nothing would be marked again.
+            log.exception("expired shares cannot be marked")
