@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal_column, not_
+from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal_column
 
 from isola.query.arguments import Ids, Shape
-from isola.query.json_text import Part
 from isola.query.plan import (
     Connection,
     ConnectionPart,
@@ -65,13 +64,8 @@ class Budget:
     lists: int
     """How many lists lie within each other, where they are measured; else 0."""
 
-    def value(self, value: ColumnElement[Any], json: ColumnElement[Any], place: str) -> list[Part]:
-        """The JSON of a value that is not NULL, in two parts of which one is NULL."""
-        short = self._short(value)
-        return [case((short, json)), case((not_(short), self._measured(cast(json, Text), place)))]
-
-    def nullable(self, value: ColumnElement[Any], json: ColumnElement[Any], place: str) -> ColumnElement[Any]:
-        """The JSON of a value that can be NULL, as a text that is NULL then."""
+    def value(self, value: ColumnElement[Any], json: ColumnElement[Any], place: str) -> ColumnElement[Any]:
+        """The JSON of a value as a text. NULL where the value is."""
         text = cast(json, Text)
         return case((self._short(value), text), else_=self._measured(text, place))
 

@@ -174,9 +174,8 @@ class Writer:
         if isinstance(value, BindParameter) or budget.width(leaf) is not None:
             return json if is_sure else [json_text.or_null(value, json, nullable=leaf.nullable)]
         [text] = map(json_text.as_expression, json)
-        if is_sure:
-            return self.budget.value(value, text, leaf.place)
-        return [json_text.present(self.budget.nullable(value, text, leaf.place), nullable=leaf.nullable)]
+        within = self.budget.value(value, text, leaf.place)
+        return [within if is_sure else json_text.present(within, nullable=leaf.nullable)]
 
     def _related(self, selected: Object, one: One, row: Row) -> ColumnElement[str]:
         scan, conditions = self.scan(self.model.source(one, selected.selection.type), row)
