@@ -10,6 +10,7 @@ import httpx
 import jwt
 import pytest
 
+from isola.server.logging import trace
 from isola.testing.fixtures import Copy
 from tests.cli.processes import Place
 
@@ -69,6 +70,19 @@ async def test_a_crash_is_in_the_log_with_its_id_and_trace_and_without_what_the_
     assert token not in server.log
     assert token.split(".")[2] not in server.log
     assert KEY not in server.log
+
+
+def test_a_trace_names_every_error_and_quotes_none_that_may_hold_values() -> None:
+    try:
+        try:
+            int(SECRET)
+        except ValueError as error:
+            raise ExceptionGroup(SECRET, [KeyError(SECRET)]) from error
+    except ExceptionGroup as error:
+        text = trace((type(error), error, error.__traceback__))
+
+    assert [kind for kind in ("ValueError", "KeyError", "ExceptionGroup") if kind not in text] == []
+    assert SECRET not in text
 
 
 def _entry(log: str, correlation: str, as_json: bool) -> str:  # noqa: FBT001
