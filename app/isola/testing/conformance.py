@@ -37,8 +37,11 @@ def run(
     with offered(strategy) as environment:
         for mode in modes:
             begun = time.monotonic()
-            tests = (*SUITE, *once) if mode == Mode.DIRECT else SUITE
-            command = [sys.executable, "-m", "pytest", "-q", "-c", HERE / "suite.ini", *tests, *more]
+            tests = [*SUITE, *(Path(test).resolve() for test in once)] if mode == Mode.DIRECT else SUITE
+            # Outside of the root, the fixtures of one folder would be those of all.
+            root = os.path.commonpath(tests)
+            options = ["-q", "-c", HERE / "suite.ini", "--rootdir", root]
+            command = [sys.executable, "-m", "pytest", *options, *tests, *more]
             status = subprocess.run(
                 command, env={**os.environ, **environment, "TEST_MODE": mode}, check=False
             ).returncode
