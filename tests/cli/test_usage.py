@@ -29,7 +29,7 @@ LOOKING = {
     "tenant show acme",
 }
 # What needs none.
-WITHOUT = {"advise", "bench compare", "bench report", "bench run", "password", "schema", "token"}
+WITHOUT = {"advise", "bench compare", "bench report", "bench run", "isolation", "password", "schema", "token"}
 CHANGING = {
     "demo",
     "import",
