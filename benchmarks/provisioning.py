@@ -37,7 +37,7 @@ from sqlalchemy import make_url
 
 from isola.database import embedded
 from isola.database.transactions import Database
-from isola.lab.django_tenants import PEER, PEER_NEEDS
+from isola.lab.django_tenants import MAKING, PEER, PEER_NEEDS
 from isola.platform import importing, logins, migrations, provisioning
 from isola.platform.logins import Addresses
 from isola.server.installation import Installation
@@ -259,7 +259,7 @@ async def compared(server: str, tenants: int) -> Figure:
             await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
             try:
                 with err.status(f"making tenants with {PEER}"):
-                    script = str(Path(__file__).with_name("django_tenants_making.py"))
+                    script = str(MAKING)
                     said = run(str(python), script, host, port, str(url.username), name, str(tenants), **environment)
             finally:
                 await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 from isola.errors import OperatorError
 
 SCRIPT = Path(__file__).with_name("django_tenants_life.py")
+MAKING = Path(__file__).with_name("django_tenants_making.py")
 PEER = "django-tenants==4.0.1"
 PEER_NEEDS = ("psycopg[binary]",)
 

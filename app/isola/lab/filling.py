@@ -92,7 +92,7 @@ async def _tenants(
 
 
 async def _entered(owner: Database, strategy: Strategy, slugs: Sequence[str]) -> Sequence[Tenant]:
-    """Tenants whose homes are there already: all that making one leaves behind is a line in the directory."""
+    """Tenants whose homes are there already: all that making one leaves behind is a line in the directory and a log."""
     async with owner.unbound() as transaction:
         ids = [UUID(text) for text in await transaction.texts(
             "SELECT isola.uuid_v7()::text FROM generate_series(1, $1)", len(slugs)
@@ -108,6 +108,7 @@ async def _entered(owner: Database, strategy: Strategy, slugs: Sequence[str]) ->
             [home.role or "none" for home in homes],
             strategy.name,
         )
+        await transaction.value("INSERT INTO control.audit_heads (tenant_id) SELECT unnest($1::uuid[])", ids)
         rows = await transaction.rows(select(*COLUMNS).order_by(directory.c.slug))
     return [entry(row) for row in rows]
 

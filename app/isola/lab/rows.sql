@@ -22,7 +22,8 @@ SELECT number, tenant, home, n, lab.id('user', number, n) AS id, lab.id('user', 
 FROM lab.residents CROSS JOIN LATERAL generate_series(1, $users) n;
 
 CREATE VIEW lab.organizations AS
-SELECT number, tenant, home, n, lab.id('organization', number, n) AS id, 'Team ' || n AS name, lab.moment(n) AS created_at
+SELECT number, tenant, home, n, lab.id('organization', number, n) AS id, 'Team ' || n AS name, 'team ' || n AS name_key,
+    lab.moment(n) AS created_at
 FROM lab.residents CROSS JOIN LATERAL generate_series(1, $organizations) n;
 
 CREATE VIEW lab.memberships AS

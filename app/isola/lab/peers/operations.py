@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from isola.lab.peers.data import MADE, Place
+from isola.shipped import shipped
 
 HERE = Path(__file__).parent
-CONTRACT = HERE.parents[1] / "graphql" / "operations"
+CONTRACT = shipped("graphql") / "operations"
 VARIANTS = 5
 """Different requests for each tenant."""
 

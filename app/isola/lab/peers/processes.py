@@ -158,7 +158,6 @@ def _environment(address: str, directory: Path, secret: str, port: int) -> Mappi
         "PEER_PORT": str(port),
         "PEER_SECRET": secret,
         "PEER_TENANT_URL": login_address(address, "isola_tenant"),
-        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
 
 
