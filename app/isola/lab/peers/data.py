@@ -80,7 +80,7 @@ async def fill(address: str, directory: Path, size: Size, progress: Progress) ->
     if not note.exists():
         where = logins.addresses(Settings(data_dir=directory), address)
         strategies = registry.load(where.tenant_login)
-        async with await Database.open(address, strategies, size=4) as owner:
+        async with await Database.open(address, size=4, statement_timeout=60) as owner:
             progress("migrating")
             await migrations.migrate(owner, strategies, where)
             tenants = await _provisioned(owner, strategies, size, progress)
