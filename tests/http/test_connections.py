@@ -123,10 +123,11 @@ async def _answer(raw: Raw, data: bytes) -> bytes:
 
 AMBIGUOUS = {
     "both framings": b"transfer-encoding: chunked\r\n",
+    "chunked twice": b"transfer-encoding: chunked, chunked\r\n",
+    "chunked before something": b"transfer-encoding: chunked, gzip\r\n",
+    "chunked in two headers": b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
     "two lengths": b"content-length: 5\r\n",
     "a length that is none": b"content-length: +5\r\n",
-    "a chunked that is none": b"transfer-encoding: xchunked\r\n",
-    "chunked twice": b"transfer-encoding: chunked, chunked\r\n",
     "a name with a blank": b"transfer-encoding : chunked\r\n",
     "a folded header": b"x-folded: a\r\n authorization: Bearer other\r\n",
     "NUL in a header": b"x-nul: a\x00b\r\n",
@@ -139,6 +140,25 @@ async def test_what_could_be_framed_in_two_ways_is_refused_once_and_the_connecti
     ambiguous: bytes, raw: Raw
 ) -> None:
     assert await raw.answers(raw.request(ambiguous) + SMUGGLED) == [400]
+
+
+CODINGS = [b"gzip", b"gzip, chunked", b"GZIP , Chunked", b"identity", b"xchunked", b"chunked;q=1"]
+
+
+@pytest.mark.parametrize("more", [CLOSES, UPGRADES["h2c"]], ids=["as it is", "with an upgrade"])
+@pytest.mark.parametrize("coding", CODINGS)
+async def test_a_coding_that_is_not_undone_is_refused_and_the_connection_ends(
+    coding: bytes, more: bytes, raw: Raw
+) -> None:
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(QUERY), QUERY)
+    head = raw.head(b"transfer-encoding: %b\r\n" % coding + more)
+    assert await raw.answers(head + chunked + SMUGGLED) == [501]
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked"])
+async def test_chunks_are_a_body(coding: bytes, raw: Raw) -> None:
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(QUERY), QUERY)
+    assert await raw.answers(raw.head(b"transfer-encoding:%b\r\n" % coding + CLOSES) + chunked) == [200]
 
 
 @pytest.mark.parametrize(("size", "status"), [(len(QUERY), 200), (1_000_001, 413)], ids=["fits", "too large"])

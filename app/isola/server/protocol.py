@@ -166,6 +166,9 @@ class GuardedProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            # The parser undoes chunks and passes over whatever else was done to the body.
+            raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "transfer-encoding: expected chunked")
         self.headers.append((name, value))
         if len(self.headers) > self.limits.headers:
             raise _RefusedError(_TOO_LARGE, f"expected at most {self.limits.headers} headers")
