@@ -64,9 +64,9 @@ class Challenges:
             name = ""
         last = name.rpartition(".")[2]
         if not last or "." not in name or len(name) > _MAX_NAME or _NUMBER.fullmatch(last) or _is_address(text):
-            raise BadUserInput("domain: expected a name such as api.example.com", "name")
+            raise BadUserInput("name: expected a domain such as api.example.com", "name")
         if _suffixes().privatesuffix(name) is None or self._reserved(name):
-            raise BadUserInput("domain: expected one of your own", "name")
+            raise BadUserInput("name: expected a domain of your own", "name")
         return name
 
     async def prove(self, tenant: UUID, domain_id: UUID, domain: str, challenge: str) -> bool:
