@@ -1,5 +1,7 @@
 """``isola revoke``, beside a server that serves."""
 
+import json
+import subprocess
 import time
 
 import httpx
@@ -32,6 +34,30 @@ def ask(server: Running, token: str) -> int:
     return answer.status_code
 
 
+def signed_in(server: Running) -> tuple[str, str]:
+    """A session of Ada's, and its access token."""
+    [command] = [line for line in server.printed.splitlines() if line.startswith("curl ") and "signIn" in line]
+    answer = json.loads(subprocess.run(command, shell=True, check=True, capture_output=True).stdout)  # noqa: S602
+    access_token: str = answer["data"]["signIn"]["session"]["accessToken"]
+    claims = jwt.decode(access_token, options={"verify_signature": False})
+    return claims["sid"], access_token
+
+
+def ended(server: Running, token: str) -> list[str]:
+    """The sessions whose ends are in the log of the tenant."""
+    query = '{ auditLog(first: 50, filter: {action: {eq: "session:delete"}}) { nodes { object old } } }'
+    answer = httpx.post(
+        f"{server.url}/graphql",
+        json={"query": query},
+        headers={"authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=PATIENCE,
+    )
+    nodes = answer.json()["data"]["auditLog"]["nodes"]
+    assert {node["old"]["ended_for"] for node in nodes} <= {"revocation"}
+    return [node["object"].partition("/ses_")[2] for node in nodes]
+
+
 def refused_in_time(server: Running, token: str) -> None:
     committed = time.monotonic()
     while True:
@@ -56,6 +82,15 @@ def test_what_is_revoked_is_refused_by_a_running_server_within_five_seconds(furn
         refused_in_time(server, in_session)
         furnished.run("revoke", "user", "barbara", "--tenant", "acme")
         refused_in_time(server, barbara)
+
+        session, access_token = signed_in(server)
+        assert ask(server, access_token) == 200
+        furnished.run("revoke", "session", session)
+        # It is in the tenant's log by then, and a second time changes nothing.
+        assert ended(server, ada) == [session]
+        furnished.run("revoke", "session", session.upper())
+        refused_in_time(server, access_token)
+        assert ended(server, ada) == [session]
 
         assert ask(server, ada) == 200
         said = furnished.fail("revoke", "user", "nobody", "--tenant", "acme")

@@ -2,18 +2,24 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import jwt
 import pytest
 
 from isola.database.transactions import Database
 from isola.domain.permissions import Role
 from isola.identity import passwords
+from isola.identity.api_keys import Mint
+from isola.identity.keys import development_key
 from isola.identity.passwords import Person, hashed
 from isola.platform import audit, provisioning, sign_in_log
+from isola.platform.sign_in_log import Reason, SignInLog
 from isola.settings import Settings
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
 from isola.testing.served import OPERATIONS, Api, serving
@@ -199,7 +205,7 @@ async def test_each_reason_is_counted_for_itself(api: Api, owner: Database, tena
     async with owner.unbound() as work:
         await work.script("UPDATE control.api_keys SET expires_at = now() WHERE revoked_at IS NULL")
     for key in (made["key"], expired["key"]):
-        assert (await ask(api, LOG, **{"x-api-key": key})).status == 401
+        assert (await ask(api, LOG, None, **{"x-api-key": key})).status == 401
     begun = await sign_in(api, tenant, "ada", PASSWORD)
     everywhere = await client(api, tenant, begun).ask("mutation { signOutEverywhere { user { id } } }")
     async with asyncio.timeout(30):
@@ -226,6 +232,119 @@ async def test_each_reason_is_counted_for_itself(api: Api, owner: Database, tena
     assert refusals(await entries(api, other)) == Counter()
     assert len(await sessions_of(api, tenant)) == sessions
     await verified(api, tenant)
+
+
+def token(api: Api, **claims: object) -> str:
+    """A token signed with the development key, of somebody who is nobody's user yet."""
+    now = int(time.time())
+    settings = api.settings
+    own = {"iss": settings.token_issuer, "aud": settings.token_audience, "sub": "eve", "iat": now, "exp": now + 3600}
+    return jwt.encode({**own, **claims}, development_key(settings))
+
+
+def forged(token: str) -> str:
+    head, payload, _ = token.split(".")
+    return f"{head}.{payload}.{'A' * 86}"
+
+
+async def refused(api: Api, status: int, token: str, named: str | None = None) -> None:
+    """Have a token refused, where the request names a tenant or does not."""
+    headers = {} if named is None else {"x-tenant-id": named}
+    answer = await ask(api, LOG, None, authorization=f"Bearer {token}", **headers)
+    assert answer.status == status, answer.response.text
+
+
+async def nobody_came_in(api: Api, before: Mapping[str, int]) -> None:
+    assert {tenant: len((await api.content(tenant))["users"]) for tenant in before} == before
+
+
+async def test_tokens_that_are_refused_are_counted_for_the_tenant_that_they_mean(
+    api: Api, owner: Database, tenant: str, other: str
+) -> None:
+    users = {each: len((await api.content(each))["users"]) for each in (tenant, other)}
+    tenant_id = str((await provisioning.named(api.control, tenant)).id)
+    past = int(time.time()) - 3600
+    # By what a token claims, by whatever name of the tenant.
+    for name in (tenant, tenant_id, tenant_id.upper()):
+        await refused(api, 401, forged(token(api, tenant=name)))
+        for _ in range(2):  # the second time it is refused without a look at its signature
+            await refused(api, 401, token(api, tenant=name, exp=past))
+    await refused(api, 401, token(api, tenant=tenant, aud="another"))
+    await refused(api, 401, token(api, tenant=tenant, iss="https://elsewhere.example"))
+    # By what the request says, where it says something.
+    await refused(api, 401, "nonsense", tenant)
+    await refused(api, 401, forged(token(api, tenant="nowhere")), tenant)
+    key = Mint(b"another installation").make().text
+    assert (await ask(api, LOG, None, **{"x-api-key": key, "x-tenant-id": tenant})).status == 401
+    # Those mean nobody.
+    for name in ("nowhere", "", "\x00", "a" * 300, str(uuid4())):
+        await refused(api, 401, forged(token(api, tenant=name)))
+    await refused(api, 401, "nonsense")
+    await refused(api, 401, "nonsense", "nowhere")
+    assert (await ask(api, LOG, None, **{"x-api-key": key})).status == 401
+
+    await counted(api, tenant, {"expired_token": 6, "key": 1, "token": 7})
+    assert await nowhere_else(api, tenant)
+    await nobody_came_in(api, users)
+    await after_a_minute(owner)
+    await until(api, tenant, lambda log: refusals(log) == Counter(expired_token=6, key=1, token=7))
+    assert refusals(await entries(api, other)) == Counter()
+    await verified(api, tenant)
+
+
+async def nowhere_else(api: Api, *counted_for: str) -> bool:
+    """Whether refusals are counted for these tenants only."""
+    async with api.control.unbound() as work:
+        found = await work.texts("SELECT slug FROM control.refusals JOIN control.tenants t ON t.id = tenant_id")
+    return {*found} == {*counted_for}
+
+
+async def test_a_good_credential_of_another_tenant_is_counted_for_both(
+    api: Api, owner: Database, tenant: str, other: str
+) -> None:
+    ada = api.client(tenant, "chief", Role.OWNER)
+    key = (await ada.ask(KEY, {"expires": None})).data["createApiKey"]["key"]
+    for name in (other, "nowhere"):
+        await refused(api, 403, token(api, tenant=tenant), name)
+        assert (await ask(api, LOG, None, **{"x-api-key": key, "x-tenant-id": name})).status == 403
+
+    # What is in the tenant's own log says nothing about whether there is the other.
+    await counted(api, tenant, {"other_tenant": 4})
+    await counted(api, other, {"other_tenant": 2})
+    assert await nowhere_else(api, tenant, other)
+    assert not [each for each in (await api.content(other))["users"] if each["subject"] == "eve"]
+    await after_a_minute(owner)
+    await until(api, other, lambda log: refusals(log) == Counter(other_tenant=2))
+    await verified(api, other)
+
+
+async def test_refresh_tokens_that_are_refused_are_counted_for_the_tenant_that_the_request_names(
+    api: Api, owner: Database, tenant: str
+) -> None:
+    begun = await sign_in(api, tenant, "ada", PASSWORD)
+    async with owner.unbound() as work:
+        await work.script("DELETE FROM control.refresh_tokens")
+    for refresh_token in (begun.refresh_token, "isr_unknown", "nonsense"):
+        given = {"input": {"refreshToken": refresh_token}}
+        named: tuple[dict[str, str], ...] = ({"x-tenant-id": tenant}, {"x-tenant-id": "nowhere"}, {})
+        for headers in named:
+            assert (await ask(api, OPERATIONS["RefreshSession"], given, **headers)).code == "UNAUTHENTICATED"
+    await counted(api, tenant, {"refresh_token": 3})
+    assert await nowhere_else(api, tenant)
+
+
+async def test_of_names_that_are_made_up_only_so_many_are_kept(
+    api: Api, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_in_log, "INTERVAL", 3600)
+    monkeypatch.setattr(sign_in_log, "_COUNTED", 10)
+    async with SignInLog(api.control, api.tenants) as log:
+        log.refuse(tenant, Reason.TOKEN)
+        for number in range(100):
+            log.refuse(f"invented-{number}", Reason.TOKEN)
+            log.refuse(tenant, Reason.TOKEN)
+        assert len(log._counted) == 10
+    await counted(api, tenant, {"token": 101})
 
 
 async def test_requests_with_a_good_credential_are_not_counted(api: Api, tenant: str) -> None:

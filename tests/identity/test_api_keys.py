@@ -65,7 +65,7 @@ def verifier(mint: Mint, known: ApiKeys) -> KeyVerifier:
     return KeyVerifier(mint, known, refused)
 
 
-def refused(tenant: UUID, reason: Reason) -> None:
+def refused(tenant: UUID | str, reason: Reason) -> None:
     """What becomes of it is tested over HTTP."""
 
 

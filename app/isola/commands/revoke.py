@@ -33,10 +33,23 @@ def revoke_session(
     issuer: Annotated[str | None, typer.Option(help="what they say in iss; this server's own unless given")] = None,
 ) -> None:
     """End a session: refuse all its tokens, and to refresh it."""
+    from isola.platform import revocations, sessions, sign_in_log
     from isola.platform.revocations import Revocable
     from isola.settings import load
 
-    _revoke(Revocable.session(issuer or load().session_issuer, session_id))
+    own = load().session_issuer
+    revocable = Revocable.session(issuer or own, session_id)
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control, await installed.tenants() as tenants:
+            async with control.unbound() as transaction:
+                await revocations.revoke(transaction, revocable)
+                tenant = await sessions.revoke(transaction, own, session_id) if revocable.scope == own else None
+            if tenant is not None:
+                await sign_in_log.carry(tenants, tenant)
+        typer.echo("the session is revoked")
+
+    act(run)
 
 
 @revoke_app.command("user")

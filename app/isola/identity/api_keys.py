@@ -21,6 +21,7 @@ from isola.platform.sign_in_log import Reason, Refuse
 _PREFIX_BYTES, _SECRET_BYTES, _SEAL_BYTES = 6, 20, 8
 _KEY = re.compile(rf"{KEY_MARK}([0-9a-f]{{12}})_[0-9a-f]{{40}}([0-9a-f]{{16}})", re.ASCII)
 _NOBODYS = bytes(32)
+_REFUSED = "the API key is not accepted here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class Mint:
         return hmac.digest(self._secret, digest, "sha256")[:_SEAL_BYTES].hex()
 
 
+class UnknownKey(Unauthenticated):
+    """A key says nothing that could be believed."""
+
+
 class KeyVerifier:
     """Verifies keys. ``clock`` gives seconds since 1970."""
 
@@ -69,18 +74,14 @@ class KeyVerifier:
         """The key that a text is. Raises Unauthenticated, the same whatever is wrong with it, and Unavailable."""
         opened = self._mint.opened(text)
         if opened is None:
-            raise _refused()
+            raise UnknownKey(_REFUSED)
         prefix, digest = opened
         key = await self._known.find(prefix)
         same = hmac.compare_digest(digest, _NOBODYS if key is None else key.digest)
         if key is None or not same:
-            raise _refused()
+            raise UnknownKey(_REFUSED)
         if key.revoked or self._clock() >= key.expires_at:
             self._refuse(UUID(key.tenant), Reason.REVOKED_KEY if key.revoked else Reason.EXPIRED_KEY)
-            raise _refused()
+            raise Unauthenticated(_REFUSED)
         self._known.used(key)
         return key
-
-
-def _refused() -> Unauthenticated:
-    return Unauthenticated("the API key is not accepted here")

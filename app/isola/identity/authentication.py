@@ -10,8 +10,8 @@ from uuid import UUID, uuid5
 from isola.domain.permissions import ROLES, Permission
 from isola.domain.roles import Standing
 from isola.errors import Forbidden, TenantDeleted, TenantRequired, TenantSuspended, Unauthenticated
-from isola.identity.api_keys import KeyVerifier
-from isola.identity.claims import Claims
+from isola.identity.api_keys import KeyVerifier, UnknownKey
+from isola.identity.claims import Claims, Expired
 from isola.identity.descendants import Descendants
 from isola.identity.members import Members
 from isola.identity.memberships import Memberships
@@ -86,7 +86,7 @@ class Authenticator:
             await self._refuse_two(asked, asked.other_key)
         if asked.token is None:
             return await self._machine(asked, asked.api_key or "")
-        claims = self._tokens.cached(asked.token) or await self._tokens.verify(asked.token)
+        claims = self._tokens.cached(asked.token) or await self._verified(asked, asked.token)
         if claims.tenant is None:
             tenant = await self._meant(asked, claims)
         else:
@@ -97,6 +97,9 @@ class Authenticator:
             self._refuse_issued_before(claims, tenant)
             if (asked.names or asked.domain is not None) and not await self._agrees(asked, tenant):
                 return await self._from_above(asked, tenant, partial(self._person_above, claims, tenant))
+        if not _speaks_for(claims, tenant):
+            self._refuse(tenant.id, Reason.OTHER_TENANT)
+            raise _not_for_it()
         await self._refuse_unusable(claims, tenant)
         return self._person(tenant, claims, await self.members.come_in(tenant, claims))
 
@@ -112,17 +115,50 @@ class Authenticator:
             names = (self._default,)
         return Visitor(self.address(scope), names, asked.domain, request_id)
 
+    async def _verified(self, asked: Asked, token: str) -> Claims:
+        try:
+            return await self._tokens.verify(token)
+        except Unauthenticated as refusal:
+            reason = Reason.EXPIRED_TOKEN if isinstance(refusal, Expired) else Reason.TOKEN
+            self._refuse_meant(asked, reason, self._tokens.tenant_claimed(token))
+            raise
+
+    async def _verified_key(self, asked: Asked, text: str) -> ApiKey:
+        try:
+            return await self._keys.verify(text)
+        except UnknownKey:
+            self._refuse_meant(asked, Reason.KEY)
+            raise
+
+    def _refuse_meant(self, asked: Asked, reason: Reason, claimed: str | None = None) -> None:
+        """Count that a request was refused, for the tenant that it means by all that it says."""
+        name = next(filter(None, (*asked.names[:1], asked.domain, claimed, self._default)), None)
+        if name is not None:
+            self._refuse(name, reason)
+
+    def _other_tenant(self, asked: Asked, own: Tenant | None = None) -> Forbidden:
+        """The refusal of a credential that is good, but for another tenant: its own, where it has one.
+
+        It is counted for both, for its own whether there is the other or not.
+        """
+        if own is not None:
+            self._refuse(own.id, Reason.OTHER_TENANT)
+        named = next((name for name in asked.names if own is None or not means(name, own)), asked.domain)
+        if named is not None:
+            self._refuse(named, Reason.OTHER_TENANT)
+        return _not_for_it()
+
     async def _refuse_two(self, asked: Asked, other_key: str) -> NoReturn:
         """Refuse a request with two credentials: if both are good, as one whose sources disagree."""
         if asked.token is not None:
-            await self._tokens.verify(asked.token)
+            await self._verified(asked, asked.token)
         else:
-            await self._keys.verify(asked.api_key or "")
-        await self._keys.verify(other_key)
-        raise _not_for_it()
+            await self._verified_key(asked, asked.api_key or "")
+        await self._verified_key(asked, other_key)
+        raise self._other_tenant(asked)
 
     async def _machine(self, asked: Asked, text: str) -> Principal:
-        key = await self._keys.verify(text)
+        key = await self._verified_key(asked, text)
         tenant = await self._directory.find(key.tenant)
         if tenant is None:
             raise Unauthenticated("the API key is of a tenant that is not known here")
@@ -141,8 +177,6 @@ class Authenticator:
         return Principal(tenant, key.user_id, (), permitted, on_behalf_of=f"usr_{key.created_by}")
 
     async def _refuse_unusable(self, claims: Claims, tenant: Tenant) -> None:
-        if claims.tenants is not None and not any(means(name, tenant) for name in claims.tenants):
-            raise _not_for_it()
         _require_active(tenant)
         try:
             await self._revocations.refuse_revoked(claims, tenant.id)
@@ -153,6 +187,8 @@ class Authenticator:
     async def _person_above(self, claims: Claims, tenant: Tenant) -> Principal:
         """Who a token means in its own tenant, where the request names another. Nobody is made for that."""
         if claims.role is not None and Permission.DESCENDANT_ENTER not in ROLES[claims.role]:
+            raise _not_for_it()
+        if not _speaks_for(claims, tenant):
             raise _not_for_it()
         await self._refuse_unusable(claims, tenant)
         standing = await self.members.known(tenant, claims.subject)
@@ -170,13 +206,13 @@ class Authenticator:
         try:
             principal = await caller()
         except (Forbidden, Unauthenticated):
-            raise _not_for_it() from None
+            raise self._other_tenant(asked, above) from None
         if Permission.DESCENDANT_ENTER not in principal.permissions:
-            raise _not_for_it()
+            raise self._other_tenant(asked, above)
         name = asked.names[0] if asked.names else str(await self._named_by(str(asked.domain)))
         tenant = await self._descendants.tenant(above.id, name)
         if tenant is None or not await self._agrees(asked, tenant):
-            raise _not_for_it()
+            raise self._other_tenant(asked, above)
         _require_active(tenant)
         # What is below is to know that it was somebody from above, and the same one as before; not from where.
         guest = await self.members.guest(tenant, f"parent:{uuid5(above.id, str(principal.user_id))}", "parent")
@@ -207,7 +243,7 @@ class Authenticator:
         # The directory is not asked: to somebody else, a tenant that there is and one that there is not are alike.
         tenant = await self._memberships.tenant(claims.subject, name)
         if tenant is None or not await self._agrees(asked, tenant):
-            raise _not_for_it()
+            raise self._other_tenant(asked)
         return tenant
 
     async def _named_by(self, domain: str) -> UUID:
@@ -243,6 +279,11 @@ class Authenticator:
     def _disabled(self, tenant: Tenant) -> Forbidden:
         self._refuse(tenant.id, Reason.DISABLED_USER)
         return Forbidden("the user is disabled")
+
+
+def _speaks_for(claims: Claims, tenant: Tenant) -> bool:
+    """Whether the issuer of a token may speak for the tenant that it names."""
+    return claims.tenants is None or any(means(name, tenant) for name in claims.tenants)
 
 
 def _not_for_it() -> Forbidden:

@@ -52,6 +52,10 @@ class NotYetValid(Unauthenticated):
     """The one refusal of a token that time mends."""
 
 
+class Expired(Unauthenticated):
+    """A token was good once. The message is the same for all."""
+
+
 def issuer(payload: Mapping[str, Any]) -> str:
     """Who a payload says has signed it. Raises Unauthenticated."""
     return _text(payload, "iss")
@@ -67,7 +71,7 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
     leeway = settings.token_leeway
     expires_at = _time(payload, "exp") + leeway
     if now >= expires_at:
-        raise Unauthenticated("the token has expired")
+        raise Expired("the token has expired")
     if any(name in payload and now < _time(payload, name) - leeway for name in ("nbf", "iat")):
         raise NotYetValid("the token is not yet valid")
     if issuer(payload) != settings.token_issuer:

@@ -187,15 +187,22 @@ class Sessions:
         token = self._opened(text)
         if token is None:
             self._addresses.take(_network(visitor.address))
-            raise _spent()
+            raise self._spent(visitor)
         # What was refused once will be so again, and is not to cost the database more.
         self._tokens.take(sha256(token.encode()).digest())
         async with self._control.unbound() as transaction:
             refreshed = await sessions.refresh(transaction, signer.name, token, self._lifetimes)
         if refreshed is None:
             self._log.wake()
-            raise _spent()
+            raise self._spent(visitor)
         return self._issued(signer, refreshed)
+
+    def _spent(self, visitor: Visitor) -> Unauthenticated:
+        """The refusal of a refresh token, counted for the tenant that the request names, if it names one."""
+        name = next(iter(visitor.names), visitor.domain)
+        if name is not None:
+            self._log.refuse(name, Reason.REFRESH_TOKEN)
+        return Unauthenticated("the refresh token is not good, or not any more")
 
     async def sign_out(self, text: str) -> None:
         """End the session of a refresh token, with all its access tokens. One that is not known ends nothing."""
@@ -277,7 +284,3 @@ def _network(address: str) -> str:
 
 def _wrong() -> Unauthenticated:
     return Unauthenticated("the tenant, the login or the password is wrong")
-
-
-def _spent() -> Unauthenticated:
-    return Unauthenticated("the refresh token is not good, or not any more")

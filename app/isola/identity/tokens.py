@@ -51,7 +51,7 @@ class TokenVerifier:
         self._clock = clock
         # By digest: then a copy of this process's memory holds no credential, and the size of an entry is bounded.
         self._verified: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
-        self._refused: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._refused: OrderedDict[bytes, tuple[float, type[Unauthenticated], str]] = OrderedDict()
 
     def cached(self, token: str) -> Claims | None:
         """The claims of a token that was verified before and is still good, or None if that takes ``verify``."""
@@ -80,8 +80,25 @@ class TokenVerifier:
             raise _malformed()
         refused = self._refused.get(_digest(token))
         if refused is not None and self._clock() < refused[0]:
-            raise Unauthenticated(refused[1])
+            raise refused[1](refused[2])
         return await self._decided(token)
+
+    def tenant_claimed(self, token: str) -> str | None:
+        """Which tenant a token that was refused calls its own, if that can be read. Nobody vouches for it."""
+        parts = _COMPACT.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
+        if parts is None:
+            return None
+        try:
+            payload = _decode_object(parts["payload"])
+        except Unauthenticated:
+            return None
+        said = payload.get("iss")
+        issuer = self._issuers.get(said) if isinstance(said, str) else None
+        for each in self._issuers.values() if issuer is None else (issuer,):
+            tenant = payload.get(each.settings.claim_tenant)
+            if isinstance(tenant, str):
+                return tenant
+        return None
 
     async def _decided(self, token: str) -> Claims:
         parts = _COMPACT.fullmatch(token)
@@ -108,7 +125,7 @@ class TokenVerifier:
         except NotYetValid:
             raise
         except Unauthenticated as refusal:
-            _keep(self._refused, self._size, token, (now + REFUSED_FOR, refusal.message))
+            _keep(self._refused, self._size, token, (now + REFUSED_FOR, type(refusal), refusal.message))
             raise
         _keep(self._verified, self._size, token, (min(known.expires_at, now + REVERIFY_AFTER), known))
         return known

@@ -39,7 +39,7 @@ from isola.domain.work import Work
 from isola.errors import TenantDeleted, TenantSuspended, Unavailable
 from isola.platform import revocations
 from isola.platform.revocations import Revocable
-from isola.platform.tenants import STATUS, Status, metadata, tenants
+from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
 
 _RANDOM_BYTES = 32
 # Longer than a token of the session may be taken for good after it has expired, for clocks that go wrong.
@@ -176,6 +176,17 @@ async def end(control: Transaction, issuer: str, token: str) -> None:
     await _end(control, issuer, token, End.SIGN_OUT)
 
 
+async def revoke(control: Transaction, issuer: str, session: str) -> Tenant | None:
+    """End a session, with all its access tokens; its tenant, whose log is to have that. None if it does not go on."""
+    try:
+        condition = sessions.c.id == UUID(session)
+    except ValueError:
+        return None
+    ended = await _end_all(control, issuer, End.REVOCATION, condition)
+    rows = await control.rows(ENTRY.where(tenants.c.id.in_(ended)))
+    return entry(rows[0]) if rows else None
+
+
 _SESSION = (
     sessions.c.id,
     sessions.c.tenant_id,
@@ -206,10 +217,17 @@ async def _continued(control: Transaction, session: Session, lifetimes: Lifetime
 
 async def _end(control: Transaction, issuer: str, token: str, why: End, *conditions: ColumnElement[bool]) -> None:
     belongs = select(refresh_tokens.c.session_id).where(refresh_tokens.c.hash == _hash(token), *conditions)
-    ended = _ended(why).where(sessions.c.id == belongs.scalar_subquery())
-    for row in await control.rows(ended.returning(sessions.c.id, sessions.c.expires_at)):
+    await _end_all(control, issuer, why, sessions.c.id == belongs.scalar_subquery())
+
+
+async def _end_all(control: Transaction, issuer: str, why: End, condition: ColumnElement[bool]) -> list[UUID]:
+    """End sessions, with all their access tokens; the tenants whose they were."""
+    ended = _ended(why).where(condition)
+    rows = await control.rows(ended.returning(sessions.c.id, sessions.c.expires_at, sessions.c.tenant_id))
+    for row in rows:
         revocable = Revocable.session(issuer, str(row["id"]))
         await revocations.revoke(control, revocable, until=row["expires_at"] + _AFTERLIFE)
+    return [row["tenant_id"] for row in rows]
 
 
 def _ended(why: End) -> Update:

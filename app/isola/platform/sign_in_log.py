@@ -3,9 +3,13 @@
 A session begins in the transaction that has its entry. What else happens must not wait for the tenant's home, and can
 happen while nothing can be written there. So the control plane keeps it, and every server looks every few seconds for
 what is to be carried to a log. However many are refused, a tenant's log gets one entry a minute for each reason.
+
+Which tenant was meant, where only a request says so, is found out when the counts are written, and so without a word to
+whoever sent it.
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +32,8 @@ log = structlog.get_logger()
 INTERVAL = 5.0
 """Seconds between two looks for what is to be carried to a log."""
 _AT_ONCE = 100  # tenants a look: a flood of refusals keeps nobody else from writing
+_COUNTED = 10_000  # names between two looks: a flood of invented ones takes no more memory than this
+_NAME = re.compile(r"[A-Za-z0-9.-]{2,253}", re.ASCII)
 
 
 class Reason(StrEnum):
@@ -37,12 +43,16 @@ class Reason(StrEnum):
     CODE = "code"
     DISABLED_USER = "disabled_user"
     EXPIRED_KEY = "expired_key"
+    EXPIRED_TOKEN = "expired_token"  # noqa: S105  a reason
     FORMER_TENANT = "former_tenant"
+    KEY = "key"
     OTHER_TENANT = "other_tenant"
     PASSWORD = "password"  # noqa: S105  a reason
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105  a reason
     REVOKED_KEY = "revoked_key"
     REVOKED_TOKEN = "revoked_token"  # noqa: S105  a reason
     SUSPENDED_TENANT = "suspended_tenant"
+    TOKEN = "token"  # noqa: S105  a reason
 
 
 MAX_REASON = 100
@@ -61,8 +71,9 @@ refusals = Table(
     Index(None, "due_at"),
 )
 
-Refuse: TypeAlias = Callable[[UUID, Reason], None]
-"""Counts that somebody was refused, by the id of the tenant that they meant. Nobody waits for anything."""
+Refuse: TypeAlias = Callable[[UUID | str, Reason], None]
+"""Counts that somebody was refused, by the id of the tenant that they meant, or by what they call it: its slug, its id
+or its domain. Nobody waits for anything, and what is no tenant's is not counted."""
 
 
 class SignInLog:
@@ -74,7 +85,7 @@ class SignInLog:
     def __init__(self, control: Database, tenants: Database) -> None:
         self._control = control
         self._tenants = tenants
-        self._counted: Counter[tuple[UUID, Reason]] = Counter()
+        self._counted: Counter[tuple[UUID | str, Reason]] = Counter()
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -92,9 +103,14 @@ class SignInLog:
                 await self._task
         await self._try_to_write()
 
-    def refuse(self, tenant: UUID, reason: Reason) -> None:
-        """Count that somebody was refused. Nobody waits for anything."""
-        self._counted[tenant, reason] += 1
+    def refuse(self, tenant: UUID | str, reason: Reason) -> None:
+        """Count that somebody was refused: see ``Refuse``."""
+        key = (tenant, reason)
+        if key not in self._counted and isinstance(tenant, str):
+            full = len(self._counted) >= _COUNTED
+            if full or not _NAME.fullmatch(tenant):
+                return
+        self._counted[key] += 1
 
     def wake(self) -> None:
         """Look at once for what is to be carried to a log: a session has ended."""
@@ -112,7 +128,7 @@ class SignInLog:
         try:
             await self._write_counts()
             for tenant in await self._pending():
-                await self._carry(tenant)
+                await carry(self._tenants, tenant)
             self._failing = False
         except Refusal as refusal:
             if not self._failing:
@@ -126,8 +142,7 @@ class SignInLog:
         if not self._counted:
             return
         counted, self._counted = self._counted, Counter()
-        # Sorted, so that no two servers wait for each other in a circle.
-        rows = sorted((str(tenant), reason.value, count) for (tenant, reason), count in counted.items())
+        rows = [(_identifier(name), str(name), reason.value, count) for (name, reason), count in counted.items()]
         try:
             async with self._control.unbound() as transaction:
                 await transaction.value(_COUNT, *(list(column) for column in zip(*rows, strict=True)))
@@ -139,20 +154,36 @@ class SignInLog:
         async with self._control.unbound() as transaction:
             return [entry(row) for row in await transaction.rows(_PENDING)]
 
-    async def _carry(self, tenant: Tenant) -> None:
-        try:
-            async with self._tenants.transaction(tenant) as work:
-                await work.scalar(_NOTE)
-        except Refusal as refusal:
-            log.warning("sign-ins are not in the tenant's log yet", tenant=str(tenant.id), reason=refusal.code)
+
+async def carry(tenants: Database, tenant: Tenant) -> None:
+    """Carry what is due to a tenant's log. Where that cannot be written now, a server does so later."""
+    try:
+        async with tenants.transaction(tenant) as work:
+            await work.scalar(_NOTE)
+    except Refusal as refusal:
+        log.warning("sign-ins are not in the tenant's log yet", tenant=str(tenant.id), reason=refusal.code)
 
 
-# Of a tenant that is deleted nothing is kept.
+def _identifier(name: UUID | str) -> UUID | None:
+    if isinstance(name, UUID):
+        return name
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
+
+
+# Of a tenant that is deleted nothing is kept. Sorted, so that no two servers wait for each other in a circle.
 _COUNT = """
 INSERT INTO control.refusals AS r (tenant_id, reason, count, due_at)
-SELECT t.id, reason, count, now() + interval '1 minute'
-FROM unnest($1::uuid[], $2::text[], $3::bigint[]) counted (tenant, reason, count)
-JOIN control.tenants t ON t.id = tenant AND t.status <> 'deleted'
+SELECT t.id, reason, sum(count), now() + interval '1 minute'
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) counted (id, name, reason, count)
+CROSS JOIN LATERAL (
+    SELECT id FROM control.tenants WHERE tenants.id = counted.id AND status <> 'deleted'
+    UNION SELECT id FROM control.tenants WHERE slug = counted.name AND status <> 'deleted'
+    UNION SELECT tenant_id FROM control.domains WHERE name = counted.name AND verified_at IS NOT NULL
+) t
+GROUP BY t.id, reason
 ORDER BY t.id, reason
 ON CONFLICT (tenant_id, reason) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """

@@ -1,7 +1,7 @@
 """What the platform keeps of all tenants: a tenant is told of its own, and of nothing else."""
 
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -115,11 +115,21 @@ async def test_what_becomes_of_sign_ins_is_carried_to_the_log_of_its_tenant_alon
 
 
 async def test_refusals_are_counted_for_the_tenant_that_was_meant(
-    control: Database, database: Database, a: Tenant
+    owner: Database, control: Database, database: Database, a: Tenant, b: Tenant
 ) -> None:
+    async with owner.unbound() as work:
+        await work.value(
+            "INSERT INTO control.domains (tenant_id, name, challenge, challenge_expires_at, verified_at) "
+            "VALUES ($1, 'a.example', '', now(), now()), ($1, 'claimed.example', '', now(), NULL), "
+            "($2, 'claimed.example', '', now(), NULL)",
+            a.id,
+            b.id,
+        )
     question = "SELECT tenant_id::text, format('%s %s', reason, count) FROM control.refusals"
     async with SignInLog(control, database) as log:
         for _ in range(3):
             log.refuse(a.id, Reason.PASSWORD)
+        for name in (a.slug, str(a.id).upper(), "nobody", str(uuid4()), "a.example", "claimed.example"):
+            log.refuse(name, Reason.PASSWORD)
     async with control.unbound() as work:
-        assert await work.pairs(question) == {str(a.id): "password 3"}
+        assert await work.pairs(question) == {str(a.id): "password 6"}
