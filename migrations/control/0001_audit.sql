@@ -26,11 +26,39 @@ RETURN (
     WHERE value IS DISTINCT FROM other -> key OR key = ANY (kept)
 );
 
+-- How many rows more than before a statement has of those that take a place of a quota; NULL if there are not more.
+-- ``deciding`` are the columns that decide whether a row takes one: none where every row does. The condition on them is
+-- in control.counted; its text comes from a declaration, never from a client.
+CREATE FUNCTION isola.audit_added(changed oid, quota text, deciding text[], before jsonb[], after jsonb[]) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    condition text;
+    added bigint;
+BEGIN
+    IF deciding = '{}' THEN
+        added := coalesce(cardinality(after), 0) - coalesce(cardinality(before), 0);
+    ELSIF EXISTS (
+        SELECT FROM unnest(before, after) pair (o, n), unnest(deciding) name WHERE o -> name IS DISTINCT FROM n -> name
+    ) THEN
+        SELECT counts INTO STRICT condition FROM control.counted c
+        WHERE c.quota = audit_added.quota AND c.relation = (SELECT relname FROM pg_class WHERE oid = changed);
+        EXECUTE format(
+            'SELECT coalesce(sum(sign), 0) FROM ('
+            'SELECT sign, r.* FROM (SELECT 1, unnest($1) UNION ALL SELECT -1, unnest($2)) noted (sign, j), '
+            'jsonb_populate_record(NULL::%s, j) r) rows WHERE %s',
+            changed::regclass, condition
+        ) INTO added USING after, before;
+    END IF;
+    RETURN CASE WHEN added > 0 THEN added END;
+END $$;
+
 -- Notes what a statement did to rows of a table. ``names`` are the arguments of its trigger, counted from 0: what the
 -- rows are called, the columns left out of the log, and a prefix and a column for each of at most two parts of the key;
--- behind them, where rows are not for everybody, the columns that decide for whom: they stand in every entry. What the
--- owner of the tables does itself is noted nowhere: it migrates, moves and erases. Only where a row was changed is it asked
--- who is bound, and who acts: both have to be proved.
+-- behind them, where rows are not for everybody, the columns that decide for whom: they stand in every entry; and where
+-- a quota is of the rows, its name, and the columns that decide whether a row takes a place. What the owner of the tables
+-- does itself is noted nowhere: it migrates, moves and erases. Only where a row was changed is it asked who is bound, and
+-- who acts: both have to be proved.
 CREATE FUNCTION isola.audit_note(changed oid, names text[], before jsonb[], after jsonb[])
 RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -39,6 +67,8 @@ DECLARE
     kept text[] := coalesce(names[6]::text[], '{}');
     log_of text;
     proved text[];
+    quota text;
+    added bigint;
 BEGIN
     IF before IS NULL AND after IS NULL THEN
         RETURN;
@@ -51,11 +81,16 @@ BEGIN
         SELECT home INTO log_of FROM control.tenants WHERE id = isola.claimed_tenant_id();
     END IF;
     proved := isola.proved_request();
-    -- A statement is noted in parts of bounded size.
+    IF names[7] IS NOT NULL THEN
+        added := isola.audit_added(changed, names[7], names[8]::text[], before, after);
+        quota := CASE WHEN added IS NOT NULL THEN names[7] END;
+    END IF;
+    -- A statement is noted in parts of bounded size. The first has what it takes of a quota.
     IF before IS NULL THEN
-        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
+        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, quota, added, changes)
         SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
-            nullif(proved[5], ''), array_agg(jsonb_build_array(
+            nullif(proved[5], ''), CASE place / 1000 WHEN 0 THEN quota END, CASE place / 1000 WHEN 0 THEN added END,
+            array_agg(jsonb_build_array(
             names[0] || ':create',
             concat(names[2], n ->> names[3], names[4], n ->> names[5]),
             NULL,
@@ -75,9 +110,10 @@ BEGIN
         FROM unnest(before) WITH ORDINALITY b (o, place)
         GROUP BY place / 1000;
     ELSE
-        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
+        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, quota, added, changes)
         SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
-            nullif(proved[5], ''), array_agg(jsonb_build_array(
+            nullif(proved[5], ''), CASE part WHEN min(part) OVER () THEN quota END,
+            CASE part WHEN min(part) OVER () THEN added END, array_agg(jsonb_build_array(
             names[0] || ':update', key, isola.audit_difference(o, n, kept), isola.audit_difference(n, o, kept)
         ))
         FROM (
@@ -182,9 +218,13 @@ FOR EACH ROW EXECUTE FUNCTION isola.audit_link();
 -- What a tenant has in the control plane is in the log of its home all the same. That a share was marked as lapsed is no
 -- change that anybody made.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
+    'share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
+);
 CREATE TRIGGER audit_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
+    'share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
+);
 
 -- In the log of the tenant that answers.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.share_answers REFERENCING NEW TABLE AS new_rows
@@ -193,17 +233,27 @@ CREATE TRIGGER audit_update AFTER UPDATE ON control.share_answers REFERENCING OL
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share_answer', '{owner_id,grantee_id}', 'shr_', 'share_id');
 
 CREATE TRIGGER audit_insert AFTER INSERT ON control.domains REFERENCING NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge,proven_at}', 'dom_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
+    'domain', '{challenge,proven_at}', 'dom_', 'id', '', '', '{}', 'domains', '{}'
+);
 CREATE TRIGGER audit_update AFTER UPDATE ON control.domains REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge,proven_at}', 'dom_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
+    'domain', '{challenge,proven_at}', 'dom_', 'id', '', '', '{}', 'domains', '{}'
+);
 CREATE TRIGGER audit_delete AFTER DELETE ON control.domains REFERENCING OLD TABLE AS old_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('domain', '{challenge,proven_at}', 'dom_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
+    'domain', '{challenge,proven_at}', 'dom_', 'id', '', '', '{}', 'domains', '{}'
+);
 
 -- That a key was used is no change that anybody made.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.api_keys REFERENCING NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('api_key', '{digest,last_used_at}', 'key_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
+    'api_key', '{digest,last_used_at}', 'key_', 'id', '', '', '{}', 'api_keys', '{revoked_at,expires_at}'
+);
 CREATE TRIGGER audit_update AFTER UPDATE ON control.api_keys REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('api_key', '{digest,last_used_at}', 'key_', 'id');
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
+    'api_key', '{digest,last_used_at}', 'key_', 'id', '', '', '{}', 'api_keys', '{revoked_at,expires_at}'
+);
 
 -- Ending all sessions of a user.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.sign_outs REFERENCING NEW TABLE AS new_rows

@@ -23,6 +23,13 @@ VALUES (
     uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
 )
 """
+# What the platform's own tables have of quotas. What homes have is declared: see app/isola/platform/registry.py.
+COUNTED = """
+INSERT INTO control.counted (quota, relation, tenant_column, counts) VALUES
+    ('api_keys', 'api_keys', 'tenant_id', '{live}'),
+    ('domains', 'domains', 'tenant_id', NULL),
+    ('shares', 'shares', 'owner_id', '{live}')
+""".format(live="revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())")
 UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlimited')"
 # The platform's log has the id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
@@ -112,6 +119,17 @@ def plans(op: Operations) -> None:
         length("quota", 100),
         prefixes=["UNLOGGED"],
     )
+    create_table(
+        op,
+        "counted",
+        sa.Column("quota", sa.Text, primary_key=True),
+        sa.Column("relation", sa.Text, primary_key=True),
+        sa.Column("tenant_column", sa.Text),
+        sa.Column("counts", sa.Text),
+        length("quota", 100),
+        length("relation", 63),
+    )
+    op.execute(COUNTED)
 
 
 def directory(op: Operations) -> None:
@@ -382,6 +400,8 @@ def log(op: Operations) -> None:
         sa.Column("actor", sa.Text),
         sa.Column("on_behalf_of", sa.Text),
         sa.Column("request", sa.Text),
+        sa.Column("quota", sa.Text),
+        sa.Column("added", sa.BigInteger),
         sa.Column("changes", sa.ARRAY(JSONB), nullable=False),
         # A row lives no longer than the transaction that inserted it.
         prefixes=["UNLOGGED"],

@@ -1,56 +1,26 @@
 -- Quotas of plans, kept by the database: whatever adds, by whatever way, is counted when its transaction commits.
 -- All of it runs as isola_quotas, which has no login and may read what is counted, and nothing else.
 
--- The quota that a noted change takes a place of; NULL if it takes none. A change by which something comes back, such
--- as a share that is renewed after its end, takes one as well.
-CREATE FUNCTION isola.quota_taken(change jsonb) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE change ->> 0
-    WHEN 'resource:create' THEN 'resources'
-    WHEN 'user:create' THEN CASE WHEN change -> 3 ->> 'seen_at' IS NOT NULL THEN 'users' END
-    WHEN 'user:update' THEN CASE
-        WHEN change -> 3 ->> 'seen_at' IS NOT NULL OR change -> 2 ->> 'disabled_at' IS NOT NULL THEN 'users'
-    END
-    WHEN 'api_key:create' THEN 'api_keys'
-    WHEN 'domain:create' THEN 'domains'
-    WHEN 'share:create' THEN 'shares'
-    WHEN 'share:update' THEN CASE
-        WHEN (change -> 2 ->> 'expires_at')::timestamptz <= statement_timestamp() THEN 'shares'
-    END
-END;
-
--- How many places of a quota are taken now, counted as far as ``at_most``; all of them where that is NULL. Whoever asks
--- has to be bound to the tenant, and may read what is counted.
+-- How many places of a quota are taken now, counted as far as ``at_most``; all of them where that is NULL. What is counted
+-- says control.counted: the text of a condition comes from a declaration, never from a client. Whoever asks has to be
+-- bound to the tenant, and may read what is counted.
 CREATE FUNCTION isola.quota_used(tenant uuid, home text, quota text, at_most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    used bigint;
+    counted control.counted;
+    found bigint;
+    used bigint := 0;
 BEGIN
-    CASE quota
-        WHEN 'resources' THEN
-            EXECUTE format('SELECT count(*) FROM (SELECT FROM %I.resources LIMIT $1) taken', home)
-            INTO used USING at_most;
-        WHEN 'users' THEN
-            EXECUTE format(
-                'SELECT count(*) FROM ('
-                'SELECT FROM %I.users WHERE seen_at IS NOT NULL AND disabled_at IS NULL LIMIT $1) taken', home
-            ) INTO used USING at_most;
-        WHEN 'api_keys' THEN
-            SELECT count(*) INTO used FROM (
-                SELECT FROM control.api_keys
-                WHERE tenant_id = tenant AND revoked_at IS NULL
-                  AND (expires_at IS NULL OR expires_at > statement_timestamp())
-                LIMIT at_most
-            ) taken;
-        WHEN 'domains' THEN
-            SELECT count(*) INTO used FROM (SELECT FROM control.domains WHERE tenant_id = tenant LIMIT at_most) taken;
-        WHEN 'shares' THEN
-            SELECT count(*) INTO used FROM (
-                SELECT FROM control.shares
-                WHERE owner_id = tenant AND revoked_at IS NULL
-                  AND (expires_at IS NULL OR expires_at > statement_timestamp())
-                LIMIT at_most
-            ) taken;
-    END CASE;
+    FOR counted IN SELECT * FROM control.counted c WHERE c.quota = quota_used.quota LOOP
+        EXECUTE format(
+            'SELECT count(*) FROM (SELECT FROM %I.%I WHERE %s AND (%s) LIMIT $2) taken',
+            CASE WHEN counted.tenant_column IS NULL THEN home ELSE 'control' END,
+            counted.relation,
+            coalesce(quote_ident(counted.tenant_column) || ' = $1', 'true'),
+            coalesce(counted.counts, 'true')
+        ) INTO found USING tenant, at_most;
+        used := used + found;
+    END LOOP;
     RETURN used;
 END $$;
 
@@ -76,8 +46,6 @@ END $$;
 CREATE FUNCTION isola.quota_keep() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    allowed jsonb;
-    taken record;
     most bigint;
     bound bigint;
 BEGIN
@@ -88,23 +56,16 @@ BEGIN
     ) THEN
         RETURN NULL;
     END IF;
-    SELECT p.quotas INTO allowed FROM control.tenants t JOIN control.plans p ON p.name = t.plan
+    SELECT p.quotas ->> NEW.quota INTO most FROM control.tenants t JOIN control.plans p ON p.name = t.plan
     WHERE t.id = NEW.tenant_id;
-    FOR taken IN
-        SELECT isola.quota_taken(change) AS quota, count(*) AS added FROM unnest(NEW.changes) change GROUP BY 1
-    LOOP
-        UPDATE control.quota_bounds SET at_most = at_most + taken.added
-        WHERE tenant_id = NEW.tenant_id AND quota = taken.quota RETURNING at_most INTO bound;
-        most := allowed ->> taken.quota;
-        IF bound <= most THEN
-            CONTINUE;
-        END IF;
-        IF most IS NOT NULL THEN
-            bound := isola.quota_counted(NEW.tenant_id, NEW.home, taken.quota, most);
-            INSERT INTO control.quota_bounds (tenant_id, quota, at_most) VALUES (NEW.tenant_id, taken.quota, bound)
-            ON CONFLICT (tenant_id, quota) DO UPDATE SET at_most = excluded.at_most;
-        END IF;
-    END LOOP;
+    UPDATE control.quota_bounds SET at_most = at_most + NEW.added
+    WHERE tenant_id = NEW.tenant_id AND quota = NEW.quota RETURNING at_most INTO bound;
+    IF bound <= most OR most IS NULL THEN
+        RETURN NULL;
+    END IF;
+    bound := isola.quota_counted(NEW.tenant_id, NEW.home, NEW.quota, most);
+    INSERT INTO control.quota_bounds (tenant_id, quota, at_most) VALUES (NEW.tenant_id, NEW.quota, bound)
+    ON CONFLICT (tenant_id, quota) DO UPDATE SET at_most = excluded.at_most;
     RETURN NULL;
 END $$;
 
@@ -112,40 +73,26 @@ END $$;
 CREATE FUNCTION isola.quota_keep_at_once() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    short record;
+    most bigint;
 BEGIN
-    IF NOT EXISTS (SELECT FROM control.quota_bounds WHERE tenant_id = NEW.tenant_id) THEN
+    IF NOT EXISTS (SELECT FROM control.quota_bounds WHERE tenant_id = NEW.tenant_id AND quota = NEW.quota) THEN
         RETURN NULL;
     END IF;
-    FOR short IN
-        SELECT taken.quota, (p.quotas ->> taken.quota)::bigint AS most
-        FROM control.tenants t
-        JOIN control.plans p ON p.name = t.plan
-        CROSS JOIN (
-            SELECT isola.quota_taken(change), count(*) FROM unnest(NEW.changes) change GROUP BY 1
-        ) taken (quota, added)
-        JOIN control.quota_bounds b ON b.tenant_id = t.id AND b.quota = taken.quota
-        WHERE t.id = NEW.tenant_id AND b.at_most + taken.added > (p.quotas ->> taken.quota)::bigint
-    LOOP
-        PERFORM isola.quota_counted(NEW.tenant_id, NEW.home, short.quota, short.most);
-    END LOOP;
+    SELECT p.quotas ->> NEW.quota INTO most
+    FROM control.tenants t
+    JOIN control.plans p ON p.name = t.plan
+    JOIN control.quota_bounds b ON b.tenant_id = t.id AND b.quota = NEW.quota
+    WHERE t.id = NEW.tenant_id AND b.at_most + NEW.added > (p.quotas ->> NEW.quota)::bigint;
+    IF most IS NOT NULL THEN
+        PERFORM isola.quota_counted(NEW.tenant_id, NEW.home, NEW.quota, most);
+    END IF;
     RETURN NULL;
 END $$;
 
 CREATE TRIGGER quota_at_once AFTER INSERT ON control.audit_staged
-FOR EACH ROW WHEN (
-    new.changes[1] ->> 0 IN (
-        'resource:create', 'user:create', 'user:update', 'api_key:create', 'domain:create', 'share:create',
-        'share:update'
-    )
-) EXECUTE FUNCTION isola.quota_keep_at_once();
+FOR EACH ROW WHEN (new.quota IS NOT NULL) EXECUTE FUNCTION isola.quota_keep_at_once();
 CREATE CONSTRAINT TRIGGER quota AFTER INSERT ON control.audit_staged DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW WHEN (
-    new.changes[1] ->> 0 IN (
-        'resource:create', 'user:create', 'user:update', 'api_key:create', 'domain:create', 'share:create',
-        'share:update'
-    )
-) EXECUTE FUNCTION isola.quota_keep();
+FOR EACH ROW WHEN (new.quota IS NOT NULL) EXECUTE FUNCTION isola.quota_keep();
 
 -- The plan of the bound tenant.
 CREATE FUNCTION isola.plan() RETURNS TABLE (name text, title text) LANGUAGE sql STABLE
@@ -159,10 +106,10 @@ END;
 CREATE FUNCTION isola.quotas() RETURNS TABLE (id text, allowed bigint) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT quota, (p.quotas ->> quota)::bigint
+    SELECT DISTINCT c.quota, (p.quotas ->> c.quota)::bigint
     FROM control.tenants t
-    JOIN control.plans p ON p.name = t.plan,
-    unnest(ARRAY['api_keys', 'domains', 'resources', 'shares', 'users']) quota
+    JOIN control.plans p ON p.name = t.plan
+    CROSS JOIN control.counted c
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 

@@ -10,12 +10,13 @@ revision = "0003"
 down_revision = "0002"
 
 # What the log calls the rows of each table: a subject, and what goes before each column of the key. Behind the two that
-# there can be, the columns that every entry has.
+# there can be, the columns that every entry has, and the quota that is of the rows, with the columns that decide
+# whether a row takes a place.
 AUDITED = {
-    "users": ("user", "usr_", "id"),
+    "users": ("user", "usr_", "id", "", "", "{}", "users", "{seen_at,disabled_at}"),
     "organizations": ("organization", "org_", "id"),
     "memberships": ("membership", "org_", "organization_id", "/usr_", "user_id"),
-    "resources": ("resource", "res_", "id"),
+    "resources": ("resource", "res_", "id", "", "", "{}", "resources", "{}"),
     "spans": ("span", "spn_", "id", "", "", "{author_id,organization_id,visibility}"),
     "roles": ("role", "rol_", "id"),
     "user_roles": ("user_role", "usr_", "user_id", "/rol_", "role_id"),

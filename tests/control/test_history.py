@@ -20,6 +20,7 @@ from isola.platform import (
     orders,
     plans,
     platform_log,
+    registry,
     revocations,
     secrets,
     sessions,
@@ -28,7 +29,7 @@ from isola.platform import (
     tenants,
 )
 from isola.testing.fixtures import TRIED, Copy
-from isola_strategies import registry
+from isola_strategies import registry as strategies
 from isola_strategies.base import Capability
 from tests.control.dumps import Made, dumped
 
@@ -53,11 +54,12 @@ CONTROL = [
     grants.access_grants,
     plans.plans,
     plans.quota_bounds,
+    registry.counted,
     platform_log.entries,
     platform_log.interventions,
     orders.orders,
 ]
-SHARED_TABLES = [name for name in TRIED if Capability.POLICIES in registry.load("login")[name].capabilities]
+SHARED_TABLES = [name for name in TRIED if Capability.POLICIES in strategies.load("login")[name].capabilities]
 
 
 def ddl(tables: Iterable[Table]) -> list[str]:

@@ -103,6 +103,18 @@ async def test_each_right_that_the_platform_lacks_is_found_and_given_back(copy: 
         assert await rights.of_platform(work, copy.where) == whole
 
 
+async def test_a_declaration_that_the_database_does_not_know_is_found_and_told(copy: Copy, owner: Database) -> None:
+    async with owner.unbound() as work:
+        await work.script("UPDATE control.counted SET counts = 'true' WHERE quota = 'resources'")
+    amiss = [
+        "the count of resources by resources is missing",
+        "the count of resources by resources WHERE true is too much",
+    ]
+    assert (await migrations.check(owner, copy.strategies, copy.where)).platform == amiss
+    await migrations.migrate(owner, copy.strategies, copy.where)
+    assert (await migrations.check(owner, copy.strategies, copy.where)).platform == []
+
+
 @pytest.fixture
 async def second(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[str]:
     """The address of an owner who is no superuser and owns a database of its own, beside the tests' installations."""

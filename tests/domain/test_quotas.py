@@ -176,6 +176,35 @@ async def test_what_comes_back_takes_a_place(
             await roles.enable(work, scene.actor, user)
 
 
+async def test_one_statement_on_many_rows_takes_as_many_places_as_more_of_them_count(
+    database: Database, control: Database, scene: Scene
+) -> None:
+    """Also where the log notes it in parts, and where as many come as go."""
+    async with database.transaction(scene.tenant) as work:
+        await work.script("INSERT INTO users (subject, name) SELECT 'u' || n, 'u' FROM generate_series(1, 1100) n")
+    await allow(control, scene.tenant, users=1050)
+    everybody = "UPDATE users SET seen_at = now() WHERE subject ~ '^u[0-9]+$'"
+    with pytest.raises(QuotaExceeded, match="users: the plan allows 1050"):
+        async with database.transaction(scene.tenant) as work:
+            await work.script(everybody)
+    async with database.transaction(scene.tenant) as work:
+        await work.script(f"{everybody} AND length(subject) < 5")
+    assert await used(database, scene.tenant, Quota.USERS) == 999
+
+    await allow(control, scene.tenant, users=10)
+    in_turn = (
+        "UPDATE users SET disabled_at = CASE WHEN disabled_at IS NULL THEN now() END, seen_at = now() "
+        "WHERE subject IN ('u1', 'u2', 'u3')"
+    )
+    async with database.transaction(scene.tenant) as work:
+        await work.script("UPDATE users SET disabled_at = now() WHERE subject = 'u1'")
+        await work.script(in_turn)
+    assert await used(database, scene.tenant, Quota.USERS) == 997
+    with pytest.raises(QuotaExceeded, match="users: the plan allows 10"):
+        async with database.transaction(scene.tenant) as work:
+            await work.script(in_turn)
+
+
 async def test_keys_that_have_expired_and_machines_take_no_place(
     database: Database, control: Database, owner: Database, scene: Scene
 ) -> None:

@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from isola.domain.metadata import Audited, Row, Visible, identifier, indexed_text, metadata, moment
+from isola.domain.metadata import Audited, Counted, Row, Visible, identifier, indexed_text, metadata, moment
 
 
 class Action(StrEnum):
@@ -172,16 +172,26 @@ def triggers(table: Table) -> Sequence[str]:
     audited: Audited | None = table.info.get("audited")
     if audited is None:
         return []
-    key = [part for column, prefix in audited.key.items() for part in (prefix, column)]
-    if deciding := _deciding(table):
-        key = [*key, *[""] * (2 * MAX_KEY - len(key)), f"{{{','.join(deciding)}}}"]
-    arguments = ", ".join(f"'{part}'" for part in (audited.subject, f"{{{','.join(audited.left_out)}}}", *key))
+    counted: Counted | None = table.info.get("counted")
+    deciding = _deciding(table)
+    arguments = [audited.subject, _array(audited.left_out)]
+    arguments += [part for column, prefix in audited.key.items() for part in (prefix, column)]
+    if deciding or counted is not None:
+        arguments += [""] * (2 + 2 * MAX_KEY - len(arguments))
+        arguments.append(_array(deciding))
+    if counted is not None:
+        arguments += [counted.quota, _array(counted.columns)]
+    listed = ", ".join(f"'{argument}'" for argument in arguments)
     return [
         f"CREATE TRIGGER audit_{event} AFTER {event} ON {table.name} REFERENCING {rows} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION isola.audit({arguments})"
+        f"FOR EACH STATEMENT EXECUTE FUNCTION isola.audit({listed})"
         for event, rows in (
             ("insert", "NEW TABLE AS new_rows"),
             ("update", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
             ("delete", "OLD TABLE AS old_rows"),
         )
     ]
+
+
+def _array(names: Sequence[str]) -> str:
+    return f"{{{','.join(names)}}}"

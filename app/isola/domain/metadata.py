@@ -103,6 +103,18 @@ class Audited:
     left_out: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The quota that a table's rows take places of. In a table's ``info`` as ``counted``.
+
+    Where only some rows count, ``where`` is the condition in SQL, and ``columns`` are those that it reads.
+    """
+
+    quota: str
+    where: str | None = None
+    columns: Sequence[str] = ()
+
+
 class Row(Protocol):
     """The columns of a row, by name: of a table that is read, or of what the log has of one."""
 

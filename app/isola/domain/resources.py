@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from isola import exact_json
 from isola.domain import document
 from isola.domain.actor import Actor
-from isola.domain.metadata import Audited, identifier, indexed_text, json_document, metadata, moment
+from isola.domain.metadata import Audited, Counted, identifier, indexed_text, json_document, metadata, moment
 from isola.domain.work import Work
 from isola.errors import BadUserInput, Forbidden, NotFound
 
@@ -53,6 +53,7 @@ resources = Table(
     Index(None, "kind", "id"),
     info={
         "audited": Audited("resource", {"id": "res_"}),
+        "counted": Counted("resources"),
         # What a partner sees of a resource that was shared with it: what it is, and nothing that hangs off it.
         "shared_columns": ["id", "name", "kind", "data", "size_bytes", "created_at", "updated_at"],
     },

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from isola.domain import names
-from isola.domain.metadata import Audited, identifier, indexed_text, metadata, moment
+from isola.domain.metadata import Audited, Counted, identifier, indexed_text, metadata, moment
 from isola.domain.work import Work
 
 
@@ -53,7 +53,11 @@ users = Table(
     UniqueConstraint("subject"),
     CheckConstraint("kind IN ('person', 'machine', 'staff', 'parent')", name="kind"),
     Index(None, "email", "id"),
-    info={"audited": Audited("user", {"id": "usr_"})},
+    info={
+        "audited": Audited("user", {"id": "usr_"}),
+        # Those who have come in and are not disabled.
+        "counted": Counted("users", "seen_at IS NOT NULL AND disabled_at IS NULL", ("seen_at", "disabled_at")),
+    },
 )
 
 KNOWN = select(users.c.id).where(users.c.subject == bindparam("known"))

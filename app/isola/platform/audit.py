@@ -52,6 +52,9 @@ audit_staged = Table(
     Column("actor", Text),
     Column("on_behalf_of", Text),
     Column("request", Text),
+    # The quota that a statement takes places of, and how many: see control.counted.
+    Column("quota", Text),
+    Column("added", BigInteger),
     Column("changes", ARRAY(JSONB), nullable=False),
     prefixes=["UNLOGGED"],
 )

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from isola.database.transactions import Database, Transaction
 from isola.domain.metadata import metadata as domain_metadata
 from isola.errors import IsolaError, OperatorError
-from isola.platform import logins, rights
+from isola.platform import logins, registry, rights
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles
 from isola.platform.tenants import metadata as control_metadata, tenants
@@ -151,6 +151,7 @@ async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
     at = await control_revision(transaction)
     if at != head("control"):
         await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
+    await registry.fill(transaction)
     await transaction.script(rights.admit_to_platform(where))
 
 

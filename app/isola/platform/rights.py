@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Table
 
 from isola.database.transactions import Transaction
+from isola.domain.metadata import Counted
 from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
 from isola_strategies.base import Home, rights
@@ -62,7 +63,6 @@ AS_AUDIT = (
 # What keeps quotas, and what tells of them.
 AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_once()")
 CALLED_BY_QUOTAS = (
-    "isola.quota_taken(jsonb)",
     "isola.quota_used(uuid, text, text, bigint)",
     "isola.quota_counted(uuid, text, text, bigint)",
 )
@@ -78,6 +78,7 @@ CALLED_BY_AUDIT = (
     "isola.audit_difference(jsonb, jsonb, text[])",
     "isola.audit_of_owner(oid)",
     "isola.audit_placed(uuid, text)",
+    "isola.audit_added(oid, text, text[], jsonb[], jsonb[])",
 )
 
 
@@ -118,6 +119,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
         GRANT SELECT, INSERT, UPDATE ON control.quota_bounds TO {roles.quotas};
         GRANT SELECT (name, title, quotas) ON control.plans TO {roles.quotas};
+        GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
         GRANT SELECT (owner_id, revoked_at, expires_at) ON control.shares TO {roles.quotas};
@@ -173,9 +175,11 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
 
 def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Sequence[str]]]:
     """Which role reads which columns of which table in every home."""
-    yield roles.quotas, "resources", ["id"]
-    yield roles.quotas, "users", ["seen_at", "disabled_at"]
     for table in tables:
+        counted: Counted | None = table.info.get("counted")
+        if counted is not None:
+            # What has no condition is counted by its key.
+            yield roles.quotas, table.name, counted.columns or [column.name for column in table.primary_key]
         if "shared_columns" in table.info:
             yield roles.sharing, table.name, table.info["shared_columns"]
 
@@ -269,6 +273,8 @@ FROM granted, aclexplode(coalesce(acl, acldefault(kind::"char", owner)))
 UNION ALL
 SELECT format('%s as the owner of %s', proowner::regrole, oid::regprocedure) FROM pg_proc
 WHERE pronamespace IN (to_regnamespace('isola'), to_regnamespace('control'))
+UNION ALL
+SELECT format('the count of %s by %s%s', quota, relation, ' WHERE ' || counts) FROM control.counted
 """
 
 

@@ -268,14 +268,20 @@ async def test_what_keeps_quotas_reads_what_is_counted_and_nothing_else(owner: D
         JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(a.attacl) acl
         WHERE {OUTSIDE_THE_SYSTEM} AND acl.grantee = 'isola_quotas'::regrole AND n.nspname = ANY ($1)
     """
-    counted = ["resources.id SELECT", "users.disabled_at SELECT", "users.seen_at SELECT"]
-    assert sorted(await offenders(owner, sql, homes)) == sorted(counted * len(homes))
+    read = [
+        f"{table.name}.{column} SELECT"
+        for table in TABLES
+        if (counted := table.info.get("counted")) is not None
+        for column in counted.columns or table.primary_key.columns.keys()
+    ]
+    assert sorted(await offenders(owner, sql, homes)) == sorted(read * len(homes))
     whole = f"""
         SELECT format('%s %s', c.relname, acl.privilege_type) FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) acl
         WHERE {OUTSIDE_THE_SYSTEM} AND acl.grantee = 'isola_quotas'::regrole
     """
-    assert sorted(await offenders(owner, whole)) == [f"quota_bounds {each}" for each in ("INSERT", "SELECT", "UPDATE")]
+    bounds = [f"quota_bounds {each}" for each in ("INSERT", "SELECT", "UPDATE")]
+    assert sorted(await offenders(owner, whole)) == ["counted SELECT", *bounds]
 
 
 async def test_a_tenants_role_enters_its_own_schema_and_what_all_may_call(

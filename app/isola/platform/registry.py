@@ -1,0 +1,30 @@
+"""What the tables of homes declare, as the functions in the database read it. ``isola migrate`` fills it."""
+
+from sqlalchemy import Column, Table, Text, delete, insert
+
+from isola.database.transactions import Transaction
+from isola.domain.metadata import Counted, indexed_text, metadata as domain
+from isola.platform.tenants import metadata
+
+MAX_IDENTIFIER = 63
+
+# What takes places of quotas. Where ``tenant_column`` is null, the table is in every home; else it is the platform's
+# own. ``counts`` is the condition for the rows that count; null where all do.
+counted = Table(
+    "counted",
+    metadata,
+    indexed_text("quota", 100, primary_key=True),
+    indexed_text("relation", MAX_IDENTIFIER, primary_key=True),
+    Column("tenant_column", Text),
+    Column("counts", Text),
+)
+
+
+async def fill(owner: Transaction) -> None:
+    """Make the registry say what the tables of homes declare now."""
+    await owner.execute(delete(counted).where(counted.c.tenant_column.is_(None)))
+    for table in domain.sorted_tables:
+        declared: Counted | None = table.info.get("counted")
+        if declared is not None:
+            row = {"quota": declared.quota, "relation": table.name, "counts": declared.where}
+            await owner.execute(insert(counted), row)
