@@ -28,7 +28,7 @@ from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database import embedded
 from isola.database.transactions import Database
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.identity.api_keys import Mint
 from isola.identity.authentication import Principal
 from isola.identity.tokens import mint
@@ -180,7 +180,7 @@ async def main(installed: Installation) -> None:
         keys = [(await run(CREATE))["createApiKey"] for _ in range(2)]
         await run(REVOKE, id=keys[1]["apiKey"]["id"])
         good, revoked = (each["key"] for each in keys)
-        caller = Principal(tenant, tenant.id, ("admin",), ROLES[Role.ADMIN])
+        caller = Principal(tenant, tenant.id, ("admin",), of_role(Role.ADMIN))
         told = http.application(settings, Told(caller), Executor(model, secret=secret), tenants, control)  # type: ignore[arg-type]  # a stand-in is its purpose
         gc.collect()
         gc.freeze()

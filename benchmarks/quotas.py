@@ -18,8 +18,7 @@ from isola.database import embedded
 from isola.database.transactions import Database
 from isola.domain import resources, users
 from isola.domain.actor import Actor
-from isola.domain.permissions import ROLES, Role
-from isola.domain.quotas import Quota
+from isola.domain.permissions import Role, of_role
 from isola.domain.resources import Values
 from isola.platform import logins, migrations, plans, provisioning
 from isola.platform.platform_log import operator
@@ -60,7 +59,7 @@ async def measured(owner: Database, tenants: Database, tenant: Tenant, size: int
     for _ in range(0, size, BATCH):
         async with tenants.transaction(tenant) as work:
             await resources.load(work, user, [row] * BATCH)
-    actor = Actor(user, ROLES[Role.OWNER])
+    actor = Actor(user, of_role(Role.OWNER))
     for _ in range(ROUNDS):
         for way, plan in WAYS.items():
             async with owner.unbound() as transaction:
@@ -85,7 +84,7 @@ async def run(address: str) -> None:
         await installed.tenants() as tenants,
     ):
         await migrations.migrate(owner, installed.strategies, where)
-        await plans.create(owner, operator(), name="limited", title="Limited", quotas={Quota.RESOURCES: 10**9})
+        await plans.create(owner, operator(), name="limited", title="Limited", quotas={"resources": 10**9})
         for strategy in installed.strategies:
             for size in SIZES:
                 slug = f"{strategy}-{size}"

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from isola.api.execute import Executor
 from isola.api.schema import model
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.identity.authentication import Principal
 from isola.platform.tenants import Status, Tenant
 from isola.query.effort import Effort
@@ -44,7 +44,7 @@ async def main() -> None:
     # None of it is to wait for its turn.
     executor = Executor(model, secret=b"of no use here, but of the right length", effort=Effort(rate=1, burst=1000))
     tenant = Tenant(NOBODY, "nobody", "Nobody", Status.ACTIVE, "rls", {}, datetime.now(UTC))
-    caller = Refused(Principal(tenant, NOBODY, (Role.ADMIN,), ROLES[Role.ADMIN]))
+    caller = Refused(Principal(tenant, NOBODY, (Role.ADMIN,), of_role(Role.ADMIN)))
     gc.collect()
     gc.freeze()
     table = Table("document", "bytes", "median ms", "worst ms", box=None)

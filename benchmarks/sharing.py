@@ -29,7 +29,7 @@ from isola.api.schema import model
 from isola.database import embedded
 from isola.database.transactions import Database, Transaction
 from isola.domain import resources, users
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.identity.authentication import Principal
 from isola.platform import lapsing, logins, migrations, provisioning
 from isola.platform.tenants import Tenant
@@ -156,7 +156,7 @@ async def run(address: str) -> None:
                 while flood == "lapsed" and await lapsing.lapse(owner):
                     pass
                 await tidy(address)
-                principal = Principal(partner, user, (Role.OWNER,), ROLES[Role.OWNER])
+                principal = Principal(partner, user, (Role.OWNER,), of_role(Role.OWNER))
                 took = await measured(Caller(tenants, principal, executor))
                 table.add_row(strategy, flood, *(f"{each:.2f}" for each in took.values()))
     Console().print(table)

@@ -18,7 +18,7 @@ from isola.api.schema import model
 from isola.database.transactions import Transaction
 from isola.domain.audit import audit_entries
 from isola.domain.organizations import memberships, organizations
-from isola.domain.permissions import ROLES
+from isola.domain.permissions import Role, of_role
 from isola.domain.resources import resources
 from isola.domain.roles import roles, user_roles
 from isola.domain.spans import spans
@@ -147,9 +147,9 @@ class Data:
             case "Role", "members":
                 return self._page([o for o in self._all("User") if (row["id"], o.row["id"]) in self.given], given)
             case "Role", "permissions":
-                return sorted(ROLES[row["name"]]) if row["name"] in ROLES else row["permissions"]
+                return sorted(of_role(row["name"])) if row["name"] in set(Role) else row["permissions"]
             case "Role", "builtIn":
-                return row["name"] in ROLES
+                return row["name"] in set(Role)
             case "AuditEntry", ("old" | "new"):
                 return row[field] if self._shown(row, field) else None
             case "AuditEntry", "withheld":

@@ -17,7 +17,7 @@ from graphql import get_variable_values
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database.transactions import Database
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.platform import provisioning
 from isola.query.plan import Plan
 from isola.testing.fixtures import Copy
@@ -77,7 +77,7 @@ async def test_an_operation_becomes_this_statement_and_this_result(
     assert page == kept.read_text()
 
 
-ADMIN = ROLES[Role.ADMIN]
+ADMIN = of_role(Role.ADMIN)
 
 
 def fixed(data: Any) -> str:

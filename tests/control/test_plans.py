@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain.quotas import Quota
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import plans, platform_log, provisioning
 from isola.platform.plans import MOST, UNLIMITED
@@ -32,9 +31,9 @@ async def test_at_first_there_is_one_plan_that_limits_nothing_and_all_have_it(co
 
 
 async def test_a_plan_is_made_changed_and_retired(control: Database) -> None:
-    made = await plans.create(control, SAM, name="small", title="Small", quotas={Quota.USERS: 5, Quota.SHARES: 0})
+    made = await plans.create(control, SAM, name="small", title="Small", quotas={"users": 5, "shares": 0})
     assert (made.name, made.title, made.quotas) == ("small", "Small", {"users": 5, "shares": 0})
-    changed = await plans.change(control, SAM, "small", quotas={Quota.USERS: 7, Quota.SHARES: None})
+    changed = await plans.change(control, SAM, "small", quotas={"users": 7, "shares": None})
     assert (changed.title, changed.quotas) == ("Small", {"users": 7})
     renamed = await plans.change(control, SAM, "small", title="Little")
     assert (renamed.title, renamed.quotas) == ("Little", {"users": 7})
@@ -118,12 +117,13 @@ async def test_a_plan_that_is_being_given_is_not_retired_meanwhile(control: Data
         ("small", "", {}, "title"),
         ("small", "x" * 201, {}, "title"),
         ("small", "a\nb", {}, "title"),
-        ("small", "Small", {Quota.USERS: -1}, "users: expected 0 to"),
-        ("small", "Small", {Quota.USERS: MOST + 1}, "users: expected 0 to"),
+        ("small", "Small", {"users": -1}, "users: expected 0 to"),
+        ("small", "Small", {"users": 1, "wings": 1}, "quotas: expected any of api_keys, domains"),
+        ("small", "Small", {"users": MOST + 1}, "users: expected 0 to"),
     ],
 )
 async def test_a_plan_that_cannot_be_is_refused(
-    control: Database, name: str, title: str, quotas: Mapping[Quota, int], reason: str
+    control: Database, name: str, title: str, quotas: Mapping[str, int], reason: str
 ) -> None:
     with pytest.raises(BadUserInput, match=reason):
         await plans.create(control, SAM, name=name, title=title, quotas=quotas)
@@ -133,7 +133,7 @@ async def test_a_plan_that_cannot_be_is_refused(
 async def test_the_plan_that_is_built_in_stays_as_it_is(control: Database) -> None:
     before = await plans.every(control)
     with pytest.raises(Conflict):
-        await plans.change(control, SAM, UNLIMITED, quotas={Quota.USERS: 1})
+        await plans.change(control, SAM, UNLIMITED, quotas={"users": 1})
     with pytest.raises(Conflict):
         await plans.retire(control, SAM, UNLIMITED)
     with pytest.raises(Conflict, match="plans: there is one"):

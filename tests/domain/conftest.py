@@ -8,7 +8,7 @@ from isola.database.transactions import Database
 from isola.domain import users
 from isola.domain.actor import Actor
 from isola.domain.metadata import metadata
-from isola.domain.permissions import ROLES, Permission, Role
+from isola.domain.permissions import Permission, Role, of_role
 from isola.platform.tenants import Tenant
 
 State = dict[str, list[str]]
@@ -35,7 +35,7 @@ async def people(database: Database, a: Tenant) -> People:
     async with database.transaction(a) as work:
         return People(
             **{
-                subject: Actor(await users.ensure(work, subject=subject, name=None, email=None), ROLES[role])
+                subject: Actor(await users.ensure(work, subject=subject, name=None, email=None), of_role(role))
                 for subject, role in roles.items()
             }
         )

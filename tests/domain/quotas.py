@@ -12,7 +12,6 @@ from isola.database.transactions import Database, Transaction
 from isola.domain import api_keys, domains, resources, roles, shares
 from isola.domain.actor import Actor
 from isola.domain.permissions import Permission
-from isola.domain.quotas import Quota
 from isola.platform import plans
 from isola.platform.platform_log import Author
 from isola.platform.tenants import Tenant
@@ -63,19 +62,19 @@ async def _disable(work: Transaction, scene: Scene, user: UUID) -> None:
     await roles.disable(work, scene.actor, user)
 
 
-TAKEN: Mapping[Quota, tuple[Take, GiveUp]] = {
-    Quota.API_KEYS: (_make_key, lambda work, scene, key: api_keys.revoke(work, scene.actor, key)),
-    Quota.DOMAINS: (_add_domain, lambda work, scene, key: domains.remove(work, scene.actor, key)),
-    Quota.RESOURCES: (_make_resource, lambda work, scene, key: resources.delete(work, scene.actor, key)),
-    Quota.SHARES: (_share, lambda work, scene, key: shares.revoke(work, scene.actor, key)),
-    Quota.USERS: (_come_in, _disable),
+TAKEN: Mapping[str, tuple[Take, GiveUp]] = {
+    "api_keys": (_make_key, lambda work, scene, key: api_keys.revoke(work, scene.actor, key)),
+    "domains": (_add_domain, lambda work, scene, key: domains.remove(work, scene.actor, key)),
+    "resources": (_make_resource, lambda work, scene, key: resources.delete(work, scene.actor, key)),
+    "shares": (_share, lambda work, scene, key: shares.revoke(work, scene.actor, key)),
+    "users": (_come_in, _disable),
 }
 
 
 async def allow(control: Database, tenant: Tenant, **quotas: int) -> None:
     """Give a tenant a plan of its own with these quotas, or change that which it has."""
     name = f"of-{tenant.slug}"
-    given: dict[Quota, Any] = {Quota(quota): most for quota, most in quotas.items()}
+    given: dict[str, Any] = dict(quotas)
     if name in {plan.name for plan in await plans.every(control)}:
         await plans.change(control, SOMEBODY, name, quotas=given)
     else:
@@ -83,6 +82,6 @@ async def allow(control: Database, tenant: Tenant, **quotas: int) -> None:
         await plans.give(control, SOMEBODY, tenant, name)
 
 
-async def used(database: Database, tenant: Tenant, quota: Quota) -> int:
+async def used(database: Database, tenant: Tenant, quota: str) -> int:
     async with database.transaction(tenant, read_only=True) as work:
-        return int(await work.scalar(select(func.isola.used(quota.value))))
+        return int(await work.scalar(select(func.isola.used(quota))))

@@ -15,8 +15,8 @@ from isola.database.failures import NO_PLACE
 from isola.database.transactions import Database
 from isola.domain import resources, roles, shares, users
 from isola.domain.actor import Actor
-from isola.domain.permissions import ROLES, Role
-from isola.domain.quotas import Quota
+from isola.domain.permissions import Role, of_role
+from isola.domain.quotas import known
 from isola.errors import QuotaExceeded
 from isola.platform import importing, plans
 from isola.platform.shares import shares as share_table
@@ -25,7 +25,7 @@ from isola.testing.fixtures import Copy
 from tests.domain.conftest import state
 from tests.domain.quotas import SOMEBODY, TAKEN, Scene, allow, used
 
-EACH = pytest.mark.parametrize("quota", Quota)
+EACH = pytest.mark.parametrize("quota", known())
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ async def scene(database: Database, a: Tenant, b: Tenant) -> Scene:
     """The actor is there like a machine, and takes no place. Somebody has come in, and was disabled."""
     async with database.transaction(a) as work:
         user = await users.ensure(work, subject="owner", name=None, email=None)
-        made = Scene(a, Actor(user, ROLES[Role.OWNER]), b.slug)
-        take, give_up = TAKEN[Quota.USERS]
+        made = Scene(a, Actor(user, of_role(Role.OWNER)), b.slug)
+        take, give_up = TAKEN["users"]
         await give_up(work, made, await take(work, made))
     return made
 
 
 @EACH
 async def test_there_is_as_much_as_the_plan_allows_and_no_more(
-    database: Database, control: Database, scene: Scene, quota: Quota
+    database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
     take, give_up = TAKEN[quota]
     await allow(control, scene.tenant, **{quota: 2})
@@ -77,7 +77,7 @@ async def test_there_is_as_much_as_the_plan_allows_and_no_more(
 
 @EACH
 async def test_of_two_who_take_the_last_place_at_once_one_gets_it(
-    copy: Copy, database: Database, control: Database, scene: Scene, quota: Quota
+    copy: Copy, database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
     """Neither can see what the other did, and neither waits for the other's end."""
     take, _ = TAKEN[quota]
@@ -97,7 +97,7 @@ async def test_many_at_once_take_what_there_is(copy: Copy, control: Database, sc
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=8, wait=30) as many:
 
         async def add(number: int) -> bool:
-            take, _ = TAKEN[Quota.RESOURCES if number % 2 else Quota.USERS]
+            take, _ = TAKEN["resources" if number % 2 else "users"]
             try:
                 async with many.transaction(scene.tenant) as work:
                     await take(work, scene)
@@ -107,13 +107,13 @@ async def test_many_at_once_take_what_there_is(copy: Copy, control: Database, sc
 
         done = await asyncio.gather(*(add(number) for number in range(40)))
         assert done.count(True) == 12
-        assert await used(many, scene.tenant, Quota.RESOURCES) == 7
-        assert await used(many, scene.tenant, Quota.USERS) == 5
+        assert await used(many, scene.tenant, "resources") == 7
+        assert await used(many, scene.tenant, "users") == 5
 
 
 @EACH
 async def test_a_smaller_plan_takes_nothing_away_and_only_stops_adding(
-    database: Database, control: Database, scene: Scene, quota: Quota
+    database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
     take, give_up = TAKEN[quota]
     async with database.transaction(scene.tenant) as work:
@@ -136,18 +136,18 @@ async def test_only_what_has_a_quota_is_limited_and_only_for_who_has_the_plan(
     database: Database, control: Database, scene: Scene, b: Tenant
 ) -> None:
     await allow(control, scene.tenant, resources=0)
-    for quota in (Quota.API_KEYS, Quota.DOMAINS, Quota.USERS):
+    for quota in ("api_keys", "domains", "users"):
         async with database.transaction(scene.tenant) as work:
             await TAKEN[quota][0](work, scene)
     with pytest.raises(QuotaExceeded):
         async with database.transaction(scene.tenant) as work:
-            await TAKEN[Quota.RESOURCES][0](work, scene)
+            await TAKEN["resources"][0](work, scene)
     async with database.transaction(b) as work:
         user = await users.ensure(work, subject="owner", name=None, email=None)
-        await resources.create(work, Actor(user, ROLES[Role.OWNER]), name="elsewhere")
+        await resources.create(work, Actor(user, of_role(Role.OWNER)), name="elsewhere")
     await plans.give(control, SOMEBODY, scene.tenant, plans.UNLIMITED)
     async with database.transaction(scene.tenant) as work:
-        await TAKEN[Quota.RESOURCES][0](work, scene)
+        await TAKEN["resources"][0](work, scene)
 
 
 async def test_what_comes_back_takes_a_place(
@@ -157,14 +157,14 @@ async def test_what_comes_back_takes_a_place(
     async with database.transaction(scene.tenant) as work:
         resource = await resources.create(work, scene.actor, name="one")
         share = await shares.grant(work, scene.actor, resource, scene.partner)
-        user = await TAKEN[Quota.USERS][0](work, scene)
+        user = await TAKEN["users"][0](work, scene)
     await allow(control, scene.tenant, shares=0, users=0)
 
     async with database.transaction(scene.tenant) as work:
         assert await shares.grant(work, scene.actor, resource, scene.partner, expires_at=_later()) == share
     async with owner.unbound() as work:
         await work.execute(update(share_table).values(expires_at=func.now()))
-    assert await used(database, scene.tenant, Quota.SHARES) == 0
+    assert await used(database, scene.tenant, "shares") == 0
     with pytest.raises(QuotaExceeded, match="shares: the plan allows 0"):
         async with database.transaction(scene.tenant) as work:
             await shares.grant(work, scene.actor, resource, scene.partner, expires_at=_later())
@@ -189,7 +189,7 @@ async def test_one_statement_on_many_rows_takes_as_many_places_as_more_of_them_c
             await work.script(everybody)
     async with database.transaction(scene.tenant) as work:
         await work.script(f"{everybody} AND length(subject) < 5")
-    assert await used(database, scene.tenant, Quota.USERS) == 999
+    assert await used(database, scene.tenant, "users") == 999
 
     await allow(control, scene.tenant, users=10)
     in_turn = (
@@ -199,7 +199,7 @@ async def test_one_statement_on_many_rows_takes_as_many_places_as_more_of_them_c
     async with database.transaction(scene.tenant) as work:
         await work.script("UPDATE users SET disabled_at = now() WHERE subject = 'u1'")
         await work.script(in_turn)
-    assert await used(database, scene.tenant, Quota.USERS) == 997
+    assert await used(database, scene.tenant, "users") == 997
     with pytest.raises(QuotaExceeded, match="users: the plan allows 10"):
         async with database.transaction(scene.tenant) as work:
             await work.script(in_turn)
@@ -210,13 +210,13 @@ async def test_keys_that_have_expired_and_machines_take_no_place(
 ) -> None:
     await allow(control, scene.tenant, api_keys=1, users=0)
     async with database.transaction(scene.tenant) as work:
-        await TAKEN[Quota.API_KEYS][0](work, scene)
+        await TAKEN["api_keys"][0](work, scene)
     async with owner.unbound() as work:
         await work.script("UPDATE control.api_keys SET expires_at = now()")
     async with database.transaction(scene.tenant) as work:
-        await TAKEN[Quota.API_KEYS][0](work, scene)
-    assert await used(database, scene.tenant, Quota.API_KEYS) == 1
-    assert await used(database, scene.tenant, Quota.USERS) == 0
+        await TAKEN["api_keys"][0](work, scene)
+    assert await used(database, scene.tenant, "api_keys") == 1
+    assert await used(database, scene.tenant, "users") == 0
 
 
 async def test_who_goes_on_where_there_is_no_place_uses_up_no_connections(
@@ -224,13 +224,13 @@ async def test_who_goes_on_where_there_is_no_place_uses_up_no_connections(
 ) -> None:
     await allow(control, scene.tenant, resources=1)
     async with database.transaction(scene.tenant) as work:
-        await TAKEN[Quota.RESOURCES][0](work, scene)
+        await TAKEN["resources"][0](work, scene)
     processes = []
     for _ in range(8):
         with pytest.raises(QuotaExceeded):
             async with database.transaction(scene.tenant) as work:
                 processes.append(await work.value("SELECT pg_backend_pid()"))
-                await TAKEN[Quota.RESOURCES][0](work, scene)
+                await TAKEN["resources"][0](work, scene)
     assert len(set(processes)) == 1
 
 
@@ -252,13 +252,13 @@ async def test_an_import_ends_where_the_plan_does(
             progress=lambda _, outcome: told.append(outcome.loaded),
         )
     assert told == [importing.BATCH]
-    assert await used(database, scene.tenant, Quota.RESOURCES) == importing.BATCH
+    assert await used(database, scene.tenant, "resources") == importing.BATCH
 
 
 async def test_what_is_added_while_there_is_no_quota_counts_when_there_is_one_again(
     database: Database, control: Database, scene: Scene
 ) -> None:
-    take, give_up = TAKEN[Quota.RESOURCES]
+    take, give_up = TAKEN["resources"]
     await allow(control, scene.tenant, resources=3)
     async with database.transaction(scene.tenant) as work:
         await take(work, scene)
@@ -273,7 +273,7 @@ async def test_what_is_added_while_there_is_no_quota_counts_when_there_is_one_ag
         await give_up(work, scene, first)
     async with database.transaction(scene.tenant) as work:
         await take(work, scene)
-    assert await used(database, scene.tenant, Quota.RESOURCES) == 3
+    assert await used(database, scene.tenant, "resources") == 3
 
 
 @pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read", "serializable"])
@@ -293,7 +293,7 @@ async def test_sql_that_is_smuggled_in_gets_no_further(
             await copy.enter(login, scene.tenant)
             assert await login.fetchval("SELECT count(*) FROM resources") == 0
             async with database.transaction(scene.tenant) as work:
-                await TAKEN[Quota.RESOURCES][0](work, scene)
+                await TAKEN["resources"][0](work, scene)
             await login.execute(insert)
     for said in ("SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"):
         with pytest.raises(asyncpg.PostgresError) as refused:
@@ -301,7 +301,7 @@ async def test_sql_that_is_smuggled_in_gets_no_further(
                 await copy.enter(login, scene.tenant)
                 await login.execute(f"{said}; {insert}")
         assert refused.value.sqlstate == NO_PLACE
-    assert await used(database, scene.tenant, Quota.RESOURCES) == 1
+    assert await used(database, scene.tenant, "resources") == 1
 
 
 def _later() -> datetime:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from isola.database.transactions import Database
 from isola.domain import roles, users
 from isola.domain.actor import Actor, Allowed, Denied
-from isola.domain.permissions import ROLES, Permission, Role
+from isola.domain.permissions import Permission, Role, of_role
 from isola.domain.work import Work
 from isola.errors import BadUserInput, Conflict, Forbidden, NotFound, Refusal
 from isola.platform.tenants import Tenant
@@ -71,7 +71,7 @@ async def test_who_comes_in_first_is_given_a_role_and_then_what_is_stored_counts
         assert await roles.standing(work, subject="ada") is None
         first = await roles.come_in(work, subject="ada", name="Ada", email=None, role=Role.EDITOR)
         again = await roles.come_in(work, subject="ada", name="Ada", email=None, role=Role.OWNER)
-    assert (first.roles, first.permissions) == (("editor",), ROLES[Role.EDITOR])
+    assert (first.roles, first.permissions) == (("editor",), of_role(Role.EDITOR))
     assert again == first
 
 
@@ -85,7 +85,7 @@ async def test_a_role_is_made_given_changed_taken_and_deleted(place: Place) -> N
     admin, viewer = place.actors["admin"], place.actors["viewer"].user_id
     key = await place.run(lambda work: roles.create(work, admin, name="reader", permissions=READS))
     assert key
-    mia = Actor(viewer, ROLES[Role.VIEWER])
+    mia = Actor(viewer, of_role(Role.VIEWER))
     await place.run(lambda work: roles.unassign(work, admin, mia.user_id, place.roles["viewer"]))
     await place.run(lambda work: roles.assign(work, admin, mia.user_id, key))
     assert await place.permissions("viewer") == READS
@@ -149,7 +149,7 @@ async def test_the_last_owner_stays(place: Place) -> None:
     await place.refused(Conflict, taken)
     await place.run(lambda work: roles.enable(work, owner, admin.user_id))
     await place.run(taken)
-    second = Actor(admin.user_id, ROLES[Role.OWNER])
+    second = Actor(admin.user_id, of_role(Role.OWNER))
     await place.refused(Forbidden, lambda work: roles.disable(work, second, admin.user_id))
 
 

@@ -11,7 +11,7 @@ import pytest
 from isola.database.transactions import Database
 from isola.domain import resources, shares, users
 from isola.domain.actor import Actor
-from isola.domain.permissions import ROLES, Permission, Role
+from isola.domain.permissions import Permission, Role, of_role
 from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
@@ -48,7 +48,7 @@ async def test_a_partner_reads_what_was_shared_and_nothing_else(
     async with database.transaction(b) as work:
         assert await work.texts("SELECT name FROM resources") == []
         with pytest.raises(NotFound):
-            await resources.held(work, Actor(people.ada.user_id, ROLES[Role.ADMIN]), one)
+            await resources.held(work, Actor(people.ada.user_id, of_role(Role.ADMIN)), one)
 
 
 async def test_owner_and_admin_share_and_nobody_else(
@@ -159,7 +159,7 @@ async def test_what_cannot_be_shared_is_refused(
     database: Database, a: Tenant, b: Tenant, people: People, one: UUID
 ) -> None:
     async with database.transaction(b) as work:
-        stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), ROLES[Role.ADMIN])
+        stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), of_role(Role.ADMIN))
         theirs = await resources.create(work, stranger, name="theirs")
     before = await state(database, a), await state(database, b)
     past = datetime.now(UTC) - timedelta(seconds=1)
@@ -188,7 +188,7 @@ async def test_a_partner_cannot_share_on(database: Database, a: Tenant, b: Tenan
         await shares.grant(work, people.ada, one, b.slug)
     before = await state(database, a)
     async with database.transaction(b) as work:
-        stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), ROLES[Role.ADMIN])
+        stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), of_role(Role.ADMIN))
         with pytest.raises(NotFound, match="there is no such resource"):
             await shares.grant(work, stranger, one, a.slug)
         again = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"

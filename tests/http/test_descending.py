@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.platform import hierarchy, provisioning
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
@@ -47,7 +47,7 @@ async def test_an_owner_acts_in_all_that_is_below(owner_above: Client, bob: Clie
     for tenant in (bob.tenant, "grandchild"):
         there = (await below(owner_above, tenant).ask(VIEWER)).data["viewer"]
         assert there["tenant"]["slug"] == tenant
-        assert there["permissions"] == own["permissions"] == sorted(ROLES[Role.OWNER])
+        assert there["permissions"] == own["permissions"] == sorted(of_role(Role.OWNER))
         assert there["roles"] == there["memberships"] == []
         assert there["user"]["id"] != own["user"]["id"]
         assert (there["user"]["name"], there["user"]["kind"]) == ("parent", "PARENT")

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from isola.database.transactions import Database
 from isola.domain import api_keys, users
 from isola.domain.actor import Actor
-from isola.domain.permissions import ROLES, Permission, Role
+from isola.domain.permissions import Permission, Role, of_role
 from isola.errors import BadUserInput, Forbidden, NotFound, Unauthenticated
 from isola.identity.api_keys import KeyVerifier, Mint, Minted
 from isola.platform.api_keys import ApiKeys, api_keys as table
@@ -27,7 +27,7 @@ from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 
 SECRET = b"a secret that only these tests know"
-EDITOR = ROLES[Role.EDITOR]
+EDITOR = of_role(Role.EDITOR)
 Make = Callable[..., Awaitable[Minted]]
 
 
@@ -39,7 +39,7 @@ def mint() -> Mint:
 @pytest.fixture
 async def admin(a: Tenant, database: Database) -> Actor:
     async with database.transaction(a) as work:
-        return Actor(await users.ensure(work, subject="ada", name=None, email=None), ROLES[Role.ADMIN])
+        return Actor(await users.ensure(work, subject="ada", name=None, email=None), of_role(Role.ADMIN))
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-from isola.domain.permissions import ROLES, Permission, Role
+import pytest
+
+from isola.domain import permissions
+from isola.domain.permissions import Permission, Role, known, of_role
 
 
 def test_permissions_are_sorted_and_named_subject_action() -> None:
@@ -8,20 +11,51 @@ def test_permissions_are_sorted_and_named_subject_action() -> None:
 
 
 def test_every_role_has_what_the_role_below_it_has() -> None:
-    assert ROLES[Role.VIEWER] < ROLES[Role.EDITOR] < ROLES[Role.ADMIN] < ROLES[Role.OWNER]
-    assert set(ROLES) == set(Role)
+    assert of_role(Role.VIEWER) < of_role(Role.EDITOR) < of_role(Role.ADMIN) < of_role(Role.OWNER)
 
 
 def test_a_viewer_reads_all_but_the_log_and_the_keys_and_changes_nothing() -> None:
     kept = {Permission.AUDIT_READ, Permission.API_KEY_READ}
-    assert ROLES[Role.VIEWER] == {each for each in Permission if each.endswith(":read")} - kept
+    assert of_role(Role.VIEWER) == {each for each in known() if each.endswith(":read")} - kept
 
 
 def test_an_editor_writes_but_leaves_what_others_own_alone() -> None:
-    added = ROLES[Role.EDITOR] - ROLES[Role.VIEWER]
+    added = of_role(Role.EDITOR) - of_role(Role.VIEWER)
     assert added == {permission for permission in Permission if permission.endswith(":write")}
 
 
 def test_an_admin_may_do_all_but_make_owners_and_act_in_what_is_below() -> None:
-    assert ROLES[Role.ADMIN] == set(Permission) - {Permission.OWNER_MANAGE, Permission.DESCENDANT_ENTER}
-    assert ROLES[Role.OWNER] == set(Permission)
+    assert of_role(Role.ADMIN) == known() - {Permission.OWNER_MANAGE, Permission.DESCENDANT_ENTER}
+    assert of_role(Role.OWNER) == known()
+
+
+def test_what_an_application_declares_is_in_the_roles_as_its_action_says() -> None:
+    before = {role: of_role(role) for role in Role}
+    names = {"agent:manage", "agent:read", "agent:start"}
+    try:
+        permissions.declare(*names)
+        assert known() >= names
+        more = {role: of_role(role) - before[role] for role in Role}
+    finally:
+        permissions._known.difference_update(names)
+        permissions.declare()
+    assert more == {
+        Role.VIEWER: {"agent:read"},
+        Role.EDITOR: {"agent:read", "agent:start"},
+        Role.ADMIN: names,
+        Role.OWNER: names,
+    }
+    assert {role: of_role(role) for role in Role} == before
+
+
+@pytest.mark.parametrize("name", ["agent", "agent:", "agent:Start", "agent:start:now", "Agent:read", "agent:rea d"])
+def test_a_permission_of_another_form_is_refused(name: str) -> None:
+    before = known()
+    with pytest.raises(ValueError, match="expected subject:action"):
+        permissions.declare("agent:read", name)
+    assert known() == before
+
+
+def test_a_role_that_is_not_built_in_has_nothing_of_its_own() -> None:
+    with pytest.raises(ValueError, match="support"):
+        of_role("support")

@@ -697,8 +697,8 @@ WRITES = (
         "what a role may do",
         BOTH,
         "app/isola/domain/permissions.py",
-        'for each in Permission if each.endswith(":read"))',
-        'for each in Permission if each.endswith((":read", ":write")))',
+        'read = {each for each in known() if each.endswith(":read")}',
+        'read = {each for each in known() if each.endswith((":read", ":write"))}',
         ("tests/identity/test_permissions.py",),
     ),
     Patch(
@@ -811,8 +811,8 @@ CREDENTIALS = (
         "that a token never gives more than a user's roles",
         BOTH,
         "app/isola/identity/authentication.py",
-        "standing.permissions & ROLES[claims.role]",
-        "ROLES[claims.role]",
+        "standing.permissions & of_role(claims.role)",
+        "of_role(claims.role)",
         ("tests/http/test_members.py", "tests/http/test_cache_invalidation.py"),
     ),
     Patch(

@@ -11,7 +11,7 @@ from graphql.execution.values import VariableValues
 
 from isola.api.schema import model
 from isola.domain.metadata import metadata
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.errors import Forbidden
 from isola.query.caller import Placement
 from isola.query.compiler import Compiler, Reading
@@ -27,7 +27,7 @@ PRINCIPAL: Any = SimpleNamespace(
     tenant=SimpleNamespace(id=UUID(int=1), slug="the slug", name="the name"),
     user_id=UUID(int=2),
     roles=("editor",),
-    permissions=ROLES[Role.OWNER] | {"some:permission"},
+    permissions=of_role(Role.OWNER) | {"some:permission"},
 )
 SCAN = re.compile(rf"\b(?:FROM|JOIN) ({'|'.join(metadata.tables)}) AS (\w+)")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from isola.admin.staff import StaffVerifier
 from isola.database.transactions import Database
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.errors import Forbidden, TenantSuspended
 from isola.identity.authentication import Principal
 from isola.identity.members import Members
@@ -40,7 +40,7 @@ class Looking:
         guest = await self.members.guest(tenant, staff.subject, "platform staff")
         if guest.disabled:
             raise Forbidden("the user is disabled")
-        return Principal(tenant, guest.user_id, (), ROLES[Role.VIEWER], on_behalf_of=staff.subject, grant=live[0].id)
+        return Principal(tenant, guest.user_id, (), of_role(Role.VIEWER), on_behalf_of=staff.subject, grant=live[0].id)
 
     def visitor(self, scope: Mapping[str, Any], request_id: str) -> None:
         """Without a credential there is nothing to be had here, and nobody signs in."""

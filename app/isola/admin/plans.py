@@ -4,12 +4,10 @@ import strawberry
 
 from isola.admin.access import STAFF, answered
 from isola.admin.administration import Info, moment
+from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, DateTime
-from isola.domain.quotas import Quota as QuotaName
 from isola.errors import BadUserInput
 from isola.platform import plans
-
-strawberry.enum(QuotaName, name="QuotaName", description="What there can be only so many of.")
 
 
 @strawberry.type(description="How many of something a plan allows.", directives=[STAFF])
@@ -61,18 +59,24 @@ class PlanMutations:
         return _plan(await plans.retire(info.context.control, info.context.author, name))
 
 
-def _given(inputs: Sequence[QuotaInput]) -> dict[QuotaName, int | None]:
-    given: dict[QuotaName, int | None] = {each.name: each.limit for each in inputs}
+def _given(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
+    given: dict[str, int | None] = {each.name.value: each.limit for each in inputs}
     if len(given) < len(inputs):
         raise BadUserInput("quotas: expected each name once", "quotas")
     return given
 
 
 def _plan(plan: plans.Plan) -> Plan:
+    # What an application counted that is not installed any more has no name here.
+    known = set(QuotaName)
     return Plan(
         name=plan.name,
         title=plan.title,
-        quotas=[Quota(name=QuotaName(name), limit=BigInt(most)) for name, most in sorted(plan.quotas.items())],
+        quotas=[
+            Quota(name=QuotaName(name), limit=BigInt(most))
+            for name, most in sorted(plan.quotas.items())
+            if name in known
+        ],
         created_at=DateTime(plan.created_at),
         retired_at=moment(plan.retired_at),
     )

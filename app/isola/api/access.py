@@ -11,8 +11,6 @@ from typing import Any, TypeVar, cast, get_type_hints
 import strawberry
 from strawberry.schema_directive import Location
 
-from isola.domain.permissions import Permission
-
 _LOCATIONS = [Location.OBJECT, Location.FIELD_DEFINITION]
 
 
@@ -26,9 +24,9 @@ class Public:
     pass
 
 
-def requires(permission: Permission) -> Requires:
+def requires(permission: str) -> Requires:
     """The directive that asks for a permission."""
-    return Requires(permission=permission.value)
+    return Requires(permission=str(permission))
 
 
 PUBLIC = Public()

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from isola.api.schema import model
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.domain.users import users
 from isola.errors import BadUserInput, NotFound
 from isola.identity.authentication import Principal
@@ -48,7 +48,7 @@ async def explain(
             user_id = await work.scalar(select(users.c.id).where(users.c.subject == user)) if user else None
             if user and user_id is None:
                 raise NotFound(f"tenant {tenant} has no user {user!r}")
-            caller = Principal(placed, user_id or UUID(int=0), (Role.OWNER,), ROLES[Role.OWNER])
+            caller = Principal(placed, user_id or UUID(int=0), (Role.OWNER,), of_role(Role.OWNER))
             readings = _readings(compiler, text, operation_name, variables, caller)
             sections: list[Section] = []
             for key, reading in readings.items():

@@ -4,12 +4,10 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Text, func
 from isola.api.access import requires
 from isola.api.connections import Connection
 from isola.api.fields import expression, many, mapped
+from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt
 from isola.domain.permissions import Permission
-from isola.domain.quotas import Quota as QuotaName
 from isola.query.mapping import Function, Row
-
-strawberry.enum(QuotaName, name="QuotaName", description="What there can be only so many of.")
 
 own_plan = Function("isola.plan", (Column("name", Text, nullable=False), Column("title", Text, nullable=False)))
 own_quotas = Function("isola.quotas", (Column("id", Text, nullable=False), Column("allowed", BigInteger)))

@@ -11,7 +11,7 @@ from isola.api.fields import compared_id, expression, many, mapped, one, typed_i
 from isola.api.request import Info, payload
 from isola.api.scalars import DateTime, IDFilter, OrderDirection, StringFilter
 from isola.domain import roles
-from isola.domain.permissions import ROLES, Permission, Role as BuiltIn
+from isola.domain.permissions import Permission, Role as BuiltIn, of_role
 from isola.domain.roles import user_roles
 from isola.query.identifiers import decode
 from isola.query.mapping import Parameters, Row
@@ -25,7 +25,7 @@ USER = "usr"
 
 def _permissions(role: Row) -> ColumnElement[list[str]]:
     """What a role gives; what a built-in one gives is data of the program."""
-    texts = {name.value: ", ".join(f"'{each}'" for each in sorted(ROLES[name])) for name in BuiltIn}
+    texts = {name.value: ", ".join(f"'{each}'" for each in sorted(of_role(name))) for name in BuiltIn}
     given = {name: literal_column(f"ARRAY[{text}]", ARRAY(Text())) for name, text in texts.items()}
     return case(given, value=role["name"], else_=role["permissions"])
 

@@ -9,7 +9,6 @@ import typer
 from isola.commands.common import JsonOption, act, print_json
 
 if TYPE_CHECKING:
-    from isola.domain.quotas import Quota
     from isola.platform.plans import Plan
     from isola.server.installation import Installation
 
@@ -28,7 +27,7 @@ def list_(*, as_json: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from isola.domain.quotas import Quota
+    from isola.domain import quotas
     from isola.platform import plans
 
     async def run(installed: "Installation") -> None:
@@ -37,9 +36,9 @@ def list_(*, as_json: JsonOption = False) -> None:
         if as_json:
             print_json(list(every))
             return
-        table = Table("name", "title", *Quota, "retired", box=None)
+        table = Table("name", "title", *quotas.known(), "retired", box=None)
         for plan in every:
-            allowed = [str(plan.quotas.get(quota, "none")) for quota in Quota]
+            allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.known()]
             table.add_row(plan.name, plan.title, *allowed, "retired" if plan.retired_at else "")
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -111,26 +110,26 @@ def give(
     act(run)
 
 
-def _given(options: list[str] | None) -> "dict[Quota, int | None]":
-    from isola.domain.quotas import Quota
+def _given(options: list[str] | None) -> dict[str, int | None]:
+    from isola.domain import quotas
 
-    given: dict[Quota, int | None] = {}
+    given: dict[str, int | None] = {}
     for option in options or ():
         name, _, most = option.partition("=")
-        if name not in set(Quota) or Quota(name) in given:
-            raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(Quota)}, each once")
+        if name not in quotas.known() or name in given:
+            raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(quotas.known())}, each once")
         if most != "none" and not re.fullmatch(r"[0-9]{1,16}", most):
             raise typer.BadParameter(f"--quota {option[:80]!r}: expected {name}=<number> or {name}=none")
-        given[Quota(name)] = None if most == "none" else int(most)
+        given[name] = None if most == "none" else int(most)
     return given
 
 
 def _show(plan: "Plan") -> None:
-    from isola.domain.quotas import Quota
+    from isola.domain import quotas
 
     typer.echo(f"name: {plan.name}")
     typer.echo(f"title: {plan.title}")
-    for quota in Quota:
+    for quota in quotas.known():
         typer.echo(f"{quota}: {plan.quotas.get(quota, 'none')}")
     if plan.retired_at is not None:
         typer.echo(f"retired_at: {plan.retired_at}")

@@ -95,9 +95,9 @@ def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> No
 def _operator() -> "Actor":
     """Nobody of the tenant: may do everything, and is nobody's equal."""
     from isola.domain.actor import Actor
-    from isola.domain.permissions import Permission
+    from isola.domain.permissions import known
 
-    return Actor(UUID(int=0), frozenset(Permission))
+    return Actor(UUID(int=0), known())
 
 
 async def _role(work: "Work", name: str) -> UUID:

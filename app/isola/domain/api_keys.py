@@ -8,7 +8,7 @@ from sqlalchemy import ARRAY, DateTime, LargeBinary, Text, func, literal, select
 
 from isola.domain import names, users
 from isola.domain.actor import Actor
-from isola.domain.permissions import Permission
+from isola.domain.permissions import Permission, known
 from isola.domain.work import Work
 from isola.errors import BadUserInput, NotFound, QuotaExceeded
 
@@ -38,8 +38,8 @@ async def create(
     if not permissions or Permission.API_KEY_MANAGE in permissions:
         message = f"permissions: expected one at least, and not {Permission.API_KEY_MANAGE}: people make keys"
         raise BadUserInput(message, "permissions")
-    if not set(permissions) <= set(Permission):
-        raise BadUserInput(f"permissions: expected any of {', '.join(Permission)}", "permissions")
+    if not set(permissions) <= known():
+        raise BadUserInput(f"permissions: expected any of {', '.join(sorted(known()))}", "permissions")
     actor.may_all(set(permissions)).enforce()
     keys = func.isola.api_keys().table_valued("revoked_at")
     if await work.scalar(select(func.count()).select_from(keys).where(keys.c.revoked_at.is_(None))) >= MAX_LIVE:

@@ -1,11 +1,15 @@
 """What anybody may do. Roles are nothing but sets of permissions: code asks for a permission, never for a role."""
 
-from collections.abc import Mapping
+import re
 from enum import StrEnum
+from functools import cache
 
 
 class Permission(StrEnum):
-    """``subject:action``, sorted. ``write`` is to make, and to change one's own; ``manage`` is to change all."""
+    """``subject:action``, sorted: those that the code asks for by name. ``declare`` adds others.
+
+    ``write`` is to make, and to change one's own; ``manage`` is to change all.
+    """
 
     API_KEY_MANAGE = "api_key:manage"
     API_KEY_READ = "api_key:read"
@@ -42,11 +46,38 @@ class Role(StrEnum):
 
 # The log tells what others did, and what was there before; the list of keys, which machines there are.
 _KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ}
-_VIEWER = frozenset(each for each in Permission if each.endswith(":read")) - _KEPT_FROM_VIEWERS
+_KEPT_FROM_ADMINS = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
+_FORM = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*", re.ASCII)
+_known = {each.value for each in Permission}
 
-ROLES: Mapping[str, frozenset[Permission]] = {
-    Role.VIEWER: _VIEWER,
-    Role.EDITOR: _VIEWER | {Permission.RESOURCE_WRITE, Permission.SHARE_WRITE, Permission.SPAN_WRITE},
-    Role.ADMIN: frozenset(Permission) - {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE},
-    Role.OWNER: frozenset(Permission),
-}
+
+def declare(*names: str) -> None:
+    """Add permissions to those that there are, before anybody is served. Raises ValueError for another form."""
+    for name in names:
+        if not _FORM.fullmatch(name):
+            raise ValueError(f"permission {name!r}: expected subject:action, of a-z, 0-9 and '_'")
+    _known.update(names)
+    known.cache_clear()
+    of_role.cache_clear()
+
+
+@cache
+def known() -> frozenset[str]:
+    """All permissions that there are."""
+    return frozenset(_known)
+
+
+@cache
+def of_role(name: str) -> frozenset[str]:
+    """What a built-in role gives. Raises ValueError for any other."""
+    read = {each for each in known() if each.endswith(":read")} - _KEPT_FROM_VIEWERS
+    match Role(name):
+        case Role.VIEWER:
+            return frozenset(read)
+        case Role.EDITOR:
+            kept = {each for each in known() if each.endswith((":read", ":manage"))} | _KEPT_FROM_ADMINS
+            return known() - kept | read
+        case Role.ADMIN:
+            return known() - _KEPT_FROM_ADMINS
+        case Role.OWNER:
+            return known()

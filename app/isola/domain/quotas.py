@@ -1,16 +1,14 @@
 """What there can be only so many of. The database counts, and keeps what is allowed: see docs/plans.md."""
 
-from enum import StrEnum
+from collections.abc import Sequence
+
+from isola.domain.metadata import Counted, metadata
+
+OF_PLATFORM = ("api_keys", "domains", "shares")
+"""What the platform's own tables count: see migrations/control/0001_platform.py."""
 
 
-class Quota(StrEnum):
-    """The names of quotas, sorted. Each is of what counts now.
-
-    Of users those who have come in and are not disabled; of keys and shares those that have not ended.
-    """
-
-    API_KEYS = "api_keys"
-    DOMAINS = "domains"
-    RESOURCES = "resources"
-    SHARES = "shares"
-    USERS = "users"
+def known() -> Sequence[str]:
+    """The names of quotas, sorted: those that tables declare as ``counted``, and the platform's own."""
+    declared: list[Counted] = [table.info["counted"] for table in metadata.tables.values() if "counted" in table.info]
+    return sorted({*OF_PLATFORM, *(each.quota for each in declared)})

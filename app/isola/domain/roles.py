@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from isola.domain import names, users as people
 from isola.domain.actor import Actor
 from isola.domain.metadata import Audited, identifier, indexed_text, metadata, moment
-from isola.domain.permissions import ROLES, Permission, Role
+from isola.domain.permissions import Permission, Role, known, of_role
 from isola.domain.users import users
 from isola.domain.work import Work
 from isola.errors import BadUserInput, Conflict, Forbidden, NotFound
@@ -74,7 +74,7 @@ class Standing:
     user_id: UUID
     subject: str
     roles: tuple[str, ...]
-    permissions: frozenset[Permission]
+    permissions: frozenset[str]
     disabled: bool
 
 
@@ -108,9 +108,9 @@ ANNOUNCED = select(func.isola.announce(bindparam("kind", type_=Text()), bindpara
 _BUILT_IN = [{"name": each.value, "name_key": names.key(each)} for each in Role]
 
 
-def permissions_of(name: str, stored: Sequence[str]) -> frozenset[Permission]:
+def permissions_of(name: str, stored: Sequence[str]) -> frozenset[str]:
     """What a role gives. Names that this program does not know give nothing."""
-    return ROLES[name] if name in ROLES else frozenset(each for each in Permission if each in stored)
+    return of_role(name) if name in set(Role) else known() & set(stored)
 
 
 async def standing(work: Work, *, subject: str) -> Standing | None:
@@ -224,7 +224,7 @@ async def _standing(work: Work, statement: Select[Any], values: Mapping[str, Any
     if not rows:
         return None
     given = {row["name"]: permissions_of(row["name"], row["permissions"]) for row in rows if row["name"] is not None}
-    permitted: frozenset[Permission] = frozenset().union(*given.values())
+    permitted: frozenset[str] = frozenset().union(*given.values())
     return Standing(rows[0]["id"], rows[0]["subject"], tuple(given), permitted, rows[0]["disabled_at"] is not None)
 
 
@@ -245,7 +245,7 @@ async def _manageable(work: Work, actor: Actor, user_id: UUID) -> str:
     return subject
 
 
-async def _role(work: Work, role_id: UUID) -> tuple[str, frozenset[Permission]]:
+async def _role(work: Work, role_id: UUID) -> tuple[str, frozenset[str]]:
     rows = await work.rows(HELD_ROLE, {"key": role_id})
     if not rows:
         raise NotFound("there is no such role", "roleId")
@@ -281,6 +281,6 @@ def _named(name: str) -> Mapping[str, str]:
 
 
 def _check(permissions: AbstractSet[str] | None) -> None:
-    unknown = (permissions or frozenset()) - frozenset(Permission)
+    unknown = (permissions or frozenset()) - known()
     if unknown:
-        raise BadUserInput(f"permissions: expected any of {', '.join(Permission)}", "permissions")
+        raise BadUserInput(f"permissions: expected any of {', '.join(sorted(known()))}", "permissions")

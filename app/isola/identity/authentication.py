@@ -7,7 +7,7 @@ from math import floor
 from typing import Any, NoReturn
 from uuid import UUID, uuid5
 
-from isola.domain.permissions import ROLES, Permission
+from isola.domain.permissions import Permission, of_role
 from isola.domain.roles import Standing
 from isola.errors import Forbidden, TenantDeleted, TenantRequired, TenantSuspended, Unauthenticated
 from isola.identity.api_keys import KeyVerifier, UnknownKey
@@ -37,7 +37,7 @@ class Principal:
     tenant: Tenant
     user_id: UUID
     roles: tuple[str, ...]
-    permissions: frozenset[Permission]
+    permissions: frozenset[str]
     subject: str | None = None
     on_behalf_of: str | None = None
     grant: UUID | None = None
@@ -186,7 +186,7 @@ class Authenticator:
 
     async def _person_above(self, claims: Claims, tenant: Tenant) -> Principal:
         """Who a token means in its own tenant, where the request names another. Nobody is made for that."""
-        if claims.role is not None and Permission.DESCENDANT_ENTER not in ROLES[claims.role]:
+        if claims.role is not None and Permission.DESCENDANT_ENTER not in of_role(claims.role):
             raise _not_for_it()
         if not _speaks_for(claims, tenant):
             raise _not_for_it()
@@ -273,7 +273,7 @@ class Authenticator:
         if standing.disabled:
             raise self._disabled(tenant)
         # What is stored counts. A token can say less, and never more.
-        permitted = standing.permissions if claims.role is None else standing.permissions & ROLES[claims.role]
+        permitted = standing.permissions if claims.role is None else standing.permissions & of_role(claims.role)
         return Principal(tenant, standing.user_id, standing.roles, permitted, claims.subject)
 
     def _disabled(self, tenant: Tenant) -> Forbidden:

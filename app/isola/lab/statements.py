@@ -7,7 +7,7 @@ from typing import Any
 from graphql import get_variable_values
 
 from isola.api.schema import model
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.errors import OperatorError
 from isola.identity.authentication import Principal
 from isola.lab.peers.data import Place
@@ -57,7 +57,7 @@ class Statements:
         plan = self._compiler.plans(operation, values.coerced)
         if not isinstance(plan, Plan):
             raise OperatorError(f"{name} is not read by one statement")
-        caller = Principal(resident.tenant, resident.user, (Role.OWNER,), ROLES[Role.OWNER])
+        caller = Principal(resident.tenant, resident.user, (Role.OWNER,), of_role(Role.OWNER))
         reading = self._compiler.read(plan, values, caller)
         statement = self._compiler.statement(reading, placement)
         return Written(statement.sql, statement.arguments(reading.caller, (), reading.values))

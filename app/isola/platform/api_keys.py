@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from isola.database.transactions import Database
 from isola.domain.metadata import identifier, indexed_text, moment
-from isola.domain.permissions import Permission
+from isola.domain.permissions import known
 from isola.errors import NotFound, Refusal
 from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
@@ -77,7 +77,7 @@ class ApiKey:
     id: UUID
     tenant: str
     digest: bytes = field(repr=False)
-    permissions: frozenset[Permission]
+    permissions: frozenset[str]
     user_id: UUID
     created_by: UUID
     expires_at: float
@@ -179,7 +179,7 @@ class ApiKeys:
         expires_at = row.pop("expires_at")
         return ApiKey(
             tenant=str(row.pop("tenant_id")),
-            permissions=frozenset(Permission) & set(row.pop("permissions")),
+            permissions=known() & set(row.pop("permissions")),
             revoked=row.pop("revoked_at") is not None,
             expires_at=math.inf if expires_at is None else expires_at.timestamp(),
             **row,

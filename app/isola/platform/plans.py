@@ -20,9 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database, Transaction
-from isola.domain import names
+from isola.domain import names, quotas as quota_names
 from isola.domain.metadata import indexed_text, moment
-from isola.domain.quotas import Quota
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import platform_log
 from isola.platform.platform_log import Action, Author
@@ -80,7 +79,7 @@ async def every(control: Database) -> Sequence[Plan]:
         return [Plan(**row) for row in await transaction.rows(_PLANS.order_by(plans.c.name))]
 
 
-async def create(control: Database, by: Author, *, name: str, title: str, quotas: Mapping[Quota, int]) -> Plan:
+async def create(control: Database, by: Author, *, name: str, title: str, quotas: Mapping[str, int]) -> Plan:
     """Make a plan. What ``quotas`` leaves out has no limit.
 
     Raises BadUserInput naming what cannot be, and Conflict for a name in use.
@@ -103,7 +102,7 @@ async def change(
     name: str,
     *,
     title: str | None = None,
-    quotas: Mapping[Quota, int | None] | None = None,
+    quotas: Mapping[str, int | None] | None = None,
 ) -> Plan:
     """Change a plan for all tenants that have it. Quotas that are not given stay; those given as None have no limit.
 
@@ -113,12 +112,12 @@ async def change(
     given = quotas or {}
     allowed = {quota: most for quota, most in given.items() if most is not None}
     title = None if title is None else names.checked("title", title, MAX_TITLE)
-    _check(allowed)
+    _check(given)
     if name == UNLIMITED and given:
         raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one", "name")
     async with control.unbound() as transaction:
         before = await _held(transaction, name)
-        kept = {Quota(name): most for name, most in before.quotas.items() if name not in given}
+        kept = {name: most for name, most in before.quotas.items() if name not in given}
         values = {
             "title": before.title if title is None else title,
             "quotas": {**kept, **allowed},
@@ -204,7 +203,9 @@ def _told(plan: Plan) -> Mapping[str, object]:
     return {"title": plan.title, "quotas": plan.quotas, "retired": plan.retired_at is not None}
 
 
-def _check(quotas: Mapping[Quota, int]) -> None:
+def _check(quotas: Mapping[str, int | None]) -> None:
     for quota, most in quotas.items():
-        if not 0 <= most <= MOST:
+        if quota not in quota_names.known():
+            raise BadUserInput(f"quotas: expected any of {', '.join(quota_names.known())}", "quotas", value=quota)
+        if most is not None and not 0 <= most <= MOST:
             raise BadUserInput(f"{quota}: expected 0 to {MOST}", "quotas", value=str(most))

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from isola.database.transactions import Database
 from isola.domain import organizations, resources, roles, shares, spans, users
 from isola.domain.actor import Actor
-from isola.domain.permissions import ROLES, Role
+from isola.domain.permissions import Role, of_role
 from isola.domain.spans import Visibility
 from isola.domain.work import Work
 from isola.errors import Conflict
@@ -66,7 +66,6 @@ PEOPLE = {
 }
 KINDS = ("dataset", "report", "image", "model", None)
 WORDS = ("amber", "basalt", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper")
-OWNER = ROLES[Role.OWNER]
 
 
 async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, Strategy]) -> None:
@@ -85,7 +84,7 @@ async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, S
 async def _accept(tenants: Database, tenant: Tenant, cast: Cast) -> None:
     """Take all that others share with a tenant."""
     async with tenants.transaction(tenant) as work:
-        owner = Actor(await users.ensure(work, subject=cast.owner, name=None, email=None), OWNER)
+        owner = Actor(await users.ensure(work, subject=cast.owner, name=None, email=None), of_role(Role.OWNER))
         for offer in await work.rows(select(func.isola.share_offers().table_valued("id"))):
             await shares.answer(work, owner, offer["id"], accepted=True)
 
@@ -102,7 +101,7 @@ async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
             for subject, name in PEOPLE.items()
             if subject == cast.owner or subject not in {c.owner for c in TENANTS}
         }
-        admin = Actor(people[cast.owner], OWNER)
+        admin = Actor(people[cast.owner], of_role(Role.OWNER))
         made = await _resources(work, chance, list(people.values()))
         await _spans(work, chance, admin, list(people.values()), made)
         if cast.shares_with:
@@ -126,7 +125,7 @@ async def _resources(work: Work, chance: random.Random, people: list[UUID]) -> l
             "data": {"tags": chance.sample(WORDS, 2), "score": round(chance.random(), 3)},
             "size_bytes": chance.randrange(10**9),
         }
-        made.append(await resources.create(work, Actor(chance.choice(people), OWNER), **values))
+        made.append(await resources.create(work, Actor(chance.choice(people), of_role(Role.OWNER)), **values))
     return made
 
 
@@ -139,7 +138,7 @@ async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[U
         for visibility in Visibility:
             await spans.create(
                 work,
-                Actor(chance.choice(people[:3]), OWNER),
+                Actor(chance.choice(people[:3]), of_role(Role.OWNER)),
                 title=f"{chance.choice(('reviewed', 'measured', 'renamed', 'queried'))} {chance.choice(WORDS)}",
                 payload={"seconds": round(chance.expovariate(0.2), 2)},
                 visibility=visibility,

@@ -1,0 +1,17 @@
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import strawberry
+
+from isola.domain import quotas
+
+if TYPE_CHECKING:
+
+    class QuotaName(StrEnum):
+        """Its members are not known before the tables are."""
+
+else:
+    QuotaName = strawberry.enum(
+        StrEnum("QuotaName", [(name.upper(), name) for name in quotas.known()]),
+        description="What there can be only so many of.",
+    )
