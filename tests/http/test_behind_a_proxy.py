@@ -9,7 +9,9 @@ import httpx
 import pytest
 from graphql import get_introspection_query
 
+from isola.testing.fixtures import TRIED, Copy
 from isola.testing.served import NO_TLS, Api, Client
+from isola_strategies.base import Strategy
 from tests.http import nginx
 
 UPGRADES = {
@@ -21,6 +23,12 @@ UPGRADES = {
 WHO = "{ viewer { tenant { slug } user { id } } }"
 # What takes the server some time.
 SLOW = get_introspection_query()
+
+
+@pytest.fixture(params=TRIED[:1])
+def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
+    """Any: what arrives is parsed before one is asked."""
+    return copy.strategies[request.param]
 
 
 @pytest.fixture

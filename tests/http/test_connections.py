@@ -15,8 +15,9 @@ from sqlalchemy import select
 
 from isola.domain.resources import resources
 from isola.platform import provisioning
-from isola.testing.fixtures import Copy
+from isola.testing.fixtures import TRIED, Copy
 from isola.testing.served import OPERATIONS, Api, Client, serving
+from isola_strategies.base import Strategy
 
 QUERY = b'{"query": "{ viewer { tenant { slug } } }"}'
 SMUGGLED = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -60,6 +61,12 @@ class Raw:
 
 def statuses(answer: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+
+
+@pytest.fixture(params=TRIED[:1])
+def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
+    """Any: what arrives is parsed before one is asked."""
+    return copy.strategies[request.param]
 
 
 @pytest.fixture

@@ -150,12 +150,13 @@ async def plant(place: Place, ask: Callable[..., Awaitable[Answer]]) -> int:
     wrong = 0
     for value in place.values:
         document, variables = place.by_variable(value)
-        for answer in (await ask(document, variables), await ask(place.by_literal(value)), await ask(document)):
+        for answer in (await ask(document, variables), await ask(place.by_literal(value))):
             silent(answer)
             wrong += "errors" in answer.body
-    answer = await ask(place.by_literal(Name(CANARY)))
-    silent(answer)
-    return wrong + ("errors" in answer.body)
+    for answer in (await ask(document), await ask(place.by_literal(Name(CANARY)))):
+        silent(answer)
+        wrong += "errors" in answer.body
+    return wrong
 
 
 @pytest.mark.parametrize("place", TENANTS, ids=lambda place: f"{place.field}.{place.argument}")

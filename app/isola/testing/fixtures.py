@@ -9,11 +9,14 @@ import gc
 import math
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,6 +93,7 @@ def pytest_collection_finish() -> None:
     """What is imported stays, and is a lot to look through each time that rubbish is collected."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 20)
 
 
@@ -110,6 +114,19 @@ def documents_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "parse", lru_cache(1000)(parse))
         patch.setattr(documents, "validate", lru_cache(1000)(validate))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages_looked_for_once() -> Iterator[None]:
+    """Without this package httpx looks for it several times in each request, which takes half of the request's time.
+
+    Strategies are looked for in all that is installed, each time that a database is copied.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("sniffio") is None:
+            patch.setitem(sys.modules, "sniffio", None)
+        patch.setattr("isola_strategies.registry.entry_points", lru_cache(entry_points))
         yield
 
 
