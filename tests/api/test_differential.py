@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from isola.testing.fixtures import TRIED
 from tests.api import reference
 from tests.api.conftest import READING, Caller
 from tests.api.needs import needs
@@ -47,9 +48,9 @@ def normal(actual: Any, expected: Any) -> Any:
     return actual
 
 
-@pytest.fixture(params=range(FIRST, FIRST + EXAMPLES, AT_ONCE))
+@pytest.fixture(scope="module", params=range(FIRST, FIRST + EXAMPLES, AT_ONCE))
 def first(request: pytest.FixtureRequest) -> int:
-    """The first seed of some, asked under one strategy after another: while what is known of a document is kept."""
+    """The first seed of some, of which all is asked in a row: while what is known of a document is kept."""
     seed: int = request.param
     return seed
 
@@ -81,7 +82,11 @@ async def test_all_answer_alike(first: int, a: Caller) -> None:
 async def test_who_lacks_a_permission_is_answered_all_that_does_not_need_it(first: int, a: Caller) -> None:
     everything = await data_of(a)
     refused = 0
+    # What needs a permission is decided before the strategy is asked, so one of them is asked for each.
+    number = TRIED.index(a.principal.tenant.strategy)
     for seed in range(first, min(first + AT_ONCE, FIRST + EXAMPLES)):
+        if seed // len(READING) % len(TRIED) != number:
+            continue
         made = operation(seed)
         told = f"TEST_DIFFERENTIAL_SEED={seed}\n{made.document}\n{json.dumps(made.variables)}"
         missing = sorted(READING)[seed % len(READING)]
