@@ -91,6 +91,7 @@ class Listener:
         # What there is now stays: without this, each full collection looks through all of it, for some 50 ms.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(700, 10, 10)
         # A thread that reads a large document lets requests in between after this time, not after 5 ms each time.
         sys.setswitchinterval(0.0005)
         await _Server(configured(application, self._settings)).serve([self._socket])
