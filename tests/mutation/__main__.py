@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from tests.mutation.report import markdown, summary
 from tests.mutation.sabotage import Sabotage
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
-from tests.mutation.trial import Outcome, Verdict, confirmed, tried, workshop
+from tests.mutation.trial import NOTICED, Outcome, Verdict, confirmed, noticed, tried, workshop
 
 
 def main() -> int:
@@ -51,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help="sabotages to try; all of them if none is named")
     parser.add_argument("--green", action="store_true", help="the suite has just passed: no test is red by itself")
     parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="how many are tried at once")
+    parser.add_argument("--remember", action="store_true", help="write down which test noticed which sabotage")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
     parser.add_argument("--markdown", type=Path, help="write the report to this file")
     return parser.parse_args()
@@ -60,6 +61,10 @@ def _write(arguments: argparse.Namespace, outcomes: Sequence[Outcome], seconds: 
     if arguments.json:
         report = {"seconds": round(seconds), "of": len(SABOTAGES), "outcomes": [asdict(each) for each in outcomes]}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if arguments.remember:
+        by = {each.name: each.by for each in outcomes if each.verdict is Verdict.KILLED}
+        known = {name: test for name, test in {**noticed(), **by}.items() if name in BY_NAME}
+        NOTICED.write_text(json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     if arguments.markdown:
         arguments.markdown.write_text(markdown(outcomes), encoding="utf-8")
 

@@ -4,6 +4,12 @@ It sees to it that the source under trial is what is imported, and runs the stat
 ``TEST_SABOTAGE`` names. Without that name it changes nothing.
 """
 
+# ruff: noqa: E402  the first thing that is done
+import gc
+
+# What is imported stays: see pytest_collection_finish in isola.testing.fixtures, which turns it on again.
+gc.disable()
+
 import asyncio
 import os
 from collections.abc import Generator
