@@ -37,6 +37,7 @@ from sqlalchemy import make_url
 
 from isola.database import embedded
 from isola.database.transactions import Database
+from isola.domain.resources import Resource
 from isola.lab.django_tenants import MAKING, PEER, PEER_NEEDS
 from isola.platform import importing, logins, migrations, provisioning
 from isola.platform.logins import Addresses
@@ -194,7 +195,7 @@ async def filling(at: Place, strategy: str, rows: int, progress: Progress) -> Fi
         async with await Installation(Settings.model_construct(), at.where, at.strategies).tenants() as database:
             started = time.perf_counter()
             outcome = await importing.load(
-                database, tenant, file, owner="import", strict=False, from_line=1,
+                database, tenant, Resource, file, owner="import", strict=False, from_line=1,
                 progress=lambda _, so_far: progress.update(task, completed=so_far.loaded),
             )  # fmt: skip
             seconds = time.perf_counter() - started

@@ -28,8 +28,10 @@ from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database import embedded
 from isola.database.transactions import Database, Transaction
-from isola.domain import resources, users
+from isola.domain import users
+from isola.domain.actor import Actor
 from isola.domain.permissions import Role, of_role
+from isola.domain.resources import Resource
 from isola.identity.authentication import Principal
 from isola.platform import lapsing, logins, migrations, provisioning
 from isola.platform.tenants import Tenant
@@ -82,7 +84,7 @@ async def fill(tenants: Database, tenant: Tenant, number: int) -> tuple[UUID, Se
     """A user of a tenant, and the resources that it has from now on."""
     async with tenants.transaction(tenant) as work:
         user = await users.ensure(work, subject="ada", name=None, email=None)
-        await resources.load(work, user, [{"name": "one", "kind": None, "data": {"a": 1}, "size_bytes": 0}] * number)
+        await Resource.create_all(work, Actor(user, frozenset()), [{"name": "one", "data": {"a": 1}}] * number)
         keys = await work.texts("SELECT id::text FROM resources")
     return user, [UUID(key) for key in keys]
 

@@ -42,9 +42,11 @@ def upgrade(op: Operations) -> None:
         moment("created_at"),
         sa.UniqueConstraint("subject"),
         sa.CheckConstraint("length(subject) BETWEEN 1 AND 400", name="subject_length"),
+        sa.CheckConstraint("length(name) BETWEEN 0 AND 200", name="name_length"),
         sa.CheckConstraint("length(email) BETWEEN 0 AND 320", name="email_length"),
     )
-    op.create_index(None, "users", ["email", "id"])
+    for column in ("name", "email", "created_at"):
+        op.create_index(None, "users", [column, "id"])
     create_table(
         op,
         "organizations",
@@ -56,6 +58,8 @@ def upgrade(op: Operations) -> None:
         sa.CheckConstraint("length(name_key) BETWEEN 1 AND 600", name="name_key_length"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     )
+    for column in ("name", "created_at"):
+        op.create_index(None, "organizations", [column, "id"])
     create_table(
         op,
         "memberships",
@@ -68,7 +72,7 @@ def upgrade(op: Operations) -> None:
         op,
         "resources",
         identifier(),
-        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="RESTRICT"), nullable=False),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("users.id", deferrable=True), nullable=False),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("data", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("size_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
@@ -78,18 +82,17 @@ def upgrade(op: Operations) -> None:
         sa.CheckConstraint(of_bounded_size("data"), name="data_size"),
         sa.CheckConstraint("size_bytes BETWEEN 0 AND 9007199254740991", name="size_bytes_range"),
     )
-    op.create_index(None, "resources", ["owner_id", "id"])
-    op.create_index(None, "resources", ["name", "id"])
-    op.create_index(None, "resources", ["created_at", "id"])
+    for column in ("owner_id", "name", "size_bytes", "created_at"):
+        op.create_index(None, "resources", [column, "id"])
     create_table(
         op,
         "spans",
         identifier(),
-        sa.Column("author_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("author_id", sa.Uuid, sa.ForeignKey("users.id", ondelete="CASCADE", deferrable=True), nullable=False),
         sa.Column("title", sa.Text, nullable=False),
         sa.Column("payload", JSONB, nullable=False, server_default=sa.text("'{}'")),
-        sa.Column("resource_id", sa.Uuid, sa.ForeignKey("resources.id", ondelete="SET NULL")),
-        sa.Column("organization_id", sa.Uuid, sa.ForeignKey("organizations.id", ondelete="CASCADE")),
+        sa.Column("resource_id", sa.Uuid, sa.ForeignKey("resources.id", ondelete="SET NULL", deferrable=True)),
+        sa.Column("organization_id", sa.Uuid, sa.ForeignKey("organizations.id", ondelete="CASCADE", deferrable=True)),
         sa.Column("visibility", sa.Text, nullable=False, server_default=sa.text("'private'")),
         moment("created_at"),
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
@@ -99,7 +102,7 @@ def upgrade(op: Operations) -> None:
             "visibility <> 'organization' OR organization_id IS NOT NULL", name="organization_visible_to"
         ),
     )
-    op.create_index(None, "spans", ["resource_id", "created_at", "id"])
-    op.create_index(None, "spans", ["created_at", "id"])
-    op.create_index(None, "spans", ["author_id"])
-    op.create_index(None, "spans", ["organization_id"])
+    for column in ("author_id", "resource_id", "organization_id"):
+        op.create_index(None, "spans", [column, "created_at", "id"])
+    for column in ("title", "created_at"):
+        op.create_index(None, "spans", [column, "id"])

@@ -81,7 +81,13 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("name_key", name="uq_roles_name"),
         sa.CheckConstraint("length(name_key) BETWEEN 1 AND 300", name="name_key_length"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+        sa.CheckConstraint(
+            "cardinality(permissions) <= 10000 AND array_position(permissions, NULL) IS NULL", name="permissions_items"
+        ),
+        sa.CheckConstraint("octet_length(permissions::text) <= 4000000", name="permissions_size"),
     )
+    for column in ("name", "created_at"):
+        op.create_index(None, "roles", [column, "id"])
     create_table(
         op,
         "user_roles",

@@ -77,6 +77,7 @@ class RowLevelSecurity:
                     [TENANT, *local],
                     [TENANT, *operation.remote_cols],
                     ondelete=_on_delete(operation.kw.get("ondelete"), local),
+                    deferrable=operation.kw.get("deferrable"),
                 )
             case ops.AddColumnOp(column=column) if column.foreign_keys or column.unique or column.index:
                 raise ValueError(
@@ -152,6 +153,7 @@ def _constraint(constraint: Constraint) -> Constraint:
                 [f"{remote[0][0]}.{TENANT}", *(f"{table}.{column}" for table, _, column in remote)],
                 name=constraint.name,
                 ondelete=_on_delete(constraint.ondelete, constraint.column_keys),
+                deferrable=constraint.deferrable,
             )
         case CheckConstraint():
             return CheckConstraint(constraint.sqltext, name=constraint.name)

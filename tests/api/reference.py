@@ -184,9 +184,9 @@ class Data:
                 return self._by_id(given["id"])
             case "nodes":
                 return [self._by_id(each) for each in given["ids"]]
-            case "resource":
+            case "organization" | "resource" | "role" | "span" | "user":
                 found = self._by_id(given["id"])
-                return found if found and found.type == "Resource" else None
+                return found if found and found.type == field.title() else None
             case "sharedWithMe":
                 rows = sorted(self.received, key=lambda r: (r["granted_at"], r["id"]), reverse=True)
                 return self._page([Object("SharedResource", row) for row in rows], given, ordered=True)

@@ -89,7 +89,7 @@ def places(root: str) -> Iterator[Place]:
         for name, field in definition.fields.items():
             target = get_named_type(field.type)
             given = ", ".join(
-                f"{each}: {value(get_named_type(argument.type), each)}"
+                f"{each}: {listed(argument.type)}"
                 for each, argument in field.args.items()
                 if is_required_argument(argument)
             )
@@ -105,19 +105,19 @@ def places(root: str) -> Iterator[Place]:
                 waiting.append((target.name, here, frozenset(needed)))
 
 
-def value(type_: Any, name: str) -> str:
+def value(type_: Any) -> str:
     """Something that the argument takes."""
     match type_.name:
         case "ID":
-            return f'["{ids("res", 1)}"]' if name == "ids" else f'"{ids("res", 1)}"'
+            return f'"{ids("res", 1)}"'
         case "String":
             return '"x"'
     fields = {each: field for each, field in type_.fields.items() if is_required_input_field(field)}
-    return "{" + ", ".join(f"{each}: {listed(field.type, each)}" for each, field in fields.items()) + "}"
+    return "{" + ", ".join(f"{each}: {listed(field.type)}" for each, field in fields.items()) + "}"
 
 
-def listed(type_: Any, name: str) -> str:
-    one = value(get_named_type(type_), name)
+def listed(type_: Any) -> str:
+    one = value(get_named_type(type_))
     return f"[{one}]" if str(type_).startswith("[") else one
 
 

@@ -104,7 +104,7 @@ async def test_the_tenant_history_makes_what_the_models_declare(
         "ALTER TABLE resources ALTER size_bytes SET DEFAULT 1",
         "ALTER TABLE resources ALTER kind TYPE varchar",
         "ALTER TABLE spans DROP CONSTRAINT ck_spans_title_length",
-        "ALTER INDEX ix_spans_author_id RENAME TO ix_spans_writer_id",
+        "ALTER INDEX ix_spans_title_id RENAME TO ix_spans_heading_id",
         "DROP INDEX ix_resources_kind_id",
         "DROP TRIGGER audit_update ON users",
     ],

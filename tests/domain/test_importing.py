@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from isola.database.transactions import Database
+from isola.domain.resources import Resource
 from isola.errors import OperatorError
 from isola.platform import importing
 from isola.platform.importing import Outcome
@@ -71,7 +72,7 @@ async def load(
     database: Database, tenant: Tenant, file: Path, *, strict: bool = False, from_line: int = 1, owner: str = "import"
 ) -> Outcome:
     return await importing.load(
-        database, tenant, file, owner=owner, strict=strict, from_line=from_line, progress=lambda *_: None
+        database, tenant, Resource, file, owner=owner, strict=strict, from_line=from_line, progress=lambda *_: None
     )
 
 
@@ -219,7 +220,7 @@ async def test_batches_are_of_so_many_rows_or_bytes(
     file = written(tmp_path, *[GOOD] * 6, *[large] * 4, GOOD)
     told: list[tuple[int, int]] = []
     await importing.load(
-        database, a, file, owner="import", strict=False, from_line=1,
+        database, a, Resource, file, owner="import", strict=False, from_line=1,
         progress=lambda read, so_far: told.append((read, so_far.loaded)),
     )  # fmt: skip
     assert [loaded for _, loaded in told] == [4, 8, 10, 11]
@@ -252,7 +253,7 @@ async def test_an_interruption_leaves_whole_batches_and_says_where_to_go_on(
             raise interruption
 
     with pytest.raises((asyncio.CancelledError, OperatorError)):
-        await importing.load(database, a, file, owner="import", strict=False, from_line=1, progress=progress)
+        await importing.load(database, a, Resource, file, owner="import", strict=False, from_line=1, progress=progress)
     assert (so_far.loaded, so_far.last_line) == (30, 31)
     assert await names(database, a) == [f"{number:02}" for number in range(30)]
 

@@ -17,6 +17,7 @@ from isola.domain import resources, roles, shares, users
 from isola.domain.actor import Actor
 from isola.domain.permissions import Role, of_role
 from isola.domain.quotas import known
+from isola.domain.resources import Resource
 from isola.errors import QuotaExceeded
 from isola.platform import importing, plans
 from isola.platform.shares import shares as share_table
@@ -245,6 +246,7 @@ async def test_an_import_ends_where_the_plan_does(
         await importing.load(
             database,
             scene.tenant,
+            Resource,
             file,
             owner="import",
             strict=False,

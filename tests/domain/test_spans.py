@@ -8,17 +8,18 @@ import pytest
 from sqlalchemy import Uuid, bindparam, select
 
 from isola.database.transactions import Database, Transaction
-from isola.domain import organizations, resources, spans
+from isola.domain import organizations, resources
 from isola.domain.actor import Actor
-from isola.domain.spans import Visibility, spans as table, visible
+from isola.domain.spans import Span, Visibility, spans as table
 from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.platform.tenants import Tenant
+from isola.subjects import operations
 from tests.domain.conftest import People, state
 
 
 async def seen(work: Transaction, viewer: Actor) -> Sequence[str]:
     who = bindparam("viewer", viewer.user_id, Uuid)
-    rows = await work.rows(select(table.c.title).where(visible(table.c, who)).order_by(table.c.title))
+    rows = await work.rows(select(table.c.title).where(Span.visible(table.c, who)).order_by(table.c.title))
     return [row["title"] for row in rows]
 
 
@@ -27,6 +28,10 @@ async def organization(work: Transaction, people: People, name: str, *members: A
     for member in members:
         await organizations.add_member(work, people.admin, made, member.user_id)
     return made
+
+
+async def write(work: Transaction, actor: Actor, **values: Any) -> UUID:
+    return await operations.create(work, actor, Span, values)
 
 
 async def test_each_visibility_is_seen_by_whom_it_names(database: Database, a: Tenant, people: People) -> None:
@@ -42,7 +47,7 @@ async def test_each_visibility_is_seen_by_whom_it_names(database: Database, a: T
             ("public", Visibility.PUBLIC, None),
             ("public in red", Visibility.PUBLIC, red),
         ):
-            await spans.create(work, ada, title=title, payload={}, visibility=visibility, organization_id=within)
+            await write(work, ada, title=title, visibility=visibility, organization=within)
         everybodys = ["public", "public in red"]
         assert await seen(work, ada) == ["blue", "private", "private in red", *everybodys, "red"]
         assert await seen(work, bob) == [*everybodys, "red"]
@@ -57,10 +62,8 @@ async def test_leaving_an_organization_ends_its_sight_but_not_of_ones_own(
     async with database.transaction(a) as work:
         red = await organization(work, people, "red", people.ada, people.bob)
         for author in (people.ada, people.bob):
-            await spans.create(
-                work, author, title="of bob" if author is people.bob else "of ada", payload={},
-                visibility=Visibility.ORGANIZATION, organization_id=red,
-            )  # fmt: skip
+            title = "of bob" if author is people.bob else "of ada"
+            await write(work, author, title=title, visibility=Visibility.ORGANIZATION, organization=red)
         assert await seen(work, people.bob) == ["of ada", "of bob"]
         await organizations.remove_member(work, people.admin, red, people.bob.user_id)
         assert await seen(work, people.bob) == ["of bob"]
@@ -71,7 +74,7 @@ async def test_nobody_sees_the_public_spans_of_another_tenant(
     database: Database, a: Tenant, b: Tenant, people: People
 ) -> None:
     async with database.transaction(a) as work:
-        await spans.create(work, people.ada, title="public", payload={}, visibility=Visibility.PUBLIC)
+        await write(work, people.ada, title="public", visibility=Visibility.PUBLIC)
     async with database.transaction(b) as work:
         assert await seen(work, people.ada) == []
 
@@ -80,14 +83,14 @@ async def test_a_span_is_written_as_it_was_said(database: Database, a: Tenant, p
     async with database.transaction(a) as work:
         red = await organization(work, people, "red", people.ada)
         resource = await resources.create(work, people.bob, name="of bob")
-        span = await spans.create(
+        span = await write(
             work,
             people.ada,
             title="t",
             payload=[1, {"a": None}],
             visibility=Visibility.ORGANIZATION,
-            resource_id=resource,
-            organization_id=red,
+            resource=resource,
+            organization=red,
         )
         (row,) = await work.rows(select(table))
     assert {**row, "created_at": None} == {
@@ -111,19 +114,19 @@ async def test_what_cannot_be_written_is_refused(database: Database, a: Tenant, 
         (people.ada, {"title": "t" * 201}, BadUserInput, "title: expected 1 to 200 characters, not 201"),
         (people.ada, {"title": "a\x00b"}, BadUserInput, "title: expected no NUL character"),
         (people.ada, {"payload": {"a": "\ud800"}}, BadUserInput, "payload: expected what JSON in UTF-8 can say"),
-        (people.ada, {"payload": None}, BadUserInput, "payload: expected something other than null"),
+        (people.ada, {"payload": None}, BadUserInput, "payload: expected anything but null"),
         (people.ada, {"payload": float("nan")}, BadUserInput, "payload: expected what JSON in UTF-8 can say"),
         (people.ada, {"visibility": Visibility.ORGANIZATION}, BadUserInput, "organizationId: expected"),
-        (people.ada, {"resource_id": uuid4()}, NotFound, missing),
-        (people.ada, {"organization_id": red}, Forbidden, outsider),
+        (people.ada, {"resource": uuid4()}, NotFound, missing),
+        (people.ada, {"organization": red}, Forbidden, outsider),
         (people.admin, {"organization_id": red, "visibility": Visibility.PRIVATE}, Forbidden, outsider),
         # One of another tenant is refused like one that is not there.
-        (people.bob, {"organization_id": theirs}, Forbidden, outsider),
-        (people.bob, {"organization_id": uuid4()}, Forbidden, outsider),
+        (people.bob, {"organization": theirs}, Forbidden, outsider),
+        (people.bob, {"organization": uuid4()}, Forbidden, outsider),
     ):
         async with database.transaction(a) as work:
             with pytest.raises(kind, match=reason):
-                await spans.create(work, actor, **{**good, **values})
+                await write(work, actor, **{**good, **values})
     assert await state(database, a) == before
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from isola.database.transactions import Database
 from isola.domain import users
-from isola.domain.users import Kind, users as table
+from isola.domain.users import UserKind, users as table
 from isola.platform.tenants import Tenant
 from tests.domain.conftest import state
 
@@ -104,17 +104,17 @@ async def test_a_user_without_an_address_gets_the_first_one_that_is_verified(dat
 @pytest.mark.parametrize(
     ("subject", "kind"),
     {
-        "ada": Kind.PERSON,
-        "iss:partner:ada": Kind.PERSON,
-        "iss:key:ada": Kind.PERSON,
-        "key:0123456789ab": Kind.MACHINE,
-        "staff:eve": Kind.STAFF,
-        "parent:0b6ab8f0": Kind.PARENT,
-        "parental": Kind.PERSON,
+        "ada": UserKind.PERSON,
+        "iss:partner:ada": UserKind.PERSON,
+        "iss:key:ada": UserKind.PERSON,
+        "key:0123456789ab": UserKind.MACHINE,
+        "staff:eve": UserKind.STAFF,
+        "parent:0b6ab8f0": UserKind.PARENT,
+        "parental": UserKind.PERSON,
     }.items(),
 )
 async def test_the_kind_of_a_user_follows_from_the_subject(
-    database: Database, a: Tenant, subject: str, kind: Kind
+    database: Database, a: Tenant, subject: str, kind: UserKind
 ) -> None:
     async with database.transaction(a) as work:
         await users.ensure(work, subject=subject, name=None, email=None)

@@ -611,21 +611,21 @@ READING = (
 
 WRITES = (
     Patch(
-        "resources changed by any editor",
-        "that only its owner changes a resource",
+        "rows changed by any editor",
+        "that only its owner changes a row",
         BOTH,
-        "app/isola/domain/resources.py",
-        'if owner != actor.user_id and "resource:manage" not in actor.permissions:',
-        'if owner is None and "resource:manage" not in actor.permissions:',
+        "app/isola/subjects/subject.py",
+        "getattr(self, owner.attribute).id == actor.user_id",
+        "True",
         ("tests/domain/test_resources.py",),
     ),
     Patch(
-        "resources changed by viewers",
+        "rows changed by viewers",
         "the permission to write",
         BOTH,
-        "app/isola/domain/resources.py",
-        '    actor.require("resource:write")\n    if owner',
-        "    if owner",
+        "app/isola/subjects/operations.py",
+        '    actor.require(declaration.permissions["write"])\n    row.',
+        "    row.",
         ("tests/domain/test_resources.py", "app/isola/testing/isolation/test_stateful.py"),
     ),
     Patch(
@@ -661,8 +661,8 @@ WRITES = (
         "that only members write for an organization",
         BOTH,
         "app/isola/domain/spans.py",
-        "memberships.c.organization_id == organization_id, memberships.c.user_id == actor.user_id",
-        "memberships.c.organization_id == organization_id",
+        "memberships.c.organization_id == self.organization.id, memberships.c.user_id == actor.user_id",
+        "memberships.c.organization_id == self.organization.id",
         ("tests/domain/test_spans.py",),
     ),
     Patch(
@@ -670,8 +670,8 @@ WRITES = (
         "that no role can be taken for a built-in one",
         BOTH,
         "app/isola/domain/roles.py",
-        "if names.looks_like(name, Role):",
-        "if name in set(Role):",
+        "if names.looks_like(name, BuiltIn):",
+        "if name in set(BuiltIn):",
         (ROLE_RULES,),
     ),
     Patch(

@@ -8,9 +8,9 @@ from isola.api.connections import Connection
 from isola.api.fields import many, mapped, one, typed_id
 from isola.api.request import Info, payload
 from isola.api.scalars import DateTime
-from isola.api.users import User
 from isola.domain import api_keys
 from isola.domain.permissions import Permission
+from isola.domain.users import User
 from isola.query.identifiers import decode
 from isola.query.mapping import Function, Parameters
 

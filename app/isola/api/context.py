@@ -3,10 +3,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from isola.api.users import PREFIX as USER
 from isola.database.transactions import Database, Transaction
 from isola.domain.actor import Actor
 from isola.domain.roles import Standing
+from isola.domain.users import User
 from isola.errors import Forbidden, Refusal
 from isola.identity.authentication import Principal
 from isola.identity.members import Members
@@ -50,7 +50,7 @@ class Context:
 
     def _telling(self) -> AbstractAsyncContextManager[Transaction]:
         user = str(self.principal.user_id)
-        about = {"user": user, "actor": f"{USER}_{user}", "request": self.request_id}
+        about = {"user": user, "actor": f"{User.declaration.prefix}_{user}", "request": self.request_id}
         if self.principal.on_behalf_of is not None:
             about["behalf"] = self.principal.on_behalf_of
         return self.database.transaction(self.principal.tenant, about=about)

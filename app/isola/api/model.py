@@ -115,7 +115,10 @@ def _filter(type_: GraphQLInputObjectType) -> Filter:
     comparisons: dict[str, Comparison] = {}
     for name in type_.fields.keys() - _LOGIC:
         declaration = _declaration(type_.fields[name])
-        comparisons[name] = Comparison(declaration.python_name, declaration.metadata.get(FIELD))
+        declared = declaration.metadata.get(FIELD)
+        comparisons[name] = (
+            declared if isinstance(declared, Comparison) else Comparison(declaration.python_name, declared)
+        )
     return comparisons
 
 

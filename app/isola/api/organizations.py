@@ -1,64 +1,25 @@
-from enum import Enum
-
 import strawberry
 from sqlalchemy import Uuid
 
 from isola.api.access import PUBLIC, mutation, requires
-from isola.api.connections import Connection, Node
-from isola.api.fields import compared_id, many, mapped, one, typed_id
+from isola.api.connections import Connection
+from isola.api.declared import extend
+from isola.api.fields import many, mapped, one
 from isola.api.request import Info, payload
-from isola.api.scalars import DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
-from isola.api.users import PREFIX as USER, User
 from isola.domain import organizations
-from isola.domain.organizations import memberships
+from isola.domain.organizations import Organization, memberships
 from isola.domain.permissions import Permission
+from isola.domain.users import User
 from isola.query.identifiers import decode
 from isola.query.mapping import Parameters
 
-PREFIX = "org"
+PREFIX, USER = Organization.declaration.prefix, User.declaration.prefix
 
 
-@mapped(organizations.organizations, prefix=PREFIX)
-@strawberry.type(description="A group of users inside a tenant.", directives=[requires(Permission.ORGANIZATION_READ)])
-class Organization(Node):
-    id: strawberry.ID = typed_id(PREFIX)
-    name: str
-    created_at: DateTime
+@extend(Organization)
+class OrganizationFields:
     members: Connection[User] = many(
         through=(memberships, "organization_id", "user_id"), description="In the order of their creation."
-    )
-
-
-@strawberry.input(description="All conditions given have to hold; null is refused.")
-class OrganizationFilter:
-    id: IDFilter | None = compared_id(PREFIX)
-    name: StringFilter | None = strawberry.UNSET
-    created_at: DateTimeFilter | None = strawberry.UNSET
-    and_: list["OrganizationFilter"] | None = strawberry.field(name="and", default=strawberry.UNSET)
-    or_: list["OrganizationFilter"] | None = strawberry.field(name="or", default=strawberry.UNSET)
-    not_: "OrganizationFilter | None" = strawberry.field(name="not", default=strawberry.UNSET)
-
-
-@strawberry.enum
-class OrganizationOrderField(Enum):
-    ID = "id"
-    NAME = "name"
-    CREATED_AT = "created_at"
-
-
-@strawberry.input
-class OrganizationOrder:
-    field: OrganizationOrderField
-    direction: OrderDirection = OrderDirection.ASC
-
-
-@strawberry.type
-class OrganizationQueries:
-    organizations: Connection[Organization] | None = many(
-        filter=OrganizationFilter,
-        order=OrganizationOrder,
-        description="By default in the order of creation.",
-        access=requires(Permission.ORGANIZATION_READ),
     )
 
 

@@ -1,26 +1,20 @@
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
-
 import strawberry
 from sqlalchemy import Boolean, ColumnElement, Text, Uuid, case, cast, literal_column
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from isola.api.access import PUBLIC, mutation, requires
-from isola.api.connections import Connection, Node
-from isola.api.fields import compared_id, expression, many, mapped, one, typed_id
+from isola.api.connections import Connection
+from isola.api.declared import extend
+from isola.api.fields import expression, many, mapped, one, typed_id
 from isola.api.request import Info, payload
-from isola.api.scalars import DateTime, IDFilter, OrderDirection, StringFilter
 from isola.domain import roles
 from isola.domain.permissions import Permission, Role as BuiltIn, of_role
-from isola.domain.roles import user_roles
+from isola.domain.roles import Role, user_roles
+from isola.domain.users import User
 from isola.query.identifiers import decode
 from isola.query.mapping import Parameters, Row
 
-if TYPE_CHECKING:
-    from isola.api.users import User
-
-PREFIX = "rol"
-USER = "usr"
+PREFIX, USER = Role.declaration.prefix, User.declaration.prefix
 
 
 def _permissions(role: Row) -> ColumnElement[list[str]]:
@@ -34,49 +28,12 @@ def _built_in(role: Row) -> ColumnElement[bool]:
     return cast(role["name"].in_([name.value for name in BuiltIn]), Boolean())
 
 
-@mapped(roles.roles, prefix=PREFIX)
-@strawberry.type(
-    description="A name for permissions, which users can be given.", directives=[requires(Permission.ROLE_READ)]
-)
-class Role(Node):
-    id: strawberry.ID = typed_id(PREFIX)
-    name: str
+@extend(Role)
+class RoleFields:
     permissions: list[str] = expression(_permissions, "By name, as in viewer.permissions.")
     built_in: bool = expression(_built_in, "Whether it comes with the program, and cannot be changed.")
-    created_at: DateTime
-    members: Connection[Annotated["User", strawberry.lazy("isola.api.users")]] = many(
+    members: Connection[User] = many(
         through=(user_roles, "role_id", "user_id"), description="Who has it, in the order of their creation."
-    )
-
-
-@strawberry.input(description="All conditions given have to hold; null is refused.")
-class RoleFilter:
-    id: IDFilter | None = compared_id(PREFIX)
-    name: StringFilter | None = strawberry.UNSET
-    and_: list["RoleFilter"] | None = strawberry.field(name="and", default=strawberry.UNSET)
-    or_: list["RoleFilter"] | None = strawberry.field(name="or", default=strawberry.UNSET)
-    not_: "RoleFilter | None" = strawberry.field(name="not", default=strawberry.UNSET)
-
-
-@strawberry.enum
-class RoleOrderField(Enum):
-    ID = "id"
-    NAME = "name"
-
-
-@strawberry.input
-class RoleOrder:
-    field: RoleOrderField
-    direction: OrderDirection = OrderDirection.ASC
-
-
-@strawberry.type
-class RoleQueries:
-    roles: Connection[Role] | None = many(
-        filter=RoleFilter,
-        order=RoleOrder,
-        description="The roles of the tenant, built-in ones too; by default in the order of creation.",
-        access=requires(Permission.ROLE_READ),
     )
 
 
@@ -125,7 +82,7 @@ class AssignRoleInput:
 @mapped(Parameters({"user_id": Uuid(), "role_id": Uuid()}))
 @strawberry.type(directives=[PUBLIC])
 class AssignRolePayload:
-    user: Annotated["User", strawberry.lazy("isola.api.users")] = one("user_id")
+    user: User = one("user_id")
     role: Role = one("role_id")
 
 
@@ -138,7 +95,7 @@ class UnassignRoleInput:
 @mapped(Parameters({"user_id": Uuid(), "role_id": Uuid()}))
 @strawberry.type(directives=[PUBLIC])
 class UnassignRolePayload:
-    user: Annotated["User", strawberry.lazy("isola.api.users")] = one("user_id")
+    user: User = one("user_id")
     role: Role = one("role_id")
 
 

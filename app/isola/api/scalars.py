@@ -1,6 +1,8 @@
 """Scalars, and what every noun compares with: ``eq``, ``in`` and their like, typed by field."""
 
-from datetime import UTC, datetime
+import decimal
+import uuid
+from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any, NewType
 
@@ -19,10 +21,15 @@ from isola import exact_json
 from isola.query.messages import UnfitValueError
 
 MAX_SAFE_INTEGER = 2**53 - 1
+MAX_DECIMAL = 200
+"""Characters of a decimal that a client sends."""
 
 BigInt = NewType("BigInt", int)
 DateTime = NewType("DateTime", datetime)
 JSON = NewType("JSON", object)
+Date = NewType("Date", date)
+Decimal = NewType("Decimal", decimal.Decimal)
+UUID = NewType("UUID", uuid.UUID)
 
 
 def _read_big_int(value: Any) -> int:
@@ -58,6 +65,47 @@ def _write_date_time(value: Any) -> Any:
     return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
 
+def _read_date(value: Any) -> date:
+    message = "a Date is ISO 8601, such as 2026-01-31"
+    # Of the forms of ISO 8601 that Python reads, the one with hyphens alone.
+    if not isinstance(value, str) or len(value) != len("2026-01-31"):
+        raise UnfitValueError(message)
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise UnfitValueError(message) from None
+
+
+def _read_decimal(value: Any) -> decimal.Decimal:
+    message = "a Decimal is a string of decimal digits, such as 12.50, or a number"
+    if isinstance(value, bool) or not isinstance(value, str | int | float | decimal.Decimal):
+        raise UnfitValueError(message)
+    text = str(value)
+    if len(text) > MAX_DECIMAL or "_" in text or text != text.strip():
+        raise UnfitValueError(message)
+    try:
+        read = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        raise UnfitValueError(message) from None
+    if not read.is_finite():
+        raise UnfitValueError(message)
+    return read
+
+
+def _read_uuid(value: Any) -> uuid.UUID:
+    message = "a UUID is 32 hexadecimal digits with hyphens, such as 0198c1d2-0000-7000-8000-000000000000"
+    if not isinstance(value, str) or len(value) != len(str(uuid.UUID(int=0))):
+        raise UnfitValueError(message)
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        raise UnfitValueError(message) from None
+
+
+def _write_text(value: Any) -> Any:
+    return value if isinstance(value, str) else str(value)
+
+
 def _as_it_stands(value: Any) -> Any:
     return value
 
@@ -88,6 +136,24 @@ SCALARS: dict[object, ScalarDefinition] = {
         "second.",
         parse_value=_read_date_time,
         serialize=_write_date_time,
+    ),
+    Date: scalar(
+        name="Date",
+        description="A day in ISO 8601.",
+        parse_value=_read_date,
+        serialize=_write_text,
+    ),
+    Decimal: scalar(
+        name="Decimal",
+        description="A decimal with all its digits, as a string. Input may also be a number.",
+        parse_value=_read_decimal,
+        serialize=_write_text,
+    ),
+    UUID: scalar(
+        name="UUID",
+        description="A UUID that is no id of the API.",
+        parse_value=_read_uuid,
+        serialize=_write_text,
     ),
     JSON: scalar(
         name="JSON",
@@ -137,6 +203,7 @@ class BigIntFilter:
     gte: BigInt | None = strawberry.UNSET
     lt: BigInt | None = strawberry.UNSET
     lte: BigInt | None = strawberry.UNSET
+    is_null: bool | None = strawberry.UNSET
 
 
 @strawberry.input(description="Compares moments. All conditions given have to hold; null is refused.")
@@ -149,3 +216,69 @@ class DateTimeFilter:
     gte: DateTime | None = strawberry.UNSET
     lt: DateTime | None = strawberry.UNSET
     lte: DateTime | None = strawberry.UNSET
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares integers. All conditions given have to hold; null is refused.")
+class IntFilter:
+    eq: int | None = strawberry.UNSET
+    in_: list[int] | None = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
+    gt: int | None = strawberry.UNSET
+    gte: int | None = strawberry.UNSET
+    lt: int | None = strawberry.UNSET
+    lte: int | None = strawberry.UNSET
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares numbers. All conditions given have to hold; null is refused.")
+class FloatFilter:
+    eq: float | None = strawberry.UNSET
+    in_: list[float] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    gt: float | None = strawberry.UNSET
+    gte: float | None = strawberry.UNSET
+    lt: float | None = strawberry.UNSET
+    lte: float | None = strawberry.UNSET
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares decimals. All conditions given have to hold; null is refused.")
+class DecimalFilter:
+    eq: Decimal | None = strawberry.UNSET
+    in_: list[Decimal] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    gt: Decimal | None = strawberry.UNSET
+    gte: Decimal | None = strawberry.UNSET
+    lt: Decimal | None = strawberry.UNSET
+    lte: Decimal | None = strawberry.UNSET
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares days. All conditions given have to hold; null is refused.")
+class DateFilter:
+    eq: Date | None = strawberry.UNSET
+    in_: list[Date] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    gt: Date | None = strawberry.UNSET
+    gte: Date | None = strawberry.UNSET
+    lt: Date | None = strawberry.UNSET
+    lte: Date | None = strawberry.UNSET
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares truth values. All conditions given have to hold; null is refused.")
+class BooleanFilter:
+    eq: bool | None = strawberry.UNSET
+    is_null: bool | None = strawberry.UNSET
+
+
+@strawberry.input(description="Compares UUIDs. All conditions given have to hold; null is refused.")
+class UUIDFilter:
+    eq: UUID | None = strawberry.UNSET
+    in_: list[UUID] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+    )
+    is_null: bool | None = strawberry.UNSET

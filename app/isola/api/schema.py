@@ -1,62 +1,69 @@
 """The whole contract: every noun's queries and mutations in one schema, and the model that its types declare."""
 
+from typing import Any
+
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
+from isola.api import resources
 from isola.api.api_keys import ApiKeyMutations, ApiKeyQueries
 from isola.api.audit import AuditQueries
 from isola.api.connections import NodeQueries
+from isola.api.declared import declare
 from isola.api.domains import DomainMutations, DomainQueries
 from isola.api.fields import mapped
 from isola.api.inputs import guard
 from isola.api.model import model_of
-from isola.api.organizations import OrganizationMutations, OrganizationQueries
-from isola.api.resources import ResourceMutations, ResourceQueries
-from isola.api.roles import RoleMutations, RoleQueries
+from isola.api.organizations import OrganizationMutations
+from isola.api.roles import RoleMutations
 from isola.api.scalars import SCALARS
 from isola.api.sessions import OPEN, SessionMutations, SignInMutations
 from isola.api.shares import ShareMutations, ShareQueries
-from isola.api.spans import SpanMutations, SpanQueries
-from isola.api.users import UserMutations, UserQueries
+from isola.api.users import UserMutations
 from isola.api.viewer import ViewerQueries
+from isola.installed import APPLICATIONS, SUBJECTS
 from isola.query import caller
 from isola.query.mapping import Parameters
 
+__all__ = ["model", "resources", "schema"]
 
-@mapped(Parameters(caller.COLUMNS))
-@strawberry.type
-class Query(
+
+def _root(name: str, *parts: Any) -> type:
+    """A type with the fields of all parts, in order."""
     # Fields come in the reverse order of the bases.
-    AuditQueries,
-    ApiKeyQueries,
-    DomainQueries,
-    SpanQueries,
-    ShareQueries,
-    OrganizationQueries,
-    RoleQueries,
-    UserQueries,
-    ResourceQueries,
-    NodeQueries,
-    ViewerQueries,
-):
-    pass
+    made: type = strawberry.type(type(name, tuple(reversed(parts)), {"__module__": __name__}))
+    return made
 
 
-@strawberry.type
-class Mutation(
-    SessionMutations,
-    SignInMutations,
-    ApiKeyMutations,
-    DomainMutations,
-    RoleMutations,
-    UserMutations,
-    OrganizationMutations,
-    SpanMutations,
+_declared = declare(SUBJECTS)
+_applications = list(APPLICATIONS.values())
+
+Query = mapped(Parameters(caller.COLUMNS))(
+    _root(
+        "Query",
+        ViewerQueries,
+        NodeQueries,
+        *(each.queries for each in _declared),
+        ShareQueries,
+        DomainQueries,
+        ApiKeyQueries,
+        AuditQueries,
+        *(part for each in _applications for part in each.queries),
+    )
+)
+Mutation = _root(
+    "Mutation",
+    *(each.mutations for each in _declared if each.mutations is not None),
     ShareMutations,
-    ResourceMutations,
-):
-    pass
-
+    OrganizationMutations,
+    UserMutations,
+    RoleMutations,
+    DomainMutations,
+    ApiKeyMutations,
+    SignInMutations,
+    SessionMutations,
+    *(part for each in _applications for part in each.mutations),
+)
 
 schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
 model = model_of(schema)

@@ -7,9 +7,9 @@ from isola.api.access import PUBLIC, mutation, requires
 from isola.api.fields import mapped, one
 from isola.api.request import Info, payload
 from isola.api.scalars import DateTime
-from isola.api.users import PREFIX as USER, User
 from isola.domain import sessions
 from isola.domain.permissions import Permission
+from isola.domain.users import User
 from isola.errors import Forbidden
 from isola.identity.sessions import Issued, Sessions, Visitor
 from isola.query.identifiers import decode
@@ -164,7 +164,7 @@ class SessionMutations:
 
     @mutation(requires(Permission.USER_MANAGE), description="The same for another user.")
     async def revoke_sessions(self, info: Info, input: RevokeSessionsInput) -> RevokeSessionsPayload:
-        user = decode(input.user_id, USER, "userId")
+        user = decode(input.user_id, User.declaration.prefix, "userId")
         async with info.context.transaction() as work:
             await sessions.revoke(work, info.context.actor, user)
             return await payload(RevokeSessionsPayload, info, work, user_id=user)

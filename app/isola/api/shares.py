@@ -1,5 +1,3 @@
-from typing import TYPE_CHECKING, Annotated
-
 import strawberry
 from sqlalchemy import BigInteger, Boolean, Column, DateTime as Timestamp, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
@@ -9,18 +7,15 @@ from isola.api.connections import Connection, Node
 from isola.api.fields import many, mapped, one, part, typed_id
 from isola.api.request import Info, given, payload
 from isola.api.scalars import DateTime
-from isola.api.spans import RESOURCE
 from isola.api.tenants import Tenant
-from isola.api.users import User
 from isola.domain import shares
 from isola.domain.permissions import Permission
+from isola.domain.resources import Resource
+from isola.domain.users import User
 from isola.query.identifiers import decode
 from isola.query.mapping import Function, Parameters
 
-if TYPE_CHECKING:
-    from isola.api.resources import Resource
-
-PREFIX = "shr"
+PREFIX, RESOURCE = "shr", Resource.declaration.prefix
 
 
 def shares_of(resource: str) -> Function:
@@ -94,7 +89,7 @@ class Grantee:
 class Share:
     id: strawberry.ID = typed_id(PREFIX)
     resource_id: strawberry.ID = typed_id(RESOURCE, "resource_id")
-    resource: Annotated["Resource", strawberry.lazy("isola.api.resources")] = one("resource_id")
+    resource: Resource = one("resource_id")
     grantee: Grantee = part(slug="grantee_slug")
     granted_by: User | None = one("granted_by")
     granted_at: DateTime
@@ -108,7 +103,7 @@ class Share:
 )
 class SharedResource(Node):
     id: strawberry.ID = typed_id(PREFIX)
-    resource: Annotated["Resource", strawberry.lazy("isola.api.resources")] = one(
+    resource: Resource = one(
         source=shared_resource,
         plain="what hangs off a shared resource is not shared",
         description="Only its values: owner, spans and shares are refused.",

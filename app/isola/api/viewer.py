@@ -5,7 +5,7 @@ from isola.api.context import Context
 from isola.api.fields import mapped, one, part
 from isola.api.plans import Plan, own_plan
 from isola.api.tenants import Tenant
-from isola.api.users import User
+from isola.domain.users import User
 from isola.query import caller
 from isola.query.mapping import Parameters
 

@@ -331,15 +331,21 @@ def doctor(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON Lines: name, kind, data, sizeBytes", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="JSON Lines: the fields of createResource", exists=True, dir_okay=False)],
     tenant: TenantOption,
     *,
+    subject: Annotated[str, typer.Option(help="what the rows are, such as resource")] = "resource",
     owner: Annotated[str, typer.Option(help="the subject of the user to whom all of it belongs")] = "import",
     strict: Annotated[bool, typer.Option("--strict", help="load nothing if any line is bad")] = False,
     from_line: Annotated[int, typer.Option(min=1, help="start here, to go on after an interruption")] = 1,
 ) -> None:
-    """Load resources from a file into a tenant. Ends with 1 if a line is bad; all others are loaded."""
+    """Load rows of a subject from a file into a tenant. Ends with 1 if a line is bad; all others are loaded."""
+    from isola.installed import SUBJECTS
     from isola.platform import importing, provisioning
+
+    known = {each.declaration.name: each for each in SUBJECTS if "create" in each.declaration.mutations}
+    if subject not in known:
+        raise typer.BadParameter(f"--subject: expected one of {', '.join(known)}")
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -356,7 +362,14 @@ def import_(
                 task = bar.add_task("0 rows", total=file.stat().st_size if file.is_file() else None)
                 try:
                     outcome = await importing.load(
-                        tenants, placed, file, owner=owner, strict=strict, from_line=from_line, progress=progress
+                        tenants,
+                        placed,
+                        known[subject],
+                        file,
+                        owner=owner,
+                        strict=strict,
+                        from_line=from_line,
+                        progress=progress,
                     )
                 except (IsolaError, asyncio.CancelledError):
                     err.print(f"{outcome.loaded} rows are loaded; go on with --from-line {outcome.last_line + 1}")

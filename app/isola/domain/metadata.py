@@ -66,13 +66,18 @@ def indexed_text(
     return _checked(column, "length", f"length({name}) BETWEEN {least} AND {most}")
 
 
-def json_document(name: str, default: str) -> Column[object]:
+def json_document(name: str, default: str | None, *, nullable: bool = False) -> Column[object]:
     """A JSON document of bounded length, as PostgreSQL writes it.
 
     A number can be written with far more digits than it takes bytes: so the length is bounded by the bytes, too. Reads
     rely on that: see isola.query.budget.
     """
-    column: Column[object] = Column(name, JSONB, nullable=False, server_default=text(default))
+    column: Column[object] = Column(
+        name,
+        JSONB(none_as_null=True),
+        nullable=nullable,
+        server_default=None if default is None else text(default),
+    )
     return _checked(
         column,
         "size",

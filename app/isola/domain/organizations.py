@@ -5,7 +5,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Table,
-    UniqueConstraint,
     Uuid,
     delete,
     insert,
@@ -14,24 +13,26 @@ from sqlalchemy import (
 
 from isola.domain import names
 from isola.domain.actor import Actor
-from isola.domain.metadata import Audited, identifier, indexed_text, metadata, moment
+from isola.domain.metadata import Audited, metadata, moment
 from isola.domain.users import users
 from isola.domain.work import Work
 from isola.errors import NotFound
+from isola.subjects import Subject, column
 
 MAX_NAME = 200
 
-organizations = Table(
-    "organizations",
-    metadata,
-    identifier(),
-    indexed_text("name", MAX_NAME, least=1),
+
+class Organization(Subject, name="organization", prefix="org", mutations=frozenset()):
+    """A group of users inside a tenant."""
+
+    name: str = column(max_length=MAX_NAME, min_length=1, index=True)
     # What names are compared by: see isola.domain.names.
-    indexed_text("name_key", names.KEY_GROWTH * MAX_NAME, least=1),
-    moment("created_at"),
-    UniqueConstraint("name_key", name="uq_organizations_name"),
-    info={"audited": Audited("organization", {"id": "org_"}, left_out=("name_key",))},
-)
+    name_key: str = column(
+        max_length=names.KEY_GROWTH * MAX_NAME, min_length=1, unique="name", private=True, logged=False
+    )
+
+
+organizations = Organization.table
 
 memberships = Table(
     "memberships",

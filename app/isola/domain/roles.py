@@ -11,50 +11,47 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
-    CheckConstraint,
     Column,
     ForeignKey,
     Index,
     Select,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     bindparam,
     delete as delete_from,
     func,
     insert,
     select,
-    text,
     update as update_of,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.domain import names, users as people
 from isola.domain.actor import Actor
-from isola.domain.metadata import Audited, identifier, indexed_text, metadata, moment
-from isola.domain.permissions import Permission, Role, known, of_role
+from isola.domain.metadata import Audited, metadata, moment
+from isola.domain.permissions import Permission, Role as BuiltIn, known, of_role
 from isola.domain.users import users
 from isola.domain.work import Work
 from isola.errors import BadUserInput, Conflict, Forbidden, NotFound
+from isola.subjects import Subject, column
 
 MAX_NAME = 100
 
-roles = Table(
-    "roles",
-    metadata,
-    identifier(),
-    Column("name", Text, nullable=False),
+
+class Role(Subject, name="role", prefix="rol", mutations=frozenset()):
+    """A name for permissions, which users can be given."""
+
+    name: str = column(max_length=MAX_NAME, min_length=1, index=True)
     # What names are compared by: see isola.domain.names.
-    indexed_text("name_key", names.KEY_GROWTH * MAX_NAME, least=1),
+    name_key: str = column(
+        max_length=names.KEY_GROWTH * MAX_NAME, min_length=1, unique="name", private=True, logged=False
+    )
     # Of a built-in role, none: what it gives is in isola.domain.permissions.
-    Column("permissions", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    moment("created_at"),
-    UniqueConstraint("name_key", name="uq_roles_name"),
-    CheckConstraint(f"length(name) BETWEEN 1 AND {MAX_NAME}", name="name_length"),
-    info={"audited": Audited("role", {"id": "rol_"}, left_out=("name_key",))},
-)
+    permissions: list[str] = column(default=list, private=True)
+
+
+roles = Role.table
 
 user_roles = Table(
     "user_roles",
@@ -92,25 +89,25 @@ HELD_ROLE = (
     select(roles.c.name, roles.c.permissions).where(roles.c.id == bindparam("key", type_=Uuid())).with_for_update()
 )
 # Whoever takes an owner away holds this row, so that no two take each other away.
-HELD_OWNERSHIP = select(roles.c.id).where(roles.c.name == Role.OWNER.value).with_for_update()
+HELD_OWNERSHIP = select(roles.c.id).where(roles.c.name == BuiltIn.OWNER.value).with_for_update()
 # Those who can act as owners: people of the tenant's own who have come in and are not disabled. Two are enough to know.
 OWNERS = (
     select(user_roles.c.user_id)
     .join(roles, roles.c.id == user_roles.c.role_id)
     .join(users, users.c.id == user_roles.c.user_id)
-    .where(roles.c.name == Role.OWNER.value, users.c.kind == people.Kind.PERSON.value)
+    .where(roles.c.name == BuiltIn.OWNER.value, users.c.kind == people.UserKind.PERSON.value)
     .where(users.c.seen_at.is_not(None), users.c.disabled_at.is_(None))
     .limit(2)
 )
 ANNOUNCED = select(func.isola.announce(bindparam("kind", type_=Text()), bindparam("key", type_=Text())))
 
 
-_BUILT_IN = [{"name": each.value, "name_key": names.key(each)} for each in Role]
+_BUILT_IN = [{"name": each.value, "name_key": names.key(each)} for each in BuiltIn]
 
 
 def permissions_of(name: str, stored: Sequence[str]) -> frozenset[str]:
     """What a role gives. Names that this program does not know give nothing."""
-    return of_role(name) if name in set(Role) else known() & set(stored)
+    return of_role(name) if name in set(BuiltIn) else known() & set(stored)
 
 
 async def standing(work: Work, *, subject: str) -> Standing | None:
@@ -123,7 +120,7 @@ async def standing_of(work: Work, user_id: UUID) -> Standing | None:
     return await _standing(work, BY_KEY, {"key": user_id})
 
 
-async def come_in(work: Work, *, subject: str, name: str | None, email: str | None, role: Role | None) -> Standing:
+async def come_in(work: Work, *, subject: str, name: str | None, email: str | None, role: BuiltIn | None) -> Standing:
     """How a person stands who comes in; one who is not known is made.
 
     Who comes in for the first time, and has no role yet, is given ``role``.
@@ -191,7 +188,7 @@ async def unassign(work: Work, actor: Actor, user_id: UUID, role_id: UUID) -> No
     """Undo ``assign``. Raises Forbidden, NotFound, and Conflict for the last owner."""
     subject = await _manageable(work, actor, user_id)
     name, _ = await _role(work, role_id)
-    if name == Role.OWNER:
+    if name == BuiltIn.OWNER:
         await _keep_an_owner(work, user_id)
     taken = delete_from(user_roles).where(user_roles.c.user_id == user_id, user_roles.c.role_id == role_id)
     if not await work.execute(taken):
@@ -204,7 +201,7 @@ async def disable(work: Work, actor: Actor, user_id: UUID) -> None:
     subject = await _manageable(work, actor, user_id)
     if user_id == actor.user_id:
         raise Forbidden("nobody can disable themselves")
-    if Role.OWNER in (await _held(work, user_id)).roles:
+    if BuiltIn.OWNER in (await _held(work, user_id)).roles:
         await _keep_an_owner(work, user_id)
     off = update_of(users).where(users.c.id == user_id, users.c.disabled_at.is_(None)).values(disabled_at=func.now())
     await work.execute(off)
@@ -255,7 +252,7 @@ async def _role(work: Work, role_id: UUID) -> tuple[str, frozenset[str]]:
 async def _own(work: Work, actor: Actor, role_id: UUID) -> AbstractSet[str]:
     """What a role gives, which is not built in and gives no more than the actor has."""
     name, gives = await _role(work, role_id)
-    if name in set(Role):
+    if name in set(BuiltIn):
         raise Forbidden("a built-in role cannot be changed")
     actor.may_all(gives).enforce()
     return gives
@@ -275,7 +272,7 @@ async def _announce(work: Work, user_id: UUID, subject: str) -> None:
 def _named(name: str) -> Mapping[str, str]:
     """The columns of a role's name. Raises BadUserInput."""
     name = names.checked("name", name, MAX_NAME)
-    if names.looks_like(name, Role):
+    if names.looks_like(name, BuiltIn):
         raise BadUserInput("name: expected one that cannot be taken for a built-in role's", "name")
     return {"name": name, "name_key": names.key(name)}
 

@@ -1,69 +1,64 @@
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import (
-    CheckConstraint,
-    Column,
-    Index,
-    Table,
-    Text,
-    UniqueConstraint,
-    bindparam,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from isola.domain import names
-from isola.domain.metadata import Audited, Counted, identifier, indexed_text, metadata, moment
 from isola.domain.work import Work
+from isola.subjects import Subject, column
 
 
-class Kind(StrEnum):
+class UserKind(StrEnum):
+    """What a user is.
+
+    A person of the tenant's own, a machine that calls with an API key, the platform's staff, or somebody who acts from
+    a tenant above.
+    """
+
     PERSON = "person"
     MACHINE = "machine"
     STAFF = "staff"
     PARENT = "parent"
 
 
-PREFIXES: Mapping[str, Kind] = {"key:": Kind.MACHINE, "parent:": Kind.PARENT, "staff:": Kind.STAFF}
+PREFIXES: Mapping[str, UserKind] = {"key:": UserKind.MACHINE, "parent:": UserKind.PARENT, "staff:": UserKind.STAFF}
 """What the subjects of users begin with who are no people of the tenant's own."""
 
 MAX_SUBJECT = 400
 MAX_EMAIL = 320
 MAX_NAME = 200
 
-users = Table(
-    "users",
-    metadata,
-    identifier(),
+
+class User(
+    Subject,
+    name="user",
+    prefix="usr",
+    counted="seen_at IS NOT NULL AND disabled_at IS NULL",
+    mutations=frozenset(),
+):
     # Who this is to the issuer of tokens: the user's identity. Nothing else tells users apart.
-    indexed_text("subject", MAX_SUBJECT, least=1),
-    Column("kind", Text, nullable=False, server_default=text("'person'")),
-    Column("name", Text, nullable=False),
-    # How to reach them. Several users may have the same address.
-    indexed_text("email", MAX_EMAIL, nullable=True),
-    moment("created_at"),
+    subject: str = column(max_length=MAX_SUBJECT, min_length=1, unique=True, private=True)
+    kind: UserKind = column(default=UserKind.PERSON)
+    name: str = column(max_length=MAX_NAME, index=True)
+    email: str | None = column(
+        max_length=MAX_EMAIL,
+        index=True,
+        description="In lower case, as verified by who named it. Several users can have the same.",
+    )
     # When they came in for the first time. One who was made otherwise may never have.
-    moment("seen_at", nullable=True, default=None),
-    moment("disabled_at", nullable=True, default=None),
-    UniqueConstraint("subject"),
-    CheckConstraint("kind IN ('person', 'machine', 'staff', 'parent')", name="kind"),
-    Index(None, "email", "id"),
-    info={
-        "audited": Audited("user", {"id": "usr_"}),
-        # Those who have come in and are not disabled.
-        "counted": Counted("users", "seen_at IS NOT NULL AND disabled_at IS NULL", ("seen_at", "disabled_at")),
-    },
-)
+    seen_at: datetime | None = column(private=True)
+    disabled_at: datetime | None = column(description="From then on, whatever they ask is refused.")
+
+
+users = User.table
 
 KNOWN = select(users.c.id).where(users.c.subject == bindparam("known"))
 SEEN = (
     update(users)
-    .where(users.c.id == bindparam("key"), users.c.seen_at.is_(None), users.c.kind == Kind.PERSON.value)
+    .where(users.c.id == bindparam("key"), users.c.seen_at.is_(None), users.c.kind == UserKind.PERSON.value)
     .values(seen_at=func.now())
 )
 ADDRESSED = update(users).where(users.c.id == bindparam("key"), users.c.email.is_(None))
@@ -95,12 +90,16 @@ async def record_visit(work: Work, user_id: UUID) -> bool:
 
 
 def name_of(name: str | None, subject: str) -> str:
-    """What a user is called: by a name that somebody vouches for, else by the subject."""
+    """What a user is.
+
+    A person of the tenant's own, a machine that calls with an API key, the platform's staff, or somebody who acts from
+    a tenant above.
+    """
     return names.cleaned(name or "", MAX_NAME) or names.cleaned(subject, MAX_NAME) or subject
 
 
-def kind_of(subject: str) -> Kind:
-    return next((kind for prefix, kind in PREFIXES.items() if subject.startswith(prefix)), Kind.PERSON)
+def kind_of(subject: str) -> UserKind:
+    return next((kind for prefix, kind in PREFIXES.items() if subject.startswith(prefix)), UserKind.PERSON)
 
 
 def normalized_email(address: str) -> str | None:

@@ -10,7 +10,8 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, MetaData, Table, T
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from isola.domain.metadata import identifier, metadata, moment
+from isola.domain.metadata import identifier, moment
+from isola.installed import metadata
 from isola_strategies.base import Home, Strategy
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here

@@ -10,8 +10,8 @@ import asyncpg
 from sqlalchemy import MetaData, Table, select
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
 from isola.errors import OperatorError
+from isola.installed import metadata
 from isola.lab import application
 from isola.lab.place import Place
 from isola.lab.population import OWN_TABLES, WITHOUT, Population, Resident, Size

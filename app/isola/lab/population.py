@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from isola.domain.metadata import metadata
+from isola.installed import metadata
 from isola.lab.place import Place
 from isola.platform.tenants import Tenant
 

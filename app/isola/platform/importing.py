@@ -1,4 +1,4 @@
-"""Resources from JSON Lines: each line an object with ``name`` and, if wanted, ``kind``, ``data``, ``sizeBytes``."""
+"""Rows of any subject from JSON Lines: each line an object with the fields that clients give when they make one."""
 
 import codecs
 import json
@@ -13,9 +13,12 @@ from sqlalchemy import func, select
 
 from isola import exact_json
 from isola.database.transactions import Database, Placed, Transaction
-from isola.domain import resources, users
-from isola.domain.resources import Values
-from isola.errors import BadUserInput, Conflict, OperatorError
+from isola.domain import users
+from isola.domain.actor import Actor
+from isola.errors import BadUserInput, Conflict, Forbidden, NotFound, OperatorError
+from isola.subjects.parsing import parse
+from isola.subjects.subject import Subject
+from isola.subjects.values import complete
 
 BATCH = 1000
 # A batch is one message to the database, and is held in memory.
@@ -32,6 +35,7 @@ class Outcome:
     bad: list[tuple[int, str]] = field(default_factory=list)
 
 
+Values = dict[str, Any]
 Numbered = tuple[int, Values]
 """A line's number, and its values."""
 
@@ -42,6 +46,7 @@ Progress = Callable[[int, Outcome], None]
 async def load(
     database: Database,
     tenant: Placed,
+    subject: type[Subject],
     file: Path,
     *,
     owner: str,
@@ -49,7 +54,9 @@ async def load(
     from_line: int,
     progress: Progress,
 ) -> Outcome:
-    """Load resources into a tenant, in one transaction a batch; they belong to the user whose subject is ``owner``.
+    """Load rows of a subject into a tenant, in one transaction a batch.
+
+    They belong to the user whom tokens call ``owner``, if rows of the subject belong to anybody.
 
     A bad line, also one that the database refuses, is left out and reported. With ``strict`` nothing is loaded if any
     line is bad; the file is read twice then. Raises OperatorError when it cannot be read.
@@ -59,21 +66,29 @@ async def load(
             if strict:
                 if not lines.seekable():
                     raise OperatorError(f"{file}: expected a regular file, since --strict reads it twice")
-                bad = [(number, read) for number, _, read in _entries(lines, from_line) if isinstance(read, str)]
+                bad = [
+                    (number, read) for number, _, read in _entries(subject, lines, from_line) if isinstance(read, str)
+                ]
                 if bad:
                     return Outcome(bad=bad)
                 lines.seek(0)
-            return await _load(database, tenant, lines, owner, from_line, progress)
+            return await _load(database, tenant, subject, lines, owner, from_line, progress)
     except OSError as error:
         raise OperatorError(f"{file}: {error.strerror}") from error
 
 
 async def _load(
-    database: Database, tenant: Placed, lines: BufferedReader, owner: str, from_line: int, progress: Progress
+    database: Database,
+    tenant: Placed,
+    subject: type[Subject],
+    lines: BufferedReader,
+    owner: str,
+    from_line: int,
+    progress: Progress,
 ) -> Outcome:
     outcome = Outcome(last_line=from_line - 1)
     async with database.transaction(tenant) as work:
-        owner_id = await users.ensure(work, subject=owner, name=None, email=None)
+        actor = Actor(await users.ensure(work, subject=owner, name=None, email=None), frozenset())
     batch: list[Numbered] = []
     number = from_line - 1
     position = flushed = 0
@@ -82,14 +97,14 @@ async def _load(
         async with database.transaction(tenant) as work:
             # A batch can come long after the first: the tenant may have been suspended or deleted since.
             await work.scalar(select(func.isola.bound_tenant()))
-            refused = await _store(work, owner_id, batch)
+            refused = await _store(work, actor, subject, batch)
         outcome.loaded += len(batch) - len(refused)
         outcome.bad = sorted(outcome.bad + refused)
         outcome.last_line = number
         batch.clear()
         progress(position, outcome)
 
-    for number, position, read in _entries(lines, from_line):
+    for number, position, read in _entries(subject, lines, from_line):
         if isinstance(read, str):
             outcome.bad.append((number, read))
         else:
@@ -101,23 +116,25 @@ async def _load(
     return outcome
 
 
-async def _store(work: Transaction, owner_id: UUID, entries: Sequence[Numbered]) -> list[tuple[int, str]]:
-    """Store entries in order, but those that the database refuses; their numbers, with the reasons."""
+async def _store(
+    work: Transaction, actor: Actor, subject: type[Subject], entries: Sequence[Numbered]
+) -> list[tuple[int, str]]:
+    """Store entries in order. Those that a rule or the database refuses are left out: their numbers, with reasons."""
     try:
         async with work.savepoint():
-            await resources.load(work, owner_id, [values for _, values in entries])
-    except (BadUserInput, Conflict) as refusal:
+            await subject.create_all(work, actor, [values for _, values in entries])
+    except (BadUserInput, Conflict, Forbidden, NotFound) as refusal:
         if len(entries) == 1:
             return [(entries[0][0], refusal.message)]
         middle = len(entries) // 2
         return [
-            *await _store(work, owner_id, entries[:middle]),
-            *await _store(work, owner_id, entries[middle:]),
+            *await _store(work, actor, subject, entries[:middle]),
+            *await _store(work, actor, subject, entries[middle:]),
         ]
     return []
 
 
-def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, Values | str]]:
+def _entries(subject: type[Subject], lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, Values | str]]:
     """Each line's number, where it ends, and its values or what is wrong with it. Blank lines are none."""
     number = position = 0
     # With room for the line's end.
@@ -137,12 +154,12 @@ def _entries(lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, 
             yield number, position, f"expected at most {MAX_LINE_BYTES} bytes"
             continue
         try:
-            yield number, position, _values(line)
+            yield number, position, _values(subject, line)
         except BadUserInput as error:
             yield number, position, error.message
 
 
-def _values(line: bytes) -> Values:
+def _values(subject: type[Subject], line: bytes) -> Values:
     try:
         entry = exact_json.loads(line.rstrip().decode())
     except UnicodeDecodeError:
@@ -153,23 +170,7 @@ def _values(line: bytes) -> Values:
         raise BadUserInput("expected JSON, which has neither NaN nor Infinity nor endless exponents") from None
     except RecursionError:
         raise BadUserInput("expected JSON that is less deeply nested") from None
-    if not isinstance(entry, dict):
-        raise BadUserInput("expected an object")
-    unknown = entry.keys() - {"name", "kind", "data", "sizeBytes"}
-    if unknown:
-        raise BadUserInput(f"unknown field {min(unknown)!r}: expected name, kind, data, sizeBytes")
-    values: Values = {
-        "name": _typed(entry, "name", str, "a string"),
-        "kind": None if entry.get("kind") is None else _typed(entry, "kind", str, "a string or null"),
-        "data": entry.get("data", {}),
-        "size_bytes": _typed(entry, "sizeBytes", int, "an integer") if "sizeBytes" in entry else 0,
-    }
-    resources.check(values)
+    values = parse(subject.declaration, entry)
+    # So that a bad line is known before anything is stored. Whoever makes the rows is known later.
+    complete(subject.declaration, values, Actor(UUID(int=0), frozenset()))
     return values
-
-
-def _typed(entry: dict[str, Any], name: str, kind: type, expected: str) -> Any:
-    value = entry.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise BadUserInput(f"{name}: expected {expected}")
-    return value

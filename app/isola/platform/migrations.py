@@ -17,8 +17,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import select
 
 from isola.database.transactions import Database, Transaction
-from isola.domain.metadata import metadata as domain_metadata
 from isola.errors import IsolaError, OperatorError
+from isola.installed import metadata as domain_metadata
 from isola.platform import logins, registry, rights
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles

@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy import Table, Update, func, select, update
 
 from isola.database.transactions import DIALECT, Database, Transaction
-from isola.domain.metadata import metadata
 from isola.errors import Conflict, OperatorError, Refusal
+from isola.installed import metadata
 from isola.platform import platform_log, proofs, provisioning
 from isola.platform.audit import audit_heads
 from isola.platform.migrations import LOCK_TIMEOUT, found, refuse_behind

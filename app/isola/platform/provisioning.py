@@ -10,8 +10,8 @@ from sqlalchemy import delete, func, insert, or_, select, update
 
 from isola.database.transactions import Database, Transaction
 from isola.domain import names
-from isola.domain.metadata import metadata
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError
+from isola.installed import metadata
 from isola.platform import plans, platform_log
 from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_heads

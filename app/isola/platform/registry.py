@@ -3,7 +3,8 @@
 from sqlalchemy import Column, Table, Text, delete, insert
 
 from isola.database.transactions import Transaction
-from isola.domain.metadata import Counted, indexed_text, metadata as domain
+from isola.domain.metadata import Counted, indexed_text
+from isola.installed import metadata as domain
 from isola.platform.tenants import metadata
 
 MAX_IDENTIFIER = 63

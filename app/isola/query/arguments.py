@@ -4,7 +4,8 @@ Nothing of a value is in a shape, except what a statement is planned for: the si
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date
+from decimal import Decimal
 from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -186,7 +187,7 @@ def _value(comparison: Comparison, given: Any, path: str) -> Any:
             return identifiers.decode(given, comparison.prefix, path)
         case str() if not storable(given):
             raise BadUserInput(f"{path} holds characters that no text can hold", path)
-        case str() | int() | float() | datetime():
+        case str() | int() | float() | date() | Decimal() | UUID():
             return given
     raise BadUserInput(f"{path} cannot be compared", path)
 

@@ -27,7 +27,7 @@ from isola.query.plan import (
 )
 
 # The longest JSON of a value, by its GraphQL type. Of other types the length is not known before.
-_WIDTHS = {"ID": 50, "Int": 11, "BigInt": 20, "Float": 25, "Boolean": 5, "DateTime": 36}
+_WIDTHS = {"ID": 50, "Int": 11, "BigInt": 20, "Float": 25, "Boolean": 5, "DateTime": 36, "Date": 12, "UUID": 38}
 # A key's quotes, colon and comma; an object's braces, and the mark of its type.
 _PUNCTUATION = 4
 _OBJECT = 64

@@ -9,6 +9,7 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -57,6 +58,9 @@ def decode(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field
         tag, data = raw[:_TAG], raw[_TAG:]
         if not hmac.compare_digest(tag, sha256(cursor_key + data).digest()[:_TAG]):
             raise ValueError
-        return tuple(json_text.read(value, type_) for value, type_ in zip(json.loads(data), types, strict=True))
+        return tuple(
+            json_text.read(value, type_)
+            for value, type_ in zip(json.loads(data, parse_float=Decimal), types, strict=True)
+        )
     except (ValueError, TypeError):
         raise BadUserInput(message, field) from None

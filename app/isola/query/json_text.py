@@ -4,13 +4,28 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from graphql import GraphQLEnumType, GraphQLNamedType
-from sqlalchemy import ColumnElement, DateTime, Text, Uuid, case, cast, func, literal_column
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    DateTime,
+    Float,
+    Numeric,
+    Text,
+    Uuid,
+    case,
+    cast,
+    column,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.types import TypeEngine
 
 Part: TypeAlias = str | ColumnElement[Any]
@@ -65,16 +80,38 @@ def leaf(
     names: Mapping[str, str],
 ) -> list[Part]:
     """The JSON of a value that is not NULL. Where its length is not fixed, it is one part."""
+    if listed:
+        return [func.to_json(_each(expression, type_, prefix))]
     if prefix is not None:
         return [f'"{prefix}_', expression, '"']
-    if listed:
-        return [func.to_json(expression)]
     if isinstance(type_, GraphQLEnumType):
         return [case({value: constant(json.dumps(name)) for value, name in names.items()}, value=expression)]
     if type_.name == "DateTime":
-        in_utc = func.timezone(literal_column("'UTC'"), expression)
-        return ['"', func.to_char(in_utc, literal_column(_MICROSECONDS), type_=Text), '+00:00"']
+        return ['"', _in_utc(expression), '+00:00"']
+    if type_.name == "Decimal":
+        return ['"', cast(func.trim_scale(expression), Text), '"']
     return [expression if type_.name in _RAW else func.to_json(expression)]
+
+
+def _in_utc(moment: ColumnElement[Any]) -> ColumnElement[str]:
+    in_utc = func.timezone(literal_column("'UTC'"), moment)
+    return func.to_char(in_utc, literal_column(_MICROSECONDS), type_=Text)
+
+
+def _each(array: ColumnElement[Any], type_: GraphQLNamedType, prefix: str | None) -> ColumnElement[Any]:
+    """An array whose items are texts where their JSON is not what PostgreSQL makes of them."""
+    items = func.unnest(array).table_valued(column("item", getattr(array.type, "item_type", None))).render_derived()
+    item = items.c.item
+    text: ColumnElement[str]
+    if prefix is not None:
+        text = func.concat(constant(f"{prefix}_"), item, type_=Text)
+    elif type_.name == "DateTime":
+        text = func.concat(_in_utc(item), constant("+00:00"), type_=Text)
+    elif type_.name == "Decimal":
+        text = cast(func.trim_scale(item), Text)
+    else:
+        return array
+    return case((array.is_not(None), func.array(select(text).select_from(items).scalar_subquery())))
 
 
 def or_null(expression: ColumnElement[Any], parts: list[Part], *, nullable: bool) -> ColumnElement[str]:
@@ -94,11 +131,17 @@ def read(value: Any, type_: TypeEngine[Any]) -> Any:
     """A column's value, by what its JSON was parsed to."""
     if value is None:
         return None
-    if isinstance(type_, Uuid):
-        return UUID(value)
-    if isinstance(type_, DateTime):
-        return datetime.fromisoformat(value)
-    return value
+    return next((read_as(value) for kind, read_as in _READ if isinstance(type_, kind)), value)
+
+
+_READ: Sequence[tuple[type[TypeEngine[Any]], Callable[[Any], Any]]] = (
+    (Uuid, UUID),
+    (DateTime, datetime.fromisoformat),
+    (Date, date.fromisoformat),
+    # A Float is a Numeric to SQLAlchemy.
+    (Float, float),
+    (Numeric, Decimal),
+)
 
 
 def as_expression(part: Part) -> ColumnElement[Any]:

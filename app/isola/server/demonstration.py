@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from isola.database.transactions import Database
-from isola.domain import organizations, resources, roles, shares, spans, users
+from isola.domain import organizations, resources, roles, shares, users
 from isola.domain.actor import Actor
 from isola.domain.permissions import Role, of_role
-from isola.domain.spans import Visibility
+from isola.domain.spans import Span, Visibility
 from isola.domain.work import Work
 from isola.errors import Conflict
 from isola.identity import passwords
@@ -119,7 +119,7 @@ async def _person(work: Work, cast: Cast, subject: str, name: str) -> UUID:
 async def _resources(work: Work, chance: random.Random, people: list[UUID]) -> list[UUID]:
     made = []
     for number in range(RESOURCES):
-        values: resources.Values = {
+        values = {
             "name": f"{chance.choice(WORDS)}-{chance.choice(WORDS)}-{number:03}",
             "kind": chance.choice(KINDS),
             "data": {"tags": chance.sample(WORDS, 2), "score": round(chance.random(), 3)},
@@ -136,14 +136,14 @@ async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[U
             await organizations.add_member(work, admin, team, person)
     for resource in made[:100]:
         for visibility in Visibility:
-            await spans.create(
+            await Span.create(
                 work,
                 Actor(chance.choice(people[:3]), of_role(Role.OWNER)),
                 title=f"{chance.choice(('reviewed', 'measured', 'renamed', 'queried'))} {chance.choice(WORDS)}",
                 payload={"seconds": round(chance.expovariate(0.2), 2)},
                 visibility=visibility,
-                resource_id=resource,
-                organization_id=chance.choice(teams) if visibility is Visibility.ORGANIZATION else None,
+                resource=resource,
+                organization=chance.choice(teams) if visibility is Visibility.ORGANIZATION else None,
             )
 
 

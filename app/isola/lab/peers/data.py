@@ -13,7 +13,7 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
+from isola.installed import metadata
 from isola.platform import logins, migrations, provisioning
 from isola.platform.tenants import Tenant
 from isola.settings import Settings

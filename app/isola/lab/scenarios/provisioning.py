@@ -14,8 +14,8 @@ import asyncpg
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Uuid
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
 from isola.errors import OperatorError
+from isola.installed import metadata
 from isola.lab.django_tenants import DjangoTenants
 from isola.lab.laboratory import Laboratory
 from isola.lab.owning import entering, furnish

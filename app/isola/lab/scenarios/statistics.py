@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from isola.domain.metadata import metadata
 from isola.errors import OperatorError
+from isola.installed import metadata
 from isola.lab.laboratory import Laboratory
 from isola.lab.owning import entered, furnish
 from isola.lab.population import Population, Resident, Size

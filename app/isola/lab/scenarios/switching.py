@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
 from isola.errors import OperatorError
+from isola.installed import metadata
 from isola.lab.backend import Backend
 from isola.lab.laboratory import Laboratory
 from isola.lab.place import Place

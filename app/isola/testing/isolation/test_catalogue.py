@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
+from isola.installed import metadata
 from isola.platform import rights
 from isola.platform.roles import Roles
 from isola.platform.tenants import Tenant

@@ -30,14 +30,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Integer, TypeEngine
 
-from isola import domain
 from isola.database.transactions import Database, Transaction
-from isola.domain.metadata import metadata
+from isola.installed import metadata
 from isola.platform.tenants import Tenant, metadata as platform
 from isola_strategies.base import Strategy
 
-# Those that tenant traffic writes, parents first. The package is imported for its effect: it declares all of them.
-TABLES: Sequence[Table] = [table for table in metadata.sorted_tables if domain and not table.info.get("read_only")]
+# Those that tenant traffic writes, parents first.
+TABLES: Sequence[Table] = [table for table in metadata.sorted_tables if not table.info.get("read_only")]
 
 # Those that tenant traffic writes to. What is in the others the database itself has written.
 WRITTEN: Sequence[Table] = [table for table in TABLES if not table.info.get("read_only")]

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
 from isola.domain.permissions import Role
 from isola.identity.tokens import mint
+from isola.installed import metadata
 from isola.platform import provisioning
 from isola.server.application import application
 from isola.server.installation import Installation

@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from isola.database.transactions import Database
-from isola.domain import resources, shares, spans
+from isola.domain import resources, shares
 from isola.domain.resources import resources as table
+from isola.domain.spans import Span, Visibility
 from isola.errors import Conflict, NotFound
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import Grant, actor
@@ -84,12 +85,12 @@ async def test_what_is_shared_cannot_be_written(
     for attempt in (
         lambda work: resources.update(work, actor(partner), resource, name="mine"),
         lambda work: resources.delete(work, actor(partner), resource),
-        lambda work: spans.create(
+        lambda work: Span.create(
             work,
             actor(partner),
             title="mine",
             payload={},
-            visibility=spans.Visibility.PUBLIC,
+            visibility=Visibility.PUBLIC,
             resource_id=resource,
         ),
     ):
@@ -98,7 +99,7 @@ async def test_what_is_shared_cannot_be_written(
                 await attempt(work)
     with pytest.raises(Conflict):
         async with database.transaction(partner.tenant) as work:
-            await work.execute(update(spans.spans).values(resource_id=resource))
+            await work.execute(update(Span.table).values(resource_id=resource))
     async with database.transaction(partner.tenant) as work:
         assert await work.execute(update(table).where(table.c.id == resource).values(name="mine")) == 0
         for each in TABLES:

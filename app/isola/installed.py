@@ -1,0 +1,27 @@
+"""What is installed here. Importing it loads all applications, so that ``metadata`` has all tables.
+
+Raises OperatorError, when it is imported, for an application that does not fit.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from isola.domain import audit, organizations, resources, roles, spans, users
+from isola.domain.metadata import metadata
+from isola.shipped import shipped
+from isola.subjects.applications import BUILT_IN, Application, load
+from isola.subjects.subject import Subject
+
+__all__ = ["APPLICATIONS", "SUBJECTS", "audit", "metadata"]
+
+_OURS = Application(
+    name=BUILT_IN,
+    subjects=(resources.Resource, users.User, roles.Role, organizations.Organization, spans.Span),
+    migrations=shipped("migrations") / "tenant",
+)
+
+APPLICATIONS: Mapping[str, Application] = {BUILT_IN: _OURS, **load(_OURS)}
+"""All applications by name, the one that ships first."""
+
+SUBJECTS: Sequence[type[Subject]] = [
+    subject for application in APPLICATIONS.values() for subject in application.subjects
+]

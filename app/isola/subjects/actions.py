@@ -1,0 +1,74 @@
+"""Mutations of a subject's own: methods that clients can call, for one row each."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from isola.subjects.declaration import DeclarationError, Registry
+
+if TYPE_CHECKING:
+    from isola.subjects.subject import Subject
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+_MARK = "_isola_action"
+# ``self``, the transaction and who acts.
+_FIRST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A method that clients call. ``arguments`` are its own parameters, with their annotations."""
+
+    name: str
+    permission: str
+    method: Callable[..., Any]
+    description: str | None
+    arguments: Mapping[str, inspect.Parameter]
+    hints: Mapping[str, Any]
+
+    @property
+    def returns(self) -> "type[Subject] | None":
+        """The subject of the row that it returns, if it returns one."""
+        returned = self.hints.get("return")
+        return returned if returned in Registry.by_class.values() else None
+
+
+def action(*, permission: str | None = None, changes: bool = False) -> Callable[[Method], Method]:
+    """Declare a mutation by a method ``async def execute(self, work, actor, *, …)``: clients call ``executeAgent``.
+
+    It is called with the row, locked, whose id the client sends, and what follows ``actor`` is the client's to send as
+    well: values of the types that columns have, or subjects, by their ids. It returns None, or a row that the client
+    can read. ``permission`` is ``agent:execute`` unless given; with ``changes`` the row has to be one that the caller
+    may change. The docstring is what clients read.
+    """
+
+    def declare(method: Method) -> Method:
+        setattr(method, _MARK, (permission, changes))
+        return method
+
+    return declare
+
+
+def actions_of(subject: "type[Subject]") -> Sequence[tuple[Action, bool]]:
+    """The actions of a subject, and whether each is for rows that the caller may change.
+
+    Raises DeclarationError for a method that is none.
+    """
+    return [
+        (_read(subject, name, method, method.__dict__[_MARK][0]), method.__dict__[_MARK][1])
+        for name, method in vars(subject).items()
+        if inspect.isfunction(method) and _MARK in method.__dict__
+    ]
+
+
+def _read(subject: "type[Subject]", name: str, method: Callable[..., Any], permission: str | None) -> Action:
+    parameters = inspect.signature(method).parameters
+    where = f"{subject.declaration.where}.{name}"
+    if len(parameters) < _FIRST or not inspect.iscoroutinefunction(method):
+        raise DeclarationError(f"{where}: expected async def {name}(self, work, actor, *, …)")
+    arguments = dict(list(parameters.items())[_FIRST:])
+    hints = get_type_hints(method, localns=dict(Registry.by_class), include_extras=True)
+    return Action(
+        name, permission or f"{subject.declaration.name}:{name}", method, inspect.getdoc(method), arguments, hints
+    )

@@ -1,0 +1,142 @@
+"""What tenants have is declared by applications: packages with subjects, and a history of their tables."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import Table
+
+from isola.domain import permissions
+from isola.domain.metadata import metadata
+from isola.errors import OperatorError
+from isola.subjects.actions import actions_of
+from isola.subjects.declaration import PLAIN, DeclarationError
+from isola.subjects.subject import Subject
+from isola.subjects.table import pairs_table
+
+GROUP = "isola.applications"
+BUILT_IN = "isola"
+"""The name of the application that ships: the nouns that all others build on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a package declares, under a name of its own.
+
+    ``migrations`` is the folder of its history. ``queries`` and ``mutations`` are Strawberry types whose fields are
+    added to those that follow from the subjects.
+    """
+
+    name: str
+    subjects: Sequence[type[Subject]]
+    migrations: Path
+    queries: Sequence[Any] = ()
+    mutations: Sequence[Any] = ()
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The tables of its subjects, and those of pairs, parents first."""
+        return [table for table in metadata.sorted_tables if table.info.get("application", BUILT_IN) == self.name]
+
+
+class _Setting(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="ISOLA_", extra="ignore")
+
+    applications: str | None = None
+    """Which applications there are, separated by commas: names of entry points, or ``package.module:attribute``."""
+
+
+def load(built_in: Application) -> Mapping[str, Application]:
+    """The applications that ISOLA_APPLICATIONS names, or all that are installed, by name.
+
+    They may refer to the subjects of the one that is ``built_in``. Raises OperatorError for one that cannot be
+    imported, that does not fit, or that has the name of another.
+    """
+    found: dict[str, Application] = {}
+    for point in _wanted():
+        application = _imported(point)
+        if application.name in {BUILT_IN, *found} or not PLAIN.fullmatch(application.name):
+            raise OperatorError(
+                f"the application {point.value} is called {application.name!r}: expected a name in lower case that no "
+                "other one has"
+            )
+        if ":" not in point.name and application.name != point.name:
+            raise OperatorError(f"{point.value} is offered as {point.name!r} but calls itself {application.name!r}")
+        for subject in application.subjects:
+            subject.application = application.name
+        found[application.name] = application
+    try:
+        for application in (built_in, *found.values()):
+            for subject in application.subjects:
+                _complete(subject)
+    except DeclarationError as error:
+        raise OperatorError(f"the application {application.name}: {error}") from error
+    return MappingProxyType(found)
+
+
+def _wanted() -> Iterator[EntryPoint]:
+    offered = {point.name: point for point in entry_points(group=GROUP)}
+    setting = _Setting().applications
+    if setting is None:
+        yield from (offered[name] for name in sorted(offered))
+        return
+    # An application of a checkout is found where the command runs.
+    here = str(Path.cwd())
+    for name in filter(None, map(str.strip, setting.split(","))):
+        if ":" in name:
+            if here not in sys.path:
+                sys.path.append(here)
+            yield EntryPoint(name, name, GROUP)
+        elif name in offered:
+            yield offered[name]
+        else:
+            known = ", ".join(sorted(offered)) or "none is installed"
+            raise OperatorError(f"ISOLA_APPLICATIONS: {name[:80]!r} is not installed: expected some of {known}")
+
+
+def _imported(point: EntryPoint) -> Application:
+    try:
+        application = point.load()
+    except DeclarationError as error:
+        raise OperatorError(f"the application {point.value}: {error}") from error
+    except (ImportError, AttributeError) as error:
+        raise OperatorError(f"the application {point.value} cannot be imported: {error}") from error
+    if not isinstance(application, Application):
+        raise OperatorError(f"the application {point.value}: expected an isola.applications.Application")
+    return application
+
+
+def _complete(subject: type[Subject]) -> None:
+    """Make the table of a subject, and check all that it says. Raises DeclarationError."""
+    declaration = subject.declaration
+    declaration.check()
+    for name in {declaration.plural, *(f"{declaration.plural}_{each.name}" for each in declaration.pairs)}:
+        table = metadata.tables.get(name)
+        if table is not None and table.info.get("application", BUILT_IN) != subject.application:
+            raise DeclarationError(f"{declaration.where}: there is a table {name!r} already: expected another plural")
+    for name, _ in declaration.order:
+        if name not in declaration.ordered_by:
+            expected = ", ".join(declaration.ordered_by)
+            raise DeclarationError(f"{declaration.where}: order: no index serves {name!r}: expected some of {expected}")
+    for name in (*subject.shared, *(each for names in (*subject.unique_together, *subject.indexes) for each in names)):
+        if name not in declaration.members and declaration.by_column(name) is None and name not in declaration.times:
+            raise DeclarationError(f"{declaration.where}: there is no attribute {name!r}")
+    permissions.declare(*_permissions(subject))
+    for table in (declaration.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
+        table.info["application"] = subject.application
+
+
+def _permissions(subject: type[Subject]) -> Iterator[str]:
+    """The permissions that are asked for by what clients get of a subject."""
+    declaration = subject.declaration
+    yield declaration.permissions["read"]
+    if declaration.mutations or declaration.pairs:
+        yield declaration.permissions["write"]
+    if declaration.owner and declaration.mutations & {"update", "delete"}:
+        yield declaration.permissions["manage"]
+    yield from (action.permission for action, _ in actions_of(subject))

@@ -1,0 +1,402 @@
+"""What a subject is: one class, whose annotations are the columns and relations that its rows have.
+
+    class Agent(Subject, name="agent", prefix="agt", counted=True):
+        name: str = column(max_length=200, unique=True)
+        owner: User = reference(default=caller)
+        executions: Many["Execution"] = many("agent")
+
+From it follow the table, its GraphQL type and inputs, the mutations, permissions, the log, quotas and sharing. An
+attribute ``class_`` is called ``class`` everywhere else: one underscore at the end is left out.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_type_hints
+
+from sqlalchemy import ColumnElement, Table
+
+from isola.domain.metadata import Row
+from isola.subjects.types import EXPECTED, TEXT, Annotation, read
+
+if TYPE_CHECKING:
+    from isola.subjects.subject import Subject
+
+PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+PREFIX = re.compile(r"[a-z]{2,8}")
+MAX_NAME = 40
+"""Names of constraints and indexes are made of these, and PostgreSQL keeps 63 characters."""
+
+Order = Sequence[tuple[str, bool]]
+"""Columns, and whether each descends."""
+
+
+class DeclarationError(Exception):
+    """A declaration does not fit: the message names the class, the attribute, and what was expected."""
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "not set"
+
+
+UNSET = _Unset()
+
+
+class _Caller:
+    """The default of a reference to users: whoever makes the row. It is not for clients to set."""
+
+
+caller = _Caller()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribute:
+    description: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column(Attribute):
+    default: Any = UNSET
+    max_length: int | None = None
+    min_length: int = 0
+    minimum: Any = None
+    maximum: Any = None
+    digits: int | None = None
+    scale: int | None = None
+    unique: bool | str = False
+    index: bool = False
+    read_only: bool = False
+    private: bool = False
+    logged: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference(Attribute):
+    default: Any = UNSET
+    on_delete: str = "restrict"
+    unique: bool = False
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relation(Attribute):
+    """Rows that refer to this one by ``by``; or pairs with them, where that is None or names the pairs' other side."""
+
+    by: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed(Attribute):
+    of: Callable[[Row], ColumnElement[Any]]
+
+
+def column(
+    *,
+    default: Any = UNSET,
+    max_length: int | None = None,
+    min_length: int = 0,
+    minimum: Any = None,
+    maximum: Any = None,
+    digits: int | None = None,
+    scale: int | None = None,
+    unique: bool | str = False,
+    index: bool = False,
+    read_only: bool = False,
+    private: bool = False,
+    logged: bool = True,
+    description: str | None = None,
+) -> Any:
+    """A column, of the type of its annotation; ``| None`` lets it be empty.
+
+    ``default`` is a value, or ``dict`` or ``list`` for an empty one. Texts have ``min_length`` to ``max_length``
+    characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``, ``scale`` of them
+    behind the point. ``unique`` is unique in a tenant; as a text, it is what errors call that. What has an ``index`` or
+    is unique can be ordered by. Clients cannot set what is ``read_only``, and know nothing of what is ``private``. The
+    log has no values of what is not ``logged``.
+    """
+    return Column(
+        default=default,
+        max_length=max_length,
+        min_length=min_length,
+        minimum=minimum,
+        maximum=maximum,
+        digits=digits,
+        scale=scale,
+        unique=unique,
+        index=index,
+        read_only=read_only,
+        private=private,
+        logged=logged,
+        description=description,
+    )
+
+
+def reference(
+    *,
+    default: Any = UNSET,
+    on_delete: str = "restrict",
+    unique: bool = False,
+    read_only: bool = False,
+    description: str | None = None,
+) -> Any:
+    """A relation to one row of the subject that the annotation names; ``| None`` lets it be empty.
+
+    ``default=caller`` makes whoever makes a row its owner. ``on_delete`` of what is referred to: ``restrict`` keeps it,
+    ``cascade`` deletes this row too, ``set null`` empties the reference. ``unique``: no two rows refer to the same.
+    """
+    return Reference(default=default, on_delete=on_delete, unique=unique, read_only=read_only, description=description)
+
+
+def many(by: str | None = None, *, description: str | None = None) -> Any:
+    """A relation to many rows of the subject in ``Many[…]``: those whose reference ``by`` refers to this row.
+
+    Without ``by`` it is many-to-many, kept in a table of pairs. On the other side ``by`` names this attribute.
+    """
+    return Relation(by=by, description=description)
+
+
+def computed(of: Callable[[Row], ColumnElement[Any]], *, description: str | None = None) -> Any:
+    """A field that SQL computes from a row's columns, of the type of its annotation."""
+    return Computed(of=of, description=description)
+
+
+class Member:
+    """An attribute of a subject. ``name`` has no underscore at the end."""
+
+    def __init__(self, declaration: "Declaration", attribute: str, declared: Attribute) -> None:
+        self.declaration = declaration
+        self.name = attribute.removesuffix("_")
+        self.attribute = attribute
+        self.declared = declared
+
+    @cached_property
+    def annotation(self) -> Annotation:
+        """What its annotation says: a subject that it names may be declared later. Raises DeclarationError."""
+        subject = self.declaration.subject
+        alone = type(subject.__name__, (), {"__annotations__": {self.attribute: self._written}})
+        try:
+            names = vars(sys.modules[subject.__module__])
+            hints = get_type_hints(alone, globalns=names, localns=dict(Registry.by_class), include_extras=True)
+        except NameError as error:
+            _refuse(self.where, f"the annotation: there is no {error.name!r}")
+        return read(hints[self.attribute])
+
+    @property
+    def where(self) -> str:
+        """The attribute, as errors name it."""
+        return f"{self.declaration.where}.{self.attribute}"
+
+    @property
+    def _written(self) -> Any:
+        annotations = self.declaration.subject.__annotations__
+        if self.attribute not in annotations:
+            _refuse(self.where, "expected an annotation")
+        return annotations[self.attribute]
+
+    @property
+    def column(self) -> str:
+        """The name of its column."""
+        return f"{self.name}_id" if isinstance(self.declared, Reference) else self.name
+
+    @property
+    def target(self) -> "type[Subject]":
+        return self.annotation.type  # type: ignore[no-any-return]  # checked when it was declared
+
+    @property
+    def is_settable(self) -> bool:
+        """Whether clients can set it."""
+        declared = self.declared
+        if not isinstance(declared, Column | Reference):
+            return False
+        return not (declared.read_only or declared.default is caller or self.is_private)
+
+    @property
+    def is_private(self) -> bool:
+        return isinstance(self.declared, Column) and self.declared.private
+
+    @property
+    def has_default(self) -> bool:
+        return self.annotation.optional or getattr(self.declared, "default", UNSET) is not UNSET
+
+
+@dataclass
+class Declaration:
+    """What a subject's class says. ``mutations`` are those that it gets: of ``create``, ``update`` and ``delete``."""
+
+    subject: "type[Subject]"
+    name: str
+    prefix: str
+    plural: str
+    counted: bool | str
+    listed_as: str
+    mutations: frozenset[str]
+    order: Order
+    permissions: Mapping[str, str]
+    own: Mapping[str, Attribute] = field(default_factory=dict)
+
+    TIMES: ClassVar[Sequence[str]] = ("created_at", "updated_at")
+
+    @property
+    def where(self) -> str:
+        """The class, as errors name it."""
+        return f"{self.subject.__module__}.{self.subject.__qualname__}"
+
+    @cached_property
+    def members(self) -> Mapping[str, Member]:
+        """All attributes by their names."""
+        members = [Member(self, attribute, declared) for attribute, declared in self.own.items()]
+        return {member.name: member for member in members}
+
+    @property
+    def columns(self) -> Sequence[Member]:
+        return [each for each in self.members.values() if isinstance(each.declared, Column | Reference)]
+
+    @property
+    def references(self) -> Sequence[Member]:
+        return [each for each in self.members.values() if isinstance(each.declared, Reference)]
+
+    @property
+    def owner(self) -> Member | None:
+        """The reference to the user whose a row is."""
+        return next((each for each in self.references if getattr(each.declared, "default", None) is caller), None)
+
+    @cached_property
+    def pairs(self) -> Sequence[Member]:
+        """The relations that are kept in tables of pairs of this subject."""
+        return [
+            each for each in self.members.values() if isinstance(each.declared, Relation) and each.declared.by is None
+        ]
+
+    @property
+    def times(self) -> Sequence[str]:
+        return self.TIMES if "update" in self.mutations else self.TIMES[:1]
+
+    @cached_property
+    def ordered_by(self) -> Sequence[str]:
+        """The columns that rows can be ordered by: an index serves each."""
+        own = [
+            each.column
+            for each in self.columns
+            if isinstance(each.declared, Column)
+            and (each.declared.index or each.declared.unique)
+            and not each.is_private
+        ]
+        return ["id", *own, "created_at"]
+
+    @cached_property
+    def table(self) -> Table:
+        from isola.subjects.table import table_of  # noqa: PLC0415  it knows declarations
+
+        return table_of(self)
+
+    @property
+    def shared(self) -> Sequence[str]:
+        """The columns that a partner can be granted."""
+        return ["id", *(self.column_of(name) for name in self.subject.shared)]
+
+    def column_of(self, name: str) -> str:
+        """The column of an attribute, or the column of that name."""
+        return self.members[name].column if name in self.members else name
+
+    def by_column(self, column: str) -> Member | None:
+        return next((each for each in self.columns if each.column == column), None)
+
+    def check(self) -> None:
+        """Raise DeclarationError for the first attribute that does not fit."""
+        for member in self.members.values():
+            if not PLAIN.fullmatch(member.name) or len(member.name) > MAX_NAME:
+                _refuse(
+                    member.where, f"expected a name in lower case with underscores, of at most {MAX_NAME} characters"
+                )
+            if member.name in {"id", *self.TIMES}:
+                _refuse(member.where, "every subject has this column already")
+            match member.declared:
+                case Column() | Computed() if member.annotation.kind is None:
+                    _refuse(member.where, f"expected an annotation that is one of {EXPECTED}")
+                case Column() as declared:
+                    _check_column(member.where, declared, member.annotation)
+                case Reference() as declared:
+                    _check_reference(member.where, declared, member.annotation)
+                case Relation() as declared:
+                    _check_relation(member.where, declared, member.annotation)
+
+
+def _leads(declared: Attribute) -> bool:
+    return isinstance(declared, Reference) or (isinstance(declared, Relation) and declared.by is None)
+
+
+def _is_subject(annotation: Annotation) -> bool:
+    return isinstance(annotation.type, type) and annotation.type in Registry.by_class.values()
+
+
+def _check_reference(where: str, declared: Reference, annotation: Annotation) -> None:
+    if not _is_subject(annotation) or annotation.listed:
+        _refuse(where, "expected the annotation to be a subject")
+    if declared.on_delete not in {"restrict", "cascade", "set null"}:
+        _refuse(where, "on_delete: expected restrict, cascade or set null")
+    if declared.on_delete == "set null" and not annotation.optional:
+        _refuse(where, "on_delete: set null needs a reference that can be None")
+    if declared.default is caller and annotation.type.declaration.name != "user":
+        _refuse(where, "default=caller: expected a reference to User")
+
+
+def _check_relation(where: str, declared: Relation, annotation: Annotation) -> None:
+    if not _is_subject(annotation) or not annotation.listed:
+        _refuse(where, 'expected the annotation to be Many["…"] of a subject')
+    other = annotation.type.declaration.own
+    if declared.by is not None and not (declared.by in other and _leads(other[declared.by])):
+        expected = ", ".join(name for name, each in other.items() if _leads(each)) or "none, as it has no references"
+        _refuse(where, f"many({declared.by!r}): expected a reference of {annotation.type.__name__}: {expected}")
+
+
+def _check_column(where: str, declared: Column, annotation: Annotation) -> None:
+    kind = annotation.kind
+    if kind is None:
+        raise TypeError("checked before")
+    is_text = kind is TEXT
+    if (declared.index or declared.unique) and not kind.ordered:
+        _refuse(where, f"a column of {kind.graphql} has no index that could serve an ordering")
+    if (declared.index or declared.unique) and is_text and declared.max_length is None:
+        _refuse(where, "expected max_length, since it is in an index")
+    if (declared.max_length is not None or declared.min_length) and not is_text:
+        _refuse(where, "max_length and min_length are for texts")
+    if declared.max_length is not None and not 0 <= declared.min_length <= declared.max_length:
+        _refuse(where, "expected 0 <= min_length <= max_length")
+    if (declared.digits or declared.scale) and kind.graphql != "Decimal":
+        _refuse(where, "digits and scale are for decimals")
+    if (declared.minimum is not None or declared.maximum is not None) and (
+        is_text or annotation.listed or annotation.enum
+    ):
+        _refuse(where, "minimum and maximum are for numbers, dates and moments")
+
+
+class Registry:
+    """All subjects that were declared in this process, by the names of their classes and by their own."""
+
+    by_class: ClassVar[dict[str, "type[Subject]"]] = {}
+    by_name: ClassVar[dict[str, "type[Subject]"]] = {}
+
+    @classmethod
+    def add(cls, declaration: Declaration) -> None:
+        """Raises DeclarationError where another subject has the same name, plural, prefix or class name."""
+        where = declaration.where
+        for each in cls.subjects():
+            for what in ("name", "plural", "prefix"):
+                if getattr(each, what) == getattr(declaration, what):
+                    _refuse(where, f"{each.where} has the same {what} {getattr(each, what)!r}: expected another one")
+            if each.subject.__name__ == declaration.subject.__name__:
+                _refuse(where, f"{each.where} has the same name: expected another one")
+        cls.by_class[declaration.subject.__name__] = declaration.subject
+        cls.by_name[declaration.name] = declaration.subject
+
+    @classmethod
+    def subjects(cls) -> Iterator[Declaration]:
+        for subject in cls.by_name.values():
+            yield subject.declaration
+
+
+def _refuse(where: str, what: str) -> NoReturn:
+    raise DeclarationError(f"{where}: {what}")

@@ -1,0 +1,222 @@
+"""The base of all subjects: what their code reads and changes, inside a transaction that somebody else has opened."""
+
+from collections.abc import Mapping, Sequence, Set as AbstractSet
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Table, func, select
+
+from isola.domain.actor import ALLOWED, Actor, Decision, Denied
+from isola.domain.work import Work
+from isola.errors import NotFound
+from isola.subjects import values
+from isola.subjects.declaration import PLAIN, PREFIX, Attribute, Declaration, DeclarationError, Order, Registry
+
+MUTATIONS = frozenset({"create", "update", "delete"})
+UNSHARED = select(func.isola.revoke_shares_of(values.KEY))
+
+
+class _Declared:
+    """``Agent.declaration``, made once the class is there."""
+
+    def __get__(self, instance: object, owner: "type[Subject]") -> Declaration:
+        return owner._declaration  # noqa: SLF001  its own
+
+
+class _Table:
+    def __get__(self, instance: object, owner: "type[Subject]") -> Table:
+        return owner.declaration.table
+
+
+class Subject:
+    """A row of a subject. Its columns are attributes; a reference is a row of which ``id`` is known.
+
+    What a class says besides its columns:
+
+    ``unique_together``, ``indexes``: tuples of attributes. ``checks``: conditions in SQL, by their names.
+    ``shared``: the attributes that a partner can be granted.
+    ``visible``: ``(row, user) -> condition``, which rows a user may read; where there is none, all.
+
+    The methods do not ask for permissions: mutations do that before, and whoever calls them otherwise has to.
+    """
+
+    id: UUID
+
+    declaration: ClassVar[_Declared] = _Declared()
+    table: ClassVar[_Table] = _Table()
+
+    unique_together: ClassVar[Sequence[Sequence[str]]] = ()
+    indexes: ClassVar[Sequence[Sequence[str]]] = ()
+    checks: ClassVar[Mapping[str, str]] = {}
+    shared: ClassVar[Sequence[str]] = ()
+    visible: ClassVar[Any] = None  # a Visible, which mypy would take for a method
+    application: ClassVar[str] = "isola"
+
+    _declaration: ClassVar[Declaration]
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str,
+        prefix: str,
+        plural: str | None = None,
+        counted: bool | str = False,
+        listed_as: str | None = None,
+        mutations: AbstractSet[str] = MUTATIONS,
+        order: Sequence[str] = ("id",),
+        permissions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Declare a subject.
+
+        ``name`` is that of one row (``agent``), ``plural`` that of the table, and of the list unless that is
+        ``listed_as`` something else; ``prefix`` is what ids begin with. ``counted`` makes a quota of it, named as the
+        plural: of all rows, or of those that fulfil a condition in SQL. ``mutations`` are those that clients get.
+        ``order`` is the order of lists: columns, with a ``-`` before what descends. ``permissions`` has the names of
+        those for ``read``, ``write`` and ``manage`` where they are not ``agent:read`` and so on.
+
+        Raises DeclarationError.
+        """
+        super().__init_subclass__()
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        plural = plural or f"{name}s"
+        for what, text in (("name", name), ("plural", plural)):
+            if not PLAIN.fullmatch(text):
+                raise DeclarationError(f"{where}: {what}: expected lower case with underscores")
+        if name == plural:
+            raise DeclarationError(f"{where}: plural: expected another word than the name")
+        if not PREFIX.fullmatch(prefix):
+            raise DeclarationError(f"{where}: prefix: expected 2 to 8 letters in lower case")
+        if not mutations <= MUTATIONS:
+            raise DeclarationError(f"{where}: mutations: expected some of {', '.join(sorted(MUTATIONS))}")
+        cls._declaration = Declaration(
+            subject=cls,
+            name=name,
+            prefix=prefix,
+            plural=plural,
+            counted=counted,
+            listed_as=listed_as or plural,
+            mutations=frozenset(mutations),
+            order=_order(order),
+            permissions={what: f"{name}:{what}" for what in ("read", "write", "manage")} | dict(permissions or {}),
+            own={each: declared for each, declared in vars(cls).items() if isinstance(declared, Attribute)},
+        )
+        taken = [each for each in cls._declaration.own if hasattr(Subject, each)]
+        if taken:
+            raise DeclarationError(f"{where}.{taken[0]}: every subject has this attribute: expected {taken[0]}_")
+        Registry.add(cls._declaration)
+
+    def __init__(self, **values: Any) -> None:
+        """A row, of which ``values`` are known, by the names of its columns."""
+        for member in self.declaration.columns:
+            if member.column in values:
+                value = values[member.column]
+                if member.column != member.name and value is not None:
+                    value = member.target(id=value)
+                setattr(self, member.attribute, value)
+        for name in ("id", *self.declaration.times):
+            if name in values:
+                setattr(self, name, values[name])
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if not isinstance(value, Attribute):
+            return value
+        raise AttributeError(f"{type(self).__name__}.{name} was not read: get the row by its id")
+
+    # What a subject may say otherwise.
+
+    async def before_create(self, work: Work, actor: Actor) -> None:
+        """Called with the row that is to be made. It may change what it has, or raise a Refusal."""
+
+    async def before_update(self, work: Work, actor: Actor, changes: dict[str, Any]) -> None:
+        """Called with the row as it is, locked. It may change the ``changes``, by attribute, or raise a Refusal."""
+
+    async def before_delete(self, work: Work, actor: Actor) -> None:
+        """Called with the row as it is, locked. It may raise a Refusal."""
+
+    def may_change(self, actor: Actor) -> Decision:
+        """Whether who has the permission to write may change this row: its owner, and who may manage all."""
+        owner = self.declaration.owner
+        manage = self.declaration.permissions["manage"]
+        if owner is None or manage in actor.permissions or getattr(self, owner.attribute).id == actor.user_id:
+            return ALLOWED
+        name = self.declaration.name
+        return Denied(f"only the owner of a {name} may do this, or who has the permission {manage}")
+
+    # What rules use.
+
+    @classmethod
+    async def create(cls, work: Work, actor: Actor, **given: Any) -> Self:
+        """Make a row, of values by attribute; references are rows or keys.
+
+        Raises BadUserInput naming the field that cannot be, NotFound for what a reference leads to, and Conflict.
+        """
+        [row] = await cls.create_all(work, actor, [given])
+        return row
+
+    @classmethod
+    async def create_all(cls, work: Work, actor: Actor, batch: Sequence[Mapping[str, Any]]) -> list[Self]:
+        """Make many rows by one statement: all of them or none. Raises as ``create``."""
+        made = []
+        for given in batch:
+            row = cls(**values.complete(cls.declaration, given, actor))
+            await row.before_create(work, actor)
+            made.append(row)
+        stored = [values.stored(cls.declaration, row) for row in made]
+        await values.refuse_missing(work, actor, cls.declaration, stored)
+        keys = await values.insert_all(work, cls.declaration, stored)
+        for row, key in zip(made, keys, strict=True):
+            row.id = key
+        return made
+
+    @classmethod
+    async def get(cls, work: Work, actor: Actor, key: UUID) -> Self:
+        """The row with an id, as far as the actor may see it. Raises NotFound."""
+        rows = await cls.find(work, actor, cls.table.c.id == key)
+        if not rows:
+            raise cls.missing()
+        return rows[0]
+
+    @classmethod
+    async def lock(cls, work: Work, actor: Actor, key: UUID, *, only: Sequence[str] | None = None) -> Self:
+        """The same, locked until the end of the transaction; of its columns, ``only`` some are read."""
+        names = ("id", *only) if only is not None else tuple(cls.table.c.keys())
+        row = await values.locked(work, actor, cls.declaration, key, names)
+        if row is None:
+            raise cls.missing()
+        return cls(**row)
+
+    @classmethod
+    def missing(cls) -> NotFound:
+        """The error for a row that is not there, or that the actor may not see."""
+        return NotFound(f"there is no such {cls.declaration.name.replace('_', ' ')}")
+
+    @classmethod
+    async def find(cls, work: Work, actor: Actor, *conditions: ColumnElement[bool], most: int = 1000) -> list[Self]:
+        """The rows that fulfil conditions on ``Agent.table.c``, as far as the actor may see them, by id."""
+        wanted = select(cls.table).where(*conditions, *values.visible(cls.table, actor))
+        return [cls(**row) for row in await work.rows(wanted.order_by(cls.table.c.id).limit(most))]
+
+    async def update(self, work: Work, actor: Actor, **changes: Any) -> None:
+        """Change a locked row. Raises BadUserInput, NotFound for a reference, and Conflict."""
+        values.check(self.declaration, changes)
+        await self.before_update(work, actor, changes)
+        new = values.by_column(self.declaration, changes)
+        await values.refuse_missing(work, actor, self.declaration, [new])
+        await values.change(work, self.declaration, self.id, new)
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    async def delete(self, work: Work, actor: Actor) -> None:
+        """Delete a locked row, and end what was shared of it. Raises Conflict while others refer to it."""
+        await self.before_delete(work, actor)
+        if self.shared:
+            await work.scalar(UNSHARED, {"row__id": self.id})
+        await values.remove(work, self.declaration, self.id)
+
+
+def _order(order: Sequence[str]) -> Order:
+    columns = [(each.removeprefix("-"), each.startswith("-")) for each in order]
+    if all(name != "id" for name, _ in columns):
+        columns.append(("id", columns[-1][1]))
+    return tuple(columns)

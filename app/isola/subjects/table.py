@@ -1,0 +1,250 @@
+"""The table of a subject, and those of its pairs: as if there were one customer only."""
+
+import re
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    Column as SqlColumn,
+    DateTime,
+    ForeignKey,
+    Index,
+    Numeric,
+    Table,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+from isola import exact_json
+from isola.domain.metadata import Audited, Counted, identifier, json_document, metadata, moment
+from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference
+from isola.subjects.types import KINDS, BigInt
+
+MAX_SAFE_INTEGER = 2**53 - 1
+MAX_TEXT = 1_000_000
+"""Characters that a text has at most where its declaration does not say."""
+DIGITS, SCALE = 30, 10
+"""The digits of a decimal, and those behind the point, where its declaration does not say."""
+MAX_ITEMS = 10_000
+"""Items that a list has at most."""
+
+
+def table_of(declaration: Declaration) -> Table:
+    """The table of a subject, made with those of its pairs. Its rules are in its ``info``."""
+    subject = declaration.subject
+    columns = [_column(each) for each in declaration.columns]
+    left_out = tuple(each.column for each in declaration.columns if not getattr(each.declared, "logged", True))
+    table = Table(
+        declaration.plural,
+        metadata,
+        identifier(),
+        *columns,
+        *(moment(name) for name in declaration.times),
+        *(check for each in declaration.columns for check in _checks(each)),
+        *(CheckConstraint(condition, name=name) for name, condition in subject.checks.items()),
+        *(
+            UniqueConstraint(each.column, name=_unique_name(declaration, each))
+            for each in declaration.columns
+            if isinstance(each.declared, Column | Reference) and each.declared.unique
+        ),
+        *(UniqueConstraint(*map(declaration.column_of, names)) for names in subject.unique_together),
+        *_indexes(declaration),
+        info={"audited": Audited(declaration.name, {"id": f"{declaration.prefix}_"}, left_out)},
+    )
+    if declaration.counted:
+        table.info["counted"] = _counted(declaration)
+    if subject.shared:
+        table.info["shared_columns"] = declaration.shared
+    if subject.visible is not None:
+        table.info["visible"] = subject.visible
+    for pairs in declaration.pairs:
+        pairs_table(declaration, pairs)
+    return table
+
+
+def pairs_table(declaration: Declaration, member: Member) -> Table:
+    """The table of a relation that is many-to-many: ``agents_patterns`` for the attribute ``patterns`` of agents."""
+    name = f"{declaration.plural}_{member.name}"
+    if name in metadata.tables:
+        return metadata.tables[name]
+    other = member.target.declaration
+    near, far = pair_columns(declaration, member)
+    return Table(
+        name,
+        metadata,
+        SqlColumn(near, Uuid, ForeignKey(f"{declaration.plural}.id", ondelete="CASCADE"), primary_key=True),
+        SqlColumn(far, Uuid, ForeignKey(f"{other.plural}.id", ondelete="CASCADE"), primary_key=True),
+        moment("created_at"),
+        Index(None, far, near),
+        info={
+            "audited": Audited(
+                f"{declaration.name}_{member.name}", {near: f"{declaration.prefix}_", far: f"/{other.prefix}_"}
+            ),
+        },
+    )
+
+
+def pair_columns(declaration: Declaration, member: Member) -> tuple[str, str]:
+    """The columns of a table of pairs: the one that refers to the subject, and the one to the other."""
+    other = member.target.declaration
+    near, far = f"{declaration.name}_id", f"{other.name}_id"
+    return (near, far) if near != far else (near, f"other_{far}")
+
+
+def _counted(declaration: Declaration) -> Counted:
+    if not isinstance(declaration.counted, str):
+        return Counted(declaration.plural)
+    columns = [each.column for each in declaration.columns if re.search(rf"\b{each.column}\b", declaration.counted)]
+    return Counted(declaration.plural, declaration.counted, columns)
+
+
+def _unique_name(declaration: Declaration, member: Member) -> str | None:
+    rule = getattr(member.declared, "unique", False)
+    return f"uq_{declaration.plural}_{rule}" if isinstance(rule, str) else None
+
+
+def _column(member: Member) -> SqlColumn[Any]:
+    declared, optional = member.declared, member.annotation.optional
+    if isinstance(declared, Reference):
+        target = member.target.declaration
+        action = None if declared.on_delete == "restrict" else declared.on_delete.upper()
+        # A circle of references is written row by row, and checked at the end: see docs/applications.md.
+        key = ForeignKey(f"{target.plural}.id", ondelete=action, deferrable=True)
+        return SqlColumn(member.column, Uuid, key, nullable=optional)
+    if not isinstance(declared, Column):
+        raise TypeError(f"{member.name} has no column")
+    if _sql_name(member) == "JSON":
+        return json_document(member.column, _document(declared.default), nullable=optional)
+    default = _default(declared.default)
+    return SqlColumn(
+        member.column,
+        _sql(member),
+        nullable=optional,
+        server_default=None if default is None else text(default),
+        info={} if declared.max_length is None else {"longest": declared.max_length},
+    )
+
+
+def _sql_name(member: Member) -> str:
+    kind = member.annotation.kind
+    return kind.graphql if kind and not member.annotation.listed else ""
+
+
+def _sql(member: Member) -> TypeEngine[Any]:
+    annotation, declared = member.annotation, member.declared
+    kind = annotation.kind
+    if kind is None or not isinstance(declared, Column):
+        raise TypeError(f"{member.name} has no type")
+    if annotation.listed:
+        return ARRAY(_scalar(KINDS[annotation.type].sql, declared))
+    return _scalar(kind.sql, declared)
+
+
+def _scalar(sql: type[TypeEngine[Any]], declared: Column) -> TypeEngine[Any]:
+    if sql is DateTime:
+        return DateTime(timezone=True)
+    if sql is Numeric:
+        return Numeric(*precision(declared))
+    return sql()
+
+
+def _checks(member: Member) -> Iterator[CheckConstraint]:
+    """The rules that the database keeps for a column's values."""
+    declared, annotation, name = member.declared, member.annotation, member.column
+    if not isinstance(declared, Column):
+        return
+    if annotation.listed:
+        yield CheckConstraint(
+            f"cardinality({name}) <= {MAX_ITEMS} AND array_position({name}, NULL) IS NULL", name=f"{name}_items"
+        )
+        yield CheckConstraint(f"octet_length({name}::text) <= {4 * MAX_TEXT}", name=f"{name}_size")
+    elif annotation.enum:
+        values = ", ".join(_literal(each.value) for each in annotation.enum)
+        yield CheckConstraint(f"{name} IN ({values})", name=name)
+    elif annotation.type is str:
+        most = MAX_TEXT if declared.max_length is None else declared.max_length
+        yield CheckConstraint(f"length({name}) BETWEEN {declared.min_length} AND {most}", name=f"{name}_length")
+    elif condition := _range(name, annotation.type, declared):
+        yield CheckConstraint(condition, name=f"{name}_range")
+
+
+def precision(declared: Column) -> tuple[int, int]:
+    """How many digits a decimal has at most, and how many of them behind the point."""
+    if declared.digits is None:
+        return DIGITS, SCALE
+    return declared.digits, declared.scale or 0
+
+
+def bounds(type_: Any, declared: Column) -> tuple[Any, Any]:
+    """The least and the largest value of a column; None where there is no limit."""
+    least, most = declared.minimum, declared.maximum
+    if type_ == BigInt:
+        return -MAX_SAFE_INTEGER if least is None else least, MAX_SAFE_INTEGER if most is None else most
+    return least, most
+
+
+def _range(name: str, type_: Any, declared: Column) -> str | None:
+    least, most = bounds(type_, declared)
+    conditions = []
+    if least is not None and most is not None:
+        conditions.append(f"{name} BETWEEN {_literal(least)} AND {_literal(most)}")
+    elif least is not None:
+        conditions.append(f"{name} >= {_literal(least)}")
+    elif most is not None:
+        conditions.append(f"{name} <= {_literal(most)}")
+    if type_ is datetime:
+        conditions.append(f"{name} >= '0001-01-01 00:00:00+00' AND {name} < '10000-01-01 00:00:00+00'")
+    elif type_ is date:
+        conditions.append(f"{name} BETWEEN '0001-01-01' AND '9999-12-31'")
+    elif type_ is float:
+        # JSON has no other numbers.
+        conditions.append(f"{name} > '-Infinity' AND {name} < 'Infinity'")
+    return " AND ".join(conditions) or None
+
+
+def _default(value: Any) -> str | None:
+    """A column's default in SQL; None where there is none."""
+    if value is UNSET or value is None:
+        return None
+    return _literal(value() if callable(value) and not isinstance(value, Enum) else value)
+
+
+def _document(value: Any) -> str | None:
+    if value is UNSET or value is None:
+        return None
+    return _literal(exact_json.dumps(value() if callable(value) else value))
+
+
+def _literal(value: Any) -> str:
+    match value:
+        case Enum():
+            return _literal(value.value)
+        case bool():
+            return str(value).lower()
+        case int() | float() | Decimal():
+            return str(value)
+        case list():
+            return f"ARRAY[{', '.join(_literal(each) for each in value)}]" if value else "'{}'"
+    quoted = str(value.isoformat() if isinstance(value, date) else value).replace("'", "''")
+    return f"'{quoted}'"
+
+
+def _indexes(declaration: Declaration) -> Iterator[Index]:
+    order = [column for column, _ in declaration.order if column != "id"]
+    unique = {each.column for each in declaration.columns if getattr(each.declared, "unique", False)}
+    for each in declaration.columns:
+        if isinstance(each.declared, Reference):
+            # What refers to a row is listed in the subject's own order.
+            yield Index(None, each.column, *(name for name in order if name != each.column), "id")
+        elif isinstance(each.declared, Column) and each.declared.index and each.column not in unique:
+            yield Index(None, each.column, "id")
+    yield Index(None, "created_at", "id")
+    for names in declaration.subject.indexes:
+        yield Index(None, *map(declaration.column_of, names))

@@ -1,0 +1,98 @@
+"""The types of columns: what they are in PostgreSQL and in GraphQL, and how they are compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, Boolean, Date, DateTime, Double, Integer, Numeric, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+T = TypeVar("T")
+
+
+class Many(Generic[T]):
+    """The annotation of a relation to many rows: ``tracks: Many["Track"] = many("album")``."""
+
+
+JSON: TypeAlias = Annotated[Any, "JSON"]
+"""The annotation of a JSON document."""
+
+BigInt: TypeAlias = Annotated[int, "BigInt"]
+"""The annotation of an integer that 32 bits do not hold; from -(2^53-1) to 2^53-1, which every JSON reader keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``graphql`` is the name of the scalar; ``filter`` that of what compares it, None where nothing does."""
+
+    sql: type[TypeEngine[Any]]
+    graphql: str
+    filter: str | None
+    ordered: bool = True
+
+
+INTEGER, TEXT = Kind(Integer, "Int", "IntFilter"), Kind(Text, "String", "StringFilter")
+
+KINDS: Mapping[object, Kind] = MappingProxyType(
+    {
+        str: TEXT,
+        int: INTEGER,
+        BigInt: Kind(BigInteger, "BigInt", "BigIntFilter"),
+        float: Kind(Double, "Float", "FloatFilter"),
+        Decimal: Kind(Numeric, "Decimal", "DecimalFilter"),
+        bool: Kind(Boolean, "Boolean", "BooleanFilter"),
+        date: Kind(Date, "Date", "DateFilter"),
+        datetime: Kind(DateTime, "DateTime", "DateTimeFilter"),
+        UUID: Kind(Uuid, "UUID", "UUIDFilter"),
+        JSON: Kind(JSONB, "JSON", None, ordered=False),
+    }
+)
+_LISTED = (str, int, BigInt, float, Decimal, bool, date, datetime, UUID)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What an annotation says: the type, without what makes it optional or a list of it."""
+
+    type: Any
+    optional: bool
+    listed: bool
+
+    @property
+    def enum(self) -> "type[StrEnum] | None":
+        return self.type if isinstance(self.type, type) and issubclass(self.type, StrEnum) else None
+
+    @property
+    def kind(self) -> Kind | None:
+        """None for what is no value: a relation, or a type that cannot be carried."""
+        if self.enum:
+            return Kind(Text, self.type.__name__, f"{self.type.__name__}Filter")
+        kind = KINDS.get(self.type)
+        if self.listed and self.type in _LISTED and kind:
+            return Kind(ARRAY, kind.graphql, None, ordered=False)
+        return None if self.listed else kind
+
+
+def read(annotation: Any) -> Annotation:
+    """What an annotation says."""
+    optional = False
+    if get_origin(annotation) in {Union, UnionType}:
+        rest = [each for each in get_args(annotation) if each is not NoneType]
+        optional = len(rest) < len(get_args(annotation))
+        annotation = rest[0] if len(rest) == 1 else annotation
+    if get_origin(annotation) is list:
+        return Annotation(get_args(annotation)[0], optional, listed=True)
+    if get_origin(annotation) is Many:
+        return Annotation(get_args(annotation)[0], optional=False, listed=True)
+    return Annotation(annotation, optional, listed=False)
+
+
+EXPECTED = (
+    "str, int, BigInt, float, Decimal, bool, date, datetime, UUID, JSON, a StrEnum, a list of scalars, or a subject"
+)

@@ -1,0 +1,281 @@
+"""The values of a subject's rows: validated as its declaration says, and stored by few statements."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    ColumnElement,
+    Delete,
+    Insert,
+    Integer,
+    Select,
+    Table,
+    Text,
+    Update,
+    Uuid,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql.base import PGDialect
+
+from isola import exact_json
+from isola.domain import document
+from isola.domain.actor import Actor
+from isola.domain.metadata import Visible
+from isola.domain.work import Work
+from isola.errors import BadUserInput, NotFound
+from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller
+from isola.subjects.table import MAX_ITEMS, MAX_TEXT, bounds, precision
+from isola.subjects.types import JSON
+
+if TYPE_CHECKING:
+    from isola.subjects.subject import Subject
+
+# No column can have these names.
+KEY: BindParameter[UUID] = bindparam("row__id", type_=Uuid())
+VIEWER: BindParameter[UUID] = bindparam("viewer__id", type_=Uuid())
+
+
+def field_of(name: str) -> str:
+    """What clients call a column: in camel case, as Strawberry does it."""
+    return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
+
+
+def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -> dict[str, Any]:
+    """The values of a new row, by column: those that are given, by attribute, and the defaults of the others.
+
+    Raises BadUserInput naming the field that cannot be, or that is missing.
+    """
+    values = by_column(declaration, given)
+    for member in declaration.columns:
+        if member.column not in values:
+            values[member.column] = _default(member, actor)
+    check(declaration, values)
+    return values
+
+
+def by_column(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by attribute or by column, by column. Raises TypeError for what the subject does not have."""
+    values = {}
+    for name, value in given.items():
+        member = declaration.members.get(name.removesuffix("_")) or declaration.by_column(name)
+        if member is None or not isinstance(member.declared, Column | Reference):
+            raise TypeError(f"{declaration.where} has no column {name!r}")
+        values[member.column] = getattr(value, "id", value) if isinstance(member.declared, Reference) else value
+    return values
+
+
+def stored(declaration: Declaration, row: "Subject") -> dict[str, Any]:
+    """The values of a row that is to be made, by column. Raises BadUserInput."""
+    values = by_column(declaration, {each.name: getattr(row, each.attribute) for each in declaration.columns})
+    check(declaration, values)
+    return values
+
+
+def check(declaration: Declaration, given: Mapping[str, Any]) -> None:
+    """Raise BadUserInput, naming the field, for a value that a column cannot have. ``given`` is as for by_column."""
+    for column_name, value in by_column(declaration, given).items():
+        member = declaration.by_column(column_name)
+        if member is not None:
+            _check(member, value, field_of(column_name))
+
+
+def _default(member: Member, actor: Actor) -> Any:
+    default = getattr(member.declared, "default", UNSET)
+    if default is caller:
+        return actor.user_id
+    if default is not UNSET:
+        return default() if callable(default) and not isinstance(default, StrEnum) else default
+    if member.annotation.optional:
+        return None
+    field = field_of(member.column)
+    raise BadUserInput(f"{field}: expected a value", field)
+
+
+def _check(member: Member, value: Any, field: str) -> None:
+    declared, annotation = member.declared, member.annotation
+    if value is None:
+        if not annotation.optional:
+            message = f"{field}: expected anything but null; left out, it keeps its value or gets the default"
+            raise BadUserInput(message, field)
+        return
+    if not isinstance(declared, Column):
+        return
+    if annotation.listed:
+        if len(value) > MAX_ITEMS:
+            raise BadUserInput(f"{field}: expected at most {MAX_ITEMS} items", field)
+        if any(each is None for each in value):
+            raise BadUserInput(f"{field}: expected items that are not null", field)
+        if sum(len(str(each)) for each in value) > MAX_TEXT:
+            raise BadUserInput(f"{field}: expected at most {MAX_TEXT} characters in all items", field)
+    for each in value if annotation.listed else [value]:
+        _check_value(annotation.type, declared, each, field)
+
+
+def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
+    if type_ is str:
+        most = MAX_TEXT if declared.max_length is None else declared.max_length
+        if not declared.min_length <= len(value) <= most:
+            allowed = f"{declared.min_length} to {most}" if declared.min_length else f"at most {most}"
+            raise BadUserInput(f"{field}: expected {allowed} characters, not {len(value)}", field)
+        document.check(field, value)
+        return
+    if isinstance(type_, type) and issubclass(type_, StrEnum):
+        if value not in set(type_):
+            raise BadUserInput(f"{field}: expected one of {', '.join(type_)}", field)
+        return
+    if type_ == JSON:
+        document.check(field, value)
+        return
+    if type_ is Decimal:
+        _check_decimal(Decimal(value), declared, field)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise BadUserInput(f"{field}: expected a finite number", field)
+    least, most = bounds(type_, declared)
+    if (least is not None and value < least) or (most is not None and value > most):
+        ranges = {
+            (True, True): f"{_shown(least)} to {_shown(most)}",
+            (True, False): f"at least {_shown(least)}",
+            (False, True): f"at most {_shown(most)}",
+        }
+        raise BadUserInput(f"{field}: expected {ranges[least is not None, most is not None]}", field)
+
+
+def _check_decimal(value: Decimal, declared: Column, field: str) -> None:
+    digits, scale = precision(declared)
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or value.normalize().as_tuple().exponent < -scale:  # type: ignore[operator]  # finite
+        raise BadUserInput(f"{field}: expected at most {scale} digits behind the point", field)
+    if value.adjusted() >= digits - scale:
+        raise BadUserInput(f"{field}: expected at most {digits - scale} digits before the point", field)
+
+
+def _shown(bound: Any) -> str:
+    return bound.isoformat() if hasattr(bound, "isoformat") else str(bound)
+
+
+def visible(table: Table, actor: Actor) -> Sequence[ColumnElement[bool]]:
+    """The condition under which an actor may read a row of a table; none where everybody may."""
+    rule: Visible | None = table.info.get("visible")
+    return [] if rule is None else [rule(table.c, bindparam(None, actor.user_id, type_=Uuid(), unique=True))]
+
+
+async def refuse_missing(
+    work: Work, actor: Actor, declaration: Declaration, batch: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raise NotFound, naming the field, for a reference to what is not there, or what the actor may not see."""
+    for member in declaration.references:
+        if member is declaration.owner:
+            continue
+        keys = {values[member.column] for values in batch if values.get(member.column) is not None}
+        if keys:
+            question = _count(member.target.table)
+            parameters: dict[str, Any] = {"keys": list(keys)}
+            if "visible" in member.target.table.info:
+                parameters["viewer__id"] = actor.user_id
+            if await work.scalar(question, parameters) < len(keys):
+                noun = member.target.declaration.name.replace("_", " ")
+                raise NotFound(f"there is no such {noun}", field_of(member.column))
+
+
+async def insert_all(work: Work, declaration: Declaration, batch: Sequence[Mapping[str, Any]]) -> Sequence[UUID]:
+    """Store rows with all their values by one statement; their ids, in order."""
+    if len(batch) == 1:
+        return [await work.scalar(_insert_one(declaration.table), batch[0])]
+    names = list(batch[0]) if batch else []
+    if not names:
+        return []
+    rows = exact_json.dumps([{name: _plain(row[name]) for name in names} for row in batch])
+    made = await work.rows(_insert_many(declaration.table, tuple(names)), {"rows": rows})
+    return [row["id"] for row in made]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, for PostgreSQL to read as what its column is."""
+    match value:
+        case list():
+            return [_plain(each) for each in value]
+        case dict() | None | bool() | int() | float() | Decimal():
+            return value
+        case _:
+            return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+async def locked(
+    work: Work, actor: Actor, declaration: Declaration, key: UUID, names: tuple[str, ...]
+) -> Mapping[str, Any] | None:
+    """A row that the actor may see, locked until the end of the transaction, of which ``names`` are read."""
+    parameters = {"row__id": key}
+    if "visible" in declaration.table.info:
+        parameters["viewer__id"] = actor.user_id
+    rows = await work.rows(_locked(declaration.table, names), parameters)
+    return rows[0] if rows else None
+
+
+async def change(work: Work, declaration: Declaration, key: UUID, values: Mapping[str, Any]) -> None:
+    """Store some values of a row, by column, and when they changed."""
+    await work.execute(_update(declaration.table), {"row__id": key, **values})
+
+
+async def remove(work: Work, declaration: Declaration, key: UUID) -> None:
+    await work.execute(_delete(declaration.table), {"row__id": key})
+
+
+@cache
+def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
+    rule: Visible | None = table.info.get("visible")
+    conditions = [table.c.id == KEY, *([] if rule is None else [rule(table.c, VIEWER)])]
+    return select(*(table.c[name] for name in names)).where(*conditions).with_for_update(of=table)
+
+
+@cache
+def _update(table: Table) -> Update:
+    changed = update(table).where(table.c.id == KEY)
+    return changed.values(updated_at=func.now()) if "updated_at" in table.c else changed
+
+
+@cache
+def _delete(table: Table) -> Delete:
+    return delete(table).where(table.c.id == KEY)
+
+
+@cache
+def _count(table: Table) -> Select[Any]:
+    rule: Visible | None = table.info.get("visible")
+    known = table.c.id == func.any(bindparam("keys", type_=ARRAY(Uuid)))
+    return select(func.count()).select_from(table).where(known, *([] if rule is None else [rule(table.c, VIEWER)]))
+
+
+@cache
+def _insert_one(table: Table) -> Insert:
+    return insert(table).returning(table.c.id)
+
+
+@cache
+def _insert_many(table: Table, names: tuple[str, ...]) -> Insert:
+    dialect = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    quote = dialect.identifier_preparer.quote
+    columns = [column(name, table.c[name].type) for name in names]
+    # JSON's null would be a document; what is left out is NULL.
+    types = ", ".join(f"{quote(name)} {table.c[name].type.compile(dialect)}" for name in names)
+    rows = text(
+        f"SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:rows AS text)::jsonb) AS ({types})) WITH ORDINALITY"
+    )
+    rows = rows.bindparams(bindparam("rows", type_=Text()))
+    given = rows.columns(*columns, column("ordinality", Integer())).subquery("given")
+    wanted = select(*(given.c[name] for name in names)).order_by(given.c.ordinality)
+    return insert(table).from_select(list(names), wanted).returning(table.c.id)
