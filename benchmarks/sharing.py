@@ -53,8 +53,8 @@ READS = {
     "count": "{ sharedWithMe(first: 0) { totalCount } }",
 }
 SHARE = """
-INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at)
-SELECT $1, id, $2, $3, $4, now() - random() * interval '1 day', $5::interval + now()
+INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at)
+SELECT $1, 'resource', id, $2, $3, $4, now() - random() * interval '1 day', $5::interval + now()
 FROM unnest($6::uuid[]) id
 """
 ANSWER = """

@@ -184,12 +184,22 @@ def secrets(op: Operations) -> None:
 
 
 def shares(op: Operations) -> None:
+    # Filled from what tables declare: see app/isola/platform/registry.py.
+    create_table(
+        op,
+        "subjects",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("relation", sa.Text, nullable=False),
+        sa.Column("shared", ARRAY(sa.Text), nullable=False),
+        length("name", 63),
+    )
     create_table(
         op,
         "shares",
         identifier(),
         sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
-        sa.Column("resource_id", sa.Uuid, nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("row_id", sa.Uuid, nullable=False),
         sa.Column("grantee_slug", sa.Text, nullable=False),
         sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
         sa.Column("granted_by", sa.Uuid, nullable=False),
@@ -197,6 +207,7 @@ def shares(op: Operations) -> None:
         moment("expires_at", nullable=True),
         moment("revoked_at", nullable=True),
         sa.Column("lapsed", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        length("subject", 63),
         sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
     )
@@ -204,7 +215,7 @@ def shares(op: Operations) -> None:
     op.create_index(
         None,
         "shares",
-        ["owner_id", "resource_id", "grantee_slug"],
+        ["owner_id", "row_id", "subject", "grantee_slug"],
         unique=True,
         schema="control",
         postgresql_where=live,

@@ -22,7 +22,7 @@ END $$;
 -- What is shared now. A share ends at the moment that it was given. Soon after, a server marks it as lapsed: see
 -- app/isola/platform/lapsing.py. The indexes that a partner's reads use have nothing of what has lapsed.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
-SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at FROM control.shares
+SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at FROM control.shares
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp());
 
 -- The tenants of which others receive shares: active, and below none that is not.
@@ -30,31 +30,35 @@ CREATE VIEW control.sharers WITH (security_invoker = true) AS
 SELECT id, slug, name, home FROM control.tenants
 WHERE status = 'active' AND (parent_id IS NULL OR NOT control.below_inactive(id));
 
--- Shares one of the bound tenant's own resources with the tenant of that slug. Whether there is such a tenant is told by
--- nothing. ``share`` is NULL where there is no such resource, the slug is malformed or the tenant's own, or the share has
--- ended by its date and is to keep it (``expired``). Sharing again renews the share; with ``keep`` until its old date.
-CREATE FUNCTION isola.share_resource(
-    resource uuid, grantee text, granted_by uuid, expires_at timestamptz, keep boolean,
+-- Shares one of the bound tenant's own rows with the tenant of that slug; control.subjects says of which tables. Whether
+-- there is such a tenant is told by nothing. ``share`` is NULL where there is no such row, the slug is malformed or the
+-- tenant's own, or the share has ended by its date and is to keep it (``expired``). Sharing again renews the share; with
+-- ``keep`` until its old date.
+CREATE FUNCTION isola.share(
+    of_subject text, of_row uuid, grantee text, by_user uuid, until timestamptz, keep boolean,
     OUT share uuid, OUT expired boolean
 ) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     owner uuid := isola.bound_tenant();
-    owners_home text;
+    place text;
     partner uuid;
-    owned boolean;
+    owned boolean := false;
 BEGIN
     expired := false;
-    SELECT home INTO owners_home FROM control.tenants WHERE id = owner;
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I.resources WHERE id = $1)', owners_home) INTO owned USING resource;
+    SELECT format('%I.%I', t.home, s.relation) INTO place FROM control.tenants t, control.subjects s
+    WHERE t.id = owner AND s.name = of_subject;
+    IF place IS NOT NULL THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE id = $1)', place) INTO owned USING of_row;
+    END IF;
     SELECT id INTO partner FROM control.tenants WHERE slug = grantee AND status <> 'deleted';
     IF NOT owned OR partner = owner OR (grantee ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$') IS NOT TRUE THEN
         RETURN;
     END IF;
-    INSERT INTO control.shares AS s (owner_id, resource_id, grantee_slug, grantee_id, granted_by, expires_at)
-    VALUES (owner, resource, grantee, partner, share_resource.granted_by, share_resource.expires_at)
-    ON CONFLICT (owner_id, resource_id, grantee_slug) WHERE revoked_at IS NULL
+    INSERT INTO control.shares AS s (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, expires_at)
+    VALUES (owner, of_subject, of_row, grantee, partner, by_user, until)
+    ON CONFLICT (owner_id, row_id, subject, grantee_slug) WHERE revoked_at IS NULL
     DO UPDATE SET granted_by = excluded.granted_by, granted_at = excluded.granted_at, grantee_id = excluded.grantee_id,
         lapsed = false, expires_at = CASE WHEN keep THEN s.expires_at ELSE excluded.expires_at END
     WHERE NOT keep OR s.expires_at IS NULL OR s.expires_at > statement_timestamp()
@@ -62,35 +66,33 @@ BEGIN
     expired := share IS NULL;
 END $$;
 
--- Ends a share of the bound tenant; the resource that it was about, or NULL if there is no such share.
-CREATE FUNCTION isola.revoke_share(share uuid) RETURNS uuid LANGUAGE plpgsql
+-- Ends a share of the bound tenant, and says what it was of; of nothing if there is no such share.
+CREATE FUNCTION isola.revoke_share(share uuid, OUT subject text, OUT row_id uuid) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    resource uuid;
 BEGIN
-    UPDATE control.shares SET revoked_at = now()
-    WHERE id = share AND owner_id = isola.bound_tenant() AND revoked_at IS NULL
-    RETURNING resource_id INTO resource;
-    RETURN resource;
+    UPDATE control.shares s SET revoked_at = now()
+    WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL
+    RETURNING s.subject, s.row_id INTO subject, row_id;
 END $$;
 
-CREATE FUNCTION isola.revoke_shares_of(resource uuid) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION isola.revoke_shares_of(of_row uuid) RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE control.shares SET revoked_at = now()
-    WHERE resource_id = resource AND owner_id = isola.bound_tenant() AND revoked_at IS NULL;
+    WHERE row_id = of_row AND owner_id = isola.bound_tenant() AND revoked_at IS NULL;
 END $$;
 
--- The live shares of one of the bound tenant's own resources.
-CREATE FUNCTION isola.shares_of(of_resource uuid)
+-- The live shares of one of the bound tenant's own rows.
+CREATE FUNCTION isola.shares_of(of_subject text, of_row uuid)
 RETURNS TABLE (
-    id uuid, resource_id uuid, grantee_slug text, granted_by uuid, granted_at timestamptz, expires_at timestamptz
+    id uuid, subject text, row_id uuid, grantee_slug text, granted_by uuid, granted_at timestamptz,
+    expires_at timestamptz
 ) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT s.id, s.resource_id, s.grantee_slug, s.granted_by, s.granted_at, s.expires_at
+    SELECT s.id, s.subject, s.row_id, s.grantee_slug, s.granted_by, s.granted_at, s.expires_at
     FROM control.live_shares s
-    WHERE s.owner_id = (SELECT isola.bound_tenant()) AND s.resource_id = of_resource;
+    WHERE s.owner_id = (SELECT isola.bound_tenant()) AND s.row_id = of_row AND s.subject = of_subject;
 END;
 
 -- The tenants that share anything with the bound one, each by its oldest live share, and what was said to that: NULL
@@ -203,14 +205,12 @@ BEGIN ATOMIC
     ORDER BY s.granted_at DESC, s.id DESC LIMIT most;
 END;
 
--- The resource that a share grants to the bound tenant, read in its owner's home, whatever kind of home that is. By name,
--- so that an owner who moves away meanwhile is not taken for one who has no such resource.
+-- The row of a subject that a share grants to the bound tenant: the columns that its table declares as shared, in that
+-- order. None where the share is of another subject. It is read in its owner's home, whatever kind of home that is: by
+-- name, so that an owner who moves away meanwhile is not taken for one who has no such row.
 -- The policies hold this function as well, so the owner is bound while its row is read.
 -- The grantee is bound again before anything else runs; an error on the way ends the transaction and the binding.
-CREATE FUNCTION isola.shared_resource(share uuid)
-RETURNS TABLE (
-    id uuid, name text, kind text, data jsonb, size_bytes bigint, created_at timestamptz, updated_at timestamptz
-) LANGUAGE plpgsql
+CREATE FUNCTION isola.shared_row(of_subject text, share uuid) RETURNS SETOF record LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     grantee uuid := isola.bound_tenant();
@@ -218,21 +218,26 @@ DECLARE
     grantees_home text := coalesce(current_setting('isola.home', true), '');
     owner uuid;
     owners_home text;
-    resource uuid;
+    shared_row uuid;
+    relation text;
+    columns text;
 BEGIN
-    SELECT s.owner_id, t.home, s.resource_id INTO owner, owners_home, resource
+    SELECT s.owner_id, t.home, s.row_id, o.relation, (
+        SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(o.shared) WITH ORDINALITY c (name, place)
+    )
+    INTO owner, owners_home, shared_row, relation, columns
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
     JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
+    JOIN control.subjects o ON o.name = s.subject AND o.name = of_subject
     WHERE s.id = share AND s.grantee_id = grantee;
     IF owner IS NULL THEN
         RETURN;
     END IF;
     PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner), true),
         set_config('isola.home', owners_home, true);
-    RETURN QUERY EXECUTE format(
-        'SELECT id, name, kind, data, size_bytes, created_at, updated_at FROM %I.resources WHERE id = $1', owners_home
-    ) USING resource;
+    RETURN QUERY EXECUTE format('SELECT %s FROM %I.%I WHERE id = $1', columns, owners_home, relation)
+    USING shared_row;
     PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
         set_config('isola.home', grantees_home, true);
 END $$;

@@ -227,7 +227,7 @@ async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
         async with database.transaction(tenant) as work:
             for index, partner in enumerate(sorted(tenants.keys() - {slug})):
                 shared = uuid(2, index % 3)
-                call = func.isola.share_resource(shared, partner, uuid(0, 0), None, false()).table_valued("share")
+                call = func.isola.share("resource", shared, partner, uuid(0, 0), None, false()).table_valued("share")
                 assert await work.scalar(select(call.c.share))
 
 

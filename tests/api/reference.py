@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from graphql import GraphQLResolveInfo, GraphQLSchema, build_schema, execute_sync, parse, print_schema
-from sqlalchemy import func, select
+from sqlalchemy import Column, FromClause, func, select
 
 from isola.api.schema import model
 from isola.database.transactions import Transaction
@@ -120,8 +120,6 @@ class Data:
             case "Resource", "shares":
                 allowed = row["owner_id"] == self.principal.user_id or "resource:manage" in self.principal.permissions
                 return self._page([Object("Share", r) for r in self.shares[row["id"]]] if allowed else [], given)
-            case "Share", "resource":
-                return self._by_key("Resource", row["resource_id"])
             case "Share", "grantedBy":
                 return self._by_key("User", row["granted_by"])
             case "Share", "grantee":
@@ -132,6 +130,8 @@ class Data:
                 return Object("Resource", self.shared[row["id"]])
             case "Span", "author":
                 return self._by_key("User", row["author_id"])
+            case "Share", "resource":
+                return self._by_key("Resource", row["row_id"])
             case "Span", "resource":
                 return self._by_key("Resource", row["resource_id"])
             case "Span", "organization":
@@ -159,7 +159,7 @@ class Data:
             case type_, "id":
                 return f"{PREFIXES[type_]}_{row['id']}"
             case _, "resourceId":
-                return f"res_{row['resource_id']}"
+                return f"res_{row['row_id']}"
         value = row[_snake(field)]
         # PostgreSQL leaves out the zeros at the end of a fraction.
         return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
@@ -356,22 +356,26 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
         {(row["role_id"], row["user_id"]) for row in await work.rows(select(user_roles))},
         {
             row["id"]: sorted(
-                (dict(found) for found in await work.rows(select(shares(row["id"]).table_valued(*_SHARES)))),
+                (
+                    dict(found)
+                    for found in await work.rows(select(shares("resource", row["id"]).table_valued(*_SHARES)))
+                ),
                 key=lambda found: found["id"],
             )
             for row in tables["Resource"]
         },
         received,
         [dict(row) for row in offers],
-        {
-            row["id"]: dict((await work.rows(select(func.isola.shared_resource(row["id"]).table_valued(*_SHARED))))[0])
-            for row in received
-        },
+        {row["id"]: dict((await work.rows(select(_shared(row["id"]))))[0]) for row in received},
         {text: place for place, text in enumerate(in_order)},
     )
 
 
 _RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at")
 _OFFERS = ("id", "owner_slug", "owner_name", "offered_at", "accepted")
-_SHARES = ("id", "resource_id", "grantee_slug", "granted_by", "granted_at", "expires_at")
-_SHARED = ("id", "name", "kind", "data", "size_bytes", "created_at", "updated_at")
+_SHARES = ("id", "row_id", "grantee_slug", "granted_by", "granted_at", "expires_at")
+
+
+def _shared(share: UUID) -> FromClause:
+    columns = [Column(name, resources.c[name].type) for name in resources.info["shared_columns"]]
+    return func.isola.shared_row("resource", share).table_valued(*columns, name="s").render_derived(with_types=True)

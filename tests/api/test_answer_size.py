@@ -147,7 +147,7 @@ async def test_what_partners_share_is_measured(
     sharer = Actor(uuid(0, 0), frozenset({"share:write", "resource:write"}))
     async with full.database.transaction(full.principal.tenant) as work:
         for index in range(2):
-            await shares.grant(work, sharer, uuid(2, index), partner.slug)
+            await shares.grant(work, sharer, "resource", uuid(2, index), partner.slug)
     async with full.database.transaction(partner) as work:
         await work.execute(insert(users).values(id=uuid(0, 1), subject="s", name="n"))
     reader = Caller(full.database, Principal(partner, uuid(0, 1)), full.executor)

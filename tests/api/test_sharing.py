@@ -1,8 +1,15 @@
 """What is shared is read by whom it is shared with, on every pair of placements, and nothing that hangs off it."""
 
 import pytest
+from sqlalchemy import false, func, insert, select
 
-from tests.api.conftest import Caller, World, ids
+from isola.api.execute import Executor
+from isola.database.transactions import Database
+from isola.domain.spans import spans
+from isola.domain.users import users
+from isola.platform import provisioning
+from isola_strategies.base import Strategy
+from tests.api.conftest import Caller, Principal, World, ids, uuid
 
 SHARED = """{ sharedWithMe(first: 100) { totalCount nodes {
   id grantedAt expiresAt owner { slug name }
@@ -85,3 +92,28 @@ async def test_a_share_of_others_is_not_there(a: Caller, b: Caller) -> None:
     theirs = (await b.ask(SHARED)).data["sharedWithMe"]["nodes"][0]["id"]
     answer = await a.ask("query ($id: ID!) { node(id: $id) { id } }", {"id": theirs})
     assert answer.text == '{"data":{"node":null}}'
+
+
+async def test_a_share_of_another_subject_has_null_where_a_resource_would_be(
+    database: Database, control: Database, owner: Database, strategy: Strategy, other: Strategy, executor: Executor
+) -> None:
+    """As if the table of spans declared its titles as shared."""
+    sharer = await provisioning.named(control, f"{strategy.name}-a")
+    partner = await provisioning.named(control, f"{other.name}-b")
+    async with owner.unbound() as work:
+        await work.script(
+            "INSERT INTO control.subjects (name, relation, shared) VALUES ('span', 'spans', '{id,title}')"
+        )
+        home = await work.value("SELECT home FROM control.tenants WHERE id = $1", sharer.id)
+        await work.script(f"GRANT SELECT (id, title) ON {home}.spans TO isola_sharing")
+    async with database.transaction(sharer) as work:
+        await work.execute(insert(users).values(id=uuid(0, 0), subject="s", name="n"))
+        await work.execute(insert(spans).values(id=uuid(1, 0), author_id=uuid(0, 0), title="t"))
+        call = func.isola.share("span", uuid(1, 0), partner.slug, uuid(0, 0), None, false()).table_valued("share")
+        share = await work.scalar(select(call.c.share))
+    async with database.transaction(partner) as work:
+        await work.execute(insert(users).values(id=uuid(0, 1), subject="s", name="n"))
+    reader = Caller(database, Principal(partner, uuid(0, 1)), executor)
+    node = {"id": f"shr_{share}", "owner": {"slug": sharer.slug}, "resource": None}
+    answer = await reader.ask("{ sharedWithMe { nodes { id owner { slug } resource { id name } } } }")
+    assert answer.data == {"sharedWithMe": {"nodes": [node]}}

@@ -14,6 +14,7 @@ from isola.platform.directory import Directory
 from isola.platform.hierarchy import LEVELS
 from isola.platform.tenants import Status, Tenant
 from isola.testing.fixtures import Copy
+from isola.testing.isolation.sharing.reading import row_of
 
 
 async def make(owner: Database, copy: Copy, *slugs: str) -> Sequence[Tenant]:
@@ -157,7 +158,7 @@ async def test_what_one_below_a_suspended_one_shares_cannot_be_had(
             "INSERT INTO resources (name, kind, owner_id) VALUES ('r', 'document', $1) RETURNING id", user
         )
         share = await work.value(
-            "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)", resource, b.slug, user
+            "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)", resource, b.slug, user
         )
     received = "SELECT count(*) FROM isola.shares_received()"
     async with database.transaction(b) as work:
@@ -165,7 +166,7 @@ async def test_what_one_below_a_suspended_one_shares_cannot_be_had(
     await provisioning.suspend(control, "top")
     async with database.transaction(b) as work:
         assert await work.value(received) == 0
-        assert await work.value("SELECT count(*) FROM isola.shared_resource($1)", share) == 0
+        assert await work.value(f"SELECT count(*) FROM {row_of()}", share) == 0
 
 
 async def test_descendants_are_found_from_above_only(

@@ -55,6 +55,7 @@ CONTROL = [
     plans.plans,
     plans.quota_bounds,
     registry.counted,
+    registry.subjects,
     platform_log.entries,
     platform_log.interventions,
     orders.orders,

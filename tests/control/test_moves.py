@@ -16,6 +16,7 @@ from isola.platform import audit, moves, platform_log, provisioning
 from isola.platform.tenants import Status, Tenant
 from isola.testing.consent import accept_all
 from isola.testing.fixtures import Copy
+from isola.testing.isolation.sharing.reading import row_of
 from isola.testing.patience import PATIENCE
 from isola_strategies.base import Home, Strategy
 from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up, made, names_in, received
@@ -104,10 +105,10 @@ async def test_a_tenant_is_at_work_in_its_new_home(
     async with database.transaction(moved) as work:
         actor = Actor(await users.ensure(work, subject="ada", name=None, email=None), EVERYTHING)
         await resources.held(work, actor, resource)
-        await shares.grant(work, actor, await resources.create(work, actor, name="second"), b.slug)
+        await shares.grant(work, actor, "resource", await resources.create(work, actor, name="second"), b.slug)
     assert await received(database, b) == ["new"]
     async with database.transaction(a) as work:
-        shared = "SELECT name FROM isola.shares_received() s, isola.shared_resource(s.id)"
+        shared = f"SELECT r.name FROM isola.shares_received() s, {row_of('s.id', 'r')}"
         assert await work.texts(shared) == ["canary"]
     assert (await audit.verify(owner, database, moved)).broken is None
 

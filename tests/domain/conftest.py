@@ -48,5 +48,5 @@ async def state(database: Database, tenant: Tenant) -> State:
             table.name: sorted(await work.texts(f"SELECT to_jsonb(t)::text FROM {table.name} t"))
             for table in metadata.sorted_tables
         }
-        shared = "SELECT to_jsonb(s)::text FROM resources r, isola.shares_of(r.id) s"
+        shared = "SELECT to_jsonb(s)::text FROM resources r, isola.shares_of('resource', r.id) s"
         return {**rows, "shares": sorted(await work.texts(shared))}

@@ -55,7 +55,7 @@ async def _add_domain(work: Transaction, scene: Scene) -> UUID:
 
 
 async def _share(work: Transaction, scene: Scene) -> UUID:
-    return await shares.grant(work, scene.actor, await _make_resource(work, scene), scene.partner)
+    return await shares.grant(work, scene.actor, "resource", await _make_resource(work, scene), scene.partner)
 
 
 async def _disable(work: Transaction, scene: Scene, user: UUID) -> None:

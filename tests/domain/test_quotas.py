@@ -157,18 +157,18 @@ async def test_what_comes_back_takes_a_place(
     """A share that is renewed after its end, and a user who is enabled again; but not one that is there anyway."""
     async with database.transaction(scene.tenant) as work:
         resource = await resources.create(work, scene.actor, name="one")
-        share = await shares.grant(work, scene.actor, resource, scene.partner)
+        share = await shares.grant(work, scene.actor, "resource", resource, scene.partner)
         user = await TAKEN["users"][0](work, scene)
     await allow(control, scene.tenant, shares=0, users=0)
 
     async with database.transaction(scene.tenant) as work:
-        assert await shares.grant(work, scene.actor, resource, scene.partner, expires_at=_later()) == share
+        assert await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later()) == share
     async with owner.unbound() as work:
         await work.execute(update(share_table).values(expires_at=func.now()))
     assert await used(database, scene.tenant, "shares") == 0
     with pytest.raises(QuotaExceeded, match="shares: the plan allows 0"):
         async with database.transaction(scene.tenant) as work:
-            await shares.grant(work, scene.actor, resource, scene.partner, expires_at=_later())
+            await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later())
 
     async with database.transaction(scene.tenant) as work:
         await roles.disable(work, scene.actor, user)

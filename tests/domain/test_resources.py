@@ -14,6 +14,7 @@ from isola.domain.permissions import Permission
 from isola.domain.resources import resources as table
 from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.platform.tenants import Tenant
+from isola.testing.isolation.sharing.reading import row_of
 from tests.domain.conftest import People, state, without
 
 
@@ -130,7 +131,7 @@ async def test_deleting_ends_what_was_shared_and_frees_the_spans(
     one, other = await made(database, a, people.ada), await made(database, a, people.ada, "other")
     async with database.transaction(a) as work:
         for resource in (one, other):
-            await shares.grant(work, people.ada, resource, b.slug)
+            await shares.grant(work, people.ada, "resource", resource, b.slug)
             await work.value(
                 "INSERT INTO spans (author_id, title, resource_id) VALUES ($1, 's', $2)", people.bob.user_id, resource
             )
@@ -138,7 +139,7 @@ async def test_deleting_ends_what_was_shared_and_frees_the_spans(
         assert await work.texts("SELECT resource_id FROM spans ORDER BY created_at, resource_id") == [other, None]
     async with database.transaction(b) as work:
         (share,) = await work.texts("SELECT id FROM isola.shares_received()")
-        assert await work.value("SELECT id FROM isola.shared_resource($1)", share) == other
+        assert await work.value(f"SELECT id FROM {row_of()}", share) == other
 
 
 def nested(depth: int) -> Any:

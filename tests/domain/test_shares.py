@@ -15,6 +15,7 @@ from isola.domain.permissions import Permission, Role, of_role
 from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
+from isola.testing.isolation.sharing.reading import row_of
 from tests.domain.conftest import People, state, without
 
 
@@ -32,7 +33,7 @@ async def received(database: Database, tenant: Tenant) -> list[UUID]:
 
 async def shared(database: Database, tenant: Tenant, share: UUID) -> Sequence[str]:
     async with database.transaction(tenant) as work:
-        return await work.texts("SELECT to_jsonb(r)::text FROM isola.shared_resource($1) r", share)
+        return await work.texts(f"SELECT to_jsonb(s)::text FROM {row_of()}", share)
 
 
 async def test_a_partner_reads_what_was_shared_and_nothing_else(
@@ -40,7 +41,7 @@ async def test_a_partner_reads_what_was_shared_and_nothing_else(
 ) -> None:
     async with database.transaction(a) as work:
         await resources.create(work, people.ada, name="kept")
-        share = await shares.grant(work, people.ada, one, b.slug)
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
     assert await received(database, b) == [share]
     (row,) = await shared(database, b, share)
     assert '"name": "one"' in row
@@ -65,13 +66,13 @@ async def test_owner_and_admin_share_and_nobody_else(
     for actor, reason in refused.items():
         async with database.transaction(a) as work:
             with pytest.raises(Forbidden, match=reason):
-                await shares.grant(work, actor, one, b.slug)
+                await shares.grant(work, actor, "resource", one, b.slug)
     assert await state(database, a) == before
     assert await received(database, b) == []
     for actor in (people.ada, people.admin):
         async with database.transaction(a) as work:
-            share = await shares.grant(work, actor, one, b.slug)
-            assert await work.value("SELECT granted_by FROM isola.shares_of($1)", one) == actor.user_id
+            share = await shares.grant(work, actor, "resource", one, b.slug)
+            assert await work.value("SELECT granted_by FROM isola.shares_of('resource', $1)", one) == actor.user_id
             await shares.revoke(work, actor, share)
 
 
@@ -79,7 +80,7 @@ async def test_owner_and_admin_revoke_and_nobody_else(
     database: Database, a: Tenant, b: Tenant, people: People, one: UUID
 ) -> None:
     async with database.transaction(a) as work:
-        share = await shares.grant(work, people.ada, one, b.slug)
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
     before = await state(database, a)
     for actor, reason in {people.bob: "only the owner", people.viewer: "share:write"}.items():
         with pytest.raises(Forbidden, match=reason):
@@ -106,12 +107,12 @@ async def test_a_revocation_is_felt_by_the_next_statement(
     database: Database, a: Tenant, b: Tenant, people: People, one: UUID
 ) -> None:
     async with database.transaction(a) as work:
-        share = await shares.grant(work, people.ada, one, b.slug)
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
     async with database.transaction(b) as reading:
-        assert await reading.value("SELECT id FROM isola.shared_resource($1)", share) == one
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) == one
         async with database.transaction(a) as work:
             await shares.revoke(work, people.ada, share)
-        assert await reading.value("SELECT id FROM isola.shared_resource($1)", share) is None
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) is None
 
 
 async def test_a_share_ends_when_it_expires(
@@ -119,12 +120,12 @@ async def test_a_share_ends_when_it_expires(
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
     async with database.transaction(a) as work:
-        share = await shares.grant(work, people.ada, one, b.slug, expires_at=soon)
+        share = await shares.grant(work, people.ada, "resource", one, b.slug, expires_at=soon)
     async with database.transaction(b) as reading:
         assert await reading.value("SELECT expires_at FROM isola.shares_received()") == soon
-        assert await reading.value("SELECT id FROM isola.shared_resource($1)", share) == one
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) == one
         await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.02)
-        assert await reading.value("SELECT id FROM isola.shared_resource($1)", share) is None
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) is None
         assert await reading.texts("SELECT id FROM isola.shares_received()") == []
     assert (await state(database, a))["shares"] == []
 
@@ -136,8 +137,8 @@ async def test_sharing_again_renews_the_share(
     made = []
     for actor, until in ((people.ada, soon), (people.admin, later), (people.ada, None)):
         async with database.transaction(a) as work:
-            made.append(await shares.grant(work, actor, one, b.slug, expires_at=until))
-            expires = await work.texts("SELECT expires_at FROM isola.shares_of($1)", one)
+            made.append(await shares.grant(work, actor, "resource", one, b.slug, expires_at=until))
+            expires = await work.texts("SELECT expires_at FROM isola.shares_of('resource', $1)", one)
         assert expires == [until]
     assert len(set(made)) == 1
     assert await received(database, b) == made[:1]
@@ -147,9 +148,9 @@ async def test_a_share_that_was_revoked_can_be_granted_anew(
     database: Database, a: Tenant, b: Tenant, people: People, one: UUID
 ) -> None:
     async with database.transaction(a) as work:
-        gone = await shares.grant(work, people.ada, one, b.slug)
+        gone = await shares.grant(work, people.ada, "resource", one, b.slug)
         await shares.revoke(work, people.ada, gone)
-        share = await shares.grant(work, people.ada, one, b.slug)
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
     assert share != gone
     assert await received(database, b) == [share]
     assert await shared(database, b, gone) == []
@@ -178,20 +179,20 @@ async def test_what_cannot_be_shared_is_refused(
     for resource, grantee, until, kind, reason in cases:
         async with database.transaction(a) as work:
             with pytest.raises(kind, match=reason):
-                await shares.grant(work, people.admin, resource, grantee, expires_at=until)
+                await shares.grant(work, people.admin, "resource", resource, grantee, expires_at=until)
     assert (await state(database, a), await state(database, b)) == before
     assert await received(database, b) == []
 
 
 async def test_a_partner_cannot_share_on(database: Database, a: Tenant, b: Tenant, people: People, one: UUID) -> None:
     async with database.transaction(a) as work:
-        await shares.grant(work, people.ada, one, b.slug)
+        await shares.grant(work, people.ada, "resource", one, b.slug)
     before = await state(database, a)
     async with database.transaction(b) as work:
         stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), of_role(Role.ADMIN))
         with pytest.raises(NotFound, match="there is no such resource"):
-            await shares.grant(work, stranger, one, a.slug)
-        again = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"
+            await shares.grant(work, stranger, "resource", one, a.slug)
+        again = "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)"
         assert await work.value(again, one, a.slug, stranger.user_id) is None
     assert await state(database, a) == before
 
@@ -200,7 +201,7 @@ async def test_nobody_receives_from_a_suspended_tenant_and_a_suspended_one_recei
     database: Database, control: Any, a: Tenant, b: Tenant, people: People, one: UUID
 ) -> None:
     async with database.transaction(a) as work:
-        share = await shares.grant(work, people.ada, one, b.slug)
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
     await provisioning.suspend(control, a.slug)
     assert await received(database, b) == []
     assert await shared(database, b, share) == []

@@ -33,7 +33,7 @@ class Deletion:
         key = self.id.partition("_")[2]
         async with owner.unbound() as work:
             there = await work.value(f"SELECT count(*) FROM {home}.{resources.name} WHERE id = $1", key)
-            live = select(shares.c.id).where(shares.c.resource_id == key, shares.c.revoked_at.is_(None))
+            live = select(shares.c.id).where(shares.c.row_id == key, shares.c.revoked_at.is_(None))
             shared = len(await work.rows(live))
         assert (there, shared) in {(1, len(STRATEGIES)), (0, 0)}
         return bool(there == 0)

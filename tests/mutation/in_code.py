@@ -585,7 +585,7 @@ READING = (
         "that only values of a shared resource can be selected",
         BOTH,
         "app/isola/api/shares.py",
-        'plain="what hangs off a shared resource is not shared",',
+        'plain=f"what hangs off a shared {of.name} is not shared",',
         "plain=None,",
         ("tests/api/test_sharing.py", "tests/query"),
     ),
@@ -652,7 +652,7 @@ WRITES = (
         BOTH,
         "app/isola/domain/shares.py",
         "    # Only now is it known what was shared; a refusal undoes the revocation with the transaction.\n"
-        "    await resources.held(work, actor, resource_id)\n",
+        '    await _hold(work, actor, row["subject"], row["row_id"])\n',
         "",
         ("tests/domain/test_shares.py",),
     ),

@@ -430,14 +430,14 @@ OBJECTS = (
         "function without its path",
         "the pinned search_path",
         BOTH,
-        "ALTER FUNCTION isola.shared_resource(uuid) RESET search_path",
+        "ALTER FUNCTION isola.shared_row(text, uuid) RESET search_path",
         (CATALOGUE,),
     ),
     Sql(
         "function with a path that begins in pg_temp",
         "the pinned search_path",
         BOTH,
-        "ALTER FUNCTION isola.shares_of(uuid) SET search_path = pg_temp, pg_catalog",
+        "ALTER FUNCTION isola.shares_of(text, uuid) SET search_path = pg_temp, pg_catalog",
         (CATALOGUE,),
     ),
     Sql(
@@ -494,7 +494,7 @@ SHARES = (
         "the expiry of shares",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
+        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
         " FROM control.shares"
         " WHERE revoked_at IS NULL",
         (ENDING,),
@@ -504,7 +504,7 @@ SHARES = (
         "that a share ends with the next statement",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
+        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
         " FROM control.shares"
         " WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
         (ENDING,),
@@ -513,7 +513,7 @@ SHARES = (
         "lapsed shares that stay so",
         "that sharing again takes the mark away",
         BOTH,
-        rewritten("isola.share_resource(uuid, text, uuid, timestamptz, boolean)", "lapsed = false, ", ""),
+        rewritten("isola.share(text, uuid, text, uuid, timestamptz, boolean)", "lapsed = false, ", ""),
         (FLOODING,),
     ),
     Sql(
@@ -538,7 +538,7 @@ SHARES = (
         "revocation",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, resource_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
+        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
         " FROM control.shares"
         " WHERE expires_at IS NULL OR expires_at > statement_timestamp()",
         (ENDING,),
@@ -547,8 +547,15 @@ SHARES = (
         "shares for whoever knows them",
         "the grantee of a share",
         BOTH,
-        rewritten("isola.shared_resource(uuid)", "s.id = share AND s.grantee_id = grantee", "s.id = share"),
+        rewritten("isola.shared_row(text, uuid)", "s.id = share AND s.grantee_id = grantee", "s.id = share"),
         (SHARING,),
+    ),
+    Sql(
+        "shares read as another subject",
+        "that a share is of rows of one subject",
+        BOTH,
+        rewritten("isola.shared_row(text, uuid)", " AND o.name = of_subject", ""),
+        ("app/isola/testing/isolation/sharing/test_subjects.py",),
     ),
     Sql(
         "shares received by everybody",
@@ -575,7 +582,7 @@ SHARES = (
         "shares read without consent",
         "that a tenant receives what it accepted",
         BOTH,
-        rewritten("isola.shared_resource(uuid)", " AND a.accepted", ""),
+        rewritten("isola.shared_row(text, uuid)", " AND a.accepted", ""),
         (CONSENT,),
     ),
     Sql(
@@ -604,7 +611,7 @@ SHARES = (
         "that sharing tells nothing of a tenant",
         BOTH,
         rewritten(
-            "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
+            "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
             "IF NOT owned OR partner",
             "IF partner IS NULL OR NOT owned OR partner",
         ),
@@ -615,7 +622,7 @@ SHARES = (
         "the owner of a share",
         BOTH,
         rewritten(
-            "isola.shares_of(uuid)",
+            "isola.shares_of(text, uuid)",
             LISTED,
             "(isola.bound_tenant() IS NOT NULL) AND",
         ),
@@ -646,7 +653,7 @@ SHARES = (
         "that only who has a resource shares it",
         BOTH,
         rewritten(
-            "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
+            "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
             "IF NOT owned OR partner",
             "IF partner",
         ),
@@ -657,7 +664,7 @@ SHARES = (
         "that a share is with another",
         BOTH,
         "ALTER TABLE control.shares DROP CONSTRAINT ck_shares_with_another;"
-        + rewritten("isola.share_resource(uuid, text, uuid, timestamptz, boolean)", " OR partner = owner", ""),
+        + rewritten("isola.share(text, uuid, text, uuid, timestamptz, boolean)", " OR partner = owner", ""),
         (SHARING,),
     ),
     Sql(

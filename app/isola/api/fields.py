@@ -31,8 +31,8 @@ def mapped(source: Source, *, prefix: str | None = None, order: Order = (("id", 
     return declare
 
 
-def typed_id(prefix: str, column: str = "id") -> Any:
-    return _field(Value(column, prefix))
+def typed_id(prefix: str, of: str | Callable[[Row], ColumnElement[Any]] = "id") -> Any:
+    return _field(Value(of, prefix))
 
 
 def expression(

@@ -16,7 +16,7 @@ def _may_see_shares(resource: Row) -> ColumnElement[bool]:
 @extend(Resource)
 class ResourceFields:
     shares: Connection[Share] = many(
-        source=shares_of("id"),
+        source=shares_of("resource", "id"),
         when=_may_see_shares,
         description="With whom it is shared; empty to all but its owner and those who may manage resources.",
     )

@@ -1,6 +1,19 @@
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
+
 import strawberry
-from sqlalchemy import BigInteger, Boolean, Column, DateTime as Timestamp, Text, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    DateTime as Timestamp,
+    Text,
+    Uuid,
+    case,
+    literal_column,
+)
+from strawberry.utils.str_converters import to_camel_case
 
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
@@ -10,28 +23,132 @@ from isola.api.scalars import DateTime
 from isola.api.tenants import Tenant
 from isola.domain import shares
 from isola.domain.permissions import Permission
-from isola.domain.resources import Resource
 from isola.domain.users import User
+from isola.installed import SUBJECTS
 from isola.query.identifiers import decode
-from isola.query.mapping import Function, Parameters
+from isola.query.mapping import Function, Parameters, Row
+from isola.subjects.subject import Subject
 
-PREFIX, RESOURCE = "shr", Resource.declaration.prefix
+PREFIX = "shr"
+T = TypeVar("T")
 
 
-def shares_of(resource: str) -> Function:
-    """The live shares of one of the tenant's own resources, by the column that holds its key."""
+SHARED_WITH = "The slug of the tenant that is to read it. The answer is the same if there is none."
+TERM = "Null: until it is revoked. Left out, a share that is there keeps its end; a new one has none."
+
+Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
+"""The types of fields, and what is declared for them, by their names."""
+
+
+def shares_of(subject: str, key: str) -> Function:
+    """The live shares of one of the tenant's own rows, by the column that holds its key."""
     return Function(
         "isola.shares_of",
         (
             Column("id", Uuid, nullable=False),
-            Column("resource_id", Uuid, nullable=False),
+            Column("subject", Text, nullable=False),
+            Column("row_id", Uuid, nullable=False),
             Column("grantee_slug", Text, nullable=False),
             Column("granted_by", Uuid),
             Column("granted_at", Timestamp(timezone=True), nullable=False),
             Column("expires_at", Timestamp(timezone=True)),
         ),
-        (resource,),
+        (key,),
+        subject=subject,
     )
+
+
+def share_fields(subject: type[Subject]) -> Fields:
+    """What leads from a share to the row of a subject: null in shares of other subjects."""
+    of = subject.declaration
+
+    def key(share: Row) -> ColumnElement[UUID]:
+        return case((share["subject"] == literal_column(f"'{of.name}'"), share["row_id"]))
+
+    return {
+        f"{of.name}_id": (strawberry.ID | None, typed_id(of.prefix, key)),
+        of.name: (subject | None, one("row_id")),
+    }
+
+
+def received_fields(subject: type[Subject]) -> Fields:
+    """What leads from a share that was received to the row of a subject: null in shares of other subjects."""
+    of = subject.declaration
+    columns = tuple(
+        Column(column.name, column.type, nullable=column.nullable)
+        for column in (of.table.c[name] for name in of.shared)
+    )
+    shared = one(
+        source=Function("isola.shared_row", columns, ("id",), subject=of.name, typed=True),
+        plain=f"what hangs off a shared {of.name} is not shared",
+        description="Only its values: what refers to it, or is referred to, is refused.",
+    )
+    return {of.name: (subject | None, shared)}
+
+
+def having(*fields: Fields) -> Callable[[type[T]], type[T]]:
+    """Give a class fields more, after its first one, before Strawberry makes a type of it."""
+
+    def add(cls: type[T]) -> type[T]:
+        (first, first_type), *others = cls.__annotations__.items()
+        added = {name: each for one_subject in fields for name, each in one_subject.items()}
+        cls.__annotations__ = {first: first_type, **{name: type_ for name, (type_, _) in added.items()}, **dict(others)}
+        for name, (_, field) in added.items():
+            setattr(cls, name, field)
+        return cls
+
+    return add
+
+
+def share_mutation(subject: type[Subject]) -> Any:
+    """The mutation that shares a row of a subject: ``share_agent`` for an ``agent``."""
+    of, name = subject.declaration, subject.__name__
+    key = f"{of.name}_id"
+    input_type = strawberry.input(
+        _class(
+            f"Share{name}Input",
+            {
+                key: (strawberry.ID, strawberry.field()),
+                "grantee": (str, strawberry.field(description=SHARED_WITH)),
+                "expires_at": (DateTime | None, strawberry.field(default=strawberry.UNSET, description=TERM)),
+            },
+        )
+    )
+    share = {"share": (Share, one("share_id", source=shares_of(of.name, key)))}
+    payload_class = mapped(Parameters({"share_id": Uuid(), key: Uuid()}))(_class(f"Share{name}Payload", share))
+    payload_type = strawberry.type(payload_class, directives=[PUBLIC])
+
+    async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  what GraphQL hands over
+        values = given(input)
+        row = decode(values.pop(key), of.prefix, to_camel_case(key))
+        async with info.context.transaction() as work:
+            made = await shares.grant(work, info.context.actor, of.name, row, **values)
+            return await payload(payload_type, info, work, share_id=made, **{key: row})
+
+    resolver.__name__ = f"share_{of.name}"
+    resolver.__annotations__ = {"info": Info, "input": input_type, "return": payload_type}
+    return mutation(requires(Permission.SHARE_WRITE))(resolver)
+
+
+def sharing(subjects: Sequence[type[Subject]]) -> Callable[[type[T]], type[T]]:
+    """Give a class the mutations that share rows of subjects, before Strawberry makes a type of it."""
+
+    def add(cls: type[T]) -> type[T]:
+        for subject in subjects:
+            setattr(cls, f"share_{subject.declaration.name}", share_mutation(subject))
+        return cls
+
+    return add
+
+
+def _class(name: str, fields: Fields) -> type[Any]:
+    annotations = {each: type_ for each, (type_, _) in fields.items()}
+    declared = {each: field for each, (_, field) in fields.items()}
+    return type(name, (), {"__annotations__": annotations, "__module__": __name__, **declared})
+
+
+SHARED = [subject for subject in SUBJECTS if subject.shared]
+"""The subjects of which single rows can be shared."""
 
 
 shares_received = Function(
@@ -58,20 +175,6 @@ share_offers = Function(
     ),
 )
 
-shared_resource = Function(
-    "isola.shared_resource",
-    (
-        Column("id", Uuid, nullable=False),
-        Column("name", Text, nullable=False),
-        Column("kind", Text),
-        Column("data", JSONB, nullable=False),
-        Column("size_bytes", BigInteger, nullable=False),
-        Column("created_at", Timestamp(timezone=True), nullable=False),
-        Column("updated_at", Timestamp(timezone=True), nullable=False),
-    ),
-    ("id",),
-)
-
 
 @mapped(Parameters({"slug": Text()}))
 @strawberry.type(
@@ -81,15 +184,15 @@ class Grantee:
     slug: str
 
 
-@mapped(shares_of("id"))
+# Each place that leads to shares says of which subject: only the columns are of use here.
+@mapped(shares_of("", "id"))
 @strawberry.type(
-    description="A partner's right to read a resource of the caller's tenant.",
+    description="A partner's right to read something of the caller's tenant: what, says the field that is not null.",
     directives=[requires(Permission.SHARE_READ)],
 )
+@having(*map(share_fields, SHARED))
 class Share:
     id: strawberry.ID = typed_id(PREFIX)
-    resource_id: strawberry.ID = typed_id(RESOURCE, "resource_id")
-    resource: Resource = one("resource_id")
     grantee: Grantee = part(slug="grantee_slug")
     granted_by: User | None = one("granted_by")
     granted_at: DateTime
@@ -98,16 +201,12 @@ class Share:
 
 @mapped(shares_received, prefix=PREFIX, order=(("granted_at", True), ("id", True)))
 @strawberry.type(
-    description="A resource of another tenant that the caller's tenant may read.",
+    description="Something of another tenant that the caller's tenant may read: the field that is not null.",
     directives=[requires(Permission.SHARE_READ)],
 )
+@having(*map(received_fields, SHARED))
 class SharedResource(Node):
     id: strawberry.ID = typed_id(PREFIX)
-    resource: Resource = one(
-        source=shared_resource,
-        plain="what hangs off a shared resource is not shared",
-        description="Only its values: owner, spans and shares are refused.",
-    )
     owner: Tenant = part(slug="owner_slug", name="owner_name")
     granted_at: DateTime
     expires_at: DateTime | None
@@ -137,24 +236,6 @@ class ShareQueries:
         description="The tenants that share something with the caller's, each once.",
         access=requires(Permission.SHARE_READ),
     )
-
-
-@strawberry.input
-class ShareResourceInput:
-    resource_id: strawberry.ID
-    grantee: str = strawberry.field(
-        description="The slug of the tenant that is to read it. The answer is the same if there is none."
-    )
-    expires_at: DateTime | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="Null: until it is revoked. Left out, a share that is there keeps its end; a new one has none.",
-    )
-
-
-@mapped(Parameters({"share_id": Uuid(), "resource_id": Uuid()}))
-@strawberry.type(directives=[PUBLIC])
-class ShareResourcePayload:
-    share: Share = one("share_id", source=shares_of("resource_id"))
 
 
 @strawberry.input
@@ -191,15 +272,8 @@ class DeclineSharePayload:
 
 
 @strawberry.type
+@sharing(SHARED)
 class ShareMutations:
-    @mutation(requires(Permission.SHARE_WRITE))
-    async def share_resource(self, info: Info, input: ShareResourceInput) -> ShareResourcePayload:
-        values = given(input)
-        resource = decode(values.pop("resource_id"), RESOURCE, "resourceId")
-        async with info.context.transaction() as work:
-            key = await shares.grant(work, info.context.actor, resource, **values)
-            return await payload(ShareResourcePayload, info, work, share_id=key, resource_id=resource)
-
     @mutation(requires(Permission.SHARE_WRITE))
     async def revoke_share(self, info: Info, input: RevokeShareInput) -> RevokeSharePayload:
         share = decode(input.share_id, PREFIX, "shareId")

@@ -6,11 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import DateTime, func, literal, select
 
-from isola.domain import resources
 from isola.domain.actor import Actor
 from isola.domain.permissions import Permission
 from isola.domain.work import Work
 from isola.errors import BadUserInput, NotFound
+from isola.subjects import operations
+from isola.subjects.declaration import Registry
 
 
 class Term(TypedDict, total=False):
@@ -19,8 +20,8 @@ class Term(TypedDict, total=False):
     expires_at: datetime | None
 
 
-async def grant(work: Work, actor: Actor, resource_id: UUID, grantee: str, **term: Unpack[Term]) -> UUID:
-    """Let a partner, named by its slug, read a resource; sharing it again renews the share.
+async def grant(work: Work, actor: Actor, subject: str, row_id: UUID, grantee: str, **term: Unpack[Term]) -> UUID:
+    """Let a partner, named by its slug, read a row of a subject; sharing it again renews the share.
 
     The result is the same whether there is a tenant of that slug or not. Raises NotFound, Forbidden, and BadUserInput
     naming the field that cannot be.
@@ -29,9 +30,9 @@ async def grant(work: Work, actor: Actor, resource_id: UUID, grantee: str, **ter
     expires_at = term.get("expires_at")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
-    await resources.held(work, actor, resource_id)
+    await _hold(work, actor, subject, row_id)
     until = literal(expires_at, DateTime(timezone=True))
-    call = func.isola.share_resource(resource_id, grantee, actor.user_id, until, "expires_at" not in term)
+    call = func.isola.share(subject, row_id, grantee, actor.user_id, until, "expires_at" not in term)
     [row] = await work.rows(select(call.table_valued("share", "expired")))
     if row["expired"]:
         raise BadUserInput("expiresAt: expected, since the share has expired; null shares without an end", "expiresAt")
@@ -44,11 +45,17 @@ async def grant(work: Work, actor: Actor, resource_id: UUID, grantee: str, **ter
 async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:
     """End a share, for the next statement of the partner already. Raises NotFound and Forbidden."""
     actor.require(Permission.SHARE_WRITE)
-    resource_id: UUID | None = await work.scalar(select(func.isola.revoke_share(share_id)))
-    if resource_id is None:
+    ended = func.isola.revoke_share(share_id).table_valued("subject", "row_id")
+    [row] = await work.rows(select(ended))
+    if row["subject"] not in Registry.by_name:
         raise NotFound("there is no such share")
     # Only now is it known what was shared; a refusal undoes the revocation with the transaction.
-    await resources.held(work, actor, resource_id)
+    await _hold(work, actor, row["subject"], row["row_id"])
+
+
+async def _hold(work: Work, actor: Actor, subject: str, row_id: UUID) -> None:
+    """Lock a row that the actor may change until the end of the transaction. Raises NotFound and Forbidden."""
+    await operations.changeable(work, actor, Registry.by_name[subject], row_id, whole=False)
 
 
 async def answer(work: Work, actor: Actor, share_id: UUID, *, accepted: bool) -> None:

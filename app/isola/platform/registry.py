@@ -1,13 +1,14 @@
 """What the tables of homes declare, as the functions in the database read it. ``isola migrate`` fills it."""
 
-from sqlalchemy import Column, Table, Text, delete, insert
+from sqlalchemy import ARRAY, Column, Table, Text, delete, insert
 
 from isola.database.transactions import Transaction
-from isola.domain.metadata import Counted, indexed_text
+from isola.domain.metadata import Audited, Counted, indexed_text
 from isola.installed import metadata as domain
 from isola.platform.tenants import metadata
 
 MAX_IDENTIFIER = 63
+MAX_SUBJECT = 63
 
 # What takes places of quotas. Where ``tenant_column`` is null, the table is in every home; else it is the platform's
 # own. ``counts`` is the condition for the rows that count; null where all do.
@@ -20,12 +21,26 @@ counted = Table(
     Column("counts", Text),
 )
 
+# Of what single rows can be shared with partners, and what these see of one.
+subjects = Table(
+    "subjects",
+    metadata,
+    indexed_text("name", MAX_SUBJECT, primary_key=True),
+    Column("relation", Text, nullable=False),
+    Column("shared", ARRAY(Text), nullable=False),
+)
+
 
 async def fill(owner: Transaction) -> None:
     """Make the registry say what the tables of homes declare now."""
     await owner.execute(delete(counted).where(counted.c.tenant_column.is_(None)))
+    await owner.execute(delete(subjects))
     for table in domain.sorted_tables:
         declared: Counted | None = table.info.get("counted")
         if declared is not None:
             row = {"quota": declared.quota, "relation": table.name, "counts": declared.where}
             await owner.execute(insert(counted), row)
+        if "shared_columns" in table.info:
+            subject: Audited = table.info["audited"]
+            row = {"name": subject.subject, "relation": table.name, "shared": table.info["shared_columns"]}
+            await owner.execute(insert(subjects), row)

@@ -12,16 +12,16 @@ from isola_strategies.base import Home, rights
 
 CALLED_BY_MEMBERS = (
     "isola.bound_tenant()",
-    "isola.share_resource(uuid, text, uuid, timestamptz, boolean)",
+    "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
-    "isola.shares_of(uuid)",
+    "isola.shares_of(text, uuid)",
     "isola.share_offers()",
     "isola.answer_share(uuid, boolean, uuid)",
     "isola.shares_received()",
     "isola.share_received(uuid)",
     "isola.page_of_shares_received(timestamptz, uuid, int)",
-    "isola.shared_resource(uuid)",
+    "isola.shared_row(text, uuid)",
     "isola.domains()",
     "isola.add_domain(text)",
     "isola.verify_domain(uuid)",
@@ -149,7 +149,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT UPDATE (proven_at) ON control.domains TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
-        GRANT SELECT ON control.tenants, control.live_shares, control.sharers TO {roles.sharing};
+        GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.sharers TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO {roles.sharing}
     """
 
@@ -275,6 +275,8 @@ SELECT format('%s as the owner of %s', proowner::regrole, oid::regprocedure) FRO
 WHERE pronamespace IN (to_regnamespace('isola'), to_regnamespace('control'))
 UNION ALL
 SELECT format('the count of %s by %s%s', quota, relation, ' WHERE ' || counts) FROM control.counted
+UNION ALL
+SELECT format('the sharing of %s from %s: %s', name, relation, array_to_string(shared, ', ')) FROM control.subjects
 """
 
 

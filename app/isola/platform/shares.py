@@ -3,6 +3,7 @@
 from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Uuid, text
 
 from isola.domain.metadata import identifier, indexed_text, moment
+from isola.platform.registry import MAX_SUBJECT
 from isola.platform.tenants import metadata
 
 LIVE = text("revoked_at IS NULL")
@@ -15,7 +16,9 @@ shares = Table(
     metadata,
     identifier(),
     Column("owner_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
-    Column("resource_id", Uuid, nullable=False),
+    # What is shared: the name of a subject, see isola.platform.registry, and the id of one of its rows.
+    indexed_text("subject", MAX_SUBJECT),
+    Column("row_id", Uuid, nullable=False),
     # What the owner wrote, and all that it is ever told of the grantee.
     indexed_text("grantee_slug", MAX_SLUG, least=2),
     # Whose slug that was then; null where it was nobody's. Who gets the slug later receives nothing.
@@ -27,7 +30,7 @@ shares = Table(
     # Whether a server has found that it has ended by its date: see isola.platform.lapsing.
     Column("lapsed", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
-    Index(None, "owner_id", "resource_id", "grantee_slug", unique=True, postgresql_where=LIVE),
+    Index(None, "owner_id", "row_id", "subject", "grantee_slug", unique=True, postgresql_where=LIVE),
     Index(
         None,
         "grantee_id",

@@ -60,6 +60,10 @@ class Function:
     page: str | None = None
     """Returns rows in the order of the type. It takes the keys of the row that they come after, or NULL for each, and
     how many there are to be at most."""
+    subject: str | None = None
+    """The name of a subject, which comes before the other arguments."""
+    typed: bool = False
+    """Whether it returns records, of which each call has to say the types."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,8 @@ class Writer:
                 raise TypeError("parameters are a row, and cannot be scanned")
             case _:
                 arguments = [row[argument] for argument in source.arguments] if row is not None else []
+                if source.subject is not None:
+                    arguments.insert(0, literal_column(f"'{source.subject}'", Text()))
                 return self.call(source, source.name, arguments), []
 
     def call(self, source: Function, name: str, arguments: Sequence[ColumnElement[Any]]) -> FromClause:
@@ -138,7 +140,9 @@ class Writer:
         call = Call[Any](name, *arguments, packagenames=tuple(schema))
         # The declared columns belong to the declaration; a scan needs columns of its own.
         columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public way to copy one
-        return call.table_valued(*columns, name=f"{name}_{self._scans}")
+        alias = f"{name}_{self._scans}"
+        rows = call.table_valued(*columns, name=alias)
+        return rows.render_derived(name=alias, with_types=True) if source.typed else rows
 
     def join(self, join: Join, row: Row, scan: FromClause) -> ColumnElement[bool]:
         if join.through is None:

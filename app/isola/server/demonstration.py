@@ -106,7 +106,7 @@ async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
         await _spans(work, chance, admin, list(people.values()), made)
         if cast.shares_with:
             for resource in made[:SHARED]:
-                await shares.grant(work, admin, resource, cast.shares_with)
+                await shares.grant(work, admin, "resource", resource, cast.shares_with)
     return True
 
 

@@ -1,6 +1,6 @@
 -- Every tenant shares its first resources with the next one.
-INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by)
-SELECT r.tenant_id, r.id, owner.next_slug, owner.next, r.owner_id
+INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by)
+SELECT r.tenant_id, 'resource', r.id, owner.next_slug, owner.next, r.owner_id
 FROM (
     SELECT id, lead(id) OVER (ORDER BY id) AS next, lead(slug) OVER (ORDER BY id) AS next_slug
     FROM control.tenants WHERE strategy = 'rls'

@@ -75,8 +75,8 @@ async def _grant(population: Population, partner: Resident, owners: int) -> None
         raise OperatorError(f"{owners} owners have {len(granted)} resources to share: expected {SHARED}")
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
         await work.value(
-            "INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by)"
-            " SELECT owner, resource, slug, id, granter FROM control.tenants,"
+            "INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by)"
+            " SELECT owner, 'resource', resource, slug, id, granter FROM control.tenants,"
             " unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS shared (owner, resource, granter) WHERE id = $4",
             [share[1] for share in granted],
             [share[2] for share in granted],

@@ -75,7 +75,7 @@ async def test_what_is_shared_and_revoked_is_told_to_its_owner_and_to_nobody_els
 ) -> None:
     before = await log(database, b)
     async with database.transaction(a, about=ABOUT) as work:
-        share = await shares.grant(work, ada, resource, b.slug)
+        share = await shares.grant(work, ada, "resource", resource, b.slug)
     async with database.transaction(a, about=ABOUT) as work:
         await shares.revoke(work, ada, share)
     granted, revoked = (await log(database, a))[-2:]

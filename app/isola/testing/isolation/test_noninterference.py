@@ -90,7 +90,7 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
                 insert(spans).values([{"author_id": user, "title": "span", "visibility": "public"} for _ in range(300)])
             )
             partner = next(each for each in others(slug) if each != other)
-            call = func.isola.share_resource(rows["resources"][0]["id"], partner, user, None, false())
+            call = func.isola.share("resource", rows["resources"][0]["id"], partner, user, None, false())
             assert await work.scalar(select(call.table_valued("share")))
 
 

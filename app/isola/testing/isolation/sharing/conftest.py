@@ -62,6 +62,8 @@ def grant(database: Database, sharer: Canary, partner: Canary) -> Grant:
 
     async def granted(until: datetime | None = None, *, to: Tenant = partner.tenant) -> UUID:
         async with database.transaction(sharer.tenant) as work:
-            return await shares.grant(work, actor(sharer), sharer.rows["resources"]["id"], to.slug, expires_at=until)
+            return await shares.grant(
+                work, actor(sharer), "resource", sharer.rows["resources"]["id"], to.slug, expires_at=until
+            )
 
     return granted

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from isola.database.transactions import Database, Transaction
+from isola.database.transactions import DIALECT, Database, Transaction
+from isola.domain.resources import resources as table
 from isola.platform.tenants import Tenant
 from isola.testing.oracles.canary import Row
 
@@ -12,7 +13,15 @@ from isola.testing.oracles.canary import Row
 NOT_BOUND = "IS001"
 NOT_PROVED = "IS002"
 ALL_PAGES = "SELECT * FROM isola.page_of_shares_received(NULL, NULL, 1000000)"
-SHARED_RESOURCE = "SELECT * FROM isola.shared_resource($1)"
+
+
+def row_of(share: str = "$1", alias: str = "s") -> str:
+    """What stands in a FROM clause for the resource of a share: a call says the types of the columns."""
+    columns = ", ".join(f"{name} {table.c[name].type.compile(DIALECT)}" for name in table.info["shared_columns"])
+    return f"isola.shared_row('resource', {share}) AS {alias} ({columns})"
+
+
+SHARED_RESOURCE = f"SELECT * FROM {row_of()}"
 
 
 async def shared(work: Transaction, share: UUID) -> Sequence[Row]:

@@ -5,7 +5,7 @@ import asyncpg
 from isola.database.transactions import Database
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import Grant
-from isola.testing.isolation.sharing.reading import NOT_PROVED, SHARED_RESOURCE, received, shared
+from isola.testing.isolation.sharing.reading import NOT_PROVED, SHARED_RESOURCE, received, row_of, shared
 from isola.testing.oracles.canary import TABLES, Canary, tried
 
 
@@ -54,7 +54,7 @@ async def test_it_is_at_home_again_after_a_failure_in_a_savepoint(
         await work.script(
             f"""
             DO $$ BEGIN
-                PERFORM isola.shared_resource('{share}');
+                PERFORM s.id FROM {row_of(f"'{share}'")};
             EXCEPTION WHEN undefined_column THEN
                 NULL;
             END $$
@@ -71,12 +71,12 @@ async def test_no_other_part_of_the_statement_is_abroad(
         for sql in (
             f"SELECT u.* FROM ({SHARED_RESOURCE}) s CROSS JOIN users u",
             f"SELECT u.* FROM users u CROSS JOIN ({SHARED_RESOURCE}) s",
-            "SELECT u.* FROM isola.shared_resource($1) s, LATERAL (SELECT * FROM users WHERE s.id IS NOT NULL) u",
-            "SELECT (isola.shared_resource($1)).id, u.* FROM users u",
-            "SELECT u.*, (SELECT id FROM isola.shared_resource($1)) FROM users u",
-            "SELECT * FROM users WHERE EXISTS (SELECT FROM isola.shared_resource($1))",
-            "WITH s AS MATERIALIZED (SELECT * FROM isola.shared_resource($1)) SELECT u.* FROM s CROSS JOIN users u",
-            "UPDATE users SET name = name WHERE EXISTS (SELECT FROM isola.shared_resource($1)) RETURNING *",
+            f"SELECT u.* FROM {row_of()}, LATERAL (SELECT * FROM users WHERE s.id IS NOT NULL) u",
+            f"SELECT u.* FROM users u LEFT JOIN {row_of()} ON true",
+            f"SELECT u.*, (SELECT id FROM {row_of()}) FROM users u",
+            f"SELECT * FROM users WHERE EXISTS (SELECT FROM {row_of()})",
+            f"WITH s AS MATERIALIZED ({SHARED_RESOURCE}) SELECT u.* FROM s CROSS JOIN users u",
+            f"UPDATE users SET name = name WHERE EXISTS ({SHARED_RESOURCE}) RETURNING *",
         ):
             rows = await work._connection.fetch(sql, share)
             assert len(rows) == 1
@@ -89,7 +89,8 @@ async def test_a_cursor_left_half_way_is_not_abroad(
 ) -> None:
     share = await grant()
     async with database.transaction(partner.tenant) as work:
-        await work.script(f"DECLARE c CURSOR FOR SELECT * FROM isola.shared_resource('{share}'), generate_series(1, 9)")
+        row = row_of(f"'{share}'")
+        await work.script(f"DECLARE c CURSOR FOR SELECT * FROM {row}, generate_series(1, 9)")
         for _ in range(2):
             assert len(await work.texts("FETCH 1 FROM c")) == 1
             await at_home(work._connection, partner, sharer)
@@ -106,10 +107,10 @@ async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, 
                 ("SELECT * FROM isola.shares_received()",),
                 ("SELECT * FROM isola.share_offers()",),
                 ("SELECT isola.answer_share($1, true, $2)", share, user),
-                ("SELECT * FROM isola.shares_of($1)", resource),
+                ("SELECT * FROM isola.shares_of('resource', $1)", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share_resource($1, $2, $3, NULL, false)", resource, thief.tenant.slug, user),
+                ("SELECT isola.share('resource', $1, $2, $3, NULL, false)", resource, thief.tenant.slug, user),
             ):
                 assert await tried(work, str(sql), *values) == NOT_PROVED
     async with database.transaction(partner.tenant) as work:
@@ -129,9 +130,9 @@ async def test_who_is_bound_to_nothing_can_call_nothing(
                 ("SELECT * FROM isola.shares_received()",),
                 ("SELECT * FROM isola.share_offers()",),
                 ("SELECT isola.answer_share($1, true, $2)", share, user),
-                ("SELECT * FROM isola.shares_of($1)", resource),
+                ("SELECT * FROM isola.shares_of('resource', $1)", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share_resource($1, $2, $3, NULL, false)", resource, "stranger", user),
+                ("SELECT isola.share('resource', $1, $2, $3, NULL, false)", resource, "stranger", user),
             ):
                 assert isinstance(await tried(login, str(sql), *values), str)

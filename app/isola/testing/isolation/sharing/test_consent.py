@@ -70,7 +70,9 @@ async def test_an_answer_is_to_all_that_one_tenant_shares_and_to_nothing_of_othe
         await shares.revoke(work, actor(sharer), first)
     second = await grant()
     async with database.transaction(stranger.tenant) as work:
-        third = await shares.grant(work, actor(stranger), stranger.rows["resources"]["id"], partner.tenant.slug)
+        third = await shares.grant(
+            work, actor(stranger), "resource", stranger.rows["resources"]["id"], partner.tenant.slug
+        )
 
     assert len((await seen(database, partner.tenant, second))[0]) == 1
     rows, listed = await seen(database, partner.tenant, third)
@@ -125,10 +127,10 @@ async def test_sharing_with_nobody_is_like_sharing_with_somebody(
         for term in ({}, {"expires_at": datetime(2100, 1, 1, tzinfo=UTC)}, {"expires_at": None}):
             async with database.transaction(sharer.tenant) as work:
                 resource = sharer.rows["resources"]["id"]
-                share = await shares.grant(work, actor(sharer), resource, grantee, **term)
+                share = await shares.grant(work, actor(sharer), "resource", resource, grantee, **term)
                 [row] = await work.texts(
-                    "SELECT to_jsonb(s) - '{granted_at}'::text[] || '{\"id\": 0}' FROM isola.shares_of($1) s"
-                    " WHERE id = $2",
+                    "SELECT to_jsonb(s) - '{granted_at}'::text[] || '{\"id\": 0}'"
+                    " FROM isola.shares_of('resource', $1) s WHERE id = $2",
                     resource,
                     share,
                 )
@@ -157,7 +159,7 @@ async def test_who_gets_a_slug_later_receives_nothing_that_was_shared_with_it_be
 
     async with database.transaction(sharer.tenant) as work:
         resource = sharer.rows["resources"]["id"]
-        early = await shares.grant(work, actor(sharer), resource, "latecomer")
+        early = await shares.grant(work, actor(sharer), "resource", resource, "latecomer")
     latecomer = await made("latecomer")
     first = await made("heir")
     lost = await grant(to=first)
@@ -174,7 +176,7 @@ async def test_who_gets_a_slug_later_receives_nothing_that_was_shared_with_it_be
                 await shares.answer(work, Actor(uuid4(), {Permission.SHARE_MANAGE}), share, accepted=True)
     # To who shared it nothing has changed, and sharing it again is for whoever has the slug now.
     async with database.transaction(sharer.tenant) as work:
-        assert sorted(await work.texts("SELECT grantee_slug FROM isola.shares_of($1)", resource)) == [
+        assert sorted(await work.texts("SELECT grantee_slug FROM isola.shares_of('resource', $1)", resource)) == [
             "heir",
             "latecomer",
         ]
@@ -190,11 +192,11 @@ async def test_a_share_keeps_its_end_unless_another_is_given(
         term = {"expires_at": given["until"]} if "until" in given else {}
         async with database.transaction(sharer.tenant) as work:
             resource = sharer.rows["resources"]["id"]
-            await shares.grant(work, actor(sharer), resource, partner.tenant.slug, **term)
-            assert await work.value("SELECT expires_at FROM isola.shares_of($1)", resource) == kept
+            await shares.grant(work, actor(sharer), "resource", resource, partner.tenant.slug, **term)
+            assert await work.value("SELECT expires_at FROM isola.shares_of('resource', $1)", resource) == kept
     async with database.transaction(sharer.tenant) as work:
-        await shares.grant(work, actor(sharer), resource, partner.tenant.slug, expires_at=None)
-        assert await work.value("SELECT expires_at FROM isola.shares_of($1)", resource) is None
+        await shares.grant(work, actor(sharer), "resource", resource, partner.tenant.slug, expires_at=None)
+        assert await work.value("SELECT expires_at FROM isola.shares_of('resource', $1)", resource) is None
 
 
 async def test_a_share_that_has_expired_is_not_made_endless_by_sharing_again(
@@ -206,6 +208,8 @@ async def test_a_share_that_has_expired_is_not_made_endless_by_sharing_again(
     resource = sharer.rows["resources"]["id"]
     with pytest.raises(BadUserInput, match=r"^expiresAt: expected, since the share has expired"):
         async with database.transaction(sharer.tenant) as work:
-            await shares.grant(work, actor(sharer), resource, partner.tenant.slug)
+            await shares.grant(work, actor(sharer), "resource", resource, partner.tenant.slug)
     async with database.transaction(sharer.tenant) as work:
-        assert await shares.grant(work, actor(sharer), resource, partner.tenant.slug, expires_at=None) == share
+        assert (
+            await shares.grant(work, actor(sharer), "resource", resource, partner.tenant.slug, expires_at=None) == share
+        )

@@ -83,6 +83,6 @@ async def test_a_suspended_partner_is_refused(
 
 async def test_what_is_not_committed_is_not_shared(database: Database, sharer: Canary, partner: Canary) -> None:
     async with database.transaction(sharer.tenant) as work:
-        share = await shares.grant(work, actor(sharer), sharer.rows["resources"]["id"], partner.tenant.slug)
+        share = await shares.grant(work, actor(sharer), "resource", sharer.rows["resources"]["id"], partner.tenant.slug)
         assert await seen(database, partner.tenant, share) == ([], [])
     assert len((await seen(database, partner.tenant, share))[0]) == 1

@@ -21,8 +21,8 @@ from isola.testing.patience import PATIENCE
 
 MANY = 500
 _FLOOD = """
-INSERT INTO control.shares (owner_id, resource_id, grantee_slug, grantee_id, granted_by, expires_at, lapsed)
-SELECT $1::uuid, gen_random_uuid(), $2::text, $3::uuid, $1::uuid, now() + $5::text::interval, $6::bool
+INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, expires_at, lapsed)
+SELECT $1::uuid, 'resource', gen_random_uuid(), $2::text, $3::uuid, $1::uuid, now() + $5::text::interval, $6::bool
 FROM generate_series(1, $4::int)
 """
 _END = "UPDATE control.shares SET expires_at = now() - interval '1 second' WHERE id = $1"
@@ -41,7 +41,7 @@ async def older(database: Database, owner: Database, stranger: Canary, partner: 
     """A share of the stranger's that is older than all of the many that the sharer has made."""
     async with database.transaction(stranger.tenant) as work:
         resource = stranger.rows["resources"]["id"]
-        share = await shares.grant(work, actor(stranger), resource, partner.tenant.slug)
+        share = await shares.grant(work, actor(stranger), "resource", resource, partner.tenant.slug)
     await flood(owner, sharer, partner)
     return share
 
@@ -182,7 +182,7 @@ async def test_what_has_lapsed_is_shared_again(
     resource = sharer.rows["resources"]["id"]
     async with database.transaction(sharer.tenant) as work:
         with pytest.raises(BadUserInput, match="the share has expired"):
-            await shares.grant(work, actor(sharer), resource, partner.tenant.slug)
+            await shares.grant(work, actor(sharer), "resource", resource, partner.tenant.slug)
     assert await grant(until) == share
     async with database.transaction(partner.tenant) as work:
         assert [(row["id"], row["expires_at"]) for row in await received(work)] == [(share, until)]

@@ -120,10 +120,10 @@ async def test_only_who_has_a_resource_shares_it(
         for grantee in (partner.tenant.slug, stranger.tenant.slug, sharer.tenant.slug, "nobody"):
             with pytest.raises(NotFound, match=r"^there is no such resource$"):
                 async with database.transaction(canary.tenant) as work:
-                    await shares.grant(work, actor(canary), resource, grantee)
+                    await shares.grant(work, actor(canary), "resource", resource, grantee)
             async with database.transaction(canary.tenant) as work:
                 user = canary.rows["users"]["id"]
-                sql = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"
+                sql = "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)"
                 assert await work.value(sql, resource, grantee, user) is None
     assert await seen(database, stranger.tenant, share) == ([], [])
     rows, listed = await seen(database, partner.tenant, share)
@@ -142,7 +142,7 @@ async def test_only_who_shared_it_ends_a_share(
         async with database.transaction(canary.tenant) as work:
             resource = sharer.rows["resources"]["id"]
             await work.value("SELECT isola.revoke_shares_of($1)", resource)
-            [*listed] = await work.texts("SELECT id::text FROM isola.shares_of($1)", resource)
+            [*listed] = await work.texts("SELECT id::text FROM isola.shares_of('resource', $1)", resource)
             assert listed == []
     assert len((await seen(database, partner.tenant, share))[0]) == 1
 
@@ -151,7 +151,7 @@ async def test_arguments_are_no_sql(database: Database, partner: Canary, grant: 
     await grant()
     async with database.transaction(partner.tenant) as work:
         for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", "", None):
-            sql = "SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)"
+            sql = "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)"
             own = partner.rows["resources"]["id"], partner.rows["users"]["id"]
             assert await work.value(sql, own[0], grantee, own[1]) is None
         assert await tried(work, SHARED_RESOURCE, None) == []
@@ -161,5 +161,5 @@ async def test_a_tenant_shares_with_others_only(database: Database, sharer: Cana
     for canary in (sharer, partner):
         async with database.transaction(canary.tenant) as work:
             own = canary.rows["resources"]["id"], canary.tenant.slug, canary.rows["users"]["id"]
-            assert await work.value("SELECT share FROM isola.share_resource($1, $2, $3, NULL, false)", *own) is None
+            assert await work.value("SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)", *own) is None
             assert await work.texts("SELECT id::text FROM isola.shares_received()") == []

@@ -1,0 +1,83 @@
+"""What can be shared is what tables declare: the functions know no subject by themselves."""
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.testing.isolation.sharing.conftest import Grant
+from isola.testing.isolation.sharing.reading import received, shared
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, tried
+
+SHARE = "SELECT share FROM isola.share($1, $2, $3, $4, NULL, false)"
+SHARED_SPAN = "SELECT * FROM isola.shared_row('span', $1) AS s (id uuid, title text)"
+
+
+@pytest.fixture
+async def spans_are_shared(owner: Database) -> None:
+    """As if the table of spans declared two columns as shared, and the database had been migrated."""
+    async with owner.unbound() as work:
+        await work.script(
+            "INSERT INTO control.subjects (name, relation, shared) VALUES ('span', 'spans', '{id,title}')"
+        )
+        for home in await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL"):
+            await work.script(f"GRANT SELECT (id, title) ON {home}.spans TO isola_sharing")
+
+
+@pytest.mark.usefixtures("spans_are_shared")
+async def test_rows_of_another_subject_are_shared_and_read_in_the_same_way(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    other = await grant()
+    span, user = sharer.rows["spans"]["id"], sharer.rows["users"]["id"]
+    async with database.transaction(sharer.tenant) as work:
+        share = await work.value(SHARE, "span", span, partner.tenant.slug, user)
+        assert await work.texts("SELECT id::text FROM isola.shares_of('span', $1)", span) == [str(share)]
+        assert await work.texts("SELECT id::text FROM isola.shares_of('resource', $1)", span) == []
+    async with database.transaction(partner.tenant) as work:
+        assert {row["id"] for row in await received(work)} == {share, other}
+        [row] = await work._connection.fetch(SHARED_SPAN, share)
+        assert dict(row) == {"id": span, "title": sharer.rows["spans"]["title"]}
+        # As another subject, it is nothing; and another share is no span.
+        assert await shared(work, share) == []
+        assert await tried(work, SHARED_SPAN, other) == []
+    async with database.transaction(sharer.tenant) as work:
+        [ended] = await work._connection.fetch("SELECT * FROM isola.revoke_share($1)", share)
+        assert tuple(ended) == ("span", span)
+    async with database.transaction(partner.tenant) as work:
+        assert await tried(work, SHARED_SPAN, share) == []
+        assert {row["id"] for row in await received(work)} == {other}
+
+
+@pytest.mark.usefixtures("spans_are_shared")
+async def test_no_column_is_read_that_is_not_declared(
+    database: Database, owner: Database, sharer: Canary, partner: Canary
+) -> None:
+    """Whatever types a call says, and even where the registry says more than the role may read."""
+    span, user = sharer.rows["spans"]["id"], sharer.rows["users"]["id"]
+    async with database.transaction(sharer.tenant) as work:
+        share = await work.value(SHARE, "span", span, partner.tenant.slug, user)
+    async with database.transaction(partner.tenant) as work:
+        for columns in (
+            "id uuid",
+            "id uuid, title text, payload jsonb",
+            "id uuid, payload jsonb",
+            "title text, id uuid",
+        ):
+            sql = f"SELECT * FROM isola.shared_row('span', $1) AS s ({columns})"
+            assert await tried(work, sql, share) == "42804"
+        [row] = await work._connection.fetch(SHARED_SPAN, share)
+        assert row["id"] == span
+    async with owner.unbound() as work:
+        await work.script("UPDATE control.subjects SET shared = '{id,payload}' WHERE name = 'span'")
+    async with database.transaction(partner.tenant) as work:
+        sql = "SELECT * FROM isola.shared_row('span', $1) AS s (id uuid, payload jsonb)"
+        assert await tried(work, sql, share) == INSUFFICIENT_PRIVILEGE
+        assert await work.value("SELECT isola.current_tenant_id()") == partner.tenant.id
+
+
+async def test_what_no_table_declares_cannot_be_shared(database: Database, sharer: Canary, partner: Canary) -> None:
+    own = sharer.rows["spans"]["id"], partner.tenant.slug, sharer.rows["users"]["id"]
+    async with database.transaction(sharer.tenant) as work:
+        for subject in ("span", "spans", "resources", "tenants", "' OR true --", "", None):
+            assert await work.value(SHARE, subject, *own) is None
+    async with database.transaction(partner.tenant) as work:
+        assert await received(work) == []
