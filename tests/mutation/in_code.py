@@ -575,9 +575,9 @@ READING = (
         "shares seen by all",
         "the rule of who sees a resource's shares",
         BOTH,
-        "app/isola/api/resources.py",
-        'return or_(resource["owner_id"] == user_id(), may("resource:manage"))',
-        'return or_(resource["owner_id"] == user_id(), resource["owner_id"].is_not(None))',
+        "app/isola/api/shares.py",
+        "or_(row[of.owner.column] == user_id(), manages)",
+        "or_(row[of.owner.column] == user_id(), row[of.owner.column].is_not(None))",
         ("tests/api/test_sharing.py",),
     ),
     Patch(

@@ -5,7 +5,6 @@ from typing import Any
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from isola.api import resources
 from isola.api.api_keys import ApiKeyMutations, ApiKeyQueries
 from isola.api.audit import AuditQueries
 from isola.api.connections import NodeQueries
@@ -25,7 +24,7 @@ from isola.installed import APPLICATIONS, SUBJECTS
 from isola.query import caller
 from isola.query.mapping import Parameters
 
-__all__ = ["model", "resources", "schema"]
+__all__ = ["model", "schema"]
 
 
 def _root(name: str, *parts: Any) -> type:

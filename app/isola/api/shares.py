@@ -12,11 +12,13 @@ from sqlalchemy import (
     Uuid,
     case,
     literal_column,
+    or_,
 )
 from strawberry.utils.str_converters import to_camel_case
 
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
+from isola.api.declared import extend
 from isola.api.fields import many, mapped, one, part, typed_id
 from isola.api.request import Info, given, payload
 from isola.api.scalars import DateTime
@@ -25,6 +27,7 @@ from isola.domain import shares
 from isola.domain.permissions import Permission
 from isola.domain.users import User
 from isola.installed import SUBJECTS
+from isola.query.caller import may, user_id
 from isola.query.identifiers import decode
 from isola.query.mapping import Function, Parameters, Row
 from isola.subjects.subject import Subject
@@ -128,6 +131,22 @@ def share_mutation(subject: type[Subject]) -> Any:
     resolver.__name__ = f"share_{of.name}"
     resolver.__annotations__ = {"info": Info, "input": input_type, "return": payload_type}
     return mutation(requires(Permission.SHARE_WRITE))(resolver)
+
+
+def add_shares(subject: type[Subject]) -> None:
+    """Give the type of a subject the list of the shares of each row, for those who may end them."""
+    of = subject.declaration
+
+    def may_see_shares(row: Row) -> ColumnElement[bool]:
+        manages = may(of.permissions["manage"])
+        return manages if of.owner is None else or_(row[of.owner.column] == user_id(), manages)
+
+    listed = many(
+        source=shares_of(of.name, "id"),
+        when=may_see_shares,
+        description="With whom it is shared; empty to all but its owner and those who may manage all.",
+    )
+    extend(subject)(_class(f"{subject.__name__}Shares", {"shares": (Connection[Share], listed)}))
 
 
 def sharing(subjects: Sequence[type[Subject]]) -> Callable[[type[T]], type[T]]:
@@ -300,3 +319,7 @@ class ShareMutations:
         async with info.context.transaction() as work:
             await shares.answer(work, info.context.actor, share, accepted=False)
             return await payload(DeclineSharePayload, info, work, share_id=share)
+
+
+for _each in SHARED:
+    add_shares(_each)
