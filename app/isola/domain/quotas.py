@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from isola.domain.metadata import Counted, metadata
+from isola.domain.metadata import Counted
+from isola.installed import metadata
 
 OF_PLATFORM = ("api_keys", "domains", "shares")
 """What the platform's own tables count: see migrations/control/0001_platform.py."""

@@ -106,12 +106,18 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """A relation to at most one row. Of a ``plain`` one, only values can be selected."""
+    """A relation to at most one row. Of a ``plain`` one, only columns can be selected."""
 
     join: Join | None = None
     source: Function | None = None
     plain: str | None = None
-    """Why nothing that hangs off the row can be selected; None where all can."""
+    """Why nothing but the columns of ``source`` can be selected; None where all can."""
+
+    def gives(self, field: "Field") -> bool:
+        """Whether a field of the row can be selected."""
+        if self.plain is None:
+            return True
+        return isinstance(field, Value) and (self.source is None or field.of in columns_of(self.source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +308,8 @@ class Model:
                 _column(columns, argument, where)
             usual = columns_of(self.entities[target].source)
             for name, value in self.entities[target].fields.items():
-                if isinstance(value, Value) and isinstance(value.of, str):
+                given = not isinstance(field, One) or field.gives(value)
+                if given and isinstance(value, Value) and isinstance(value.of, str):
                     column = _column(there, value.of, f"{where} ({target}.{name})")
                     if column.nullable and not usual[value.of].nullable:
                         _refuse(where, f"column {column.name} can be null in {field.source.name}, not in {target}")

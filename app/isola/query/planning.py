@@ -134,9 +134,9 @@ class _Planner:
         return collect_subfields(self.model.schema, fragments, values, self.operation, type_, nodes).grouped_field_set
 
     def _selection(
-        self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place, parent: int | None, plain: str | None
+        self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place, parent: int | None, by: One | None
     ) -> Selection:
-        """``plain``: why only values can be selected here, where it is so."""
+        """``by``: the relation that leads to the row, which can have less than its type."""
         if not isinstance(type_, GraphQLObjectType):
             raise TypeError(f"{type_} is no object type")
         selected: list[_Field] = []
@@ -145,7 +145,7 @@ class _Planner:
         for key, group in self.collect(type_, nodes).items():
             below = _below(at, key, group)
             with nullcontext() if at.path else self._root(key):
-                selected += self._selected(type_, key, group, below, parent, plain, needed)
+                selected += self._selected(type_, key, group, below, parent, by, needed)
         columns = self.model.columns[type_.name]
         hidden = [
             Leaf(
@@ -181,7 +181,7 @@ class _Planner:
         group: list[FieldDetails],
         at: Place,
         parent: int | None,
-        plain: str | None,
+        by: One | None,
         needed: dict[str, None],
     ) -> list[_Field]:
         """What is read for one response key; ``needed`` gets the columns of what is left for Python."""
@@ -197,7 +197,7 @@ class _Planner:
             needed |= dict.fromkeys(self.model.left[f"{type_.name}.{name}"].columns)
             self._left(get_named_type(type_.fields[name].type), group, at)
             return []
-        return [self._field(type_, name, key, group, at, parent, plain)]
+        return [self._field(type_, name, key, group, at, parent, by)]
 
     def _field(
         self,
@@ -207,24 +207,24 @@ class _Planner:
         group: list[FieldDetails],
         at: Place,
         parent: int | None,
-        plain: str | None,
+        by: One | None,
     ) -> _Field:
         definition = type_.fields[name]
         target = get_named_type(definition.type)
         mapped = self.model.entities[type_.name].fields[name]
         nullable = not isinstance(definition.type, GraphQLNonNull)
         place = f"{type_.name}.{name}"
-        if plain and not isinstance(mapped, Value):
-            raise _RefusedError(Refused(Forbidden(plain), at))
+        if by is not None and by.plain is not None and not by.gives(mapped):
+            raise _RefusedError(Refused(Forbidden(by.plain), at))
         match mapped:
             case Value():
                 column = self.model.columns[type_.name][mapped.of] if isinstance(mapped.of, str) else None
                 longest = None if column is None else column.info.get("longest")
                 return Leaf(key, nullable, place, mapped, target, _is_list(definition), longest)
             case Part():
-                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, plain))
+                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, by))
             case One():
-                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, mapped.plain))
+                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, mapped))
             case Many():
                 return self._connection(mapped, type_, definition, key, group, at, parent)
             case Lookup():
