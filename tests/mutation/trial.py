@@ -30,6 +30,8 @@ LEFT_OUT = ("tests/http/test_audit.py", "tests/http/test_schemathesis.py")
 NOTICED = Path(__file__).with_name("noticed.json")
 """For each sabotage the test that noticed it the last time. It is run first, and most often it is all that is run."""
 PATIENCE = 900.0
+# Some tests see a sabotage by what does not happen in this time.
+OF_EACH_TEST = "60"
 
 
 class BrokenTrialError(Exception):
@@ -144,7 +146,13 @@ def run(place: Path, tests: Sequence[str], name: str = "", *more: str) -> tuple[
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *(f"--ignore={each}" for each in LEFT_OUT), *more, *tests],
         cwd=place,
-        env={**kept, **given, "PYTHONPATH": search_path(place), "TEST_SABOTAGE": name},
+        env={
+            **kept,
+            **given,
+            "PYTHONPATH": search_path(place),
+            "TEST_SABOTAGE": name,
+            "TEST_PATIENCE": OF_EACH_TEST,
+        },
         capture_output=True,
         text=True,
         timeout=PATIENCE,

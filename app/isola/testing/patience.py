@@ -1,4 +1,6 @@
-"""How long tests wait that are not about waiting, in seconds."""
+"""How long tests wait that are not about waiting, in seconds: 150, or ``TEST_PATIENCE``."""
 
-PATIENCE = 150.0
+import os
+
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "150"))
 """For what takes a moment on a machine that has nothing else to do. Less than pytest allows a test: pyproject.toml."""
