@@ -1,11 +1,11 @@
 """The GraphQL types of declared subjects, with their filters, orderings, queries and mutations.
 
-The types are made as if each were written by hand with isola.api.fields, and are attributes of this module, where
-Strawberry finds them by name. A subject's class stands for its type wherever hand-written types have it as annotation.
+The types are made as if each were written by hand with isola.api.fields, and are attributes of
+isola.api.subject_types, where Strawberry finds them by name. A subject's class stands for its type wherever
+hand-written types have it as annotation.
 """
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -19,7 +19,7 @@ from sqlalchemy import ARRAY, Uuid
 from strawberry.types import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
-from isola.api import scalars
+from isola.api import scalars, subject_types
 from isola.api.access import PUBLIC, Requires, mutation
 from isola.api.connections import Connection, Node
 from isola.api.fields import FIELD, by_id, compared_id, expression, many, mapped, one, typed_id
@@ -46,7 +46,6 @@ from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
 from isola.subjects.types import JSON, Annotation, BigInt, read
 
-# What annotations are written with here: each is a name of this module.
 ID = strawberry.ID
 TYPES: Mapping[object, Any] = {
     str: str,
@@ -75,8 +74,6 @@ FILTERS: Mapping[str, type] = {
     )
 }
 MARK = "__strawberry_definition__"
-_HERE = sys.modules[__name__]
-
 
 EXTENSIONS: dict[type[Subject], list[type]] = {}
 
@@ -116,10 +113,13 @@ def _camel(name: str) -> str:
 
 
 def _class(name: str, fields: Mapping[str, tuple[Any, Any]], bases: tuple[type, ...] = ()) -> type:
-    """A class with annotations and values, as one that is written in this module."""
-    body = {"__module__": __name__, "__annotations__": {key: annotation for key, (annotation, _) in fields.items()}}
+    """A class with annotations and values, as one that is written in isola.api.subject_types."""
+    body = {
+        "__module__": subject_types.__name__,
+        "__annotations__": {key: annotation for key, (annotation, _) in fields.items()},
+    }
     made = type(name, bases, {**body, **{key: value for key, (_, value) in fields.items() if value is not ...}})
-    setattr(_HERE, name, made)
+    setattr(subject_types, name, made)
     return made
 
 
@@ -149,7 +149,9 @@ def _value_type(annotation: Annotation) -> Any:
 
 def _enum(enum: type[StrEnum]) -> type[StrEnum]:
     if not hasattr(enum, MARK):
-        strawberry.enum(enum, description=inspect.getdoc(enum))
+        # One without a docstring of its own would have that of StrEnum.
+        written = vars(enum).get("__doc__")
+        strawberry.enum(enum, description=inspect.cleandoc(written) if written else None)
     return enum
 
 
@@ -203,8 +205,8 @@ def _many(declaration: Declaration, member: Member) -> Any:
     if not isinstance(declared, Relation):
         raise TypeError(f"{member.name} is no relation to many")
     options: dict[str, Any] = {
-        "filter": getattr(_HERE, f"{member.target.__name__}Filter"),
-        "order": getattr(_HERE, f"{member.target.__name__}Order"),
+        "filter": getattr(subject_types, f"{member.target.__name__}Filter"),
+        "order": getattr(subject_types, f"{member.target.__name__}Order"),
         "description": declared.description,
     }
     back = other.members.get(declared.by or "")
@@ -240,7 +242,7 @@ def _declare_filter(declaration: Declaration) -> None:
 
 def _enum_filter(enum: type[StrEnum]) -> Any:
     name = f"{enum.__name__}Filter"
-    if not hasattr(_HERE, name):
+    if not hasattr(subject_types, name):
         _enum(enum)
         fields: dict[str, tuple[Any, Any]] = {
             "eq": (enum | None, strawberry.UNSET),
@@ -248,16 +250,19 @@ def _enum_filter(enum: type[StrEnum]) -> Any:
             "is_null": (bool | None, strawberry.UNSET),
         }
         _input(name, fields)
-    return getattr(_HERE, name)
+    return getattr(subject_types, name)
 
 
 def _declare_order(declaration: Declaration) -> None:
     name = declaration.subject.__name__
     field = Enum(f"{name}OrderField", {column.upper(): column for column in declaration.ordered_by})  # type: ignore[misc]
-    setattr(_HERE, f"{name}OrderField", strawberry.enum(field))
+    setattr(subject_types, f"{name}OrderField", strawberry.enum(field))
     _input(
         f"{name}Order",
-        {"field": (getattr(_HERE, f"{name}OrderField"), ...), "direction": (OrderDirection, OrderDirection.ASC)},
+        {
+            "field": (getattr(subject_types, f"{name}OrderField"), ...),
+            "direction": (OrderDirection, OrderDirection.ASC),
+        },
     )
 
 
@@ -265,7 +270,7 @@ def _fields(subject: type[Subject]) -> Fields:
     declaration = subject.declaration
     name = subject.__name__
     access = Requires(permission=declaration.permissions["read"])
-    filter_, order = getattr(_HERE, f"{name}Filter"), getattr(_HERE, f"{name}Order")
+    filter_, order = getattr(subject_types, f"{name}Filter"), getattr(subject_types, f"{name}Order")
     listed = many(filter=filter_, order=order, description=_listed(declaration), access=access)
     found = by_id("Null when there is none with this id, or it cannot be seen.", access=access)
     queries = strawberry.type(
@@ -282,7 +287,9 @@ def _fields(subject: type[Subject]) -> Fields:
         made |= _pair(declaration, pairs)
     for action, changes in actions_of(subject):
         made |= _action(declaration, action, changes=changes)
-    mutations = strawberry.type(type(f"{name}Mutations", (), {"__module__": __name__, **made})) if made else None
+    mutations = (
+        strawberry.type(type(f"{name}Mutations", (), {"__module__": subject_types.__name__, **made})) if made else None
+    )
     return Fields(queries, mutations)
 
 

@@ -5,7 +5,7 @@ import gzip
 import re
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache, partial
@@ -100,20 +100,20 @@ class Endpoint(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS":
             # A preflight has no credentials. Where origins are set, the middleware answers it.
-            await Response(status_code=204, headers={"allow": self._methods})(scope, receive, send)
+            await Response(status_code=204, headers={"allow": self.methods})(scope, receive, send)
             return
         headers = Headers(scope=scope)
         media, lenient = JSON, False
         called = request_id(headers.get(HEADER))
         structlog.contextvars.bind_contextvars(request_id=called)
         try:
-            media, lenient = _accepted(headers.get("accept"))
+            media, lenient = self.accepted(headers.get("accept"))
             answer = await self.answer(scope, headers, receive, called)
             # A client that knows plain JSON only expects 200 for every request that is well-formed.
             status = 200 if lenient and answer.status in {400, 403} else answer.status
-            if status == HTTPStatus.OK:
+            if status < HTTPStatus.MULTIPLE_CHOICES:
                 compressed = answer.is_read and self.compresses(answer.body, headers)
-                await _answer(send, answer.body, media, called, compressed=compressed)
+                await _answer(send, answer.body, media, called, compressed=compressed, status=status)
                 return
             response = _response(answer.body, status, media, answer.retry_after)
         except ClientGone:
@@ -127,7 +127,7 @@ class Endpoint(ABC):
             response = _error(refusal, media)
         except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
             response = _response(dumped({"errors": [errors.crash(error)]}), 500, media)
-        _explain(response, self._methods)
+        _explain(response, self.methods)
         response.headers[HEADER] = called
         await response(scope, receive, send)
 
@@ -145,8 +145,13 @@ class Endpoint(ABC):
         )
 
     @property
-    def _methods(self) -> str:
+    def methods(self) -> str:
+        """What is taken, as the header ``allow`` has it."""
         return "GET, POST, OPTIONS" if self.by_get else "POST, OPTIONS"
+
+    def accepted(self, accept: str | None) -> tuple[str, bool]:
+        """The media type of the answer, and whether the client knows plain JSON only. Raises NotAcceptable."""
+        return _accepted(accept)
 
     async def asked(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
         match scope["method"]:
@@ -156,15 +161,19 @@ class Endpoint(ABC):
                     if name in parameters:
                         parameters[name] = _parsed(parameters[name].encode(), name)
             case "POST":
-                # What stands in a header twice is one list, as RFC 9110 (5.3) has it, and none of these is one.
-                if not _is_json(",".join(headers.getlist("content-type"))):
-                    raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
-                if ",".join(headers.getlist("content-encoding")).strip().lower() not in {"", "identity"}:
-                    raise UnsupportedMediaType("content-encoding: expected none")
-                parameters = _parsed(await self._body(headers, receive, most), "body")
+                parameters = await self.json(headers, receive, most)
             case _:
                 raise MethodNotAllowed("expected POST, or GET for a query" if self.by_get else "expected POST")
         return _checked(parameters)
+
+    async def json(self, headers: Headers, receive: Receive, most: int) -> Any:
+        """The body of a request. Raises UnsupportedMediaType, TooLarge, and BadUserInput for what is no JSON."""
+        # What stands in a header twice is one list, as RFC 9110 (5.3) has it, and none of these is one.
+        if not _is_json(",".join(headers.getlist("content-type"))):
+            raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
+        if ",".join(headers.getlist("content-encoding")).strip().lower() not in {"", "identity"}:
+            raise UnsupportedMediaType("content-encoding: expected none")
+        return _parsed(await self._body(headers, receive, most), "body")
 
     async def _body(self, headers: Headers, receive: Receive, most: int) -> bytes:
         declared = headers.get("content-length", "0")
@@ -234,7 +243,7 @@ class GraphQL(Endpoint):
             raise refusal from None
 
 
-async def _answer(send: Send, body: bytes, media: str, called: str, *, compressed: bool) -> None:
+async def _answer(send: Send, body: bytes, media: str, called: str, *, compressed: bool, status: int) -> None:
     """What nearly every request ends with, without an object made for it."""
     headers = [*_HEADERS[media], (_REQUEST_ID, called.encode())]
     if compressed:
@@ -245,7 +254,7 @@ async def _answer(send: Send, body: bytes, media: str, called: str, *, compresse
             body = await asyncio.to_thread(gzip.compress, body, _LEVEL, mtime=0)
         headers.append((b"content-encoding", b"gzip"))
     headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -351,7 +360,7 @@ def application(
     executor: Executor,
     tenants: Database,
     control: Database,
-    further: Iterable[BaseRoute] = (),
+    further: Sequence[BaseRoute] = (),
 ) -> ASGIApp:
     """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests).
 
@@ -385,7 +394,7 @@ def application(
         Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=[
                 "authorization",
                 "content-type",

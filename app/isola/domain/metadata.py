@@ -21,6 +21,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.event import listens_for
 
 metadata = MetaData(
@@ -32,6 +33,9 @@ metadata = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+
+quoted = PGDialect().identifier_preparer.quote  # type: ignore[no-untyped-call]  # SQLAlchemy's
+"""A name as it stands in SQL."""
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
@@ -52,7 +56,8 @@ def moment(name: str, *, nullable: bool = False, default: str | None = "now()") 
         nullable=nullable,
         server_default=None if default is None else text(default),
     )
-    return _checked(column, "range", f"{name} >= '0001-01-01 00:00:00+00' AND {name} < '10000-01-01 00:00:00+00'")
+    in_sql = quoted(name)
+    return _checked(column, "range", f"{in_sql} >= '0001-01-01 00:00:00+00' AND {in_sql} < '10000-01-01 00:00:00+00'")
 
 
 def indexed_text(
@@ -63,7 +68,7 @@ def indexed_text(
     The column's ``info`` has the limit as ``longest``.
     """
     column: Column[object] = Column(name, Text, nullable=nullable, primary_key=primary_key, info={"longest": most})
-    return _checked(column, "length", f"length({name}) BETWEEN {least} AND {most}")
+    return _checked(column, "length", f"length({quoted(name)}) BETWEEN {least} AND {most}")
 
 
 def json_document(name: str, default: str | None, *, nullable: bool = False) -> Column[object]:
@@ -78,10 +83,11 @@ def json_document(name: str, default: str | None, *, nullable: bool = False) -> 
         nullable=nullable,
         server_default=None if default is None else text(default),
     )
+    in_sql = quoted(name)
     return _checked(
         column,
         "size",
-        f"octet_length({name}::text) <= least({MAX_DOCUMENT_BYTES}, 10 * pg_column_size({name} #> '{{}}') + 100)",
+        f"octet_length({in_sql}::text) <= least({MAX_DOCUMENT_BYTES}, 10 * pg_column_size({in_sql} #> '{{}}') + 100)",
     )
 
 

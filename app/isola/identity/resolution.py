@@ -21,8 +21,11 @@ KEY_MARK = "isk_"
 """What every API key begins with, and no token does."""
 
 PATH = "/graphql"
+API = "/api/v1/tenants"
+"""What the paths of applications begin with. The next part names the tenant, whatever the sources are."""
 # As it was sent: an encoded name would be another one to whoever routes by the path.
 _PATH = re.compile(rb"/t/([A-Za-z0-9-]{1,63})/graphql")
+_API = re.compile(API.encode() + rb"/([A-Za-z0-9-]{1,63})/[^%]+")
 
 _MAX_PARAMETERS = 100
 
@@ -62,7 +65,8 @@ class Resolution:
         self._hosts = hosts
         self._tokens = "token" in settings.tenant_sources
         self._keys = "key" in settings.tenant_sources
-        self._order = [source for source in settings.tenant_sources if source not in {"token", "key", "domain"}]
+        sources = [source for source in settings.tenant_sources if source not in {"token", "key", "domain"}]
+        self._order = ["api", *sources]
         self._subdomains = "subdomain" in self._order
         self._domains = "domain" in settings.tenant_sources
         self._path = "path" in self._order
@@ -100,7 +104,7 @@ class Resolution:
         if (header := headers.get(b"x-tenant-id")) is not None:
             said["header"] = header.decode("latin-1")
         if scope["path"] != PATH:
-            said["path"] = self._named_by_path(scope)
+            said |= self._named_by_path(scope)
         if scope["query_string"] and (parameter := self._named_by_query(scope["query_string"])) is not None:
             said["query"] = parameter
         token, api_key, other_key = self._credentials(headers) if credential else (None, None, None)
@@ -135,11 +139,15 @@ class Resolution:
             raise Unauthenticated("API keys are not accepted here")
         return token, api_key, other_key
 
-    def _named_by_path(self, scope: Mapping[str, Any]) -> str:
-        match = _PATH.fullmatch(scope["raw_path"]) if self._path else None
+    def _named_by_path(self, scope: Mapping[str, Any]) -> dict[str, str]:
+        if scope["path"].startswith(f"{API}/"):
+            source, match, expected = "api", _API.fullmatch(scope["raw_path"]), f"{API}/<tenant>/…"
+        else:
+            source, match, expected = "path", _PATH.fullmatch(scope["raw_path"]), "/graphql or /t/<tenant>/graphql"
+            match = match if self._path else None
         if match is None:
-            raise BadUserInput("path: expected /graphql or /t/<tenant>/graphql, nothing of it encoded")
-        return match[1].decode()
+            raise BadUserInput(f"path: expected {expected}, nothing of it encoded")
+        return {source: match[1].decode()}
 
     def _named_by_query(self, query: bytes) -> str | None:
         if not self._query:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from isola.admin import http as admin_http
 from isola.admin.looking import Looking
 from isola.admin.staff import StaffVerifier
-from isola.api import http
+from isola.api import http, rest
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.api.services import Services
@@ -26,6 +26,7 @@ from isola.identity.resolution import Resolution
 from isola.identity.revocations import Revocations
 from isola.identity.sessions import Sessions
 from isola.identity.tokens import TokenVerifier
+from isola.installed import APPLICATIONS
 from isola.platform import logins, migrations, proofs, secrets
 from isola.platform.api_keys import ApiKeys
 from isola.platform.challenges import Challenges
@@ -109,7 +110,8 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             )
             challenges = Challenges(hosts.reserved, settings.dns_servers, settings.dns_port, control=control)
             services = Services(mint, challenges, sessions)
-            executor = _executor(settings, secret, services)
+            paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
+            executor = _executor(settings, secret, services, rest.documents(paths))
             administration: Sequence[BaseRoute] = ()
             if of_staff is not None:
                 staff_tokens = TokenVerifier(of_staff, settings.token_cache_size)
@@ -118,11 +120,14 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
                 administration = admin_http.routes(
                     settings, verifier, looking, executor, tenants, control, installed.strategies
                 )
-            yield http.application(settings, authenticator, executor, tenants, control, administration)
+            of_applications = rest.routes(paths, settings, authenticator, executor, tenants)
+            further = [*administration, *of_applications]
+            yield http.application(settings, authenticator, executor, tenants, control, further)
 
 
-def _executor(settings: Settings, secret: bytes, services: Services) -> Executor:
-    trusted = _trusted(settings)
+def _executor(settings: Settings, secret: bytes, services: Services, documents: Sequence[str]) -> Executor:
+    """``documents`` are admitted besides those that the settings name."""
+    trusted = [*_trusted(settings), *documents]
     try:
         return Executor(
             model,

@@ -1,15 +1,19 @@
 """What an application is made of: see docs/applications.md."""
 
 from isola.subjects.actions import action
+from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError, caller, column, computed, many, reference
+from isola.subjects.routes import Route
 from isola.subjects.subject import Subject
 from isola.subjects.types import JSON, BigInt, Many
 
 __all__ = [
     "JSON",
+    "Application",
     "BigInt",
     "DeclarationError",
     "Many",
+    "Route",
     "Subject",
     "action",
     "caller",

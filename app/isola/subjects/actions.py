@@ -3,9 +3,11 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from isola.subjects.declaration import DeclarationError, Registry
+from isola.subjects.declaration import PLAIN, DeclarationError, Registry
+from isola.subjects.types import EXPECTED, read
 
 if TYPE_CHECKING:
     from isola.subjects.subject import Subject
@@ -14,6 +16,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 _MARK = "_isola_action"
 # ``self``, the transaction and who acts.
 _FIRST = 3
+_VARIABLE = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,25 @@ def actions_of(subject: "type[Subject]") -> Sequence[tuple[Action, bool]]:
 
 
 def _read(subject: "type[Subject]", name: str, method: Callable[..., Any], permission: str | None) -> Action:
-    parameters = inspect.signature(method).parameters
     where = f"{subject.declaration.where}.{name}"
+    parameters = inspect.signature(method).parameters
     if len(parameters) < _FIRST or not inspect.iscoroutinefunction(method):
         raise DeclarationError(f"{where}: expected async def {name}(self, work, actor, *, …)")
+    if not PLAIN.fullmatch(name) or any(name in vars(base) for base in subject.__mro__[1:]):
+        raise DeclarationError(f"{where}: expected another name, in lower case with underscores")
+    try:
+        hints = get_type_hints(method, localns=dict(Registry.by_class), include_extras=True)
+    except NameError as error:
+        raise DeclarationError(f"{where}: an annotation: there is no {error.name!r}") from error
     arguments = dict(list(parameters.items())[_FIRST:])
-    hints = get_type_hints(method, localns=dict(Registry.by_class), include_extras=True)
-    return Action(
+    for argument, parameter in arguments.items():
+        annotation = read(hints.get(argument))
+        is_subject = annotation.type in Registry.by_class.values() and not annotation.listed
+        if argument == "id" or parameter.kind in _VARIABLE or not (annotation.kind or is_subject):
+            raise DeclarationError(f"{where}: {argument}: expected an argument that is one of {EXPECTED}")
+    made = Action(
         name, permission or f"{subject.declaration.name}:{name}", method, inspect.getdoc(method), arguments, hints
     )
+    if hints.get("return", NoneType) is not NoneType and made.returns is None:
+        raise DeclarationError(f"{where}: expected to return None or a subject")
+    return made

@@ -15,7 +15,9 @@ from isola.domain import permissions
 from isola.domain.metadata import metadata
 from isola.errors import OperatorError
 from isola.subjects.actions import actions_of
+from isola.subjects.checks import check
 from isola.subjects.declaration import PLAIN, DeclarationError
+from isola.subjects.routes import Route
 from isola.subjects.subject import Subject
 from isola.subjects.table import pairs_table
 
@@ -29,7 +31,7 @@ class Application:
     """What a package declares, under a name of its own.
 
     ``migrations`` is the folder of its history. ``queries`` and ``mutations`` are Strawberry types whose fields are
-    added to those that follow from the subjects.
+    added to those that follow from the subjects. ``routes`` are paths of HTTP beside ``/graphql``.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Application:
     migrations: Path
     queries: Sequence[Any] = ()
     mutations: Sequence[Any] = ()
+    routes: Sequence[Route] = ()
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -114,19 +117,15 @@ def _imported(point: EntryPoint) -> Application:
 def _complete(subject: type[Subject]) -> None:
     """Make the table of a subject, and check all that it says. Raises DeclarationError."""
     declaration = subject.declaration
-    declaration.check()
+    check(declaration)
     for name in {declaration.plural, *(f"{declaration.plural}_{each.name}" for each in declaration.pairs)}:
         table = metadata.tables.get(name)
         if table is not None and table.info.get("application", BUILT_IN) != subject.application:
             raise DeclarationError(f"{declaration.where}: there is a table {name!r} already: expected another plural")
-    for name, _ in declaration.order:
-        if name not in declaration.ordered_by:
-            expected = ", ".join(declaration.ordered_by)
-            raise DeclarationError(f"{declaration.where}: order: no index serves {name!r}: expected some of {expected}")
-    for name in (*subject.shared, *(each for names in (*subject.unique_together, *subject.indexes) for each in names)):
-        if name not in declaration.members and declaration.by_column(name) is None and name not in declaration.times:
-            raise DeclarationError(f"{declaration.where}: there is no attribute {name!r}")
-    permissions.declare(*_permissions(subject))
+    try:
+        permissions.declare(*_permissions(subject))
+    except ValueError as error:
+        raise DeclarationError(f"{declaration.where}: {error}") from error
     for table in (declaration.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
         table.info["application"] = subject.application
 

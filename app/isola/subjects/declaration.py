@@ -13,18 +13,20 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_type_hints
 
 from sqlalchemy import ColumnElement, Table
 
 from isola.domain.metadata import Row
-from isola.subjects.types import EXPECTED, TEXT, Annotation, read
+from isola.subjects.types import Annotation, read
 
 if TYPE_CHECKING:
     from isola.subjects.subject import Subject
 
 PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+CLASS = re.compile("[A-Z][A-Za-z0-9]*")
 PREFIX = re.compile(r"[a-z]{2,8}")
 MAX_NAME = 40
 """Names of constraints and indexes are made of these, and PostgreSQL keeps 63 characters."""
@@ -71,6 +73,12 @@ class Column(Attribute):
     read_only: bool = False
     private: bool = False
     logged: bool = True
+
+    @property
+    def initial(self) -> Any:
+        """The default, as a value."""
+        made = callable(self.default) and not isinstance(self.default, Enum)
+        return self.default() if made else self.default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +171,11 @@ def computed(of: Callable[[Row], ColumnElement[Any]], *, description: str | None
     return Computed(of=of, description=description)
 
 
+def field_of(name: str) -> str:
+    """What clients call a column or an attribute: in camel case, as Strawberry does it."""
+    return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
+
+
 class Member:
     """An attribute of a subject. ``name`` has no underscore at the end."""
 
@@ -204,6 +217,14 @@ class Member:
     @property
     def target(self) -> "type[Subject]":
         return self.annotation.type  # type: ignore[no-any-return]  # checked when it was declared
+
+    def read(self, value: Any) -> Any:
+        """What a row has of the value of its column: a member of an enum, or the row that is referred to."""
+        if value is None:
+            return None
+        if isinstance(self.declared, Reference):
+            return self.target(id=value)
+        return self.annotation.enum(value) if self.annotation.enum else value
 
     @property
     def is_settable(self) -> bool:
@@ -303,74 +324,6 @@ class Declaration:
 
     def by_column(self, column: str) -> Member | None:
         return next((each for each in self.columns if each.column == column), None)
-
-    def check(self) -> None:
-        """Raise DeclarationError for the first attribute that does not fit."""
-        for member in self.members.values():
-            if not PLAIN.fullmatch(member.name) or len(member.name) > MAX_NAME:
-                _refuse(
-                    member.where, f"expected a name in lower case with underscores, of at most {MAX_NAME} characters"
-                )
-            if member.name in {"id", *self.TIMES}:
-                _refuse(member.where, "every subject has this column already")
-            match member.declared:
-                case Column() | Computed() if member.annotation.kind is None:
-                    _refuse(member.where, f"expected an annotation that is one of {EXPECTED}")
-                case Column() as declared:
-                    _check_column(member.where, declared, member.annotation)
-                case Reference() as declared:
-                    _check_reference(member.where, declared, member.annotation)
-                case Relation() as declared:
-                    _check_relation(member.where, declared, member.annotation)
-
-
-def _leads(declared: Attribute) -> bool:
-    return isinstance(declared, Reference) or (isinstance(declared, Relation) and declared.by is None)
-
-
-def _is_subject(annotation: Annotation) -> bool:
-    return isinstance(annotation.type, type) and annotation.type in Registry.by_class.values()
-
-
-def _check_reference(where: str, declared: Reference, annotation: Annotation) -> None:
-    if not _is_subject(annotation) or annotation.listed:
-        _refuse(where, "expected the annotation to be a subject")
-    if declared.on_delete not in {"restrict", "cascade", "set null"}:
-        _refuse(where, "on_delete: expected restrict, cascade or set null")
-    if declared.on_delete == "set null" and not annotation.optional:
-        _refuse(where, "on_delete: set null needs a reference that can be None")
-    if declared.default is caller and annotation.type.declaration.name != "user":
-        _refuse(where, "default=caller: expected a reference to User")
-
-
-def _check_relation(where: str, declared: Relation, annotation: Annotation) -> None:
-    if not _is_subject(annotation) or not annotation.listed:
-        _refuse(where, 'expected the annotation to be Many["…"] of a subject')
-    other = annotation.type.declaration.own
-    if declared.by is not None and not (declared.by in other and _leads(other[declared.by])):
-        expected = ", ".join(name for name, each in other.items() if _leads(each)) or "none, as it has no references"
-        _refuse(where, f"many({declared.by!r}): expected a reference of {annotation.type.__name__}: {expected}")
-
-
-def _check_column(where: str, declared: Column, annotation: Annotation) -> None:
-    kind = annotation.kind
-    if kind is None:
-        raise TypeError("checked before")
-    is_text = kind is TEXT
-    if (declared.index or declared.unique) and not kind.ordered:
-        _refuse(where, f"a column of {kind.graphql} has no index that could serve an ordering")
-    if (declared.index or declared.unique) and is_text and declared.max_length is None:
-        _refuse(where, "expected max_length, since it is in an index")
-    if (declared.max_length is not None or declared.min_length) and not is_text:
-        _refuse(where, "max_length and min_length are for texts")
-    if declared.max_length is not None and not 0 <= declared.min_length <= declared.max_length:
-        _refuse(where, "expected 0 <= min_length <= max_length")
-    if (declared.digits or declared.scale) and kind.graphql != "Decimal":
-        _refuse(where, "digits and scale are for decimals")
-    if (declared.minimum is not None or declared.maximum is not None) and (
-        is_text or annotation.listed or annotation.enum
-    ):
-        _refuse(where, "minimum and maximum are for numbers, dates and moments")
 
 
 class Registry:

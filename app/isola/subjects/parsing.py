@@ -10,9 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from isola.errors import BadUserInput
-from isola.subjects.declaration import Declaration, Member, Reference
+from isola.subjects.declaration import Declaration, Member, Reference, field_of
 from isola.subjects.types import JSON, BigInt
-from isola.subjects.values import field_of
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 

@@ -10,9 +10,20 @@ from isola.domain.actor import ALLOWED, Actor, Decision, Denied
 from isola.domain.work import Work
 from isola.errors import NotFound
 from isola.subjects import values
-from isola.subjects.declaration import PLAIN, PREFIX, Attribute, Declaration, DeclarationError, Order, Registry
+from isola.subjects.declaration import (
+    CLASS,
+    MAX_NAME,
+    PLAIN,
+    PREFIX,
+    Attribute,
+    Declaration,
+    DeclarationError,
+    Order,
+    Registry,
+)
 
 MUTATIONS = frozenset({"create", "update", "delete"})
+PERMISSIONS = frozenset({"read", "write", "manage"})
 UNSHARED = select(func.isola.revoke_shares_of(values.KEY))
 
 
@@ -79,15 +90,21 @@ class Subject:
         super().__init_subclass__()
         where = f"{cls.__module__}.{cls.__qualname__}"
         plural = plural or f"{name}s"
-        for what, text in (("name", name), ("plural", plural)):
-            if not PLAIN.fullmatch(text):
-                raise DeclarationError(f"{where}: {what}: expected lower case with underscores")
+        if not CLASS.fullmatch(cls.__name__):
+            raise DeclarationError(f"{where}: expected a class with a name such as Agent")
+        for what, text in (("name", name), ("plural", plural), ("listed_as", listed_as or plural)):
+            if not PLAIN.fullmatch(text) or len(text) > MAX_NAME:
+                raise DeclarationError(
+                    f"{where}: {what}: expected lower case with underscores, at most {MAX_NAME} characters"
+                )
         if name == plural:
             raise DeclarationError(f"{where}: plural: expected another word than the name")
         if not PREFIX.fullmatch(prefix):
             raise DeclarationError(f"{where}: prefix: expected 2 to 8 letters in lower case")
         if not mutations <= MUTATIONS:
             raise DeclarationError(f"{where}: mutations: expected some of {', '.join(sorted(MUTATIONS))}")
+        if set(permissions or {}) - PERMISSIONS:
+            raise DeclarationError(f"{where}: permissions: expected some of {', '.join(sorted(PERMISSIONS))}")
         cls._declaration = Declaration(
             subject=cls,
             name=name,
@@ -97,10 +114,10 @@ class Subject:
             listed_as=listed_as or plural,
             mutations=frozenset(mutations),
             order=_order(order),
-            permissions={what: f"{name}:{what}" for what in ("read", "write", "manage")} | dict(permissions or {}),
+            permissions={what: f"{name}:{what}" for what in PERMISSIONS} | dict(permissions or {}),
             own={each: declared for each, declared in vars(cls).items() if isinstance(declared, Attribute)},
         )
-        taken = [each for each in cls._declaration.own if hasattr(Subject, each)]
+        taken = [each for each in cls._declaration.own if each in vars(Subject)]
         if taken:
             raise DeclarationError(f"{where}.{taken[0]}: every subject has this attribute: expected {taken[0]}_")
         Registry.add(cls._declaration)
@@ -109,10 +126,7 @@ class Subject:
         """A row, of which ``values`` are known, by the names of its columns."""
         for member in self.declaration.columns:
             if member.column in values:
-                value = values[member.column]
-                if member.column != member.name and value is not None:
-                    value = member.target(id=value)
-                setattr(self, member.attribute, value)
+                setattr(self, member.attribute, member.read(values[member.column]))
         for name in ("id", *self.declaration.times):
             if name in values:
                 setattr(self, name, values[name])
@@ -129,7 +143,10 @@ class Subject:
         """Called with the row that is to be made. It may change what it has, or raise a Refusal."""
 
     async def before_update(self, work: Work, actor: Actor, changes: dict[str, Any]) -> None:
-        """Called with the row as it is, locked. It may change the ``changes``, by attribute, or raise a Refusal."""
+        """Called with the row as it is, locked. It may change the ``changes``, or raise a Refusal.
+
+        They are values as the row has them, by attribute: a reference is a row of which ``id`` is known.
+        """
 
     async def before_delete(self, work: Work, actor: Actor) -> None:
         """Called with the row as it is, locked. It may raise a Refusal."""
@@ -200,11 +217,14 @@ class Subject:
     async def update(self, work: Work, actor: Actor, **changes: Any) -> None:
         """Change a locked row. Raises BadUserInput, NotFound for a reference, and Conflict."""
         values.check(self.declaration, changes)
-        await self.before_update(work, actor, changes)
-        new = values.by_column(self.declaration, changes)
+        changed = values.by_attribute(self.declaration, changes)
+        if type(self).before_update is not Subject.before_update:
+            await self.before_update(work, actor, changed)
+            values.check(self.declaration, changed)
+        new = values.by_column(self.declaration, changed)
         await values.refuse_missing(work, actor, self.declaration, [new])
         await values.change(work, self.declaration, self.id, new)
-        for name, value in changes.items():
+        for name, value in changed.items():
             setattr(self, name, value)
 
     async def delete(self, work: Work, actor: Actor) -> None:
@@ -218,5 +238,5 @@ class Subject:
 def _order(order: Sequence[str]) -> Order:
     columns = [(each.removeprefix("-"), each.startswith("-")) for each in order]
     if all(name != "id" for name, _ in columns):
-        columns.append(("id", columns[-1][1]))
+        columns.append(("id", bool(columns) and columns[-1][1]))
     return tuple(columns)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from isola import exact_json
-from isola.domain.metadata import Audited, Counted, identifier, json_document, metadata, moment
+from isola.domain.metadata import Audited, Counted, identifier, json_document, metadata, moment, quoted
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference
 from isola.subjects.types import KINDS, BigInt
 
@@ -121,8 +121,8 @@ def _column(member: Member) -> SqlColumn[Any]:
     if not isinstance(declared, Column):
         raise TypeError(f"{member.name} has no column")
     if _sql_name(member) == "JSON":
-        return json_document(member.column, _document(declared.default), nullable=optional)
-    default = _default(declared.default)
+        return json_document(member.column, _document(declared), nullable=optional)
+    default = _default(declared)
     return SqlColumn(
         member.column,
         _sql(member),
@@ -158,20 +158,21 @@ def _scalar(sql: type[TypeEngine[Any]], declared: Column) -> TypeEngine[Any]:
 def _checks(member: Member) -> Iterator[CheckConstraint]:
     """The rules that the database keeps for a column's values."""
     declared, annotation, name = member.declared, member.annotation, member.column
+    in_sql = quoted(name)
     if not isinstance(declared, Column):
         return
     if annotation.listed:
         yield CheckConstraint(
-            f"cardinality({name}) <= {MAX_ITEMS} AND array_position({name}, NULL) IS NULL", name=f"{name}_items"
+            f"cardinality({in_sql}) <= {MAX_ITEMS} AND array_position({in_sql}, NULL) IS NULL", name=f"{name}_items"
         )
-        yield CheckConstraint(f"octet_length({name}::text) <= {4 * MAX_TEXT}", name=f"{name}_size")
+        yield CheckConstraint(f"octet_length({in_sql}::text) <= {4 * MAX_TEXT}", name=f"{name}_size")
     elif annotation.enum:
         values = ", ".join(_literal(each.value) for each in annotation.enum)
-        yield CheckConstraint(f"{name} IN ({values})", name=name)
+        yield CheckConstraint(f"{in_sql} IN ({values})", name=name)
     elif annotation.type is str:
         most = MAX_TEXT if declared.max_length is None else declared.max_length
-        yield CheckConstraint(f"length({name}) BETWEEN {declared.min_length} AND {most}", name=f"{name}_length")
-    elif condition := _range(name, annotation.type, declared):
+        yield CheckConstraint(f"length({in_sql}) BETWEEN {declared.min_length} AND {most}", name=f"{name}_length")
+    elif condition := _range(in_sql, annotation.type, declared):
         yield CheckConstraint(condition, name=f"{name}_range")
 
 
@@ -209,17 +210,15 @@ def _range(name: str, type_: Any, declared: Column) -> str | None:
     return " AND ".join(conditions) or None
 
 
-def _default(value: Any) -> str | None:
+def _default(declared: Column) -> str | None:
     """A column's default in SQL; None where there is none."""
-    if value is UNSET or value is None:
-        return None
-    return _literal(value() if callable(value) and not isinstance(value, Enum) else value)
+    value = None if declared.default is UNSET else declared.initial
+    return None if value is None else _literal(value)
 
 
-def _document(value: Any) -> str | None:
-    if value is UNSET or value is None:
-        return None
-    return _literal(exact_json.dumps(value() if callable(value) else value))
+def _document(declared: Column) -> str | None:
+    value = None if declared.default is UNSET else declared.initial
+    return None if value is None else _literal(exact_json.dumps(value))
 
 
 def _literal(value: Any) -> str:

@@ -64,6 +64,26 @@ class Annotation:
     optional: bool
     listed: bool
 
+    def takes(self, value: Any) -> bool:
+        """Whether a value is of the type, apart from being optional or a list."""
+        if self.type == JSON:
+            return True
+        type_ = self.type if isinstance(self.type, type) else get_args(self.type)[0]
+        if isinstance(value, bool):
+            return type_ is bool
+        if type_ in {float, Decimal}:
+            return isinstance(value, type_ | int)
+        # A moment is a date to Python.
+        return isinstance(value, type_) and isinstance(value, datetime) == (type_ is datetime)
+
+    def takes_all(self, value: Any) -> bool:
+        """Whether a value is of the type."""
+        if value is None:
+            return self.optional
+        if self.listed:
+            return isinstance(value, list) and all(self.takes(each) for each in value)
+        return self.takes(value)
+
     @property
     def enum(self) -> "type[StrEnum] | None":
         return self.type if isinstance(self.type, type) and issubclass(self.type, StrEnum) else None
@@ -71,7 +91,7 @@ class Annotation:
     @property
     def kind(self) -> Kind | None:
         """None for what is no value: a relation, or a type that cannot be carried."""
-        if self.enum:
+        if self.enum and not self.listed:
             return Kind(Text, self.type.__name__, f"{self.type.__name__}Filter")
         kind = KINDS.get(self.type)
         if self.listed and self.type in _LISTED and kind:

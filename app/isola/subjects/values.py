@@ -1,7 +1,6 @@
 """The values of a subject's rows: validated as its declaration says, and stored by few statements."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
@@ -38,7 +37,7 @@ from isola.domain.actor import Actor
 from isola.domain.metadata import Visible
 from isola.domain.work import Work
 from isola.errors import BadUserInput, NotFound
-from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller
+from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller, field_of
 from isola.subjects.table import MAX_ITEMS, MAX_TEXT, bounds, precision
 from isola.subjects.types import JSON
 
@@ -48,11 +47,6 @@ if TYPE_CHECKING:
 # No column can have these names.
 KEY: BindParameter[UUID] = bindparam("row__id", type_=Uuid())
 VIEWER: BindParameter[UUID] = bindparam("viewer__id", type_=Uuid())
-
-
-def field_of(name: str) -> str:
-    """What clients call a column: in camel case, as Strawberry does it."""
-    return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
 
 
 def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -> dict[str, Any]:
@@ -79,6 +73,12 @@ def by_column(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, A
     return values
 
 
+def by_attribute(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by attribute or by column, by attribute, as a row has them. Raises TypeError as ``by_column``."""
+    values = by_column(declaration, given)
+    return {each.attribute: each.read(values[each.column]) for each in declaration.columns if each.column in values}
+
+
 def stored(declaration: Declaration, row: "Subject") -> dict[str, Any]:
     """The values of a row that is to be made, by column. Raises BadUserInput."""
     values = by_column(declaration, {each.name: getattr(row, each.attribute) for each in declaration.columns})
@@ -99,7 +99,7 @@ def _default(member: Member, actor: Actor) -> Any:
     if default is caller:
         return actor.user_id
     if default is not UNSET:
-        return default() if callable(default) and not isinstance(default, StrEnum) else default
+        return member.declared.initial if isinstance(member.declared, Column) else default
     if member.annotation.optional:
         return None
     field = field_of(member.column)

@@ -1,0 +1,210 @@
+"""Paths of applications: a request becomes the variables of a GraphQL operation, and a part of its data the response.
+
+The executor is that of ``/graphql``, and so are authentication, permissions, rules, limits, errors and the log.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs
+
+from graphql import (
+    GraphQLError,
+    GraphQLSchema,
+    ListTypeNode,
+    NamedTypeNode,
+    NonNullTypeNode,
+    OperationDefinitionNode,
+    OperationType,
+    TypeNode,
+    parse,
+    validate,
+)
+from starlette.datastructures import Headers
+from starlette.routing import BaseRoute, Route as Path
+from starlette.types import Receive, Scope
+
+from isola import exact_json
+from isola.api import errors
+from isola.api.body import dumped
+from isola.api.context import Context
+from isola.api.execute import Executor, Response
+from isola.api.http import JSON, REFUSED, Endpoint, MethodNotAllowed, NotAcceptable, Principals
+from isola.database.transactions import Database
+from isola.errors import BadUserInput, NotFound, OperatorError, Refusal
+from isola.identity.resolution import API
+from isola.settings import Settings
+from isola.subjects.routes import Route
+
+WITH_BODY = ("POST", "PUT", "PATCH")
+METHODS = ("GET", *WITH_BODY, "DELETE")
+TENANT = "tenantId"
+MOST = 100
+"""Parameters that a query string has at most."""
+# What a query string has as text, and JSON does not.
+_PLAIN = {"Int": re.compile(r"0|-?[1-9][0-9]{0,9}"), "Boolean": re.compile("true|false")}
+_PATH = re.compile(r"(/([a-z0-9-]+|{[a-zA-Z]+}))+")
+_PARAMETER = re.compile("{([a-zA-Z]+)}")
+_STATUSES = {each.code: each.status for each in Refusal.__subclasses__()}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A route, and the types of its operation's variables."""
+
+    route: Route
+    variables: Mapping[str, TypeNode]
+
+    def values(self, parameters: Mapping[str, str], sent: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables: of the path, and of what was sent. Raises BadUserInput for what is not one of them."""
+        free = [name for name in self.variables if name not in parameters]
+        if sent.keys() - set(free):
+            raise BadUserInput(f"expected no fields but {', '.join(free)}" if free else "expected no fields")
+        return {**sent, **{name: value for name, value in parameters.items() if name != TENANT}}
+
+    def parsed(self, query: bytes) -> dict[str, Any]:
+        """The values in a query string. Raises BadUserInput for those that are of another type."""
+        try:
+            given = parse_qs(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST)
+        except ValueError:
+            raise BadUserInput(f"expected at most {MOST} parameters, in UTF-8") from None
+        return {
+            name: _of_query(self.variables[name], texts, name) if name in self.variables else None
+            for name, texts in given.items()
+        }
+
+
+Paths: TypeAlias = Mapping[str, Mapping[str, Operation]]
+"""By path and method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest(Endpoint):
+    """One path, with what each method does."""
+
+    principals: Principals
+    executor: Executor
+    database: Database
+    operations: Mapping[str, Operation]
+    max_body_bytes: int
+    compress_from: int | None
+    by_get: bool = True
+
+    @property
+    def methods(self) -> str:
+        return ", ".join((*self.operations, "OPTIONS"))
+
+    def accepted(self, accept: str | None) -> tuple[str, bool]:
+        asked = {
+            part.partition(";")[0].strip().lower() for part in (accept or "").split(",") if not REFUSED.search(part)
+        }
+        if not accept or accept.isspace() or asked & {JSON, "application/*", "*/*"}:
+            return JSON, False
+        raise NotAcceptable(f"accept: expected {JSON}")
+
+    async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
+        # Authenticate before reading the body. The path names the tenant: see isola.identity.resolution.
+        principal = await self.principals.principal(scope)
+        operation = self.operations.get(scope["method"])
+        if operation is None:
+            raise MethodNotAllowed(f"expected one of {self.methods}")
+        reads = scope["method"] == "GET"
+        if scope["method"] in WITH_BODY:
+            sent = await self.json(headers, receive, self.max_body_bytes)
+            if not isinstance(sent, dict):
+                raise BadUserInput("body: expected one JSON object")
+        else:
+            sent = operation.parsed(scope["query_string"])
+        variables = operation.values(scope["path_params"], sent)
+        context = Context(principal, self.database, self.principals.members, request_id)
+        response = await self.executor.execute(
+            operation.route.document, None, variables, None, context, mutations=not reads
+        )
+        return _shown(operation.route, response)
+
+
+def read(declared: Iterable[Route], schema: GraphQLSchema) -> Paths:
+    """The routes of applications, by path and method. Raises OperatorError for one that does not fit."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for route in declared:
+        operations = by_path.setdefault(route.path, {})
+        if route.method in operations:
+            raise OperatorError(f"the route {route.method} {route.path} is declared twice")
+        try:
+            operations[route.method] = _read(route, schema)
+        except ValueError as error:
+            raise OperatorError(f"the route {route.method} {route.path}: {error}") from error
+    return by_path
+
+
+def documents(paths: Paths) -> Sequence[str]:
+    """Those of the operations of all paths."""
+    return [operation.route.document for operations in paths.values() for operation in operations.values()]
+
+
+def routes(
+    paths: Paths, settings: Settings, principals: Principals, executor: Executor, tenants: Database
+) -> Sequence[BaseRoute]:
+    """What is served. The documents of the paths have to be among those that the executor trusts."""
+    most, compress_from = settings.max_body_bytes, settings.compress_from
+    return [
+        Path(f"{API}/{{{TENANT}}}{path}", Rest(principals, executor, tenants, operations, most, compress_from))
+        for path, operations in paths.items()
+    ]
+
+
+def _read(route: Route, schema: GraphQLSchema) -> Operation:
+    """A route with the types of its variables. Raises ValueError saying what was expected."""
+    if route.method not in METHODS:
+        raise ValueError(f"expected one of {', '.join(METHODS)}")
+    if not _PATH.fullmatch(route.path):
+        raise ValueError("expected a path such as /cases/{caseId}")
+    try:
+        document = parse(route.document)
+    except GraphQLError as error:
+        raise ValueError(error.message) from error
+    if invalid := validate(schema, document):
+        raise ValueError(invalid[0].message)
+    definitions = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+    expected = OperationType.QUERY if route.method == "GET" else OperationType.MUTATION
+    if len(definitions) != 1 or definitions[0].operation is not expected:
+        raise ValueError(f"expected a document with one {expected.value}")
+    variables = {each.variable.name.value: each.type for each in definitions[0].variable_definitions or ()}
+    missing = set(_PARAMETER.findall(route.path)) - variables.keys()
+    if missing:
+        raise ValueError(f"expected the operation to have the variable ${min(missing)}")
+    return Operation(route, variables)
+
+
+def _of_query(type_: TypeNode, texts: Sequence[str], name: str) -> Any:
+    """A value of a query string, as JSON would have it. Whether it fits is for the operation to say."""
+    if isinstance(type_, NonNullTypeNode):
+        return _of_query(type_.type, texts, name)
+    if isinstance(type_, ListTypeNode):
+        return [_of_query(type_.type, [each], name) for each in texts]
+    if len(texts) > 1:
+        raise BadUserInput(f"{name}: expected the parameter once", name)
+    [text] = texts
+    plain = _PLAIN.get(type_.name.value) if isinstance(type_, NamedTypeNode) else None
+    return exact_json.loads(text) if plain and plain.fullmatch(text) else text
+
+
+def _shown(route: Route, response: Response) -> Response:
+    """The response of a path: what the operation answered, without the shape of GraphQL."""
+    body = exact_json.loads(response.body.decode())
+    if found := body.get("errors"):
+        told = [{key: each[key] for key in ("message", "extensions")} for each in found]
+        status = (
+            _STATUSES.get(told[0]["extensions"]["code"], 500) if response.status == HTTPStatus.OK else response.status
+        )
+        return Response(status, dumped({"errors": told}), retry_after=response.retry_after)
+    value = body["data"]
+    for key in route.answer.split("."):
+        value = value and value[key]
+    if value is None:
+        missing = NotFound("there is no such object")
+        return Response(missing.status, dumped({"errors": [errors.refusal(missing)]}))
+    status = HTTPStatus.CREATED if route.method == "POST" else HTTPStatus.OK
+    return Response(status, dumped(value), is_read=route.method == "GET")

@@ -1,0 +1,577 @@
+"""A declaration that does not fit is refused at start-up: the error names the class, the attribute, what was expected.
+
+Each case is a class that is wrong in one way.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import pytest
+
+from isola.domain.actor import Actor
+from isola.domain.users import User
+from isola.domain.work import Work
+from isola.subjects import (
+    JSON,
+    DeclarationError,
+    Many,
+    Subject,
+    action,
+    caller,
+    column,
+    computed,
+    many,
+    reference,
+)
+from isola.subjects.applications import _complete
+from isola.subjects.declaration import Registry
+
+CASES: list[tuple[str, Callable[[], type[Subject]]]] = []
+
+
+@pytest.fixture(autouse=True)
+def subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test declares is gone after it."""
+    monkeypatch.setattr(Registry, "by_class", dict(Registry.by_class))
+    monkeypatch.setattr(Registry, "by_name", dict(Registry.by_name))
+
+
+def refused(message: str) -> Callable[[Callable[[], type[Subject]]], None]:
+    return lambda declare: CASES.append((message, declare))
+
+
+class Level(StrEnum):
+    LOW = "low"
+    HIGH = "high"
+
+
+@refused("Bird: name: expected lower case with underscores, at most 40 characters")
+def _() -> type[Subject]:
+    class Bird(Subject, name="Bird", prefix="brd"):
+        pass
+
+    return Bird
+
+
+@refused("Bird: plural: expected lower case with underscores, at most 40 characters")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", plural="b" * 41):
+        pass
+
+    return Bird
+
+
+@refused("Bird: listed_as: expected lower case with underscores, at most 40 characters")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", listed_as="all birds"):
+        pass
+
+    return Bird
+
+
+@refused("Bird: plural: expected another word than the name")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", plural="bird"):
+        pass
+
+    return Bird
+
+
+@refused("Bird: prefix: expected 2 to 8 letters in lower case")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="b"):
+        pass
+
+    return Bird
+
+
+@refused("_Bird: expected a class with a name such as Agent")
+def _() -> type[Subject]:
+    class _Bird(Subject, name="bird", prefix="brd"):
+        pass
+
+    return _Bird
+
+
+@refused("Bird: mutations: expected some of create, delete, update")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", mutations={"make"}):
+        pass
+
+    return Bird
+
+
+@refused("Bird: permissions: expected some of manage, read, write")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", permissions={"see": "bird:see"}):
+        pass
+
+    return Bird
+
+
+@refused("Bird: permission 'Bird Read': expected subject:action, of a-z, 0-9 and '_'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", permissions={"read": "Bird Read"}):
+        pass
+
+    return Bird
+
+
+@refused("Bird: isola.domain.users.User has the same name 'user': expected another one")
+def _() -> type[Subject]:
+    class Bird(Subject, name="user", prefix="brd", plural="birds"):
+        pass
+
+    return Bird
+
+
+@refused("Bird: isola.domain.users.User has the same plural 'users': expected another one")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", plural="users"):
+        pass
+
+    return Bird
+
+
+@refused("Bird: isola.domain.users.User has the same prefix 'usr': expected another one")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="usr"):
+        pass
+
+    return Bird
+
+
+@refused("Resource: isola.domain.resources.Resource has the same name: expected another one")
+def _() -> type[Subject]:
+    class Resource(Subject, name="bird", prefix="brd"):
+        pass
+
+    return Resource
+
+
+@refused("Bird.table: every subject has this attribute: expected table_")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        table: str = column()  # type: ignore[misc, assignment]  # what is refused
+
+    return Bird
+
+
+@refused("Bird.created_at: every subject has this column already")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        created_at: datetime = column()
+
+    return Bird
+
+
+@refused("Bird.and_: every filter has this field already")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        and_: str = column()
+
+    return Bird
+
+
+@refused("Bird.Size: expected a name in lower case with underscores, of at most 40 characters")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        Size: int = column()
+
+    return Bird
+
+
+@refused("Bird.keeper_id: keeper is the field keeperId already: expected another name")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keeper: User = reference()
+        keeper_id: str = column()
+
+    return Bird
+
+
+@refused("Bird.size: expected an annotation")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size = column()
+
+    return Bird
+
+
+@refused("Bird.nest: the annotation: there is no 'Nest'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        nest: "Nest" = reference()  # type: ignore[name-defined]  # noqa: F821  what is refused
+
+    return Bird
+
+
+EXPECTED = "expected an annotation that is one of str, int, BigInt, float, Decimal, bool, date, datetime, UUID, JSON"
+
+
+@refused(f"Bird.size: {EXPECTED}")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: bytes = column()
+
+    return Bird
+
+
+@refused(f"Bird.levels: {EXPECTED}")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        levels: list[Level] = column()
+
+    return Bird
+
+
+@refused(f"Bird.size: {EXPECTED}")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: int | str = column()
+
+    return Bird
+
+
+@refused(f"Bird.keeper: {EXPECTED}")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keeper: User = column()
+
+    return Bird
+
+
+@refused(f"Bird.old: {EXPECTED}")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        old: bytes = computed(lambda row: row["id"])
+
+    return Bird
+
+
+@refused("Bird.data: a column of JSON has no index that could serve an ordering")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        data: JSON = column(index=True)
+
+    return Bird
+
+
+@refused("Bird.rings: a column of Int has no index that could serve an ordering")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        rings: list[int] = column(unique=True)
+
+    return Bird
+
+
+@refused("Bird.title: expected max_length, since it is in an index")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(unique=True)
+
+    return Bird
+
+
+@refused("Bird.size: max_length and min_length are for texts")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: int = column(max_length=3)
+
+    return Bird
+
+
+@refused("Bird.title: expected 0 <= min_length <= max_length")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(min_length=4, max_length=3)
+
+    return Bird
+
+
+@refused("Bird.title: expected 0 <= min_length <= max_length")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(min_length=-1)
+
+    return Bird
+
+
+@refused("Bird.size: digits and scale are for decimals")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: float = column(digits=3)
+
+    return Bird
+
+
+@refused("Bird.size: scale: expected digits as well")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: Decimal = column(scale=3)
+
+    return Bird
+
+
+@refused("Bird.size: expected 0 <= scale <= digits <= 1000")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: Decimal = column(digits=2, scale=3)
+
+    return Bird
+
+
+@pytest.mark.parametrize("wrong", [bool, str, Level, list[int]])
+def test_limits_are_for_what_has_an_order(wrong: Any) -> None:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: wrong = column(minimum=1)
+
+    assert_refused(Bird, "Bird.size: minimum and maximum are for numbers, dates and moments")
+
+
+@refused("Bird.size: minimum and maximum: expected values of the column's type")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: int = column(minimum="1")
+
+    return Bird
+
+
+@refused("Bird.size: expected minimum <= maximum")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: int = column(minimum=2, maximum=1)
+
+    return Bird
+
+
+@pytest.mark.parametrize(
+    ("type_", "wrong"),
+    [(int, "1"), (int, True), (int, None), (str, 1), (bool, 0), (Level, "low"), (list[int], ["1"]), (datetime, "now")],
+)
+def test_a_default_is_of_the_columns_type(type_: Any, wrong: object) -> None:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: type_ = column(default=wrong)
+
+    assert_refused(Bird, "Bird.size: default: expected a value of the column's type")
+
+
+@refused("Bird.size: default: size: expected 1 to 3")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: int = column(default=4, minimum=1, maximum=3)
+
+    return Bird
+
+
+@refused("Bird.keeper: expected the annotation to be a subject")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keeper: str = reference()
+
+    return Bird
+
+
+@refused("Bird.keepers: expected the annotation to be a subject")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keepers: Many[User] = reference()
+
+    return Bird
+
+
+@refused("Bird.keeper: on_delete: expected restrict, cascade or set null")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keeper: User = reference(on_delete="keep")
+
+    return Bird
+
+
+@refused("Bird.keeper: on_delete: set null needs a reference that can be None")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keeper: User = reference(on_delete="set null")
+
+    return Bird
+
+
+@refused("Bird.keeper: default: expected caller")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keeper: User = reference(default="ada")
+
+    return Bird
+
+
+@refused("Bird.parent: default=caller: expected a reference to User")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        parent: "Bird" = reference(default=caller)
+
+    return Bird
+
+
+@refused('Bird.chicks: expected the annotation to be Many["…"] of a subject')
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        chicks: "Bird" = many("parent")
+
+    return Bird
+
+
+@refused("Bird.chicks: many('mother'): expected a reference of Bird: parent")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        parent: "Bird | None" = reference()
+        chicks: Many["Bird"] = many("mother")
+
+    return Bird
+
+
+@refused("Bird.keepers: many('bird'): expected a reference of Organization: none, as it has no references")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keepers: Many["Organization"] = many("bird")  # type: ignore[name-defined]  # noqa: F821  found by its name
+
+    return Bird
+
+
+@refused(f"Bird.{'k' * 40}: expected a name that makes at most 60 characters with {'b' * 30}_")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", plural="b" * 30):
+        kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk: Many[User] = many()
+
+    return Bird
+
+
+@refused("Bird: order: no index serves 'size': expected some of id, title, created_at")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", order=("-size",)):
+        size: int = column()
+        title: str = column(max_length=3, index=True)
+
+    return Bird
+
+
+@pytest.mark.parametrize("where", ["shared", "unique_together", "indexes"])
+def test_what_names_attributes_names_some_that_there_are(where: str) -> None:
+    class Bird(Subject, name="bird", prefix="brd"):
+        size: int = column()
+
+    setattr(Bird, where, ("wings",) if where == "shared" else (("size", "wings"),))
+    assert_refused(Bird, "Bird: there is no attribute 'wings'")
+
+
+@refused("Bird: there is a table 'memberships' already: expected another plural")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", plural="memberships"):
+        pass
+
+    Bird.application = "zoo"
+    return Bird
+
+
+@refused("Bird.fly: expected async def fly(self, work, actor, *, …)")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        def fly(self, work: Work, actor: Actor) -> None:
+            pass
+
+    return Bird
+
+
+@refused("Bird.fly: expected async def fly(self, work, actor, *, …)")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        async def fly(self, work: Work) -> None:
+            pass
+
+    return Bird
+
+
+@refused("Bird.delete: expected another name, in lower case with underscores")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        async def delete(self, work: Work, actor: Actor) -> None:
+            pass
+
+    return Bird
+
+
+@pytest.mark.parametrize("wrong", [bytes, list[User], Any, object])
+def test_an_argument_of_an_action_is_of_a_columns_type_or_a_subject(wrong: Any) -> None:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        async def fly(self, work: Work, actor: Actor, *, where: wrong) -> None:
+            pass
+
+    assert_refused(Bird, "Bird.fly: where: expected an argument that is one of str, int")
+
+
+@refused("Bird.fly: where: expected an argument that is one of str, int")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        async def fly(self, work: Work, actor: Actor, **where: str) -> None:
+            pass
+
+    return Bird
+
+
+@refused("Bird.fly: id: expected an argument that is one of str, int")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        async def fly(self, work: Work, actor: Actor, *, id: str) -> None:  # noqa: A002  what is refused
+            pass
+
+    return Bird
+
+
+@refused("Bird.fly: an annotation: there is no 'Nest'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        async def fly(self, work: Work, actor: Actor, *, nest: "Nest") -> None:  # type: ignore[name-defined]  # noqa: F821
+            pass
+
+    return Bird
+
+
+@refused("Bird.fly: expected to return None or a subject")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action()
+        async def fly(self, work: Work, actor: Actor) -> int:  # noqa: ARG002
+            return 1
+
+    return Bird
+
+
+@refused("Bird: permission 'fly': expected subject:action, of a-z, 0-9 and '_'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        @action(permission="fly")
+        async def fly(self, work: Work, actor: Actor) -> None:
+            pass
+
+    return Bird
+
+
+@pytest.mark.parametrize(("message", "declare"), CASES, ids=[message[:60] for message, _ in CASES])
+def test_a_declaration_that_does_not_fit_is_refused(message: str, declare: Callable[[], type[Subject]]) -> None:
+    with pytest.raises(DeclarationError, match=f"^tests.subjects.test_declaration_errors.*{re.escape(message)}"):
+        _complete(declare())
+
+
+def assert_refused(subject: type[Subject], message: str) -> None:
+    with pytest.raises(DeclarationError, match=f"^tests.subjects.test_declaration_errors.*{re.escape(message)}"):
+        _complete(subject)
