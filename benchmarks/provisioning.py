@@ -43,6 +43,7 @@ from isola.platform import importing, logins, migrations, provisioning
 from isola.platform.logins import Addresses
 from isola.server.installation import Installation
 from isola.settings import Settings
+from isola.subjects.applications import BUILT_IN
 from isola_strategies import registry
 from isola_strategies.base import Strategy
 
@@ -227,21 +228,16 @@ async def migrating(at: Place, progress: Progress) -> Figure:
 def one_more_revision() -> Iterator[None]:
     """While it lasts, the tenant history has a revision more than the project's own."""
     ours = migrations.MIGRATIONS
-    revision = ONE_MORE.format(head=migrations.head("tenant"))
+    revision = ONE_MORE.format(head=migrations.newest(BUILT_IN))
     with TemporaryDirectory(prefix="isola-benchmark-") as directory:
         migrations.MIGRATIONS = copytree(ours, Path(directory) / "migrations")
         (migrations.MIGRATIONS / "tenant" / "benchmark.py").write_text(revision)
-        forget_histories()
+        migrations.forget_histories()
         try:
             yield
         finally:
             migrations.MIGRATIONS = ours
-            forget_histories()
-
-
-def forget_histories() -> None:
-    migrations.head.cache_clear()
-    migrations.rendered.cache_clear()
+            migrations.forget_histories()
 
 
 async def compared(server: str, tenants: int) -> Figure:

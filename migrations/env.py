@@ -33,6 +33,7 @@ context.configure(
     # Any style but the default's, which would double each percent sign.
     dialect_opts={"paramstyle": "named"},
     target_metadata=attributes["metadata"],
+    version_table=attributes["version_table"],
     version_table_schema=attributes["schema"],
     # Whoever runs the SQL begins and commits.
     transactional_ddl=False,

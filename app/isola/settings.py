@@ -260,6 +260,11 @@ class Settings(BaseSettings, TokenSettings):
     statement_cache: bool = Field(default=True, description="keep statements prepared, where that is safe")
 
     # --- Tenants
+    applications: str | None = Field(
+        default=None,
+        description="the applications that are served, separated by commas: names of installed ones, or "
+        "package.module:attribute; all that are installed where this is not set",
+    )
     strategy: str = Field(default="rls", description="where new tenants are placed")
     directory_ttl: float = Field(default=60, ge=0, le=3600, description="how long a tenant is remembered at most")
     tenant_sources: Annotated[list[Source], NoDecode, JsonList, AfterValidator(_is_complete)] = Field(

@@ -130,6 +130,13 @@ def plans(op: Operations) -> None:
         length("relation", 63),
     )
     op.execute(COUNTED)
+    create_table(
+        op,
+        "applications",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("revision", sa.Text, nullable=False),
+        length("name", 63),
+    )
 
 
 def directory(op: Operations) -> None:

@@ -29,7 +29,17 @@ LOOKING = {
     "tenant show acme",
 }
 # What needs none.
-WITHOUT = {"advise", "bench compare", "bench report", "bench run", "isolation", "password", "schema", "token"}
+WITHOUT = {
+    "advise",
+    "bench compare",
+    "bench report",
+    "bench run",
+    "isolation",
+    "password",
+    "revision",
+    "schema",
+    "token",
+}
 CHANGING = {
     "demo",
     "import",
@@ -135,6 +145,7 @@ def test_something_that_is_needed_and_missing_ends_with_2(name: str, monkeypatch
         "plan create small --quota rockets=1",
         "plan create small --quota users=-1",
         "platform log --first 0",
+        "revision --application no-such-application -m more",
         "platform log --since yesterday",
         "tenant create",
         "tenant set-parent acme",

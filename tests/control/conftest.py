@@ -12,6 +12,7 @@ from isola.database.transactions import Database
 from isola.domain.metadata import metadata
 from isola.platform import logins, migrations, provisioning
 from isola.platform.tenants import Tenant
+from isola.subjects.applications import BUILT_IN
 from isola.testing.fixtures import DEFAULTS, Cluster, Copy, made
 from isola_strategies import registry
 from isola_strategies.base import Strategy
@@ -63,7 +64,7 @@ async def old(blank: Copy, blank_owner: Database) -> list[Tenant]:
 
 def _first_revision(strategy: Strategy) -> str:
     output = StringIO()
-    command.upgrade(migrations._config("tenant", strategy, output), f"base:{OLD}", sql=True)
+    command.upgrade(migrations._config(BUILT_IN, strategy, output), f"base:{OLD}", sql=True)
     return output.getvalue()
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from isola.database.transactions import DIALECT, Database
 from isola.domain import audit
-from isola.domain.metadata import metadata as domain
+from isola.installed import APPLICATIONS, metadata as domain
 from isola.platform import (
     api_keys,
     audit as audit_tables,
@@ -54,6 +54,7 @@ CONTROL = [
     grants.access_grants,
     plans.plans,
     plans.quota_bounds,
+    registry.applications_,
     registry.counted,
     registry.subjects,
     platform_log.entries,
@@ -80,8 +81,9 @@ async def made_both_ways(blank: Copy, owner: Database, strategy_name: str, *diff
     await migrations.prepare(owner, blank.where)
     async with owner.unbound() as transaction:
         await transaction.script("CREATE SCHEMA replayed; SET LOCAL search_path TO replayed")
-        await transaction.script(migrations.rendered("tenant", strategy, None))
-        await transaction.script("DROP TABLE alembic_version")
+        for name in APPLICATIONS:
+            await transaction.script(migrations.rendered(name, strategy, None))
+            await transaction.script(f"DROP TABLE {migrations.version_table(name)}")
         await transaction.script("CREATE SCHEMA declared; SET LOCAL search_path TO declared")
         await transaction.script(";".join([*ddl(tables), *guards, *differences]))
     assert blank.where.owner

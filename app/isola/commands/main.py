@@ -18,6 +18,7 @@ from isola.commands.isolation import isolation
 from isola.commands.operate import operate
 from isola.commands.plan import plan_app
 from isola.commands.platform import platform_app
+from isola.commands.revision import revision
 from isola.commands.revoke import revoke_app
 from isola.commands.tenant import tenant_app
 from isola.commands.user import user_app
@@ -42,6 +43,7 @@ app.add_typer(bench_app, name="bench")
 app.command()(operate)
 app.command()(advise)
 app.command()(isolation)
+app.command()(revision)
 
 SHOWN_BAD_LINES = 20
 SHOWN_RIGHTS = 20

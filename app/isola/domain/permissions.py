@@ -63,7 +63,9 @@ def declare(*names: str) -> None:
 
 @cache
 def known() -> frozenset[str]:
-    """All permissions that there are."""
+    """All permissions that there are, those of all applications too."""
+    import isola.installed  # noqa: F401, PLC0415  it declares them, and the nouns that it loads import this module
+
     return frozenset(_known)
 
 

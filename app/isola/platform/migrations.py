@@ -1,11 +1,12 @@
 """Brings the platform's tables, and every home, to the newest revision.
 
-Alembic holds the histories and renders them as SQL, once for each strategy and starting point. What is rendered runs
-in each home in one transaction: a home is at its old revision or at the newest, whatever happens on the way.
+Alembic holds the histories, one for the platform and one for each application, and renders them as SQL, once for each
+strategy and starting point. What is rendered runs in each home in one transaction: a home is at its old revisions or at
+the newest, whatever happens on the way.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from io import StringIO
@@ -14,16 +15,20 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import select
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import IsolaError, OperatorError
-from isola.installed import metadata as domain_metadata
+from isola.installed import APPLICATIONS, metadata as domain_metadata
 from isola.platform import logins, registry, rights
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles
 from isola.platform.tenants import metadata as control_metadata, tenants
 from isola.shipped import shipped
+from isola.subjects import history
+from isola.subjects.applications import BUILT_IN
+from isola.subjects.declaration import DeclarationError
 from isola_strategies.base import Home, Strategy
 
 log = structlog.get_logger()
@@ -34,7 +39,7 @@ MIGRATIONS = shipped("migrations")
 LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '5s'"
 
 # Each home asked for its version holds a lock until the end of the question.
-HOMES_A_QUESTION = 1000
+HOMES_A_QUESTION = 500
 
 Progress = Callable[[int, int], None]
 """Told how many homes are done, and how many there are."""
@@ -69,33 +74,74 @@ class Report:
     platform: Sequence[str] = ()
 
 
-def _config(history: str, strategy: Strategy | None, output: StringIO | None = None) -> Config:
+def _config(name: str, strategy: Strategy | None, output: StringIO | None = None) -> Config:
+    is_control = name == "control"
     config = Config(output_buffer=output or StringIO())
     config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("version_locations", str(MIGRATIONS / history))
+    ours = {"control": MIGRATIONS / "control", BUILT_IN: MIGRATIONS / "tenant"}
+    folder = ours.get(name) or APPLICATIONS[name].migrations
+    config.set_main_option("version_locations", str(folder))
     config.set_main_option("path_separator", "newline")
-    is_control = history == "control"
     config.attributes["strategy"] = strategy
     config.attributes["metadata"] = control_metadata if is_control else domain_metadata
     config.attributes["schema"] = "control" if is_control else None
+    config.attributes["version_table"] = version_table(name)
     return config
+
+
+def version_table(history: str) -> str:
+    """The table in which Alembic keeps the revision of a history."""
+    return "alembic_version" if history in {"control", BUILT_IN} else f"alembic_version_{history}"
+
+
+@cache
+def _scripts(history: str) -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(history, None))
+
+
+@cache
+def newest(history: str) -> str | None:
+    """The newest revision of ``control`` or of an application; None where there is none.
+
+    Raises OperatorError for a history that Alembic cannot read.
+    """
+    try:
+        return _scripts(history).get_current_head()
+    except (CommandError, ImportError, SyntaxError, OSError) as error:
+        raise OperatorError(f"the history of {history} cannot be read: {error}") from error
 
 
 @cache
 def head(history: str) -> str:
-    """The newest revision of ``control`` or ``tenant``."""
-    return str(ScriptDirectory.from_config(_config(history, None)).get_current_head())
+    """The newest revision of ``control``, or of ``tenant``: of all applications, as ``control.versions`` writes it."""
+    if history == "control":
+        return str(newest(history))
+    return written({name: newest(name) for name in APPLICATIONS})
+
+
+def written(revisions: Mapping[str, str | None]) -> str:
+    """Revisions by application as one text: ``0003, agents 0001``."""
+    of_others = [f"{name} {at}" for name, at in sorted(revisions.items()) if name != BUILT_IN and at is not None]
+    return ", ".join([str(revisions[BUILT_IN]), *of_others])
+
+
+def parsed(revisions: str | None) -> Mapping[str, str]:
+    """The same text, by application. Empty where a home has no tables yet."""
+    first, *others = (revisions or "").split(", ")
+    return {BUILT_IN: first, **dict(each.split(" ", 1) for each in others)} if first else {}
 
 
 @cache
 def known(history: str) -> frozenset[str]:
-    """Every revision of ``control`` or ``tenant`` that this program knows."""
-    return frozenset(script.revision for script in ScriptDirectory.from_config(_config(history, None)).walk_revisions())
+    """Every revision of ``control`` or of an application that this program knows."""
+    return frozenset(script.revision for script in _scripts(history).walk_revisions())
 
 
 def advice(history: str, at: str | None) -> str:
-    """What there is to do about a revision that is not the newest."""
-    if at is None or at in known(history):
+    """What there is to do about revisions that are not the newest."""
+    found = {} if at is None else {history: at} if history == "control" else parsed(at)
+    newer = [f"{name} {each}" for name, each in found.items() if each not in known(name)]
+    if not newer:
         return f"at {at or 'nothing'}, not at revision {head(history)}: isola migrate"
     return (
         f"at revision {at}, which this program does not know: it is newer than this program, "
@@ -110,10 +156,32 @@ def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
     Raises OperatorError for a revision that this program does not know.
     """
     if start is not None and start not in known(history):
-        raise OperatorError(f"this is {advice(history, start)}")
+        raise OperatorError(f"{history} is at revision {start}, which this program does not know: upgrade the program")
     output = StringIO()
     command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
     return output.getvalue()
+
+
+@cache
+def refuse_unwritten() -> None:
+    """Raise OperatorError for an application whose history does not make what it declares."""
+    for name, application in APPLICATIONS.items():
+        how = f'isola revision --application {name} -m "…"'
+        if newest(name) is None:
+            raise OperatorError(f"the application {name} has no revision: {how}")
+        try:
+            missing = history.differences(application)
+        except DeclarationError as error:
+            raise OperatorError(f"the history of the application {name}: {error}") from error
+        if missing:
+            first = history.described(missing[0])
+            raise OperatorError(f"the history of the application {name} does not fit its declaration: {first}: {how}")
+
+
+def forget_histories() -> None:
+    """Read all histories again, since MIGRATIONS is another folder."""
+    for remembered in (_scripts, newest, head, known, rendered):
+        remembered.cache_clear()
 
 
 def upgrade(placed: Placed, roles: Roles) -> str:
@@ -126,11 +194,19 @@ def upgrade(placed: Placed, roles: Roles) -> str:
     statements = [
         *strategy.found(home),
         f"SET LOCAL search_path TO {home.schema}",
-        rendered("tenant", strategy, placed.revision),
+        *_changes(strategy, placed.revision),
         *strategy.admit(home, tables),
         *rights.admit_to_home(home, tables, roles),
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
+
+
+def _changes(strategy: Strategy, revision: str | None) -> Iterator[str]:
+    """The SQL that brings the tables of each application from a home's revisions to the newest."""
+    at = parsed(revision)
+    for name in APPLICATIONS:
+        if at.get(name) != newest(name):
+            yield rendered(name, strategy, at.get(name))
 
 
 async def prepare(owner: Database, where: logins.Addresses, *, new_passwords: bool = False) -> None:
@@ -142,6 +218,7 @@ async def prepare(owner: Database, where: logins.Addresses, *, new_passwords: bo
 
 
 async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
+    refuse_unwritten()
     await refuse_powerless(transaction, where.all_roles)
     await refuse_newer(transaction)
     await transaction.script(LOCK_TIMEOUT)
@@ -151,7 +228,7 @@ async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
     at = await control_revision(transaction)
     if at != head("control"):
         await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
-    await registry.fill(transaction)
+    await registry.fill(transaction, {name: str(newest(name)) for name in APPLICATIONS})
     await transaction.script(rights.admit_to_platform(where))
 
 
@@ -193,6 +270,27 @@ async def refuse_behind(control: Transaction) -> None:
     at = await control_revision(control)
     if at != head("control"):
         raise OperatorError(f"the database is {advice('control', at)}")
+    there = await registry.applications(control)
+    for name in APPLICATIONS:
+        if there.get(name) != newest(name):
+            raise OperatorError(
+                f"the application {name} is installed, but the database is at {there.get(name, 'nothing')} of it, not "
+                f"at revision {newest(name)}: isola migrate"
+            )
+
+
+async def refuse_strangers(control: Transaction) -> None:
+    """Raise OperatorError where tenants may have rows of an application that is not installed here."""
+    strange = sorted((await registry.applications(control)).keys() - APPLICATIONS.keys())
+    if strange:
+        raise OperatorError(
+            f"tenants have tables of the application {strange[0]}, which is not installed here: install it first"
+        )
+
+
+async def _versions(transaction: Transaction, homes: Sequence[str]) -> Mapping[str, str]:
+    others = [name for name in sorted(APPLICATIONS) if name != BUILT_IN]
+    return await transaction.pairs("SELECT home, version FROM control.versions($1, $2)", list(homes), others)
 
 
 async def placements(transaction: Transaction, strategies: Mapping[str, Strategy]) -> Sequence[Placed]:
@@ -212,7 +310,7 @@ async def placements(transaction: Transaction, strategies: Mapping[str, Strategy
     revisions: dict[str, str] = {}
     for start in range(0, len(homes), HOMES_A_QUESTION):
         names = [home.schema for _, home in homes[start : start + HOMES_A_QUESTION]]
-        revisions |= await transaction.pairs("SELECT home, version FROM control.versions($1)", names)
+        revisions |= await _versions(transaction, names)
     return [Placed(strategy, home, revisions.get(home.schema)) for strategy, home in homes]
 
 
@@ -289,7 +387,7 @@ async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool)
     async with owner.unbound() as transaction:
         await transaction.script(LOCK_TIMEOUT)
         await take_turn(transaction, placed.home)
-        now = await transaction.pairs("SELECT home, version FROM control.versions($1)", [placed.home.schema])
+        now = await _versions(transaction, [placed.home.schema])
         current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
         # A tenant that was dropped since the list was made must not come back as an empty home.
         if (mend or current.revision != head("tenant")) and await _wanted(transaction, current):
@@ -298,7 +396,7 @@ async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool)
 
 async def found(transaction: Transaction, strategy: Strategy, home: Home) -> None:
     """Make a home that is not there yet. Raises OperatorError for one that is behind."""
-    revisions = await transaction.pairs("SELECT home, version FROM control.versions($1)", [home.schema])
+    revisions = await _versions(transaction, [home.schema])
     placed = Placed(strategy, home, revisions.get(home.schema))
     if placed.revision is None:
         await transaction.script(upgrade(placed, await Roles.of(transaction)))

@@ -18,7 +18,7 @@ from isola.errors import Conflict, OperatorError, Refusal
 from isola.installed import metadata
 from isola.platform import platform_log, proofs, provisioning
 from isola.platform.audit import audit_heads
-from isola.platform.migrations import LOCK_TIMEOUT, found, refuse_behind
+from isola.platform.migrations import LOCK_TIMEOUT, found, refuse_behind, refuse_strangers
 from isola.platform.platform_log import Action, Author
 from isola.platform.tenants import COLUMNS, Status, Tenant, entry, tenants
 from isola_strategies.base import Home, Strategy
@@ -91,6 +91,7 @@ async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: 
     provisioning.refuse_unknown(strategies, to)
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
+        await refuse_strangers(transaction)
         if not await proofs.demanded(transaction):
             raise Conflict("tenants are moved only while proofs are demanded: isola platform proofs --demand")
     tenant = await provisioning.named(owner, slug)

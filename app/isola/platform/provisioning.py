@@ -18,7 +18,7 @@ from isola.platform.audit import audit_heads
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
 from isola.platform.memberships import memberships
-from isola.platform.migrations import found, refuse_behind, take_turn
+from isola.platform.migrations import found, refuse_behind, refuse_strangers, take_turn
 from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
@@ -160,6 +160,7 @@ async def drop(
     """
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
+        await refuse_strangers(transaction)
         tenant = await _named(transaction, slug, to_erase=True)
         if tenant.strategy not in strategies:
             raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")

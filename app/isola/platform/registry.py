@@ -1,6 +1,9 @@
 """What the tables of homes declare, as the functions in the database read it. ``isola migrate`` fills it."""
 
-from sqlalchemy import ARRAY, Column, Table, Text, delete, insert
+from collections.abc import Mapping
+
+from sqlalchemy import ARRAY, Column, Table, Text, delete, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Transaction
 from isola.domain.metadata import Audited, Counted, indexed_text
@@ -31,8 +34,25 @@ subjects = Table(
 )
 
 
-async def fill(owner: Transaction) -> None:
-    """Make the registry say what the tables of homes declare now."""
+# The applications whose tables tenants have, and the newest revision of each.
+applications_ = Table(
+    "applications",
+    metadata,
+    indexed_text("name", MAX_IDENTIFIER, primary_key=True),
+    Column("revision", Text, nullable=False),
+)
+
+
+async def applications(control: Transaction) -> Mapping[str, str]:
+    """The applications whose tables tenants have, and the revision of each."""
+    return {row["name"]: row["revision"] for row in await control.rows(select(applications_))}
+
+
+async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
+    """Make the registry say what the tables of homes declare now, and the newest ``revisions`` by application."""
+    for name, revision in revisions.items():
+        known = upsert(applications_).values(name=name, revision=revision)
+        await owner.execute(known.on_conflict_do_update(index_elements=["name"], set_={"revision": revision}))
     await owner.execute(delete(counted).where(counted.c.tenant_column.is_(None)))
     await owner.execute(delete(subjects))
     for table in domain.sorted_tables:

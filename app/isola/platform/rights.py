@@ -130,7 +130,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};
         GRANT SELECT, INSERT ON control.memberships TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.tenants TO {control};
-        GRANT SELECT ON control.alembic_version, control.secrets TO {control};
+        GRANT SELECT ON control.alembic_version, control.applications, control.secrets TO {control};
         GRANT SELECT ON control.binding_key TO {control}, {roles.sharing};
         GRANT SELECT, INSERT, DELETE ON control.changes TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.revocations, control.sessions TO {control};

@@ -89,7 +89,7 @@ def leaf(
     if type_.name == "DateTime":
         return ['"', _in_utc(expression), '+00:00"']
     if type_.name == "Decimal":
-        return ['"', cast(func.trim_scale(expression), Text), '"']
+        return [func.to_json(cast(func.trim_scale(expression), Text))]
     return [expression if type_.name in _RAW else func.to_json(expression)]
 
 

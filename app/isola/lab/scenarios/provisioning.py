@@ -24,6 +24,7 @@ from isola.lab.population import Population, Size
 from isola.lab.scenario import Needs, Point, Profile, strategies
 from isola.platform import migrations, provisioning
 from isola.platform.tenants import Tenant
+from isola.subjects.applications import BUILT_IN
 from isola_strategies.base import Home, Strategy
 
 PEER = "django-tenants"
@@ -211,7 +212,7 @@ def _homes(strategy: Strategy, population: Population) -> Sequence[Home]:
 def _revised(operations: Sequence[str]) -> Iterator[None]:
     """While it lasts, the history of homes has further revisions."""
     ours = migrations.MIGRATIONS
-    before = migrations.head("tenant")
+    before = str(migrations.newest(BUILT_IN))
     with TemporaryDirectory(prefix="isola-lab-") as directory:
         theirs = copytree(ours, Path(directory) / "migrations")
         for number, operation in enumerate(operations):
@@ -220,17 +221,12 @@ def _revised(operations: Sequence[str]) -> Iterator[None]:
             (theirs / "tenant" / f"{revision}.py").write_text(text)
             before = revision
         migrations.MIGRATIONS = theirs
-        _forget()
+        migrations.forget_histories()
         try:
             yield
         finally:
             migrations.MIGRATIONS = ours
-            _forget()
-
-
-def _forget() -> None:
-    migrations.head.cache_clear()
-    migrations.rendered.cache_clear()
+            migrations.forget_histories()
 
 
 Doing = Callable[[asyncpg.Connection, Home], Awaitable[object]]
@@ -276,7 +272,7 @@ async def _back(connection: asyncpg.Connection, home: Home) -> None:
     await connection.execute(
         f"DROP INDEX IF EXISTS {home.schema}.{INDEX};"
         f"ALTER TABLE {home.schema}.resources DROP COLUMN IF EXISTS {ADDED};"
-        f"UPDATE {home.schema}.alembic_version SET version_num = '{migrations.head('tenant')}'"
+        f"UPDATE {home.schema}.alembic_version SET version_num = '{migrations.newest(BUILT_IN)}'"
         " WHERE version_num LIKE 'lab%'"
     )
     # What a backfill leaves behind would be in the way of the next measurement.

@@ -1,0 +1,40 @@
+"""``isola revision``: writes a revision of an application's tables from the difference to what it declares."""
+
+from typing import Annotated
+
+import typer
+
+
+def revision(
+    *,
+    application: Annotated[str, typer.Option(help="the application, by its name")],
+    message: Annotated[str, typer.Option("--message", "-m", help="what changes, in a few words")],
+) -> None:
+    """Write the next revision of an application's tables. Needs no database; `isola migrate` carries it out."""
+    import re
+
+    from isola.errors import OperatorError
+    from isola.installed import APPLICATIONS
+    from isola.subjects import history
+    from isola.subjects.declaration import DeclarationError
+
+    if application not in APPLICATIONS:
+        raise typer.BadParameter(f"--application: expected one of {', '.join(APPLICATIONS)}")
+    chosen = APPLICATIONS[application]
+    if not message.strip() or any(each in message for each in '"\\\n'):
+        raise typer.BadParameter("--message: expected a few words, without quotes")
+    chosen.migrations.mkdir(parents=True, exist_ok=True)
+    try:
+        operations = history.differences(chosen)
+    except DeclarationError as error:
+        raise OperatorError(str(error)) from error
+    if not operations:
+        typer.echo(f"the history of {application} makes what is declared: there is nothing to write")
+        return
+    after = history.scripts(chosen).get_current_head()
+    number = f"{int(after) + 1 if after else 1:04}"
+    words = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:40]
+    file = chosen.migrations / f"{number}_{words}.py"
+    text = history.source(operations, revision=number, after=after, message=message.strip().rstrip("."))
+    file.write_text(text)
+    typer.echo(f"{file}: {len(operations)} operations; isola migrate carries them out")

@@ -1,0 +1,320 @@
+"""The history of an application's tables: replayed without a database, and compared with what is declared now.
+
+Alembic reads the revisions and writes new ones. Its own comparison needs a database, and leaves out checks and
+triggers: so revisions are replayed into SQLAlchemy tables here, which are compared with those of the declarations.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from alembic.autogenerate import render_python_code
+from alembic.config import Config
+from alembic.operations import MigrateOperation, Operations, ops
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Constraint,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    Table,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+from isola.domain import audit
+from isola.domain.metadata import metadata
+from isola.subjects.applications import Application
+from isola.subjects.declaration import DeclarationError
+
+_TRIGGER = re.compile(r"(CREATE|DROP) TRIGGER (\w+) .*?\bON (\w+)", re.DOTALL)
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
+
+
+@dataclass
+class Tables:
+    """Tables and the triggers on them, each trigger by its table and name."""
+
+    metadata: MetaData = field(default_factory=lambda: MetaData(naming_convention=metadata.naming_convention))
+    triggers: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def replay(application: Application) -> Tables:
+    """What an application's revisions make, all together. Raises DeclarationError for an operation without a form."""
+    made = Tables()
+    context = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "target_metadata": made.metadata}
+    )
+    recorder = _Recorder(context, made)
+    for script in reversed(list(scripts(application).walk_revisions())):
+        script.module.upgrade(recorder)
+    return made
+
+
+def scripts(application: Application) -> ScriptDirectory:
+    """The revisions of an application, as Alembic reads them."""
+    config = Config()
+    config.set_main_option("script_location", str(application.migrations))
+    config.set_main_option("version_locations", str(application.migrations))
+    config.set_main_option("path_separator", "newline")
+    return ScriptDirectory.from_config(config)
+
+
+def differences(application: Application) -> Sequence[MigrateOperation]:
+    """The operations that bring the tables of an application's history to what it declares.
+
+    Raises DeclarationError for a column that rows which are there would have no value for.
+    """
+    made = replay(application)
+    declared = {table.name: table for table in application.tables}
+    triggers = dict(_declared_triggers(declared.values()))
+    return [
+        *_tables(declared, made.metadata.tables),
+        *_dropped_triggers(triggers, made.triggers, declared),
+        *(
+            ops.ExecuteSQLOp(text)
+            for key, text in triggers.items()
+            if _spaced(made.triggers.get(key, "")) != _spaced(text)
+        ),
+    ]
+
+
+def described(operation: MigrateOperation) -> str:
+    """An operation in words, for an error."""
+    name = type(operation).__name__.removesuffix("Op")
+    words = re.sub("([A-Z])", lambda found: f" {found[1].lower()}", name).strip()
+    if isinstance(operation, ops.ExecuteSQLOp):
+        found = _TRIGGER.match(str(operation.sqltext))
+        return f"{words}: {found[0]}" if found else words
+    table = getattr(operation, "table_name", "")
+    what = getattr(operation, "column_name", None) or getattr(getattr(operation, "column", None), "name", None)
+    what = what or getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None)
+    return f"{words} {table}{f'.{what}' if what else ''}"
+
+
+def source(operations: Sequence[MigrateOperation], *, revision: str, after: str | None, message: str) -> str:
+    """The text of a revision that carries out operations."""
+    code = render_python_code(ops.UpgradeOps(list(operations)), render_as_batch=False)
+    code = code.replace("JSONB(none_as_null=True, astext_type=Text())", "JSONB()")
+    lines = [line.rstrip() for line in code.splitlines() if line.strip() and not line.strip().startswith("#")]
+    body = textwrap.indent(textwrap.dedent("\n".join(lines)), "    ")
+    dialect = "from sqlalchemy.dialects import postgresql\n" if "postgresql." in body else ""
+    import_ = "import sqlalchemy as sa\n" if "sa." in body else ""
+    return (
+        f'"""{message}."""\n\n{import_}from alembic.operations import Operations\n{dialect}\n'
+        f'revision = "{revision}"\ndown_revision = {f"{chr(34)}{after}{chr(34)}" if after else None}\n\n\n'
+        f"def upgrade(op: Operations) -> None:\n{body}\n"
+    )
+
+
+class _Recorder(Operations):
+    """Applies operations to SQLAlchemy tables."""
+
+    def __init__(self, context: MigrationContext, made: Tables) -> None:
+        super().__init__(context)
+        self._made = made
+
+    def invoke(self, operation: MigrateOperation) -> Any:  # noqa: C901  a table, one case an operation
+        tables = self._made.metadata.tables
+        match operation:
+            case ops.CreateTableOp():
+                operation.to_table(self.migration_context).to_metadata(self._made.metadata)
+            case ops.DropTableOp():
+                self._made.metadata.remove(tables[operation.table_name])
+                for key in [each for each in self._made.triggers if each[0] == operation.table_name]:
+                    del self._made.triggers[key]
+            case ops.AddColumnOp(column=column):
+                tables[operation.table_name].append_column(column._copy())  # noqa: SLF001  no public way to copy one
+            case ops.DropColumnOp():
+                _forget_column(tables[operation.table_name], operation.column_name)
+            case ops.AlterColumnOp():
+                _alter(tables[operation.table_name].c[operation.column_name], operation)
+            case ops.CreateIndexOp():
+                table = tables[operation.table_name]
+                Index(
+                    operation.index_name, *(table.c[str(name)] for name in operation.columns), unique=operation.unique
+                )
+            case ops.DropIndexOp():
+                _forget_index(tables[str(operation.table_name)], str(operation.index_name))
+            case ops.CreateUniqueConstraintOp() | ops.CreateCheckConstraintOp() | ops.CreateForeignKeyOp():
+                copied = operation.to_constraint(self.migration_context)
+                name = operation.source_table if isinstance(operation, ops.CreateForeignKeyOp) else operation.table_name
+                tables[name].append_constraint(copied._copy())  # noqa: SLF001  no public way to copy one
+            case ops.DropConstraintOp():
+                _forget_constraint(tables[operation.table_name], str(operation.constraint_name))
+            case ops.ExecuteSQLOp():
+                self._execute(str(operation.sqltext))
+            case _:
+                raise DeclarationError(f"{type(operation).__name__}: this operation has no form for all strategies")
+
+    def _execute(self, statement: str) -> None:
+        found = _TRIGGER.match(statement)
+        if found and found[1] == "CREATE":
+            self._made.triggers[found[3], found[2]] = statement
+        elif found:
+            self._made.triggers.pop((found[3], found[2]), None)
+
+
+def _forget_column(table: Table, name: str) -> None:
+    column = table.c[name]
+    for index in [each for each in table.indexes if name in each.columns]:
+        table.indexes.remove(index)
+    for constraint in [each for each in table.constraints if name in getattr(each, "columns", {})]:
+        table.constraints.remove(constraint)
+    table._columns.remove(column)  # noqa: SLF001  SQLAlchemy has no public way
+
+
+def _forget_index(table: Table, name: str) -> None:
+    table.indexes.remove(next(each for each in table.indexes if each.name == name))
+
+
+def _forget_constraint(table: Table, name: str) -> None:
+    table.constraints.remove(next(each for each in table.constraints if _name(each) == name))
+
+
+def _alter(column: Column[Any], operation: ops.AlterColumnOp) -> None:
+    if operation.modify_nullable is not None:
+        column.nullable = operation.modify_nullable
+    if operation.modify_type is not None:
+        column.type = operation.modify_type
+    if operation.modify_server_default is not False:
+        default = operation.modify_server_default
+        column.server_default = (
+            None if default is None else Column("x", column.type, server_default=default).server_default
+        )
+    if operation.modify_name is not None:
+        column.key = column.name = operation.modify_name
+
+
+def _tables(declared: Mapping[str, Table], made: Mapping[str, Table]) -> Iterator[MigrateOperation]:
+    for name, table in declared.items():
+        if name not in made:
+            yield _created(table)
+            yield from (ops.CreateIndexOp.from_index(each) for each in _sorted(table.indexes))
+        else:
+            yield from _changed(table, made[name])
+    for name in sorted(made.keys() - declared.keys(), reverse=True):
+        yield ops.DropTableOp.from_table(made[name])
+
+
+def _created(table: Table) -> MigrateOperation:
+    operation = ops.CreateTableOp.from_table(table)
+    # What a declaration says of its table besides is no part of it.
+    operation.info = {}
+    return operation
+
+
+def _changed(declared: Table, made: Table) -> Iterator[MigrateOperation]:
+    """What there is to do to one table: what is to go before what is to come."""
+    wanted, there = _constraints(declared), _constraints(made)
+    indexes, indexes_there = _indexes(declared), _indexes(made)
+    for index in _sorted(made.indexes):
+        if indexes.get(_name(index)) != _index(index):
+            yield ops.DropIndexOp.from_index(index)
+    yield from (ops.DropConstraintOp(name, made.name) for name in there if wanted.get(name) != there[name])
+    yield from (ops.DropColumnOp(made.name, each.name) for each in made.columns if each.name not in declared.columns)
+    for column in declared.columns:
+        yield from _altered(column, made.columns[column.name]) if column.name in made.columns else [_added(column)]
+    for constraint in _sorted(declared.constraints):
+        if there.get(_name(constraint)) != wanted[_name(constraint)]:
+            yield ops.AddConstraintOp.from_constraint(constraint)
+    for index in _sorted(declared.indexes):
+        if indexes_there.get(_name(index)) != _index(index):
+            yield ops.CreateIndexOp.from_index(index)
+
+
+def _added(column: Column[Any]) -> MigrateOperation:
+    if not column.nullable and column.server_default is None:
+        raise DeclarationError(
+            f"{column.table.name}.{column.name}: expected a default, or a column that can be None: rows that are there "
+            "need a value"
+        )
+    plain: Column[Any] = Column(
+        column.name, column.type, nullable=column.nullable, server_default=column.server_default
+    )
+    return ops.AddColumnOp(column.table.name, plain)
+
+
+def _altered(declared: Column[Any], made: Column[Any]) -> Iterator[MigrateOperation]:
+    changes: dict[str, Any] = {}
+    if _type(declared.type) != _type(made.type):
+        changes |= {"modify_type": declared.type, "existing_type": made.type}
+    if declared.nullable != made.nullable:
+        changes |= {"modify_nullable": declared.nullable}
+    if _default(declared) != _default(made):
+        changes |= {"modify_server_default": declared.server_default}
+    if changes:
+        yield ops.AlterColumnOp(made.table.name, made.name, **{"existing_type": made.type, **changes})
+
+
+def _declared_triggers(tables: Any) -> Iterator[tuple[tuple[str, str], str]]:
+    for table in tables:
+        for text in audit.triggers(table):
+            found = _TRIGGER.match(text)
+            if found:
+                yield (found[3], found[2]), text
+
+
+def _dropped_triggers(
+    declared: Mapping[tuple[str, str], str], made: Mapping[tuple[str, str], str], tables: Mapping[str, Table]
+) -> Iterator[MigrateOperation]:
+    for (table, name), text in made.items():
+        if table in tables and _spaced(declared.get((table, name), "")) != _spaced(text):
+            yield ops.ExecuteSQLOp(f"DROP TRIGGER {name} ON {table}")
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _sorted(items: Any) -> list[Any]:
+    return sorted(items, key=_name)
+
+
+def _name(item: Constraint | Index) -> str:
+    """A constraint's whole name, by the convention."""
+    if isinstance(item, Constraint):
+        return str(_DIALECT.identifier_preparer.format_constraint(item)).strip('"')
+    return str(item.name)
+
+
+def _constraints(table: Table) -> Mapping[str, str]:
+    """What each constraint says, by its name."""
+    return {_name(each): _says(each) for each in _sorted(table.constraints)}
+
+
+def _says(constraint: Constraint) -> str:
+    match constraint:
+        case CheckConstraint():
+            return f"CHECK {_spaced(str(constraint.sqltext))}"
+        case ForeignKeyConstraint():
+            targets = [each.target_fullname for each in constraint.elements]
+            rule = (constraint.ondelete, bool(constraint.deferrable))
+            return f"FOREIGN KEY {constraint.column_keys} {targets} {rule}"
+        case UniqueConstraint():
+            return f"UNIQUE {list(constraint.columns.keys())}"
+        case _:
+            return f"KEY {list(getattr(constraint, 'columns', {}).keys())}"
+
+
+def _indexes(table: Table) -> Mapping[str, tuple[Sequence[str], bool]]:
+    return {_name(each): _index(each) for each in table.indexes}
+
+
+def _index(index: Index) -> tuple[Sequence[str], bool]:
+    return [column.name for column in index.columns], bool(index.unique)
+
+
+def _type(type_: TypeEngine[Any]) -> str:
+    return str(type_.compile(_DIALECT))
+
+
+def _default(column: Column[Any]) -> str | None:
+    default = column.server_default
+    return None if default is None else str(getattr(default, "arg", default))
