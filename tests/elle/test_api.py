@@ -42,10 +42,10 @@ LIES = {
             "",
             "",
             "both",
-            "app/isola/api/spans.py",
-            "            return await payload(CreateSpanPayload, info, work, span_id=key)",
-            "            told = await payload(CreateSpanPayload, info, work, span_id=key)\n"
-            "            if len(input.title) % 2:\n"
+            "app/isola/api/declared.py",
+            "            return await payload(returned, info, work, **handed)",
+            "            told = await payload(returned, info, work, **handed)\n"
+            "            if returned.__name__ == 'CreateSpanPayload' and len(input.title) % 2:\n"
             "                await work.script('ROLLBACK; BEGIN')\n"
             "            return told",
             (),
@@ -70,9 +70,10 @@ LIES = {
             "",
             "",
             "both",
-            "app/isola/domain/spans.py",
-            "    span: UUID = await work.scalar(NEW, values)\n",
-            "    await work.scalar(NEW, values)\n    span: UUID = await work.scalar(NEW, values)\n",
+            "app/isola/subjects/subject.py",
+            "        keys = await values.insert_all(work, cls.declaration, stored)\n",
+            "        await values.insert_all(work, cls.declaration, stored)\n"
+            "        keys = await values.insert_all(work, cls.declaration, stored)\n",
             (),
         ),
         {Kind.DUPLICATE},
