@@ -195,7 +195,7 @@ def _shown(route: Route, response: Response) -> Response:
     """The response of a path: what the operation answered, without the shape of GraphQL."""
     body = exact_json.loads(response.body.decode())
     if found := body.get("errors"):
-        told = [{key: each[key] for key in ("message", "extensions")} for each in found]
+        told = [{"message": each["message"], "extensions": _extensions(each["extensions"])} for each in found]
         status = (
             _STATUSES.get(told[0]["extensions"]["code"], 500) if response.status == HTTPStatus.OK else response.status
         )
@@ -208,3 +208,9 @@ def _shown(route: Route, response: Response) -> Response:
         return Response(missing.status, dumped({"errors": [errors.refusal(missing)]}))
     status = HTTPStatus.CREATED if route.method == "POST" else HTTPStatus.OK
     return Response(status, dumped(value), is_read=route.method == "GET")
+
+
+def _extensions(of_error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of an error, with ``field`` as the path's own clients know it."""
+    field = of_error.get("field")
+    return of_error if field is None else {**of_error, "field": field.removeprefix("input.")}

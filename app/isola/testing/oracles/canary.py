@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain, combinations
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -31,6 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Integer, TypeEngine
 
 from isola.database.transactions import Database, Transaction
+from isola.errors import BadUserInput
 from isola.installed import metadata
 from isola.platform.tenants import Tenant, metadata as platform
 from isola_strategies.base import Strategy
@@ -95,13 +97,34 @@ async def plant(database: Database, tenant: Tenant, marker: str | None = None) -
     rows: dict[str, Row] = {}
     async with database.transaction(tenant) as work:
         for table in WRITTEN:
-            [row] = await work.rows(insert(table).values(_values(table, marker, rows)).returning(table))
-            rows[table.name] = dict(row)
+            rows[table.name] = await _planted(work, table, _values(table, marker, rows))
     async with database.transaction(tenant) as work:
         for table in TABLES:
             if table not in WRITTEN:
                 rows[table.name] = dict((await work.rows(select(table).order_by(*table.primary_key)))[-1])
     return Canary(tenant, marker, rows)
+
+
+async def _planted(work: Transaction, table: Table, values: Row) -> Row:
+    """Store a row. Where a rule between columns wants some of them to be empty, as few as it wants."""
+    optional = [name for name in _in_rules(table) if table.c[name].nullable and name in values]
+    for left_out in chain.from_iterable(combinations(optional, count) for count in range(len(optional) + 1)):
+        try:
+            async with work.savepoint():
+                kept = {name: value for name, value in values.items() if name not in left_out}
+                [row] = await work.rows(insert(table).values(kept).returning(table))
+                return dict(row)
+        except BadUserInput:
+            if len(left_out) == len(optional):
+                raise
+    raise TypeError("the last one returns or raises")
+
+
+def _in_rules(table: Table) -> Sequence[str]:
+    """The columns that a rule of the table reads together with others."""
+    rules = [str(each.sqltext) for each in table.constraints if isinstance(each, CheckConstraint)]
+    read = [{column.name for column in table.columns if re.search(rf"\b{column.name}\b", rule)} for rule in rules]
+    return sorted({name for names in read if len(names) > 1 for name in names})
 
 
 async def plant_platform(owner: Database, canary: Canary) -> Canary:

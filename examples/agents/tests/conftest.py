@@ -1,0 +1,4 @@
+from isola.testing.over_http.conftest import alice, api, bob, settings
+
+__all__ = ["alice", "api", "bob", "settings"]
+pytest_plugins = ["isola.testing.fixtures"]
