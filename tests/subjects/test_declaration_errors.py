@@ -566,6 +566,14 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird: samples: there is no column 'wings'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        samples = {"wings": lambda *_: 2}  # noqa: RUF012
+
+    return Bird
+
+
 @pytest.mark.parametrize(("message", "declare"), CASES, ids=[message[:60] for message, _ in CASES])
 def test_a_declaration_that_does_not_fit_is_refused(message: str, declare: Callable[[], type[Subject]]) -> None:
     with pytest.raises(DeclarationError, match=f"^tests.subjects.test_declaration_errors.*{re.escape(message)}"):

@@ -60,6 +60,9 @@ def _check_names(declaration: Declaration) -> None:
     for name in (*subject.shared, *(each for names in (*subject.unique_together, *subject.indexes) for each in names)):
         if name not in declaration.members and declaration.by_column(name) is None and name not in declaration.times:
             _refuse(declaration.where, f"there is no attribute {name!r}")
+    for name in subject.samples:
+        if all(name != each.attribute for each in declaration.columns):
+            _refuse(declaration.where, f"samples: there is no column {name!r}")
 
 
 def _check_name(member: Member) -> None:

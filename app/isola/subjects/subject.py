@@ -1,6 +1,7 @@
 """The base of all subjects: what their code reads and changes, inside a transaction that somebody else has opened."""
 
-from collections.abc import Mapping, Sequence, Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
+from random import Random
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -47,6 +48,8 @@ class Subject:
     ``unique_together``, ``indexes``: tuples of attributes. ``checks``: conditions in SQL, by their names.
     ``shared``: the attributes that a partner can be granted.
     ``visible``: ``(row, user) -> condition``, which rows a user may read; where there is none, all.
+    ``samples``: ``attribute -> (random, row) -> value``, for generated rows, where other values would break ``checks``;
+    ``row`` has the values of the columns before, by their names.
 
     The methods do not ask for permissions: mutations do that before, and whoever calls them otherwise has to.
     """
@@ -61,6 +64,7 @@ class Subject:
     checks: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[Sequence[str]] = ()
     visible: ClassVar[Any] = None  # a Visible, which mypy would take for a method
+    samples: ClassVar[Mapping[str, Callable[[Random, Mapping[str, Any]], Any]]] = {}
     application: ClassVar[str] = "isola"
 
     _declaration: ClassVar[Declaration]
