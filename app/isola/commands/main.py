@@ -15,6 +15,7 @@ from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
 from isola.commands.common import Commands, JsonOption, TenantOption, act, err, out
 from isola.commands.isolation import isolation
+from isola.commands.new import new
 from isola.commands.operate import operate
 from isola.commands.plan import plan_app
 from isola.commands.platform import platform_app
@@ -43,6 +44,7 @@ app.add_typer(bench_app, name="bench")
 app.command()(operate)
 app.command()(advise)
 app.command()(isolation)
+app.command()(new)
 app.command()(revision)
 
 SHOWN_BAD_LINES = 20

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Float,
     LargeBinary,
     MetaData,
     Numeric,
@@ -231,7 +232,7 @@ def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  
             return uuid5(NAMESPACE_OID, seed)
         case Boolean():
             return False
-        case Integer() | Numeric():
+        case Float() | Integer() | Numeric():
             return 1
         case DateTime():
             return datetime(2001, 1, 1, tzinfo=UTC)
