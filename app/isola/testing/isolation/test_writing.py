@@ -181,7 +181,8 @@ async def test_rights_that_go_beyond_rows_are_not_given(
 def _fresh(table: Table, canary: Canary) -> dict[str, object]:
     """A row like the canary's that is in no other's way: its texts are others, its keys are made anew."""
     row = canary.rows[table.name]
-    texts = {name: f"{value} fresh" for name, value in row.items() if value == canary.marker}
+    longest = {column.name: column.info.get("longest", 200) for column in table.columns}
+    texts = {name: f"{value} fresh"[-longest[name] :] for name, value in row.items() if value == canary.marker}
     made = {column.name for column in table.columns if column.primary_key and column.server_default is not None}
     return {name: value for name, value in {**row, **texts}.items() if name not in made}
 

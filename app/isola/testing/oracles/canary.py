@@ -23,8 +23,10 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Numeric,
+    PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     insert,
     select,
@@ -51,6 +53,9 @@ UNDEFINED_TABLE = "42P01"
 # Tables of the platform whose rows are about more than one tenant, and the directory itself.
 BETWEEN_TENANTS = {"share_answers", "shares", "tenants"}
 
+# Characters of a marker, and of what is made of it.
+MAX_MARKER = 200
+
 # The length of what is kept of a secret.
 DIGEST = 32
 
@@ -76,7 +81,12 @@ class Canary:
 
     @cached_property
     def _traces(self) -> frozenset[str]:
-        keys = {str(value) for row in self.rows.values() for name, value in row.items() if name.endswith("id")}
+        keys = {
+            str(value)
+            for row in self.rows.values()
+            for name, value in row.items()
+            if name.endswith("id") and value is not None
+        }
         return frozenset(form for trace in {self.marker, str(self.tenant.id), *keys} for form in _forms(trace))
 
 
@@ -165,9 +175,9 @@ def discriminators(strategy: Strategy, table: Table) -> Sequence[str]:
 def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]:
     """A statement and its parameter that write into the canary's tenant a row that breaks no constraint there."""
     fresh = {
-        column.name: f"{canary.marker}-forged"
+        column.name: f"{canary.marker}-forged"[-_longest(column) :]
         for column in table.columns
-        if isinstance(column.type, Text) and column.server_default is None and _chosen(column) is None
+        if not column.primary_key and _is_fresh(column)
     }
     # Keys of its own, but for a table whose key is made of the keys of others.
     own = {column.name for column in table.primary_key if column.server_default is not None}
@@ -176,6 +186,28 @@ def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]
     name, columns = physical(strategy, canary.tenant, table), ", ".join(row)
     sql = f"INSERT INTO {name} ({columns}) SELECT {columns} FROM jsonb_populate_record(NULL::{name}, $1) RETURNING *"
     return sql, json.loads(json.dumps(row, default=_as_text))
+
+
+def unique_again(table: Table) -> bool:
+    """Whether a forged row has the values of the canary's in all columns of a key."""
+    keys = [each for each in table.constraints if isinstance(each, PrimaryKeyConstraint | UniqueConstraint)]
+    return any(not any(_is_fresh(column) for column in key.columns) for key in keys)
+
+
+def referred(canary: Canary) -> Iterator[str]:
+    """The tables whose row of the canary's another row of its own keeps from being deleted."""
+    for table in TABLES:
+        for key in table.foreign_key_constraints:
+            values = [canary.rows[table.name][name] for name in key.column_keys]
+            if key.ondelete in {None, "RESTRICT"} and None not in values:
+                yield key.referred_table.name
+
+
+def _is_fresh(column: Column[Any]) -> bool:
+    """Whether a forged row has another value there."""
+    if column.primary_key:
+        return column.server_default is not None
+    return isinstance(column.type, Text) and column.server_default is None and _chosen(column) is None
 
 
 async def tried(connection: Transaction | asyncpg.Connection, sql: str, *values: object) -> Sequence[Row] | str:
@@ -215,7 +247,7 @@ def _value(column: Column[Any], marker: str, rows: Mapping[str, Row]) -> object:
         return chosen
     if column.nullable and isinstance(column.type, DateTime):
         return None  # a moment says nothing of whose it is, but much of whether a row still counts
-    return _of(column.type, f"{marker}{column}", marker, str(column))
+    return _of(column.type, f"{marker}{column}", marker[: _longest(column)], str(column))
 
 
 def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  # noqa: PLR0911  a table, one line a type
@@ -240,6 +272,12 @@ def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  
             return datetime(2001, 1, 1, tzinfo=UTC).date()
         case _:
             raise TypeError(f"{where}: tell the canary what to put in a column of this type")
+
+
+def _longest(column: Column[Any]) -> int:
+    """How many characters a text can have, as far as a marker is concerned."""
+    longest: int = column.info.get("longest", MAX_MARKER)
+    return longest
 
 
 def _chosen(column: Column[Any]) -> str | None:
