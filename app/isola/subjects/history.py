@@ -88,7 +88,7 @@ def differences(application: Application) -> Sequence[MigrateOperation]:
 def described(operation: MigrateOperation) -> str:
     """An operation in words, for an error."""
     name = type(operation).__name__.removesuffix("Op")
-    words = re.sub("([A-Z])", lambda found: f" {found[1].lower()}", name).strip()
+    words = re.sub("(?<=[a-z])([A-Z])", r" \1", name).lower()
     if isinstance(operation, ops.ExecuteSQLOp):
         found = _TRIGGER.match(str(operation.sqltext))
         return f"{words}: {found[0]}" if found else words
@@ -101,7 +101,7 @@ def described(operation: MigrateOperation) -> str:
 def source(operations: Sequence[MigrateOperation], *, revision: str, after: str | None, message: str) -> str:
     """The text of a revision that carries out operations."""
     code = render_python_code(ops.UpgradeOps(list(operations)), render_as_batch=False)
-    code = code.replace("JSONB(none_as_null=True, astext_type=Text())", "JSONB()")
+    code = re.sub(r"JSONB\((none_as_null=True, )?astext_type=Text\(\)\)", "JSONB()", code)
     lines = [line.rstrip() for line in code.splitlines() if line.strip() and not line.strip().startswith("#")]
     body = textwrap.indent(textwrap.dedent("\n".join(lines)), "    ")
     dialect = "from sqlalchemy.dialects import postgresql\n" if "postgresql." in body else ""
@@ -165,9 +165,16 @@ def _forget_column(table: Table, name: str) -> None:
     column = table.c[name]
     for index in [each for each in table.indexes if name in each.columns]:
         table.indexes.remove(index)
-    for constraint in [each for each in table.constraints if name in getattr(each, "columns", {})]:
+    for constraint in [each for each in table.constraints if _involves(each, name)]:
         table.constraints.remove(constraint)
     table._columns.remove(column)  # noqa: SLF001  SQLAlchemy has no public way
+
+
+def _involves(constraint: Constraint, column: str) -> bool:
+    """Whether a constraint goes with a column, as PostgreSQL has it."""
+    if isinstance(constraint, CheckConstraint):
+        return re.search(rf"\b{column}\b", str(constraint.sqltext)) is not None
+    return column in getattr(constraint, "columns", {})
 
 
 def _forget_index(table: Table, name: str) -> None:

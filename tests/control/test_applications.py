@@ -1,0 +1,90 @@
+"""Applications that a database and a program do not have alike."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.errors import OperatorError
+from isola.installed import APPLICATIONS
+from isola.platform import migrations, moves, provisioning
+from isola.platform.tenants import Tenant
+from isola.subjects import history
+from isola.subjects.applications import BUILT_IN, Application
+from isola.subjects.declaration import DeclarationError
+from isola.testing.fixtures import Copy
+from isola_strategies.base import Strategy
+from tests.control.dumps import Made, dumped
+
+STRANGE = "INSERT INTO control.applications (name, revision) VALUES ('ghosts', '0001')"
+
+
+def everything(copy: Copy) -> Mapping[str, Made]:
+    assert copy.where.owner
+    return dumped(copy.where.owner)
+
+
+async def test_an_application_that_is_not_migrated_is_named(owner: Database, copy: Copy) -> None:
+    async with owner.unbound() as work:
+        await work.script(f"UPDATE control.applications SET revision = '0001' WHERE name = '{BUILT_IN}'")
+    with pytest.raises(OperatorError, match=rf"{BUILT_IN} is installed, but the database is at 0001 of it, not at"):
+        async with owner.unbound() as work:
+            await migrations.refuse_behind(work)
+    await migrations.migrate(owner, copy.strategies, copy.where)
+    async with owner.unbound() as work:
+        await migrations.refuse_behind(work)
+
+
+async def test_no_tenant_is_dropped_or_moved_while_it_may_have_tables_that_are_not_known_here(
+    owner: Database, copy: Copy, a: Tenant, other: Strategy
+) -> None:
+    async with owner.unbound() as work:
+        await work.script(STRANGE)
+    before = everything(copy)
+    for attempt in (
+        provisioning.drop(owner, copy.strategies, a.slug, notice=0),
+        moves.move(owner, copy.strategies, a.slug, to=other.name),
+    ):
+        with pytest.raises(OperatorError, match="tables of the application ghosts, which is not installed here"):
+            await attempt
+    assert everything(copy) == before
+    async with owner.unbound() as work:
+        assert await provisioning.named(owner, a.slug) == a
+        assert await work.value("SELECT count(*) FROM control.tenants WHERE status <> 'active'") == 0
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_the_history_of_an_application_makes_what_it_declares(name: str) -> None:
+    assert history.differences(APPLICATIONS[name]) == []
+
+
+def test_a_history_is_written_from_what_is_declared(tmp_path: Path) -> None:
+    ours = APPLICATIONS[BUILT_IN]
+    copied = Application(name=ours.name, subjects=ours.subjects, migrations=tmp_path)
+    first = history.differences(copied)
+    (tmp_path / "0001_all.py").write_text(history.source(first, revision="0001", after=None, message="All tables"))
+    assert history.differences(copied) == []
+    (tmp_path / "0002_less.py").write_text(
+        'revision = "0002"\ndown_revision = "0001"\n\n\ndef upgrade(op):\n'
+        '    op.drop_index("ix_users_name_id", "users")\n    op.drop_column("resources", "kind")\n'
+        '    op.execute("DROP TRIGGER audit_update ON users")\n'
+        '    op.alter_column("spans", "title", nullable=True)\n'
+    )
+    assert sorted(history.described(each) for each in history.differences(copied)) == [
+        "add column resources.kind",
+        "alter column spans.title",
+        "create check constraint resources.ck_resources_kind_length",
+        "create index resources.ix_resources_kind_id",
+        "create index users.ix_users_name_id",
+        "execute sql: CREATE TRIGGER audit_update AFTER update ON users",
+    ]
+
+
+def test_a_column_that_rows_would_have_no_value_for_is_refused(tmp_path: Path) -> None:
+    ours = APPLICATIONS[BUILT_IN]
+    copied = Application(name=ours.name, subjects=ours.subjects, migrations=tmp_path)
+    text = history.source(history.differences(copied), revision="0001", after=None, message="All tables")
+    (tmp_path / "0001_all.py").write_text(text + '    op.drop_column("spans", "title")\n')
+    with pytest.raises(DeclarationError, match=r"spans\.title: expected a default, or a column that can be None"):
+        history.differences(copied)
