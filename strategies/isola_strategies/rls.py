@@ -106,7 +106,13 @@ class RowLevelSecurity:
         # The policies are forced on the owner too, so it is bound; a superuser is not held by them, so each
         # statement names the tenant as well.
         deletes = [f"DELETE FROM {table.name} WHERE {TENANT} = '{tenant}'" for table in reversed(tables)]
-        return (self.bind(tenant), f"SELECT set_config('isola.proof', isola.proof('{tenant}'), true)", *deletes)
+        return (
+            self.bind(tenant),
+            f"SELECT set_config('isola.proof', isola.proof('{tenant}'), true)",
+            # Rows can refer to each other in a circle.
+            "SET CONSTRAINTS ALL DEFERRED",
+            *deletes,
+        )
 
     def bind(self, tenant: UUID) -> str:
         return f"SET LOCAL search_path TO rls; SET LOCAL isola.home TO rls; SET LOCAL isola.tenant TO '{tenant}'"

@@ -3,6 +3,7 @@
 How a table lies in the database is decided elsewhere, from this declaration.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -40,6 +41,14 @@ quoted = PGDialect().identifier_preparer.quote  # type: ignore[no-untyped-call] 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
+def verbatim(sql: str) -> str:
+    """SQL as SQLAlchemy has to be given it, so that it takes nothing in it for a parameter."""
+    return _PARAMETER.sub(r"\\:", sql)
+
+
+_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
+
+
 def identifier() -> Column[object]:
     """A UUIDv7 key that the database makes, on PostgreSQL 15 too."""
     return Column("id", Uuid, primary_key=True, server_default=text("isola.uuid_v7()"))
@@ -54,7 +63,7 @@ def moment(name: str, *, nullable: bool = False, default: str | None = "now()") 
         name,
         DateTime(timezone=True),
         nullable=nullable,
-        server_default=None if default is None else text(default),
+        server_default=None if default is None else text(verbatim(default)),
     )
     in_sql = quoted(name)
     return _checked(column, "range", f"{in_sql} >= '0001-01-01 00:00:00+00' AND {in_sql} < '10000-01-01 00:00:00+00'")
@@ -81,7 +90,7 @@ def json_document(name: str, default: str | None, *, nullable: bool = False) -> 
         name,
         JSONB(none_as_null=True),
         nullable=nullable,
-        server_default=None if default is None else text(default),
+        server_default=None if default is None else text(verbatim(default)),
     )
     in_sql = quoted(name)
     return _checked(

@@ -38,7 +38,7 @@ def silent(step: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """A home, and the strategy whose it is."""
 
     strategy: Strategy
@@ -157,12 +157,14 @@ async def _moved(
     by: Author,
     progress: Progress,
 ) -> Tenant:
-    source, target = (_Place(strategies[name], strategies[name].home(tenant.id)) for name in (tenant.strategy, to))
+    source, target = (Place(strategies[name], strategies[name].home(tenant.id)) for name in (tenant.strategy, to))
     await _hold(transaction, tenant, source, target)
     progress("making the home")
     for place in (source, target):
         await found(transaction, place.strategy, place.home)
-    await _enter(transaction, tenant)
+    await enter(transaction, tenant)
+    # Rows can refer to each other in a circle.
+    await transaction.script("SET CONSTRAINTS ALL DEFERRED")
     tables = metadata.sorted_tables
     for table in tables:
         progress(f"copying {table.name}")
@@ -173,7 +175,7 @@ async def _moved(
             raise OperatorError(f"the copy of {table.name} is not like what was copied: nothing was moved")
     progress("erasing what was copied")
     await transaction.script("; ".join(source.strategy.erase(tenant.id, tables)))
-    await _enter(transaction, tenant)
+    await enter(transaction, tenant)
     progress("entering it in the directory")
     placed = _entry(tenant.id).values(
         strategy=to, home=target.home.schema, role=target.home.role or "none", moving_to=None, moved_at=func.now()
@@ -194,7 +196,7 @@ UPDATE control.binding_key SET moved = (
 """
 
 
-async def _hold(transaction: Transaction, tenant: Tenant, source: _Place, target: _Place) -> None:
+async def _hold(transaction: Transaction, tenant: Tenant, source: Place, target: Place) -> None:
     """Keep migrations, the tenant's writers and other changes to its entry waiting, until the end.
 
     Raises Conflict if the entry is no more what it was when the tenant was marked.
@@ -221,7 +223,7 @@ async def _hold(transaction: Transaction, tenant: Tenant, source: _Place, target
     await transaction.rows(select(audit_heads.c.entries).where(audit_heads.c.tenant_id == tenant.id).with_for_update())
 
 
-async def _enter(transaction: Transaction, tenant: Tenant) -> None:
+async def enter(transaction: Transaction, tenant: Tenant) -> None:
     """Be the tenant to the policies of both homes, which hold an owner who is no superuser; and in neither by name."""
     await transaction.script(
         "RESET ROLE; SET LOCAL search_path TO pg_catalog; SET LOCAL isola.home TO ''; "
@@ -234,7 +236,7 @@ def _columns(table: Table) -> list[str]:
     return [DIALECT.identifier_preparer.quote(column.name) for column in table.columns if column.computed is None]
 
 
-def _copied(table: Table, source: _Place, target: _Place) -> str:
+def _copied(table: Table, source: Place, target: Place) -> str:
     names = ", ".join(_columns(table))
     return (
         f"INSERT INTO {target.home.schema}.{table.name} ({names}) OVERRIDING SYSTEM VALUE "
@@ -242,7 +244,7 @@ def _copied(table: Table, source: _Place, target: _Place) -> str:
     )
 
 
-def _digest(table: Table, place: _Place) -> str:
+def _digest(table: Table, place: Place) -> str:
     """A query for the number of rows, and for sums over their hashes: the same in whatever order they are found."""
     values = ", ".join(f"r.{name}" for name in _columns(table))
     return f"""

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import Table
+from sqlalchemy.schema import sort_tables_and_constraints
 
 from isola.domain import permissions
 from isola.domain.metadata import metadata
@@ -79,6 +80,7 @@ def load(built_in: Application) -> Mapping[str, Application]:
                 _complete(subject)
     except DeclarationError as error:
         raise OperatorError(f"the application {application.name}: {error}") from error
+    _open_circles()
     return MappingProxyType(found)
 
 
@@ -139,3 +141,11 @@ def _permissions(subject: type[Subject]) -> Iterator[str]:
     if declaration.owner and declaration.mutations & {"update", "delete"}:
         yield declaration.permissions["manage"]
     yield from (action.permission for action, _ in actions_of(subject))
+
+
+def _open_circles() -> None:
+    """Mark the foreign keys that close a circle of tables: these are made when all the tables are there."""
+    ordered = sort_tables_and_constraints(metadata.tables.values())  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    for table, keys in ordered:
+        for key in keys if table is None else ():
+            key.use_alter = True

@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 from isola.domain import audit
-from isola.domain.metadata import metadata
+from isola.domain.metadata import metadata, verbatim
 from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError
 
@@ -101,6 +101,8 @@ def described(operation: MigrateOperation) -> str:
 def source(operations: Sequence[MigrateOperation], *, revision: str, after: str | None, message: str) -> str:
     """The text of a revision that carries out operations."""
     code = render_python_code(ops.UpgradeOps(list(operations)), render_as_batch=False)
+    # It is the text of Python: there a backslash is written as two.
+    code = verbatim(code).replace("\\:", "\\\\:")
     code = re.sub(r"JSONB\((none_as_null=True, )?astext_type=Text\(\)\)", "JSONB()", code)
     lines = [line.rstrip() for line in code.splitlines() if line.strip() and not line.strip().startswith("#")]
     body = textwrap.indent(textwrap.dedent("\n".join(lines)), "    ")
@@ -206,6 +208,8 @@ def _tables(declared: Mapping[str, Table], made: Mapping[str, Table]) -> Iterato
             yield from (ops.CreateIndexOp.from_index(each) for each in _sorted(table.indexes))
         else:
             yield from _changed(table, made[name])
+    for table in (table for name, table in declared.items() if name not in made):
+        yield from (ops.AddConstraintOp.from_constraint(each) for each in _sorted(table.constraints) if _is_later(each))
     for name in sorted(made.keys() - declared.keys(), reverse=True):
         yield ops.DropTableOp.from_table(made[name])
 
@@ -214,7 +218,13 @@ def _created(table: Table) -> MigrateOperation:
     operation = ops.CreateTableOp.from_table(table)
     # What a declaration says of its table besides is no part of it.
     operation.info = {}
+    operation.columns = [each for each in operation.columns if not _is_later(each)]
     return operation
+
+
+def _is_later(item: Any) -> bool:
+    """Whether something of a table is a foreign key that closes a circle of tables: others have to be there before."""
+    return isinstance(item, ForeignKeyConstraint) and item.use_alter
 
 
 def _changed(declared: Table, made: Table) -> Iterator[MigrateOperation]:

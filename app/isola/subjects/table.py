@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from isola import exact_json
-from isola.domain.metadata import Audited, Counted, identifier, json_document, metadata, moment, quoted
+from isola.domain.metadata import Audited, Counted, identifier, json_document, metadata, moment, quoted, verbatim
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference
 from isola.subjects.types import KINDS, BigInt
 
@@ -48,7 +48,7 @@ def table_of(declaration: Declaration) -> Table:
         *columns,
         *(moment(name) for name in declaration.times),
         *(check for each in declaration.columns for check in _checks(each)),
-        *(CheckConstraint(condition, name=name) for name, condition in subject.checks.items()),
+        *(CheckConstraint(verbatim(condition), name=name) for name, condition in subject.checks.items()),
         *(
             UniqueConstraint(each.column, name=_unique_name(declaration, each))
             for each in declaration.columns
@@ -127,7 +127,7 @@ def _column(member: Member) -> SqlColumn[Any]:
         member.column,
         _sql(member),
         nullable=optional,
-        server_default=None if default is None else text(default),
+        server_default=None if default is None else text(verbatim(default)),
         info={} if declared.max_length is None else {"longest": declared.max_length},
     )
 
@@ -168,7 +168,7 @@ def _checks(member: Member) -> Iterator[CheckConstraint]:
         yield CheckConstraint(f"octet_length({in_sql}::text) <= {4 * MAX_TEXT}", name=f"{name}_size")
     elif annotation.enum:
         values = ", ".join(_literal(each.value) for each in annotation.enum)
-        yield CheckConstraint(f"{in_sql} IN ({values})", name=name)
+        yield CheckConstraint(verbatim(f"{in_sql} IN ({values})"), name=name)
     elif annotation.type is str:
         most = MAX_TEXT if declared.max_length is None else declared.max_length
         yield CheckConstraint(f"length({in_sql}) BETWEEN {declared.min_length} AND {most}", name=f"{name}_length")
