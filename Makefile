@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-signing bench-fairness bench-quotas bench-servers bench-sharing outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-sharing outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -71,6 +71,9 @@ bench-signing: $(READY) ## what it costs that transactions prove their tenant, o
 
 bench-moving: $(READY) ## how long a tenant is closed while it moves to another strategy
 	$(BIN)/python -m benchmarks.moving
+
+bench-adopting: $(READY) ## how many rows a second are copied from a database that is adopted
+	$(BIN)/python -m benchmarks.adopting
 
 bench-fairness: $(READY) ## what one tenant that asks for ten times its share costs the others
 	$(BIN)/python -m benchmarks.fairness

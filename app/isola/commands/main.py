@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from isola.commands.adopt import adopt
 from isola.commands.advise import advise
 from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
@@ -42,6 +43,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
 app.command()(operate)
+app.command()(adopt)
 app.command()(advise)
 app.command()(isolation)
 app.command()(new)

@@ -107,6 +107,15 @@ class Transaction:
         """Run statements without parameters, joined by semicolons, in one message."""
         await self._connection.execute(sql)
 
+    async def copy_out(self, query: str, output: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand the rows of a query to ``output``, in parts, as COPY writes them: a line of text each."""
+        await self._connection.copy_from_query(query, output=output)
+
+    async def copy_in(self, schema: str, table: str, columns: Sequence[str], rows: AsyncIterator[bytes]) -> int:
+        """Store rows that ``copy_out`` has written; how many."""
+        status: str = await self._connection.copy_to_table(table, schema_name=schema, columns=columns, source=rows)
+        return int(status.rpartition(" ")[2])
+
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Undo what is done inside, and no more than that, if the database refuses it.

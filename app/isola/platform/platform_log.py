@@ -57,6 +57,7 @@ class Action(StrEnum):
     PLAN_RETIRE = "plan:retire"
     PROOFS_BELIEVE = "proofs:believe"
     PROOFS_DEMAND = "proofs:demand"
+    TENANT_ADOPT = "tenant:adopt"
     TENANT_CREATE = "tenant:create"
     TENANT_DROP = "tenant:drop"
     TENANT_MOVE = "tenant:move"

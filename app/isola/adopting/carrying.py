@@ -1,0 +1,195 @@
+"""How values of a source's types are carried: the annotation, the expression that reads them, and the default."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from types import MappingProxyType
+
+from isola.adopting.catalogue import Column, Type
+from isola.subjects.table import DIGITS, SCALE
+
+MAX_INDEXED = 2000
+"""Characters of a text under a key or an index, where the source has no limit: a B-tree holds 2,704 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """``sql`` has ``{}`` where the source's column stands. ``same``: conditions on the column mean the same.
+
+    ``wide`` is the type in which values are staged where their column would round them, and ``fits`` the condition for
+    those that it holds, with ``{}`` for the column.
+    """
+
+    annotation: str
+    sql: str = "{}"
+    options: Mapping[str, str] = field(default_factory=dict)
+    same: bool = True
+    ordered: bool = True
+    wide: str | None = None
+    fits: str | None = None
+    note: str | None = None
+
+
+_FITS = f"({{}} = round({{}}, {SCALE}) AND abs({{}}) < 1e{DIGITS - SCALE})"
+_ITEMS = f"NOT EXISTS (SELECT FROM unnest({{}}) u (i) WHERE i <> round(i, {SCALE}) OR abs(i) >= 1e{DIGITS - SCALE})"
+_FLAT = "coalesce(array_ndims({}), 1) = 1"
+
+_PLAIN: Mapping[str, Carried] = MappingProxyType(
+    {
+        "bool": Carried("bool"),
+        "date": Carried("date"),
+        "float4": Carried("float", "{}::text::float8"),
+        "float8": Carried("float"),
+        "int2": Carried("int"),
+        "int4": Carried("int"),
+        "int8": Carried("BigInt"),
+        "json": Carried(
+            "JSON", "{}::jsonb", same=False, ordered=False, note="JSON keeps neither its spaces nor keys twice"
+        ),
+        "jsonb": Carried("JSON", ordered=False),
+        "oid": Carried("BigInt", "{}::bigint", same=False),
+        "text": Carried("str"),
+        "timestamp": Carried("datetime", "{} AT TIME ZONE 'UTC'", same=False, note="read as UTC"),
+        "timestamptz": Carried("datetime"),
+        "uuid": Carried("UUID"),
+        "name": Carried("str", "{}::text", {"max_length": "63"}),
+    }
+)
+_TEXTS = {"bpchar", "varchar"}
+_NOT_CARRIED: Mapping[str, str] = MappingProxyType(
+    {
+        "bytea": "there are no columns of bytes: keep files elsewhere, and their addresses in a column",
+        "tsquery": "it is for full-text search, which PostgreSQL computes from texts",
+        "tsvector": "it is for full-text search, which PostgreSQL computes from texts",
+    }
+)
+_ARRAYS: Mapping[str, Carried] = MappingProxyType(
+    {
+        "bool": Carried("list[bool]"),
+        "date": Carried("list[date]"),
+        "float4": Carried("list[float]", "{}::text[]::float8[]"),
+        "float8": Carried("list[float]"),
+        "int2": Carried("list[int]", "{}::int[]"),
+        "int4": Carried("list[int]"),
+        "int8": Carried("list[BigInt]"),
+        "numeric": Carried("list[Decimal]"),
+        "timestamp": Carried("list[datetime]", "{}::timestamptz[]", note="read as UTC"),
+        "timestamptz": Carried("list[datetime]"),
+        "uuid": Carried("list[UUID]"),
+    }
+)
+
+
+def refusal(type_: Type) -> str | None:
+    """Why a column of a type cannot be carried; None if it can."""
+    if type_.base in _NOT_CARRIED and type_.of_system:
+        return _NOT_CARRIED[type_.base]
+    if type_.kind not in {"b", "e", "r", "m"}:
+        return "a value that is a row of its own has no column: make a subject of it"
+    return None
+
+
+def carried(type_: Type, enum: str | None) -> Carried:
+    """How a type is carried that can be; ``enum`` is the class of an enum."""
+    if type_.listed:
+        return _array(type_)
+    if enum is not None:
+        return Carried(enum, "{}::text", same=False)
+    found = _PLAIN.get(type_.base)
+    if not type_.of_system or type_.base not in {"numeric", *_TEXTS, *_PLAIN}:
+        found = Carried("str", "{}::text", same=False, note=f"{type_.written}, as its text")
+    elif type_.base in _TEXTS:
+        limit = {} if type_.modifier < 0 else {"max_length": str(type_.modifier - 4)}
+        found = Carried("str", "{}::text", limit, same=type_.base == "varchar")
+    return found or _numeric(type_)
+
+
+def _numeric(type_: Type) -> Carried:
+    if type_.modifier < 0:
+        return Carried("Decimal", wide="numeric", fits=_FITS, note=f"at most {DIGITS} digits, {SCALE} behind the point")
+    digits, scale = _precision(type_.modifier)
+    return Carried("Decimal", options={"digits": str(digits), "scale": str(scale)})
+
+
+def _precision(modifier: int) -> tuple[int, int]:
+    """Digits and scale as they are written, which since PostgreSQL 15 need not be the one within the other."""
+    digits, scale = (modifier - 4) >> 16 & 0xFFFF, (modifier - 4) & 0x7FF
+    scale = scale - 2048 if scale > 1024 else scale  # noqa: PLR2004  a number of eleven bits with its sign
+    return max(digits - min(scale, 0), scale), max(scale, 0)
+
+
+def _array(type_: Type) -> Carried:
+    found = _ARRAYS.get(type_.base) if type_.of_system else None
+    if found is None:
+        note = None if type_.base in {"text", "varchar", "bpchar", "name"} else f"{type_.written}, as texts"
+        return Carried("list[str]", "{}::text[]", same=False, ordered=False, fits=_FLAT, note=note)
+    wide, fits = None, _FLAT
+    if type_.base == "numeric":
+        wide, fits = "numeric[]", f"{_FLAT} AND {_ITEMS}"
+    return Carried(found.annotation, found.sql, same=False, ordered=False, wide=wide, fits=fits, note=found.note)
+
+
+def literal(text: str) -> str:
+    """A text as Python writes it, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _day(text: str) -> str:
+    day = date.fromisoformat(text)
+    return f"date({day.year}, {day.month}, {day.day})"
+
+
+# What a constant of a type has to look like, and how Python writes it.
+_CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str]]] = MappingProxyType(
+    {
+        "BigInt": (re.compile(r"-?\d+"), lambda value: str(int(value))),
+        "Decimal": (re.compile(r"-?\d+(\.\d+)?"), lambda value: f'Decimal("{value}")'),
+        "JSON": (re.compile(r"\{\}|\[\]"), lambda value: "dict" if value == "{}" else "list"),
+        "UUID": (re.compile("(?!)"), str),
+        "bool": (re.compile("t|true|f|false"), lambda value: str(value.startswith("t"))),
+        "date": (re.compile(r"\d{4}-\d\d-\d\d"), _day),
+        "datetime": (re.compile("(?!)"), str),
+        "float": (re.compile(r"-?\d+(\.\d+)?"), lambda value: str(float(value))),
+        "int": (re.compile(r"-?\d+"), lambda value: str(int(value))),
+        "list": (re.compile(r"\{\}"), lambda _: "list"),
+        "str": (re.compile("(?s).*"), literal),
+    }
+)
+
+_TEXT = re.compile(r"\(?'((?:[^']|'')*)'\)?(?:::[\w\s\".()\[\],]+)?")
+_NUMBER = re.compile(r"\(?(-?\d+(?:\.\d+)?)\)?(?:::[\w\s.(),]+)?")
+
+
+def is_made(column: Column) -> bool:
+    """Whether the source makes values of its own for a column: numbers that it counts up, or random UUIDs."""
+    return column.identity or bool(re.search(r"\b(nextval|uuid\w*|gen_random_uuid)\(", column.default or ""))
+
+
+def default(annotation: str, written: str, members: Mapping[str, str]) -> str | None:
+    """The default of a column in Python; None if it is no constant. ``members`` has those of its enum by value."""
+    text = _TEXT.fullmatch(written)
+    number = _NUMBER.fullmatch(written)
+    value = text[1].replace("''", "'") if text else number[1] if number else written
+    if not text and not number and value not in {"true", "false"}:
+        return None
+    if members:
+        return members.get(value)
+    expected, written_as = _CONSTANTS["list" if annotation.startswith("list[") else annotation]
+    return written_as(value) if expected.fullmatch(value) else None
+
+
+_TOKENS = re.compile(r"""('(?:[^']|'')*')|"((?:[^"]|"")*)"|(::\s*)?\b([A-Za-z_][\w$]*)(\s*\()?""")
+
+
+def renamed(condition: str, names: Mapping[str, str]) -> str:
+    """A condition with other names for columns. What is called or cast to is no column."""
+
+    def other(found: re.Match[str]) -> str:
+        _, quoted, cast, word, called = found.groups()
+        if quoted is not None:
+            return names.get(quoted.replace('""', '"'), found[0])
+        return names.get(word, found[0]) if word and not cast and not called else found[0]
+
+    return _TOKENS.sub(other, condition)

@@ -1,0 +1,376 @@
+"""What a database is made of, as its catalogue says: tables with their columns, keys and checks, and all the rest.
+
+It is read by SQL, from pg_catalog alone: identifiers come quoted from PostgreSQL itself.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+from isola.database.transactions import Transaction
+from isola.errors import OperatorError
+
+MINIMUM_VERSION = 140000
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A type, domains resolved: ``base`` is its name in pg_type, or that of its items if it is an array.
+
+    ``labels`` are those of an enum. ``exact``: values that are equal have the same text.
+    """
+
+    written: str
+    base: str
+    modifier: int
+    kind: str
+    category: str
+    listed: bool
+    of_system: bool
+    labels: Sequence[str] = ()
+    domain: str | None = None
+    rules: Sequence[str] = ()
+    required: bool = False
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``sql`` is the quoted name. ``generated`` is the expression that computes it."""
+
+    name: str
+    sql: str
+    type: Type
+    required: bool
+    default: str | None
+    generated: str | None
+    identity: bool
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A primary key, or what else is unique in a table."""
+
+    name: str
+    columns: Sequence[str]
+    primary: bool
+    nulls_distinct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """``target`` is the oid of a table, ``schema`` and ``target_name`` say which that is."""
+
+    name: str
+    columns: Sequence[str]
+    target: int
+    schema: str
+    target_name: str
+    remote: Sequence[str]
+    on_delete: str
+    on_update: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """``foreign``: it depends on functions, operators or types that are not PostgreSQL's own."""
+
+    name: str
+    condition: str
+    columns: Sequence[str]
+    foreign: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that is not that of a key. ``plain``: a B-tree of columns alone, of all rows."""
+
+    name: str
+    columns: Sequence[str]
+    plain: bool
+    written: str
+
+
+@dataclass(frozen=True)
+class Table:
+    oid: int
+    name: str
+    sql: str
+    kind: str
+    comment: str | None
+    columns: Sequence[Column]
+    keys: Sequence[Key]
+    foreign_keys: Sequence[ForeignKey]
+    checks: Sequence[Check]
+    indexes: Sequence[Index]
+    has_children: bool
+
+    def column(self, name: str) -> Column:
+        return next(each for each in self.columns if each.name == name)
+
+    @property
+    def rows(self) -> str:
+        """What comes after FROM: an inherited table has rows of its own, a partitioned one those of its parts."""
+        return f"{'' if self.kind == 'p' else 'ONLY '}{self.sql}"
+
+    @cached_property
+    def key(self) -> Key | None:
+        """What tells its rows apart: the primary key, or else the first that is unique and never null."""
+        for each in sorted(self.keys, key=lambda key: not key.primary):
+            if each.primary or all(self.column(name).required for name in each.columns):
+                return each
+        return None
+
+    @property
+    def shape(self) -> str:
+        """A digest of what matters when its rows are copied."""
+        columns = [(each.name, each.type.written, each.required) for each in self.columns]
+        key = self.key.columns if self.key else None
+        keys = [(each.columns, each.target_name, each.remote) for each in self.foreign_keys]
+        return sha256(json.dumps([columns, key, keys]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Something beside the tables: what kind of thing it is, which, and where."""
+
+    kind: str
+    name: str
+    written: str = ""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    database: str
+    schema: str
+    tables: Sequence[Table]
+    others: Sequence[Other] = field(default_factory=list)
+
+
+WRITTEN = (
+    "SET LOCAL DateStyle TO 'ISO, MDY'; SET LOCAL IntervalStyle TO postgres; SET LOCAL TimeZone TO 'UTC'; "
+    "SET LOCAL bytea_output TO hex; SET LOCAL extra_float_digits TO 1"
+)
+"""Settings with which values are written the same way everywhere."""
+
+
+async def isolate(source: Transaction) -> None:
+    """Make a transaction one that reads the source as of one moment, changes nothing, and writes values one way.
+
+    To be called before anything else. Rows that a policy of the source hides would be missing: that is an error.
+    """
+    await source.script(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL row_security TO off; "
+        f"SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO '5s'; {WRITTEN}"
+    )
+
+
+async def read(source: Transaction, schema: str) -> Catalogue:
+    """What there is in a schema. Raises OperatorError for a schema that is not there, or that cannot be read."""
+    version = int(await source.value("SELECT current_setting('server_version_num')"))
+    if version < MINIMUM_VERSION:
+        raise OperatorError(
+            f"the source is PostgreSQL {version // 10000}: expected {MINIMUM_VERSION // 10000} or later"
+        )
+    if not await source.value("SELECT count(*) FROM pg_namespace WHERE nspname = $1", schema):
+        raise OperatorError(f"the source has no schema {schema!r}: expected the name of one, as --schema")
+    types = await _types(source)
+    parts: dict[str, dict[int, list[Any]]] = {}
+    for part, query in _PARTS.items():
+        parts[part] = {}
+        for row in await source.value(_gathered(query), schema):
+            parts[part].setdefault(row.pop("oid"), []).append(row)
+    tables = []
+    for row in await source.value(_gathered(_TABLES), schema):
+        oid = row["oid"]
+        if not row.pop("readable"):
+            raise OperatorError(f"the login may not read {row['name']}: expected SELECT on every table of {schema}")
+        columns = [_column(types, each) for each in parts["columns"].get(oid, [])]
+        tables.append(
+            Table(
+                **row,
+                columns=columns,
+                keys=[Key(**each) for each in parts["keys"].get(oid, [])],
+                foreign_keys=[ForeignKey(**each) for each in parts["foreign_keys"].get(oid, [])],
+                checks=[Check(**each) for each in parts["checks"].get(oid, [])],
+                indexes=[Index(**each) for each in parts["indexes"].get(oid, [])],
+            )
+        )
+    others = [Other(**row) for row in await source.value(_gathered(_OTHERS), schema)]
+    database = str(await source.value("SELECT current_database()"))
+    return Catalogue(database, schema, tables, others)
+
+
+def _column(types: Mapping[int, Mapping[str, Any]], row: dict[str, Any]) -> Column:
+    type_ = _typed(types, row.pop("type"), row.pop("modifier"), exact=row.pop("exact"))
+    # A domain can forbid what the column does not.
+    return Column(**row | {"type": type_, "required": row["required"] or type_.required})
+
+
+async def _types(source: Transaction) -> Mapping[int, Mapping[str, Any]]:
+    return {row["oid"]: row for row in await source.value(_gathered(_TYPES))}
+
+
+def _typed(types: Mapping[int, Mapping[str, Any]], oid: int, modifier: int, *, exact: bool) -> Type:
+    found = types[oid]
+    written, domain, rules, required = found["written"], None, [], False
+    while found["kind"] == "d":
+        domain = domain or found["name"]
+        rules += found["rules"]
+        required = required or found["required"]
+        modifier = found["modifier"]
+        found = types[found["base"]]
+    listed = bool(found["item"])
+    if listed:
+        found = types[found["item"]]
+        while found["kind"] == "d":
+            domain = found["name"]
+            found = types[found["base"]]
+    return Type(
+        written=written,
+        base=found["name"],
+        modifier=modifier,
+        kind=found["kind"],
+        category=found["category"],
+        listed=listed,
+        of_system=found["of_system"],
+        labels=found["labels"],
+        domain=domain,
+        rules=rules,
+        required=required,
+        exact=exact,
+    )
+
+
+def _gathered(query: str) -> str:
+    return f"SELECT coalesce(jsonb_agg(to_jsonb(found)), '[]') FROM ({query}) found"
+
+
+_OWN = (
+    "NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = {0}.oid AND e.classid = '{1}'::regclass AND e.deptype = 'e')"
+)
+
+_TABLES = f"""
+SELECT c.oid::bigint AS oid, c.relname AS name, format('%I.%I', n.nspname, c.relname) AS sql, c.relkind AS kind,
+    obj_description(c.oid, 'pg_class') AS comment,
+    EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AS has_children,
+    has_table_privilege(c.oid, 'SELECT') AS readable
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_OWN.format("c", "pg_class")}
+ORDER BY c.relname COLLATE "C"
+"""
+
+_TYPES = """
+SELECT t.oid::bigint AS oid, t.typname AS name, t.typtype AS kind, t.typcategory AS category,
+    t.typnamespace = 'pg_catalog'::regnamespace AS of_system, format_type(t.oid, NULL) AS written,
+    t.typbasetype::bigint AS base, t.typtypmod AS modifier, t.typnotnull AS required,
+    CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem::bigint ELSE 0 END AS item,
+    coalesce((SELECT jsonb_agg(enumlabel ORDER BY enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid), '[]')
+        AS labels,
+    coalesce((
+        SELECT jsonb_agg(pg_get_expr(conbin, 0) ORDER BY conname) FROM pg_constraint k
+        WHERE k.contypid = t.oid AND k.contype = 'c'
+    ), '[]') AS rules
+FROM pg_type t
+"""
+
+# What belongs to tables, each row with the table's oid.
+_OF_TABLES = "JOIN pg_class c ON c.oid = {0} JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1"
+_NAMES = """
+(SELECT coalesce(jsonb_agg(a.attname ORDER BY place), '[]') FROM unnest({1}) WITH ORDINALITY u (number, place)
+ JOIN pg_attribute a ON a.attrelid = {0} AND a.attnum = u.number)
+"""
+
+_PARTS: Mapping[str, str] = {
+    "columns": f"""
+        SELECT c.oid::bigint AS oid, a.attname AS name, quote_ident(a.attname) AS sql, a.atttypid::bigint AS type,
+            a.atttypmod AS modifier, a.attnotnull AS required,
+            CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS default,
+            CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END AS generated,
+            a.attidentity <> '' AS identity, col_description(c.oid, a.attnum) AS comment,
+            coalesce((SELECT collisdeterministic FROM pg_collation l WHERE l.oid = a.attcollation), true) AS exact
+        FROM pg_attribute a {_OF_TABLES.format("a.attrelid")}
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY c.oid, a.attnum
+    """,
+    "keys": f"""
+        SELECT c.oid::bigint AS oid, i.relname AS name, x.indisprimary AS primary,
+            {_NAMES.format("c.oid", "(x.indkey::int2[])[0:x.indnkeyatts - 1]")} AS columns,
+            pg_get_indexdef(i.oid) NOT LIKE '%NULLS NOT DISTINCT%' AS nulls_distinct
+        FROM pg_index x {_OF_TABLES.format("x.indrelid")} JOIN pg_class i ON i.oid = x.indexrelid
+        WHERE x.indisunique AND x.indpred IS NULL AND x.indexprs IS NULL AND x.indisvalid ORDER BY c.oid, i.relname
+    """,
+    "foreign_keys": f"""
+        SELECT c.oid::bigint AS oid, k.conname AS name, {_NAMES.format("k.conrelid", "k.conkey")} AS columns,
+            k.confrelid::bigint AS target, tn.nspname AS schema, t.relname AS target_name,
+            {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
+            k.confdeltype AS on_delete, k.confupdtype AS on_update
+        FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
+        JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+        WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY c.oid, k.conname
+    """,
+    "checks": f"""
+        SELECT c.oid::bigint AS oid, k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS condition,
+            {_NAMES.format("k.conrelid", "k.conkey")} AS columns,
+            EXISTS (
+                SELECT FROM pg_depend p WHERE p.classid = 'pg_constraint'::regclass AND p.objid = k.oid
+                AND p.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass)
+            ) AS foreign
+        FROM pg_constraint k {_OF_TABLES.format("k.conrelid")} WHERE k.contype = 'c' ORDER BY c.oid, k.conname
+    """,
+    "indexes": f"""
+        SELECT c.oid::bigint AS oid, i.relname AS name,
+            {_NAMES.format("c.oid", "(x.indkey::int2[])[0:x.indnkeyatts - 1]")} AS columns,
+            m.amname = 'btree' AND x.indpred IS NULL AND x.indexprs IS NULL AND NOT x.indisunique AS plain,
+            pg_get_indexdef(i.oid) AS written
+        FROM pg_index x {_OF_TABLES.format("x.indrelid")} JOIN pg_class i ON i.oid = x.indexrelid
+        JOIN pg_am m ON m.oid = i.relam
+        WHERE (NOT x.indisunique OR x.indpred IS NOT NULL OR x.indexprs IS NOT NULL)
+          AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.oid AND k.contype = 'x')
+        ORDER BY c.oid, i.relname
+    """,
+}
+
+_RELATIONS = "CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END"
+_OTHERS = f"""
+SELECT {_RELATIONS} AS kind, c.relname AS name, '' AS written
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relkind IN ('v', 'm', 'f') AND {_OWN.format("c", "pg_class")}
+UNION ALL
+SELECT 'trigger', format('%s on %s', t.tgname, c.relname), pg_get_triggerdef(t.oid)
+FROM pg_trigger t {_OF_TABLES.format("t.tgrelid")} WHERE NOT t.tgisinternal AND NOT c.relispartition
+UNION ALL
+SELECT 'rule', format('%s on %s', r.rulename, c.relname), ''
+FROM pg_rewrite r {_OF_TABLES.format("r.ev_class")} WHERE r.rulename <> '_RETURN'
+UNION ALL
+SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END,
+    format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), ''
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND {_OWN.format("p", "pg_proc")}
+UNION ALL
+SELECT 'row-level security', c.relname, coalesce((
+    SELECT string_agg(format('policy %s: %s', polname, coalesce(pg_get_expr(polqual, polrelid), 'true')), '; ')
+    FROM pg_policy WHERE polrelid = c.oid
+), '')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid))
+UNION ALL
+SELECT 'exclusion constraint', format('%s on %s', k.conname, c.relname), pg_get_constraintdef(k.oid)
+FROM pg_constraint k {_OF_TABLES.format("k.conrelid")} WHERE k.contype = 'x' AND k.conparentid = 0
+UNION ALL
+SELECT 'sequence', c.relname, ''
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relkind = 'S' AND NOT EXISTS (
+    SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i', 'e')
+)
+UNION ALL
+SELECT 'extended statistics', stxname, '' FROM pg_statistic_ext s {_OF_TABLES.format("s.stxrelid")}
+UNION ALL
+SELECT 'schema', n.nspname, 'its tables are adopted by a call of their own, with --schema'
+FROM pg_namespace n WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', $1)
+  AND EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p'))
+ORDER BY 1, 2
+"""

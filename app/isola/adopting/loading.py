@@ -1,0 +1,330 @@
+"""Copies the rows of a source into a tenant of the application that has adopted it: all of them or none.
+
+They are staged in batches, and moved from there into the tenant's home in one transaction, in which they are compared
+with the source: see docs/adopting.md.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from hashlib import sha256
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, UniqueConstraint, select
+
+from isola.adopting import catalogue, staging
+from isola.adopting.copying import Plan, TablePlan
+from isola.adopting.staging import Progress, Stage, quote
+from isola.database.transactions import Database, Transaction
+from isola.errors import Conflict, IsolaError, OperatorError
+from isola.installed import metadata
+from isola.platform import platform_log, provisioning
+from isola.platform.migrations import LOCK_TIMEOUT
+from isola.platform.moves import Place, enter
+from isola.platform.platform_log import Action, Author
+from isola.platform.tenants import Status, Tenant, tenants
+from isola.subjects.table import DIGITS, SCALE
+from isola_strategies.base import Strategy
+
+ROUNDED = {"numeric": f"numeric({DIGITS}, {SCALE})", "numeric[]": f"numeric({DIGITS}, {SCALE})[]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How many rows of each table of the source were copied."""
+
+    tenant: Tenant
+    rows: Mapping[str, int]
+
+
+async def load(
+    owner: Database,
+    strategies: Mapping[str, Strategy],
+    source: Database,
+    plan: Plan,
+    slug: str,
+    *,
+    by: Author | None = None,
+    progress: Progress,
+) -> Loaded:
+    """Copy all rows of a source into a tenant that has none of the application yet.
+
+    ``owner`` and ``source`` have two connections each. A run that is killed leaves what it has staged, and the next one
+    goes on. Any other end leaves nothing but what was there before, or all rows.
+
+    Raises NotFound, Conflict where the tenant has rows already or another run is at it, and OperatorError for a source
+    that is not what was adopted or that changes meanwhile, and for a row that breaks a rule.
+    """
+    tenant = await provisioning.named(owner, slug)
+    if tenant.strategy not in strategies:
+        raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
+    strategy = strategies[tenant.strategy]
+    place = Place(strategy, strategy.home(tenant.id))
+    tables = _tables(plan)
+    async with owner.unbound() as turn:
+        if not await turn.value("SELECT pg_try_advisory_xact_lock(hashtext($1))", f"isola.adopt {tenant.id}"):
+            raise Conflict("rows are being copied into this tenant by somebody else", value=slug)
+        await _refuse_unready(owner, tenant, place, tables)
+        stage = _stage(tenant)
+        async with source.unbound() as reading:
+            await catalogue.isolate(reading)
+            await _refuse_other_shape(reading, plan)
+            mark = await _mark(reading, plan)
+            await staging.prepare(owner, stage, place.home, list(plan.tables), mark)
+            try:
+                for each in plan.tables:
+                    await staging.copy(owner, reading, stage, each, progress)
+                rows = await _settle(owner, source, reading, stage, place, tenant, plan, by or platform_log.operator())
+            except Exception as error:
+                reason = await _diagnosis(owner, reading, stage, plan, tables)
+                await staging.remove(owner, stage)
+                if reason is None or (isinstance(error, IsolaError) and not _is_of_rows(error)):
+                    raise
+                raise OperatorError(f"{reason}: nothing was copied") from error
+    return Loaded(tenant, rows)
+
+
+def _is_of_rows(error: IsolaError) -> bool:
+    """Whether an error is one that the database has about rows."""
+    return not isinstance(error, OperatorError)
+
+
+def _tables(plan: Plan) -> Mapping[str, Table]:
+    """The declared tables by name. Raises OperatorError where the application is not what it was."""
+    found = {}
+    for each in plan.tables:
+        table = metadata.tables.get(each.target)
+        missing = [name for name in each.columns if table is None or name not in table.columns]
+        if table is None or missing:
+            what = f"{each.target}.{missing[0]}" if table is not None else each.target
+            raise OperatorError(f"{plan.application} has no {what}, where {each.table} was to go: see its adopted.json")
+        found[each.target] = table
+    return found
+
+
+async def _refuse_unready(owner: Database, tenant: Tenant, place: Place, tables: Mapping[str, Table]) -> None:
+    """Raise OperatorError for a home without the tables, and Conflict for one in which the tenant has rows."""
+    async with owner.unbound() as transaction:
+        await enter(transaction, tenant)
+        for table in tables.values():
+            name = f"{place.home.schema}.{quote(table.name)}"
+            if await transaction.value("SELECT to_regclass($1)::text", name) is None:
+                raise OperatorError(f"the tenant's home has no table {table.name}: isola migrate")
+            if await transaction.value(f"SELECT EXISTS (SELECT FROM {place.rows(table, 'r')})"):
+                raise Conflict(f"the tenant has rows in {table.name} already: expected none", value=tenant.slug)
+
+
+def _stage(tenant: Tenant) -> Stage:
+    made = tenant.created_at.astimezone(UTC)
+    return Stage(
+        f"isola_adopting_{tenant.id.hex}",
+        f"{int(made.timestamp() * 1000):012x}",
+        str(tenant.id),
+        made.isoformat(timespec="microseconds"),
+    )
+
+
+async def _refuse_other_shape(source: Transaction, plan: Plan) -> None:
+    found = {table.name: table for table in (await catalogue.read(source, plan.schema_name)).tables}
+    for each in plan.tables:
+        if each.table not in found:
+            raise OperatorError(f"the source has no table {each.table}: expected the tables that were adopted")
+        if found[each.table].shape != each.shape:
+            raise OperatorError(
+                f"the columns or keys of {each.table} are not those that were adopted: adopt the database anew"
+            )
+    new = found.keys() - {each.table for each in plan.tables} - set(plan.left_out)
+    if new:
+        raise OperatorError(f"the source has a table {min(new)} that was not adopted: adopt the database anew")
+
+
+async def _mark(source: Transaction, plan: Plan) -> str:
+    """What a run has to have in common with one that it goes on with."""
+    where = await source.value(
+        "SELECT concat_ws(' ', current_database(), oid) FROM pg_database WHERE datname = current_database()"
+    )
+    return sha256(f"{where}\n{plan.model_dump_json()}".encode()).hexdigest()
+
+
+async def _settle(
+    owner: Database,
+    source: Database,
+    reading: Transaction,
+    stage: Stage,
+    place: Place,
+    tenant: Tenant,
+    plan: Plan,
+    by: Author,
+) -> Mapping[str, int]:
+    """Move what is staged into the home, compare it with the source, and write it down, in one transaction."""
+    expected = asyncio.create_task(_source_digests(source, stage, plan))
+    try:
+        async with owner.unbound() as transaction:
+            await _hold(transaction, place, tenant)
+            await enter(transaction, tenant)
+            await transaction.script(f"{catalogue.WRITTEN}; SET CONSTRAINTS ALL DEFERRED")
+            for each in plan.tables:
+                await _refuse_unfit(transaction, stage, each)
+                names = ", ".join(map(quote, each.columns))
+                await transaction.script(
+                    f"INSERT INTO {place.home.schema}.{quote(each.target)} ({names}) "
+                    f"SELECT {names} FROM {stage.table(each)}"
+                )
+            await transaction.script("SET CONSTRAINTS ALL IMMEDIATE")
+            found = {each.target: await transaction.value(_digest_in(place, each)) for each in plan.tables}
+            wanted = await expected
+            for each in plan.tables:
+                if found[each.target] != wanted[each.target]:
+                    was = await reading.value(_digest_of(stage, each))
+                    raise OperatorError(_difference(each, found[each.target], wanted[each.target], was))
+            rows = {each.table: int(found[each.target].partition(" ")[0]) for each in plan.tables}
+            # How much there is of what has quotas is counted anew.
+            await transaction.value("DELETE FROM control.quota_bounds WHERE tenant_id = $1", tenant.id)
+            about = platform_log.about(tenant.slug)
+            new = {"application": plan.application, "rows": sum(rows.values())}
+            await platform_log.note(transaction, by.actor, Action.TENANT_ADOPT, about, None, new, by.request)
+            await transaction.script(f"DROP SCHEMA {stage.schema} CASCADE")
+    finally:
+        expected.cancel()
+        await asyncio.gather(expected, return_exceptions=True)
+    return rows
+
+
+async def _hold(transaction: Transaction, place: Place, tenant: Tenant) -> None:
+    """Keep migrations and moves of the tenant waiting, until the end."""
+    await transaction.script(LOCK_TIMEOUT)
+    await transaction.value("SELECT pg_advisory_xact_lock_shared(hashtext($1))", place.home.schema)
+    mine = select(tenants.c.id).where(
+        tenants.c.id == tenant.id,
+        tenants.c.strategy == tenant.strategy,
+        tenants.c.moving_to.is_(None),
+        tenants.c.status != Status.DELETED,
+    )
+    if not await transaction.rows(mine.with_for_update(key_share=True)):
+        raise Conflict("the tenant is being moved or deleted by somebody else", value=tenant.slug)
+
+
+async def _refuse_unfit(transaction: Transaction, stage: Stage, plan: TablePlan) -> None:
+    """Raise OperatorError for staged values that their columns would change."""
+    conditions = [f"({each}) IS NOT FALSE" for each in plan.fits.values()]
+    if conditions and await transaction.value(
+        f"SELECT EXISTS (SELECT FROM {stage.table(plan)} s WHERE NOT ({' AND '.join(conditions)}))"
+    ):
+        raise Conflict(f"{plan.table}: a value does not fit its column")
+
+
+def _digest(query: str) -> str:
+    """A query for the number of rows, and for sums over their hashes: the same in whatever order they are found."""
+    return (
+        "SELECT concat_ws(' ', count(*), sum(hashtextextended(written, 0)), sum(hashtextextended(written, 1))) "
+        f"FROM ({query} OFFSET 0) rows"
+    )
+
+
+def _digest_in(place: Place, plan: TablePlan) -> str:
+    names = ", ".join(f"r.{quote(name)}" for name in plan.columns)
+    return _digest(
+        f'SELECT ROW({names})::text COLLATE "C" AS written FROM {place.rows(metadata.tables[plan.target], "r")}'
+    )
+
+
+def _digest_of(stage: Stage, plan: TablePlan) -> str:
+    names = ", ".join(
+        f'r."{name}"::{ROUNDED[plan.wide[name]]}' if name in plan.wide else f'r."{name}"' for name in plan.columns
+    )
+    return _digest(f'SELECT ROW({names})::text COLLATE "C" AS written FROM ({stage.filled(plan.sql)}) r')
+
+
+async def _source_digests(source: Database, stage: Stage, plan: Plan) -> Mapping[str, str]:
+    """What the source has now, which may be later than what was copied."""
+    async with source.unbound() as later:
+        await catalogue.isolate(later)
+        return {each.target: str(await later.value(_digest_of(stage, each))) for each in plan.tables}
+
+
+def _difference(plan: TablePlan, found: str, wanted: str, was: str) -> str:
+    if found == was:
+        return (
+            f"{plan.table} has changed in the source while it was copied, or since an earlier run that was killed: "
+            "nothing was copied; expected a source in which nobody writes"
+        )
+    count, expected = found.partition(" ")[0], wanted.partition(" ")[0]
+    return (
+        f"{plan.table}: {count} rows were copied, and the source has {expected}, or some are not alike: nothing was "
+        "copied; if it has changed since a run that was killed, run it again"
+    )
+
+
+async def _diagnosis(
+    owner: Database, source: Transaction, stage: Stage, plan: Plan, tables: Mapping[str, Table]
+) -> str | None:
+    """Which staged row breaks which rule: the first that is found, None if there is none."""
+    async with owner.unbound() as transaction:
+        if await transaction.value("SELECT to_regnamespace($1)::text", stage.schema) is None:
+            return None
+        for each in plan.tables:
+            for what, query in _rules(stage, each, tables[each.target], plan.tables):
+                row = await transaction.value(f"{query} LIMIT 1")
+                if row is not None:
+                    key = await _key(source, stage, each, json.loads(row))
+                    return f"{each.table}, row {key}: {what}"
+    return None
+
+
+async def _key(source: Transaction, stage: Stage, plan: TablePlan, row: Mapping[str, str]) -> str:
+    """The old key of a row, by its new one."""
+    same = " AND ".join(f"({plan.columns[name]}) = '{row[name]}'::uuid" for name in plan.order)
+    return str(await source.value(stage.filled(f"SELECT {plan.key} FROM {plan.source} WHERE {same} LIMIT 1")))
+
+
+def _rules(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePlan]) -> list[tuple[str, str]]:
+    """What each rule of a table says, and a query for the keys of the staged rows that break it."""
+    keys = "json_build_object(" + ", ".join(f"'{name}', s.{quote(name)}" for name in plan.order) + ")::text"
+    rows = f"SELECT {keys} FROM {stage.table(plan)} s WHERE"
+    staged = {each.target: each for each in plans}
+    rules = [(f"{name}: {_EXPECTED_FIT}", f"{rows} NOT ({fits})") for name, fits in plan.fits.items()]
+    rules += [
+        (f"{column.name}: expected a value, not null", f"{rows} s.{quote(column.name)} IS NULL")
+        for column in table.columns
+        if not column.nullable and column.name in plan.columns
+    ]
+    for constraint in sorted(table.constraints, key=lambda each: str(each.name)):
+        columns = [name for name in getattr(constraint, "column_keys", ()) if name in plan.columns]
+        named = ", ".join(columns)
+        match constraint:
+            case CheckConstraint() if set(_mentioned(constraint, table)) <= plan.columns.keys():
+                condition = str(constraint.sqltext)
+                rules.append((f"expected {condition}", f"{rows} NOT ({condition})"))
+            case UniqueConstraint() if columns := [each.name for each in constraint.columns]:
+                same = " AND ".join(f"o.{quote(name)} = s.{quote(name)}" for name in columns)
+                other = " OR ".join(f"o.{quote(name)} <> s.{quote(name)}" for name in plan.order)
+                rules.append(
+                    (
+                        f"{named}: another row has the same: expected it once",
+                        f"{rows} EXISTS (SELECT FROM {stage.table(plan)} o WHERE {same} AND ({other}))",
+                    )
+                )
+            case ForeignKeyConstraint() if columns and constraint.referred_table.name in staged:
+                referred = staged[constraint.referred_table.name]
+                target = stage.table(referred)
+                there = f"EXISTS (SELECT FROM {target} o WHERE o.id = s.{quote(columns[0])})"
+                rules.append(
+                    (
+                        f"{named}: expected a row of {referred.table}, which is not there",
+                        f"{rows} s.{quote(columns[0])} IS NOT NULL AND NOT {there}",
+                    )
+                )
+    return rules
+
+
+_EXPECTED_FIT = (
+    f"expected a number of at most {DIGITS - SCALE} digits before the point and {SCALE} behind it, or a list of one "
+    "dimension"
+)
+
+
+def _mentioned(constraint: CheckConstraint, table: Table) -> list[str]:
+    """The columns of a table whose names a check has."""
+    words = set(str(constraint.sqltext).replace('"', " ").replace("(", " ").replace(")", " ").replace(",", " ").split())
+    return [column.name for column in table.columns if column.name in words]

@@ -1,0 +1,129 @@
+"""Names that a person would have chosen: of subjects, attributes and relations, none of them twice."""
+
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from isola.subjects.declaration import MAX_NAME, PREFIX
+from isola.subjects.subject import Subject
+
+# What the bodies of the classes that are written call by these names.
+_USED = {"column", "computed", "date", "datetime", "dict", "list", "many", "reference"}
+# Of what these are called in filters there is something else.
+_IN_FILTERS = {"and", "not", "or"}
+_EVERY_ROW = {"id", "created_at", "updated_at"}
+_UNCOUNTABLE = {"data", "equipment", "information", "media", "metadata", "news", "series", "species", "staff"}
+_IRREGULAR = {
+    "analyses": "analysis",
+    "buses": "bus",
+    "children": "child",
+    "cookies": "cookie",
+    "indices": "index",
+    "leaves": "leaf",
+    "matrices": "matrix",
+    "men": "man",
+    "movies": "movie",
+    "people": "person",
+    "shelves": "shelf",
+    "women": "woman",
+}
+_PLURALS = {single: plural for plural, single in _IRREGULAR.items()}
+# Behind these an "es" is no plural of its own: addresses, boxes, churches, wishes.
+_HISSING = ("ss", "x", "ch", "sh", "zz")
+
+
+def plain(name: str, otherwise: str) -> str:
+    """A name in lower case with single underscores, that begins with a letter; ``otherwise`` if nothing is left."""
+    ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    split = re.sub(r"([a-z0-9])([A-Z])|([A-Z])(?=[A-Z][a-z])", lambda found: f"{found[0][0]}_{found[0][1:]}", ascii_)
+    found = re.sub(r"[^a-z0-9]+", "_", split.lower()).strip("_")
+    if not found:
+        return otherwise
+    return (found if found[0].isalpha() else f"{otherwise}_{found}")[:MAX_NAME].rstrip("_")
+
+
+def class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def singular(word: str) -> str:
+    """The last word of a name for one of what it names."""
+    before, _, last = word.rpartition("_")
+    return f"{before}_{_singular(last)}" if before else _singular(last)
+
+
+def plural(word: str) -> str:
+    before, _, last = word.rpartition("_")
+    return f"{before}_{_plural(last)}" if before else _plural(last)
+
+
+def _singular(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if word in _UNCOUNTABLE or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):  # noqa: PLR2004  "bus"
+        return word
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    # Statuses and viruses, but not houses, causes and uses.
+    if word.endswith("es") and (word[:-2].endswith(_HISSING) or re.search("..[^aeiou]uses$", word)):
+        return word[:-2]
+    return word[:-1]
+
+
+def _plural(word: str) -> str:
+    if word in _PLURALS:
+        return _PLURALS[word]
+    if re.search("[^aeiou]y$", word):
+        return f"{word[:-1]}ies"
+    return f"{word}es" if word.endswith((*_HISSING, "s")) else f"{word}s"
+
+
+def free(wanted: Iterable[str], taken: Iterable[str]) -> str:
+    """The first name that is not taken, or the last with a number. To clients underscores make no difference."""
+    known = {each.replace("_", "") for each in taken}
+    last = ""
+    for each in wanted:
+        last = each
+        if each.replace("_", "") not in known:
+            return each
+    number = 2
+    while f"{last}{number}" in known or f"{last}{number}".replace("_", "") in known:
+        number += 1
+    return f"{last}{number}"
+
+
+def attribute(name: str) -> str:
+    """What an attribute has to be called in Python, where a name means something else there."""
+    return f"{name}_" if keyword.iskeyword(name) or name in _USED or hasattr(Subject, name) else name
+
+
+def is_special(name: str) -> bool:
+    """Whether no attribute can have this name."""
+    return name in _EVERY_ROW | _IN_FILTERS
+
+
+def prefix(name: str, taken: Iterable[str]) -> str:
+    """What ids begin with: three letters if they are free, more or others where they are not."""
+    words = [letters for letters in (re.sub("[^a-z]", "", word) for word in name.split("_")) if letters]
+    joined = "".join(words) or "row"
+    initials = "".join(word[0] for word in words)
+    consonants = joined[0] + re.sub("[aeiou]", "", joined[1:])
+    wanted = [initials] if len(initials) > 2 else []  # noqa: PLR2004  two letters say little
+    wanted += [f"{initials}{words[-1][1:]}"[:3]] if len(words) > 1 else [joined[:3]]
+    wanted += [consonants[:3], *(joined[:size] for size in range(4, 9)), *(consonants[:size] for size in range(4, 9))]
+    wanted += [f"{joined[:5]}{a}{b}" for a in "abcdefghijklmnopqrstuvwxyz" for b in "abcdefghijklmnopqrstuvwxyz"]
+    known = set(taken)
+    return next(each for each in wanted if PREFIX.fullmatch(each) and each not in known)
+
+
+def reference(columns: list[str], target: str) -> str:
+    """What a reference by these columns is called: ``album`` for album_id."""
+    if len(columns) != 1:
+        return target
+    return re.sub("_(id|fk|key|code|no)$", "", columns[0]) or target
+
+
+def member(label: str, number: int) -> str:
+    """The name of a member of an enum, in Python and in GraphQL."""
+    return plain(label, f"value_{number}").upper()

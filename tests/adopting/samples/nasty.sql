@@ -1,0 +1,82 @@
+CREATE TYPE "Mood" AS ENUM ('happy', 'so-so', 'x:y', '50%', 'ünhappy');
+CREATE DOMAIN percent AS numeric(5, 2) NOT NULL CHECK (VALUE >= 0 AND VALUE <= 100);
+CREATE DOMAIN email AS text CHECK (VALUE ~ '^[^@]+@[^@ ]+$');
+CREATE TYPE address AS (street text, town text);
+
+-- Composite keys, and what refers to them.
+CREATE TABLE warehouses (country char(2), number smallint, name text NOT NULL, PRIMARY KEY (country, number));
+CREATE TABLE shelves (
+    country char(2), warehouse smallint, shelf int, load percent DEFAULT 0,
+    PRIMARY KEY (country, warehouse, shelf),
+    CONSTRAINT shelf_in FOREIGN KEY (country, warehouse) REFERENCES warehouses ON DELETE CASCADE
+);
+COMMENT ON TABLE warehouses IS 'Where "things" are kept: \ and ''so''.';
+COMMENT ON COLUMN warehouses.name IS 'As people say it: "the big one".';
+
+-- A self reference, and a circle in which nothing may be null.
+CREATE TABLE people (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, boss bigint REFERENCES people ON DELETE SET NULL,
+    name varchar(50) NOT NULL, address email UNIQUE, mood "Mood" NOT NULL DEFAULT 'so-so', home address,
+    team_id int NOT NULL, created_at timestamp NOT NULL DEFAULT now(),
+    CHECK (boss <> id), CHECK (length(name) > 1), CONSTRAINT ":odd" CHECK (name <> 'a :b')
+);
+CREATE TABLE teams (id serial PRIMARY KEY, lead bigint NOT NULL REFERENCES people, title text NOT NULL UNIQUE);
+ALTER TABLE people ADD FOREIGN KEY (team_id) REFERENCES teams DEFERRABLE INITIALLY DEFERRED;
+CREATE INDEX ON people (lower(name));
+CREATE INDEX ON people (mood, name);
+
+-- Names that need quoting, words that mean something, and columns of every kind.
+CREATE TABLE "Order Items" (
+    "Id" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "select" text, "class" int, "update" int, "Größe" real,
+    "and" boolean DEFAULT true, "order" date DEFAULT '2020-01-31', "column" text DEFAULT 'it''s', "user" text, "list" int,
+    tags text[] NOT NULL DEFAULT '{}', prices numeric[], amount numeric, price numeric(10, 2) NOT NULL DEFAULT 1.50,
+    double_price numeric GENERATED ALWAYS AS (price * 2) STORED, "per cent%" int, data json, more jsonb DEFAULT '{}',
+    photo bytea, at time, lasts interval, host inet, during int4range, doc xml, spent money, words tsvector,
+    moods "Mood"[], big bigint CHECK (big > 0), updated_at timestamptz, EXCLUDE USING gist (during WITH &&)
+);
+CREATE TABLE no_key (a int, b text);
+CREATE TABLE codes (code text UNIQUE NOT NULL, "user" int);
+CREATE TABLE uses (id int PRIMARY KEY, code text REFERENCES codes (code) ON UPDATE CASCADE, amount numeric(3, -2));
+CREATE TABLE "user" (id int PRIMARY KEY, name text);
+CREATE TABLE node (id int PRIMARY KEY, friend int NOT NULL UNIQUE REFERENCES node);
+CREATE TABLE profile (user_id int PRIMARY KEY REFERENCES "user", bio text);
+CREATE TABLE friends (a bigint REFERENCES people, b bigint REFERENCES people, PRIMARY KEY (a, b));
+CREATE TABLE people_teams (team int REFERENCES teams, person bigint REFERENCES people, PRIMARY KEY (team, person));
+CREATE TABLE only_bytes (b bytea);
+
+CREATE TABLE events (id bigint, at date NOT NULL, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE events_old PARTITION OF events FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
+CREATE TABLE events_new PARTITION OF events FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+CREATE TABLE base (id int PRIMARY KEY, x int);
+CREATE TABLE derived (y int) INHERITS (base);
+
+CREATE VIEW happy AS SELECT * FROM people WHERE mood = 'happy';
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM people;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER touched BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE SEQUENCE spare;
+ALTER TABLE codes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY few ON codes USING (code <> '');
+
+BEGIN;
+INSERT INTO warehouses VALUES ('de', 1, 'Köln'), ('de', -2, E'a\tb\nc\\d'), ('fr', 1, '');
+INSERT INTO shelves VALUES ('de', 1, 1, 50), ('de', 1, 2, 0), ('fr', 1, 1, 99.99);
+INSERT INTO people (boss, name, address, mood, home, team_id)
+    VALUES (NULL, 'Ada', 'ada@example.org', 'happy', ('Street', 'Town'), 1), (1, 'Bob', NULL, 'x:y', NULL, 1), (2, 'Cy', 'c@d', '50%', NULL, 1);
+INSERT INTO teams (lead, title) VALUES (1, 'Analysts');
+COMMIT;
+INSERT INTO "Order Items" ("Id", "select", "class", "update", "Größe", tags, prices, amount, data, photo, at, lasts, host, during, spent, words, moods, big)
+    VALUES ('00000000-0000-0000-0000-000000000001', 's', 1, 2, 0.1, '{a,"b c"}', '{1.5,2}', 12.345, '{"a": 1,  "a": 2}', '\x00', '12:34',
+        '1 day 2 hours', '10.0.0.1', '[1,3)', 12, 'a b', '{happy,"x:y"}', 9007199254740991),
+    ('00000000-0000-0000-0000-000000000002', NULL, NULL, NULL, NULL, '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO no_key VALUES (1, 'x'), (1, 'x'), (NULL, NULL), (2, 'y');
+INSERT INTO codes VALUES ('one', 1), ('two', NULL);
+INSERT INTO uses VALUES (1, 'one', 1200), (2, NULL, NULL), (3, 'one', 100);
+INSERT INTO "user" VALUES (-1, 'minus'), (1, 'plus');
+INSERT INTO node VALUES (1, 2), (2, 1);
+INSERT INTO profile VALUES (1, 'Was born.');
+INSERT INTO friends VALUES (1, 2), (2, 1), (3, 3);
+INSERT INTO people_teams VALUES (1, 1), (1, 3);
+INSERT INTO events VALUES (1, '2019-05-05', 'old'), (1, '2021-05-05', 'new');
+INSERT INTO base VALUES (1, 10);
+INSERT INTO derived VALUES (1, 11, 12);

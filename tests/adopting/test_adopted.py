@@ -1,0 +1,201 @@
+"""Databases of one customer become applications, and their rows those of a tenant."""
+
+import ast
+from uuid import UUID
+
+import pytest
+
+from isola.testing.fixtures import STRATEGIES
+from tests.adopting.conftest import Client, Home
+
+both_strategies = pytest.mark.parametrize("tenant", STRATEGIES)
+
+CHINOOK = {
+    "albums": 347,
+    "artists": 275,
+    "customers": 59,
+    "employees": 8,
+    "genres": 25,
+    "invoices": 412,
+    "invoiceLines": 2240,
+    "mediaTypes": 5,
+    "playlists": 18,
+    "tracks": 3503,
+}
+
+
+@both_strategies
+def test_chinook_is_served_with_all_its_rows(client: Client, tenant: str) -> None:
+    counts = client.ask(tenant, "{" + " ".join(f"{name}(first: 1) {{ totalCount }}" for name in CHINOOK) + "}")
+    assert {name: count["totalCount"] for name, count in counts.items()} == CHINOOK
+
+
+@both_strategies
+def test_relations_filters_orders_and_connections_lead_through_chinook(client: Client, tenant: str) -> None:
+    found = client.ask(
+        tenant,
+        """{ tracks(first: 1, filter: { name: { eq: "Restless and Wild" } }) { nodes {
+            trackId unitPrice milliseconds genre { name } mediaType { name }
+            album { title artist { name albums(first: 9, orderBy: [{ field: ALBUM_ID }]) { nodes { albumId } } } }
+            playlists(first: 9, orderBy: [{ field: PLAYLIST_ID }]) {
+                nodes { playlistId tracks(first: 1) { totalCount } } }
+        } }
+        employees(filter: { lastName: { eq: "Peacock" } }) { nodes {
+            birthDate reportsTo { lastName reportsTo { lastName } } customers(first: 1) { totalCount } } } }""",
+    )
+    assert found["tracks"]["nodes"] == [
+        {
+            "trackId": 4,
+            "unitPrice": "0.99",
+            "milliseconds": 252051,
+            "genre": {"name": "Rock"},
+            "mediaType": {"name": "Protected AAC audio file"},
+            "album": {
+                "title": "Restless and Wild",
+                "artist": {"name": "Accept", "albums": {"nodes": [{"albumId": 2}, {"albumId": 3}]}},
+            },
+            "playlists": {
+                "nodes": [
+                    {"playlistId": 1, "tracks": {"totalCount": 3290}},
+                    {"playlistId": 5, "tracks": {"totalCount": 1477}},
+                    {"playlistId": 8, "tracks": {"totalCount": 3290}},
+                    {"playlistId": 17, "tracks": {"totalCount": 26}},
+                ]
+            },
+        }
+    ]
+    [employee] = found["employees"]["nodes"]
+    assert employee["birthDate"] == "1973-08-29T00:00:00.000000+00:00"
+    assert employee["reportsTo"] == {"lastName": "Edwards", "reportsTo": {"lastName": "Adams"}}
+    assert employee["customers"] == {"totalCount": 21}
+
+
+@both_strategies
+def test_rows_have_ids_of_version_7_in_the_order_of_the_old_keys_and_new_rows_come_behind(
+    client: Client, tenant: str
+) -> None:
+    rows = client.ask(tenant, "{ genres(first: 100) { nodes { id genreId } } }")["genres"]["nodes"]
+    old = [row for row in rows if row["genreId"] is not None]
+    assert [row["genreId"] for row in old] == list(range(1, 26))
+    assert {UUID(row["id"].removeprefix("gen_")).version for row in old} == {7}
+    made = client.ask(tenant, 'mutation { createGenre(input: { name: "Test" }) { genre { id genreId } } }')
+    new = made["createGenre"]["genre"]
+    try:
+        rows = client.ask(tenant, "{ genres(first: 100) { nodes { id genreId } } }")["genres"]["nodes"]
+        assert (new["genreId"], rows[-1]) == (None, new)
+    finally:
+        client.ask(tenant, f'mutation {{ deleteGenre(input: {{ id: "{new["id"]}" }}) {{ __typename }} }}')
+
+
+@both_strategies
+def test_all_kinds_of_tables_and_columns_are_carried(client: Client, tenant: str) -> None:
+    found = client.ask(
+        tenant,
+        """{
+        people(orderBy: [{ field: OLD_ID }]) { nodes {
+            oldId name mood boss { name } team { title lead { name } } address
+            friends(first: 9) { nodes { name } } teamsByPeopleTeams(first: 9) { nodes { title } } } }
+        shelves { nodes { shelf load warehouse { country number name } } }
+        orderItems { nodes { oldId select class update groe oldAnd order column user tags prices amount price
+            doublePrice data at lasts host during moods big } }
+        noKeys { nodes { a b } }  events { nodes { oldId at what } }  bases { nodes { x } }  deriveds { nodes { x y } }
+        uses { nodes { code { code } amount } }  profiles { nodes { bio user { name } } }
+        nastyNodes { nodes { oldId friend { oldId } } } }""",
+    )
+    nodes = {name: connection["nodes"] for name, connection in found.items()}
+    ada, bob, cy = nodes["people"]
+    assert (ada["mood"], bob["mood"], cy["mood"]) == ("HAPPY", "X_Y", "VALUE_4_50")
+    assert (bob["boss"], bob["team"]) == ({"name": "Ada"}, {"title": "Analysts", "lead": {"name": "Ada"}})
+    assert [each["name"] for each in ada["friends"]["nodes"]] == ["Bob"]
+    assert [each["teamsByPeopleTeams"]["nodes"] for each in (ada, bob)] == [[{"title": "Analysts"}], []]
+    assert sorted((each["warehouse"]["name"], each["shelf"], each["load"]) for each in nodes["shelves"]) == [
+        ("", 1, "99.99"),
+        ("Köln", 1, "50"),
+        ("Köln", 2, "0"),
+    ]
+    full = next(each for each in nodes["orderItems"] if each["select"])
+    assert full == {
+        "oldId": "00000000-0000-0000-0000-000000000001",
+        "select": "s",
+        "class": 1,
+        "update": 2,
+        "groe": 0.1,
+        "oldAnd": True,
+        "order": "2020-01-31",
+        "column": "it's",
+        "user": None,
+        "tags": ["a", "b c"],
+        "prices": ["1.5", "2"],
+        "amount": "12.345",
+        "price": "1.5",
+        "doublePrice": "3",
+        "data": {"a": 2},
+        "at": "12:34:00",
+        "lasts": "1 day 02:00:00",
+        "host": "10.0.0.1/32",
+        "during": "[1,3)",
+        "moods": ["happy", "x:y"],
+        "big": 9007199254740991,
+    }
+    assert sorted((each["a"] or 0, each["b"]) for each in nodes["noKeys"]) == [(0, None), (1, "x"), (1, "x"), (2, "y")]
+    assert sorted(each["what"] for each in nodes["events"]) == ["new", "old"]
+    assert (nodes["bases"], nodes["deriveds"]) == ([{"x": 10}], [{"x": 11, "y": 12}])
+    assert [each["code"] for each in nodes["uses"]] == [{"code": "one"}, None, {"code": "one"}]
+    assert nodes["profiles"] == [{"bio": "Was born.", "user": {"name": "plus"}}]
+    assert [each["friend"]["oldId"] for each in nodes["nastyNodes"]] == [2, 1]
+
+
+@both_strategies
+def test_what_was_a_rule_is_one(client: Client, tenant: str) -> None:
+    def refused(mutation: str) -> str:
+        with pytest.raises(AssertionError) as caught:
+            client.ask(tenant, f"mutation {{ {mutation} {{ __typename }} }}")
+        return str(caught.value)
+
+    assert "artist id" in refused('createArtist(input: { name: "x", artistId: 1 })')
+    team = client.ask(tenant, "{ teams { nodes { id } } }")["teams"]["nodes"][0]["id"]
+    assert "rule" in refused(f'createPerson(input: {{ name: "x", teamId: "{team}", mood: HAPPY }})')
+    assert "rule" in refused(f'createPerson(input: {{ name: "a :b", teamId: "{team}", mood: HAPPY }})')
+    assert "rule" in refused(f'createPerson(input: {{ name: "xy", address: "none", teamId: "{team}" }})')
+
+
+def test_what_is_not_carried_is_listed_with_the_reason(home: Home) -> None:
+    listed = (home.place.directory / "nasty/ADOPTED.md").read_text().partition("What is not carried")[2]
+    for what, why in {
+        "the column photo, bytea": "columns of bytes",
+        "the column words, tsvector": "full-text search",
+        "the column home, public.address": "row of its own",
+        "the index people\\_lower\\_idx": "lower",
+        "the check people\\_check": "boss",
+        "only\\_bytes": "",
+        "ON UPDATE of uses\\_code\\_fkey": "ids never change",
+        "Order Items\\_during\\_excl": "EXCLUDE",
+        "touch()": "rules are written in Python",
+        "counted": "read from its tables",
+        "happy": "read from its tables",
+        "policy few": "code",
+        "spare": "ids are UUIDs",
+        "touched on people": "CREATE TRIGGER",
+    }.items():
+        [line] = [line for line in listed.splitlines() if line.strip().startswith(f"- {what}") or f": {what}" in line][
+            :1
+        ]
+        assert why in line
+
+
+def test_the_application_is_a_package_whose_history_makes_what_it_declares(home: Home) -> None:
+    for name in ("chinook", "nasty", "large"):
+        for file in (home.place.directory / name).rglob("*.py"):
+            ast.parse(file.read_text())
+        assert "nothing to write" in home.place.run("revision", "--application", name, "-m", "more")
+    assert "0 brought" in home.place.run("migrate")
+
+
+def test_tenants_with_circles_of_references_move_and_are_dropped(home: Home) -> None:
+    home.tenant("circular", "rls")
+    home.place.run("adopt", home.address("nasty"), "--load", "--tenant", "circular")
+    for strategy in ("schema", "rls"):
+        home.place.run("tenant", "move", "circular", "--to", strategy)
+        assert (home.rows_of("circular", "people"), home.rows_of("circular", "teams")) == (3, 1)
+    home.place.run("tenant", "drop", "circular", "--yes")
+    assert home.stages() == []
