@@ -118,6 +118,12 @@ def test_the_command_tells_and_the_json_has_the_same(place: Place, file: Path) -
     assert data["counted"] is None
 
 
+def test_the_command_takes_the_results_of_an_application_and_names_it(place: Place, tmp_path: Path) -> None:
+    of_zoo = record(tmp_path / "zoo.jsonl", run={"application": {"name": "zoo"}})
+    told = place.run("advise", "--tenants", "500", "--results", str(of_zoo))
+    assert "zoo.jsonl of the application zoo, measured on" in told
+
+
 def test_without_results_or_tenants_the_command_says_what_it_needs(place: Place, file: Path) -> None:
     missing = place.directory / "none.jsonl"
     _, said, status = finished(place.begin("advise", "--tenants", "5", "--results", str(missing)))

@@ -66,6 +66,15 @@ def test_another_machine_and_other_versions_are_told(tmp_path: Path) -> None:
     assert "postgresql: 18.4 → 19.0" in said
 
 
+def test_results_of_another_application_are_not_compared(tmp_path: Path) -> None:
+    before = record(tmp_path / "a.jsonl")
+    after = record(tmp_path / "b.jsonl", run={"application": {"name": "zoo"}})
+    message = r"a\.jsonl is of the nouns that ship and .*b\.jsonl is of the application zoo: expected results of"
+    with pytest.raises(OperatorError, match=message):
+        compare(before, after)
+    assert "No difference beyond noise" in compare(after, after)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     with pytest.raises(OperatorError, match="expected a file of results that can be read"):

@@ -59,6 +59,7 @@ def test_a_population_that_cannot_be_is_refused(size: Size, message: str) -> Non
         (Asked("slow"), "profile 'slow': expected one of quick, standard, full"),
         (Asked("quick", scenarios=["reed"]), "scenario 'reed': expected one of the profile quick, "),
         (Asked("quick", strategies=["papyrus"]), "strategy 'papyrus': expected one of"),
+        (Asked("quick", application="papyrus"), "application 'papyrus': expected one of isola"),
         (Asked("quick", scenarios=["cold"], dimensions={"connections": [4]}), "no scenario that is to be run has conn"),
     ],
 )

@@ -137,6 +137,17 @@ def test_what_failed_was_left_out_or_disturbed_is_told_and_is_text_whatever_it_s
     assert "other work took 50% of it" in written.text
 
 
+def test_whose_tables_were_measured_is_told_with_their_rows(tmp_path: Path) -> None:
+    about = {"name": "zoo", "subject": "keeper", "rows": {"100": {"keepers": 100, "animals": 1234}}}
+    results = record(tmp_path / "zoo.jsonl", run={"application": about})
+    write(results, html=tmp_path / "zoo.html", markdown=tmp_path / "zoo.md")
+    text = (tmp_path / "zoo.md").read_text(encoding="utf-8")
+    assert "of the application `zoo`" in text
+    assert "| `animals` | 1,234 |" in text
+    assert "isola bench run --application zoo --profile quick" in text
+    assert "`animals`" not in (tmp_path / "zoo.html").read_text(encoding="utf-8")
+
+
 def test_a_third_strategy_is_compared_with_each_other_one(tmp_path: Path, results: Path) -> None:
     more = [line.replace('"rls"', '"cells"') for line in results.read_text().splitlines() if '"rls"' in line]
     results.write_text(results.read_text() + "\n".join(more) + "\n")

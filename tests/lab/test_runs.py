@@ -131,6 +131,7 @@ async def test_what_cannot_be_measured_is_recorded_with_the_reason_and_tried_aga
     [
         ({"seed": 2}, r"another seed \(1, not 2\)"),
         ({"profile": "full"}, r"another profile \(quick, not full\)"),
+        ({"application": {"name": "zoo"}}, r"another application \(None, not {'name': 'zoo'}\)"),
         ({"versions": {"commit": "b"}}, r"another versions commit \(a, not b\)"),
     ],
 )

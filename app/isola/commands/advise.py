@@ -133,7 +133,7 @@ def advise(
     )
     advice = advisor.advise(measured, needs)
     if as_json:
-        typer.echo(json.dumps(_as_data(advice, there, chosen), indent=2))
+        typer.echo(json.dumps(_as_data(advice, there, chosen, measured), indent=2))
     else:
         _tell(advice, there, chosen, measured)
 
@@ -150,7 +150,7 @@ def _counted_at(url: str, tenant_column: str, homes: str) -> Counted:
     return asyncio.run(count())
 
 
-def _as_data(advice: "Advice", there: Counted | None, results: Path) -> dict[str, Any]:
+def _as_data(advice: "Advice", there: Counted | None, results: Path, measured: "Results") -> dict[str, Any]:
     return {
         "strategy": advice.strategy,
         "reasons": list(advice.reasons),
@@ -170,6 +170,7 @@ def _as_data(advice: "Advice", there: Counted | None, results: Path) -> dict[str
         ],
         "extrapolated": list(advice.extrapolated),
         "results": str(results),
+        "application": measured.application,
     }
 
 
@@ -200,7 +201,8 @@ def _tell(advice: "Advice", there: Counted | None, results: Path, measured: "Res
         for line in advice.extrapolated:
             typer.echo(f"- {line}")
     machine = measured.run.get("machine", {})
+    about = f" of the application {measured.application}" if measured.application else ""
     typer.echo(
-        f"\nFrom {results}, measured on {machine.get('cores', '?')} cores. Ratios hold elsewhere; times and requests a "
-        "second are that machine's."
+        f"\nFrom {results}{about}, measured on {machine.get('cores', '?')} cores. Ratios hold elsewhere; times and "
+        "requests a second are that machine's."
     )

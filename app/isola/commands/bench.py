@@ -22,11 +22,23 @@ def bench(context: typer.Context) -> None:
 @bench_app.command()
 def run(
     *,
+    application: Annotated[
+        str | None, typer.Option(help="whose tables it is about: an installed one; the nouns that ship unless given")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="of the application, whom the usual operations ask; its most connected one")
+    ] = None,
+    operations: Annotated[
+        Path | None, typer.Option(help="a folder of the application's own .graphql documents", file_okay=False)
+    ] = None,
     profile: Annotated[Literal["quick", "standard", "full"], typer.Option(help="how much is measured")] = "quick",
     scenario: Annotated[list[str] | None, typer.Option(help="only these")] = None,
     strategy: Annotated[list[str] | None, typer.Option(help="only these, beside the baselines")] = None,
     tenants: Annotated[list[int] | None, typer.Option(min=1, help="instead of the profile's")] = None,
-    rows: Annotated[list[int] | None, typer.Option(min=1, help="resources a tenant, instead of the profile's")] = None,
+    rows: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="a tenant's resources, or rows of each subject, instead of the profile's"),
+    ] = None,
     tables: Annotated[list[int] | None, typer.Option(min=1, help="of a home, instead of the profile's")] = None,
     connections: Annotated[list[int] | None, typer.Option(min=1, help="instead of the profile's")] = None,
     database_url: Annotated[
@@ -44,6 +56,7 @@ def run(
     """
     from isola.lab import command, report
     from isola.settings import load
+    from isola.subjects.applications import BUILT_IN
 
     asked = command.Asked(
         profile,
@@ -54,6 +67,9 @@ def run(
         output,
         force,
         seed,
+        application or BUILT_IN,
+        subject,
+        operations,
     )
     try:
         file, failed = command.run(asked, load().data_dir.resolve() / "bench")

@@ -12,9 +12,10 @@ from hdrh.histogram import HdrHistogram
 
 from isola.errors import OperatorError
 from isola.lab.laboratory import Laboratory
+from isola.lab.operations import Operation
 from isola.lab.peers import measure, operations
 from isola.lab.peers.load import Job, Measured
-from isola.lab.peers.operations import OPERATIONS, VARIANTS, Operation
+from isola.lab.peers.operations import VARIANTS
 from isola.lab.population import Resident
 from isola.lab.serving import Served
 
@@ -23,9 +24,6 @@ REQUESTS = 2_000
 COMPARED = 5
 LONGEST_US = 120_000_000
 DIGITS = 3
-
-READS = {operation.name: operation for operation in OPERATIONS if not operation.writes}
-"""The operations that every subject answers, those of app/isola/lab/peers."""
 
 
 def requests(served: Served, operation: Operation, residents: Sequence[Resident], seed: int) -> list[str]:
@@ -40,10 +38,7 @@ def requests(served: Served, operation: Operation, residents: Sequence[Resident]
         drawn = chance.choices(residents, weights, k=REQUESTS)
         asked = [(resident, chance.randrange(VARIANTS)) for resident in drawn]
     tokens = {resident.number: served.token(resident) for resident, _ in asked}
-    return [
-        served.dialect.request(operation, served.place(resident), variant, tokens[resident.number], served.server.port)
-        for resident, variant in asked
-    ]
+    return [served.request(operation, resident, variant, tokens[resident.number]) for resident, variant in asked]
 
 
 def answers(served: Served, some: Sequence[str]) -> object:

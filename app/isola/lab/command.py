@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -19,13 +20,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from isola.database import embedded
 from isola.errors import OperatorError
 from isola.lab import cluster, machine, profiles, refusal, runner, scenarios, serving
+from isola.lab.applied import Applied, applied
 from isola.lab.cluster import Cluster
 from isola.lab.laboratory import Laboratory
 from isola.lab.peers import data
 from isola.lab.population import Size
 from isola.lab.record import Record, now
 from isola.lab.runner import Step
-from isola.lab.scenario import strategies
+from isola.lab.scenario import Profile, strategies
+from isola.subjects.applications import BUILT_IN
 
 err = Console(stderr=True)
 
@@ -34,7 +37,7 @@ err = Console(stderr=True)
 POSTGRESQL = {**data.POSTGRESQL, "max_connections": "400"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
     """What the command line asks for. Without values, what the profile says."""
 
@@ -46,6 +49,22 @@ class Asked:
     output: Path | None = None
     force: bool = False
     seed: int = 1
+    application: str = BUILT_IN
+    subject: str | None = None
+    operations: Path | None = None
+
+    @cached_property
+    def applied(self) -> Applied | None:
+        """The application that it is about; None for the one that ships. Raises OperatorError as ``applied``."""
+        return applied(self.application, self.subject, self.operations)
+
+    @cached_property
+    def chosen(self) -> Profile:
+        """What is measured. Raises OperatorError for names that there are not."""
+        profile = profiles.load(self.profile)
+        return profiles.chosen(
+            self.applied.profile(profile) if self.applied else profile, self.scenarios, self.dimensions
+        )
 
 
 def run(asked: Asked, directory: Path) -> tuple[Path, int]:
@@ -79,8 +98,7 @@ def planned(asked: Asked) -> Sequence[Step]:
     if unknown:
         raise OperatorError(f"strategy {min(unknown)!r}: expected one of {', '.join(strategies())}")
     left_out = set(strategies()) - set(asked.strategies) if asked.strategies else set()
-    profile = profiles.chosen(profiles.load(asked.profile), asked.scenarios, asked.dimensions)
-    return runner.plan(scenarios.load(), profile, left_out)
+    return runner.plan(scenarios.load(), asked.chosen, left_out)
 
 
 async def _measured(
@@ -98,7 +116,7 @@ async def _measured(
     async with cluster.entered(address, lasting=not embedded_here) as ground:
         postgresql = await machine.postmaster(ground.maintenance)
         described = await _described(asked, ground, left_out)
-        output = asked.output or directory / f"{asked.profile}-{described['versions'].get('commit', 'unknown')}.jsonl"
+        output = asked.output or directory / f"{_file(asked)}-{described['versions'].get('commit', 'unknown')}.jsonl"
         record = Record(output, described)
         try:
             waiting = [step for step in steps if step.identity not in record.finished]
@@ -139,7 +157,13 @@ async def _run(
             bar.update(task, advance=seconds)
 
         async with Laboratory(
-            ground, directory=servers, seed=asked.seed, postgresql=postgresql, doing=doing, made=made
+            ground,
+            directory=servers,
+            seed=asked.seed,
+            postgresql=postgresql,
+            operations=asked.applied.operations if asked.applied else None,
+            doing=doing,
+            made=made,
         ) as laboratory:
             return await runner.run(laboratory, waiting, record, machine.Elsewhere(postgresql), doing, done)
 
@@ -153,8 +177,13 @@ async def _described(asked: Asked, ground: Cluster, left_out: Mapping[str, str])
         "machine": machine.described(),
         "settings": await machine.settings(ground.maintenance),
         "seed": asked.seed,
-        "left_out": dict(left_out),
+        "left_out": {**left_out, **(asked.applied.left_out if asked.applied else {})},
+        **({"application": asked.applied.described(asked.chosen, asked.seed)} if asked.applied else {}),
     }
+
+
+def _file(asked: Asked) -> str:
+    return asked.profile if asked.application == BUILT_IN else f"{asked.application}-{asked.profile}"
 
 
 @contextmanager

@@ -13,10 +13,13 @@ from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.installed import metadata
 from isola.lab import application
+from isola.lab.declared import Declared, refused
 from isola.lab.place import Place
 from isola.lab.population import OWN_TABLES, WITHOUT, Population, Resident, Size
 from isola.platform import provisioning
 from isola.platform.tenants import COLUMNS, Tenant, entry, tenants as directory
+from isola.subjects.applications import BUILT_IN
+from isola.subjects.rows import Rows
 from isola_strategies.base import Home, Strategy
 
 ROWS = Path(__file__).with_name("rows.sql")
@@ -24,6 +27,7 @@ USERS, ORGANIZATIONS, SPANS = 10, 3, 5
 """Users and organizations of a tenant, and spans of a resource."""
 FURTHER = 10
 """Rows of a tenant in each further table."""
+PEOPLE = ("users", "organizations", "memberships")
 FILLED = ("users", "organizations", "memberships", "resources", "spans")
 SAMPLE = 10
 """The resources that are known of each resident."""
@@ -44,8 +48,8 @@ async def fill(place: Place, size: Size, seed: int, progress: Progress) -> Popul
         made = await _tenants(owner, place, strategy, size, progress)
     connection = await asyncpg.connect(place.address)
     try:
-        filling = _Filling(connection, strategy, discriminator, size, progress)
-        await filling.declare(made, seed)
+        filling = _Filling(connection, strategy, discriminator, size, seed, progress)
+        await filling.declare(made)
         await filling.run(made)
         residents = await filling.residents(made)
         if size.strategy == WITHOUT:
@@ -56,6 +60,11 @@ async def fill(place: Place, size: Size, seed: int, progress: Progress) -> Popul
     finally:
         await connection.close()
     return Population(size, place, residents)
+
+
+def others(rows: int) -> Mapping[str, int]:
+    """How many rows of the nouns that ship a tenant has with so many resources, where it has any of them."""
+    return {"user": USERS, "organization": ORGANIZATIONS, "resource": rows, "span": rows * SPANS, "role": 0}
 
 
 def shares(size: Size) -> Sequence[int]:
@@ -122,19 +131,29 @@ class _Filling:
         strategy: Strategy,
         discriminator: str | None,
         size: Size,
+        seed: int,
         progress: Progress,
     ) -> None:
         self._connection = connection
         self._strategy = strategy
         self._discriminator = discriminator
         self._size = size
+        self._seed = seed
         self._progress = progress
+        self._declared = Declared(size.application)
+        self._generated: Mapping[int, Mapping[str, Rows]] = {}
         self._further = application.further(size.tables - OWN_TABLES)
         self._given: Mapping[str, frozenset[str]] = {}
 
-    async def declare(self, made: Sequence[Tenant], seed: int) -> None:
-        """The formulas of rows.sql, and whose rows they are."""
-        counts = {"users": USERS, "organizations": ORGANIZATIONS, "spans": SPANS, "further": FURTHER, "seed": seed}
+    async def declare(self, made: Sequence[Tenant]) -> None:
+        """The formulas of rows.sql, whose rows they are, and what is generated."""
+        counts = {
+            "users": USERS,
+            "organizations": ORGANIZATIONS,
+            "spans": SPANS,
+            "further": FURTHER,
+            "seed": self._seed,
+        }
         await self._connection.execute(Template(ROWS.read_text()).substitute(counts))
         rows = zip(made, shares(self._size), strict=True)
         await self._connection.copy_records_to_table(
@@ -148,6 +167,10 @@ class _Filling:
             " WHERE relnamespace = 'lab'::regnamespace AND relkind = 'v' GROUP BY relname"
         )
         self._given = {row[0]: frozenset(row[1]) for row in columns}
+        self._generated = {
+            rows: self._declared.rows(rows, others(rows), self._seed) for rows in sorted(set(shares(self._size)))
+        }
+        await self._declared.stage(self._connection, self._generated)
 
     async def run(self, made: Sequence[Tenant]) -> None:
         homes = self._strategy.homes([tenant.id for tenant in made])
@@ -156,19 +179,28 @@ class _Filling:
             self._progress(f"filling home {start + 1:,} of {len(homes):,}")
             async with self._connection.transaction():
                 for home in homes[start : start + step]:
-                    await self._connection.execute(self._script(home))
+                    try:
+                        await self._connection.execute(self._script(home))
+                    except asyncpg.IntegrityConstraintViolationError as error:
+                        raise refused(error) from error
 
     def _script(self, home: Home) -> str:
         making = [application.making(self._strategy, home, self._further)] if self._further else []
-        sources = {name: metadata.tables[name] for name in FILLED}
+        sources = {name: metadata.tables[name] for name in FILLED if self._fills(name)}
         inserts = [self._insert(home, table, name) for name, table in sources.items()]
         inserts += [self._insert(home, table, "further") for table in self._further]
+        inserts += self._declared.inserts(home, self._discriminator)
         # The log of changes would say who made these rows: nobody did. And the owner, held by the policies unless it
         # is a superuser, would have to enter every tenant.
-        names = [f"{home.schema}.{table.name}" for table in (*sources.values(), *self._further)]
+        names = [f"{home.schema}.{table.name}" for table in (*sources.values(), *self._further, *self._declared.tables)]
         free = [f"ALTER TABLE {name} DISABLE TRIGGER USER, NO FORCE ROW LEVEL SECURITY" for name in names]
         bound = [f"ALTER TABLE {name} ENABLE TRIGGER USER, FORCE ROW LEVEL SECURITY" for name in names]
         return ";\n".join([*making, *free, *inserts, *bound])
+
+    def _fills(self, name: str) -> bool:
+        """Whether a table of nouns that ship has rows: people always, of the others what is referred to."""
+        everything = self._size.application == BUILT_IN
+        return everything or name in {*PEOPLE, *self._declared.shipped, *(("resources",) if self._further else ())}
 
     def _insert(self, home: Home, table: Table, source: str) -> str:
         given = [column.name for column in table.columns if column.name in self._given[source]]
@@ -189,8 +221,16 @@ class _Filling:
             SAMPLE,
         )
         given = shares(self._size)
+        keys = await self._declared.keys(self._connection, self._generated, SAMPLE)
         return [
-            Resident(number, made[number], given[number], user, tuple(dict.fromkeys(resources)))
+            Resident(
+                number,
+                made[number],
+                given[number],
+                user,
+                tuple(dict.fromkeys(resources)),
+                {"user": (user,), "resource": tuple(dict.fromkeys(resources)), **keys.get(number, {})},
+            )
             for number, user, resources in found
         ]
 

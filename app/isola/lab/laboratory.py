@@ -1,6 +1,6 @@
 """Where scenarios work: databases of the lab's own, populations in them, and servers on these."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Self
@@ -9,6 +9,7 @@ import psutil
 
 from isola.lab import filling, machine
 from isola.lab.cluster import Cluster
+from isola.lab.operations import Operation, of_resources
 from isola.lab.peers.processes import Cores
 from isola.lab.place import Place
 from isola.lab.population import OWN_TABLES, Population, Size
@@ -19,7 +20,7 @@ class Laboratory:
     """What a scenario is given to work with. An async context manager: at its end no server is left.
 
     ``seed`` is that of the rows, and of whatever a scenario chooses at random. ``postgresql`` is PostgreSQL's first
-    process, None where that is on another machine.
+    process, None where that is on another machine. ``operations`` are what points name.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class Laboratory:
         directory: Path,
         seed: int,
         postgresql: psutil.Process | None,
+        operations: Mapping[str, Operation] | None = None,
         doing: Callable[[str], None] = lambda _: None,
         made: Callable[[Size], None] = lambda _: None,
     ) -> None:
         self.seed = seed
         self.postgresql = postgresql
+        self.operations = of_resources() if operations is None else operations
         self._cluster = cluster
         self._doing = doing
         self._made = made

@@ -1,12 +1,13 @@
 """Tenants with rows: how many, how large, and where they are once they have been made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from isola.installed import metadata
 from isola.lab.place import Place
 from isola.platform.tenants import Tenant
+from isola.subjects.applications import BUILT_IN
 
 WITHOUT = "none"
 """The subject without isolation, and the strategy of its population: shared tables, their policies taken away."""
@@ -21,7 +22,9 @@ class Size:
     """A population to be: ``rows`` are resources a tenant, on average; each has five spans.
 
     ``strategy`` is the name of an installed one, or ``none``: shared tables with their policies taken away.
-    ``skew`` is ``even`` or ``zipf`` (the n-th tenant has 1/n of the first's rows). ``tables`` are those of a home.
+    ``skew`` is ``even`` or ``zipf`` (the n-th tenant has 1/n of the first's rows). ``tables`` are those of a home. Of
+    an ``application`` that is not the one that ships, ``rows`` are a tenant's of each of its subjects. What
+    ``is_changed`` by measurements is kept apart from what is only read.
     """
 
     strategy: str
@@ -29,6 +32,8 @@ class Size:
     rows: int
     skew: str = "even"
     tables: int = OWN_TABLES
+    application: str = BUILT_IN
+    is_changed: bool = False
 
     @property
     def placement(self) -> str:
@@ -40,7 +45,8 @@ class Size:
 class Resident:
     """A tenant with its data. The n-th resident has equal rows, keys included, under every strategy.
 
-    ``user`` is one of its users, whose token's subject is that id; ``resources`` are some of its resources' ids.
+    ``user`` is one of its users, whose token's subject is that id; ``resources`` are some of its resources' ids, and
+    ``keys`` some ids of each subject that it has rows of, by the subject's name.
     """
 
     number: int
@@ -48,6 +54,7 @@ class Resident:
     rows: int
     user: UUID
     resources: tuple[UUID, ...]
+    keys: Mapping[str, Sequence[UUID]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from isola.lab.scenario import Point
 Identity = tuple[str, str, Point, int]
 """Scenario, subject, point, round."""
 # What has to be the same for measurements to stand in one file.
-SAME = (("profile",), ("seed",), ("versions", "isola"), ("versions", "commit"), ("versions", "postgresql"),
+SAME = (("profile",), ("application",), ("seed",),
+        ("versions", "isola"), ("versions", "commit"), ("versions", "postgresql"),
         ("machine", "cpu"), ("machine", "cores"), ("settings",))  # fmt: skip
 
 

@@ -11,8 +11,10 @@ import asyncpg
 import psutil
 
 from isola.errors import OperatorError
+from isola.lab.declared import Declared
 from isola.lab.population import OWN_TABLES, Size
 from isola.lab.scenario import Needs
+from isola.subjects.applications import BUILT_IN
 from isola_strategies import registry
 
 MIB = 1 << 20
@@ -83,11 +85,12 @@ def refuse(needs: Iterable[Needs], there: Room) -> None:
 def disk_bytes(size: Size) -> int:
     """About what a population takes on the disk."""
     homes = _homes(size)
+    kinds = 1 if size.application == BUILT_IN else max(1, len(Declared(size.application).tables))
     further = size.tables - OWN_TABLES
     return (
         DATABASE_BYTES
         + homes * size.tables * TABLE_BYTES
-        + size.tenants * (size.rows * RESOURCE_BYTES + further * FURTHER_BYTES)
+        + size.tenants * (size.rows * kinds * RESOURCE_BYTES + further * FURTHER_BYTES)
     )
 
 

@@ -7,10 +7,14 @@ from itertools import product
 from typing import Protocol
 
 from isola.lab.laboratory import Laboratory
-from isola.lab.population import Size
+from isola.lab.population import OWN_TABLES, Size
+from isola.subjects.applications import BUILT_IN
 from isola_strategies import registry
 
 Value = str | int
+
+APPLICATION = "application"
+"""The dimension of points that are about the tables of an application, rather than about the nouns that ship."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,20 @@ class Point:
     def text(self, dimension: str) -> str:
         """The value of a dimension that is named. Raises KeyError as above."""
         return str(self[dimension])
+
+
+def sized(point: Point, strategy: str, *, is_changed: bool = False) -> Size:
+    """The population that a point is about, of a strategy's homes."""
+    said = dict(point.dimensions)
+    return Size(
+        strategy,
+        point.number("tenants"),
+        point.number("rows"),
+        str(said.get("skew", "even")),
+        int(said.get("tables", OWN_TABLES)),
+        str(said.get(APPLICATION, BUILT_IN)),
+        is_changed,
+    )
 
 
 @dataclass(frozen=True, slots=True)

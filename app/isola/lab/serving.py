@@ -12,11 +12,13 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import make_url
 
-from isola.lab.peers import data, operations, processes, tokens
+from isola.lab.operations import Operation
+from isola.lab.peers import operations, processes, tokens
 from isola.lab.peers.operations import Dialect
 from isola.lab.peers.processes import Cores, Peer, Server
 from isola.lab.place import Place
 from isola.lab.population import SHARED, WITHOUT, Population, Resident, Size
+from isola.subjects.applications import BUILT_IN
 
 POSTGRAPHILE = "postgraphile"
 BASELINES = (WITHOUT, POSTGRAPHILE)
@@ -34,13 +36,16 @@ class Served:
     def dialect(self) -> Dialect:
         return self.server.peer.dialect
 
-    def place(self, resident: Resident) -> data.Place:
-        """A resident in the words of app/isola/lab/peers."""
-        return data.Place(str(resident.tenant.id), str(resident.user), [str(each) for each in resident.resources])
+    role: str
+
+    def request(self, operation: Operation, resident: Resident, variant: int, token: str | None = None) -> str:
+        """A request of the resident's user; with a ``token`` that was made before, or a new one."""
+        port = self.server.port
+        return operation.request(self.dialect, resident, variant, token or self.token(resident), port)
 
     def token(self, resident: Resident) -> str:
         """A token of the resident's user, good for as long as a run may take."""
-        return tokens.mint(self.secret, str(resident.tenant.id), str(resident.user))
+        return tokens.mint(self.secret, str(resident.tenant.id), str(resident.user), self.role)
 
 
 def placement(subject: str) -> str:
@@ -117,15 +122,21 @@ class Servers:
         given = environment(population.place, self._directory, secret, port, connections)
         log = self._directory / f"{peer.name}.log"
         with processes.started(peer, given, port, log, self._cores, self._directory) as server:
-            yield Served(server, secret)
+            # What others made can be changed by whoever may manage all.
+            yield Served(server, secret, "editor" if population.size.application == BUILT_IN else "admin")
 
 
 def environment(place: Place, directory: Path, secret: str, port: int, connections: int) -> Mapping[str, str]:
-    """The whole environment of a server: this process's own, without what it says of another Isola."""
+    """The whole environment of a server: this process's own, but for what it says of another Isola."""
     where = place.installation.addresses
     owner = make_url(place.address)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISOLA_", "PEER_"))}
+    if named := os.environ.get("ISOLA_APPLICATIONS"):
+        # An application of a checkout is found where the command runs, and servers run elsewhere.
+        found = os.pathsep.join(filter(None, [str(Path.cwd()), kept.get("PYTHONPATH")]))
+        kept |= {"ISOLA_APPLICATIONS": named, "PYTHONPATH": found}
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("ISOLA_", "PEER_"))},
+        **kept,
         "ISOLA_DATABASE_URL": place.address,
         "ISOLA_TENANT_URL": where.tenant,
         "ISOLA_CONTROL_URL": where.control,

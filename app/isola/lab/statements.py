@@ -10,8 +10,7 @@ from isola.api.schema import model
 from isola.domain.permissions import Role, of_role
 from isola.errors import OperatorError
 from isola.identity.authentication import Principal
-from isola.lab.peers.data import Place
-from isola.lab.peers.operations import CONTRACT, OPERATIONS
+from isola.lab.operations import Operation
 from isola.lab.population import Resident
 from isola.query.caller import Placement
 from isola.query.compiler import Compiler
@@ -37,26 +36,22 @@ class Statements:
     def __init__(self) -> None:
         self._compiler = Compiler(model, Limits(), SECRET)
         self._documents = Documents(model.schema, self._compiler.limits)
-        self._asked = {operation.name: operation for operation in OPERATIONS if not operation.writes}
 
-    def of(self, name: str, resident: Resident, placement: Placement) -> Written:
+    def of(self, asked: Operation, resident: Resident, placement: Placement) -> Written:
         """What a reading operation becomes for an owner of the resident.
 
-        ``placement`` is the tenant's strategy, or whatever else has a predicate to give. Raises OperatorError for an
-        operation that the lab has no variables for.
+        ``placement`` is the tenant's strategy, or whatever else has a predicate to give. Raises OperatorError for one
+        that is not read by one statement.
         """
-        if name not in self._asked:
-            raise OperatorError(f"operation {name!r}: expected one of {', '.join(sorted(self._asked))}")
-        place = Place(str(resident.tenant.id), str(resident.user), [str(each) for each in resident.resources])
-        operation = self._documents.find((CONTRACT / f"{name}.graphql").read_text()).operation(name)
+        operation = self._documents.find(asked.document).operation(asked.name)
         values = get_variable_values(
-            model.schema, operation.node.variable_definitions or (), self._asked[name].variables(place, 0)
+            model.schema, operation.node.variable_definitions or (), dict(asked.variables(resident, 0))
         )
         if isinstance(values, list):
-            raise OperatorError(f"{name}: {values[0].message}")
+            raise OperatorError(f"{asked.name}: {values[0].message}")
         plan = self._compiler.plans(operation, values.coerced)
         if not isinstance(plan, Plan):
-            raise OperatorError(f"{name} is not read by one statement")
+            raise OperatorError(f"{asked.name} is not read by one statement")
         caller = Principal(resident.tenant, resident.user, (Role.OWNER,), of_role(Role.OWNER))
         reading = self._compiler.read(plan, values, caller)
         statement = self._compiler.statement(reading, placement)

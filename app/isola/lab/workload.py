@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from isola.lab.population import OWN_TABLES, WITHOUT, Size
-from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.lab.population import WITHOUT, Size
+from isola.lab.scenario import APPLICATION, Needs, Point, Profile, sized, strategies
 from isola.lab.serving import placement
 
 SERVERS_BYTES = 300 << 20
@@ -15,15 +15,17 @@ class Workload:
 
     name: str
     baselines: Sequence[str] = (WITHOUT,)
-    """Subjects beside the strategies."""
+    """Subjects beside the strategies, of the nouns that ship: nobody else has an application's tables."""
+    changes = False
+    """Whether rows are changed: then in populations that no other scenario reads."""
     _seconds = 1.0
 
     def points(self, profile: Profile) -> Iterable[Point]:
         self._seconds = profile.seconds(self.name)
         return profile.points(self.name)
 
-    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
-        return [*strategies(), *self.baselines]
+    def subjects(self, point: Point) -> Sequence[str]:
+        return [*strategies(), *(() if APPLICATION in dict(point.dimensions) else self.baselines)]
 
     def connections(self, point: Point) -> int:
         """The most that are open at once. The servers of all subjects run side by side."""
@@ -42,11 +44,4 @@ class Workload:
 
     def size(self, point: Point, subject: str) -> Size:
         """The population that a subject is asked about."""
-        said = dict(point.dimensions)
-        return Size(
-            placement(subject),
-            point.number("tenants"),
-            point.number("rows"),
-            str(said.get("skew", "even")),
-            int(said.get("tables", OWN_TABLES)),
-        )
+        return sized(point, placement(subject), is_changed=self.changes)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import count, cycle
 from typing import cast
 
 import uvloop
@@ -18,6 +18,9 @@ import uvloop
 LENGTH = b"content-length:"
 END = b"\r\n\r\n"
 SHOWN = 500
+NUMBER = 987_654_321
+"""Wherever a request has this number, another one is sent each time: for values that have to be unique."""
+FEWEST, MOST = 10**8, 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,16 @@ class Measured:
     cpu: float
 
 
+MARK = str(NUMBER).encode()
+# Another program, a second later, begins with another one.
+_numbers = count(int(time.time() * 1e4))
+
+
+def numbered(request: bytes) -> bytes:
+    """A request with a number, as long, that none before has had."""
+    return request.replace(MARK, b"%d" % (FEWEST + next(_numbers) % (MOST - FEWEST)))
+
+
 class Connection(asyncio.Protocol):
     """One connection: sends a request, waits for the whole answer, sends the next."""
 
@@ -68,7 +81,7 @@ class Connection(asyncio.Protocol):
             return
         if self.interval is None:
             self.due = time.perf_counter()
-        self.transport.write(request)
+        self.transport.write(numbered(request) if MARK in request else request)
 
     def data_received(self, data: bytes) -> None:
         self.received = self.received + data if self.received else data

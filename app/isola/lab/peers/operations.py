@@ -74,13 +74,17 @@ class Dialect:
     def request(self, operation: Operation, place: Place, variant: int, token: str, port: int) -> str:
         """One HTTP request, head and body."""
         query = (self.documents / f"{operation.name}.graphql").read_text()
-        variables = self.variables(operation, place, variant)
-        body = json.dumps({"query": query, "operationName": operation.name, "variables": variables})
-        head = (
-            f"POST /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {token}\r\n"
-            f"content-type: application/json\r\naccept: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
-        return head + body
+        return http(query, operation.name, self.variables(operation, place, variant), token, port)
+
+
+def http(query: str, name: str, variables: Mapping[str, Any], token: str, port: int) -> str:
+    """A request over HTTP, head and body."""
+    body = json.dumps({"query": query, "operationName": name, "variables": variables})
+    head = (
+        f"POST /graphql HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {token}\r\n"
+        f"content-type: application/json\r\naccept: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head + body
 
 
 def _plain_ids(operation: Operation, place: Place, variant: int) -> dict[str, Any]:

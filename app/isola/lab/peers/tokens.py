@@ -10,10 +10,10 @@ ISSUER = AUDIENCE = "isola"
 LIFETIME = 24 * 3600
 
 
-def mint(secret: str, tenant: str, user: str) -> str:
+def mint(secret: str, tenant: str, user: str, role: str = "editor") -> str:
     now = int(time.time())
     payload = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + LIFETIME}
-    return jwt.encode({**payload, "tenant": tenant, "sub": user, "role": "editor"}, secret, "HS256")
+    return jwt.encode({**payload, "tenant": tenant, "sub": user, "role": role}, secret, "HS256")
 
 
 class Verifier:

@@ -88,6 +88,21 @@ def machine(results: Results) -> Section:
     return Section("machine", "Machine, versions and settings", [table for table in tables if table.rows])
 
 
+def application(results: Results) -> Section:
+    """Whose tables were measured, and how many rows a tenant had of each."""
+    said: Mapping[str, Any] = results.run["application"]
+    by_size: Mapping[str, Mapping[str, int]] = said.get("rows", {})
+    tables = dict.fromkeys(name for counts in by_size.values() for name in counts)
+    rows = [[f"`{name}`", *(f"{counts.get(name, 0):,}" for counts in by_size.values())] for name in tables]
+    header = ["table", *(f"rows, of {int(size):,} asked for" for size in by_size)]
+    text = (
+        f"The tables of `{said['name']}`, with generated rows. The usual operations ask for `{said.get('subject')}`. "
+        "Where rows have to be unique there may be fewer than were asked for; where tenants are skewed, these are "
+        "those of one of average size."
+    )
+    return Section("application", "What was measured", [text, Table("Rows of a tenant", header, rows)])
+
+
 def left_out(results: Results) -> Section:
     """What the run had to do without."""
     left: Mapping[str, Any] = results.run.get("left_out") or {}
@@ -99,7 +114,8 @@ def left_out(results: Results) -> Section:
 def again(results: Results) -> Section:
     """How to get figures of one's own, and to set them beside these."""
     profile = results.run.get("profile", "standard")
-    command = f"isola bench run --profile {profile}\nisola bench compare THESE.jsonl YOURS.jsonl"
+    about = f"--application {results.application} " if results.application else ""
+    command = f"isola bench run {about}--profile {profile}\nisola bench compare THESE.jsonl YOURS.jsonl"
     return Section("again", "How to run it again", [Code(command), AGAIN])
 
 

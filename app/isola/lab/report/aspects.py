@@ -70,6 +70,7 @@ ASPECTS = (
     Aspect(REQUESTS, "Reads a second", "read", "throughput_per_s", (MOVING, WORK), Limit.REQUESTS, headline=True),
     Aspect(REQUESTS, "99th percentile of reads, full load", "read", "p99_ms", (MOVING, WORK)),
     Aspect(REQUESTS, "99th percentile, steady rate", "rate", "p99_ms", (MOVING, WORK), headline=True),
+    Aspect(REQUESTS, "Writes a second", "write", "throughput_per_s", headline=True),
     Aspect(REQUESTS, "A tenant's first request", "cold", "cold_p50_ms", (MEMORY,), headline=True),
     Aspect(REQUESTS, "Others' 99th percentile by a greedy one", "neighbour", "beside_p99_ms", headline=True),
     Aspect(REQUESTS, "Reading what others shared", "partner", "throughput_per_s", headline=True),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from isola.errors import OperatorError
 from isola.lab.report import units
 from isola.lab.report.about import disturbed
 from isola.lab.report.results import BASELINES, Point, Results, read
@@ -39,9 +40,12 @@ class Compared:
 def compare(a: Path, b: Path) -> str:
     """What changed from the results in ``a`` to those in ``b``, as text; what is in one only is named.
 
-    Raises OperatorError when either is no file of results.
+    Raises OperatorError when either is no file of results, and when they are of different applications.
     """
     before, after = read(a), read(b)
+    if before.application != after.application:
+        what = [f"{path} is of {_about(run)}" for path, run in ((a, before), (b, after))]
+        raise OperatorError(f"{' and '.join(what)}: expected results of the same tables")
     compared = differences(before, after)
     shown = list(_shown(compared))
     named = ((a.name, before), (b.name, after))
@@ -58,6 +62,10 @@ def compare(a: Path, b: Path) -> str:
         if alone:
             lines += ["", title, *(f"  {each}" for each in alone)]
     return "\n".join(lines) + "\n"
+
+
+def _about(results: Results) -> str:
+    return f"the application {results.application}" if results.application else "the nouns that ship"
 
 
 def differences(before: Results, after: Results) -> Sequence[Compared]:

@@ -61,6 +61,12 @@ class Results:
         return self._rounds.get((scenario, subject, point, value), {})
 
     @property
+    def application(self) -> str | None:
+        """The application whose tables were measured; None for the nouns that ship."""
+        name: str | None = (self.run.get("application") or {}).get("name")
+        return name
+
+    @property
     def scenarios(self) -> Sequence[str]:
         return list(self._by_scenario)
 

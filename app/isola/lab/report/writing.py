@@ -41,15 +41,17 @@ def made(results: Results, asked: Mapping[str, Asked]) -> Report:
     """The report, not yet written in any language. A scenario that is not ``asked`` is headed by its name."""
     run = results.run
     machine, versions = run.get("machine", {}), run.get("versions", {})
+    about_what = f", of the application `{results.application}`" if results.application else ""
     subtitle = (
         f"Measured by the profile `{run.get('profile', '?')}` on {str(run.get('started', '?'))[:10]}, with PostgreSQL "
-        f"{versions.get('postgresql', '?')} on {machine.get('cores', '?')} cores."
+        f"{versions.get('postgresql', '?')} on {machine.get('cores', '?')} cores{about_what}."
     )
     return Report(
         "Choosing an isolation strategy: what was measured",
         subtitle,
         [
             verdict.section(results),
+            *([about.application(results)] if results.application else []),
             *(
                 sections.section(results, name, asked.get(name) or Asked(name.capitalize()))
                 for name in results.scenarios

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from isola.lab.asking import READS, latencies, load
+from isola.lab.asking import latencies, load
 from isola.lab.laboratory import Laboratory
+from isola.lab.operations import Operation
 from isola.lab.peers.load import Job
 from isola.lab.population import Resident
 from isola.lab.scenario import Point
@@ -40,6 +41,7 @@ class Cold(Workload):
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:
         population = await laboratory.populated(self.size(point, subject))
+        operation = laboratory.operations[point.text("operation")]
         # Others in each round: what PostgreSQL itself remembers of a tenant's pages is not to be counted as warm.
         residents = population.residents
         start = KNOWN + round * MET % max(1, len(residents) - KNOWN - MET + 1)
@@ -47,19 +49,16 @@ class Cold(Workload):
         # One connection to the database: what one has met, another has not.
         async with laboratory.fresh_server(population, subject, connections=1) as served:
             with laboratory.pinned():
-                await self._asked(served, point, known, KNOWN_TIMES)
-                cold = await self._asked(served, point, met, 1)
-                warm = await self._asked(served, point, met, 1)
+                await self._asked(served, operation, known, KNOWN_TIMES)
+                cold = await self._asked(served, operation, met, 1)
+                warm = await self._asked(served, operation, met, 1)
         return {
             **{f"cold_{name}": value for name, value in latencies(cold).items()},
             **{f"warm_{name}": value for name, value in latencies(warm).items()},
         }
 
-    async def _asked(self, served: Served, point: Point, residents: Sequence[Resident], times: int) -> Sequence[float]:
-        operation = READS[point.text("operation")]
-        port = served.server.port
-        asked = [
-            served.dialect.request(operation, served.place(resident), 0, served.token(resident), port)
-            for resident in residents
-        ]
-        return (await load(served, Job(port, 1, PATIENCE_SECONDS, asked * times, once=True))).latencies
+    async def _asked(
+        self, served: Served, operation: Operation, residents: Sequence[Resident], times: int
+    ) -> Sequence[float]:
+        asked = [served.request(operation, resident, 0) for resident in residents]
+        return (await load(served, Job(served.server.port, 1, PATIENCE_SECONDS, asked * times, once=True))).latencies

@@ -8,14 +8,12 @@ from isola.database.transactions import Database, Transaction
 from isola.lab.backend import Backend
 from isola.lab.laboratory import Laboratory
 from isola.lab.place import Place
-from isola.lab.population import Population, Size
-from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.lab.population import Population
+from isola.lab.scenario import Needs, Point, Profile, sized, strategies
 from isola.lab.statements import Statements
 from isola.platform.logins import quote
 from isola_strategies.base import Strategy
 
-READS = ("Resource", "Resources", "ResourcesWithSpans", "SearchResources")
-"""What a connection does in each tenant, in this order, each in a transaction."""
 BACKEND_BYTES = 8 << 20
 MET_BYTES = 600 << 10
 """What a connection may be expected to remember of a tenant at most; more was never seen."""
@@ -39,7 +37,7 @@ WHERE relkind = 'r' AND relnamespace = ANY($1::text[]::regnamespace[])
 
 
 class Memory:
-    """One new connection of tenant traffic meets tenants, one after the other, and does the same four reads in each.
+    """One new connection of tenant traffic meets tenants, one after the other, and does the same reads in each.
 
     - ``backend``: memory of the server process behind it that is its own, as the operating system counts it: shared
       buffers are not in it. ``backend_growth``: how much of it came after the first tenant, per tenant met.
@@ -88,14 +86,14 @@ class Memory:
         return Needs(
             connections=2,
             memory_bytes=BACKEND_BYTES + point.number("tenants") * MET_BYTES,
-            populations=tuple(_size(point, subject) for subject in self.subjects(point)),
+            populations=tuple(sized(point, subject) for subject in self.subjects(point)),
         )
 
     def expected_seconds(self, point: Point) -> float:
         return 0.5 + point.number("tenants") * 0.008
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round is a connection of its own
-        population = await laboratory.populated(_size(point, subject))
+        population = await laboratory.populated(sized(point, subject))
         strategy = population.place.strategies[subject]
         asked = await _let_ask(population.place)
         async with await population.place.tenants() as database:
@@ -110,8 +108,9 @@ class Memory:
         backend = Backend(None)
         first: int | None = None
         for resident in population.residents:
-            for name in READS:
-                written = self._statements.of(name, resident, strategy)
+            # In this order, each in a transaction.
+            for operation in (each for each in laboratory.operations.values() if not each.writes):
+                written = self._statements.of(operation, resident, strategy)
                 async with database.transaction(resident.tenant, read_only=True) as work:
                     await work.value(written.sql, *written.arguments)
             if resident is population.residents[0]:
@@ -126,10 +125,6 @@ class Memory:
             if len(population.residents) > 1:
                 values["backend_growth_bytes"] = (last - first) / (len(population.residents) - 1)
         return values
-
-
-def _size(point: Point, subject: str) -> Size:
-    return Size(subject, point.number("tenants"), point.number("rows"), "even", point.number("tables"))
 
 
 async def _let_ask(place: Place) -> bool:

@@ -7,7 +7,7 @@ one has ten clients that send as fast as they are answered. There are fewer conn
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from isola.lab.asking import READS, latencies, load, requests
+from isola.lab.asking import latencies, load, requests
 from isola.lab.laboratory import Laboratory
 from isola.lab.peers.load import Job, Measured
 from isola.lab.population import Resident
@@ -68,11 +68,11 @@ class Neighbour(Workload):
     async def _modest(
         self, laboratory: Laboratory, served: Served, point: Point, residents: Sequence[Resident], seconds: float
     ) -> Measured:
-        asked = requests(served, READS[point.text("operation")], residents, laboratory.seed)
+        asked = requests(served, laboratory.operations[point.text("operation")], residents, laboratory.seed)
         return await load(served, Job(served.server.port, MODEST, seconds, asked, MODEST * MODEST_PER_S))
 
     async def _greedy(
         self, laboratory: Laboratory, served: Served, point: Point, resident: Resident, seconds: float
     ) -> Measured:
-        asked = requests(served, READS[point.text("operation")], [resident], laboratory.seed)
+        asked = requests(served, laboratory.operations[point.text("operation")], [resident], laboratory.seed)
         return await load(served, Job(served.server.port, GREED, seconds, asked))

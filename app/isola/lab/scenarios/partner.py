@@ -8,6 +8,7 @@ from isola.domain.resources import resources
 from isola.errors import OperatorError
 from isola.lab.asking import load, sampled
 from isola.lab.laboratory import Laboratory
+from isola.lab.operations import Contracted
 from isola.lab.peers import measure
 from isola.lab.peers.load import Job
 from isola.lab.peers.operations import Operation
@@ -19,7 +20,7 @@ SHARED = 100
 """Resources that a partner is granted, over all owners."""
 PAGE = 50
 WARMING_SECONDS = 1.5
-OPERATION = Operation("SharedWithMe", "what others shared", lambda *_: {"first": PAGE}, lambda *_: {})
+OPERATION = Contracted(Operation("SharedWithMe", "what others shared", lambda *_: {"first": PAGE}, lambda *_: {}))
 
 
 class Partner(Workload):
@@ -49,7 +50,7 @@ class Partner(Workload):
         connections = point.number("connections")
         served = await laboratory.server(population, subject, connections=connections)
         port = served.server.port
-        request = served.dialect.request(OPERATION, served.place(partner), 0, served.token(partner), port)
+        request = served.request(OPERATION, partner, 0)
         with laboratory.pinned():
             if (port, point) not in self._warm:
                 [answer] = measure.answers([request], served.server)

@@ -12,8 +12,8 @@ from isola.errors import OperatorError
 from isola.lab.backend import Backend
 from isola.lab.laboratory import Laboratory
 from isola.lab.place import Place
-from isola.lab.population import Resident, Size
-from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.lab.population import Resident
+from isola.lab.scenario import Needs, Point, Profile, sized, strategies
 from isola.lab.statements import Statements, Written
 from isola_strategies.base import Strategy
 
@@ -83,15 +83,16 @@ class Policies:
         return strategies()
 
     def needs(self, point: Point) -> Needs:
-        populations = tuple(_size(point, subject) for subject in self.subjects(point))
+        populations = tuple(sized(point, subject) for subject in self.subjects(point))
         return Needs(connections=3, populations=populations)
 
     def expected_seconds(self, point: Point) -> float:  # noqa: ARG002  the same everywhere
         return self._seconds * 1.5
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:
-        population = await laboratory.populated(_size(point, subject))
+        population = await laboratory.populated(sized(point, subject))
         strategy = population.place.strategies[subject]
+        operation = laboratory.operations[point.text("operation")]
         kinds = [PROVED, CLAIMED, WITHOUT, *([UNSAID] if strategy.predicate("any") else [])]
         found: dict[str, list[_Block]] = {kind: [] for kind in kinds}
         async with _guards(population.place) as guards, AsyncExitStack() as opened:
@@ -106,9 +107,8 @@ class Policies:
                     for turn in range(len(kinds)):
                         kind = kinds[(turn + cycle + round) % len(kinds)]
                         await guarded.become(kind)
-                        written = self._statements.of(
-                            point.text("operation"), resident, _Unsaid() if kind == UNSAID else strategy
-                        )
+                        placement = _Unsaid() if kind == UNSAID else strategy
+                        written = self._statements.of(operation, resident, placement)
                         block, answer = await runs[kind].block(laboratory, resident, written)
                         found[kind].append(block)
                         answers.add(answer)
@@ -140,10 +140,6 @@ def _values(found: Mapping[str, Sequence["_Block"]]) -> Mapping[str, float]:
             if used:
                 values[name.replace("_ratio", "_postgresql_cpu_ratio")] = statistics.median(used)
     return values
-
-
-def _size(point: Point, subject: str) -> Size:
-    return Size(subject, point.number("tenants"), point.number("rows"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,6 +201,8 @@ async def _all(owner: Database, population: Population, strategy: Strategy) -> M
     finally:
         shared = [home for one in place.strategies.values() for home in one.homes([]) if home not in homes]
         await _each(place, [*homes, *shared], _back)
+        # The registry of applications has to name the newest revision again, or no tenant is made.
+        await migrations.migrate(owner, place.strategies, place.installation.addresses, workers=WORKERS)
     return values
 
 

@@ -6,7 +6,7 @@ would have waited that it did not send ("coordinated omission", as Gil Tene call
 
 from collections.abc import Mapping
 
-from isola.lab.asking import READS, load, requests, sampled
+from isola.lab.asking import load, requests, sampled
 from isola.lab.laboratory import Laboratory
 from isola.lab.peers.load import Job
 from isola.lab.scenario import Point
@@ -32,7 +32,7 @@ class Rate(Workload):
         population = await laboratory.populated(self.size(point, subject))
         connections = point.number("connections")
         served = await laboratory.server(population, subject, connections=connections)
-        asked = requests(served, READS[point.text("operation")], population.residents, laboratory.seed)
+        asked = requests(served, laboratory.operations[point.text("operation")], population.residents, laboratory.seed)
         port = served.server.port
         with laboratory.pinned():
             if port not in self._warm:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from isola.lab.asking import READS, Answers, answers, load, requests, sampled
+from isola.lab.asking import Answers, answers, load, requests, sampled
 from isola.lab.laboratory import Laboratory
 from isola.lab.peers.load import Job
 from isola.lab.scenario import Point
@@ -41,7 +41,7 @@ class Read(Workload):
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  as every other
         population = await laboratory.populated(self.size(point, subject))
         served = await laboratory.server(population, subject, connections=point.number("connections"))
-        asked = requests(served, READS[point.text("operation")], population.residents, laboratory.seed)
+        asked = requests(served, laboratory.operations[point.text("operation")], population.residents, laboratory.seed)
         with laboratory.pinned():
             if (served.server.port, point) not in self._warm:
                 self._answers.compare(point, subject, answers(served, asked))

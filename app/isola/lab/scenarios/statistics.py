@@ -15,9 +15,10 @@ import asyncpg
 from isola.errors import OperatorError
 from isola.installed import metadata
 from isola.lab.laboratory import Laboratory
+from isola.lab.operations import Operation
 from isola.lab.owning import entered, furnish
-from isola.lab.population import Population, Resident, Size
-from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.lab.population import Population, Resident
+from isola.lab.scenario import Needs, Point, Profile, sized, strategies
 from isola.lab.statements import Statements
 from isola.platform import provisioning
 from isola_strategies.base import Home, Strategy
@@ -78,19 +79,20 @@ class Statistics:
         return Needs(
             connections=3,
             disk_bytes=point.number("new_rows") * ROW_BYTES,
-            populations=tuple(_size(point, subject) for subject in self.subjects(point)),
+            populations=tuple(sized(point, subject) for subject in self.subjects(point)),
         )
 
     def expected_seconds(self, point: Point) -> float:
         return 0.7 + point.number("new_rows") / 2500 + point.number("tenants") * point.number("rows") / 60_000
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round has a tenant of its own
-        population = await laboratory.populated(_size(point, subject))
+        population = await laboratory.populated(sized(point, subject))
         strategy = population.place.strategies[subject]
+        operation = laboratory.operations[point.text("operation")]
         async with _newcomer(population, strategy, point.number("new_rows")) as newcomer:
-            before = await self._asked(point.text("operation"), population, newcomer, strategy)
+            before = await self._asked(operation, population, newcomer, strategy)
             seconds = await _analyze(population, strategy.home(newcomer.tenant.id))
-            after = await self._asked(point.text("operation"), population, newcomer, strategy)
+            after = await self._asked(operation, population, newcomer, strategy)
         worst = max(before.scans, key=lambda scan: scan.off, default=None)
         if worst is None:
             raise OperatorError("every scan of the statement is cut short by a limit: expected one that is not")
@@ -107,7 +109,9 @@ class Statistics:
             "analyze_ms": seconds * 1000,
         }
 
-    async def _asked(self, operation: str, population: Population, newcomer: Resident, strategy: Strategy) -> "_Looked":
+    async def _asked(
+        self, operation: Operation, population: Population, newcomer: Resident, strategy: Strategy
+    ) -> "_Looked":
         written = self._statements.of(operation, newcomer, strategy)
         times = []
         async with await population.place.tenants() as database:
@@ -169,10 +173,6 @@ def _nodes(node: Mapping[str, Any]) -> Iterator[str]:
         yield from _nodes(child)
 
 
-def _size(point: Point, subject: str) -> Size:
-    return Size(subject, point.number("tenants"), point.number("rows"))
-
-
 @asynccontextmanager
 async def _newcomer(population: Population, strategy: Strategy, rows: int) -> AsyncIterator[Resident]:
     """A tenant that comes, and goes again without a trace."""
@@ -186,7 +186,7 @@ async def _newcomer(population: Population, strategy: Strategy, rows: int) -> As
             await furnish(owner, strategy, tenant.id, rows)
             async with entered(owner, strategy, tenant.id) as work:
                 ids = await work.texts(f"SELECT id::text FROM users WHERE {strategy.predicate('users') or 'true'}")
-            yield Resident(len(population.residents), tenant, rows, UUID(ids[-1]), ())
+            yield Resident(len(population.residents), tenant, rows, UUID(ids[-1]), (), {})
         finally:
             await provisioning.drop(owner, place.strategies, slug, notice=0)
             if home in strategy.homes([]):  # it is others' as well

@@ -14,8 +14,8 @@ from isola.installed import metadata
 from isola.lab.backend import Backend
 from isola.lab.laboratory import Laboratory
 from isola.lab.place import Place
-from isola.lab.population import Resident, Size
-from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.lab.population import Resident
+from isola.lab.scenario import Needs, Point, Profile, sized, strategies
 from isola.lab.statements import Statements, Written
 from isola.platform.logins import quote
 from isola_strategies.base import Strategy
@@ -85,17 +85,18 @@ class Switching:
         return strategies()
 
     def needs(self, point: Point) -> Needs:
-        return Needs(connections=3, populations=tuple(_size(point, subject) for subject in self.subjects(point)))
+        return Needs(connections=3, populations=tuple(sized(point, subject) for subject in self.subjects(point)))
 
     def expected_seconds(self, point: Point) -> float:
         return self._seconds * 1.2 + min(AMONG, point.number("tenants")) * 0.02
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:
-        population = await laboratory.populated(_size(point, subject))
+        population = await laboratory.populated(sized(point, subject))
         residents = _around(population.residents, round)
         strategy = population.place.strategies[subject]
         seconds = self._seconds / PHASES
-        written = [self._statements.of(point.text("operation"), each, strategy) for each in residents]
+        operation = laboratory.operations[point.text("operation")]
+        written = [self._statements.of(operation, each, strategy) for each in residents]
         async with _one(population.place) as database:
             values = {"first_visit_us": await _first_visits(database, residents, written)}
             values |= await _entering(database, residents, seconds)
@@ -111,10 +112,6 @@ class Switching:
         values |= await _pieces(population.place, strategy, residents, seconds)
         values["moving_ratio"] = values["other_tenant_us"] / values["same_tenant_us"]
         return values
-
-
-def _size(point: Point, subject: str) -> Size:
-    return Size(subject, point.number("tenants"), point.number("rows"))
 
 
 def _around(residents: Sequence[Resident], round: int) -> Sequence[Resident]:

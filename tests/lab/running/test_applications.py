@@ -1,0 +1,67 @@
+"""The lab on the tables of an application: generated rows in all homes, and its operations under every strategy.
+
+An application belongs to a process from its beginning: so these tests run one of their own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isola.testing.fixtures import STRATEGIES, Cluster
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def found(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    package = ROOT / "examples" / "agents"
+    environment = {
+        **os.environ,
+        "ISOLA_APPLICATIONS": "isola_agents:application",
+        "PYTHONPATH": os.pathsep.join([str(package), str(ROOT)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lab.running.on_an_application", cluster.url,
+         str(tmp_path_factory.mktemp("lab")), "agents"],
+        check=False, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer: Mapping[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_residents_have_equal_generated_rows_under_every_strategy(found: Mapping[str, Any]) -> None:
+    first, *others = (found["rows"][strategy] for strategy in STRATEGIES)
+    assert all(other == first for other in others)
+    tables = found["tables"]
+    # Of 12 rows each on average, by Zipf's law: 16 and 8.
+    agents = [len(first[number]) for number in range(len(first)) if tables[number % len(tables)] == "agents"]
+    assert agents == [16, 8]
+    assert all(first)
+
+
+def test_the_usual_operations_are_measured_under_every_strategy(found: Mapping[str, Any]) -> None:
+    measured = found["measured"]
+    for name in (
+        "read Agent",
+        "read Agents",
+        "read AgentsWithPatterns",
+        "read SearchAgents",
+        "write CreateAgent",
+        "write UpdateAgent",
+    ):
+        assert measured[name].keys() == set(STRATEGIES), name
+        assert all(values["throughput_per_s"] > 0 for values in measured[name].values())
+
+
+def test_what_asks_the_database_itself_is_measured_too(found: Mapping[str, Any]) -> None:
+    measured = found["measured"]
+    assert {values["statements_count"] > 0 for values in measured["memory None"].values()} == {True}
+    for name in ("policies Agents", "switching Agents"):
+        assert measured[name].keys() == set(STRATEGIES)
