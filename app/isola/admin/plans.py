@@ -28,7 +28,7 @@ class Plan:
     title: str
     quotas: list[Quota] = strawberry.field(description="By name. What is not here has no limit.")
     created_at: DateTime
-    retired_at: DateTime | None = strawberry.field(description="Since when it is given to no further tenant.")
+    retired_at: DateTime | None = strawberry.field(description="Since when it is limits to no further tenant.")
 
 
 @strawberry.type
@@ -43,27 +43,27 @@ class PlanMutations:
     @answered("Make a plan. What is left out of its quotas has no limit.")
     async def create_plan(self, info: Info, name: str, title: str, quotas: list[QuotaInput]) -> Plan:
         context = info.context
-        given = {quota: most for quota, most in _given(quotas).items() if most is not None}
-        return _plan(await plans.create(context.control, context.author, name=name, title=title, quotas=given))
+        limits = {quota: most for quota, most in _limits_by_name(quotas).items() if most is not None}
+        return _plan(await plans.create(context.control, context.author, name=name, title=title, quotas=limits))
 
     @answered("Change a plan for all tenants that have it. What is left out stays; what they have stays, too.")
     async def change_plan(
         self, info: Info, name: str, title: str | None = None, quotas: list[QuotaInput] | None = None
     ) -> Plan:
         context = info.context
-        given = _given(quotas or [])
-        return _plan(await plans.change(context.control, context.author, name, title=title, quotas=given))
+        limits = _limits_by_name(quotas or [])
+        return _plan(await plans.change(context.control, context.author, name, title=title, quotas=limits))
 
     @answered("Give a plan to no further tenant. Those that have it keep it.")
     async def retire_plan(self, info: Info, name: str) -> Plan:
         return _plan(await plans.retire(info.context.control, info.context.author, name))
 
 
-def _given(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
-    given: dict[str, int | None] = {each.name.value: each.limit for each in inputs}
-    if len(given) < len(inputs):
+def _limits_by_name(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
+    limits: dict[str, int | None] = {each.name.value: each.limit for each in inputs}
+    if len(limits) < len(inputs):
         raise BadUserInput("quotas: expected each name once", "quotas")
-    return given
+    return limits
 
 
 def _plan(plan: plans.Plan) -> Plan:

@@ -36,19 +36,19 @@ class Context:
         if self.principal.grant is not None:
             if not read_only:
                 raise Forbidden("whoever looks in changes nothing")
-            return self._noted(self.principal.grant)
+            return self._recorded(self.principal.grant)
         if read_only:
             about = {"user": str(self.principal.user_id)}
             return self.database.transaction(self.principal.tenant, read_only=True, about=about)
-        return self._telling()
+        return self._attributed()
 
     @asynccontextmanager
-    async def _noted(self, grant: UUID) -> AsyncIterator[Transaction]:
-        async with self._telling() as work:
+    async def _recorded(self, grant: UUID) -> AsyncIterator[Transaction]:
+        async with self._attributed() as work:
             await grants.note(work, grant)
             yield work
 
-    def _telling(self) -> AbstractAsyncContextManager[Transaction]:
+    def _attributed(self) -> AbstractAsyncContextManager[Transaction]:
         user = str(self.principal.user_id)
         about = {"user": user, "actor": f"{User.declaration.prefix}_{user}", "request": self.request_id}
         if self.principal.on_behalf_of is not None:

@@ -153,7 +153,7 @@ class Endpoint(ABC):
         """The media type of the answer, and whether the client knows plain JSON only. Raises NotAcceptable."""
         return _accepted(accept)
 
-    async def asked(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
+    async def read_request(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
         match scope["method"]:
             case "GET" if self.by_get:
                 parameters: dict[str, Any] = dict(parse_qsl(scope["query_string"].decode("latin-1")))
@@ -224,7 +224,7 @@ class GraphQL(Endpoint):
         else:
             visitor = partial(self.principals.visitor, scope, request_id)
             context = Context(principal, self.database, self.principals.members, request_id)
-            asked = await self.asked(scope, headers, receive, self.max_body_bytes)
+            asked = await self.read_request(scope, headers, receive, self.max_body_bytes)
         return await self.executor.execute(
             asked.query,
             asked.operation_name,
@@ -238,7 +238,7 @@ class GraphQL(Endpoint):
     async def _asked_by_nobody(self, scope: Scope, headers: Headers, receive: Receive, refusal: Refusal) -> Asked:
         """What is asked without a good credential. It is to be small; if anything is wrong with it, it is refused."""
         try:
-            return await self.asked(scope, headers, receive, min(self.max_body_bytes, NOBODYS_BODY_BYTES))
+            return await self.read_request(scope, headers, receive, min(self.max_body_bytes, NOBODYS_BODY_BYTES))
         except Refusal:
             raise refusal from None
 

@@ -85,7 +85,7 @@ class SignInMutations:
     @mutation(PUBLIC, description="Begin a session with a password. For development only.")
     async def sign_in(self, info: Info, input: SignInInput) -> SignInPayload:
         issued = await _sessions(info).sign_in(_visitor(info), input.tenant, input.login, input.password)
-        return SignInPayload(session=_told(issued))
+        return SignInPayload(session=_session_of(issued))
 
     @mutation(PUBLIC, description="Begin a session with what an OpenID Connect provider gave.")
     async def sign_in_with_code(self, info: Info, input: SignInWithCodeInput) -> SignInWithCodePayload:
@@ -98,12 +98,12 @@ class SignInMutations:
             redirect_uri=input.redirect_uri,
             nonce=input.nonce,
         )
-        return SignInWithCodePayload(session=_told(issued))
+        return SignInWithCodePayload(session=_session_of(issued))
 
     @mutation(PUBLIC, description="Go on with a session: new tokens for the refresh token, which is used up.")
     async def refresh_session(self, info: Info, input: RefreshSessionInput) -> RefreshSessionPayload:
         issued = await _sessions(info).refresh(_visitor(info), input.refresh_token)
-        return RefreshSessionPayload(session=_told(issued))
+        return RefreshSessionPayload(session=_session_of(issued))
 
     @mutation(PUBLIC, description="End the session of a refresh token, with all its access tokens.")
     async def sign_out(self, info: Info, input: SignOutInput) -> SignOutPayload:
@@ -111,7 +111,7 @@ class SignInMutations:
         return SignOutPayload(signed_out=True)
 
 
-def _told(issued: Issued) -> Session:
+def _session_of(issued: Issued) -> Session:
     return Session(
         access_token=issued.access_token,
         access_token_expires_at=DateTime(issued.access_token_expires_at),

@@ -135,7 +135,7 @@ def advise(
     if as_json:
         typer.echo(json.dumps(_as_data(advice, there, chosen, measured), indent=2))
     else:
-        _tell(advice, there, chosen, measured)
+        _print(advice, there, chosen, measured)
 
 
 def _counted_at(url: str, tenant_column: str, homes: str) -> Counted:
@@ -174,7 +174,7 @@ def _as_data(advice: "Advice", there: Counted | None, results: Path, measured: "
     }
 
 
-def _tell(advice: "Advice", there: Counted | None, results: Path, measured: "Results") -> None:
+def _print(advice: "Advice", there: Counted | None, results: Path, measured: "Results") -> None:
     from rich.table import Table
 
     from isola.lab.report import units

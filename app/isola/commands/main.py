@@ -179,12 +179,12 @@ def migrate(
                 finally:
                     if bar.live.is_started:
                         bar.stop()
-        _tell(report, check=check)
+        _print_report(report, check=check)
 
     act(run, looking=check)
 
 
-def _tell(report: "migrations.Report", *, check: bool) -> None:
+def _print_report(report: "migrations.Report", *, check: bool) -> None:
     from isola.platform import migrations
 
     for home, reason in sorted(report.failed.items()):

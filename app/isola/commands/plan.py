@@ -54,7 +54,7 @@ def create(
     """Make a plan. What no quota is given for has no limit."""
     from isola.platform import plans, platform_log
 
-    given = {each: most for each, most in _given(quota).items() if most is not None}
+    given = {each: most for each, most in _parse_quotas(quota).items() if most is not None}
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -74,7 +74,7 @@ def change(
     """Change a plan, for all tenants that have it. What they have stays, also what is more than is allowed now."""
     from isola.platform import plans, platform_log
 
-    given = _given(quota)
+    given = _parse_quotas(quota)
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -110,7 +110,7 @@ def give(
     act(run)
 
 
-def _given(options: list[str] | None) -> dict[str, int | None]:
+def _parse_quotas(options: list[str] | None) -> dict[str, int | None]:
     from isola.domain import quotas
 
     given: dict[str, int | None] = {}

@@ -127,7 +127,7 @@ class Transaction:
             yield
         except asyncpg.PostgresError as error:
             await self._connection.execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt")
-            _tell(error, None, lost=False, read_only=False)
+            _raise_translated(error, None, lost=False, read_only=False)
             raise
         await self._connection.execute("RELEASE SAVEPOINT attempt")
 
@@ -317,9 +317,9 @@ class Database:
                 continue  # it died while it waited in the pool, or somebody left it in a state of no use
             except asyncpg.PostgresError as error:
                 log.warning("a transaction could not begin", sqlstate=error.sqlstate)
-                said = translate(error, lost=False)
-                if isinstance(said, Unavailable):
-                    raise said from error
+                translated = translate(error, lost=False)
+                if isinstance(translated, Unavailable):
+                    raise translated from error
                 raise Unavailable("the home of this tenant cannot be entered") from error
             finally:
                 if not begun:
@@ -469,7 +469,7 @@ class _Running:
                     clean = await _committed(connection, read_only=self._read_only)
                 except asyncpg.PostgresError as refusal:
                     clean = await _rolled_back(connection)
-                    _tell(refusal, self._tenant, lost=not clean, read_only=self._read_only)
+                    _raise_translated(refusal, self._tenant, lost=not clean, read_only=self._read_only)
                     raise
             elif isinstance(error, TimeoutError):
                 # The statement may still run: whoever rolled back would wait for it again. Closing the connection
@@ -480,7 +480,7 @@ class _Running:
                 lost = not clean
                 if isinstance(error, asyncpg.PostgresError) and error.sqlstate in UNUSABLE:
                     clean = False
-                _tell(error, self._tenant, lost=lost, read_only=self._read_only)
+                _raise_translated(error, self._tenant, lost=lost, read_only=self._read_only)
         finally:
             self._database.give_back(self._link, self._tenant, clean=clean)
 
@@ -514,13 +514,13 @@ async def _rolled_back(connection: Connection) -> bool:
     return False
 
 
-def _tell(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool) -> None:
-    """Raise what callers are told of an error, where that is another one. What reached too far is in the log."""
+def _raise_translated(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool) -> None:
+    """Raise the client error for a database error, where there is one. What reached beyond its tenant is logged."""
     if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
         log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
-    said = translate(error, lost=lost, read_only=read_only)
-    if said is not error:
-        raise said from error
+    translated = translate(error, lost=lost, read_only=read_only)
+    if translated is not error:
+        raise translated from error
 
 
 async def _prepared(connection: Connection, limits: Sequence[str], *, enters: bool, keep: bool) -> Link:

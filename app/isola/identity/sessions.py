@@ -110,7 +110,7 @@ class Sessions:
         found = await self._directory.find(name)
         # However the tenant is spelled, it is one; and names that no tenant has are one together.
         account = sha256(f"{found.id if found else None} {login}".encode(errors="surrogatepass")).digest()
-        with self._noted(found, RateLimited, Reason.ATTEMPTS):
+        with self._refusals_counted(found, RateLimited, Reason.ATTEMPTS):
             self._accounts.take(account)
         person = await self._passwords.verify(found.slug if found else name, login, password)
         if person is None or found is None:
@@ -149,14 +149,14 @@ class Sessions:
             raise self._refused(
                 found, Reason.OTHER_TENANT, Forbidden("this provider does not vouch for people of the tenant")
             )
-        with self._noted(found, Unauthenticated, Reason.CODE):
+        with self._refusals_counted(found, Unauthenticated, Reason.CODE):
             identity = await chosen.identify(
                 code=code, code_verifier=code_verifier, redirect_uri=redirect_uri, nonce=nonce
             )
         return await self._begin(signer, found, visitor, identity, chosen.settings.role)
 
     @contextmanager
-    def _noted(self, tenant: Tenant | None, kind: type[Refusal], reason: Reason) -> Iterator[None]:
+    def _refusals_counted(self, tenant: Tenant | None, kind: type[Refusal], reason: Reason) -> Iterator[None]:
         """Count refusals of a kind for the tenant's log."""
         try:
             yield

@@ -46,11 +46,11 @@ def versions(postgresql: str) -> Mapping[str, str]:
     """What was run: the product at which commit, and what it runs on."""
     found = {
         "isola": _package("isola"),
-        "commit": _said("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"),
+        "commit": _output_of("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"),
         "python": platform.python_version(),
         "postgresql": postgresql,
         "asyncpg": _package("asyncpg"),
-        "node": _said("node", "--version").removeprefix("v"),
+        "node": _output_of("node", "--version").removeprefix("v"),
     }
     return {name: said for name, said in found.items() if said}
 
@@ -135,7 +135,7 @@ def _package(name: str) -> str:
     return ""
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
     """What a program prints; nothing where it is not there, or fails."""
     with suppress(OSError):
         done = subprocess.run(command, check=False, capture_output=True, text=True)

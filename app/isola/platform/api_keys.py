@@ -116,7 +116,7 @@ async def revoke(control: Database, tenants: Database, tenant: Tenant, prefix: s
     key = dict(rows[0]).pop("id")
     if rows[0]["revoked_at"] is None:
         intervention = await announce(control, by, Action.API_KEY_REVOKE, tenant, {"prefix": prefix})
-        async with tenants.transaction(tenant, about=by.told) as work:
+        async with tenants.transaction(tenant, about=by.attribution) as work:
             await work.scalar(select(func.isola.revoke_api_key(key)))
             await intervene(work, intervention)
     async with control.unbound() as transaction:

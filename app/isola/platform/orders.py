@@ -186,7 +186,7 @@ async def carry_out(
         taken = await transaction.value(_TAKE)
     if taken is None:
         return None
-    async with _held(owner, taken) as (holding, order):
+    async with _locked(owner, taken) as (holding, order):
         if order is None:
             # Another process has taken it in between: it may be done by now.
             return await find(owner, taken)
@@ -210,7 +210,7 @@ RETURNING id
 
 
 @asynccontextmanager
-async def _held(owner: Database, key: UUID) -> AsyncIterator[tuple[Transaction, Order | None]]:
+async def _locked(owner: Database, key: UUID) -> AsyncIterator[tuple[Transaction, Order | None]]:
     """Keep others off an order, and tell what it is; None for one that somebody else has, or that is finished."""
     async with owner.unbound() as transaction:
         mine = _ORDERS.where(orders.c.id == key, orders.c.state == State.RUNNING).with_for_update(skip_locked=True)

@@ -116,7 +116,7 @@ async def change(
     if name == UNLIMITED and given:
         raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one", "name")
     async with control.unbound() as transaction:
-        before = await _held(transaction, name)
+        before = await _locked(transaction, name)
         kept = {name: most for name, most in before.quotas.items() if name not in given}
         values = {
             "title": before.title if title is None else title,
@@ -133,7 +133,7 @@ async def retire(control: Database, by: Author, name: str) -> Plan:
     if name == UNLIMITED:
         raise Conflict(f"the plan {UNLIMITED} cannot be retired", "name")
     async with control.unbound() as transaction:
-        before = await _held(transaction, name)
+        before = await _locked(transaction, name)
         if before.retired_at is not None:
             raise Conflict("the plan is retired already", "name", value=name)
         return await _changed(transaction, by, Action.PLAN_RETIRE, before, {"retired_at": func.now()})
@@ -165,11 +165,11 @@ async def offered(transaction: Transaction, name: str) -> None:
 
     Raises NotFound, and Conflict for one that is retired.
     """
-    if (await _held(transaction, name, shared=True)).retired_at is not None:
+    if (await _locked(transaction, name, shared=True)).retired_at is not None:
         raise Conflict("the plan is retired", "plan", value=name)
 
 
-async def _held(transaction: Transaction, name: str, *, shared: bool = False) -> Plan:
+async def _locked(transaction: Transaction, name: str, *, shared: bool = False) -> Plan:
     # What can be no name may be no text that the database takes, either.
     wanted = _PLANS.where(plans.c.name == name).with_for_update(read=shared)
     rows = await transaction.rows(wanted) if SLUG.fullmatch(name) else []
@@ -190,7 +190,7 @@ async def _changed(
 
 async def _note(transaction: Transaction, by: Author, action: Action, before: Plan | None, now: Plan) -> None:
     """Note what is not as it was."""
-    was, is_ = ({} if before is None else _told(before)), _told(now)
+    was, is_ = ({} if before is None else _logged_values(before)), _logged_values(now)
     changed = [key for key in is_ if key not in was or was[key] != is_[key]]
     if not changed:
         return
@@ -199,7 +199,7 @@ async def _note(transaction: Transaction, by: Author, action: Action, before: Pl
     await platform_log.note(transaction, by.actor, action, f"plan:{now.name}", old, new, by.request)
 
 
-def _told(plan: Plan) -> Mapping[str, object]:
+def _logged_values(plan: Plan) -> Mapping[str, object]:
     return {"title": plan.title, "quotas": plan.quotas, "retired": plan.retired_at is not None}
 
 

@@ -75,8 +75,8 @@ class Author:
     request: str | None = None
 
     @property
-    def told(self) -> Mapping[str, str]:
-        """What a transaction inside a tenant can be told of it, for the tenant's own log."""
+    def attribution(self) -> Mapping[str, str]:
+        """What a transaction inside a tenant is attributed to, in the tenant's own log."""
         return {"actor": self.actor} if self.request is None else {"actor": self.actor, "request": self.request}
 
 

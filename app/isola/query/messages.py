@@ -102,10 +102,10 @@ class Names:
             for variable in getattr(definition, "variable_definitions", None) or ()
         }
 
-        def said(quoted: re.Match[str]) -> str:
+        def reworded(quoted: re.Match[str]) -> str:
             return quoted[0] if quoted[1].strip("[]!") in self._names or quoted[1] in declared else _UNSAID
 
-        return ClientError(_QUOTED.sub(said, error.message), list(error.nodes or ()))
+        return ClientError(_QUOTED.sub(reworded, error.message), list(error.nodes or ()))
 
 
 def _names(schema: GraphQLSchema) -> Iterator[str]:

@@ -160,7 +160,7 @@ class Site:
         """Raises BadUserInput, naming the argument."""
         if self._constant is not None:
             return self._constant
-        given = self._given
+        given = self._constant_arguments
         if given is None:
             given = self._by_name(variables)
         if given is None:
@@ -199,7 +199,7 @@ class Site:
         ]
 
     @cached_property
-    def _given(self) -> dict[str, Any] | None:
+    def _constant_arguments(self) -> dict[str, Any] | None:
         """The arguments, where they are the same in every request."""
         return None if variables_in(self.node, deep=False) else coerced(self.definition, self.node, None)
 
@@ -209,9 +209,9 @@ class Site:
 
     @cached_property
     def _constant(self) -> Read | None:
-        if self._given is None or self.reader.depends_on_caller(self._given):
+        if self._constant_arguments is None or self.reader.depends_on_caller(self._constant_arguments):
             return None
-        return self.reader.read(self._given, lambda _: b"")
+        return self.reader.read(self._constant_arguments, lambda _: b"")
 
 
 def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues | None) -> dict[str, Any]:

@@ -172,11 +172,11 @@ def _machine() -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     if NODE.exists():
-        found["node"] = _said([NODE, "--version"])
+        found["node"] = _output_of([NODE, "--version"])
         script = "console.log(JSON.parse(fs.readFileSync('node_modules/postgraphile/package.json')).version)"
-        found["postgraphile"] = _said([NODE, "-e", script])
+        found["postgraphile"] = _output_of([NODE, "-e", script])
     return found
 
 
-def _said(command: list[str | Path]) -> str:
+def _output_of(command: list[str | Path]) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE).stdout.strip()

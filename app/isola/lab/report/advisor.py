@@ -210,7 +210,7 @@ def _recommended(needs: Needs, weighed: Sequence[Weighed], left: Sequence[str]) 
     for one in deciding:
         if one.aspect.group == REQUESTS and not ample:
             return str(one.ahead), [
-                _said(one),
+                _explained(one),
                 *_for(deciding, str(one.ahead), one),
                 *_against(weighed, str(one.ahead)),
             ]
@@ -219,7 +219,11 @@ def _recommended(needs: Needs, weighed: Sequence[Weighed], left: Sequence[str]) 
     best = [name for name, count in counts.items() if count == most]
     reasons = [f"all serve {AMPLE:g} times the requests that are wanted, or more"] if ample else []
     if len(best) != 1:
-        return None, [*reasons, "nothing that was measured sets them apart: " + _tally(counts), *map(_said, deciding)]
+        return None, [
+            *reasons,
+            "nothing that was measured sets them apart: " + _tally(counts),
+            *map(_explained, deciding),
+        ]
     reasons.append(f"it is ahead in more respects: {_tally(counts)}")
     return best[0], [*reasons, *_for(deciding, best[0]), *_against(weighed, best[0])]
 
@@ -241,14 +245,14 @@ def _tally(counts: Mapping[str, int]) -> str:
 
 
 def _for(weighed: Sequence[Weighed], strategy: str, but: Weighed | None = None) -> list[str]:
-    return [_said(one) for one in weighed if one.ahead == strategy and one is not but]
+    return [_explained(one) for one in weighed if one.ahead == strategy and one is not but]
 
 
 def _against(weighed: Sequence[Weighed], strategy: str) -> list[str]:
-    return [f"against it: {_said(one)}" for one in weighed if one.ahead not in (None, strategy)]
+    return [f"against it: {_explained(one)}" for one in weighed if one.ahead not in (None, strategy)]
 
 
-def _said(one: Weighed) -> str:
+def _explained(one: Weighed) -> str:
     figures = ", ".join(f"{each.strategy} {units.figure(one.aspect.value, each.value)}" for each in one.estimates)
     return f"{one.aspect.label}: {one.ahead} is ahead by {units.factor(one.by)} ({figures})"
 

@@ -95,7 +95,7 @@ def lines(
         ends.append((y.at(points[-1][1].median), style, subject))
     for at, style, subject in _pushed_apart(ends, TOP, HEIGHT - BOTTOM):
         append(picture, element("text", subject, x=right + 8, y=at + 4, style=f"fill: var(--c{style})"))
-    described = "; ".join(f"{subject}: {_told(value, found[subject])}" for subject in shown)
+    described = "; ".join(f"{subject}: {_tooltip(value, found[subject])}" for subject in shown)
     return _described(name, f"{title}: {units.words(value)} by {dimension}", described, picture)
 
 
@@ -251,5 +251,5 @@ def _apart(sizes: Sequence[float], x: Scale) -> Sequence[float]:
     return kept
 
 
-def _told(value: str, by_size: Mapping[float, Summary]) -> str:
+def _tooltip(value: str, by_size: Mapping[float, Summary]) -> str:
     return ", ".join(f"{units.figure(value, each.median)} at {size:,.0f}" for size, each in sorted(by_size.items()))

@@ -83,7 +83,7 @@ def differences(before: Results, after: Results) -> Sequence[Compared]:
         for point, chosen in ((None, list(rounds.values())), *((point, [rounds[point]]) for point in points)):
             change = changed([(one[0], one[1]) for one in chosen])
             if change is not None and (point is not None or len(points) > 1):
-                told = _told(value, chosen[0]) if point is not None else f"over {len(points)} points"
+                told = _with_rounds(value, chosen[0]) if point is not None else f"over {len(points)} points"
                 pairs.append(Compared(scenario, subject, value, point, change, told))
     decided = discoveries([each.change.probability for each in pairs])
     return [replace(each, found=found) for each, found in zip(pairs, decided, strict=True)]
@@ -134,7 +134,7 @@ def _line(each: Compared) -> str:
     return f"{each.scenario}, {each.subject}, {units.words(each.value)}: {change} {each.told}{where}"
 
 
-def _told(value: str, rounds: tuple[Sequence[float], ...]) -> str:
+def _with_rounds(value: str, rounds: tuple[Sequence[float], ...]) -> str:
     return f"({' → '.join(units.figure(value, median(one)) for one in rounds)})"
 
 

@@ -118,7 +118,7 @@ class Memory:
                     backend = await Backend.behind(work, laboratory)
                 first = backend.own_bytes()
         async with database.unbound() as work:
-            values = await _said(work, asked=asked)
+            values = await _reported(work, asked=asked)
         last = backend.own_bytes()
         if first is not None and last is not None:
             values["backend_bytes"] = last
@@ -144,7 +144,7 @@ async def _let_ask(place: Place) -> bool:
         await connection.close()
 
 
-async def _said(work: Transaction, *, asked: bool) -> dict[str, float]:
+async def _reported(work: Transaction, *, asked: bool) -> dict[str, float]:
     """What PostgreSQL says of this session."""
     found = dict(
         zip(("statements_count", "kept_plans_count", "single_plans_count"), await work.texts(PLANS), strict=True)
