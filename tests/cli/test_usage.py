@@ -42,6 +42,7 @@ WITHOUT = {
     "token",
 }
 CHANGING = {
+    "adopt",
     "demo",
     "import",
     "migrate",
