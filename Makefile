@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-sharing outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-sharing bench-declared outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -83,6 +83,9 @@ bench-servers: $(READY) ## what HTTP servers cost a request, and what they make 
 
 bench-quotas: $(READY) ## what quotas cost who adds
 	$(BIN)/python -m benchmarks.quotas
+
+bench-declared: $(READY) ## what reads of a declared subject cost beside the same reads of resources
+	$(BIN)/python -m benchmarks.declared
 
 bench-sharing: $(READY) ## what a partner's reads cost when one tenant shares a great deal with it
 	$(BIN)/python -m benchmarks.sharing

@@ -14,6 +14,7 @@ from isola.lab.peers.processes import Cores
 from isola.lab.place import Place
 from isola.lab.population import OWN_TABLES, Population, Size
 from isola.lab.serving import Served, Servers
+from isola.subjects.applications import BUILT_IN
 
 
 class Laboratory:
@@ -60,13 +61,20 @@ class Laboratory:
             await self._cluster.drop(place)
 
     async def population(
-        self, *, strategy: str, tenants: int, rows: int, skew: str = "even", tables: int = OWN_TABLES
+        self,
+        *,
+        strategy: str,
+        tenants: int,
+        rows: int,
+        skew: str = "even",
+        tables: int = OWN_TABLES,
+        application: str = BUILT_IN,
     ) -> Population:
         """Made at the first time and kept for the run. Nobody may change its rows.
 
         Raises OperatorError for a skew that there is not.
         """
-        return await self.populated(Size(strategy, tenants, rows, skew, tables))
+        return await self.populated(Size(strategy, tenants, rows, skew, tables, application))
 
     async def populated(self, size: Size) -> Population:
         """As ``population``."""
