@@ -28,7 +28,7 @@ class Plan:
     title: str
     quotas: list[Quota] = strawberry.field(description="By name. What is not here has no limit.")
     created_at: DateTime
-    retired_at: DateTime | None = strawberry.field(description="Since when it is limits to no further tenant.")
+    retired_at: DateTime | None = strawberry.field(description="Since when it is given to no further tenant.")
 
 
 @strawberry.type

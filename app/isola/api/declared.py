@@ -490,10 +490,9 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
         type_ = _value_type(annotation) if annotation.kind else ID
         default = action.arguments[name].default is not action.arguments[name].empty
         optional = annotation.optional or default
-        fields[_argument(name, annotation)] = (
-            type_ | None if optional else type_,
-            strawberry.UNSET if optional else ...,
-        )
+        argument = _argument(name, annotation)
+        field = strawberry.field(name=_camel(argument), **({"default": strawberry.UNSET} if optional else {}))
+        fields[_python(argument)] = (type_ | None if optional else type_, field)
     input_ = _input(f"{named}Input", fields)
     parameters, selected = {key: Uuid()}, {declaration.name: (subject, one(key))}
     made = action.returns
@@ -513,14 +512,12 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
         del values["id"]
         passed = {}
         for name, annotation in arguments.items():
-            field = _argument(name, annotation)
-            if field in values:
-                passed[name] = await _argument_value(work, actor, annotation, values[field], _camel(field))
+            argument = _argument(name, annotation)
+            if (key_ := _python(argument)) in values:
+                passed[name] = await _argument_value(work, actor, annotation, values[key_], _camel(argument))
         result = await action.method(found, work, actor, **passed)
-        handed = {key: row}
-        if made is not None and made is not subject:
-            handed[f"{made.declaration.name}_id"] = result.id
-        return handed
+        # What is made of the same subject stands where the row would.
+        return {key: row} if made is None else {key: row, f"{made.declaration.name}_id": result.id}
 
     return _mutation(
         f"{action.name}_{declaration.name}", resolve, input_, returned, action.permission, action.description
@@ -528,7 +525,8 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
 
 
 def _argument(name: str, annotation: Annotation) -> str:
-    return name if annotation.kind else f"{name}_id"
+    plain = name.removesuffix("_")
+    return plain if annotation.kind else f"{plain}_id"
 
 
 async def _argument_value(work: Any, actor: Any, annotation: Annotation, value: Any, field: str) -> Any:

@@ -80,7 +80,7 @@ def _read(subject: "type[Subject]", name: str, method: Callable[..., Any], permi
     for argument, parameter in arguments.items():
         annotation = read(hints.get(argument))
         is_subject = annotation.type in Registry.by_class.values() and not annotation.listed
-        if argument == "id" or parameter.kind in _VARIABLE or not (annotation.kind or is_subject):
+        if argument.removesuffix("_") == "id" or parameter.kind in _VARIABLE or not (annotation.kind or is_subject):
             raise DeclarationError(f"{where}: {argument}: expected an argument that is one of {EXPECTED}")
     made = Action(
         name, permission or f"{subject.declaration.name}:{name}", method, inspect.getdoc(method), arguments, hints

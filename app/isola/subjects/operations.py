@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from isola.domain.actor import Actor
 from isola.domain.work import Work
 from isola.errors import BadUserInput, Conflict, NotFound
-from isola.subjects.declaration import Member
+from isola.subjects.declaration import Member, field_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
 
@@ -85,7 +85,7 @@ async def changeable(
 async def pair(work: Work, actor: Actor, subject: type[Subject], member: Member, key: UUID, other: UUID) -> None:
     """Add a row to a relation that is many-to-many. Raises NotFound for either, Forbidden, and Conflict."""
     await changeable(work, actor, subject, key, whole=False)
-    field = f"{member.target.declaration.name}_id"
+    field = field_of(pair_columns(subject.declaration, member)[1])
     if not await member.target.find(work, actor, member.target.table.c.id == other, most=1):
         raise NotFound(str(member.target.missing()), field)
     table, values = _pairs(subject, member, key, other)

@@ -1,0 +1,10 @@
+"""An application that uses all that declarations have: tests/subjects/test_zoo.py runs suite.py with it."""
+
+from pathlib import Path
+
+from isola.subjects import Application
+from tests.subjects.zoo.subjects import Animal, Cage, Diary, Food
+
+application = Application(
+    name="zoo", subjects=(Animal, Cage, Food, Diary), migrations=Path(__file__).parent / "migrations"
+)

@@ -1,0 +1,92 @@
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BindParameter, ColumnElement
+
+from isola.domain.actor import Actor
+from isola.domain.metadata import Row
+from isola.domain.users import User
+from isola.domain.work import Work
+from isola.errors import Conflict
+from isola.subjects import JSON, BigInt, Many, Subject, action, caller, column, computed, many, reference
+
+
+class Class(StrEnum):
+    BIRD = "bird"
+    FISH = "a fish"
+
+
+class Cage(Subject, name="cage", prefix="cag"):
+    number: int = column(unique=True, minimum=1)
+    animals: Many["Animal"] = many("cage")
+
+
+class Food(Subject, name="food", prefix="fod"):
+    name: str = column(max_length=50, unique=True)
+    animals: Many["Animal"] = many("foods")
+
+
+class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tame"):
+    """One that lives here."""
+
+    name: str = column(max_length=50, min_length=1, index=True)
+    # Words that Python, SQL and filters have for themselves.
+    class_: Class = column(default=Class.BIRD)
+    order: int = column(default=0, minimum=-5, maximum=5, index=True)
+    from_: str | None = column(max_length=10)
+    group: date | None = column()
+    population: BigInt | None = column()
+    weight: float | None = column(minimum=0)
+    price: Decimal = column(default=Decimal("1.50"), digits=6, scale=2, minimum=0)
+    tame: bool = column(default=False)
+    born: date | None = column(minimum=date(2000, 1, 1))
+    seen: datetime | None = column(index=True)
+    chip: UUID | None = column(unique=True)
+    notes: JSON = column(default=dict)
+    nicknames: list[str] = column(default=list)
+    sizes: list[int] | None = column()
+    ring: str = column(default="none", max_length=10, read_only=True)
+    secret: str = column(default="hidden", max_length=10, private=True)
+    cage: Cage | None = reference(on_delete="set null")
+    mother: "Animal | None" = reference()
+    children: Many["Animal"] = many("mother")
+    keeper: User = reference(default=caller)
+    friends: Many["Animal"] = many()
+    liked_by: Many["Animal"] = many("friends")
+    foods: Many[Food] = many()
+    double: int = computed(lambda row: row["order"] * 2)
+
+    unique_together = (("name", "cage"),)
+    checks = {"tame_fish": "NOT tame OR class = 'bird'"}  # noqa: RUF012
+    samples = {"tame": lambda _, row: row["class"] == "bird"}  # noqa: RUF012
+
+    async def before_update(self, work: Work, actor: Actor, changes: dict[str, Any]) -> None:  # noqa: ARG002
+        """What a rule is given is as the row has it, by attribute."""
+        if changes.get("class_") is Class.FISH and self.class_ is Class.BIRD and changes.get("cage", self.cage):
+            raise Conflict("class: a bird in a cage stays one", "class")
+        if "order" in changes:
+            changes["ring"] = f"r{changes['order']}"
+
+    @action(changes=True)
+    async def move(self, work: Work, actor: Actor, *, to: Cage, after: "Animal | None" = None, times: int = 1) -> None:
+        """Into another cage."""
+        await self.update(work, actor, cage=to, order=times if after is None else -times)
+
+    @action(permission="animal:breed")
+    async def breed(self, work: Work, actor: Actor, *, name: str, class_: Class) -> "Animal":
+        """It has a child."""
+        return await Animal.create(work, actor, name=name, class_=class_, mother=self)
+
+
+class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
+    author: User = reference(default=caller, on_delete="cascade")
+    text: str = column(max_length=100)
+    animal: Animal | None = reference(on_delete="cascade")
+
+    @staticmethod
+    def visible(row: Row, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
+        """Everybody sees what they wrote themselves."""
+        return row["author_id"] == viewer

@@ -1,0 +1,323 @@
+"""What declarations give, over HTTP and under each strategy: tests/subjects/test_zoo.py runs this with the zoo."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.domain.permissions import Role
+from isola.platform import importing, provisioning
+from isola.testing.fixtures import Copy
+from isola.testing.served import Api, Client
+from tests.subjects.zoo.subjects import Animal
+
+ANIMAL = """id name class order from group population weight price tame born seen chip notes nicknames sizes ring double
+  cage { number } mother { name } keeper { name }"""
+CREATE = f"mutation ($input: CreateAnimalInput!) {{ createAnimal(input: $input) {{ animal {{ {ANIMAL} }} }} }}"
+UPDATE = f"mutation ($input: UpdateAnimalInput!) {{ updateAnimal(input: $input) {{ animal {{ {ANIMAL} }} }} }}"
+FOUND = """query ($filter: AnimalFilter, $by: [AnimalOrder!]) {
+  animals(filter: $filter, orderBy: $by) { nodes { name } } }"""
+DEFAULTS = {
+    "class": "BIRD",
+    "order": 0,
+    "from": None,
+    "group": None,
+    "population": None,
+    "weight": None,
+    "price": "1.5",
+    "tame": False,
+    "born": None,
+    "seen": None,
+    "chip": None,
+    "notes": {},
+    "nicknames": [],
+    "sizes": None,
+    "ring": "none",
+    "double": 0,
+    "cage": None,
+    "mother": None,
+    "keeper": {"name": "ada"},
+}
+# By field: what is given and what is answered, then what a filter finds it by, and what is refused.
+VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
+    "class": ("FISH", "FISH", {"eq": "FISH"}, "BEAST"),
+    "order": (-5, -5, {"lt": 0}, 6),
+    "from": ("here", "here", {"startsWith": "he"}, "x" * 11),
+    "group": ("2026-02-28", "2026-02-28", {"gte": "2026-02-28"}, "2026-02-29"),
+    "population": (2**53 - 1, 2**53 - 1, {"gt": 2**31}, 2**53),
+    "weight": (1.5, 1.5, {"lte": 1.5}, -0.5),
+    "price": ("9999.99", "9999.99", {"in": ["9999.990"]}, "0.001"),
+    "tame": (True, True, {"eq": True}, "yes"),
+    "born": ("2000-01-01", "2000-01-01", {"eq": "2000-01-01"}, "1999-12-31"),
+    "seen": (
+        "2026-01-01T01:00:00+01:00",
+        "2026-01-01T00:00:00.000000+00:00",
+        {"lt": "2026-01-01T00:00:01Z"},
+        "yesterday",
+    ),
+    "chip": (str(UUID(int=7)), "00000000-0000-0000-0000-000000000007", {"isNull": False}, "7"),
+    "notes": ({"a": [1.10, None]}, {"a": [1.1, None]}, None, None),
+    "nicknames": (["b", "a", "b"], ["b", "a", "b"], None, [None]),
+    "sizes": ([3, -1], [3, -1], None, ["3"]),
+}
+
+
+async def made(client: Client, name: str, **more: Any) -> dict[str, Any]:
+    animal: dict[str, Any] = (await client.ask(CREATE, {"input": {"name": name, **more}})).data["createAnimal"][
+        "animal"
+    ]
+    return animal
+
+
+async def caged(client: Client, number: int) -> str:
+    answer = await client.ask(f"mutation {{ createCage(input: {{number: {number}}}) {{ cage {{ id }} }} }}")
+    return str(answer.data["createCage"]["cage"]["id"])
+
+
+async def names(client: Client, filter_: Any = None, *by: Any) -> list[str]:
+    answer = await client.ask(FOUND, {"filter": filter_, "by": list(by)} if filter_ is not None else {"by": list(by)})
+    return [each["name"] for each in answer.data["animals"]["nodes"]]
+
+
+async def test_what_is_left_out_gets_its_default(alice: Client) -> None:
+    animal = await made(alice, "plain")
+    assert animal == {"id": animal["id"], "name": "plain", **DEFAULTS}
+
+
+@pytest.mark.parametrize("field", VALUES)
+async def test_a_column_is_created_read_filtered_and_updated(alice: Client, field: str) -> None:
+    value, answered, filter_, wrong = VALUES[field]
+    plain = await made(alice, "plain")
+    made_so = await made(alice, "made", **{field: value})
+    changed = (await alice.ask(UPDATE, {"input": {"id": plain["id"], field: value} | _free(field)})).data
+    assert made_so[field] == answered
+    assert changed["updateAnimal"]["animal"][field] == _free(field).get(field, answered)
+    if filter_ is not None:
+        assert await names(alice, {field: filter_}) == ["made", "plain"]
+    if wrong is not None:
+        for document, about in ((CREATE, {"name": "wrong"}), (UPDATE, {"id": made_so["id"]})):
+            refused = await alice.ask(document, {"input": {**about, field: wrong}})
+            assert refused.code == "BAD_USER_INPUT"
+    assert await names(alice) == ["made", "plain"]
+
+
+def _free(field: str) -> dict[str, Any]:
+    """A chip is one animal's: the first lets go of it."""
+    return {field: str(UUID(int=8))} if field == "chip" else {}
+
+
+@pytest.mark.parametrize("field", ["population", "weight", "born", "cageId", "sizes", "from"])
+async def test_what_can_be_empty_can_be_emptied_and_what_cannot_is_kept(alice: Client, field: str) -> None:
+    value = await caged(alice, 1) if field == "cageId" else VALUES[field][0]
+    animal = await made(alice, "one", **{field: value})
+    emptied = (await alice.ask(UPDATE, {"input": {"id": animal["id"], field: None}})).data["updateAnimal"]["animal"]
+    assert emptied[field.removesuffix("Id")] is None
+    refused = await alice.ask(UPDATE, {"input": {"id": animal["id"], "name": None}})
+    assert refused.code == "BAD_USER_INPUT"
+    assert "null" in refused.error["message"]
+
+
+async def test_clients_set_neither_what_is_read_only_nor_private_nor_who_owns_it(alice: Client) -> None:
+    for field in ("ring", "secret", "keeperId"):
+        answer = await alice.ask(CREATE, {"input": {"name": "one", field: "x"}})
+        assert answer.code == "BAD_USER_INPUT"
+    assert await names(alice) == []
+    assert (await alice.ask("{ animals { nodes { secret } } }")).code == "BAD_USER_INPUT"
+
+
+async def test_rows_are_ordered_by_what_has_an_index(alice: Client) -> None:
+    for name, order, seen in (("b", 1, None), ("a", 2, "2026-01-02T00:00:00Z"), ("c", 1, "2026-01-01T00:00:00Z")):
+        await made(alice, name, order=order, seen=seen)
+    assert await names(alice) == ["a", "b", "c"]
+    by_order, by_name = {"field": "ORDER", "direction": "DESC"}, {"field": "NAME"}
+    assert await names(alice, None, by_order, by_name) == ["a", "b", "c"]
+    assert await names(alice, None, {"field": "SEEN"}) == ["c", "a", "b"]
+    assert (await alice.ask(FOUND, {"by": [{"field": "WEIGHT"}]})).code == "BAD_USER_INPUT"
+
+
+async def test_unique_is_unique_in_a_tenant(alice: Client, bob: Client) -> None:
+    await caged(alice, 1)
+    answer = await alice.ask("mutation { createCage(input: {number: 1}) { cage { id } } }")
+    assert (answer.code, answer.error["extensions"]["field"]) == ("CONFLICT", "input.number")
+    assert await caged(bob, 1)
+
+
+async def test_what_is_unique_together_is_refused_together_only(alice: Client) -> None:
+    one, two = await caged(alice, 1), await caged(alice, 2)
+    for cage in (one, two):
+        await made(alice, "same", cageId=cage)
+    await made(alice, "other", cageId=one)
+    assert (await alice.ask(CREATE, {"input": {"name": "same", "cageId": one}})).code == "CONFLICT"
+    assert await names(alice) == ["other", "same", "same"]
+
+
+async def test_a_check_of_the_database_is_told_by_its_name(alice: Client) -> None:
+    answer = await alice.ask(CREATE, {"input": {"name": "one", "class": "FISH", "tame": True}})
+    assert (answer.code, answer.error["message"]) == ("BAD_USER_INPUT", "animals: the value breaks the rule tame fish")
+    assert await names(alice) == []
+
+
+async def test_on_delete_keeps_empties_or_takes_along(alice: Client) -> None:
+    cage = await caged(alice, 1)
+    mother = await made(alice, "mother", cageId=cage)
+    child = await made(alice, "child", motherId=mother["id"])
+    delete = "mutation ($id: ID!) { deleteAnimal(input: {id: $id}) { deletedId } }"
+    assert (await alice.ask(delete, {"id": mother["id"]})).code == "CONFLICT"
+    await alice.ask("mutation ($id: ID!) { deleteCage(input: {id: $id}) { deletedId } }", {"id": cage})
+    assert await names(alice, {"cageId": {"isNull": True}}) == ["child", "mother"]
+    write = 'mutation ($id: ID) { createDiary(input: {text: "t", animalId: $id}) { diary { animal { name } } } }'
+    assert (await alice.ask(write, {"id": child["id"]})).data["createDiary"]["diary"]["animal"] == {"name": "child"}
+    assert (await alice.ask(delete, {"id": child["id"]})).data
+    assert (await alice.ask("{ diaries { totalCount } }")).data["diaries"]["totalCount"] == 0
+
+
+@pytest.mark.parametrize("key", ["anm_00000000-0000-7000-8000-000000000001", "cag_1", "usr", ""])
+async def test_a_reference_to_what_is_not_there_is_refused(alice: Client, key: str) -> None:
+    answer = await alice.ask(CREATE, {"input": {"name": "one", "motherId": key}})
+    assert answer.code == ("NOT_FOUND" if key.startswith("anm_") else "BAD_USER_INPUT")
+    assert answer.error["extensions"]["field"] == "input.motherId"
+    assert await names(alice) == []
+
+
+async def test_a_reference_to_what_another_tenant_has_is_refused_alike(alice: Client, bob: Client) -> None:
+    foreign = await made(bob, "foreign")
+    answer = await alice.ask(CREATE, {"input": {"name": "one", "motherId": foreign["id"]}})
+    assert (answer.code, answer.error["message"]) == ("NOT_FOUND", "there is no such animal")
+
+
+async def test_relations_lead_both_ways_also_to_the_same_subject(alice: Client) -> None:
+    cage = await caged(alice, 1)
+    mother = await made(alice, "mother", cageId=cage)
+    for name in ("a", "b"):
+        await made(alice, name, motherId=mother["id"])
+    found = (
+        await alice.ask("{ cages { nodes { animals { nodes { children { nodes { name mother { name } } } } } } } }")
+    ).data
+    [kept] = found["cages"]["nodes"]
+    [parent] = kept["animals"]["nodes"]
+    assert parent["children"]["nodes"] == [{"name": name, "mother": {"name": "mother"}} for name in "ab"]
+
+
+async def test_many_to_many_is_read_from_both_sides(alice: Client) -> None:
+    one, two = await made(alice, "one"), await made(alice, "two")
+    food = await alice.ask('mutation { createFood(input: {name: "hay"}) { food { id } } }')
+    hay = food.data["createFood"]["food"]["id"]
+    befriend = """mutation ($input: AddAnimalFriendsInput!) { addAnimalFriends(input: $input) {
+      animal { friends { nodes { name likedBy { nodes { name } } } } } } }"""
+    friends = {"animalId": one["id"], "otherAnimalId": two["id"]}
+    answer = await alice.ask(befriend, {"input": friends})
+    both = {"nodes": [{"name": "two", "likedBy": {"nodes": [{"name": "one"}]}}]}
+    assert answer.data["addAnimalFriends"]["animal"]["friends"] == both
+    missing = {**friends, "otherAnimalId": "anm_00000000-0000-7000-8000-000000000001"}
+    refused = await alice.ask(befriend, {"input": missing})
+    assert (refused.code, refused.error["extensions"]["field"]) == ("NOT_FOUND", "input.otherAnimalId")
+    feed = "mutation ($input: AddAnimalFoodsInput!) { addAnimalFoods(input: $input) { animal { name } } }"
+    for animal in (one, two):
+        assert (await alice.ask(feed, {"input": {"animalId": animal["id"], "foodId": hay}})).data
+    eaten = (await alice.ask("{ foods { nodes { animals(first: 1) { totalCount nodes { name } } } } }")).data["foods"]
+    assert eaten["nodes"] == [{"animals": {"totalCount": 2, "nodes": [{"name": "one"}]}}]
+
+
+async def test_a_rule_sees_values_as_the_row_has_them(alice: Client) -> None:
+    cage = await caged(alice, 1)
+    animal = await made(alice, "one", cageId=cage)
+    refused = await alice.ask(UPDATE, {"input": {"id": animal["id"], "class": "FISH"}})
+    assert (refused.code, refused.error["extensions"]["field"]) == ("CONFLICT", "input.class")
+    free = (await alice.ask(UPDATE, {"input": {"id": animal["id"], "class": "FISH", "cageId": None, "order": 2}})).data
+    assert (free["updateAnimal"]["animal"]["class"], free["updateAnimal"]["animal"]["ring"]) == ("FISH", "r2")
+
+
+async def test_actions_take_values_and_rows(alice: Client, api: Api) -> None:
+    cage = await caged(alice, 7)
+    animal, other = await made(alice, "one"), await made(alice, "two")
+    move = "mutation ($input: MoveAnimalInput!) { moveAnimal(input: $input) { animal { order cage { number } } } }"
+    moved = await alice.ask(move, {"input": {"id": animal["id"], "toId": cage, "afterId": other["id"], "times": 3}})
+    assert moved.data["moveAnimal"]["animal"] == {"order": -3, "cage": {"number": 7}}
+    breed = (
+        "mutation ($input: BreedAnimalInput!) { breedAnimal(input: $input) { animal { name class mother { name } } } }"
+    )
+    child = await alice.ask(breed, {"input": {"id": animal["id"], "name": "child", "class": "FISH"}})
+    assert child.data["breedAnimal"]["animal"] == {"name": "child", "class": "FISH", "mother": {"name": "one"}}
+    # ``changes``: of others' rows, only who may change them.
+    editor = api.client(alice.tenant, "ed", Role.EDITOR)
+    assert (await editor.ask(move, {"input": {"id": animal["id"], "toId": cage}})).code == "FORBIDDEN"
+    assert (await editor.ask(breed, {"input": {"id": animal["id"], "name": "x", "class": "FISH"}})).data
+
+
+async def test_rows_that_a_user_may_not_see_are_not_there(alice: Client, api: Api) -> None:
+    write = 'mutation { createDiary(input: {text: "mine"}) { diary { id } } }'
+    mine = (await alice.ask(write)).data["createDiary"]["diary"]["id"]
+    eve = api.client(alice.tenant, "eve")
+    read = "query ($id: ID!) { diary(id: $id) { text } diaries { totalCount } }"
+    assert (await eve.ask(read, {"id": mine})).data == {"diary": None, "diaries": {"totalCount": 0}}
+    change = 'mutation ($id: ID!) { updateDiary(input: {id: $id, text: "hers"}) { diary { text } } }'
+    assert (await eve.ask(change, {"id": mine})).code == "NOT_FOUND"
+    assert (await alice.ask(read, {"id": mine})).data == {"diary": {"text": "mine"}, "diaries": {"totalCount": 1}}
+
+
+async def test_up_to_a_thousand_rows_are_made_changed_and_deleted_all_or_none(alice: Client) -> None:
+    create = "mutation ($input: CreateAnimalsInput!) { createAnimals(input: $input) { createdIds } }"
+    many = [{"name": f"n{number}", "order": number % 5, "nicknames": ["x"]} for number in range(1000)]
+    for wrong in ([*many[:-1], {"name": "", "order": 0}], [*many, {"name": "too many"}], []):
+        assert (await alice.ask(create, {"input": {"items": wrong}})).code == "BAD_USER_INPUT"
+        assert await names(alice) == []
+    ids = (await alice.ask(create, {"input": {"items": many}})).data["createAnimals"]["createdIds"]
+    assert len(set(ids)) == 1000
+    first = await alice.ask("query ($id: ID!) { animal(id: $id) { name nicknames } }", {"id": ids[0]})
+    assert first.data["animal"] == {"name": "n0", "nicknames": ["x"]}
+
+    update = "mutation ($input: UpdateAnimalsInput!) { updateAnimals(input: $input) { updatedIds } }"
+    changes = [{"id": each, "order": -1} for each in ids]
+    gone = {"id": "anm_00000000-0000-7000-8000-000000000001", "order": -1}
+    assert (await alice.ask(update, {"input": {"items": [*changes[:-1], gone]}})).code == "NOT_FOUND"
+    count = "{ animals(filter: {order: {lt: 0}}) { totalCount } }"
+    assert (await alice.ask(count)).data["animals"]["totalCount"] == 0
+    assert (await alice.ask(update, {"input": {"items": changes}})).data["updateAnimals"]["updatedIds"] == ids
+    assert (await alice.ask(count)).data["animals"]["totalCount"] == 1000
+
+    delete = "mutation ($input: DeleteAnimalsInput!) { deleteAnimals(input: $input) { deletedIds } }"
+    assert (await alice.ask(delete, {"input": {"ids": [*ids[:-1], gone["id"]]}})).code == "NOT_FOUND"
+    assert (await alice.ask(count)).data["animals"]["totalCount"] == 1000
+    assert (await alice.ask(delete, {"input": {"ids": ids}})).data["deleteAnimals"]["deletedIds"] == ids
+    assert (await alice.ask(count)).data["animals"]["totalCount"] == 0
+
+
+def silent(*_: object) -> None:
+    """Nobody watches."""
+
+
+async def test_rows_are_imported_with_the_fields_of_the_input(alice: Client, copy: Copy, tmp_path: Path) -> None:
+    file = tmp_path / "animals.jsonl"
+    given = {name: value for name, (value, *_) in VALUES.items() if name not in {"class", "tame"}}
+    lines = [
+        {"name": "whole", **given},
+        {"name": "wrong", "order": 6},
+        {"name": "kept", "ring": "x"},
+        {"name": "plain"},
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    async with await Database.open(copy.where.control) as control:
+        tenant = await provisioning.named(control, alice.tenant)
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as database:
+        outcome = await importing.load(
+            database, tenant, Animal, file, owner="ada", strict=False, from_line=1, progress=silent
+        )
+    assert outcome.loaded == 2
+    assert [number for number, _ in outcome.bad] == [2, 3]
+    assert await names(alice) == ["plain", "whole"]
+    found = (await alice.ask(f'{{ animals(filter: {{name: {{eq: "whole"}}}}) {{ nodes {{ {ANIMAL} }} }} }}')).data
+    [whole] = found["animals"]["nodes"]
+    answered = {name: shown for name, (_, shown, *_) in VALUES.items() if name in given}
+    assert {name: whole[name] for name in answered} == answered
+
+
+async def test_the_quota_counts_the_rows_of_its_condition(alice: Client) -> None:
+    for name, tame in (("a", True), ("b", False), ("c", True)):
+        await made(alice, name, tame=tame)
+    quotas = (await alice.ask("{ viewer { plan { quotas { nodes { name used } } } } }")).data["viewer"]["plan"][
+        "quotas"
+    ]
+    assert {"name": "ANIMALS", "used": 2} in quotas["nodes"]
