@@ -22,13 +22,17 @@ from isola.api.schema import model
 from isola.database.transactions import Database, Transaction
 from isola.domain import names
 from isola.domain.organizations import memberships, organizations
-from isola.domain.permissions import Permission
+from isola.domain.permissions import known
 from isola.domain.resources import resources
 from isola.domain.roles import Standing, roles, user_roles
 from isola.domain.spans import spans
 from isola.domain.users import users
+from isola.installed import SUBJECTS
 from isola.platform.tenants import Tenant
 from isola.query.effort import Effort
+from isola.subjects.applications import BUILT_IN
+from isola.subjects.rows import generate
+from isola.subjects.table import pair_columns, pairs_table
 from isola.testing.fixtures import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
@@ -39,7 +43,7 @@ SECRET = b"32 bytes that only these tests know"
 NAMES = ["Ada", "Brün", 'c "quoted"', "d\\el", "Ève", "f_%o", "漢字", "line\nfeed", "O'Neil", "z\u2028", "Ada", "ada"]
 KINDS = ["image", "Video", None, "text", None]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-READING = frozenset(permission for permission in Permission if permission.endswith(":read"))
+READING = frozenset(permission for permission in known() if permission.endswith(":read"))
 EVERYTHING = READING | {"resource:write", "share:write", "span:write", "organization:manage"}
 
 
@@ -48,9 +52,15 @@ def uuid(kind: int, index: int) -> UUID:
     return UUID(int=0x01980000_0000_7000_8000_000000000000 + (kind << 32) + index)
 
 
+# Those of the applications come behind the nouns that ship.
+FURTHER = [each for each in SUBJECTS if each.application != BUILT_IN]
+PREFIXES = ["usr", "org", "res", "spn", "rol", *(each.declaration.prefix for each in FURTHER)]
+ROWS = 12
+"""How many rows there are of each of these."""
+
+
 def ids(prefix: str, index: int) -> str:
-    kind = ["usr", "org", "res", "spn", "rol"].index(prefix)
-    return f"{prefix}_{uuid(kind, index)}"
+    return f"{prefix}_{uuid(PREFIXES.index(prefix), index)}"
 
 
 @dataclass(frozen=True)
@@ -219,6 +229,38 @@ async def settle(database: Database, tenant: Tenant, size: int) -> None:
                 ]
             )
         )
+        await fill(work)
+
+
+async def fill(work: Transaction) -> None:
+    """Rows of all subjects of applications, as their declarations say."""
+    random = Random(11)  # noqa: S311  as above
+    counts = {"user": 6, "resource": 3, **{each.declaration.name: ROWS for each in FURTHER}}
+    for made in generate(FURTHER, counts, seed=11).values():
+        declaration = made.subject.declaration
+        kinds = {each.column: PREFIXES.index(each.target.declaration.prefix) for each in declaration.references}
+        values = [
+            {
+                **{
+                    name: uuid(kinds[name], value - 1) if name in kinds and value else value
+                    for name, value in row.items()
+                },
+                **{name: START + timedelta(minutes=random.randrange(20)) for name in declaration.times},
+                "id": uuid(PREFIXES.index(declaration.prefix), number),
+            }
+            for number, row in enumerate(made.rows)
+        ]
+        await work.execute(insert(made.subject.table).values(values))
+    for made in generate(FURTHER, counts, seed=11).values():
+        declaration = made.subject.declaration
+        for member in declaration.pairs:
+            near, far = pair_columns(declaration, member)
+            here, there = (PREFIXES.index(each.prefix) for each in (declaration, member.target.declaration))
+            pairs = [
+                {near: uuid(here, one - 1), far: uuid(there, other - 1), "created_at": START}
+                for one, other in made.pairs[member.name]
+            ]
+            await work.execute(insert(pairs_table(declaration, member)).values(pairs))
 
 
 async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:

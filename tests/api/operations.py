@@ -23,8 +23,9 @@ from graphql import (
     print_ast,
 )
 
-from tests.api.conftest import KINDS, NAMES, ids
-from tests.api.reference import SCHEMA
+from isola.subjects.declaration import field_of
+from tests.api.conftest import KINDS, NAMES, PREFIXES, ids
+from tests.api.reference import DECLARED, ENUMS, REFERENCES, SCHEMA, SHAREABLE
 
 TEXTS = [
     *NAMES,
@@ -54,17 +55,29 @@ IDS = {
     "spn": [ids("spn", i) for i in (0, 1, 2, 3, 4, 119, 500)],
     "rol": [ids("rol", i) for i in (0, 1, 2, 50)],
     "aud": ["aud_" + ids("res", 0)[4:]],
+    **{prefix: [ids(prefix, i) for i in (0, 1, 2, 5, 50)] for prefix in PREFIXES[5:]},
 }
 NO_IDS = ["", "?", "res_", ids("res", 1).upper(), "shr_" + ids("res", 0)[4:]]
-REFERENCES = {"resourceId": "res", "ownerId": "usr", "authorId": "usr", "organizationId": "org"}
-OWN = {
-    "AuditFilter": "aud",
-    "OrganizationFilter": "org",
-    "ResourceFilter": "res",
-    "RoleFilter": "rol",
-    "SpanFilter": "spn",
-    "UserFilter": "usr",
+# By a filter and its field: whose ids it compares with.
+TYPES = {type_: each.prefix for type_, each in DECLARED.items()}
+COMPARED = {
+    ("AuditFilter", "id"): "aud",
+    **{(f"{type_}Filter", "id"): prefix for type_, prefix in TYPES.items()},
+    **{(f"{type_}Filter", name): TYPES[target] for (type_, name), target in REFERENCES.items()},
 }
+POOLS: dict[str, Sequence[Any]] = {
+    "StringFilter": TEXTS,
+    "IntFilter": [0, 1, 77, -1],
+    "BigIntFilter": NUMBERS,
+    "FloatFilter": [0, 1, 77.5, -1],
+    "DecimalFilter": [0, "1", "77.00", 512],
+    "BooleanFilter": [True, False],
+    "DateFilter": ["2026-01-01", "2026-03-01", "1999-12-31"],
+    "DateTimeFilter": MOMENTS,
+    "UUIDFilter": [ids("res", 0)[4:]],
+    **{f"{enum.__name__}Filter": [each.name for each in enum] for enum in ENUMS.values()},
+}
+SHARED_FIELDS = {type_: set(map(field_of, DECLARED[type_].shared)) for type_ in SHAREABLE}
 MAX_FIELDS = 60
 DEEPEST = 5
 
@@ -142,6 +155,8 @@ class Maker:
             or (not plain and self.fields < MAX_FIELDS and depth < DEEPEST)
             or (type_.name.endswith(("Connection", "Edge")) and depth < DEEPEST + 2)
         }
+        if plain and type_.name in DECLARED:
+            usable = {name: each for name, each in usable.items() if name in SHARED_FIELDS[type_.name]}
         name = self.random.choice([*usable, "__typename"])
         if name == "__typename":
             return f"{self.alias()} __typename {self.directives()}"
@@ -151,7 +166,7 @@ class Maker:
         alias = f"{self.name('k')}:" if arguments else self.alias()
         below = ""
         if not is_leaf_type(target):
-            within = plain or (type_.name == "SharedResource" and name == "resource")
+            within = plain or (type_.name == "SharedResource" and target.name in SHARED_FIELDS)
             below = self.selection(target, depth + 1, plain=within)
         return f"{alias} {name}{arguments} {self.directives()} {below}"
 
@@ -218,22 +233,14 @@ class Maker:
             return [self.filter(type_, depth + 1) for _ in range(self.random.randint(0, 2))]
         filter_ = get_named_type(type_.fields[name].type)
         assert isinstance(filter_, GraphQLInputObjectType)
-        prefix = REFERENCES.get(name, OWN[type_.name])
+        prefix = COMPARED.get((type_.name, name), "")
         comparisons = self.some(list(filter_.fields), 2)
         return {each: self.compared(filter_.name, each, prefix) for each in comparisons}
 
     def compared(self, filter_: str, comparison: str, prefix: str) -> Any:
         if comparison == "isNull":
             return self.often(2)
-        pools: dict[str, Sequence[Any]] = {
-            "StringFilter": TEXTS,
-            "BigIntFilter": NUMBERS,
-            "DateTimeFilter": MOMENTS,
-            "UserKindFilter": ["PERSON", "MACHINE", "STAFF", "PARENT"],
-            "VisibilityFilter": ["PRIVATE", "ORGANIZATION", "PUBLIC"],
-            "IDFilter": IDS[prefix],
-        }
-        pool = pools[filter_]
+        pool = IDS[prefix] if filter_ == "IDFilter" else POOLS[filter_]
         if comparison == "in":
             return self.some(pool, 3)
         return self.random.choice(pool)

@@ -6,50 +6,61 @@ Nothing here knows the compiler or its mapping; what a field means is written do
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from graphql import GraphQLResolveInfo, GraphQLSchema, build_schema, execute_sync, parse, print_schema
-from sqlalchemy import Column, FromClause, func, select
+from sqlalchemy import Column, func, select, text
 
 from isola.api.schema import model
 from isola.database.transactions import Transaction
 from isola.domain.audit import audit_entries
-from isola.domain.organizations import memberships, organizations
+from isola.domain.organizations import memberships
 from isola.domain.permissions import Role, of_role
-from isola.domain.resources import resources
-from isola.domain.roles import roles, user_roles
-from isola.domain.spans import spans
-from isola.domain.users import users
+from isola.domain.roles import user_roles
+from isola.installed import SUBJECTS
+from isola.subjects.declaration import Declaration, Member, Reference, Relation, field_of
+from isola.subjects.table import pair_columns, pairs_table
 from tests.api.conftest import Principal
 
 SCHEMA: GraphQLSchema = build_schema(print_schema(model.schema))
 CURSOR = "<cursor>"
 # The same documents are answered for a caller under each strategy, one after another.
 parsed = lru_cache(100)(parse)
-TABLES = {
-    "AuditEntry": audit_entries,
-    "User": users,
-    "Organization": organizations,
-    "Resource": resources,
-    "Role": roles,
-    "Span": spans,
+DECLARED: Mapping[str, Declaration] = {each.__name__: each.declaration for each in SUBJECTS}
+TABLES = {"AuditEntry": audit_entries, **{type_: each.table for type_, each in DECLARED.items()}}
+SHARED = dict.fromkeys(("SharedResource", "Share", "ShareOffer"), "shr")
+PREFIXES = {**{type_: each.prefix for type_, each in DECLARED.items()}, "AuditEntry": "aud", **SHARED}
+ENUMS = {
+    (type_, field_of(each.column)): each.annotation.enum
+    for type_, declaration in DECLARED.items()
+    for each in declaration.columns
+    if each.annotation.enum
 }
-PREFIXES = {
-    "User": "usr",
-    "Organization": "org",
-    "Resource": "res",
-    "Span": "spn",
-    "Role": "rol",
-    "AuditEntry": "aud",
-    "SharedResource": "shr",
-    "Share": "shr",
-    "ShareOffer": "shr",
+# What a field compares with ids of.
+REFERENCES = {
+    (type_, field_of(each.column)): each.target.__name__
+    for type_, declaration in DECLARED.items()
+    for each in declaration.references
 }
-ENUMS = {("Span", "visibility"), ("User", "kind")}
-REFERENCES = {"resourceId": "Resource", "ownerId": "User", "authorId": "User", "organizationId": "Organization"}
+RELATIONS = {
+    (type_, field_of(each.name)): each
+    for type_, declaration in DECLARED.items()
+    for each in declaration.members.values()
+    if isinstance(each.declared, Reference | Relation)
+}
+SHAREABLE = [type_ for type_, each in DECLARED.items() if each.subject.shared]
+ONE = {field_of(each.name): type_ for type_, each in DECLARED.items()}
+LISTS = {"auditLog": "AuditEntry", **{field_of(each.listed_as): type_ for type_, each in DECLARED.items()}}
+ORDERS = {"AuditEntry": [("id", True)], **{type_: list(each.order) for type_, each in DECLARED.items()}}
+PAIRS = [
+    (pairs_table(declaration, each), *pair_columns(declaration, each))
+    for declaration in DECLARED.values()
+    for each in declaration.pairs
+]
 ID = re.compile(r"(\w{3})_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 Row = Mapping[str, Any]
 
@@ -79,8 +90,10 @@ class Data:
     shares: Mapping[UUID, Sequence[Row]]
     received: Sequence[Row]
     offers: Sequence[Row]
-    shared: Mapping[UUID, Row]
+    shared: Mapping[UUID, Object]
     collation: Mapping[str, int]
+    pairs: Mapping[str, Sequence[Row]]
+    counted: Mapping[str, int]
 
     def answer(self, document: str, variables: Mapping[str, Any]) -> Any:
         result = execute_sync(
@@ -113,29 +126,26 @@ class Data:
                 return self._page([Object("Quota", each) for each in rows], given, ordered=True)
             case "Viewer", "user":
                 return self._by_key("User", self.principal.user_id)
-            case "Resource", "owner":
-                return self._by_key("User", row["owner_id"])
-            case "Resource", "spans":
-                return self._page([o for o in self._all("Span") if o.row["resource_id"] == row["id"]], given)
-            case "Resource", "shares":
-                allowed = row["owner_id"] == self.principal.user_id or "resource:manage" in self.principal.permissions
+            case type_, "shares":
+                declaration = DECLARED[type_]
+                owned = declaration.owner is None or row[declaration.owner.column] == self.principal.user_id
+                allowed = owned or declaration.permissions["manage"] in self.principal.permissions
                 return self._page([Object("Share", r) for r in self.shares[row["id"]]] if allowed else [], given)
+            case "Share", name if name.removesuffix("Id") in ONE:
+                type_ = ONE[name.removesuffix("Id")]
+                if row["subject"] != DECLARED[type_].name:
+                    return None
+                shared = self._by_key(type_, row["row_id"])
+                return shared if name in ONE or shared is None else f"{PREFIXES[type_]}_{row['row_id']}"
             case "Share", "grantedBy":
                 return self._by_key("User", row["granted_by"])
             case "Share", "grantee":
                 return {"slug": row["grantee_slug"]}
             case (("SharedResource" | "ShareOffer"), "owner"):
                 return {"slug": row["owner_slug"], "name": row["owner_name"]}
-            case "SharedResource", "resource":
-                return Object("Resource", self.shared[row["id"]])
-            case "Span", "author":
-                return self._by_key("User", row["author_id"])
-            case "Share", "resource":
-                return self._by_key("Resource", row["row_id"])
-            case "Span", "resource":
-                return self._by_key("Resource", row["resource_id"])
-            case "Span", "organization":
-                return self._by_key("Organization", row["organization_id"])
+            case "SharedResource", name if name in ONE:
+                shared = self.shared[row["id"]]
+                return shared if shared.type == ONE[name] else None
             case "Organization", "members":
                 return self._page([o for o in self._all("User") if (row["id"], o.row["id"]) in self.members], given)
             case "User", "organizations":
@@ -154,15 +164,31 @@ class Data:
                 return row[field] if self._shown(row, field) else None
             case "AuditEntry", "withheld":
                 return any(row[name] is not None and not self._shown(row, name) for name in ("old", "new"))
+            case type_, name if (type_, name) in RELATIONS:
+                return self._related(RELATIONS[type_, name], row, given)
             case type_, name if (type_, name) in ENUMS:
-                return row[name].upper()
+                value = row[_snake(name)]
+                return None if value is None else ENUMS[type_, name](value).name
             case type_, "id":
                 return f"{PREFIXES[type_]}_{row['id']}"
-            case _, "resourceId":
-                return f"res_{row['row_id']}"
-        value = row[_snake(field)]
-        # PostgreSQL leaves out the zeros at the end of a fraction.
-        return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
+        return _shown(row[_snake(field)])
+
+    def _related(self, member: Member, row: Row, given: Mapping[str, Any]) -> Any:
+        target = member.target.__name__
+        if isinstance(member.declared, Reference):
+            return self._by_key(target, row[member.column])
+        by = member.declared.by if isinstance(member.declared, Relation) else None
+        back = member.target.declaration.members.get(by or "")
+        if back is not None and isinstance(back.declared, Reference):
+            return self._page([each for each in self._all(target) if each.row[back.column] == row["id"]], given)
+        if back is None:
+            near, far = pair_columns(member.declaration, member)
+            table = pairs_table(member.declaration, member).name
+        else:
+            far, near = pair_columns(member.target.declaration, back)
+            table = pairs_table(member.target.declaration, back).name
+        keys = {pair[far] for pair in self.pairs[table] if pair[near] == row["id"]}
+        return self._page([each for each in self._all(target) if each.row["id"] in keys], given)
 
     def _root(self, field: str, given: Mapping[str, Any]) -> Any:  # noqa: PLR0911  as above
         match field:
@@ -184,33 +210,20 @@ class Data:
                 return self._by_id(given["id"])
             case "nodes":
                 return [self._by_id(each) for each in given["ids"]]
-            case "organization" | "resource" | "role" | "span" | "user":
+            case name if name in ONE:
                 found = self._by_id(given["id"])
-                return found if found and found.type == field.title() else None
+                return found if found and found.type == ONE[name] else None
             case "sharedWithMe":
                 rows = sorted(self.received, key=lambda r: (r["granted_at"], r["id"]), reverse=True)
                 return self._page([Object("SharedResource", row) for row in rows], given, ordered=True)
             case "shareOffers":
                 rows = sorted(self.offers, key=lambda r: (r["offered_at"], r["id"]))
                 return self._page([Object("ShareOffer", row) for row in rows], given, ordered=True)
-        names = {
-            "auditLog": "AuditEntry",
-            "organizations": "Organization",
-            "resources": "Resource",
-            "roles": "Role",
-            "timeline": "Span",
-            "users": "User",
-        }
-        return self._page(self._all(names[field]), given)
+        return self._page(self._all(LISTS[field]), given)
 
     def _used(self) -> Mapping[str, int]:
-        return {
-            "api_keys": 0,
-            "domains": 0,
-            "resources": len(self.tables["Resource"]),
-            "shares": sum(len(each) for each in self.shares.values()),
-            "users": sum(bool(row["seen_at"] and not row["disabled_at"]) for row in self.tables["User"]),
-        }
+        shares = sum(len(each) for each in self.shares.values())
+        return dict(sorted({"api_keys": 0, "domains": 0, "shares": shares, **self.counted}.items()))
 
     def _by_id(self, text: str) -> Object | None:
         found = ID.fullmatch(text)
@@ -259,10 +272,8 @@ class Data:
 
     def _ordered(self, rows: list[Object], order: Sequence[Mapping[str, str]] | None) -> list[Object]:
         keys = [(each["field"].lower(), each["direction"] == "DESC") for each in order or ()]
-        if not keys and rows and rows[0].type == "Span":
-            keys = [("created_at", True)]
-        if not keys and rows and rows[0].type == "AuditEntry":
-            keys = [("id", True)]
+        if not keys and rows:
+            keys = list(ORDERS.get(rows[0].type, ()))
         if "id" not in dict(keys):
             keys.append(("id", bool(keys) and keys[-1][1]))
         for column, descending in reversed(keys):
@@ -297,14 +308,12 @@ class Data:
             return False
         if comparison == "in":
             return any(self._compare(name, each, "eq", one) for one in given)
-        if isinstance(value, UUID):
-            return bool(given == f"{PREFIXES[REFERENCES.get(name, each.type)]}_{value}")
-        if isinstance(value, datetime):
-            given = datetime.fromisoformat(given)
-        elif isinstance(value, int):
-            given = int(given)
-        elif (each.type, name) in ENUMS:
-            return bool(value == given.lower())
+        if name == "id" or (each.type, name) in REFERENCES:
+            return bool(given == f"{PREFIXES[REFERENCES.get((each.type, name), each.type)]}_{value}")
+        if (each.type, name) in ENUMS:
+            return bool(ENUMS[each.type, name](value).name == given)
+        if not isinstance(value, str):
+            given = _read(type(value), given)
         if comparison == "contains":
             return str(given) in value
         if comparison == "startsWith":
@@ -336,6 +345,29 @@ def _of_connection(source: Connection, field: str) -> Any:
     }
 
 
+def _shown(value: Any) -> Any:
+    """A value as JSON has it."""
+    match value:
+        case datetime():
+            # PostgreSQL leaves out the zeros at the end of a fraction.
+            return value.isoformat(timespec="microseconds")
+        case date():
+            return value.isoformat()
+        case Decimal():
+            return f"{value.normalize():f}"
+        case UUID():
+            return str(value)
+        case _:
+            return value
+
+
+def _read(type_: type, value: Any) -> Any:
+    """What a client compares with, as a value of a type."""
+    if type_ in {date, datetime}:
+        return type_.fromisoformat(value)
+    return Decimal(str(value)) if type_ in {int, Decimal} else type_(value)
+
+
 def _snake(name: str) -> str:
     return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
 
@@ -346,7 +378,6 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
     rows = [row for each in tables.values() for row in each]
     known = sorted({value for row in rows for value in row.values() if isinstance(value, str)} | set(texts))
     in_order = await work.texts("SELECT t FROM unnest($1::text[]) t ORDER BY t", known)
-    shares = func.isola.shares_of
     received = [dict(row) for row in await work.rows(select(func.isola.shares_received().table_valued(*_RECEIVED)))]
     offers = await work.rows(select(func.isola.share_offers().table_valued(*_OFFERS)))
     return Data(
@@ -354,28 +385,39 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
         tables,
         {(row["organization_id"], row["user_id"]) for row in await work.rows(select(memberships))},
         {(row["role_id"], row["user_id"]) for row in await work.rows(select(user_roles))},
-        {
-            row["id"]: sorted(
-                (
-                    dict(found)
-                    for found in await work.rows(select(shares("resource", row["id"]).table_valued(*_SHARES)))
-                ),
-                key=lambda found: found["id"],
-            )
-            for row in tables["Resource"]
-        },
+        {row["id"]: await _shares(work, DECLARED[type_], row["id"]) for type_ in SHAREABLE for row in tables[type_]},
         received,
         [dict(row) for row in offers],
-        {row["id"]: dict((await work.rows(select(_shared(row["id"]))))[0]) for row in received},
+        {row["id"]: await _shared(work, row["id"]) for row in received},
         {text: place for place, text in enumerate(in_order)},
+        {table.name: [dict(row) for row in await work.rows(select(table))] for table, _, _ in PAIRS},
+        {each.plural: await _counted(work, each) for each in DECLARED.values() if each.counted},
     )
+
+
+async def _counted(work: Transaction, declaration: Declaration) -> int:
+    """How many rows of a subject count for its quota."""
+    condition = [text(declaration.counted)] if isinstance(declaration.counted, str) else []
+    count: int = await work.scalar(select(func.count()).select_from(declaration.table).where(*condition))
+    return count
 
 
 _RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at")
 _OFFERS = ("id", "owner_slug", "owner_name", "offered_at", "accepted")
-_SHARES = ("id", "row_id", "grantee_slug", "granted_by", "granted_at", "expires_at")
+_SHARES = ("id", "subject", "row_id", "grantee_slug", "granted_by", "granted_at", "expires_at")
 
 
-def _shared(share: UUID) -> FromClause:
-    columns = [Column(name, resources.c[name].type) for name in resources.info["shared_columns"]]
-    return func.isola.shared_row("resource", share).table_valued(*columns, name="s").render_derived(with_types=True)
+async def _shares(work: Transaction, declaration: Declaration, key: UUID) -> Sequence[Row]:
+    found = await work.rows(select(func.isola.shares_of(declaration.name, key).table_valued(*_SHARES)))
+    return sorted((dict(row) for row in found), key=lambda each: each["id"])
+
+
+async def _shared(work: Transaction, share: UUID) -> Object:
+    """What a share that was received leads to."""
+    for type_ in SHAREABLE:
+        declaration = DECLARED[type_]
+        columns = [Column(name, declaration.table.c[name].type) for name in declaration.shared]
+        row = func.isola.shared_row(declaration.name, share).table_valued(*columns, name="s")
+        for found in await work.rows(select(row.render_derived(with_types=True))):
+            return Object(type_, dict(found))
+    raise LookupError("a share leads to nothing")

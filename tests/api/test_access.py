@@ -9,6 +9,7 @@ import pytest
 import strawberry
 from graphql import (
     FieldDefinitionNode,
+    GraphQLEnumType,
     GraphQLInterfaceType,
     GraphQLNonNull,
     GraphQLObjectType,
@@ -30,16 +31,16 @@ from isola.api.fields import mapped
 from isola.api.model import model_of
 from isola.api.schema import model, schema
 from isola.database.transactions import Transaction
-from isola.domain.permissions import Permission
+from isola.domain.permissions import Permission, known
 from isola.errors import Unavailable
 from isola.query.mapping import MappingError, Parameters
-from tests.api.conftest import Caller, ids
+from tests.api.conftest import Caller, ids, uuid
 
 # The contract as clients read it, and nothing of how it came to be.
 TYPES: Mapping[str, ObjectTypeDefinitionNode] = {
     each.name.value: each for each in parse(schema.as_str()).definitions if isinstance(each, ObjectTypeDefinitionNode)
 }
-ALL = frozenset(permission.value for permission in Permission)
+ALL = known()
 
 
 def declared(node: ObjectTypeDefinitionNode | FieldDefinitionNode) -> set[str] | None:
@@ -105,13 +106,24 @@ def places(root: str) -> Iterator[Place]:
                 waiting.append((target.name, here, frozenset(needed)))
 
 
+LITERALS = {
+    "ID": f'"{ids("res", 1)}"',
+    "String": '"x"',
+    "JSON": "{}",
+    "Boolean": "true",
+    "Date": '"2026-01-01"',
+    "DateTime": '"2026-01-01T00:00:00Z"',
+    "UUID": f'"{uuid(0, 0)}"',
+    **dict.fromkeys(("Int", "BigInt", "Float", "Decimal"), "1"),
+}
+
+
 def value(type_: Any) -> str:
     """Something that the argument takes."""
-    match type_.name:
-        case "ID":
-            return f'"{ids("res", 1)}"'
-        case "String":
-            return '"x"'
+    if type_.name in LITERALS:
+        return LITERALS[type_.name]
+    if isinstance(type_, GraphQLEnumType):
+        return str(next(iter(type_.values)))
     fields = {each: field for each, field in type_.fields.items() if is_required_input_field(field)}
     return "{" + ", ".join(f"{each}: {listed(field.type)}" for each, field in fields.items()) + "}"
 

@@ -50,7 +50,7 @@ def homes(copy: Copy, tenants: list[Tenant]) -> list[str]:
 
 async def revisions(owner: Database, schemas: list[str]) -> Mapping[str, str]:
     async with owner.unbound() as transaction:
-        return await transaction.pairs("SELECT home, version FROM control.versions($1)", schemas)
+        return await migrations._versions(transaction, schemas)
 
 
 def shapes(copy: Copy, schemas: list[str]) -> dict[str, object]:

@@ -3,11 +3,13 @@
 import json
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
+from zlib import crc32
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from isola.database.transactions import Database
 from isola.domain import organizations, resources, roles, shares, users
@@ -19,12 +21,20 @@ from isola.errors import Conflict
 from isola.identity import passwords
 from isola.identity.passwords import Person
 from isola.identity.tokens import mint
+from isola.installed import APPLICATIONS, SUBJECTS
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
+from isola.subjects import values
+from isola.subjects.applications import BUILT_IN
+from isola.subjects.declaration import Declaration
+from isola.subjects.rows import generate
+from isola.subjects.table import pair_columns, pairs_table
 from isola_strategies.base import Strategy
 
 RESOURCES = 300
+ROWS = 30
+"""Of each subject of the other applications."""
 SHARED = 5
 TOKEN_TTL = 24 * 3600.0
 QUERY = """
@@ -104,6 +114,7 @@ async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
         admin = Actor(people[cast.owner], of_role(Role.OWNER))
         made = await _resources(work, chance, list(people.values()))
         await _spans(work, chance, admin, list(people.values()), made)
+        await _of_applications(work, cast.slug)
         if cast.shares_with:
             for resource in made[:SHARED]:
                 await shares.grant(work, admin, "resource", resource, cast.shares_with)
@@ -145,6 +156,43 @@ async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[U
                 resource=resource,
                 organization=chance.choice(teams) if visibility is Visibility.ORGANIZATION else None,
             )
+
+
+async def _of_applications(work: Work, seed: str) -> None:
+    """Rows of what the applications beside the one that ships declare."""
+    keys: dict[str, Sequence[UUID]] = {}
+    for subject in APPLICATIONS[BUILT_IN].subjects:
+        found = await work.rows(select(subject.table.c.id).order_by(subject.table.c.id).limit(ROWS))
+        keys[subject.declaration.name] = [row["id"] for row in found]
+    theirs = [each for each in SUBJECTS if each.application != BUILT_IN]
+    counts = {**{name: len(known) for name, known in keys.items()}, **{each.declaration.name: ROWS for each in theirs}}
+    made = generate(theirs, counts, crc32(seed.encode()))
+    for name, each in made.items():
+        declaration = each.subject.declaration
+        rows = [_stored(declaration, row, keys) for row in each.rows]
+        # Without what the row has to refer to, it cannot be: of a circle, the demonstration shows a part.
+        whole = [row for row in rows if all(row[it.column] or it.annotation.optional for it in declaration.references)]
+        keys[name] = await values.insert_all(work, declaration, whole)
+    for name, each in made.items():
+        for member in each.subject.declaration.pairs:
+            near, far = pair_columns(each.subject.declaration, member)
+            here, there = keys[name], keys[member.target.declaration.name]
+            pairs = [
+                {near: here[one - 1], far: there[other - 1]}
+                for one, other in each.pairs[member.name]
+                if one <= len(here) and other <= len(there)
+            ]
+            if pairs:
+                await work.execute(insert(pairs_table(each.subject.declaration, member)).values(pairs))
+
+
+def _stored(declaration: Declaration, row: Mapping[str, Any], keys: Mapping[str, Sequence[UUID]]) -> dict[str, Any]:
+    """A generated row with the keys of what it refers to, as far as they are known."""
+    stored = dict(row)
+    for member in declaration.references:
+        known, number = keys.get(member.target.declaration.name, ()), row[member.column]
+        stored[member.column] = known[number - 1] if number and number <= len(known) else None
+    return stored
 
 
 def admit(settings: Settings) -> tuple[Settings, str]:

@@ -81,5 +81,3 @@ class Activity(
     text: str | None = column(max_length=20_000, min_length=1)
     old_state: CaseState | None = column()
     new_state: CaseState | None = column()
-
-    checks = {"complete": "(kind = 'comment') = (text IS NOT NULL) AND (kind = 'move') = (new_state IS NOT NULL)"}  # noqa: RUF012

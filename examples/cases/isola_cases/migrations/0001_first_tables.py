@@ -54,10 +54,6 @@ def upgrade(op: Operations) -> None:
         sa.Column("new_state", sa.Text(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint(
-            "(kind = 'comment') = (text IS NOT NULL) AND (kind = 'move') = (new_state IS NOT NULL)",
-            name=op.f("ck_activities_complete"),
-        ),
-        sa.CheckConstraint(
             "created_at >= '0001-01-01 00:00:00+00' AND created_at < '10000-01-01 00:00:00+00'",
             name=op.f("ck_activities_created_at_range"),
         ),
