@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_type_hints
 
 from sqlalchemy import ColumnElement, Table
@@ -171,6 +171,7 @@ def computed(of: Callable[[Row], ColumnElement[Any]], *, description: str | None
     return Computed(of=of, description=description)
 
 
+@cache
 def field_of(name: str) -> str:
     """What clients call a column or an attribute: in camel case, as Strawberry does it."""
     return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
@@ -209,7 +210,7 @@ class Member:
             _refuse(self.where, "expected an annotation")
         return annotations[self.attribute]
 
-    @property
+    @cached_property
     def column(self) -> str:
         """The name of its column."""
         return f"{self.name}_id" if isinstance(self.declared, Reference) else self.name
@@ -271,15 +272,15 @@ class Declaration:
         members = [Member(self, attribute, declared) for attribute, declared in self.own.items()]
         return {member.name: member for member in members}
 
-    @property
+    @cached_property
     def columns(self) -> Sequence[Member]:
         return [each for each in self.members.values() if isinstance(each.declared, Column | Reference)]
 
-    @property
+    @cached_property
     def references(self) -> Sequence[Member]:
         return [each for each in self.members.values() if isinstance(each.declared, Reference)]
 
-    @property
+    @cached_property
     def owner(self) -> Member | None:
         """The reference to the user whose a row is."""
         return next((each for each in self.references if getattr(each.declared, "default", None) is caller), None)
@@ -291,7 +292,7 @@ class Declaration:
             each for each in self.members.values() if isinstance(each.declared, Relation) and each.declared.by is None
         ]
 
-    @property
+    @cached_property
     def times(self) -> Sequence[str]:
         return self.TIMES if "update" in self.mutations else self.TIMES[:1]
 
@@ -323,7 +324,11 @@ class Declaration:
         return self.members[name].column if name in self.members else name
 
     def by_column(self, column: str) -> Member | None:
-        return next((each for each in self.columns if each.column == column), None)
+        return self._by_column.get(column)
+
+    @cached_property
+    def _by_column(self) -> Mapping[str, Member]:
+        return {each.column: each for each in self.columns}
 
 
 class Registry:

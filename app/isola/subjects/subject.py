@@ -178,12 +178,16 @@ class Subject:
     @classmethod
     async def create_all(cls, work: Work, actor: Actor, batch: Sequence[Mapping[str, Any]]) -> list[Self]:
         """Make many rows by one statement: all of them or none. Raises as ``create``."""
-        made = []
+        has_rule = cls.before_create is not Subject.before_create
+        made, stored = [], []
         for given in batch:
-            row = cls(**values.complete(cls.declaration, given, actor))
-            await row.before_create(work, actor)
+            complete = values.complete(cls.declaration, given, actor)
+            row = cls(**complete)
+            if has_rule:
+                await row.before_create(work, actor)
+                complete = values.stored(cls.declaration, row)
             made.append(row)
-        stored = [values.stored(cls.declaration, row) for row in made]
+            stored.append(complete)
         await values.refuse_missing(work, actor, cls.declaration, stored)
         keys = await values.insert_all(work, cls.declaration, stored)
         for row, key in zip(made, keys, strict=True):

@@ -54,10 +54,12 @@ def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -
 
     Raises BadUserInput naming the field that cannot be, or that is missing.
     """
-    values = by_column(declaration, given)
-    for member in declaration.columns:
-        if member.column not in values:
-            values[member.column] = _default(member, actor)
+    known = by_column(declaration, given)
+    # In the declaration's order, not the client's: statements are remembered by the names of columns.
+    values = {
+        member.column: known[member.column] if member.column in known else _default(member, actor)
+        for member in declaration.columns
+    }
     check(declaration, values)
     return values
 
@@ -132,7 +134,9 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
         if not declared.min_length <= len(value) <= most:
             allowed = f"{declared.min_length} to {most}" if declared.min_length else f"at most {most}"
             raise BadUserInput(f"{field}: expected {allowed} characters, not {len(value)}", field)
-        document.check(field, value)
+        # A text of printable ASCII has nothing that PostgreSQL cannot keep.
+        if not (value.isascii() and value.isprintable()):
+            document.check(field, value)
         return
     if isinstance(type_, type) and issubclass(type_, StrEnum):
         if value not in set(type_):
