@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, combinations
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import asyncpg
 from sqlalchemy import (
@@ -81,12 +81,7 @@ class Canary:
 
     @cached_property
     def _traces(self) -> frozenset[str]:
-        keys = {
-            str(value)
-            for row in self.rows.values()
-            for name, value in row.items()
-            if name.endswith("id") and value is not None
-        }
+        keys = {str(value) for row in self.rows.values() for value in row.values() if isinstance(value, UUID)}
         return frozenset(form for trace in {self.marker, str(self.tenant.id), *keys} for form in _forms(trace))
 
 
