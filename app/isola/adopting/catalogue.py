@@ -4,7 +4,7 @@ It is read by SQL, from pg_catalog alone: identifiers come quoted from PostgreSQ
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -184,6 +184,7 @@ async def read(source: Transaction, schema: str) -> Catalogue:
         parts[part] = {}
         for row in await source.value(_gathered(query), schema):
             parts[part].setdefault(row.pop("oid"), []).append(row)
+    others = [Other(**row) for row in await source.value(_gathered(_OTHERS), schema)]
     tables = []
     for row in await source.value(_gathered(_TABLES), schema):
         oid = row["oid"]
@@ -195,12 +196,14 @@ async def read(source: Transaction, schema: str) -> Catalogue:
                 **row,
                 columns=columns,
                 keys=[Key(**each) for each in parts["keys"].get(oid, [])],
-                foreign_keys=[ForeignKey(**each) for each in parts["foreign_keys"].get(oid, [])],
+                foreign_keys=[
+                    *(ForeignKey(**each) for each in parts["foreign_keys"].get(oid, [])),
+                    *_common(parts["of_partitions"].get(oid, []), others),
+                ],
                 checks=[Check(**each) for each in parts["checks"].get(oid, [])],
                 indexes=[Index(**each) for each in parts["indexes"].get(oid, [])],
             )
         )
-    others = [Other(**row) for row in await source.value(_gathered(_OTHERS), schema)]
     database = str(await source.value("SELECT current_database()"))
     return Catalogue(database, schema, tables, others)
 
@@ -209,6 +212,19 @@ def _column(types: Mapping[int, Mapping[str, Any]], row: dict[str, Any]) -> Colu
     type_ = _typed(types, row.pop("type"), row.pop("modifier"), exact=row.pop("exact"))
     # A domain can forbid what the column does not.
     return Column(**row | {"type": type_, "required": row["required"] or type_.required})
+
+
+def _common(rows: Sequence[Mapping[str, Any]], others: list[Other]) -> Iterator[ForeignKey]:
+    """The foreign keys that all parts of a partitioned table have alike; those of some only are put with ``others``."""
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(json.dumps([row["columns"], row["target"], row["remote"], row["on_delete"]]), []).append(row)
+    for group in alike.values():
+        if len(group) == group[0]["parts"]:
+            yield ForeignKey(**{name: group[0][name] for name in ForeignKey.__slots__})
+        else:
+            why = "not all of the table's partitions have this foreign key"
+            others.extend(Other("foreign key", f"{each['name']} on {each['partition']}", why) for each in group)
 
 
 async def _types(source: Transaction) -> Mapping[int, Mapping[str, Any]]:
@@ -313,6 +329,18 @@ _PARTS: Mapping[str, str] = {
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
         WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY c.oid, k.conname
     """,
+    # Those that each part of a partitioned table has by itself, with the number of its parts.
+    "of_partitions": f"""
+        SELECT pg_partition_root(k.conrelid)::oid::bigint AS oid, k.conname AS name, c.relname AS partition,
+            {_NAMES.format("k.conrelid", "k.conkey")} AS columns,
+            k.confrelid::bigint AS target, tn.nspname AS schema, t.relname AS target_name,
+            {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
+            k.confdeltype AS on_delete, k.confupdtype AS on_update,
+            (SELECT count(*) FROM pg_partition_tree(pg_partition_root(k.conrelid)) WHERE isleaf) AS parts
+        FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
+        JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+        WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relispartition AND c.relkind = 'r' ORDER BY c.oid, k.conname
+    """,
     "checks": f"""
         SELECT c.oid::bigint AS oid, k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS condition,
             {_NAMES.format("k.conrelid", "k.conkey")} AS columns,
@@ -337,7 +365,7 @@ _PARTS: Mapping[str, str] = {
 
 _RELATIONS = "CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END"
 _OTHERS = f"""
-SELECT {_RELATIONS} AS kind, c.relname AS name, '' AS written
+SELECT {_RELATIONS} AS kind, c.relname::text AS name, '' AS written
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relkind IN ('v', 'm', 'f') AND {_OWN.format("c", "pg_class")}
 UNION ALL
@@ -360,6 +388,10 @@ WHERE n.nspname = $1 AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_policy WHER
 UNION ALL
 SELECT 'exclusion constraint', format('%s on %s', k.conname, c.relname), pg_get_constraintdef(k.oid)
 FROM pg_constraint k {_OF_TABLES.format("k.conrelid")} WHERE k.contype = 'x' AND k.conparentid = 0
+UNION ALL
+SELECT 'rule of one partition', format('%s on %s', k.conname, c.relname), pg_get_constraintdef(k.oid)
+FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
+WHERE c.relispartition AND k.conparentid = 0 AND k.conislocal AND k.contype IN ('c', 'p', 'u')
 UNION ALL
 SELECT 'sequence', c.relname, ''
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from hashlib import sha256
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, UniqueConstraint, select
+from sqlalchemy import CheckConstraint, Table, UniqueConstraint, select
 
 from isola.adopting import catalogue, staging
 from isola.adopting.copying import Plan, TablePlan
@@ -163,15 +163,8 @@ async def _settle(
         async with owner.unbound() as transaction:
             await _hold(transaction, place, tenant)
             await enter(transaction, tenant)
-            await transaction.script(f"{catalogue.WRITTEN}; SET CONSTRAINTS ALL DEFERRED")
-            for each in plan.tables:
-                await _refuse_unfit(transaction, stage, each)
-                names = ", ".join(map(quote, each.columns))
-                await transaction.script(
-                    f"INSERT INTO {place.home.schema}.{quote(each.target)} ({names}) "
-                    f"SELECT {names} FROM {stage.table(each)}"
-                )
-            await transaction.script("SET CONSTRAINTS ALL IMMEDIATE")
+            await transaction.script(catalogue.WRITTEN)
+            await _insert(transaction, stage, place, plan)
             found = {each.target: await transaction.value(_digest_in(place, each)) for each in plan.tables}
             wanted = await expected
             for each in plan.tables:
@@ -189,6 +182,29 @@ async def _settle(
         expected.cancel()
         await asyncio.gather(expected, return_exceptions=True)
     return rows
+
+
+async def _insert(transaction: Transaction, stage: Stage, place: Place, plan: Plan) -> None:
+    """Move what is staged into the home.
+
+    Where the owner may, it looks at all references of a table together instead of one by one. That is the same: all
+    that is referred to comes from here, and nobody else sees it yet.
+    """
+    together = await transaction.value("SELECT has_parameter_privilege('session_replication_role', 'SET')")
+    for each in plan.tables:
+        await transaction.script(f"ANALYZE {stage.table(each)}")
+    for each in plan.tables:
+        await _refuse_unfit(transaction, stage, each)
+        if together:
+            await _refuse_astray(transaction, stage, each, plan)
+    before = "session_replication_role TO replica" if together else "CONSTRAINTS ALL DEFERRED"
+    after = "session_replication_role TO origin" if together else "CONSTRAINTS ALL IMMEDIATE"
+    await transaction.script(f"SET {'LOCAL ' if together else ''}{before}")
+    for each in plan.tables:
+        names = ", ".join(map(quote, each.columns))
+        target = f"{place.home.schema}.{quote(each.target)}"
+        await transaction.script(f"INSERT INTO {target} ({names}) SELECT {names} FROM {stage.table(each)}")
+    await transaction.script(f"SET {'LOCAL ' if together else ''}{after}")
 
 
 async def _hold(transaction: Transaction, place: Place, tenant: Tenant) -> None:
@@ -212,6 +228,13 @@ async def _refuse_unfit(transaction: Transaction, stage: Stage, plan: TablePlan)
         f"SELECT EXISTS (SELECT FROM {stage.table(plan)} s WHERE NOT ({' AND '.join(conditions)}))"
     ):
         raise Conflict(f"{plan.table}: a value does not fit its column")
+
+
+async def _refuse_astray(transaction: Transaction, stage: Stage, plan: TablePlan, all_: Plan) -> None:
+    """Raise Conflict for a reference that leads to no staged row."""
+    for what, query in _references(stage, plan, metadata.tables[plan.target], all_.tables):
+        if await transaction.value(_first(query)) is not None:
+            raise Conflict(f"{plan.table}: {what}")
 
 
 def _digest(query: str) -> str:
@@ -265,7 +288,7 @@ async def _diagnosis(
             return None
         for each in plan.tables:
             for what, query in _rules(stage, each, tables[each.target], plan.tables):
-                row = await transaction.value(f"{query} LIMIT 1")
+                row = await transaction.value(_first(query))
                 if row is not None:
                     key = await _key(source, stage, each, json.loads(row))
                     return f"{each.table}, row {key}: {what}"
@@ -280,9 +303,7 @@ async def _key(source: Transaction, stage: Stage, plan: TablePlan, row: Mapping[
 
 def _rules(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePlan]) -> list[tuple[str, str]]:
     """What each rule of a table says, and a query for the keys of the staged rows that break it."""
-    keys = "json_build_object(" + ", ".join(f"'{name}', s.{quote(name)}" for name in plan.order) + ")::text"
-    rows = f"SELECT {keys} FROM {stage.table(plan)} s WHERE"
-    staged = {each.target: each for each in plans}
+    rows = f"SELECT {_row(plan)} FROM {stage.table(plan)} s WHERE"
     rules = [(f"{name}: {_EXPECTED_FIT}", f"{rows} NOT ({fits})") for name, fits in plan.fits.items()]
     rules += [
         (f"{column.name}: expected a value, not null", f"{rows} s.{quote(column.name)} IS NULL")
@@ -290,8 +311,6 @@ def _rules(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePla
         if not column.nullable and column.name in plan.columns
     ]
     for constraint in sorted(table.constraints, key=lambda each: str(each.name)):
-        columns = [name for name in getattr(constraint, "column_keys", ()) if name in plan.columns]
-        named = ", ".join(columns)
         match constraint:
             case CheckConstraint() if set(_mentioned(constraint, table)) <= plan.columns.keys():
                 condition = str(constraint.sqltext)
@@ -301,21 +320,36 @@ def _rules(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePla
                 other = " OR ".join(f"o.{quote(name)} <> s.{quote(name)}" for name in plan.order)
                 rules.append(
                     (
-                        f"{named}: another row has the same: expected it once",
+                        f"{', '.join(columns)}: another row has the same: expected it once",
                         f"{rows} EXISTS (SELECT FROM {stage.table(plan)} o WHERE {same} AND ({other}))",
                     )
                 )
-            case ForeignKeyConstraint() if columns and constraint.referred_table.name in staged:
-                referred = staged[constraint.referred_table.name]
-                target = stage.table(referred)
-                there = f"EXISTS (SELECT FROM {target} o WHERE o.id = s.{quote(columns[0])})"
-                rules.append(
-                    (
-                        f"{named}: expected a row of {referred.table}, which is not there",
-                        f"{rows} s.{quote(columns[0])} IS NOT NULL AND NOT {there}",
-                    )
-                )
-    return rules
+    return [*rules, *_references(stage, plan, table, plans)]
+
+
+def _references(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePlan]) -> list[tuple[str, str]]:
+    """The same of its references to what is staged, too."""
+    staged = {each.target: each for each in plans}
+    found = []
+    for column in table.columns:
+        for key in column.foreign_keys:
+            referred = staged.get(key.column.table.name)
+            if column.name in plan.columns and referred is not None:
+                there = f"EXISTS (SELECT FROM {stage.table(referred)} o WHERE o.id = s.{quote(column.name)})"
+                astray = f"s.{quote(column.name)} IS NOT NULL AND NOT {there}"
+                what = f"{column.name}: expected a row of {referred.table}, which is not there"
+                found.append((what, f"SELECT {_row(plan)} FROM {stage.table(plan)} s WHERE {astray}"))
+    return found
+
+
+def _first(query: str) -> str:
+    """A query for one of the rows that another finds. With LIMIT, a plan would be chosen that bets on finding some."""
+    return f"SELECT min(broken.key) FROM ({query}) broken"
+
+
+def _row(plan: TablePlan) -> str:
+    """A row's key in its home, as JSON."""
+    return "json_build_object(" + ", ".join(f"'{name}', s.{quote(name)}" for name in plan.order) + ")::text AS key"
 
 
 _EXPECTED_FIT = (

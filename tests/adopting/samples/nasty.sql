@@ -47,6 +47,10 @@ CREATE TABLE only_bytes (b bytea);
 CREATE TABLE events (id bigint, at date NOT NULL, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
 CREATE TABLE events_old PARTITION OF events FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
 CREATE TABLE events_new PARTITION OF events FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+ALTER TABLE events ADD COLUMN actor bigint, ADD COLUMN other bigint;
+ALTER TABLE events_old ADD FOREIGN KEY (actor) REFERENCES people;
+ALTER TABLE events_new ADD FOREIGN KEY (actor) REFERENCES people;
+ALTER TABLE events_new ADD FOREIGN KEY (other) REFERENCES people;
 CREATE TABLE base (id int PRIMARY KEY, x int);
 CREATE TABLE derived (y int) INHERITS (base);
 
@@ -77,6 +81,6 @@ INSERT INTO node VALUES (1, 2), (2, 1);
 INSERT INTO profile VALUES (1, 'Was born.');
 INSERT INTO friends VALUES (1, 2), (2, 1), (3, 3);
 INSERT INTO people_teams VALUES (1, 1), (1, 3);
-INSERT INTO events VALUES (1, '2019-05-05', 'old'), (1, '2021-05-05', 'new');
+INSERT INTO events VALUES (1, '2019-05-05', 'old', 1), (1, '2021-05-05', 'new', 2);
 INSERT INTO base VALUES (1, 10);
 INSERT INTO derived VALUES (1, 11, 12);
