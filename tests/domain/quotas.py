@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +13,12 @@ from isola.database.transactions import Database, Transaction
 from isola.domain import api_keys, domains, resources, roles, shares
 from isola.domain.actor import Actor
 from isola.domain.permissions import Permission
+from isola.installed import SUBJECTS
 from isola.platform import plans
 from isola.platform.platform_log import Author
 from isola.platform.tenants import Tenant
+from isola.subjects import Subject, operations
+from isola.subjects.rows import value
 
 SOMEBODY = Author("operator:somebody")
 _numbers = count()
@@ -62,7 +66,23 @@ async def _disable(work: Transaction, scene: Scene, user: UUID) -> None:
     await roles.disable(work, scene.actor, user)
 
 
+def _of_subject(subject: type[Subject]) -> tuple[Take, GiveUp]:
+    """How rows of an application's subject are made and deleted, with no more than what is required."""
+    required = [each for each in subject.declaration.columns if each.is_settable and not each.has_default]
+
+    async def make(work: Transaction, scene: Scene) -> UUID:
+        number = next(_numbers) + 1
+        values = {each.attribute: value(each, number, Random(number)) for each in required}  # noqa: S311  no secret
+        return await operations.create(work, scene.actor, subject, values)
+
+    async def remove(work: Transaction, scene: Scene, key: UUID) -> None:
+        await operations.remove(work, scene.actor, subject, key)
+
+    return make, remove
+
+
 TAKEN: Mapping[str, tuple[Take, GiveUp]] = {
+    **{each.declaration.plural: _of_subject(each) for each in SUBJECTS if each.declaration.counted},
     "api_keys": (_make_key, lambda work, scene, key: api_keys.revoke(work, scene.actor, key)),
     "domains": (_add_domain, lambda work, scene, key: domains.remove(work, scene.actor, key)),
     "resources": (_make_resource, lambda work, scene, key: resources.delete(work, scene.actor, key)),
