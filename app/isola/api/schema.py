@@ -3,7 +3,10 @@
 from typing import Any
 
 import strawberry
+from strawberry.exceptions import DuplicatedTypeName
 from strawberry.schema.config import StrawberryConfig
+from strawberry.types import get_object_definition
+from strawberry.utils.str_converters import to_camel_case
 
 from isola.api.api_keys import ApiKeyMutations, ApiKeyQueries
 from isola.api.audit import AuditQueries
@@ -20,6 +23,7 @@ from isola.api.sessions import OPEN, SessionMutations, SignInMutations
 from isola.api.shares import ShareMutations, ShareQueries
 from isola.api.users import UserMutations
 from isola.api.viewer import ViewerQueries
+from isola.errors import OperatorError
 from isola.installed import APPLICATIONS, SUBJECTS
 from isola.query import caller
 from isola.query.mapping import Parameters
@@ -28,7 +32,13 @@ __all__ = ["model", "schema"]
 
 
 def _root(name: str, *parts: Any) -> type:
-    """A type with the fields of all parts, in order."""
+    """A type with the fields of all parts, in order. Raises OperatorError for a field that two of them have."""
+    seen: set[str] = set()
+    for part in parts:
+        names = {to_camel_case(each.name) for each in get_object_definition(part, strict=True).fields}
+        if names & seen:
+            raise OperatorError(f"two subjects or applications have the field {min(names & seen)!r} of {name}")
+        seen |= names
     # Fields come in the reverse order of the bases.
     made: type = strawberry.type(type(name, tuple(reversed(parts)), {"__module__": __name__}))
     return made
@@ -64,6 +74,9 @@ Mutation = _root(
     *(part for each in _applications for part in each.mutations),
 )
 
-schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+try:
+    schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+except DuplicatedTypeName as error:
+    raise OperatorError(f"{error.message}: subjects, their enums and what is made of both share one space") from error
 model = model_of(schema)
 guard(model.schema.mutation_type, unchecked=OPEN)

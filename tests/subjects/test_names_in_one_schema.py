@@ -1,0 +1,53 @@
+"""What all applications declare is in one schema: two of one name are refused at start-up, in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APPLICATION = """
+from enum import StrEnum
+from pathlib import Path
+from isola.subjects import Application, Subject, column
+
+class {enum}(StrEnum):
+    HIGH = "high"
+
+class {subject}(Subject, name={name!r}, prefix="brd", plural="birds", listed_as={listed_as!r}):
+    level: {enum} = column()
+
+application = Application(name="birds", subjects=({subject},), migrations=Path(__file__).parent)
+"""
+FITS = {"subject": "Bird", "enum": "Level", "name": "bird", "listed_as": "birds"}
+COMMAND = [sys.executable, "-c", "from isola.commands.main import main; main()", "schema"]
+
+
+def schema(folder: Path, **declared: str) -> subprocess.CompletedProcess[str]:
+    (folder / "birds.py").write_text(APPLICATION.format(**{**FITS, **declared}))
+    environment = {**os.environ, "ISOLA_APPLICATIONS": "birds:application"}
+    return subprocess.run(COMMAND, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_names_of_its_own_are_in_the_schema(tmp_path: Path) -> None:
+    done = schema(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "type Bird implements Node" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"listed_as": "users"}, "two subjects or applications have the field 'users' of Query"),
+        ({"name": "viewer"}, "two subjects or applications have the field 'viewer' of Query"),
+        ({"enum": "Visibility"}, "Type Visibility is defined multiple times in the schema"),
+        ({"subject": "Viewer"}, "Type Viewer is defined multiple times in the schema"),
+        ({"subject": "PageInfo"}, "Type PageInfo is defined multiple times in the schema"),
+    ],
+)
+def test_a_name_that_is_there_already_is_refused(tmp_path: Path, declared: dict[str, str], message: str) -> None:
+    done = schema(tmp_path, **declared)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"isola: {message}")
+    assert "Traceback" not in done.stderr
