@@ -16,6 +16,16 @@ import pytest
 from isola.testing.fixtures import STRATEGIES, Cluster
 
 ROOT = Path(__file__).parents[3]
+HUTS = """
+from pathlib import Path
+from isola.subjects import Application, Subject, column
+
+class Hut(Subject, name="hut", prefix="hut"):
+    name: str = column(max_length=20)
+    checks = {"tall": "length(name) > 1000"}
+
+application = Application(name="huts", subjects=(Hut,), migrations=Path(__file__).parent / "history")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +75,22 @@ def test_what_asks_the_database_itself_is_measured_too(found: Mapping[str, Any])
     assert {values["statements_count"] > 0 for values in measured["memory None"].values()} == {True}
     for name in ("policies Agents", "switching Agents"):
         assert measured[name].keys() == set(STRATEGIES)
+
+
+def test_a_condition_that_generated_rows_break_is_named_with_its_table(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "huts.py").write_text(HUTS)
+    (tmp_path / "history").mkdir()
+    environment = {
+        **os.environ,
+        "ISOLA_APPLICATIONS": "huts:application",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+    }
+    revision = [str(Path(sys.executable).with_name("isola")), "revision", "--application", "huts", "-m", "Huts"]
+    subprocess.run(revision, check=True, env=environment, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lab.running.on_an_application", cluster.url, str(tmp_path), "huts"],
+        check=False, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    message = "huts: generated rows break the rule ck_huts_tall: expected the subject to have samples that keep it"
+    assert message in done.stderr
