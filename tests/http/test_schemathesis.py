@@ -90,6 +90,9 @@ def generated() -> Sequence[Generated]:
     times = st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat()) | st.text(max_size=30)
     values = st.text().map(nodes.String) | st.integers().map(nodes.Int) | st.booleans().map(nodes.Boolean)
     schemathesis.graphql.scalar("BigInt", integers.map(nodes.Int))
+    schemathesis.graphql.scalar("Decimal", st.decimals().map(str).map(nodes.String) | integers.map(nodes.Int))
+    schemathesis.graphql.scalar("Date", times.map(nodes.String))
+    schemathesis.graphql.scalar("UUID", st.uuids().map(str).map(nodes.String))
     schemathesis.graphql.scalar("DateTime", times.map(nodes.String))
     schemathesis.graphql.scalar("JSON", values)
     operations = [
