@@ -65,6 +65,22 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird: plural: expected a word that SQL does not reserve")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", plural="select"):
+        pass
+
+    return Bird
+
+
+@refused("Bird: expected a column that clients can set, or mutations without create")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        pass
+
+    return Bird
+
+
 @refused("Bird: listed_as: expected lower case with underscores, at most 40 characters")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd", listed_as="all birds"):

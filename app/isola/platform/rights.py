@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Table
 
 from isola.database.transactions import Transaction
-from isola.domain.metadata import Counted
+from isola.domain.metadata import Counted, quoted
 from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
 from isola_strategies.base import Home, rights
@@ -167,7 +167,7 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
         f"GRANT USAGE ON SCHEMA {schema} TO {roles.sharing}, {roles.audit}, {roles.quotas}",
         f"GRANT INSERT ON {schema}.audit_entries TO {roles.audit}",
         *(
-            f"GRANT SELECT ({', '.join(columns)}) ON {schema}.{table} TO {role}"
+            f"GRANT SELECT ({', '.join(map(quoted, columns))}) ON {schema}.{table} TO {role}"
             for role, table, columns in _read(tables, roles)
         ),
     ]

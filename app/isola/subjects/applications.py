@@ -109,8 +109,10 @@ def _imported(point: EntryPoint) -> Application:
         application = point.load()
     except DeclarationError as error:
         raise OperatorError(f"the application {point.value}: {error}") from error
-    except (ImportError, AttributeError) as error:
-        raise OperatorError(f"the application {point.value} cannot be imported: {error}") from error
+    except Exception as error:
+        # It is code of somebody else's, which can raise anything.
+        what = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise OperatorError(f"the application {point.value} cannot be imported: {what}") from error
     if not isinstance(application, Application):
         raise OperatorError(f"the application {point.value}: expected an isola.applications.Application")
     return application
@@ -128,6 +130,10 @@ def _complete(subject: type[Subject]) -> None:
         permissions.declare(*_permissions(subject))
     except ValueError as error:
         raise DeclarationError(f"{declaration.where}: {error}") from error
+    if "create" in declaration.mutations and not any(each.is_settable for each in declaration.columns):
+        raise DeclarationError(
+            f"{declaration.where}: expected a column that clients can set, or mutations without create"
+        )
     for table in (declaration.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
         table.info["application"] = subject.application
 

@@ -58,7 +58,7 @@ def _check_names(declaration: Declaration) -> None:
             _refuse(declaration.where, f"order: no index serves {name!r}: expected some of {expected}")
     subject = declaration.subject
     for name in (*subject.shared, *(each for names in (*subject.unique_together, *subject.indexes) for each in names)):
-        if name not in declaration.members and declaration.by_column(name) is None and name not in declaration.times:
+        if declaration.by_column(declaration.column_of(name)) is None and name not in declaration.times:
             _refuse(declaration.where, f"there is no attribute {name!r}")
     for name in subject.samples:
         if all(name != each.attribute for each in declaration.columns):

@@ -321,7 +321,8 @@ class Declaration:
 
     def column_of(self, name: str) -> str:
         """The column of an attribute, or the column of that name."""
-        return self.members[name].column if name in self.members else name
+        member = self.members.get(name.removesuffix("_"))
+        return name if member is None else member.column
 
     def by_column(self, column: str) -> Member | None:
         return self._by_column.get(column)

@@ -210,8 +210,11 @@ def _tables(declared: Mapping[str, Table], made: Mapping[str, Table]) -> Iterato
             yield from _changed(table, made[name])
     for table in (table for name, table in declared.items() if name not in made):
         yield from (ops.AddConstraintOp.from_constraint(each) for each in _sorted(table.constraints) if _is_later(each))
-    for name in sorted(made.keys() - declared.keys(), reverse=True):
-        yield ops.DropTableOp.from_table(made[name])
+    gone = [made[name] for name in sorted(made.keys() - declared.keys(), reverse=True)]
+    for table in gone:
+        # No table can go while another refers to it.
+        yield from (ops.DropConstraintOp(_name(each), table.name) for each in _sorted(table.foreign_key_constraints))
+    yield from (ops.DropTableOp.from_table(table) for table in gone)
 
 
 def _created(table: Table) -> MigrateOperation:

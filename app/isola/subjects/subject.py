@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Table, func, select
 
 from isola.domain.actor import ALLOWED, Actor, Decision, Denied
+from isola.domain.metadata import quoted
 from isola.domain.work import Work
 from isola.errors import NotFound
 from isola.subjects import values
@@ -103,6 +104,8 @@ class Subject:
                 )
         if name == plural:
             raise DeclarationError(f"{where}: plural: expected another word than the name")
+        if quoted(plural) != plural:
+            raise DeclarationError(f"{where}: plural: expected a word that SQL does not reserve")
         if not PREFIX.fullmatch(prefix):
             raise DeclarationError(f"{where}: prefix: expected 2 to 8 letters in lower case")
         if not mutations <= MUTATIONS:

@@ -3,6 +3,7 @@
 import pytest
 
 from isola.database.transactions import Database
+from isola.domain.metadata import quoted
 from isola.errors import Unavailable
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
@@ -26,7 +27,7 @@ async def _imitate(owner: Database) -> None:
     """In public: a table for each of the tenants' tables, and functions called as those that statements call."""
     async with owner.unbound() as transaction:
         for table in TABLES:
-            columns = ", ".join(f"{column.name} text DEFAULT '{FOREIGN}'" for column in table.columns)
+            columns = ", ".join(f"{quoted(column.name)} text DEFAULT '{FOREIGN}'" for column in table.columns)
             await transaction.script(f"CREATE TABLE public.{table.name} ({columns})")
             await transaction.script(f"INSERT INTO public.{table.name} DEFAULT VALUES")
         await transaction.script(

@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Integer, TypeEngine
 
 from isola.database.transactions import Database, Transaction
+from isola.domain.metadata import quoted
 from isola.errors import BadUserInput
 from isola.installed import metadata
 from isola.platform.tenants import Tenant, metadata as platform
@@ -178,7 +179,7 @@ def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]
     own = {column.name for column in table.primary_key if column.server_default is not None}
     mine = dict.fromkeys(discriminators(strategy, table), canary.tenant.id)
     row = {name: value for name, value in {**canary.rows[table.name], **fresh, **mine}.items() if name not in own}
-    name, columns = physical(strategy, canary.tenant, table), ", ".join(row)
+    name, columns = physical(strategy, canary.tenant, table), ", ".join(map(quoted, row))
     sql = f"INSERT INTO {name} ({columns}) SELECT {columns} FROM jsonb_populate_record(NULL::{name}, $1) RETURNING *"
     return sql, json.loads(json.dumps(row, default=_as_text))
 
