@@ -37,6 +37,7 @@ from isola.api.scalars import (
     StringFilter,
     UUIDFilter,
 )
+from isola.errors import BadUserInput, NotFound
 from isola.query.identifiers import decode
 from isola.query.mapping import Comparison, Parameters, Value
 from isola.subjects import operations
@@ -530,7 +531,12 @@ def _argument(name: str, annotation: Annotation) -> str:
 
 
 async def _argument_value(work: Any, actor: Any, annotation: Annotation, value: Any, field: str) -> Any:
+    if value is None and not annotation.optional:
+        raise BadUserInput(f"{field}: expected anything but null; left out, it gets the default", field)
     if annotation.kind or value is None:
         return value
     target: type[Subject] = annotation.type
-    return await target.get(work, actor, decode(value, target.declaration.prefix, field))
+    try:
+        return await target.get(work, actor, decode(value, target.declaration.prefix, field))
+    except NotFound as error:
+        raise NotFound(error.message, field) from None

@@ -241,6 +241,10 @@ async def test_actions_take_values_and_rows(alice: Client, api: Api) -> None:
     )
     child = await alice.ask(breed, {"input": {"id": animal["id"], "name": "child", "class": "FISH"}})
     assert child.data["breedAnimal"]["animal"] == {"name": "child", "class": "FISH", "mother": {"name": "one"}}
+    absent = await alice.ask(move, {"input": {"id": animal["id"], "toId": f"cag_{UUID(int=1)}"}})
+    assert (absent.code, absent.error["extensions"]["field"]) == ("NOT_FOUND", "input.toId")
+    empty = await alice.ask(move, {"input": {"id": animal["id"], "toId": cage, "times": None}})
+    assert (empty.code, empty.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.times")
     # ``changes``: of others' rows, only who may change them.
     editor = api.client(alice.tenant, "ed", Role.EDITOR)
     assert (await editor.ask(move, {"input": {"id": animal["id"], "toId": cage}})).code == "FORBIDDEN"
