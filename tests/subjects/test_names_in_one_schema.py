@@ -15,12 +15,12 @@ from isola.subjects import Application, Subject, column
 class {enum}(StrEnum):
     HIGH = "high"
 
-class {subject}(Subject, name={name!r}, prefix="brd", plural="birds", listed_as={listed_as!r}):
+class {subject}(Subject, name={name!r}, prefix={prefix!r}, plural="birds", listed_as={listed_as!r}):
     level: {enum} = column()
 
 application = Application(name="birds", subjects=({subject},), migrations=Path(__file__).parent)
 """
-FITS = {"subject": "Bird", "enum": "Level", "name": "bird", "listed_as": "birds"}
+FITS = {"subject": "Bird", "enum": "Level", "name": "bird", "listed_as": "birds", "prefix": "brd"}
 COMMAND = [sys.executable, "-c", "from isola.commands.main import main; main()", "schema"]
 
 
@@ -43,6 +43,7 @@ def test_names_of_its_own_are_in_the_schema(tmp_path: Path) -> None:
         ({"name": "viewer"}, "two subjects or applications have the field 'viewer' of Query"),
         ({"enum": "Visibility"}, "Type Visibility is defined multiple times in the schema"),
         ({"subject": "Viewer"}, "Type Viewer is defined multiple times in the schema"),
+        ({"prefix": "shr"}, "ids of SharedResource and of Bird begin with 'shr': expected two prefixes"),
         ({"subject": "PageInfo"}, "Type PageInfo is defined multiple times in the schema"),
     ],
 )

@@ -79,4 +79,8 @@ try:
 except DuplicatedTypeName as error:
     raise OperatorError(f"{error.message}: subjects, their enums and what is made of both share one space") from error
 model = model_of(schema)
+for _name, _entity in model.entities.items():
+    _other = model.by_prefix.get(_entity.prefix or "", _name)
+    if _other != _name:
+        raise OperatorError(f"ids of {_name} and of {_other} begin with {_entity.prefix!r}: expected two prefixes")
 guard(model.schema.mutation_type, unchecked=OPEN)
