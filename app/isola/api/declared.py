@@ -362,7 +362,9 @@ def _create(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
     name, write = subject.__name__, declaration.permissions["write"]
     input_ = _input(f"Create{name}Input", _settable(declaration, update=False))
-    returned = _payload(f"Create{name}Payload", {key: Uuid()}, {declaration.name: (subject, one(key))})
+    # Who owns a row may be taken to see it, when it is made.
+    made = subject if declaration.owner else _perhaps(subject)
+    returned = _payload(f"Create{name}Payload", {key: Uuid()}, {declaration.name: (made, one(key))})
 
     async def create(work: Any, actor: Any, given: Any) -> dict[str, Any]:
         return {key: await operations.create(work, actor, subject, _values(declaration, given))}
@@ -391,7 +393,7 @@ def _update(declaration: Declaration) -> dict[str, Any]:
     name, write = subject.__name__, declaration.permissions["write"]
     fields = {"id": (ID, ...), **_settable(declaration, update=True)}
     input_ = _input(f"Update{name}Input", fields, "What is left out keeps its value.")
-    returned = _payload(f"Update{name}Payload", {key: Uuid()}, {declaration.name: (subject, one(key))})
+    returned = _payload(f"Update{name}Payload", {key: Uuid()}, {declaration.name: (_perhaps(subject), one(key))})
 
     async def change(work: Any, actor: Any, given: Any) -> dict[str, Any]:
         row = decode(given.id, declaration.prefix, "id")
@@ -449,6 +451,11 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
     }
 
 
+def _perhaps(subject: type[Subject]) -> Any:
+    """The type of a row in a payload: null where a rule keeps it from the caller, as it is by then."""
+    return subject if subject.visible is None else subject | None
+
+
 def _many_name(declaration: Declaration) -> str:
     camel = _camel(declaration.plural)
     return camel[0].upper() + camel[1:]
@@ -468,7 +475,9 @@ def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for verb, change in (("add", operations.pair), ("remove", operations.unpair)):
         input_ = _input(f"{verb.title()}{named}Input", {near: (ID, ...), far: (ID, ...)})
-        returned = _payload(f"{verb.title()}{named}Payload", {near: Uuid()}, {declaration.name: (subject, one(near))})
+        returned = _payload(
+            f"{verb.title()}{named}Payload", {near: Uuid()}, {declaration.name: (_perhaps(subject), one(near))}
+        )
 
         async def resolve(work: Any, actor: Any, given: Any, change: Any = change) -> dict[str, Any]:
             key = decode(getattr(given, near), declaration.prefix, _camel(near))
@@ -495,11 +504,11 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
         field = strawberry.field(name=_camel(argument), **({"default": strawberry.UNSET} if optional else {}))
         fields[_python(argument)] = (type_ | None if optional else type_, field)
     input_ = _input(f"{named}Input", fields)
-    parameters, selected = {key: Uuid()}, {declaration.name: (subject, one(key))}
+    parameters, selected = {key: Uuid()}, {declaration.name: (_perhaps(subject), one(key))}
     made = action.returns
     if made is not None and made is not subject:
         parameters[f"{made.declaration.name}_id"] = Uuid()
-        selected[made.declaration.name] = (made, one(f"{made.declaration.name}_id"))
+        selected[made.declaration.name] = (_perhaps(made), one(f"{made.declaration.name}_id"))
     returned = _payload(f"{named}Payload", parameters, selected)
 
     async def resolve(work: Any, actor: Any, sent: Any) -> dict[str, Any]:

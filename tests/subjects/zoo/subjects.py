@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement
+from sqlalchemy import BindParameter, ColumnElement, and_, not_
 
 from isola.domain.actor import Actor
 from isola.domain.metadata import Row
@@ -84,9 +84,10 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
 class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
     author: User = reference(default=caller, on_delete="cascade")
     text: str = column(max_length=100)
+    sealed: bool = column(default=False)
     animal: Animal | None = reference(on_delete="cascade")
 
     @staticmethod
     def visible(row: Row, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
-        """Everybody sees what they wrote themselves."""
-        return row["author_id"] == viewer
+        """Everybody sees what they wrote themselves, until it is sealed."""
+        return and_(row["author_id"] == viewer, not_(row["sealed"]))

@@ -259,7 +259,28 @@ async def test_rows_that_a_user_may_not_see_are_not_there(alice: Client, api: Ap
     assert (await eve.ask(read, {"id": mine})).data == {"diary": None, "diaries": {"totalCount": 0}}
     change = 'mutation ($id: ID!) { updateDiary(input: {id: $id, text: "hers"}) { diary { text } } }'
     assert (await eve.ask(change, {"id": mine})).code == "NOT_FOUND"
+    several = "mutation ($items: [UpdateDiaryInput!]!) { updateDiaries(input: {items: $items}) { updatedIds } }"
+    hers = (await eve.ask('mutation { createDiary(input: {text: "own"}) { diary { id } } }')).data["createDiary"][
+        "diary"
+    ]["id"]
+    both = [{"id": hers, "text": "changed"}, {"id": mine, "text": "changed"}]
+    assert (await eve.ask(several, {"items": both})).code == "NOT_FOUND"
+    gone = "mutation ($ids: [ID!]!) { deleteDiaries(input: {ids: $ids}) { deletedIds } }"
+    assert (await eve.ask(gone, {"ids": [hers, mine]})).code == "NOT_FOUND"
+    node = "query ($ids: [ID!]!) { nodes(ids: $ids) { id } diaries { nodes { text } } }"
+    assert (await eve.ask(node, {"ids": [hers, mine]})).data == {
+        "nodes": [{"id": hers}, None],
+        "diaries": {"nodes": [{"text": "own"}]},
+    }
     assert (await alice.ask(read, {"id": mine})).data == {"diary": {"text": "mine"}, "diaries": {"totalCount": 1}}
+
+
+async def test_a_row_that_its_change_hides_is_changed_and_not_shown(alice: Client) -> None:
+    write = 'mutation { createDiary(input: {text: "mine"}) { diary { id } } }'
+    mine = (await alice.ask(write)).data["createDiary"]["diary"]["id"]
+    seal = "mutation ($id: ID!) { updateDiary(input: {id: $id, sealed: true}) { diary { text } } }"
+    assert (await alice.ask(seal, {"id": mine})).data == {"updateDiary": {"diary": None}}
+    assert (await alice.ask(seal, {"id": mine})).code == "NOT_FOUND"
 
 
 async def test_up_to_a_thousand_rows_are_made_changed_and_deleted_all_or_none(alice: Client) -> None:
