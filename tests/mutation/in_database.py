@@ -1,6 +1,8 @@
 """Sabotages of the database: policies, rights, owners, keys, and the functions that cross between tenants."""
 
+from isola.installed import metadata
 from isola.platform.proofs import BELIEVED
+from isola.subjects.applications import BUILT_IN
 from tests.mutation.sabotage import BOTH, Sql
 
 CATALOGUE = "app/isola/testing/isolation/test_catalogue.py"
@@ -17,6 +19,12 @@ FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
+# A table that an application declares, whichever are installed.
+DECLARED = next(
+    table.name
+    for table in reversed(metadata.sorted_tables)
+    if table.info.get("application", BUILT_IN) != BUILT_IN and "audited" in table.info
+)
 IS_BOUND = "tenant_id = (SELECT isola.current_tenant_id())"
 
 
@@ -58,6 +66,29 @@ def definer(body: str, arguments: str = "", returns: str = "SETOF rls.resources"
 
 
 POLICIES = (
+    Sql(
+        "policies off for an application's table",
+        "row-level security of a table that an application declares",
+        RLS,
+        f"ALTER TABLE rls.{DECLARED} DISABLE ROW LEVEL SECURITY",
+        (CONTEXT,),
+    ),
+    Sql(
+        "rights to an application's table of another tenant",
+        "that only a tenant's own role has rights to a table that an application declares",
+        SCHEMA,
+        f"GRANT USAGE ON SCHEMA {{b}} TO {{a}}; GRANT SELECT, INSERT, UPDATE, DELETE ON {{b}}.{DECLARED} TO {{a}};"
+        f"DROP POLICY bound_tenant ON {{b}}.{DECLARED};"
+        f"CREATE POLICY bound_tenant ON {{b}}.{DECLARED} USING (true)",
+        (CONTEXT, CATALOGUE),
+    ),
+    Sql(
+        "an application's table without log",
+        "that changes of a table that an application declares are logged",
+        BOTH,
+        f"DROP TRIGGER audit_update ON {{a}}.{DECLARED}",
+        (CATALOGUE,),
+    ),
     Sql(
         "policies off",
         "row-level security of one table",
