@@ -10,14 +10,16 @@ import pytest
 from graphql.execution.values import VariableValues
 
 from isola.api.schema import model
-from isola.domain.metadata import metadata
 from isola.domain.permissions import Role, of_role
 from isola.errors import Forbidden
+from isola.installed import SUBJECTS, metadata
 from isola.query.caller import Placement
 from isola.query.compiler import Compiler, Reading
 from isola.query.documents import Documents
 from isola.query.limits import Limits
 from isola.query.plan import Plan
+from isola.subjects.applications import BUILT_IN
+from isola.subjects.values import field_of
 from isola_strategies import registry
 from tests.api.conftest import OPERATIONS, READ
 
@@ -55,7 +57,13 @@ def sql(document: str, placement: Placement | None = None, **variables: Any) -> 
     return compiler.statement(read, placement or Without()).sql
 
 
-EVERYTHING = """{
+OF_APPLICATIONS = [subject.declaration for subject in SUBJECTS if subject.application != BUILT_IN]
+PAIRS = {
+    each.listed_as: " ".join(f"{field_of(pair.name)} {{ totalCount }}" for pair in each.pairs)
+    for each in OF_APPLICATIONS
+}
+EVERYTHING = (
+    """{
   roles { nodes { members { totalCount } } } auditLog { totalCount }
   viewer { user { organizations { nodes { members(last: 2) { totalCount edges { cursor } } } } } }
   node(id: "res_00000000-0000-7000-8000-000000000000") { id ... on Resource { owner { id } } }
@@ -65,7 +73,10 @@ EVERYTHING = """{
     totalCount nodes { shares { nodes { grantedBy { name } resource { name } } } spans(last: 3) { nodes { resource {
       spans { pageInfo { hasNextPage } } } } } } }
   timeline { nodes { id } }
-}"""
+"""
+    + " ".join(f"{field_of(name)} {{ nodes {{ id {pairs} }} }}" for name, pairs in PAIRS.items())
+    + "}"
+)
 
 
 def test_every_scan_of_a_table_carries_the_predicate() -> None:

@@ -267,10 +267,10 @@ class Life(RuleBasedStateMachine):
             refusal = "FORBIDDEN"
         elif visibility == "ORGANIZATION" and not organization:
             refusal = "BAD_USER_INPUT"
-        elif resource and resource not in self.model.own(user):
-            refusal = "NOT_FOUND"
         elif organization and (organization, user) not in self.model.members:
             refusal = "FORBIDDEN"
+        elif resource and resource not in self.model.own(user):
+            refusal = "NOT_FOUND"
         assert answer.code == refusal
         if refusal:
             return multiple()
