@@ -19,7 +19,7 @@ from isola.query.documents import Documents
 from isola.query.limits import Limits
 from isola.query.plan import Plan
 from isola.subjects.applications import BUILT_IN
-from isola.subjects.values import field_of
+from isola.subjects.declaration import field_of
 from isola_strategies import registry
 from tests.api.conftest import OPERATIONS, READ
 
