@@ -584,9 +584,9 @@ READING = (
         "what hangs off a shared resource",
         "that only values of a shared resource can be selected",
         BOTH,
-        "app/isola/api/shares.py",
-        'plain=f"what hangs off a shared {of.name} is not shared",',
-        "plain=None,",
+        "app/isola/query/planning.py",
+        "if by is not None and by.plain is not None and not by.gives(mapped):",
+        "if by is not None and by.plain is not None and mapped is None:",
         ("tests/api/test_sharing.py", "tests/query"),
     ),
     Patch(
