@@ -624,8 +624,8 @@ WRITES = (
         "the permission to write",
         BOTH,
         "app/isola/subjects/operations.py",
-        '    actor.require(declaration.permissions["write"])\n    row.',
-        "    row.",
+        '    actor.require(declaration.permissions["write"])\n    for row',
+        "    for row",
         ("tests/domain/test_resources.py", "app/isola/testing/isolation/test_stateful.py"),
     ),
     Patch(

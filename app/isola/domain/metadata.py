@@ -35,7 +35,8 @@ metadata = MetaData(
     }
 )
 
-quoted = PGDialect().identifier_preparer.quote  # type: ignore[no-untyped-call]  # SQLAlchemy's
+DIALECT = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
+quoted = DIALECT.identifier_preparer.quote
 """A name as it stands in SQL."""
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024

@@ -7,14 +7,11 @@ the way of whoever makes, migrates, vacuums or drops a home.
 from collections.abc import Sequence
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, MetaData, Table, Text, Uuid
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from isola.domain.metadata import identifier, moment
+from isola.domain.metadata import DIALECT, identifier, moment
 from isola.installed import metadata
 from isola_strategies.base import Home, Strategy
-
-DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
 
 
 def further(count: int) -> Sequence[Table]:

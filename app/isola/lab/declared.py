@@ -7,10 +7,9 @@ from uuid import UUID
 
 import asyncpg
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql
 
 from isola import exact_json
-from isola.domain.metadata import quoted
+from isola.domain.metadata import DIALECT, quoted
 from isola.errors import OperatorError
 from isola.installed import APPLICATIONS
 from isola.lab.population import Size
@@ -22,7 +21,6 @@ from isola.subjects.table import pair_columns, pairs_table
 from isola.subjects.types import JSON
 from isola_strategies.base import Home
 
-DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
 AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE"
 AT_THE_END = "SET CONSTRAINTS ALL DEFERRED"
 """For rows that refer to each other in a circle."""

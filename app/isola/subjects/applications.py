@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -81,7 +82,7 @@ def load(built_in: Application) -> Mapping[str, Application]:
     except DeclarationError as error:
         raise OperatorError(f"the application {application.name}: {error}") from error
     _open_circles()
-    return MappingProxyType(found)
+    return MappingProxyType({name: found[name] for name in _ordered(found)})
 
 
 def _wanted() -> Iterator[EntryPoint]:
@@ -147,6 +148,27 @@ def _permissions(subject: type[Subject]) -> Iterator[str]:
     if declaration.owner and declaration.mutations & {"update", "delete"}:
         yield declaration.permissions["manage"]
     yield from (action.permission for action, _ in actions_of(subject))
+
+
+def _ordered(found: Mapping[str, Application]) -> Sequence[str]:
+    """Applications by name, each behind those whose tables its own refer to: in this order they are migrated.
+
+    Raises OperatorError where two refer to each other: no history could come first.
+    """
+    before = {
+        name: {
+            other
+            for table in application.tables
+            for key in table.foreign_keys
+            if (other := key.column.table.info.get("application", BUILT_IN)) not in {name, BUILT_IN}
+        }
+        for name, application in found.items()
+    }
+    try:
+        return list(TopologicalSorter(before).static_order())
+    except CycleError as error:
+        names = " and ".join(sorted(set(error.args[1])))
+        raise OperatorError(f"the applications {names} refer to each other: expected one to come first") from error
 
 
 def _open_circles() -> None:

@@ -118,7 +118,7 @@ def _check_column(member: Member, declared: Column) -> None:
     if not member.annotation.takes_all(declared.initial):
         _refuse(member.where, "default: expected a value of the column's type")
     try:
-        values.check(member.declaration, {member.column: declared.initial})
+        values.check_columns(member.declaration, {member.column: declared.initial})
     except BadUserInput as error:
         _refuse(member.where, f"default: {error.message}")
 

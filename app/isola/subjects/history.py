@@ -25,16 +25,14 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 from isola.domain import audit
-from isola.domain.metadata import metadata, verbatim
+from isola.domain.metadata import DIALECT, metadata, verbatim
 from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError
 
 _TRIGGER = re.compile(r"(CREATE|DROP) TRIGGER (\w+) .*?\bON (\w+)", re.DOTALL)
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
 @dataclass
@@ -300,7 +298,7 @@ def _sorted(items: Any) -> list[Any]:
 def _name(item: Constraint | Index) -> str:
     """A constraint's whole name, by the convention."""
     if isinstance(item, Constraint):
-        return str(_DIALECT.identifier_preparer.format_constraint(item)).strip('"')
+        return str(DIALECT.identifier_preparer.format_constraint(item)).strip('"')
     return str(item.name)
 
 
@@ -332,7 +330,7 @@ def _index(index: Index) -> tuple[Sequence[str], bool]:
 
 
 def _type(type_: TypeEngine[Any]) -> str:
-    return str(type_.compile(_DIALECT))
+    return str(type_.compile(DIALECT))
 
 
 def _default(column: Column[Any]) -> str | None:

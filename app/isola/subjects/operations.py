@@ -37,9 +37,7 @@ async def create_all(
 
 async def update(work: Work, actor: Actor, subject: type[Subject], key: UUID, changes: Mapping[str, Any]) -> None:
     """Change a row. Raises NotFound, Forbidden, BadUserInput naming the field, and Conflict."""
-    whole = subject.before_update is not Subject.before_update
-    row = await changeable(work, actor, subject, key, whole=whole)
-    await row.update(work, actor, **changes)
+    await update_all(work, actor, subject, [(key, changes)])
 
 
 async def update_all(
@@ -47,23 +45,23 @@ async def update_all(
 ) -> None:
     """Change up to MOST rows, all of them or none. Raises as ``update``."""
     _refuse_too_many(batch)
-    # In one order for everybody: so no two wait for each other.
-    for key, changes in sorted(batch, key=lambda each: each[0]):
-        await update(work, actor, subject, key, changes)
+    whole = subject.before_update is not Subject.before_update
+    rows = await changeable_all(work, actor, subject, [key for key, _ in batch], whole=whole)
+    by_key = {row.id: row for row in rows}
+    for key, changes in batch:
+        await by_key[key].update(work, actor, **changes)
 
 
 async def remove(work: Work, actor: Actor, subject: type[Subject], key: UUID) -> None:
     """Delete a row. Raises NotFound, Forbidden, and Conflict while others refer to it."""
-    whole = subject.before_delete is not Subject.before_delete
-    row = await changeable(work, actor, subject, key, whole=whole)
-    await row.delete(work, actor)
+    await remove_all(work, actor, subject, [key])
 
 
 async def remove_all(work: Work, actor: Actor, subject: type[Subject], keys: Sequence[UUID]) -> None:
     """Delete up to MOST rows, all of them or none. Raises as ``remove``."""
     _refuse_too_many(keys)
-    for key in sorted(set(keys)):
-        await remove(work, actor, subject, key)
+    whole = subject.before_delete is not Subject.before_delete
+    await subject.delete_all(work, actor, await changeable_all(work, actor, subject, keys, whole=whole))
 
 
 async def changeable(
@@ -73,13 +71,22 @@ async def changeable(
 
     Unless it is asked for as a ``whole``, only what decides about that is read of it. Raises NotFound and Forbidden.
     """
+    [row] = await changeable_all(work, actor, subject, [key], whole=whole)
+    return row
+
+
+async def changeable_all(
+    work: Work, actor: Actor, subject: type[AnySubject], keys: Sequence[UUID], *, whole: bool
+) -> list[AnySubject]:
+    """The same for several rows, each once, by id."""
     declaration = subject.declaration
     owner = [declaration.owner.column] if declaration.owner else []
     only = None if whole or subject.may_change is not Subject.may_change else owner
-    row = await subject.lock(work, actor, key, only=only)
+    rows = await subject.lock_all(work, actor, keys, only=only)
     actor.require(declaration.permissions["write"])
-    row.may_change(actor).enforce()
-    return row
+    for row in rows:
+        row.may_change(actor).enforce()
+    return rows
 
 
 async def pair(work: Work, actor: Actor, subject: type[Subject], member: Member, key: UUID, other: UUID) -> None:

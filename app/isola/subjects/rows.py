@@ -159,7 +159,7 @@ def _sampled(subject: type[Subject], member: Member, chance: Random, row: Mappin
         if not member.annotation.takes_all(sample):
             raise OperatorError(f"{member.where}: sample: expected a value of the column's type")
         try:
-            values.check(subject.declaration, {member.column: sample})
+            values.check_columns(subject.declaration, {member.column: sample})
         except BadUserInput as error:
             raise OperatorError(f"{member.where}: sample: {error.message}") from error
     return sample

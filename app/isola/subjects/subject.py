@@ -26,7 +26,7 @@ from isola.subjects.declaration import (
 
 MUTATIONS = frozenset({"create", "update", "delete"})
 PERMISSIONS = frozenset({"read", "write", "manage"})
-UNSHARED = select(func.isola.revoke_shares_of(values.KEY))
+UNSHARED = select(func.isola.revoke_shares_of(func.unnest(values.KEYS)))
 
 
 class _Declared:
@@ -208,11 +208,19 @@ class Subject:
     @classmethod
     async def lock(cls, work: Work, actor: Actor, key: UUID, *, only: Sequence[str] | None = None) -> Self:
         """The same, locked until the end of the transaction; of its columns, ``only`` some are read."""
+        [row] = await cls.lock_all(work, actor, [key], only=only)
+        return row
+
+    @classmethod
+    async def lock_all(
+        cls, work: Work, actor: Actor, keys: Sequence[UUID], *, only: Sequence[str] | None = None
+    ) -> list[Self]:
+        """The rows with these ids by one statement, each once, by id. Raises NotFound unless all are there."""
         names = ("id", *only) if only is not None else tuple(cls.table.c.keys())
-        row = await values.locked(work, actor, cls.declaration, key, names)
-        if row is None:
+        rows = await values.locked(work, actor, cls.declaration, keys, names)
+        if len(rows) < len(set(keys)):
             raise cls.missing()
-        return cls(**row)
+        return [cls(**row) for row in rows]
 
     @classmethod
     def missing(cls) -> NotFound:
@@ -227,23 +235,29 @@ class Subject:
 
     async def update(self, work: Work, actor: Actor, **changes: Any) -> None:
         """Change a locked row. Raises BadUserInput, NotFound for a reference, and Conflict."""
-        values.check(self.declaration, changes)
-        changed = values.by_attribute(self.declaration, changes)
+        new = values.checked(self.declaration, changes)
         if type(self).before_update is not Subject.before_update:
+            changed = values.by_attribute(self.declaration, new)
             await self.before_update(work, actor, changed)
-            values.check(self.declaration, changed)
-        new = values.by_column(self.declaration, changed)
+            new = values.checked(self.declaration, changed)
         await values.refuse_missing(work, actor, self.declaration, [new])
         await values.change(work, self.declaration, self.id, new)
-        for name, value in changed.items():
+        for name, value in values.by_attribute(self.declaration, new).items():
             setattr(self, name, value)
 
     async def delete(self, work: Work, actor: Actor) -> None:
         """Delete a locked row, and end what was shared of it. Raises Conflict while others refer to it."""
-        await self.before_delete(work, actor)
-        if self.shared:
-            await work.scalar(UNSHARED, {"row__id": self.id})
-        await values.remove(work, self.declaration, self.id)
+        await self.delete_all(work, actor, [self])
+
+    @classmethod
+    async def delete_all(cls, work: Work, actor: Actor, rows: Sequence[Self]) -> None:
+        """Delete locked rows by one statement. Raises as ``delete``."""
+        for row in rows:
+            await row.before_delete(work, actor)
+        keys = [row.id for row in rows]
+        if cls.shared:
+            await work.rows(UNSHARED, {"row__ids": keys})
+        await values.remove(work, cls.declaration, keys)
 
 
 def _order(order: Sequence[str]) -> Order:

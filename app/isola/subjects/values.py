@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from datetime import UTC, datetime
+from decimal import Context, Decimal
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,11 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from isola import exact_json
 from isola.domain import document
 from isola.domain.actor import Actor
-from isola.domain.metadata import Visible
+from isola.domain.metadata import DIALECT, Visible, quoted
 from isola.domain.work import Work
 from isola.errors import BadUserInput, NotFound
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller, field_of
@@ -46,7 +46,11 @@ if TYPE_CHECKING:
 
 # No column can have these names.
 KEY: BindParameter[UUID] = bindparam("row__id", type_=Uuid())
+KEYS: BindParameter[Sequence[UUID]] = bindparam("row__ids", type_=ARRAY(Uuid))
 VIEWER: BindParameter[UUID] = bindparam("viewer__id", type_=Uuid())
+
+_EXACT = Context(prec=1000)
+_INFINITE = datetime.max.replace(tzinfo=UTC)
 
 
 def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -
         member.column: known[member.column] if member.column in known else _default(member, actor)
         for member in declaration.columns
     }
-    check(declaration, values)
+    check_columns(declaration, values)
     return values
 
 
@@ -75,25 +79,28 @@ def by_column(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, A
     return values
 
 
-def by_attribute(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by attribute or by column, by attribute, as a row has them. Raises TypeError as ``by_column``."""
-    values = by_column(declaration, given)
+def by_attribute(declaration: Declaration, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by column, by attribute, as a row has them."""
     return {each.attribute: each.read(values[each.column]) for each in declaration.columns if each.column in values}
 
 
 def stored(declaration: Declaration, row: "Subject") -> dict[str, Any]:
     """The values of a row that is to be made, by column. Raises BadUserInput."""
-    values = by_column(declaration, {each.name: getattr(row, each.attribute) for each in declaration.columns})
-    check(declaration, values)
+    return checked(declaration, {each.name: getattr(row, each.attribute) for each in declaration.columns})
+
+
+def checked(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by attribute or by column, by column. Raises BadUserInput as ``check_columns``."""
+    values = by_column(declaration, given)
+    check_columns(declaration, values)
     return values
 
 
-def check(declaration: Declaration, given: Mapping[str, Any]) -> None:
-    """Raise BadUserInput, naming the field, for a value that a column cannot have. ``given`` is as for by_column."""
-    for column_name, value in by_column(declaration, given).items():
-        member = declaration.by_column(column_name)
-        if member is not None:
-            _check(member, value, field_of(column_name))
+def check_columns(declaration: Declaration, values: Mapping[str, Any]) -> None:
+    """Raise BadUserInput, naming the field, for a value that a column cannot have. ``values`` are by column."""
+    for member in declaration.columns:
+        if member.column in values:
+            _check(member, values[member.column], field_of(member.column))
 
 
 def _default(member: Member, actor: Actor) -> Any:
@@ -145,10 +152,17 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
     if type_ == JSON:
         document.check(field, value)
         return
+    if type_ is datetime and value == _INFINITE:
+        # asyncpg writes this one as infinity, which JSON has no form for.
+        raise BadUserInput(f"{field}: expected a moment before {_INFINITE.isoformat()}", field)
     if type_ is Decimal:
         _check_decimal(Decimal(value), declared, field)
     elif isinstance(value, float) and not math.isfinite(value):
         raise BadUserInput(f"{field}: expected a finite number", field)
+    _check_bounds(type_, declared, value, field)
+
+
+def _check_bounds(type_: Any, declared: Column, value: Any, field: str) -> None:
     least, most = bounds(type_, declared)
     if (least is not None and value < least) or (most is not None and value > most):
         ranges = {
@@ -161,8 +175,9 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
 
 def _check_decimal(value: Decimal, declared: Column, field: str) -> None:
     digits, scale = precision(declared)
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or value.normalize().as_tuple().exponent < -scale:  # type: ignore[operator]  # finite
+    # With a context of fewer digits than a value can have, its last ones would be rounded away, and pass.
+    exponent = value.normalize(_EXACT).as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -scale:
         raise BadUserInput(f"{field}: expected at most {scale} digits behind the point", field)
     if value.adjusted() >= digits - scale:
         raise BadUserInput(f"{field}: expected at most {digits - scale} digits before the point", field)
@@ -192,8 +207,7 @@ async def refuse_missing(
             if "visible" in member.target.table.info:
                 parameters["viewer__id"] = actor.user_id
             if await work.scalar(question, parameters) < len(keys):
-                noun = member.target.declaration.name.replace("_", " ")
-                raise NotFound(f"there is no such {noun}", field_of(member.column))
+                raise NotFound(member.target.missing().message, field_of(member.column))
 
 
 async def insert_all(work: Work, declaration: Declaration, batch: Sequence[Mapping[str, Any]]) -> Sequence[UUID]:
@@ -220,14 +234,16 @@ def _plain(value: Any) -> Any:
 
 
 async def locked(
-    work: Work, actor: Actor, declaration: Declaration, key: UUID, names: tuple[str, ...]
-) -> Mapping[str, Any] | None:
-    """A row that the actor may see, locked until the end of the transaction, of which ``names`` are read."""
-    parameters = {"row__id": key}
+    work: Work, actor: Actor, declaration: Declaration, keys: Sequence[UUID], names: tuple[str, ...]
+) -> Sequence[Mapping[str, Any]]:
+    """Rows that the actor may see, locked until the end of the transaction, of which ``names`` are read.
+
+    They are locked in the order of their ids, so that no two transactions wait for each other.
+    """
+    parameters: dict[str, Any] = {"row__ids": list(keys)}
     if "visible" in declaration.table.info:
         parameters["viewer__id"] = actor.user_id
-    rows = await work.rows(_locked(declaration.table, names), parameters)
-    return rows[0] if rows else None
+    return await work.rows(_locked(declaration.table, names), parameters)
 
 
 async def change(work: Work, declaration: Declaration, key: UUID, values: Mapping[str, Any]) -> None:
@@ -235,15 +251,16 @@ async def change(work: Work, declaration: Declaration, key: UUID, values: Mappin
     await work.execute(_update(declaration.table), {"row__id": key, **values})
 
 
-async def remove(work: Work, declaration: Declaration, key: UUID) -> None:
-    await work.execute(_delete(declaration.table), {"row__id": key})
+async def remove(work: Work, declaration: Declaration, keys: Sequence[UUID]) -> None:
+    await work.execute(_delete(declaration.table), {"row__ids": list(keys)})
 
 
 @cache
 def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
     rule: Visible | None = table.info.get("visible")
-    conditions = [table.c.id == KEY, *([] if rule is None else [rule(table.c, VIEWER)])]
-    return select(*(table.c[name] for name in names)).where(*conditions).with_for_update(of=table)
+    conditions = [table.c.id == func.any(KEYS), *([] if rule is None else [rule(table.c, VIEWER)])]
+    wanted = select(*(table.c[name] for name in names)).where(*conditions).order_by(table.c.id)
+    return wanted.with_for_update(of=table)
 
 
 @cache
@@ -254,7 +271,7 @@ def _update(table: Table) -> Update:
 
 @cache
 def _delete(table: Table) -> Delete:
-    return delete(table).where(table.c.id == KEY)
+    return delete(table).where(table.c.id == func.any(KEYS))
 
 
 @cache
@@ -271,11 +288,9 @@ def _insert_one(table: Table) -> Insert:
 
 @cache
 def _insert_many(table: Table, names: tuple[str, ...]) -> Insert:
-    dialect = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
-    quote = dialect.identifier_preparer.quote
     columns = [column(name, table.c[name].type) for name in names]
     # JSON's null would be a document; what is left out is NULL.
-    types = ", ".join(f"{quote(name)} {table.c[name].type.compile(dialect)}" for name in names)
+    types = ", ".join(f"{quoted(name)} {table.c[name].type.compile(DIALECT)}" for name in names)
     rows = text(
         f"SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:rows AS text)::jsonb) AS ({types})) WITH ORDINALITY"
     )
