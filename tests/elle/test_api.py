@@ -42,7 +42,7 @@ LIES = {
             "",
             "",
             "both",
-            "app/isola/api/declared.py",
+            "app/isola/api/declared/mutations.py",
             "            return await payload(returned, info, work, **handed)",
             "            told = await payload(returned, info, work, **handed)\n"
             "            if returned.__name__ == 'CreateSpanPayload' and len(input.title) % 2:\n"

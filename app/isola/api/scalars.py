@@ -193,19 +193,6 @@ class IDFilter:
     is_null: bool | None = strawberry.UNSET
 
 
-@strawberry.input(description="Compares integers. All conditions given have to hold; null is refused.")
-class BigIntFilter:
-    eq: BigInt | None = strawberry.UNSET
-    in_: list[BigInt] | None = strawberry.field(
-        name="in", default=strawberry.UNSET, description="An empty list: no rows."
-    )
-    gt: BigInt | None = strawberry.UNSET
-    gte: BigInt | None = strawberry.UNSET
-    lt: BigInt | None = strawberry.UNSET
-    lte: BigInt | None = strawberry.UNSET
-    is_null: bool | None = strawberry.UNSET
-
-
 @strawberry.input(description="Compares moments. All conditions given have to hold; null is refused.")
 class DateTimeFilter:
     eq: DateTime | None = strawberry.UNSET
@@ -216,56 +203,6 @@ class DateTimeFilter:
     gte: DateTime | None = strawberry.UNSET
     lt: DateTime | None = strawberry.UNSET
     lte: DateTime | None = strawberry.UNSET
-    is_null: bool | None = strawberry.UNSET
-
-
-@strawberry.input(description="Compares integers. All conditions given have to hold; null is refused.")
-class IntFilter:
-    eq: int | None = strawberry.UNSET
-    in_: list[int] | None = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
-    gt: int | None = strawberry.UNSET
-    gte: int | None = strawberry.UNSET
-    lt: int | None = strawberry.UNSET
-    lte: int | None = strawberry.UNSET
-    is_null: bool | None = strawberry.UNSET
-
-
-@strawberry.input(description="Compares numbers. All conditions given have to hold; null is refused.")
-class FloatFilter:
-    eq: float | None = strawberry.UNSET
-    in_: list[float] | None = strawberry.field(
-        name="in", default=strawberry.UNSET, description="An empty list: no rows."
-    )
-    gt: float | None = strawberry.UNSET
-    gte: float | None = strawberry.UNSET
-    lt: float | None = strawberry.UNSET
-    lte: float | None = strawberry.UNSET
-    is_null: bool | None = strawberry.UNSET
-
-
-@strawberry.input(description="Compares decimals. All conditions given have to hold; null is refused.")
-class DecimalFilter:
-    eq: Decimal | None = strawberry.UNSET
-    in_: list[Decimal] | None = strawberry.field(
-        name="in", default=strawberry.UNSET, description="An empty list: no rows."
-    )
-    gt: Decimal | None = strawberry.UNSET
-    gte: Decimal | None = strawberry.UNSET
-    lt: Decimal | None = strawberry.UNSET
-    lte: Decimal | None = strawberry.UNSET
-    is_null: bool | None = strawberry.UNSET
-
-
-@strawberry.input(description="Compares days. All conditions given have to hold; null is refused.")
-class DateFilter:
-    eq: Date | None = strawberry.UNSET
-    in_: list[Date] | None = strawberry.field(
-        name="in", default=strawberry.UNSET, description="An empty list: no rows."
-    )
-    gt: Date | None = strawberry.UNSET
-    gte: Date | None = strawberry.UNSET
-    lt: Date | None = strawberry.UNSET
-    lte: Date | None = strawberry.UNSET
     is_null: bool | None = strawberry.UNSET
 
 
@@ -282,3 +219,22 @@ class UUIDFilter:
         name="in", default=strawberry.UNSET, description="An empty list: no rows."
     )
     is_null: bool | None = strawberry.UNSET
+
+
+def _range_filter(type_: Any, name: str, what: str) -> type:
+    """A filter for values that have an order."""
+    one = type_ | None
+    listed = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
+    annotations = {"eq": one, "in_": list[type_] | None}
+    annotations |= dict.fromkeys(("gt", "gte", "lt", "lte"), one) | {"is_null": bool | None}
+    body = {"__module__": __name__, "__annotations__": annotations, **dict.fromkeys(annotations, strawberry.UNSET)}
+    description = f"Compares {what}. All conditions given have to hold; null is refused."
+    made: type = strawberry.input(type(name, (), {**body, "in_": listed}), description=description)
+    return made
+
+
+BigIntFilter = _range_filter(BigInt, "BigIntFilter", "integers")
+IntFilter = _range_filter(int, "IntFilter", "integers")
+FloatFilter = _range_filter(float, "FloatFilter", "numbers")
+DecimalFilter = _range_filter(Decimal, "DecimalFilter", "decimals")
+DateFilter = _range_filter(Date, "DateFilter", "days")

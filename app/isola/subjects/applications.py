@@ -1,7 +1,7 @@
 """What tenants have is declared by applications: packages with subjects, and a history of their tables."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import EntryPoint, entry_points
@@ -82,7 +82,7 @@ def load(built_in: Application) -> Mapping[str, Application]:
     except DeclarationError as error:
         raise OperatorError(f"the application {application.name}: {error}") from error
     _open_circles()
-    return MappingProxyType({name: found[name] for name in _ordered(found)})
+    return MappingProxyType({name: found[name] for name in ordered(found, metadata.tables.values())})
 
 
 def _wanted() -> Iterator[EntryPoint]:
@@ -150,20 +150,17 @@ def _permissions(subject: type[Subject]) -> Iterator[str]:
     yield from (action.permission for action, _ in actions_of(subject))
 
 
-def _ordered(found: Mapping[str, Application]) -> Sequence[str]:
+def ordered(names: Iterable[str], tables: Iterable[Table]) -> Sequence[str]:
     """Applications by name, each behind those whose tables its own refer to: in this order they are migrated.
 
     Raises OperatorError where two refer to each other: no history could come first.
     """
-    before = {
-        name: {
-            other
-            for table in application.tables
-            for key in table.foreign_keys
-            if (other := key.column.table.info.get("application", BUILT_IN)) not in {name, BUILT_IN}
-        }
-        for name, application in found.items()
-    }
+    before: dict[str, set[str]] = {name: set() for name in names}
+    for table in tables:
+        own = table.info.get("application", BUILT_IN)
+        others = {key.column.table.info.get("application", BUILT_IN) for key in table.foreign_keys}
+        if own in before:
+            before[own] |= others - {own, BUILT_IN}
     try:
         return list(TopologicalSorter(before).static_order())
     except CycleError as error:

@@ -1,0 +1,69 @@
+"""The GraphQL types of declared subjects, with their filters, orderings, queries and mutations.
+
+The types are made as if each were written by hand with isola.api.fields, and are attributes of
+isola.api.subject_types, where Strawberry finds them by name. A subject's class stands for its type wherever
+hand-written types have it as annotation.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import strawberry
+from strawberry.utils.str_converters import to_camel_case
+
+from isola.api import subject_types
+from isola.api.access import Requires
+from isola.api.declared.making import connection_of, made_class
+from isola.api.declared.mutations import mutations_of
+from isola.api.declared.types import declare_filter, declare_order, declare_type, extend
+from isola.api.fields import by_id, many
+from isola.subjects.declaration import Declaration
+from isola.subjects.subject import Subject
+
+__all__ = ["Fields", "declare", "extend"]
+
+
+class Fields(NamedTuple):
+    """What a subject adds to the types at the root."""
+
+    queries: type
+    mutations: type | None
+
+
+def declare(subjects: Sequence[type[Subject]]) -> Sequence[Fields]:
+    """Make the types of subjects. Raises DeclarationError for one that does not fit."""
+    # Types refer to each other, so all of them are there before the schema reads what they refer to.
+    for subject in subjects:
+        declare_filter(subject.declaration)
+        declare_order(subject.declaration)
+    for subject in subjects:
+        declare_type(subject)
+    return [_fields(subject) for subject in subjects]
+
+
+def _fields(subject: type[Subject]) -> Fields:
+    declaration = subject.declaration
+    name = subject.__name__
+    access = Requires(permission=declaration.permissions["read"])
+    filter_, order = getattr(subject_types, f"{name}Filter"), getattr(subject_types, f"{name}Order")
+    listed = many(filter=filter_, order=order, description=_listed(declaration), access=access)
+    found = by_id("Null when there is none with this id, or it cannot be seen.", access=access)
+    queries = strawberry.type(
+        made_class(
+            f"{name}Queries",
+            {declaration.name: (subject | None, found), declaration.listed_as: (connection_of(subject) | None, listed)},
+        )
+    )
+    made = mutations_of(declaration)
+    mutations = (
+        strawberry.type(type(f"{name}Mutations", (), {"__module__": subject_types.__name__, **made})) if made else None
+    )
+    return Fields(queries, mutations)
+
+
+def _listed(declaration: Declaration) -> str:
+    column, descends = declaration.order[0]
+    if column == "created_at":
+        return f"By default {'newest' if descends else 'oldest'} first."
+    by = "the order of creation" if column == "id" else f"the order of {to_camel_case(column)}"
+    return f"By default in {by}{', descending' if descends else ''}."

@@ -1,0 +1,257 @@
+"""The mutations of a subject: those that follow from its declaration, and its actions."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import strawberry
+from sqlalchemy import ARRAY, Uuid
+from strawberry.utils.str_converters import to_camel_case
+
+from isola.api.access import Requires, mutation
+from isola.api.declared.making import ID, list_of, made_input, made_payload, perhaps, python_name, value_type
+from isola.api.fields import one, typed_id
+from isola.api.request import Info, given, payload
+from isola.domain.actor import Actor
+from isola.domain.work import Work
+from isola.errors import BadUserInput, NotFound
+from isola.query.identifiers import decode
+from isola.subjects import operations
+from isola.subjects.actions import Action, actions_of
+from isola.subjects.declaration import Declaration, Member, Reference
+from isola.subjects.subject import Subject
+from isola.subjects.table import pair_columns
+from isola.subjects.types import Annotation, read
+
+Fields = Mapping[str, Any]
+Resolve = Callable[[Work, Actor, Any], Awaitable[Mapping[str, Any]]]
+"""Carries a mutation out; what the payload's type is mapped to."""
+
+
+def mutations_of(declaration: Declaration) -> dict[str, Any]:
+    """The mutations that clients get of a subject, by their names in Python."""
+    made: dict[str, Any] = {}
+    for what, make in (("create", _create), ("update", _update), ("delete", _delete)):
+        if what in declaration.mutations:
+            made |= make(declaration)
+    for pairs in declaration.pairs:
+        made |= _pair(declaration, pairs)
+    for action, changes in actions_of(declaration.subject):
+        made |= _action(declaration, action, changes=changes)
+    return made
+
+
+def _create(declaration: Declaration) -> dict[str, Any]:
+    subject, key = declaration.subject, f"{declaration.name}_id"
+    input_ = made_input(f"Create{subject.__name__}Input", _settable(declaration, update=False))
+    # Who owns a row may be taken to see it, when it is made.
+    made = subject if declaration.owner else perhaps(subject)
+    returned = made_payload(f"Create{subject.__name__}Payload", {key: Uuid()}, {declaration.name: (made, one(key))})
+
+    async def create(work: Work, actor: Actor, sent: Any) -> Fields:
+        return {key: await operations.create(work, actor, subject, _values(declaration, sent))}
+
+    async def create_all(work: Work, actor: Actor, sent: Any) -> Fields:
+        batch = [_values(declaration, each) for each in sent.items]
+        return {"ids": await operations.create_all(work, actor, subject, batch)}
+
+    return {
+        **_mutation(f"create_{declaration.name}", create, input_, returned, declaration.permissions["write"]),
+        **_bulk(declaration, "create", {"items": list_of(input_)}, create_all),
+    }
+
+
+def _update(declaration: Declaration) -> dict[str, Any]:
+    subject, key = declaration.subject, f"{declaration.name}_id"
+    fields = {"id": (ID, ...), **_settable(declaration, update=True)}
+    input_ = made_input(f"Update{subject.__name__}Input", fields, "What is left out keeps its value.")
+    selected = {declaration.name: (perhaps(subject), one(key))}
+    returned = made_payload(f"Update{subject.__name__}Payload", {key: Uuid()}, selected)
+
+    async def update(work: Work, actor: Actor, sent: Any) -> Fields:
+        row = decode(sent.id, declaration.prefix, "id")
+        await operations.update(work, actor, subject, row, _values(declaration, sent))
+        return {key: row}
+
+    async def update_all(work: Work, actor: Actor, sent: Any) -> Fields:
+        batch = [(decode(each.id, declaration.prefix, "id"), _values(declaration, each)) for each in sent.items]
+        await operations.update_all(work, actor, subject, batch)
+        return {"ids": [row for row, _ in batch]}
+
+    return {
+        **_mutation(f"update_{declaration.name}", update, input_, returned, declaration.permissions["write"]),
+        **_bulk(declaration, "update", {"items": list_of(input_)}, update_all),
+    }
+
+
+def _delete(declaration: Declaration) -> dict[str, Any]:
+    subject, key = declaration.subject, f"{declaration.name}_id"
+    input_ = made_input(f"Delete{subject.__name__}Input", {"id": (ID, ...)})
+    selected = {"deleted_id": (ID, typed_id(declaration.prefix, key))}
+    returned = made_payload(f"Delete{subject.__name__}Payload", {key: Uuid()}, selected)
+
+    async def remove(work: Work, actor: Actor, sent: Any) -> Fields:
+        row = decode(sent.id, declaration.prefix, "id")
+        await operations.remove(work, actor, subject, row)
+        return {key: row}
+
+    async def remove_all(work: Work, actor: Actor, sent: Any) -> Fields:
+        rows = [decode(each, declaration.prefix, "ids") for each in sent.ids]
+        await operations.remove_all(work, actor, subject, rows)
+        return {"ids": rows}
+
+    return {
+        **_mutation(f"delete_{declaration.name}", remove, input_, returned, declaration.permissions["write"]),
+        **_bulk(declaration, "delete", {"ids": list_of(ID)}, remove_all),
+    }
+
+
+def _bulk(declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
+    """The mutation that does to many rows at once what the one of the same verb does to one; ``taken`` is its input."""
+    named = f"{verb.title()}{_titled(declaration.plural)}"
+    input_ = made_input(f"{named}Input", {name: (annotation, ...) for name, annotation in taken.items()})
+    selected = {f"{verb.removesuffix('e')}ed_ids": (list_of(ID), typed_id(declaration.prefix, "ids"))}
+    returned = made_payload(f"{named}Payload", {"ids": ARRAY(Uuid)}, selected)
+    write = declaration.permissions["write"]
+    description = f"Up to {operations.MOST}: all of them or none."
+    return _mutation(f"{verb}_{declaration.plural}", resolve, input_, returned, write, description)
+
+
+def _titled(name: str) -> str:
+    """A name as that of a type begins."""
+    camel = to_camel_case(name)
+    return camel[0].upper() + camel[1:]
+
+
+def _settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any, Any]]:
+    """The fields of an input by which clients set columns."""
+    fields: dict[str, tuple[Any, Any]] = {}
+    for member in declaration.columns:
+        if member.is_settable:
+            annotation = ID if isinstance(member.declared, Reference) else value_type(member.annotation)
+            optional = update or member.has_default
+            field = strawberry.field(
+                name=to_camel_case(member.column),
+                description=member.declared.description,
+                **({"default": strawberry.UNSET} if optional else {}),
+            )
+            fields[python_name(member.column)] = (annotation | None if optional else annotation, field)
+    return fields
+
+
+def _values(declaration: Declaration, input_: object) -> dict[str, Any]:
+    """What a client gave, by column."""
+    values = {}
+    for key, value in given(input_).items():
+        column = key.removesuffix("_")
+        member = declaration.by_column(column)
+        if member is not None:
+            values[column] = _decoded(member, value)
+    return values
+
+
+def _decoded(member: Member, value: Any) -> Any:
+    if isinstance(member.declared, Reference) and value is not None:
+        return decode(value, member.target.declaration.prefix, to_camel_case(member.column))
+    return value
+
+
+def _mutation(
+    name: str,
+    resolve: Callable[..., Any],
+    input_: type,
+    returned: type,
+    permission: str,
+    description: str | None = None,
+) -> dict[str, Any]:
+    async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  Strawberry gives the root
+        async with info.context.transaction() as work:
+            handed = await resolve(work, info.context.actor, input)
+            return await payload(returned, info, work, **handed)
+
+    resolver.__name__ = name
+    resolver.__annotations__ = {"info": Info, "input": input_, "return": returned}
+    return {name: mutation(Requires(permission=permission), description)(resolver)}
+
+
+def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
+    """The mutations that add a row to a relation that is many-to-many, and take one away."""
+    subject, other = declaration.subject, member.target.declaration
+    near, far = pair_columns(declaration, member)
+    named = _titled(f"{declaration.name}_{member.name}")
+    write = declaration.permissions["write"]
+    made: dict[str, Any] = {}
+    for verb, change in (("add", operations.pair), ("remove", operations.unpair)):
+        input_ = made_input(f"{verb.title()}{named}Input", {near: (ID, ...), far: (ID, ...)})
+        returned = made_payload(
+            f"{verb.title()}{named}Payload", {near: Uuid()}, {declaration.name: (perhaps(subject), one(near))}
+        )
+
+        async def resolve(work: Any, actor: Any, given: Any, change: Any = change) -> dict[str, Any]:
+            key = decode(getattr(given, near), declaration.prefix, to_camel_case(near))
+            with_ = decode(getattr(given, far), other.prefix, to_camel_case(far))
+            await change(work, actor, subject, member, key, with_)
+            return {near: key}
+
+        made |= _mutation(f"{verb}_{declaration.name}_{member.name}", resolve, input_, returned, write)
+    return made
+
+
+def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[str, Any]:
+    """The mutation that calls a method of the subject's own."""
+    subject, key = declaration.subject, f"{declaration.name}_id"
+    named = f"{_titled(action.name)}{subject.__name__}"
+    fields: dict[str, tuple[Any, Any]] = {"id": (ID, ...)}
+    arguments = {name: read(action.hints.get(name)) for name in action.arguments}
+    for name, annotation in arguments.items():
+        type_ = value_type(annotation) if annotation.kind else ID
+        default = action.arguments[name].default is not action.arguments[name].empty
+        optional = annotation.optional or default
+        argument = _argument(name, annotation)
+        field = strawberry.field(name=to_camel_case(argument), **({"default": strawberry.UNSET} if optional else {}))
+        fields[python_name(argument)] = (type_ | None if optional else type_, field)
+    input_ = made_input(f"{named}Input", fields)
+    parameters, selected = {key: Uuid()}, {declaration.name: (perhaps(subject), one(key))}
+    made = action.returns
+    if made is not None and made is not subject:
+        parameters[f"{made.declaration.name}_id"] = Uuid()
+        selected[made.declaration.name] = (perhaps(made), one(f"{made.declaration.name}_id"))
+    returned = made_payload(f"{named}Payload", parameters, selected)
+
+    async def resolve(work: Any, actor: Any, sent: Any) -> dict[str, Any]:
+        row = decode(sent.id, declaration.prefix, "id")
+        actor.require(action.permission)
+        if changes:
+            found = await operations.changeable(work, actor, subject, row)
+        else:
+            found = await subject.lock(work, actor, row)
+        values = given(sent)
+        del values["id"]
+        passed = {}
+        for name, annotation in arguments.items():
+            argument = _argument(name, annotation)
+            if (key_ := python_name(argument)) in values:
+                passed[name] = await _argument_value(work, actor, annotation, values[key_], to_camel_case(argument))
+        result = await action.method(found, work, actor, **passed)
+        # What is made of the same subject stands where the row would.
+        return {key: row} if made is None else {key: row, f"{made.declaration.name}_id": result.id}
+
+    return _mutation(
+        f"{action.name}_{declaration.name}", resolve, input_, returned, action.permission, action.description
+    )
+
+
+def _argument(name: str, annotation: Annotation) -> str:
+    plain = name.removesuffix("_")
+    return plain if annotation.kind else f"{plain}_id"
+
+
+async def _argument_value(work: Any, actor: Any, annotation: Annotation, value: Any, field: str) -> Any:
+    if value is None and not annotation.optional:
+        raise BadUserInput(f"{field}: expected anything but null; left out, it gets the default", field)
+    if annotation.kind or value is None:
+        return value
+    target: type[Subject] = annotation.type
+    try:
+        return await target.get(work, actor, decode(value, target.declaration.prefix, field))
+    except NotFound as error:
+        raise NotFound(error.message, field) from None

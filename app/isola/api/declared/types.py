@@ -1,0 +1,187 @@
+"""The GraphQL type of a subject, with its filter and its ordering."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from enum import Enum, StrEnum
+from typing import Any, TypeVar
+
+import strawberry
+from strawberry.types import get_object_definition
+from strawberry.utils.str_converters import to_camel_case
+
+from isola.api import scalars, subject_types
+from isola.api.access import Requires
+from isola.api.connections import Node
+from isola.api.declared.making import (
+    ID,
+    MARK,
+    connection_of,
+    declared_enum,
+    list_of,
+    made_class,
+    made_input,
+    python_name,
+    value_type,
+)
+from isola.api.fields import FIELD, compared_id, expression, many, mapped, one, typed_id
+from isola.api.scalars import (
+    BigIntFilter,
+    BooleanFilter,
+    DateFilter,
+    DateTimeFilter,
+    DecimalFilter,
+    FloatFilter,
+    IDFilter,
+    IntFilter,
+    OrderDirection,
+    StringFilter,
+    UUIDFilter,
+)
+from isola.query.mapping import Comparison, Value
+from isola.subjects.declaration import Column, Computed, Declaration, Member, Reference, Relation
+from isola.subjects.subject import Subject
+from isola.subjects.table import pair_columns, pairs_table
+
+FILTERS: Mapping[str, type] = {
+    each.__name__: each
+    for each in (
+        BigIntFilter,
+        BooleanFilter,
+        DateFilter,
+        DateTimeFilter,
+        DecimalFilter,
+        FloatFilter,
+        IntFilter,
+        StringFilter,
+        UUIDFilter,
+    )
+}
+
+EXTENSIONS: dict[type[Subject], list[type]] = {}
+
+Extension = TypeVar("Extension", bound=type)
+
+
+def extend(subject: type[Subject]) -> Callable[[Extension], Extension]:
+    """Add the fields of a class, as isola.api.fields makes them, to the GraphQL type of a subject."""
+
+    def declare(extension: Extension) -> Extension:
+        EXTENSIONS.setdefault(subject, []).append(extension)
+        return extension
+
+    return declare
+
+
+def _described(subject: type[Subject]) -> str | None:
+    return inspect.cleandoc(subject.__doc__) if subject.__doc__ else None
+
+
+def declare_type(subject: type[Subject]) -> None:
+    declaration = subject.declaration
+    fields: dict[str, tuple[Any, Any]] = {"id": (ID, typed_id(declaration.prefix))}
+    for member in declaration.members.values():
+        key = python_name(member.name)
+        described = member.declared.description
+        match member.declared:
+            case Column() if not member.is_private:
+                optional = (
+                    value_type(member.annotation) | None
+                    if member.annotation.optional
+                    else value_type(member.annotation)
+                )
+                mapping = {FIELD: Value(member.column)}
+                fields[key] = (
+                    optional,
+                    strawberry.field(name=to_camel_case(member.name), description=described, metadata=mapping),
+                )
+            case Computed(of=of):
+                value = value_type(member.annotation)
+                fields[key] = (
+                    value | None if member.annotation.optional else value,
+                    expression(of, described),
+                )
+            case Reference():
+                hidden = member.target.visible is not None
+                annotation: Any = member.target
+                if member.annotation.optional or hidden:
+                    annotation = annotation | None
+                fields[key] = (annotation, one(member.column, description=described))
+            case Relation():
+                fields[key] = (connection_of(member.target), _many(declaration, member))
+    fields |= dict.fromkeys(declaration.times, (scalars.DateTime, ...))
+    for extension in EXTENSIONS.get(subject, ()):
+        fields |= {key: (each, getattr(extension, key, ...)) for key, each in extension.__annotations__.items()}
+    name = subject.__name__
+    access = Requires(permission=declaration.permissions["read"])
+    made = strawberry.type(made_class(name, fields, (Node,)), description=_described(subject), directives=[access])
+    # What Strawberry knows a type by.
+    definition = get_object_definition(made, strict=True)
+    definition.origin = subject
+    setattr(subject, MARK, definition)
+    mapped(declaration.table, prefix=declaration.prefix, order=tuple(declaration.order))(subject)
+
+
+def _many(declaration: Declaration, member: Member) -> Any:
+    other, declared = member.target.declaration, member.declared
+    if not isinstance(declared, Relation):
+        raise TypeError(f"{member.name} is no relation to many")
+    options: dict[str, Any] = {
+        "filter": getattr(subject_types, f"{member.target.__name__}Filter"),
+        "order": getattr(subject_types, f"{member.target.__name__}Order"),
+        "description": declared.description,
+    }
+    back = other.members.get(declared.by or "")
+    if back is None:
+        table, (near, far) = pairs_table(declaration, member), pair_columns(declaration, member)
+        return many(through=(table, near, far), **options)
+    if isinstance(back.declared, Relation):
+        table, (near, far) = pairs_table(other, back), pair_columns(other, back)
+        return many(through=(table, far, near), **options)
+    return many(back.column, **options)
+
+
+def declare_filter(declaration: Declaration) -> None:
+    name = f"{declaration.subject.__name__}Filter"
+    fields: dict[str, tuple[Any, Any]] = {"id": (IDFilter | None, compared_id(declaration.prefix))}
+    for member in declaration.columns:
+        kind = member.annotation.kind
+        if isinstance(member.declared, Reference):
+            fields[member.column] = (IDFilter | None, compared_id(member.target.declaration.prefix))
+        elif kind and kind.filter and not member.is_private:
+            filter_ = _enum_filter(member.annotation.enum) if member.annotation.enum else FILTERS[kind.filter]
+            compared = {FIELD: Comparison(member.column)}
+            field = strawberry.field(name=to_camel_case(member.name), default=strawberry.UNSET, metadata=compared)
+            fields[python_name(member.name)] = (filter_ | None, field)
+    fields |= dict.fromkeys(declaration.times, (DateTimeFilter | None, strawberry.UNSET))
+    fields |= {
+        "and_": (f"list[{name}] | None", strawberry.field(name="and", default=strawberry.UNSET)),
+        "or_": (f"list[{name}] | None", strawberry.field(name="or", default=strawberry.UNSET)),
+        "not_": (f"{name} | None", strawberry.field(name="not", default=strawberry.UNSET)),
+    }
+    made_input(name, fields, "All conditions given have to hold; null is refused.")
+
+
+def _enum_filter(enum: type[StrEnum]) -> Any:
+    name = f"{enum.__name__}Filter"
+    if not hasattr(subject_types, name):
+        declared_enum(enum)
+        fields: dict[str, tuple[Any, Any]] = {
+            "eq": (enum | None, strawberry.UNSET),
+            "in_": (list_of(enum) | None, strawberry.field(name="in", default=strawberry.UNSET)),
+            "is_null": (bool | None, strawberry.UNSET),
+        }
+        made_input(name, fields)
+    return getattr(subject_types, name)
+
+
+def declare_order(declaration: Declaration) -> None:
+    name = declaration.subject.__name__
+    field = Enum(f"{name}OrderField", {column.upper(): column for column in declaration.ordered_by})  # type: ignore[misc]  # its members are known at run time
+    setattr(subject_types, f"{name}OrderField", strawberry.enum(field))
+    made_input(
+        f"{name}Order",
+        {
+            "field": (getattr(subject_types, f"{name}OrderField"), ...),
+            "direction": (OrderDirection, OrderDirection.ASC),
+        },
+    )

@@ -1,0 +1,37 @@
+"""Values at the edge of what a column can have."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from isola.errors import BadUserInput
+from isola.subjects.declaration import Column
+from isola.subjects.values import _check_value
+
+
+@pytest.mark.parametrize("value", ["12345678901234567890.0123456789", "-0.1234567890", "1E+19", "1.50000000000000"])
+def test_a_decimal_with_the_digits_that_its_column_has_is_taken(value: str) -> None:
+    _check_value(Decimal, Column(), Decimal(value), "price")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        # More digits than Python's decimals keep unless asked to: the last one must not be rounded away.
+        ("12345678901234567890.01234567891", "10 digits behind the point"),
+        ("0.00000000001", "10 digits behind the point"),
+        ("123456789012345678901", "20 digits before the point"),
+        ("1E+20", "20 digits before the point"),
+    ],
+)
+def test_a_decimal_with_more_digits_is_refused_and_not_rounded(value: str, expected: str) -> None:
+    with pytest.raises(BadUserInput, match=f"price: expected at most {expected}"):
+        _check_value(Decimal, Column(), Decimal(value), "price")
+
+
+def test_the_moment_that_the_driver_takes_for_infinity_is_refused() -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    _check_value(datetime, Column(), last.replace(microsecond=999998), "seen")
+    with pytest.raises(BadUserInput, match="seen: expected a moment before 9999-12-31T23:59:59"):
+        _check_value(datetime, Column(), last, "seen")
