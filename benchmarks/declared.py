@@ -23,7 +23,6 @@ from sqlalchemy import MetaData
 
 from benchmarks.things import HISTORY, Thing
 from isola.database import embedded
-from isola.domain.resources import Resource
 from isola.lab import cluster, machine
 from isola.lab.asking import answers, load, requests, sampled
 from isola.lab.command import POSTGRESQL
@@ -34,6 +33,7 @@ from isola.lab.population import Population, Resident
 from isola.lab.report.statistics import paired
 from isola.lab.scenario import strategies
 from isola.lab.serving import Served
+from isola.subjects.resources import Resource
 
 TENANTS, ROWS, CONNECTIONS = 10, 200, 4
 ROUNDS, SECONDS, WARMING_SECONDS = 15, 1.5, 3.0

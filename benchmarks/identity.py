@@ -28,7 +28,6 @@ from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database import embedded
 from isola.database.transactions import Database
-from isola.domain.permissions import Role, of_role
 from isola.identity.api_keys import Mint
 from isola.identity.authentication import Principal
 from isola.identity.tokens import mint
@@ -37,6 +36,7 @@ from isola.platform.secrets import cursor_secret
 from isola.server.application import application
 from isola.server.installation import Installation, installation
 from isola.settings import Settings
+from isola.subjects.permissions import Role, of_role
 
 BAR_US = 60
 ROUNDS, REQUESTS = 150, 100

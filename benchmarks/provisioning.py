@@ -37,13 +37,13 @@ from sqlalchemy import make_url
 
 from isola.database import embedded
 from isola.database.transactions import Database
-from isola.domain.resources import Resource
 from isola.lab.django_tenants import MAKING, PEER, PEER_NEEDS
 from isola.platform import importing, logins, migrations, provisioning
 from isola.platform.logins import Addresses
 from isola.server.installation import Installation
 from isola.settings import Settings
 from isola.subjects.applications import BUILT_IN
+from isola.subjects.resources import Resource
 from isola_strategies import registry
 from isola_strategies.base import Strategy
 

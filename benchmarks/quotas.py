@@ -16,14 +16,14 @@ from rich.table import Table
 
 from isola.database import embedded
 from isola.database.transactions import Database
-from isola.domain import resources, users
-from isola.domain.actor import Actor
-from isola.domain.permissions import Role, of_role
 from isola.platform import logins, migrations, plans, provisioning
 from isola.platform.platform_log import operator
 from isola.platform.tenants import Tenant
 from isola.server.installation import Installation
 from isola.settings import Settings
+from isola.subjects import resources, users
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Role, of_role
 from isola_strategies import registry
 
 ROUNDS, WARM_UP, EACH = 10, 20, 200

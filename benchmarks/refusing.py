@@ -18,10 +18,10 @@ from rich.table import Table
 
 from isola.api.execute import Executor
 from isola.api.schema import model
-from isola.domain.permissions import Role, of_role
 from isola.identity.authentication import Principal
 from isola.platform.tenants import Status, Tenant
 from isola.query.effort import Effort
+from isola.subjects.permissions import Role, of_role
 from tests.api.evil import EVIL
 
 BAR_MS = 50

@@ -28,15 +28,15 @@ from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database import embedded
 from isola.database.transactions import Database, Transaction
-from isola.domain import users
-from isola.domain.actor import Actor
-from isola.domain.permissions import Role, of_role
-from isola.domain.resources import Resource
 from isola.identity.authentication import Principal
 from isola.platform import lapsing, logins, migrations, provisioning
 from isola.platform.tenants import Tenant
 from isola.server.installation import Installation
 from isola.settings import Settings
+from isola.subjects import users
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Role, of_role
+from isola.subjects.resources import Resource
 from isola_strategies import registry
 
 ROUNDS, WARM_UP = 41, 5

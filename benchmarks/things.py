@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from isola.domain.users import User
 from isola.subjects import JSON, Application, BigInt, Subject, caller, column, reference
+from isola.subjects.users import User
 
 HISTORY = "THINGS_HISTORY"
 

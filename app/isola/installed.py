@@ -5,10 +5,10 @@ Raises OperatorError, when it is imported, for an application that does not fit.
 
 from collections.abc import Mapping, Sequence
 
-from isola.domain import audit, organizations, resources, roles, spans, users
-from isola.domain.metadata import metadata
 from isola.shipped import shipped
+from isola.subjects import audit, organizations, resources, roles, spans, users
 from isola.subjects.applications import BUILT_IN, Application, load
+from isola.subjects.metadata import metadata
 from isola.subjects.subject import Subject
 
 __all__ = ["APPLICATIONS", "SUBJECTS", "audit", "metadata"]

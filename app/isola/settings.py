@@ -14,10 +14,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
 from isola.database.address import normalised
-from isola.domain.metadata import MAX_DOCUMENT_BYTES
-from isola.domain.permissions import Role
 from isola.errors import OperatorError
 from isola.shipped import shipped
+from isola.subjects.metadata import MAX_DOCUMENT_BYTES
+from isola.subjects.permissions import Role
 
 
 def _is_address(value: SecretStr) -> SecretStr:

@@ -20,23 +20,23 @@ from sqlalchemy import false, func, insert, select
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database.transactions import Database, Transaction
-from isola.domain import names
-from isola.domain.organizations import memberships, organizations
-from isola.domain.permissions import known
-from isola.domain.resources import resources
-from isola.domain.roles import Standing, roles, user_roles
-from isola.domain.spans import spans
-from isola.domain.users import users
 from isola.installed import SUBJECTS
 from isola.platform.tenants import Tenant
 from isola.query.effort import Effort
+from isola.subjects import names
 from isola.subjects.applications import BUILT_IN
+from isola.subjects.organizations import memberships, organizations
+from isola.subjects.permissions import known
+from isola.subjects.resources import resources
+from isola.subjects.roles import Standing, roles, user_roles
 from isola.subjects.rows import generate
+from isola.subjects.spans import spans
 from isola.subjects.table import pair_columns, pairs_table
+from isola.subjects.users import users
 from isola.testing.fixtures import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
-# Of what is open to all, no statement reads anything: see isola.api.sessions.
+# Of what is open to all, no statement reads anything: see isola.subjects.sessions.fields.
 OPEN = {"SignIn", "SignInWithCode", "RefreshSession", "SignOut"}
 READ = sorted(path.stem for path in OPERATIONS.glob("*.graphql") if path.stem not in OPEN)
 SECRET = b"32 bytes that only these tests know"

@@ -17,12 +17,12 @@ from sqlalchemy import Column, func, select, text
 
 from isola.api.schema import model
 from isola.database.transactions import Transaction
-from isola.domain.audit import audit_entries
-from isola.domain.organizations import memberships
-from isola.domain.permissions import Role, of_role
-from isola.domain.roles import user_roles
 from isola.installed import SUBJECTS
+from isola.subjects.audit import audit_entries
 from isola.subjects.declaration import Declaration, Member, Reference, Relation, field_of
+from isola.subjects.organizations import memberships
+from isola.subjects.permissions import Role, of_role
+from isola.subjects.roles import user_roles
 from isola.subjects.table import pair_columns, pairs_table
 from tests.api.conftest import Principal
 

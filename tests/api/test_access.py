@@ -31,9 +31,9 @@ from isola.api.fields import mapped
 from isola.api.model import model_of
 from isola.api.schema import model, schema
 from isola.database.transactions import Transaction
-from isola.domain.permissions import Permission, known
 from isola.errors import Unavailable
 from isola.query.mapping import MappingError, Parameters
+from isola.subjects.permissions import Permission, known
 from tests.api.conftest import Caller, ids, uuid
 
 # The contract as clients read it, and nothing of how it came to be.

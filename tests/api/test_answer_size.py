@@ -11,14 +11,14 @@ from sqlalchemy import insert
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database.transactions import Database
-from isola.domain import shares
-from isola.domain.actor import Actor
-from isola.domain.resources import resources
-from isola.domain.spans import spans
-from isola.domain.users import users
 from isola.errors import BadUserInput
 from isola.platform import provisioning
 from isola.query.limits import Limits
+from isola.subjects import shares
+from isola.subjects.actor import Actor
+from isola.subjects.resources import resources
+from isola.subjects.spans import spans
+from isola.subjects.users import users
 from isola_strategies.base import Strategy
 from tests.api.conftest import SECRET, Answer, Caller, Principal, ids, uuid
 

@@ -15,11 +15,11 @@ from isola.api.execute import Executor
 from isola.api.fields import by_id, computed, many, mapped, one, typed_id
 from isola.api.model import model_of
 from isola.api.scalars import SCALARS
-from isola.domain.resources import resources
-from isola.domain.users import users
 from isola.query import caller
 from isola.query.mapping import MappingError, Parameters
 from isola.query.plan import Plan
+from isola.subjects.resources import resources
+from isola.subjects.users import users
 from tests.api.conftest import SECRET, START, Caller, ids
 
 Row = dict[str, Any]

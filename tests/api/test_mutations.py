@@ -7,8 +7,8 @@ from sqlalchemy import insert
 
 from isola.api.execute import Executor
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.platform import provisioning
+from isola.subjects.users import users
 from isola_strategies.base import Strategy
 from tests.api.conftest import OPERATIONS, START, Answer, Caller, Principal, ids, uuid
 

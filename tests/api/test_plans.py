@@ -9,9 +9,9 @@ from graphql.execution.values import VariableValues
 
 from isola.api.execute import Executor
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
 from isola.platform import provisioning
 from isola.query.plan import Plan
+from isola.subjects.metadata import metadata
 from isola.testing.fixtures import Copy
 from isola_strategies.base import Capability, Strategy
 from tests.api.conftest import OPERATIONS, Principal, ids, uuid

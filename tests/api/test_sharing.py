@@ -5,9 +5,9 @@ from sqlalchemy import false, func, insert, select
 
 from isola.api.execute import Executor
 from isola.database.transactions import Database
-from isola.domain.spans import spans
-from isola.domain.users import users
 from isola.platform import provisioning
+from isola.subjects.spans import spans
+from isola.subjects.users import users
 from isola_strategies.base import Strategy
 from tests.api.conftest import Caller, Principal, World, ids, uuid
 

@@ -17,9 +17,9 @@ from graphql import get_variable_values
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database.transactions import Database
-from isola.domain.permissions import Role, of_role
 from isola.platform import provisioning
 from isola.query.plan import Plan
+from isola.subjects.permissions import Role, of_role
 from isola.testing.fixtures import Copy
 from tests.api.conftest import OPERATIONS, READ, Caller, Principal, ids, settle, share, uuid
 

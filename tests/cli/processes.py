@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isola.domain.permissions import Role
 from isola.identity.tokens import mint
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS
 from isola.testing.patience import PATIENCE
 

@@ -5,7 +5,7 @@ import sys
 from typing import get_args
 
 from isola.commands.main import RoleName
-from isola.domain.permissions import Role
+from isola.subjects.permissions import Role
 
 HEAVY = ("alembic", "asyncpg", "cryptography", "pydantic", "sqlalchemy", "starlette", "strawberry", "structlog")
 IMPORTED = f"import sys, isola.commands.main; print([name for name in {HEAVY} if name in sys.modules])"

@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import make_url
 
 from examples.databases.fleet import LONGEST, PREFIX, Fleet
-from isola.domain.permissions import Role
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.identity.tokens import mint
 from isola.platform.logins import derived
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS, Cluster
 from isola.testing.patience import PATIENCE
 

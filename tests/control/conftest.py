@@ -9,10 +9,10 @@ import pytest
 from alembic import command
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
 from isola.platform import logins, migrations, provisioning
 from isola.platform.tenants import Tenant
 from isola.subjects.applications import BUILT_IN
+from isola.subjects.metadata import metadata
 from isola.testing.fixtures import DEFAULTS, Cluster, Copy, made
 from isola_strategies import registry
 from isola_strategies.base import Strategy

@@ -7,7 +7,6 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from isola.database.transactions import DIALECT, Database
-from isola.domain import audit
 from isola.installed import APPLICATIONS, metadata as domain
 from isola.platform import (
     api_keys,
@@ -28,6 +27,7 @@ from isola.platform import (
     sign_in_log,
     tenants,
 )
+from isola.subjects import audit
 from isola.testing.fixtures import TRIED, Copy
 from isola_strategies import registry as strategies
 from isola_strategies.base import Capability

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Table, select
 
 from isola.database.transactions import Database
-from isola.domain import resources, shares, users
-from isola.domain.actor import Actor
-from isola.domain.metadata import metadata
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.platform import audit, moves, platform_log, provisioning
 from isola.platform.tenants import Status, Tenant
+from isola.subjects import resources, shares, users
+from isola.subjects.actor import Actor
+from isola.subjects.metadata import metadata
 from isola.testing.consent import accept_all
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.reading import row_of

@@ -16,14 +16,14 @@ import pytest
 from sqlalchemy import func, select
 
 from isola.database.transactions import Database
-from isola.domain import resources, shares, users
-from isola.domain.actor import Actor
-from isola.domain.metadata import metadata
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Refusal
 from isola.platform import migrations, provisioning, sessions
 from isola.platform.sessions import Lifetimes
 from isola.platform.tenants import Status, Tenant, metadata as control_metadata
+from isola.subjects import resources, shares, users
+from isola.subjects.actor import Actor
 from isola.subjects.applications import BUILT_IN
+from isola.subjects.metadata import metadata
 from isola.testing.consent import accept_all
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import Canary, plant, plant_platform

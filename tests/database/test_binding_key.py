@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 
 from isola.database.binding import BindingKey
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.errors import Unavailable
 from isola.platform import secrets
 from isola.platform.platform_log import Author, page
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola.testing import modes
 from isola.testing.fixtures import Copy
 

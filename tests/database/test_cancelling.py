@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import insert, select
 
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola.testing.patience import PATIENCE
 from tests.database.conftest import tenant_of
 from tests.database.interruption import Interruption

@@ -10,11 +10,11 @@ from sqlalchemy import func, insert, select
 from structlog.testing import capture_logs
 
 from isola.database.transactions import Database
-from isola.domain.organizations import memberships, organizations
-from isola.domain.resources import resources
-from isola.domain.users import users
 from isola.errors import BadUserInput, Conflict, Refusal, Unavailable
 from isola.platform.tenants import Tenant
+from isola.subjects.organizations import memberships, organizations
+from isola.subjects.resources import resources
+from isola.subjects.users import users
 
 SECRET = "canary-secret"
 USER = insert(users).values(subject=SECRET, name=SECRET)

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from isola.database.failures import CLASSES, FUNCTIONS, STATES
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable, Unconfirmed
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola.testing.fixtures import Copy
 from tests.database.conftest import tenant_of
 from tests.faults import proxy

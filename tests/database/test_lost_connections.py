@@ -10,9 +10,9 @@ from sqlalchemy import insert, select
 from structlog.testing import capture_logs
 
 from isola.database.transactions import Database, Transaction
-from isola.domain.users import users
 from isola.errors import Unavailable
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola.testing.fixtures import Copy
 from tests.database.conftest import kill, tenant_of
 

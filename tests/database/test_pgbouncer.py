@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import delete, insert, select
 
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.errors import Conflict, Unavailable
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola.testing import pgbouncer
 from isola.testing.fixtures import Copy
 from isola_strategies import registry

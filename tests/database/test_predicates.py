@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import Delete, Update, delete, update
 
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola_strategies.base import Strategy
 
 

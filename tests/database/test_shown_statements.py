@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import insert
 
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola.testing import pgbouncer
 from isola.testing.fixtures import Copy
 

@@ -7,8 +7,8 @@ from sqlalchemy import insert, select, text
 
 from isola.database.connection import STATEMENT_SIZE, STATEMENTS_SIZE
 from isola.database.transactions import Database
-from isola.domain.users import users
 from isola.platform.tenants import Tenant
+from isola.subjects.users import users
 from isola.testing.fixtures import Copy
 
 

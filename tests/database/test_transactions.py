@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import select
 
 from isola.database.transactions import Database
-from isola.domain import users
-from isola.domain.users import users as table
 from isola.platform.tenants import Tenant
+from isola.subjects import users
+from isola.subjects.users import users as table
 
 
 async def test_commits_at_the_end(database: Database, a: Tenant) -> None:

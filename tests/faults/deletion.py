@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from isola.database.transactions import Database
-from isola.domain.resources import resources
 from isola.platform import provisioning
 from isola.platform.shares import shares
+from isola.subjects.resources import resources
 from isola.testing.fixtures import STRATEGIES, Copy
 from isola.testing.served import Answer, Client
 

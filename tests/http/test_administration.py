@@ -10,12 +10,12 @@ from sqlalchemy import func, update
 
 from isola.admin.schema import schema
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
 from isola.errors import OperatorError
 from isola.platform import audit, provisioning
 from isola.platform.grants import access_grants
 from isola.platform.tenants import Status
 from isola.settings import Settings
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Answer, Api, Client, serving

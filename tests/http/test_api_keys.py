@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import Role
 from isola.platform import provisioning
+from isola.subjects.permissions import Role
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Answer, Api, Client
 

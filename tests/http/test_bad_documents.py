@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import Role
+from isola.subjects.permissions import Role
 from isola.testing.served import Api, Client
 
 CREATE = "mutation ($input: CreateResourceInput!) { createResource(input: $input) { resource { id } } }"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
-from isola.domain.resources import resources
 from isola.platform import provisioning
+from isola.subjects.resources import resources
 from isola.testing.fixtures import TRIED, Copy
 from isola.testing.served import OPERATIONS, Api, Client, serving
 from isola_strategies.base import Strategy

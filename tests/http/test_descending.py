@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import Role, of_role
 from isola.platform import hierarchy, provisioning
+from isola.subjects.permissions import Role, of_role
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Api, Client, make_tenant, serving

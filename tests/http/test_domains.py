@@ -11,10 +11,10 @@ from dns import rcode
 from sqlalchemy import select, update
 
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
 from isola.platform import provisioning
 from isola.platform.domains import domains
 from isola.settings import Settings
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Answer, Api, Client, make_tenant, serving

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import Role, of_role
 from isola.settings import Settings
+from isola.subjects.permissions import Role, of_role
 from isola.testing.fixtures import STRATEGIES, Copy
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Api, Client, serving

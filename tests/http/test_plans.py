@@ -9,12 +9,12 @@ import pytest
 from graphql import ObjectTypeDefinitionNode, parse
 
 from isola.admin.schema import schema
-from isola.domain.permissions import Role
-from isola.domain.quotas import known
 from isola.platform import platform_log, provisioning
 from isola.platform.changes import HEARD_WITHIN
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
+from isola.subjects.permissions import Role
+from isola.subjects.quotas import known
 from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client, serving
 from isola_strategies.base import Strategy

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import Role
 from isola.platform import provisioning
+from isola.subjects.permissions import Role
 from isola.testing.served import Api, Client
 from isola_strategies.base import Strategy
 

@@ -11,12 +11,12 @@ from typing import Any
 import jwt
 import pytest
 
-from isola.domain.permissions import Role
 from isola.identity import passwords
 from isola.identity.keys import development_key
 from isola.identity.passwords import Person, hashed
 from isola.platform import provisioning, sessions
 from isola.settings import Settings
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
 from isola.testing.served import OPERATIONS, Answer, Api, serving
 from isola_strategies.base import Strategy

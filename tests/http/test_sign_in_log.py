@@ -13,7 +13,6 @@ import jwt
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
 from isola.identity import passwords
 from isola.identity.api_keys import Mint
 from isola.identity.keys import development_key
@@ -21,6 +20,7 @@ from isola.identity.passwords import Person, hashed
 from isola.platform import audit, provisioning, sign_in_log
 from isola.platform.sign_in_log import Reason, SignInLog
 from isola.settings import Settings
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
 from isola.testing.served import OPERATIONS, Api, serving
 from isola_strategies.base import Strategy

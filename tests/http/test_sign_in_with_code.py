@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
 from isola.platform import sign_in_log
 from isola.settings import ProviderSettings, Settings
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
 from isola.testing.served import Answer, Api, serving
 from isola_strategies.base import Strategy

@@ -14,15 +14,15 @@ import pytest
 from sqlalchemy import select
 
 from isola.database.transactions import Database
-from isola.domain import api_keys, users
-from isola.domain.actor import Actor
-from isola.domain.permissions import Permission, Role, of_role
 from isola.errors import BadUserInput, Forbidden, NotFound, Unauthenticated
 from isola.identity.api_keys import KeyVerifier, Mint, Minted
 from isola.platform.api_keys import ApiKeys, api_keys as table
 from isola.platform.changes import Changes
 from isola.platform.sign_in_log import Reason
 from isola.platform.tenants import Tenant
+from isola.subjects import api_keys, users
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Permission, Role, of_role
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 

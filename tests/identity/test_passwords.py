@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import Role
 from isola.errors import OperatorError
 from isola.identity import passwords
 from isola.identity.passwords import Passwords, Person, hashed
+from isola.subjects.permissions import Role
 from tests.identity.conftest import MakeSettings
 
 ADA = Person(password=hashed("secret"), name="Ada", role=Role.ADMIN)

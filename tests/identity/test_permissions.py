@@ -1,7 +1,7 @@
 import pytest
 
-from isola.domain import permissions
-from isola.domain.permissions import Permission, Role, known, of_role
+from isola.subjects import permissions
+from isola.subjects.permissions import Permission, Role, known, of_role
 
 
 def test_permissions_are_sorted_and_named_subject_action() -> None:

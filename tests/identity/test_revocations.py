@@ -8,9 +8,6 @@ import pytest
 from sqlalchemy import func, select
 
 from isola.database.transactions import Database
-from isola.domain import sessions, users
-from isola.domain.actor import Actor
-from isola.domain.audit import audit_entries
 from isola.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from isola.identity.claims import Claims
 from isola.identity.revocations import Revocations
@@ -18,6 +15,9 @@ from isola.platform import revocations as revoked
 from isola.platform.changes import Changes
 from isola.platform.revocations import Revocable
 from isola.platform.tenants import Tenant
+from isola.subjects import sessions, users
+from isola.subjects.actor import Actor
+from isola.subjects.audit import audit_entries
 from isola.testing.fixtures import Copy
 
 ISSUER = "https://id.example"

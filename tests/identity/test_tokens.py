@@ -7,11 +7,11 @@ from typing import Any
 import jwt
 import pytest
 
-from isola.domain.permissions import Role
 from isola.errors import OperatorError, Unauthenticated
 from isola.identity import issuers, tokens
 from isola.identity.claims import Claims
 from isola.identity.tokens import TokenVerifier, bearer, mint
+from isola.subjects.permissions import Role
 from tests.identity.conftest import SECRET, MakeSettings
 from tests.identity.forging import encode, hs256, payload
 

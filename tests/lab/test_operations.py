@@ -10,9 +10,6 @@ import pytest
 from graphql import parse, validate
 
 from isola.api.schema import model
-from isola.domain.resources import Resource
-from isola.domain.roles import Role as RoleSubject
-from isola.domain.spans import Span
 from isola.errors import OperatorError
 from isola.lab import documents
 from isola.lab.applied import applied
@@ -22,6 +19,9 @@ from isola.lab.population import Resident
 from isola.platform.tenants import Status, Tenant
 from isola.subjects import Subject, column, reference
 from isola.subjects.declaration import Registry
+from isola.subjects.resources import Resource
+from isola.subjects.roles import Role as RoleSubject
+from isola.subjects.spans import Span
 
 KEYS = [uuid4(), uuid4()]
 

@@ -842,7 +842,7 @@ PROOFS = (
     ),
 )
 
-PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/domain/test_quotas.py"
+PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/subjects/nouns/test_quotas.py"
 PLATFORM = (
     Sql(
         "temporary read access to any tenant",

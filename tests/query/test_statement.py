@@ -10,7 +10,6 @@ import pytest
 from graphql.execution.values import VariableValues
 
 from isola.api.schema import model
-from isola.domain.permissions import Role, of_role
 from isola.errors import Forbidden
 from isola.installed import SUBJECTS, metadata
 from isola.query.caller import Placement
@@ -20,6 +19,7 @@ from isola.query.limits import Limits
 from isola.query.plan import Plan
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.declaration import field_of
+from isola.subjects.permissions import Role, of_role
 from isola_strategies import registry
 from tests.api.conftest import OPERATIONS, READ
 

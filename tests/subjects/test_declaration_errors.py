@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from isola.domain.actor import Actor
-from isola.domain.users import User
-from isola.domain.work import Work
 from isola.subjects import (
     JSON,
+    Actor,
     DeclarationError,
     Many,
     Subject,
+    Work,
     action,
     caller,
     column,
@@ -29,6 +28,7 @@ from isola.subjects import (
 )
 from isola.subjects.applications import _complete
 from isola.subjects.declaration import Registry
+from isola.subjects.users import User
 
 CASES: list[tuple[str, Callable[[], type[Subject]]]] = []
 
@@ -137,7 +137,7 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Bird: isola.domain.users.User has the same name 'user': expected another one")
+@refused("Bird: isola.subjects.users.User has the same name 'user': expected another one")
 def _() -> type[Subject]:
     class Bird(Subject, name="user", prefix="brd", plural="birds"):
         pass
@@ -145,7 +145,7 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Bird: isola.domain.users.User has the same plural 'users': expected another one")
+@refused("Bird: isola.subjects.users.User has the same plural 'users': expected another one")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd", plural="users"):
         pass
@@ -153,7 +153,7 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Bird: isola.domain.users.User has the same prefix 'usr': expected another one")
+@refused("Bird: isola.subjects.users.User has the same prefix 'usr': expected another one")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="usr"):
         pass
@@ -161,7 +161,7 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Resource: isola.domain.resources.Resource has the same name: expected another one")
+@refused("Resource: isola.subjects.resources.Resource has the same name: expected another one")
 def _() -> type[Subject]:
     class Resource(Subject, name="bird", prefix="brd"):
         pass

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 
-from isola.domain.users import User
 from isola.errors import OperatorError
 from isola.subjects import JSON, BigInt, Many, Subject, caller, column, many, reference, values
 from isola.subjects.declaration import Registry
 from isola.subjects.rows import Rows, generate
+from isola.subjects.users import User
 
 COUNT = 200
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from isola.admin.staff import StaffVerifier
 from isola.database.transactions import Database
-from isola.domain.permissions import Role, of_role
 from isola.errors import Forbidden, TenantSuspended
 from isola.identity.authentication import Principal
 from isola.identity.members import Members
 from isola.platform import grants
 from isola.platform.directory import Directory
 from isola.platform.tenants import Status
+from isola.subjects.permissions import Role, of_role
 
 
 class Looking:

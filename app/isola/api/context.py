@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from isola.database.transactions import Database, Transaction
-from isola.domain.actor import Actor
-from isola.domain.roles import Standing
-from isola.domain.users import User
 from isola.errors import Forbidden, Refusal
 from isola.identity.authentication import Principal
 from isola.identity.members import Members
 from isola.platform import grants
 from isola.platform.tenants import Tenant
+from isola.subjects.actor import Actor
+from isola.subjects.roles import Standing
+from isola.subjects.users import User
 
 
 @dataclass(frozen=True, slots=True)

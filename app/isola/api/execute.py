@@ -32,7 +32,6 @@ from isola.api.body import dumped, loaded
 from isola.api.context import Nobody
 from isola.api.request import Request
 from isola.api.services import Services
-from isola.api.sessions import OPEN
 from isola.errors import BadUserInput, RateLimited, Refusal, Unavailable
 from isola.identity.api_keys import Mint
 from isola.identity.sessions import Visitor
@@ -46,6 +45,7 @@ from isola.query.limits import Limits
 from isola.query.mapping import Model
 from isola.query.plan import Plan, Refused
 from isola.query.variables import Variables
+from isola.subjects.sessions.fields import OPEN
 
 _MAX_ERRORS = 20
 # The number of characters from which on a document takes tens of milliseconds to be read.

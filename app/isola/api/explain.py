@@ -7,8 +7,6 @@ from uuid import UUID
 from sqlalchemy import select
 
 from isola.api.schema import model
-from isola.domain.permissions import Role, of_role
-from isola.domain.users import users
 from isola.errors import BadUserInput, NotFound
 from isola.identity.authentication import Principal
 from isola.platform import provisioning
@@ -19,6 +17,8 @@ from isola.query.limits import Limits
 from isola.query.plan import Connection, ConnectionPart, Found, Leaf, Object, Plan, Selected, Selection
 from isola.query.variables import Variables
 from isola.server.installation import Installation
+from isola.subjects.permissions import Role, of_role
+from isola.subjects.users import users
 
 Section = tuple[str, str]
 """A title and a text."""

@@ -6,8 +6,8 @@ from isola.api.connections import Connection
 from isola.api.fields import expression, many, mapped
 from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt
-from isola.domain.permissions import Permission
 from isola.query.mapping import Function, Row
+from isola.subjects.permissions import Permission
 
 own_plan = Function("isola.plan", (Column("name", Text, nullable=False), Column("title", Text, nullable=False)))
 own_quotas = Function("isola.quotas", (Column("id", Text, nullable=False), Column("allowed", BigInteger)))

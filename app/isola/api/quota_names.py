@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 import strawberry
 
-from isola.domain import quotas
+from isola.subjects import quotas
 
 if TYPE_CHECKING:
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import strawberry
 
 from isola.api.services import Services
-from isola.domain.actor import Actor
 from isola.identity.sessions import Visitor
 from isola.query.caller import Context, Transaction
+from isola.subjects.actor import Actor
 
 Payload = TypeVar("Payload")
 

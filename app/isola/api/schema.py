@@ -8,25 +8,25 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
-from isola.api.api_keys import ApiKeyMutations, ApiKeyQueries
-from isola.api.audit import AuditQueries
 from isola.api.connections import NodeQueries
 from isola.api.declared import declare
-from isola.api.domains import DomainMutations, DomainQueries
 from isola.api.fields import mapped
 from isola.api.inputs import guard
 from isola.api.model import model_of
-from isola.api.organizations import OrganizationMutations
-from isola.api.roles import RoleMutations
 from isola.api.scalars import SCALARS
-from isola.api.sessions import OPEN, SessionMutations, SignInMutations
-from isola.api.shares import ShareMutations, ShareQueries
-from isola.api.users import UserMutations
 from isola.api.viewer import ViewerQueries
 from isola.errors import OperatorError
 from isola.installed import APPLICATIONS, SUBJECTS
 from isola.query import caller
 from isola.query.mapping import Parameters
+from isola.subjects.api_keys.fields import ApiKeyMutations, ApiKeyQueries
+from isola.subjects.audit.fields import AuditQueries
+from isola.subjects.domains.fields import DomainMutations, DomainQueries
+from isola.subjects.organizations.fields import OrganizationMutations
+from isola.subjects.roles.fields import RoleMutations
+from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations
+from isola.subjects.shares.fields import ShareMutations, ShareQueries
+from isola.subjects.users.fields import UserMutations
 
 __all__ = ["model", "schema"]
 

@@ -5,9 +5,9 @@ from isola.api.context import Context
 from isola.api.fields import mapped, one, part
 from isola.api.plans import Plan, own_plan
 from isola.api.tenants import Tenant
-from isola.domain.users import User
 from isola.query import caller
 from isola.query.mapping import Parameters
+from isola.subjects.users import User
 
 
 @strawberry.type(description="A tenant that the caller belongs to.", directives=[PUBLIC])

@@ -223,9 +223,9 @@ def token(
     email: Annotated[str | None, typer.Option(help="likewise, their e-mail address")] = None,
 ) -> None:
     """Make a token for development. It is the last line that is printed, alone."""
-    from isola.domain.permissions import Role
     from isola.identity.tokens import mint
     from isola.settings import load
+    from isola.subjects.permissions import Role
 
     typer.echo(mint(load(), tenant, user, Role(role), ttl, name, email))
 

@@ -18,10 +18,10 @@ def new(
     import subprocess
     import sys
 
-    from isola.domain.metadata import metadata
     from isola.errors import OperatorError
     from isola.installed import APPLICATIONS
     from isola.shipped import shipped
+    from isola.subjects.metadata import metadata
 
     folder = Path(name)
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > MAX_NAME:

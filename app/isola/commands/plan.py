@@ -27,8 +27,8 @@ def list_(*, as_json: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from isola.domain import quotas
     from isola.platform import plans
+    from isola.subjects import quotas
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -111,7 +111,7 @@ def give(
 
 
 def _parse_quotas(options: list[str] | None) -> dict[str, int | None]:
-    from isola.domain import quotas
+    from isola.subjects import quotas
 
     given: dict[str, int | None] = {}
     for option in options or ():
@@ -125,7 +125,7 @@ def _parse_quotas(options: list[str] | None) -> dict[str, int | None]:
 
 
 def _show(plan: "Plan") -> None:
-    from isola.domain import quotas
+    from isola.subjects import quotas
 
     typer.echo(f"name: {plan.name}")
     typer.echo(f"title: {plan.title}")

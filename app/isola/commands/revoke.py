@@ -55,8 +55,8 @@ def revoke_session(
 @revoke_app.command("user")
 def revoke_user(subject: Annotated[str, typer.Argument(help="the user's subject")], tenant: TenantOption) -> None:
     """Sign a user of a tenant out: refuse all tokens of theirs that were issued until now."""
-    from isola.domain import roles, sessions
     from isola.platform import provisioning
+    from isola.subjects import roles, sessions
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:

@@ -10,10 +10,10 @@ from isola.commands.common import TenantOption, act
 from isola.errors import NotFound
 
 if TYPE_CHECKING:
-    from isola.domain.actor import Actor
-    from isola.domain.roles import Standing
-    from isola.domain.work import Work
     from isola.server.installation import Installation
+    from isola.subjects.actor import Actor
+    from isola.subjects.roles import Standing
+    from isola.subjects.work import Work
 
 user_app = typer.Typer(no_args_is_help=True, help="Give users roles, and disable them.")
 
@@ -25,7 +25,7 @@ Change = Callable[["Work", "Standing"], Awaitable[None]]
 @user_app.command()
 def assign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
     """Give a user a role. Somebody who has never come in is made, so that a tenant can get its first owner."""
-    from isola.domain import roles
+    from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
         await roles.assign(work, _operator(), standing.user_id, await _role(work, role))
@@ -36,7 +36,7 @@ def assign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
 @user_app.command()
 def unassign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
     """Take a role from a user. The last owner keeps theirs."""
-    from isola.domain import roles
+    from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
         await roles.unassign(work, _operator(), standing.user_id, await _role(work, role))
@@ -47,7 +47,7 @@ def unassign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
 @user_app.command()
 def disable(subject: Subject, tenant: TenantOption) -> None:
     """Refuse whatever a user asks."""
-    from isola.domain import roles
+    from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
         await roles.disable(work, _operator(), standing.user_id)
@@ -58,7 +58,7 @@ def disable(subject: Subject, tenant: TenantOption) -> None:
 @user_app.command()
 def enable(subject: Subject, tenant: TenantOption) -> None:
     """Undo ``disable``."""
-    from isola.domain import roles
+    from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
         await roles.enable(work, _operator(), standing.user_id)
@@ -69,8 +69,8 @@ def enable(subject: Subject, tenant: TenantOption) -> None:
 def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> None:
     from sqlalchemy import func, select
 
-    from isola.domain import roles
     from isola.platform import provisioning
+    from isola.subjects import roles
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control, await installed.tenants() as tenants:
@@ -94,8 +94,8 @@ def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> No
 
 def _operator() -> "Actor":
     """Nobody of the tenant: may do everything, and is nobody's equal."""
-    from isola.domain.actor import Actor
-    from isola.domain.permissions import known
+    from isola.subjects.actor import Actor
+    from isola.subjects.permissions import known
 
     return Actor(UUID(int=0), known())
 
@@ -103,8 +103,8 @@ def _operator() -> "Actor":
 async def _role(work: "Work", name: str) -> UUID:
     from sqlalchemy import select
 
-    from isola.domain import names, roles
-    from isola.domain.permissions import Role
+    from isola.subjects import names, roles
+    from isola.subjects.permissions import Role
 
     key: UUID | None = await work.scalar(select(roles.roles.c.id).where(roles.roles.c.name_key == names.key(name)))
     if key is None:

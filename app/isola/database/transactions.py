@@ -62,7 +62,7 @@ ReadKey = Callable[[], Awaitable[BindingKey]]
 
 
 class Transaction:
-    """An open transaction: what rules and the read compiler are handed. See ``isola.domain.work.Work``."""
+    """An open transaction: what rules and the read compiler are handed. See ``isola.subjects.work.Work``."""
 
     def __init__(self, connection: Connection, strategy: Strategy | None) -> None:
         self._connection = connection

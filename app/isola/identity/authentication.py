@@ -7,8 +7,6 @@ from math import floor
 from typing import Any, NoReturn
 from uuid import UUID, uuid5
 
-from isola.domain.permissions import Permission, of_role
-from isola.domain.roles import Standing
 from isola.errors import Forbidden, TenantDeleted, TenantRequired, TenantSuspended, Unauthenticated
 from isola.identity.api_keys import KeyVerifier, UnknownKey
 from isola.identity.claims import Claims, Expired
@@ -24,6 +22,8 @@ from isola.platform.directory import Directory
 from isola.platform.domains import Domains
 from isola.platform.sign_in_log import Reason, Refuse
 from isola.platform.tenants import Status, Tenant
+from isola.subjects.permissions import Permission, of_role
+from isola.subjects.roles import Standing
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from isola.domain.permissions import Role
-from isola.domain.users import PREFIXES
 from isola.errors import Unauthenticated
 from isola.settings import TokenSettings
+from isola.subjects.permissions import Role
+from isola.subjects.users import PREFIXES
 
 MAX_TEXT_LENGTH = 255
 

@@ -7,14 +7,14 @@ from functools import partial
 from uuid import UUID
 
 from isola.database.transactions import Database
-from isola.domain import roles
-from isola.domain.permissions import Role
-from isola.domain.roles import Standing
 from isola.identity.claims import Claims
 from isola.platform import memberships
 from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
 from isola.platform.tenants import Tenant
+from isola.subjects import roles
+from isola.subjects.permissions import Role
+from isola.subjects.roles import Standing
 
 REMEMBERED = 100_000
 

@@ -12,10 +12,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from isola.domain.permissions import Role
 from isola.errors import OperatorError
 from isola.identity.claims import RESERVED
 from isola.settings import Settings
+from isola.subjects.permissions import Role
 
 MAX_LENGTH = 255
 _SALT_BYTES = 16

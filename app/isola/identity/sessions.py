@@ -14,8 +14,6 @@ from hashlib import sha256
 from uuid import uuid4
 
 from isola.database.transactions import Database
-from isola.domain import roles
-from isola.domain.permissions import Role
 from isola.errors import Forbidden, NotFound, RateLimited, Refusal, TenantRequired, TenantSuspended, Unauthenticated
 from isola.identity.openid import Identity, Provider
 from isola.identity.passwords import Passwords
@@ -29,6 +27,8 @@ from isola.platform.sessions import Lifetimes, Refreshed
 from isola.platform.sign_in_log import Reason, SignInLog
 from isola.platform.tenants import Status, Tenant
 from isola.settings import Settings
+from isola.subjects import roles
+from isola.subjects.permissions import Role
 
 _MARK = "isr_"
 _SEAL_LENGTH = 16

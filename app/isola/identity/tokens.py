@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import jwt
 from jwt.utils import base64url_decode, base64url_encode
 
-from isola.domain.permissions import Role
 from isola.errors import OperatorError, Unauthenticated
 from isola.identity import claims
 from isola.identity.claims import Claims, NotYetValid
 from isola.identity.issuers import Issuer
 from isola.identity.keys import development_key
 from isola.settings import Settings
+from isola.subjects.permissions import Role
 
 MAX_TOKEN_LENGTH = 16 * 1024
 REVERIFY_AFTER = 300.0

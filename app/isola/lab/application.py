@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, MetaData, Table, Text, Uuid
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from isola.domain.metadata import DIALECT, identifier, moment
 from isola.installed import metadata
+from isola.subjects.metadata import DIALECT, identifier, moment
 from isola_strategies.base import Home, Strategy
 
 

@@ -18,13 +18,13 @@ from rich.console import Console
 from sqlalchemy import select
 
 from isola.database import embedded
-from isola.domain.resources import resources
 from isola.lab import cluster, machine, runner
 from isola.lab.command import POSTGRESQL
 from isola.lab.laboratory import Laboratory
 from isola.lab.record import Record, now
 from isola.lab.report import compare
 from isola.lab.scenario import Grid, Needs, Point, Profile, strategies
+from isola.subjects.resources import resources
 
 SLOWER = 1.2
 ROUNDS = 9

@@ -9,12 +9,12 @@ import asyncpg
 from sqlalchemy import Table
 
 from isola import exact_json
-from isola.domain.metadata import DIALECT, quoted
 from isola.errors import OperatorError
 from isola.installed import APPLICATIONS
 from isola.lab.population import Size
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.declaration import Declaration, Member, Reference
+from isola.subjects.metadata import DIALECT, quoted
 from isola.subjects.rows import Rows, generate, referred
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table

@@ -7,7 +7,6 @@ from typing import Any
 from graphql import get_variable_values
 
 from isola.api.schema import model
-from isola.domain.permissions import Role, of_role
 from isola.errors import OperatorError
 from isola.identity.authentication import Principal
 from isola.lab.operations import Operation
@@ -17,6 +16,7 @@ from isola.query.compiler import Compiler
 from isola.query.documents import Documents
 from isola.query.limits import Limits
 from isola.query.plan import Plan
+from isola.subjects.permissions import Role, of_role
 
 # It signs cursors that nobody will send back.
 SECRET = b"the lab's"

@@ -30,13 +30,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from isola.database.transactions import Database
-from isola.domain.metadata import identifier, indexed_text, moment
-from isola.domain.permissions import known
 from isola.errors import NotFound, Refusal
 from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
 from isola.platform.platform_log import Action, Author, announce, intervene
 from isola.platform.tenants import Tenant, metadata
+from isola.subjects.metadata import identifier, indexed_text, moment
+from isola.subjects.permissions import known
 
 log = structlog.get_logger()
 

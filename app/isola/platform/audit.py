@@ -25,10 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database
-from isola.domain.audit import audit_entries
-from isola.domain.metadata import moment
 from isola.platform import platform_log
 from isola.platform.tenants import Tenant, metadata
+from isola.subjects.audit import audit_entries
+from isola.subjects.metadata import moment
 
 BATCH = 1000
 

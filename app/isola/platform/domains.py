@@ -6,10 +6,10 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint, Uuid, text
 
 from isola.database.transactions import Database
-from isola.domain.metadata import identifier, indexed_text, moment
 from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
 from isola.platform.tenants import metadata
+from isola.subjects.metadata import identifier, indexed_text, moment
 
 REMEMBERED = 10_000
 

@@ -20,11 +20,11 @@ from sqlalchemy import (
 )
 
 from isola.database.transactions import Database, Transaction
-from isola.domain.metadata import identifier, moment
 from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.platform import platform_log
 from isola.platform.platform_log import Action, Author
 from isola.platform.tenants import Tenant, metadata, tenants
+from isola.subjects.metadata import identifier, moment
 
 SHORTEST_REASON, LONGEST_REASON = 10, 500
 LONGEST = timedelta(hours=8)

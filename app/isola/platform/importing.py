@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 
 from isola import exact_json
 from isola.database.transactions import Database, Placed, Transaction
-from isola.domain import users
-from isola.domain.actor import Actor
 from isola.errors import BadUserInput, Conflict, Forbidden, NotFound, OperatorError
+from isola.subjects import users
+from isola.subjects.actor import Actor
 from isola.subjects.parsing import parse
 from isola.subjects.subject import Subject
 from isola.subjects.values import complete

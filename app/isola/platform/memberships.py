@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import Column, ForeignKey, Index, Table, Uuid, bindparam
 
 from isola.database.transactions import Database
-from isola.domain.metadata import indexed_text
-from isola.domain.users import MAX_SUBJECT
 from isola.platform.tenants import SERVED, STATUS, Status, Tenant, entry, metadata, tenants
+from isola.subjects.metadata import indexed_text
+from isola.subjects.users import MAX_SUBJECT
 
 MOST = 100
 

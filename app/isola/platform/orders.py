@@ -17,11 +17,11 @@ import structlog
 from sqlalchemy import CheckConstraint, Column, Index, Table, Text, Uuid, func, insert, select, text, update
 
 from isola.database.transactions import Database, Transaction
-from isola.domain.metadata import identifier, indexed_text, moment
 from isola.errors import Conflict, IsolaError, NotFound
 from isola.platform import moves, plans, provisioning
 from isola.platform.platform_log import Author
 from isola.platform.tenants import ENTRY, Status, Tenant, entry, metadata, tenants
+from isola.subjects.metadata import identifier, indexed_text, moment
 from isola_strategies.base import Strategy
 
 log = structlog.get_logger()

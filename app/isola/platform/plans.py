@@ -20,12 +20,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database, Transaction
-from isola.domain import names, quotas as quota_names
-from isola.domain.metadata import indexed_text, moment
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import platform_log
 from isola.platform.platform_log import Action, Author
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
+from isola.subjects import names, quotas as quota_names
+from isola.subjects.metadata import indexed_text, moment
 
 MAX_TITLE = 200
 MOST = 2**53 - 1
@@ -39,7 +39,7 @@ plans = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("title", Text, nullable=False),
-    # How many of what, by the names of isola.domain.quotas. What is not in it has no limit.
+    # How many of what, by the names of isola.subjects.quotas. What is not in it has no limit.
     Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
     moment("created_at"),
     # A retired plan is given to no further tenant.

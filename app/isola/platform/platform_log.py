@@ -17,10 +17,10 @@ from sqlalchemy import Column, ForeignKey, Index, Table, Text, Uuid, func, inser
 from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database, Transaction
-from isola.domain.audit import audit_entries
-from isola.domain.metadata import identifier, moment
 from isola.errors import Forbidden
 from isola.platform.tenants import Tenant, metadata
+from isola.subjects.audit import audit_entries
+from isola.subjects.metadata import identifier, moment
 
 NOWHERE = UUID(int=0)
 """Under this id the log is chained. No tenant has it."""

@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, or_, select, update
 
 from isola.database.transactions import Database, Transaction
-from isola.domain import names
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError
 from isola.installed import metadata
 from isola.platform import plans, platform_log
@@ -25,6 +24,7 @@ from isola.platform.sessions import sessions
 from isola.platform.shares import share_answers, shares
 from isola.platform.sign_in_log import refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
+from isola.subjects import names
 from isola_strategies.base import Strategy
 
 MAX_NAME = 200

@@ -6,9 +6,9 @@ from sqlalchemy import ARRAY, Column, Table, Text, delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Transaction
-from isola.domain.metadata import Audited, Counted, indexed_text
 from isola.installed import metadata as domain
 from isola.platform.tenants import metadata
+from isola.subjects.metadata import Audited, Counted, indexed_text
 
 MAX_IDENTIFIER = 63
 MAX_SUBJECT = 63

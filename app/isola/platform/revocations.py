@@ -27,10 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from isola.database.transactions import Transaction
-from isola.domain.metadata import indexed_text, moment
-from isola.domain.users import MAX_SUBJECT
 from isola.platform.changes import Kind as Change, announce
 from isola.platform.tenants import metadata
+from isola.subjects.metadata import indexed_text, moment
+from isola.subjects.users import MAX_SUBJECT
 
 revocations = Table(
     "revocations",

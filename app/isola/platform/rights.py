@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Table
 
 from isola.database.transactions import Transaction
-from isola.domain.metadata import Counted, quoted
 from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
+from isola.subjects.metadata import Counted, quoted
 from isola_strategies.base import Home, rights
 
 CALLED_BY_MEMBERS = (

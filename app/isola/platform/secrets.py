@@ -6,10 +6,10 @@ from sqlalchemy import ARRAY, Column, LargeBinary, Table, Uuid, select, text
 
 from isola.database.binding import BindingKey
 from isola.database.transactions import Database, Transaction
-from isola.domain.metadata import indexed_text
 from isola.errors import Unavailable
 from isola.platform.platform_log import Action, Author, note
 from isola.platform.tenants import metadata
+from isola.subjects.metadata import indexed_text
 
 secrets = Table(
     "secrets", metadata, indexed_text("name", 100, primary_key=True), Column("value", LargeBinary, nullable=False)

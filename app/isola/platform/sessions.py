@@ -34,12 +34,12 @@ from sqlalchemy import (
 )
 
 from isola.database.transactions import Transaction
-from isola.domain.metadata import identifier, moment
-from isola.domain.work import Work
 from isola.errors import TenantDeleted, TenantSuspended, Unavailable
 from isola.platform import revocations
 from isola.platform.revocations import Revocable
 from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
+from isola.subjects.metadata import identifier, moment
+from isola.subjects.work import Work
 
 _RANDOM_BYTES = 32
 # Longer than a token of the session may be taken for good after it has expired, for clocks that go wrong.

@@ -2,9 +2,9 @@
 
 from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Uuid, text
 
-from isola.domain.metadata import identifier, indexed_text, moment
 from isola.platform.registry import MAX_SUBJECT
 from isola.platform.tenants import metadata
+from isola.subjects.metadata import identifier, indexed_text, moment
 
 LIVE = text("revoked_at IS NULL")
 RECEIVED = text("revoked_at IS NULL AND NOT lapsed")

@@ -22,10 +22,10 @@ import structlog
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Table, Uuid, func, or_, select
 
 from isola.database.transactions import Database
-from isola.domain.metadata import indexed_text, moment
 from isola.errors import Refusal
 from isola.platform.sessions import sessions
 from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
+from isola.subjects.metadata import indexed_text, moment
 
 log = structlog.get_logger()
 

@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from isola.domain.metadata import identifier, metadata as domain, moment
 from isola.errors import Unavailable
+from isola.subjects.metadata import identifier, metadata as domain, moment
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
 SLUG_FORM = "expected 2 to 63 of a-z, 0-9 and '-', a letter first and no '-' last"

@@ -36,7 +36,7 @@ _CURSOR = 4096
 # What every value of any length may have without being measured, however many there are.
 _LEAST_FREE = 1024
 # The JSON of a text has at most six bytes for a character or a byte: \u0001. That of a document has at most ten for
-# each byte as it is stored uncompressed, and a hundred more: see ``json_document`` in isola.domain.metadata.
+# each byte as it is stored uncompressed, and a hundred more: see ``json_document`` in isola.subjects.metadata.
 _OF_TEXT, _OF_DOCUMENT, _MORE = 6, 10, 100
 
 

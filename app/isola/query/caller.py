@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, Uuid, bindparam, literal
 from sqlalchemy.types import TypeEngine
 
-from isola.domain.work import Work
+from isola.subjects.work import Work
 
 
 class Tenant(Protocol):

@@ -12,11 +12,6 @@ from zlib import crc32
 from sqlalchemy import func, insert, select
 
 from isola.database.transactions import Database
-from isola.domain import organizations, resources, roles, shares, users
-from isola.domain.actor import Actor
-from isola.domain.permissions import Role, of_role
-from isola.domain.spans import Span, Visibility
-from isola.domain.work import Work
 from isola.errors import Conflict
 from isola.identity import passwords
 from isola.identity.passwords import Person
@@ -25,11 +20,15 @@ from isola.installed import APPLICATIONS, SUBJECTS
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
-from isola.subjects import values
+from isola.subjects import organizations, resources, roles, shares, users, values
+from isola.subjects.actor import Actor
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.declaration import Declaration
+from isola.subjects.permissions import Role, of_role
 from isola.subjects.rows import generate
+from isola.subjects.spans import Span, Visibility
 from isola.subjects.table import pair_columns, pairs_table
+from isola.subjects.work import Work
 from isola_strategies.base import Strategy
 
 RESOURCES = 300

@@ -13,12 +13,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import Table
 from sqlalchemy.schema import sort_tables_and_constraints
 
-from isola.domain import permissions
-from isola.domain.metadata import metadata
 from isola.errors import OperatorError
+from isola.subjects import permissions
 from isola.subjects.actions import actions_of
 from isola.subjects.checks import check
 from isola.subjects.declaration import PLAIN, DeclarationError
+from isola.subjects.metadata import metadata
 from isola.subjects.routes import Route
 from isola.subjects.subject import Subject
 from isola.subjects.table import pairs_table

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_type_hints
 
 from sqlalchemy import ColumnElement, Table
 
-from isola.domain.metadata import Row
+from isola.subjects.metadata import Row
 from isola.subjects.types import Annotation, read
 
 if TYPE_CHECKING:

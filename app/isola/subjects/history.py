@@ -27,10 +27,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from isola.domain import audit
-from isola.domain.metadata import DIALECT, metadata, verbatim
+from isola.subjects import audit
 from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError
+from isola.subjects.metadata import DIALECT, metadata, verbatim
 
 _TRIGGER = re.compile(r"(CREATE|DROP) TRIGGER (\w+) .*?\bON (\w+)", re.DOTALL)
 

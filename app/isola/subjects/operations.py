@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy import Table, delete
 from sqlalchemy.dialects.postgresql import insert
 
-from isola.domain.actor import Actor
-from isola.domain.work import Work
 from isola.errors import BadUserInput, Conflict, NotFound
+from isola.subjects.actor import Actor
 from isola.subjects.declaration import Member, field_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
+from isola.subjects.work import Work
 
 MOST = 1000
 """How many rows one mutation makes, changes or deletes."""

@@ -7,11 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Table, func, select
 
-from isola.domain.actor import ALLOWED, Actor, Decision, Denied
-from isola.domain.metadata import quoted
-from isola.domain.work import Work
 from isola.errors import NotFound
 from isola.subjects import values
+from isola.subjects.actor import ALLOWED, Actor, Decision, Denied
 from isola.subjects.declaration import (
     CLASS,
     MAX_NAME,
@@ -23,6 +21,8 @@ from isola.subjects.declaration import (
     Order,
     Registry,
 )
+from isola.subjects.metadata import quoted
+from isola.subjects.work import Work
 
 MUTATIONS = frozenset({"create", "update", "delete"})
 PERMISSIONS = frozenset({"read", "write", "manage"})

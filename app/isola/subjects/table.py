@@ -23,8 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from isola import exact_json
-from isola.domain.metadata import Audited, Counted, identifier, json_document, metadata, moment, quoted, verbatim
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference
+from isola.subjects.metadata import Audited, Counted, identifier, json_document, metadata, moment, quoted, verbatim
 from isola.subjects.types import KINDS, BigInt
 
 MAX_SAFE_INTEGER = 2**53 - 1

@@ -32,14 +32,14 @@ from sqlalchemy import (
 )
 
 from isola import exact_json
-from isola.domain import document
-from isola.domain.actor import Actor
-from isola.domain.metadata import DIALECT, Visible, quoted
-from isola.domain.work import Work
 from isola.errors import BadUserInput, NotFound
+from isola.subjects import document
+from isola.subjects.actor import Actor
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller, field_of
+from isola.subjects.metadata import DIALECT, Visible, quoted
 from isola.subjects.table import MAX_ITEMS, MAX_TEXT, bounds, precision
 from isola.subjects.types import JSON
+from isola.subjects.work import Work
 
 if TYPE_CHECKING:
     from isola.subjects.subject import Subject

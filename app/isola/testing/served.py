@@ -14,8 +14,6 @@ import uvicorn
 from sqlalchemy import select
 
 from isola.database.transactions import Database
-from isola.domain.metadata import metadata
-from isola.domain.permissions import Role
 from isola.identity.tokens import mint
 from isola.platform import provisioning
 from isola.server.application import application
@@ -23,6 +21,8 @@ from isola.server.installation import Installation
 from isola.server.listener import configured
 from isola.settings import Settings
 from isola.shipped import shipped
+from isola.subjects.metadata import metadata
+from isola.subjects.permissions import Role
 from isola.testing import modes
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE

@@ -2,11 +2,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from isola.domain.actor import Actor
-from isola.domain.users import User
-from isola.domain.work import Work
 from isola.errors import Conflict
-from isola.subjects import JSON, Many, Subject, action, caller, column, many, reference
+from isola.subjects import JSON, Actor, Many, Subject, Work, action, caller, column, many, reference
+from isola.subjects.users import User
 
 
 class AgentKind(StrEnum):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from isola.domain.permissions import Role
+from isola.subjects.permissions import Role
 from isola.testing.served import Answer, Api, Client
 
 CREATE = "mutation ($input: CreateAgentInput!) { createAgent(input: $input) { agent { id enabled kind config } } }"

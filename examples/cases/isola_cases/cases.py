@@ -3,11 +3,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from isola.domain.actor import ALLOWED, Actor, Decision
-from isola.domain.users import User
-from isola.domain.work import Work
 from isola.errors import BadUserInput, Conflict
-from isola.subjects import Many, Subject, action, caller, column, many, reference
+from isola.subjects import Many, Subject, Work, action, caller, column, many, reference
+from isola.subjects.actor import ALLOWED, Actor, Decision
+from isola.subjects.users import User
 
 
 class CaseState(StrEnum):

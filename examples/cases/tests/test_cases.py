@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from isola.domain.permissions import Role
+from isola.subjects.permissions import Role
 from isola.testing.served import Answer, Api, Client
 
 MOVE = """mutation ($id: ID!, $state: CaseState) { updateCase(input: {id: $id, state: $state}) {

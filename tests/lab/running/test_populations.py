@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import select
 
-from isola.domain.metadata import metadata
 from isola.errors import OperatorError
 from isola.lab.filling import FILLED, shares
 from isola.lab.laboratory import Laboratory
 from isola.lab.population import OWN_TABLES, Population, Size
+from isola.subjects.metadata import metadata
 from isola.testing.fixtures import STRATEGIES
 
 LOOSE = """

@@ -6,12 +6,10 @@ from uuid import UUID
 
 from sqlalchemy import BindParameter, ColumnElement, and_, not_
 
-from isola.domain.actor import Actor
-from isola.domain.metadata import Row
-from isola.domain.users import User
-from isola.domain.work import Work
 from isola.errors import Conflict
-from isola.subjects import JSON, BigInt, Many, Subject, action, caller, column, computed, many, reference
+from isola.subjects import JSON, Actor, BigInt, Many, Subject, Work, action, caller, column, computed, many, reference
+from isola.subjects.metadata import Row
+from isola.subjects.users import User
 
 
 class Class(StrEnum):

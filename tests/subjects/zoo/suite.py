@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
 from isola.platform import importing, provisioning
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client
 from tests.subjects.zoo.subjects import Animal

@@ -11,16 +11,16 @@ from isola.api.access import Requires, mutation
 from isola.api.declared.making import ID, list_of, made_input, made_payload, perhaps, python_name, value_type
 from isola.api.fields import one, typed_id
 from isola.api.request import Info, given, payload
-from isola.domain.actor import Actor
-from isola.domain.work import Work
 from isola.errors import BadUserInput, NotFound
 from isola.query.identifiers import decode
 from isola.subjects import operations
 from isola.subjects.actions import Action, actions_of
+from isola.subjects.actor import Actor
 from isola.subjects.declaration import Declaration, Member, Reference
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns
 from isola.subjects.types import Annotation, read
+from isola.subjects.work import Work
 
 Fields = Mapping[str, Any]
 Resolve = Callable[[Work, Actor, Any], Awaitable[Mapping[str, Any]]]

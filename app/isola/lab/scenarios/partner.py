@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from sqlalchemy import select
 
-from isola.domain.resources import resources
 from isola.errors import OperatorError
 from isola.lab.asking import load, sampled
 from isola.lab.laboratory import Laboratory
@@ -15,6 +14,7 @@ from isola.lab.peers.operations import Operation
 from isola.lab.population import Population, Resident, Size
 from isola.lab.scenario import Point
 from isola.lab.workload import Workload
+from isola.subjects.resources import resources
 
 SHARED = 100
 """Resources that a partner is granted, over all owners."""

@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy import delete, insert, select, text, update
 
 from isola.database.transactions import Database
-from isola.domain import resources, roles, shares
-from isola.domain.actor import Actor
-from isola.domain.audit import audit_entries
-from isola.domain.organizations import memberships, organizations
-from isola.domain.permissions import Role, of_role
-from isola.domain.users import users
 from isola.errors import Unavailable
 from isola.platform import audit, provisioning
 from isola.platform.tenants import Tenant
+from isola.subjects import resources, roles, shares
+from isola.subjects.actor import Actor
+from isola.subjects.audit import audit_entries
+from isola.subjects.organizations import memberships, organizations
+from isola.subjects.permissions import Role, of_role
+from isola.subjects.users import users
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, physical, tried
 from isola_strategies.base import Capability, Strategy

@@ -17,11 +17,11 @@ from sqlalchemy import Table, insert
 
 from isola.api.schema import model
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
-from isola.domain.users import users
 from isola.platform import provisioning
 from isola.query.identifiers import encode
 from isola.settings import Settings
+from isola.subjects.permissions import Role
+from isola.subjects.users import users
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
 from isola.testing.oracles import walk
 from isola.testing.oracles.canary import Canary, content, plant, plant_platform

@@ -5,12 +5,12 @@ from uuid import UUID
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain import domains
-from isola.domain.actor import Actor
-from isola.domain.permissions import Permission
 from isola.errors import BadUserInput, Conflict
 from isola.platform.challenges import Challenges
 from isola.platform.tenants import Tenant
+from isola.subjects import domains
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Permission
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
 
 NAME = "acme-own.example"

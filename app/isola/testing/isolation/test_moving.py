@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import insert
 
 from isola.database.transactions import Database
-from isola.domain.resources import resources
-from isola.domain.spans import spans
 from isola.errors import Conflict, Unavailable
 from isola.platform import moves, provisioning
+from isola.subjects.resources import resources
+from isola.subjects.spans import spans
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, Canary, content, physical, plant
 from isola.testing.waiting import until_someone_waits

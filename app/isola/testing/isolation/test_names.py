@@ -3,10 +3,10 @@
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain.metadata import quoted
 from isola.errors import Unavailable
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
+from isola.subjects.metadata import quoted
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import (
     INSUFFICIENT_PRIVILEGE,

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import false, func, insert, select
 
 from isola.api.schema import model
-from isola.domain.permissions import Role
-from isola.domain.resources import resources
-from isola.domain.spans import spans
 from isola.platform import provisioning
 from isola.settings import Settings
+from isola.subjects.permissions import Role
+from isola.subjects.resources import resources
+from isola.subjects.spans import spans
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Cluster, Copy, copied
 from isola.testing.oracles import walk
 from isola.testing.oracles.canary import TABLES, Row

@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 
 from isola.database.binding import record
 from isola.database.transactions import Database
-from isola.domain.audit import audit_entries
-from isola.domain.organizations import organizations
 from isola.errors import Refusal
 from isola.platform.tenants import Tenant
+from isola.subjects.audit import audit_entries
+from isola.subjects.organizations import organizations
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, Canary, content, physical
 from isola_strategies.base import Strategy

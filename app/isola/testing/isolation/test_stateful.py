@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings as hypothesis_settings, strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
-from isola.domain.permissions import Role
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS, Cluster
 from isola.testing.oracles.differential import LETTERS, Answer, Laboratory, Named, User, laboratory
 

@@ -35,10 +35,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Integer, TypeEngine
 
 from isola.database.transactions import Database, Transaction
-from isola.domain.metadata import quoted
 from isola.errors import BadUserInput
 from isola.installed import metadata
 from isola.platform.tenants import Tenant, metadata as platform
+from isola.subjects.metadata import quoted
 from isola_strategies.base import Strategy
 
 # Those that tenant traffic writes, parents first.

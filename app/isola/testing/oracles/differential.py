@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
 from isola.identity.tokens import mint
 from isola.installed import metadata
 from isola.platform import provisioning
 from isola.server.application import application
 from isola.server.installation import Installation
 from isola.settings import Settings
+from isola.subjects.permissions import Role
 from isola.testing.fixtures import STRATEGIES, Cluster, connected, copied
 
 LETTERS = "abc"

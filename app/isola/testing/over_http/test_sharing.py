@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain.permissions import Role
 from isola.platform import provisioning
+from isola.subjects.permissions import Role
 from isola.testing.consent import forget
 from isola.testing.fixtures import STRATEGIES, TRIED
 from isola.testing.served import Api, Client

@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain import shares
-from isola.domain.actor import Actor
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
+from isola.subjects import shares
+from isola.subjects.actor import Actor
 from isola.testing.consent import accept_all
 from isola.testing.fixtures import TRIED, Copy
 from isola.testing.oracles.canary import Canary, plant

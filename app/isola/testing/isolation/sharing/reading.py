@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from isola.database.transactions import DIALECT, Database, Transaction
-from isola.domain.resources import resources as table
 from isola.platform.tenants import Tenant
+from isola.subjects.resources import resources as table
 from isola.testing.oracles.canary import Row
 
 # The code of the error that isola.bound_tenant() raises.

@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import update
 
 from isola.database.transactions import Database
-from isola.domain import shares
-from isola.domain.actor import Actor
-from isola.domain.audit import audit_entries
-from isola.domain.permissions import Permission
 from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant, tenants
+from isola.subjects import shares
+from isola.subjects.actor import Actor
+from isola.subjects.audit import audit_entries
+from isola.subjects.permissions import Permission
 from isola.testing.consent import forget
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import Grant, actor

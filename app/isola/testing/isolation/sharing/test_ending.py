@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from isola.database.transactions import Database
-from isola.domain import resources, shares
 from isola.platform import provisioning
+from isola.subjects import resources, shares
 from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import NOT_BOUND, SHARED_RESOURCE, received, seen, shared
 from isola.testing.oracles.canary import Canary, tried

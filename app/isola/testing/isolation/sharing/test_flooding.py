@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 
 from isola.database.transactions import Database, Transaction
-from isola.domain import shares
 from isola.errors import BadUserInput
 from isola.platform import lapsing
+from isola.subjects import shares
 from isola.testing.consent import forget
 from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import received

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from isola.database.transactions import Database
-from isola.domain import resources, shares
-from isola.domain.resources import resources as table
-from isola.domain.spans import Span, Visibility
 from isola.errors import Conflict, NotFound
+from isola.subjects import resources, shares
+from isola.subjects.resources import resources as table
+from isola.subjects.spans import Span, Visibility
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import SHARED_RESOURCE, seen, shared

@@ -1,0 +1,68 @@
+"""Keys that machines call with. The database keeps them out of everybody's own tables and reads them by functions."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import ARRAY, DateTime, LargeBinary, Text, func, literal, select
+
+from isola.errors import BadUserInput, NotFound, QuotaExceeded
+from isola.subjects import names, users
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Permission, known
+from isola.subjects.work import Work
+
+MAX_LIVE = 1000
+MAX_NAME = 200
+
+
+async def create(
+    work: Work,
+    actor: Actor,
+    *,
+    prefix: str,
+    digest: bytes,
+    name: str,
+    permissions: Collection[str],
+    expires_at: datetime | None = None,
+) -> UUID:
+    """Store a key, by its public ``prefix`` and the SHA-256 ``digest`` of all of it, and make the user that it acts as.
+
+    Raises Forbidden for permissions that the actor has not, QuotaExceeded, and BadUserInput naming the field that
+    cannot be.
+    """
+    actor.require(Permission.API_KEY_MANAGE)
+    name = names.checked("name", name, MAX_NAME)
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
+    if not permissions or Permission.API_KEY_MANAGE in permissions:
+        message = f"permissions: expected one at least, and not {Permission.API_KEY_MANAGE}: people make keys"
+        raise BadUserInput(message, "permissions")
+    if not set(permissions) <= known():
+        raise BadUserInput(f"permissions: expected any of {', '.join(sorted(known()))}", "permissions")
+    actor.may_all(set(permissions)).enforce()
+    keys = func.isola.api_keys().table_valued("revoked_at")
+    if await work.scalar(select(func.count()).select_from(keys).where(keys.c.revoked_at.is_(None))) >= MAX_LIVE:
+        raise QuotaExceeded(f"there are {MAX_LIVE} keys already: revoke one first")
+    machine = await users.ensure(work, subject=f"key:{prefix}", name=name, email=None)
+    key: UUID = await work.scalar(
+        select(
+            func.isola.create_api_key(
+                prefix,
+                literal(digest, LargeBinary()),
+                name,
+                literal(sorted(set(permissions)), ARRAY(Text())),
+                machine,
+                actor.user_id,
+                literal(expires_at, DateTime(timezone=True)),
+            )
+        )
+    )
+    return key
+
+
+async def revoke(work: Work, actor: Actor, key_id: UUID) -> None:
+    """End a key for good; what it made stays its user's. Raises NotFound and Forbidden."""
+    actor.require(Permission.API_KEY_MANAGE)
+    if not await work.scalar(select(func.isola.revoke_api_key(key_id))):
+        raise NotFound("there is no such key")

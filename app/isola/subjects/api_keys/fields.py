@@ -1,0 +1,117 @@
+from typing import Any
+
+import strawberry
+from sqlalchemy import ARRAY, Column, DateTime as Timestamp, Text, Uuid
+
+from isola.api.access import PUBLIC, mutation, requires
+from isola.api.connections import Connection
+from isola.api.fields import many, mapped, one, typed_id
+from isola.api.request import Info, payload
+from isola.api.scalars import DateTime
+from isola.query.identifiers import decode
+from isola.query.mapping import Function, Parameters
+from isola.subjects import api_keys
+from isola.subjects.permissions import Permission
+from isola.subjects.users import User
+
+PREFIX = "key"
+SHOWN_ONCE = "\0key"
+"""Where a payload has the key that was made, which no statement knows. No field can be called that."""
+
+every_key = Function(
+    "isola.api_keys",
+    (
+        Column("id", Uuid, nullable=False),
+        Column("prefix", Text, nullable=False),
+        Column("name", Text, nullable=False),
+        Column("permissions", ARRAY(Text), nullable=False),
+        Column("user_id", Uuid, nullable=False),
+        Column("created_by", Uuid, nullable=False),
+        Column("created_at", Timestamp(timezone=True), nullable=False),
+        Column("expires_at", Timestamp(timezone=True)),
+        Column("last_used_at", Timestamp(timezone=True)),
+        Column("revoked_at", Timestamp(timezone=True)),
+    ),
+)
+
+
+@mapped(every_key)
+@strawberry.type(description="A key that a machine calls with.", directives=[requires(Permission.API_KEY_READ)])
+class ApiKey:
+    id: strawberry.ID = typed_id(PREFIX)
+    prefix: str = strawberry.field(description="What the key begins with, after isk_. The rest of it is not kept.")
+    name: str
+    permissions: list[str]
+    user: User = one("user_id", description="The machine: to it belongs what is made with the key.")
+    created_by: User = one("created_by")
+    created_at: DateTime
+    expires_at: DateTime | None
+    last_used_at: DateTime | None = strawberry.field(description="To the minute.")
+    revoked_at: DateTime | None
+
+
+@strawberry.type
+class ApiKeyQueries:
+    api_keys: Connection[ApiKey] | None = many(
+        source=every_key,
+        description="In the order of their creation.",
+        access=requires(Permission.API_KEY_READ),
+    )
+
+
+@strawberry.input
+class CreateApiKeyInput:
+    name: str
+    permissions: list[str] = strawberry.field(description="Some of the caller's own.")
+    expires_at: DateTime | None = None
+
+
+def _shown(root: strawberry.Parent[Any]) -> str:
+    return str(root[SHOWN_ONCE])
+
+
+@mapped(Parameters({"key_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class CreateApiKeyPayload:
+    api_key: ApiKey = one("key_id", source=every_key)
+    key: str = strawberry.field(
+        resolver=_shown, description="The key itself. It is shown this once and cannot be had again."
+    )
+
+
+@strawberry.input
+class RevokeApiKeyInput:
+    api_key_id: strawberry.ID
+
+
+@mapped(Parameters({"key_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class RevokeApiKeyPayload:
+    revoked_id: strawberry.ID = typed_id(PREFIX, "key_id")
+
+
+@strawberry.type
+class ApiKeyMutations:
+    @mutation(requires(Permission.API_KEY_MANAGE), "Makes a key, and the user that it acts as.")
+    async def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyPayload:
+        made = info.context.services.mint.make()
+        async with info.context.transaction() as work:
+            key = await api_keys.create(
+                work,
+                info.context.actor,
+                prefix=made.prefix,
+                digest=made.digest,
+                name=input.name,
+                permissions=input.permissions,
+                expires_at=input.expires_at,
+            )
+            # PostgreSQL may log what statements are given, so the key itself is in none.
+            selected: Any = await payload(CreateApiKeyPayload, info, work, key_id=key)
+            return {**selected, SHOWN_ONCE: made.text}  # type: ignore[return-value]  # what a statement returned, as fields read it
+
+    @mutation(requires(Permission.API_KEY_MANAGE), "Ends a key for good.")
+    async def revoke_api_key(self, info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyPayload:
+        key = decode(input.api_key_id, PREFIX, "apiKeyId")
+        async with info.context.transaction() as work:
+            await api_keys.revoke(work, info.context.actor, key)
+            return await payload(RevokeApiKeyPayload, info, work, key_id=key)

@@ -1,0 +1,71 @@
+"""What a client may write in JSON, as far as the database can keep it."""
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from isola import exact_json
+from isola.errors import BadUserInput
+from isola.subjects.metadata import MAX_DOCUMENT_BYTES
+
+# PostgreSQL writes a number without an exponent: 1e308 has 309 digits when it is read.
+MAX_DIGITS = 100
+# Python reads and writes JSON by recursion, and how deep it can go depends on who asks.
+MAX_DEPTH = 100
+_MAX_BITS = (10**MAX_DIGITS - 1).bit_length() - 1
+# As JSON writes it: PostgreSQL stores no text with it.
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def check(field: str, value: Any) -> None:
+    """Raise BadUserInput, naming the field, for what PostgreSQL cannot keep as it is, and for what nests too deeply."""
+    level = [value]
+    for depth in range(MAX_DEPTH + 1):
+        for each in level:
+            _check_number(field, each)
+        containers = [each for each in level if isinstance(each, dict | list)]
+        if not containers:
+            break
+        if depth == MAX_DEPTH:
+            raise BadUserInput(f"{field}: expected at most {MAX_DEPTH} levels of nesting", field)
+        level = [inner for outer in containers for inner in _values(outer)]
+    try:
+        written = exact_json.dumps(value)
+        size = len(written.encode())
+    except ValueError as error:
+        raise BadUserInput(f"{field}: expected what JSON in UTF-8 can say", field) from error
+    if size > MAX_DOCUMENT_BYTES:
+        raise BadUserInput(f"{field}: expected at most {MAX_DOCUMENT_BYTES} bytes of JSON", field)
+    if NUL.search(written):
+        raise BadUserInput(f"{field}: expected no NUL character", field)
+
+
+def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _check_number(field: str, value: Any) -> None:
+    match value:
+        case bool():
+            return
+        case int():
+            fits = value.bit_length() <= _MAX_BITS
+        case float() | Decimal():
+            exact = value if isinstance(value, Decimal) else Decimal(repr(value))
+            if exact.is_zero() and exact.is_signed():
+                raise BadUserInput(f"{field}: expected no negative zero, which the database does not keep", field)
+            fits = not exact.is_finite() or _digits(exact) <= MAX_DIGITS
+        case _:
+            return
+    if not fits:
+        message = f"{field}: expected numbers of at most {MAX_DIGITS} digits, written without an exponent"
+        raise BadUserInput(message, field)
+
+
+def _digits(number: Decimal) -> int:
+    """How many digits it has without an exponent."""
+    _, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):
+        raise TypeError("infinity has no digits")
+    return max(len(digits) + exponent, 1) + max(-exponent, 0)

@@ -1,0 +1,69 @@
+"""Domains that a customer is reached by, each once DNS has shown that it is theirs."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from isola.errors import BadUserInput, Conflict, NotFound, QuotaExceeded
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Permission
+from isola.subjects.work import Work
+
+MAX_DOMAINS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A domain, and what its TXT record has to say."""
+
+    name: str
+    challenge: str
+
+
+async def add(work: Work, actor: Actor, name: str) -> UUID:
+    """Claim a domain, by its name in DNS, to be proven with a challenge; again, with another one, until it is.
+
+    Whether another tenant has proven it makes no difference. Raises Forbidden, QuotaExceeded, and Conflict where this
+    one has.
+    """
+    actor.require(Permission.DOMAIN_MANAGE)
+    known = func.isola.domains().table_valued("name")
+    if await work.scalar(select(func.count()).select_from(known).where(known.c.name != name)) >= MAX_DOMAINS:
+        raise QuotaExceeded(f"there are {MAX_DOMAINS} domains already: remove one first")
+    domain: UUID | None = await work.scalar(select(func.isola.add_domain(name)))
+    if domain is None:
+        raise Conflict("this domain is verified already", "name")
+    return domain
+
+
+async def claimed(work: Work, actor: Actor, domain_id: UUID) -> Claimed:
+    """What has to be found in DNS. Raises Forbidden, NotFound, and BadUserInput for a challenge that has expired."""
+    actor.require(Permission.DOMAIN_MANAGE)
+    known = func.isola.domains().table_valued("id", "name", "challenge", "challenge_expires_at", "verified_at")
+    rows = await work.rows(select(known).where(known.c.id == domain_id))
+    if not rows:
+        raise NotFound("there is no such domain")
+    [row] = rows
+    if row["verified_at"] is None and row["challenge_expires_at"] <= datetime.now(UTC):
+        raise BadUserInput("domainId: its challenge has expired; add the domain again for a new one", "domainId")
+    return Claimed(row["name"], row["challenge"])
+
+
+async def verify(work: Work, actor: Actor, domain_id: UUID) -> None:
+    """Let a domain count that a server has found proven.
+
+    Raises Forbidden, and Conflict where the domain was removed or its challenge changed meanwhile, or where somebody
+    else has proven it and not given it up.
+    """
+    actor.require(Permission.DOMAIN_MANAGE)
+    if not await work.scalar(select(func.isola.verify_domain(domain_id))):
+        raise Conflict("the domain or its challenge has changed: try again", "domainId")
+
+
+async def remove(work: Work, actor: Actor, domain_id: UUID) -> None:
+    """Give a domain up. Raises NotFound and Forbidden."""
+    actor.require(Permission.DOMAIN_MANAGE)
+    if not await work.scalar(select(func.isola.remove_domain(domain_id))):
+        raise NotFound("there is no such domain")

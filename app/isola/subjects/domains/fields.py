@@ -1,0 +1,125 @@
+import strawberry
+from sqlalchemy import Boolean, Column, ColumnElement, DateTime as Timestamp, Text, Uuid, literal
+
+from isola.api.access import PUBLIC, mutation, requires
+from isola.api.connections import Connection
+from isola.api.fields import expression, many, mapped, one, typed_id
+from isola.api.request import Info, payload
+from isola.api.scalars import DateTime
+from isola.platform.challenges import RECORD
+from isola.query.identifiers import decode
+from isola.query.mapping import Function, Parameters, Row
+from isola.subjects import domains
+from isola.subjects.permissions import Permission
+
+PREFIX = "dom"
+
+every_domain = Function(
+    "isola.domains",
+    (
+        Column("id", Uuid, nullable=False),
+        Column("name", Text, nullable=False),
+        Column("challenge", Text, nullable=False),
+        Column("challenge_expires_at", Timestamp(timezone=True), nullable=False),
+        Column("created_at", Timestamp(timezone=True), nullable=False),
+        Column("verified_at", Timestamp(timezone=True)),
+    ),
+)
+
+
+def _record(domain: Row) -> ColumnElement[str]:
+    return literal(RECORD, Text()) + domain["name"]
+
+
+@mapped(every_domain)
+@strawberry.type(
+    description="A domain of the tenant's own, by which it can be named once it is verified.",
+    directives=[requires(Permission.DOMAIN_READ)],
+)
+class Domain:
+    id: strawberry.ID = typed_id(PREFIX)
+    name: str
+    challenge_record: str = expression(_record, "The name of the TXT record that shows whose the domain is.")
+    challenge: str = strawberry.field(description="What the record has to say.")
+    challenge_expires_at: DateTime
+    created_at: DateTime
+    verified_at: DateTime | None = strawberry.field(description="Null until the record was found.")
+
+
+@strawberry.type
+class DomainQueries:
+    domains: Connection[Domain] | None = many(
+        source=every_domain,
+        description="In the order in which they were added.",
+        access=requires(Permission.DOMAIN_READ),
+    )
+
+
+@strawberry.input
+class AddDomainInput:
+    name: str
+
+
+@mapped(Parameters({"domain_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class AddDomainPayload:
+    domain: Domain = one("domain_id", source=every_domain)
+
+
+@strawberry.input
+class VerifyDomainInput:
+    domain_id: strawberry.ID
+
+
+@mapped(Parameters({"domain_id": Uuid(), "found": Boolean()}))
+@strawberry.type(directives=[PUBLIC])
+class VerifyDomainPayload:
+    domain: Domain = one("domain_id", source=every_domain)
+    found: bool = strawberry.field(description="Whether DNS has the record. If not, nothing has changed.")
+
+
+@strawberry.input
+class RemoveDomainInput:
+    domain_id: strawberry.ID
+
+
+@mapped(Parameters({"domain_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class RemoveDomainPayload:
+    removed_id: strawberry.ID = typed_id(PREFIX, "domain_id")
+
+
+@strawberry.type
+class DomainMutations:
+    @mutation(
+        requires(Permission.DOMAIN_MANAGE),
+        "Claims a domain, with a challenge to be met in DNS; again, with a new one, until it is verified.",
+    )
+    async def add_domain(self, info: Info, input: AddDomainInput) -> AddDomainPayload:
+        name = info.context.services.challenges.domain(input.name)
+        async with info.context.transaction() as work:
+            key = await domains.add(work, info.context.actor, name)
+            return await payload(AddDomainPayload, info, work, domain_id=key)
+
+    @mutation(
+        requires(Permission.DOMAIN_MANAGE),
+        "Looks for the record that shows whose a domain is. Once it was found, the domain names the tenant.",
+    )
+    async def verify_domain(self, info: Info, input: VerifyDomainInput) -> VerifyDomainPayload:
+        key = decode(input.domain_id, PREFIX, "domainId")
+        async with info.context.transaction() as work:
+            claimed = await domains.claimed(work, info.context.actor, key)
+        # DNS may take seconds, for which no transaction waits: the one that follows makes sure that nothing changed.
+        tenant = info.context.context.principal.tenant.id
+        found = await info.context.services.challenges.prove(tenant, key, claimed.name, claimed.challenge)
+        async with info.context.transaction() as work:
+            if found:
+                await domains.verify(work, info.context.actor, key)
+            return await payload(VerifyDomainPayload, info, work, domain_id=key, found=found)
+
+    @mutation(requires(Permission.DOMAIN_MANAGE), "Gives a domain up. Whoever takes it next has to prove it anew.")
+    async def remove_domain(self, info: Info, input: RemoveDomainInput) -> RemoveDomainPayload:
+        key = decode(input.domain_id, PREFIX, "domainId")
+        async with info.context.transaction() as work:
+            await domains.remove(work, info.context.actor, key)
+            return await payload(RemoveDomainPayload, info, work, domain_id=key)

@@ -1,0 +1,147 @@
+"""The declared shape of the data. Every table here is written as if there were one customer only.
+
+How a table lies in the database is decided elsewhere, from this declaration.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import (
+    BindParameter,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.event import listens_for
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+DIALECT = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
+quoted = DIALECT.identifier_preparer.quote
+"""A name as it stands in SQL."""
+
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+
+
+def verbatim(sql: str) -> str:
+    """SQL as SQLAlchemy has to be given it, so that it takes nothing in it for a parameter."""
+    return _PARAMETER.sub(r"\\:", sql)
+
+
+_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
+
+
+def identifier() -> Column[object]:
+    """A UUIDv7 key that the database makes, on PostgreSQL 15 too."""
+    return Column("id", Uuid, primary_key=True, server_default=text("isola.uuid_v7()"))
+
+
+def moment(name: str, *, nullable: bool = False, default: str | None = "now()") -> Column[object]:
+    """A time that ISO 8601 can write: neither infinite, nor before year 1, nor after 9999.
+
+    Unless there is another ``default``, an SQL expression, it is the start of the transaction.
+    """
+    column: Column[object] = Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        server_default=None if default is None else text(verbatim(default)),
+    )
+    in_sql = quoted(name)
+    return _checked(column, "range", f"{in_sql} >= '0001-01-01 00:00:00+00' AND {in_sql} < '10000-01-01 00:00:00+00'")
+
+
+def indexed_text(
+    name: str, most: int, *, least: int = 0, nullable: bool = False, primary_key: bool = False
+) -> Column[object]:
+    """A text of ``least`` to ``most`` characters. One that is part of an index or of a key needs a limit.
+
+    The column's ``info`` has the limit as ``longest``.
+    """
+    column: Column[object] = Column(name, Text, nullable=nullable, primary_key=primary_key, info={"longest": most})
+    return _checked(column, "length", f"length({quoted(name)}) BETWEEN {least} AND {most}")
+
+
+def json_document(name: str, default: str | None, *, nullable: bool = False) -> Column[object]:
+    """A JSON document of bounded length, as PostgreSQL writes it.
+
+    A number can be written with far more digits than it takes bytes: so the length is bounded by the bytes, too. Reads
+    rely on that: see isola.query.budget.
+    """
+    column: Column[object] = Column(
+        name,
+        JSONB(none_as_null=True),
+        nullable=nullable,
+        server_default=None if default is None else text(verbatim(default)),
+    )
+    in_sql = quoted(name)
+    return _checked(
+        column,
+        "size",
+        f"octet_length({in_sql}::text) <= least({MAX_DOCUMENT_BYTES}, 10 * pg_column_size({in_sql} #> '{{}}') + 100)",
+    )
+
+
+def _checked(column: Column[object], rule: str, condition: str) -> Column[object]:
+    """A column whose table gets a check with it. A check inside of the column would be lost in its physical forms."""
+
+    @listens_for(column, "after_parent_attach")
+    def attach(_: object, table: Table) -> None:
+        table.append_constraint(CheckConstraint(condition, name=f"{column.name}_{rule}"))
+
+    return column
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What the log of changes calls a table's rows: see isola.subjects.audit. In a table's ``info`` as ``audited``.
+
+    ``key`` maps each column of the key to what goes before its value. ``left_out`` are columns whose values are kept
+    out of the log.
+    """
+
+    subject: str
+    key: Mapping[str, str]
+    left_out: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The quota that a table's rows take places of. In a table's ``info`` as ``counted``.
+
+    Where only some rows count, ``where`` is the condition in SQL, and ``columns`` are those that it reads.
+    """
+
+    quota: str
+    where: str | None = None
+    columns: Sequence[str] = ()
+
+
+class Row(Protocol):
+    """The columns of a row, by name: of a table that is read, or of what the log has of one."""
+
+    def __getitem__(self, name: str, /) -> ColumnElement[Any]: ...
+
+
+Visible: TypeAlias = Callable[[Row, BindParameter[UUID]], ColumnElement[bool]]
+"""Whether a user may see a row. In a table's ``info`` as ``visible``: every statement that reads the table carries the
+rule, and the log has the values of a row only for who may see it."""

@@ -1,0 +1,15 @@
+"""What there can be only so many of. The database counts, and keeps what is allowed: see docs/plans.md."""
+
+from collections.abc import Sequence
+
+from isola.installed import metadata
+from isola.subjects.metadata import Counted
+
+OF_PLATFORM = ("api_keys", "domains", "shares")
+"""What the platform's own tables count: see migrations/control/0001_platform.py."""
+
+
+def known() -> Sequence[str]:
+    """The names of quotas, sorted: those that tables declare as ``counted``, and the platform's own."""
+    declared: list[Counted] = [table.info["counted"] for table in metadata.tables.values() if "counted" in table.info]
+    return sorted({*OF_PLATFORM, *(each.quota for each in declared)})

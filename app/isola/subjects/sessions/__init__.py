@@ -1,0 +1,35 @@
+"""Signing users out: whatever credential they have been given until now is refused from then on."""
+
+from uuid import UUID
+
+from sqlalchemy import Text, Uuid, bindparam, func, select
+
+from isola.errors import NotFound
+from isola.subjects import roles
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Permission
+from isola.subjects.users import users
+from isola.subjects.work import Work
+
+_SUBJECT = select(users.c.subject).where(users.c.id == bindparam("key", type_=Uuid()))
+_SIGN_OUT = select(func.isola.sign_out(bindparam("key", type_=Uuid()), bindparam("subject", type_=Text())))
+
+
+async def revoke(work: Work, actor: Actor, user_id: UUID) -> None:
+    """End all sessions of a user, and refuse all tokens of theirs that were issued until now, whoever issued them.
+
+    Everybody may end their own. Raises Forbidden, also where the user may do more than the actor, and NotFound.
+    """
+    if user_id != actor.user_id:
+        actor.require(Permission.USER_MANAGE)
+    standing = await roles.standing_of(work, user_id)
+    if standing is None:
+        raise NotFound("there is no such user")
+    if user_id != actor.user_id:
+        actor.may_all(standing.permissions).enforce()
+    await sign_out(work, user_id)
+
+
+async def sign_out(work: Work, user_id: UUID) -> None:
+    """The same, asked for by whoever runs the system."""
+    await work.scalar(_SIGN_OUT, {"key": user_id, "subject": await work.scalar(_SUBJECT, {"key": user_id})})

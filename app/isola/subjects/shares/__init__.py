@@ -1,0 +1,68 @@
+"""What is shared with partners. The database keeps shares out of everybody's own tables and reads them by functions."""
+
+from datetime import UTC, datetime
+from typing import TypedDict, Unpack
+from uuid import UUID
+
+from sqlalchemy import DateTime, func, literal, select
+
+from isola.errors import BadUserInput, NotFound
+from isola.subjects import operations
+from isola.subjects.actor import Actor
+from isola.subjects.declaration import Registry
+from isola.subjects.permissions import Permission
+from isola.subjects.work import Work
+
+
+class Term(TypedDict, total=False):
+    """How long a share lasts; None: until it is revoked. Left out, a share that is there keeps its term."""
+
+    expires_at: datetime | None
+
+
+async def grant(work: Work, actor: Actor, subject: str, row_id: UUID, grantee: str, **term: Unpack[Term]) -> UUID:
+    """Let a partner, named by its slug, read a row of a subject; sharing it again renews the share.
+
+    The result is the same whether there is a tenant of that slug or not. Raises NotFound, Forbidden, and BadUserInput
+    naming the field that cannot be.
+    """
+    actor.require(Permission.SHARE_WRITE)
+    expires_at = term.get("expires_at")
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
+    await _hold(work, actor, subject, row_id)
+    until = literal(expires_at, DateTime(timezone=True))
+    call = func.isola.share(subject, row_id, grantee, actor.user_id, until, "expires_at" not in term)
+    [row] = await work.rows(select(call.table_valued("share", "expired")))
+    if row["expired"]:
+        raise BadUserInput("expiresAt: expected, since the share has expired; null shares without an end", "expiresAt")
+    share: UUID | None = row["share"]
+    if share is None:
+        raise BadUserInput("grantee: expected the slug of another tenant", "grantee")
+    return share
+
+
+async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:
+    """End a share, for the next statement of the partner already. Raises NotFound and Forbidden."""
+    actor.require(Permission.SHARE_WRITE)
+    ended = func.isola.revoke_share(share_id).table_valued("subject", "row_id")
+    [row] = await work.rows(select(ended))
+    if row["subject"] not in Registry.by_name:
+        raise NotFound("there is no such share")
+    # Only now is it known what was shared; a refusal undoes the revocation with the transaction.
+    await _hold(work, actor, row["subject"], row["row_id"])
+
+
+async def _hold(work: Work, actor: Actor, subject: str, row_id: UUID) -> None:
+    """Lock a row that the actor may change until the end of the transaction. Raises NotFound and Forbidden."""
+    await operations.changeable(work, actor, Registry.by_name[subject], row_id, whole=False)
+
+
+async def answer(work: Work, actor: Actor, share_id: UUID, *, accepted: bool) -> None:
+    """Accept or decline all that the owner of a share shares with the actor's tenant, now and later.
+
+    Raises Forbidden and NotFound.
+    """
+    actor.require(Permission.SHARE_MANAGE)
+    if not await work.scalar(select(func.isola.answer_share(share_id, accepted, actor.user_id))):
+        raise NotFound("there is no such share")

@@ -1,0 +1,110 @@
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from isola.subjects import Subject, column, names
+from isola.subjects.work import Work
+
+
+class UserKind(StrEnum):
+    """What a user is.
+
+    A person of the tenant's own, a machine that calls with an API key, the platform's staff, or somebody who acts from
+    a tenant above.
+    """
+
+    PERSON = "person"
+    MACHINE = "machine"
+    STAFF = "staff"
+    PARENT = "parent"
+
+
+PREFIXES: Mapping[str, UserKind] = {"key:": UserKind.MACHINE, "parent:": UserKind.PARENT, "staff:": UserKind.STAFF}
+"""What the subjects of users begin with who are no people of the tenant's own."""
+
+MAX_SUBJECT = 400
+MAX_EMAIL = 320
+MAX_NAME = 200
+
+
+class User(
+    Subject,
+    name="user",
+    prefix="usr",
+    counted="seen_at IS NOT NULL AND disabled_at IS NULL",
+    mutations=frozenset(),
+):
+    # Who this is to the issuer of tokens: the user's identity. Nothing else tells users apart.
+    subject: str = column(max_length=MAX_SUBJECT, min_length=1, unique=True, private=True)
+    kind: UserKind = column(default=UserKind.PERSON)
+    name: str = column(max_length=MAX_NAME, index=True)
+    email: str | None = column(
+        max_length=MAX_EMAIL,
+        index=True,
+        description="In lower case, as verified by who named it. Several users can have the same.",
+    )
+    # When they came in for the first time. One who was made otherwise may never have.
+    seen_at: datetime | None = column(private=True)
+    disabled_at: datetime | None = column(description="From then on, whatever they ask is refused.")
+
+
+users = User.table
+
+KNOWN = select(users.c.id).where(users.c.subject == bindparam("known"))
+SEEN = (
+    update(users)
+    .where(users.c.id == bindparam("key"), users.c.seen_at.is_(None), users.c.kind == UserKind.PERSON.value)
+    .values(seen_at=func.now())
+)
+ADDRESSED = update(users).where(users.c.id == bindparam("key"), users.c.email.is_(None))
+
+
+async def ensure(work: Work, *, subject: str, name: str | None, email: str | None) -> UUID:
+    """The user that a subject of tokens is, made if it is seen for the first time.
+
+    The kind of a new user follows from the prefix of the subject. The first name and the first ``email`` are kept. The
+    e-mail address has to be verified by whoever names it.
+    """
+    address = normalized_email(email) if email else None
+    user: UUID | None = await work.scalar(KNOWN, {"known": subject})
+    if user is None:
+        entry = {"subject": subject, "kind": kind_of(subject).value, "name": name_of(name, subject), "email": address}
+        # Another transaction may be making the same user just now; then that one is it.
+        await work.execute(insert(users).values(entry).on_conflict_do_nothing())
+        user = await work.scalar(KNOWN, {"known": subject})
+    elif address is not None:
+        await work.execute(ADDRESSED, {"key": user, "email": address})
+    if user is None:
+        raise LookupError("a user who was just made is not there")
+    return user
+
+
+async def record_visit(work: Work, user_id: UUID) -> bool:
+    """Note that a person has come in; whether it is the first time."""
+    return await work.execute(SEEN, {"key": user_id}) > 0
+
+
+def name_of(name: str | None, subject: str) -> str:
+    """What a user is.
+
+    A person of the tenant's own, a machine that calls with an API key, the platform's staff, or somebody who acts from
+    a tenant above.
+    """
+    return names.cleaned(name or "", MAX_NAME) or names.cleaned(subject, MAX_NAME) or subject
+
+
+def kind_of(subject: str) -> UserKind:
+    return next((kind for prefix, kind in PREFIXES.items() if subject.startswith(prefix)), UserKind.PERSON)
+
+
+def normalized_email(address: str) -> str | None:
+    """An e-mail address in lower case, the form in which all are stored; None for one that is too long then.
+
+    Only Python does this: PostgreSQL lowers some capitals differently.
+    """
+    lowered = address.strip().lower()
+    return lowered if 0 < len(lowered) <= MAX_EMAIL else None

@@ -1,0 +1,103 @@
+"""Organizations inside a tenant, and who makes and fills them."""
+
+from uuid import uuid4
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.errors import BadUserInput, Conflict, Forbidden, NotFound
+from isola.platform.tenants import Tenant
+from isola.subjects import organizations
+from tests.subjects.nouns.conftest import People, state
+
+
+async def test_a_user_may_be_a_member_of_any_number(database: Database, a: Tenant, people: People) -> None:
+    async with database.transaction(a) as work:
+        made = [await organizations.create(work, people.admin, name=name) for name in ("red", "blue")]
+        for organization in made:
+            await organizations.add_member(work, people.admin, organization, people.ada.user_id)
+        await organizations.add_member(work, people.admin, made[0], people.bob.user_id)
+        await organizations.remove_member(work, people.admin, made[0], people.ada.user_id)
+        members = await work.texts(
+            "SELECT o.name || ' ' || subject FROM memberships m JOIN organizations o ON o.id = organization_id"
+            " JOIN users u ON u.id = user_id ORDER BY 1"
+        )
+    assert members == ["blue ada", "red bob"]
+
+
+async def test_only_who_manages_organizations_makes_and_fills_them(
+    database: Database, a: Tenant, people: People
+) -> None:
+    async with database.transaction(a) as work:
+        red = await organizations.create(work, people.admin, name="red")
+        await organizations.add_member(work, people.admin, red, people.ada.user_id)
+    before = await state(database, a)
+    for actor in (people.ada, people.viewer):
+        async with database.transaction(a) as work:
+            with pytest.raises(Forbidden, match="organization:manage"):
+                await organizations.create(work, actor, name="blue")
+            with pytest.raises(Forbidden, match="organization:manage"):
+                await organizations.add_member(work, actor, red, people.bob.user_id)
+            with pytest.raises(Forbidden, match="organization:manage"):
+                await organizations.remove_member(work, actor, red, people.ada.user_id)
+    assert await state(database, a) == before
+
+
+async def test_who_may_not_is_not_told_what_there_is(database: Database, a: Tenant, people: People) -> None:
+    async with database.transaction(a) as work:
+        with pytest.raises(Forbidden):
+            await organizations.add_member(work, people.ada, uuid4(), uuid4())
+
+
+async def test_a_name_is_given_once(database: Database, a: Tenant, people: People) -> None:
+    async with database.transaction(a) as work:
+        await organizations.create(work, people.admin, name="red")
+    before = await state(database, a)
+    with pytest.raises(Conflict, match="organizations: there is one with the same name already"):
+        async with database.transaction(a) as work:
+            await organizations.create(work, people.admin, name="red")
+    assert await state(database, a) == before
+
+
+async def test_another_tenant_may_have_the_same_name(database: Database, a: Tenant, b: Tenant, people: People) -> None:
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            await organizations.create(work, people.admin, name="red")
+    assert len((await state(database, b))["organizations"]) == 1
+
+
+async def test_a_name_that_cannot_be_is_refused(database: Database, a: Tenant, people: People) -> None:
+    before = await state(database, a)
+    for name in ("", "n" * 201, "a\x00b", "a\ud800b"):
+        with pytest.raises(BadUserInput):
+            async with database.transaction(a) as work:
+                await organizations.create(work, people.admin, name=name)
+    assert await state(database, a) == before
+
+
+async def test_what_is_not_there_is_not_found(database: Database, a: Tenant, b: Tenant, people: People) -> None:
+    async with database.transaction(b) as work:
+        theirs = await organizations.create(work, people.admin, name="theirs")
+    async with database.transaction(a) as work:
+        red = await organizations.create(work, people.admin, name="red")
+    before = await state(database, a), await state(database, b)
+    async with database.transaction(a) as work:
+        for missing in (uuid4(), theirs):
+            with pytest.raises(NotFound, match="there is no such organization"):
+                await organizations.add_member(work, people.admin, missing, people.ada.user_id)
+        with pytest.raises(NotFound, match="there is no such user"):
+            await organizations.add_member(work, people.admin, red, uuid4())
+        with pytest.raises(NotFound, match="there is no such member"):
+            await organizations.remove_member(work, people.admin, red, people.ada.user_id)
+    assert (await state(database, a), await state(database, b)) == before
+
+
+async def test_a_member_is_added_once(database: Database, a: Tenant, people: People) -> None:
+    async with database.transaction(a) as work:
+        red = await organizations.create(work, people.admin, name="red")
+        await organizations.add_member(work, people.admin, red, people.ada.user_id)
+    before = await state(database, a)
+    with pytest.raises(Conflict, match="memberships"):
+        async with database.transaction(a) as work:
+            await organizations.add_member(work, people.admin, red, people.ada.user_id)
+    assert await state(database, a) == before

@@ -1,0 +1,310 @@
+"""A tenant has no more of anything than its plan allows, whoever adds it, by whatever way, and however many at once."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import asyncpg
+import pytest
+from sqlalchemy import func, update
+
+from isola.database.failures import NO_PLACE
+from isola.database.transactions import Database
+from isola.errors import QuotaExceeded
+from isola.platform import importing, plans
+from isola.platform.shares import shares as share_table
+from isola.platform.tenants import Tenant
+from isola.subjects import resources, roles, shares, users
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Role, of_role
+from isola.subjects.quotas import known
+from isola.subjects.resources import Resource
+from isola.testing.fixtures import Copy
+from tests.subjects.nouns.conftest import state
+from tests.subjects.nouns.quotas import SOMEBODY, TAKEN, Scene, allow, used
+
+EACH = pytest.mark.parametrize("quota", known())
+
+
+@pytest.fixture
+async def login(copy: Copy) -> AsyncIterator[asyncpg.Connection]:
+    """The login of tenant traffic, bound to nothing."""
+    connection = await asyncpg.connect(copy.where.tenant)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def scene(database: Database, a: Tenant, b: Tenant) -> Scene:
+    """The actor is there like a machine, and takes no place. Somebody has come in, and was disabled."""
+    async with database.transaction(a) as work:
+        user = await users.ensure(work, subject="owner", name=None, email=None)
+        made = Scene(a, Actor(user, of_role(Role.OWNER)), b.slug)
+        take, give_up = TAKEN["users"]
+        await give_up(work, made, await take(work, made))
+    return made
+
+
+@EACH
+async def test_there_is_as_much_as_the_plan_allows_and_no_more(
+    database: Database, control: Database, scene: Scene, quota: str
+) -> None:
+    take, give_up = TAKEN[quota]
+    await allow(control, scene.tenant, **{quota: 2})
+    async with database.transaction(scene.tenant) as work:
+        first = await take(work, scene)
+        await take(work, scene)
+    assert await used(database, scene.tenant, quota) == 2
+    before = await state(database, scene.tenant)
+
+    with pytest.raises(QuotaExceeded) as refused:
+        async with database.transaction(scene.tenant) as work:
+            await take(work, scene)
+    assert refused.value.message == f"{quota}: the plan allows 2"
+    assert await state(database, scene.tenant) == before
+    assert await used(database, scene.tenant, quota) == 2
+
+    # A place that is given up can be taken again, and by one alone.
+    async with database.transaction(scene.tenant) as work:
+        await give_up(work, scene, first)
+        await take(work, scene)
+    with pytest.raises(QuotaExceeded):
+        async with database.transaction(scene.tenant) as work:
+            await take(work, scene)
+
+
+@EACH
+async def test_of_two_who_take_the_last_place_at_once_one_gets_it(
+    copy: Copy, database: Database, control: Database, scene: Scene, quota: str
+) -> None:
+    """Neither can see what the other did, and neither waits for the other's end."""
+    take, _ = TAKEN[quota]
+    await allow(control, scene.tenant, **{quota: 1})
+    # Of three connections a tenant may have two at once.
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=3) as both:
+        with pytest.raises(QuotaExceeded):
+            async with both.transaction(scene.tenant) as late:
+                await take(late, scene)
+                async with both.transaction(scene.tenant) as early:
+                    await take(early, scene)
+    assert await used(database, scene.tenant, quota) == 1
+
+
+async def test_many_at_once_take_what_there_is(copy: Copy, control: Database, scene: Scene) -> None:
+    await allow(control, scene.tenant, resources=7, users=5)
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=8, wait=30) as many:
+
+        async def add(number: int) -> bool:
+            take, _ = TAKEN["resources" if number % 2 else "users"]
+            try:
+                async with many.transaction(scene.tenant) as work:
+                    await take(work, scene)
+            except QuotaExceeded:
+                return False
+            return True
+
+        done = await asyncio.gather(*(add(number) for number in range(40)))
+        assert done.count(True) == 12
+        assert await used(many, scene.tenant, "resources") == 7
+        assert await used(many, scene.tenant, "users") == 5
+
+
+@EACH
+async def test_a_smaller_plan_takes_nothing_away_and_only_stops_adding(
+    database: Database, control: Database, scene: Scene, quota: str
+) -> None:
+    take, give_up = TAKEN[quota]
+    async with database.transaction(scene.tenant) as work:
+        taken = [await take(work, scene) for _ in range(3)]
+    before = await state(database, scene.tenant)
+    await allow(control, scene.tenant, **{quota: 1})
+    assert await state(database, scene.tenant) == before
+    for place in taken[:2]:
+        with pytest.raises(QuotaExceeded):
+            async with database.transaction(scene.tenant) as work:
+                await take(work, scene)
+        async with database.transaction(scene.tenant) as work:
+            await give_up(work, scene, place)
+    await allow(control, scene.tenant, **{quota: 2})
+    async with database.transaction(scene.tenant) as work:
+        await take(work, scene)
+
+
+async def test_only_what_has_a_quota_is_limited_and_only_for_who_has_the_plan(
+    database: Database, control: Database, scene: Scene, b: Tenant
+) -> None:
+    await allow(control, scene.tenant, resources=0)
+    for quota in ("api_keys", "domains", "users"):
+        async with database.transaction(scene.tenant) as work:
+            await TAKEN[quota][0](work, scene)
+    with pytest.raises(QuotaExceeded):
+        async with database.transaction(scene.tenant) as work:
+            await TAKEN["resources"][0](work, scene)
+    async with database.transaction(b) as work:
+        user = await users.ensure(work, subject="owner", name=None, email=None)
+        await resources.create(work, Actor(user, of_role(Role.OWNER)), name="elsewhere")
+    await plans.give(control, SOMEBODY, scene.tenant, plans.UNLIMITED)
+    async with database.transaction(scene.tenant) as work:
+        await TAKEN["resources"][0](work, scene)
+
+
+async def test_what_comes_back_takes_a_place(
+    database: Database, control: Database, owner: Database, scene: Scene
+) -> None:
+    """A share that is renewed after its end, and a user who is enabled again; but not one that is there anyway."""
+    async with database.transaction(scene.tenant) as work:
+        resource = await resources.create(work, scene.actor, name="one")
+        share = await shares.grant(work, scene.actor, "resource", resource, scene.partner)
+        user = await TAKEN["users"][0](work, scene)
+    await allow(control, scene.tenant, shares=0, users=0)
+
+    async with database.transaction(scene.tenant) as work:
+        assert await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later()) == share
+    async with owner.unbound() as work:
+        await work.execute(update(share_table).values(expires_at=func.now()))
+    assert await used(database, scene.tenant, "shares") == 0
+    with pytest.raises(QuotaExceeded, match="shares: the plan allows 0"):
+        async with database.transaction(scene.tenant) as work:
+            await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later())
+
+    async with database.transaction(scene.tenant) as work:
+        await roles.disable(work, scene.actor, user)
+    with pytest.raises(QuotaExceeded, match="users: the plan allows 0"):
+        async with database.transaction(scene.tenant) as work:
+            await roles.enable(work, scene.actor, user)
+
+
+async def test_one_statement_on_many_rows_takes_as_many_places_as_more_of_them_count(
+    database: Database, control: Database, scene: Scene
+) -> None:
+    """Also where the log notes it in parts, and where as many come as go."""
+    async with database.transaction(scene.tenant) as work:
+        await work.script("INSERT INTO users (subject, name) SELECT 'u' || n, 'u' FROM generate_series(1, 1100) n")
+    await allow(control, scene.tenant, users=1050)
+    everybody = "UPDATE users SET seen_at = now() WHERE subject ~ '^u[0-9]+$'"
+    with pytest.raises(QuotaExceeded, match="users: the plan allows 1050"):
+        async with database.transaction(scene.tenant) as work:
+            await work.script(everybody)
+    async with database.transaction(scene.tenant) as work:
+        await work.script(f"{everybody} AND length(subject) < 5")
+    assert await used(database, scene.tenant, "users") == 999
+
+    await allow(control, scene.tenant, users=10)
+    in_turn = (
+        "UPDATE users SET disabled_at = CASE WHEN disabled_at IS NULL THEN now() END, seen_at = now() "
+        "WHERE subject IN ('u1', 'u2', 'u3')"
+    )
+    async with database.transaction(scene.tenant) as work:
+        await work.script("UPDATE users SET disabled_at = now() WHERE subject = 'u1'")
+        await work.script(in_turn)
+    assert await used(database, scene.tenant, "users") == 997
+    with pytest.raises(QuotaExceeded, match="users: the plan allows 10"):
+        async with database.transaction(scene.tenant) as work:
+            await work.script(in_turn)
+
+
+async def test_keys_that_have_expired_and_machines_take_no_place(
+    database: Database, control: Database, owner: Database, scene: Scene
+) -> None:
+    await allow(control, scene.tenant, api_keys=1, users=0)
+    async with database.transaction(scene.tenant) as work:
+        await TAKEN["api_keys"][0](work, scene)
+    async with owner.unbound() as work:
+        await work.script("UPDATE control.api_keys SET expires_at = now()")
+    async with database.transaction(scene.tenant) as work:
+        await TAKEN["api_keys"][0](work, scene)
+    assert await used(database, scene.tenant, "api_keys") == 1
+    assert await used(database, scene.tenant, "users") == 0
+
+
+async def test_who_goes_on_where_there_is_no_place_uses_up_no_connections(
+    database: Database, control: Database, scene: Scene
+) -> None:
+    await allow(control, scene.tenant, resources=1)
+    async with database.transaction(scene.tenant) as work:
+        await TAKEN["resources"][0](work, scene)
+    processes = []
+    for _ in range(8):
+        with pytest.raises(QuotaExceeded):
+            async with database.transaction(scene.tenant) as work:
+                processes.append(await work.value("SELECT pg_backend_pid()"))
+                await TAKEN["resources"][0](work, scene)
+    assert len(set(processes)) == 1
+
+
+async def test_an_import_ends_where_the_plan_does(
+    database: Database, control: Database, scene: Scene, tmp_path: Path
+) -> None:
+    file = tmp_path / "resources.jsonl"
+    file.write_text("".join(json.dumps({"name": f"row {number}"}) + "\n" for number in range(importing.BATCH + 1)))
+    await allow(control, scene.tenant, resources=importing.BATCH)
+    told: list[int] = []
+    with pytest.raises(QuotaExceeded):
+        await importing.load(
+            database,
+            scene.tenant,
+            Resource,
+            file,
+            owner="import",
+            strict=False,
+            from_line=1,
+            progress=lambda _, outcome: told.append(outcome.loaded),
+        )
+    assert told == [importing.BATCH]
+    assert await used(database, scene.tenant, "resources") == importing.BATCH
+
+
+async def test_what_is_added_while_there_is_no_quota_counts_when_there_is_one_again(
+    database: Database, control: Database, scene: Scene
+) -> None:
+    take, give_up = TAKEN["resources"]
+    await allow(control, scene.tenant, resources=3)
+    async with database.transaction(scene.tenant) as work:
+        await take(work, scene)
+    await plans.give(control, SOMEBODY, scene.tenant, plans.UNLIMITED)
+    async with database.transaction(scene.tenant) as work:
+        first, _ = [await take(work, scene) for _ in range(2)]
+    await plans.give(control, SOMEBODY, scene.tenant, f"of-{scene.tenant.slug}")
+    with pytest.raises(QuotaExceeded):
+        async with database.transaction(scene.tenant) as work:
+            await take(work, scene)
+    async with database.transaction(scene.tenant) as work:
+        await give_up(work, scene, first)
+    async with database.transaction(scene.tenant) as work:
+        await take(work, scene)
+    assert await used(database, scene.tenant, "resources") == 3
+
+
+@pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read", "serializable"])
+async def test_sql_that_is_smuggled_in_gets_no_further(
+    copy: Copy,
+    database: Database,
+    control: Database,
+    login: asyncpg.Connection,
+    scene: Scene,
+    isolation: Literal["read_committed", "repeatable_read", "serializable"],
+) -> None:
+    """Whether it sees that there is no place any more, or saw nothing of it when it began."""
+    await allow(control, scene.tenant, resources=1)
+    insert = f"INSERT INTO resources (owner_id, name) VALUES ('{scene.actor.user_id}', 'more')"
+    with pytest.raises(asyncpg.PostgresError):
+        async with login.transaction(isolation=isolation):
+            await copy.enter(login, scene.tenant)
+            assert await login.fetchval("SELECT count(*) FROM resources") == 0
+            async with database.transaction(scene.tenant) as work:
+                await TAKEN["resources"][0](work, scene)
+            await login.execute(insert)
+    for said in ("SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"):
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            async with login.transaction(isolation=isolation):
+                await copy.enter(login, scene.tenant)
+                await login.execute(f"{said}; {insert}")
+        assert refused.value.sqlstate == NO_PLACE
+    assert await used(database, scene.tenant, "resources") == 1
+
+
+def _later() -> datetime:
+    return datetime.now(UTC) + timedelta(days=1)

@@ -1,0 +1,209 @@
+"""Who shares what with whom, and what a partner gets to see of it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.errors import BadUserInput, Forbidden, NotFound
+from isola.platform import provisioning
+from isola.platform.tenants import Tenant
+from isola.subjects import resources, shares, users
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Permission, Role, of_role
+from isola.testing.isolation.sharing.reading import row_of
+from tests.subjects.nouns.conftest import People, state, without
+
+
+@pytest.fixture
+async def one(database: Database, a: Tenant, people: People) -> UUID:
+    """A resource of Ada's."""
+    async with database.transaction(a) as work:
+        return await resources.create(work, people.ada, name="one", kind="report", data={"a": 1}, size_bytes=7)
+
+
+async def received(database: Database, tenant: Tenant) -> list[UUID]:
+    async with database.transaction(tenant) as work:
+        return [UUID(str(share)) for share in await work.texts("SELECT id FROM isola.shares_received()")]
+
+
+async def shared(database: Database, tenant: Tenant, share: UUID) -> Sequence[str]:
+    async with database.transaction(tenant) as work:
+        return await work.texts(f"SELECT to_jsonb(s)::text FROM {row_of()}", share)
+
+
+async def test_a_partner_reads_what_was_shared_and_nothing_else(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    async with database.transaction(a) as work:
+        await resources.create(work, people.ada, name="kept")
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
+    assert await received(database, b) == [share]
+    (row,) = await shared(database, b, share)
+    assert '"name": "one"' in row
+    assert '"owner_id"' not in row
+    async with database.transaction(b) as work:
+        assert await work.texts("SELECT name FROM resources") == []
+        with pytest.raises(NotFound):
+            await resources.held(work, Actor(people.ada.user_id, of_role(Role.ADMIN)), one)
+
+
+async def test_owner_and_admin_share_and_nobody_else(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    before = await state(database, a)
+    refused = {
+        people.bob: "only the owner",
+        people.viewer: "share:write",
+        without(people.ada, Permission.SHARE_WRITE): "share:write",
+        without(people.ada, Permission.RESOURCE_WRITE): "resource:write",
+        without(people.admin, Permission.RESOURCE_MANAGE): "only the owner",
+    }
+    for actor, reason in refused.items():
+        async with database.transaction(a) as work:
+            with pytest.raises(Forbidden, match=reason):
+                await shares.grant(work, actor, "resource", one, b.slug)
+    assert await state(database, a) == before
+    assert await received(database, b) == []
+    for actor in (people.ada, people.admin):
+        async with database.transaction(a) as work:
+            share = await shares.grant(work, actor, "resource", one, b.slug)
+            assert await work.value("SELECT granted_by FROM isola.shares_of('resource', $1)", one) == actor.user_id
+            await shares.revoke(work, actor, share)
+
+
+async def test_owner_and_admin_revoke_and_nobody_else(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    async with database.transaction(a) as work:
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
+    before = await state(database, a)
+    for actor, reason in {people.bob: "only the owner", people.viewer: "share:write"}.items():
+        with pytest.raises(Forbidden, match=reason):
+            async with database.transaction(a) as work:
+                await shares.revoke(work, actor, share)
+    # Whom it was granted to cannot end it either, nor can it be told from one that is not there.
+    for tenant, missing in ((b, share), (a, uuid4())):
+        async with database.transaction(tenant) as work:
+            with pytest.raises(NotFound, match="there is no such share"):
+                await shares.revoke(work, people.admin, missing)
+    assert await state(database, a) == before
+    assert await received(database, b) == [share]
+
+    async with database.transaction(a) as work:
+        await shares.revoke(work, people.admin, share)
+    assert await received(database, b) == []
+    assert await shared(database, b, share) == []
+    async with database.transaction(a) as work:
+        with pytest.raises(NotFound):
+            await shares.revoke(work, people.admin, share)
+
+
+async def test_a_revocation_is_felt_by_the_next_statement(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    async with database.transaction(a) as work:
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
+    async with database.transaction(b) as reading:
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) == one
+        async with database.transaction(a) as work:
+            await shares.revoke(work, people.ada, share)
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) is None
+
+
+async def test_a_share_ends_when_it_expires(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    async with database.transaction(a) as work:
+        share = await shares.grant(work, people.ada, "resource", one, b.slug, expires_at=soon)
+    async with database.transaction(b) as reading:
+        assert await reading.value("SELECT expires_at FROM isola.shares_received()") == soon
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) == one
+        await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.02)
+        assert await reading.value(f"SELECT id FROM {row_of()}", share) is None
+        assert await reading.texts("SELECT id FROM isola.shares_received()") == []
+    assert (await state(database, a))["shares"] == []
+
+
+async def test_sharing_again_renews_the_share(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
+    made = []
+    for actor, until in ((people.ada, soon), (people.admin, later), (people.ada, None)):
+        async with database.transaction(a) as work:
+            made.append(await shares.grant(work, actor, "resource", one, b.slug, expires_at=until))
+            expires = await work.texts("SELECT expires_at FROM isola.shares_of('resource', $1)", one)
+        assert expires == [until]
+    assert len(set(made)) == 1
+    assert await received(database, b) == made[:1]
+
+
+async def test_a_share_that_was_revoked_can_be_granted_anew(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    async with database.transaction(a) as work:
+        gone = await shares.grant(work, people.ada, "resource", one, b.slug)
+        await shares.revoke(work, people.ada, gone)
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
+    assert share != gone
+    assert await received(database, b) == [share]
+    assert await shared(database, b, gone) == []
+
+
+async def test_what_cannot_be_shared_is_refused(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    async with database.transaction(b) as work:
+        stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), of_role(Role.ADMIN))
+        theirs = await resources.create(work, stranger, name="theirs")
+    before = await state(database, a), await state(database, b)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    partner = "grantee: expected the slug of another tenant"
+    cases: list[tuple[UUID, str, datetime | None, type[Exception], str]] = [
+        (one, "No-body", None, BadUserInput, partner),
+        (one, "' OR true --", None, BadUserInput, partner),
+        (one, "\u0430cme", None, BadUserInput, partner),
+        (one, "a" * 64, None, BadUserInput, partner),
+        (one, "", None, BadUserInput, partner),
+        (one, a.slug, None, BadUserInput, partner),
+        (one, b.slug, past, BadUserInput, "expiresAt: expected a time to come"),
+        (theirs, b.slug, None, NotFound, "there is no such resource"),
+        (uuid4(), b.slug, None, NotFound, "there is no such resource"),
+    ]
+    for resource, grantee, until, kind, reason in cases:
+        async with database.transaction(a) as work:
+            with pytest.raises(kind, match=reason):
+                await shares.grant(work, people.admin, "resource", resource, grantee, expires_at=until)
+    assert (await state(database, a), await state(database, b)) == before
+    assert await received(database, b) == []
+
+
+async def test_a_partner_cannot_share_on(database: Database, a: Tenant, b: Tenant, people: People, one: UUID) -> None:
+    async with database.transaction(a) as work:
+        await shares.grant(work, people.ada, "resource", one, b.slug)
+    before = await state(database, a)
+    async with database.transaction(b) as work:
+        stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), of_role(Role.ADMIN))
+        with pytest.raises(NotFound, match="there is no such resource"):
+            await shares.grant(work, stranger, "resource", one, a.slug)
+        again = "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)"
+        assert await work.value(again, one, a.slug, stranger.user_id) is None
+    assert await state(database, a) == before
+
+
+async def test_nobody_receives_from_a_suspended_tenant_and_a_suspended_one_receives_nothing(
+    database: Database, control: Any, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    async with database.transaction(a) as work:
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
+    await provisioning.suspend(control, a.slug)
+    assert await received(database, b) == []
+    assert await shared(database, b, share) == []
+    await provisioning.resume(control, a.slug)
+    assert await received(database, b) == [share]
