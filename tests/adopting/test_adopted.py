@@ -1,6 +1,9 @@
 """Databases of one customer become applications, and their rows those of a tenant."""
 
 import ast
+import os
+import subprocess
+import sys
 from uuid import UUID
 
 import pytest
@@ -191,6 +194,21 @@ def test_the_application_is_a_package_whose_history_makes_what_it_declares(home:
             ast.parse(file.read_text())
         assert "nothing to write" in home.place.run("revision", "--application", name, "-m", "more")
     assert "0 brought" in home.place.run("migrate")
+
+
+def test_the_package_has_what_isola_new_writes(home: Home) -> None:
+    home.place.run("new", "fresh")
+    for file in ("Makefile", "pyproject.toml", "tests/conftest.py", "tests/test_isolation.py"):
+        written = (home.place.directory / "chinook" / file).read_text()
+        assert written == (home.place.directory / "fresh" / file).read_text().replace("fresh", "chinook")
+    assert "make demo" in (home.place.directory / "chinook/README.md").read_text()
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/test_subjects.py"],
+        cwd=home.place.directory / "chinook",
+        env={**os.environ, "ISOLA_APPLICATIONS": "chinook:application"},
+        check=False,
+    )
+    assert finished.returncode == 0
 
 
 def test_tenants_with_circles_of_references_move_and_are_dropped(home: Home) -> None:

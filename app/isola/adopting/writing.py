@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from isola import packages
 from isola.adopting import copying, names
 from isola.adopting.carrying import literal
 from isola.adopting.model import Draft, Field, Many, Model, Note, Reference
@@ -14,15 +15,14 @@ WIDTH = 120
 
 def files(draft: Draft) -> Mapping[str, str]:
     """The files by their paths, all but the revision of its tables."""
-    name = draft.application
+    name, source = draft.application, draft.catalogue
+    database, schema = _text(source.database), _text(source.schema)
     return {
-        "pyproject.toml": _PROJECT.format(name=name, database=draft.catalogue.database),
-        "README.md": _README.format(name=name, database=draft.catalogue.database, schema=draft.catalogue.schema),
+        **packages.rendered("adopted", name, database=database, schema=schema, count=len(draft.models)),
         "ADOPTED.md": _adopted(draft),
         f"{name}/__init__.py": _application(draft),
         f"{name}/subjects.py": _subjects(draft),
         f"{name}/{copying.FILE}": copying.plan(draft).model_dump_json(indent=1) + "\n",
-        "tests/test_subjects.py": _TEST.format(name=name, count=len(draft.models)),
     }
 
 
@@ -172,8 +172,8 @@ def _adopted(draft: Draft) -> str:
         for each in draft.pairs
     )
     return _ADOPTED.format(
-        database=draft.catalogue.database,
-        schema=draft.catalogue.schema,
+        database=_text(draft.catalogue.database),
+        schema=_text(draft.catalogue.schema),
         tables=tables + pairs,
         changes=_listed(draft.changes) or "Nothing.\n",
         notes=_listed(draft.notes) or "All of it is carried.\n",
@@ -196,58 +196,6 @@ def _text(text: str) -> str:
 
 
 _cell = _text
-
-_PROJECT = """[build-system]
-requires = ["hatchling>=1.27"]
-build-backend = "hatchling.build"
-
-[project]
-name = "{name}"
-version = "0.1.0"
-description = "An application of Isola, adopted from a database"
-requires-python = ">=3.11"
-dependencies = ["isola"]
-
-[project.entry-points."isola.applications"]
-{name} = "{name}:application"
-
-[tool.hatch.build.targets.wheel]
-packages = ["{name}"]
-"""
-
-_README = """# {name}
-
-An application of Isola, written by `isola adopt` from the database {database}, schema {schema}.
-[ADOPTED.md](ADOPTED.md) says what became of each table, and what was not carried.
-
-```
-pip install --editable .
-isola migrate
-isola tenant create acme
-isola adopt postgresql://… --schema {schema} --application {name} --load --tenant acme
-isola serve
-```
-
-`{name}/subjects.py` is the application: change it as you like. Then
-
-```
-isola revision --application {name} -m "what changed"
-```
-
-writes what brings the tables there, and `isola migrate` does it. Rows are copied as `{name}/adopted.json` says: if you
-rename a column before you copy, rename it there, too.
-"""
-
-_TEST = '''"""The application loads, and has a revision for its tables."""
-
-from isola.installed import APPLICATIONS
-
-
-def test_the_application_is_installed_with_all_its_subjects_and_a_history() -> None:
-    application = APPLICATIONS["{name}"]
-    assert len(application.subjects) == {count}
-    assert list(application.migrations.glob("*.py"))
-'''
 
 _ADOPTED = """# What was adopted
 

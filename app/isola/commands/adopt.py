@@ -60,7 +60,8 @@ async def _opened(address: str) -> "Database":
 def _write(address: str, schema: str, application: str | None) -> None:
     import uvloop
 
-    from isola.adopting import application as adopted
+    from isola import packages
+    from isola.adopting import application as adopted, writing
 
     async def draft() -> "Draft":
         async with await _opened(address) as source:
@@ -69,13 +70,14 @@ def _write(address: str, schema: str, application: str | None) -> None:
     made = uvloop.run(draft())
     folder = Path.cwd() / made.application
     with err.status(f"writing {folder}"):
-        adopted.write(made, folder)
+        packages.write(folder, made.application, writing.files(made), "adopted")
     for note in made.notes:
         err.print(f"not carried: {note.of}: {note.what}: {note.why}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(
         f"{made.application}/ has {len(made.models)} subjects and {len(made.pairs)} relations between many; "
         f"{len(made.notes)} things are not carried: see {made.application}/ADOPTED.md"
     )
+    typer.echo(f"{made.application}: cd {made.application} && make demo")
 
 
 def _load(address: str, application: str | None, tenant: str) -> None:
