@@ -4,10 +4,11 @@ Each case is a class that is wrong in one way.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from types import new_class
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from isola.subjects import (
     JSON,
     Actor,
+    BigInt,
     DeclarationError,
     Many,
     Subject,
@@ -28,16 +30,20 @@ from isola.subjects import (
 )
 from isola.subjects.applications import _complete
 from isola.subjects.declaration import Registry
+from isola.subjects.metadata import metadata
 from isola.subjects.users import User
 
 CASES: list[tuple[str, Callable[[], type[Subject]]]] = []
 
 
 @pytest.fixture(autouse=True)
-def subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+def subjects(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test declares is gone after it."""
     monkeypatch.setattr(Registry, "by_class", dict(Registry.by_class))
     monkeypatch.setattr(Registry, "by_name", dict(Registry.by_name))
+    yield
+    for table in metadata.tables.keys() & {"birds", "nests"}:
+        metadata.remove(metadata.tables[table])
 
 
 def refused(message: str) -> Callable[[Callable[[], type[Subject]]], None]:
@@ -177,7 +183,7 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Bird.created_at: every subject has this column already")
+@refused("Bird.created_at: every table has a column created_at already: expected another name")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
         created_at: datetime = column()
@@ -588,6 +594,146 @@ def _() -> type[Subject]:
         samples = {"wings": lambda *_: 2}  # noqa: RUF012
 
     return Bird
+
+
+@refused("Bird.nest: expected a value: column(), reference(), many() or computed()")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+        nest: str
+
+    return Bird
+
+
+@refused("Bird: visible: there is no column 'wings'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = lambda row, user: row["wings"] == user  # noqa: E731  as authors write it
+
+    return Bird
+
+
+@refused('Bird: visible: expected SQL of the row\'s columns, such as row["name"] ==')
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = lambda row, user: None  # noqa: ARG005, E731  as authors write it
+
+    return Bird
+
+
+@refused("Bird: visible: TypeError: ")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = lambda row: row["name"] == "x"  # noqa: E731  as authors write it
+
+    return Bird
+
+
+@refused("Bird.loud: computed: there is no column 'song'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+        loud: bool = computed(lambda row: row["song"] == "x")
+
+    return Bird
+
+
+@refused("Bird.loud: computed: expected SQL of the row's columns")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+        loud: bool = computed(lambda row: True)  # type: ignore[arg-type, return-value]  # noqa: ARG005  what is refused
+
+    return Bird
+
+
+@refused("Bird.song: shared: expected a column that is not private")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        song: str = column(max_length=9, default="x", private=True)
+        name: str = column(max_length=9)
+
+        shared = ("song",)
+
+    return Bird
+
+
+@refused("Bird: checks: expected names in lower case with underscores")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        checks = {"a name": "true"}  # noqa: RUF012
+
+    return Bird
+
+
+@refused("Bird.song: unique_together: expected max_length, since it is in an index")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+        song: str = column()
+
+        unique_together = (("name", "song"),)
+
+    return Bird
+
+
+@refused("Bird.song: indexes: a column of JSON has no index that could serve an ordering")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        song: JSON = column(default=dict)
+
+        indexes = (("song",),)
+
+    return Bird
+
+
+@refused("Bird: unique_together: expected tuples of attributes, such as (('song',),)")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        song: str = column(max_length=9)
+        s: str = column(max_length=9)
+
+        unique_together = ("song",)
+
+    return Bird
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "ctid", "xmin"])
+def test_a_column_that_every_table_has_is_refused(name: str) -> None:
+    body = {"__module__": __name__, "__annotations__": {name: int}, name: column()}
+    subject = new_class("Bird", (Subject,), {"name": "bird", "prefix": "brd"}, lambda made: made.update(body))
+    assert_refused(subject, f"every table has a column {name} already: expected another name")
+
+
+@pytest.mark.parametrize(
+    ("type_", "wrong", "message"),
+    [
+        (int, {"default": 2**31}, "default: flight: expected -2147483648 to 2147483647"),
+        (int, {"default": 2**31, "minimum": 0}, "default: flight: expected 0 to 2147483647"),
+        (int, {"maximum": 2**31}, "minimum and maximum: expected values that Int has"),
+        (BigInt, {"minimum": -(2**53)}, "minimum and maximum: expected values that BigInt has"),
+        (Decimal, {"digits": 0}, "digits: expected at least 1"),
+        (float, {"minimum": float("nan")}, "minimum and maximum: expected finite numbers"),
+        (datetime, {"minimum": datetime(2026, 1, 1)}, "expected moments with an offset from UTC"),  # noqa: DTZ001  as said
+        (datetime, {"default": datetime(2026, 1, 1)}, "expected a moment with an offset from UTC"),  # noqa: DTZ001  as said
+        (StrEnum("Empty", []), {}, "expected Empty to have members"),
+        (StrEnum("Odd", {"true": "t"}), {}, "Odd.true: expected another name"),
+    ],
+)
+def test_what_the_database_or_the_schema_would_refuse_is_refused_before(
+    type_: Any, wrong: dict[str, Any], message: str
+) -> None:
+    body = {"__module__": __name__, "__annotations__": {"flight": type_}, "flight": column(**wrong)}
+    subject = new_class("Bird", (Subject,), {"name": "bird", "prefix": "brd"}, lambda made: made.update(body))
+    assert_refused(subject, message)
 
 
 @pytest.mark.parametrize(("message", "declare"), CASES, ids=[message[:60] for message, _ in CASES])

@@ -16,7 +16,7 @@ from sqlalchemy.schema import sort_tables_and_constraints
 from isola.errors import OperatorError
 from isola.subjects import permissions
 from isola.subjects.actions import actions_of
-from isola.subjects.checks import check
+from isola.subjects.checks import check, check_expressions
 from isola.subjects.declaration import PLAIN, DeclarationError
 from isola.subjects.metadata import metadata
 from isola.subjects.routes import Route
@@ -137,6 +137,7 @@ def _complete(subject: type[Subject]) -> None:
         )
     for table in (declaration.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
         table.info["application"] = subject.application
+    check_expressions(declaration)
 
 
 def _permissions(subject: type[Subject]) -> Iterator[str]:

@@ -1,7 +1,13 @@
 """What a declaration has to keep to. Each error names the class, the attribute, and what was expected."""
 
-from collections.abc import Iterator
-from typing import NoReturn
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, NoReturn
+
+from sqlalchemy import ColumnElement, Uuid, bindparam
 
 from isola.errors import BadUserInput
 from isola.subjects import values
@@ -27,6 +33,9 @@ RANGED = frozenset({"Int", "BigInt", "Float", "Decimal", "Date", "DateTime"})
 MAX_DIGITS = 1000
 MAX_TABLE = 60
 """Characters in the name of a table."""
+RESERVED = frozenset({"tenant_id", "tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
+"""Columns that a table has already: that of a strategy, and those of PostgreSQL."""
+ENUM_MEMBER = re.compile("(?!__)[_A-Za-z][_0-9A-Za-z]*")
 
 
 def check(declaration: Declaration) -> None:
@@ -38,6 +47,7 @@ def check(declaration: Declaration) -> None:
         if field in fields:
             _refuse(member.where, f"{fields[field]} is the field {field} already: expected another name")
         fields[field] = member.attribute
+        _check_enum(member.where, member.annotation)
         match member.declared:
             case Column() | Computed() if member.annotation.kind is None:
                 _refuse(member.where, f"expected an annotation that is one of {EXPECTED}")
@@ -48,6 +58,30 @@ def check(declaration: Declaration) -> None:
             case Relation() as declared:
                 _check_relation(member, declared)
     _check_names(declaration)
+    _check_shared(declaration)
+    _check_conditions(declaration)
+
+
+def check_expressions(declaration: Declaration) -> None:
+    """Raise DeclarationError for the first of a declaration's functions that makes no SQL of a row's columns."""
+    row, visible = declaration.table.c, declaration.subject.visible
+    if visible is not None:
+        _check_expression(f"{declaration.where}: visible", lambda: visible(row, bindparam("user", type_=Uuid())))
+    for member in declaration.members.values():
+        if isinstance(member.declared, Computed):
+            _check_expression(f"{member.where}: computed", partial(member.declared.of, row))
+
+
+def _check_expression(where: str, make: Callable[[], Any]) -> None:
+    try:
+        made = make()
+    except KeyError as error:
+        _refuse(where, f"there is no column {error}")
+    except Exception as error:
+        # It is code of somebody else's, which can raise anything.
+        raise DeclarationError(f"{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(made, ColumnElement):
+        _refuse(where, 'expected SQL of the row\'s columns, such as row["name"] == "…"')
 
 
 def _check_names(declaration: Declaration) -> None:
@@ -57,6 +91,8 @@ def _check_names(declaration: Declaration) -> None:
             expected = ", ".join(declaration.ordered_by)
             _refuse(declaration.where, f"order: no index serves {name!r}: expected some of {expected}")
     subject = declaration.subject
+    for what, listed in (("unique_together", subject.unique_together), ("indexes", subject.indexes)):
+        _check_indexed(declaration, what, listed)
     for name in (*subject.shared, *(each for names in (*subject.unique_together, *subject.indexes) for each in names)):
         if declaration.by_column(declaration.column_of(name)) is None and name not in declaration.times:
             _refuse(declaration.where, f"there is no attribute {name!r}")
@@ -65,11 +101,49 @@ def _check_names(declaration: Declaration) -> None:
             _refuse(declaration.where, f"samples: there is no column {name!r}")
 
 
+def _check_shared(declaration: Declaration) -> None:
+    for name in declaration.subject.shared:
+        member = declaration.by_column(declaration.column_of(name))
+        if member is not None and member.is_private:
+            _refuse(member.where, "shared: expected a column that is not private")
+
+
+def _check_conditions(declaration: Declaration) -> None:
+    for name in declaration.subject.checks:
+        if not PLAIN.fullmatch(name) or len(name) > MAX_NAME:
+            _refuse(
+                declaration.where,
+                f"checks: expected names in lower case with underscores, at most {MAX_NAME} characters",
+            )
+
+
+def _check_indexed(declaration: Declaration, what: str, listed: Sequence[Sequence[str]]) -> None:
+    for names in listed:
+        if isinstance(names, str):
+            _refuse(declaration.where, f"{what}: expected tuples of attributes, such as (({names!r},),)")
+        for name in names:
+            member = declaration.by_column(declaration.column_of(name))
+            if member is not None and isinstance(member.declared, Column) and member.annotation.kind:
+                for broken in _of_index(member.declared, member.annotation.kind):
+                    _refuse(member.where, f"{what}: {broken}")
+
+
+def _check_enum(where: str, annotation: Annotation) -> None:
+    enum = annotation.enum
+    if enum is None:
+        return
+    if not list(enum):
+        _refuse(where, f"expected {enum.__name__} to have members")
+    for name in enum.__members__:
+        if not ENUM_MEMBER.fullmatch(name) or name in {"true", "false", "null"}:
+            _refuse(where, f"{enum.__name__}.{name}: expected another name, which GraphQL knows no other meaning of")
+
+
 def _check_name(member: Member) -> None:
     if not PLAIN.fullmatch(member.name) or len(member.name) > MAX_NAME:
         _refuse(member.where, f"expected a name in lower case with underscores, of at most {MAX_NAME} characters")
-    if member.name in {"id", *member.declaration.TIMES}:
-        _refuse(member.where, "every subject has this column already")
+    if member.name in {"id", *member.declaration.TIMES} or member.column in RESERVED:
+        _refuse(member.where, f"every table has a column {member.column} already: expected another name")
     if member.name in {"and", "or", "not"}:
         _refuse(member.where, "every filter has this field already")
 
@@ -125,10 +199,14 @@ def _check_column(member: Member, declared: Column) -> None:
 
 def _in_index(declared: Column, kind: Kind) -> Iterator[str]:
     if declared.index or declared.unique:
-        if not kind.ordered:
-            yield f"a column of {kind.graphql} has no index that could serve an ordering"
-        if kind is TEXT and declared.max_length is None:
-            yield "expected max_length, since it is in an index"
+        yield from _of_index(declared, kind)
+
+
+def _of_index(declared: Column, kind: Kind) -> Iterator[str]:
+    if not kind.ordered:
+        yield f"a column of {kind.graphql} has no index that could serve an ordering"
+    if kind is TEXT and declared.max_length is None:
+        yield "expected max_length, since it is in an index"
 
 
 def _of_texts(declared: Column, kind: Kind) -> Iterator[str]:
@@ -148,13 +226,24 @@ def _of_numbers(declared: Column, annotation: Annotation) -> Iterator[str]:
         yield "scale: expected digits as well"
     if digits is not None and not 0 <= (scale or 0) <= digits <= MAX_DIGITS:
         yield f"expected 0 <= scale <= digits <= {MAX_DIGITS}"
-    bounds = [each for each in (least, most) if each is not None]
+    if digits == 0:
+        yield "digits: expected at least 1"
+    yield from _of_bounds([each for each in (least, most) if each is not None], annotation, graphql)
+
+
+def _of_bounds(bounds: Sequence[Any], annotation: Annotation, graphql: str) -> Iterator[str]:
     if bounds and (graphql not in RANGED or annotation.listed):
         yield "minimum and maximum are for numbers, dates and moments"
     elif not all(annotation.takes(each) for each in bounds):
         yield "minimum and maximum: expected values of the column's type"
+    elif any(isinstance(each, float) and not math.isfinite(each) for each in bounds):
+        yield "minimum and maximum: expected finite numbers"
+    elif any(isinstance(each, datetime) and each.tzinfo is None for each in bounds):
+        yield "minimum and maximum: expected moments with an offset from UTC"
     elif bounds and bounds[0] > bounds[-1]:
         yield "expected minimum <= maximum"
+    elif not all(values.fits(annotation.type, each) for each in bounds):
+        yield f"minimum and maximum: expected values that {graphql} has"
 
 
 def _refuse(where: str, what: str) -> NoReturn:

@@ -124,9 +124,7 @@ class Subject:
             permissions={what: f"{name}:{what}" for what in PERMISSIONS} | dict(permissions or {}),
             own={each: declared for each, declared in vars(cls).items() if isinstance(declared, Attribute)},
         )
-        taken = [each for each in cls._declaration.own if each in vars(Subject)]
-        if taken:
-            raise DeclarationError(f"{where}.{taken[0]}: every subject has this attribute: expected {taken[0]}_")
+        _refuse_attributes(cls)
         Registry.add(cls._declaration)
 
     def __init__(self, **values: Any) -> None:
@@ -162,7 +160,10 @@ class Subject:
         """Whether who has the permission to write may change this row: its owner, and who may manage all."""
         owner = self.declaration.owner
         manage = self.declaration.permissions["manage"]
-        if owner is None or manage in actor.permissions or getattr(self, owner.attribute).id == actor.user_id:
+        if owner is None or manage in actor.permissions:
+            return ALLOWED
+        of = getattr(self, owner.attribute)
+        if of is not None and of.id == actor.user_id:
             return ALLOWED
         name = self.declaration.name
         return Denied(f"only the owner of a {name} may do this, or who has the permission {manage}")
@@ -265,3 +266,14 @@ def _order(order: Sequence[str]) -> Order:
     if all(name != "id" for name, _ in columns):
         columns.append(("id", bool(columns) and columns[-1][1]))
     return tuple(columns)
+
+
+def _refuse_attributes(subject: type[Subject]) -> None:
+    """Raise DeclarationError for an attribute that hides one of every subject's, or that has only an annotation."""
+    where = subject.declaration.where
+    taken = [each for each in subject.declaration.own if each in vars(Subject)]
+    if taken:
+        raise DeclarationError(f"{where}.{taken[0]}: every subject has this attribute: expected {taken[0]}_")
+    for each, annotation in subject.__annotations__.items():
+        if each not in vars(subject) and not each.startswith("_") and "ClassVar" not in str(annotation):
+            raise DeclarationError(f"{where}.{each}: expected a value: column(), reference(), many() or computed()")

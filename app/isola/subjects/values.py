@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal
 from enum import StrEnum
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -37,8 +38,8 @@ from isola.subjects import document
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller, field_of
 from isola.subjects.metadata import DIALECT, Visible, quoted
-from isola.subjects.table import MAX_ITEMS, MAX_TEXT, bounds, precision
-from isola.subjects.types import JSON
+from isola.subjects.table import MAX_ITEMS, MAX_SAFE_INTEGER, MAX_TEXT, bounds, precision
+from isola.subjects.types import JSON, BigInt
 from isola.subjects.work import Work
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ VIEWER: BindParameter[UUID] = bindparam("viewer__id", type_=Uuid())
 
 _EXACT = Context(prec=1000)
 _INFINITE = datetime.max.replace(tzinfo=UTC)
+_INTEGERS: Mapping[Any, tuple[int, int]] = MappingProxyType(
+    {int: (-(2**31), 2**31 - 1), BigInt: (-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER)}
+)
+"""What integers there are of a type."""
 
 
 def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -> dict[str, Any]:
@@ -152,18 +157,26 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
     if type_ == JSON:
         document.check(field, value)
         return
-    if type_ is datetime and value == _INFINITE:
-        # asyncpg writes this one as infinity, which JSON has no form for.
-        raise BadUserInput(f"{field}: expected a moment before {_INFINITE.isoformat()}", field)
-    if type_ is Decimal:
+    if type_ is datetime:
+        _check_moment(value, field)
+    elif type_ is Decimal:
         _check_decimal(Decimal(value), declared, field)
     elif isinstance(value, float) and not math.isfinite(value):
         raise BadUserInput(f"{field}: expected a finite number", field)
     _check_bounds(type_, declared, value, field)
 
 
+def fits(type_: Any, value: Any) -> bool:
+    """Whether a number is one that a type has."""
+    least, most = _INTEGERS.get(type_, (value, value))
+    return bool(least <= value <= most)
+
+
 def _check_bounds(type_: Any, declared: Column, value: Any, field: str) -> None:
     least, most = bounds(type_, declared)
+    if not fits(type_, value):
+        first, last = _INTEGERS[type_]
+        least, most = first if least is None else least, last if most is None else most
     if (least is not None and value < least) or (most is not None and value > most):
         ranges = {
             (True, True): f"{_shown(least)} to {_shown(most)}",
@@ -171,6 +184,14 @@ def _check_bounds(type_: Any, declared: Column, value: Any, field: str) -> None:
             (False, True): f"at most {_shown(most)}",
         }
         raise BadUserInput(f"{field}: expected {ranges[least is not None, most is not None]}", field)
+
+
+def _check_moment(value: datetime, field: str) -> None:
+    if value.tzinfo is None:
+        raise BadUserInput(f"{field}: expected a moment with an offset from UTC", field)
+    if value == _INFINITE:
+        # asyncpg writes this one as infinity, which JSON has no form for.
+        raise BadUserInput(f"{field}: expected a moment before {_INFINITE.isoformat()}", field)
 
 
 def _check_decimal(value: Decimal, declared: Column, field: str) -> None:
