@@ -39,18 +39,22 @@ class IsolaError(Exception):
 class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
     """A refusal with the code that clients see in ``extensions.code``.
 
-    ``status`` is the HTTP status when a whole request is refused with it. A field that fails inside a response
-    does not change the status of that response. The message never holds a value that a client sent. ``field`` is the
-    path of the input that was wrong, such as ``filter.name.eq``, and ``value`` what it was: only commands show it, to
-    whoever has typed it. Where the database refused a row for one of its rules, ``rule`` is what the rule is about:
-    names of columns, joined by underscores. ``retry_after`` is the number of seconds after which the same request is
-    worth sending again; None where that is of no use, or where something may have been done already.
+    ``status`` is the HTTP status when a whole request is refused with it. A field that fails inside a response does
+    not change the status of that response. The message never holds a value that a client sent. ``field`` is the
+    path of the input that was wrong, such as ``filter.name.eq``, and ``value`` what it was: only commands show it,
+    to whoever has typed it. Where the database refused a row for one of its rules, ``rule`` is what the rule is
+    about: names of columns, joined by underscores. Of several things that were given, ``index`` says which one was
+    wrong, and ``item`` where it stands, such as ``items.3``: ``field`` is then one of it. ``retry_after`` is the
+    number of seconds after which the same request is worth sending again; None where that is of no use, or where
+    something may have been done already.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
     retry_after: int | None = None
     rule: str | None = None
+    index: int | None = None
+    item: str | None = None
 
     def __init__(self, message: str, field: str | None = None, *, value: str | None = None) -> None:
         super().__init__(message)

@@ -22,6 +22,9 @@ from isola.query.arguments import storable
 INPUT = "input"
 """The one argument of most mutations. What rules call ``name`` is its field ``input.name`` to clients."""
 
+ITEMS = "items"
+"""The field of it with the inputs of several rows."""
+
 Path: TypeAlias = tuple[str, ...]
 _TEXTS = {"String", "ID"}
 
@@ -50,7 +53,7 @@ def _guarded(field: GraphQLField, resolve: Callable[..., Any], *, checks: bool) 
 
     def resolve_guarded(source: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
         for path in checked:
-            _refuse_unstorable(given, path, 0)
+            _refuse_unstorable(given, path, ())
         result = resolve(source, info, **given)
         return finished(result, given) if isawaitable(result) else result
 
@@ -59,14 +62,26 @@ def _guarded(field: GraphQLField, resolve: Callable[..., Any], *, checks: bool) 
 
 def _wrong(refusal: Refusal, given: Mapping[str, Any], ids: Sequence[Path]) -> str | None:
     """The path of the input that a refusal is about, as clients write it. ``ids`` are those that were given."""
-    if isinstance(refusal, NotFound) and len(ids) == 1:
+    if isinstance(refusal, NotFound) and len(ids) == 1 and refusal.item is None:
         return ".".join(ids[0])
     named = refusal.field
+    if refusal.item is not None:
+        return _of_item(refusal, refusal.item, given)
     if named is None and refusal.rule is not None:
         return _ruled(refusal.rule, given)
     if named is None or INPUT not in given or named.partition(".")[0] in given:
         return named
     return f"{INPUT}.{named}"
+
+
+def _of_item(refusal: Refusal, item: str, given: Mapping[str, Any]) -> str:
+    """The same for one of several things that were given: ``item`` is its place, such as ``items.3``."""
+    name, _, index = item.partition(".")
+    named, place = refusal.field, f"{INPUT}.{item}"
+    if named is None and refusal.rule is not None:
+        ruled = _ruled(refusal.rule, {INPUT: given[INPUT][name][int(index)]})
+        return place if ruled is None else f"{place}{ruled.removeprefix(INPUT)}"
+    return place if named in {None, name} else f"{place}.{named}"
 
 
 def _ruled(rule: str, given: Mapping[str, Any]) -> str | None:
@@ -76,7 +91,11 @@ def _ruled(rule: str, given: Mapping[str, Any]) -> str | None:
     paths += [(INPUT, name) for name in inside] if isinstance(inside, Mapping) else []
     places = {f"_{rule}_".rfind(f"_{_snake(path[-1])}_"): ".".join(path) for path in paths}
     last = max(places, default=-1)
-    return places[last] if last >= 0 else None
+    if last >= 0:
+        return places[last]
+    items = inside.get(ITEMS) if isinstance(inside, Mapping) else None
+    # Which of them it is, only the database knows.
+    return f"{INPUT}.{ITEMS}" if isinstance(items, list) and any(isinstance(each, Mapping) for each in items) else None
 
 
 def _snake(name: str) -> str:
@@ -102,13 +121,14 @@ def _at(given: Any, path: Path) -> Any:
     return given
 
 
-def _refuse_unstorable(given: Any, path: Path, depth: int) -> None:
+def _refuse_unstorable(given: Any, path: Path, at: Path) -> None:
+    """Raise BadUserInput for a text below ``path`` that cannot be stored; ``at`` is where ``given`` stands."""
     match given:
         case str() if not storable(given):
-            place = ".".join(path)
+            place = ".".join(at)
             raise BadUserInput(f"{place}: expected characters that a text can hold", place)
         case list():
-            for each in given:
-                _refuse_unstorable(each, path, depth)
-        case Mapping() if depth < len(path) and path[depth] in given:
-            _refuse_unstorable(given[path[depth]], path, depth + 1)
+            for index, each in enumerate(given):
+                _refuse_unstorable(each, path, (*at, str(index)))
+        case Mapping() if path and path[0] in given:
+            _refuse_unstorable(given[path[0]], path[1:], (*at, path[0]))

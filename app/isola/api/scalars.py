@@ -23,6 +23,8 @@ from isola.query.messages import UnfitValueError
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_DECIMAL = 200
 """Characters of a decimal that a client sends."""
+MAX_EXPONENT = 1000
+"""Digits before and behind the point of a decimal: no column has more."""
 
 BigInt = NewType("BigInt", int)
 DateTime = NewType("DateTime", datetime)
@@ -89,7 +91,14 @@ def _read_decimal(value: Any) -> decimal.Decimal:
         raise UnfitValueError(message) from None
     if not read.is_finite():
         raise UnfitValueError(message)
+    if max(read.adjusted(), -int(read.as_tuple().exponent)) > MAX_EXPONENT:
+        raise UnfitValueError(f"a Decimal has at most {MAX_EXPONENT} digits before and behind the point")
     return read
+
+
+def _read_decimal_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> decimal.Decimal:  # noqa: ARG001  the interface asks
+    """A number that is written in the document, with all its digits."""
+    return _read_decimal(getattr(node, "value", None))
 
 
 def _read_uuid(value: Any) -> uuid.UUID:
@@ -147,6 +156,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         name="Decimal",
         description="A decimal with all its digits, as a string. Input may also be a number.",
         parse_value=_read_decimal,
+        parse_literal=_read_decimal_literal,
         serialize=_write_text,
     ),
     UUID: scalar(

@@ -290,7 +290,7 @@ class _Tests:
         column = self._scan.c[name]
         if comparison in {"isNull", "isNotNull"}:
             return column.is_(None) if comparison == "isNull" else column.is_not(None)
-        type_ = self._writer.columns[name].type
+        type_ = json_text.compared(self._writer.columns[name].type)
         parameter = partial(self._writer.writer.parameter, self._writer.selected.site, self._next)
         self._next += 1
         if comparison == "in":

@@ -134,6 +134,11 @@ def read(value: Any, type_: TypeEngine[Any]) -> Any:
     return next((read_as(value) for kind, read_as in _READ if isinstance(type_, kind)), value)
 
 
+def compared(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type of what a column is compared with: as one of the column's own, a decimal would be rounded to it."""
+    return Numeric() if isinstance(type_, Numeric) and not isinstance(type_, Float) else type_
+
+
 _READ: Sequence[tuple[type[TypeEngine[Any]], Callable[[Any], Any]]] = (
     (Uuid, UUID),
     (DateTime, datetime.fromisoformat),

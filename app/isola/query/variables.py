@@ -111,7 +111,7 @@ def _reader(type_: GraphQLInputType, known: dict[str, Read]) -> Read:
 
 def _leaf_reader(type_: GraphQLLeafType) -> Read:
     coerce = type_.coerce_input_value
-    exact = type_.name == "JSON"
+    exact = type_.name in {"JSON", "Decimal"}
 
     def read(value: Any, _: int) -> Any:
         if value is None:

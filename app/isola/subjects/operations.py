@@ -1,13 +1,14 @@
 """What clients do with the rows of a subject: with the permissions that its declaration names, and its rules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Table, delete
 from sqlalchemy.dialects.postgresql import insert
 
-from isola.errors import BadUserInput, Conflict, NotFound
+from isola.errors import BadUserInput, Conflict, NotFound, Refusal
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import Member, field_of
 from isola.subjects.subject import Subject
@@ -18,6 +19,31 @@ MOST = 1000
 """How many rows one mutation makes, changes or deletes."""
 
 AnySubject = TypeVar("AnySubject", bound=Subject)
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@contextmanager
+def items_of(name: str) -> Iterator[None]:
+    """Have what is refused of one of several name its place: they are the items of the input ``name``."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.index is not None:
+            refusal.item = f"{name}.{refusal.index}"
+        raise
+
+
+def each(items: Sequence[Item], read: Callable[[Item], Made]) -> list[Made]:
+    """What is read of each item. A refusal says of which."""
+    made = []
+    for index, item in enumerate(items):
+        try:
+            made.append(read(item))
+        except Refusal as refusal:
+            refusal.index = index
+            raise
+    return made
 
 
 async def create(work: Work, actor: Actor, subject: type[Subject], values: Mapping[str, Any]) -> UUID:
@@ -48,8 +74,12 @@ async def update_all(
     whole = subject.before_update is not Subject.before_update
     rows = await changeable_all(work, actor, subject, [key for key, _ in batch], whole=whole)
     by_key = {row.id: row for row in rows}
-    for key, changes in batch:
-        await by_key[key].update(work, actor, **changes)
+    for index, (key, changes) in enumerate(batch):
+        try:
+            await by_key[key].update(work, actor, **changes)
+        except Refusal as refusal:
+            refusal.index = index
+            raise
 
 
 async def remove(work: Work, actor: Actor, subject: type[Subject], key: UUID) -> None:
@@ -61,7 +91,13 @@ async def remove_all(work: Work, actor: Actor, subject: type[Subject], keys: Seq
     """Delete up to MOST rows, all of them or none. Raises as ``remove``."""
     _refuse_too_many(keys)
     whole = subject.before_delete is not Subject.before_delete
-    await subject.delete_all(work, actor, await changeable_all(work, actor, subject, keys, whole=whole))
+    rows = await changeable_all(work, actor, subject, keys, whole=whole)
+    try:
+        await subject.delete_all(work, actor, rows)
+    except Refusal as refusal:
+        # Rows come by id, and each once.
+        refusal.index = None if refusal.index is None else keys.index(rows[refusal.index].id)
+        raise
 
 
 async def changeable(
@@ -85,13 +121,17 @@ async def changeable_all(
     rows = await subject.lock_all(work, actor, keys, only=only)
     actor.require(declaration.permissions["write"])
     for row in rows:
-        row.may_change(actor).enforce()
+        try:
+            row.may_change(actor).enforce()
+        except Refusal as refusal:
+            refusal.index = keys.index(row.id)
+            raise
     return rows
 
 
 async def pair(work: Work, actor: Actor, subject: type[Subject], member: Member, key: UUID, other: UUID) -> None:
     """Add a row to a relation that is many-to-many. Raises NotFound for either, Forbidden, and Conflict."""
-    await changeable(work, actor, subject, key, whole=False)
+    await _paired(work, actor, subject, member, key)
     field = field_of(pair_columns(subject.declaration, member)[1])
     if not await member.target.find(work, actor, member.target.table.c.id == other, most=1):
         raise NotFound(str(member.target.missing()), field)
@@ -102,11 +142,18 @@ async def pair(work: Work, actor: Actor, subject: type[Subject], member: Member,
 
 async def unpair(work: Work, actor: Actor, subject: type[Subject], member: Member, key: UUID, other: UUID) -> None:
     """Undo ``pair``. Raises NotFound and Forbidden."""
-    await changeable(work, actor, subject, key, whole=False)
+    await _paired(work, actor, subject, member, key)
     table, values = _pairs(subject, member, key, other)
     gone = delete(table).where(*(table.c[name] == value for name, value in values.items()))
     if not await work.execute(gone):
-        raise NotFound("they are not related")
+        raise NotFound("they are not related", field_of(pair_columns(subject.declaration, member)[1]))
+
+
+async def _paired(work: Work, actor: Actor, subject: type[Subject], member: Member, key: UUID) -> None:
+    try:
+        await changeable(work, actor, subject, key, whole=False)
+    except NotFound as error:
+        raise NotFound(error.message, field_of(pair_columns(subject.declaration, member)[0])) from None
 
 
 def _pairs(subject: type[Subject], member: Member, key: UUID, other: UUID) -> tuple[Table, Mapping[str, UUID]]:

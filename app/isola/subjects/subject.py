@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Table, func, select
 
-from isola.errors import NotFound
+from isola.errors import NotFound, Refusal
 from isola.subjects import values
 from isola.subjects.actor import ALLOWED, Actor, Decision, Denied
 from isola.subjects.declaration import (
@@ -183,13 +183,18 @@ class Subject:
     async def create_all(cls, work: Work, actor: Actor, batch: Sequence[Mapping[str, Any]]) -> list[Self]:
         """Make many rows by one statement: all of them or none. Raises as ``create``."""
         has_rule = cls.before_create is not Subject.before_create
-        made, stored = [], []
+        made: list[Self] = []
+        stored = []
         for given in batch:
-            complete = values.complete(cls.declaration, given, actor)
-            row = cls(**complete)
-            if has_rule:
-                await row.before_create(work, actor)
-                complete = values.stored(cls.declaration, row)
+            try:
+                complete = values.complete(cls.declaration, given, actor)
+                row = cls(**complete)
+                if has_rule:
+                    await row.before_create(work, actor)
+                    complete = values.stored(cls.declaration, row)
+            except Refusal as refusal:
+                refusal.index = len(made)
+                raise
             made.append(row)
             stored.append(complete)
         await values.refuse_missing(work, actor, cls.declaration, stored)
@@ -220,7 +225,10 @@ class Subject:
         names = ("id", *only) if only is not None else tuple(cls.table.c.keys())
         rows = await values.locked(work, actor, cls.declaration, keys, names)
         if len(rows) < len(set(keys)):
-            raise cls.missing()
+            there = {row["id"] for row in rows}
+            missing = cls.missing()
+            missing.index = next(index for index, key in enumerate(keys) if key not in there)
+            raise missing
         return [cls(**row) for row in rows]
 
     @classmethod
@@ -253,8 +261,12 @@ class Subject:
     @classmethod
     async def delete_all(cls, work: Work, actor: Actor, rows: Sequence[Self]) -> None:
         """Delete locked rows by one statement. Raises as ``delete``."""
-        for row in rows:
-            await row.before_delete(work, actor)
+        for index, row in enumerate(rows):
+            try:
+                await row.before_delete(work, actor)
+            except Refusal as refusal:
+                refusal.index = index
+                raise
         keys = [row.id for row in rows]
         if cls.shared:
             await work.rows(UNSHARED, {"row__ids": keys})

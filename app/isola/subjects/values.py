@@ -228,7 +228,14 @@ async def refuse_missing(
             if "visible" in member.target.table.info:
                 parameters["viewer__id"] = actor.user_id
             if await work.scalar(question, parameters) < len(keys):
-                raise NotFound(member.target.missing().message, field_of(member.column))
+                missing = NotFound(member.target.missing().message, field_of(member.column))
+                there = {row["id"] for row in await work.rows(_which(member.target.table), parameters)}
+                missing.index = next(
+                    index
+                    for index, values in enumerate(batch)
+                    if values.get(member.column) is not None and values[member.column] not in there
+                )
+                raise missing
 
 
 async def insert_all(work: Work, declaration: Declaration, batch: Sequence[Mapping[str, Any]]) -> Sequence[UUID]:
@@ -297,9 +304,14 @@ def _delete(table: Table) -> Delete:
 
 @cache
 def _count(table: Table) -> Select[Any]:
+    return _which(table).with_only_columns(func.count())
+
+
+@cache
+def _which(table: Table) -> Select[Any]:
     rule: Visible | None = table.info.get("visible")
     known = table.c.id == func.any(bindparam("keys", type_=ARRAY(Uuid)))
-    return select(func.count()).select_from(table).where(known, *([] if rule is None else [rule(table.c, VIEWER)]))
+    return select(table.c.id).select_from(table).where(known, *([] if rule is None else [rule(table.c, VIEWER)]))
 
 
 @cache

@@ -1,12 +1,14 @@
 """What declarations give, over HTTP and under each strategy: tests/subjects/test_zoo.py runs this with the zoo."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from isola import exact_json
 from isola.database.transactions import Database
 from isola.platform import importing, provisioning
 from isola.subjects.permissions import Role
@@ -346,3 +348,90 @@ async def test_the_quota_counts_the_rows_of_its_condition(alice: Client) -> None
         "quotas"
     ]
     assert {"name": "ANIMALS", "used": 2} in quotas["nodes"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "field"),
+    [
+        ({"name": ""}, "BAD_USER_INPUT", "input.items.1.name"),
+        ({"name": "b", "order": 6}, "BAD_USER_INPUT", "input.items.1.order"),
+        ({"name": "b", "cageId": "cag_1"}, "BAD_USER_INPUT", "input.items.1.cageId"),
+        ({"name": "b", "cageId": "cag_00000000-0000-7000-8000-000000000001"}, "NOT_FOUND", "input.items.1.cageId"),
+        ({"name": "b", "nicknames": ["a", "\0"]}, "BAD_USER_INPUT", "input.items.1.nicknames.1"),
+        # Of a statement for all rows, the database does not say which one.
+        ({"name": "b", "class": "FISH", "tame": True}, "BAD_USER_INPUT", "input.items"),
+    ],
+)
+async def test_what_is_wrong_with_one_of_several_is_told_by_its_place(
+    alice: Client, wrong: dict[str, Any], code: str, field: str
+) -> None:
+    create = "mutation ($items: [CreateAnimalInput!]!) { createAnimals(input: {items: $items}) { createdIds } }"
+    answer = await alice.ask(create, {"items": [{"name": "a"}, wrong, {"name": "c"}]})
+    assert (answer.code, answer.error["extensions"]["field"]) == (code, field)
+    assert await names(alice) == []
+
+
+async def test_what_is_wrong_with_one_of_several_changes_is_told_by_its_place(alice: Client, api: Api) -> None:
+    one, two = await made(alice, "one"), await made(alice, "two", cageId=await caged(alice, 1))
+    gone = "anm_00000000-0000-7000-8000-000000000001"
+    update = "mutation ($items: [UpdateAnimalInput!]!) { updateAnimals(input: {items: $items}) { updatedIds } }"
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"id": gone}, "NOT_FOUND", "input.items.1"),
+        ({"id": "anm"}, "BAD_USER_INPUT", "input.items.1.id"),
+        ({"id": two["id"], "class": "FISH"}, "CONFLICT", "input.items.1.class"),
+        ({"id": two["id"], "motherId": gone}, "NOT_FOUND", "input.items.1.motherId"),
+    ]
+    for wrong, code, field in cases:
+        answer = await alice.ask(update, {"items": [{"id": one["id"], "name": "other"}, wrong]})
+        assert (answer.code, answer.error["extensions"]["field"]) == (code, field)
+    delete = "mutation ($ids: [ID!]!) { deleteAnimals(input: {ids: $ids}) { deletedIds } }"
+    for wrong_id, code in ((gone, "NOT_FOUND"), ("anm", "BAD_USER_INPUT")):
+        answer = await alice.ask(delete, {"ids": [two["id"], one["id"], wrong_id]})
+        assert (answer.code, answer.error["extensions"]["field"]) == (code, "input.ids.2")
+    eve = api.client(alice.tenant, "eve", Role.EDITOR)
+    hers = await made(eve, "hers")
+    answer = await eve.ask(delete, {"ids": [hers["id"], two["id"]]})
+    assert (answer.code, answer.error["extensions"]["field"]) == ("FORBIDDEN", "input.ids.1")
+    assert await names(alice) == ["hers", "one", "two"]
+
+
+async def test_which_of_two_is_not_there_is_told(alice: Client) -> None:
+    animal, gone = (await made(alice, "one"))["id"], "00000000-0000-7000-8000-000000000001"
+    food = (await alice.ask('mutation { createFood(input: {name: "hay"}) { food { id } } }')).data["createFood"]["food"]
+    pair = "mutation ($a: ID!, $f: ID!) { %sAnimalFoods(input: {animalId: $a, foodId: $f}) { animal { id } } }"
+    for verb, one, other, field in (
+        ("add", f"anm_{gone}", food["id"], "animalId"),
+        ("add", animal, f"fod_{gone}", "foodId"),
+        ("remove", f"anm_{gone}", food["id"], "animalId"),
+        ("remove", animal, food["id"], "foodId"),
+    ):
+        answer = await alice.ask(pair % verb, {"a": one, "f": other})
+        assert (answer.code, answer.error["extensions"]["field"]) == ("NOT_FOUND", f"input.{field}")
+
+
+async def test_a_decimal_is_compared_with_all_its_digits(alice: Client) -> None:
+    await made(alice, "one", price="77.50")
+    for filter_, found in (
+        ({"eq": "77.499"}, []),
+        ({"in": ["77.499"]}, []),
+        ({"gt": "77.495"}, ["one"]),
+        ({"lt": "77.504"}, ["one"]),
+        ({"lt": "1E+200"}, ["one"]),
+        ({"eq": "77.5"}, ["one"]),
+    ):
+        assert await names(alice, {"price": filter_}) == found
+    answer = await alice.ask(FOUND, {"filter": {"price": {"eq": "1E+2000"}}})
+    assert (answer.code, answer.error["extensions"]["field"]) == ("BAD_USER_INPUT", "filter.price.eq")
+
+
+async def test_a_decimal_that_is_sent_as_a_number_keeps_its_digits(alice: Client) -> None:
+    # As a float, this one is 1.0000000000000000.
+    exact = "1.00000000000000001"
+    literal = await alice.ask(
+        f'mutation {{ createAnimal(input: {{name: "one", price: {exact}}}) {{ animal {{ id }} }} }}'
+    )
+    assert (literal.code, literal.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.price")
+    body = exact_json.dumps({"query": CREATE, "variables": {"input": {"name": "one", "price": Decimal(exact)}}})
+    sent = await alice.send(body)
+    assert (sent.code, sent.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.price")
+    assert await names(alice) == []

@@ -1,6 +1,7 @@
 """The mutations of a subject: those that follow from its declaration, and its actions."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import strawberry
@@ -51,7 +52,7 @@ def _create(declaration: Declaration) -> dict[str, Any]:
         return {key: await operations.create(work, actor, subject, _values(declaration, sent))}
 
     async def create_all(work: Work, actor: Actor, sent: Any) -> Fields:
-        batch = [_values(declaration, each) for each in sent.items]
+        batch = operations.each(sent.items, partial(_values, declaration))
         return {"ids": await operations.create_all(work, actor, subject, batch)}
 
     return {
@@ -73,7 +74,9 @@ def _update(declaration: Declaration) -> dict[str, Any]:
         return {key: row}
 
     async def update_all(work: Work, actor: Actor, sent: Any) -> Fields:
-        batch = [(decode(each.id, declaration.prefix, "id"), _values(declaration, each)) for each in sent.items]
+        batch = operations.each(
+            sent.items, lambda one: (decode(one.id, declaration.prefix, "id"), _values(declaration, one))
+        )
         await operations.update_all(work, actor, subject, batch)
         return {"ids": [row for row, _ in batch]}
 
@@ -95,7 +98,7 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
         return {key: row}
 
     async def remove_all(work: Work, actor: Actor, sent: Any) -> Fields:
-        rows = [decode(each, declaration.prefix, "ids") for each in sent.ids]
+        rows = operations.each(sent.ids, lambda one: decode(one, declaration.prefix, "ids"))
         await operations.remove_all(work, actor, subject, rows)
         return {"ids": rows}
 
@@ -113,7 +116,13 @@ def _bulk(declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve
     returned = made_payload(f"{named}Payload", {"ids": ARRAY(Uuid)}, selected)
     write = declaration.permissions["write"]
     description = f"Up to {operations.MOST}: all of them or none."
-    return _mutation(f"{verb}_{declaration.plural}", resolve, input_, returned, write, description)
+    [items] = taken
+
+    async def resolve_all(work: Work, actor: Actor, sent: Any) -> Fields:
+        with operations.items_of(items):
+            return await resolve(work, actor, sent)
+
+    return _mutation(f"{verb}_{declaration.plural}", resolve_all, input_, returned, write, description)
 
 
 def _titled(name: str) -> str:
