@@ -72,7 +72,7 @@ class Column(Attribute):
     index: bool = False
     read_only: bool = False
     private: bool = False
-    logged: bool = True
+    logged: bool | None = None
 
     @property
     def initial(self) -> Any:
@@ -114,7 +114,7 @@ def column(
     index: bool = False,
     read_only: bool = False,
     private: bool = False,
-    logged: bool = True,
+    logged: bool | None = None,
     description: str | None = None,
 ) -> Any:
     """A column, of the type of its annotation; ``| None`` lets it be empty.
@@ -123,7 +123,7 @@ def column(
     characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``, ``scale`` of them
     behind the point. ``unique`` is unique in a tenant; as a text, it is what errors call that. What has an ``index`` or
     is unique can be ordered by. Clients cannot set what is ``read_only``, and know nothing of what is ``private``. The
-    log has no values of what is not ``logged``.
+    log has the values of what is ``logged``: all but what is private, unless it says so itself.
     """
     return Column(
         default=default,
@@ -238,6 +238,13 @@ class Member:
     @property
     def is_private(self) -> bool:
         return isinstance(self.declared, Column) and self.declared.private
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether the log has its values."""
+        if not isinstance(self.declared, Column) or self.declared.logged is None:
+            return not self.is_private
+        return self.declared.logged
 
     @property
     def has_default(self) -> bool:

@@ -40,7 +40,7 @@ def table_of(declaration: Declaration) -> Table:
     """The table of a subject, made with those of its pairs. Its rules are in its ``info``."""
     subject = declaration.subject
     columns = [_column(each) for each in declaration.columns]
-    left_out = tuple(each.column for each in declaration.columns if not getattr(each.declared, "logged", True))
+    left_out = tuple(each.column for each in declaration.columns if not each.is_logged)
     table = Table(
         declaration.plural,
         metadata,
@@ -76,6 +76,10 @@ def pairs_table(declaration: Declaration, member: Member) -> Table:
         return metadata.tables[name]
     other = member.target.declaration
     near, far = pair_columns(declaration, member)
+    key = {near: f"{declaration.prefix}_"}
+    if declaration.subject.visible is None and member.target.visible is None:
+        key[far] = f"/{other.prefix}_"
+    # Else it is for who may see both: the log withholds values, and no object.
     return Table(
         name,
         metadata,
@@ -83,11 +87,7 @@ def pairs_table(declaration: Declaration, member: Member) -> Table:
         SqlColumn(far, Uuid, ForeignKey(f"{other.plural}.id", ondelete="CASCADE"), primary_key=True),
         moment("created_at"),
         Index(None, far, near),
-        info={
-            "audited": Audited(
-                f"{declaration.name}_{member.name}", {near: f"{declaration.prefix}_", far: f"/{other.prefix}_"}
-            ),
-        },
+        info={"audited": Audited(f"{declaration.name}_{member.name}", key)},
     )
 
 

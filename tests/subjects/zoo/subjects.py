@@ -25,6 +25,7 @@ class Cage(Subject, name="cage", prefix="cag"):
 class Food(Subject, name="food", prefix="fod"):
     name: str = column(max_length=50, unique=True)
     animals: Many["Animal"] = many("foods")
+    diaries: Many["Diary"] = many("foods")
 
 
 class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tame"):
@@ -84,6 +85,7 @@ class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
     text: str = column(max_length=100)
     sealed: bool = column(default=False)
     animal: Animal | None = reference(on_delete="cascade")
+    foods: Many[Food] = many()
 
     @staticmethod
     def visible(row: Row, viewer: BindParameter[UUID]) -> ColumnElement[bool]:

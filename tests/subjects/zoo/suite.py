@@ -435,3 +435,39 @@ async def test_a_decimal_that_is_sent_as_a_number_keeps_its_digits(alice: Client
     sent = await alice.send(body)
     assert (sent.code, sent.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.price")
     assert await names(alice) == []
+
+
+LOG = "query ($of: AuditFilter) { auditLog(filter: $of) { nodes { action object old new withheld } } }"
+
+
+async def test_the_log_has_nothing_of_what_is_private(alice: Client) -> None:
+    await made(alice, "one")
+    [entry] = (await alice.ask(LOG, {"of": {"action": {"eq": "animal:create"}}})).data["auditLog"]["nodes"]
+    assert "secret" not in entry["new"]
+    assert entry["new"]["ring"] == "none"
+
+
+async def test_what_hangs_together_with_a_hidden_row_is_hidden_with_it(alice: Client, api: Api) -> None:
+    food = (await alice.ask('mutation { createFood(input: {name: "hay"}) { food { id } } }')).data["createFood"]["food"]
+    write = 'mutation { createDiary(input: {text: "mine"}) { diary { id } } }'
+    mine = (await alice.ask(write)).data["createDiary"]["diary"]["id"]
+    pair = "mutation ($d: ID!, $f: ID!) { %sDiaryFoods(input: {diaryId: $d, foodId: $f}) { diary { id } } }"
+    for verb in ("add", "remove", "add"):
+        assert (await alice.ask(pair % verb, {"d": mine, "f": food["id"]})).data
+    read = "query ($f: ID!) { food(id: $f) { diaries { totalCount nodes { text } } } }"
+    of = {"of": {"action": {"startsWith": "diary_foods"}}}
+    both = {"diary_id": mine.removeprefix("dia_"), "food_id": food["id"].removeprefix("fod_")}
+    assert (await alice.ask(read, {"f": food["id"]})).data["food"]["diaries"]["totalCount"] == 1
+    for entry in (await alice.ask(LOG, of)).data["auditLog"]["nodes"]:
+        values = entry["new"] or entry["old"]
+        assert {name: values[name] for name in both} == both
+
+    eve = api.client(alice.tenant, "eve")
+    assert (await eve.ask(read, {"f": food["id"]})).data == {"food": {"diaries": {"totalCount": 0, "nodes": []}}}
+    hidden = {"object": mine, "old": None, "new": None, "withheld": True}
+    assert (await eve.ask(LOG, of)).data["auditLog"]["nodes"] == [
+        {"action": f"diary_foods:{what}", **hidden} for what in ("create", "delete", "create")
+    ]
+    for verb in ("add", "remove"):
+        answer = await eve.ask(pair % verb, {"d": mine, "f": food["id"]})
+        assert (answer.code, answer.error["extensions"]["field"]) == ("NOT_FOUND", "input.diaryId")

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    FromClause,
     Index,
     LargeBinary,
     Table,
@@ -75,7 +76,7 @@ def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement
     """Whether a user may see the values of an entry: what is in its column ``values``, which is ``old`` or ``new``.
 
     Where rows are not for everybody, whoever sees the values could see the row both as it was then and as it is now. Of
-    one that was deleted nobody sees more than what it was in the end.
+    one that was deleted nobody sees more than what it was in the end. A pair is for who can see both of its rows.
     """
     cases = []
     for table in metadata.sorted_tables:
@@ -92,15 +93,32 @@ def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement
             row = cast(func.substr(entry["object"], literal_column(str(len(prefix) + 1))), table.c[key].type)
             visible_now = exists().where(now.c[key] == row, rule(now.c, viewer))
             deleted = entry["action"] == literal_column(f"'{audited.subject}:delete'")
-            of_table = func.split_part(entry["action"], literal_column("':'"), literal_column("1"))
-            cases.append(
-                (
-                    of_table == literal_column(f"'{audited.subject}'"),
-                    and_(rule(then, viewer), or_(deleted, visible_now)),
+            cases.append((_of_table(entry, audited), and_(rule(then, viewer), or_(deleted, visible_now))))
+        elif audited is not None and (ends := _hidden_ends(table)):
+            seen = [
+                exists().where(
+                    other.c.id == cast(entry[values].op("->>")(literal_column(f"'{name}'")), Uuid), of(other.c, viewer)
                 )
-            )
+                for name, other, of in ends
+            ]
+            cases.append((_of_table(entry, audited), and_(*seen)))
     # What a rule cannot decide is not shown.
     return func.coalesce(case(*cases, else_=true()), false(), type_=Boolean) if cases else true()
+
+
+def _of_table(entry: Row, audited: Audited) -> ColumnElement[bool]:
+    of = func.split_part(entry["action"], literal_column("':'"), literal_column("1"))
+    return of == literal_column(f"'{audited.subject}'")
+
+
+def _hidden_ends(table: Table) -> Sequence[tuple[str, FromClause, Visible]]:
+    """Of a table of pairs: the columns that refer to rows which are not for everybody, with their tables and rules."""
+    return [
+        (column.name, key.column.table.alias(), key.column.table.info["visible"])
+        for column in table.primary_key.columns
+        for key in column.foreign_keys
+        if "visible" in key.column.table.info
+    ]
 
 
 def _deciding(table: Table) -> Sequence[str]:

@@ -47,7 +47,7 @@ class Role(Subject, name="role", prefix="rol", mutations=frozenset()):
         max_length=names.KEY_GROWTH * MAX_NAME, min_length=1, unique="name", private=True, logged=False
     )
     # Of a built-in role, none: what it gives is in isola.subjects.permissions.
-    permissions: list[str] = column(default=list, private=True)
+    permissions: list[str] = column(default=list, private=True, logged=True)
 
 
 roles = Role.table

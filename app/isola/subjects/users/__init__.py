@@ -39,7 +39,7 @@ class User(
     mutations=frozenset(),
 ):
     # Who this is to the issuer of tokens: the user's identity. Nothing else tells users apart.
-    subject: str = column(max_length=MAX_SUBJECT, min_length=1, unique=True, private=True)
+    subject: str = column(max_length=MAX_SUBJECT, min_length=1, unique=True, private=True, logged=True)
     kind: UserKind = column(default=UserKind.PERSON)
     name: str = column(max_length=MAX_NAME, index=True)
     email: str | None = column(
@@ -48,7 +48,7 @@ class User(
         description="In lower case, as verified by who named it. Several users can have the same.",
     )
     # When they came in for the first time. One who was made otherwise may never have.
-    seen_at: datetime | None = column(private=True)
+    seen_at: datetime | None = column(private=True, logged=True)
     disabled_at: datetime | None = column(description="From then on, whatever they ask is refused.")
 
 

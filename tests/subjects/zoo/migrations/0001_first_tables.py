@@ -218,13 +218,13 @@ def upgrade(op: Operations) -> None:
         "CREATE TRIGGER audit_delete AFTER delete ON foods REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('food', '{}', 'fod_', 'id')"
     )
     op.execute(
-        "CREATE TRIGGER audit_insert AFTER insert ON animals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('animal', '{}', 'anm_', 'id', '', '', '{}', 'animals', '{tame}')"
+        "CREATE TRIGGER audit_insert AFTER insert ON animals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('animal', '{secret}', 'anm_', 'id', '', '', '{}', 'animals', '{tame}')"
     )
     op.execute(
-        "CREATE TRIGGER audit_update AFTER update ON animals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('animal', '{}', 'anm_', 'id', '', '', '{}', 'animals', '{tame}')"
+        "CREATE TRIGGER audit_update AFTER update ON animals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('animal', '{secret}', 'anm_', 'id', '', '', '{}', 'animals', '{tame}')"
     )
     op.execute(
-        "CREATE TRIGGER audit_delete AFTER delete ON animals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('animal', '{}', 'anm_', 'id', '', '', '{}', 'animals', '{tame}')"
+        "CREATE TRIGGER audit_delete AFTER delete ON animals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('animal', '{secret}', 'anm_', 'id', '', '', '{}', 'animals', '{tame}')"
     )
     op.execute(
         "CREATE TRIGGER audit_insert AFTER insert ON animals_foods REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('animal_foods', '{}', 'anm_', 'animal_id', '/fod_', 'food_id')"
