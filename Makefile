@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-sharing bench-declared outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-strategies bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-sharing bench-declared outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,6 +53,9 @@ bench-check: $(READY) ## whether the lab finds a slow-down that was planted, and
 
 bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-written one
 	$(BIN)/python -m isola.lab.peers $(ARGS)
+
+bench-strategies: $(READY) ## CPU a request under schema to that under rls and to the limit, 200 tenants a strategy
+	$(BIN)/python -m isola.lab.peers --peer isola --peer isola-schema --peer handwritten --warming 10 $(ARGS)
 
 bench-refusing: $(READY) ## how soon documents that ask for too much are refused
 	$(BIN)/python -m benchmarks.refusing

@@ -58,7 +58,7 @@ def next_borrower(single: Database) -> Callable[[], Awaitable[State]]:
 @pytest.fixture
 async def untouched(copy: Copy) -> State:
     """What the borrower of a new connection finds."""
-    async with await Database.open(copy.where.tenant) as database:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as database:
         link = await database._pool.borrow(None)
         found = dict(await link.connection.fetchrow(LEFT_BEHIND))
         database._pool.give_back(link, None, clean=True)

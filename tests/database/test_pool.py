@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import asyncpg
 import pytest
 from hypothesis import settings as hypothesis_settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from isola.database.connection import Connection
 from isola.database.pool import IDLE, USES, WAITING, Link, Pool
+from isola.database.statements import Statements
 from isola.errors import Unavailable
 
 WAIT = 2.0
@@ -47,6 +48,7 @@ class End:
 
     def __init__(self) -> None:
         self.closed = False
+        self.kept = Statements(lambda _: None)
 
     def is_closed(self) -> bool:
         return self.closed
@@ -59,12 +61,7 @@ class End:
 
 
 def link() -> Link:
-    # Whatever else a link knows is nothing to the pool.
-    made = Link.__new__(Link)
-    made.connection = cast("asyncpg.Connection", End())
-    made.uses = 0
-    made.idle_since = 0.0
-    return made
+    return Link(cast("Connection", End()))
 
 
 @contextmanager

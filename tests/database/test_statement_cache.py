@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select
 
-from isola.database.connection import STATEMENT_SIZE, STATEMENTS_SIZE
+from isola.database.statements import SHARE_BYTES, STATEMENT_LENGTH, STATEMENTS_BYTES, size_of
 from isola.database.transactions import Database
+from isola.platform.logins import quote
 from isola.platform.tenants import Tenant
 from isola.subjects.users import users
 from isola.testing.fixtures import Copy
+from isola_strategies.base import Strategy
 
 
 @pytest.fixture(params=[True, False], ids=["kept", "not kept"])
@@ -33,7 +35,7 @@ async def test_each_tenant_gets_its_own_rows_by_the_same_statement(either: Datab
 
 async def test_what_is_kept_prepared_is_bounded_by_its_length(copy: Copy, a: Tenant) -> None:
     """However few statements there are; and those used last stay."""
-    kept = "SELECT count(*), sum(length(statement)) FROM pg_prepared_statements WHERE statement LIKE 'SELECT ''%'"
+    kept = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'SELECT ''%'"
 
     def statement(length: int, letter: str) -> str:
         return f"SELECT '{letter * (length - 9)}'"
@@ -41,13 +43,44 @@ async def test_what_is_kept_prepared_is_bounded_by_its_length(copy: Copy, a: Ten
     async with await Database.open(copy.where.owner or "", copy.strategies, copy.binding_key, size=1) as database:
         for index in range(30):
             async with database.unbound() as work:
-                await work.value(statement(STATEMENT_SIZE - 1000 - index, "x"))
-                await work.value(statement(STATEMENT_SIZE + 1, "y"))
+                await work.value(statement(STATEMENT_LENGTH - 1000 - index, "x"))
+                await work.value(statement(STATEMENT_LENGTH + 1, "y"))
         async with database.unbound() as work:
-            [row] = await work.rows(text(kept))
-            assert row["count"] == STATEMENTS_SIZE // STATEMENT_SIZE
-            assert 0 < row["sum"] <= STATEMENTS_SIZE
-            last = "SELECT count(*) FROM pg_prepared_statements WHERE statement = $1"
-            assert await work.value(last, statement(STATEMENT_SIZE - 1000 - 29, "x")) == 1
+            found = await work.texts(kept)
+            assert sum(map(size_of, found)) <= STATEMENTS_BYTES
+            assert len(found) == STATEMENTS_BYTES // SHARE_BYTES
+            assert statement(STATEMENT_LENGTH - 1000 - 29, "x") in found
         async with database.transaction(a) as work:
             assert await work.rows(select(users)) == []
+
+
+async def test_a_text_is_prepared_once_for_each_home(
+    copy: Copy, owner: Database, strategy: Strategy, a: Tenant, b: Tenant
+) -> None:
+    read = "SELECT count(*) FROM users"
+    async with owner.unbound() as work:
+        await work.script(f"GRANT EXECUTE ON FUNCTION pg_prepared_statement() TO {quote(copy.where.tenant_login)}")
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as database:
+        for tenant in (a, b) * 3:
+            async with database.transaction(tenant) as work:
+                await work.value(read)
+        async with database.unbound() as work:
+            found = await work.texts("SELECT statement FROM pg_prepared_statements WHERE statement = $1", read)
+    assert len(found) == len({strategy.home(tenant.id) for tenant in (a, b)})
+
+
+async def test_what_is_no_longer_kept_is_closed_at_the_server(
+    copy: Copy, owner: Database, a: Tenant, b: Tenant
+) -> None:
+    async with owner.unbound() as work:
+        await work.script(f"GRANT EXECUTE ON FUNCTION pg_prepared_statement() TO {quote(copy.where.tenant_login)}")
+    filler = "x" * (STATEMENT_LENGTH // 2)
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as database:
+        for index in range(40):
+            # The same texts in both homes.
+            for tenant in (a, b):
+                async with database.transaction(tenant) as work:
+                    assert await work.value(f"SELECT '{index}{filler}'") == f"{index}{filler}"
+        async with database.unbound() as work:
+            found = await work.texts("SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'SELECT ''%'")
+    assert 0 < sum(map(size_of, found)) <= STATEMENTS_BYTES

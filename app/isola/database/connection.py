@@ -20,13 +20,16 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
-from asyncpg.connection import _StatementCache
 
 from isola.database.failures import LOST, NOT_PROVED
+from isola.database.statements import Statements
 
 # Which transaction this is. A pooler hands out sessions that nobody has looked at since somebody else used them.
 _REPORT = "SELECT isola.this_transaction()"
-_REPORT_BEHIND_POOLER = f"{_REPORT}, pg_catalog.pg_advisory_unlock_all()"
+_UNLOCK = "pg_catalog.pg_advisory_unlock_all()"
+# As a parameter, the role need not be parsed. *Measured*: a transaction that reads one object takes PostgreSQL a tenth
+# less than with a statement for it.
+_ROLE = "pg_catalog.set_config('role', $1, true)"
 # A login that enters no tenants need not know. This takes no snapshot: the transaction can still be isolated otherwise.
 _NO_REPORT = "SHOW role"
 
@@ -50,7 +53,7 @@ _ENTRY = (
     f"SELECT 1 WHERE length({_SET}) = 0",
 )
 _SETTING = re.compile(r"SET LOCAL ([\w.]+) TO (?:'([^']*)'|(\w+))")
-_ROLE = re.compile(r"SET LOCAL ROLE \w+")
+_SET_ROLE = re.compile(r"SET LOCAL ROLE (\w+)")
 
 # RESET ALL does not reset the role, so that is asked for. An unlucky borrower could leave more than a setting behind:
 # locks, cursors, subscriptions.
@@ -77,46 +80,26 @@ class Binding:
     settings, and statements for what is none of them.
     """
 
-    role: bytes
+    role: str | None
     settings: bytes
     statements: bytes
+    home: str
+    """The search path: where it is another, the same text means other tables."""
 
     @classmethod
     def of(cls, statements: str) -> "Binding":
         """The form of statements that are joined by semicolons."""
-        settings, role, others = dict.fromkeys(_SETTINGS, ""), b"", b""
+        settings, role, others = dict.fromkeys(_SETTINGS, ""), None, b""
         for each in statements.split(";"):
             statement = each.strip()
             setting = _SETTING.fullmatch(statement)
             if setting and setting[1] in settings:
                 settings[setting[1]] = setting[2] or setting[3] or ""
-            elif _ROLE.fullmatch(statement):
-                role = _unnamed(statement)
+            elif named := _SET_ROLE.fullmatch(statement):
+                role = named[1].lower()  # as PostgreSQL reads a name without quotes
             else:
                 others += _unnamed(statement)
-        return cls(role, b"".join(map(_value, settings.values())), others)
-
-
-# How long the texts of the statements may be together that a connection keeps prepared, in characters. *Measured*:
-# PostgreSQL takes 100 to 200 bytes for each of them, for their plans.
-STATEMENTS_SIZE = 256 * 1024
-# A longer one is planned anew each time.
-STATEMENT_SIZE = STATEMENTS_SIZE // 4
-
-
-class _Statements(_StatementCache):  # type: ignore[misc]  # asyncpg has no annotations
-    """Prepared statements, those that were used last: so many, and so long together."""
-
-    __slots__ = ()
-
-    def _maybe_cleanup(self) -> None:
-        super()._maybe_cleanup()
-        size = sum(len(statement) for statement, *_ in self._entries)
-        while size > STATEMENTS_SIZE:
-            (statement, *_), entry = self._entries.popitem(last=False)
-            size -= len(statement)
-            self._clear_entry_callback(entry)
-            self._on_remove(entry._statement)  # noqa: SLF001  as asyncpg does it
+        return cls(role, b"".join(map(_value, settings.values())), others, settings["search_path"])
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no annotations
@@ -126,8 +109,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        # asyncpg's own counts statements, however long they are.
-        self._stmt_cache.__class__ = _Statements
+        self.kept = self._stmt_cache = Statements(self._maybe_gc_stmt)
 
     def _get_unique_id(self, prefix: str) -> str:
         """A name for a prepared statement, which nobody can guess.
@@ -137,6 +119,18 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         app/isola/platform/logins.py.
         """
         return f"{prefix}_{token_hex(16)}"
+
+    def _maybe_gc_stmt(self, statement: Any) -> None:
+        """Have a statement closed that nobody uses; asyncpg would look for its text, which other homes may keep."""
+        if statement.refs == 0 and statement.name and not self.kept.keeps(statement):
+            statement.mark_closed()
+            self._stmts_to_close.add(statement)
+
+    async def _cleanup_stmts(self) -> None:
+        """Close statements with what is sent next: asyncpg would wait for the answer to each."""
+        closed = [*self._stmts_to_close]
+        self._stmts_to_close.clear()
+        self._transport.write(b"".join(_message(b"C", b"S", each.name.encode(), b"\0") for each in closed))
 
     def set_socket_options(self, options: Iterable[tuple[int, int, int]]) -> None:
         """Set options of the socket, if it is one of TCP."""
@@ -159,8 +153,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         if enters:
             self._entries = tuple(self._batch([entry]) for entry in _ENTRY)
         name = None if keep else ""
-        report = _REPORT_BEHIND_POOLER if pooled else _REPORT
+        report = f"{_REPORT}, {_UNLOCK}" if pooled else _REPORT
         self._report = await self.prepare(report if enters else _NO_REPORT, name=name)
+        if enters:
+            self._report_in_role = await self.prepare(f"{report}, {_ROLE}", name=name)
         self._proven = await self.prepare(_PROVEN_CLEAN, name=name)
         # asyncpg prepares in a transaction that it leaves to the next message to end.
         await super().execute("SELECT 1")
@@ -178,8 +174,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
     async def begin(self, binding: Binding | None, *, read_only: bool, timeout: float) -> str:  # noqa: ASYNC109  asyncpg's
         """Begin a transaction, in the role of a binding; which one it is, for a proof."""
         self._entry = None
-        role = b"" if binding is None else binding.role
-        return str(await self._ask(self._begin[read_only], role, self._report, timeout))
+        self.kept.home = None if binding is None else binding.home
+        if binding is None or binding.role is None:
+            return str(await self._ask(self._begin[read_only], self._report, (), timeout))
+        return str(await self._ask(self._begin[read_only], self._report_in_role, (binding.role,), timeout))
 
     def enter(self, binding: Binding, proof: str, again: Again, *, read_only: bool) -> None:
         """Have the next statement preceded by what enters a tenant.
@@ -198,17 +196,17 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
 
     async def _end(self, batch: "_Batch") -> bool:
         self._entry = None
-        clean = await self._ask(batch, b"", self._proven, None)
+        clean = await self._ask(batch, self._proven, (), None)
         return bool(clean) and not self.is_in_transaction()
 
-    async def _ask(self, batch: "_Batch", more: bytes, statement: Any, timeout: float | None) -> Any:  # noqa: ASYNC109  asyncpg's
-        """The first value that a statement without parameters returns, sent behind others."""
+    async def _ask(self, batch: "_Batch", statement: Any, values: tuple[str, ...], timeout: float | None) -> Any:  # noqa: ASYNC109  asyncpg's
+        """The first value that a statement returns, sent behind others."""
         self._check_open()
         state = statement._state  # noqa: SLF001  asyncpg's own way costs as much again
         if not self._keep:
             state.mark_unprepared()
-        self._transport.write(batch.messages() + more)
-        rows, _, _ = await self._protocol.bind_execute(state, (), "", 1, True, timeout)  # noqa: FBT003  as above
+        self._transport.write(batch.messages())
+        rows, _, _ = await self._protocol.bind_execute(state, values, "", 1, True, timeout)  # noqa: FBT003  as above
         batch.done()
         return rows[0][0]
 

@@ -3,18 +3,25 @@
 A tenant's transactions that find no connection free wait in a queue of their own, and the queues take turns. Part of
 the connections is never one tenant's, so slow statements of one leave room for the others. Only a pool of a single
 connection cannot keep one back.
+
+A transaction goes to a connection that knows its home, where its statements are planned already. If all that know it
+are busy, it waits for one of them for some milliseconds, and then takes any other ("delay scheduling", Zaharia et al.
+2010). It has its place meanwhile, and nobody waits like this while others queue for a place. See docs/decisions/0018.
 """
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 
 import asyncpg
+import structlog
 
 from isola.database.connection import Connection
 from isola.errors import Unavailable
+
+log = structlog.get_logger()
 
 # Of each five connections one is kept from a tenant that has the others; of fewer than five, one as well.
 KEPT = 5
@@ -22,19 +29,40 @@ KEPT = 5
 WAITING = 50
 # A connection that was idle for so many seconds is closed: what stands in between may have forgotten it.
 IDLE = 300.0
-# A session's memory grows with the tables that it has seen, and with many tenants that is many.
+# A session's memory grows with the tables that it has seen: about so many bytes, on top of what a new one has.
+GROWTH = 56 * 1024 * 1024
+# What else may grow in a session is not known here.
 USES = 50_000
+# A transaction waits for a connection that knows its home for so many times as long as transactions mostly take, but
+# for so many seconds at least, and at most; and not behind more than so many others.
+PATIENCE, LEAST_PATIENCE, MOST_PATIENCE = 4, 0.002, 0.05
+WAITING_FOR_ONE = 2
+# How soon what transactions mostly take is forgotten: the part of it that each one makes.
+LATEST = 1 / 32
 
 
 class Link:
     """A connection, and how it was used."""
 
-    __slots__ = ("connection", "idle_since", "uses")
+    __slots__ = ("connection", "idle_since", "kept", "lent_at", "uses", "waiters")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.kept = connection.kept
         self.idle_since = 0.0
+        self.lent_at = 0.0
         self.uses = 0
+        self.waiters: deque[asyncio.Future[bool]] = deque()
+        """Those who wait for this connection; whether it is theirs now."""
+
+
+class _Queue(dict[asyncio.Future[None], None]):
+    """Those of one tenant who wait, in the order of arrival."""
+
+    def __init__(self, home: Hashable) -> None:
+        super().__init__()
+        self.home = home
+        self.skipped = 0
 
 
 class Pool:
@@ -44,47 +72,52 @@ class Pool:
         self._connect = connect
         self._wait = wait
         self._free = size
+        self._size = size
         self._most = max(1, size - max(1, size // KEPT))
         self._queue_length = size * WAITING
         self._held: Counter[Hashable] = Counter()
         # Each queue in the order of arrival. A waiter leaves it when it is served and when it gives up.
-        self._queues: OrderedDict[Hashable, dict[asyncio.Future[None], None]] = OrderedDict()
+        self._queues: OrderedDict[Hashable, _Queue] = OrderedDict()
         self._idle: list[Link] = []
         self._links: set[Link] = set()
+        self._usual = LEAST_PATIENCE / PATIENCE
         self._closing: asyncio.Future[None] | None = None
 
-    async def borrow(self, group: Hashable) -> Link:
+    async def borrow(self, group: Hashable, home: Hashable = None) -> Link:
         """A connection, to be given back. ``group`` is whose turn it is; None takes turns with nobody.
 
-        Raises Unavailable when none is to be had in time, and what ``connect`` raises.
+        ``home`` is where it will be asked: what connections know is known of a home. Raises Unavailable when none is to
+        be had in time, and what ``connect`` raises.
         """
         if self._closing:
             raise Unavailable("the server is stopping")
         if self._free and self._may_have(group):
             self._take(group)
         else:
-            await self._turn(group)
-        # The last used is the first to go out again: so those that are too many grow old.
-        oldest_useful = time.monotonic() - IDLE
-        while self._idle:
-            link = self._idle.pop()
-            if link.idle_since >= oldest_useful and not link.connection.is_closed():
-                return link
-            self._discard(link)
+            await self._turn(group, home)
         try:
-            link = await self._connect()
+            link = self._idle_for(home)
+            if link is None and (busy := self._soon_for(home)) is not None and await self._handed(busy):
+                link = busy
+            link = link or self._idle_with_room() or await self._connected()
         except BaseException:
             self._leave(group)
             raise
-        self._links.add(link)
+        link.lent_at = time.monotonic()
         return link
 
     def give_back(self, link: Link, group: Hashable, *, clean: bool) -> None:
         """Let the next borrower have a connection if it is clean, and nobody otherwise."""
         link.uses += 1
+        # One that takes very long says little of the others.
+        took = min(time.monotonic() - link.lent_at, self._usual / LATEST)
+        self._usual += (took - self._usual) * LATEST
         if clean and link.uses < USES and not self._closing and not link.connection.is_closed():
-            link.idle_since = time.monotonic()
-            self._idle.append(link)
+            if link.kept.bytes > GROWTH:
+                log.info("a connection has grown to its bound, and is replaced", uses=link.uses, bytes=link.kept.bytes)
+                self._discard(link)
+            else:
+                self._offer(link)
         else:
             self._discard(link)
         self._leave(group)
@@ -106,6 +139,86 @@ class Pool:
         for link in list(self._links):
             self._discard(link)
 
+    def _idle_for(self, home: Hashable) -> Link | None:
+        """An idle connection that knows a home. The last used is the first: those that are too many grow old."""
+        for link in reversed(self._idle):
+            if home in link.kept.homes and self._take_out(link):
+                return link
+        return None
+
+    def _idle_with_room(self) -> Link | None:
+        """The idle connection that has grown the least, so that all of them share what there is to know."""
+        while self._idle:
+            link = min(reversed(self._idle), key=lambda each: each.kept.bytes)
+            if self._take_out(link):
+                return link
+        return None
+
+    def _take_out(self, link: Link) -> bool:
+        """Take a connection out of the idle ones; whether it is of use still."""
+        self._idle.remove(link)
+        if link.idle_since >= time.monotonic() - IDLE and not link.connection.is_closed():
+            return True
+        self._discard(link)
+        return False
+
+    async def _connected(self) -> Link:
+        if self._closing:
+            raise Unavailable("the server is stopping")
+        link = await self._connect()
+        self._links.add(link)
+        return link
+
+    @property
+    def _patience(self) -> float:
+        """For how many seconds a transaction waits for a connection that knows its home."""
+        return min(MOST_PATIENCE, max(LEAST_PATIENCE, PATIENCE * self._usual))
+
+    def _soon_for(self, home: Hashable) -> Link | None:
+        """A connection that knows a home and can be expected back soon: few wait for it, nor does it take long.
+
+        None while others queue for a place: whoever waits here holds one and does nothing with it.
+        """
+        if self._queues and not self._free:
+            return None
+        since = time.monotonic() - self._patience
+        found = [
+            link
+            for link in self._links
+            if home in link.kept.homes and link.lent_at > since and len(link.waiters) < WAITING_FOR_ONE
+        ]
+        return min(found, key=lambda each: (len(each.waiters), each.lent_at), default=None)
+
+    async def _handed(self, link: Link) -> bool:
+        """Wait for a connection for a moment; whether it was handed over."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        link.waiters.append(waiter)
+        timer = loop.call_later(self._patience, _settle, waiter)
+        try:
+            is_handed = await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and waiter.result():
+                self._offer(link)
+            raise
+        else:
+            return is_handed
+        finally:
+            timer.cancel()
+            with suppress(ValueError):
+                link.waiters.remove(waiter)
+
+    def _offer(self, link: Link) -> None:
+        """Hand a connection to the first who waits for it, or let it be idle."""
+        while link.waiters:
+            waiter = link.waiters.popleft()
+            if not waiter.done():
+                link.lent_at = time.monotonic()
+                waiter.set_result(True)
+                return
+        link.idle_since = time.monotonic()
+        self._idle.append(link)
+
     def _may_have(self, group: Hashable) -> bool:
         return group is None or self._held[group] < self._most
 
@@ -119,32 +232,59 @@ class Pool:
         self._held[group] -= 1
         if not self._held[group]:
             del self._held[group]
+        found = self._next()
+        if found is None:
+            return
+        waiting, queue = found
+        waiter = next(each for each in queue if not each.done())
+        queue.skipped = 0
+        self._take(waiting)
+        self._forget(waiting, waiter)
+        waiter.set_result(None)
+        if waiting in self._queues:
+            self._queues.move_to_end(waiting)
+
+    def _next(self) -> tuple[Hashable, _Queue] | None:
+        """Whose turn it is: the first, unless idle connections know the home of a later one and not that of the first.
+
+        Each can be passed over as many times as there are connections. None if nobody waits who may have a place.
+        """
+        passed: list[tuple[Hashable, _Queue]] = []
         for waiting, queue in self._queues.items():
-            if not self._may_have(waiting):
-                continue
             # One that has been cancelled is here until its task runs again.
-            waiter = next((waiter for waiter in queue if not waiter.done()), None)
-            if waiter is not None:
-                self._take(waiting)
-                self._forget(waiting, waiter)
-                waiter.set_result(None)
-                if waiting in self._queues:
-                    self._queues.move_to_end(waiting)
-                return
+            if not self._may_have(waiting) or all(waiter.done() for waiter in queue):
+                continue
+            if queue.skipped >= self._size or self._suits(queue.home):
+                for _, other in passed:
+                    other.skipped += 1
+                return waiting, queue
+            passed.append((waiting, queue))
+        return passed[0] if passed else None
+
+    def _suits(self, home: Hashable) -> bool:
+        """Whether an idle connection knows a home, or none at all does."""
+        if any(home in link.kept.homes for link in self._idle):
+            return True
+        return not any(home in link.kept.homes for link in self._links)
 
     def _forget(self, group: Hashable, waiter: asyncio.Future[None]) -> None:
         """Take a waiter out of its queue, if it still is in it, and the queue away with the last one."""
-        queue = self._queues.get(group, {})
+        queue = self._queues.get(group)
+        if queue is None:
+            return
         queue.pop(waiter, None)
         if not queue:
             self._queues.pop(group, None)
 
-    async def _turn(self, group: Hashable) -> None:
-        queue = self._queues.setdefault(group, {})
+    async def _turn(self, group: Hashable, home: Hashable) -> None:
+        queue = self._queues.setdefault(group, _Queue(home))
         if group is not None and len(queue) >= self._queue_length:
             raise Unavailable("too many requests wait for the database already")
         waiter = asyncio.get_running_loop().create_future()
         queue[waiter] = None
+        if not self._free:
+            for link in self._links:
+                _settle(*link.waiters)
         try:
             async with asyncio.timeout(self._wait):
                 await waiter
@@ -158,7 +298,15 @@ class Pool:
 
     def _discard(self, link: Link) -> None:
         self._links.discard(link)
+        _settle(*link.waiters)
         with suppress(asyncpg.InterfaceError, OSError):
             link.connection.terminate()
         if self._closing and not self._links and not self._closing.done():
             self._closing.set_result(None)
+
+
+def _settle(*waiters: asyncio.Future[bool]) -> None:
+    """End the wait for one connection."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(False)

@@ -23,9 +23,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from isola import exact_json
 from isola.database.address import connecting
 from isola.database.binding import NOTHING, BindingKey, record
-from isola.database.connection import STATEMENT_SIZE, Binding, Connection
+from isola.database.connection import Binding, Connection
 from isola.database.failures import LOST, REACHING, cause, translate
 from isola.database.pool import Link, Pool
+from isola.database.statements import STATEMENT_LENGTH
 from isola.errors import Conflict, Unavailable, Unconfirmed
 from isola_strategies.base import Strategy
 
@@ -201,7 +202,7 @@ class Database:
         one runs.
         """
         # The server's own limit comes first; this one ends the wait for a server that has vanished.
-        connected = partial(_connected, url, command_timeout=statement_timeout + wait)
+        connected = partial(_connected, url, command_timeout=statement_timeout + wait, enters=bool(strategies))
         limits = (
             f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}",
             # Whoever waited for a statement may have gone away: then the server is to stop working on it.
@@ -212,7 +213,15 @@ class Database:
         async def connect() -> Link:
             nonlocal keep
             async with asyncio.timeout(wait):
-                connection = await connected(keep)
+                try:
+                    connection = await connected(keep)
+                except asyncpg.ProtocolViolationError:
+                    # A pooler refuses settings that it does not know.
+                    if not keep:
+                        raise
+                    keep = False
+                    _tell_that_none_is_kept()
+                    connection = await connected(keep)
                 try:
                     if strategies and await _has_settings_of_its_own(connection):
                         log.error("the login of tenant traffic had settings of its own")
@@ -221,10 +230,7 @@ class Database:
                         connection = await connected(keep)
                     if keep and strategies and not await _hides_names(connection):
                         keep = False
-                        log.warning(
-                            "no statements are kept prepared",
-                            reason="a pooler or pg_prepared_statement() tells their names: see docs/deployment.md",
-                        )
+                        _tell_that_none_is_kept()
                         connection.terminate()
                         connection = await connected(keep)
                     return await _prepared(connection, limits, enters=bool(strategies), keep=keep)
@@ -300,7 +306,7 @@ class Database:
             key = await self._newer_key(None)
         binding = None if strategy is None or tenant is None else _binding(strategy, tenant)
         for _ in range(ATTEMPTS):
-            link = await self._borrowed(tenant)
+            link = await self._borrowed(tenant, None if binding is None else binding.home)
             connection = link.connection
             begun = False
             try:
@@ -359,9 +365,9 @@ class Database:
         """Let the next borrower have a connection if it is proven clean, and nobody otherwise."""
         self._pool.give_back(link, tenant, clean=clean)
 
-    async def _borrowed(self, tenant: UUID | None) -> Link:
+    async def _borrowed(self, tenant: UUID | None, home: str | None = None) -> Link:
         try:
-            return await self._pool.borrow(tenant)
+            return await self._pool.borrow(tenant, home)
         except (*LOST, asyncpg.PostgresError) as error:
             raise Unavailable(f"the database cannot be reached: {cause(error)}") from error
 
@@ -377,16 +383,33 @@ async def accepts(url: str) -> bool:
         raise
 
 
-async def _connected(url: str, keep: bool, *, command_timeout: float) -> Connection:  # noqa: FBT001  given in turn
+def _tell_that_none_is_kept() -> None:
+    log.warning(
+        "no statements are kept prepared",
+        reason="a pooler or pg_prepared_statement() tells their names: see docs/deployment.md",
+    )
+
+
+# The path of who is in no tenant. By default the name of the current role is in it: then what begins and enters would
+# be planned anew in each tenant that has a role of its own.
+_KEPT_SETTINGS = {"search_path": "pg_catalog"}
+
+
+async def _connected(url: str, keep: bool, *, command_timeout: float, enters: bool) -> Connection:  # noqa: FBT001  given in turn
     by = connecting(url)
     connection: Connection = await asyncpg.connect(
         by.address,
         timeout=by.timeout,
         connection_class=Connection,
-        statement_cache_size=200 if keep else 0,
-        max_cacheable_statement_size=STATEMENT_SIZE,
+        # Whether statements are kept; how many is decided by isola.database.statements.
+        statement_cache_size=1 if keep else 0,
+        max_cacheable_statement_size=STATEMENT_LENGTH,
         command_timeout=command_timeout,
-        server_settings={"timezone": "UTC", "application_name": "isola"},
+        server_settings={
+            "timezone": "UTC",
+            "application_name": "isola",
+            **(_KEPT_SETTINGS if keep and enters else {}),
+        },
     )
     connection.set_socket_options(by.socket_options)
     return connection

@@ -27,7 +27,6 @@ from isola.lab.peers.processes import ISOLA, NODE, PEERS, POSTGRAPHILE, Cores, P
 
 COMPARED = 3
 """Answers that are compared before anything is timed, for each operation."""
-WARMING_SECONDS = 5.0
 EQUAL_LOAD = 0.6
 """The part of PostGraphile's own rate at which latencies are compared."""
 
@@ -40,6 +39,7 @@ def main(
     tenants: Annotated[int, typer.Option(min=2, help="tenants under each strategy")] = 200,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     seconds: Annotated[float, typer.Option(min=0.1, help="of load, for each peer, operation and round")] = 2.0,
+    warming: Annotated[float, typer.Option(min=0.1, help="seconds of load before the first round, for each")] = 5.0,
     connections: Annotated[int, typer.Option(min=1)] = 8,
     pin: Annotated[bool, typer.Option(help="keep the server under test on a core of its own")] = True,
     peer: Annotated[list[str] | None, typer.Option(help="only these: " + ", ".join(p.name for p in PEERS))] = None,
@@ -70,13 +70,14 @@ def main(
         servers = [held.enter_context(serving(each, address, directory, secret, cores)) for each in chosen]
         bench = Bench(servers, address, PostgreSQL(directory), places, minted, connections)
         bench.compare()
-        bench.run(rounds, seconds)
+        bench.run(rounds, seconds, warming)
         settings = {
             "tenants": tenants,
             "resources_per_tenant": size.resources,
             "connections": connections,
             "rounds": rounds,
             "seconds": seconds,
+            "warming_seconds": warming,
             "postgresql": data.POSTGRESQL,
             "cores": {"server": sorted(cores.server), "postgresql, generator, this": sorted(cores.others)},
             "equal_load": f"{EQUAL_LOAD:.0%} of the requests/s that PostGraphile reached in the same round",
@@ -129,7 +130,7 @@ class Bench:
                         f"{self.servers[0].peer.title} answers {first}"
                     )
 
-    def run(self, rounds: int, seconds: float) -> None:
+    def run(self, rounds: int, seconds: float, warming: float) -> None:
         """Every operation by every server in every round, each time in another order."""
         with _progress() as bar:
             paced = [server for server in self.servers if server.peer in (ISOLA, POSTGRAPHILE)]
@@ -140,7 +141,7 @@ class Bench:
                         server = self.servers[(turn + number) % len(self.servers)]
                         bar.update(task, description=f"{operation.name}: {server.peer.title}", advance=1)
                         if number < 0:
-                            self._sample(operation, server, WARMING_SECONDS)
+                            self._sample(operation, server, warming)
                         else:
                             sample = self._sample(operation, server, seconds)
                             self.closed_loop[operation.name][server.peer.name].append(sample)

@@ -33,6 +33,11 @@ class Sample:
     generator: float
     elsewhere: float
 
+    @property
+    def cpu(self) -> float:
+        """What a request costs on both sides."""
+        return self.server + self.postgresql
+
 
 def sample(server: Server, postgresql: PostgreSQL, job: Job) -> Sample:
     """Raises OperatorError when an answer was not right, with that answer."""

@@ -17,11 +17,10 @@ from rich.table import Table
 
 from isola.lab.peers.measure import Sample
 from isola.lab.peers.operations import HERE, OPERATIONS
-from isola.lab.peers.processes import HANDWRITTEN, ISOLA, NODE, PEERS, POSTGRAPHILE, STRAWBERRY
+from isola.lab.peers.processes import HANDWRITTEN, IN_SCHEMAS, ISOLA, NODE, PEERS, POSTGRAPHILE, STRAWBERRY
 
 PACKAGES = ("strawberry-graphql", "graphql-core", "starlette", "uvicorn", "uvloop", "asyncpg", "sqlalchemy", "pyjwt")
 READS = tuple(operation.name for operation in OPERATIONS if not operation.writes)
-
 Rounds = Mapping[str, Mapping[str, list[Sample]]]
 """By operation and peer: a sample for each round."""
 
@@ -40,35 +39,75 @@ class Bar:
         return self.reached >= self.figure if self.least else self.reached <= self.figure
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is asked of one peer beside another: a figure of ``Sample``, and its bar for each operation."""
+
+    what: str
+    of: str
+    ours: str
+    theirs: str
+    bars: Mapping[str, float]
+    least: bool = False
+    paced: bool = False
+    """Whether it is asked at equal load."""
+
+
+EACH = tuple(operation.name for operation in OPERATIONS)
+ASKED = (
+    Comparison(
+        "requests/s over PostGraphile's",
+        "rate",
+        ISOLA.name,
+        POSTGRAPHILE.name,
+        {"Resource": 2.5, "Resources": 2.5, "ResourcesWithSpans": 1.8, "CreateResource": 1.5},
+        least=True,
+    ),
+    Comparison("server CPU over PostGraphile's", "server", ISOLA.name, POSTGRAPHILE.name, dict.fromkeys(READS, 1 / 3)),
+    Comparison(
+        "requests/s over Strawberry's",
+        "rate",
+        ISOLA.name,
+        STRAWBERRY.name,
+        {"Resources": 25, "ResourcesWithSpans": 25},
+        least=True,
+    ),
+    Comparison("server CPU over the limit's", "server", ISOLA.name, HANDWRITTEN.name, dict.fromkeys(EACH, 1.5)),
+    Comparison(
+        "CPU of both sides over the limit's",
+        "cpu",
+        ISOLA.name,
+        HANDWRITTEN.name,
+        {"Resource": 1.3, "Resources": 1.2, "ResourcesWithSpans": 1.15, "SearchResources": 1.25},
+    ),
+    Comparison(
+        "CPU of both sides, schema over rls",
+        "cpu",
+        IN_SCHEMAS.name,
+        ISOLA.name,
+        {
+            "Resource": 1.15,
+            "Resources": 1.1,
+            "ResourcesWithSpans": 1.1,
+            "SearchResources": 1.1,
+            "CreateResource": 1.15,
+        },
+    ),
+    Comparison(
+        "p99 over PostGraphile's, equal load", "p99", ISOLA.name, POSTGRAPHILE.name, dict.fromkeys(EACH, 1), paced=True
+    ),
+)
+
+
 def bars(rounds: Rounds, equal_load: Rounds) -> Iterator[Bar]:
     """Every bar whose peers were measured, with what was reached: the median of each round's ratio."""
-
-    def ratio(operation: str, peer: str, of: str, among: Rounds = rounds) -> float | None:
-        samples = among[operation]
-        if ISOLA.name not in samples or peer not in samples:
-            return None
-        pairs = zip(samples[ISOLA.name], samples[peer], strict=True)
-        return float(median(getattr(ours, of) / getattr(theirs, of) for ours, theirs in pairs))
-
-    def bar(what: str, figure: float, reached: float | None, *, least: bool = False) -> Iterator[Bar]:
-        if reached is not None:
-            yield Bar(what, figure, reached, least)
-
-    for name, figure in (("Resource", 2.5), ("Resources", 2.5), ("ResourcesWithSpans", 1.8), ("CreateResource", 1.5)):
-        reached = ratio(name, POSTGRAPHILE.name, "rate")
-        yield from bar(f"{name}: requests/s over PostGraphile's", figure, reached, least=True)
-    for name in READS:
-        reached = ratio(name, POSTGRAPHILE.name, "server")
-        yield from bar(f"{name}: server CPU over PostGraphile's", 1 / 3, reached)
-    for name in ("Resources", "ResourcesWithSpans"):
-        reached = ratio(name, STRAWBERRY.name, "rate")
-        yield from bar(f"{name}: requests/s over Strawberry's", 25, reached, least=True)
-    for operation in OPERATIONS:
-        reached = ratio(operation.name, HANDWRITTEN.name, "server")
-        yield from bar(f"{operation.name}: server CPU over the limit's", 1.5, reached)
-    for operation in OPERATIONS:
-        reached = ratio(operation.name, POSTGRAPHILE.name, "p99", equal_load)
-        yield from bar(f"{operation.name}: p99 over PostGraphile's, equal load", 1, reached)
+    for asked in ASKED:
+        for operation, figure in asked.bars.items():
+            samples = (equal_load if asked.paced else rounds)[operation]
+            pairs = zip(samples.get(asked.ours, ()), samples.get(asked.theirs, ()), strict=False)
+            ratios = [getattr(ours, asked.of) / getattr(theirs, asked.of) for ours, theirs in pairs]
+            if ratios:
+                yield Bar(f"{operation}: {asked.what}", figure, float(median(ratios)), asked.least)
 
 
 def show(console: Console, rounds: Rounds, equal_load: Rounds) -> None:

@@ -1,0 +1,98 @@
+"""The statements that a connection keeps prepared: of each home its own, within a number of bytes.
+
+PostgreSQL analyses and plans a prepared statement anew where the search path is another than the time before. So the
+same text is prepared once for each home that the connection serves. See docs/decisions/0018.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+# What statements may take that a connection keeps prepared, in bytes of PostgreSQL's memory.
+STATEMENTS_BYTES = 32 * 1024 * 1024
+# *Measured*: a statement with its plan takes 65 to 90 bytes for each character of its text, on top of some contexts.
+BYTES, CHARACTER_BYTES = 8 * 1024, 100
+# One home's statements drive out those of others up to this part of the room, and beyond it only each other.
+SHARE_BYTES = STATEMENTS_BYTES // 4
+# A longer text is planned anew each time.
+STATEMENT_LENGTH = (SHARE_BYTES - BYTES) // CHARACTER_BYTES
+# *Measured*: what PostgreSQL remembers of the tables of a home that were read and written. It never forgets them.
+HOME_BYTES = 256 * 1024
+
+
+def size_of(text: str) -> int:
+    """About how many bytes a prepared statement takes at the server."""
+    return BYTES + CHARACTER_BYTES * len(text)
+
+
+class Statements:
+    """In the place of asyncpg's cache, which counts statements and knows no homes.
+
+    ``home`` is where the connection is: what is looked up and kept belongs to it. ``remove`` is called with each
+    statement that is no longer kept. When there is no room, the home that was used the longest ago loses its oldest
+    statement; a home that has more than its share loses its own first.
+    """
+
+    def __init__(self, remove: Callable[[Any], None]) -> None:
+        self.home: Hashable = None
+        self.homes: OrderedDict[Hashable, OrderedDict[Any, Any]] = OrderedDict()
+        """The statements of each home that has any, the last used last."""
+        self._remove = remove
+        self._sizes: dict[Hashable, int] = {}
+        self._kept = 0
+        self._met: set[Hashable] = set()
+
+    @property
+    def bytes(self) -> int:
+        """About how much the session has grown by what it was asked: for statements, and for tables that it met."""
+        return self._kept + HOME_BYTES * len(self._met)
+
+    def get(self, key: Any, *, promote: bool = True) -> Any:
+        kept = self.homes.get(self.home)
+        statement = None if kept is None else kept.get(key)
+        if kept is None or statement is None:
+            return None
+        if statement.closed:
+            self._drop(self.home, key)
+            return None
+        if promote:
+            kept.move_to_end(key)
+            self.homes.move_to_end(self.home)
+        return statement
+
+    def keeps(self, statement: Any) -> bool:
+        """Whether it is kept, for whichever home."""
+        return any(each is statement for each in self.iter_statements())
+
+    def put(self, key: Any, statement: Any) -> None:
+        self._met.add(self.home)
+        size = size_of(key[0])
+        self.homes.setdefault(self.home, OrderedDict())[key] = statement
+        self.homes.move_to_end(self.home)
+        self._sizes[self.home] = self._sizes.get(self.home, 0) + size
+        self._kept += size
+        while self._kept > STATEMENTS_BYTES:
+            has_much = self._sizes[self.home] > SHARE_BYTES
+            home = self.home if has_much else next(iter(self.homes))
+            self._remove(self._drop(home, next(iter(self.homes[home]))))
+
+    def iter_statements(self) -> Iterator[Any]:
+        return (statement for kept in self.homes.values() for statement in kept.values())
+
+    def clear(self) -> None:
+        removed = [*self.iter_statements()]
+        self.homes.clear()
+        self._sizes.clear()
+        self._kept = 0
+        for statement in removed:
+            self._remove(statement)
+
+    def _drop(self, home: Hashable, key: Any) -> Any:
+        kept = self.homes[home]
+        size = size_of(key[0])
+        self._kept -= size
+        self._sizes[home] -= size
+        statement = kept.pop(key)
+        if not kept:
+            del self.homes[home], self._sizes[home]
+        return statement

@@ -1,0 +1,274 @@
+"""Connections stay with the homes that they know, and nobody waits longer for that than a moment.
+
+As in test_pool.py, time is the test's own and there is no database at the other end.
+"""
+
+import asyncio
+from collections.abc import Hashable, Iterator
+from typing import cast
+
+import pytest
+from hypothesis import settings as hypothesis_settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from isola.database.connection import Connection
+from isola.database.pool import GROWTH, LEAST_PATIENCE, MOST_PATIENCE, WAITING_FOR_ONE, Link, Pool
+from isola.database.statements import HOME_BYTES, STATEMENT_LENGTH, STATEMENTS_BYTES, Statements, size_of
+from isola.errors import Unavailable
+from tests.database.test_pool import End, Loop
+
+WAIT = 2.0
+HOMES = ["acme", "globex", "initech", "hooli"]
+
+
+class Statement:
+    """One that is prepared nowhere."""
+
+    closed = False
+
+
+def meet(link: Link, home: Hashable, text: str = "SELECT 1") -> None:
+    """What a transaction in a home leaves on a connection."""
+    link.kept.home = home
+    link.kept.put((text,), Statement())
+
+
+class Homes:
+    """A pool, and who asks it."""
+
+    def __init__(self, size: int) -> None:
+        self.loop = Loop()
+        self.pool = Pool(self._connect, size, WAIT)
+
+    async def _connect(self) -> Link:
+        return Link(cast("Connection", End()))
+
+    def ask(self, home: Hashable) -> asyncio.Task[Link]:
+        task = self.loop.create_task(self.pool.borrow(home, home))
+        self.loop.settle()
+        return task
+
+    def lend(self, home: Hashable) -> Link:
+        return self.ask(home).result()
+
+    def give_back(self, link: Link, home: Hashable) -> None:
+        self.pool.give_back(link, home, clean=True)
+        self.loop.settle()
+
+    def spread(self) -> dict[Hashable, Link]:
+        """A connection for each home, which knows it and no other."""
+        lent: dict[Hashable, Link] = {home: self.lend(home) for home in HOMES}
+        for home, link in lent.items():
+            meet(link, home)
+            self.give_back(link, home)
+        return lent
+
+
+@pytest.fixture
+def homes() -> Iterator[Homes]:
+    made = Homes(len(HOMES))
+    yield made
+    made.loop.close()
+
+
+def test_a_home_gets_the_connection_that_served_it_while_that_is_idle(homes: Homes) -> None:
+    known = homes.spread()
+    for home in (*HOMES, *reversed(HOMES)):
+        link = homes.lend(home)
+        assert link is known[home]
+        homes.give_back(link, home)
+
+
+def test_a_new_home_gets_the_connection_that_has_grown_the_least(homes: Homes) -> None:
+    known = homes.spread()
+    for home in HOMES[1:]:
+        meet(known[home], home, "SELECT 2")
+    assert homes.lend("new") is known[HOMES[0]]
+
+
+def test_who_finds_its_connection_busy_gets_it_as_soon_as_it_is_back(homes: Homes) -> None:
+    known = homes.spread()
+    first = homes.lend("acme")
+    waiting = homes.ask("acme")
+    assert not waiting.done()
+    homes.give_back(first, "acme")
+    assert waiting.result() is known["acme"]
+
+
+def test_nobody_waits_longer_than_a_moment_for_a_connection_of_its_own(homes: Homes) -> None:
+    known = homes.spread()
+    homes.lend("acme")
+    waiting = homes.ask("acme")
+    homes.loop.now += homes.pool._patience
+    homes.loop.settle()
+    assert waiting.result() in known.values()
+    assert waiting.result() is not known["acme"]
+
+
+def test_nobody_waits_for_a_connection_on_which_something_takes_long(homes: Homes) -> None:
+    homes.spread()
+    homes.lend("acme").lent_at -= MOST_PATIENCE
+    assert homes.ask("acme").done()
+
+
+def test_no_long_queue_forms_at_one_connection() -> None:
+    homes = Homes(8)
+    homes.spread()
+    lent = homes.lend("acme")
+    waiting = [homes.ask("acme") for _ in range(WAITING_FOR_ONE + 1)]
+    assert [task.done() for task in waiting] == [False] * WAITING_FOR_ONE + [True]
+    for first in waiting[:-1]:
+        homes.give_back(lent, "acme")
+        assert first.result() is lent
+    homes.loop.close()
+
+
+def test_nobody_holds_a_place_idly_while_others_queue_for_one(homes: Homes) -> None:
+    known = homes.spread()
+    for home in HOMES[:3]:
+        homes.lend(home)
+    waiting = homes.ask("acme")
+    assert not waiting.done()
+    queued = homes.ask("new")
+    assert not queued.done()
+    assert waiting.result() is known[HOMES[3]]
+
+
+def test_a_connection_that_ends_keeps_nobody_waiting(homes: Homes) -> None:
+    homes.spread()
+    link = homes.lend("acme")
+    waiting = homes.ask("acme")
+    homes.pool.give_back(link, "acme", clean=False)
+    homes.loop.settle()
+    assert waiting.result() is not link
+
+
+def test_in_a_queue_the_home_that_an_idle_connection_knows_comes_first_but_passes_over_nobody_for_ever() -> None:
+    homes = Homes(3)
+    links = {home: homes.lend(home) for home in ("acme", "globex", "initech")}
+    for home, link in links.items():
+        meet(link, home)
+    queued = homes.ask("globex")
+    # The connection of another home is the only one that ever comes back.
+    served = []
+    for _ in range(5):
+        other = homes.ask("acme")
+        homes.give_back(links["acme"], "acme")
+        served.append(other.done())
+        if not other.done():
+            assert queued.result() is links["acme"]
+            break
+    assert served == [True, True, True, False]
+    other.cancel()
+    homes.loop.settle()
+    homes.loop.close()
+
+
+def test_a_connection_that_has_grown_to_its_bound_is_replaced(homes: Homes) -> None:
+    link = homes.lend("acme")
+    for number in range(GROWTH // HOME_BYTES):
+        meet(link, number)
+    assert link.kept.bytes > GROWTH
+    homes.give_back(link, "acme")
+    assert link.connection.is_closed()
+    assert homes.lend("acme") is not link
+
+
+def test_statements_stay_within_their_bytes_and_who_floods_loses_its_own_first() -> None:
+    closed: list[object] = []
+    kept = Statements(closed.append)
+    for home in ("modest", "flooding"):
+        kept.home = home
+        kept.put(("SELECT 1",), Statement())
+    text = "x" * (STATEMENT_LENGTH // 8)
+    for number in range(200):
+        kept.put((f"{number}{text}",), Statement())
+        assert sum(size_of(key[0]) for each in kept.homes.values() for key in each) <= STATEMENTS_BYTES
+    assert closed
+    kept.home = "modest"
+    assert kept.get(("SELECT 1",)) is not None
+
+
+class Borrowers(RuleBasedStateMachine):
+    """Homes ask, and give up, as they like; connections come to know them."""
+
+    SIZE = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.homes = Homes(self.SIZE)
+        self.asking: dict[asyncio.Task[Link], str] = {}
+        self.held: list[tuple[Link, str]] = []
+
+    def settle(self) -> None:
+        self.homes.loop.settle()
+        for task, home in [*self.asking.items()]:
+            if task.done():
+                del self.asking[task]
+                if not task.cancelled() and not isinstance(task.exception(), Unavailable):
+                    self.held.append((task.result(), home))
+
+    @rule(home=st.sampled_from(HOMES), at_once=st.integers(1, 3))
+    def ask(self, home: str, at_once: int) -> None:
+        for _ in range(at_once):
+            self.asking[self.homes.loop.create_task(self.homes.pool.borrow(home, home))] = home
+        self.settle()
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 99), clean=st.booleans(), slow=st.booleans())
+    def give_back(self, which: int, clean: bool, slow: bool) -> None:  # noqa: FBT001  hypothesis passes it by name
+        link, home = self.held.pop(which % len(self.held))
+        meet(link, home)
+        for other, _ in self.held:
+            other.lent_at -= MOST_PATIENCE * slow
+        self.homes.pool.give_back(link, home, clean=clean)
+        self.settle()
+
+    @precondition(lambda self: self.asking)
+    @rule(which=st.integers(0, 99), at_a_return=st.booleans())
+    def give_up(self, which: int, at_a_return: bool) -> None:  # noqa: FBT001  likewise
+        task = [*self.asking][which % len(self.asking)]
+        if at_a_return and self.held:
+            link, home = self.held.pop()
+            self.homes.pool.give_back(link, home, clean=True)
+        task.cancel()
+        self.settle()
+
+    @rule(seconds=st.sampled_from([LEAST_PATIENCE / 2, MOST_PATIENCE, WAIT]))
+    def time_passes(self, seconds: float) -> None:
+        self.homes.loop.now += seconds
+        self.settle()
+
+    @invariant()
+    def every_place_is_free_held_or_waited_with(self) -> None:
+        pool = self.homes.pool
+        waiting = [waiter for link in pool._links for waiter in link.waiters if not waiter.done()]
+        queued = sum(map(len, pool._queues.values()))
+        assert pool._free == self.SIZE - len(self.held) - len(waiting)
+        assert len(self.asking) == queued + len(waiting)
+        assert not (queued and waiting and not pool._free)
+
+    @invariant()
+    def no_connection_is_two_borrowers_and_none_is_lost(self) -> None:
+        pool = self.homes.pool
+        lent = [id(link) for link, _ in self.held]
+        idle = [id(link) for link in pool._idle]
+        assert len({*lent, *idle}) == len(lent) + len(idle)
+        assert {id(link) for link in pool._links} == {*lent, *idle}
+
+    def teardown(self) -> None:
+        closing = self.homes.loop.create_task(self.homes.pool.close())
+        self.settle()
+        for link, home in self.held:
+            self.homes.pool.give_back(link, home, clean=True)
+        self.settle()
+        assert closing.done()
+        assert not self.asking
+        self.homes.loop.close()
+
+
+def test_whatever_borrowers_do_no_place_and_no_connection_is_lost() -> None:
+    run_state_machine_as_test(
+        Borrowers,
+        settings=hypothesis_settings(max_examples=80, stateful_step_count=40, derandomize=True, deadline=None),
+    )
