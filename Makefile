@@ -55,7 +55,7 @@ bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-
 	$(BIN)/python -m isola.lab.peers $(ARGS)
 
 bench-strategies: $(READY) ## CPU a request under schema to that under rls and to the limit, 200 tenants a strategy
-	$(BIN)/python -m isola.lab.peers --peer isola --peer isola-schema --peer handwritten --warming 10 $(ARGS)
+	$(BIN)/python -m isola.lab.peers --peer isola --peer isola-schema --peer handwritten --warming 20 $(ARGS)
 
 bench-refusing: $(READY) ## how soon documents that ask for too much are refused
 	$(BIN)/python -m benchmarks.refusing

@@ -419,8 +419,11 @@ async def _has_settings_of_its_own(connection: Connection) -> bool:
     """Whether the session began with settings that the login can change itself, as SQL inside a tenant can, too."""
     # Without parameters, so that it is not prepared.
     status = await connection.execute(
-        "SELECT 1 WHERE current_setting('role') <> 'none' OR EXISTS "
-        "(SELECT FROM pg_settings WHERE source IN ('user', 'database user') AND context = 'user')"
+        "SELECT 1 WHERE current_setting('role') <> 'none' OR EXISTS ("
+        "SELECT FROM pg_db_role_setting, unnest(setconfig) given "
+        "JOIN pg_settings ON name = split_part(given, '=', 1) AND context = 'user' "
+        "WHERE setrole = session_user::regrole AND setdatabase IN "
+        "(0, (SELECT oid FROM pg_database WHERE datname = current_database())))"
     )
     return bool(status == "SELECT 1")
 

@@ -43,6 +43,9 @@ def main(
     connections: Annotated[int, typer.Option(min=1)] = 8,
     pin: Annotated[bool, typer.Option(help="keep the server under test on a core of its own")] = True,
     peer: Annotated[list[str] | None, typer.Option(help="only these: " + ", ".join(p.name for p in PEERS))] = None,
+    operation: Annotated[
+        list[str] | None, typer.Option(help="only these: " + ", ".join(o.name for o in OPERATIONS))
+    ] = None,
     directory: Annotated[Path, typer.Option(help="where the data is kept between runs")] = Path(".isola/bench-peers"),
     output: Annotated[Path | None, typer.Option("--json", help="where to write all figures")] = None,
     documents: Annotated[int, typer.Option(help="instead: watch the server's memory over so many documents")] = 0,
@@ -68,7 +71,8 @@ def main(
             memory.watch(server, places[ISOLA.places], minted, documents, Console())
             return
         servers = [held.enter_context(serving(each, address, directory, secret, cores)) for each in chosen]
-        bench = Bench(servers, address, PostgreSQL(directory), places, minted, connections)
+        asked = [each for each in OPERATIONS if not operation or each.name in operation]
+        bench = Bench(servers, address, PostgreSQL(directory), places, minted, connections, asked)
         bench.compare()
         bench.run(rounds, seconds, warming)
         settings = {
@@ -99,7 +103,9 @@ class Bench:
         places: Places,
         minted: Mapping[str, str],
         connections: int,
+        asked: Sequence[Operation] = OPERATIONS,
     ) -> None:
+        self.asked = asked
         self.servers = servers
         self.address = address
         self.postgresql = postgresql
@@ -108,7 +114,7 @@ class Bench:
             (operation.name, server.peer.name): operations.requests(
                 operation, server.peer.dialect, places[server.peer.places], minted, server.port
             )
-            for operation in OPERATIONS
+            for operation in asked
             for server in servers
         }
         self.closed_loop = self._empty()
@@ -116,7 +122,7 @@ class Bench:
 
     def compare(self) -> None:
         """Ask all of them the same. Raises OperatorError where answers differ."""
-        for operation in OPERATIONS:
+        for operation in self.asked:
             first: object = None
             for server in self.servers:
                 requests = self.requests[operation.name, server.peer.name][:COMPARED]
@@ -134,9 +140,9 @@ class Bench:
         """Every operation by every server in every round, each time in another order."""
         with _progress() as bar:
             paced = [server for server in self.servers if server.peer in (ISOLA, POSTGRAPHILE)]
-            task = bar.add_task("", total=len(OPERATIONS) * (rounds + 1) * len(self.servers))
+            task = bar.add_task("", total=len(self.asked) * (rounds + 1) * len(self.servers))
             for number in range(-1, rounds):
-                for operation in OPERATIONS:
+                for operation in self.asked:
                     for turn in range(len(self.servers)):
                         server = self.servers[(turn + number) % len(self.servers)]
                         bar.update(task, description=f"{operation.name}: {server.peer.title}", advance=1)
@@ -160,7 +166,7 @@ class Bench:
         return sample
 
     def _empty(self) -> dict[str, dict[str, list[Sample]]]:
-        return {each.name: {server.peer.name: [] for server in self.servers} for each in OPERATIONS}
+        return {each.name: {server.peer.name: [] for server in self.servers} for each in self.asked}
 
 
 @contextmanager

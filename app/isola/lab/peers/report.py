@@ -103,7 +103,7 @@ def bars(rounds: Rounds, equal_load: Rounds) -> Iterator[Bar]:
     """Every bar whose peers were measured, with what was reached: the median of each round's ratio."""
     for asked in ASKED:
         for operation, figure in asked.bars.items():
-            samples = (equal_load if asked.paced else rounds)[operation]
+            samples = (equal_load if asked.paced else rounds).get(operation, {})
             pairs = zip(samples.get(asked.ours, ()), samples.get(asked.theirs, ()), strict=False)
             ratios = [getattr(ours, asked.of) / getattr(theirs, asked.of) for ours, theirs in pairs]
             if ratios:
@@ -112,7 +112,7 @@ def bars(rounds: Rounds, equal_load: Rounds) -> Iterator[Bar]:
 
 def show(console: Console, rounds: Rounds, equal_load: Rounds) -> None:
     """Print the tables."""
-    for operation in OPERATIONS:
+    for operation in [each for each in OPERATIONS if each.name in rounds]:
         table = Table(title=f"{operation.name}: {operation.title}", title_justify="left", box=None, pad_edge=False)
         table.add_column("")
         for column in (

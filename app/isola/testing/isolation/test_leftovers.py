@@ -80,7 +80,8 @@ async def test_sessions_do_not_begin_with_settings_that_the_login_gave_itself(
     async with owner.unbound() as work:
         name = await work.value("SELECT quote_ident(current_database())")
         await work.script("GRANT isola_members TO isola_tenant")
-        name_of_setting = setting.partition(" ")[0]
+    name_of_setting = setting.partition(" ")[0]
+    async with database.unbound() as work:
         usual = await work.value("SELECT current_setting($1)", name_of_setting)
     await left(database, a, f"ALTER ROLE isola_tenant {where.format(name=name)} SET {setting}")
     with capture_logs() as logged:
