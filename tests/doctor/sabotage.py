@@ -127,6 +127,12 @@ SABOTAGES = (
     Sabotage("GRT005", "GRANT USAGE ON SCHEMA {a} TO {b}", "{a}"),
     Sabotage("GRT005", "GRANT USAGE ON SCHEMA {a} TO {login}", "{a}"),
     Sabotage("GRT006", "GRANT UPDATE ON rls.alembic_version TO {login}", "rls.alembic_version", also=("RLS009",)),
+    Sabotage(
+        "GRT006",
+        "GRANT UPDATE ON rls.alembic_version_agents TO {login}",
+        "rls.alembic_version_agents",
+        also=("RLS009",),
+    ),
     Sabotage("GRT007", "GRANT USAGE ON SCHEMA control TO isola_members", "control"),
     Sabotage("GRT008", "GRANT SELECT ON rls.users TO {login} WITH GRANT OPTION", "rls.users"),
     Sabotage(
@@ -264,6 +270,7 @@ SABOTAGES = (
         "the database",
     ),
     Sabotage("DRF006", "UPDATE {a}.alembic_version SET version_num = '0001'", "{a}"),
+    Sabotage("DRF006", "UPDATE {a}.alembic_version_agents SET version_num = '0000'", "{a}"),
     Sabotage("DRF007", "UPDATE control.tenants SET home = 'elsewhere' WHERE home = '{a}'", "{a}"),
     # --- Settings
     Sabotage(

@@ -77,8 +77,9 @@ CHECKS = (
         SELECT g.name AS object, w.name || ': ' || string_agg(g.privilege_type, ', ') AS detail,
             format('REVOKE ALL ON %s FROM %s', g.relation, w.name) AS fix
         FROM grants g JOIN reached w ON w.oid = g.grantee
-        WHERE g.relname IN ('alembic_version', 'django_migrations', 'schema_migrations', 'flyway_schema_history',
-                            'databasechangelog', '_prisma_migrations', 'knex_migrations')
+        WHERE g.relname LIKE 'alembic\\_version%'
+            OR g.relname IN ('django_migrations', 'schema_migrations', 'flyway_schema_history',
+                             'databasechangelog', '_prisma_migrations', 'knex_migrations')
         GROUP BY g.name, g.relation, w.name
         """,
     ),

@@ -101,10 +101,11 @@ CHECKS = (
         "Statements made for the newest one fail there, and what a migration closed is still open.",
         """
         WITH versions AS (
-            SELECT s.name, v.word AS version
+            SELECT s.name, r.relname, v.word AS version
             FROM tenant_schemas s JOIN relations r ON r.schema = s.oid AND r.relkind = 'r'
-            JOIN (VALUES ('alembic_version', 'version_num'), ('schema_migrations', 'version'),
-                         ('flyway_schema_history', 'version')) k (relation, revision) ON k.relation = r.relname
+            -- Of what ships, and of each application.
+            JOIN (VALUES ('alembic\\_version%', 'version_num'), ('schema\\_migrations', 'version'),
+                         ('flyway\\_schema\\_history', 'version')) k (relation, revision) ON r.relname LIKE k.relation
             JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname = k.revision
             -- Made for the words of documents, it runs a query on tables whose names are found by this one.
             CROSS JOIN ts_stat(format(
@@ -112,10 +113,11 @@ CHECKS = (
             )) v
             WHERE has_schema_privilege(s.oid, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
         )
-        SELECT name AS object, format('at %s; others are at %s', version, newest) AS detail,
+        SELECT name AS object,
+            string_agg(format('%s at %s; others are at %s', relname, version, newest), '; ' ORDER BY relname) AS detail,
             NULL AS fix
-        FROM versions CROSS JOIN (SELECT max(version) AS newest FROM versions) n
-        WHERE version <> newest
+        FROM versions JOIN (SELECT relname, max(version) AS newest FROM versions GROUP BY 1) n USING (relname)
+        WHERE version <> newest GROUP BY 1
         """,
     ),
     Check(
