@@ -7,6 +7,7 @@ from io import StringIO
 import asyncpg
 import pytest
 from alembic import command
+from sqlalchemy import make_url
 
 from isola.database.transactions import Database
 from isola.platform import logins, migrations, provisioning
@@ -66,6 +67,33 @@ def _first_revision(strategy: Strategy) -> str:
     output = StringIO()
     command.upgrade(migrations._config(BUILT_IN, strategy, output), f"base:{OLD}", sql=True)
     return output.getvalue()
+
+
+@pytest.fixture
+async def second(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[str]:
+    """The address of an owner who is no superuser and owns a database of its own, beside the tests' installations."""
+    if not await server.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        pytest.skip("only a superuser makes another owner")
+    async with made(cluster, server, "template0") as name:
+        await server.execute("CREATE ROLE second_owner LOGIN CREATEROLE PASSWORD 'second'")
+        await server.execute(f"ALTER DATABASE {name} OWNER TO second_owner")
+        url = make_url(cluster.address(name)).set(username="second_owner", password="second")
+        yield url.render_as_string(hide_password=False)
+        inside = await asyncpg.connect(cluster.address(name))
+        await inside.execute(f"ALTER DATABASE {name} OWNER TO CURRENT_USER")
+        roles = await inside.fetch(
+            "SELECT rolname FROM pg_roles WHERE rolname ~ '^second_' ORDER BY rolname = 'second_owner'"
+        )
+        homes = await inside.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_'")
+        for (role,) in [*homes, *roles]:
+            await inside.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+        await inside.close()
+
+
+def addresses(owner: str, prefix: str) -> logins.Addresses:
+    names = (logins.derived(make_url(owner), f"{prefix}_{kind}") for kind in ("tenant", "control"))
+    tenant, control = (name.render_as_string(hide_password=False) for name in names)
+    return logins.Addresses(owner, tenant, control, prefix)
 
 
 async def until_alone(owner: Database) -> None:

@@ -88,3 +88,49 @@ def test_a_column_that_rows_would_have_no_value_for_is_refused(tmp_path: Path) -
     (tmp_path / "0001_all.py").write_text(text + '    op.drop_column("spans", "title")\n')
     with pytest.raises(DeclarationError, match=r"spans\.title: expected a default, or a column that can be None"):
         history.differences(copied)
+
+
+def revised(folder: Path, body: str) -> Application:
+    """What ships, with a history of its own: one revision that makes everything, and another with ``body``."""
+    ours = APPLICATIONS[BUILT_IN]
+    copied = Application(name=ours.name, subjects=ours.subjects, migrations=folder)
+    first = history.source(history.differences(copied), revision="0001", after=None, message="All tables")
+    (folder / "0001_all.py").write_text(first)
+    (folder / "0002_more.py").write_text(
+        f'revision = "0002"\ndown_revision = "0001"\n\n\ndef upgrade(op):\n    {body}\n'
+    )
+    return copied
+
+
+def test_a_column_that_is_renamed_is_known_by_its_new_name_with_what_is_named_after_the_old(tmp_path: Path) -> None:
+    copied = revised(tmp_path, 'op.alter_column("resources", "kind", new_column_name="sort")')
+    (tmp_path / "0003_back.py").write_text(
+        'revision = "0003"\ndown_revision = "0002"\n\n\ndef upgrade(op):\n'
+        '    op.alter_column("resources", "sort", new_column_name="kind")\n'
+    )
+    assert history.differences(copied) == []
+    (tmp_path / "0003_back.py").unlink()
+    assert sorted(history.described(each) for each in history.differences(copied)) == [
+        "add column resources.kind",
+        "create check constraint resources.ck_resources_kind_length",
+        "create index resources.ix_resources_kind_id",
+        "drop column resources.sort",
+        "drop constraint resources.ck_resources_kind_length",
+        "drop index resources.ix_resources_kind_id",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('op.drop_column("resources", "colour")', "drop column resources.colour: there is none by then"),
+        ('op.drop_constraint("ck_colour", "resources")', "drop constraint resources.ck_colour: there is none by then"),
+        ('op.add_column("things", None)', "revision 0002: "),
+        ('op.rename_table("resources", "things")', "RenameTableOp: this operation has no form for all strategies"),
+        ('raise ValueError("no")', "revision 0002: ValueError: no"),
+    ],
+)
+def test_a_revision_that_cannot_be_is_named(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(DeclarationError, match=f"revision 0002: .*|{message}") as caught:
+        history.differences(revised(tmp_path, body))
+    assert message in str(caught.value)

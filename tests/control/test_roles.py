@@ -1,6 +1,6 @@
 """Roles are the cluster's: databases that were restored without them, and several installations in one cluster."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 import asyncpg
 import pytest
@@ -10,9 +10,10 @@ from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.platform import logins, migrations, provisioning, rights
 from isola.platform.tenants import Tenant
-from isola.testing.fixtures import Cluster, Copy, made
+from isola.testing.fixtures import Cluster, Copy
 from isola_strategies import registry
 from isola_strategies.base import Strategy
+from tests.control.conftest import addresses
 
 # Every right in a home, and every membership in a home's role and of it, as statements that take it away.
 HOME_RIGHTS = """
@@ -115,34 +116,7 @@ async def test_a_declaration_that_the_database_does_not_know_is_found_and_told(c
     assert (await migrations.check(owner, copy.strategies, copy.where)).platform == []
 
 
-@pytest.fixture
-async def second(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[str]:
-    """The address of an owner who is no superuser and owns a database of its own, beside the tests' installations."""
-    if not await server.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
-        pytest.skip("only a superuser makes another owner")
-    async with made(cluster, server, "template0") as name:
-        await server.execute("CREATE ROLE second_owner LOGIN CREATEROLE PASSWORD 'second'")
-        await server.execute(f"ALTER DATABASE {name} OWNER TO second_owner")
-        url = make_url(cluster.address(name)).set(username="second_owner", password="second")
-        yield url.render_as_string(hide_password=False)
-        inside = await asyncpg.connect(cluster.address(name))
-        await inside.execute(f"ALTER DATABASE {name} OWNER TO CURRENT_USER")
-        roles = await inside.fetch(
-            "SELECT rolname FROM pg_roles WHERE rolname ~ '^second_' ORDER BY rolname = 'second_owner'"
-        )
-        homes = await inside.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_'")
-        for (role,) in [*homes, *roles]:
-            await inside.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
-        await inside.close()
-
-
 PASSWORDS = "SELECT rolname, rolpassword, rolconnlimit FROM pg_authid WHERE rolname ~ '^isola_' ORDER BY 1"
-
-
-def addresses(owner: str, prefix: str) -> logins.Addresses:
-    names = (logins.derived(make_url(owner), f"{prefix}_{kind}") for kind in ("tenant", "control"))
-    tenant, control = (name.render_as_string(hide_password=False) for name in names)
-    return logins.Addresses(owner, tenant, control, prefix)
 
 
 async def test_another_owners_roles_are_not_touched_and_both_installations_work(

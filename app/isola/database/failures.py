@@ -192,6 +192,17 @@ def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Excep
             return error
 
 
+def words(error: BaseException) -> str | None:
+    """What PostgreSQL said of a statement that is wrong or breaks a rule, in one line; None of any other failure.
+
+    It is for whoever owns the database: it names tables, columns and constraints.
+    """
+    for each in (error, error.__cause__):
+        if isinstance(each, asyncpg.PostgresError) and str(each.sqlstate)[:2] in {"0A", "23", "2B", "42"}:
+            return str(each.args[0]).splitlines()[0]
+    return None
+
+
 def _answer(sqlstate: str, function: str | None) -> Answer | None:
     if function and (sqlstate, function) in FUNCTIONS:
         return FUNCTIONS[sqlstate, function]

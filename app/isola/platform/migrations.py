@@ -6,7 +6,7 @@ the newest, whatever happens on the way.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from io import StringIO
@@ -16,8 +16,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
+from isola.database import failures
 from isola.database.transactions import Database, Transaction
 from isola.errors import IsolaError, OperatorError
 from isola.installed import APPLICATIONS, metadata as domain_metadata
@@ -29,6 +30,7 @@ from isola.shipped import shipped
 from isola.subjects import history
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.declaration import DeclarationError
+from isola.subjects.metadata import Counted
 from isola_strategies.base import Home, Strategy
 
 log = structlog.get_logger()
@@ -37,6 +39,9 @@ MIGRATIONS = shipped("migrations")
 
 # A home that somebody else holds is reported and left for the next run, rather than queueing all its traffic.
 LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '5s'"
+
+# A statement that a policy keeps from rows fails, rather than doing less than it says.
+NOTHING_HIDDEN = "SET LOCAL row_security TO off"
 
 # Each home asked for its version holds a lock until the end of the question.
 HOMES_A_QUESTION = 500
@@ -194,11 +199,23 @@ def upgrade(placed: Placed, roles: Roles) -> str:
     statements = [
         *strategy.found(home),
         f"SET LOCAL search_path TO {home.schema}",
+        NOTHING_HIDDEN,
         *_changes(strategy, placed.revision),
+        "SET LOCAL row_security TO on",
+        # A condition that fails would keep everybody from making rows, once there is a limit.
+        *(f"EXPLAIN SELECT FROM {table.name} WHERE {each.where}" for table, each in _conditions(tables)),
         *strategy.admit(home, tables),
         *rights.admit_to_home(home, tables, roles),
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
+
+
+def _conditions(tables: Iterable[Table]) -> Iterator[tuple[Table, Counted]]:
+    """The tables of which not all rows count, and which do."""
+    for table in tables:
+        counted: Counted | None = table.info.get("counted")
+        if counted is not None and counted.where is not None:
+            yield table, counted
 
 
 def _changes(strategy: Strategy, revision: str | None) -> Iterator[str]:
@@ -369,11 +386,13 @@ async def migrate(
             try:
                 await _upgrade(owner, one, where.roles, mend=one.home.schema in shut)
             except IsolaError as error:
-                failed[one.home.schema] = error.message
+                failed[one.home.schema] = failures.words(error) or error.message
             except Exception as error:
                 # Whatever ails one home, the others are not to suffer for it.
-                log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
-                failed[one.home.schema] = str(error)
+                words = failures.words(error)
+                if words is None:
+                    log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
+                failed[one.home.schema] = words or str(error)
             done += 1
             progress(done, len(placed))
 

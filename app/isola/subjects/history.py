@@ -24,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    text as sql_text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -51,7 +52,13 @@ def replay(application: Application) -> Tables:
     )
     recorder = _Recorder(context, made)
     for script in reversed(list(scripts(application).walk_revisions())):
-        script.module.upgrade(recorder)
+        try:
+            script.module.upgrade(recorder)
+        except DeclarationError as error:
+            raise DeclarationError(f"revision {script.revision}: {error}") from error
+        except Exception as error:
+            # It is code of somebody else's, which can raise anything.
+            raise DeclarationError(f"revision {script.revision}: {type(error).__name__}: {error}") from error
     return made
 
 
@@ -120,7 +127,13 @@ class _Recorder(Operations):
         super().__init__(context)
         self._made = made
 
-    def invoke(self, operation: MigrateOperation) -> Any:  # noqa: C901  a table, one case an operation
+    def invoke(self, operation: MigrateOperation) -> Any:
+        try:
+            self._record(operation)
+        except (KeyError, StopIteration) as error:
+            raise DeclarationError(f"{described(operation)}: there is none by then") from error
+
+    def _record(self, operation: MigrateOperation) -> None:  # noqa: C901  a table, one case an operation
         tables = self._made.metadata.tables
         match operation:
             case ops.CreateTableOp():
@@ -134,7 +147,7 @@ class _Recorder(Operations):
             case ops.DropColumnOp():
                 _forget_column(tables[operation.table_name], operation.column_name)
             case ops.AlterColumnOp():
-                _alter(tables[operation.table_name].c[operation.column_name], operation)
+                _alter(tables[operation.table_name], operation)
             case ops.CreateIndexOp():
                 table = tables[operation.table_name]
                 Index(
@@ -185,7 +198,8 @@ def _forget_constraint(table: Table, name: str) -> None:
     table.constraints.remove(next(each for each in table.constraints if _name(each) == name))
 
 
-def _alter(column: Column[Any], operation: ops.AlterColumnOp) -> None:
+def _alter(table: Table, operation: ops.AlterColumnOp) -> None:
+    column = table.c[operation.column_name]
     if operation.modify_nullable is not None:
         column.nullable = operation.modify_nullable
     if operation.modify_type is not None:
@@ -196,7 +210,19 @@ def _alter(column: Column[Any], operation: ops.AlterColumnOp) -> None:
             None if default is None else Column("x", column.type, server_default=default).server_default
         )
     if operation.modify_name is not None:
-        column.key = column.name = operation.modify_name
+        _rename(table, operation.column_name, operation.modify_name)
+
+
+def _rename(table: Table, old: str, new: str) -> None:
+    """Give a column another name. Constraints and indexes on it keep theirs, as PostgreSQL has it."""
+    for constraint in table.constraints:
+        constraint.name = _name(constraint)
+        if isinstance(constraint, CheckConstraint):
+            constraint.sqltext = sql_text(re.sub(rf"\b{old}\b", new, str(constraint.sqltext)))
+    column = table.c[old]
+    table._columns.remove(column)  # noqa: SLF001  SQLAlchemy has no public way
+    column.key = column.name = new
+    table._columns.add(column)  # noqa: SLF001  SQLAlchemy has no public way
 
 
 def _tables(declared: Mapping[str, Table], made: Mapping[str, Table]) -> Iterator[MigrateOperation]:

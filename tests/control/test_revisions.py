@@ -1,0 +1,101 @@
+"""Revisions that change rows: in every home, for all tenants that live there, by an owner whom policies hold."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isola.database.transactions import Database
+from isola.platform import migrations, provisioning
+from isola.subjects.metadata import Counted, metadata
+from isola.testing.fixtures import Copy
+from isola_strategies import registry
+from tests.control.conftest import addresses
+
+REVISION = """
+import sqlalchemy as sa
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade(op):
+    op.add_column("resources", sa.Column("label", sa.Text(), nullable=True))
+    {statement}
+    op.alter_column("resources", "label", nullable=False)
+"""
+AS_TEXT = r"""op.execute("UPDATE resources SET label = 'at 12:30, ' || name || '\\'")"""
+AS_CONSTRUCT = r"""resources = sa.table("resources", sa.column("label"), sa.column("name"))
+    op.execute(sa.update(resources).values(label=sa.literal("at 12:30, ") + resources.c.name + sa.literal("\\")))"""
+FORCED = """
+    SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relname = 'resources' AND nspname <> 'control' AND NOT (relrowsecurity AND relforcerowsecurity)
+"""
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the histories, to which a test adds."""
+    copied = tmp_path / "migrations"
+    shutil.copytree(migrations.MIGRATIONS, copied)
+    monkeypatch.setattr(migrations, "MIGRATIONS", copied)
+    migrations.forget_histories()
+    yield copied / "tenant"
+    monkeypatch.undo()
+    migrations.forget_histories()
+
+
+@pytest.mark.parametrize("statement", [AS_TEXT, AS_CONSTRUCT])
+async def test_a_statement_of_a_revision_reaches_the_rows_of_all_tenants(
+    history: Path, second: str, statement: str
+) -> None:
+    where = addresses(second, "second")
+    strategies = registry.load(where.tenant_login)
+    async with await Database.open(second, size=2, wait=10, statement_timeout=60) as owner:
+        await migrations.migrate(owner, strategies, where)
+        tenants = [
+            await provisioning.create(owner, strategies, slug=f"{name}-{number}", name=name, strategy=name)
+            for name in strategies
+            for number in range(2)
+        ]
+        async with await Database.open(where.tenant, strategies, Copy(where, strategies).binding_key) as database:
+            for tenant in tenants:
+                async with database.transaction(tenant) as work:
+                    await work.value("INSERT INTO users (subject, name) VALUES ('ada', 'Ada')")
+                    await work.value("INSERT INTO resources (name, owner_id) SELECT $1, id FROM users", tenant.slug)
+            (history / "0004_label.py").write_text(REVISION.format(statement=statement))
+            migrations.forget_histories()
+            assert (await migrations.migrate(owner, strategies, where)).failed == {}
+            for tenant in tenants:
+                async with database.transaction(tenant) as work:
+                    assert await work.texts("SELECT label FROM resources") == [f"at 12:30, {tenant.slug}\\"]
+        async with owner.unbound() as work:
+            assert await work.value(FORCED) == 0
+
+
+async def test_a_statement_that_policies_keep_from_rows_fails_and_changes_nothing(history: Path, second: str) -> None:
+    # In a function, nobody sees which tables it names.
+    hidden = "CREATE FUNCTION pg_temp.hidden() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM resources'"
+    where = addresses(second, "second")
+    strategies = registry.load(where.tenant_login)
+    async with await Database.open(second, size=2, wait=10, statement_timeout=60) as owner:
+        await migrations.migrate(owner, strategies, where)
+        (history / "0004_hidden.py").write_text(
+            REVISION.format(statement=f'op.execute("{hidden}")\n    op.execute("SELECT pg_temp.hidden()")')
+        )
+        migrations.forget_histories()
+        report = await migrations.migrate(owner, strategies, where)
+        assert report.failed == {"rls": 'query would be affected by row-level security policy for table "resources"'}
+        assert (await migrations.check(owner, strategies, where)).behind.keys() == report.failed.keys()
+
+
+async def test_a_condition_of_a_quota_that_is_wrong_is_told_when_homes_are_migrated(
+    blank: Copy, blank_owner: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        metadata.tables["resources"].info, "counted", Counted("resources", "colour = 'red'", ["colour"])
+    )
+    report = await migrations.migrate(blank_owner, blank.strategies, blank.where)
+    assert report.failed == {"rls": 'column "colour" does not exist'}
+    assert (await migrations.check(blank_owner, blank.strategies, blank.where)).behind == {"rls": None}
