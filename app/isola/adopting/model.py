@@ -70,7 +70,8 @@ class Many:
     by: str | None
 
 
-@dataclass(slots=True, eq=False)
+# Models refer to each other in circles: asyncio writes the repr of a task's result, and that would not end.
+@dataclass(slots=True, eq=False, repr=False)
 class Model:
     """A subject. ``moments`` are expressions for the times that every subject has."""
 
