@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from isola.testing.fixtures import STRATEGIES
-from tests.adopting.conftest import Client, Home
+from tests.adopting.conftest import NONE_INSTALLED, Client, Home
 
 both_strategies = pytest.mark.parametrize("tenant", STRATEGIES)
 
@@ -150,6 +150,41 @@ def test_all_kinds_of_tables_and_columns_are_carried(client: Client, tenant: str
 
 
 @both_strategies
+def test_names_that_mean_something_else_or_are_too_long_are_carried(client: Client, tenant: str) -> None:
+    found = client.ask(
+        tenant,
+        """{
+        nastyClasses { nodes { oldTenantId declaration table none mro } }
+        purchases { nodes { nastyPurchaseOrders { totalCount } } }
+        nastyPurchaseOrders { nodes { purchase { oldId } } }
+        nastyDecimals(orderBy: [{ field: OLD_ID }]) { nodes { decimal date kind } }
+        nastyReferences { totalCount }
+        theLongestNameThatATableCanHavs { nodes { oldTheLongestNameThatAColumnCanH } }
+        tables(orderBy: [{ field: COLUMN }]) { nodes { column aBS flags } }
+        table2s(orderBy: [{ field: OLD_ID }]) { nodes { row { column } flags { column } } } }""",
+    )
+    nodes = {name: connection.get("nodes") for name, connection in found.items()}
+    uuid = "00000000-0000-0000-0000-000000000001"
+    assert nodes["nastyClasses"] == [{"oldTenantId": uuid, "declaration": "d", "table": "t", "none": 2, "mro": 3}]
+    assert nodes["purchases"] == [{"nastyPurchaseOrders": {"totalCount": 1}}]
+    assert nodes["nastyPurchaseOrders"] == [{"purchase": {"oldId": 1}}]
+    assert nodes["nastyDecimals"] == [
+        {"decimal": "1.5", "date": "2020-02-29", "kind": "TRUE"},
+        {"decimal": None, "date": None, "kind": "VALUE_2"},
+    ]
+    assert nodes["theLongestNameThatATableCanHavs"] == [{"oldTheLongestNameThatAColumnCanH": 2}]
+    assert nodes["tables"] == [
+        {"column": "a", "aBS": 3, "flags": "111"},
+        {"column": "abc", "aBS": 1, "flags": "101"},
+        {"column": "abd", "aBS": 2, "flags": "110"},
+    ]
+    assert nodes["table2s"] == [
+        {"row": {"column": "abd"}, "flags": {"column": "abd"}},
+        {"row": {"column": "a"}, "flags": None},
+    ]
+
+
+@both_strategies
 def test_what_was_a_rule_is_one(client: Client, tenant: str) -> None:
     def refused(mutation: str) -> str:
         with pytest.raises(AssertionError) as caught:
@@ -194,6 +229,14 @@ def test_the_application_is_a_package_whose_history_makes_what_it_declares(home:
             ast.parse(file.read_text())
         assert "nothing to write" in home.place.run("revision", "--application", name, "-m", "more")
     assert "0 brought" in home.place.run("migrate")
+
+
+def test_many_tables_that_refer_to_each_other_are_adopted(home: Home) -> None:
+    """Whoever writes down what such a draft is made of does not come to an end."""
+    tables = [f"CREATE TABLE mesh{n} (id int PRIMARY KEY)" for n in range(40)]
+    keys = [f"ALTER TABLE mesh{n} ADD r{k} int REFERENCES mesh{(n + k) % 40}" for n in range(40) for k in (1, 7, 11)]
+    home.make("mesh", ";".join(tables + keys))
+    assert "mesh/ has 40 subjects" in home.place.run("adopt", home.address("mesh"), **NONE_INSTALLED)
 
 
 def test_the_package_has_what_isola_new_writes(home: Home) -> None:

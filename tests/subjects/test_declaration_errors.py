@@ -71,6 +71,14 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird: name: expected a word that Python does not reserve")
+def _() -> type[Subject]:
+    class Bird(Subject, name="class", prefix="brd", plural="classes"):
+        pass
+
+    return Bird
+
+
 @refused("Bird: plural: expected a word that SQL does not reserve")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd", plural="select"):

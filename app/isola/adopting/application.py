@@ -1,5 +1,7 @@
 """What becomes of a database, beside what is installed."""
 
+import keyword
+
 from graphql import GraphQLObjectType, build_schema
 
 from isola import packages
@@ -8,6 +10,7 @@ from isola.adopting.model import Draft, Taken
 from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.subjects.declaration import Registry
+from isola.subjects.types import KINDS
 
 # What ids of other things than subjects begin with.
 PREFIXES = {"dom", "key", "ses", "shr", "ten"}
@@ -38,9 +41,11 @@ def _taken() -> Taken:
     subjects = list(Registry.subjects())
     fields |= {name for each in subjects for name in (each.name, each.plural)}
     fields |= set(_tables())
+    # Not all of them are in use where only what ships is installed.
+    scalars = {name for kind in KINDS.values() for name in (kind.graphql, kind.filter) if name is not None}
     return Taken(
-        classes=frozenset({*built.type_map, *writing.RESERVED}),
-        fields=frozenset(fields),
+        classes=frozenset({*built.type_map, *writing.RESERVED, *scalars}),
+        fields=frozenset({*fields, *keyword.kwlist}),
         prefixes=frozenset({*PREFIXES, *(each.prefix for each in subjects)}),
     )
 

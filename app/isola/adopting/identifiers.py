@@ -9,9 +9,10 @@ integer, so that rows keep their order; otherwise 72 bits of a hash. The express
 from collections.abc import Sequence
 from hashlib import sha256
 
-from isola.adopting.catalogue import Table
+from isola.adopting.catalogue import Table, Type
 
 _INTEGERS = {"int2", "int4", "int8"}
+_CUTTING = {"bit": "bit varying", "character": "bpchar"}
 
 
 def keeps_order(table: Table) -> bool:
@@ -30,8 +31,13 @@ def identifier(table: Table, columns: Sequence[str]) -> str:
         mark = sha256(table.sql.encode()).hexdigest()[:2]
         # With its first bit turned, the smallest comes first.
         return _uuid(f"lpad(to_hex({columns[0]}::bigint # (1::bigint << 63)), 16, '0') || '{mark}'")
-    texts = [f"quote_literal({column}::{type_.written}::text)" for column, type_ in zip(columns, types, strict=True)]
+    texts = [f"quote_literal({column}::{_whole(type_)}::text)" for column, type_ in zip(columns, types, strict=True)]
     return _hashed(table, f"concat_ws(',', {', '.join(texts)})")
+
+
+def _whole(type_: Type) -> str:
+    """A type to cast to that cuts nothing off: SQL takes ``character`` and ``bit`` for those of length one."""
+    return _CUTTING.get(type_.written, type_.written)
 
 
 def of_row(table: Table, alias: str) -> str:

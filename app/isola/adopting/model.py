@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 from isola.adopting import carrying, names
 from isola.adopting.carrying import Carried
@@ -9,6 +10,7 @@ from isola.adopting.catalogue import Catalogue, Column, ForeignKey, Table, Type
 from isola.adopting.identifiers import identifier, of_row, rows
 from isola.database.transactions import DIALECT
 from isola.subjects.declaration import MAX_NAME
+from isola.subjects.metadata import MAX_IDENTIFIER
 
 quote = DIALECT.identifier_preparer.quote
 
@@ -196,12 +198,15 @@ def _add_subject(made: Draft, table: Table) -> None:
     one = names.singular(plain)
     many = plain if one != plain else names.plural(one)
     fields = made.taken.fields | {name for each in made.models.values() for name in (each.name, each.plural)}
-    classes = made.taken.classes | {each.class_name for each in made.models.values()}
+    classes = made.taken.classes.union(*(_types(each.class_name, each.plural) for each in made.models.values()))
     for before in ("", f"{made.application}_", *(f"{made.application}{n}_" for n in range(2, 1000))):
-        name, plural = f"{before}{one}"[:MAX_NAME].rstrip("_"), f"{before}{many}"[:MAX_NAME].rstrip("_")
+        name, plural = f"{before}{one}", f"{before}{many}"
+        if max(len(name), len(plural)) > MAX_NAME:
+            name = name[: MAX_NAME - 3].rstrip("_")
+            plural = names.plural(name)
         class_name = names.class_name(name)
-        known = {class_name, f"{class_name}Filter", f"{class_name}Order", f"Create{class_name}Input"}
-        if name != plural and not {name, plural} & fields and not known & classes:
+        is_plain = quote(plural) == plural and name != plural
+        if is_plain and not {name, plural} & fields and not _types(class_name, plural) & classes:
             break
     if before:
         made.change(table.name, "its name", f"it is called {name}, since there is a {one} already")
@@ -213,6 +218,15 @@ def _add_subject(made: Draft, table: Table) -> None:
         made.change(table.name, "what inherits from it", "each is a subject of its own, with its own rows only")
     if table.key is None:
         made.change(table.name, "no key", "what tells its rows apart is all that they are made of, and a number")
+
+
+def _types(class_name: str, plural: str) -> set[str]:
+    """The types of GraphQL that a subject has."""
+    ends = ("", "Connection", "Edge", "Filter", "Order", "OrderField")
+    changes = [
+        f"{verb}{each}" for verb in ("Create", "Update", "Delete") for each in (class_name, names.class_name(plural))
+    ]
+    return {f"{class_name}{end}" for end in ends} | {f"{each}{end}" for each in changes for end in ("Input", "Payload")}
 
 
 def _add_columns(made: Draft, model: Model) -> None:
@@ -289,12 +303,11 @@ def _enum(made: Draft, type_: Type) -> Enum:
     known = made.enums.get(type_.written)
     if known is None:
         plain = names.plain(type_.written.rpartition(".")[2].strip('"'), "enum")
-        classes = made.taken.classes | {each.class_name for each in made.models.values()}
-        classes |= {each.name for each in made.enums.values()}
-        wanted = [names.class_name(plain), names.class_name(f"{made.application}_{plain}")]
-        name = next(
-            (each for each in wanted if not {each, f"{each}Filter"} & classes), names.free(wanted[-1:], classes)
-        )
+        classes = made.taken.classes.union(*(_types(each.class_name, each.plural) for each in made.models.values()))
+        classes |= {type_ for each in made.enums.values() for type_ in (each.name, f"{each.name}Filter")}
+        own = names.class_name(f"{made.application}_{plain}")
+        wanted = chain((names.class_name(plain), own), (f"{own}{number}" for number in count(2)))
+        name = next(each for each in wanted if not {each, f"{each}Filter"} & classes)
         members: dict[str, str] = {}
         for number, label in enumerate(type_.labels, 1):
             members[label] = names.free([names.member(label, number), f"VALUE_{number}"], members.values())
@@ -465,9 +478,10 @@ def _add_pairs(made: Draft, table: Table) -> None:
     near, far = made.models[near_key.target], made.models[far_key.target]
     tables = {each.plural for each in made.models.values()} | {f"{each.near.plural}_{each.name}" for each in made.pairs}
     wanted = [names.plain(table.name, "pairs"), f"{far.plural}_of_{near.name}"]
+    wanted = [each[: MAX_IDENTIFIER - len(near.plural) - 3].rstrip("_") for each in wanted]
     wanted = [far.plural, *wanted] if far is not near else wanted
     free = [each for each in wanted if f"{near.plural}_{each}" not in tables and names.attribute(each) == each]
-    name = names.free(free or [f"{far.plural}_{names.plain(table.name, 'pairs')}"], near.taken)
+    name = names.free(free or wanted[-1:], near.taken | {each.removeprefix(f"{near.plural}_") for each in tables})
     near.many.append(Many(name, far, None))
     back = [near.plural, f"{near.plural}_by_{name}"] if far is not near else [f"{near.plural}_by_{name}"]
     far.many.append(Many(names.free(back, far.taken), near, name))

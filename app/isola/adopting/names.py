@@ -4,7 +4,9 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import count
 
+from isola.subjects.checks import RESERVED
 from isola.subjects.declaration import MAX_NAME, PREFIX
 from isola.subjects.subject import Subject
 
@@ -12,7 +14,7 @@ from isola.subjects.subject import Subject
 _USED = {"column", "computed", "date", "datetime", "dict", "list", "many", "reference"}
 # Of what these are called in filters there is something else.
 _IN_FILTERS = {"and", "not", "or"}
-_EVERY_ROW = {"id", "created_at", "updated_at"}
+_EVERY_ROW = {"id", "created_at", "updated_at"} | RESERVED
 _UNCOUNTABLE = {"data", "equipment", "information", "media", "metadata", "news", "series", "species", "staff"}
 _IRREGULAR = {
     "analyses": "analysis",
@@ -84,18 +86,19 @@ def free(wanted: Iterable[str], taken: Iterable[str]) -> str:
     known = {each.replace("_", "") for each in taken}
     last = ""
     for each in wanted:
-        last = each
-        if each.replace("_", "") not in known:
-            return each
-    number = 2
-    while f"{last}{number}" in known or f"{last}{number}".replace("_", "") in known:
-        number += 1
-    return f"{last}{number}"
+        last = each[:MAX_NAME].rstrip("_")
+        if last.replace("_", "") not in known:
+            return last
+    for number in count(2):
+        numbered = f"{last[: MAX_NAME - len(str(number))]}{number}"
+        if numbered.replace("_", "") not in known:
+            return numbered
+    raise TypeError("there is always another number")
 
 
 def attribute(name: str) -> str:
     """What an attribute has to be called in Python, where a name means something else there."""
-    return f"{name}_" if keyword.iskeyword(name) or name in _USED or hasattr(Subject, name) else name
+    return f"{name}_" if keyword.iskeyword(name) or name in _USED or name in vars(Subject) else name
 
 
 def is_special(name: str) -> bool:

@@ -215,5 +215,7 @@ time zone are read as UTC. A text without a limit has at most 1,000,000 characte
 
 {notes}"""
 
-RESERVED = frozenset({"Application", "BigInt", "JSON", "Many", "Path", "StrEnum", "Subject", "UUID", Subject.__name__})
+RESERVED = frozenset(
+    {"Application", "BigInt", "Decimal", "JSON", "Many", "Path", "StrEnum", "Subject", "UUID", Subject.__name__}
+)
 """Names of classes that the files use for something else."""

@@ -6,6 +6,7 @@ How a table lies in the database is decided elsewhere, from this declaration.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
+    ForeignKeyConstraint,
     MetaData,
     Table,
     Text,
@@ -25,13 +27,39 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.event import listens_for
 
+MAX_IDENTIFIER = 63
+"""Characters of a name that PostgreSQL keeps."""
+
+
+def fitting(name: str) -> str:
+    """A name that PostgreSQL keeps whole: of a longer one the beginning, and a digest of all of it."""
+    if len(name) <= MAX_IDENTIFIER:
+        return name
+    digest = sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: MAX_IDENTIFIER - len(digest) - 1]}_{digest}"
+
+
+def _by_columns(kind: str) -> Callable[[Any, Table], str]:
+    def name(item: Any, table: Table) -> str:
+        columns = [each.parent for each in item.elements] if isinstance(item, ForeignKeyConstraint) else item.columns
+        return fitting("_".join([kind, table.name, *(each.name for each in columns)]))
+
+    return name
+
+
+def _by_name(check: Any, table: Table) -> str:
+    return fitting(f"ck_{table.name}_{check.name}")
+
+
 metadata = MetaData(
     naming_convention={
-        "pk": "pk_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "%(pk_columns)s",
+        "fk": "%(fk_columns)s",
+        "uq": "%(uq_columns)s",
+        "ix": "%(ix_columns)s",
+        "ck": "%(ck_constraint_name)s",
+        **{f"{kind}_columns": _by_columns(kind) for kind in ("pk", "fk", "uq", "ix")},
+        "ck_constraint_name": _by_name,
     }
 )
 

@@ -1,6 +1,7 @@
 """The base of all subjects: what their code reads and changes, inside a transaction that somebody else has opened."""
 
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
+from keyword import iskeyword
 from random import Random
 from typing import Any, ClassVar, Self
 from uuid import UUID
@@ -102,6 +103,8 @@ class Subject:
                 raise DeclarationError(
                     f"{where}: {what}: expected lower case with underscores, at most {MAX_NAME} characters"
                 )
+            if iskeyword(text):
+                raise DeclarationError(f"{where}: {what}: expected a word that Python does not reserve")
         if name == plural:
             raise DeclarationError(f"{where}: plural: expected another word than the name")
         if quoted(plural) != plural:

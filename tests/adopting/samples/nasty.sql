@@ -43,6 +43,23 @@ CREATE TABLE profile (user_id int PRIMARY KEY REFERENCES "user", bio text);
 CREATE TABLE friends (a bigint REFERENCES people, b bigint REFERENCES people, PRIMARY KEY (a, b));
 CREATE TABLE people_teams (team int REFERENCES teams, person bigint REFERENCES people, PRIMARY KEY (team, person));
 CREATE TABLE only_bytes (b bytea);
+-- Names that mean something to Python, to GraphQL, to SQL or to Isola, and the longest that there are.
+CREATE TABLE class (id int PRIMARY KEY, tenant_id uuid, declaration text, "table" text, "None" int, mro int);
+CREATE TABLE purchase (id int PRIMARY KEY);
+CREATE TABLE purchase_order (id int PRIMARY KEY, purchase int REFERENCES purchase);
+CREATE TABLE purchase_filter (id int PRIMARY KEY);
+CREATE TYPE purchase_kind AS ENUM ('true', '');
+CREATE TABLE decimal (id int PRIMARY KEY, decimal numeric, date date, kind purchase_kind);
+CREATE TABLE "references" (id int PRIMARY KEY);
+CREATE TABLE the_longest_name_that_a_table_can_have_has_sixty_three_signs__1 (
+    the_longest_name_that_a_column_can_have_has_sixty_three_sign_1 int PRIMARY KEY,
+    the_longest_name_that_a_column_can_have_has_sixty_three_sign_2 int CHECK (the_longest_name_that_a_column_can_have_has_sixty_three_sign_2 > 0)
+);
+CREATE TABLE the_longest_name_that_a_table_can_have_has_sixty_three_signs__2 (
+    id int PRIMARY KEY, other int REFERENCES the_longest_name_that_a_table_can_have_has_sixty_three_signs__1, more int, UNIQUE (other, more)
+);
+CREATE TABLE "表" ("列" char(3) PRIMARY KEY, "a""b's {}%$" int, flags bit(3) UNIQUE);
+CREATE TABLE "表2" (id int PRIMARY KEY, "列" char(5) REFERENCES "表", flags bit(3) REFERENCES "表" (flags));
 
 CREATE TABLE events (id bigint, at date NOT NULL, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
 CREATE TABLE events_old PARTITION OF events FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
@@ -84,3 +101,11 @@ INSERT INTO people_teams VALUES (1, 1), (1, 3);
 INSERT INTO events VALUES (1, '2019-05-05', 'old', 1), (1, '2021-05-05', 'new', 2);
 INSERT INTO base VALUES (1, 10);
 INSERT INTO derived VALUES (1, 11, 12);
+INSERT INTO class VALUES (1, '00000000-0000-0000-0000-000000000001', 'd', 't', 2, 3);
+INSERT INTO purchase VALUES (1);
+INSERT INTO purchase_order VALUES (1, 1);
+INSERT INTO decimal VALUES (1, 1.5, '2020-02-29', 'true'), (2, NULL, NULL, '');
+INSERT INTO the_longest_name_that_a_table_can_have_has_sixty_three_signs__1 VALUES (1, 2);
+INSERT INTO the_longest_name_that_a_table_can_have_has_sixty_three_signs__2 VALUES (1, 1, 3);
+INSERT INTO "表" VALUES ('abc', 1, '101'), ('abd', 2, '110'), ('a', 3, '111');
+INSERT INTO "表2" VALUES (1, 'abd', '110'), (2, 'a', NULL);
