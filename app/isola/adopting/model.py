@@ -476,12 +476,14 @@ def _add_pairs(made: Draft, table: Table) -> None:
     if table.key and table.key.columns[0] in far_key.columns:
         near_key, far_key = far_key, near_key
     near, far = made.models[near_key.target], made.models[far_key.target]
+    before = f"{near.plural}_"
     tables = {each.plural for each in made.models.values()} | {f"{each.near.plural}_{each.name}" for each in made.pairs}
+    taken = near.taken | {each.removeprefix(before) for each in tables if each.startswith(before)}
     wanted = [names.plain(table.name, "pairs"), f"{far.plural}_of_{near.name}"]
-    wanted = [each[: MAX_IDENTIFIER - len(near.plural) - 3].rstrip("_") for each in wanted]
     wanted = [far.plural, *wanted] if far is not near else wanted
-    free = [each for each in wanted if f"{near.plural}_{each}" not in tables and names.attribute(each) == each]
-    name = names.free(free or wanted[-1:], near.taken | {each.removeprefix(f"{near.plural}_") for each in tables})
+    # Both together are the name of a table. There has to be room for a number.
+    wanted = [each[: MAX_IDENTIFIER - len(before) - 2].rstrip("_") for each in wanted]
+    name = names.free([each for each in wanted if names.attribute(each) == each] or wanted[-1:], taken)
     near.many.append(Many(name, far, None))
     back = [near.plural, f"{near.plural}_by_{name}"] if far is not near else [f"{near.plural}_by_{name}"]
     far.many.append(Many(names.free(back, far.taken), near, name))
