@@ -35,6 +35,23 @@ INSERT INTO audit_entries (number, at, actor, action, object, hash)
   SELECT i, now() - i * interval '1 second', 'usr_' || i % 500, 'span:' || i % 50, 'spn_' || i % 20000, ''
   FROM generate_series(1, 50000) i;
 """
+# Rows of very many small tenants, where tenants share tables, so that the planner takes every tenant to be small.
+SMALL = """
+SET session_replication_role TO replica;
+INSERT INTO rls.users (tenant_id, subject, name)
+  SELECT tenant, 's' || i, 'user ' || i
+  FROM (SELECT gen_random_uuid() AS tenant FROM generate_series(1, 3000)) tenants, generate_series(1, 3) i;
+INSERT INTO rls.resources (tenant_id, owner_id, name)
+  SELECT tenant_id, id, 'resource ' || i FROM rls.users, generate_series(1, 3) i;
+ANALYZE rls.users, rls.resources
+"""
+GROWN = """
+INSERT INTO users (subject, name) SELECT 's' || i, 'user ' || i FROM generate_series(1, 20000) i;
+INSERT INTO resources (owner_id, name) SELECT id, 'resource of ' || name FROM users WHERE {own}
+"""
+JOINED = """{
+  resources(first: 50) { nodes { id owner { name } spans(first: 5) { nodes { title author { name } } } } }
+}"""
 HOT: dict[str, dict[str, Any]] = {
     "Resource": {"id": ids("res", 0)},
     "Resources": {"first": 50},
@@ -124,3 +141,30 @@ async def test_every_scan_is_by_an_index_led_by_the_tenant(
                 big = [node for node in nodes(plan) if node["Node Type"] == "Sort" and node["Plan Rows"] > 100]
                 sorts = [] if name.startswith("log by") else big
                 assert not sorts, (name, each)
+
+
+async def test_a_tenant_far_larger_than_the_others_is_read_row_by_row_by_index(
+    copy: Copy, owner: Database, control: Database, database: Database, strategy: Strategy, executor: Executor
+) -> None:
+    """The planner does not know that it is, and finds other joins cheaper for small ones."""
+    a = await provisioning.named(control, f"{strategy.name}-a")
+    async with owner.unbound() as work:
+        await work.script(SMALL)
+    async with owner.unbound() as work:
+        await copy.enter(work._connection, a)
+        await work.script(GROWN.format(own=strategy.predicate("users") or "true"))
+    reader = Principal(a, uuid(0, 0))
+    operation = executor.documents.find(JOINED).operation(None)
+    plan = executor.compiler.plans(operation, {})
+    assert isinstance(plan, Plan)
+    reading = executor.compiler.read(plan, VariableValues({}, {}), reader)
+    async with database.transaction(a, read_only=True) as work:
+        written = executor.compiler.statement(reading, work.strategy)
+        values = written.arguments(reading.caller, (), reading.values)
+        found = await work.value("EXPLAIN (ANALYZE, FORMAT JSON) " + written.sql, *values)
+    [explained] = json.loads(found) if isinstance(found, str) else found
+    read = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") in metadata.tables]
+    assert {node["Relation Name"] for node in read} >= {"resources", "users", "spans"}
+    for node in read:
+        assert (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] <= 51, node
+    assert not {node["Node Type"] for node in nodes(explained["Plan"])} & {"Hash Join", "Merge Join", "Materialize"}

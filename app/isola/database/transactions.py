@@ -390,9 +390,24 @@ def _tell_that_none_is_kept() -> None:
     )
 
 
-# The path of who is in no tenant. By default the name of the current role is in it: then what begins and enters would
-# be planned anew in each tenant that has a role of its own.
-_KEPT_SETTINGS = {"search_path": "pg_catalog"}
+# How statements inside tenants are planned: row by row, by index, in the order of an index. They read pages, and join
+# rows to what they refer to by its key. The planner takes a tenant for an average one, and finds other ways cheaper for
+# what is small; for a tenant far larger than the others they read all that it has. In PostgreSQL before 18 what is
+# switched off has a cost at which everything would be compiled: hence ``jit``.
+_PLANNING = dict.fromkeys(
+    (
+        "enable_seqscan",
+        "enable_bitmapscan",
+        "enable_hashjoin",
+        "enable_mergejoin",
+        "enable_material",
+        "jit",
+    ),
+    "off",
+)
+# The path of who is in no tenant: by default the name of the current role is in it, and then what begins and enters
+# would be planned anew in each tenant that has a role of its own.
+_KEPT_SETTINGS = {"search_path": "pg_catalog", **_PLANNING}
 
 
 async def _connected(url: str, keep: bool, *, command_timeout: float, enters: bool) -> Connection:  # noqa: FBT001  given in turn
@@ -551,6 +566,8 @@ def _raise_translated(error: Exception, tenant: UUID | None, *, lost: bool, read
 
 async def _prepared(connection: Connection, limits: Sequence[str], *, enters: bool, keep: bool) -> Link:
     pooled = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
+    if enters and not keep:
+        limits = [*limits, *(f"SET LOCAL {name} TO {value}" for name, value in _PLANNING.items())]
     await connection.prepare_transactions(limits, enters=enters, keep=keep, pooled=pooled)
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=exact_json.dumps, decoder=exact_json.loads)
     return Link(connection)

@@ -80,8 +80,8 @@ class _Writer:
         if not self.reads_rows:
             return self._object(self.selected.parts, None)
         rows = self._rows()
-        parts = self._object(self.selected.parts, rows)
-        return [select_(json_text.joined(parts)).select_from(rows).correlate_except(rows).scalar_subquery()]
+        made = self.writer.select(lambda: json_text.joined(self._object(self.selected.parts, rows)), rows, is_page=True)
+        return [made.scalar_subquery()]
 
     def _keys(self, nulls: Nulls | None, index: int) -> tuple[Keys | None, int]:
         if nulls is None:

@@ -1,13 +1,15 @@
 """From a plan, and the shapes of what was given, to SQL: the last of the compiler's three steps.
 
-Every object is a text made from one row; a relation is a sub-select in its place. So each piece of the plan is written
-where it stands and knows nothing of the rest. Sub-selects also plan predictably: a look-up by index for each row.
+Every object is a text made from one row. A relation is a sub-select in its place, so each piece of the plan is written
+where it stands and knows nothing of the rest. Sub-selects also plan predictably: a look-up by index for each row. A
+relation to one row by its key is joined to the rows that it hangs off, which costs less (docs/decisions/0007);
+connections plan nested loops only, so it is a look-up by index as well.
 
 Parameters are named ``v<group>_<index>``: group 0 is the caller, group 1 what a mutation hands over, and those that
 follow are the values of each site. Constants of rules and mappings are literals, for the planner to see.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     exists,
@@ -51,6 +54,8 @@ TYPE_MARK = ""
 
 _GIVEN, _FIRST_SITE = 1, 2
 T = TypeVar("T", bound=ClauseElement)
+# More tables in one select would cost the planner more than joins save.
+_MOST_JOINS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +109,9 @@ class Writer:
         self._placement = placement
         self._marked = marked
         self._scans = 0
+        # What is joined to the rows of the page that is being written; None outside of one. *Measured*: to a single row
+        # a join costs more than a sub-select.
+        self._joins: list[tuple[FromClause, ColumnElement[bool]]] | None = None
 
     def object(self, selection: Selection, row: Row, *, abstract: bool = False) -> list[Json]:
         """The JSON of one row's object."""
@@ -151,6 +159,20 @@ class Writer:
         near, far = pairs.c[join.near] == row[join.parent], pairs.c[join.far] == scan.c[join.child]
         return exists(sub_select(literal_column("1"), pairs).where(near, far, *conditions))
 
+    def select(
+        self, make: Callable[[], ColumnElement[Any]], source: FromClause, *, is_page: bool = False
+    ) -> Select[Any]:
+        """A select of what is made of the rows of a source. Of a page, ``make`` joins relations to one row to it."""
+        outer, self._joins = self._joins, [] if is_page else None
+        try:
+            made, rows, scans = make(), source, [source]
+            for scan, condition in self._joins or ():
+                rows = rows.outerjoin(scan, condition)
+                scans.append(scan)
+        finally:
+            self._joins = outer
+        return select(made).select_from(rows).correlate_except(*scans)
+
     def _value(self, selected: Selected, row: Row, sure: set[str]) -> list[Json]:
         match selected:
             case Constant():
@@ -182,11 +204,20 @@ class Writer:
         return [within if is_sure else json_text.present(within, nullable=leaf.nullable)]
 
     def _related(self, selected: Object, one: One, row: Row) -> ColumnElement[str]:
-        scan, conditions = self.scan(self.model.source(one, selected.selection.type), row)
+        source = self.model.source(one, selected.selection.type)
+        scan, conditions = self.scan(source, row)
         if one.join:
             conditions.append(self.join(one.join, row, scan))
-        found = sub_select(json_text.joined(self.object(selected.selection, scan.c)), scan).where(*conditions)
-        return json_text.present(found.scalar_subquery(), nullable=selected.nullable)
+
+        def text() -> ColumnElement[str]:
+            return json_text.joined(self.object(selected.selection, scan.c))
+
+        if self._joins is not None and len(self._joins) < _MOST_JOINS and _is_by_key(one, source):
+            self._joins.append((scan, and_(*conditions)))
+            found: ColumnElement[str] = case((scan.c.id.is_not(None), text()))
+        else:
+            found = self.select(text, scan).where(*conditions).scalar_subquery()
+        return json_text.present(found, nullable=selected.nullable)
 
     def _found(self, selected: Found) -> list[Json]:
         ids = self.shapes[selected.site]
@@ -212,8 +243,11 @@ class Writer:
         scan, conditions = self.scan(source, None)
         if isinstance(source, Function) and source.one:
             scan = self.call(source, source.one, [key])
-        found = json_text.joined(self.object(selected.choices[type_], scan.c, abstract=selected.abstract))
-        return sub_select(found, scan).where(scan.c.id == key, *conditions).scalar_subquery()
+
+        def found() -> ColumnElement[str]:
+            return json_text.joined(self.object(selected.choices[type_], scan.c, abstract=selected.abstract))
+
+        return self.select(found, scan).where(scan.c.id == key, *conditions).scalar_subquery()
 
     def _predicates(self, scans: Iterable[FromClause]) -> list[ColumnElement[bool]]:
         return [_Predicate(scan, self._placement) for scan in scans if self._placement.predicate("any") is not None]
@@ -228,6 +262,12 @@ class Writer:
             return self._guarded(element, *outer, *read, within=element).where(*self._predicates(read))
 
         return replacement_traverse(expression, {}, replace)  # type: ignore[return-value]  # of the same type
+
+
+def _is_by_key(one: One, source: Source) -> bool:
+    """Whether a relation leads to one row at most, by its key and without a rule that looks at other tables."""
+    by_key = one.join is not None and one.join.through is None and one.join.child == "id"
+    return by_key and isinstance(source, Table) and "visible" not in source.info
 
 
 def _is_of_table(source: FromClause) -> bool:
