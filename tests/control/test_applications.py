@@ -134,3 +134,26 @@ def test_a_revision_that_cannot_be_is_named(tmp_path: Path, body: str, message: 
     with pytest.raises(DeclarationError, match=f"revision 0002: .*|{message}") as caught:
         history.differences(revised(tmp_path, body))
     assert message in str(caught.value)
+
+
+DECLARED = """
+    SELECT quota || ' ' || relation FROM control.counted WHERE tenant_column IS NULL
+    UNION ALL SELECT name || ' ' || relation FROM control.subjects ORDER BY 1
+"""
+
+
+async def test_what_an_application_has_declared_that_is_not_installed_here_stays(owner: Database, copy: Copy) -> None:
+    async with owner.unbound() as work:
+        before = await work.texts(DECLARED)
+        await work.script(
+            "INSERT INTO control.counted (quota, relation) VALUES ('ghosts', 'ghosts'), ('resources', 'users');"
+            "INSERT INTO control.subjects (name, relation, shared) VALUES ('ghost', 'ghosts', '{id}')"
+        )
+        await work.script(STRANGE)
+    await migrations.migrate(owner, copy.strategies, copy.where)
+    async with owner.unbound() as work:
+        assert await work.texts(DECLARED) == sorted([*before, "ghost ghosts", "ghosts ghosts"])
+        await work.script("DELETE FROM control.applications WHERE name = 'ghosts'")
+    await migrations.migrate(owner, copy.strategies, copy.where)
+    async with owner.unbound() as work:
+        assert await work.texts(DECLARED) == before

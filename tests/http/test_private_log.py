@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from isola.database.transactions import Database
 from isola.platform import provisioning
+from isola.subjects.audit import OF_PLATFORM
 from isola.subjects.permissions import Role
 from isola.testing.served import Api, Client
 from isola_strategies.base import Strategy
@@ -129,3 +131,30 @@ async def test_no_filter_and_no_order_asks_for_values(auditor: Client) -> None:
         each["name"].lower() for each in told["order"]["enumValues"]
     }
     assert names == {"id", "actor", "action", "object", "at", "and", "or", "not"}
+
+
+async def test_what_an_application_has_that_is_not_installed_here_is_withheld(
+    api: Api, author: Client, owner: Database, strategy: Strategy
+) -> None:
+    """Whether it has a rule of who sees a row, this server does not know."""
+    span = await write(author, "PUBLIC")
+    [entry] = await entries(author, span)
+    assert entry["new"]["title"] == SECRET
+    home = strategy.home((await provisioning.named(api.control, author.tenant)).id)
+    async with owner.unbound() as work:
+        await work.value(f"UPDATE {home.schema}.audit_entries SET action = 'ghost:create' WHERE object = $1", span)
+    [entry] = await entries(author, span)
+    assert (entry["action"], entry["old"], entry["new"], entry["withheld"]) == ("ghost:create", None, None, True)
+
+
+async def test_all_that_the_platform_notes_is_known(owner: Database) -> None:
+    noted = """
+        SELECT DISTINCT split_part(encode(tgargs, 'escape'), '\\000', 1) FROM pg_trigger
+        WHERE tgfoid = 'isola.audit'::regproc AND tgrelid IN (
+            SELECT oid FROM pg_class WHERE relnamespace = 'control'::regnamespace
+        )
+    """
+    async with owner.unbound() as work:
+        subjects = await work.texts(noted)
+    assert len(subjects) > 3
+    assert set(subjects) <= set(OF_PLATFORM)

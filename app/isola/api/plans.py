@@ -1,5 +1,5 @@
 import strawberry
-from sqlalchemy import BigInteger, Column, ColumnElement, Text, func
+from sqlalchemy import BigInteger, Column, ColumnElement, Text, func, literal_column
 
 from isola.api.access import requires
 from isola.api.connections import Connection
@@ -7,10 +7,20 @@ from isola.api.fields import expression, many, mapped
 from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt
 from isola.query.mapping import Function, Row
+from isola.subjects import quotas
 from isola.subjects.permissions import Permission
 
 own_plan = Function("isola.plan", (Column("name", Text, nullable=False), Column("title", Text, nullable=False)))
-own_quotas = Function("isola.quotas", (Column("id", Text, nullable=False), Column("allowed", BigInteger)))
+
+
+def _is_known(quota: Row) -> ColumnElement[bool]:
+    """Of a quota that an application declares which is not installed here, the schema has no name."""
+    return quota["id"].in_([literal_column(f"'{name}'", Text()) for name in quotas.known()])
+
+
+own_quotas = Function(
+    "isola.quotas", (Column("id", Text, nullable=False), Column("allowed", BigInteger)), when=_is_known
+)
 
 
 def _name(quota: Row) -> ColumnElement[str]:

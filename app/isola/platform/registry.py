@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import ARRAY, Column, Table, Text, delete, insert, select
+from sqlalchemy import ARRAY, Column, Table, Text, and_, delete, insert, select, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Transaction
@@ -53,8 +53,11 @@ async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
     for name, revision in revisions.items():
         known = upsert(applications_).values(name=name, revision=revision)
         await owner.execute(known.on_conflict_do_update(index_elements=["name"], set_={"revision": revision}))
-    await owner.execute(delete(counted).where(counted.c.tenant_column.is_(None)))
-    await owner.execute(delete(subjects))
+    # What an application has declared that is not installed here stays: tenants have its tables.
+    stays = (await applications(owner)).keys() - revisions.keys()
+    for declaring, ours in ((counted, counted.c.tenant_column.is_(None)), (subjects, true())):
+        gone = and_(ours, declaring.c.relation.in_(list(domain.tables))) if stays else ours
+        await owner.execute(delete(declaring).where(gone))
     for table in domain.sorted_tables:
         declared: Counted | None = table.info.get("counted")
         if declared is not None:

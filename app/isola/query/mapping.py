@@ -64,6 +64,8 @@ class Function:
     """The name of a subject, which comes before the other arguments."""
     typed: bool = False
     """Whether it returns records, of which each call has to say the types."""
+    when: Callable[[Row], ColumnElement[bool]] | None = None
+    """Which of its rows are read; all, unless given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,8 @@ class Writer:
                 arguments = [row[argument] for argument in source.arguments] if row is not None else []
                 if source.subject is not None:
                     arguments.insert(0, literal_column(f"'{source.subject}'", Text()))
-                return self.call(source, source.name, arguments), []
+                rows = self.call(source, source.name, arguments)
+                return rows, [] if source.when is None else [source.when(rows.c)]
 
     def call(self, source: Function, name: str, arguments: Sequence[ColumnElement[Any]]) -> FromClause:
         """The rows of a function that returns what ``source`` does."""

@@ -31,11 +31,23 @@ from sqlalchemy import (
     func,
     literal_column,
     or_,
-    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.subjects.metadata import Audited, Counted, Row, Visible, identifier, indexed_text, metadata, moment
+
+OF_PLATFORM = (
+    "access",
+    "api_key",
+    "domain",
+    "refusal",
+    "session",
+    "share",
+    "share_answer",
+    "sign_out",
+    "tenant",
+)
+"""What the log calls what a tenant has in the control plane: see migrations/control."""
 
 MAX_ACTOR = 400
 MAX_ACTION = 100
@@ -102,13 +114,23 @@ def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement
                 for name, other, of in ends
             ]
             cases.append((_of_table(entry, audited), and_(*seen)))
-    # What a rule cannot decide is not shown.
-    return func.coalesce(case(*cases, else_=true()), false(), type_=Boolean) if cases else true()
+    # What a rule cannot decide is not shown. An application that is not installed here may have rules, too.
+    known: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects()]
+    return func.coalesce(case(*cases, else_=_subject(entry).in_(known)), false(), type_=Boolean)
+
+
+def _subjects() -> Sequence[str]:
+    """What the log calls all that is known here."""
+    tables: list[Audited] = [table.info["audited"] for table in metadata.tables.values() if "audited" in table.info]
+    return sorted({*OF_PLATFORM, *(each.subject for each in tables)})
+
+
+def _subject(entry: Row) -> ColumnElement[str]:
+    return func.split_part(entry["action"], literal_column("':'"), literal_column("1"), type_=Text)
 
 
 def _of_table(entry: Row, audited: Audited) -> ColumnElement[bool]:
-    of = func.split_part(entry["action"], literal_column("':'"), literal_column("1"))
-    return of == literal_column(f"'{audited.subject}'")
+    return _subject(entry) == literal_column(f"'{audited.subject}'")
 
 
 def _hidden_ends(table: Table) -> Sequence[tuple[str, FromClause, Visible]]:
