@@ -254,7 +254,7 @@ def _() -> type[Subject]:
 @refused(f"Bird.levels: {EXPECTED}")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
-        levels: list[Level] = column()
+        levels: list[JSON] = column()
 
     return Bird
 

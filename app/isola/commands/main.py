@@ -188,7 +188,7 @@ def _print_report(report: "migrations.Report", *, check: bool) -> None:
     from isola.platform import migrations
 
     for home, reason in sorted(report.failed.items()):
-        err.print(f"{home}: {reason}", style="red", markup=False)
+        err.print(f"{home}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
     wanted = {"control": migrations.head("control"), "tenant": migrations.head("tenant")}
     amiss = bool(report.behind or report.shut or report.platform or report.control != wanted["control"])
     if not check:

@@ -81,7 +81,7 @@ def leaf(
 ) -> list[Part]:
     """The JSON of a value that is not NULL. Where its length is not fixed, it is one part."""
     if listed:
-        return [func.to_json(_each(expression, type_, prefix))]
+        return [func.to_json(_each(expression, type_, prefix, names))]
     if prefix is not None:
         return [f'"{prefix}_', expression, '"']
     if isinstance(type_, GraphQLEnumType):
@@ -98,13 +98,17 @@ def _in_utc(moment: ColumnElement[Any]) -> ColumnElement[str]:
     return func.to_char(in_utc, literal_column(_MICROSECONDS), type_=Text)
 
 
-def _each(array: ColumnElement[Any], type_: GraphQLNamedType, prefix: str | None) -> ColumnElement[Any]:
+def _each(
+    array: ColumnElement[Any], type_: GraphQLNamedType, prefix: str | None, names: Mapping[str, str]
+) -> ColumnElement[Any]:
     """An array whose items are texts where their JSON is not what PostgreSQL makes of them."""
     items = func.unnest(array).table_valued(column("item", getattr(array.type, "item_type", None))).render_derived()
     item = items.c.item
     text: ColumnElement[str]
     if prefix is not None:
         text = func.concat(constant(f"{prefix}_"), item, type_=Text)
+    elif isinstance(type_, GraphQLEnumType):
+        text = case({value: constant(name) for value, name in names.items()}, value=item)
     elif type_.name == "DateTime":
         text = func.concat(_in_utc(item), constant("+00:00"), type_=Text)
     elif type_.name == "Decimal":

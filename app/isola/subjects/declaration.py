@@ -225,7 +225,10 @@ class Member:
             return None
         if isinstance(self.declared, Reference):
             return self.target(id=value)
-        return self.annotation.enum(value) if self.annotation.enum else value
+        enum = self.annotation.enum
+        if enum is None:
+            return value
+        return list(map(enum, value)) if self.annotation.listed else enum(value)
 
     @property
     def is_settable(self) -> bool:

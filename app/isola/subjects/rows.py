@@ -19,7 +19,7 @@ from isola.subjects import values
 from isola.subjects.declaration import Column, Declaration, Member, Reference
 from isola.subjects.subject import Subject
 from isola.subjects.table import precision
-from isola.subjects.types import JSON, BigInt
+from isola.subjects.types import JSON, Annotation, BigInt
 
 TRIES = 50
 """So often a row is drawn again that has what another row has to have alone."""
@@ -226,7 +226,11 @@ def value(member: Member, number: int, chance: Random) -> Any:
     if annotation.optional and not declared.unique and chance.random() < EMPTY:
         return None
     if annotation.listed:
-        return [_scalar(annotation.type, declared, number, chance) for _ in range(chance.randint(0, MOST_ITEMS))]
+        return [_single(annotation, declared, number, chance) for _ in range(chance.randint(0, MOST_ITEMS))]
+    return _single(annotation, declared, number, chance)
+
+
+def _single(annotation: Annotation, declared: Column, number: int, chance: Random) -> Any:
     if annotation.enum:
         return _of(list(annotation.enum), declared, number, chance)
     return _scalar(annotation.type, declared, number, chance)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Numeric,
     Table,
+    Text,
     UniqueConstraint,
     Uuid,
     text,
@@ -143,7 +144,7 @@ def _sql(member: Member) -> TypeEngine[Any]:
     if kind is None or not isinstance(declared, Column):
         raise TypeError(f"{member.name} has no type")
     if annotation.listed:
-        return ARRAY(_scalar(KINDS[annotation.type].sql, declared))
+        return ARRAY(Text() if annotation.enum else _scalar(KINDS[annotation.type].sql, declared))
     return _scalar(kind.sql, declared)
 
 
@@ -166,9 +167,12 @@ def _checks(member: Member) -> Iterator[CheckConstraint]:
             f"cardinality({in_sql}) <= {MAX_ITEMS} AND array_position({in_sql}, NULL) IS NULL", name=f"{name}_items"
         )
         yield CheckConstraint(f"octet_length({in_sql}::text) <= {4 * MAX_TEXT}", name=f"{name}_size")
-    elif annotation.enum:
+    if annotation.enum:
         values = ", ".join(_literal(each.value) for each in annotation.enum)
-        yield CheckConstraint(verbatim(f"{in_sql} IN ({values})"), name=name)
+        among = f"<@ ARRAY[{values}]" if annotation.listed else f"IN ({values})"
+        yield CheckConstraint(verbatim(f"{in_sql} {among}"), name=name)
+    elif annotation.listed:
+        return
     elif annotation.type is str:
         most = MAX_TEXT if declared.max_length is None else declared.max_length
         yield CheckConstraint(f"length({in_sql}) BETWEEN {declared.min_length} AND {most}", name=f"{name}_length")
@@ -223,16 +227,28 @@ def _document(declared: Column) -> str | None:
 
 def _literal(value: Any) -> str:
     match value:
+        case bool() | int() | float() | Decimal() if not isinstance(value, Enum):
+            return _plain(value)
+        case list():
+            # As a text, it is of whatever type the column is.
+            items = (_plain(each).replace("\\", r"\\").replace('"', r"\"") for each in value)
+            return _quoted("{" + ",".join(f'"{each}"' for each in items) + "}")
+    return _quoted(_plain(value))
+
+
+def _plain(value: Any) -> str:
+    match value:
         case Enum():
-            return _literal(value.value)
+            return str(value.value)
         case bool():
             return str(value).lower()
-        case int() | float() | Decimal():
-            return str(value)
-        case list():
-            return f"ARRAY[{', '.join(_literal(each) for each in value)}]" if value else "'{}'"
-    quoted = str(value.isoformat() if isinstance(value, date) else value).replace("'", "''")
-    return f"'{quoted}'"
+        case date():
+            return value.isoformat()
+    return str(value)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _indexes(declaration: Declaration) -> Iterator[Index]:

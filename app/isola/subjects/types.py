@@ -91,10 +91,8 @@ class Annotation:
     @property
     def kind(self) -> Kind | None:
         """None for what is no value: a relation, or a type that cannot be carried."""
-        if self.enum and not self.listed:
-            return Kind(Text, self.type.__name__, f"{self.type.__name__}Filter")
-        kind = KINDS.get(self.type)
-        if self.listed and self.type in _LISTED and kind:
+        kind = Kind(Text, self.enum.__name__, f"{self.enum.__name__}Filter") if self.enum else KINDS.get(self.type)
+        if self.listed and (self.enum or self.type in _LISTED) and kind:
             return Kind(ARRAY, kind.graphql, None, ordered=False)
         return None if self.listed else kind
 
@@ -114,5 +112,6 @@ def read(annotation: Any) -> Annotation:
 
 
 EXPECTED = (
-    "str, int, BigInt, float, Decimal, bool, date, datetime, UUID, JSON, a StrEnum, a list of scalars, or a subject"
+    "str, int, BigInt, float, Decimal, bool, date, datetime, UUID, JSON, a StrEnum, a list of these (but JSON), "
+    "or a subject"
 )

@@ -16,8 +16,8 @@ from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client
 from tests.subjects.zoo.subjects import Animal
 
-ANIMAL = """id name class order from group population weight price tame born seen chip notes nicknames sizes ring double
-  cage { number } mother { name } keeper { name }"""
+ANIMAL = """id name class order from group population weight price tame born seen chip notes nicknames sizes kin days
+  words ring double cage { number } mother { name } keeper { name }"""
 CREATE = f"mutation ($input: CreateAnimalInput!) {{ createAnimal(input: $input) {{ animal {{ {ANIMAL} }} }} }}"
 UPDATE = f"mutation ($input: UpdateAnimalInput!) {{ updateAnimal(input: $input) {{ animal {{ {ANIMAL} }} }} }}"
 FOUND = """query ($filter: AnimalFilter, $by: [AnimalOrder!]) {
@@ -37,6 +37,9 @@ DEFAULTS = {
     "notes": {},
     "nicknames": [],
     "sizes": None,
+    "kin": [],
+    "days": ["2026-01-31"],
+    "words": ['a"b', "c\\d", "it's, {e}"],
     "ring": "none",
     "double": 0,
     "cage": None,
@@ -64,6 +67,7 @@ VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
     "notes": ({"a": [1.10, None]}, {"a": [1.1, None]}, None, None),
     "nicknames": (["b", "a", "b"], ["b", "a", "b"], None, [None]),
     "sizes": ([3, -1], [3, -1], None, ["3"]),
+    "kin": (["FISH", "BIRD", "FISH"], ["FISH", "BIRD", "FISH"], None, ["a fish"]),
 }
 
 
