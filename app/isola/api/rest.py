@@ -4,20 +4,25 @@ The executor is that of ``/graphql``, and so are authentication, permissions, ru
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
 from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLError,
     GraphQLSchema,
+    InlineFragmentNode,
     ListTypeNode,
     NamedTypeNode,
     NonNullTypeNode,
     OperationDefinitionNode,
     OperationType,
+    SelectionSetNode,
     TypeNode,
     parse,
     validate,
@@ -75,6 +80,8 @@ class Operation:
             for name, texts in given.items()
         }
 
+
+Selected: TypeAlias = Sequence[SelectionSetNode | None]
 
 Paths: TypeAlias = Mapping[str, Mapping[str, Operation]]
 """By path and method."""
@@ -175,7 +182,28 @@ def _read(route: Route, schema: GraphQLSchema) -> Operation:
     missing = set(_PARAMETER.findall(route.path)) - variables.keys()
     if missing:
         raise ValueError(f"expected the operation to have the variable ${min(missing)}")
+    fragments = {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
+    selected: Selected = [definitions[0].selection_set]
+    for key in route.answer.split("."):
+        selected = list(_below(selected, key, fragments))
+        if not selected:
+            raise ValueError(f"answer: expected the place of a field that the operation selects, not {route.answer!r}")
     return Operation(route, variables)
+
+
+def _below(
+    selected: Selected, key: str, fragments: Mapping[str, FragmentDefinitionNode]
+) -> Iterator[SelectionSetNode | None]:
+    """What is selected below a field, by its response key: None where it has no fields."""
+    for each in (each for one in selected if one is not None for each in one.selections):
+        match each:
+            case FieldNode():
+                if (each.alias or each.name).value == key:
+                    yield each.selection_set
+            case InlineFragmentNode():
+                yield from _below([each.selection_set], key, fragments)
+            case FragmentSpreadNode():
+                yield from _below([fragments[each.name.value].selection_set], key, fragments)
 
 
 def _of_query(type_: TypeNode, texts: Sequence[str], name: str) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import strawberry
-from strawberry.exceptions import DuplicatedTypeName
+from strawberry.exceptions import DuplicatedTypeName, StrawberryException
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
@@ -18,7 +18,8 @@ from isola.api.viewer import ViewerQueries
 from isola.errors import OperatorError
 from isola.installed import APPLICATIONS, SUBJECTS
 from isola.query import caller
-from isola.query.mapping import Parameters
+from isola.query.mapping import MappingError, Parameters
+from isola.subjects import permissions
 from isola.subjects.api_keys.fields import ApiKeyMutations, ApiKeyQueries
 from isola.subjects.audit.fields import AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
@@ -35,7 +36,10 @@ def _root(name: str, *parts: Any) -> type:
     """A type with the fields of all parts, in order. Raises OperatorError for a field that two of them have."""
     seen: set[str] = set()
     for part in parts:
-        names = {to_camel_case(each.name) for each in get_object_definition(part, strict=True).fields}
+        definition = get_object_definition(part)
+        if definition is None:
+            raise OperatorError(f"{part.__module__}.{part.__qualname__}: expected a class with @strawberry.type")
+        names = {to_camel_case(each.name) for each in definition.fields}
         if names & seen:
             raise OperatorError(f"two subjects or applications have the field {min(names & seen)!r} of {name}")
         seen |= names
@@ -78,7 +82,15 @@ try:
     schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
 except DuplicatedTypeName as error:
     raise OperatorError(f"{error.message}: subjects, their enums and what is made of both share one space") from error
-model = model_of(schema)
+except (StrawberryException, TypeError) as error:
+    raise OperatorError(f"no schema can be made: {error}") from error
+try:
+    model = model_of(schema)
+except MappingError as error:
+    raise OperatorError(str(error)) from error
+for _place, _needed in model.requires.items():
+    if _unknown := set(_needed) - permissions.known():
+        raise OperatorError(f"{_place}: there is no permission {min(_unknown)!r}")
 for _name, _entity in model.entities.items():
     _other = model.by_prefix.get(_entity.prefix or "", _name)
     if _other != _name:

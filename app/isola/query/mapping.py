@@ -352,6 +352,7 @@ def _check_value(where: str, field: Value, graphql_field: GraphQLField, columns:
     if (field.prefix is None) == (leaf.name == "ID"):
         _refuse(where, "is an ID without a prefix" if leaf.name == "ID" else "has a prefix but is no ID")
     if not isinstance(field.of, str):
+        _check_expression(where, field.of, columns)
         return
     column = _column(columns, field.of, where)
     type_ = column.type
@@ -364,6 +365,15 @@ def _check_value(where: str, field: Value, graphql_field: GraphQLField, columns:
         _refuse(where, f"is Int, but column {column.name} holds larger numbers: use BigInt")
     if column.nullable and is_non_null_type(graphql_field.type):
         _refuse(where, f"is never null, but column {column.name} can be")
+
+
+def _check_expression(where: str, of: Callable[[Row], ColumnElement[Any]], columns: Mapping[str, Column[Any]]) -> None:
+    try:
+        made = of(columns)
+    except KeyError as error:
+        _refuse(where, f"there is no column {error}; there are {', '.join(columns)}")
+    if not isinstance(made, ColumnElement):
+        _refuse(where, "expected SQL of the row's columns")
 
 
 T = TypeVar("T")

@@ -1,0 +1,81 @@
+"""What an application adds by hand is checked when a process starts, and refused in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APPLICATION = """
+from pathlib import Path
+
+import strawberry
+from sqlalchemy import func
+
+from isola.api.access import Requires, mutation
+from isola.api.connections import Connection
+from isola.api.declared import extend
+from isola.api.fields import expression, many
+from isola.api.request import Info
+from isola.subjects import Application, Subject, column
+
+
+class Bird(Subject, name="bird", prefix="brd"):
+    name: str = column(max_length=9)
+
+
+@extend(Bird)
+class More:
+    short: str = expression(lambda row: func.left(row["name"], 3))
+
+
+@strawberry.type
+class Queries:
+    flock: Connection[Bird] | None = many(access=Requires(permission="bird:read"))
+
+
+@strawberry.type
+class Mutations:
+    @mutation(Requires(permission="bird:write"))
+    async def clear(self, info: Info, most: int) -> int:
+        return most
+
+
+application = Application(
+    name="birds", subjects=(Bird,), migrations=Path(__file__).parent, queries=(Queries,), mutations=(Mutations,)
+)
+"""
+COMMAND = [sys.executable, "-c", "from isola.commands.main import main; main()", "schema"]
+
+
+def schema(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    (folder / "birds.py").write_text(text)
+    environment = {**os.environ, "ISOLA_APPLICATIONS": "birds:application"}
+    return subprocess.run(COMMAND, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_fits_is_in_the_schema(tmp_path: Path) -> None:
+    done = schema(tmp_path, APPLICATION)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '  clear(most: Int!): Int @requires(permission: "bird:write")' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ('access=Requires(permission="bird:read")', "", "Query.flock: neither it nor Query says what it needs"),
+        ('"bird:write"', '"bird:wirte"', "Mutation.clear: there is no permission 'bird:wirte'"),
+        ('row["name"]', 'row["nmae"]', "Bird.short: there is no column 'nmae'; there are id, name"),
+        ('func.left(row["name"], 3)', '"abc"', "Bird.short: expected SQL of the row's columns"),
+        ("short: str = expression", "nmae: str; short: str = expression", "Bird.nmae: there is no column nmae"),
+        ("@strawberry.type\nclass Queries", "class Queries", "birds.Queries: expected a class with @strawberry.type"),
+        ("most: int", "most: bytes", "no schema can be made: Mutation fields cannot be resolved."),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+    assert APPLICATION.count(right) == 1
+    done = schema(tmp_path, APPLICATION.replace(right, wrong))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"isola: {message}")
+    assert "Traceback" not in done.stderr
