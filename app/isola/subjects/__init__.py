@@ -1,7 +1,7 @@
 """What an application is made of: see docs/applications.md."""
 
 from isola.subjects.actions import action
-from isola.subjects.actor import Actor
+from isola.subjects.actor import ALLOWED, Actor, Decision, Denied
 from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError, caller, column, computed, many, reference
 from isola.subjects.routes import Route
@@ -10,11 +10,14 @@ from isola.subjects.types import JSON, BigInt, Many
 from isola.subjects.work import Work
 
 __all__ = [
+    "ALLOWED",
     "JSON",
     "Actor",
     "Application",
     "BigInt",
+    "Decision",
     "DeclarationError",
+    "Denied",
     "Many",
     "Route",
     "Subject",
