@@ -191,12 +191,22 @@ def unique_again(table: Table) -> bool:
 
 
 def referred(canary: Canary) -> Iterator[str]:
-    """The tables whose row of the canary's another row of its own keeps from being deleted."""
+    """The tables whose row of the canary's another row of its own keeps from being deleted.
+
+    Of what is deleted along with a row, the same is asked.
+    """
+    keys = [
+        (table.name, key.referred_table.name, key.ondelete)
+        for table in TABLES
+        for key in table.foreign_key_constraints
+        if None not in [canary.rows[table.name][name] for name in key.column_keys]
+    ]
     for table in TABLES:
-        for key in table.foreign_key_constraints:
-            values = [canary.rows[table.name][name] for name in key.column_keys]
-            if key.ondelete in {None, "RESTRICT"} and None not in values:
-                yield key.referred_table.name
+        gone = {table.name}
+        while more := {child for child, parent, rule in keys if rule == "CASCADE" and parent in gone} - gone:
+            gone |= more
+        if any(parent in gone and child not in gone and rule in {None, "RESTRICT"} for child, parent, rule in keys):
+            yield table.name
 
 
 def _is_fresh(column: Column[Any]) -> bool:
