@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Caller, ids
+from isola.api.execute import Executor
+from isola.api.schema import model
+from isola.query.effort import Effort
+from tests.api.conftest import SECRET, Caller, ids
 
 QUERY = """query ($filter: ResourceFilter) { resources(first: 100, filter: $filter) {
   totalCount nodes { id name kind sizeBytes createdAt owner { id } } } }"""
@@ -22,6 +25,12 @@ CASES: list[tuple[dict[str, Any], Callable[[Node], bool]]] = [
     ({"name": {"contains": "'"}}, lambda n: "'" in n["name"]),
     ({"name": {"startsWith": "A"}}, lambda n: n["name"].startswith("A")),
     ({"name": {"startsWith": "_"}}, lambda n: n["name"].startswith("_")),
+    ({"name": {"startsWith": ""}}, lambda _: True),
+    ({"name": {"startsWith": "漢"}}, lambda n: n["name"].startswith("漢")),
+    ({"name": {"startsWith": "%"}}, lambda n: n["name"].startswith("%")),
+    ({"name": {"startsWith": "\U0010ffff"}}, lambda n: n["name"].startswith("\U0010ffff")),
+    ({"not": {"name": {"startsWith": "A"}}}, lambda n: not n["name"].startswith("A")),
+    ({"kind": {"startsWith": "im"}}, lambda n: (n["kind"] or "").startswith("im")),
     ({"kind": {"isNull": True}}, lambda n: n["kind"] is None),
     ({"kind": {"isNull": False}}, lambda n: n["kind"] is not None),
     ({"not": {"kind": {"eq": "image"}}}, lambda n: n["kind"] != "image"),
@@ -56,8 +65,24 @@ CASES: list[tuple[dict[str, Any], Callable[[Node], bool]]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def executors() -> dict[bool, Executor]:
+    """Whether the database is known to sort by code points, as that of the tests does."""
+    return {
+        known: Executor(model, secret=SECRET, effort=Effort(rate=1), by_code_point=known) for known in (False, True)
+    }
+
+
+@pytest.mark.parametrize("by_code_point", [False, True])
 @pytest.mark.parametrize(("filter_", "holds"), CASES)
-async def test_comparisons(a: Caller, filter_: dict[str, Any], holds: Callable[[Node], bool]) -> None:
+async def test_comparisons(
+    a: Caller,
+    filter_: dict[str, Any],
+    holds: Callable[[Node], bool],
+    executors: dict[bool, Executor],
+    by_code_point: bool,  # noqa: FBT001  pytest passes it by name
+) -> None:
+    a = a.using(executors[by_code_point])
     every = (await a.ask(QUERY)).data["resources"]["nodes"]
     found = (await a.ask(QUERY, {"filter": filter_})).data["resources"]
     assert found["nodes"] == [node for node in every if holds(node)]

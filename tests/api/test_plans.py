@@ -8,6 +8,7 @@ import pytest
 from graphql.execution.values import VariableValues
 
 from isola.api.execute import Executor
+from isola.api.schema import model
 from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.query.plan import Plan
@@ -168,3 +169,22 @@ async def test_a_tenant_far_larger_than_the_others_is_read_row_by_row_by_index(
     for node in read:
         assert (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] <= 51, node
     assert not {node["Node Type"] for node in nodes(explained["Plan"])} & {"Hash Join", "Merge Join", "Materialize"}
+
+
+async def test_what_starts_with_a_text_is_found_by_index(filled: Principal, database: Database) -> None:
+    document = """{ resources(first: 20, filter: {name: {startsWith: "resource 9999"}}) { nodes { name } } }"""
+    executor = Executor(model, secret=b"x", by_code_point=True)
+    operation = executor.documents.find(document).operation(None)
+    plan = executor.compiler.plans(operation, {})
+    assert isinstance(plan, Plan)
+    reading = executor.compiler.read(plan, VariableValues({}, {}), filled)
+    async with database.transaction(filled.tenant, read_only=True) as work:
+        written = executor.compiler.statement(reading, work.strategy)
+        values = written.arguments(reading.caller, (), reading.values)
+        answer = json.loads(await work.value(written.sql, *values))
+        found = await work.value("EXPLAIN (ANALYZE, FORMAT JSON) " + written.sql, *values)
+    assert len(answer["resources"]["nodes"]) == 11
+    [explained] = json.loads(found) if isinstance(found, str) else found
+    [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == "resources"]
+    assert read["Index Name"] == "ix_resources_name_id"
+    assert read["Actual Rows"] + read.get("Rows Removed by Filter", 0) <= 21

@@ -82,18 +82,21 @@ class Executor:
         trusted_only: bool = False,
         cache_bytes: int = 30 * 1024 * 1024,
         effort: Effort | None = None,
+        by_code_point: bool = False,
     ) -> None:
         """``secret`` keys cursors and API keys, and has to be the same on every server and after a restart.
 
         ``production`` turns introspection and suggestions off. ``trusted`` are documents that are compiled now; with
         ``trusted_only`` no others are admitted. ``cache_bytes`` is the memory for what is remembered of documents and
-        statements, and ``effort`` what the making of them may cost.
+        statements, and ``effort`` what the making of them may cost. ``by_code_point``: so the database sorts texts.
         """
         limits = limits or Limits()
         self._schema = model.schema
         self._suggestions = not production
         self._services = services or Services(Mint(secret), Challenges(reserved=lambda _: False))
-        self.compiler = Compiler(model, limits, secret, effort=effort, most=cache_bytes // 3)
+        self.compiler = Compiler(
+            model, limits, secret, effort=effort, most=cache_bytes // 3, by_code_point=by_code_point
+        )
         self.documents = Documents(
             model.schema,
             limits,

@@ -10,6 +10,7 @@ from isola.api.schema import model
 from isola.errors import BadUserInput, NotFound
 from isola.identity.authentication import Principal
 from isola.platform import provisioning
+from isola.platform.collation import sorts_by_code_point
 from isola.platform.secrets import cursor_secret
 from isola.query.compiler import Compiler, Reading
 from isola.query.documents import Documents, InvalidError
@@ -43,7 +44,8 @@ async def explain(
     async with await installed.control() as control, await installed.tenants() as tenants:
         placed = await provisioning.named(control, tenant)
         async with control.unbound() as work:
-            compiler = Compiler(model, Limits(), await cursor_secret(work))
+            secret, by_code_point = await cursor_secret(work), await sorts_by_code_point(work)
+        compiler = Compiler(model, Limits(), secret, by_code_point=by_code_point)
         async with tenants.transaction(placed, read_only=True) as work:
             user_id = await work.scalar(select(users.c.id).where(users.c.subject == user)) if user else None
             if user and user_id is None:

@@ -3,6 +3,7 @@
 Nothing of a value is in a shape, except what a statement is planned for: the size of a page.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -19,7 +20,11 @@ from isola.query.limits import Limits
 from isola.query.mapping import Comparison, Filter, Order
 
 Condition: TypeAlias = tuple[Any, ...]
-"""``("and"|"or", (condition, …))``, ``("not", condition)`` or ``("test", column, operator)``."""
+"""``("and"|"or", (condition, …))``, ``("not", condition)`` or ``("test", column, operator)``.
+
+The value of ``startsWith`` is a list: the prefix, the first text after all that begin with it, and a pattern. Where
+there is no text after them, it is a pattern alone, and the operator ``contains``.
+"""
 
 Nulls: TypeAlias = tuple[bool, ...]
 """Which of a cursor's keys are NULL."""
@@ -47,6 +52,7 @@ class Ids(NamedTuple):
 
 
 Shape: TypeAlias = Page | Ids
+_SURROGATES, _AFTER_SURROGATES = 0xD800, 0xE000
 Read: TypeAlias = tuple[Shape, tuple[Any, ...]]
 
 
@@ -170,7 +176,13 @@ class _Reader(NamedTuple):
             case "contains":
                 self.values.append(f"%{_escaped(value(given, path))}%")
             case "startsWith":
-                self.values.append(f"{_escaped(value(given, path))}%")
+                prefix = value(given, path)
+                pattern, end = f"{_escaped(prefix)}%", _successor(prefix)
+                if end is None:
+                    operator = "contains"
+                    self.values.append(pattern)
+                else:
+                    self.values.append([prefix, end, pattern])
             case _:
                 self.values.append(value(given, path))
         if len(self.values) > self.limits.conditions:
@@ -204,6 +216,16 @@ def storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def _successor(prefix: str) -> str | None:
+    """The first text, by code points, after all that begin with a prefix; None if there is none."""
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return None
+    point = ord(kept[-1]) + 1
+    # Halves of surrogate pairs are in no text.
+    return kept[:-1] + chr(_AFTER_SURROGATES if point == _SURROGATES else point)
 
 
 def _escaped(text: str) -> str:

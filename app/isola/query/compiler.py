@@ -57,8 +57,13 @@ class Compiler:
         *,
         effort: Effort | None = None,
         most: int = 10 * 1024 * 1024,
+        by_code_point: bool = False,
     ) -> None:
-        """``most`` bytes of statements are kept. ``effort`` is charged for what is not."""
+        """``most`` bytes of statements are kept. ``effort`` is charged for what is not.
+
+        ``by_code_point``: so the database sorts texts, and an index finds those that start with one.
+        """
+        self._by_code_point = by_code_point
         self.model = model
         self.limits = limits
         self.effort = effort or Effort()
@@ -155,7 +160,15 @@ class Compiler:
 
     def _write(self, reading: Reading, placement: Placement, *, marked: bool) -> Statement:
         most = self.limits.answer_bytes
-        return statement.write(self.model, reading.plan, reading.shapes, placement, most=most, marked=marked)
+        return statement.write(
+            self.model,
+            reading.plan,
+            reading.shapes,
+            placement,
+            most=most,
+            marked=marked,
+            by_code_point=self._by_code_point,
+        )
 
     def _plan_of(self, operation: Operation, conditions: tuple[Any, ...]) -> Plans:
         self._planned += 1

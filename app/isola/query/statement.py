@@ -76,14 +76,22 @@ class Statement:
 
 
 def write(
-    model: Model, plan: Plan, shapes: Sequence[Shape], placement: caller.Placement, *, most: int, marked: bool = False
+    model: Model,
+    plan: Plan,
+    shapes: Sequence[Shape],
+    placement: caller.Placement,
+    *,
+    most: int,
+    marked: bool = False,
+    by_code_point: bool = False,
 ) -> Statement:
     """The statement whose one value is the JSON text of the plan's root object.
 
     It fails before it builds much more than ``most`` bytes. ``marked`` adds each abstract object's type under
-    TYPE_MARK.
+    TYPE_MARK. ``by_code_point``: so the database sorts texts.
     """
-    writer = Writer(model, shapes, placement, budget.of(plan, shapes, most), marked=marked)
+    bounds = budget.of(plan, shapes, most)
+    writer = Writer(model, shapes, placement, bounds, marked=marked, by_code_point=by_code_point)
     compiled = select(json_text.joined(writer.object(plan.root, _row(plan.row)))).compile(dialect=_DIALECT)
     places = [name.removeprefix("v").split("_") for name in compiled.positiontup or ()]
     return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]))
@@ -101,8 +109,16 @@ class Writer:
     """Writes the pieces of one plan. Rows that are read carry the placement's predicate and the table's own rule."""
 
     def __init__(
-        self, model: Model, shapes: Sequence[Shape], placement: caller.Placement, budget: Budget, *, marked: bool
+        self,
+        model: Model,
+        shapes: Sequence[Shape],
+        placement: caller.Placement,
+        budget: Budget,
+        *,
+        marked: bool,
+        by_code_point: bool,
     ) -> None:
+        self.by_code_point = by_code_point
         self.model = model
         self.shapes = shapes
         self.budget = budget

@@ -31,6 +31,7 @@ from isola.platform import logins, migrations, proofs, secrets
 from isola.platform.api_keys import ApiKeys
 from isola.platform.challenges import Challenges
 from isola.platform.changes import Changes
+from isola.platform.collation import sorts_by_code_point
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
 from isola.platform.lapsing import lapsing
@@ -67,6 +68,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
         async with control.unbound() as work:
             await migrations.refuse_behind(work)
             secret = await secrets.cursor_secret(work)
+            by_code_point = await sorts_by_code_point(work)
             if not await proofs.demanded(work):
                 log.warning("transactions need not prove their tenant", danger=proofs.DANGER)
         # On a connection of its own: what is remembered is trusted for as long as changes are heard of.
@@ -111,7 +113,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             challenges = Challenges(hosts.reserved, settings.dns_servers, settings.dns_port, control=control)
             services = Services(mint, challenges, sessions)
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
-            executor = _executor(settings, secret, services, rest.documents(paths))
+            executor = _executor(settings, secret, services, rest.documents(paths), by_code_point=by_code_point)
             administration: Sequence[BaseRoute] = ()
             if of_staff is not None:
                 staff_tokens = TokenVerifier(of_staff, settings.token_cache_size)
@@ -125,7 +127,9 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             yield http.application(settings, authenticator, executor, tenants, control, further)
 
 
-def _executor(settings: Settings, secret: bytes, services: Services, documents: Sequence[str]) -> Executor:
+def _executor(
+    settings: Settings, secret: bytes, services: Services, documents: Sequence[str], *, by_code_point: bool
+) -> Executor:
     """``documents`` are admitted besides those that the settings name."""
     trusted = [*_trusted(settings), *documents]
     try:
@@ -139,6 +143,7 @@ def _executor(settings: Settings, secret: bytes, services: Services, documents: 
             trusted_only=settings.trusted_documents_only,
             cache_bytes=settings.document_cache_bytes,
             effort=Effort(rate=settings.document_share),
+            by_code_point=by_code_point,
         )
     except InvalidError as invalid:
         reasons = "; ".join(error.message for error in invalid.errors)
