@@ -157,3 +157,39 @@ async def test_what_an_application_has_declared_that_is_not_installed_here_stays
     await migrations.migrate(owner, copy.strategies, copy.where)
     async with owner.unbound() as work:
         assert await work.texts(DECLARED) == before
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"0001_a.py": ("0001", None), "0002_b.py": ("0002", None)}, "multiple heads"),
+        ({"0001_a.py": ("0001", None), "0001_b.py": ("0001", None)}, "Revision 0001 is present more than once"),
+        ({"0002_b.py": ("0002", "0001")}, "Revision 0001 referenced from .* is not present"),
+        ({"0001_a.py": None}, "invalid syntax"),
+    ],
+)
+def test_a_history_that_is_none_is_told(
+    tmp_path: Path, files: Mapping[str, tuple[str, str | None] | None], message: str
+) -> None:
+    for name, revision in files.items():
+        text = "def (" if revision is None else f"revision, down_revision = {revision!r}\n\ndef upgrade(op): pass\n"
+        (tmp_path / name).write_text(text)
+    ours = APPLICATIONS[BUILT_IN]
+    copied = Application(name=ours.name, subjects=ours.subjects, migrations=tmp_path)
+    with pytest.raises(DeclarationError, match=f"^the history cannot be read: .*{message}"):
+        history.differences(copied)
+
+
+async def test_a_server_whose_declarations_and_history_differ_does_not_start(
+    owner: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = APPLICATIONS[BUILT_IN]
+    behind = revised(tmp_path, 'op.drop_column("resources", "kind")')
+    monkeypatch.setattr(migrations, "APPLICATIONS", {ours.name: behind})
+    migrations.refuse_unwritten.cache_clear()
+    try:
+        async with owner.unbound() as work:
+            with pytest.raises(OperatorError, match="history of the application isola does not fit its declaration: "):
+                await migrations.refuse_behind(work)
+    finally:
+        migrations.refuse_unwritten.cache_clear()

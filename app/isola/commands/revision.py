@@ -13,8 +13,6 @@ def revision(
     """Write the next revision of an application's tables. Needs no database; `isola migrate` carries it out."""
     import re
 
-    from alembic.util import CommandError
-
     from isola.errors import OperatorError
     from isola.installed import APPLICATIONS
     from isola.subjects import history
@@ -27,15 +25,14 @@ def revision(
         raise typer.BadParameter("--message: expected a few words, without quotes")
     chosen.migrations.mkdir(parents=True, exist_ok=True)
     try:
+        written = history.revisions(chosen)
         operations = history.differences(chosen)
-        after = history.scripts(chosen).get_current_head()
     except DeclarationError as error:
-        raise OperatorError(str(error)) from error
-    except CommandError as error:
-        raise OperatorError(f"the history of {application} cannot be read: {error}") from error
+        raise OperatorError(f"the application {application}: {error}") from error
     if not operations:
         typer.echo(f"the history of {application} makes what is declared: there is nothing to write")
         return
+    after = written[-1].revision if written else None
     number = f"{int(after or 0) + 1:04}" if (after or "0").isdecimal() else f"{after}_next"
     words = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:40]
     file = chosen.migrations / f"{number}_{words}.py"

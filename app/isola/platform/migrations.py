@@ -112,7 +112,7 @@ def newest(history: str) -> str | None:
     """
     try:
         return _scripts(history).get_current_head()
-    except (CommandError, ImportError, SyntaxError, OSError) as error:
+    except (CommandError, ImportError, KeyError, SyntaxError, OSError) as error:
         raise OperatorError(f"the history of {history} cannot be read: {error}") from error
 
 
@@ -171,6 +171,10 @@ def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
 def refuse_unwritten() -> None:
     """Raise OperatorError for an application whose history does not make what it declares."""
     for name, application in APPLICATIONS.items():
+        try:
+            history.revisions(application)
+        except DeclarationError as error:
+            raise OperatorError(f"the application {name}: {error}") from error
         how = f'isola revision --application {name} -m "…"'
         if newest(name) is None:
             raise OperatorError(f"the application {name} has no revision: {how}")
@@ -283,7 +287,8 @@ async def refuse_newer(transaction: Transaction) -> None:
 
 
 async def refuse_behind(control: Transaction) -> None:
-    """Raise OperatorError unless the platform's own tables are at the newest revision."""
+    """Raise OperatorError unless the platform's own tables, and all histories, are at what is declared here."""
+    refuse_unwritten()
     at = await control_revision(control)
     if at != head("control"):
         raise OperatorError(f"the database is {advice('control', at)}")

@@ -6,6 +6,7 @@ triggers: so revisions are replayed into SQLAlchemy tables here, which are compa
 
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from alembic.autogenerate import render_python_code
 from alembic.config import Config
 from alembic.operations import MigrateOperation, Operations, ops
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -51,7 +53,7 @@ def replay(application: Application) -> Tables:
         dialect_name="postgresql", opts={"as_sql": True, "target_metadata": made.metadata}
     )
     recorder = _Recorder(context, made)
-    for script in reversed(list(scripts(application).walk_revisions())):
+    for script in revisions(application):
         try:
             script.module.upgrade(recorder)
         except DeclarationError as error:
@@ -60,6 +62,21 @@ def replay(application: Application) -> Tables:
             # It is code of somebody else's, which can raise anything.
             raise DeclarationError(f"revision {script.revision}: {type(error).__name__}: {error}") from error
     return made
+
+
+def revisions(application: Application) -> Sequence[Script]:
+    """The revisions of an application in their order. Raises DeclarationError for a history that is none."""
+    try:
+        with warnings.catch_warnings():
+            # Alembic warns of a revision that is there twice, and takes one of the two.
+            warnings.simplefilter("error", UserWarning)
+            directory = scripts(application)
+            directory.get_current_head()
+            return list(directory.walk_revisions())[::-1]
+    except KeyError as error:
+        raise DeclarationError(f"the history cannot be read: there is no revision {error}") from error
+    except (CommandError, ImportError, SyntaxError, OSError, UserWarning) as error:
+        raise DeclarationError(f"the history cannot be read: {error}") from error
 
 
 def scripts(application: Application) -> ScriptDirectory:
