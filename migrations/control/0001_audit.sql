@@ -145,14 +145,15 @@ BEGIN
     IF isola.audit_of_owner(TG_RELID) THEN
         RETURN NULL;
     END IF;
+    -- With the star it is the row, even where a column has the same name.
     IF TG_OP = 'INSERT' THEN
-        PERFORM isola.audit_note(TG_RELID, TG_ARGV, NULL, (SELECT array_agg(to_jsonb(n)) FROM new_rows n));
+        PERFORM isola.audit_note(TG_RELID, TG_ARGV, NULL, (SELECT array_agg(to_jsonb(n.*)) FROM new_rows n));
     ELSIF TG_OP = 'DELETE' THEN
-        PERFORM isola.audit_note(TG_RELID, TG_ARGV, (SELECT array_agg(to_jsonb(o)) FROM old_rows o), NULL);
+        PERFORM isola.audit_note(TG_RELID, TG_ARGV, (SELECT array_agg(to_jsonb(o.*)) FROM old_rows o), NULL);
     ELSE
         PERFORM isola.audit_note(
             TG_RELID, TG_ARGV,
-            (SELECT array_agg(to_jsonb(o)) FROM old_rows o), (SELECT array_agg(to_jsonb(n)) FROM new_rows n)
+            (SELECT array_agg(to_jsonb(o.*)) FROM old_rows o), (SELECT array_agg(to_jsonb(n.*)) FROM new_rows n)
         );
     END IF;
     RETURN NULL;

@@ -1,14 +1,19 @@
 """Databases of one customer become applications, and their rows those of a tenant."""
 
 import ast
+import json
 import os
+import re
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
 from isola.testing.fixtures import STRATEGIES
+from isola.testing.patience import PATIENCE
 from tests.adopting.conftest import NONE_INSTALLED, Client, Home
 
 both_strategies = pytest.mark.parametrize("tenant", STRATEGIES)
@@ -154,7 +159,7 @@ def test_names_that_mean_something_else_or_are_too_long_are_carried(client: Clie
     found = client.ask(
         tenant,
         """{
-        nastyClasses { nodes { oldTenantId declaration table none mro } }
+        nastyClasses { nodes { oldTenantId declaration table none mro n o } }
         purchases { nodes { nastyPurchaseOrders { totalCount } } }
         nastyPurchaseOrders { nodes { purchase { oldId } } }
         nastyDecimals(orderBy: [{ field: OLD_ID }]) { nodes { decimal date kind } }
@@ -165,7 +170,9 @@ def test_names_that_mean_something_else_or_are_too_long_are_carried(client: Clie
     )
     nodes = {name: connection.get("nodes") for name, connection in found.items()}
     uuid = "00000000-0000-0000-0000-000000000001"
-    assert nodes["nastyClasses"] == [{"oldTenantId": uuid, "declaration": "d", "table": "t", "none": 2, "mro": 3}]
+    assert nodes["nastyClasses"] == [
+        {"oldTenantId": uuid, "declaration": "d", "table": "t", "none": 2, "mro": 3, "n": 4, "o": 5}
+    ]
     assert nodes["purchases"] == [{"nastyPurchaseOrders": {"totalCount": 1}}]
     assert nodes["nastyPurchaseOrders"] == [{"purchase": {"oldId": 1}}]
     assert nodes["nastyDecimals"] == [
@@ -182,6 +189,77 @@ def test_names_that_mean_something_else_or_are_too_long_are_carried(client: Clie
         {"row": {"column": "abd"}, "flags": {"column": "abd"}},
         {"row": {"column": "a"}, "flags": None},
     ]
+
+
+@both_strategies
+def test_columns_that_are_called_as_something_in_the_log_are_changed_and_logged(client: Client, tenant: str) -> None:
+    made = client.ask(
+        tenant, "mutation { createNastyClass(input: { oldId: 9, n: 1, o: 2 }) { nastyClass { id n o } } }"
+    )["createNastyClass"]["nastyClass"]
+    client.ask(tenant, f'mutation {{ updateNastyClass(input: {{ id: "{made["id"]}", n: 3 }}) {{ __typename }} }}')
+    client.ask(tenant, f'mutation {{ deleteNastyClass(input: {{ id: "{made["id"]}" }}) {{ __typename }} }}')
+    about = (
+        f'{{ auditLog(first: 100, filter: {{ object: {{ eq: "{made["id"]}" }} }}) {{ nodes {{ action old new }} }} }}'
+    )
+    deadline = time.monotonic() + PATIENCE
+    # The log is sealed a little later.
+    while len(log := client.ask(tenant, about)["auditLog"]["nodes"]) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    noted = {each["action"]: (each["old"] and each["old"]["n"], each["new"] and each["new"]["n"]) for each in log}
+    assert noted == {
+        "nasty_class:create": (None, 1),
+        "nasty_class:update": (1, 3),
+        "nasty_class:delete": (3, None),
+    }
+
+
+@both_strategies
+def test_what_was_the_moment_of_a_row_is_it_again(client: Client, tenant: str) -> None:
+    given = 'oldId: 7, share: "1", starts: "2020-01-01", ends: "2020-01-02", address: "x@y", code: "ABC", a: 1'
+    before = datetime.now(UTC)
+    made = client.ask(tenant, f"mutation {{ createBounded(input: {{ {given} }}) {{ bounded {{ id made day }} }} }}")
+    row = made["createBounded"]["bounded"]
+    client.ask(tenant, f'mutation {{ deleteBounded(input: {{ id: "{row["id"]}" }}) {{ __typename }} }}')
+    assert before - timedelta(seconds=1) <= datetime.fromisoformat(row["made"]) <= datetime.now(UTC)
+    assert row["day"] in {before.date().isoformat(), datetime.now(UTC).date().isoformat()}
+
+
+def test_rows_can_be_made_up_for_what_has_rules(home: Home) -> None:
+    """Bounds are declared, and for other conditions there are values that fulfil them."""
+    subjects = (home.place.directory / "nasty/nasty/subjects.py").read_text()
+    bounded = subjects.partition("class Bounded(")[2].partition("\nclass ")[0]
+    assert "year: int | None = column(minimum=1901, maximum=2155)" in bounded
+    assert 'share: Decimal = column(minimum=Decimal("0.01"), digits=5, scale=2)' in bounded
+    assert "ends: date = column(minimum=date(1990, 1, 2))" in bounded
+    assert "made: datetime = column(default=now)" in bounded
+    assert "day: date = column(default=today)" in bounded
+    finished = subprocess.run(
+        [sys.executable, "-c", _MADE_UP],
+        cwd=home.place.directory / "nasty",
+        env={**os.environ, "ISOLA_APPLICATIONS": "nasty:application"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert rows
+    for row in rows:
+        assert row["ends"] > row["starts"]
+        assert re.fullmatch("[A-Z]{3}", row["code"])
+        assert re.fullmatch("[^@]+@[^@ ]+", row["address"])
+        assert sum(row[name] is not None for name in "abn") == 1
+        assert float(row["share"]) > 0
+
+
+_MADE_UP = """
+import json
+from isola.installed import SUBJECTS
+from isola.subjects.rows import generate
+[bounded] = [each for each in SUBJECTS if each.declaration.name == "bounded"]
+for row in generate([bounded], {"bounded": 5}, 1)["bounded"].rows:
+    print(json.dumps(row, default=str))
+"""
 
 
 @both_strategies

@@ -5,7 +5,7 @@ import keyword
 from graphql import GraphQLObjectType, build_schema
 
 from isola import packages
-from isola.adopting import catalogue, model, names, writing
+from isola.adopting import catalogue, model, names, sampling, writing
 from isola.adopting.model import Draft, Taken
 from isola.database.transactions import Database
 from isola.errors import OperatorError
@@ -21,13 +21,15 @@ async def drafted(source: Database, schema: str, name: str | None) -> Draft:
     async with source.unbound() as transaction:
         await catalogue.isolate(transaction)
         found = await catalogue.read(transaction, schema)
-    if not found.tables:
-        raise OperatorError(f"the schema {schema!r} of the source has no tables: expected some to adopt")
-    application = name if name is not None else names.plain(found.database, "adopted")
-    reason = packages.refusal(application)
-    if reason is not None:
-        raise OperatorError(f"{reason}, as --application")
-    return model.draft(application, found, _taken())
+        if not found.tables:
+            raise OperatorError(f"the schema {schema!r} of the source has no tables: expected some to adopt")
+        application = name if name is not None else names.plain(found.database, "adopted")
+        reason = packages.refusal(application)
+        if reason is not None:
+            raise OperatorError(f"{reason}, as --application")
+        draft = model.draft(application, found, _taken())
+        await sampling.sample(transaction, draft)
+    return draft
 
 
 def _taken() -> Taken:

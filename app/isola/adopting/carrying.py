@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
+from decimal import Decimal
 from types import MappingProxyType
 
 from isola.adopting.catalogue import Column, Type
-from isola.subjects.table import DIGITS, SCALE
+from isola.subjects.table import DIGITS, MAX_SAFE_INTEGER, SCALE
 
 MAX_INDEXED = 2000
 """Characters of a text under a key or an index, where the source has no limit: a B-tree holds 2,704 bytes."""
@@ -141,13 +142,17 @@ def _day(text: str) -> str:
     return f"date({day.year}, {day.month}, {day.day})"
 
 
+def _document(text: str) -> str:
+    return {"{}": "dict", "[]": "list"}.get(text) or repr(json.loads(text))
+
+
 # What a constant of a type has to look like, and how Python writes it.
 _CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str]]] = MappingProxyType(
     {
         "BigInt": (re.compile(r"-?\d+"), lambda value: str(int(value))),
         "Decimal": (re.compile(r"-?\d+(\.\d+)?"), lambda value: f'Decimal("{value}")'),
-        "JSON": (re.compile(r"\{\}|\[\]"), lambda value: "dict" if value == "{}" else "list"),
-        "UUID": (re.compile("(?!)"), str),
+        "JSON": (re.compile(r"(?s)[{\[].*[}\]]"), _document),
+        "UUID": (re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), lambda value: f'UUID("{value}")'),
         "bool": (re.compile("t|true|f|false"), lambda value: str(value.startswith("t"))),
         "date": (re.compile(r"\d{4}-\d\d-\d\d"), _day),
         "datetime": (re.compile("(?!)"), str),
@@ -158,6 +163,15 @@ _CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str]]] = Mapping
     }
 )
 
+# What PostgreSQL makes of the ways to write it; moments without a time zone are read as UTC.
+_ALREADY = (
+    r"(?:now|transaction_timestamp|statement_timestamp|clock_timestamp)\(\)|(?:CURRENT|LOCAL)_?TIMESTAMP(?:\(\d\))?"
+)
+_NOW = re.compile(
+    rf"CURRENT_DATE|\(*(?:{_ALREADY}|'now'::text)\)*(?:::(?:date|timestamp with(?:out)? time zone))?"
+    rf"|\(?(?:{_ALREADY}) AT TIME ZONE 'utc'::text\)?|timezone\('utc'::text, (?:{_ALREADY})\)",
+    re.IGNORECASE,
+)
 _TEXT = re.compile(r"\(?'((?:[^']|'')*)'\)?(?:::[\w\s\".()\[\],]+)?")
 _NUMBER = re.compile(r"\(?(-?\d+(?:\.\d+)?)\)?(?:::[\w\s.(),]+)?")
 
@@ -169,6 +183,9 @@ def is_made(column: Column) -> bool:
 
 def default(annotation: str, written: str, members: Mapping[str, str]) -> str | None:
     """The default of a column in Python; None if it is no constant. ``members`` has those of its enum by value."""
+    moment = {"datetime": "now", "date": "today"}.get(annotation)
+    if moment is not None and _NOW.fullmatch(written):
+        return moment
     text = _TEXT.fullmatch(written)
     number = _NUMBER.fullmatch(written)
     value = text[1].replace("''", "'") if text else number[1] if number else written
@@ -193,3 +210,41 @@ def renamed(condition: str, names: Mapping[str, str]) -> str:
         return names.get(word, found[0]) if word and not cast and not called else found[0]
 
     return _TOKENS.sub(other, condition)
+
+
+# The bounds of a condition are exact where there is a next value.
+_BOUND = r"\(?\(?{name}(?:\))?(?:::\w+)? (>=|>|<=|<) \(?'?(-?\d+(?:\.\d+)?|\d{{4}}-\d\d-\d\d)'?\)?(?:::[a-z ]+)?\)?"
+
+
+def bounds(condition: str, name: str, annotation: str, options: Mapping[str, str]) -> Mapping[str, str]:
+    """The options of a column that say the same as a condition on it alone; none where no options do."""
+    if annotation not in {"BigInt", "Decimal", "date", "int"}:
+        return {}
+    found: dict[str, str] = {}
+    for term in re.sub(r"^\((.*)\)$", r"\1", condition).split(" AND "):
+        bound = re.fullmatch(_BOUND.format(name=re.escape(name)), term)
+        value = _bound(bound[1], bound[2], annotation, options) if bound else None
+        if bound is None or value is None or (option := _OPTIONS[bound[1][0]]) in found:
+            return {}
+        found[option] = value
+    return {} if "default" in options else found
+
+
+_OPTIONS = {">": "minimum", "<": "maximum"}
+_MOST = {"int": 2**31 - 1, "BigInt": MAX_SAFE_INTEGER}
+
+
+def _bound(operator: str, text: str, annotation: str, options: Mapping[str, str]) -> str | None:
+    """A bound in Python; None where it is no value of the type."""
+    step = {">": 1, "<": -1}.get(operator, 0)
+    try:
+        if annotation == "date":
+            day = date.fromisoformat(text) + timedelta(days=step)
+            return f"date({day.year}, {day.month}, {day.day})"
+        scale = int(options.get("scale", SCALE)) if annotation == "Decimal" else 0
+        number = Decimal(text) + step * Decimal(1).scaleb(-scale)
+    except (ArithmeticError, ValueError):
+        return None
+    if number != round(number, scale) or abs(number) > _MOST.get(annotation, number.copy_abs()):
+        return None
+    return f'Decimal("{number}")' if annotation == "Decimal" else str(int(number))

@@ -49,7 +49,7 @@ def rows(table: Table, alias: str) -> str:
     """What comes after FROM for the rows of a table: without a key they are told apart by a number where alike."""
     if table.key is not None:
         return f"{table.rows} {alias}"
-    row = "SELECT s.*, s::text AS isola__row, row_number() OVER (PARTITION BY s::text) AS isola__number"
+    row = "SELECT s.*, ROW(s.*)::text AS isola__row, row_number() OVER (PARTITION BY ROW(s.*)::text) AS isola__number"
     return f"({row} FROM {table.rows} s) {alias}"
 
 

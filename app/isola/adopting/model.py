@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
+from typing import Any
 
 from isola.adopting import carrying, names
 from isola.adopting.carrying import Carried
 from isola.adopting.catalogue import Catalogue, Column, ForeignKey, Table, Type
 from isola.adopting.identifiers import identifier, of_row, rows
 from isola.database.transactions import DIALECT
+from isola.subjects.checks import MAX_TABLE
 from isola.subjects.declaration import MAX_NAME
-from isola.subjects.metadata import MAX_IDENTIFIER
 
 quote = DIALECT.identifier_preparer.quote
 
@@ -75,7 +76,7 @@ class Many:
 # Models refer to each other in circles: asyncio writes the repr of a task's result, and that would not end.
 @dataclass(slots=True, eq=False, repr=False)
 class Model:
-    """A subject. ``moments`` are expressions for the times that every subject has."""
+    """A subject. ``moments`` are expressions for the times that every subject has, ``samples`` values of columns."""
 
     table: Table
     name: str
@@ -89,6 +90,7 @@ class Model:
     unique_together: list[tuple[str, ...]] = field(default_factory=list)
     indexes: list[tuple[str, ...]] = field(default_factory=list)
     checks: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def taken(self) -> set[str]:
@@ -456,6 +458,11 @@ def _compares_alike(member: Field, condition: str) -> bool:
 
 
 def _add_check(model: Model, name: str, condition: str) -> None:
+    for each in model.fields:
+        bounds = carrying.bounds(condition, quote(each.name), each.carried.annotation, each.options)
+        if bounds and not bounds.keys() & each.options.keys():
+            each.options.update(bounds)
+            return
     plain = names.plain(name, "check").removeprefix(f"{model.plural}_").removeprefix(f"{model.name}_")
     # What isola.subjects calls the checks that it makes itself.
     own = {f"{each.name}{end}" for each in model.fields for end in ("", "_length", "_range", "_items", "_size")}
@@ -482,7 +489,7 @@ def _add_pairs(made: Draft, table: Table) -> None:
     wanted = [names.plain(table.name, "pairs"), f"{far.plural}_of_{near.name}"]
     wanted = [far.plural, *wanted] if far is not near else wanted
     # Both together are the name of a table. There has to be room for a number.
-    wanted = [each[: MAX_IDENTIFIER - len(before) - 2].rstrip("_") for each in wanted]
+    wanted = [each[: MAX_TABLE - len(before) - 1].rstrip("_") for each in wanted]
     name = names.free([each for each in wanted if names.attribute(each) == each] or wanted[-1:], taken)
     near.many.append(Many(name, far, None))
     back = [near.plural, f"{near.plural}_by_{name}"] if far is not near else [f"{near.plural}_by_{name}"]

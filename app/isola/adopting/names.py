@@ -11,7 +11,7 @@ from isola.subjects.declaration import MAX_NAME, PREFIX
 from isola.subjects.subject import Subject
 
 # What the bodies of the classes that are written call by these names.
-_USED = {"column", "computed", "date", "datetime", "dict", "list", "many", "reference"}
+_USED = {"column", "computed", "date", "datetime", "dict", "list", "many", "now", "reference", "today"}
 # Of what these are called in filters there is something else.
 _IN_FILTERS = {"and", "not", "or"}
 _EVERY_ROW = {"id", "created_at", "updated_at"} | RESERVED

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from isola import packages
 from isola.adopting import copying, names
@@ -66,7 +67,7 @@ def _imports(body: str, draft: Draft) -> str:
         lines.append("from enum import StrEnum\n")
     if used("UUID"):
         lines.append("from uuid import UUID\n")
-    ours = ["JSON", "BigInt", "Many", "Subject", "column", "many", "reference"]
+    ours = ["JSON", "BigInt", "Many", "Subject", "column", "many", "now", "reference", "today"]
     if len(lines) > 1:
         lines.append("\n")
     lines.append(f"from isola.subjects import {', '.join(each for each in ours if used(each))}\n")
@@ -111,17 +112,23 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
     yield line
 
 
-_ORDER = ("default", "max_length", "digits", "scale", "on_delete", "unique", "index", "description")
-
-
-def _call(what: str, options: Mapping[str, str]) -> str:
-    given = ", ".join(f"{name}={options[name]}" for name in _ORDER if name in options)
-    return f"{what}({given})"
+_ORDER = (
+    "default",
+    "max_length",
+    "minimum",
+    "maximum",
+    "digits",
+    "scale",
+    "on_delete",
+    "unique",
+    "index",
+    "description",
+)
 
 
 def _field(field: Field) -> str:
     annotation = f"{field.carried.annotation}{' | None' if field.optional else ''}"
-    return _fitting(f"{names.attribute(field.name)}: {annotation} = ", _call("column", field.options))
+    return _fitting(f"{names.attribute(field.name)}: {annotation} = column", field.options)
 
 
 def _reference(reference: Reference) -> str:
@@ -129,7 +136,7 @@ def _reference(reference: Reference) -> str:
     options = {"on_delete": literal(reference.on_delete)} if reference.on_delete != "restrict" else {}
     if reference.unique:
         options["unique"] = "True"
-    return _fitting(f"{reference.name}: {annotation} = ", _call("reference", options))
+    return _fitting(f"{reference.name}: {annotation} = reference", options)
 
 
 def _many(many: Many) -> str:
@@ -137,12 +144,13 @@ def _many(many: Many) -> str:
     return f"{many.name}: Many[{many.target.class_name}] = many({by})"
 
 
-def _fitting(before: str, call: str) -> str:
-    if len(before) + len(call) <= WIDTH - 4:
-        return before + call
-    name, _, rest = call.partition("(")
-    options = re.findall(r'\w+=(?:"(?:[^"\\]|\\.)*"|\w+\([^)]*\)|[^,"]+)', rest[:-1])
-    return before + f"{name}(\n" + "".join(f"        {each},\n" for each in options) + "    )"
+def _fitting(before: str, options: Mapping[str, str]) -> str:
+    """A call, on one line where it fits."""
+    given = [f"{name}={options[name]}" for name in _ORDER if name in options]
+    line = f"{before}({', '.join(given)})"
+    if len(line) <= WIDTH - 4:
+        return line
+    return f"{before}(\n" + "".join(f"        {each},\n" for each in given) + "    )"
 
 
 def _rules(model: Model) -> list[str]:
@@ -155,7 +163,30 @@ def _rules(model: Model) -> list[str]:
         lines.append("    checks = {  # noqa: RUF012")
         lines += [f"        {literal(name)}: {literal(condition)}," for name, condition in model.checks.items()]
         lines.append("    }")
+    if model.samples:
+        annotations = {each.name: each.carried.annotation for each in model.fields}
+        lines.append("    samples = {  # noqa: RUF012")
+        for name, values in model.samples.items():
+            choices = [_value(annotations[name], each) for each in values]
+            value = choices[0] if len(choices) == 1 else f"random.choice(({', '.join(choices)}))"
+            lines.append(f"        {literal(names.attribute(name))}: lambda random, row: {value},")
+        lines.append("    }")
     return ["", *lines] if lines else []
+
+
+def _value(annotation: str, value: Any) -> str:
+    """A value of a column in Python, from what JSON has for it."""
+    if value is None:
+        return "None"
+    if annotation.startswith("list["):
+        return f"[{', '.join(_value(annotation[5:-1], each) for each in value)}]"
+    if annotation in {"date", "datetime"}:
+        return f"{annotation}.fromisoformat({literal(value)})"
+    if annotation in {"Decimal", "UUID"}:
+        return f'{annotation}("{value}")'
+    if annotation == "float":
+        return repr(float(value))
+    return literal(value) if isinstance(value, str) else repr(value)
 
 
 def _tuple(items: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from isola.errors import (
     BadUserInput,
     Conflict,
     Forbidden,
+    IsolaError,
     QuotaExceeded,
     Refusal,
     Unavailable,
@@ -25,6 +26,9 @@ from isola.errors import (
 )
 
 log = structlog.get_logger()
+
+REFUSED: tuple[type[Exception], ...] = (asyncpg.PostgresError, IsolaError)
+"""What a statement raises that is tried, and that the database may refuse."""
 
 # The SQLSTATE of isola.proved_tenant_id() for a binding without a good proof.
 NOT_PROVED = "IS002"

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_type_hints
@@ -52,6 +53,16 @@ class _Caller:
 
 
 caller = _Caller()
+
+
+def now() -> datetime:
+    """The default of a moment: the one at which a row is made."""
+    return datetime.now(UTC)
+
+
+def today() -> date:
+    """The default of a date: the day on which a row is made, in UTC."""
+    return now().date()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +130,11 @@ def column(
 ) -> Any:
     """A column, of the type of its annotation; ``| None`` lets it be empty.
 
-    ``default`` is a value, or ``dict`` or ``list`` for an empty one. Texts have ``min_length`` to ``max_length``
-    characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``, ``scale`` of them
-    behind the point. ``unique`` is unique in a tenant; as a text, it is what errors call that. What has an ``index`` or
-    is unique can be ordered by. Clients cannot set what is ``read_only``, and know nothing of what is ``private``. The
-    log has the values of what is ``logged``: all but what is private, unless it says so itself.
+    ``default`` is a value, or ``dict`` or ``list`` for an empty one, or ``now`` or ``today``. Texts have ``min_length``
+    to ``max_length`` characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``,
+    ``scale`` of them behind the point. ``unique`` is unique in a tenant; as a text, it is what errors call that. What
+    has an ``index`` or is unique can be ordered by. Clients cannot set what is ``read_only``, and know nothing of what
+    is ``private``. The log has the values of what is ``logged``: all but what is private, unless it says so itself.
     """
     return Column(
         default=default,

@@ -1,10 +1,11 @@
 """The table of a subject, and those of its pairs: as if there were one customer only."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -24,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from isola import exact_json
-from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference
+from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, now, today
 from isola.subjects.metadata import Audited, Counted, identifier, json_document, metadata, moment, quoted, verbatim
 from isola.subjects.types import KINDS, BigInt
 
@@ -129,7 +130,8 @@ def _column(member: Member) -> SqlColumn[Any]:
         _sql(member),
         nullable=optional,
         server_default=None if default is None else text(verbatim(default)),
-        info={} if declared.max_length is None else {"longest": declared.max_length},
+        info={"bounds": (declared.minimum, declared.maximum)}
+        | ({} if declared.max_length is None else {"longest": declared.max_length}),
     )
 
 
@@ -214,8 +216,14 @@ def _range(name: str, type_: Any, declared: Column) -> str | None:
     return " AND ".join(conditions) or None
 
 
+_IN_SQL: Mapping[object, str] = MappingProxyType({now: "now()", today: "(now() AT TIME ZONE 'UTC')::date"})
+"""Defaults that are not the same for every row."""
+
+
 def _default(declared: Column) -> str | None:
     """A column's default in SQL; None where there is none."""
+    if callable(declared.default) and declared.default in _IN_SQL:
+        return _IN_SQL[declared.default]
     value = None if declared.default is UNSET else declared.initial
     return None if value is None else _literal(value)
 

@@ -40,7 +40,7 @@ def run(
             tests = [*SUITE, *(Path(test).resolve() for test in once)] if mode == Mode.DIRECT else SUITE
             # Outside of the root, the fixtures of one folder would be those of all.
             root = os.path.commonpath(tests)
-            options = ["-q", "-c", HERE / "suite.ini", "--rootdir", root]
+            options = ["-q", "-c", HERE / "suite.ini", "--rootdir", root, f"--timeout={_timeout()}"]
             command = [sys.executable, "-m", "pytest", *options, *tests, *more]
             status = subprocess.run(
                 command, env={**os.environ, **environment, "TEST_MODE": mode}, check=False
@@ -50,6 +50,13 @@ def run(
             sys.stdout.write(f"{mode}: {'failed' if status else 'passed'} ({time.monotonic() - begun:.0f} s)\n")
             sys.stdout.flush()
     return failed
+
+
+def _timeout() -> int:
+    """How long a test may take, in seconds. There are more paths through the schema with every subject."""
+    from isola.installed import SUBJECTS  # noqa: PLC0415  strategies are tried without it, too
+
+    return 300 + 30 * len(SUBJECTS)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ CREATE TABLE "Order Items" (
     photo bytea, at time, lasts interval, host inet, during int4range, doc xml, spent money, words tsvector,
     moods "Mood"[], big bigint CHECK (big > 0), updated_at timestamptz, EXCLUDE USING gist (during WITH &&)
 );
-CREATE TABLE no_key (a int, b text);
+CREATE TABLE no_key (a int, b text, s int);
 CREATE TABLE codes (code text UNIQUE NOT NULL, "user" int);
 CREATE TABLE uses (id int PRIMARY KEY, code text REFERENCES codes (code) ON UPDATE CASCADE, amount numeric(3, -2));
 CREATE TABLE "user" (id int PRIMARY KEY, name text);
@@ -44,13 +44,18 @@ CREATE TABLE friends (a bigint REFERENCES people, b bigint REFERENCES people, PR
 CREATE TABLE people_teams (team int REFERENCES teams, person bigint REFERENCES people, PRIMARY KEY (team, person));
 CREATE TABLE only_bytes (b bytea);
 -- Names that mean something to Python, to GraphQL, to SQL or to Isola, and the longest that there are.
-CREATE TABLE class (id int PRIMARY KEY, tenant_id uuid, declaration text, "table" text, "None" int, mro int);
+CREATE TABLE class (id int PRIMARY KEY, tenant_id uuid, declaration text, "table" text, "None" int, mro int, n int, o int);
 CREATE TABLE purchase (id int PRIMARY KEY);
 CREATE TABLE purchase_order (id int PRIMARY KEY, purchase int REFERENCES purchase);
 CREATE TABLE purchase_filter (id int PRIMARY KEY);
 CREATE TYPE purchase_kind AS ENUM ('true', '');
 CREATE TABLE decimal (id int PRIMARY KEY, decimal numeric, date date, kind purchase_kind);
 CREATE TABLE "references" (id int PRIMARY KEY);
+CREATE TABLE bounded (
+    id int PRIMARY KEY, year smallint CHECK (year >= 1901 AND year < 2156), share numeric(5, 2) NOT NULL CHECK (share > 0),
+    starts date NOT NULL, ends date NOT NULL CHECK (ends > '1990-01-01'), address email NOT NULL UNIQUE,
+    code text NOT NULL CHECK (code ~ '^[A-Z]+$' AND length(code) = 3), a int, b int, n int, made timestamp NOT NULL DEFAULT now(), day date NOT NULL DEFAULT CURRENT_DATE, CHECK (ends > starts), CHECK (num_nonnulls(a, b, n) = 1)
+);
 CREATE TABLE the_longest_name_that_a_table_can_have_has_sixty_three_signs__1 (
     the_longest_name_that_a_column_can_have_has_sixty_three_sign_1 int PRIMARY KEY,
     the_longest_name_that_a_column_can_have_has_sixty_three_sign_2 int CHECK (the_longest_name_that_a_column_can_have_has_sixty_three_sign_2 > 0)
@@ -90,7 +95,7 @@ INSERT INTO "Order Items" ("Id", "select", "class", "update", "Größe", tags, p
     VALUES ('00000000-0000-0000-0000-000000000001', 's', 1, 2, 0.1, '{a,"b c"}', '{1.5,2}', 12.345, '{"a": 1,  "a": 2}', '\x00', '12:34',
         '1 day 2 hours', '10.0.0.1', '[1,3)', 12, 'a b', '{happy,"x:y"}', 9007199254740991),
     ('00000000-0000-0000-0000-000000000002', NULL, NULL, NULL, NULL, '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-INSERT INTO no_key VALUES (1, 'x'), (1, 'x'), (NULL, NULL), (2, 'y');
+INSERT INTO no_key VALUES (1, 'x', 5), (1, 'x', 5), (NULL, NULL, 5), (2, 'y', 5);
 INSERT INTO codes VALUES ('one', 1), ('two', NULL);
 INSERT INTO uses VALUES (1, 'one', 1200), (2, NULL, NULL), (3, 'one', 100);
 INSERT INTO "user" VALUES (-1, 'minus'), (1, 'plus');
@@ -101,7 +106,7 @@ INSERT INTO people_teams VALUES (1, 1), (1, 3);
 INSERT INTO events VALUES (1, '2019-05-05', 'old', 1), (1, '2021-05-05', 'new', 2);
 INSERT INTO base VALUES (1, 10);
 INSERT INTO derived VALUES (1, 11, 12);
-INSERT INTO class VALUES (1, '00000000-0000-0000-0000-000000000001', 'd', 't', 2, 3);
+INSERT INTO class VALUES (1, '00000000-0000-0000-0000-000000000001', 'd', 't', 2, 3, 4, 5);
 INSERT INTO purchase VALUES (1);
 INSERT INTO purchase_order VALUES (1, 1);
 INSERT INTO decimal VALUES (1, 1.5, '2020-02-29', 'true'), (2, NULL, NULL, '');
@@ -109,3 +114,4 @@ INSERT INTO the_longest_name_that_a_table_can_have_has_sixty_three_signs__1 VALU
 INSERT INTO the_longest_name_that_a_table_can_have_has_sixty_three_signs__2 VALUES (1, 1, 3);
 INSERT INTO "表" VALUES ('abc', 1, '101'), ('abd', 2, '110'), ('a', 3, '111');
 INSERT INTO "表2" VALUES (1, 'abd', '110'), (2, 'a', NULL);
+INSERT INTO bounded VALUES (1, 1999, 0.5, '2020-01-01', '2020-01-02', 'a@b', 'XYZ', 1);

@@ -6,6 +6,7 @@ files that were written are searched for the canaries of others.
 
 import asyncio
 import json
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from isola.settings import Settings
 from isola.subjects.permissions import Role
 from isola.subjects.users import users
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
-from isola.testing.oracles import walk
+from isola.testing.oracles import ids, walk
 from isola.testing.oracles.canary import Canary, content, plant, plant_platform
 from isola.testing.oracles.watch import Canaries, LeakError, logged
 from isola.testing.served import Api, Client, serving
@@ -94,7 +95,7 @@ async def shown(client: Client, document: walk.Document) -> tuple[int, str]:
 
 def _ids_in(text: str) -> Iterator[str]:
     for part in text.split('"'):
-        if part[3:4] == "_":
+        if re.match("[a-z]{2,8}_", part):
             yield part
 
 
@@ -103,7 +104,7 @@ async def test_no_path_through_the_schema_leads_to_another_tenant(
 ) -> None:
     slug = f"{strategy.name}-a"
     own = canaries.of[slug]
-    documents = list(walk.reads(model.schema, [*ids_of(own).values(), *foreign_ids(canaries, slug)]))
+    documents = list(walk.reads(model.schema, [*ids_of(own).values(), *foreign_ids(canaries, slug)], ids.OF_TYPES))
     for role in Role:
         client = api.client(slug, str(role), role)
         found = 0
@@ -121,7 +122,8 @@ async def test_no_mutation_given_another_tenants_ids_shows_or_changes_anything_t
     own = canaries.of[slug]
     before = await _of_others(database, canaries, slug)
     foreign = list(ids_of(canaries.of[f"{strategy.name}-b"]).values())
-    documents = list(walk.writes(model.schema, list(ids_of(own).values()), foreign, {"grantee": f"{strategy.name}-b"}))
+    texts = {"grantee": f"{strategy.name}-b"}
+    documents = list(walk.writes(model.schema, list(ids_of(own).values()), foreign, texts, ids.in_input))
     assert {document.path for document in documents} == set(_taking_ids())
     for role in (Role.EDITOR, Role.ADMIN):
         client = api.client(slug, str(role), role)
@@ -154,7 +156,7 @@ async def test_no_error_of_the_database_tells_of_another_tenant(
     """Columns, tables and functions are missing, and connections are killed, while A asks for everything."""
     slug = f"{strategy.name}-a"
     client = api.client(slug)
-    documents = list(walk.reads(model.schema, list(ids_of(canaries.of[slug]).values())))[::7]
+    documents = list(walk.reads(model.schema, list(ids_of(canaries.of[slug]).values()), ids.OF_TYPES))[::7]
     home = strategy.home(canaries.of[slug].tenant.id).schema
     owner = await asyncpg.connect(copy.where.owner)
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> $1 AND datname = current_database()"

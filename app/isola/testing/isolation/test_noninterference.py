@@ -17,6 +17,7 @@ from isola.subjects.spans import spans
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Cluster, Copy, copied
 from isola.testing.oracles import walk
 from isola.testing.oracles.canary import TABLES, Row
+from isola.testing.oracles.ids import OF_TYPES
 from isola.testing.oracles.noninterference import Told, differences, normal, record
 from isola.testing.oracles.walk import Document
 from isola.testing.served import Api, Client, serving
@@ -96,7 +97,7 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
 
 def requests(found: Mapping[str, Any], ids: list[str]) -> Iterator[Document]:
     """Pages of every size and from every place, filters, orders, look-ups and mistakes."""
-    yield from walk.reads(model.schema, ids)
+    yield from walk.reads(model.schema, ids, OF_TYPES)
     for name, filter_type in LISTS.items():
         for size in (0, 1, 2, 100, -1, 101, 10**9):
             for way in ("first", "last"):

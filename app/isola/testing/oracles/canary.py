@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import chain, combinations
+from itertools import chain, combinations, islice
+from random import Random
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -36,8 +37,9 @@ from sqlalchemy.types import Integer, TypeEngine
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput
-from isola.installed import metadata
+from isola.installed import SUBJECTS, metadata
 from isola.platform.tenants import Tenant, metadata as platform
+from isola.subjects.declaration import Column as Declared
 from isola.subjects.metadata import quoted
 from isola_strategies.base import Strategy
 
@@ -104,7 +106,8 @@ async def plant(database: Database, tenant: Tenant, marker: str | None = None) -
     rows: dict[str, Row] = {}
     async with database.transaction(tenant) as work:
         for table in WRITTEN:
-            rows[table.name] = await _planted(work, table, _values(table, marker, rows))
+            values = _values(table, marker, rows)
+            rows[table.name] = await _planted(work, table, values, _samples(table, values))
     async with database.transaction(tenant) as work:
         for table in TABLES:
             if table not in WRITTEN:
@@ -112,19 +115,33 @@ async def plant(database: Database, tenant: Tenant, marker: str | None = None) -
     return Canary(tenant, marker, rows)
 
 
-async def _planted(work: Transaction, table: Table, values: Row) -> Row:
-    """Store a row. Where a rule between columns wants some of them to be empty, as few as it wants."""
+async def _planted(work: Transaction, table: Table, values: Row, samples: Row) -> Row:
+    """Store a row. Where rules want other values, it has the samples, or as few empty columns as they want."""
     optional = [name for name in _in_rules(table) if table.c[name].nullable and name in values]
-    for left_out in chain.from_iterable(combinations(optional, count) for count in range(len(optional) + 1)):
+    fewer = chain.from_iterable(combinations(optional, count) for count in range(len(optional) + 1))
+    without = ({name: value for name, value in values.items() if name not in left_out} for left_out in fewer)
+    tries = [*islice(without, 1), *([{**values, **samples}] if samples else []), *without]
+    for number, kept in enumerate(tries, 1):
         try:
             async with work.savepoint():
-                kept = {name: value for name, value in values.items() if name not in left_out}
                 [row] = await work.rows(insert(table).values(kept).returning(table))
                 return dict(row)
         except BadUserInput:
-            if len(left_out) == len(optional):
+            if number == len(tries):
                 raise
     raise TypeError("the last one returns or raises")
+
+
+def _samples(table: Table, values: Row) -> Row:
+    """What the subject of a table has samples for, where its rules want no other values."""
+    subject = next((each for each in SUBJECTS if each.table is table), None)
+    if subject is None or not subject.samples:
+        return {}
+    found: dict[str, Any] = dict(values)
+    for member in subject.declaration.columns:
+        if member.attribute in subject.samples and isinstance(member.declared, Declared):
+            found[member.column] = subject.samples[member.attribute](Random(0), found)  # noqa: S311  the same each time
+    return {name: value for name, value in found.items() if name not in values or value != values[name]}
 
 
 def _in_rules(table: Table) -> Sequence[str]:
@@ -173,7 +190,7 @@ def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]
     fresh = {
         column.name: f"{canary.marker}-forged"[-_longest(column) :]
         for column in table.columns
-        if not column.primary_key and _is_fresh(column)
+        if not column.primary_key and _is_fresh(column, canary)
     }
     # Keys of its own, but for a table whose key is made of the keys of others.
     own = {column.name for column in table.primary_key if column.server_default is not None}
@@ -184,10 +201,11 @@ def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]
     return sql, json.loads(json.dumps(row, default=_as_text))
 
 
-def unique_again(table: Table) -> bool:
+def unique_again(table: Table, canary: Canary) -> bool:
     """Whether a forged row has the values of the canary's in all columns of a key."""
     keys = [each for each in table.constraints if isinstance(each, PrimaryKeyConstraint | UniqueConstraint)]
-    return any(not any(_is_fresh(column) for column in key.columns) for key in keys)
+    row = canary.rows[table.name]
+    return any(not any(_is_fresh(each, canary) or row[each.name] is None for each in key.columns) for key in keys)
 
 
 def referred(canary: Canary) -> Iterator[str]:
@@ -209,11 +227,17 @@ def referred(canary: Canary) -> Iterator[str]:
             yield table.name
 
 
-def _is_fresh(column: Column[Any]) -> bool:
-    """Whether a forged row has another value there."""
+def _is_fresh(column: Column[Any], canary: Canary) -> bool:
+    """Whether a forged row has another value there: in keys that are made, and in texts that have the marker."""
     if column.primary_key:
         return column.server_default is not None
-    return isinstance(column.type, Text) and column.server_default is None and _chosen(column) is None
+    return isinstance(column.type, Text) and canary.rows[column.table.name][column.name] == _marker(
+        column, canary.marker
+    )
+
+
+def _marker(column: Column[Any], marker: str) -> str:
+    return marker[: _longest(column)]
 
 
 async def tried(connection: Transaction | asyncpg.Connection, sql: str, *values: object) -> Sequence[Row] | str:
@@ -253,7 +277,10 @@ def _value(column: Column[Any], marker: str, rows: Mapping[str, Row]) -> object:
         return chosen
     if column.nullable and isinstance(column.type, DateTime):
         return None  # a moment says nothing of whose it is, but much of whether a row still counts
-    return _of(column.type, f"{marker}{column}", marker[: _longest(column)], str(column))
+    least, most = column.info.get("bounds", (None, None))
+    if least is not None or most is not None:
+        return least if least is not None else most
+    return _of(column.type, f"{marker}{column}", _marker(column, marker), str(column))
 
 
 def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  # noqa: PLR0911  a table, one line a type
@@ -290,7 +317,7 @@ def _chosen(column: Column[Any]) -> str | None:
     """The first of the texts that a rule of the table admits; None where a rule lists none."""
     for constraint in column.table.constraints:
         if isinstance(constraint, CheckConstraint):
-            found = re.search(rf"\b{column.name} (?:IN \(|= ANY \(ARRAY\[|= )'([^']*)'", str(constraint.sqltext))
+            found = re.search(rf"\b{column.name}\"? (?:IN \(|= ANY \(ARRAY\[|= )'([^']*)'", str(constraint.sqltext))
             if found:
                 return found[1]
     return None

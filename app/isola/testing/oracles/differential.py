@@ -25,7 +25,7 @@ from isola.subjects.permissions import Role
 from isola.testing.fixtures import STRATEGIES, Cluster, connected, copied
 
 LETTERS = "abc"
-_ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
+_ID = re.compile(r"\b[a-z]{2,8}_[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
 _SLUG = re.compile(r"\bm\d+-([abc])\b")
 _CURSOR = re.compile(r'(?<=ursor":")[\w-]{20,}(?=")')

@@ -3,10 +3,10 @@
 What a later version adds to the schema is walked too, without a word here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from graphql import (
     GraphQLEnumType,
@@ -28,6 +28,14 @@ from graphql import (
 # How many relations one path takes from what a field of the root gives.
 RELATIONS = 2
 CONNECTION = ("edges", "nodes", "node")
+# How many ids of other types a field is given besides all that it is for, and how many sets of ids a mutation.
+STRANGERS, SETS = 60, 2000
+
+Prefixes = Callable[[str, str], Collection[str]]
+"""What the ids in an input field begin with, by the names of the input type and the field; nothing if that is open."""
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +50,11 @@ class Document:
         return self.path
 
 
-def reads(schema: GraphQLSchema, ids: Sequence[str]) -> Iterator[Document]:
-    """A document for every path from the root, with each required id argument given all of ``ids`` in turn."""
+def reads(schema: GraphQLSchema, ids: Sequence[str], prefixes: Mapping[str, str]) -> Iterator[Document]:
+    """A document for every path from the root, with each required id argument given ``ids`` in turn.
+
+    Those are all ids of its type, and on the shortest path others. ``prefixes`` are those of types, by their names.
+    """
     assert schema.query_type
     for name, field in schema.query_type.fields.items():
         required = {each for each, argument in field.args.items() if is_required_argument(argument)}
@@ -52,7 +63,7 @@ def reads(schema: GraphQLSchema, ids: Sequence[str]) -> Iterator[Document]:
         for path, selection in _selections(schema, get_named_type(field.type), relations):
             where = f"{name}{path}"
             if required == {"id"}:
-                for id_ in ids:
+                for id_ in _fitting(ids, prefixes, path, get_named_type(field.type).name):
                     yield Document(where, f"query ($id: ID!) {{ {name}(id: $id) {selection} }}", {"id": id_})
             elif required == {"ids"}:
                 text = f"query ($ids: [ID!]!) {{ {name}(ids: $ids) {selection} }}"
@@ -63,12 +74,27 @@ def reads(schema: GraphQLSchema, ids: Sequence[str]) -> Iterator[Document]:
                 raise TypeError(f"{name}: tell the walk what to give for {', '.join(required)}")
 
 
+def _fitting(ids: Sequence[str], prefixes: Mapping[str, str], path: str, type_: str) -> Iterator[str]:
+    shortest = not path.partition(".")[2]
+    prefix = prefixes.get(path.removeprefix(":").partition(".")[0] or type_, "")
+    fitting = [id_ for id_ in ids if id_.startswith(f"{prefix}_")] if prefix else list(ids)
+    yield from fitting
+    if shortest:
+        yield from _some([id_ for id_ in ids if id_ not in fitting], STRANGERS)
+
+
+def _some(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Items from everywhere in a sequence, about so many at most."""
+    return items[:: 1 + len(items) // most]
+
+
 def writes(
-    schema: GraphQLSchema, own: Sequence[str], foreign: Sequence[str], texts: Mapping[str, str]
+    schema: GraphQLSchema, own: Sequence[str], foreign: Sequence[str], texts: Mapping[str, str], prefixes: Prefixes
 ) -> Iterator[Document]:
     """Every mutation with a foreign id in every place for an id, alone and together with one's own in the others.
 
-    ``texts`` are for inputs of that name; what is required beside them is given something that is valid.
+    ``texts`` are for inputs of that name; what is required beside them is given something that is valid. Places for
+    ids of a type get such, and foreign ones of other types in turn.
     """
     assert schema.mutation_type
     for name, field in schema.mutation_type.fields.items():
@@ -85,13 +111,25 @@ def writes(
         keys = [each for each, part in type_.fields.items() if get_named_type(part.type).name == "ID"]
         required = [each for each in keys if is_required_input_field(type_.fields[each])]
         text = f"mutation ($input: {argument.type}) {{ {name}(input: $input) {_payload(get_named_type(field.type))} }}"
-        for chosen in product([*own, *foreign], repeat=len(required)):
+
+        def those(ids: Sequence[str], key: str, of: str = type_.name) -> list[str]:
+            begins = tuple(f"{prefix}_" for prefix in prefixes(of, key))
+            return [id_ for id_ in ids if id_.startswith(begins)] if begins else list(ids)
+
+        for chosen in _some(list(product(*(those([*own, *foreign], key) for key in required))), SETS):
             here = given | dict(zip(required, chosen, strict=True))
             if not set(foreign).isdisjoint(chosen):
                 yield Document(name, text, {"input": here})
             if set(own).issuperset(chosen):
                 for optional in sorted(set(keys) - set(required)):
-                    yield from (Document(name, text, {"input": here | {optional: id_}}) for id_ in foreign)
+                    yield from (
+                        Document(name, text, {"input": here | {optional: id_}}) for id_ in those(foreign, optional)
+                    )
+                for key in required:
+                    strangers = [id_ for id_ in foreign if id_ not in those(foreign, key)]
+                    yield from (
+                        Document(name, text, {"input": here | {key: id_}}) for id_ in _some(strangers, STRANGERS)
+                    )
 
 
 def _given(type_: GraphQLInputType, name: str, texts: Mapping[str, str]) -> Any:
