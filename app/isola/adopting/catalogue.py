@@ -59,6 +59,7 @@ class Key:
     columns: Sequence[str]
     primary: bool
     nulls_distinct: bool
+    deferrable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class ForeignKey:
     remote: Sequence[str]
     on_delete: str
     on_update: str
+    deferred: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +318,7 @@ _PARTS: Mapping[str, str] = {
     "keys": f"""
         SELECT c.oid::bigint AS oid, i.relname AS name, x.indisprimary AS primary,
             {_NAMES.format("c.oid", "(x.indkey::int2[])[0:x.indnkeyatts - 1]")} AS columns,
-            pg_get_indexdef(i.oid) NOT LIKE '%NULLS NOT DISTINCT%' AS nulls_distinct
+            pg_get_indexdef(i.oid) NOT LIKE '%NULLS NOT DISTINCT%' AS nulls_distinct, NOT x.indimmediate AS deferrable
         FROM pg_index x {_OF_TABLES.format("x.indrelid")} JOIN pg_class i ON i.oid = x.indexrelid
         WHERE x.indisunique AND x.indpred IS NULL AND x.indexprs IS NULL AND x.indisvalid ORDER BY c.oid, i.relname
     """,
@@ -324,7 +326,7 @@ _PARTS: Mapping[str, str] = {
         SELECT c.oid::bigint AS oid, k.conname AS name, {_NAMES.format("k.conrelid", "k.conkey")} AS columns,
             k.confrelid::bigint AS target, tn.nspname AS schema, t.relname AS target_name,
             {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
-            k.confdeltype AS on_delete, k.confupdtype AS on_update
+            k.confdeltype AS on_delete, k.confupdtype AS on_update, k.condeferred AS deferred
         FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
         WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY c.oid, k.conname
@@ -335,7 +337,7 @@ _PARTS: Mapping[str, str] = {
             {_NAMES.format("k.conrelid", "k.conkey")} AS columns,
             k.confrelid::bigint AS target, tn.nspname AS schema, t.relname AS target_name,
             {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
-            k.confdeltype AS on_delete, k.confupdtype AS on_update,
+            k.confdeltype AS on_delete, k.confupdtype AS on_update, k.condeferred AS deferred,
             (SELECT count(*) FROM pg_partition_tree(pg_partition_root(k.conrelid)) WHERE isleaf) AS parts
         FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace

@@ -1,5 +1,6 @@
 """The application that a database becomes: its subjects, what its rows are made of, and what is not carried."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -335,6 +336,8 @@ def _add_reference(made: Draft, model: Model, key: ForeignKey) -> None:
         made.leave_out(model.table.name, f"ON DELETE SET DEFAULT of {key.name}", "what is referred to is kept instead")
     if key.on_update not in {"a", "r"}:
         made.leave_out(model.table.name, f"ON UPDATE of {key.name}", "ids never change")
+    if key.deferred:
+        made.change(model.table.name, key.name, "it is checked at once, not at the end of a transaction")
     model.references.append(Reference(name, key, target, optional, on_delete))
 
 
@@ -392,6 +395,8 @@ def _add_keys(made: Draft, model: Model) -> None:
             continue
         if not key.nulls_distinct:
             made.leave_out(model.table.name, f"NULLS NOT DISTINCT of {key.name}", "several rows can have none")
+        if key.deferrable:
+            made.change(model.table.name, key.name, "it is checked at once, not at the end of a transaction")
         as_set = frozenset(each.name for each in found)
         if as_set in known:
             continue
@@ -424,6 +429,9 @@ def _add_indexes(made: Draft, model: Model) -> None:
         if not found or not all(_can_be_indexed(each) for each in found):
             made.leave_out(model.table.name, f"the index {index.name}", index.written)
             continue
+        if re.search(r"\b(DESC|NULLS|COLLATE|INCLUDE|\w+_ops)\b", index.written.partition(" USING ")[2]):
+            how = "an index of the columns as they are: without orders, collations, operators or columns of its own"
+            made.change(model.table.name, index.name, how)
         _limit(made, model, index.name, found)
         if len(found) > 1:
             if tuple(each.name for each in found) not in model.indexes:
