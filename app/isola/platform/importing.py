@@ -125,7 +125,8 @@ async def _store(
             await subject.create_all(work, actor, [values for _, values in entries])
     except (BadUserInput, Conflict, Forbidden, NotFound) as refusal:
         if len(entries) == 1:
-            return [(entries[0][0], refusal.message)]
+            named = refusal.field is None or refusal.message.startswith(refusal.field)
+            return [(entries[0][0], refusal.message if named else f"{refusal.field}: {refusal.message}")]
         middle = len(entries) // 2
         return [
             *await _store(work, actor, subject, entries[:middle]),

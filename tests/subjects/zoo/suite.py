@@ -327,6 +327,7 @@ async def test_rows_are_imported_with_the_fields_of_the_input(alice: Client, cop
         {"name": "whole", **given},
         {"name": "wrong", "order": 6},
         {"name": "kept", "ring": "x"},
+        {"name": "lost", "cageId": "cag_00000000-0000-7000-8000-000000000001"},
         {"name": "plain"},
     ]
     file.write_text("\n".join(map(json.dumps, lines)))
@@ -337,7 +338,8 @@ async def test_rows_are_imported_with_the_fields_of_the_input(alice: Client, cop
             database, tenant, Animal, file, owner="ada", strict=False, from_line=1, progress=silent
         )
     assert outcome.loaded == 2
-    assert [number for number, _ in outcome.bad] == [2, 3]
+    assert [number for number, _ in outcome.bad] == [2, 3, 4]
+    assert outcome.bad[2] == (4, "cageId: there is no such cage")
     assert await names(alice) == ["plain", "whole"]
     found = (await alice.ask(f'{{ animals(filter: {{name: {{eq: "whole"}}}}) {{ nodes {{ {ANIMAL} }} }} }}')).data
     [whole] = found["animals"]["nodes"]
