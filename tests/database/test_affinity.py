@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from isola.database.connection import Connection
-from isola.database.pool import GROWTH, LEAST_PATIENCE, MOST_PATIENCE, WAITING_FOR_ONE, Link, Pool
+from isola.database.pool import GROWTH, LEAST_PATIENCE, LENT, MOST_PATIENCE, WAITING_FOR_ONE, Link, Pool
 from isola.database.statements import HOME_BYTES, STATEMENT_LENGTH, STATEMENTS_BYTES, Statements, size_of
 from isola.errors import Unavailable
 from tests.database.test_pool import End, Loop
@@ -29,7 +29,7 @@ class Statement:
 
 def meet(link: Link, home: Hashable, text: str = "SELECT 1") -> None:
     """What a transaction in a home leaves on a connection."""
-    link.kept.home = home
+    link.kept.enter(home, is_lent=link.is_lent)
     link.kept.put((text,), Statement())
 
 
@@ -111,6 +111,21 @@ def test_nobody_waits_for_a_connection_on_which_something_takes_long(homes: Home
     assert homes.ask("acme").done()
 
 
+def test_a_home_that_could_wait_no_longer_comes_to_be_known_by_few_others(homes: Homes) -> None:
+    known = homes.spread()
+    homes.lend("acme").lent_at -= MOST_PATIENCE
+    kept = []
+    for _ in range(LENT):
+        link = homes.lend("acme")
+        assert link is not known["acme"]
+        meet(link, "acme")
+        kept.append("acme" in link.kept.homes)
+        homes.give_back(link, "acme")
+    assert kept == [False] * (LENT - 1) + [True]
+    # That it has met the tables of the home is counted all the same.
+    assert sum(each.kept.bytes for each in known.values()) > (len(known) + LENT - 1) * HOME_BYTES
+
+
 def test_no_long_queue_forms_at_one_connection() -> None:
     homes = Homes(8)
     homes.spread()
@@ -178,14 +193,14 @@ def test_statements_stay_within_their_bytes_and_who_floods_loses_its_own_first()
     closed: list[object] = []
     kept = Statements(closed.append)
     for home in ("modest", "flooding"):
-        kept.home = home
+        kept.enter(home)
         kept.put(("SELECT 1",), Statement())
     text = "x" * (STATEMENT_LENGTH // 8)
     for number in range(200):
         kept.put((f"{number}{text}",), Statement())
         assert sum(size_of(key[0]) for each in kept.homes.values() for key in each) <= STATEMENTS_BYTES
     assert closed
-    kept.home = "modest"
+    kept.enter("modest")
     assert kept.get(("SELECT 1",)) is not None
 
 

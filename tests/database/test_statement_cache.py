@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import insert, select
 
+from isola.database.pool import Pool
 from isola.database.statements import SHARE_BYTES, STATEMENT_LENGTH, STATEMENTS_BYTES, size_of
 from isola.database.transactions import Database
 from isola.platform.logins import quote
@@ -14,10 +15,15 @@ from isola.testing.fixtures import Copy
 from isola_strategies.base import Strategy
 
 
-@pytest.fixture(params=[True, False], ids=["kept", "not kept"])
-async def either(request: pytest.FixtureRequest, copy: Copy) -> AsyncIterator[Database]:
+@pytest.fixture(params=["kept", "not kept", "kept for no home"])
+async def either(
+    request: pytest.FixtureRequest, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Database]:
+    if request.param == "kept for no home":
+        # As on a connection that is lent, since all others that know the home are busy.
+        monkeypatch.setattr(Pool, "_is_to_lend", lambda *_: True)
     async with await Database.open(
-        copy.where.tenant, copy.strategies, copy.binding_key, size=1, statement_cache=request.param
+        copy.where.tenant, copy.strategies, copy.binding_key, size=1, statement_cache=request.param != "not kept"
     ) as database:
         yield database
 

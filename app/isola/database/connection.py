@@ -174,7 +174,6 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
     async def begin(self, binding: Binding | None, *, read_only: bool, timeout: float) -> str:  # noqa: ASYNC109  asyncpg's
         """Begin a transaction, in the role of a binding; which one it is, for a proof."""
         self._entry = None
-        self.kept.home = None if binding is None else binding.home
         if binding is None or binding.role is None:
             return str(await self._ask(self._begin[read_only], self._report, (), timeout))
         return str(await self._ask(self._begin[read_only], self._report_in_role, (binding.role,), timeout))

@@ -37,6 +37,9 @@ USES = 50_000
 # for so many seconds at least, and at most; and not behind more than so many others.
 PATIENCE, LEAST_PATIENCE, MOST_PATIENCE = 4, 0.002, 0.05
 WAITING_FOR_ONE = 2
+# Of so many transactions that could wait no longer, one makes its home known to the connection that it got instead. So
+# a home that is asked for a lot comes to be known by several, and others do not spread over all of them.
+LENT = 4
 # How soon what transactions mostly take is forgotten: the part of it that each one makes.
 LATEST = 1 / 32
 
@@ -44,12 +47,14 @@ LATEST = 1 / 32
 class Link:
     """A connection, and how it was used."""
 
-    __slots__ = ("connection", "idle_since", "kept", "lent_at", "uses", "waiters")
+    __slots__ = ("connection", "idle_since", "is_lent", "kept", "lent_at", "uses", "waiters")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.kept = connection.kept
         self.idle_since = 0.0
+        self.is_lent = False
+        """Whether it serves a home that others know: it is to keep nothing of it."""
         self.lent_at = 0.0
         self.uses = 0
         self.waiters: deque[asyncio.Future[bool]] = deque()
@@ -81,6 +86,7 @@ class Pool:
         self._idle: list[Link] = []
         self._links: set[Link] = set()
         self._usual = LEAST_PATIENCE / PATIENCE
+        self._lent = 0
         self._closing: asyncio.Future[None] | None = None
 
     async def borrow(self, group: Hashable, home: Hashable = None) -> Link:
@@ -99,11 +105,13 @@ class Pool:
             link = self._idle_for(home)
             if link is None and (busy := self._soon_for(home)) is not None and await self._handed(busy):
                 link = busy
+            is_lent = link is None and self._is_to_lend(home)
             link = link or self._idle_with_room() or await self._connected()
         except BaseException:
             self._leave(group)
             raise
         link.lent_at = time.monotonic()
+        link.is_lent = is_lent
         return link
 
     def give_back(self, link: Link, group: Hashable, *, clean: bool) -> None:
@@ -161,6 +169,13 @@ class Pool:
             return True
         self._discard(link)
         return False
+
+    def _is_to_lend(self, home: Hashable) -> bool:
+        """Whether a connection that does not know a home is to stay so, since others do."""
+        if not any(home in link.kept.homes for link in self._links):
+            return False
+        self._lent += 1
+        return self._lent % LENT != 0
 
     async def _connected(self) -> Link:
         if self._closing:

@@ -29,13 +29,13 @@ def size_of(text: str) -> int:
 class Statements:
     """In the place of asyncpg's cache, which counts statements and knows no homes.
 
-    ``home`` is where the connection is: what is looked up and kept belongs to it. ``remove`` is called with each
+    What is looked up and kept belongs to the home that was entered last. ``remove`` is called with each
     statement that is no longer kept. When there is no room, the home that was used the longest ago loses its oldest
     statement; a home that has more than its share loses its own first.
     """
 
     def __init__(self, remove: Callable[[Any], None]) -> None:
-        self.home: Hashable = None
+        self._home: Hashable = None
         self.homes: OrderedDict[Hashable, OrderedDict[Any, Any]] = OrderedDict()
         """The statements of each home that has any, the last used last."""
         self._remove = remove
@@ -48,17 +48,22 @@ class Statements:
         """About how much the session has grown by what it was asked: for statements, and for tables that it met."""
         return self._kept + HOME_BYTES * len(self._met)
 
+    def enter(self, home: Hashable, *, is_lent: bool = False) -> None:
+        """Go to a home. To one that the connection is lent to, it keeps what has no home: planned anew in each."""
+        self._met.add(home)
+        self._home = None if is_lent else home
+
     def get(self, key: Any, *, promote: bool = True) -> Any:
-        kept = self.homes.get(self.home)
+        kept = self.homes.get(self._home)
         statement = None if kept is None else kept.get(key)
         if kept is None or statement is None:
             return None
         if statement.closed:
-            self._drop(self.home, key)
+            self._drop(self._home, key)
             return None
         if promote:
             kept.move_to_end(key)
-            self.homes.move_to_end(self.home)
+            self.homes.move_to_end(self._home)
         return statement
 
     def keeps(self, statement: Any) -> bool:
@@ -66,15 +71,14 @@ class Statements:
         return any(each is statement for each in self.iter_statements())
 
     def put(self, key: Any, statement: Any) -> None:
-        self._met.add(self.home)
         size = size_of(key[0])
-        self.homes.setdefault(self.home, OrderedDict())[key] = statement
-        self.homes.move_to_end(self.home)
-        self._sizes[self.home] = self._sizes.get(self.home, 0) + size
+        self.homes.setdefault(self._home, OrderedDict())[key] = statement
+        self.homes.move_to_end(self._home)
+        self._sizes[self._home] = self._sizes.get(self._home, 0) + size
         self._kept += size
         while self._kept > STATEMENTS_BYTES:
-            has_much = self._sizes[self.home] > SHARE_BYTES
-            home = self.home if has_much else next(iter(self.homes))
+            has_much = self._sizes[self._home] > SHARE_BYTES
+            home = self._home if has_much else next(iter(self.homes))
             self._remove(self._drop(home, next(iter(self.homes[home]))))
 
     def iter_statements(self) -> Iterator[Any]:

@@ -310,6 +310,7 @@ class Database:
             connection = link.connection
             begun = False
             try:
+                link.kept.enter(None if binding is None else binding.home, is_lent=link.is_lent)
                 transaction = await connection.begin(binding, read_only=read_only, timeout=self._wait)
                 if binding is not None:
                     proof = key.proof(stated, transaction) if key is not None else stated
