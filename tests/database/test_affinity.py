@@ -179,6 +179,15 @@ def test_in_a_queue_the_home_that_an_idle_connection_knows_comes_first_but_passe
     homes.loop.close()
 
 
+def test_a_fresh_connection_takes_the_place_of_an_idle_one(homes: Homes) -> None:
+    known = homes.spread()
+    task = homes.loop.create_task(homes.pool.borrow("acme", "acme", fresh=True))
+    homes.loop.settle()
+    assert task.result() not in known.values()
+    assert sum(link.connection.is_closed() for link in known.values()) == 1
+    assert len(homes.pool._links) == len(HOMES)
+
+
 def test_a_connection_that_has_grown_to_its_bound_is_replaced(homes: Homes) -> None:
     link = homes.lend("acme")
     for number in range(GROWTH // HOME_BYTES):

@@ -228,8 +228,8 @@ PROOFS = (
         "that no tenant keeps the others waiting",
         BOTH,
         "app/isola/database/transactions.py",
-        "return await self._pool.borrow(tenant, home)",
-        "return await self._pool.borrow(None, home)",
+        "return await self._pool.borrow(tenant, home, fresh=fresh)",
+        "return await self._pool.borrow(None, home, fresh=fresh)",
         ("tests/database/test_fairness.py",),
     ),
     Patch(

@@ -89,11 +89,11 @@ class Pool:
         self._lent = 0
         self._closing: asyncio.Future[None] | None = None
 
-    async def borrow(self, group: Hashable, home: Hashable = None) -> Link:
+    async def borrow(self, group: Hashable, home: Hashable = None, *, fresh: bool = False) -> Link:
         """A connection, to be given back. ``group`` is whose turn it is; None takes turns with nobody.
 
-        ``home`` is where it will be asked: what connections know is known of a home. Raises Unavailable when none is to
-        be had in time, and what ``connect`` raises.
+        ``home`` is where it will be asked: what connections know is known of a home. A ``fresh`` one takes the place of
+        one that is idle. Raises Unavailable when none is to be had in time, and what ``connect`` raises.
         """
         if self._closing:
             raise Unavailable("the server is stopping")
@@ -102,7 +102,9 @@ class Pool:
         else:
             await self._turn(group, home)
         try:
-            link = self._idle_for(home)
+            if fresh and self._idle:
+                self._discard(self._idle.pop(0))
+            link = await self._connected() if fresh else self._idle_for(home)
             if link is None and (busy := self._soon_for(home)) is not None and await self._handed(busy):
                 link = busy
             is_lent = link is None and self._is_to_lend(home)

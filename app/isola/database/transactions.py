@@ -305,12 +305,14 @@ class Database:
         if tenant is not None and key is None and self._read_key is not None:
             key = await self._newer_key(None)
         binding = None if strategy is None or tenant is None else _binding(strategy, tenant)
-        for _ in range(ATTEMPTS):
-            link = await self._borrowed(tenant, None if binding is None else binding.home)
+        home = None if binding is None else binding.home
+        for attempt in range(1, ATTEMPTS + 1):
+            # Where several died, all that are idle may have.
+            link = await self._borrowed(tenant, home, fresh=attempt == ATTEMPTS)
             connection = link.connection
             begun = False
             try:
-                link.kept.enter(None if binding is None else binding.home, is_lent=link.is_lent)
+                link.kept.enter(home, is_lent=link.is_lent)
                 transaction = await connection.begin(binding, read_only=read_only, timeout=self._wait)
                 if binding is not None:
                     proof = key.proof(stated, transaction) if key is not None else stated
@@ -366,9 +368,9 @@ class Database:
         """Let the next borrower have a connection if it is proven clean, and nobody otherwise."""
         self._pool.give_back(link, tenant, clean=clean)
 
-    async def _borrowed(self, tenant: UUID | None, home: str | None = None) -> Link:
+    async def _borrowed(self, tenant: UUID | None, home: str | None = None, *, fresh: bool = False) -> Link:
         try:
-            return await self._pool.borrow(tenant, home)
+            return await self._pool.borrow(tenant, home, fresh=fresh)
         except (*LOST, asyncpg.PostgresError) as error:
             raise Unavailable(f"the database cannot be reached: {cause(error)}") from error
 
