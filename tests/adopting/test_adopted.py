@@ -164,6 +164,7 @@ def test_names_that_mean_something_else_or_are_too_long_are_carried(client: Clie
         nastyPurchaseOrders { nodes { purchase { oldId } } }
         nastyDecimals(orderBy: [{ field: OLD_ID }]) { nodes { decimal date kind } }
         nastyReferences { totalCount }
+        nastyPurchaseFilters { nodes { grid } }
         theLongestNameThatATableCanHavs { nodes { oldTheLongestNameThatAColumnCanH } }
         tables(orderBy: [{ field: COLUMN }]) { nodes { column aBS flags } }
         table2s(orderBy: [{ field: OLD_ID }]) { nodes { row { column } flags { column } } } }""",
@@ -173,6 +174,7 @@ def test_names_that_mean_something_else_or_are_too_long_are_carried(client: Clie
     assert nodes["nastyClasses"] == [
         {"oldTenantId": uuid, "declaration": "d", "table": "t", "none": 2, "mro": 3, "n": 4, "o": 5}
     ]
+    assert nodes["nastyPurchaseFilters"] == [{"grid": [[1, 2], [3, 4]]}]
     assert nodes["purchases"] == [{"nastyPurchaseOrders": {"totalCount": 1}}]
     assert nodes["nastyPurchaseOrders"] == [{"purchase": {"oldId": 1}}]
     assert nodes["nastyDecimals"] == [

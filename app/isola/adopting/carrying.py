@@ -83,6 +83,9 @@ _ARRAYS: Mapping[str, Carried] = MappingProxyType(
 )
 
 
+_NESTED = Carried("JSON", "to_jsonb({})", same=False, ordered=False, note="lists in lists, as JSON")
+
+
 def refusal(type_: Type) -> str | None:
     """Why a column of a type cannot be carried; None if it can."""
     if type_.base in _NOT_CARRIED and type_.of_system:
@@ -92,10 +95,10 @@ def refusal(type_: Type) -> str | None:
     return None
 
 
-def carried(type_: Type, enum: str | None) -> Carried:
-    """How a type is carried that can be; ``enum`` is the class of an enum."""
+def carried(type_: Type, enum: str | None, dimensions: int) -> Carried:
+    """How a type is carried that can be; ``enum`` is the class of an enum, ``dimensions`` are an array's."""
     if type_.listed:
-        return _array(type_)
+        return _array(type_) if dimensions <= 1 else _NESTED
     if enum is not None:
         return Carried(enum, "{}::text", same=False)
     found = _PLAIN.get(type_.base)
@@ -142,12 +145,15 @@ def _day(text: str) -> str:
     return f"date({day.year}, {day.month}, {day.day})"
 
 
-def _document(text: str) -> str:
-    return {"{}": "dict", "[]": "list"}.get(text) or repr(json.loads(text))
+def _document(text: str) -> str | None:
+    try:
+        return {"{}": "dict", "[]": "list"}.get(text) or repr(json.loads(text))
+    except ValueError:
+        return None  # it is an array
 
 
 # What a constant of a type has to look like, and how Python writes it.
-_CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str]]] = MappingProxyType(
+_CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = MappingProxyType(
     {
         "BigInt": (re.compile(r"-?\d+"), lambda value: str(int(value))),
         "Decimal": (re.compile(r"-?\d+(\.\d+)?"), lambda value: f'Decimal("{value}")'),

@@ -39,7 +39,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``sql`` is the quoted name. ``generated`` is the expression that computes it."""
+    """``sql`` is the quoted name. ``generated`` is the expression that computes it, ``dimensions`` are an array's."""
 
     name: str
     sql: str
@@ -48,6 +48,7 @@ class Column:
     default: str | None
     generated: str | None
     identity: bool
+    dimensions: int
     comment: str | None
 
 
@@ -309,7 +310,7 @@ _PARTS: Mapping[str, str] = {
             a.atttypmod AS modifier, a.attnotnull AS required,
             CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS default,
             CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END AS generated,
-            a.attidentity <> '' AS identity, col_description(c.oid, a.attnum) AS comment,
+            a.attidentity <> '' AS identity, a.attndims AS dimensions, col_description(c.oid, a.attnum) AS comment,
             coalesce((SELECT collisdeterministic FROM pg_collation l WHERE l.oid = a.attcollation), true) AS exact
         FROM pg_attribute a {_OF_TABLES.format("a.attrelid")}
         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

@@ -270,7 +270,7 @@ def _add_column(made: Draft, model: Model, column: Column) -> None:
         return
     plain = names.plain(column.name, "column")
     if plain in TIMES and column.type.base in MOMENTS and not column.type.listed and plain not in model.moments:
-        value = carrying.carried(column.type, None).sql.format(f"t.{column.sql}")
+        value = carrying.carried(column.type, None, 0).sql.format(f"t.{column.sql}")
         model.moments[plain] = f"coalesce({value}, '@moment@'::timestamptz)"
         made.change(table.name, column.name, f"it is {plain}, which every row has")
         return
@@ -279,13 +279,13 @@ def _add_column(made: Draft, model: Model, column: Column) -> None:
     if name != column.name:
         made.change(table.name, column.name, f"it is called {name}")
     enum = _enum(made, column.type) if column.type.kind == "e" and not column.type.listed else None
-    carried = carrying.carried(column.type, enum.name if enum else None)
+    carried = carrying.carried(column.type, enum.name if enum else None, column.dimensions)
     options = dict(carried.options)
     made_by_source = carrying.is_made(column)
     optional = not column.required or made_by_source or column.generated is not None
     if column.default is not None and not made_by_source and not column.default.startswith("NULL::"):
         members = {value: f"{enum.name}.{member}" for value, member in enum.members.items()} if enum else {}
-        default = carrying.default(carried.annotation, column.default, members)
+        default = carrying.default("list[]" if column.type.listed else carried.annotation, column.default, members)
         if default is None:
             made.leave_out(table.name, f"the default of {column.name}", f"{column.default} is no constant")
         else:

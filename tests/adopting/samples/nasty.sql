@@ -47,7 +47,7 @@ CREATE TABLE only_bytes (b bytea);
 CREATE TABLE class (id int PRIMARY KEY, tenant_id uuid, declaration text, "table" text, "None" int, mro int, n int, o int);
 CREATE TABLE purchase (id int PRIMARY KEY);
 CREATE TABLE purchase_order (id int PRIMARY KEY, purchase int REFERENCES purchase);
-CREATE TABLE purchase_filter (id int PRIMARY KEY);
+CREATE TABLE purchase_filter (id int PRIMARY KEY, grid int[][] DEFAULT '{}');
 CREATE TYPE purchase_kind AS ENUM ('true', '');
 CREATE TABLE decimal (id int PRIMARY KEY, decimal numeric, date date, kind purchase_kind);
 CREATE TABLE "references" (id int PRIMARY KEY);
@@ -115,3 +115,4 @@ INSERT INTO the_longest_name_that_a_table_can_have_has_sixty_three_signs__2 VALU
 INSERT INTO "表" VALUES ('abc', 1, '101'), ('abd', 2, '110'), ('a', 3, '111');
 INSERT INTO "表2" VALUES (1, 'abd', '110'), (2, 'a', NULL);
 INSERT INTO bounded VALUES (1, 1999, 0.5, '2020-01-01', '2020-01-02', 'a@b', 'XYZ', 1);
+INSERT INTO purchase_filter VALUES (1, '{{1,2},{3,4}}');
