@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-strategies bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-sharing bench-declared outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-strategies bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-writers bench-sharing bench-declared outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -83,6 +83,9 @@ bench-fairness: $(READY) ## what one tenant that asks for ten times its share co
 
 bench-servers: $(READY) ## what HTTP servers cost a request, and what they make of deceiving ones
 	$(BIN)/python -m benchmarks.servers
+
+bench-writers: $(READY) ## whether the writers of one tenant wait for each other, and what a write costs
+	$(BIN)/python -m benchmarks.writers
 
 bench-quotas: $(READY) ## what quotas cost who adds
 	$(BIN)/python -m benchmarks.quotas

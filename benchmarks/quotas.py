@@ -63,7 +63,7 @@ async def measured(owner: Database, tenants: Database, tenant: Tenant, size: int
             async with owner.unbound() as transaction:
                 state = "DISABLE" if way == "without triggers" else "ENABLE"
                 for trigger in ("quota_at_once", "quota"):
-                    await transaction.script(f"ALTER TABLE control.audit_staged {state} TRIGGER {trigger}")
+                    await transaction.script(f"ALTER TABLE control.audit_pending {state} TRIGGER {trigger}")
                 await transaction.value("UPDATE control.tenants SET plan = $1 WHERE id = $2", plan, tenant.id)
                 await transaction.script("DELETE FROM control.quota_bounds")
             for _ in range(WARM_UP):

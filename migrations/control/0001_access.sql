@@ -11,7 +11,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM isola.audit_note(
-        'control.access_grants'::regclass, '[0:3]={access,"{ended_at}",grant_,id}'::text[],
+        'control.access_grants'::regclass, 'control', '[0:3]={access,"{ended_at}",grant_,id}'::text[],
         NULL, ARRAY[to_jsonb(granted)]
     );
     RETURN true;

@@ -1,5 +1,6 @@
--- The log of what was done. Triggers note every change in the transaction that makes it; when that commits, a deferred
--- trigger puts what was noted into the log of the tenant's home, each entry with a hash over itself and the one before.
+-- The log of what was done. Triggers write an entry for every change in the transaction that makes it, into the log of
+-- the tenant's home, each with a hash over itself; no transaction waits for another. What was written waits in
+-- control.audit_pending to be sealed: numbered in the order of commits, and chained (0001_sealing.sql).
 -- All of it runs as isola_audit, which has no login and may do nothing else: in a home it may insert into the log, and
 -- neither read, change nor delete.
 
@@ -53,81 +54,106 @@ BEGIN
     RETURN CASE WHEN added > 0 THEN added END;
 END $$;
 
+-- What the hash of an entry is made over, and verified over: see app/isola/platform/audit.py.
+CREATE FUNCTION isola.audit_hash(
+    tenant uuid, id uuid, at timestamptz, actor text, on_behalf_of text, request text,
+    action text, object text, old jsonb, new jsonb
+) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN sha256(convert_to(jsonb_build_array(
+    tenant, id, extract(epoch FROM at), actor, on_behalf_of, request, action, object, old, new
+)::text, 'UTF8'));
+
+-- Writes entries into the log of a home, and has them sealed once the transaction has committed. The log is found by the
+-- search path, so the statement stays planned for as long as a session writes in the same home; nothing else is to be
+-- looked for there. To return what was inserted would take the right to read it.
+CREATE FUNCTION isola.audit_write(
+    tenant uuid, log_of text, actor text, on_behalf_of text, request text, quota text, added bigint,
+    actions text[], objects text[], olds jsonb[], news jsonb[]
+) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('search_path', quote_ident(log_of) || ', pg_temp', true);
+    WITH made AS MATERIALIZED (
+        SELECT isola.uuid_v7() AS id, action, object, old, new
+        FROM unnest(actions, objects, olds, news) c (action, object, old, new)
+    ), hashed AS MATERIALIZED (
+        SELECT made.*, isola.audit_hash(
+            audit_write.tenant, id, now(), audit_write.actor, audit_write.on_behalf_of, audit_write.request,
+            action, object, old, new
+        ) AS hash
+        FROM made
+    ), written AS (
+        INSERT INTO audit_entries (id, at, actor, on_behalf_of, request, action, object, old, new, hash)
+        SELECT id, now(), audit_write.actor, audit_write.on_behalf_of, audit_write.request,
+            action, object, old, new, hash
+        FROM hashed
+    )
+    INSERT INTO control.audit_pending (tenant_id, home, quota, added, ids, hashes)
+    SELECT audit_write.tenant, log_of, audit_write.quota, audit_write.added, array_agg(id ORDER BY id),
+        array_agg(hash ORDER BY id)
+    FROM hashed;
+END $$;
+
 -- Notes what a statement did to rows of a table. ``names`` are the arguments of its trigger, counted from 0: what the
 -- rows are called, the columns left out of the log, and a prefix and a column for each of at most two parts of the key;
 -- behind them, where rows are not for everybody, the columns that decide for whom: they stand in every entry; and where
--- a quota is of the rows, its name, and the columns that decide whether a row takes a place. What the owner of the tables
--- does itself is noted nowhere: it migrates, moves and erases. Only where a row was changed is it asked who is bound, and
+-- a quota is of the rows, its name, and the columns that decide whether a row takes a place. ``home`` is the schema of
+-- the table; what is in control belongs to the bound tenant. Only where a row was changed is it asked who is bound, and
 -- who acts: both have to be proved.
-CREATE FUNCTION isola.audit_note(changed oid, names text[], before jsonb[], after jsonb[])
+CREATE FUNCTION isola.audit_note(changed oid, home text, names text[], before jsonb[], after jsonb[])
 RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     left_out text[] := array_append(names[1]::text[], 'tenant_id');
     kept text[] := coalesce(names[6]::text[], '{}');
-    log_of text;
+    tenant uuid;
     proved text[];
-    quota text;
     added bigint;
+    actions text[];
+    objects text[];
+    olds jsonb[];
+    news jsonb[];
 BEGIN
     IF before IS NULL AND after IS NULL THEN
         RETURN;
     END IF;
-    SELECT n.nspname INTO log_of FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = changed AND pg_get_userbyid(c.relowner) <> session_user;
-    IF log_of IS NULL THEN
-        RETURN;
-    ELSIF log_of = 'control' THEN
-        SELECT home INTO log_of FROM control.tenants WHERE id = isola.claimed_tenant_id();
+    -- This verifies what the transaction has proved, of which the next line has the parts.
+    tenant := isola.bound_tenant();
+    proved := string_to_array(current_setting('isola.proof'), chr(10));
+    IF home = 'control' THEN
+        SELECT t.home INTO home FROM control.tenants t WHERE t.id = tenant;
     END IF;
-    proved := isola.proved_request();
     IF names[7] IS NOT NULL THEN
         added := isola.audit_added(changed, names[7], names[8]::text[], before, after);
-        quota := CASE WHEN added IS NOT NULL THEN names[7] END;
     END IF;
-    -- A statement is noted in parts of bounded size. The first has what it takes of a quota.
     IF before IS NULL THEN
-        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, quota, added, changes)
-        SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
-            nullif(proved[5], ''), CASE place / 1000 WHEN 0 THEN quota END, CASE place / 1000 WHEN 0 THEN added END,
-            array_agg(jsonb_build_array(
-            names[0] || ':create',
-            concat(names[2], n ->> names[3], names[4], n ->> names[5]),
-            NULL,
-            isola.audit_values(n, left_out)
-        ) ORDER BY place)
-        FROM unnest(after) WITH ORDINALITY a (n, place)
-        GROUP BY place / 1000;
+        SELECT array_agg(names[0] || ':create'), array_agg(concat(names[2], n ->> names[3], names[4], n ->> names[5])),
+            array_agg(isola.audit_values(n, left_out))
+        INTO actions, objects, news FROM unnest(after) n;
     ELSIF after IS NULL THEN
-        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
-        SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
-            nullif(proved[5], ''), array_agg(jsonb_build_array(
-            names[0] || ':delete',
-            concat(names[2], o ->> names[3], names[4], o ->> names[5]),
-            isola.audit_values(o, left_out),
-            NULL
-        ) ORDER BY place)
-        FROM unnest(before) WITH ORDINALITY b (o, place)
-        GROUP BY place / 1000;
+        SELECT array_agg(names[0] || ':delete'), array_agg(concat(names[2], o ->> names[3], names[4], o ->> names[5])),
+            array_agg(isola.audit_values(o, left_out))
+        INTO actions, objects, olds FROM unnest(before) o;
     ELSE
-        INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, quota, added, changes)
-        SELECT (SELECT isola.bound_tenant()), log_of, nullif(proved[3], ''), nullif(proved[4], ''),
-            nullif(proved[5], ''), CASE part WHEN min(part) OVER () THEN quota END,
-            CASE part WHEN min(part) OVER () THEN added END, array_agg(jsonb_build_array(
-            names[0] || ':update', key, isola.audit_difference(o, n, kept), isola.audit_difference(n, o, kept)
-        ))
+        SELECT array_agg(names[0] || ':update'), array_agg(key),
+            array_agg(isola.audit_difference(o, n, kept)), array_agg(isola.audit_difference(n, o, kept))
+        INTO actions, objects, olds, news
         FROM (
-            SELECT isola.audit_values(b.j, left_out), isola.audit_values(a.j, left_out), coalesce(b.key, a.key),
-                row_number() OVER () / 1000
+            SELECT isola.audit_values(b.j, left_out), isola.audit_values(a.j, left_out), coalesce(b.key, a.key)
             FROM (
                 SELECT j, concat(names[2], j ->> names[3], names[4], j ->> names[5]) FROM unnest(before) j
             ) b (j, key)
             FULL JOIN (
                 SELECT j, concat(names[2], j ->> names[3], names[4], j ->> names[5]) FROM unnest(after) j
             ) a (j, key) ON a.key = b.key
-        ) changed (o, n, key, part)
-        WHERE o IS DISTINCT FROM n
-        GROUP BY part;
+        ) changed (o, n, key)
+        WHERE o IS DISTINCT FROM n;
+    END IF;
+    IF actions IS NOT NULL THEN
+        PERFORM isola.audit_write(
+            tenant, home, nullif(proved[3], ''), nullif(proved[4], ''), nullif(proved[5], ''),
+            CASE WHEN added IS NOT NULL THEN names[7] END, added, actions, objects, olds, news
+        );
     END IF;
 END $$;
 
@@ -136,7 +162,7 @@ CREATE FUNCTION isola.audit_of_owner(changed oid) RETURNS boolean LANGUAGE sql S
 SET search_path = pg_catalog, pg_temp
 RETURN (SELECT pg_get_userbyid(relowner) = session_user FROM pg_class WHERE oid = changed);
 
--- Fires for each statement. A session keeps a copy of this for each trigger that it met, in each tenant's home, so
+-- Fires for each statement. What the owner of the tables does itself is noted nowhere. A session keeps a copy of this for each trigger that it met, in each tenant's home, so
 -- there is as little in it as can be. What the owner does, to a whole home at a time, is not
 -- even gathered.
 CREATE FUNCTION isola.audit() RETURNS trigger LANGUAGE plpgsql
@@ -147,74 +173,43 @@ BEGIN
     END IF;
     -- With the star it is the row, even where a column has the same name.
     IF TG_OP = 'INSERT' THEN
-        PERFORM isola.audit_note(TG_RELID, TG_ARGV, NULL, (SELECT array_agg(to_jsonb(n.*)) FROM new_rows n));
+        PERFORM isola.audit_note(
+            TG_RELID, TG_TABLE_SCHEMA, TG_ARGV, NULL, (SELECT array_agg(to_jsonb(n.*)) FROM new_rows n)
+        );
     ELSIF TG_OP = 'DELETE' THEN
-        PERFORM isola.audit_note(TG_RELID, TG_ARGV, (SELECT array_agg(to_jsonb(o.*)) FROM old_rows o), NULL);
+        PERFORM isola.audit_note(
+            TG_RELID, TG_TABLE_SCHEMA, TG_ARGV, (SELECT array_agg(to_jsonb(o.*)) FROM old_rows o), NULL
+        );
     ELSE
         PERFORM isola.audit_note(
-            TG_RELID, TG_ARGV,
+            TG_RELID, TG_TABLE_SCHEMA, TG_ARGV,
             (SELECT array_agg(to_jsonb(o.*)) FROM old_rows o), (SELECT array_agg(to_jsonb(n.*)) FROM new_rows n)
         );
     END IF;
     RETURN NULL;
 END $$;
 
--- Refuses to write in a home that the tenant is leaving or has left: it would stay behind there.
-CREATE FUNCTION isola.audit_placed(tenant uuid, written text) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+-- Gives what a transaction has written its place among all commits, when it commits, and refuses to commit in a home that
+-- the tenant is leaving or has left: it would stay behind there.
+--
+-- Whoever draws from the sequence holds a lock on it until the end of the transaction, which conflicts with nobody's,
+-- and is in pg_locks. So the sealer and whoever moves a tenant can tell which transactions are about to commit: once
+-- those are gone that held it at a moment, all places drawn before that moment are decided, and whoever comes later
+-- finds a tenant marked that was marked by then.
+CREATE FUNCTION isola.audit_commit() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM control.tenants WHERE id = tenant AND (home <> written OR moving_to IS NOT NULL)) THEN
+    UPDATE control.audit_pending SET place = nextval('control.audit_places'), at = clock_timestamp() WHERE id = NEW.id;
+    IF EXISTS (
+        SELECT FROM control.tenants WHERE id = NEW.tenant_id AND (home <> NEW.home OR moving_to IS NOT NULL)
+    ) THEN
         RAISE EXCEPTION 'the tenant is being moved' USING ERRCODE = 'IS004';
     END IF;
-END $$;
-
--- Puts what was noted into the log. It runs last of all, when the transaction commits: only then is the head of the
--- tenant's chain held, so no two transactions wait for each other in a circle, and none waits longer than a commit
--- takes. If the binding was changed in between, it fails, and the transaction with it.
---
--- Who moves a tenant holds the head of its log, having marked the tenant before: so who writes is either done before
--- anything is copied, or finds the mark here. Of whoever gets the head without waiting for it, it is asked once whether
--- the tenant is being moved; of others before they wait, since a move may wait for what this transaction holds, and
--- once more with the head. The log is found by the search path, so the statement stays planned for as long as a session
--- writes in the same home; it comes last, since nothing else is to be looked for there.
-CREATE FUNCTION isola.audit_link() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    head control.audit_heads;
-    first bigint;
-    ids uuid[];
-    hashes bytea[];
-    change jsonb;
-BEGIN
-    SELECT * INTO head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE SKIP LOCKED;
-    IF NOT FOUND THEN
-        PERFORM isola.audit_placed(NEW.tenant_id, NEW.home);
-        -- It is made with the tenant. Without it the chain would begin again, so nothing is written.
-        SELECT * INTO STRICT head FROM control.audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
-    END IF;
-    PERFORM isola.audit_placed(NEW.tenant_id, NEW.home);
-    first := head.entries;
-    FOREACH change IN ARRAY NEW.changes LOOP
-        head.entries := head.entries + 1;
-        ids := ids || isola.uuid_v7();
-        head.hash := sha256(head.hash || convert_to(jsonb_build_array(
-            NEW.tenant_id, head.entries, ids[cardinality(ids)], extract(epoch FROM NEW.at),
-            NEW.actor, NEW.on_behalf_of, NEW.request, change -> 0, change -> 1, change -> 2, change -> 3
-        )::text, 'UTF8'));
-        hashes := hashes || head.hash;
-    END LOOP;
-    UPDATE control.audit_heads SET entries = head.entries, hash = head.hash WHERE tenant_id = NEW.tenant_id;
-    DELETE FROM control.audit_staged WHERE id = NEW.id;
-    PERFORM set_config('search_path', quote_ident(NEW.home) || ', pg_temp', true);
-    INSERT INTO audit_entries (id, number, at, actor, on_behalf_of, request, action, object, old, new, hash)
-    SELECT linked.id, first + place, NEW.at, NEW.actor, NEW.on_behalf_of, NEW.request, made ->> 0, made ->> 1,
-        nullif(made -> 2, 'null'), nullif(made -> 3, 'null'), linked.hash
-    FROM unnest(ids, NEW.changes, hashes) WITH ORDINALITY linked (id, made, hash, place);
     RETURN NULL;
 END $$;
 
-CREATE CONSTRAINT TRIGGER link AFTER INSERT ON control.audit_staged DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW EXECUTE FUNCTION isola.audit_link();
+CREATE CONSTRAINT TRIGGER place AFTER INSERT ON control.audit_pending DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION isola.audit_commit();
 
 -- What a tenant has in the control plane is in the log of its home all the same. That a share was marked as lapsed is no
 -- change that anybody made.

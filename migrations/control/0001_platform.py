@@ -53,7 +53,7 @@ def upgrade(op: Operations) -> None:
     memberships(op)
     functions(op, "memberships")
     log(op)
-    functions(op, "audit", "platform_log", "sign_ins", "quotas", "watchdog")
+    functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "watchdog")
     orders(op)
 
 
@@ -119,6 +119,8 @@ def plans(op: Operations) -> None:
         length("quota", 100),
         prefixes=["UNLOGGED"],
     )
+    # Where those that add wait for each other.
+    create_table(op, "quota_turns", sa.Column("tenant_id", sa.Uuid, primary_key=True), prefixes=["UNLOGGED"])
     create_table(
         op,
         "counted",
@@ -408,28 +410,39 @@ def log(op: Operations) -> None:
         sa.Column("hash", sa.LargeBinary, nullable=False, server_default=sa.text(r"'\x'")),
     )
     op.execute(HEAD_OF_PLATFORM)
+    # What has committed and is not sealed yet: the entries of a statement, and when it committed among all others.
+    op.execute("CREATE SEQUENCE control.audit_places")
     create_table(
         op,
-        "audit_staged",
+        "audit_pending",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("transaction", sa.Text, nullable=False, server_default=sa.text("pg_current_xact_id()::text")),
         sa.Column("tenant_id", sa.Uuid, nullable=False),
         sa.Column("home", sa.Text, nullable=False),
+        sa.Column("place", sa.BigInteger),
         moment("at", default="now()"),
-        sa.Column("actor", sa.Text),
-        sa.Column("on_behalf_of", sa.Text),
-        sa.Column("request", sa.Text),
         sa.Column("quota", sa.Text),
         sa.Column("added", sa.BigInteger),
-        sa.Column("changes", sa.ARRAY(JSONB), nullable=False),
-        # A row lives no longer than the transaction that inserted it.
-        prefixes=["UNLOGGED"],
+        sa.Column("ids", sa.ARRAY(sa.Uuid), nullable=False),
+        sa.Column("hashes", sa.ARRAY(sa.LargeBinary), nullable=False),
+        sa.CheckConstraint("cardinality(ids) = cardinality(hashes)", name="hashes"),
+    )
+    # Rows are changed once and gone soon after.
+    op.execute("ALTER TABLE control.audit_pending SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0)")
+    create_table(
+        op,
+        "audit_seals",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        # The number of the first entry; those that follow have the next ones.
+        sa.Column("first", sa.BigInteger, primary_key=True),
+        sa.Column("ids", sa.ARRAY(sa.Uuid), nullable=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
     )
     # The platform's log is chained by the same functions as a tenant's: see 0001_audit.sql.
     create_table(
         op,
         "audit_entries",
         identifier(),
-        sa.Column("number", sa.BigInteger, nullable=False),
         moment("at", default="now()"),
         sa.Column("actor", sa.Text),
         sa.Column("on_behalf_of", sa.Text),
@@ -439,7 +452,6 @@ def log(op: Operations) -> None:
         sa.Column("old", JSONB),
         sa.Column("new", JSONB),
         sa.Column("hash", sa.LargeBinary, nullable=False),
-        sa.UniqueConstraint("number"),
         length("actor", 400),
         length("action", 100),
         length("object", 400),

@@ -6,10 +6,9 @@ CREATE FUNCTION isola.audit_platform(actor text, request text, action text, obje
 RETURNS void LANGUAGE sql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    INSERT INTO control.audit_staged (tenant_id, home, actor, on_behalf_of, request, changes)
-    VALUES (
+    SELECT isola.audit_write(
         '00000000-0000-0000-0000-000000000000', 'control', audit_platform.actor, NULL, audit_platform.request,
-        ARRAY[jsonb_build_array(action, object, old, new)]
+        NULL, NULL, ARRAY[action], ARRAY[object], ARRAY[old], ARRAY[new]
     );
 END;
 

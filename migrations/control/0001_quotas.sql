@@ -36,13 +36,13 @@ BEGIN
     RETURN used;
 END $$;
 
--- Keeps quotas when a transaction commits. By then the trigger ``link``, whose name comes before, holds the head of the
--- tenant's log, as for every transaction that adds anything: so of several that each take the last place all but one
--- find it taken, and nobody waits longer than for a commit.
+-- Keeps quotas when a transaction commits. Where the tenant's plan has quotas, those that add wait for each other here,
+-- all at the same row, so never in a circle: of several that each take the last place all but one find it taken, and
+-- nobody waits longer than for a commit.
 --
 -- What was counted once is remembered, with all that was added since; what was given up since is not taken off. So it
--- is never less than there is, and as long as it is within the quota, nothing is counted. It is kept up, too, while
--- there is no quota.
+-- is never less than there is, and as long as it is within the quota, nothing is counted. Whoever gives a tenant another
+-- plan has it counted anew.
 CREATE FUNCTION isola.quota_keep() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -50,12 +50,11 @@ DECLARE
     bound bigint;
 BEGIN
     -- With the plan that is built in, which has no quotas, this is all there is to do.
-    IF NOT EXISTS (
-        SELECT FROM control.tenants t WHERE t.id = NEW.tenant_id
-          AND (t.plan <> 'unlimited' OR EXISTS (SELECT FROM control.quota_bounds b WHERE b.tenant_id = t.id))
-    ) THEN
+    IF EXISTS (SELECT FROM control.tenants t WHERE t.id = NEW.tenant_id AND t.plan = 'unlimited') THEN
         RETURN NULL;
     END IF;
+    INSERT INTO control.quota_turns (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
+    PERFORM FROM control.quota_turns WHERE tenant_id = NEW.tenant_id FOR UPDATE;
     SELECT p.quotas ->> NEW.quota INTO most FROM control.tenants t JOIN control.plans p ON p.name = t.plan
     WHERE t.id = NEW.tenant_id;
     UPDATE control.quota_bounds SET at_most = at_most + NEW.added
@@ -89,9 +88,9 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER quota_at_once AFTER INSERT ON control.audit_staged
+CREATE TRIGGER quota_at_once AFTER INSERT ON control.audit_pending
 FOR EACH ROW WHEN (new.quota IS NOT NULL) EXECUTE FUNCTION isola.quota_keep_at_once();
-CREATE CONSTRAINT TRIGGER quota AFTER INSERT ON control.audit_staged DEFERRABLE INITIALLY DEFERRED
+CREATE CONSTRAINT TRIGGER quota AFTER INSERT ON control.audit_pending DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW WHEN (new.quota IS NOT NULL) EXECUTE FUNCTION isola.quota_keep();
 
 -- The plan of the bound tenant.

@@ -16,7 +16,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM isola.audit_note(
-        'control.sessions'::regclass, '[0:5]={session,"{subject,ended_at,ended_for}",usr_,user_id,/ses_,id}'::text[],
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,ended_at,ended_for}",usr_,user_id,/ses_,id}'::text[],
         NULL, ARRAY[to_jsonb(begun)]
     );
     RETURN true;
@@ -36,13 +36,13 @@ BEGIN
     )
     SELECT array_agg(to_jsonb(gone) ORDER BY ended_at, id) INTO ended FROM gone;
     PERFORM isola.audit_note(
-        'control.sessions'::regclass, '[0:5]={session,"{subject}",usr_,user_id,/ses_,id}'::text[], ended, NULL
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject}",usr_,user_id,/ses_,id}'::text[], ended, NULL
     );
     WITH due AS (
         DELETE FROM control.refusals WHERE tenant_id = tenant AND due_at <= now() RETURNING *
     )
     SELECT array_agg(to_jsonb(due) ORDER BY reason) INTO refused FROM due;
     PERFORM isola.audit_note(
-        'control.refusals'::regclass, '[0:3]={refusal,"{due_at}",refusal:,reason}'::text[], NULL, refused
+        'control.refusals'::regclass, 'control', '[0:3]={refusal,"{due_at}",refusal:,reason}'::text[], NULL, refused
     );
 END $$;

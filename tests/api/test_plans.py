@@ -32,8 +32,8 @@ INSERT INTO spans (author_id, title, resource_id, visibility, created_at)
   FROM resources r;
 """
 LOG = """
-INSERT INTO audit_entries (number, at, actor, action, object, hash)
-  SELECT i, now() - i * interval '1 second', 'usr_' || i % 500, 'span:' || i % 50, 'spn_' || i % 20000, ''
+INSERT INTO audit_entries (at, actor, action, object, hash)
+  SELECT now() - i * interval '1 second', 'usr_' || i % 500, 'span:' || i % 50, 'spn_' || i % 20000, ''
   FROM generate_series(1, 50000) i;
 """
 # Rows of very many small tenants, where tenants share tables, so that the planner takes every tenant to be small.

@@ -30,9 +30,14 @@ async def test_a_log_that_was_changed_is_told_with_the_first_entry_that_was(
     verify = ("audit", "verify", "--tenant", "schema-a")
     assert empty.run(*verify, **there) == "0 entries checked, up to the beginning\nOK\n"
     empty.run("user", "assign", "ada", "owner", "--tenant", "schema-a", **there)
+    assert empty.run(*verify, **there) == "7 entries checked, up to the beginning; 7 of them wait to be sealed\nOK\n"
+    sealed = empty.run("audit", "seal", **there)
+    assert sealed.endswith(" entries sealed; 0 wait\n")
     checked, _ = empty.run(*verify, **there).splitlines()
     assert checked.startswith("7 entries checked, up to ")
+    assert not checked.endswith("sealed")
     async with owner.unbound() as work:
         home = copy.strategies["schema"].home(tenant.id).schema
-        await work.script(f"UPDATE {home}.audit_entries SET action = 'user:delete' WHERE number = 3")
+        third = f"(SELECT ids[3] FROM control.audit_seals WHERE tenant_id = '{tenant.id}')"
+        await work.script(f"UPDATE {home}.audit_entries SET action = 'user:delete' WHERE id = {third}")
     assert "the log of schema-a is broken: entry 3 (aud_" in empty.fail(*verify, **there)

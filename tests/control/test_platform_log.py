@@ -8,14 +8,14 @@ from sqlalchemy import select
 
 from isola.database.transactions import Database
 from isola.errors import Forbidden, Unavailable
-from isola.platform import audit, grants, hierarchy, plans, platform_log, provisioning
+from isola.platform import audit, grants, hierarchy, plans, platform_log, provisioning, sealing
 from isola.platform.platform_log import Action, Author, announce, intervene, operator
 from isola.platform.tenants import Tenant
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
 
 SAM, TIM = Author("staff:sam", "request-1"), Author("staff:tim", "request-2")
-ENTRIES = "SELECT to_jsonb(e)::text FROM control.audit_entries e ORDER BY number"
+ENTRIES = "SELECT to_jsonb(e)::text FROM control.audit_entries e ORDER BY id"
 
 
 async def entries(control: Database) -> list[str]:
@@ -125,12 +125,15 @@ ATTEMPTS = (
     "UPDATE control.audit_entries SET actor = 'nobody'",
     "DELETE FROM control.audit_entries",
     "TRUNCATE control.audit_entries",
-    "INSERT INTO control.audit_entries (number, action, object, hash) VALUES (0, 'x', 'x', '')",
-    "INSERT INTO control.audit_staged (tenant_id, home, changes) VALUES (gen_random_uuid(), 'control', '{}')",
+    "INSERT INTO control.audit_entries (action, object, hash) VALUES ('x', 'x', '')",
+    "INSERT INTO control.audit_pending (tenant_id, home, ids, hashes) VALUES (NULL, '', '{}', '{}')",
+    "DELETE FROM control.audit_pending",
+    "SELECT nextval('control.audit_places')",
+    "UPDATE control.audit_seals SET first = 1",
     "UPDATE control.audit_heads SET entries = 0",
     "DELETE FROM control.audit_heads",
     "ALTER TABLE control.audit_entries DISABLE TRIGGER ALL",
-    "ALTER TABLE control.audit_staged DISABLE TRIGGER link",
+    "ALTER TABLE control.audit_pending DISABLE TRIGGER place",
     "DROP TABLE control.audit_entries",
     "SET LOCAL ROLE isola_audit",
     "SET LOCAL ROLE isola_quotas",
@@ -210,25 +213,37 @@ async def test_the_log_is_one_chain_however_many_write_at_once(copy: Copy, contr
     async with await Database.open(copy.where.control, size=4, wait=30) as many:
         before = (await audit.verify_platform(many)).entries
         await asyncio.gather(
-            *(plans.create(many, SAM, name=f"plan-{number}", title="Plan", quotas={}) for number in range(12))
+            *(plans.create(many, SAM, name=f"plan-{number}", title="Plan", quotas={}) for number in range(12)),
+            *(sealing.seal(many) for _ in range(12)),
         )
         verdict = await audit.verify_platform(many)
     assert (verdict.entries, verdict.broken) == (before + 12, None)
     assert len(await entries(control)) == verdict.entries
 
 
+SECOND = (
+    "(SELECT ids[2] FROM control.audit_seals WHERE tenant_id = '00000000-0000-0000-0000-000000000000' AND first = 1)"
+)
+LAST = "(SELECT id FROM control.audit_entries ORDER BY id DESC LIMIT 1)"
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE control.audit_entries SET actor = 'nobody' WHERE number = 2",
-        "UPDATE control.audit_entries SET new = '{}' WHERE number = 2",
-        "DELETE FROM control.audit_entries WHERE number = 2",
-        "DELETE FROM control.audit_entries WHERE number = (SELECT max(number) FROM control.audit_entries)",
+        f"UPDATE control.audit_entries SET actor = 'nobody' WHERE id = {SECOND}",
+        f"UPDATE control.audit_entries SET new = '{{}}' WHERE id = {SECOND}",
+        f"DELETE FROM control.audit_entries WHERE id = {SECOND}",
+        f"DELETE FROM control.audit_entries WHERE id = {LAST}",
+        f"UPDATE control.audit_entries SET actor = 'nobody' WHERE id = {LAST}",
+        f"DELETE FROM control.audit_pending WHERE ids[1] = {LAST}",
     ],
 )
 async def test_what_the_owner_changes_in_it_shows(control: Database, owner: Database, a: Tenant, change: str) -> None:
+    while await sealing.seal(control):
+        pass
     await provisioning.suspend(control, a.slug, SAM)
-    assert (await audit.verify_platform(control)).broken is None
+    verdict = await audit.verify_platform(control)
+    assert (verdict.unsealed, verdict.broken) == (1, None)
     async with owner.unbound() as transaction:
         await transaction.script(change)
     assert (await audit.verify_platform(control)).broken is not None

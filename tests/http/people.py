@@ -54,7 +54,7 @@ def client(api: Api, tenant: str, session: Session) -> Client:
 async def entries(api: Api, tenant: str) -> Sequence[Mapping[str, Any]]:
     """A tenant's log, past the API, from its first entry on."""
     rows = (await api.content(tenant))["audit_entries"]
-    return sorted(rows, key=lambda row: int(row["number"]))
+    return sorted(rows, key=lambda row: str(row["id"]))
 
 
 async def until(api: Api, tenant: str, holds: Callable[[Sequence[Mapping[str, Any]]], bool]) -> None:

@@ -203,15 +203,15 @@ async def test_what_cannot_be_logged_cannot_be_seen(sam: StaffClient, alice: Cli
     await sam.leave(alice.tenant)
     assert (await sam.look(alice.tenant)).status == 200
     async with owner.unbound() as work:
-        await work.script("REVOKE INSERT ON control.audit_staged FROM isola_audit")
+        await work.script("REVOKE INSERT ON control.audit_pending FROM isola_audit")
     answer = await sam.look(alice.tenant)
     assert "secret name" not in answer.response.text
     assert answer.body["data"] == {"viewer": None, "resources": None}
     async with owner.unbound() as work:
-        await work.script("GRANT INSERT ON control.audit_staged TO isola_audit")
-    # The chain, too, is part of it: it is made when the transaction commits.
+        await work.script("GRANT INSERT ON control.audit_pending TO isola_audit")
+    # Its place among all commits, too, is part of it: it is drawn when the transaction commits.
     async with owner.unbound() as work:
-        await work.script("REVOKE UPDATE ON control.audit_heads FROM isola_audit")
+        await work.script("REVOKE UPDATE (place, at) ON control.audit_pending FROM isola_audit")
     assert "secret name" not in (await sam.look(alice.tenant)).response.text
 
 

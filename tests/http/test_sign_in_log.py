@@ -187,7 +187,7 @@ async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenan
 
 
 async def test_nobody_who_is_refused_waits_for_the_log(api: Api, owner: Database, tenant: str) -> None:
-    """While somebody holds the head of the log and what is counted, refusals are answered all the same."""
+    """While somebody holds the heads of all logs and what is counted, refusals are answered all the same."""
     async with owner.unbound() as work:
         await work.script("LOCK control.audit_heads, control.refusals IN ACCESS EXCLUSIVE MODE")
         for number in range(3):

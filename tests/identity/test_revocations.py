@@ -160,7 +160,7 @@ async def test_ending_sessions_is_in_the_log(database: Database, a: Tenant) -> N
             await sessions.sign_out(work, user)
     async with database.transaction(a) as work:
         entries = await work.rows(
-            select(audit_entries).where(audit_entries.c.action.like("sign_out:%")).order_by(audit_entries.c.number)
+            select(audit_entries).where(audit_entries.c.action.like("sign_out:%")).order_by(audit_entries.c.id)
         )
     assert [each["action"] for each in entries] == ["sign_out:create", "sign_out:update"]
     for each in entries:

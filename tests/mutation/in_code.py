@@ -629,12 +629,21 @@ READING = (
 
 WRITES = (
     Patch(
+        "quotas that forget",
+        "that a tenant with another plan is counted anew",
+        BOTH,
+        "app/isola/platform/plans.py",
+        "        await transaction.execute(delete(quota_bounds).where(quota_bounds.c.tenant_id == tenant.id))",
+        "        pass",
+        ("tests/subjects/nouns/test_quotas.py",),
+    ),
+    Patch(
         "rows changed by any editor",
         "that only its owner changes a row",
         BOTH,
         "app/isola/subjects/subject.py",
-        "getattr(self, owner.attribute).id == actor.user_id",
-        "True",
+        "if of is not None and of.id == actor.user_id:",
+        "if True:",
         ("tests/subjects/nouns/test_resources.py",),
     ),
     Patch(

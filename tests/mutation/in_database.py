@@ -812,9 +812,9 @@ PROOFS = (
         "that who acts is proved",
         BOTH,
         rewritten(
-            "isola.audit_note(oid, text[], jsonb[], jsonb[])",
-            "proved := isola.proved_request();",
-            "proved := isola.proved_request(); "
+            "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
+            "proved := string_to_array(current_setting('isola.proof'), chr(10));",
+            "proved := string_to_array(current_setting('isola.proof'), chr(10)); "
             "proved[3] := coalesce(nullif(current_setting('isola.actor', true), ''), proved[3]);",
         ),
         ("app/isola/testing/isolation/test_smuggled.py",),
@@ -843,6 +843,7 @@ PROOFS = (
 )
 
 PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/subjects/nouns/test_quotas.py"
+LOG = "app/isola/testing/isolation/test_audit.py"
 PLATFORM = (
     Sql(
         "temporary read access to any tenant",
@@ -909,15 +910,36 @@ PLATFORM = (
         "quotas that two can take the end of",
         "counting when a transaction commits",
         BOTH,
-        "ALTER TABLE control.audit_staged DISABLE TRIGGER quota",
+        "ALTER TABLE control.audit_pending DISABLE TRIGGER quota",
         (QUOTAS,),
     ),
     Sql(
-        "quotas that forget",
-        "keeping up what was counted while there is no quota",
+        "a sealer that passes over who is about to commit",
+        "that the places which were drawn are decided",
         BOTH,
-        rewritten("isola.quota_keep()", "OR EXISTS (SELECT FROM control.quota_bounds b WHERE b.tenant_id = t.id)", ""),
-        (QUOTAS,),
+        rewritten("control.seal(bigint)", "c.virtualtransaction = ANY (committing)", "false"),
+        (LOG,),
+    ),
+    Sql(
+        "numbers in the order of writing",
+        "that entries are numbered in the order of commits",
+        BOTH,
+        rewritten("control.seal(bigint)", "max(p.place) OVER (PARTITION BY p.transaction)", "p.id"),
+        (LOG,),
+    ),
+    Sql(
+        "seals without the one before",
+        "that seals are a chain",
+        BOTH,
+        rewritten("control.seal(bigint)", "sha256(h.hash || ", "sha256("),
+        (LOG,),
+    ),
+    Sql(
+        "commits in a home that a tenant is leaving",
+        "that nobody commits in a tenant that is being moved",
+        BOTH,
+        rewritten("isola.audit_commit()", " OR moving_to IS NOT NULL", ""),
+        ("tests/control/test_moves.py",),
     ),
 )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isola.commands.audit import report_verdict
 from isola.commands.common import KnownOption, act
 from isola.errors import OperatorError
 
@@ -54,7 +55,7 @@ def log(
                 "old": entry.old,
                 "new": entry.new,
                 "request": entry.request,
-                "number": entry.number,
+                "id": str(entry.id),
             }
             typer.echo(json.dumps(told))
 
@@ -101,7 +102,7 @@ def verify(known: KnownOption = None) -> None:
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             verdict = await audit.verify_platform(control, known)
-        typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}")
+        report_verdict(verdict)
         if verdict.broken:
             raise OperatorError(f"the log of the platform is broken: {verdict.broken}")
         typer.echo("OK")

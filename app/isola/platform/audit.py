@@ -1,6 +1,6 @@
-"""The log of a tenant, verified: that no entry was changed, removed, put in between or cut off at the end."""
+"""The log of a tenant, verified: that no entry was changed, removed, put in between or cut off, sealed or not yet."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -9,28 +9,26 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    CheckConstraint,
     Column,
     Identity,
     LargeBinary,
-    Select,
     Table,
     Text,
+    TextClause,
     Uuid,
     bindparam,
-    extract,
-    func,
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database
 from isola.platform import platform_log
 from isola.platform.tenants import Tenant, metadata
-from isola.subjects.audit import audit_entries
 from isola.subjects.metadata import moment
 
 BATCH = 1000
+SEALS = 100
 
 audit_heads = Table(
     "audit_heads",
@@ -41,69 +39,108 @@ audit_heads = Table(
 )
 
 
-# What was noted in a transaction that has not committed yet.
-audit_staged = Table(
-    "audit_staged",
+# What has committed and is not sealed yet.
+audit_pending = Table(
+    "audit_pending",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("transaction", Text, nullable=False, server_default=text("pg_current_xact_id()::text")),
     Column("tenant_id", Uuid, nullable=False),
     Column("home", Text, nullable=False),
+    # When it committed, among all others.
+    Column("place", BigInteger),
     moment("at"),
-    Column("actor", Text),
-    Column("on_behalf_of", Text),
-    Column("request", Text),
     # The quota that a statement takes places of, and how many: see control.counted.
     Column("quota", Text),
     Column("added", BigInteger),
-    Column("changes", ARRAY(JSONB), nullable=False),
-    prefixes=["UNLOGGED"],
+    Column("ids", ARRAY(Uuid), nullable=False),
+    Column("hashes", ARRAY(LargeBinary), nullable=False),
+    CheckConstraint("cardinality(ids) = cardinality(hashes)", name="hashes"),
+    # Rows are changed once and gone soon after.
+    postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0},
+)
+
+# Entries in the order of commits. Each hash is made over the one before it, the first number and the entries' hashes.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("ids", ARRAY(Uuid), nullable=False),
+    Column("hash", LargeBinary, nullable=False),
 )
 
 _HEAD = select(audit_heads.c.entries, audit_heads.c.hash).where(audit_heads.c.tenant_id == bindparam("tenant"))
+_SEALS = (
+    select(audit_seals.c.first, audit_seals.c.ids, audit_seals.c.hash)
+    .where(audit_seals.c.tenant_id == bindparam("tenant"), audit_seals.c.first > bindparam("after", type_=BigInteger()))
+    .order_by(audit_seals.c.first)
+    .limit(SEALS)
+)
+# As isola.audit_hash has it.
+_CONTENT = """jsonb_build_array(
+    CAST(:tenant AS uuid), e.id, extract(epoch FROM e.at), e.actor, e.on_behalf_of, e.request, e.action, e.object,
+    e.old, e.new
+)::text AS content"""
 
 
-def _next(entries: Table) -> Select[Any]:
-    """The next entries of a log, as they lie in a table."""
-    written = func.jsonb_build_array(
-        bindparam("tenant", type_=Uuid()),
-        entries.c.number,
-        entries.c.id,
-        extract("epoch", entries.c.at),
-        entries.c.actor,
-        entries.c.on_behalf_of,
-        entries.c.request,
-        entries.c.action,
-        entries.c.object,
-        entries.c.old,
-        entries.c.new,
-    )
-    return (
-        select(entries.c.number, entries.c.id, entries.c.hash, written.cast(Text).label("content"))
-        .where(entries.c.number > bindparam("after", type_=BigInteger()))
-        .order_by(entries.c.number)
-        .limit(BATCH)
+def _entries(table: str) -> TextClause:
+    """The entries with some ids."""
+    return text(f"SELECT e.id, e.hash, {_CONTENT} FROM {table} e WHERE e.id = ANY (:ids)").bindparams(
+        bindparam("ids", type_=ARRAY(Uuid))
     )
 
 
-_SMALLEST = -(2**63)
-_NEXT, _NEXT_OF_PLATFORM = _next(audit_entries), _next(platform_log.entries)
+def _rest(table: str, sealed: str, unsealed: str) -> TextClause:
+    """What is not sealed: entries, and what waits to be sealed, each with the other, by id."""
+    return text(f"""
+        SELECT coalesce(u.id, e.id) AS id, u.hash AS noted, e.hash, e.content
+        FROM ({unsealed}) u FULL JOIN (
+            SELECT e.id, e.hash, {_CONTENT} FROM {table} e WHERE NOT EXISTS (SELECT FROM ({sealed}) s WHERE s.id = e.id)
+        ) e ON e.id = u.id
+        WHERE coalesce(u.id, e.id) > :after ORDER BY 1 LIMIT {BATCH}
+    """).bindparams(bindparam("after", type_=Uuid()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The statements that read one log: entries by id, and what is not sealed."""
+
+    entries: TextClause
+    rest: TextClause
+
+
+_OF_TENANT = _Log(
+    _entries("audit_entries"),
+    _rest("audit_entries", "SELECT id FROM isola.feed(0, NULL)", "SELECT id, hash FROM isola.unsealed()"),
+)
+_OF_PLATFORM = _Log(
+    _entries("control.audit_entries"),
+    _rest(
+        "control.audit_entries",
+        "SELECT unnest(ids) AS id FROM control.audit_seals WHERE tenant_id = :tenant",
+        "SELECT unnest(ids) AS id, unnest(hashes) AS hash FROM control.audit_pending WHERE tenant_id = :tenant",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``broken`` says what is wrong with the first entry that is; None where all are as they were written.
 
-    ``head`` is the hash of the last entry, in hexadecimal digits. Kept elsewhere, and passed as ``known`` to a later
-    run, it shows whether the whole log was written anew, or cut off together with its head.
+    ``head`` is the hash of the last seal, in hexadecimal digits. Kept elsewhere, and passed as ``known`` to a later
+    run, it shows whether the whole log was written anew, or cut off together with its head. ``unsealed`` of the
+    ``entries`` that were checked have no number yet.
     """
 
     entries: int
+    unsealed: int
     head: str
     broken: str | None
 
 
-Read = Callable[[int], Awaitable[Sequence[Mapping[str, Any]]]]
-"""Reads the next entries of a log after the one with that number."""
+Read = Callable[[TextClause, Mapping[str, Any]], Awaitable[Sequence[Mapping[str, Any]]]]
+"""Reads by a statement of a log, where that log is."""
 
 
 class _Head(NamedTuple):
@@ -114,42 +151,82 @@ class _Head(NamedTuple):
 async def verify(control: Database, tenants: Database, tenant: Tenant, known: str | None = None) -> Verdict:
     """Check every entry of a tenant's log. Entries that are added meanwhile are checked, too.
 
-    ``known`` is the hash that an earlier run printed, kept elsewhere: the log still has to contain the entry with it.
+    ``known`` is the hash that an earlier run printed, kept elsewhere: the log still has to contain the seal with it.
     """
 
-    async def read(after: int) -> Sequence[Mapping[str, Any]]:
+    async def read(statement: TextClause, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         async with tenants.transaction(tenant, read_only=True) as work:
-            return await work.rows(_NEXT, {"tenant": tenant.id, "after": after})
+            return await work.rows(statement, {"tenant": tenant.id, **values})
 
-    return await _verify(control, tenant.id, read, known)
+    return await _verify(control, tenant.id, _OF_TENANT, read, known)
 
 
 async def verify_platform(control: Database, known: str | None = None) -> Verdict:
     """Check every entry of the platform's log, as ``verify``."""
 
-    async def read(after: int) -> Sequence[Mapping[str, Any]]:
+    async def read(statement: TextClause, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         async with control.unbound() as transaction:
-            return await transaction.rows(_NEXT_OF_PLATFORM, {"tenant": platform_log.NOWHERE, "after": after})
+            return await transaction.rows(statement, {"tenant": platform_log.NOWHERE, **values})
 
-    return await _verify(control, platform_log.NOWHERE, read, known)
+    return await _verify(control, platform_log.NOWHERE, _OF_PLATFORM, read, known)
 
 
-async def _verify(control: Database, chain: UUID, read: Read, known: str | None) -> Verdict:
+async def _verify(control: Database, chain: UUID, log: _Log, read: Read, known: str | None) -> Verdict:
     head = await _head(control, chain)
     if head is None:
-        return Verdict(0, "", "its head is missing")
+        return Verdict(0, 0, "", "its head is missing")
     walk = _Walk(head, known)
-    # From the smallest number that the column can hold: an entry before the first is a forgery, too.
-    after = _SMALLEST
-    while walk.broken is None and (batch := await read(after)):
-        walk.check(batch)
-        after = walk.number
-    # Read after the entries, the head counts all of them, however many were added meanwhile.
-    return walk.verdict(await _head(control, chain))
+    await _walk_seals(control, chain, log, read, walk)
+    unsealed = await _check_rest(log, read, walk)
+    # What was sealed meanwhile.
+    await _walk_seals(control, chain, log, read, walk)
+    return walk.verdict(await _head(control, chain), unsealed)
+
+
+async def _walk_seals(control: Database, chain: UUID, log: _Log, read: Read, walk: "_Walk") -> None:
+    # From the smallest number that the column can hold: a seal before the first is a forgery, too.
+    after = walk.number or -(2**63)
+    while walk.broken is None:
+        async with control.unbound() as transaction:
+            seals = await transaction.rows(_SEALS, {"tenant": chain, "after": after})
+        if not seals:
+            return
+        for seal in seals:
+            entries: dict[UUID, Mapping[str, Any]] = {}
+            for start in range(0, len(seal["ids"]), BATCH):
+                ids = seal["ids"][start : start + BATCH]
+                entries |= {row["id"]: row for row in await read(log.entries, {"ids": ids})}
+            walk.check(seal, entries)
+            after = walk.number
+            if walk.broken is not None:
+                return
+
+
+async def _check_rest(log: _Log, read: Read, walk: "_Walk") -> int:
+    """Check the entries that are not sealed yet; how many."""
+    after, checked = UUID(int=0), 0
+    while walk.broken is None and (batch := await read(log.rest, {"after": after})):
+        for row in batch:
+            walk.broken = _unsealed_reason(row)
+            if walk.broken is not None:
+                return checked
+            checked += 1
+            after = row["id"]
+    return checked
+
+
+def _unsealed_reason(row: Mapping[str, Any]) -> str | None:
+    if row["noted"] is None:
+        return f"aud_{row['id']} is forged: it is neither sealed nor waits to be"
+    if row["content"] is None:
+        return f"aud_{row['id']}, which is not sealed yet, is missing"
+    if not row["noted"] == row["hash"] == sha256(row["content"].encode()).digest():
+        return f"aud_{row['id']}, which is not sealed yet, is not as it was written"
+    return None
 
 
 class _Walk:
-    """Entries checked one after the other, up to the first that is broken."""
+    """Seals checked one after the other, up to the first that is broken."""
 
     def __init__(self, head: _Head, known: str | None) -> None:
         self.number = 0
@@ -158,36 +235,44 @@ class _Walk:
         self._hash = b""
         self._known = known
 
-    def check(self, batch: Iterable[Mapping[str, Any]]) -> None:
-        for row in batch:
-            linked = sha256(self._hash + row["content"].encode()).digest()
-            self.broken = self._reason(row, linked)
-            if self.broken:
-                return
-            self.number += 1
-            self._hash = linked
+    def check(self, seal: Mapping[str, Any], entries: Mapping[UUID, Mapping[str, Any]]) -> None:
+        expected = self.number + 1
+        if seal["first"] != expected:
+            missing = seal["first"] > expected
+            self.broken = f"entry {expected} is missing" if missing else f"entry {seal['first']} is forged"
+            return
+        chained = sha256(self._hash + expected.to_bytes(8, "big"))
+        for number, key in enumerate(seal["ids"], expected):
+            row = entries.get(key)
+            if row is None:
+                self.broken = f"entry {number} is missing"
+            elif row["hash"] != sha256(row["content"].encode()).digest():
+                self.broken = f"entry {number} (aud_{key}) is not as it was written"
+            else:
+                chained.update(row["hash"])
+                continue
+            self.number = number - 1
+            return
+        last = self.number + len(seal["ids"])
+        linked = chained.digest()
+        if seal["hash"] != linked:
+            self.broken = f"entries {expected} to {last} are not as they were sealed"
+        elif last == self._head.entries and linked != self._head.hash:
+            self.broken = f"entry {last} was written anew"
+        else:
+            self.number, self._hash = last, linked
             if linked.hex() == self._known:
                 self._known = None
 
-    def _reason(self, row: Mapping[str, Any], linked: bytes) -> str | None:
-        expected = self.number + 1
-        if row["number"] != expected:
-            return f"entry {expected} is missing" if row["number"] > expected else f"entry {row['number']} is forged"
-        if row["hash"] != linked:
-            return f"entry {expected} (aud_{row['id']}) is not as it was written"
-        if expected == self._head.entries and linked != self._head.hash:
-            return f"entry {expected} (aud_{row['id']}) was written anew"
-        return None
-
-    def verdict(self, head: _Head | None) -> Verdict:
+    def verdict(self, head: _Head | None, unsealed: int) -> Verdict:
         counted = head.entries if head else 0
         if self.broken is None and self.number < self._head.entries:
             self.broken = f"entry {self.number + 1} is missing: there were {self._head.entries}"
         elif self.broken is None and self.number > counted:
             self.broken = f"entry {counted + 1} is forged: the head counts {counted} entries"
         elif self.broken is None and self._known is not None:
-            self.broken = "the entry with the known hash is missing"
-        return Verdict(self.number, self._hash.hex(), self.broken)
+            self.broken = "the seal with the known hash is missing"
+        return Verdict(self.number + unsealed, unsealed, self._hash.hex(), self.broken)
 
 
 async def _head(control: Database, chain: UUID) -> _Head | None:

@@ -5,16 +5,11 @@ share that has ended and is still in the index costs every read an entry. So eve
 bounded number at a time. Sharing again takes the mark away.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-
-import structlog
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from isola.database.transactions import Database
-from isola.errors import Refusal
-
-log = structlog.get_logger()
+from isola.platform.background import repeating
 
 INTERVAL = 5.0
 """Seconds between two passes."""
@@ -43,25 +38,6 @@ async def lapse(control: Database, most: int = AT_ONCE) -> int:
     return marked
 
 
-@asynccontextmanager
-async def lapsing(control: Database, interval: float = INTERVAL) -> AsyncIterator[None]:
+def lapsing(control: Database, interval: float = INTERVAL) -> AbstractAsyncContextManager[None]:
     """Marks every ``interval`` seconds what has ended, as long as the context is open."""
-    task = asyncio.create_task(_keep_lapsing(control, interval))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _keep_lapsing(control: Database, interval: float) -> None:
-    while True:
-        await asyncio.sleep(interval)
-        try:
-            await lapse(control)
-        except Refusal as refusal:
-            log.warning("expired shares cannot be marked", reason=refusal.code)
-        except Exception:
-            # Without this task nothing would be marked again.
-            log.exception("expired shares cannot be marked")
+    return repeating(partial(lapse, control), interval, "expired shares cannot be marked")

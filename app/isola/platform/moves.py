@@ -5,7 +5,6 @@ what servers know: see migrations/control/0001_binding.sql and docs/moving.md.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from uuid import UUID
 from sqlalchemy import Table, Update, func, select, update
 
 from isola.database.transactions import DIALECT, Database, Transaction
-from isola.errors import Conflict, OperatorError, Refusal
+from isola.errors import Conflict, OperatorError, Refusal, Unavailable
 from isola.installed import metadata
-from isola.platform import platform_log, proofs, provisioning
-from isola.platform.audit import audit_heads
+from isola.platform import commits, platform_log, proofs, provisioning
 from isola.platform.migrations import LOCK_TIMEOUT, found, refuse_behind, refuse_strangers
 from isola.platform.platform_log import Action, Author
 from isola.platform.tenants import COLUMNS, Status, Tenant, entry, tenants
@@ -127,17 +125,14 @@ async def _opened(owner: Database, seen: Update) -> Tenant | None:
 
 
 async def _until_written(owner: Database, home: Home, patience: float) -> None:
-    """Wait for the transactions that have written in a home, ``patience`` seconds at most.
+    """Wait for the transactions that have written in a home, ``patience`` seconds at most, and for those that commit.
 
-    None of them can commit any more in the tenant that is marked; but what they hold would be in the way.
+    None of the former can commit any more in the tenant that is marked; but what they hold would be in the way. The
+    latter may have found the tenant without its mark. Raises Unavailable if one of them takes too long.
     """
-    async with owner.unbound() as transaction:
-        before = set(await transaction.texts(_WRITING, home.schema))
-    end = time.monotonic() + patience
-    while before and time.monotonic() < end:
-        await asyncio.sleep(0.05)
-        async with owner.unbound() as transaction:
-            before &= set(await transaction.texts(_WRITING, home.schema))
+    await commits.left(owner, _WRITING, [home.schema], patience)
+    if not await commits.settled(owner, max(patience, 1)):
+        raise Unavailable("a transaction is about to commit, and takes too long")
 
 
 # Everybody sees the locks of all others, which is not so of their transactions.
@@ -219,8 +214,6 @@ async def _hold(transaction: Transaction, tenant: Tenant, source: Place, target:
     )
     if not await transaction.rows(mine.with_for_update(key_share=True)):
         raise Conflict("the tenant is being moved or deleted by somebody else", value=tenant.slug)
-    # Whoever writes in the tenant commits with the head of its log in hand.
-    await transaction.rows(select(audit_heads.c.entries).where(audit_heads.c.tenant_id == tenant.id).with_for_update())
 
 
 async def enter(transaction: Transaction, tenant: Tenant) -> None:
@@ -259,8 +252,8 @@ async def _note(transaction: Transaction, tenant: Tenant, home: Home, to: str, b
     about = platform_log.about(tenant.slug)
     await platform_log.note(transaction, by.actor, Action.TENANT_MOVE, about, old, new, by.request)
     await transaction.value(
-        "INSERT INTO control.audit_staged (tenant_id, home, actor, request, changes) "
-        "VALUES ($1, $2, $3, $4, ARRAY[jsonb_build_array($5::text, $6::text, $7::jsonb, $8::jsonb)])",
+        "SELECT isola.audit_write("
+        "$1, $2, $3, NULL, $4, NULL, NULL, ARRAY[$5], ARRAY[$6], ARRAY[$7::jsonb], ARRAY[$8::jsonb])",
         tenant.id,
         home.schema,
         by.actor,

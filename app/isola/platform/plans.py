@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    delete,
     func,
     insert,
     select,
@@ -21,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound
-from isola.platform import platform_log
+from isola.platform import commits, platform_log
 from isola.platform.platform_log import Action, Author
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
 from isola.subjects import names, quotas as quota_names
@@ -30,6 +31,9 @@ from isola.subjects.metadata import indexed_text, moment
 MAX_TITLE = 200
 MOST = 2**53 - 1
 """The largest quota: the largest integer that every JSON reader keeps exact."""
+
+PATIENCE = 10.0
+"""Seconds to wait for transactions that began to commit before a tenant got another plan."""
 
 UNLIMITED = "unlimited"
 """The plan that is built in, and that tenants have unless they are given another. It stays without quotas."""
@@ -58,6 +62,9 @@ quota_bounds = Table(
     Column("at_most", BigInteger, nullable=False),
     prefixes=["UNLOGGED"],
 )
+
+# Where those that add wait for each other when they commit.
+quota_turns = Table("quota_turns", metadata, Column("tenant_id", Uuid, primary_key=True), prefixes=["UNLOGGED"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,10 @@ async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tena
             {"plan": name},
             by.request,
         )
+    # Without quotas, those that add do not wait for each other: what is about to be committed was not counted.
+    await commits.settled(control, PATIENCE)
+    async with control.unbound() as transaction:
+        await transaction.execute(delete(quota_bounds).where(quota_bounds.c.tenant_id == tenant.id))
     return entry(row)
 
 

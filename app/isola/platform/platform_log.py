@@ -94,7 +94,6 @@ class Entry:
     """An entry of the log. ``old`` and ``new`` have what changed."""
 
     id: UUID
-    number: int
     at: datetime
     actor: str
     request: str | None
@@ -165,15 +164,14 @@ async def page(
     ``since`` counts, ``until`` does not.
     """
     wanted = {entries.c.actor: actor, entries.c.action: action, entries.c.object: object}
-    question = select(*_COLUMNS).order_by(entries.c.number.desc()).limit(first)
+    question = select(*_COLUMNS).order_by(entries.c.id.desc()).limit(first)
     question = question.where(*(column == value for column, value in wanted.items() if value is not None))
     if since is not None:
         question = question.where(entries.c.at >= since)
     if until is not None:
         question = question.where(entries.c.at < until)
     if after is not None:
-        known = select(entries.c.number).where(entries.c.id == after).scalar_subquery()
-        question = question.where(entries.c.number < known)
+        question = question.where(entries.c.id < after)
     async with control.unbound() as transaction:
         return [Entry(**row) for row in await transaction.rows(question)]
 

@@ -13,7 +13,7 @@ from isola.errors import BadUserInput, Conflict, NotFound, OperatorError
 from isola.installed import metadata
 from isola.platform import plans, platform_log
 from isola.platform.api_keys import api_keys
-from isola.platform.audit import audit_heads
+from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
 from isola.platform.memberships import memberships
@@ -193,10 +193,13 @@ async def drop(
             access_grants,
             api_keys,
             audit_heads,
+            audit_pending,
+            audit_seals,
             domains,
             interventions,
             memberships,
             plans.quota_bounds,
+            plans.quota_turns,
             refusals,
             sessions,
             sign_outs,

@@ -54,11 +54,15 @@ AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid)
 # What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
 # that staff look in, and what becomes of sign-ins, is noted by functions, which run as isola_sharing.
 NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
+SEAL = "control.seal(bigint)"
+READ_SEALS = ("isola.feed(bigint, bigint)", "isola.unsealed()")
 AS_AUDIT = (
     "isola.audit()",
-    "isola.audit_note(oid, text[], jsonb[], jsonb[])",
-    "isola.audit_link()",
+    "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
+    "isola.audit_commit()",
     NOTE_PLATFORM,
+    SEAL,
+    *READ_SEALS,
 )
 # What keeps quotas, and what tells of them.
 AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_once()")
@@ -77,7 +81,9 @@ CALLED_BY_AUDIT = (
     "isola.audit_values(jsonb, text[])",
     "isola.audit_difference(jsonb, jsonb, text[])",
     "isola.audit_of_owner(oid)",
-    "isola.audit_placed(uuid, text)",
+    "isola.audit_hash(uuid, uuid, timestamptz, text, text, text, text, text, jsonb, jsonb)",
+    "isola.audit_write(uuid, text, text, text, text, text, bigint, text[], text[], jsonb[], jsonb[])",
+    "control.committing()",
     "isola.audit_added(oid, text, text[], jsonb[], jsonb[])",
 )
 
@@ -98,7 +104,8 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)}, {MEASURED} TO {tenant}, {roles.members};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
-        GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text[], jsonb[], jsonb[]) TO {roles.sharing};
+        GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text, text[], jsonb[], jsonb[]) TO {roles.sharing};
+        GRANT EXECUTE ON FUNCTION {", ".join(READ_SEALS)} TO {tenant}, {roles.members};
         GRANT EXECUTE ON FUNCTION {NOTE_PLATFORM} TO {control}, {roles.sharing};
         GRANT USAGE ON SCHEMA isola TO {roles.quotas};
         GRANT EXECUTE ON FUNCTION {", ".join(COUNTED_FOR_MEMBERS)} TO {tenant}, {roles.members};
@@ -117,14 +124,19 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT, UPDATE (done_at) ON control.interventions TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.plans TO {control};
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
-        GRANT SELECT, INSERT, UPDATE ON control.quota_bounds TO {roles.quotas};
+        GRANT SELECT (tenant_id), DELETE ON control.quota_bounds TO {control};
+        GRANT SELECT, INSERT, UPDATE ON control.quota_bounds, control.quota_turns TO {roles.quotas};
         GRANT SELECT (name, title, quotas) ON control.plans TO {roles.quotas};
         GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
         GRANT SELECT (owner_id, revoked_at, expires_at) ON control.shares TO {roles.quotas};
-        GRANT SELECT, INSERT, DELETE ON control.audit_staged TO {roles.audit};
+        GRANT SELECT, INSERT, UPDATE (place, at), DELETE ON control.audit_pending TO {roles.audit};
+        GRANT USAGE, SELECT ON SEQUENCE control.audit_places TO {roles.audit};
         GRANT SELECT, UPDATE ON control.audit_heads TO {roles.audit};
+        GRANT SELECT, INSERT ON control.audit_seals TO {roles.audit};
+        GRANT EXECUTE ON FUNCTION {SEAL}, control.committing() TO {control};
+        GRANT SELECT ON control.audit_pending, control.audit_seals TO {control};
         GRANT SELECT (id, home, moving_to) ON control.tenants TO {roles.audit};
         GRANT SELECT ON control.audit_heads, control.memberships TO {control};
         GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};

@@ -35,6 +35,7 @@ from isola.platform.collation import sorts_by_code_point
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
 from isola.platform.lapsing import lapsing
+from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.watchdog import Watchdog
 from isola.query.documents import InvalidError
@@ -71,14 +72,17 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             by_code_point = await sorts_by_code_point(work)
             if not await proofs.demanded(work):
                 log.warning("transactions need not prove their tenant", danger=proofs.DANGER)
-        # On a connection of its own: what is remembered is trusted for as long as changes are heard of.
+        # Connections of their own: what is remembered is trusted for as long as changes are heard of; and no request
+        # waits for work in the background, whatever keeps that waiting.
         async with (
             await installed.control(1) as hearing,
+            await installed.control(1) as background,
             Changes(hearing) as changes,
             Watchdog(control, tenants, installed.addresses.tenant_login, limit=settings.transaction_timeout),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
             SignInLog(control, tenants) as sign_ins,
-            lapsing(control),
+            lapsing(background),
+            sealing(background),
         ):
             mint = Mint(secret)
             domains = Domains(control, changes, settings.directory_ttl)

@@ -93,6 +93,32 @@ async def test_of_two_who_take_the_last_place_at_once_one_gets_it(
     assert await used(database, scene.tenant, quota) == 1
 
 
+async def test_what_is_about_to_be_committed_when_a_tenant_gets_a_quota_is_counted(
+    copy: Copy, login: asyncpg.Connection, database: Database, control: Database, scene: Scene
+) -> None:
+    """Without quotas nobody waits, so who counts meanwhile does not find it."""
+    take, _ = TAKEN["resources"]
+    async with login.transaction():
+        await copy.enter(login, scene.tenant)
+        await login.execute(f"INSERT INTO resources (owner_id, name) VALUES ('{scene.actor.user_id}', 'late')")
+        # As at its commit.
+        await login.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        giving = asyncio.create_task(allow(control, scene.tenant, resources=3))
+        async with control.unbound() as work:
+            while await work.value("SELECT plan FROM control.tenants WHERE id = $1", scene.tenant.id) == "unlimited":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        async with database.transaction(scene.tenant) as work:
+            await take(work, scene)
+        assert not giving.done()
+    await giving
+    async with database.transaction(scene.tenant) as work:
+        await take(work, scene)
+    with pytest.raises(QuotaExceeded):
+        async with database.transaction(scene.tenant) as work:
+            await take(work, scene)
+    assert await used(database, scene.tenant, "resources") == 3
+
+
 async def test_many_at_once_take_what_there_is(copy: Copy, control: Database, scene: Scene) -> None:
     await allow(control, scene.tenant, resources=7, users=5)
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=8, wait=30) as many:

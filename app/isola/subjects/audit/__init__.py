@@ -1,8 +1,8 @@
 """The log of what was done: who changed what, when, and what was there before.
 
 The database writes it, by triggers on every table that declares what its rows are called there. So there is no change
-without an entry and no entry without its change, whichever way the change came. Each entry's hash is made over the
-entry and the hash before it: see docs/audit.md.
+without an entry and no entry without its change, whichever way the change came. Each entry has a hash over itself, and
+is numbered and chained a moment after it has committed: see docs/audit.md.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     BindParameter,
     Boolean,
     Column,
@@ -20,7 +19,6 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     and_,
     bindparam,
@@ -59,8 +57,6 @@ audit_entries = Table(
     "audit_entries",
     metadata,
     identifier(),
-    # Its place in the chain, from 1 on, without gaps.
-    Column("number", BigInteger, nullable=False),
     moment("at"),
     # A user's typed id, or what else acted. None where nobody was signed in: commands, and whoever comes in.
     indexed_text("actor", MAX_ACTOR, nullable=True),
@@ -74,7 +70,6 @@ audit_entries = Table(
     Column("old", JSONB),
     Column("new", JSONB),
     Column("hash", LargeBinary, nullable=False),
-    UniqueConstraint("number"),
     Index(None, "at", "id"),
     Index(None, "actor", "id"),
     Index(None, "action", "id"),

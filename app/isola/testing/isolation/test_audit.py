@@ -8,10 +8,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 from sqlalchemy import delete, insert, select, text, update
+from structlog.testing import capture_logs
 
 from isola.database.transactions import Database
 from isola.errors import Unavailable
-from isola.platform import audit, provisioning
+from isola.platform import audit, provisioning, sealing
 from isola.platform.tenants import Tenant
 from isola.subjects import resources, roles, shares
 from isola.subjects.actor import Actor
@@ -29,7 +30,12 @@ Entry = Mapping[str, Any]
 
 async def log(database: Database, tenant: Tenant) -> Sequence[Entry]:
     async with database.transaction(tenant, read_only=True) as work:
-        return await work.rows(select(audit_entries).order_by(audit_entries.c.number))
+        return await work.rows(select(audit_entries).order_by(audit_entries.c.id))
+
+
+async def followed(database: Database, tenant: Tenant) -> Sequence[Entry]:
+    async with database.transaction(tenant, read_only=True) as work:
+        return await sealing.follow(work, 0, 100_000)
 
 
 @pytest.fixture
@@ -127,7 +133,8 @@ async def test_a_statement_on_many_rows_is_told_row_by_row(database: Database, a
     async with database.transaction(a) as work:
         made = select(text("'org ' || i"), text("'org ' || i")).select_from(text("generate_series(1, 2500) i"))
         await work.execute(insert(organizations).from_select(["name", "name_key"], made))
-    entries = await log(database, a)
+    await sealing.seal(control)
+    entries = await followed(database, a)
     assert [entry["number"] for entry in entries] == list(range(1, 2501))
     assert len({entry["object"] for entry in entries}) == 2500
     assert (await audit.verify(control, database, a)).broken is None
@@ -140,12 +147,17 @@ async def test_tenant_traffic_can_write_nothing_into_a_log_and_nothing_out_of_it
     assert len(before) == written
     name = physical(strategy, a, audit_entries)
     attempts = [
-        f"INSERT INTO {name} (number, action, object, hash) VALUES (99, 'resource:create', 'x', '')",
+        f"INSERT INTO {name} (action, object, hash) VALUES ('resource:create', 'x', '')",
         f"UPDATE {name} SET actor = 'nobody'",
         f"DELETE FROM {name}",
         f"TRUNCATE {name}",
         f"ALTER TABLE {physical(strategy, a, resources.resources)} DISABLE TRIGGER ALL",
-        "DELETE FROM control.audit_staged",
+        "DELETE FROM control.audit_pending",
+        "UPDATE control.audit_pending SET place = 0",
+        "SELECT nextval('control.audit_places')",
+        "LOCK TABLE control.audit_pending",
+        "DELETE FROM control.audit_seals",
+        "SELECT control.seal(1)",
         "UPDATE control.audit_heads SET entries = 0",
         "SET LOCAL session_replication_role TO replica",
         "SET LOCAL ROLE isola_audit",
@@ -157,25 +169,37 @@ async def test_tenant_traffic_can_write_nothing_into_a_log_and_nothing_out_of_it
     assert await log(database, a) == before
 
 
-@pytest.mark.parametrize("told", ["SET LOCAL isola.tenant TO ''", "SET LOCAL isola.proof TO 'x'", "RESET ROLE"])
-async def test_a_change_whose_entry_cannot_be_written_is_not_made(
-    copy: Copy, database: Database, login: asyncpg.Connection, a: Tenant, resource: UUID, told: str
+@pytest.mark.parametrize("said", ["SET LOCAL isola.tenant TO ''", "SET LOCAL isola.proof TO 'x'", "RESET ROLE"])
+async def test_what_a_transaction_says_of_itself_later_changes_no_entry(
+    copy: Copy, database: Database, login: asyncpg.Connection, a: Tenant, resource: UUID, said: str
 ) -> None:
-    """Entries are written when the transaction commits; until then its SQL may say of itself what it likes."""
     before = await log(database, a)
-    with pytest.raises(asyncpg.PostgresError):
-        async with login.transaction():
-            await copy.enter(login, a)
-            await login.execute(f"UPDATE resources SET name = 'unseen' WHERE id = '{resource}'")
-            await login.execute(told)
-            if told == "RESET ROLE":
-                await login.execute("SET LOCAL isola.tenant TO ''")
+    async with login.transaction():
+        await copy.enter(login, a)
+        await login.execute(f"UPDATE resources SET name = 'seen' WHERE id = '{resource}'")
+        await login.execute(said)
+    *others, entry = await log(database, a)
+    assert others == before
+    assert (entry["action"], entry["new"]["name"]) == ("resource:update", "seen")
+
+
+@pytest.mark.parametrize("said", ["SET LOCAL isola.tenant TO ''", "SET LOCAL isola.proof TO 'x'"])
+async def test_a_change_whose_entry_cannot_be_written_is_not_made(
+    copy: Copy, database: Database, login: asyncpg.Connection, a: Tenant, resource: UUID, said: str
+) -> None:
+    before = await log(database, a)
+    async with login.transaction():
+        await copy.enter(login, a)
+        await login.execute(said)
+        await tried(login, f"UPDATE resources SET name = 'unseen' WHERE id = '{resource}'")
     async with database.transaction(a) as work:
         assert await work.scalar(select(resources.resources.c.name)) == "map"
     assert await log(database, a) == before
 
 
-async def test_many_at_once_make_one_chain(copy: Copy, control: Database, a: Tenant, ada: Actor) -> None:
+async def test_many_at_once_make_one_chain(
+    copy: Copy, database: Database, control: Database, a: Tenant, ada: Actor
+) -> None:
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=4, wait=30) as many:
 
         async def change(number: int) -> None:
@@ -184,9 +208,66 @@ async def test_many_at_once_make_one_chain(copy: Copy, control: Database, a: Ten
                 await work.execute(update(users).values(name=f"n{number}"))
 
         before = (await audit.verify(control, many, a)).entries
-        await asyncio.gather(*(change(number) for number in range(40)))
+        # More than one sealer, while entries are written.
+        await asyncio.gather(*(change(number) for number in range(40)), *(sealing.seal(control) for _ in range(40)))
+        while await sealing.seal(control):
+            pass
         verdict = await audit.verify(control, many, a)
-    assert (verdict.entries, verdict.broken) == (before + 80, None)
+    assert (verdict.entries, verdict.unsealed, verdict.broken) == (before + 80, 0, None)
+    assert [entry["number"] for entry in await followed(database, a)] == list(range(1, before + 81))
+
+
+async def test_entries_are_numbered_in_the_order_of_commits(
+    copy: Copy, control: Database, a: Tenant, ada: Actor
+) -> None:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=4, wait=30) as two:
+        async with two.transaction(a) as first:
+            await resources.create(first, ada, name="written first")
+            async with two.transaction(a) as second:
+                await resources.create(second, ada, name="committed first")
+            await sealing.seal(control)
+        await sealing.seal(control)
+        names = [entry["new"]["name"] for entry in (await followed(two, a))[-2:]]
+    assert names == ["committed first", "written first"]
+
+
+async def test_whoever_follows_a_log_gets_each_entry_once_from_any_number_on(
+    database: Database, a: Tenant, written: int
+) -> None:
+    whole = await followed(database, a)
+    assert len(whole) == written
+    for most in (1, 3, written):
+        got: list[Entry] = []
+        async with database.transaction(a, read_only=True) as work:
+            while page := await sealing.follow(work, got[-1]["number"] if got else 0, most):
+                assert len(page) <= most
+                got += page
+        assert got == whole
+
+
+async def test_the_sealer_passes_over_nobody_who_is_about_to_commit(
+    copy: Copy, database: Database, control: Database, login: asyncpg.Connection, a: Tenant, ada: Actor
+) -> None:
+    while await sealing.seal(control):
+        pass
+    before = await followed(database, a)
+    async with login.transaction():
+        await copy.enter(login, a)
+        await login.execute("INSERT INTO organizations (name, name_key) VALUES ('slow', 'slow')")
+        # As at its commit.
+        await login.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        async with database.transaction(a) as work:
+            await resources.create(work, ada, name="quick")
+        assert await sealing.seal(control) is None
+        behind = await sealing.lag(control)
+        assert (behind.entries, behind.committing) == (1, [login.get_server_pid()])
+        assert await followed(database, a) == before
+        with capture_logs() as logged:
+            await sealing.Sealer(control, alarm=0).turn()
+        assert [entry["event"] for entry in logged] == ["entries of logs wait to be sealed"]
+    assert await sealing.seal(control) == 2
+    assert [entry["object"][:4] for entry in (await followed(database, a))[len(before) :]] == ["org_", "res_"]
+    assert (await sealing.lag(control)).entries == 0
 
 
 async def test_a_tenant_reads_its_own_log_only(
@@ -201,38 +282,64 @@ async def test_a_tenant_reads_its_own_log_only(
 
 
 @pytest.fixture
-async def written(database: Database, a: Tenant, ada: Actor) -> int:
-    """A log of some entries; how many."""
-    for number in range(5):
+async def written(database: Database, control: Database, a: Tenant, ada: Actor) -> int:
+    """A log of some entries, sealed in several turns; how many."""
+    await sealing.seal(control)
+    for number in range(4):
         async with database.transaction(a) as work:
             await resources.create(work, ada, name=f"r{number}")
+            await resources.create(work, ada, name=f"s{number}")
+        await sealing.seal(control)
     return len(await log(database, a))
+
+
+REHASHED = """hash = isola.audit_hash(
+    '{tenant}', id, at, 'mallory', on_behalf_of, request, action, object, old, new
+)"""
+ANEW = f"UPDATE {{log}} SET actor = 'mallory', {REHASHED} WHERE id = "
+LAST = "first = {last} AND tenant_id = '{tenant}'"
+COPIED = "INSERT INTO {log} ({others}) SELECT {others} FROM audit_entries WHERE id = '{ids[1]}'"
+FORGED = f"""
+{COPIED};
+UPDATE {{log}} SET hash = isola.audit_hash(
+    '{{tenant}}', id, at, actor, on_behalf_of, request, action, object, old, new
+) WHERE NOT id = ANY (CAST('{{{{{{listed}}}}}}' AS uuid[]));
+INSERT INTO control.audit_seals (tenant_id, first, ids, hash)
+SELECT h.tenant_id, {{next}}, ARRAY[e.id], sha256(h.hash || int8send({{next}}) || e.hash)
+FROM control.audit_heads h, audit_entries e
+WHERE h.tenant_id = '{{tenant}}' AND NOT e.id = ANY (CAST('{{{{{{listed}}}}}}' AS uuid[]))
+"""
+CUT = f"DELETE FROM control.audit_seals WHERE {LAST}; DELETE FROM {{log}} WHERE id IN ('{{ids[-1]}}', '{{ids[-2]}}')"
 
 
 @pytest.mark.parametrize(
     ("tampering", "entries", "broken"),
     [
-        ("UPDATE {log} SET actor = 'mallory' WHERE number = 4", 3, "entry 4 (aud_"),
-        ('UPDATE {log} SET new = new || \'{{"name": "x"}}\' WHERE number = 8', 7, "entry 8 (aud_"),
-        ("UPDATE {log} SET at = at + interval '1 microsecond' WHERE number = 1", 0, "entry 1 (aud_"),
-        ("DELETE FROM {log} WHERE number = 4", 3, "entry 4 is missing"),
-        ("DELETE FROM {log} WHERE number > 9", 9, "entry 10 is missing"),
+        ("UPDATE {log} SET actor = 'mallory' WHERE id = '{ids[3]}'", 3, "entry 4 (aud_"),
+        ("UPDATE {log} SET new = new || '{{\"name\": \"x\"}}' WHERE id = '{ids[7]}'", 7, "entry 8 (aud_"),
+        ("UPDATE {log} SET at = at + interval '1 microsecond' WHERE id = '{ids[0]}'", 0, "entry 1 (aud_"),
+        ("DELETE FROM {log} WHERE id = '{ids[3]}'", 3, "entry 4 is missing"),
+        ("DELETE FROM {log} WHERE id > '{ids[8]}'", 9, "entry 10 is missing"),
         ("DELETE FROM {log}", 0, "entry 1 is missing"),
-        ("UPDATE {log} SET number = 100 WHERE number = 5; UPDATE {log} SET number = 5 WHERE number = 6", 4, "entry 5"),
-        ("INSERT INTO {log} {copied}", None, "is not as it was written"),
         (
-            "INSERT INTO {log} (number, {others}) SELECT 0, {others} FROM audit_entries WHERE number = 2",
-            0,
-            "0 is forged",
+            f"UPDATE {{log}} SET actor = 'mallory', {REHASHED} WHERE id = '{{ids[8]}}'",
+            None,
+            "are not as they were sealed",
         ),
+        (f"UPDATE control.audit_seals SET ids = ARRAY[ids[2], ids[1]] WHERE {LAST}", None, "not as they were sealed"),
         (
-            "INSERT INTO {log} (number, {others}) SELECT -7, {others} FROM audit_entries WHERE number = 2",
+            "UPDATE control.audit_seals SET first = -first WHERE first >= {last} - 2 AND tenant_id = '{tenant}'",
             0,
-            "-7 is forged",
+            "is forged",
         ),
-        ("UPDATE control.audit_heads SET entries = entries - 1 WHERE tenant_id = '{tenant}'", 10, "was written anew"),
-        ("DELETE FROM {log} WHERE number > 9; DELETE FROM control.audit_heads WHERE tenant_id = '{tenant}'", 0, "head"),
-        ("INSERT INTO {log} {linked}", 13, "entry 13 is forged: the head counts 12 entries"),
+        ("DELETE FROM control.audit_seals WHERE first = 1 AND tenant_id = '{tenant}'", 0, "entry 1 is missing"),
+        (f"DELETE FROM control.audit_seals WHERE {LAST}", None, "is forged"),
+        (CUT, None, "is missing: there were"),
+        (COPIED, None, "is forged: it is neither sealed nor waits to be"),
+        (FORGED, None, "is forged: the head counts"),
+        ("UPDATE control.audit_heads SET entries = entries - 1 WHERE tenant_id = '{tenant}'", None, "the head counts"),
+        ("UPDATE control.audit_heads SET hash = sha256(hash) WHERE tenant_id = '{tenant}'", None, "was written anew"),
+        ("DELETE FROM control.audit_heads WHERE tenant_id = '{tenant}'", 0, "head"),
     ],
 )
 async def test_whoever_owns_the_tables_cannot_change_a_log_unseen(
@@ -248,26 +355,79 @@ async def test_whoever_owns_the_tables_cannot_change_a_log_unseen(
     broken: str,
 ) -> None:
     whole = await audit.verify(control, database, a)
-    assert (whole.entries, whole.broken) == (written, None)
-    others = ", ".join(column.name for column in audit_entries.columns if column.name not in {"id", "number"})
-    copied = f"(number, {others}) SELECT {written + 1}, {others} FROM audit_entries WHERE number = 2"
-    content = "at, actor, on_behalf_of, request, action, object, old, new"
-    hashed = content.replace("at,", "extract(epoch FROM at),")
-    linked = f"""
-        (number, id, {content}, hash)
-        SELECT {written + 1}, '{a.id}', {content}, sha256(hash || convert_to(
-            jsonb_build_array('{a.id}'::uuid, {written + 1}, '{a.id}'::uuid, {hashed})::text, 'UTF8'
-        )) FROM audit_entries WHERE number = {written}
-    """
-    async with owner.unbound() as work:
-        await copy.enter(work._connection, a)
-        await work.script("RESET ROLE")
-        names = {"log": physical(strategy, a, audit_entries), "others": others, "tenant": a.id}
-        await work.script(tampering.format(**names, copied=copied, linked=linked))
+    assert (whole.entries, whole.unsealed, whole.broken) == (written, 0, None)
+    await tamper(copy, owner, database, strategy, a, tampering)
     found = await audit.verify(control, database, a)
-    assert found.entries == (written if entries is None else entries)
     assert found.broken
     assert broken in found.broken
+    assert entries is None or found.entries == entries
+
+
+@pytest.mark.parametrize(
+    ("tampering", "broken"),
+    [
+        ("UPDATE {log} SET actor = 'mallory' WHERE id = '{unsealed}'", "is not as it was written"),
+        (ANEW + "'{unsealed}'", "is not as it was written"),
+        ("DELETE FROM {log} WHERE id = '{unsealed}'", "is missing"),
+        ("DELETE FROM control.audit_pending WHERE ids[1] = '{unsealed}'", "neither sealed nor waits"),
+        ("UPDATE control.audit_pending SET hashes[1] = '' WHERE ids[1] = '{unsealed}'", "is not as it was written"),
+        (COPIED, "neither sealed nor waits"),
+    ],
+)
+async def test_nor_what_is_not_sealed_yet(
+    copy: Copy,
+    owner: Database,
+    database: Database,
+    control: Database,
+    strategy: Strategy,
+    a: Tenant,
+    ada: Actor,
+    written: int,
+    tampering: str,
+    broken: str,
+) -> None:
+    async with database.transaction(a) as work:
+        await resources.create(work, ada, name="not sealed yet")
+    whole = await audit.verify(control, database, a)
+    assert (whole.entries, whole.unsealed, whole.broken) == (written + 1, 1, None)
+    await tamper(copy, owner, database, strategy, a, tampering)
+    found = await audit.verify(control, database, a)
+    assert (found.entries - found.unsealed) == written
+    assert found.broken
+    assert broken in found.broken
+    # Sealing covers nothing up.
+    await sealing.seal(control)
+    assert (await audit.verify(control, database, a)).broken
+
+
+async def tamper(
+    copy: Copy, owner: Database, database: Database, strategy: Strategy, tenant: Tenant, tampering: str
+) -> None:
+    """Do to a log what only the owner of the tables can."""
+    followed_before = await followed(database, tenant)
+    ids = [entry["id"] for entry in followed_before]
+    [*_, newest] = await log(database, tenant)
+    names = {
+        "log": physical(strategy, tenant, audit_entries),
+        "others": ", ".join(column.name for column in audit_entries.columns if column.name != "id"),
+        "tenant": tenant.id,
+        "ids": Ids(ids),
+        "listed": ",".join(map(str, ids)),
+        "last": len(ids) - 1,
+        "next": len(ids) + 1,
+        "unsealed": newest["id"],
+    }
+    async with owner.unbound() as work:
+        await copy.enter(work._connection, tenant)
+        await work.script("RESET ROLE")
+        await work.script(tampering.format(**names))
+
+
+class Ids(list[UUID]):
+    """Ids by number, from behind as well: a format knows no negative index."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(int(index))
 
 
 async def test_a_hash_kept_elsewhere_shows_that_a_log_was_cut_off_together_with_its_head(
@@ -275,34 +435,37 @@ async def test_a_hash_kept_elsewhere_shows_that_a_log_was_cut_off_together_with_
 ) -> None:
     known = (await audit.verify(control, database, a)).head
     assert (await audit.verify(control, database, a, known)).broken is None
-    name = physical(strategy, a, audit_entries)
-    async with owner.unbound() as work:
-        await copy.enter(work._connection, a)
-        await work.script("RESET ROLE")
-        await work.script(f"DELETE FROM {name} WHERE number > 9")
-        await work.script(
-            f"UPDATE control.audit_heads SET entries = 9, hash = (SELECT hash FROM {name} WHERE number = 9) "
-            f"WHERE tenant_id = '{a.id}'"
-        )
+    await tamper(
+        copy,
+        owner,
+        database,
+        strategy,
+        a,
+        CUT + "; UPDATE control.audit_heads SET entries = {last} - 1, hash = ("
+        "SELECT hash FROM control.audit_seals WHERE tenant_id = '{tenant}' ORDER BY first DESC LIMIT 1"
+        ") WHERE tenant_id = '{tenant}'",
+    )
     found = await audit.verify(control, database, a)
-    assert (found.entries, found.broken) == (9, None)
+    assert (found.entries, found.broken) == (written - 2, None)
     found = await audit.verify(control, database, a, known)
-    assert (found.entries, found.broken) == (9, "the entry with the known hash is missing")
-    assert written > found.entries
+    assert (found.entries, found.broken) == (written - 2, "the seal with the known hash is missing")
 
 
-async def test_without_the_head_of_its_log_nothing_is_written_in_a_tenant(
-    owner: Database, database: Database, a: Tenant, ada: Actor
+async def test_without_the_head_of_its_log_nothing_of_a_tenant_is_sealed_and_all_of_others(
+    owner: Database, database: Database, control: Database, a: Tenant, b: Tenant
 ) -> None:
-    before = await log(database, a)
+    while await sealing.seal(control):
+        pass
     async with owner.unbound() as work:
         await work.script(f"DELETE FROM control.audit_heads WHERE tenant_id = '{a.id}'")
-    with pytest.raises(asyncpg.NoDataFoundError):
-        async with database.transaction(a) as work:
-            await resources.create(work, ada, name="unseen")
-    async with database.transaction(a) as work:
-        assert await work.value("SELECT count(*) FROM resources") == 0
-    assert await log(database, a) == before
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            await work.execute(insert(organizations).values(name="g", name_key="g"))
+    before = len(await followed(database, b))
+    assert await sealing.seal(control) == 1
+    assert len(await followed(database, b)) == before + 1
+    assert (await sealing.lag(control)).entries == 1
+    assert (await audit.verify(control, database, a)).broken == "its head is missing"
 
 
 async def test_a_tenant_that_is_dropped_takes_its_log_along(
@@ -314,9 +477,8 @@ async def test_a_tenant_that_is_dropped_takes_its_log_along(
         await roles.come_in(work, subject="ada", name=None, email=None, role=Role.OWNER)
     await provisioning.drop(owner, copy.strategies, "short", notice=0)
     async with owner.unbound() as work:
-        for table in ("audit_heads", "memberships"):
+        for table in ("audit_heads", "audit_pending", "audit_seals", "memberships"):
             assert await work.value(f"SELECT count(*) FROM control.{table} WHERE tenant_id = $1", made.id) == 0
-        assert await work.value("SELECT count(*) FROM control.audit_staged") == 0
         if Capability.POLICIES in strategy.capabilities:
             left = f"SELECT count(*) FROM {physical(strategy, made, audit_entries)} WHERE tenant_id = $1"
             assert await work.value(left, made.id) == 0

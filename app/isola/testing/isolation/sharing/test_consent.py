@@ -114,7 +114,7 @@ async def test_the_log_of_who_answers_says_so_and_that_of_who_shares_does_not(
 
 async def log(database: Database, tenant: Tenant) -> Sequence[Row]:
     async with database.transaction(tenant) as work:
-        return [dict(row) for row in await work.rows(audit_entries.select().order_by(audit_entries.c.number))]
+        return [dict(row) for row in await work.rows(audit_entries.select().order_by(audit_entries.c.id))]
 
 
 async def test_sharing_with_nobody_is_like_sharing_with_somebody(

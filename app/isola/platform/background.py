@@ -1,0 +1,43 @@
+"""Work that a server repeats beside its requests, as long as it runs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from isola.errors import Refusal
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def repeating(work: Callable[[], Awaitable[object]], interval: float, failure: str) -> AsyncIterator[None]:
+    """Do ``work`` every ``interval`` seconds, as long as the context is open.
+
+    If it fails, ``failure`` is logged, once for as long as it fails with a refusal, and the next turn tries again.
+    """
+    task = asyncio.create_task(_repeat(work, interval, failure))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _repeat(work: Callable[[], Awaitable[object]], interval: float, failure: str) -> None:
+    failing = False
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await work()
+        except Refusal as refusal:
+            if not failing:
+                log.warning(failure, reason=refusal.code)
+            failing = True
+        except Exception:
+            # Without this task nothing would be done again.
+            log.exception(failure)
+        else:
+            failing = False

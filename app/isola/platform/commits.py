@@ -1,0 +1,29 @@
+"""Waits for transactions that are about to commit: see isola.audit_commit in migrations/control/0001_audit.sql."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from isola.database.transactions import Database
+
+_COMMITTING = "SELECT virtualtransaction FROM control.committing()"
+
+
+async def settled(database: Database, patience: float) -> bool:
+    """Wait until every transaction is done that is about to commit now; False if that takes over ``patience`` seconds.
+
+    Whoever comes later finds what was committed before the call.
+    """
+    return not await left(database, _COMMITTING, [], patience)
+
+
+async def left(database: Database, question: str, values: Sequence[str], patience: float) -> set[str]:
+    """Wait for the transactions that a query names now, ``patience`` seconds at most; those that are left."""
+    end = time.monotonic() + patience
+    async with database.unbound() as transaction:
+        found = set(await transaction.texts(question, *values))
+    while found and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+        async with database.unbound() as transaction:
+            found &= set(await transaction.texts(question, *values))
+    return found

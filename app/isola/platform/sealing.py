@@ -1,0 +1,106 @@
+"""Seals what was committed to the logs: numbers the entries in the order of commits, and chains them.
+
+Every server does so, one at a time: see migrations/control/0001_sealing.sql. Nobody who writes waits for it, and what
+it has sealed is a feed that others can follow from any number on, without a gap.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import BigInteger, Uuid, column, func, select
+
+from isola.database.transactions import Database, Transaction
+from isola.platform.background import repeating
+from isola.subjects.audit import audit_entries
+
+log = structlog.get_logger()
+
+INTERVAL = 0.1
+"""Seconds between two turns."""
+AT_ONCE = 10_000
+"""Entries that a turn seals, but for the rest of the last statement."""
+ALARM = 10.0
+"""Seconds that entries may wait before it is an error in the server's log."""
+
+# The oldest that waits, and who keeps it waiting: transactions that are about to commit.
+LAG = """
+SELECT jsonb_build_object(
+    'seconds', coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float,
+    'entries', coalesce(sum(cardinality(ids)), 0),
+    'committing', (SELECT coalesce(jsonb_agg(pid), '[]') FROM control.committing())
+)
+FROM control.audit_pending
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the seal is behind.
+
+    ``seconds`` is how long the oldest entry has waited, ``entries`` how many wait, and ``committing`` the PostgreSQL
+    processes that are about to commit, for which the sealer waits.
+    """
+
+    seconds: float
+    entries: int
+    committing: Sequence[int]
+
+
+async def seal(control: Database) -> int | None:
+    """Seal what has committed; how many entries. None where another is at it, or has to be waited for."""
+    async with control.unbound() as transaction:
+        sealed: int | None = await transaction.value("SELECT control.seal($1)", AT_ONCE)
+    return sealed
+
+
+async def lag(control: Database) -> Lag:
+    """How far the seal is behind."""
+    async with control.unbound() as transaction:
+        return Lag(**await transaction.value(LAG))
+
+
+class Sealer:
+    """A server's part of sealing: takes its turns, and complains where entries wait for too long."""
+
+    def __init__(self, control: Database, alarm: float = ALARM) -> None:
+        self._control = control
+        self._alarm = alarm
+        self._alarmed = False
+
+    async def turn(self) -> None:
+        """Seal until nothing is left. Where it cannot be done now, see how long entries have waited."""
+        while sealed := await seal(self._control):
+            if sealed < AT_ONCE:
+                break
+        if sealed is None or self._alarmed:
+            await self._complain()
+
+    async def _complain(self) -> None:
+        behind = await lag(self._control)
+        if behind.seconds > self._alarm and not self._alarmed:
+            log.error(
+                "entries of logs wait to be sealed",
+                seconds=round(behind.seconds),
+                entries=behind.entries,
+                committing=behind.committing,
+            )
+        self._alarmed = behind.seconds > self._alarm
+
+
+def sealing(control: Database, interval: float = INTERVAL) -> AbstractAsyncContextManager[None]:
+    """Seals every ``interval`` seconds what has committed, as long as the context is open."""
+    return repeating(Sealer(control).turn, interval, "the logs cannot be sealed")
+
+
+async def follow(work: Transaction, after: int, most: int = 1000) -> Sequence[Mapping[str, Any]]:
+    """The entries of the bound tenant's log behind the one with the number ``after``, at most ``most``, in order.
+
+    Each has its ``number`` besides. The first number is 1; there are no gaps, and what has a number keeps it. What has
+    committed is sealed a moment later: nothing is left out by whoever goes on from the last number that they got.
+    """
+    feed = func.isola.feed(after, most).table_valued(column("number", BigInteger), column("id", Uuid))
+    entries = select(feed.c.number, *audit_entries.columns).join(feed, feed.c.id == audit_entries.c.id)
+    return await work.rows(entries.order_by(feed.c.number))
