@@ -440,7 +440,7 @@ async def _has_settings_of_its_own(connection: Connection) -> bool:
         "SELECT 1 WHERE current_setting('role') <> 'none' OR EXISTS ("
         "SELECT FROM pg_db_role_setting, unnest(setconfig) given "
         "JOIN pg_settings ON name = split_part(given, '=', 1) AND context = 'user' "
-        "WHERE setrole = session_user::regrole AND setdatabase IN "
+        "WHERE setrole = (SELECT oid FROM pg_roles WHERE rolname = session_user) AND setdatabase IN "
         "(0, (SELECT oid FROM pg_database WHERE datname = current_database())))"
     )
     return bool(status == "SELECT 1")
