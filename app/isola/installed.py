@@ -6,7 +6,7 @@ Raises OperatorError, when it is imported, for an application that does not fit.
 from collections.abc import Mapping, Sequence
 
 from isola.shipped import shipped
-from isola.subjects import audit, organizations, resources, roles, spans, users
+from isola.subjects import audit, organizations, permissions, resources, roles, spans, users
 from isola.subjects.applications import BUILT_IN, Application, load
 from isola.subjects.metadata import metadata
 from isola.subjects.subject import Subject
@@ -21,6 +21,8 @@ _OURS = Application(
 
 APPLICATIONS: Mapping[str, Application] = {BUILT_IN: _OURS, **load(_OURS)}
 """All applications by name, the one that ships first."""
+
+permissions.complete()
 
 SUBJECTS: Sequence[type[Subject]] = [
     subject for application in APPLICATIONS.values() for subject in application.subjects

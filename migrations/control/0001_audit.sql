@@ -117,15 +117,6 @@ BEGIN
     IF before IS NULL AND after IS NULL THEN
         RETURN;
     END IF;
-    -- This verifies what the transaction has proved, of which the next line has the parts.
-    tenant := isola.bound_tenant();
-    proved := string_to_array(current_setting('isola.proof'), chr(10));
-    IF home = 'control' THEN
-        SELECT t.home INTO home FROM control.tenants t WHERE t.id = tenant;
-    END IF;
-    IF names[7] IS NOT NULL THEN
-        added := isola.audit_added(changed, names[7], names[8]::text[], before, after);
-    END IF;
     IF before IS NULL THEN
         SELECT array_agg(names[0] || ':create'), array_agg(concat(names[2], n ->> names[3], names[4], n ->> names[5])),
             array_agg(isola.audit_values(n, left_out))
@@ -149,12 +140,21 @@ BEGIN
         ) changed (o, n, key)
         WHERE o IS DISTINCT FROM n;
     END IF;
-    IF actions IS NOT NULL THEN
-        PERFORM isola.audit_write(
-            tenant, home, nullif(proved[3], ''), nullif(proved[4], ''), nullif(proved[5], ''),
-            CASE WHEN added IS NOT NULL THEN names[7] END, added, actions, objects, olds, news
-        );
+    IF actions IS NULL THEN
+        RETURN;
     END IF;
+    tenant := isola.bound_tenant();
+    proved := isola.proved_request();
+    IF home = 'control' THEN
+        SELECT t.home INTO home FROM control.tenants t WHERE t.id = tenant;
+    END IF;
+    IF names[7] IS NOT NULL THEN
+        added := isola.audit_added(changed, names[7], names[8]::text[], before, after);
+    END IF;
+    PERFORM isola.audit_write(
+        tenant, home, nullif(proved[3], ''), nullif(proved[4], ''), nullif(proved[5], ''),
+        CASE WHEN added IS NOT NULL THEN names[7] END, added, actions, objects, olds, news
+    );
 END $$;
 
 -- Whether what is done to a table is done by its owner, who migrates, moves and erases.

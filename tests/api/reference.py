@@ -31,7 +31,7 @@ CURSOR = "<cursor>"
 # The same documents are answered for a caller under each strategy, one after another.
 parsed = lru_cache(100)(parse)
 DECLARED: Mapping[str, Declaration] = {each.__name__: each.declaration for each in SUBJECTS}
-TABLES = {"AuditEntry": audit_entries, **{type_: each.table for type_, each in DECLARED.items()}}
+TABLES = {"AuditEntry": audit_entries, **{type_: each.subject.table for type_, each in DECLARED.items()}}
 SHARED = dict.fromkeys(("SharedResource", "Share", "ShareOffer"), "shr")
 PREFIXES = {**{type_: each.prefix for type_, each in DECLARED.items()}, "AuditEntry": "aud", **SHARED}
 ENUMS = {
@@ -398,7 +398,7 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
 async def _counted(work: Transaction, declaration: Declaration) -> int:
     """How many rows of a subject count for its quota."""
     condition = [text(declaration.counted)] if isinstance(declaration.counted, str) else []
-    count: int = await work.scalar(select(func.count()).select_from(declaration.table).where(*condition))
+    count: int = await work.scalar(select(func.count()).select_from(declaration.subject.table).where(*condition))
     return count
 
 
@@ -416,7 +416,7 @@ async def _shared(work: Transaction, share: UUID) -> Object:
     """What a share that was received leads to."""
     for type_ in SHAREABLE:
         declaration = DECLARED[type_]
-        columns = [Column(name, declaration.table.c[name].type) for name in declaration.shared]
+        columns = [Column(name, declaration.subject.table.c[name].type) for name in declaration.shared]
         row = func.isola.shared_row(declaration.name, share).table_valued(*columns, name="s")
         for found in await work.rows(select(row.render_derived(with_types=True))):
             return Object(type_, dict(found))

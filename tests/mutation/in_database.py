@@ -813,8 +813,8 @@ PROOFS = (
         BOTH,
         rewritten(
             "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
-            "proved := string_to_array(current_setting('isola.proof'), chr(10));",
-            "proved := string_to_array(current_setting('isola.proof'), chr(10)); "
+            "proved := isola.proved_request();",
+            "proved := isola.proved_request(); "
             "proved[3] := coalesce(nullif(current_setting('isola.actor', true), ''), proved[3]);",
         ),
         ("app/isola/testing/isolation/test_smuggled.py",),

@@ -147,7 +147,7 @@ class _Staged:
 
 def _staged(subject: type[Subject]) -> Iterator[_Staged]:
     declaration = subject.declaration
-    columns, table = declaration.columns, declaration.table
+    columns, table = declaration.columns, declaration.subject.table
     kinds = {each.column: each.target.declaration.name for each in columns if isinstance(each.declared, Reference)}
     types = {
         each.column: "int" if each.column in kinds else table.c[each.column].type.compile(DIALECT) for each in columns

@@ -135,7 +135,7 @@ def _complete(subject: type[Subject]) -> None:
         raise DeclarationError(
             f"{declaration.where}: expected a column that clients can set, or mutations without create"
         )
-    for table in (declaration.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
+    for table in (declaration.subject.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
         table.info["application"] = subject.application
     check_expressions(declaration)
 

@@ -64,7 +64,7 @@ def check(declaration: Declaration) -> None:
 
 def check_expressions(declaration: Declaration) -> None:
     """Raise DeclarationError for the first of a declaration's functions that makes no SQL of a row's columns."""
-    row, visible = declaration.table.c, declaration.subject.visible
+    row, visible = declaration.subject.table.c, declaration.subject.visible
     if visible is not None:
         _check_expression(f"{declaration.where}: visible", lambda: visible(row, bindparam("user", type_=Uuid())))
     for member in declaration.members.values():

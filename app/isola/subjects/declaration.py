@@ -18,7 +18,7 @@ from enum import Enum
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_type_hints
 
-from sqlalchemy import ColumnElement, Table
+from sqlalchemy import ColumnElement
 
 from isola.subjects.metadata import Row
 from isola.subjects.types import Annotation, read
@@ -328,12 +328,6 @@ class Declaration:
             and not each.is_private
         ]
         return ["id", *own, "created_at"]
-
-    @cached_property
-    def table(self) -> Table:
-        from isola.subjects.table import table_of  # noqa: PLC0415  it knows declarations
-
-        return table_of(self)
 
     @property
     def shared(self) -> Sequence[str]:

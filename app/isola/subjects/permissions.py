@@ -49,6 +49,7 @@ _KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ}
 _KEPT_FROM_ADMINS = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
 _FORM = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*", re.ASCII)
 _known = {each.value for each in Permission}
+_complete = False
 
 
 def declare(*names: str) -> None:
@@ -61,11 +62,20 @@ def declare(*names: str) -> None:
     of_role.cache_clear()
 
 
+def complete() -> None:
+    """All applications are loaded: isola.installed says so."""
+    global _complete  # noqa: PLW0603  a fact about the process
+    _complete = True
+
+
 @cache
 def known() -> frozenset[str]:
-    """All permissions that there are, those of all applications too."""
-    import isola.installed  # noqa: F401, PLC0415  it declares them, and the nouns that it loads import this module
+    """All permissions that there are, those of all applications too.
 
+    Raises RuntimeError before the applications are loaded: what a role gives would lack theirs.
+    """
+    if not _complete:
+        raise RuntimeError("permissions are known once isola.installed is imported")
     return frozenset(_known)
 
 

@@ -23,6 +23,7 @@ from isola.subjects.declaration import (
     Registry,
 )
 from isola.subjects.metadata import quoted
+from isola.subjects.table import table_of
 from isola.subjects.work import Work
 
 MUTATIONS = frozenset({"create", "update", "delete"})
@@ -38,8 +39,12 @@ class _Declared:
 
 
 class _Table:
+    """``Agent.table``, made when it is asked for: by then all that it refers to is declared."""
+
     def __get__(self, instance: object, owner: "type[Subject]") -> Table:
-        return owner.declaration.table
+        if (table := owner.__dict__.get("_made")) is None:
+            table = owner._made = table_of(owner.declaration)  # noqa: SLF001  its own
+        return table
 
 
 class Subject:
@@ -70,6 +75,7 @@ class Subject:
     application: ClassVar[str] = "isola"
 
     _declaration: ClassVar[Declaration]
+    _made: ClassVar[Table]
 
     def __init_subclass__(
         cls,

@@ -241,12 +241,12 @@ async def refuse_missing(
 async def insert_all(work: Work, declaration: Declaration, batch: Sequence[Mapping[str, Any]]) -> Sequence[UUID]:
     """Store rows with all their values by one statement; their ids, in order."""
     if len(batch) == 1:
-        return [await work.scalar(_insert_one(declaration.table), batch[0])]
+        return [await work.scalar(_insert_one(declaration.subject.table), batch[0])]
     names = list(batch[0]) if batch else []
     if not names:
         return []
     rows = exact_json.dumps([{name: _plain(row[name]) for name in names} for row in batch])
-    made = await work.rows(_insert_many(declaration.table, tuple(names)), {"rows": rows})
+    made = await work.rows(_insert_many(declaration.subject.table, tuple(names)), {"rows": rows})
     return [row["id"] for row in made]
 
 
@@ -269,18 +269,18 @@ async def locked(
     They are locked in the order of their ids, so that no two transactions wait for each other.
     """
     parameters: dict[str, Any] = {"row__ids": list(keys)}
-    if "visible" in declaration.table.info:
+    if "visible" in declaration.subject.table.info:
         parameters["viewer__id"] = actor.user_id
-    return await work.rows(_locked(declaration.table, names), parameters)
+    return await work.rows(_locked(declaration.subject.table, names), parameters)
 
 
 async def change(work: Work, declaration: Declaration, key: UUID, values: Mapping[str, Any]) -> None:
     """Store some values of a row, by column, and when they changed."""
-    await work.execute(_update(declaration.table), {"row__id": key, **values})
+    await work.execute(_update(declaration.subject.table), {"row__id": key, **values})
 
 
 async def remove(work: Work, declaration: Declaration, keys: Sequence[UUID]) -> None:
-    await work.execute(_delete(declaration.table), {"row__ids": list(keys)})
+    await work.execute(_delete(declaration.subject.table), {"row__ids": list(keys)})
 
 
 @cache

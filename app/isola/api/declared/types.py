@@ -118,7 +118,7 @@ def declare_type(subject: type[Subject]) -> None:
     definition = get_object_definition(made, strict=True)
     definition.origin = subject
     setattr(subject, MARK, definition)
-    mapped(declaration.table, prefix=declaration.prefix, order=tuple(declaration.order))(subject)
+    mapped(declaration.subject.table, prefix=declaration.prefix, order=tuple(declaration.order))(subject)
 
 
 def _many(declaration: Declaration, member: Member) -> Any:

@@ -79,7 +79,7 @@ def received_fields(subject: type[Subject]) -> Fields:
     of = subject.declaration
     columns = tuple(
         Column(column.name, column.type, nullable=column.nullable)
-        for column in (of.table.c[name] for name in of.shared)
+        for column in (of.subject.table.c[name] for name in of.shared)
     )
     shared = one(
         source=Function("isola.shared_row", columns, ("id",), subject=of.name, typed=True),
