@@ -9,19 +9,19 @@
 Each is an error in the server's log. ``isola doctor`` finds the same.
 """
 
-import asyncio
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Self
 
 import structlog
 from sqlalchemy import DateTime, Interval, bindparam, text
 
 from isola.database.transactions import Database
-from isola.errors import Refusal
+from isola.platform.background import repeating
 
 log = structlog.get_logger()
+
+INTERVAL = 5.0
+"""Seconds between two looks."""
 
 _LOOK = text("""
     SELECT statement_timestamp() AS at,
@@ -44,34 +44,18 @@ _END = text("SELECT pid, in_transaction FROM control.end_sessions(:login, :older
 
 
 class Watchdog:
-    """Looks every ``interval`` seconds, as long as it is entered as a context.
+    """Looks for what was left behind, and undoes it.
 
     ``limit`` is how many seconds a transaction of tenant traffic may last, whatever it does.
     """
 
-    def __init__(
-        self, control: Database, tenants: Database, login: str, *, limit: float, interval: float = 5.0
-    ) -> None:
+    def __init__(self, control: Database, tenants: Database, login: str, *, limit: float) -> None:
         self._control = control
         self._tenants = tenants
         self._login = login
         self._limit = timedelta(seconds=limit)
-        self._interval = interval
         self._clean_at: datetime | None = None
         """By the database's clock, when the login was last seen with no settings of its own."""
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._keep_looking())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def look(self) -> None:
         """Find and undo what was left behind. Raises Unavailable."""
@@ -98,12 +82,8 @@ class Watchdog:
                 in_transaction=str(session["in_transaction"]),
             )
 
-    async def _keep_looking(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                await self.look()
-            except Refusal as error:
-                log.warning("sessions of tenant traffic cannot be watched", error=error.message)
-            except Exception:
-                log.exception("sessions of tenant traffic cannot be watched")
+
+def watching(control: Database, tenants: Database, login: str, limit: float) -> AbstractAsyncContextManager[None]:
+    """Has a watchdog look every ``INTERVAL`` seconds, as long as the context is open: see ``Watchdog``."""
+    watchdog = Watchdog(control, tenants, login, limit=limit)
+    return repeating(watchdog.look, INTERVAL, "sessions of tenant traffic cannot be watched")

@@ -37,7 +37,7 @@ from isola.platform.domains import Domains
 from isola.platform.lapsing import lapsing
 from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
-from isola.platform.watchdog import Watchdog
+from isola.platform.watchdog import watching
 from isola.query.documents import InvalidError
 from isola.query.effort import Effort
 from isola.query.limits import Limits
@@ -78,7 +78,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             await installed.control(1) as hearing,
             await installed.control(1) as background,
             Changes(hearing) as changes,
-            Watchdog(control, tenants, installed.addresses.tenant_login, limit=settings.transaction_timeout),
+            watching(control, tenants, installed.addresses.tenant_login, settings.transaction_timeout),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
             SignInLog(control, tenants) as sign_ins,
             lapsing(background),
