@@ -17,7 +17,7 @@ from isola.api.model import model_of
 from isola.api.scalars import SCALARS
 from isola.query import caller
 from isola.query.mapping import MappingError, Parameters
-from isola.query.plan import Plan
+from isola.query.read_plan import ReadPlan
 from isola.subjects.resources import resources
 from isola.subjects.users import users
 from tests.api.conftest import SECRET, START, Caller, ids
@@ -92,7 +92,7 @@ async def test_it_is_computed_under_any_alias_with_its_arguments_at_any_depth(a:
 async def test_what_it_needs_is_read_only_where_it_is_selected(a: Caller, executor: Executor) -> None:
     assert (await a.using(executor).ask("{ me { initials } }")).body == {"data": {"me": {"initials": "A"}}}
     plan = executor.compiler.plans(executor.documents.find("{ me { id } }").operation(None), {})
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, ReadPlan)
     assert plan.complete
 
 

@@ -11,7 +11,7 @@ from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database.transactions import Database
 from isola.platform import provisioning
-from isola.query.plan import Plan
+from isola.query.read_plan import ReadPlan
 from isola.subjects.metadata import metadata
 from isola.testing.fixtures import Copy
 from isola_strategies.base import Capability, Strategy
@@ -112,7 +112,7 @@ async def test_every_scan_is_by_an_index_led_by_the_tenant(
         async def run(document: str, variables: dict[str, Any], explain: str = "") -> Any:
             operation = executor.documents.find(document).operation(None)
             plan = executor.compiler.plans(operation, variables)
-            assert isinstance(plan, Plan)
+            assert isinstance(plan, ReadPlan)
             reading = executor.compiler.read(plan, VariableValues({}, variables), filled)
             written = executor.compiler.statement(reading, work.strategy)
             return await work.value(explain + written.sql, *written.arguments(reading.caller, (), reading.values))
@@ -157,7 +157,7 @@ async def test_a_tenant_far_larger_than_the_others_is_read_row_by_row_by_index(
     reader = Principal(a, uuid(0, 0))
     operation = executor.documents.find(JOINED).operation(None)
     plan = executor.compiler.plans(operation, {})
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, ReadPlan)
     reading = executor.compiler.read(plan, VariableValues({}, {}), reader)
     async with database.transaction(a, read_only=True) as work:
         written = executor.compiler.statement(reading, work.strategy)
@@ -176,7 +176,7 @@ async def test_what_starts_with_a_text_is_found_by_index(filled: Principal, data
     executor = Executor(model, secret=b"x", by_code_point=True)
     operation = executor.documents.find(document).operation(None)
     plan = executor.compiler.plans(operation, {})
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, ReadPlan)
     reading = executor.compiler.read(plan, VariableValues({}, {}), filled)
     async with database.transaction(filled.tenant, read_only=True) as work:
         written = executor.compiler.statement(reading, work.strategy)

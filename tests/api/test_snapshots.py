@@ -18,7 +18,7 @@ from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database.transactions import Database
 from isola.platform import provisioning
-from isola.query.plan import Plan
+from isola.query.read_plan import ReadPlan
 from isola.subjects.permissions import Role, of_role
 from isola.testing.fixtures import Copy
 from tests.api.conftest import OPERATIONS, READ, Caller, Principal, ids, settle, share, uuid
@@ -95,7 +95,7 @@ def statements(
     values = get_variable_values(model.schema, operation.node.variable_definitions or (), variables)
     assert not isinstance(values, list)
     plans = executor.compiler.plans(operation, values.coerced)
-    (plan,) = [plans] if isinstance(plans, Plan) else plans.values()
+    (plan,) = [plans] if isinstance(plans, ReadPlan) else plans.values()
     reading = executor.compiler.read(plan, values, caller.principal)
     return {
         name: sqlglot.transpile(

@@ -16,7 +16,7 @@ from isola.query.caller import Placement
 from isola.query.compiler import Compiler, Reading
 from isola.query.documents import Documents
 from isola.query.limits import Limits
-from isola.query.plan import Plan
+from isola.query.read_plan import ReadPlan
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.declaration import field_of
 from isola.subjects.permissions import Role, of_role
@@ -48,7 +48,7 @@ def reading(document: str, **variables: Any) -> tuple[Compiler, Reading]:
     compiler = Compiler(model, LIMITS, b"secret")
     operation = Documents(model.schema, LIMITS).find(document).operation(None)
     plans = compiler.plans(operation, variables)
-    plan = plans if isinstance(plans, Plan) else next(iter(plans.values()))
+    plan = plans if isinstance(plans, ReadPlan) else next(iter(plans.values()))
     return compiler, compiler.read(plan, VariableValues({}, variables), PRINCIPAL)
 
 

@@ -2,7 +2,7 @@
 
 What is declared for a type holds wherever the type is reached, and for all of its fields; a field may need more. Every
 field is covered by one or the other, or the schema is refused at start-up. The compiler enforces it, before anything
-is run: see isola.query.plan.
+is run: see isola.query.read_plan.
 """
 
 from collections.abc import Callable

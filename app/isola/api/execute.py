@@ -43,7 +43,7 @@ from isola.query.effort import Effort
 from isola.query.json_text import VIOLATION
 from isola.query.limits import Limits
 from isola.query.mapping import Model
-from isola.query.plan import Plan, Refused
+from isola.query.read_plan import ReadPlan, Refused
 from isola.query.variables import Variables
 from isola.subjects.sessions.fields import OPEN
 
@@ -187,7 +187,7 @@ class Executor:
             request = Request(context, _read_nothing, self._services, visitor)
             return _answered(await self._core(operation, variables, None, request))
         plans = self.compiler.plans(operation, values.coerced, context.principal.tenant.id)
-        if isinstance(plans, Plan):
+        if isinstance(plans, ReadPlan):
             reading = self.compiler.read(plans, values, context.principal)
             return replace(await self._query(operation, variables, reading, context), is_read=True)
         readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}

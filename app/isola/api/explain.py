@@ -15,7 +15,7 @@ from isola.platform.secrets import cursor_secret
 from isola.query.compiler import Compiler, Reading
 from isola.query.documents import Documents, InvalidError
 from isola.query.limits import Limits
-from isola.query.plan import Connection, ConnectionPart, Found, Leaf, Object, Plan, Selected, Selection
+from isola.query.read_plan import Connection, ConnectionPart, Found, Leaf, Object, ReadPlan, Selected, Selection
 from isola.query.variables import Variables
 from isola.server.installation import Installation
 from isola.subjects.permissions import Role, of_role
@@ -82,7 +82,7 @@ def _readings(
     except InvalidError as error:
         raise BadUserInput("; ".join(each.message for each in error.errors)) from None
     plans = compiler.plans(operation, values.coerced)
-    named = {"": plans} if isinstance(plans, Plan) else plans
+    named = {"": plans} if isinstance(plans, ReadPlan) else plans
     readings = {key: compiler.read(plan, values, caller) for key, plan in named.items()}
     for refused in (each for reading in readings.values() for each in reading.refused.values()):
         raise refused.refusal

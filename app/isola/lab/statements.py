@@ -15,7 +15,7 @@ from isola.query.caller import Placement
 from isola.query.compiler import Compiler
 from isola.query.documents import Documents
 from isola.query.limits import Limits
-from isola.query.plan import Plan
+from isola.query.read_plan import ReadPlan
 from isola.subjects.permissions import Role, of_role
 
 # It signs cursors that nobody will send back.
@@ -50,7 +50,7 @@ class Statements:
         if isinstance(values, list):
             raise OperatorError(f"{asked.name}: {values[0].message}")
         plan = self._compiler.plans(operation, values.coerced)
-        if not isinstance(plan, Plan):
+        if not isinstance(plan, ReadPlan):
             raise OperatorError(f"{asked.name} is not read by one statement")
         caller = Principal(resident.tenant, resident.user, (Role.OWNER,), of_role(Role.OWNER))
         reading = self._compiler.read(plan, values, caller)

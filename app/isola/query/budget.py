@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal_column
 
 from isola.query.arguments import Ids, Shape
-from isola.query.plan import (
+from isola.query.read_plan import (
     Connection,
     ConnectionPart,
     Constant,
     Found,
     Leaf,
     Object,
-    Plan,
+    ReadPlan,
     Selected,
     Selection,
     enum_names,
@@ -87,7 +87,7 @@ class Budget:
         return func.isola.measured(text, _number(self.most), _number(total), where, type_=Text)
 
 
-def of(plan: Plan, shapes: Sequence[Shape], most: int) -> Budget:
+def of(plan: ReadPlan, shapes: Sequence[Shape], most: int) -> Budget:
     """The budget of a plan's statement."""
     size = _selection(plan.root, shapes)
     # A quarter of the limit is for what is free.

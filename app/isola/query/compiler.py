@@ -21,7 +21,7 @@ from isola.query.documents import Document, Operation
 from isola.query.effort import Effort
 from isola.query.limits import Limits
 from isola.query.mapping import Model
-from isola.query.plan import Place, Plan, Plans, Refused, coerced
+from isola.query.read_plan import Place, ReadPlan, ReadPlans, Refused, coerced
 from isola.query.remembered import Remembered
 from isola.query.statement import Statement
 
@@ -33,7 +33,7 @@ class Reading:
     ``refused`` are the fields at the root that are not carried out, by response key; ``plan`` does not read them.
     """
 
-    plan: Plan
+    plan: ReadPlan
     shapes: tuple[Shape, ...]
     values: tuple[tuple[Any, ...], ...]
     caller: tuple[object, ...]
@@ -71,10 +71,12 @@ class Compiler:
         self._statements: Remembered[Hashable, Statement] = Remembered(most)
         self._planned = 0
 
-    def plans(self, operation: Operation, variables: Mapping[str, Any], user: Hashable = None) -> Plans:
+    def plans(self, operation: Operation, variables: Mapping[str, Any], user: Hashable = None) -> ReadPlans:
         """Raises BadUserInput where a variable that ``@skip`` or ``@include`` asks for is null."""
         conditions = tuple([variables.get(name) for name in operation.conditions])
-        plans: Plans = operation.once(conditions, self.effort.now, user, partial(self._plan_of, operation, conditions))
+        plans: ReadPlans = operation.once(
+            conditions, self.effort.now, user, partial(self._plan_of, operation, conditions)
+        )
         return plans
 
     def prepare(self, document: Document) -> Document:
@@ -82,14 +84,14 @@ class Compiler:
         for operation in document.operations.values():
             if not operation.conditions:
                 plans = operation.once((), self._plan_of, operation, ())
-                for plan in [plans] if isinstance(plans, Plan) else plans.values():
+                for plan in [plans] if isinstance(plans, ReadPlan) else plans.values():
                     for site in plan.sites:
                         # It is said to whoever asks for it.
                         with suppress(BadUserInput):
                             site.prepare()
         return document
 
-    def read(self, plan: Plan, variables: VariableValues, principal: Principal) -> Reading:
+    def read(self, plan: ReadPlan, variables: VariableValues, principal: Principal) -> Reading:
         """What a request gives at each site.
 
         A field at the root for which the caller lacks a permission, or has arguments that make no sense, is refused
@@ -170,7 +172,7 @@ class Compiler:
             by_code_point=self._by_code_point,
         )
 
-    def _plan_of(self, operation: Operation, conditions: tuple[Any, ...]) -> Plans:
+    def _plan_of(self, operation: Operation, conditions: tuple[Any, ...]) -> ReadPlans:
         self._planned += 1
         values = dict(zip(operation.conditions, conditions, strict=True))
         try:
@@ -198,7 +200,7 @@ def _uncallable(called: tuple[GraphQLField, Place], variables: VariableValues) -
     return {}
 
 
-def _estimate(plan: Plan, shapes: Sequence[Shape]) -> int:
+def _estimate(plan: ReadPlan, shapes: Sequence[Shape]) -> int:
     """What a request costs, in rows: page sizes, multiplied down the tree and summed over it, and scans."""
     rows: list[int] = []
     cost = 0

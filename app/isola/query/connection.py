@@ -32,7 +32,7 @@ from isola.query import cursor, json_text, keyset
 from isola.query.arguments import Condition, Nulls, Page
 from isola.query.json_text import Part as Json
 from isola.query.mapping import Function, Row, columns_of
-from isola.query.plan import Connection, ConnectionPart
+from isola.query.read_plan import Connection, ConnectionPart
 
 if TYPE_CHECKING:
     from isola.query.statement import Writer

@@ -43,7 +43,7 @@ from isola.errors import BadUserInput, Forbidden
 from isola.query import limits as counting
 from isola.query.limits import Limits
 from isola.query.messages import RULES, Names, syntax
-from isola.query.plan import variables_in
+from isola.query.read_plan import variables_in
 from isola.query.remembered import Remembered
 
 _MAX_ERRORS = 20

@@ -31,7 +31,7 @@ from isola.errors import Forbidden
 from isola.query import arguments, mapping
 from isola.query.limits import Limits
 from isola.query.mapping import Lookup, Many, Model, One, Part, Value
-from isola.query.plan import (
+from isola.query.read_plan import (
     Connection,
     ConnectionPart,
     Constant,
@@ -40,8 +40,8 @@ from isola.query.plan import (
     Object,
     Path,
     Place,
-    Plan,
-    Plans,
+    ReadPlan,
+    ReadPlans,
     Refused,
     Required,
     Selection,
@@ -57,7 +57,7 @@ def plan(
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     conditions: Mapping[str, bool],
-) -> Plans:
+) -> ReadPlans:
     """The plan of an operation; ``conditions`` are the values of the variables in its ``@skip`` and ``@include``.
 
     Raises GraphQLError where one of them is null.
@@ -69,7 +69,7 @@ def plan(
     planner = _Planner(model, limits, operation, fragments, conditions)
     if type_ is model.schema.query_type:
         return planner.plan(type_, details)
-    plans: dict[str, Plan] = {}
+    plans: dict[str, ReadPlan] = {}
     for key, nodes in planner.collect(type_, details).items():
         name = nodes[0].node.name.value
         if name in type_.fields:
@@ -93,11 +93,11 @@ class _Planner:
     found: list[tuple[int, Mapping[str, Required]]] = field(default_factory=list)
     refused: dict[str, Refused] = field(default_factory=dict)
 
-    def plan(self, type_: GraphQLNamedType, nodes: list[FieldDetails]) -> Plan:
+    def plan(self, type_: GraphQLNamedType, nodes: list[FieldDetails]) -> ReadPlan:
         """The plan of a query."""
         return self._plan(type_, self._selection(type_, nodes, Place((), nodes[0].node), None, None))
 
-    def payload(self, mutation: GraphQLObjectType, key: str, nodes: list[FieldDetails]) -> Plan:
+    def payload(self, mutation: GraphQLObjectType, key: str, nodes: list[FieldDetails]) -> ReadPlan:
         """The plan of what a field of a mutation returns."""
         node = nodes[0].node
         definition = mutation.fields[node.name.value]
@@ -117,11 +117,11 @@ class _Planner:
                 self.refused[key] = error.refused
         return replace(self._plan(type_, selection), called=(definition, at))
 
-    def _plan(self, type_: GraphQLNamedType, root: Selection) -> Plan:
+    def _plan(self, type_: GraphQLNamedType, root: Selection) -> ReadPlan:
         row = self.model.entities[type_.name].source if type_.name in self.model.entities else _NO_ROW
         if not isinstance(row, mapping.Parameters):
             raise TypeError(f"{type_} is a row of a table and cannot be where a statement begins")
-        return Plan(root, row, tuple(self.sites), self.complete, self.roots, self.found, self.refused)
+        return ReadPlan(root, row, tuple(self.sites), self.complete, self.roots, self.found, self.refused)
 
     def require(self, what: str, at: Place) -> None:
         """Note what a type or a field needs that is selected."""

@@ -47,7 +47,7 @@ from isola.query.arguments import Ids, Shape
 from isola.query.budget import Budget
 from isola.query.json_text import Part as Json
 from isola.query.mapping import Function, Join, Model, One, Parameters, Part, Row, Source
-from isola.query.plan import Connection, Constant, Found, Leaf, Object, Plan, Selected, Selection, enum_names
+from isola.query.read_plan import Connection, Constant, Found, Leaf, Object, ReadPlan, Selected, Selection, enum_names
 
 TYPE_MARK = ""
 """The key of an object's type, in statements whose result Python reads. No response key is empty."""
@@ -77,7 +77,7 @@ class Statement:
 
 def write(
     model: Model,
-    plan: Plan,
+    plan: ReadPlan,
     shapes: Sequence[Shape],
     placement: caller.Placement,
     *,

@@ -1,4 +1,4 @@
-"""What a plan is: an operation's selection with everything decided that does not depend on values.
+"""What the plan of a read is: an operation's selection with everything decided that does not depend on values.
 
 Places with arguments are *sites*: isola.query.arguments reads what a request gives at each.
 """
@@ -223,7 +223,7 @@ def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues
 
 
 @dataclass(eq=False)
-class Plan:
+class ReadPlan:
     """What one statement reads. ``complete``: nothing of the selection is left for Python.
 
     ``required`` has, by the response key of each field at the root, what it needs whatever is found. ``found`` has the
@@ -264,7 +264,7 @@ class Plan:
             for type_ in shape.types if isinstance(shape, arguments.Ids) else ():
                 yield from _lacking(self.sites[site].root, choices[type_], permissions)
 
-    def without(self, keys: frozenset[str]) -> "Plan":
+    def without(self, keys: frozenset[str]) -> "ReadPlan":
         """The same plan, with less selected at its root."""
         fields = tuple(each for each in self.root.fields if each.key not in keys)
         return replace(self, root=replace(self.root, fields=fields))
@@ -277,7 +277,7 @@ def _lacking(key: str, required: Required, permissions: AbstractSet[str]) -> Ite
             return
 
 
-Plans: TypeAlias = Plan | Mapping[str, Plan]
+ReadPlans: TypeAlias = ReadPlan | Mapping[str, ReadPlan]
 """A query's plan; a mutation has one for the payload of each of its fields, by response key."""
 
 
