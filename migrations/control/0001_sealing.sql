@@ -2,7 +2,7 @@
 -- nobody waits for it. What it has sealed is a feed without gaps: see docs/audit.md.
 
 -- Seals what has committed, at most about ``most`` entries, and returns how many; NULL if another does so at this moment,
--- or if a transaction is about to commit for longer than a few moments.
+-- or if a transaction is about to commit for more than a second.
 --
 -- It takes the places that were drawn by now, waits until whoever drew them is done, and only then looks. Entries of a
 -- tenant whose log has no head stay as they are: verifying says so.
@@ -23,12 +23,12 @@ BEGIN
     END IF;
     SELECT last_value INTO decided FROM control.audit_places;
     SELECT array_agg(c.virtualtransaction) INTO committing FROM control.committing() c;
-    FOR attempt IN 1..20 LOOP
+    FOR attempt IN 0..9 LOOP
         EXIT WHEN NOT EXISTS (SELECT FROM control.committing() c WHERE c.virtualtransaction = ANY (committing));
-        IF attempt = 20 THEN
+        IF attempt = 9 THEN
             RETURN NULL;
         END IF;
-        PERFORM pg_sleep(0.002);
+        PERFORM pg_sleep(0.002 * 2 ^ attempt);
     END LOOP;
     WITH waiting AS MATERIALIZED (
         SELECT p.id, p.tenant_id, p.ids, p.hashes, max(p.place) OVER (PARTITION BY p.transaction) AS place
