@@ -43,6 +43,7 @@ WITHOUT = {
 }
 CHANGING = {
     "adopt",
+    "audit seal",
     "demo",
     "import",
     "migrate",
