@@ -934,13 +934,6 @@ PLATFORM = (
         rewritten("control.seal(bigint)", "sha256(h.hash || ", "sha256("),
         (LOG,),
     ),
-    Sql(
-        "commits in a home that a tenant is leaving",
-        "that nobody commits in a tenant that is being moved",
-        BOTH,
-        rewritten("isola.audit_commit()", " OR moving_to IS NOT NULL", ""),
-        ("tests/control/test_moves.py",),
-    ),
 )
 
 IN_DATABASE = (*POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *DOMAINS_OF_TENANTS, *SHARES, *PROOFS, *PLATFORM)

@@ -11,7 +11,7 @@ IN_MOVES = (
         "writes in a home that is being left",
         "that nothing is written while a tenant moves",
         BOTH,
-        rewritten("isola.audit_placed(uuid, text)", "(home <> written OR moving_to IS NOT NULL)", "false"),
+        rewritten("isola.audit_commit()", "(home <> NEW.home OR moving_to IS NOT NULL)", "false"),
         (MOVES,),
     ),
     Sql(

@@ -23,7 +23,7 @@ COPIED = ("app", "strategies", "migrations", "graphql", "tests", "docs", "pyproj
 # What the suite is, when it is to turn red by itself.
 SUITE = (
     "app/isola/testing",
-    *(f"tests/{name}" for name in ("database", "query", "api", "identity", "domain", "control", "http", "faults")),
+    *(f"tests/{name}" for name in ("database", "query", "api", "identity", "subjects", "control", "http", "faults")),
 )
 # Each takes longer than all the others together, and is about the program's manners.
 LEFT_OUT = ("tests/http/test_audit.py", "tests/http/test_schemathesis.py")
