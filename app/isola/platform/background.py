@@ -1,4 +1,4 @@
-"""Work that a server repeats beside its requests, as long as it runs."""
+"""Background work that a server repeats as long as it runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 async def repeating(work: Callable[[], Awaitable[object]], interval: float, failure: str) -> AsyncIterator[None]:
     """Do ``work`` every ``interval`` seconds, as long as the context is open.
 
-    If it fails, ``failure`` is logged, once for as long as it fails with a refusal, and the next turn tries again.
+    If it fails, ``failure`` is logged, only once for a series of refusals, and the next run tries again.
     """
     task = asyncio.create_task(_repeat(work, interval, failure))
     try:
@@ -37,7 +37,7 @@ async def _repeat(work: Callable[[], Awaitable[object]], interval: float, failur
                 log.warning(failure, reason=refusal.code)
             failing = True
         except Exception:
-            # Without this task nothing would be done again.
+            # If this task ended, the work would never be done again.
             log.exception(failure)
         else:
             failing = False

@@ -1,4 +1,4 @@
-"""What was learnt from the database, remembered until it changes."""
+"""A cache of database answers, invalidated by changes."""
 
 import math
 import time
@@ -22,9 +22,9 @@ MISSING: Final = _Missing.MISSING
 
 
 class Cache(Generic[Key, Value]):
-    """At most ``size`` answers, those used last, each for ``ttl`` seconds, and none that may have changed unheard.
+    """At most ``size`` answers (LRU), each for ``ttl`` seconds, and none that may have changed without notice.
 
-    Whoever makes one has ``forget`` called for what changes, with ``Changes.listen``.
+    The creator of a cache registers ``forget`` for the relevant changes with ``Changes.listen``.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Cache(Generic[Key, Value]):
         self._changes = changes
         self._group_of = group_of
         self._forgotten: dict[Hashable, int] = {}
-        """For each group that was forgotten, how often any was by then."""
+        """For each invalidated group, the count of group invalidations at that time."""
         self._forgets = 0
         self._size = size
         self._ttl = ttl
@@ -49,7 +49,7 @@ class Cache(Generic[Key, Value]):
         return len(self._known)
 
     def get(self, key: Key) -> Value | Missing:
-        """What is remembered of ``key``; MISSING where nothing is, or where it cannot be trusted now."""
+        """The cached value of ``key``; MISSING where there is none, or where it cannot be trusted now."""
         entry = self._known.get(key)
         if entry is None:
             return MISSING
@@ -63,7 +63,7 @@ class Cache(Generic[Key, Value]):
         return entry[1]
 
     async def learn(self, key: Key, ask: Callable[[], Awaitable[Value]]) -> Value:
-        """What is remembered of ``key``, or else what ``ask`` returns, from now on. Raises what ``ask`` raises."""
+        """The cached value of ``key``, or else what ``ask`` returns, cached from now on. Raises what ``ask`` raises."""
         known = self.get(key)
         if known is not MISSING:
             return known
@@ -73,7 +73,7 @@ class Cache(Generic[Key, Value]):
         return value
 
     def put(self, key: Key, value: Value, epoch: int, asked_at: float) -> None:
-        """Remember an answer, by the epoch of changes and the ``time.monotonic()`` before the question was asked."""
+        """Cache an answer. ``epoch`` and ``asked_at`` (``time.monotonic()``) are from before the query was sent."""
         if epoch != self._changes.epoch or not self._ttl:
             return
         self._known[key] = (asked_at + self._ttl, value, self._forgets)
@@ -82,7 +82,7 @@ class Cache(Generic[Key, Value]):
             self._known.popitem(last=False)
 
     def forget(self, key: Key | None) -> None:
-        """Forget one answer; all of them when ``key`` is None."""
+        """Invalidate one answer; all of them when ``key`` is None."""
         if key is None:
             self._known.clear()
             self._forgotten.clear()
@@ -90,7 +90,7 @@ class Cache(Generic[Key, Value]):
             self._known.pop(key, None)
 
     def forget_group(self, group: Hashable) -> None:
-        """Forget all answers of a group, however many there are, in no more time than one."""
+        """Invalidate all answers of a group, in constant time."""
         self._forgets += 1
         self._forgotten[group] = self._forgets
 

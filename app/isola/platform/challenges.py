@@ -1,4 +1,4 @@
-"""How a tenant shows that a domain is its own: a TXT record that only who runs the domain's DNS can publish."""
+"""Proof of domain ownership: a TXT record that only the operator of the domain's DNS can publish."""
 
 import ipaddress
 import re
@@ -20,7 +20,7 @@ from isola.errors import BadUserInput, Forbidden, Unavailable
 log = structlog.get_logger()
 
 RECORD = "_isola-challenge."
-"""What the name of the record has before the domain's."""
+"""Prefix of the record's name, before the domain."""
 
 _PROVEN = """
 UPDATE control.domains SET proven_at = clock_timestamp()
@@ -32,10 +32,10 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 
 
 class Challenges:
-    """Says what can be a domain of a tenant's, looks in DNS whether a challenge is met, and notes that it is.
+    """Validates domains of tenants, looks challenges up in DNS, and records those that are met.
 
-    ``reserved`` tells the platform's own names, which nobody can claim. ``servers`` are the addresses of name servers;
-    the system's, unless given. Without the database of the control plane nothing can be proven.
+    ``reserved`` recognises the platform's own names, which no tenant can claim. ``servers`` are the addresses of name
+    servers; by default the system's. Without the control plane's database, domains cannot be verified.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Challenges:
         self._port = port
 
     def domain(self, text: str) -> str:
-        """A domain as DNS knows it: in lower case, in ASCII, without a dot at its end.
+        """Normalise a domain as in DNS: lower case, ASCII, without a trailing dot.
 
-        Raises BadUserInput for what can be no tenant's domain: a name that is malformed, without a dot, an IP address,
-        under which others register theirs, or the platform's own.
+        Raises BadUserInput for what cannot be a tenant's domain: a malformed name, one without a dot, an IP address, a
+        public suffix, or one of the platform's own.
         """
         try:
-            # To find out that a text of a million characters is no name would take long.
+            # Checking a text of a million characters would take long.
             name = idna.encode(text, uts46=True, std3_rules=True).decode().lower() if len(text) <= _MAX_NAME else ""
         except (idna.IDNAError, UnicodeError):
             name = ""
@@ -70,14 +70,14 @@ class Challenges:
         return name
 
     async def prove(self, tenant: UUID, domain_id: UUID, domain: str, challenge: str) -> bool:
-        """Whether the record of a tenant's domain says its challenge; if so, the tenant can have it count.
+        """Whether the record of a tenant's domain contains its challenge; if so, the tenant can mark it verified.
 
-        That it does is noted by the login of the control plane: what runs in a tenant cannot say so. Raises
-        Unavailable when DNS gives no answer, and BadUserInput for what can be no domain.
+        The control plane's login records the result, since SQL inside a tenant must not be able to. Raises Unavailable
+        when DNS gives no answer, and BadUserInput for an invalid domain.
         """
         if self._control is None:
             raise Forbidden("domains cannot be verified here")
-        # SQL inside a tenant can have added anything.
+        # SQL inside a tenant can have inserted any text.
         if self.domain(domain) != domain or not await self._published(domain, challenge):
             return False
         async with self._control.unbound() as transaction:
@@ -97,12 +97,12 @@ class Challenges:
 
     @cached_property
     def _resolver(self) -> Resolver:
-        # Made when it is first needed: the system's configuration is read then, and not every server needs it.
+        # Created lazily: it reads the system's configuration, and not every server needs it.
         resolver = Resolver(configure=not self._servers)
         if self._servers:
             resolver.nameservers = list(self._servers)
         resolver.port = self._port
-        # No cache: whoever has just published a record wants to be believed.
+        # No cache: a record that was just published must be found.
         resolver.cache = None
         return resolver
 

@@ -1,8 +1,8 @@
-"""Cache invalidation across servers: whoever changes what servers cache announces it, and every server hears of it.
+"""Cache invalidation across servers: a change to cached data is announced, and every server receives it.
 
-A change is announced by a row, in the transaction that makes it. Each server asks for new rows once a second. Rows
-become visible in another order than they are written in, so it asks by transactions: for all rows of those that had
-not ended when it asked before. That is exact, needs no session of its own, and so works behind PgBouncer.
+A change is announced by a row, in the transaction that makes it. Each server polls for new rows once a second. Rows
+become visible in another order than they are written in, so it polls by transactions: for all rows of those that had
+not ended at the previous poll. That is exact, needs no dedicated session, and so works behind PgBouncer.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ from isola.platform.tenants import metadata
 log = structlog.get_logger()
 
 HEARD_WITHIN = 5.0
-"""Seconds after its commit in which a change holds on every server that answers at all."""
+"""Seconds after its commit until a change is effective on every server that still responds."""
 
-_TRUSTED_FOR = 4.0  # after a server last heard that there is nothing new
+_TRUSTED_FOR = 4.0  # after the last successful poll
 _PATIENCE = 2.5  # with a database that does not answer
 _KEPT_FOR = 60.0
 _MAX_KEY = 2000
 
 
 class Kind(StrEnum):
-    """What a change is about. What its key looks like is up to those who announce and hear changes of a kind."""
+    """What a change is about. The announcers and listeners of a kind define the format of its key."""
 
     DOMAIN = "domain"
     KEY = "key"
@@ -68,20 +68,20 @@ changes = Table(
 )
 
 Forget = Callable[[str | None], None]
-"""Forgets what it knows of a key; of all keys when it is None. Raises nothing."""
+"""Invalidates the cached data of a key; of all keys when it is None. Raises nothing."""
 
 
 async def announce(transaction: Transaction, kind: Kind, key: str) -> None:
-    """Have every server forget what it knows of ``key``, if and when this transaction of the control plane commits.
+    """Invalidate ``key`` in the caches of all servers, if and when this transaction of the control plane commits.
 
-    A transaction inside a tenant calls ``isola.announce(kind, key)`` instead, and is heard as ``<tenant's id>/<key>``.
-    A change to a tenant's entry in the directory announces itself, by its id and its slug.
+    A transaction inside a tenant calls ``isola.announce(kind, key)`` instead; listeners get ``<tenant's id>/<key>``.
+    A change to a tenant's entry in the directory is announced automatically, by its id and its slug.
     """
     await transaction.execute(_ANNOUNCE, {"kind": kind, "key": key})
 
 
 _ANNOUNCE = insert(changes)
-# Of a database that was restored elsewhere, rows may bear the numbers of transactions that are still to come.
+# In a database that was restored elsewhere, rows may have transaction ids that are still in the future.
 _ASK = text("""
     SELECT pg_snapshot_xmin(now_seen)::text::bigint AS horizon, id, kind, key
     FROM pg_current_snapshot() now_seen
@@ -91,17 +91,17 @@ _PRUNE = delete(changes).where(changes.c.transaction < bindparam("horizon", type
 
 
 class Changes:
-    """Hears of changes as long as it is entered as a context, and says how far what is remembered can be trusted.
+    """Receives changes as long as it is entered as a context, and says whether cached data can be trusted.
 
-    ``epoch`` is another number each time anything had to be forgotten. What was asked for in one epoch and answered in
-    another may be out of date already, and is not to be remembered.
+    ``epoch`` changes each time anything is invalidated. An answer to a query that was sent in one epoch and answered in
+    another may already be out of date, and must not be cached.
 
-    Where the database did not answer for 4 seconds, ``fresh`` is False until it does: then nothing that is remembered
-    may be used. ``isola.platform.cache.Cache`` sees to both.
+    If the database did not answer for 4 seconds, ``fresh`` is False until it does: then no cached data may be used.
+    ``isola.platform.cache.Cache`` enforces both.
     """
 
     def __init__(self, control: Database, interval: float = 1.0) -> None:
-        """``control`` needs a connection that nobody else keeps busy; ``interval`` is in seconds."""
+        """``control`` needs a connection that no other work keeps busy; ``interval`` is in seconds."""
         self._control = control
         self._interval = interval
         self._listeners: defaultdict[str, list[Forget]] = defaultdict(list)
@@ -120,7 +120,7 @@ class Changes:
         return time.monotonic() < self.fresh_until
 
     def listen(self, kind: Kind, forget: Forget) -> None:
-        """Have ``forget`` called with the key of every change of this kind."""
+        """Call ``forget`` with the key of every change of this kind."""
         self._listeners[kind].append(forget)
 
     async def __aenter__(self) -> Self:
@@ -138,7 +138,7 @@ class Changes:
         self.fresh_until = float("-inf")
 
     async def hear(self) -> None:
-        """Ask for what changed since the last time, and have it forgotten. Raises Unavailable."""
+        """Read the changes since the last poll, and invalidate their keys. Raises Unavailable."""
         asked_at = time.monotonic()
         async with self._control.unbound() as transaction:
             rows = await transaction.rows(_ASK, {"horizon": self._horizon})
@@ -151,13 +151,13 @@ class Changes:
 
     def _forget(self, rows: Sequence[Mapping[str, Any]], asked_at: float) -> None:
         if self._horizon is None or rows[0]["horizon"] < self._horizon or asked_at > self._asked_at + _KEPT_FOR / 2:
-            # The first time, in another database, or after so long that there were changes whose rows are gone.
+            # First poll, other database, or so long a pause that rows of changes may have been deleted.
             self._heard = frozenset()
             self.epoch += 1
             for forget in (forget for forgets in self._listeners.values() for forget in forgets):
                 forget(None)
             return
-        # A transaction that takes long has all that was written after it began come again.
+        # While a long transaction is open, every poll returns all rows written after it began.
         new = [row for row in rows if row["id"] is not None and row["id"] not in self._heard]
         self._heard = frozenset(row["id"] for row in rows)
         if new:
@@ -167,7 +167,7 @@ class Changes:
                 forget(row["key"])
 
     async def _prune(self, transaction: Transaction, now: float, horizon: int) -> None:
-        """Delete what could be seen by everybody at the last pruning, and so was heard or will never be."""
+        """Delete rows that were visible to all at the last pruning: they were received, or never will be."""
         if self._prunable is not None:
             await transaction.execute(_PRUNE, {"horizon": self._prunable})
         self._prunable = horizon
@@ -187,5 +187,5 @@ class Changes:
             if was_fresh:
                 log.warning("changes cannot be heard of", error=type(error).__name__)
         except Exception:
-            # Without this task nothing would be trusted again.
+            # If this task ended, no cached data would be trusted again.
             log.exception("changes cannot be heard of")

@@ -2,7 +2,7 @@
 
 from isola.database.transactions import Transaction
 
-# The provider that PostgreSQL brings along sorts so in all its locales, the system's in these.
+# The builtin provider sorts by code points in all its locales, libc's in these.
 _BY_CODE_POINT = """
 SELECT pg_encoding_to_char(encoding) = 'UTF8'
     AND (datlocprovider = 'b' OR datlocprovider = 'c' AND datcollate ~* '^(c|posix|c[.]utf-?8)$')

@@ -10,15 +10,15 @@ _COMMITTING = "SELECT virtualtransaction FROM control.committing()"
 
 
 async def settled(database: Database, patience: float) -> bool:
-    """Wait until every transaction is done that is about to commit now; False if that takes over ``patience`` seconds.
+    """Wait until all transactions that are about to commit now have ended; False if ``patience`` seconds are exceeded.
 
-    Whoever comes later finds what was committed before the call.
+    Reads after this see everything committed before the call.
     """
     return not await left(database, _COMMITTING, [], patience)
 
 
 async def left(database: Database, question: str, values: Sequence[str], patience: float) -> set[str]:
-    """Wait for the transactions that a query names now, ``patience`` seconds at most; those that are left."""
+    """Wait up to ``patience`` seconds for the transactions that a query returns now; those that remain."""
     end = time.monotonic() + patience
     async with database.unbound() as transaction:
         found = set(await transaction.texts(question, *values))

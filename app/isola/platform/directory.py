@@ -1,4 +1,4 @@
-"""Which tenant a name means, remembered until it changes."""
+"""Maps names to tenants, with a cache."""
 
 from functools import partial
 from uuid import UUID
@@ -14,9 +14,9 @@ REMEMBERED = 10_000
 
 
 class Directory:
-    """Looks tenants up by slug or id. What it says of one is remembered until that changes, ``ttl`` seconds at most.
+    """Looks tenants up by slug or id. Answers are cached until they change, ``ttl`` seconds at most.
 
-    Names that no tenant has are remembered as well, so a flood of them costs the database one question each.
+    Unknown names are cached as well, so each costs the database one query only.
     """
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
@@ -25,16 +25,16 @@ class Directory:
         changes.listen(Kind.TENANT, self._known.forget)
 
     async def find(self, name: str) -> Tenant | None:
-        """The tenant with this slug or id, None if there is none. Raises Unavailable when it cannot be known."""
+        """The tenant with this slug or id, None if there is none. Raises Unavailable when it cannot be determined."""
         known = self._known.get(name)
         if known is not MISSING:
             return known
         identifier = _uuid(name)
         if not SLUG.fullmatch(name):
             if identifier is None:
-                # No tenant can be called that; nor is it remembered, as it may be of any length.
+                # Not a valid name; not cached, since it may be of any length.
                 return None
-            # Remembered as a change to the tenant names it.
+            # Cached under the form that changes announce.
             name = str(identifier)
         elif str(identifier) != name:
             identifier = None
@@ -46,10 +46,10 @@ class Directory:
         return entry(rows[0]) if rows else None
 
 
-# Made once, and so compiled once: with many tenants this is asked all the time.
+# Built once, and so compiled once: this query is frequent with many tenants.
 _FIND = (
     SERVED.where(or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")))
-    # A deleted tenant's slug may be another's by now: the living one is meant.
+    # Another tenant may have a deleted tenant's slug: prefer the one that is not deleted.
     .order_by(tenants.c.status == Status.DELETED, tenants.c.id.desc())
     .limit(1)
 )

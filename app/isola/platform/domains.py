@@ -18,7 +18,7 @@ domains = Table(
     metadata,
     identifier(),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
-    # In lower case, as DNS has it: a name in another script is in its ASCII form.
+    # In lower case, as in DNS; internationalised names in their ASCII form.
     indexed_text("name", 253),
     Column("challenge", Text, nullable=False),
     moment("challenge_expires_at", default=None),
@@ -28,15 +28,15 @@ domains = Table(
     moment("verified_at", nullable=True, default=None),
     UniqueConstraint("tenant_id", "name"),
     CheckConstraint("name = lower(name)", name="name_lower"),
-    # Several tenants may be about to prove that a domain is theirs; one has done so.
+    # Several tenants may try to prove the same domain; only one can have it verified.
     Index(None, "name", unique=True, postgresql_where=text("verified_at IS NOT NULL")),
 )
 
 
 class Domains:
-    """Looks up whose a verified domain is. What it says is remembered until that changes, ``ttl`` seconds at most.
+    """Looks up the owner of a verified domain. Answers are cached until they change, ``ttl`` seconds at most.
 
-    Names that are nobody's are remembered as well.
+    Unowned names are cached as well.
     """
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
@@ -57,5 +57,5 @@ class Domains:
         return found
 
     def _forget(self, key: str | None) -> None:
-        # Announced from inside a tenant, it is preceded by whose it is.
+        # Changes announced from inside a tenant have its id as a prefix.
         self._known.forget(key and key.rpartition("/")[2])

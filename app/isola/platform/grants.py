@@ -1,4 +1,4 @@
-"""Leave for platform staff to look into a tenant: for a reason, for a while, and noted in the tenant's log."""
+"""Temporary read access of platform staff to a tenant: with a reason, time-limited, recorded in the tenant's log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -34,7 +34,7 @@ access_grants = Table(
     metadata,
     identifier(),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
-    # The subject of who may look.
+    # The subject of the staff member.
     Column("staff", Text, nullable=False),
     Column("reason", Text, nullable=False),
     moment("granted_at"),
@@ -61,7 +61,7 @@ _LIVE = access_grants.c.ended_at.is_(None) & (access_grants.c.expires_at > func.
 
 
 async def grant(control: Database, tenant: Tenant, by: Author, *, reason: str, lasting: timedelta) -> AccessGrant:
-    """Leave for one of the staff to look into a tenant from now on. Raises BadUserInput."""
+    """Grant a staff member read access to a tenant from now on. Raises BadUserInput."""
     reason = reason.strip()
     if not SHORTEST_REASON <= len(reason) <= LONGEST_REASON or not reason.isprintable():
         raise BadUserInput(f"reason: expected {SHORTEST_REASON} to {LONGEST_REASON} printable characters", "reason")
@@ -79,7 +79,7 @@ async def grant(control: Database, tenant: Tenant, by: Author, *, reason: str, l
 
 
 async def end(control: Database, by: Author, grant_id: UUID) -> AccessGrant:
-    """Give up leave of one's own. What has ended stays so, since its first time. Raises NotFound."""
+    """End one's own access. The first end time stays on repeated calls. Raises NotFound."""
     own = (access_grants.c.id == grant_id) & (access_grants.c.staff == by.actor)
     over = update(access_grants).where(own, access_grants.c.ended_at.is_(None)).values(ended_at=func.now())
     into = select(tenants.c.slug).where(tenants.c.id == access_grants.c.tenant_id).correlate(access_grants)
@@ -95,7 +95,7 @@ async def end(control: Database, by: Author, grant_id: UUID) -> AccessGrant:
 
 
 async def live(control: Database, tenant: Tenant, staff: str | None = None) -> Sequence[AccessGrant]:
-    """Temporary read access to a tenant that is in force, of all staff or of one person, the newest first."""
+    """Active read access to a tenant, of all staff or of one person, the newest first."""
     wanted = select(*_COLUMNS).where(access_grants.c.tenant_id == tenant.id, _LIVE)
     if staff is not None:
         wanted = wanted.where(access_grants.c.staff == staff)
@@ -105,9 +105,9 @@ async def live(control: Database, tenant: Tenant, staff: str | None = None) -> S
 
 
 async def note(work: Transaction, grant_id: UUID) -> None:
-    """Have it noted in the tenant's log that staff look in, with all of the transaction or not at all.
+    """Record staff access in the tenant's log, atomically with the transaction.
 
-    Raises Forbidden unless there is leave for it now.
+    Raises Forbidden unless the access is active now.
     """
     if not await work.scalar(select(func.isola.note_access(grant_id))):
         raise Forbidden("there is no read access to this tenant")

@@ -1,4 +1,4 @@
-"""Tenants below tenants. The database sees to it that there are no circles and at most ``LEVELS`` levels."""
+"""Tenants below tenants. The database prevents cycles and allows at most ``LEVELS`` levels."""
 
 from sqlalchemy import select, update
 
@@ -8,19 +8,19 @@ from isola.platform.platform_log import Action, Author, operator
 from isola.platform.tenants import COLUMNS, Tenant, entry, tenants
 
 LEVELS = 8
-"""The longest way from a tenant at the top to one at the bottom, both counted."""
+"""The length of the longest path from a top tenant to one at the bottom, both counted."""
 
 
-# As the trigger that keeps the hierarchy takes it: what is read after that is so until the end.
+# The lock of the trigger that keeps the hierarchy: later reads stay valid until the end of the transaction.
 TURN = "SELECT pg_advisory_xact_lock(hashtext('isola.hierarchy'))"
 
 
 async def place(control: Database, slug: str, *, under: str | None, by: Author | None = None) -> Tenant:
-    """Put a tenant, with all that are below it, under another; at the top where ``under`` is None.
+    """Move a tenant, with all tenants below it, under another; to the top where ``under`` is None.
 
-    ``by`` is the operator who runs this process unless given.
+    ``by`` defaults to the operator who runs this process.
 
-    Raises NotFound for either, and BadUserInput where that would be a circle or too deep.
+    Raises NotFound for either, and BadUserInput for a cycle or too many levels.
     """
     tenant = await provisioning.named(control, slug)
     parent = None if under is None else await provisioning.named(control, under)

@@ -1,8 +1,8 @@
-"""Takes shares that have ended by their date out of the indexes by which partners read.
+"""Removes expired shares from the indexes that partners read by.
 
-A share ends at its moment, whether or not a server has come by: reads compare ``expires_at`` with the clock. But each
-share that has ended and is still in the index costs every read an entry. So every server marks them as lapsed, a
-bounded number at a time. Sharing again takes the mark away.
+A share expires at its date even before a server has marked it: reads compare ``expires_at`` with the clock. But each
+expired share that is still in the index costs every read an entry. So every server marks them as lapsed, a bounded
+number at a time. Sharing again removes the mark.
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +16,7 @@ INTERVAL = 5.0
 AT_ONCE = 2000
 """Shares that a pass marks at most: none holds locks for long."""
 
-# Other servers pass over what one of them is marking. The array keeps the look-up by id on the primary key.
+# SKIP LOCKED: servers skip the rows that another is marking. The array keeps the look-up by id on the primary key.
 LAPSE = """
 WITH lapsed AS (
     UPDATE control.shares SET lapsed = true
@@ -32,12 +32,12 @@ SELECT count(*) FROM lapsed
 
 
 async def lapse(control: Database, most: int = AT_ONCE) -> int:
-    """Mark shares that have ended by their date, and return how many. Raises Unavailable."""
+    """Mark expired shares, and return how many. Raises Unavailable."""
     async with control.unbound() as work:
         marked: int = await work.value(LAPSE, most)
     return marked
 
 
 def lapsing(control: Database, interval: float = INTERVAL) -> AbstractAsyncContextManager[None]:
-    """Marks every ``interval`` seconds what has ended, as long as the context is open."""
+    """Marks expired shares every ``interval`` seconds, as long as the context is open."""
     return repeating(partial(lapse, control), interval, "expired shares cannot be marked")

@@ -1,4 +1,4 @@
-"""Who is known in which tenants. Written when somebody comes into one; read for the one whom it is about."""
+"""Which subjects are known in which tenants. Written when a user first enters a tenant; read only for that subject."""
 
 from collections.abc import Sequence
 
@@ -28,9 +28,9 @@ _OF = (
 
 
 async def of(control: Database, subject: str) -> Sequence[Tenant]:
-    """The active tenants that a subject of tokens has come into, by slug, at most 100.
+    """The active tenants that a subject of tokens has entered, by slug, at most 100.
 
-    A tenant can claim anybody for itself; whether they are a user there is known in its home only.
+    A tenant can list any subject as a member; only its home says whether they are a user there.
     """
     async with control.unbound() as transaction:
         rows = await transaction.rows(_OF, {"subject": subject})

@@ -1,7 +1,7 @@
-"""Whether transactions have to prove in which tenant they are. They do, unless the owner decides otherwise.
+"""Whether transactions must prove their tenant. They must, unless the owner decides otherwise.
 
-Without proofs policies believe the setting that names the tenant, and whoever finds a way to run SQL of their own in
-one tenant reaches all. docs/decisions/0008 says what proofs cost.
+Without proofs, policies trust the setting that names the tenant, and an SQL injection in one tenant reaches all.
+docs/decisions/0008 says what proofs cost.
 """
 
 from isola.database.transactions import Database, Transaction
@@ -17,19 +17,19 @@ DANGER = "whoever runs SQL of their own in one tenant reaches all"
 
 
 async def demanded(work: Transaction) -> bool:
-    """Whether the database believes nobody without a proof."""
+    """Whether the database demands proofs."""
     body: str = await work.value("SELECT pg_get_function_sqlbody('isola.current_tenant_id()'::regprocedure)")
     return "proved" in body
 
 
 async def demand(owner: Database, by: Author) -> None:
-    """From now on believe nobody without a proof."""
+    """Demand proofs from now on."""
     async with owner.unbound() as transaction:
         await _decide(transaction, DEMANDED, Action.PROOFS_DEMAND, by)
 
 
 async def believe(owner: Database, by: Author) -> None:
-    """From now on believe what transactions say. Raises Conflict while a tenant is being moved: that needs proofs."""
+    """Trust the setting from now on. Raises Conflict while a tenant is being moved: that needs proofs."""
     async with owner.unbound() as transaction:
         moving = await transaction.texts("SELECT slug FROM control.tenants WHERE moving_to IS NOT NULL LIMIT 1")
         if moving:

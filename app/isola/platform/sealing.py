@@ -1,7 +1,7 @@
-"""Seals what was committed to the logs: numbers the entries in the order of commits, and chains them.
+"""Seals committed log entries: numbers them in commit order, and chains them by hashes.
 
-Every server does so, one at a time: see migrations/control/0001_sealing.sql. Nobody who writes waits for it, and what
-it has sealed is a feed that others can follow from any number on, without a gap.
+Every server does so, one at a time: see migrations/control/0001_sealing.sql. Writers do not wait for it. Sealed
+entries are a feed without gaps, which clients can follow from any number on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from isola.subjects.audit import audit_entries
 log = structlog.get_logger()
 
 INTERVAL = 0.1
-"""Seconds between two turns."""
+"""Seconds between two runs."""
 AT_ONCE = 10_000
-"""Entries that a turn seals, but for the rest of the last statement."""
+"""Entries that a run seals at most, plus the rest of the last statement."""
 ALARM = 10.0
-"""Seconds that entries may wait before it is an error in the server's log."""
+"""Seconds that entries may wait before an error is logged."""
 
-# The oldest that waits, and who keeps it waiting: transactions that are about to commit.
+# The oldest entry that waits, and what delays it: transactions that are about to commit.
 LAG = """
 SELECT jsonb_build_object(
     'seconds', coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float,
@@ -50,7 +50,7 @@ class Lag:
 
 
 async def seal(control: Database) -> int | None:
-    """Seal what has committed; how many entries. None where another is at it, or has to be waited for."""
+    """Seal committed entries; how many. None if another server is sealing, or commits must be waited for."""
     async with control.unbound() as transaction:
         sealed: int | None = await transaction.value("SELECT control.seal($1)", AT_ONCE)
     return sealed
@@ -63,7 +63,7 @@ async def lag(control: Database) -> Lag:
 
 
 class Sealer:
-    """A server's part of sealing: takes its turns, and complains where entries wait for too long."""
+    """A server's sealing task: seals regularly, and logs an error where entries wait for too long."""
 
     def __init__(self, control: Database, alarm: float = ALARM) -> None:
         self._control = control
@@ -71,7 +71,7 @@ class Sealer:
         self._alarmed = False
 
     async def turn(self) -> None:
-        """Seal until nothing is left. Where it cannot be done now, see how long entries have waited."""
+        """Seal until nothing is left. If sealing is not possible now, check how long entries have waited."""
         while sealed := await seal(self._control):
             if sealed < AT_ONCE:
                 break
@@ -91,15 +91,15 @@ class Sealer:
 
 
 def sealing(control: Database, interval: float = INTERVAL) -> AbstractAsyncContextManager[None]:
-    """Seals every ``interval`` seconds what has committed, as long as the context is open."""
+    """Seals committed entries every ``interval`` seconds, as long as the context is open."""
     return repeating(Sealer(control).turn, interval, "the logs cannot be sealed")
 
 
 async def follow(work: Transaction, after: int, most: int = 1000) -> Sequence[Mapping[str, Any]]:
-    """The entries of the bound tenant's log behind the one with the number ``after``, at most ``most``, in order.
+    """The entries of the bound tenant's log after the number ``after``, at most ``most``, in order.
 
-    Each has its ``number`` besides. The first number is 1; there are no gaps, and what has a number keeps it. What has
-    committed is sealed a moment later: nothing is left out by whoever goes on from the last number that they got.
+    Each also has its ``number``. Numbers start at 1, have no gaps, and never change. Committed entries are sealed a
+    moment later: a reader that continues from the last number it got misses none.
     """
     feed = func.isola.feed(after, most).table_valued(column("number", BigInteger), column("id", Uuid))
     entries = select(feed.c.number, *audit_entries.columns).join(feed, feed.c.id == audit_entries.c.id)

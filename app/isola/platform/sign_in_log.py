@@ -1,11 +1,11 @@
-"""What becomes of sign-ins, for the log of the tenant: refusals, counted, and sessions that have ended.
+"""Records sign-in events for the tenant's log: refusals, counted, and ended sessions.
 
-A session begins in the transaction that has its entry. What else happens must not wait for the tenant's home, and can
-happen while nothing can be written there. So the control plane keeps it, and every server looks every few seconds for
-what is to be carried to a log. However many are refused, a tenant's log gets one entry a minute for each reason.
+A session begins in the transaction that writes its log entry. Other events must not wait for the tenant's home, and can
+happen while it is not writable. So the control plane stores them, and every server polls every few seconds for events
+to copy into a log. However many are refused, a tenant's log gets one entry a minute for each reason.
 
-Which tenant was meant, where only a request says so, is found out when the counts are written, and so without a word to
-whoever sent it.
+Where only the request names the tenant, the name is resolved when the counts are written, so the response to the
+client reveals nothing about it.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from isola.subjects.metadata import indexed_text, moment
 log = structlog.get_logger()
 
 INTERVAL = 5.0
-"""Seconds between two looks for what is to be carried to a log."""
-_AT_ONCE = 100  # tenants a look: a flood of refusals keeps nobody else from writing
-_COUNTED = 10_000  # names between two looks: a flood of invented ones takes no more memory than this
+"""Seconds between two polls for events to copy into a log."""
+_AT_ONCE = 100  # tenants per poll: a flood of refusals does not block other writers
+_COUNTED = 10_000  # names between two polls: bounds the memory that a flood of invented names can take
 _NAME = re.compile(r"[A-Za-z0-9.-]{2,253}", re.ASCII)
 
 
 class Reason(StrEnum):
-    """Why somebody was refused who is known to mean a tenant."""
+    """Why a request that names a known tenant was refused."""
 
     ATTEMPTS = "attempts"
     CODE = "code"
@@ -63,23 +63,23 @@ refusals = Table(
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
     indexed_text("reason", MAX_REASON, primary_key=True),
     Column("count", BigInteger, nullable=False),
-    # When a server wrote down the first and the last of them.
+    # The server's time of the first and the last refusal counted.
     moment("first_at"),
     moment("last_at"),
-    # From then on they are an entry of the log, and the next ones are counted anew.
+    # From then on they become a log entry, and later refusals start a new count.
     moment("due_at", default=None),
     Index(None, "due_at"),
 )
 
 Refuse: TypeAlias = Callable[[UUID | str, Reason], None]
-"""Counts that somebody was refused, by the id of the tenant that they meant, or by what they call it: its slug, its id
-or its domain. Nobody waits for anything, and what is no tenant's is not counted."""
+"""Counts a refusal for the tenant that the request named: by id, or by slug, id or domain as text. Does not block;
+names that match no tenant are not counted."""
 
 
 class SignInLog:
-    """Counts refusals, and carries them and the ends of sessions to the logs, as long as it is entered as a context.
+    """Counts refusals, and copies them and session ends to the logs, as long as it is entered as a context.
 
-    What cannot be written is tried again. What was counted in the last seconds before a crash is lost.
+    Failed writes are retried. Counts of the last seconds before a crash are lost.
     """
 
     def __init__(self, control: Database, tenants: Database) -> None:
@@ -104,7 +104,7 @@ class SignInLog:
         await self._try_to_write()
 
     def refuse(self, tenant: UUID | str, reason: Reason) -> None:
-        """Count that somebody was refused: see ``Refuse``."""
+        """Count a refusal: see ``Refuse``."""
         key = (tenant, reason)
         if key not in self._counted and isinstance(tenant, str):
             full = len(self._counted) >= _COUNTED
@@ -113,7 +113,7 @@ class SignInLog:
         self._counted[key] += 1
 
     def wake(self) -> None:
-        """Look at once for what is to be carried to a log: a session has ended."""
+        """Poll at once for events to copy into a log: a session has ended."""
         self._woken.set()
 
     async def _run(self) -> None:
@@ -135,7 +135,7 @@ class SignInLog:
                 log.warning("sign-ins cannot be written down", reason=refusal.code)
             self._failing = True
         except Exception:
-            # Without this task nothing would be written down again.
+            # If this task ended, nothing would be written again.
             log.exception("sign-ins cannot be written down")
 
     async def _write_counts(self) -> None:
@@ -156,7 +156,7 @@ class SignInLog:
 
 
 async def carry(tenants: Database, tenant: Tenant) -> None:
-    """Carry what is due to a tenant's log. Where that cannot be written now, a server does so later."""
+    """Copy due events to a tenant's log. If that fails now, a server does it later."""
     try:
         async with tenants.transaction(tenant) as work:
             await work.scalar(_NOTE)
@@ -173,7 +173,7 @@ def _identifier(name: UUID | str) -> UUID | None:
         return None
 
 
-# Of a tenant that is deleted nothing is kept. Sorted, so that no two servers wait for each other in a circle.
+# Deleted tenants are left out. Sorted, so that servers cannot deadlock.
 _COUNT = """
 INSERT INTO control.refusals AS r (tenant_id, reason, count, due_at)
 SELECT t.id, reason, sum(count), now() + interval '1 minute'
@@ -187,8 +187,8 @@ GROUP BY t.id, reason
 ORDER BY t.id, reason
 ON CONFLICT (tenant_id, reason) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """
-# In any order: tenants whose logs cannot be written are not to stand before the others for ever. Those that are moved
-# or suspended wait.
+# In random order: tenants whose logs cannot be written must not block the others for ever. Moving and suspended
+# tenants wait.
 _PENDING = (
     ENTRY.where(
         or_(

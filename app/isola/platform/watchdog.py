@@ -1,12 +1,12 @@
-"""Undoes what SQL inside a tenant can leave behind for all tenants, since PostgreSQL takes some of it from nobody.
+"""Undoes what SQL inside a tenant can leave behind for all tenants; PostgreSQL lets every role do some of it.
 
-- A transaction can turn off its time limits and catch its own cancellation: its session is ended from outside.
-- The login can change its own settings (``ALTER ROLE … SET``), with which later sessions begin: they are reset, and
-  sessions that began with them are ended. The connections of ``Database`` reset them as well when they open; the
-  watchdog does it for the sessions that a pooler opens.
+- A transaction can turn off its timeouts and catch its own cancellation: another session terminates it.
+- The login can change its own settings (``ALTER ROLE … SET``), which later sessions start with: they are reset, and
+  sessions that started with them are terminated. The connections of ``Database`` also reset them when they open; the
+  watchdog does it for sessions that a pooler opens.
 - ``PREPARE TRANSACTION``, where the cluster allows it, outlives its session with all its locks: it is rolled back.
 
-Each is an error in the server's log. ``isola doctor`` finds the same.
+Each is logged as an error. ``isola doctor`` finds the same.
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -21,7 +21,7 @@ from isola.platform.background import repeating
 log = structlog.get_logger()
 
 INTERVAL = 5.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 _LOOK = text("""
     SELECT statement_timestamp() AS at,
@@ -44,9 +44,9 @@ _END = text("SELECT pid, in_transaction FROM control.end_sessions(:login, :older
 
 
 class Watchdog:
-    """Looks for what was left behind, and undoes it.
+    """Finds what was left behind, and undoes it.
 
-    ``limit`` is how many seconds a transaction of tenant traffic may last, whatever it does.
+    ``limit`` is the maximum duration of a tenant's transaction in seconds, whatever it does.
     """
 
     def __init__(self, control: Database, tenants: Database, login: str, *, limit: float) -> None:
@@ -55,7 +55,7 @@ class Watchdog:
         self._login = login
         self._limit = timedelta(seconds=limit)
         self._clean_at: datetime | None = None
-        """By the database's clock, when the login was last seen with no settings of its own."""
+        """When the login was last seen without settings of its own, by the database's clock."""
 
     async def look(self) -> None:
         """Find and undo what was left behind. Raises Unavailable."""
@@ -84,6 +84,6 @@ class Watchdog:
 
 
 def watching(control: Database, tenants: Database, login: str, limit: float) -> AbstractAsyncContextManager[None]:
-    """Has a watchdog look every ``INTERVAL`` seconds, as long as the context is open: see ``Watchdog``."""
+    """Run a watchdog every ``INTERVAL`` seconds, as long as the context is open: see ``Watchdog``."""
     watchdog = Watchdog(control, tenants, login, limit=limit)
     return repeating(watchdog.look, INTERVAL, "sessions of tenant traffic cannot be watched")
