@@ -1,4 +1,4 @@
-"""Keys of machines. Written and read by tenants through the functions of the schema ``isola`` only."""
+"""API keys. Tenants read and write them through the functions of the schema ``isola`` only."""
 
 import asyncio
 import math
@@ -42,21 +42,21 @@ log = structlog.get_logger()
 
 REMEMBERED = 10_000
 USE_WRITTEN_EVERY = 60.0
-"""Seconds between two writings of when a key was last used, by one server."""
+"""Minimum seconds between two updates of a key's last use, by one server."""
 
 api_keys = Table(
     "api_keys",
     metadata,
     identifier(),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
-    # The public part of a key, by which it is found and spoken of.
+    # The public part of a key, which identifies it.
     indexed_text("prefix", 100),
-    # Of the whole key. A slow hash is for what people choose: of a secret with 160 random bits nobody tries even a
-    # tiny share, and each request pays for the hash.
+    # Of the whole key. Slow hashes are for human passwords: 160 random bits cannot be searched to any relevant extent,
+    # and every request pays for the hash.
     Column("digest", LargeBinary, nullable=False),
     Column("name", Text, nullable=False),
     Column("permissions", ARRAY(Text), nullable=False),
-    # The machine, and who made the key: users of the tenant.
+    # The machine, and the creator of the key: users of the tenant.
     Column("user_id", Uuid, nullable=False),
     Column("created_by", Uuid, nullable=False),
     moment("created_at"),
@@ -72,7 +72,7 @@ api_keys = Table(
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is stored. ``tenant`` is the text of the tenant's id; ``expires_at`` in seconds since 1970."""
+    """A stored key. ``tenant`` is the text of the tenant's id; ``expires_at`` is in seconds since 1970."""
 
     id: UUID
     tenant: str
@@ -86,7 +86,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What may be told of a key."""
+    """The displayable attributes of a key."""
 
     prefix: str
     name: str
@@ -97,16 +97,16 @@ class Listed:
 
 
 async def of(control: Database, tenant: Tenant) -> Sequence[Listed]:
-    """The keys of a tenant, those that were revoked as well, oldest first."""
+    """The keys of a tenant, including revoked ones, oldest first."""
     question = select(*_LISTED).where(api_keys.c.tenant_id == tenant.id).order_by(api_keys.c.id)
     async with control.unbound() as transaction:
         return [Listed(**row) for row in await transaction.rows(question)]
 
 
 async def revoke(control: Database, tenants: Database, tenant: Tenant, prefix: str, by: Author) -> Listed:
-    """End a key of a tenant for whoever administers the platform; the tenant's log has it, and the platform's.
+    """Revoke a key of a tenant as an administrator of the platform; recorded in the tenant's log and the platform's.
 
-    One that is revoked stays so. Raises NotFound, and Forbidden while the tenant is suspended.
+    A revoked key stays revoked. Raises NotFound, and Forbidden while the tenant is suspended.
     """
     mine = (api_keys.c.tenant_id == tenant.id) & (api_keys.c.prefix == prefix)
     async with control.unbound() as transaction:
@@ -128,16 +128,16 @@ _LISTED = tuple(api_keys.c[each.name] for each in fields(Listed))
 
 
 class ApiKeys:
-    """Looks keys up, and writes down when they were used.
+    """Looks keys up, and records when they were used.
 
-    What it says of a key is remembered until that changes, ``ttl`` seconds at most. As a context it ends when what is
-    to be written has been.
+    Answers are cached until they change, ``ttl`` seconds at most. Leaving the context waits until pending updates are
+    written.
     """
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
         self._control = control
         self._known: Cache[str, ApiKey | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
-        # What was written last is forgotten with the key: then it is written once more, and no harm is done.
+        # Evicted together with the key: at worst the last use is written once more.
         self._write_at: dict[UUID, float] = {}
         self._used: set[UUID] = set()
         self._writing: asyncio.Task[None] | None = None
@@ -154,12 +154,12 @@ class ApiKeys:
                 await self._writing
 
     async def find(self, prefix: str) -> ApiKey | None:
-        """The key with this prefix, also one that was revoked; None if there is none. Raises Unavailable."""
+        """The key with this prefix, also if it is revoked; None if there is none. Raises Unavailable."""
         known = self._known.get(prefix)
         return known if known is not MISSING else await self._known.learn(prefix, partial(self._ask, prefix))
 
     def used(self, key: ApiKey) -> None:
-        """Have it written down, once a minute, that a key was used now. Nobody waits for that."""
+        """Record that a key was used now, at most once a minute. Does not block."""
         now = time.monotonic()
         if now < self._write_at.get(key.id, 0.0):
             return
@@ -195,7 +195,7 @@ class ApiKeys:
                 log.warning("when API keys were last used is not written down", reason=refusal.code)
 
     def _forget(self, key: str | None) -> None:
-        # Announced from inside a tenant, it is preceded by whose it is.
+        # Changes announced from inside a tenant have its id as a prefix.
         self._known.forget(key and key.rpartition("/")[2])
 
 

@@ -1,14 +1,14 @@
-"""The roles that the server works with, what each may do, and what none may be able to do.
+"""The roles that the server works with, their rights, and what none of them may be able to do.
 
 ====================  =======================================================================================
-the owner             makes everything and owns it; used by commands, never by requests
+the owner             creates everything and owns it; used by commands, never by requests
 the tenant login      tenant traffic; owns nothing, inherits nothing
 the control login     reads and writes the directory
 ``isola_members``     what every bound transaction may call; each tenant's own role is a member
-``isola_sharing``     no login; the functions that cross from one tenant to another run as it, and nothing else
-``isola_audit``       no login; the triggers that write the log of what was done run as it, and nothing else
-``isola_quotas``      no login; the triggers that keep quotas, and what counts for them, run as it, and nothing else
-``isola_watchdog``    no login; a member of the tenant login, whose sessions it ends; nothing else runs as it
+``isola_sharing``     no login; runs the functions that cross tenant boundaries, and nothing else
+``isola_audit``       no login; runs the triggers that write the audit log, and nothing else
+``isola_quotas``      no login; runs the triggers that enforce quotas and the functions that count, and nothing else
+``isola_watchdog``    no login; a member of the tenant login, to end its sessions; nothing else runs as it
 ====================  =======================================================================================
 
 ``isola`` stands for ``ISOLA_ROLES``: see app/isola/platform/roles.py.
@@ -29,9 +29,9 @@ from isola.settings import Settings
 
 quote = DIALECT.identifier_preparer.quote
 
-# What PostgreSQL lets everybody call, and no tenant needs: it reaches over to other tenants, past all policies. The
-# next tenant runs the statements that a connection keeps; all sessions of tenant traffic are one login's, and so may
-# end each other; large objects are in no schema.
+# Functions that PostgreSQL grants to PUBLIC and no tenant needs, since they reach other tenants and bypass policies:
+# prepared statements of a connection are also run by the next tenant; all sessions of tenant traffic have the same
+# login, and could end each other; large objects are in no schema.
 FOR_NO_TENANT = (
     "pg_prepared_statement()",
     "pg_cancel_backend(integer)",
@@ -49,7 +49,7 @@ FOR_NO_TENANT = (
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the owner, tenant traffic and the control plane connect. The owner's may be unknown to a server."""
+    """Where the owner, tenant traffic and the control plane connect. A server may lack the owner's address."""
 
     owner: str | None
     tenant: str
@@ -74,11 +74,11 @@ class Addresses:
 
 
 def addresses(settings: Settings, embedded: str | None = None) -> Addresses:
-    """The three addresses. A login's address that is not set is the owner's with another name and password.
+    """The three addresses. A login without an address uses the owner's, with another name and password.
 
-    That password is derived from the owner's, so that two processes given the same owner agree on it; also from one
+    That password is derived from the owner's, so that two processes with the same owner agree on it; also from one
     that the owner has from ``PGPASSWORD`` or a password file.
-    Raises OperatorError naming the setting that is missing.
+    Raises OperatorError naming the missing setting.
     """
     owner = settings.database_url.get_secret_value() if settings.database_url else embedded
     secret = address.password(make_url(owner)) if owner and settings.database_url else None
@@ -97,9 +97,9 @@ def addresses(settings: Settings, embedded: str | None = None) -> Addresses:
 
 
 def derived(owner: URL, login: str, secret: str | None = None) -> URL:
-    """The address of a login at the owner's database, with a password that only who knows the owner's can tell.
+    """The address of a login at the owner's database, with a password derived from the owner's.
 
-    ``secret`` is the owner's password where that does not stand in its address.
+    ``secret`` is the owner's password if its address does not contain one.
     """
     secret = secret or owner.password
     if secret is None:
@@ -109,9 +109,9 @@ def derived(owner: URL, login: str, secret: str | None = None) -> URL:
 
 
 async def prepare(owner: Transaction, where: Addresses) -> None:
-    """Make the roles and the platform's schemas where they are missing. Can be repeated.
+    """Create missing roles and schemas of the platform. Idempotent.
 
-    Raises OperatorError when a login that is already there could do what a login must not.
+    Raises OperatorError if an existing login has rights that a login must not have.
     """
     roles = where.roles
     for role in (roles.members, *roles.inner):
@@ -121,7 +121,7 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
     await owner.script(f"GRANT {quote(where.tenant_login)} TO {roles.watchdog}")
     await _limit_connections(owner, where.tenant_login)
     await owner.script(admit_to_database(await owner.value("SELECT current_database()"), where))
-    # They are the superuser's: no other owner can take them from anybody.
+    # These functions belong to the superuser: no other owner can revoke them.
     if await owner.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
         await owner.script(
             f"""
@@ -142,7 +142,7 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
 
 
 def admit_to_database(name: str, where: Addresses) -> str:
-    """Statements that say who may use a database for what, which is all that a copy of it lacks."""
+    """Statements that grant rights on a database itself: the only ones that a copy of it lacks."""
     database = quote(name)
     return f"""
         REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;
@@ -160,10 +160,9 @@ async def _prepare_login(owner: Transaction, login: str) -> None:
 
 
 async def give_passwords(owner: Transaction, where: Addresses, *, anyway: bool) -> None:
-    """Give each login the password of its address.
+    """Set each login's password to that of its address.
 
-    Raises OperatorError for a login that another database uses with another password, unless it is to have this one
-    ``anyway``.
+    Raises OperatorError for a login that another database uses with another password, unless ``anyway`` overwrites it.
     """
     for text in (where.tenant, where.control):
         url = make_url(text)
@@ -204,7 +203,7 @@ ORDER BY 1
 
 
 async def _limit_connections(owner: Transaction, login: str) -> None:
-    """Leave room for the owner and the control plane, whatever sessions tenant traffic piles up.
+    """Reserve connections for the owner and the control plane, however many sessions tenant traffic opens.
 
     A limit that an operator has set stays.
     """

@@ -1,7 +1,7 @@
 """Moves a tenant from one strategy to another: everything in its home, in one transaction of the owner.
 
-After a crash at any point there is all of it or nothing. What keeps requests out meanwhile is in the database, not in
-what servers know: see migrations/control/0001_binding.sql and docs/moving.md.
+After a crash at any point the move is complete or has not happened. The state that blocks requests meanwhile is in the
+database, not in the servers: see migrations/control/0001_binding.sql and docs/moving.md.
 """
 
 import asyncio
@@ -22,28 +22,28 @@ from isola.platform.tenants import COLUMNS, Status, Tenant, entry, tenants
 from isola_strategies.base import Home, Strategy
 
 PATIENCE = 10.0
-"""Seconds in which transactions that write in a tenant may end before it is moved; later they are refused."""
+"""Seconds that writing transactions may take to end before their tenant is moved; later they are refused."""
 
 LATELY = "1 hour"
-"""For how long whoever still believes a tenant to be where it was is told so, by the database."""
+"""How long the database reports a move to servers that still use the tenant's former home."""
 
 Progress = Callable[[str], None]
-"""Told each step when it begins: a word, and the table that it is about if there is one."""
+"""Called at the beginning of each step: a word, and the table concerned if there is one."""
 
 
 def silent(step: str) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A home, and the strategy whose it is."""
+    """A home, and its strategy."""
 
     strategy: Strategy
     home: Home
 
     def rows(self, table: Table, of: str) -> str:
-        """The rows of the bound tenant in a table, as what comes after FROM, under the name ``of``."""
+        """The bound tenant's rows of a table, as text to follow FROM, with the alias ``of``."""
         predicate = self.strategy.predicate(of)
         return f"{self.home.schema}.{table.name} AS {of}{f' WHERE {predicate}' if predicate else ''}"
 
@@ -58,15 +58,15 @@ async def move(
     patience: float = PATIENCE,
     progress: Progress = silent,
 ) -> Tenant:
-    """Move a tenant, with all that is in its home, under another strategy; its entry afterwards.
+    """Move a tenant, with everything in its home, to another strategy; its entry afterwards.
 
-    Until it ends the tenant is marked as moving, and its requests are refused as Unavailable. If it fails the tenant is
-    where it was, and the mark is taken away; if it is killed the mark stays, and a second call goes on. A call that
-    names where the tenant is takes the mark away. ``by`` is for the logs: the operator unless given.
+    Until it ends the tenant is marked as moving, and its requests are refused as Unavailable. If it fails, the tenant
+    stays in place and the mark is removed; if it is killed, the mark stays, and a second call continues. A call
+    with the tenant's current strategy removes the mark. ``by`` is for the logs, by default the operator.
 
-    Raises BadUserInput for a strategy that is not installed, NotFound, Conflict where the tenant is there already,
-    another is moving it, or transactions need not prove their tenant, Unavailable where others hold for too long what
-    has to be had, and OperatorError where a home is behind, or where a copy is not like what was copied.
+    Raises BadUserInput for a strategy that is not installed, NotFound, Conflict if the tenant is there already, is
+    being moved by another process, or proofs are not demanded, Unavailable if others hold required locks for too long,
+    and OperatorError if a home is behind, or if a copy differs from the original.
     """
     by = by or platform_log.operator()
     tenant = await _announced(owner, strategies, slug, to)
@@ -78,14 +78,14 @@ async def move(
         async with owner.unbound() as transaction:
             return await _moved(transaction, strategies, tenant, to, by, progress)
     except BaseException:
-        # Whoever is told that it failed finds the tenant as it was. If even this cannot be done, the mark stays.
+        # A caller that gets an error finds the tenant unchanged. If even this fails, the mark stays.
         with suppress(Refusal):
             await asyncio.shield(_opened(owner, _entry(tenant.id, moving_to=to)))
         raise
 
 
 async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: str, to: str) -> Tenant:
-    """Mark a tenant as moving; the mark is taken away, if there is one, where ``to`` is where the tenant is."""
+    """Mark a tenant as moving; remove an existing mark if ``to`` is the tenant's current strategy."""
     provisioning.refuse_unknown(strategies, to)
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
@@ -110,7 +110,7 @@ async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: 
 
 
 def _entry(tenant: UUID, **seen: str | None) -> Update:
-    """A change to a tenant's entry, as long as that is as it was seen."""
+    """An update of a tenant's entry, conditional on the entry as it was read."""
     change = update(tenants).where(tenants.c.id == tenant)
     for name, value in seen.items():
         change = change.where(tenants.c[name].is_not_distinct_from(value))
@@ -118,24 +118,24 @@ def _entry(tenant: UUID, **seen: str | None) -> Update:
 
 
 async def _opened(owner: Database, seen: Update) -> Tenant | None:
-    """Take the mark away, and let the tenant be served where it is."""
+    """Remove the mark, so that the tenant is served in its current home."""
     async with owner.unbound() as transaction:
         rows = await transaction.rows(seen.values(moving_to=None).returning(*COLUMNS))
     return entry(rows[0]) if rows else None
 
 
 async def _until_written(owner: Database, home: Home, patience: float) -> None:
-    """Wait for the transactions that have written in a home, ``patience`` seconds at most, and for those that commit.
+    """Wait up to ``patience`` seconds for transactions that have written in a home, and for those that commit.
 
-    None of the former can commit any more in the tenant that is marked; but what they hold would be in the way. The
-    latter may have found the tenant without its mark. Raises Unavailable if one of them takes too long.
+    The former can no longer commit in the marked tenant, but their locks would block the move. The latter may have
+    read the tenant before it was marked. Raises Unavailable if one of them takes too long.
     """
     await commits.left(owner, _WRITING, [home.schema], patience)
     if not await commits.settled(owner, max(patience, 1)):
         raise Unavailable("a transaction is about to commit, and takes too long")
 
 
-# Everybody sees the locks of all others, which is not so of their transactions.
+# Every role can see the locks of all sessions, but not their transactions.
 _WRITING = """
 SELECT DISTINCT l.virtualtransaction FROM pg_locks l
 JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -158,7 +158,7 @@ async def _moved(
     for place in (source, target):
         await found(transaction, place.strategy, place.home)
     await enter(transaction, tenant)
-    # Rows can refer to each other in a circle.
+    # Rows can have circular references.
     await transaction.script("SET CONSTRAINTS ALL DEFERRED")
     tables = metadata.sorted_tables
     for table in tables:
@@ -182,7 +182,7 @@ async def _moved(
     return entry(rows[0])
 
 
-# Other moves that are about to say so, too, wait here.
+# Concurrent moves that are about to update it wait here.
 _TELL = f"""
 SELECT FROM control.binding_key FOR UPDATE;
 UPDATE control.binding_key SET moved = (
@@ -192,19 +192,19 @@ UPDATE control.binding_key SET moved = (
 
 
 async def _hold(transaction: Transaction, tenant: Tenant, source: Place, target: Place) -> None:
-    """Keep migrations, the tenant's writers and other changes to its entry waiting, until the end.
+    """Lock out migrations, the tenant's writers and other changes to its entry until the end of the transaction.
 
-    Raises Conflict if the entry is no more what it was when the tenant was marked.
+    Raises Conflict if the entry has changed since the tenant was marked.
     """
     if source.home.schema == target.home.schema:
         raise OperatorError(f"{source.strategy.name} and {target.strategy.name} have the same home for this tenant")
     for place in (source, target):
         if place.home in place.strategy.homes([]) and place.strategy.predicate("t") is None:
-            # No policy holds a superuser: all tenants' rows would be taken for this one's.
+            # Policies do not apply to a superuser: the rows of all tenants would be copied.
             raise OperatorError(f"{place.strategy.name} has shared homes and no predicate to tell tenants apart there")
     await transaction.script(LOCK_TIMEOUT)
     for schema in sorted((source.home.schema, target.home.schema)):
-        # Shared: others may move between the same homes. Migrations take it for themselves.
+        # Shared: other tenants may move between the same homes. Migrations take the lock exclusively.
         await transaction.value("SELECT pg_advisory_xact_lock_shared(hashtext($1))", schema)
     mine = select(tenants.c.id).where(
         tenants.c.id == tenant.id,
@@ -217,7 +217,7 @@ async def _hold(transaction: Transaction, tenant: Tenant, source: Place, target:
 
 
 async def enter(transaction: Transaction, tenant: Tenant) -> None:
-    """Be the tenant to the policies of both homes, which hold an owner who is no superuser; and in neither by name."""
+    """Act as the tenant for the policies of both homes, which apply to an owner without superuser; set no home."""
     await transaction.script(
         "RESET ROLE; SET LOCAL search_path TO pg_catalog; SET LOCAL isola.home TO ''; "
         f"SET LOCAL isola.tenant TO '{tenant.id}'; SELECT set_config('isola.proof', isola.proof('{tenant.id}'), true)"
@@ -225,7 +225,7 @@ async def enter(transaction: Transaction, tenant: Tenant) -> None:
 
 
 def _columns(table: Table) -> list[str]:
-    """What was written of a row: all but what the database computes from the rest."""
+    """The columns to copy: all but generated ones."""
     return [DIALECT.identifier_preparer.quote(column.name) for column in table.columns if column.computed is None]
 
 
@@ -238,7 +238,7 @@ def _copied(table: Table, source: Place, target: Place) -> str:
 
 
 def _digest(table: Table, place: Place) -> str:
-    """A query for the number of rows, and for sums over their hashes: the same in whatever order they are found."""
+    """A query for the number of rows and sums over their hashes, independent of their order."""
     values = ", ".join(f"r.{name}" for name in _columns(table))
     return f"""
         SELECT concat_ws(' ', count(*), sum(hashtextextended(written, 0)), sum(hashtextextended(written, 1)))
@@ -247,7 +247,7 @@ def _digest(table: Table, place: Place) -> str:
 
 
 async def _note(transaction: Transaction, tenant: Tenant, home: Home, to: str, by: Author) -> None:
-    """Tell of the move in the platform's log, and in that of the tenant, where it is by now."""
+    """Record the move in the platform's log and in the tenant's, in its new home."""
     old, new = {"strategy": tenant.strategy}, {"strategy": to}
     about = platform_log.about(tenant.slug)
     await platform_log.note(transaction, by.actor, Action.TENANT_MOVE, about, old, new, by.request)

@@ -1,10 +1,10 @@
-"""What the owner of the database must be able to do before anything is made: found out first, and said in one line."""
+"""Checks the database owner's privileges before anything is created, and reports what is missing in one line."""
 
 from isola.database.transactions import Transaction
 from isola.errors import OperatorError
 
-# $1 are the roles of the installation. ``another`` are those with rights in a schema of another database that somebody
-# else owns. Before PostgreSQL 16 whoever may make roles may also grant all of them.
+# $1 are the roles of the installation. ``another`` are those with rights in another database's schema that another role
+# owns. Before PostgreSQL 16, a role with CREATEROLE may also grant all roles.
 _LACKS = """
 WITH another AS (
     SELECT rolname, datname FROM pg_shdepend used
@@ -59,9 +59,9 @@ HAVING count(*) > 0
 
 
 async def refuse_powerless(owner: Transaction, roles: list[str]) -> None:
-    """Raise OperatorError, naming every right that is missing, if the owner cannot make and migrate the installation.
+    """Raise OperatorError, naming every missing privilege, if the owner cannot create and migrate the installation.
 
-    ``roles`` are those that it makes, or has made.
+    ``roles`` are those that it creates, or has created.
     """
     lacks = await owner.texts(_LACKS, roles)
     if lacks:

@@ -1,4 +1,4 @@
-"""Plans: how much of everything a tenant may have. Every tenant has one; the database keeps what it allows."""
+"""Plans: quotas of a tenant. Every tenant has a plan; the database enforces it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -30,30 +30,30 @@ from isola.subjects.metadata import indexed_text, moment
 
 MAX_TITLE = 200
 MOST = 2**53 - 1
-"""The largest quota: the largest integer that every JSON reader keeps exact."""
+"""The largest quota: the largest integer that every JSON reader represents exactly."""
 
 PATIENCE = 10.0
-"""Seconds to wait for transactions that began to commit before a tenant got another plan."""
+"""Seconds to wait for transactions that began to commit before the tenant's plan changed."""
 
 UNLIMITED = "unlimited"
-"""The plan that is built in, and that tenants have unless they are given another. It stays without quotas."""
+"""The built-in default plan of tenants. It never has quotas."""
 
 plans = Table(
     "plans",
     metadata,
     Column("name", Text, primary_key=True),
     Column("title", Text, nullable=False),
-    # How many of what, by the names of isola.subjects.quotas. What is not in it has no limit.
+    # Limits by quota names of isola.subjects.quotas. A missing name means no limit.
     Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
     moment("created_at"),
-    # A retired plan is given to no further tenant.
+    # A retired plan cannot be given to further tenants.
     moment("retired_at", nullable=True, default=None),
     CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
     CheckConstraint(f"length(title) BETWEEN 1 AND {MAX_TITLE}", name="title_length"),
     CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
 )
 
-# How much a tenant has at most of what it has, or had, a quota of. Written when it adds, and read, by triggers only.
+# Upper bounds for a tenant's usage, for each current or former quota. Read, and written on inserts, by triggers only.
 quota_bounds = Table(
     "quota_bounds",
     metadata,
@@ -63,7 +63,7 @@ quota_bounds = Table(
     prefixes=["UNLOGGED"],
 )
 
-# Where those that add wait for each other when they commit.
+# Serialises inserting transactions of a tenant at commit.
 quota_turns = Table("quota_turns", metadata, Column("tenant_id", Uuid, primary_key=True), prefixes=["UNLOGGED"])
 
 
@@ -81,15 +81,15 @@ _PLANS = select(*_COLUMNS)
 
 
 async def every(control: Database) -> Sequence[Plan]:
-    """All plans by name, those that are retired as well."""
+    """All plans by name, including retired ones."""
     async with control.unbound() as transaction:
         return [Plan(**row) for row in await transaction.rows(_PLANS.order_by(plans.c.name))]
 
 
 async def create(control: Database, by: Author, *, name: str, title: str, quotas: Mapping[str, int]) -> Plan:
-    """Make a plan. What ``quotas`` leaves out has no limit.
+    """Create a plan. Quotas missing in ``quotas`` have no limit.
 
-    Raises BadUserInput naming what cannot be, and Conflict for a name in use.
+    Raises BadUserInput naming the invalid input, and Conflict for a name in use.
     """
     if not SLUG.fullmatch(name):
         raise BadUserInput(f"name: {SLUG_FORM}", "name", value=name)
@@ -111,10 +111,10 @@ async def change(
     title: str | None = None,
     quotas: Mapping[str, int | None] | None = None,
 ) -> Plan:
-    """Change a plan for all tenants that have it. Quotas that are not given stay; those given as None have no limit.
+    """Change a plan for all tenants that have it. Missing quotas stay unchanged; None removes a limit.
 
-    What tenants have stays: who has more than is allowed now cannot add. Raises NotFound, BadUserInput naming what
-    cannot be, and Conflict for the plan that is built in.
+    Existing data stays: a tenant above a new limit cannot add more. Raises NotFound, BadUserInput naming the invalid
+    input, and Conflict for the built-in plan.
     """
     given = quotas or {}
     allowed = {quota: most for quota, most in given.items() if most is not None}
@@ -133,9 +133,9 @@ async def change(
 
 
 async def retire(control: Database, by: Author, name: str) -> Plan:
-    """Give a plan to no further tenant; those that have it keep it.
+    """Stop a plan from being given to further tenants; those that have it keep it.
 
-    Raises NotFound, and Conflict for one that is retired already and for the one that is built in.
+    Raises NotFound, and Conflict for a plan that is already retired and for the built-in one.
     """
     if name == UNLIMITED:
         raise Conflict(f"the plan {UNLIMITED} cannot be retired", "name")
@@ -164,7 +164,7 @@ async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tena
             {"plan": name},
             by.request,
         )
-    # Without quotas, those that add do not wait for each other: what is about to be committed was not counted.
+    # Without quotas, inserting transactions do not wait for each other: those about to commit were not counted.
     await commits.settled(control, PATIENCE)
     async with control.unbound() as transaction:
         await transaction.execute(delete(quota_bounds).where(quota_bounds.c.tenant_id == tenant.id))
@@ -172,16 +172,16 @@ async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tena
 
 
 async def offered(transaction: Transaction, name: str) -> None:
-    """See that a plan can be given to a tenant, and stays so until the end of the transaction.
+    """Check that a plan can be given to a tenant, and lock it until the end of the transaction.
 
-    Raises NotFound, and Conflict for one that is retired.
+    Raises NotFound, and Conflict for a retired plan.
     """
     if (await _locked(transaction, name, shared=True)).retired_at is not None:
         raise Conflict("the plan is retired", "plan", value=name)
 
 
 async def _locked(transaction: Transaction, name: str, *, shared: bool = False) -> Plan:
-    # What can be no name may be no text that the database takes, either.
+    # The database may reject a text that is not a valid name.
     wanted = _PLANS.where(plans.c.name == name).with_for_update(read=shared)
     rows = await transaction.rows(wanted) if SLUG.fullmatch(name) else []
     if not rows:
@@ -200,7 +200,7 @@ async def _changed(
 
 
 async def _note(transaction: Transaction, by: Author, action: Action, before: Plan | None, now: Plan) -> None:
-    """Note what is not as it was."""
+    """Log the changed values."""
     was, is_ = ({} if before is None else _logged_values(before)), _logged_values(now)
     changed = [key for key in is_ if key not in was or was[key] != is_[key]]
     if not changed:

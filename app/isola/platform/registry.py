@@ -1,4 +1,4 @@
-"""What the tables of homes declare, as the functions in the database read it. ``isola migrate`` fills it."""
+"""The declarations of the tables in homes, for the functions in the database. ``isola migrate`` fills it."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,8 @@ from isola.subjects.metadata import Audited, Counted, indexed_text
 MAX_IDENTIFIER = 63
 MAX_SUBJECT = 63
 
-# What takes places of quotas. Where ``tenant_column`` is null, the table is in every home; else it is the platform's
-# own. ``counts`` is the condition for the rows that count; null where all do.
+# Tables whose rows count towards quotas. Where ``tenant_column`` is null, the table is in every home; else it is the
+# platform's own. ``counts`` is the condition for the rows that count; null where all do.
 counted = Table(
     "counted",
     metadata,
@@ -24,7 +24,7 @@ counted = Table(
     Column("counts", Text),
 )
 
-# Of what single rows can be shared with partners, and what these see of one.
+# Subjects whose single rows can be shared with partners, and what partners see of one.
 subjects = Table(
     "subjects",
     metadata,
@@ -34,7 +34,7 @@ subjects = Table(
 )
 
 
-# The applications whose tables tenants have, and the newest revision of each.
+# The applications that tenants have tables of, and the newest revision of each.
 applications_ = Table(
     "applications",
     metadata,
@@ -44,16 +44,16 @@ applications_ = Table(
 
 
 async def applications(control: Transaction) -> Mapping[str, str]:
-    """The applications whose tables tenants have, and the revision of each."""
+    """The applications that tenants have tables of, and the revision of each."""
     return {row["name"]: row["revision"] for row in await control.rows(select(applications_))}
 
 
 async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
-    """Make the registry say what the tables of homes declare now, and the newest ``revisions`` by application."""
+    """Fill the registry from the current declarations, and the newest ``revisions`` by application."""
     for name, revision in revisions.items():
         known = upsert(applications_).values(name=name, revision=revision)
         await owner.execute(known.on_conflict_do_update(index_elements=["name"], set_={"revision": revision}))
-    # What an application has declared that is not installed here stays: tenants have its tables.
+    # Keep the entries of applications that are not installed here: tenants have their tables.
     stays = (await applications(owner)).keys() - revisions.keys()
     for declaring, ours in ((counted, counted.c.tenant_column.is_(None)), (subjects, true())):
         gone = and_(ours, declaring.c.relation.in_(list(domain.tables))) if stays else ours

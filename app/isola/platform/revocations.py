@@ -1,4 +1,4 @@
-"""What no longer counts, though it was signed and has not expired: single tokens, sessions, and all of a user's."""
+"""Revocations of tokens that are signed and not expired: single tokens, sessions, and all tokens of a user."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -35,9 +35,9 @@ from isola.subjects.users import MAX_SUBJECT
 revocations = Table(
     "revocations",
     metadata,
-    # What is revoked, as Revocable.key has it.
+    # What is revoked, in the form of Revocable.key.
     Column("key", Text, primary_key=True),
-    # From then on everything that this is about has expired by itself.
+    # By then, everything that this revokes has expired.
     Column("until", DateTime(timezone=True), nullable=False, server_default=text("'infinity'")),
     CheckConstraint("octet_length(key) <= 2600", name="key_length"),
     Index(None, "until", postgresql_where=text("until < 'infinity'")),
@@ -50,13 +50,13 @@ sign_outs = Table(
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
     indexed_text("subject", MAX_SUBJECT, primary_key=True),
     Column("user_id", Uuid, nullable=False),
-    # What was issued earlier is refused.
+    # Tokens issued earlier are refused.
     moment("not_before", default=None),
 )
 
 
 class Revocable(NamedTuple):
-    """What can be revoked, by what its issuer calls it; or all of a tenant's user, by their subject."""
+    """What can be revoked: something by its issuer's identifier, or all tokens of a tenant's user, by subject."""
 
     kind: Literal["session", "token", "user"]
     scope: str | UUID
@@ -74,12 +74,12 @@ class Revocable(NamedTuple):
 
     @classmethod
     def user(cls, tenant: UUID, subject: str) -> Self:
-        """All tokens that mean this user of a tenant, whoever issued them."""
+        """All tokens for this user of a tenant, of any issuer."""
         return cls("user", tenant, subject)
 
     @classmethod
     def announced(cls, key: str) -> Self:
-        """What the key of a change says: a user as ``<tenant>/<subject>``, others as a JSON list."""
+        """Parse the key of a change: a user as ``<tenant>/<subject>``, others as a JSON list."""
         if not key.startswith("["):
             tenant, _, subject = key.partition("/")
             return cls("user", UUID(tenant), subject)
@@ -91,9 +91,9 @@ class Revocable(NamedTuple):
 
 
 async def revoke(control: Transaction, revocable: Revocable, *, until: datetime | None = None) -> None:
-    """Have every server refuse a token or the tokens of a session, within seconds of the commit.
+    """Make every server refuse a token or the tokens of a session, within seconds of the commit.
 
-    ``until`` is when the last of them expires, where that is known. Revoking again never shortens it.
+    ``until`` is when the last of them expires, if known. Revoking again never shortens it.
     """
     await control.execute(delete(revocations).where(revocations.c.until < func.now()))
     new = insert(revocations).values({"key": revocable.key} | ({} if until is None else {"until": until}))
@@ -103,7 +103,7 @@ async def revoke(control: Transaction, revocable: Revocable, *, until: datetime 
 
 
 async def find(control: Transaction, user: Revocable, others: Iterable[Revocable] = ()) -> Mapping[Revocable, float]:
-    """Of those that are revoked, the moment in seconds since 1970 before which what was issued is refused."""
+    """For those that are revoked, the time in seconds since 1970; tokens issued before it are refused."""
     keyed = {each.key: each for each in others}
     rows = await control.rows(_FIND, {"tenant": user.scope, "subject": user.name, "keys": list(keyed)})
     return {user if row["key"] is None else keyed[row["key"]]: row["not_before"] for row in rows}

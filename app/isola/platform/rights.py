@@ -1,4 +1,4 @@
-"""What each role may do: on the platform's own tables and functions, and in the homes of tenants."""
+"""The rights of each role: on the platform's own tables and functions, and in the homes of tenants."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -38,7 +38,7 @@ CALLED_BY_MEMBERS = (
     "isola.note_sign_ins()",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
-# What keeps answers within their limit, in the statements of reads.
+# Limits the size of answers, in the statements of reads.
 MEASURED = "isola.measured(text, bigint, bigint, text)"
 CALLED_BY_ALL = (
     "isola.claimed_tenant_id()",
@@ -48,11 +48,11 @@ CALLED_BY_ALL = (
     "isola.this_transaction()",
     "isola.uuid_v7()",
 )
-# What reads or writes what its callers may not: it runs as isola_sharing.
+# Functions that access data which their callers may not: they run as isola_sharing.
 AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid)")
 
-# What notes changes, and writes them into the log, runs as isola_audit. These are triggers, and what they call; only
-# that staff look in, and what becomes of sign-ins, is noted by functions, which run as isola_sharing.
+# Functions that record changes and write them to the log run as isola_audit: triggers, and what they call. Only staff
+# access and sign-in events are recorded by functions that run as isola_sharing.
 NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
 SEAL = "control.seal(bigint)"
 READ_SEALS = ("isola.feed(bigint, bigint)", "isola.unsealed()")
@@ -64,7 +64,7 @@ AS_AUDIT = (
     SEAL,
     *READ_SEALS,
 )
-# What keeps quotas, and what tells of them.
+# Functions that enforce and report quotas.
 AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_once()")
 CALLED_BY_QUOTAS = (
     "isola.quota_used(uuid, text, text, bigint)",
@@ -89,7 +89,7 @@ CALLED_BY_AUDIT = (
 
 
 def admit_to_platform(where: Addresses) -> str:
-    """Statements that give each role its rights on the platform's own tables and functions. They can be repeated."""
+    """Idempotent statements that grant each role its rights on the platform's own tables and functions."""
     tenant, control = quote(where.tenant_login), quote(where.control_login)
     roles = where.roles
     owners = "".join(
@@ -167,14 +167,14 @@ def admit_to_platform(where: Addresses) -> str:
 
 
 def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence[str]:
-    """Statements that give the platform's roles their rights in a home. They can be repeated.
+    """Idempotent statements that grant the platform's roles their rights in a home.
 
-    The log may be added to, and nothing else. What a quota is of can be counted, and nothing be read that says more.
-    What tables declare as shared can be read.
+    The log is insert-only. Rows that quotas are about can be counted, without access to further columns. Data that
+    tables declare as shared can be read.
     """
     schema = home.schema
     return [
-        # What every transaction may call; the login does not inherit, so each role is given it by itself.
+        # Functions that every transaction may call; the login does not inherit, so each role is granted them.
         *([f"GRANT {roles.members} TO {home.role}"] if home.role else []),
         f"GRANT USAGE ON SCHEMA {schema} TO {roles.sharing}, {roles.audit}, {roles.quotas}",
         f"GRANT INSERT ON {schema}.audit_entries TO {roles.audit}",
@@ -186,17 +186,17 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
 
 
 def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Sequence[str]]]:
-    """Which role reads which columns of which table in every home."""
+    """The columns of each table that a role may read in every home."""
     for table in tables:
         counted: Counted | None = table.info.get("counted")
         if counted is not None:
-            # What has no condition is counted by its key.
+            # Without a condition, the primary key is counted.
             yield roles.quotas, table.name, counted.columns or [column.name for column in table.primary_key]
         if "shared_columns" in table.info:
             yield roles.sharing, table.name, table.info["shared_columns"]
 
 
-# $1 and $2 are the schemas of homes and their roles, '' where it is the login; $3 the login and $4 the role of members;
+# $1 and $2 are the schemas of homes and their roles, '' for the login itself; $3 the login and $4 the role of members;
 # $5 to $8 the rights on tables: the role, '' for the home's own, the table, the right, and the column or ''.
 _SHUT = """
 WITH homes AS (
@@ -234,9 +234,9 @@ GROUP BY schema
 async def shut(
     owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], where: Addresses
 ) -> Mapping[str, str]:
-    """The homes, by their schemas, in which a role lacks a right, and the first that it lacks.
+    """The homes, by schema, in which a role lacks a right, and the first right that it lacks.
 
-    So it is after a database was restored without its roles.
+    This happens after a database was restored without its roles.
     """
     wanted = [("", table.name, right, "") for table in tables for right in rights(table).split(", ")]
     wanted.append((where.roles.audit, "audit_entries", "INSERT", ""))
@@ -253,7 +253,7 @@ async def shut(
     )
 
 
-# What ``admit_to_platform`` and ``logins.prepare`` change: $1 are the roles.
+# The state that ``admit_to_platform`` and ``logins.prepare`` change: $1 are the roles.
 _PLATFORM = """
 WITH granted AS (
     SELECT format('the schema %I', nspname) AS object, nspacl AS acl, 'n' AS kind, nspowner AS owner
@@ -293,5 +293,5 @@ SELECT format('the sharing of %s from %s: %s', name, relation, array_to_string(s
 
 
 async def of_platform(owner: Transaction, where: Addresses) -> set[str]:
-    """What the platform's roles are and may do outside of homes, in words."""
+    """The attributes and rights of the platform's roles outside of homes, as text."""
     return set(await owner.texts(_PLATFORM, where.all_roles))

@@ -1,7 +1,7 @@
-"""Sessions of people: each a chain of refresh tokens, of which only the last is good, and only once.
+"""Sessions of people: each is a chain of refresh tokens, of which only the last is valid, and only once.
 
-What is stored of a refresh token is its hash, enough for 256 random bits. One that is used a second time is in the
-hands of two, and nobody can tell whose it was: the session ends.
+Refresh tokens are stored as hashes; a fast hash is enough for 256 random bits. If one is used a second time, two
+parties have it, and the legitimate one cannot be determined: the session ends.
 """
 
 import secrets
@@ -42,16 +42,16 @@ from isola.subjects.metadata import identifier, moment
 from isola.subjects.work import Work
 
 _RANDOM_BYTES = 32
-# Longer than a token of the session may be taken for good after it has expired, for clocks that go wrong.
+# Longer than a token of the session may be accepted after it has expired, because of clock differences.
 _AFTERLIFE = timedelta(hours=1)
-# Longer than a sign-in takes from its preparation on.
+# Longer than a sign-in takes after its preparation.
 _PREPARED_FOR = timedelta(minutes=10)
-# That a session has ended may be in the tenant's log for as long after it has expired.
+# For this long after it has expired, the end of a session may still be written to the tenant's log.
 _KEPT_FOR = timedelta(days=1)
 
 
 class End(StrEnum):
-    """What a session ended for before it expired."""
+    """Why a session ended before it expired."""
 
     REUSE = "reuse"
     REVOCATION = "revocation"
@@ -64,11 +64,11 @@ sessions = Table(
     identifier(),
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
     Column("subject", Text, nullable=False),
-    # None until the session begins, with its entry in the tenant's log. Only then it can be refreshed.
+    # None until the session begins, with its entry in the tenant's log. Only then can it be refreshed.
     Column("user_id", Uuid),
     moment("created_at"),
     moment("expires_at", default=None),
-    # One that has ended stays until the tenant's log has it: see isola.platform.sign_in_log.
+    # An ended session stays until the tenant's log records its end: see isola.platform.sign_in_log.
     moment("ended_at", nullable=True, default=None),
     Column("ended_for", Text),
     CheckConstraint("ended_for IN ('reuse', 'revocation', 'sign_out')", name="ended_for"),
@@ -91,7 +91,7 @@ refresh_tokens = Table(
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long a session lasts at most, and how long it lasts without being refreshed."""
+    """The maximum lifetime of a session, and its lifetime without a refresh."""
 
     session: timedelta
     idle: timedelta
@@ -99,7 +99,7 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that goes on. ``now`` is the time of the database, whose revocations it is compared with."""
+    """A live session. ``now`` is the database's time, which its revocations are compared with."""
 
     id: UUID
     tenant_id: UUID
@@ -116,7 +116,7 @@ class Refreshed:
 
 
 async def prepare(control: Transaction, tenant: UUID, subject: str, lifetimes: Lifetimes) -> Refreshed:
-    """Prepare a session of a tenant's user; ``begin`` begins it. What has expired is deleted on the way."""
+    """Prepare a session of a tenant's user; ``begin`` begins it. Also deletes expired sessions."""
     await control.execute(_EXPIRED)
     new = insert(sessions).values(tenant_id=tenant, subject=subject, expires_at=func.now() + lifetimes.session)
     [row] = await control.rows(new.returning(*_SESSION))
@@ -124,26 +124,26 @@ async def prepare(control: Transaction, tenant: UUID, subject: str, lifetimes: L
 
 
 async def begin(work: Work, session: UUID, user_id: UUID) -> None:
-    """Begin a session that was prepared, in a transaction inside its tenant: with its entry in the log or not at all.
+    """Begin a prepared session, in a transaction inside its tenant, atomically with its log entry.
 
-    Raises Unavailable where it was prepared too long ago.
+    Raises Unavailable if it was prepared too long ago.
     """
     if not await work.scalar(_BEGIN, {"session": session, "user": user_id}):
         raise Unavailable("the session could not begin in time: try again")
 
 
 async def refresh(control: Transaction, issuer: str, token: str, lifetimes: Lifetimes) -> Refreshed | None:
-    """Use a refresh token up and give the next; None if it is not good. Commit in either case.
+    """Consume a refresh token and issue the next; None if it is not valid. Commit in either case.
 
-    If it was used before, its session is ended. ``issuer`` is the one that signs the access tokens of sessions. Raises
-    TenantSuspended and TenantDeleted, by which the token is not used up.
+    If it was used before, its session is ended. ``issuer`` signs the access tokens of sessions. Raises TenantSuspended
+    and TenantDeleted, which do not consume the token.
     """
     use = update(refresh_tokens).where(
         refresh_tokens.c.hash == _hash(token),
         refresh_tokens.c.used_at.is_(None),
         refresh_tokens.c.expires_at > func.now(),
     )
-    # Of two at once the second waits here for the first, and finds the token used.
+    # Of two concurrent calls, the second waits here for the first, and finds the token used.
     used = await control.scalar(use.values(used_at=func.now()).returning(refresh_tokens.c.session_id))
     if used is None:
         await _end(control, issuer, token, End.REUSE, refresh_tokens.c.used_at.is_not(None))
@@ -172,12 +172,12 @@ async def refresh(control: Transaction, issuer: str, token: str, lifetimes: Life
 
 
 async def end(control: Transaction, issuer: str, token: str) -> None:
-    """End the session that a refresh token belongs to, used or not; with one that is not known, nothing happens."""
+    """End the session that a refresh token belongs to, used or not; an unknown token is ignored."""
     await _end(control, issuer, token, End.SIGN_OUT)
 
 
 async def revoke(control: Transaction, issuer: str, session: str) -> Tenant | None:
-    """End a session, with all its access tokens; its tenant, whose log is to have that. None if it does not go on."""
+    """End a session, with all its access tokens; its tenant, whose log must record that. None if it is not live."""
     try:
         condition = sessions.c.id == UUID(session)
     except ValueError:
@@ -221,7 +221,7 @@ async def _end(control: Transaction, issuer: str, token: str, why: End, *conditi
 
 
 async def _end_all(control: Transaction, issuer: str, why: End, condition: ColumnElement[bool]) -> list[UUID]:
-    """End sessions, with all their access tokens; the tenants whose they were."""
+    """End sessions, with all their access tokens; the tenants that they belonged to."""
     ended = _ended(why).where(condition)
     rows = await control.rows(ended.returning(sessions.c.id, sessions.c.expires_at, sessions.c.tenant_id))
     for row in rows:

@@ -1,4 +1,4 @@
-"""What tenants granted each other. Written and read by tenants through the functions of the schema ``isola`` only."""
+"""Shares between tenants. Tenants read and write them through the functions of the schema ``isola`` only."""
 
 from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Uuid, text
 
@@ -19,15 +19,15 @@ shares = Table(
     # What is shared: the name of a subject, see isola.platform.registry, and the id of one of its rows.
     indexed_text("subject", MAX_SUBJECT),
     Column("row_id", Uuid, nullable=False),
-    # What the owner wrote, and all that it is ever told of the grantee.
+    # As the owner wrote it, and the only thing about the grantee that the owner can see.
     indexed_text("grantee_slug", MAX_SLUG, least=2),
-    # Whose slug that was then; null where it was nobody's. Who gets the slug later receives nothing.
+    # The tenant with that slug at the time; null if there was none. A later tenant with the slug receives nothing.
     Column("grantee_id", Uuid, ForeignKey("control.tenants.id")),
     Column("granted_by", Uuid, nullable=False),
     moment("granted_at"),
     moment("expires_at", nullable=True, default=None),
     moment("revoked_at", nullable=True, default=None),
-    # Whether a server has found that it has ended by its date: see isola.platform.lapsing.
+    # Whether a server has marked it as expired: see isola.platform.lapsing.
     Column("lapsed", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
     Index(None, "owner_id", "row_id", "subject", "grantee_slug", unique=True, postgresql_where=LIVE),
@@ -43,15 +43,15 @@ shares = Table(
     Index(None, "expires_at", postgresql_where=LAPSING),
 )
 
-# What a tenant said to what another shares with it. Until it said yes, it receives nothing from there.
+# A tenant's answers to shares from others. Until it accepts, it receives nothing from that tenant.
 share_answers = Table(
     "share_answers",
     metadata,
     Column("grantee_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
     Column("owner_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    # What it was called, for the log.
+    # The owner's slug, for the log.
     indexed_text("owner_slug", MAX_SLUG, least=2),
-    # The share of its that was answered.
+    # The owner's share that was answered.
     Column("share_id", Uuid, nullable=False),
     Column("accepted", Boolean, nullable=False),
     Column("answered_by", Uuid, nullable=False),
