@@ -1,4 +1,4 @@
-"""Everything that can be told to a caller.
+"""All errors that can be shown to a caller.
 
 IsolaError
 ├── Refusal               a client's request is not carried out; each has a code
@@ -15,7 +15,7 @@ IsolaError
 │   ├── RateLimited       RATE_LIMITED      429
 │   └── Unavailable       UNAVAILABLE       503
 │       └── Unconfirmed       UNAVAILABLE       503
-└── OperatorError         a command or a start-up cannot go on; for whoever runs the server
+└── OperatorError         a command or start-up cannot continue; for the operator of the server
 
 Anything else is a bug or a crash. A client sees it as ``INTERNAL`` with a correlation id and nothing else.
 """
@@ -24,7 +24,7 @@ from typing import ClassVar
 
 
 class IsolaError(Exception):
-    """The message is shown as it stands: it names what was wrong and what was expected, and holds no secret."""
+    """The message is shown unchanged: it names the error and what was expected, and contains no secret."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class IsolaError(Exception):
 
     @property
     def explained(self) -> str:
-        """What whoever runs a command reads."""
+        """The message for the user of a command."""
         return self.message
 
 
@@ -40,13 +40,12 @@ class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
     """A refusal with the code that clients see in ``extensions.code``.
 
     ``status`` is the HTTP status when a whole request is refused with it. A field that fails inside a response does
-    not change the status of that response. The message never holds a value that a client sent. ``field`` is the
-    path of the input that was wrong, such as ``filter.name.eq``, and ``value`` what it was: only commands show it,
-    to whoever has typed it. Where the database refused a row for one of its rules, ``rule`` is what the rule is
-    about: names of columns, joined by underscores. Of several things that were given, ``index`` says which one was
-    wrong, and ``item`` where it stands, such as ``items.3``: ``field`` is then one of it. ``retry_after`` is the
-    number of seconds after which the same request is worth sending again; None where that is of no use, or where
-    something may have been done already.
+    not change the status of that response. The message never contains a value that a client sent. ``field`` is the
+    path of the invalid input, such as ``filter.name.eq``, and ``value`` its value: only commands show it, to their
+    user. If the database refused a row because of a rule, ``rule`` is the subject of the rule: column names, joined by
+    underscores. In a list of inputs, ``index`` is the position of the invalid one, and ``item`` its path, such as
+    ``items.3``, to which ``field`` then belongs. ``retry_after`` is the number of seconds after which the same request
+    can be retried; None if a retry is useless, or if something may have been done already.
     """
 
     code: ClassVar[str]
@@ -99,7 +98,7 @@ class TenantRequired(BadUserInput):
 
 
 class AnswerTooLarge(BadUserInput):
-    """What was asked for has more than ``most`` bytes. ``field`` is where that came up, as ``Type.field``."""
+    """The requested data has more than ``most`` bytes. ``field`` is where the limit was reached, as ``Type.field``."""
 
     def __init__(self, most: int, field: str | None = None) -> None:
         where = f"{field}: " if field else ""
@@ -134,7 +133,7 @@ class Unavailable(Refusal):
 
 
 class Unconfirmed(Unavailable):
-    """What was asked for may have been done or not."""
+    """The requested change may have been made or not."""
 
     retry_after = None
 

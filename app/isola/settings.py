@@ -1,4 +1,4 @@
-"""What an operator can set, from the environment (``ISOLA_…``) or a ``.env`` file in the working directory."""
+"""Settings of the operator, from the environment (``ISOLA_…``) or a ``.env`` file in the working directory."""
 
 import ipaddress
 import json
@@ -32,7 +32,7 @@ def _has_user(value: SecretStr) -> SecretStr:
 
 def _json(kind: str) -> BeforeValidator:
     def decoded(value: object) -> object:
-        # Left to the library, this fails with an error that is not a ValidationError.
+        # Otherwise the library fails with an error that is not a ValidationError.
         try:
             return json.loads(value) if isinstance(value, str) else value
         except ValueError:
@@ -52,7 +52,7 @@ def _is_complete(sources: list[str]) -> list[str]:
 
 
 def _begins_roles(name: str) -> str:
-    # PostgreSQL keeps names that begin with pg_ for itself.
+    # PostgreSQL reserves names that begin with pg_.
     if not re.fullmatch("[a-z][a-z0-9_]{0,40}", name) or f"{name}_".startswith("pg_"):
         raise ValueError("expected letters a to z, digits and _, at most 41, with a letter first, and not pg_")
     return name
@@ -87,7 +87,7 @@ Source = Literal["token", "key", "subdomain", "domain", "header", "path", "query
 
 
 class TokenSettings(BaseModel):
-    """What the tokens of one issuer say, and the key that verifies them."""
+    """The claims in the tokens of one issuer, and the key that verifies them."""
 
     token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
     token_key: SecretStr | None = Field(default=None, description="HS256 secret, or a public key in PEM")
@@ -119,17 +119,17 @@ class TokenSettings(BaseModel):
 
     @property
     def namespace(self) -> str:
-        """What the subjects of this issuer begin with here, so that no two issuers speak of the same user."""
+        """The prefix of this issuer's subjects, so that subjects of different issuers never collide."""
         return ""
 
     @property
     def speaks_for_all(self) -> bool:
-        """Whether its subjects come with the namespace of the issuer that they are of."""
+        """Whether its subjects already have the namespace of their original issuer."""
         return False
 
 
 class IssuerSettings(TokenSettings):
-    """A further issuer. What is left out is as it is by default; the leeway, as it is for the first issuer."""
+    """A further issuer. Omitted settings have their defaults; the leeway defaults to that of the first issuer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -143,7 +143,7 @@ class IssuerSettings(TokenSettings):
 
 
 class AdminIssuerSettings(TokenSettings):
-    """The issuer of the platform's staff. Its tokens name no tenant and no role, and are good for nothing else."""
+    """The issuer of the platform's staff. Its tokens have no tenant or role, and are valid only for administration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -159,7 +159,7 @@ class AdminIssuerSettings(TokenSettings):
 
 
 class ProviderSettings(BaseModel):
-    """An OpenID Connect provider where people sign in. It vouches for the tenants listed, and for no others."""
+    """An OpenID Connect provider for sign-in. It vouches for the listed tenants only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -173,7 +173,7 @@ class ProviderSettings(BaseModel):
 
     @property
     def namespace(self) -> str:
-        """As for the tokens of an issuer of this name."""
+        """The same as for tokens of an issuer with this name."""
         return f"iss:{self.name}:"
 
 
@@ -311,7 +311,7 @@ class Settings(BaseSettings, TokenSettings):
 
     @property
     def first_role(self) -> Role | None:
-        """The role of who comes in for the first time with a token that names none; None for no role at all."""
+        """The role on first entry with a token without one; None for no role."""
         if self.new_user_role is None:
             return None if self.production else Role.EDITOR
         return None if self.new_user_role == "none" else self.new_user_role
@@ -328,10 +328,10 @@ def _refuse_unknown() -> None:
 
 
 def load() -> Settings:
-    """The settings of this process.
+    """Load the settings of this process.
 
-    Raises OperatorError naming every setting that makes no sense, its value left out: it may be a secret. So it does
-    for a variable that is no setting: a name that is misspelled would leave a default in place.
+    Raises OperatorError naming every invalid setting, without its value, which may be a secret. Unknown variables are
+    refused as well: a misspelled name would leave a default in place.
     """
     _refuse_unknown()
     try:

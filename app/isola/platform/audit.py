@@ -1,4 +1,4 @@
-"""The log of a tenant, verified: that no entry was changed, removed, put in between or cut off, sealed or not yet."""
+"""Verifies a tenant's log: no entry was changed, removed, inserted or truncated, sealed or not yet."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ audit_heads = Table(
 )
 
 
-# What has committed and is not sealed yet.
+# Committed entries that are not sealed yet.
 audit_pending = Table(
     "audit_pending",
     metadata,
@@ -47,20 +47,20 @@ audit_pending = Table(
     Column("transaction", Text, nullable=False, server_default=text("pg_current_xact_id()::text")),
     Column("tenant_id", Uuid, nullable=False),
     Column("home", Text, nullable=False),
-    # When it committed, among all others.
+    # The position of the commit among all others.
     Column("place", BigInteger),
     moment("at"),
-    # The quota that a statement takes places of, and how many: see control.counted.
+    # The quota that a statement uses, and by how much: see control.counted.
     Column("quota", Text),
     Column("added", BigInteger),
     Column("ids", ARRAY(Uuid), nullable=False),
     Column("hashes", ARRAY(LargeBinary), nullable=False),
     CheckConstraint("cardinality(ids) = cardinality(hashes)", name="hashes"),
-    # Rows are changed once and gone soon after.
+    # Rows are updated once and deleted soon after.
     postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0},
 )
 
-# Entries in the order of commits. Each hash is made over the one before it, the first number and the entries' hashes.
+# Entries in commit order. Each hash covers the previous hash, the first number and the entries' hashes.
 audit_seals = Table(
     "audit_seals",
     metadata,
@@ -77,7 +77,7 @@ _SEALS = (
     .order_by(audit_seals.c.first)
     .limit(SEALS)
 )
-# As isola.audit_hash has it.
+# Must match isola.audit_hash.
 _CONTENT = """jsonb_build_array(
     CAST(:tenant AS uuid), e.id, extract(epoch FROM e.at), e.actor, e.on_behalf_of, e.request, e.action, e.object,
     e.old, e.new
@@ -85,14 +85,14 @@ _CONTENT = """jsonb_build_array(
 
 
 def _entries(table: str) -> TextClause:
-    """The entries with some ids."""
+    """The entries with the given ids."""
     return text(f"SELECT e.id, e.hash, {_CONTENT} FROM {table} e WHERE e.id = ANY (:ids)").bindparams(
         bindparam("ids", type_=ARRAY(Uuid))
     )
 
 
 def _rest(table: str, sealed: str, unsealed: str) -> TextClause:
-    """What is not sealed: entries, and what waits to be sealed, each with the other, by id."""
+    """Unsealed data: entries, and rows that wait to be sealed, joined by id."""
     return text(f"""
         SELECT coalesce(u.id, e.id) AS id, u.hash AS noted, e.hash, e.content
         FROM ({unsealed}) u FULL JOIN (
@@ -104,7 +104,7 @@ def _rest(table: str, sealed: str, unsealed: str) -> TextClause:
 
 @dataclass(frozen=True, slots=True)
 class _Log:
-    """The statements that read one log: entries by id, and what is not sealed."""
+    """The statements that read one log: entries by id, and unsealed data."""
 
     entries: TextClause
     rest: TextClause
@@ -126,10 +126,10 @@ _OF_PLATFORM = _Log(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``broken`` says what is wrong with the first entry that is; None where all are as they were written.
+    """``broken`` describes the first invalid entry; None if all are unchanged.
 
-    ``head`` is the hash of the last seal, in hexadecimal digits. Kept elsewhere, and passed as ``known`` to a later
-    run, it shows whether the whole log was written anew, or cut off together with its head. ``unsealed`` of the
+    ``head`` is the hash of the last seal, in hexadecimal digits. Stored elsewhere, and passed as ``known`` to a later
+    run, it reveals a log that was rewritten completely, or truncated together with its head. ``unsealed`` of the
     ``entries`` that were checked have no number yet.
     """
 
@@ -140,7 +140,7 @@ class Verdict:
 
 
 Read = Callable[[TextClause, Mapping[str, Any]], Awaitable[Sequence[Mapping[str, Any]]]]
-"""Reads by a statement of a log, where that log is."""
+"""Runs a statement on a log, where that log is stored."""
 
 
 class _Head(NamedTuple):
@@ -149,9 +149,9 @@ class _Head(NamedTuple):
 
 
 async def verify(control: Database, tenants: Database, tenant: Tenant, known: str | None = None) -> Verdict:
-    """Check every entry of a tenant's log. Entries that are added meanwhile are checked, too.
+    """Check every entry of a tenant's log, including entries added meanwhile.
 
-    ``known`` is the hash that an earlier run printed, kept elsewhere: the log still has to contain the seal with it.
+    ``known`` is the hash that an earlier run printed, stored elsewhere: the log must still contain the seal with it.
     """
 
     async def read(statement: TextClause, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -162,7 +162,7 @@ async def verify(control: Database, tenants: Database, tenant: Tenant, known: st
 
 
 async def verify_platform(control: Database, known: str | None = None) -> Verdict:
-    """Check every entry of the platform's log, as ``verify``."""
+    """Check every entry of the platform's log, like ``verify``."""
 
     async def read(statement: TextClause, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         async with control.unbound() as transaction:
@@ -178,13 +178,13 @@ async def _verify(control: Database, chain: UUID, log: _Log, read: Read, known: 
     walk = _Walk(head, known)
     await _walk_seals(control, chain, log, read, walk)
     unsealed = await _check_rest(log, read, walk)
-    # What was sealed meanwhile.
+    # Entries that were sealed meanwhile.
     await _walk_seals(control, chain, log, read, walk)
     return walk.verdict(await _head(control, chain), unsealed)
 
 
 async def _walk_seals(control: Database, chain: UUID, log: _Log, read: Read, walk: "_Walk") -> None:
-    # From the smallest number that the column can hold: a seal before the first is a forgery, too.
+    # From the smallest number that the column can hold: a seal before the first is a forgery.
     after = walk.number or -(2**63)
     while walk.broken is None:
         async with control.unbound() as transaction:
@@ -226,7 +226,7 @@ def _unsealed_reason(row: Mapping[str, Any]) -> str | None:
 
 
 class _Walk:
-    """Seals checked one after the other, up to the first that is broken."""
+    """Checks seals in order, up to the first that is broken."""
 
     def __init__(self, head: _Head, known: str | None) -> None:
         self.number = 0

@@ -1,4 +1,4 @@
-"""Rows of any subject from JSON Lines: each line an object with the fields that clients give when they make one."""
+"""Imports rows of any subject from JSON Lines: each line is an object with the fields of a client's create input."""
 
 import codecs
 import json
@@ -28,7 +28,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 
 @dataclass(slots=True)
 class Outcome:
-    """How many rows were loaded, up to which line the file is accounted for, and the bad lines with their reasons."""
+    """How many rows were loaded, the last line that was processed, and the bad lines with their reasons."""
 
     loaded: int = 0
     last_line: int = 0
@@ -40,7 +40,7 @@ Numbered = tuple[int, Values]
 """A line's number, and its values."""
 
 Progress = Callable[[int, Outcome], None]
-"""Told after each batch how many bytes of the file have been read, and what came of them so far."""
+"""Called after each batch with the number of bytes read, and the outcome so far."""
 
 
 async def load(
@@ -56,9 +56,9 @@ async def load(
 ) -> Outcome:
     """Load rows of a subject into a tenant, in one transaction a batch.
 
-    They belong to the user whom tokens call ``owner``, if rows of the subject belong to anybody.
+    They belong to the user with the token subject ``owner``, if rows of the subject have owners.
 
-    A bad line, also one that the database refuses, is left out and reported. With ``strict`` nothing is loaded if any
+    A bad line, also one that the database refuses, is skipped and reported. With ``strict`` nothing is loaded if any
     line is bad; the file is read twice then. Raises OperatorError when it cannot be read.
     """
     try:
@@ -119,7 +119,7 @@ async def _load(
 async def _store(
     work: Transaction, actor: Actor, subject: type[Subject], entries: Sequence[Numbered]
 ) -> list[tuple[int, str]]:
-    """Store entries in order. Those that a rule or the database refuses are left out: their numbers, with reasons."""
+    """Store entries in order. Those that a rule or the database refuses are skipped: their numbers, with reasons."""
     try:
         async with work.savepoint():
             await subject.create_all(work, actor, [values for _, values in entries])
@@ -136,9 +136,9 @@ async def _store(
 
 
 def _entries(subject: type[Subject], lines: BufferedReader, from_line: int) -> Iterator[tuple[int, int, Values | str]]:
-    """Each line's number, where it ends, and its values or what is wrong with it. Blank lines are none."""
+    """Each line's number, its end position, and its values or the error in it. Blank lines are skipped."""
     number = position = 0
-    # With room for the line's end.
+    # Includes the line break.
     while line := lines.readline(MAX_LINE_BYTES + 1):
         number += 1
         position += len(line)
@@ -172,6 +172,6 @@ def _values(subject: type[Subject], line: bytes) -> Values:
     except RecursionError:
         raise BadUserInput("expected JSON that is less deeply nested") from None
     values = parse(subject.declaration, entry)
-    # So that a bad line is known before anything is stored. Whoever makes the rows is known later.
+    # Validate all lines before anything is stored. The actor is not known yet.
     complete(subject.declaration, values, Actor(UUID(int=0), frozenset()))
     return values

@@ -1,8 +1,8 @@
-"""Brings the platform's tables, and every home, to the newest revision.
+"""Migrates the platform's tables, and every home, to the newest revision.
 
 Alembic holds the histories, one for the platform and one for each application, and renders them as SQL, once for each
-strategy and starting point. What is rendered runs in each home in one transaction: a home is at its old revisions or at
-the newest, whatever happens on the way.
+strategy and starting point. The SQL runs in each home in one transaction: a home is at its old revisions or at the
+newest, even after a crash.
 """
 
 import asyncio
@@ -37,26 +37,26 @@ log = structlog.get_logger()
 
 MIGRATIONS = shipped("migrations")
 
-# A home that somebody else holds is reported and left for the next run, rather than queueing all its traffic.
+# A home that is locked by others is reported and left for the next run; otherwise all its traffic would queue up.
 LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '5s'"
 
-# A statement that a policy keeps from rows fails, rather than doing less than it says.
+# A statement fails if a policy would hide rows from it, instead of silently skipping them.
 NOTHING_HIDDEN = "SET LOCAL row_security TO off"
 
-# Each home asked for its version holds a lock until the end of the question.
+# Reading the version of a home holds a lock until the end of the query.
 HOMES_A_QUESTION = 500
 
 Progress = Callable[[int, int], None]
-"""Told how many homes are done, and how many there are."""
+"""Called with the number of finished homes, and of all."""
 
 
 def silent(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A home, the strategy that it belongs to, and its revision: None where nothing has been made yet."""
+    """A home, its strategy, and its revision: None where nothing has been created yet."""
 
     strategy: Strategy
     home: Home
@@ -65,10 +65,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run found and did.
+    """The findings and results of a run.
 
-    ``behind`` maps a home to its revision, ``shut`` one at the newest to a right without which it cannot be entered,
-    ``failed`` one to the reason. ``platform`` is what the platform's roles lack or should not have.
+    ``behind`` maps homes to their revisions, ``shut`` homes at the newest revision to a right that is missing to enter
+    them, ``failed`` homes to the reason. ``platform`` lists rights that the platform's roles lack or should not have.
     """
 
     homes: int
@@ -95,7 +95,7 @@ def _config(name: str, strategy: Strategy | None, output: StringIO | None = None
 
 
 def version_table(history: str) -> str:
-    """The table in which Alembic keeps the revision of a history."""
+    """The table in which Alembic stores the revision of a history."""
     return "alembic_version" if history in {"control", BUILT_IN} else f"alembic_version_{history}"
 
 
@@ -118,7 +118,7 @@ def newest(history: str) -> str | None:
 
 @cache
 def head(history: str) -> str:
-    """The newest revision of ``control``, or of ``tenant``: of all applications, as ``control.versions`` writes it."""
+    """The newest revision of ``control``, or of ``tenant``: of all applications, as in ``control.versions``."""
     if history == "control":
         return str(newest(history))
     return written({name: newest(name) for name in APPLICATIONS})
@@ -131,7 +131,7 @@ def written(revisions: Mapping[str, str | None]) -> str:
 
 
 def parsed(revisions: str | None) -> Mapping[str, str]:
-    """The same text, by application. Empty where a home has no tables yet."""
+    """Parse that text into revisions by application. Empty for a home without tables."""
     first, *others = (revisions or "").split(", ")
     return {BUILT_IN: first, **dict(each.split(" ", 1) for each in others)} if first else {}
 
@@ -143,7 +143,7 @@ def known(history: str) -> frozenset[str]:
 
 
 def advice(history: str, at: str | None) -> str:
-    """What there is to do about revisions that are not the newest."""
+    """Advice for revisions that are not the newest."""
     found = {} if at is None else {history: at} if history == "control" else parsed(at)
     newer = [f"{name} {each}" for name, each in found.items() if each not in known(name)]
     if not newer:
@@ -156,7 +156,7 @@ def advice(history: str, at: str | None) -> str:
 
 @cache
 def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
-    """The SQL from revision ``start`` (None: from nothing) to the newest, names unqualified but for ``control``.
+    """The SQL from revision ``start`` (None: from nothing) to the newest; only names in ``control`` are qualified.
 
     Raises OperatorError for a revision that this program does not know.
     """
@@ -169,7 +169,7 @@ def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
 
 @cache
 def refuse_unwritten() -> None:
-    """Raise OperatorError for an application whose history does not make what it declares."""
+    """Raise OperatorError for an application whose migrations do not create what it declares."""
     for name, application in APPLICATIONS.items():
         try:
             history.revisions(application)
@@ -188,15 +188,15 @@ def refuse_unwritten() -> None:
 
 
 def forget_histories() -> None:
-    """Read all histories again, since MIGRATIONS is another folder."""
+    """Clear the caches of all histories, after a change of MIGRATIONS."""
     for remembered in (_scripts, newest, head, known, rendered):
         remembered.cache_clear()
 
 
 def upgrade(placed: Placed, roles: Roles) -> str:
-    """Statements that bring one home to the newest revision, and give all roles their rights there.
+    """Statements that migrate one home to the newest revision, and grant all roles their rights there.
 
-    All but the tables is made anew at any revision: a database can have been restored without its roles.
+    Everything but the tables is created anew at any revision: the database may have been restored without its roles.
     """
     strategy, home = placed.strategy, placed.home
     tables = domain_metadata.sorted_tables
@@ -206,7 +206,7 @@ def upgrade(placed: Placed, roles: Roles) -> str:
         NOTHING_HIDDEN,
         *_changes(strategy, placed.revision),
         "SET LOCAL row_security TO on",
-        # A condition that fails would keep everybody from making rows, once there is a limit.
+        # Checked here, since a condition that fails would block all inserts once there is a limit.
         *(f"EXPLAIN SELECT FROM {table.name} WHERE {each.where}" for table, each in _conditions(tables)),
         *strategy.admit(home, tables),
         *rights.admit_to_home(home, tables, roles),
@@ -215,7 +215,7 @@ def upgrade(placed: Placed, roles: Roles) -> str:
 
 
 def _conditions(tables: Iterable[Table]) -> Iterator[tuple[Table, Counted]]:
-    """The tables of which not all rows count, and which do."""
+    """The tables of which only some rows count towards a quota, with the condition."""
     for table in tables:
         counted: Counted | None = table.info.get("counted")
         if counted is not None and counted.where is not None:
@@ -223,7 +223,7 @@ def _conditions(tables: Iterable[Table]) -> Iterator[tuple[Table, Counted]]:
 
 
 def _changes(strategy: Strategy, revision: str | None) -> Iterator[str]:
-    """The SQL that brings the tables of each application from a home's revisions to the newest."""
+    """The SQL that migrates the tables of each application from a home's revisions to the newest."""
     at = parsed(revision)
     for name in APPLICATIONS:
         if at.get(name) != newest(name):
@@ -231,7 +231,7 @@ def _changes(strategy: Strategy, revision: str | None) -> Iterator[str]:
 
 
 async def prepare(owner: Database, where: logins.Addresses, *, new_passwords: bool = False) -> None:
-    """Make the roles, bring the platform's own tables to the newest revision, and grant what each role may."""
+    """Create the roles, migrate the platform's own tables to the newest revision, and grant each role its rights."""
     async with owner.unbound() as transaction:
         await _prepare(transaction, where)
         await logins.give_passwords(transaction, where, anyway=new_passwords)
@@ -243,7 +243,7 @@ async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
     await refuse_powerless(transaction, where.all_roles)
     await refuse_newer(transaction)
     await transaction.script(LOCK_TIMEOUT)
-    # Before anything else: two that grant on the same database at once get into each other's way.
+    # First, since concurrent grants on the same database fail.
     await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
     await logins.prepare(transaction, where)
     at = await control_revision(transaction)
@@ -254,7 +254,7 @@ async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
 
 
 async def _amiss(owner: Database, where: logins.Addresses) -> Sequence[str]:
-    """What a migration would change about the rights of the platform's roles: it is tried, and undone."""
+    """What a migration would change in the rights of the platform's roles: runs one, and rolls it back."""
     try:
         async with owner.unbound() as transaction:
             before = await rights.of_platform(transaction, where)
@@ -262,7 +262,7 @@ async def _amiss(owner: Database, where: logins.Addresses) -> Sequence[str]:
             after = await rights.of_platform(transaction, where)
             raise _Tried
     except _Tried:
-        # Roles first: whatever else is missing may follow from that.
+        # Roles first: other missing rights may follow from them.
         missing = sorted(after - before, key=lambda one: (not one.startswith("the role"), one))
         return [*(f"{one} is missing" for one in missing), *(f"{one} is too much" for one in sorted(before - after))]
 
@@ -272,7 +272,7 @@ class _Tried(Exception):  # noqa: N818  no error: it undoes a transaction
 
 
 async def control_revision(transaction: Transaction) -> str | None:
-    """At which revision the platform's own tables are; None before the first."""
+    """The revision of the platform's own tables; None before the first."""
     if await transaction.value("SELECT to_regclass('control.alembic_version')") is None:
         return None
     revision: str | None = await transaction.value("SELECT version_num FROM control.alembic_version")
@@ -280,14 +280,14 @@ async def control_revision(transaction: Transaction) -> str | None:
 
 
 async def refuse_newer(transaction: Transaction) -> None:
-    """Raise OperatorError if the platform's own tables are of a program newer than this one."""
+    """Raise OperatorError if the platform's own tables belong to a newer program."""
     at = await control_revision(transaction)
     if at is not None and at not in known("control"):
         raise OperatorError(f"the database is {advice('control', at)}")
 
 
 async def refuse_behind(control: Transaction) -> None:
-    """Raise OperatorError unless the platform's own tables, and all histories, are at what is declared here."""
+    """Raise OperatorError unless the platform's own tables, and all histories, are at the revisions of this program."""
     refuse_unwritten()
     at = await control_revision(control)
     if at != head("control"):
@@ -316,7 +316,7 @@ async def _versions(transaction: Transaction, homes: Sequence[str]) -> Mapping[s
 
 
 async def placements(transaction: Transaction, strategies: Mapping[str, Strategy]) -> Sequence[Placed]:
-    """Every home that there should be, with its revision.
+    """Every home that should exist, with its revision.
 
     Raises OperatorError when the directory names a strategy that is not installed.
     """
@@ -337,7 +337,7 @@ async def placements(transaction: Transaction, strategies: Mapping[str, Strategy
 
 
 async def check(owner: Database, strategies: Mapping[str, Strategy], where: logins.Addresses) -> Report:
-    """What is behind, and which rights are missing. Changes nothing.
+    """Find outdated homes and missing rights. Changes nothing.
 
     Raises OperatorError for a database that is newer than this program, and if its owner could not migrate it.
     """
@@ -368,11 +368,11 @@ async def migrate(
     progress: Progress = silent,
     new_passwords: bool = False,
 ) -> Report:
-    """Bring everything to the newest revision, ``workers`` homes at a time; ``owner`` has a connection for each.
+    """Migrate everything to the newest revision, ``workers`` homes at a time; ``owner`` has a connection for each.
 
-    A home that fails is reported and does not keep the others. Interrupted at any point, a second run goes on with
-    the homes that are left. ``new_passwords`` gives the logins theirs also if other databases use them with others.
-    Raises OperatorError or Unavailable when the platform's own tables cannot be brought up.
+    A home that fails is reported and does not stop the others. After an interruption, a second run continues with the
+    remaining homes. ``new_passwords`` sets the logins' passwords even if other databases use others. Raises
+    OperatorError or Unavailable when the platform's own tables cannot be migrated.
     """
     await prepare(owner, where, new_passwords=new_passwords)
     async with owner.unbound() as transaction:
@@ -393,7 +393,7 @@ async def migrate(
             except IsolaError as error:
                 failed[one.home.schema] = failures.words(error) or error.message
             except Exception as error:
-                # Whatever ails one home, the others are not to suffer for it.
+                # A failure in one home must not affect the others.
                 words = failures.words(error)
                 if words is None:
                     log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
@@ -413,13 +413,13 @@ async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool)
         await take_turn(transaction, placed.home)
         now = await _versions(transaction, [placed.home.schema])
         current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
-        # A tenant that was dropped since the list was made must not come back as an empty home.
+        # A tenant that was dropped since the list was read must not come back as an empty home.
         if (mend or current.revision != head("tenant")) and await _wanted(transaction, current):
             await transaction.script(upgrade(current, roles))
 
 
 async def found(transaction: Transaction, strategy: Strategy, home: Home) -> None:
-    """Make a home that is not there yet. Raises OperatorError for one that is behind."""
+    """Create a home that does not exist yet. Raises OperatorError for an outdated one."""
     revisions = await _versions(transaction, [home.schema])
     placed = Placed(strategy, home, revisions.get(home.schema))
     if placed.revision is None:
@@ -429,14 +429,14 @@ async def found(transaction: Transaction, strategy: Strategy, home: Home) -> Non
 
 
 async def take_turn(transaction: Transaction, home: Home) -> None:
-    """Wait for whoever else is making, migrating or erasing a home, and keep others waiting until the end."""
+    """Serialise creation, migration and deletion of a home, until the end of the transaction."""
     await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", home.schema)
-    # A session forgets what it knew of the catalogue before it waited only when it opens a table.
+    # After waiting, a session refreshes its catalogue caches only when it opens a table.
     await transaction.value("SELECT id FROM control.tenants LIMIT 0")
 
 
 async def _wanted(transaction: Transaction, placed: Placed) -> bool:
-    """Whether a home should be there: one of several tenants always, one of a single tenant as long as that is."""
+    """Whether a home should exist: a shared one always, one of a single tenant while the tenant's entry names it."""
     if placed.home in placed.strategy.homes([]):
         return True
     return await transaction.value("SELECT id FROM control.tenants WHERE home = $1", placed.home.schema) is not None

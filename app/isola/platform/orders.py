@@ -1,8 +1,8 @@
-"""What the platform's staff ask operators for: tenants to be made and to be moved.
+"""Orders of the platform's staff to operators: to create and to move tenants.
 
-Servers have no owner's login, so they write down what is wanted, and an operator's process that has one does it. An
-order is done once, however many processes there are. Whoever has one in work holds its row until it is finished: one
-whose row nobody holds, though it is running, was left by a process that died, and is taken up again.
+Servers do not have the owner's login, so they store orders, and an operator's process with that login carries them out.
+An order is carried out once, however many processes there are. A process locks the order's row until it is finished: a
+running order whose row is not locked was left by a process that died, and is resumed.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -47,7 +47,7 @@ orders = Table(
     metadata,
     identifier(),
     Column("kind", Text, nullable=False),
-    # Of a tenant that is to be made, the id that it will have: so it is made once.
+    # For an order to create a tenant, the id of the new tenant, so that it is created only once.
     Column("tenant_id", Uuid, nullable=False, server_default=text("isola.uuid_v7()")),
     indexed_text("slug", 63),
     Column("strategy", Text, nullable=False),
@@ -58,7 +58,7 @@ orders = Table(
     Column("request", Text),
     moment("ordered_at"),
     Column("state", Text, nullable=False, server_default=text("'waiting'")),
-    # Of a failed one, what was wrong.
+    # The reason why it failed.
     Column("message", Text),
     moment("finished_at", nullable=True, default=None),
     CheckConstraint("kind IN ('create', 'move')", name="kind"),
@@ -72,7 +72,7 @@ orders = Table(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order. ``slug`` is as it was when it was ordered; ``message`` says why it failed."""
+    """One order. ``slug`` is the slug at the time of the order; ``message`` says why it failed."""
 
     id: UUID
     kind: Kind
@@ -109,7 +109,7 @@ async def create(
     parent: str | None = None,
     plan: str | None = None,
 ) -> Order:
-    """Order a tenant. What is known to be impossible already is refused, as ``provisioning.create`` does."""
+    """Order a new tenant. Orders that can already be seen to fail are refused, as by ``provisioning.create``."""
     provisioning.refuse_impossible(strategies, slug=slug, name=name, strategy=strategy)
     async with control.unbound() as transaction:
         taken = select(tenants.c.id).where(tenants.c.slug == slug, tenants.c.status != Status.DELETED)
@@ -124,10 +124,10 @@ async def create(
 
 
 async def move(control: Database, strategies: Collection[str], by: Author, *, slug: str, strategy: str) -> Order:
-    """Order a tenant to be moved under another strategy.
+    """Order a tenant's move to another strategy.
 
-    Raises BadUserInput for a strategy that is not installed, NotFound, and Conflict where the tenant is there already.
-    One that a broken-off move has left marked can be ordered to where it is, which ends that move.
+    Raises BadUserInput for a strategy that is not installed, NotFound, and Conflict if the tenant is there already.
+    After an interrupted move, a tenant can be ordered to its current strategy, which ends that move.
     """
     provisioning.refuse_unknown(strategies, strategy)
     tenant = await provisioning.named(control, slug)
@@ -163,7 +163,7 @@ async def page(control: Database, *, state: State | None, after: UUID | None, fi
 
 
 async def cancel(control: Database, key: UUID) -> Order:
-    """Take back an order that waits. Raises NotFound, and Conflict for one that does not wait any more."""
+    """Cancel a waiting order. Raises NotFound, and Conflict for one that is no longer waiting."""
     change = update(orders).where(orders.c.id == key, orders.c.state == State.WAITING)
     async with control.unbound() as transaction:
         rows = await transaction.rows(change.values(state=State.CANCELLED, finished_at=func.now()).returning(*_COLUMNS))
@@ -178,9 +178,9 @@ async def cancel(control: Database, key: UUID) -> Order:
 async def carry_out(
     owner: Database, strategies: Mapping[str, Strategy], progress: moves.Progress = moves.silent
 ) -> Order | None:
-    """Do the oldest order that nobody has in work, and tell how it ended; None where there is none.
+    """Carry out the oldest order that no other process has locked; the order afterwards, None if there is none.
 
-    ``owner`` needs three connections. Raises Unavailable when the database is lost: the order is then taken up again.
+    ``owner`` needs three connections. Raises Unavailable when the database is lost: the order is resumed later.
     """
     async with owner.unbound() as transaction:
         taken = await transaction.value(_TAKE)
@@ -188,7 +188,7 @@ async def carry_out(
         return None
     async with _locked(owner, taken) as (holding, order):
         if order is None:
-            # Another process has taken it in between: it may be done by now.
+            # Another process has taken it meanwhile: it may be done by now.
             return await find(owner, taken)
         message = await _outcome(owner, strategies, order, progress)
         state = State.DONE if message is None else State.FAILED
@@ -200,7 +200,7 @@ async def carry_out(
     return _order(rows[0])
 
 
-# That it is running is for all to see, so it is committed before the row is held for as long as that takes.
+# Committed before the long lock on the row, so that the state ``running`` is visible to all.
 _TAKE = """
 UPDATE control.orders SET state = 'running' WHERE id = (
     SELECT id FROM control.orders WHERE state IN ('waiting', 'running') ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -211,7 +211,7 @@ RETURNING id
 
 @asynccontextmanager
 async def _locked(owner: Database, key: UUID) -> AsyncIterator[tuple[Transaction, Order | None]]:
-    """Keep others off an order, and tell what it is; None for one that somebody else has, or that is finished."""
+    """Lock an order and read it; None if another process has it, or if it is finished."""
     async with owner.unbound() as transaction:
         mine = _ORDERS.where(orders.c.id == key, orders.c.state == State.RUNNING).with_for_update(skip_locked=True)
         rows = await transaction.rows(mine)
@@ -221,7 +221,7 @@ async def _locked(owner: Database, key: UUID) -> AsyncIterator[tuple[Transaction
 async def _outcome(
     owner: Database, strategies: Mapping[str, Strategy], order: Order, progress: moves.Progress
 ) -> str | None:
-    """Do what is ordered, unless it has been done; what was wrong, None if nothing was."""
+    """Carry out an order, unless it is done already; the error message, None on success."""
     try:
         async with owner.unbound() as transaction:
             rows = await transaction.rows(ENTRY.where(tenants.c.id == order.tenant_id))

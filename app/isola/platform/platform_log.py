@@ -1,7 +1,7 @@
-"""The log of the platform: what staff and operators do to tenants and plans, written with what they do.
+"""The platform's log: actions of staff and operators on tenants and plans, written in the same transaction.
 
-It can be added to and read, and that is all, also for the login of the control plane. Its entries are a chain, like
-those of a tenant's own log: see docs/audit.md.
+It is insert-only and readable, also for the control plane's login. Its entries form a hash chain, like those of a
+tenant's own log: see docs/audit.md.
 """
 
 import os
@@ -23,12 +23,12 @@ from isola.subjects.audit import audit_entries
 from isola.subjects.metadata import identifier, moment
 
 NOWHERE = UUID(int=0)
-"""Under this id the log is chained. No tenant has it."""
+"""The id under which the log is chained. No tenant has it."""
 
 entries = audit_entries.to_metadata(metadata, schema="control")
 
-# What staff are about to do inside a tenant. The transaction that does it is the tenant's, and nothing that runs in one
-# of those is believed when it says what staff do.
+# Announced actions of staff inside a tenant. They run in a transaction of the tenant, and the database does not trust
+# such a transaction's claims about staff.
 interventions = Table(
     "interventions",
     metadata,
@@ -69,19 +69,19 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who does something to the platform, by which request. ``actor``: ``staff:<subject>`` or ``operator:<name>``."""
+    """The author of a platform change, and its request. ``actor``: ``staff:<subject>`` or ``operator:<name>``."""
 
     actor: str
     request: str | None = None
 
     @property
     def attribution(self) -> Mapping[str, str]:
-        """What a transaction inside a tenant is attributed to, in the tenant's own log."""
+        """The attribution of a transaction inside a tenant, in the tenant's own log."""
         return {"actor": self.actor} if self.request is None else {"actor": self.actor, "request": self.request}
 
 
 def operator() -> Author:
-    """Who runs this process, by the name that the operating system has for them."""
+    """The user who runs this process, by their name in the operating system."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -91,7 +91,7 @@ def operator() -> Author:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the log. ``old`` and ``new`` have what changed."""
+    """An entry of the log. ``old`` and ``new`` contain the changed values."""
 
     id: UUID
     at: datetime
@@ -112,10 +112,10 @@ async def note(
     new: Mapping[str, Any] | None = None,
     request: str | None = None,
 ) -> None:
-    """Put an entry into the log, if and when this transaction of the control plane or the owner commits.
+    """Write an entry to the log, if and when this transaction of the control plane or the owner commits.
 
-    ``object`` is ``tenant:<slug>``, ``plan:<name>`` or ``platform:<what>``; ``old`` and ``new`` are what JSON can say,
-    of what changed.
+    ``object`` is ``tenant:<slug>``, ``plan:<name>`` or ``platform:<what>``; ``old`` and ``new`` are the changed values,
+    as JSON.
     """
     await transaction.value(
         "SELECT isola.audit_platform($1, $2, $3, $4, $5, $6)", actor, request, action.value, object, old, new
@@ -123,14 +123,14 @@ async def note(
 
 
 def about(slug: str) -> str:
-    """What the log calls the tenant of that slug."""
+    """The name in the log of the tenant with this slug."""
     return f"tenant:{slug}"
 
 
 async def announce(
     control: Database, by: Author, action: Action, tenant: Tenant, new: Mapping[str, Any] | None = None
 ) -> UUID:
-    """Say what staff are about to do inside a tenant, for ``intervene``."""
+    """Announce an action of staff inside a tenant, for ``intervene``."""
     announced = insert(interventions).values(
         tenant_id=tenant.id, actor=by.actor, request=by.request, action=action.value, object=about(tenant.slug), new=new
     )
@@ -140,9 +140,9 @@ async def announce(
 
 
 async def intervene(work: Transaction, intervention: UUID) -> None:
-    """Put what was announced into the log, with the transaction inside the tenant that does it.
+    """Write an announced action to the log, in the transaction inside the tenant that carries it out.
 
-    Raises Forbidden unless it was announced within the last minute, and for the first time.
+    Raises Forbidden unless it was announced within the last minute, and is used for the first time.
     """
     if not await work.scalar(select(func.isola.note_intervention(intervention))):
         raise Forbidden("this was not announced")
@@ -159,9 +159,9 @@ async def page(
     after: UUID | None = None,
     first: int = 20,
 ) -> Sequence[Entry]:
-    """At most ``first`` entries that meet all conditions given, the newest first, beginning after the one given.
+    """At most ``first`` entries that meet all given conditions, the newest first, after the given one.
 
-    ``since`` counts, ``until`` does not.
+    ``since`` is inclusive, ``until`` exclusive.
     """
     wanted = {entries.c.actor: actor, entries.c.action: action, entries.c.object: object}
     question = select(*_COLUMNS).order_by(entries.c.id.desc()).limit(first)

@@ -1,4 +1,4 @@
-"""Makes, changes and removes tenants. The owner's connections are needed: homes are made of schemas and roles."""
+"""Creates, changes and deletes tenants. Needs the owner's connections: homes consist of schemas and roles."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ from isola_strategies.base import Strategy
 
 MAX_NAME = 200
 SLUG_GRACE = timedelta(days=90)
-"""How long the slug of a deleted tenant is not given to another."""
+"""How long the slug of a deleted tenant stays reserved."""
 
 
 async def create(
@@ -45,15 +45,15 @@ async def create(
     reuse_slug: bool = False,
     by: Author | None = None,
 ) -> Tenant:
-    """Make a tenant and its home in one transaction: after a crash at any point there is all of it or nothing.
+    """Create a tenant and its home in one transaction: after a crash at any point, all of it exists or nothing.
 
-    ``key`` is the id that it gets; a new one unless given. The slug of a deleted tenant is free again after
-    ``SLUG_GRACE``, or at once with ``reuse_slug``: links, settings and people may mean the former tenant by it.
-    ``by`` is for the log of the platform, here and in what follows: the operator who runs this process unless given.
+    ``key`` is its id; by default a new one. The slug of a deleted tenant is free again after ``SLUG_GRACE``, or at once
+    with ``reuse_slug``: links, settings and people may still use it for the former tenant. ``by`` is for the platform's
+    log, here and below: by default the operator who runs this process.
 
-    Raises BadUserInput for a slug, name or strategy that cannot be, and for a parent below which there is no room;
-    NotFound for a parent or a plan that there is not, Conflict when the slug is taken or the plan is retired,
-    OperatorError when the database has not been migrated.
+    Raises BadUserInput for an invalid slug, name or strategy, and for a parent that is too deep in the hierarchy;
+    NotFound for an unknown parent or plan, Conflict when the slug is taken or the plan is retired, OperatorError when
+    the database has not been migrated.
     """
     refuse_impossible(strategies, slug=slug, name=name, strategy=strategy)
     name = names.checked("name", name, MAX_NAME)
@@ -76,7 +76,7 @@ async def create(
             plan=plan,
         )
         rows = await transaction.rows(new.returning(*COLUMNS))
-        # From the beginning: a log without a head has been tampered with.
+        # Needed from the beginning: a log without a head counts as tampered with.
         await transaction.execute(insert(audit_heads).values(tenant_id=tenant))
         await found(transaction, chosen, home)
         made = {"id": str(tenant), "name": name, "strategy": strategy, "parent": parent, "plan": plan}
@@ -85,7 +85,7 @@ async def create(
 
 
 async def _reused(transaction: Transaction, slug: str, *, insists: bool) -> bool:
-    """Whether a deleted tenant had the slug. Raises Conflict as long as it is not free again."""
+    """Whether a deleted tenant had the slug. Raises Conflict while it is still reserved."""
     former = select(func.max(func.coalesce(tenants.c.deleted_at, tenants.c.created_at))).where(
         tenants.c.slug == slug, tenants.c.status == Status.DELETED
     )
@@ -100,7 +100,7 @@ async def _reused(transaction: Transaction, slug: str, *, insists: bool) -> bool
 
 
 def refuse_impossible(strategies: Collection[str], *, slug: str, name: str, strategy: str) -> None:
-    """Raise BadUserInput for a slug, a name or a strategy that no tenant can have."""
+    """Raise BadUserInput for an invalid slug, name or strategy."""
     if not SLUG.fullmatch(slug):
         raise BadUserInput(f"slug: {SLUG_FORM}", "slug", value=slug)
     names.checked("name", name, MAX_NAME)
@@ -121,9 +121,9 @@ async def every(control: Database) -> Sequence[Tenant]:
 
 
 async def page(control: Database, *, status: Status | None, after: UUID | None, first: int) -> Sequence[Tenant]:
-    """At most ``first`` tenants made later than the one with the id ``after``, oldest first.
+    """At most ``first`` tenants created after the one with the id ``after``, oldest first.
 
-    Those of one status, which is their own whatever is above them; without one, all that are not deleted.
+    With a status, only tenants whose own status it is, whatever their ancestors'; else all that are not deleted.
     """
     wanted = tenants.c.status == status if status else tenants.c.status != Status.DELETED
     question = ENTRY.where(wanted).order_by(tenants.c.id).limit(first)
@@ -134,13 +134,13 @@ async def page(control: Database, *, status: Status | None, after: UUID | None, 
 
 
 async def named(control: Database, slug: str) -> Tenant:
-    """The tenant of that slug. Raises NotFound."""
+    """The tenant with this slug. Raises NotFound."""
     async with control.unbound() as transaction:
         return await _named(transaction, slug)
 
 
 async def suspend(control: Database, slug: str, by: Author | None = None) -> Tenant:
-    """Refuse all requests of a tenant, its data kept. Raises NotFound, and Conflict if it is suspended already."""
+    """Refuse all requests of a tenant; its data stays. Raises NotFound, and Conflict if it is already suspended."""
     return await _turn(control, slug, Status.ACTIVE, Status.SUSPENDED, Action.TENANT_SUSPEND, by)
 
 
@@ -154,9 +154,9 @@ async def drop(
 ) -> Tenant:
     """Delete a tenant, then erase its data, its home, its shares, API keys, domains and sessions.
 
-    It is marked as deleted first; ``notice`` seconds later, when every server has seen that and no request can
-    still be on its way in, all of it is erased in one transaction. Interrupted in between, a second call goes on.
-    Raises NotFound, and Conflict while other tenants are below it.
+    It is first marked as deleted; ``notice`` seconds later, when every server has noticed and no request can still be
+    in flight, all of it is erased in one transaction. If that is interrupted, a second call continues. Raises NotFound,
+    and Conflict while other tenants are below it.
     """
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
@@ -167,7 +167,7 @@ async def drop(
         if tenant.status is not Status.DELETED:
             was = {"id": str(tenant.id), "name": tenant.name, "status": tenant.status}
             await _note(transaction, by, Action.TENANT_DROP, slug, was, None)
-        # A move that was under way has ended by now, and none begins any more: it says where the tenant is.
+        # A running move has ended by now, and none can begin: the entry has the tenant's final home.
         deleted = (
             update(tenants)
             .where(tenants.c.id == tenant.id)
@@ -183,7 +183,7 @@ async def drop(
     async with owner.unbound() as transaction:
         await take_turn(transaction, strategy.home(tenant.id))
         await transaction.execute(delete(shares).where(shares.c.owner_id == tenant.id))
-        # To who shared something with it, nothing changes: that there was such a tenant was not told before either.
+        # For tenants that shared something with it nothing changes: they never learnt whether it existed.
         await transaction.execute(update(shares).where(shares.c.grantee_id == tenant.id).values(grantee_id=None))
         answers = share_answers.c
         await transaction.execute(
@@ -212,9 +212,9 @@ async def drop(
 
 async def _named(transaction: Transaction, slug: str, *, to_erase: bool = False) -> Tenant:
     wanted = tenants.c.home.is_not(None) if to_erase else tenants.c.status != Status.DELETED
-    # A slug can have been given again while the tenant that had it before waits to be erased: that one comes first.
+    # The slug may have been reused while its former tenant still waits to be erased: take the former one first.
     question = ENTRY.where(tenants.c.slug == slug, wanted).order_by(tenants.c.id).limit(1)
-    # What can be no slug may be no text that the database takes, either.
+    # The database may reject a text that is not a valid slug.
     rows = await transaction.rows(question) if SLUG.fullmatch(slug) else []
     if not rows:
         raise NotFound("there is no such tenant", value=slug)

@@ -1,7 +1,7 @@
-"""The names of the roles that an installation has beside its logins.
+"""The names of the roles that an installation has besides its logins.
 
-Roles belong to the cluster. Two installations with different owners must not have one in common: who may grant it could
-become it, and with that reach into the other database. So all names begin with a setting, ``ISOLA_ROLES``.
+Roles belong to the cluster. Two installations with different owners must not share a role: an owner that may grant it
+could also become a member, and so reach the other database. So all names begin with a setting, ``ISOLA_ROLES``.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ DEFAULT = "isola"
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """See app/isola/platform/logins.py for what each is."""
+    """See app/isola/platform/logins.py for the purpose of each."""
 
     prefix: str = DEFAULT
 
@@ -45,7 +45,7 @@ class Roles:
 
     @classmethod
     async def of(cls, transaction: Transaction) -> Self:
-        """Those of the installation in this database, which has been migrated."""
+        """The roles of the installation in this database, which has been migrated."""
         owner: str = await transaction.value(
             "SELECT rolname FROM pg_proc p JOIN pg_roles r ON r.oid = proowner "
             "WHERE p.oid = to_regprocedure('isola.bound_tenant()')"

@@ -1,4 +1,4 @@
-"""The directory: which tenants there are, and where each has its home."""
+"""The directory of tenants, with the home of each."""
 
 import re
 from collections.abc import Mapping
@@ -50,23 +50,23 @@ tenants = Table(
     Column("strategy", Text, nullable=False),
     # The schema that holds the tenant's tables, until they are erased.
     Column("home", Text),
-    # The role that transactions of this tenant have, 'none' where it is the login itself.
+    # The role of this tenant's transactions, 'none' for the login itself.
     Column("role", Text, nullable=False),
     moment("created_at"),
     moment("deleted_at", nullable=True, default=None),
-    # Whether a deleted tenant had the slug before: what names this one by it may have been issued for that one.
+    # Whether a deleted tenant had the slug: credentials that name this tenant by slug may be meant for that one.
     Column("slug_reused", Boolean, nullable=False, server_default=text("false")),
-    # Triggers keep the hierarchy without circles, and its depth bounded.
+    # Triggers prevent cycles in the hierarchy and limit its depth.
     Column("parent_id", Uuid, ForeignKey("control.tenants.id")),
-    # How much of everything it may have: see isola.platform.plans.
+    # The plan with its quotas: see isola.platform.plans.
     Column("plan", Text, ForeignKey("control.plans.name"), nullable=False, server_default=text("'unlimited'")),
-    # The strategy that a move is under way to. Until it has ended nothing is written in the tenant.
+    # The target strategy of a running move. Until it ends, nothing is written in the tenant.
     Column("moving_to", Text),
     moment("moved_at", nullable=True, default=None),
     CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
     CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
     CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
-    # The slug of a deleted tenant is free again.
+    # The slug of a deleted tenant can be reused.
     Index(None, "slug", unique=True, postgresql_where=text("status <> 'deleted'")),
     Index(None, "parent_id"),
     Index(None, "moved_at", postgresql_where=text("moved_at IS NOT NULL")),
@@ -75,9 +75,9 @@ tenants = Table(
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One entry of the directory. ``strategy`` names the placement; ``moving_to`` the one it is being moved to.
+    """An entry of the directory. ``strategy`` names the placement; ``moving_to`` the target of a running move.
 
-    ``slug_reused``: a tenant that is deleted had the slug before.
+    ``slug_reused``: a deleted tenant had the slug before.
     """
 
     id: UUID
@@ -101,11 +101,11 @@ class Tenant:
 COLUMNS = tuple(tenants.c[field.name] for field in fields(Tenant))
 ENTRY = select(*COLUMNS)
 STATUS = func.control.status_of(tenants.c.id)
-"""How a tenant stands: an active one is suspended while one above it is."""
+"""The effective status of a tenant: an active one is suspended while an ancestor is."""
 SERVED = select(*(STATUS.label("status") if column is tenants.c.status else column for column in COLUMNS))
-"""``ENTRY`` as requests are to see it, with ``STATUS``."""
+"""``ENTRY`` for requests, with the effective ``STATUS``."""
 
 
 def entry(row: Mapping[str, Any]) -> Tenant:
-    """What a row of ``COLUMNS`` says."""
+    """A tenant from a row of ``COLUMNS``."""
     return Tenant(**{**row, "status": Status(row["status"])})
