@@ -1,7 +1,7 @@
-"""Keys of machines: ``isk_``, a public prefix of 12 hexadecimal digits, ``_``, a secret, and a seal over all of it.
+"""API keys: ``isk_``, a public prefix of 12 hexadecimal digits, ``_``, a secret, and a seal (MAC) over all of it.
 
-Only servers of this installation can seal. A key that none of them made is refused before it is looked up, so a flood
-of invented keys costs the database nothing, and a wrong secret is refused by the same work as a wrong prefix.
+Only servers of this installation can compute the seal. Other keys are refused before any look-up, so a flood of
+invented keys costs the database nothing. A wrong secret takes the same work to refuse as a wrong prefix.
 """
 
 import hmac
@@ -26,7 +26,7 @@ _REFUSED = "the API key is not accepted here"
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A new key. ``text`` is shown to whoever asked for it, once; what is stored is ``digest``."""
+    """A new key. ``text`` is shown once, to its creator; ``digest`` is stored."""
 
     prefix: str
     text: str = field(repr=False)
@@ -34,7 +34,7 @@ class Minted:
 
 
 class Mint:
-    """Makes keys, and knows its own. ``secret`` is the same on all servers of an installation."""
+    """Creates keys, and recognises its own. ``secret`` is the same on all servers of an installation."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = hmac.digest(secret, b"isola API keys", "sha256")
@@ -46,7 +46,7 @@ class Mint:
         return Minted(prefix, unsealed + self._seal(digest), digest)
 
     def opened(self, text: str) -> tuple[str, bytes] | None:
-        """The prefix and the digest of a key that was made here, None for anything else."""
+        """The prefix and the digest of a key that was created here, None for anything else."""
         match = _KEY.fullmatch(text)
         if match is None:
             return None
@@ -58,7 +58,7 @@ class Mint:
 
 
 class UnknownKey(Unauthenticated):
-    """A key says nothing that could be believed."""
+    """A key that does not exist or has a wrong secret or seal: nothing in it can be trusted."""
 
 
 class KeyVerifier:
@@ -71,7 +71,7 @@ class KeyVerifier:
         self._clock = clock
 
     async def verify(self, text: str) -> ApiKey:
-        """The key that a text is. Raises Unauthenticated, the same whatever is wrong with it, and Unavailable."""
+        """The key for a text. Raises Unauthenticated, the same for every error in it, and Unavailable."""
         opened = self._mint.opened(text)
         if opened is None:
             raise UnknownKey(_REFUSED)

@@ -1,4 +1,4 @@
-"""Who is calling: from a request to the one Principal that everything behind it is decided by."""
+"""Authentication: from a request to the one Principal that all later decisions use."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ from isola.subjects.roles import Standing
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user of a tenant, and what they may do there. A machine has permissions only: neither roles nor a subject.
+    """A user of a tenant, with their permissions. A machine has only permissions: no roles and no subject.
 
-    ``on_behalf_of`` names who is behind it for the log of what was done, where that is somebody else. With a ``grant``
-    it is one of the platform's staff, by whose leave they only read, and each transaction is noted in that log.
+    ``on_behalf_of`` names the person behind the user for the audit log, if that is somebody else. A principal with a
+    ``grant`` is platform staff with temporary read access: read-only, and each transaction is recorded in that log.
     """
 
     tenant: Tenant
@@ -44,7 +44,7 @@ class Principal:
 
 
 class Authenticator:
-    """Turns requests into principals. ``default`` is the tenant, by slug or id, of requests that name none."""
+    """Authenticates requests. ``default`` is the tenant, by slug or id, of requests that name none."""
 
     def __init__(
         self,
@@ -74,12 +74,12 @@ class Authenticator:
         self._refuse = refuse
 
     async def principal(self, scope: Mapping[str, Any]) -> Principal:
-        """Who is calling, and for which tenant, by an ASGI scope; a user seen for the first time is made.
+        """The caller and their tenant, from an ASGI scope; a user is created on their first request.
 
-        Raises Unauthenticated without a good credential, and for one of a tenant that there never was; Forbidden,
-        always the same, where the request names a tenant that the credential is not for; TenantSuspended and
-        TenantDeleted for the credential's own; TenantRequired where nothing names one; BadUserInput for a source that
-        is malformed; and Unavailable.
+        Raises Unauthenticated without a valid credential, and for one of a tenant that never existed; Forbidden,
+        always the same, where the request names a tenant that the credential is not valid for; TenantSuspended and
+        TenantDeleted for the credential's own; TenantRequired where no tenant is named; BadUserInput for a malformed
+        source; and Unavailable.
         """
         asked = self._resolution.read(scope)
         if asked.other_key is not None:
@@ -104,11 +104,11 @@ class Authenticator:
         return self._person(tenant, claims, await self.members.come_in(tenant, claims))
 
     def address(self, scope: Mapping[str, Any]) -> str:
-        """The address of the client; where a trusted proxy stands before it, as the proxy says."""
+        """The client's address; behind a trusted proxy, the one that the proxy reports."""
         return self._resolution.address(scope)
 
     def visitor(self, scope: Mapping[str, Any], request_id: str) -> Visitor:
-        """One who has no credential yet. Raises BadUserInput for a source of tenants that is malformed."""
+        """A client without a credential. Raises BadUserInput for a malformed source of tenant names."""
         asked = self._resolution.read(scope, credential=False)
         names = asked.names
         if not names and asked.domain is None and self._default is not None:
@@ -131,15 +131,15 @@ class Authenticator:
             raise
 
     def _refuse_meant(self, asked: Asked, reason: Reason, claimed: str | None = None) -> None:
-        """Count that a request was refused, for the tenant that it means by all that it says."""
+        """Count a refusal for the tenant that the request names in any way."""
         name = next(filter(None, (*asked.names[:1], asked.domain, claimed, self._default)), None)
         if name is not None:
             self._refuse(name, reason)
 
     def _other_tenant(self, asked: Asked, own: Tenant | None = None) -> Forbidden:
-        """The refusal of a credential that is good, but for another tenant: its own, where it has one.
+        """The refusal of a valid credential for another tenant than its own, ``own`` if it has one.
 
-        It is counted for both, for its own whether there is the other or not.
+        It is counted for both tenants; for its own whether the other exists or not.
         """
         if own is not None:
             self._refuse(own.id, Reason.OTHER_TENANT)
@@ -149,7 +149,7 @@ class Authenticator:
         return _not_for_it()
 
     async def _refuse_two(self, asked: Asked, other_key: str) -> NoReturn:
-        """Refuse a request with two credentials: if both are good, as one whose sources disagree."""
+        """Refuse a request with two credentials: if both are valid, as one whose sources disagree."""
         if asked.token is not None:
             await self._verified(asked, asked.token)
         else:
@@ -172,7 +172,7 @@ class Authenticator:
         maker = await self.members.user(tenant, key.created_by)
         if machine is None or machine.disabled or maker is None or maker.disabled:
             raise self._disabled(tenant)
-        # Whoever made the key may have lost permissions since.
+        # The creator of the key may have lost permissions since.
         permitted = key.permissions & maker.permissions
         return Principal(tenant, key.user_id, (), permitted, on_behalf_of=f"usr_{key.created_by}")
 
@@ -185,7 +185,7 @@ class Authenticator:
             raise
 
     async def _person_above(self, claims: Claims, tenant: Tenant) -> Principal:
-        """Who a token means in its own tenant, where the request names another. Nobody is made for that."""
+        """The person with a token of its own tenant, when the request names another. Does not create users."""
         if claims.role is not None and Permission.DESCENDANT_ENTER not in of_role(claims.role):
             raise _not_for_it()
         if not _speaks_for(claims, tenant):
@@ -197,11 +197,10 @@ class Authenticator:
         return self._person(tenant, claims, standing)
 
     async def _from_above(self, asked: Asked, above: Tenant, caller: Callable[[], Awaitable[Principal]]) -> Principal:
-        """Who acts in a tenant below their own: the user that stands there for them, with the permissions they have.
+        """The principal of a caller in a tenant below their own: a guest user there, with the caller's permissions.
 
-        Whatever stands against it, the answer is that of sources that disagree. Only who may enter what is below has
-        the named tenant looked up, and then as one that is below: whether there is another of that name makes no
-        difference.
+        Every refusal is the same as for sources that disagree. The named tenant is looked up only for a caller with the
+        permission to enter descendants, and only among those: whether another tenant has that name makes no difference.
         """
         try:
             principal = await caller()
@@ -214,7 +213,7 @@ class Authenticator:
         if tenant is None or not await self._agrees(asked, tenant):
             raise self._other_tenant(asked, above)
         _require_active(tenant)
-        # What is below is to know that it was somebody from above, and the same one as before; not from where.
+        # The tenant below may know that the caller is from above, and recognise them, but not from which tenant.
         guest = await self.members.guest(tenant, f"parent:{uuid5(above.id, str(principal.user_id))}", "parent")
         if guest.disabled:
             raise self._disabled(tenant)
@@ -222,16 +221,16 @@ class Authenticator:
         return Principal(tenant, guest.user_id, (), principal.permissions, on_behalf_of=behalf)
 
     async def _agrees(self, asked: Asked, tenant: Tenant) -> bool:
-        """Whether everything that a request says means this tenant.
+        """Whether everything in a request names this tenant.
 
-        Other tenants are not looked up: whether there is such a one changes neither the answer nor its time.
+        Other tenants are not looked up: whether they exist affects neither the answer nor its timing.
         """
         return all(means(name, tenant) for name in asked.names) and (
             asked.domain is None or await self._named_by(asked.domain) == tenant.id
         )
 
     async def _meant(self, asked: Asked, claims: Claims) -> Tenant:
-        """The tenant that a request names where its token does not. The user has to be a member there."""
+        """The tenant that a request names if its token does not. The user must be a member there."""
         if asked.names:
             name = asked.names[0]
         elif asked.domain is not None:
@@ -240,7 +239,7 @@ class Authenticator:
             name = self._default
         else:
             raise TenantRequired("the token names no tenant, and nor does the request")
-        # The directory is not asked: to somebody else, a tenant that there is and one that there is not are alike.
+        # The directory is not queried: for non-members, existing and missing tenants must look alike.
         tenant = await self._memberships.tenant(claims.subject, name)
         if tenant is None or not await self._agrees(asked, tenant):
             raise self._other_tenant(asked)
@@ -253,15 +252,15 @@ class Authenticator:
         return tenant
 
     def _refuse_issued_before(self, claims: Claims, tenant: Tenant) -> None:
-        """Refuse a token that names a tenant by its slug and was issued before it: that may mean a former tenant's.
+        """Refuse a token that names a tenant by slug and is older than it: the slug may mean a former tenant.
 
-        Where there was a former one, the token has to say when it was issued, and that by the letter: no leeway.
+        If there was a former tenant, the token must have an issue time, which is compared exactly: no leeway.
         """
         if claims.tenant != tenant.slug:
-            return  # an id is never another tenant's
+            return  # an id is never reused
         created_at = tenant.created_at.timestamp()
         if not tenant.slug_reused:
-            # Not every issuer says when; and what says it rounds down to seconds.
+            # Not every issuer sends the time; and some round it down to seconds.
             created_at = floor(created_at - claims.leeway)
             if claims.issued_at == 0:
                 return
@@ -272,7 +271,7 @@ class Authenticator:
     def _person(self, tenant: Tenant, claims: Claims, standing: Standing) -> Principal:
         if standing.disabled:
             raise self._disabled(tenant)
-        # What is stored counts. A token can say less, and never more.
+        # Stored permissions apply. A token can reduce them, never extend them.
         permitted = standing.permissions if claims.role is None else standing.permissions & of_role(claims.role)
         return Principal(tenant, standing.user_id, standing.roles, permitted, claims.subject)
 
@@ -282,7 +281,7 @@ class Authenticator:
 
 
 def _speaks_for(claims: Claims, tenant: Tenant) -> bool:
-    """Whether the issuer of a token may speak for the tenant that it names."""
+    """Whether a token's issuer may vouch for its users in this tenant."""
     return claims.tenants is None or any(means(name, tenant) for name in claims.tenants)
 
 

@@ -1,4 +1,4 @@
-"""What a token says, once its signature is known to be good."""
+"""Claims of a token whose signature is verified."""
 
 import re
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from isola.subjects.users import PREFIXES
 
 MAX_TEXT_LENGTH = 255
 
-# What the subjects of users begin with whom no token of the first issuer means: another issuer's people, and who is no
-# person of the tenant's own.
+# Prefixes of subjects that no token of the first issuer may have: users of other issuers, and users that are not people
+# of the tenant itself.
 RESERVED = ("iss:", *PREFIXES)
 
 _END_OF_TIME = 253_402_300_800  # the year 10000, where datetime ends
@@ -24,14 +24,14 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: claims are personal data, and logs print objects
 class Claims:
-    """Who is calling. ``tenant`` is a slug or the text of a UUID; nothing says that there is such a tenant.
+    """The caller. ``tenant`` is a slug or the text of a UUID; the tenant need not exist.
 
     ``tenant`` is None only where the issuer's tokens may leave it to the request. ``subject`` begins with the
-    issuer's namespace. ``name`` and ``email`` are None where the token has none that can be kept; ``email`` also where
+    issuer's namespace. ``name`` and ``email`` are None where the token has none that can be stored; ``email`` also if
     the issuer has not verified it. ``expires_at`` is the moment, in seconds since 1970 and with the leeway, from which
-    the token is refused. ``tenants`` are those that the issuer may speak for, by slug or id; None where these are all.
-    ``leeway`` is how far, in seconds, the issuer's clock may be off.
-    ``issued_at`` is 0 where the token does not say: then it is older than anything that was ever revoked.
+    the token is refused. ``tenants`` are those that the issuer may speak for, by slug or id; None for all.
+    ``leeway`` is the tolerated error of the issuer's clock, in seconds.
+    ``issued_at`` is 0 where the token does not say: then it is older than every revocation.
     """
 
     tenant: str | None
@@ -49,15 +49,15 @@ class Claims:
 
 
 class NotYetValid(Unauthenticated):
-    """The one refusal of a token that time mends."""
+    """The token is not valid yet: the only refusal that may end with time."""
 
 
 class Expired(Unauthenticated):
-    """A token was good once. The message is the same for all."""
+    """The token has expired. The message is always the same."""
 
 
 def issuer(payload: Mapping[str, Any]) -> str:
-    """Who a payload says has signed it. Raises Unauthenticated."""
+    """The issuer claimed in a payload. Raises Unauthenticated."""
     return _text(payload, "iss")
 
 
@@ -67,7 +67,7 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
     Raises Unauthenticated, naming the claim but never its value, if one is missing, of a wrong type, or not
     acceptable now and here.
     """
-    # PyJWT could check the registered claims, but it rounds times to whole seconds and takes "9" and true for a time.
+    # PyJWT could check the registered claims, but it rounds times to whole seconds and accepts "9" and true as times.
     leeway = settings.token_leeway
     expires_at = _time(payload, "exp") + leeway
     if now >= expires_at:
@@ -83,7 +83,7 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
         subject=_subject(payload, settings),
         role=_role(payload, settings.claim_role) if settings.token_roles else None,
         name=_contact(payload, settings.claim_name),
-        # Anybody can tell an issuer an address that is somebody else's.
+        # Unverified: users can give an issuer other people's addresses.
         email=_contact(payload, settings.claim_email) if payload.get(settings.claim_email_verified) is True else None,
         expires_at=expires_at,
         issuer=settings.token_issuer,
@@ -110,7 +110,7 @@ def _subject(payload: Mapping[str, Any], settings: TokenSettings) -> str:
 
 def _time(payload: Mapping[str, Any], name: str) -> float:
     value = payload.get(name)
-    # bool is a subclass of int. NaN is between no two numbers.
+    # bool is a subclass of int. Comparisons with NaN are false.
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _END_OF_TIME:
         raise Unauthenticated(f"the token's claim {name} must be a time in seconds since 1970")
     return float(value)
@@ -124,14 +124,14 @@ def _text(payload: Mapping[str, Any], name: str) -> str:
 
 
 def _contact(payload: Mapping[str, Any], name: str) -> str | None:
-    """What says how to call or reach somebody. It tells nobody apart, so a bad one is no reason to refuse anybody."""
+    """Contact data. It does not identify users, so an invalid value is ignored rather than refused."""
     value = payload.get(name)
     good = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_LENGTH and not _UNPRINTABLE.search(value)
     return value if good else None
 
 
 def _optional_text(payload: Mapping[str, Any], name: str) -> str | None:
-    # Identity providers write null or "" for what they don't know.
+    # Identity providers write null or "" for unknown values.
     return None if payload.get(name) in (None, "") else _text(payload, name)
 
 

@@ -1,4 +1,4 @@
-"""Which tenants are below another: asked where a credential of one comes with the name of another."""
+"""Looks up tenants below another, for a credential of one with the name of another."""
 
 from functools import partial
 from uuid import UUID
@@ -15,16 +15,16 @@ REMEMBERED = 10_000
 
 
 class Descendants:
-    """Looks up a tenant as those above it know it. What it says is remembered until that changes, ``ttl`` seconds."""
+    """Looks up descendants of a tenant. Answers are cached until they change, ``ttl`` seconds at most."""
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
         self._control = control
         self._known: Cache[tuple[UUID, str], Tenant | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
-        # Of one that is moved, all that are below it are moved.
+        # Moving a tenant in the hierarchy moves all its descendants.
         changes.listen(Kind.TENANT, lambda _: self._known.forget(None))
 
     async def tenant(self, above: UUID, name: str) -> Tenant | None:
-        """The tenant with this slug or id, at whatever depth below another; None alike if not, or if there is none.
+        """The tenant with this slug or id, at any depth below another; else None, whether it exists or not.
 
         Raises Unavailable.
         """

@@ -1,4 +1,4 @@
-"""Requests to identity providers: bounded in size and time, over TLS, and to nowhere else."""
+"""Requests to identity providers: bounded in size and time, over TLS, and to no other host."""
 
 import asyncio
 import ipaddress
@@ -13,10 +13,10 @@ MAX_BYTES = 256 * 1024
 
 
 def address(url: str) -> SplitResult:
-    """An address to fetch from. Raises ValueError unless it is https, or http on a loopback interface, and no user."""
+    """Parse an address to fetch from. Raises ValueError unless it is https, or http on loopback, without a user."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    # What is fetched in the clear can be replaced on the way.
+    # Data fetched without TLS can be replaced in transit.
     secure = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
     if not secure or not host or "@" in parts.netloc or parts.port == 0:
         raise ValueError
@@ -33,7 +33,7 @@ def _is_loopback(host: str) -> bool:
 async def fetch(
     where: SplitResult, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
 ) -> tuple[int, bytes]:
-    """The status and body of what is got from an address, or of the answer to a form that is posted there.
+    """The status and body of a GET response, or of a POST response if there is a form.
 
     Raises OSError (TimeoutError among them) or HTTPException, also for more than 256 KiB.
     """
@@ -42,7 +42,7 @@ async def fetch(
 
 
 def _exchange(where: SplitResult, form: Mapping[str, str] | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """http.client neither follows redirects nor asks a proxy."""
+    """http.client neither follows redirects nor uses a proxy."""
     deadline = time.monotonic() + TIMEOUT
     connection = HTTPSConnection if where.scheme == "https" else HTTPConnection
     target = f"{where.path or '/'}?{where.query}".removesuffix("?")
@@ -52,12 +52,12 @@ def _exchange(where: SplitResult, form: Mapping[str, str] | None, headers: Mappi
         else:
             kind = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
             provider.request("POST", target, urlencode(form), {**kind, **headers})
-        # A response without a length takes the socket over from its connection, and must be closed as well.
+        # A response without a length takes over the connection's socket, and must be closed as well.
         with provider.getresponse() as response:
             body = bytearray()
             while chunk := response.read1(MAX_BYTES):
                 body += chunk
-                # The timeout of the socket starts again with every byte, so the whole needs its own.
+                # The socket's timeout restarts with every byte, so the whole request needs its own.
                 if len(body) > MAX_BYTES or time.monotonic() > deadline:
                     raise HTTPException
             return response.status, bytes(body)

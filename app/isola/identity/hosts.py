@@ -1,7 +1,7 @@
-"""For which host a request is, and what that says of the tenant.
+"""The host of a request, and the tenant that it names.
 
-A request names its host once, in the header ``Host``; what stands in an absolute request target counts for nothing.
-A proxy may say in its place what its client asked for, if its address is one of those that are trusted.
+A request names its host once, in the header ``Host``; the host in an absolute request target is ignored. A trusted
+proxy may report the host that its client requested instead.
 """
 
 import ipaddress
@@ -20,13 +20,13 @@ _HOST = re.compile(
 _MAX_NAME, _MAX_PORT = 253, 65535
 _MAX_TEXT = _MAX_NAME + len(":65535")
 
-# RFC 7239, section 4, for one proxy: what several of them say of each other is not for this server to sort out.
+# RFC 7239, section 4, for one proxy; chains of several proxies are not supported.
 _PAIR = r'[A-Za-z]+=(?:[\w!#$%&\'*+.^`|~:\[\]-]+|"[^"\\]*")'
 _FORWARDED = re.compile(rf"{_PAIR}(?:\s*;\s*{_PAIR})*", re.ASCII)
 _FORWARDED_HOST = re.compile(r'(?:^|;)\s*host=(?:"([^"]*)"|([^;\s]*))', re.IGNORECASE)
 
 _FORWARDED_FOR = re.compile(r'(?:^|;)\s*for=(?:"([^"]*)"|([^;\s]*))', re.IGNORECASE)
-# A port, which some proxies write behind the address, is not part of who it is.
+# Some proxies append the port to the address; it is ignored.
 _ADDRESS = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-host"})
@@ -34,7 +34,7 @@ FORWARDED = frozenset({b"forwarded", b"x-forwarded-host"})
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a host says of the tenant: its name as a ``subdomain`` of the platform's, or a ``domain`` of its own.
+    """The tenant's name in a host: a ``subdomain`` of the platform's domain, or a custom ``domain``.
 
     It has neither where the host is one of the server's.
     """
@@ -47,7 +47,7 @@ OWN = Host()
 
 
 class Hosts:
-    """Reads the names of hosts as the settings tell them apart."""
+    """Parses and classifies host names by the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._own = frozenset({"localhost", settings.host.lower(), *settings.hosts, settings.platform_domain})
@@ -57,11 +57,11 @@ class Hosts:
         self.read = lru_cache(1000)(self._read)
 
     def reserved(self, name: str) -> bool:
-        """Whether a name is, or lies under, one of the platform's own."""
+        """Whether a name is one of the platform's own, or below one."""
         return any(own is not None and (name == own or name.endswith(f".{own}")) for own in self._own)
 
     def _trusts(self, address: str | None) -> bool:
-        """Whether what a peer says of its client is believed; ``address`` is None for one without, on a Unix socket."""
+        """Whether a peer is a trusted proxy; ``address`` is None for one without, on a Unix socket."""
         try:
             peer = ipaddress.ip_address(address or "")
         except ValueError:
@@ -71,8 +71,8 @@ class Hosts:
         return any(peer in network for network in self._proxies)
 
     def _read(self, text: bytes) -> Host:
-        """What a ``Host`` header says. Raises BadUserInput unless it is one name, with or without a port."""
-        # Tried on a long text, the pattern takes its time.
+        """Parse a ``Host`` header. Raises BadUserInput unless it is one name, with or without a port."""
+        # On a long text, the pattern would be slow.
         match = _HOST.fullmatch(text.decode("latin-1")) if len(text) <= _MAX_TEXT else None
         if match is None or len(match["name"]) > _MAX_NAME or int(match["port"] or 0) > _MAX_PORT:
             raise BadUserInput("host: expected one name, with or without a port")
@@ -85,9 +85,9 @@ class Hosts:
 
 
 def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The host that a trusted proxy was asked for, None where it does not say.
+    """The host that a trusted proxy reports as requested, None if it reports none.
 
-    Raises BadUserInput where it says so more than once and not alike, or in a way that is not understood.
+    Raises BadUserInput for contradictory values, or a malformed header.
     """
     said = set()
     for name, value in headers:
@@ -104,12 +104,12 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The address of a trusted proxy's client; None where the proxy names none, or what is no address."""
+    """The client address that a trusted proxy reports; None if there is none, or no valid one."""
     said = None
     for name, value in headers:
         text = value.decode("latin-1").strip()
         if name == b"x-forwarded-for":
-            # Whatever comes before the last one, the client may have written itself.
+            # The client may have written everything before the last entry.
             said = text.rpartition(",")[2].strip()
         elif name == b"forwarded" and said is None and _FORWARDED.fullmatch(text):
             said = next((quoted or plain for quoted, plain in _FORWARDED_FOR.findall(text)), None)

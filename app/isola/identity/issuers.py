@@ -1,4 +1,4 @@
-"""Who may sign tokens: the issuer that the settings describe, and those that they list beside it."""
+"""The accepted issuers of tokens: the issuer in the settings, and the further ones that they list."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,17 +11,16 @@ from isola.settings import AdminIssuerSettings, Settings, TokenSettings
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """One that signs tokens. Its keys verify its own tokens and nobody else's."""
+    """An issuer of tokens. Its keys verify only its own tokens."""
 
     settings: TokenSettings
     keys: Keys
 
 
 def from_settings(settings: Settings) -> Mapping[str, Issuer]:
-    """Every issuer by what its tokens say in ``iss``.
+    """Every issuer by the ``iss`` of its tokens.
 
-    Raises OperatorError, naming the setting, for keys that cannot be used and for an issuer or a name that is listed
-    twice.
+    Raises OperatorError, naming the setting, for unusable keys and for an issuer or a name that is listed twice.
     """
     issuers = {settings.token_issuer: Issuer(settings, keys.from_settings(settings))}
     names: set[str] = set()
@@ -39,9 +38,9 @@ def from_settings(settings: Settings) -> Mapping[str, Issuer]:
 
 
 def of_staff(admin: AdminIssuerSettings, others: Iterable[str]) -> Mapping[str, Issuer]:
-    """The issuer of the platform's staff, which is none of the ``others``: no token is good on both sides.
+    """The issuer of the platform's staff. It must not be one of the ``others``: no token is valid on both sides.
 
-    Raises OperatorError as ``from_settings``.
+    Raises OperatorError like ``from_settings``.
     """
     if admin.token_issuer in others:
         raise OperatorError("ISOLA_ADMIN_ISSUER: another issuer has this token_issuer already")

@@ -18,7 +18,7 @@ from isola.identity.throttle import Throttle
 
 BURST = 5
 STALE_LIMIT = 24 * 3600.0
-"""How long keys outlive the last successful fetch, in seconds. By then the provider's tokens have expired too."""
+"""How long keys stay valid after the last successful fetch, in seconds. By then the tokens have expired too."""
 
 _log = structlog.get_logger(__name__)
 
@@ -26,12 +26,12 @@ _log = structlog.get_logger(__name__)
 class PublishedKeys:
     """The keys at an address, fetched when first needed and again after ``lifetime`` seconds.
 
-    A key id that is not among them causes one more fetch, so that a rotated key is found. Whatever tokens say, there
-    are ``BURST`` fetches at once, and after that, or after one that failed, one every ``cooldown`` seconds. In between,
-    an unknown key id is neither accepted nor refused. While the provider fails, the keys at hand go on serving.
+    An unknown key id causes one more fetch, so that a rotated key is found. Whatever tokens contain, there are at most
+    ``BURST`` fetches at once, and after that, or after a failure, one every ``cooldown`` seconds. In between, an
+    unknown key id is neither accepted nor refused. While the provider fails, the cached keys stay in use.
 
-    Only keys for one of ``algorithms`` are taken. Raises ValueError unless the address is https, or http on a
-    loopback interface, and without a user's name.
+    Only keys for one of ``algorithms`` are used. Raises ValueError unless the address is https, or http on a loopback
+    interface, and without a user name.
     """
 
     def __init__(self, url: str, *, algorithms: AbstractSet[str], lifetime: float, cooldown: float) -> None:
@@ -47,18 +47,18 @@ class PublishedKeys:
         self._failing = False
 
     async def find(self, key_id: str | None) -> PyJWK | None:
-        """The key of that id; without an id, the key if the provider has only one.
+        """The key with that id; without an id, the provider's only key.
 
-        Raises Unavailable if there are no keys because the provider cannot be reached, and if it is too early to ask
-        for keys again: whoever has a new one is not to be signed out for that.
+        Raises Unavailable if there are no keys because the provider cannot be reached, and if it is too early to
+        fetch again: a token with a new key must not be refused for that.
         """
         key = self._at_hand(key_id)
         undecided = False
         if key is None or time.monotonic() - self._fetched_at >= self._lifetime:
             fetching = self._start_fetch()
-            # A provider that failed before may hang now: whoever has a key need not wait for it again.
+            # A provider that failed before may hang now: with a cached key, do not wait for it.
             if fetching is not None and (key is None or not self._failing):
-                # Shielded: a client that goes away must not take with it the fetch that others wait for.
+                # Shielded: a cancelled request must not cancel the fetch that others wait for.
                 await asyncio.shield(fetching)
                 key = self._at_hand(key_id)
             undecided = key is None and (fetching is None or self._failing)
@@ -74,7 +74,7 @@ class PublishedKeys:
         return self._keys.get(key_id)
 
     def _start_fetch(self) -> asyncio.Task[None] | None:
-        """The fetch that is under way or starts now, or None if it is too early for one."""
+        """The running fetch or a new one, or None if it is too early for one."""
         if self._fetching is None or self._fetching.done():
             if time.monotonic() < self._not_before:
                 return None

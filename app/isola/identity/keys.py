@@ -1,4 +1,4 @@
-"""Where the keys that verify tokens come from: one source, and each key with its one algorithm."""
+"""The source of the keys that verify tokens: one per issuer, and each key with its one algorithm."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ _SOURCES = "ISOLA_TOKEN_KEY, ISOLA_TOKEN_KEY_FILE or ISOLA_TOKEN_JWKS_URL"
 
 
 def _named(settings: TokenSettings, field: str) -> str:
-    """What an operator calls a setting: a variable, or in the list of further issuers a member of an object."""
+    """The operator's name of a setting: a variable, or, for further issuers, a member of an object in the list."""
     return f"ISOLA_{field.upper()}" if isinstance(settings, Settings) else field
 
 
@@ -32,14 +32,14 @@ class Keys(Protocol):
         """The algorithms that a key of this source may have."""
 
     async def find(self, key_id: str | None) -> PyJWK | None:
-        """The key for a token that names ``key_id`` in its header, or names none.
+        """The key for a token with ``key_id`` in its header, or without one.
 
-        None if there is no such key. Raises Unavailable if that cannot be told at the moment.
+        None if there is no such key. Raises Unavailable if that cannot be determined at the moment.
         """
 
 
 class FixedKey:
-    """A single key. A token need not name it, but one that names a key must name this one."""
+    """A single key. A token need not name a key, but if it does, it must be this one."""
 
     def __init__(self, key: PyJWK) -> None:
         self._key = key
@@ -50,10 +50,10 @@ class FixedKey:
 
 
 def from_settings(settings: TokenSettings) -> Keys:
-    """The one source that is configured for an issuer, or else, for the first one, the development key.
+    """The configured key source of an issuer, or else, for the first one, the development key.
 
-    Raises OperatorError, naming the settings to blame, if there is more than one source, none in production or for a
-    further issuer, or a key that is missing, unreadable, too weak or of another type than ``token_algorithm`` says.
+    Raises OperatorError, naming the settings responsible, if there is more than one source, none in production or for
+    a further issuer, or a key that is missing, unreadable, too weak or of another type than ``token_algorithm`` says.
     """
     match list(_configured(settings).items()):
         case [] if isinstance(settings, Settings):
@@ -73,7 +73,7 @@ def from_settings(settings: TokenSettings) -> Keys:
 
 
 def development_key(settings: Settings) -> PyJWK:
-    """The HS256 key that tokens for development are signed with, made in ``data_dir`` at its first use.
+    """The HS256 key that signs tokens for development, created in ``data_dir`` on first use.
 
     Raises OperatorError in production, if another key source is configured, or if the key's file is unusable.
     """
@@ -118,7 +118,7 @@ def _secret(secret: bytes, setting: str, key_id: str | None, algorithm: str = "I
     try:
         hmac.prepare_key(secret)
     except InvalidKeyError:
-        # A public key is known to everybody: as a secret it would let everybody sign.
+        # A public key is no secret: with it, anybody could sign.
         raise OperatorError(f"{setting}: expected a secret, as {algorithm} says HS256") from None
     return PyJWK({**hmac.to_jwk(secret, as_dict=True), "kid": key_id}, "HS256")
 
@@ -165,6 +165,6 @@ def _make_secret(path: Path) -> None:
         file.write(secrets.token_hex(MIN_SECRET_BYTES).encode())
         file.flush()
         os.fsync(file.fileno())
-        # A link appears with its whole content, and never in place of the key of a process that was faster.
+        # A hard link appears with its whole content, and never replaces the key of a process that was faster.
         with suppress(FileExistsError):
             os.link(file.name, path)

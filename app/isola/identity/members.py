@@ -1,4 +1,4 @@
-"""How people stand in their tenants: which roles they have, what these permit, and whether they are disabled."""
+"""Users of tenants: their roles, the resulting permissions, and whether they are disabled."""
 
 import asyncio
 import time
@@ -19,19 +19,19 @@ from isola.subjects.roles import Standing
 REMEMBERED = 100_000
 
 Who = tuple[UUID, str]
-"""A tenant, and the subject or the key of a user there."""
+"""A tenant, and the subject or the id of a user there."""
 
 
 class Members:
-    """Looks up how users stand. What it says is remembered until it changes, ``ttl`` seconds at most.
+    """Looks up users and their permissions. Answers are cached until they change, ``ttl`` seconds at most.
 
-    However many wait for the same answer, the question is asked once.
+    Concurrent look-ups of the same user share one query.
     """
 
     def __init__(
         self, tenants: Database, control: Database, changes: Changes, *, ttl: float, first_role: Role | None = None
     ) -> None:
-        """``first_role`` is the role of who comes in for the first time with a token that says nothing of roles."""
+        """``first_role`` is the role on first entry with a token that names no role."""
         self._tenants = tenants
         self._control = control
         self._first_role = first_role
@@ -42,7 +42,7 @@ class Members:
         changes.listen(Kind.ROLE, self._forget_tenant)
 
     async def come_in(self, tenant: Tenant, claims: Claims) -> Standing:
-        """How the user stands whom a token is about; made where there is none. Raises Unavailable."""
+        """The standing of the user with these claims; created if missing. Raises Unavailable."""
         let_in = partial(self._let_in, tenant, claims)
         standing = await self._learn((tenant.id, claims.subject), let_in, makes=True)
         if standing is None:
@@ -50,11 +50,11 @@ class Members:
         return standing
 
     async def known(self, tenant: Tenant, subject: str) -> Standing | None:
-        """How a user stands, by their subject; None for one who has never come in. Raises Unavailable."""
+        """A user's standing, by subject; None for one who has never entered the tenant. Raises Unavailable."""
         return await self._learn((tenant.id, subject), partial(self._ask_subject, tenant, subject))
 
     async def guest(self, tenant: Tenant, subject: str, name: str) -> Standing:
-        """How a user stands who is let in from elsewhere; made where there is none. Raises Unavailable."""
+        """The standing of a user who enters from another tenant; created if missing. Raises Unavailable."""
         let_in = partial(self._let_guest_in, tenant, subject, name)
         standing = await self._learn((tenant.id, subject), let_in, makes=True)
         if standing is None:
@@ -62,13 +62,13 @@ class Members:
         return standing
 
     async def user(self, tenant: Tenant, user_id: UUID) -> Standing | None:
-        """How a user stands, by their key; None where there is none. Raises Unavailable."""
+        """A user's standing, by id; None if there is no such user. Raises Unavailable."""
         return await self._learn((tenant.id, str(user_id)), partial(self._ask_user, tenant, user_id))
 
     async def memberships(self, subject: str) -> Sequence[tuple[Tenant, Standing]]:
-        """The tenants that a subject of tokens belongs to, and how they stand there; at most 100. Raises Unavailable.
+        """The tenants that a subject of tokens belongs to, and its standing there; at most 100. Raises Unavailable.
 
-        Only ever to be shown to that subject.
+        Must be shown only to that subject.
         """
         found = []
         for tenant in await memberships.of(self._control, subject):
@@ -87,9 +87,9 @@ class Members:
         if task is None:
             task = self._asked[who, makes] = asyncio.create_task(self._ask(who, ask))
             task.add_done_callback(lambda _: self._asked.pop((who, makes)))
-            # An error is told to those who wait; if nobody does any more, it is nobody's.
+            # Waiting callers get the error; retrieve it here, in case none is left.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # Whoever goes away meanwhile does not take the answer from the others.
+        # Shielded: a cancelled caller must not cancel the query for the others.
         return await asyncio.shield(task)
 
     async def _ask(self, who: Who, ask: Callable[[], Awaitable[Standing | None]]) -> Standing | None:

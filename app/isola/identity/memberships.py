@@ -1,4 +1,4 @@
-"""In which tenants a person is known: asked where a token leaves the tenant to the request."""
+"""Tenants in which a person is known, for tokens that leave the tenant to the request."""
 
 from functools import partial
 
@@ -13,11 +13,11 @@ from isola.platform.tenants import SERVED, SLUG, Status, Tenant, entry, tenants
 
 REMEMBERED = 10_000
 TTL = 2.0
-"""How long what is known of a membership is remembered at most, in seconds: new ones are not announced."""
+"""How long a membership is cached at most, in seconds: new ones are not announced."""
 
 
 class Memberships:
-    """Looks up a tenant as one whom a subject of tokens belongs to knows it."""
+    """Looks up a tenant among those that a subject of tokens belongs to."""
 
     def __init__(self, control: Database, changes: Changes) -> None:
         self._control = control
@@ -25,9 +25,9 @@ class Memberships:
         changes.listen(Kind.TENANT, lambda _: self._known.forget(None))
 
     async def tenant(self, subject: str, name: str) -> Tenant | None:
-        """The tenant with this slug or id, if it has ever seen the subject; None alike if not, or if there is none.
+        """The tenant with this slug or id, if the subject has ever entered it; else None, whether it exists or not.
 
-        That it has seen them says nothing of what they may do there, or may no longer. Raises Unavailable.
+        This says nothing about the subject's current permissions there. Raises Unavailable.
         """
         if not SLUG.fullmatch(name) and identifier_of(name) is None:
             return None
@@ -47,7 +47,7 @@ _FIND = (
         memberships.c.subject == bindparam("subject"),
         or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")),
     )
-    # A deleted tenant's slug may be another's by now: the living one is meant.
+    # Another tenant may have a deleted tenant's slug: prefer the one that is not deleted.
     .order_by(tenants.c.status == Status.DELETED, tenants.c.id.desc())
     .limit(1)
 )

@@ -1,7 +1,7 @@
-"""Signing in at an OpenID Connect provider: the authorization code flow with PKCE, from the code on.
+"""Sign-in with an OpenID Connect provider: the authorization code flow with PKCE, from the code on.
 
 A client sends a person to the provider, with a ``nonce``, a ``state`` and the challenge of a code verifier, and checks
-the ``state`` of the answer. What it gets there, a code, it hands in here with the nonce and the verifier.
+the ``state`` in the response. It then submits the code from the response here, with the nonce and the verifier.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it is personal data
 class Identity:
-    """Who signed in. ``subject`` begins with the provider's namespace; ``email`` is one that the provider verified."""
+    """The person who signed in. ``subject`` begins with the provider's namespace; the provider verified ``email``."""
 
     subject: str
     name: str | None
@@ -50,7 +50,7 @@ class _Endpoints:
 
 
 class Provider:
-    """A provider, described by itself (OpenID Connect Discovery 1.0)."""
+    """A provider, configured by its discovery document (OpenID Connect Discovery 1.0)."""
 
     def __init__(self, settings: ProviderSettings, *, keys_lifetime: float = 300, keys_cooldown: float = 10) -> None:
         """Raises ValueError unless the issuer is https, or http on a loopback interface."""
@@ -62,10 +62,11 @@ class Provider:
         self._discovering = asyncio.Lock()
 
     async def identify(self, *, code: str, code_verifier: str, redirect_uri: str, nonce: str) -> Identity:
-        """Exchange a code for who signed in.
+        """Exchange a code for the person's identity.
 
         Raises BadUserInput for a ``redirect_uri`` that is not configured, Unauthenticated, always the same, for
-        whatever the provider or its id token does not bear out, and Unavailable when the provider does not answer.
+        anything that the provider rejects or its id token does not confirm, and Unavailable when the provider does not
+        answer.
         """
         if redirect_uri not in self.settings.redirect_uris:
             raise BadUserInput("redirectUri: not one that is configured for this provider", "redirectUri")
@@ -80,7 +81,7 @@ class Provider:
             status, body = await fetch(endpoints.token, form | self._public(), self._confidential())
         except (OSError, HTTPException) as error:
             raise self._failed("token", error) from None
-        except ValueError:  # halves of surrogate pairs, which no form can hold
+        except ValueError:  # halves of surrogate pairs, which a form cannot contain
             raise _refused() from None
         if status != HTTPStatus.OK:
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -96,7 +97,7 @@ class Provider:
     def _confidential(self) -> dict[str, str]:
         if self.settings.client_secret is None:
             return {}
-        # RFC 6749, 2.3.1: both are encoded as in a form before they are joined.
+        # RFC 6749, 2.3.1: both are form-encoded before they are joined.
         parts = (self.settings.client_id, self.settings.client_secret.get_secret_value())
         credentials = ":".join(map(quote_plus, parts))
         return {"authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
@@ -140,7 +141,7 @@ class Provider:
         return Identity(
             subject,
             name if _is_text(name) else None,
-            # One that anybody could have typed in would let them take the place of its owner.
+            # With an unverified address, one user could impersonate its owner.
             email if _is_text(email) and claims.get("email_verified") is True else None,
         )
 
@@ -176,14 +177,14 @@ class Provider:
 
 
 def from_settings(settings: Settings) -> Mapping[str, Provider]:
-    """The providers by their names. Raises OperatorError for one that is listed twice or cannot be used."""
+    """The providers by name. Raises OperatorError for one that is listed twice or cannot be used."""
     issuers = {each.name: each.token_issuer for each in settings.issuers}
     providers: dict[str, Provider] = {}
     for each in settings.sign_in_providers:
         if each.name in providers:
             raise OperatorError(f"ISOLA_SIGN_IN_PROVIDERS, {each.name}: another provider has this name already")
         if issuers.get(each.name, each.issuer) != each.issuer:
-            # Their users would be taken for each other.
+            # Their users could not be told apart.
             raise OperatorError(
                 f"ISOLA_SIGN_IN_PROVIDERS, {each.name}: the issuer of this name in ISOLA_ISSUERS is another"
             )
@@ -215,7 +216,7 @@ def _same(said: object, expected: str | None) -> bool:
 
 
 def _half(access_token: object, algorithm: str) -> str | None:
-    """What ``at_hash`` has to be: half of a hash of the access token, by the algorithm of the signature."""
+    """The expected ``at_hash``: half of a hash of the access token, by the algorithm of the signature."""
     if not isinstance(access_token, str):
         return None
     digest = (sha512 if algorithm == "EdDSA" else sha256)(access_token.encode(errors="surrogatepass")).digest()

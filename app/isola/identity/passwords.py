@@ -1,4 +1,4 @@
-"""Passwords for development: a file of people and their hashes, in place of an identity provider."""
+"""Passwords for development: a file of people and their password hashes, instead of an identity provider."""
 
 import asyncio
 import base64
@@ -19,13 +19,13 @@ from isola.subjects.permissions import Role
 
 MAX_LENGTH = 255
 _SALT_BYTES = 16
-# Some 50 ms and 16 MiB each, of which no more than two are taken at a time.
+# About 50 ms and 16 MiB per hash; at most two are computed at a time.
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1
 _AT_ONCE = 2
 
 
 def hashed(password: str) -> str:
-    """What a file keeps of a password: ``scrypt$<salt>$<hash>``, both in base64."""
+    """A password hash as stored in the file: ``scrypt$<salt>$<hash>``, both in base64."""
     salt = secrets.token_bytes(_SALT_BYTES)
     return f"scrypt${_text(salt)}${_text(_digest(password, salt))}"
 
@@ -41,7 +41,7 @@ def _is_hash(text: str) -> str:
 
 
 class Person(BaseModel):
-    """One who may sign in. ``role`` is what they are given when they come in for the first time."""
+    """A person who may sign in. ``role`` is assigned on their first sign-in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,16 +61,16 @@ _FILE = TypeAdapter(dict[str, dict[Annotated[str, AfterValidator(_is_login)], Pe
 
 
 class Passwords:
-    """The people of each tenant, by its slug and their login."""
+    """The people of each tenant, by tenant slug and login."""
 
     def __init__(self, people: Mapping[str, Mapping[str, Person]]) -> None:
         self._people = people
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        # As long a check as that of anybody who is there.
+        # Makes the check for an unknown login take as long as for a known one.
         self._nobody = Person(password=hashed(secrets.token_hex()))
 
     async def verify(self, tenant: str, login: str, password: str) -> Person | None:
-        """The person whose password this is, or None. It takes as long, whoever is there or not."""
+        """The person with this password, or None. Takes equally long whether the person exists or not."""
         person = self._people.get(tenant, {}).get(login)
         async with self._turns:
             same = await asyncio.to_thread(_matches, (person or self._nobody).password, password)
@@ -80,7 +80,7 @@ class Passwords:
 def from_settings(settings: Settings) -> Passwords | None:
     """The people in the file of ``ISOLA_DEVELOPMENT_PASSWORDS``, None where that is not set.
 
-    Raises OperatorError in production, and for a file that is not as it should be.
+    Raises OperatorError in production, and for an invalid file.
     """
     path = settings.development_passwords
     if path is None:
@@ -102,7 +102,7 @@ def _read(path: Path) -> Mapping[str, Mapping[str, Person]]:
 
 
 def write(path: Path, people: Mapping[str, Mapping[str, Person]]) -> None:
-    """Write a file of people that nobody else can read."""
+    """Write a file of people that only its owner can read."""
     path.touch(mode=0o600)
     said = {tenant: {login: one.model_dump() for login, one in those.items()} for tenant, those in people.items()}
     path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")

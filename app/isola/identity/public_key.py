@@ -1,4 +1,4 @@
-"""A public key together with the one algorithm that it verifies."""
+"""A public key with the one algorithm that it verifies."""
 
 from typing import Any
 
@@ -29,9 +29,9 @@ def from_pem(pem: bytes, algorithm: str, key_id: str | None) -> PyJWK:
 
 
 def from_jwk(entry: Any) -> PyJWK | None:
-    """The key of one entry of a JSON Web Key Set, or None if it is not one to verify tokens with.
+    """Parse an entry of a JSON Web Key Set; None if it cannot verify tokens.
 
-    A set may hold keys for other purposes and algorithms, so an entry that cannot be used is no error.
+    A set may contain keys for other purposes and algorithms, so an unusable entry is not an error.
     """
     try:
         if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):

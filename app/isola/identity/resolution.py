@@ -1,7 +1,7 @@
-"""What a request says of its tenant and its caller, before any of it is believed.
+"""Parses the credential and the tenant names of a request; nothing is verified yet.
 
 The credential decides. Every other source (a subdomain, a custom domain, a header, the path, a parameter) may only
-agree with it; a source that is not configured is not read, and a credential of a kind that is not is no credential.
+agree with it. A source that is not configured is not read, and a credential of a kind that is not enabled is refused.
 """
 
 import re
@@ -18,12 +18,12 @@ from isola.platform.tenants import Tenant
 from isola.settings import Settings
 
 KEY_MARK = "isk_"
-"""What every API key begins with, and no token does."""
+"""The prefix of every API key, and of no token."""
 
 PATH = "/graphql"
 API = "/api/v1/tenants"
-"""What the paths of applications begin with. The next part names the tenant, whatever the sources are."""
-# As it was sent: an encoded name would be another one to whoever routes by the path.
+"""The prefix of the applications' paths. The next segment names the tenant, whatever sources are configured."""
+# Matched undecoded: a proxy that routes by path would see an encoded name as a different one.
 _PATH = re.compile(rb"/t/([A-Za-z0-9-]{1,63})/graphql")
 _API = re.compile(API.encode() + rb"/([A-Za-z0-9-]{1,63})/[^%]+")
 
@@ -31,7 +31,7 @@ _MAX_PARAMETERS = 100
 
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
-# The refusal of a whole request that has one of these twice.
+# The error for a request that has one of these headers twice.
 _SINGLE: dict[bytes, tuple[type[Refusal], str]] = {
     b"host": (BadUserInput, "host: expected the header once"),
     b"authorization": (Unauthenticated, "expected one Authorization header"),
@@ -42,9 +42,9 @@ _SINGLE: dict[bytes, tuple[type[Refusal], str]] = {
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds a credential
 class Asked:
-    """What one request says: a token or an API key, ``names`` of tenants, and a ``domain`` that may stand for one.
+    """The parsed request: a token or an API key, ``names`` of tenants, and a ``domain`` that may belong to one.
 
-    ``other_key`` is an API key that is sent beside the credential and is not the same.
+    ``other_key`` is a different API key that is sent in addition to the credential.
     """
 
     token: str | None
@@ -55,11 +55,11 @@ class Asked:
 
 
 class NoCredential(Unauthenticated):
-    """Nobody says who is calling. There are a few things that one may ask all the same."""
+    """The request has no credential. A few operations are allowed without one."""
 
 
 class Resolution:
-    """Reads the sources that the settings name, in their order."""
+    """Reads the configured sources, in their order."""
 
     def __init__(self, settings: Settings, hosts: Hosts) -> None:
         self._hosts = hosts
@@ -76,10 +76,10 @@ class Resolution:
     def read(  # noqa: C901  one step for each source, read in one go
         self, scope: Mapping[str, Any], *, credential: bool = True
     ) -> Asked:
-        """What the request of an ASGI scope says; without ``credential``, of its tenant alone.
+        """Parse the request of an ASGI scope; without ``credential``, only its tenant names.
 
-        Raises BadUserInput for a source that is malformed or given twice, and Unauthenticated without one credential:
-        NoCredential if there is none at all.
+        Raises BadUserInput for a source that is malformed or given twice, and Unauthenticated without an accepted
+        credential: NoCredential if there is none at all.
         """
         headers: dict[bytes, bytes] = {}
         proxied = False
@@ -112,14 +112,14 @@ class Resolution:
         return Asked(token, api_key, names, where.domain, other_key)
 
     def address(self, scope: Mapping[str, Any]) -> str:
-        """The address of the client; where a trusted proxy stands before it, as the proxy says."""
+        """The client's address; behind a trusted proxy, the one that the proxy reports."""
         peer: str = (scope.get("client") or ("",))[0]
         if not self._hosts.trusts(peer):
             return peer
         return forwarded_for(scope["headers"]) or peer
 
     def _credentials(self, headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None, str | None]:
-        """A token or an API key, and a second one that differs."""
+        """A token or an API key, and a second, different key."""
         given = headers.get(b"x-api-key")
         api_key = None if given is None else given.decode("latin-1")
         authorization = headers.get(b"authorization")
@@ -167,12 +167,12 @@ def no_credential() -> NoCredential:
 
 
 def means(name: str, tenant: Tenant) -> bool:
-    """Whether a name that a request gives is this tenant's slug or id."""
+    """Whether a name in a request is this tenant's slug or id."""
     return name == tenant.slug or identifier_of(name) == tenant.id
 
 
 def identifier_of(name: str) -> UUID | None:
-    """The id that a name is, written with its hyphens; None where it is none."""
+    """Parse an id written with its hyphens; None for anything else."""
     return UUID(name) if _IDENTIFIER.fullmatch(name) else None
 
 

@@ -1,4 +1,4 @@
-"""Whether a token that is good by itself was revoked, at the price of a look-up for each way in which it can be."""
+"""Checks whether a valid token was revoked, with one cache look-up for each way to revoke it."""
 
 import time
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ _NEVER = 0.0
 
 
 class Revocations:
-    """What was revoked. The database is asked once for each token, and again when there is news of it."""
+    """Cached revocations. The database is queried once for each token, and again after a relevant change."""
 
     def __init__(self, control: Database, changes: Changes) -> None:
         self._control = control
         self._changes = changes
-        # The moment before which what was issued is refused.
+        # Tokens issued before this time are refused.
         self._known: Cache[Revocable, float] = Cache(changes, size=REMEMBERED)
         changes.listen(Kind.REVOCATION, self._forget)
 
     async def refuse_revoked(self, claims: Claims, tenant: UUID) -> None:
-        """Raise Unauthenticated if a token, used in this tenant, was revoked; Unavailable if that cannot be known."""
+        """Raise Unauthenticated if a token, used in this tenant, was revoked; Unavailable if that is unknown."""
         ways = [Revocable("user", tenant, claims.subject)]
         if claims.token_id is not None:
             ways.append(Revocable("token", claims.issuer, claims.token_id))

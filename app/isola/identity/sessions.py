@@ -1,7 +1,7 @@
-"""Sessions of people: how they begin, go on and end. Each step hands out a short-lived access token.
+"""Sessions of people: sign-in, refresh and sign-out. Sign-in and refresh issue a short-lived access token.
 
-A refresh token is ``isr_``, 256 random bits and a seal that only servers of this installation can make: one that was
-made up is refused before anybody looks it up.
+A refresh token is ``isr_``, 256 random bits and a seal (MAC) that only servers of this installation can compute: an
+invented one is refused without a look-up.
 """
 
 import hmac
@@ -37,9 +37,9 @@ _MAX_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Whoever has no credential yet. ``names`` are slugs and ids of tenants, by all that the request says of one.
+    """A client without a credential. ``names`` are tenant slugs and ids from all sources in the request.
 
-    Whose a ``domain`` is, is still to be looked up: that is not done for everybody.
+    The owner of ``domain`` has not been looked up yet: not every request needs that.
     """
 
     address: str
@@ -50,7 +50,7 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds credentials
 class Issued:
-    """What a client is handed. The access token expires first, and is renewed with the refresh token."""
+    """The tokens issued to a client. The access token expires first, and is renewed with the refresh token."""
 
     access_token: str
     access_token_expires_at: datetime
@@ -75,7 +75,7 @@ class Sessions:
         passwords: Passwords | None,
         providers: Mapping[str, Provider],
     ) -> None:
-        """Without a ``signer`` there are no sessions, and without ``passwords`` nobody signs in with one."""
+        """Without a ``signer`` there are no sessions; without ``passwords``, no sign-in with a password."""
         self._secret = hmac.digest(secret, b"isola refresh tokens", "sha256")
         self._control = control
         self._tenants = tenants
@@ -96,8 +96,8 @@ class Sessions:
     async def sign_in(self, visitor: Visitor, tenant: str | None, login: str, password: str) -> Issued:
         """Begin a session with a password.
 
-        Raises Unauthenticated, after the same time and in the same words whatever of it is wrong; RateLimited after
-        too many attempts from an address or on an account; Forbidden where passwords are not accepted.
+        Raises Unauthenticated, with the same timing and message whichever part is wrong; RateLimited after too many
+        attempts from an address or on an account; Forbidden where passwords are not accepted.
         """
         signer = self._required()
         if self._passwords is None:
@@ -108,7 +108,7 @@ class Sessions:
         if max(map(len, (name, login, password))) > _MAX_LENGTH:
             raise _wrong()
         found = await self._directory.find(name)
-        # However the tenant is spelled, it is one; and names that no tenant has are one together.
+        # All spellings of a tenant share one limit; so do all unknown names.
         account = sha256(f"{found.id if found else None} {login}".encode(errors="surrogatepass")).digest()
         with self._refusals_counted(found, RateLimited, Reason.ATTEMPTS):
             self._accounts.take(account)
@@ -131,7 +131,7 @@ class Sessions:
         redirect_uri: str,
         nonce: str,
     ) -> Issued:
-        """Begin a session with what an OpenID Connect provider gave a client. See ``Provider.identify``.
+        """Begin a session with a code from an OpenID Connect provider. See ``Provider.identify``.
 
         Raises NotFound for a provider that is not configured, Forbidden for a tenant that it does not vouch for, and
         what ``Provider.identify`` raises.
@@ -165,7 +165,7 @@ class Sessions:
             raise
 
     def _refused(self, tenant: Tenant | None, reason: Reason, refusal: Refusal) -> Refusal:
-        """The refusal, counted for the log of the tenant that was meant, where there is one."""
+        """Count the refusal for the tenant's log, if there is a tenant, and return it."""
         if tenant is not None:
             self._log.refuse(tenant.id, reason)
         return refusal
@@ -173,22 +173,22 @@ class Sessions:
     async def _named(self, visitor: Visitor) -> Visitor:
         if visitor.domain is None:
             return visitor
-        # What is nobody's domain becomes a name that nobody has.
+        # An unowned domain becomes "None", which no tenant can have as its name.
         owner = await self._domains.tenant(visitor.domain)
         return replace(visitor, names=(*visitor.names, str(owner)), domain=None)
 
     async def refresh(self, visitor: Visitor, text: str) -> Issued:
-        """Go on with a session: the refresh token is used up, and there is another.
+        """Continue a session: consume the refresh token, and issue another.
 
-        Raises Unauthenticated for one that is not good. If that is because it was used before, the session ends.
-        Raises TenantSuspended and TenantDeleted, by which it is not used up.
+        Raises Unauthenticated for an invalid token. If it was used before, the session ends. Raises TenantSuspended and
+        TenantDeleted, which do not consume it.
         """
         signer = self._required()
         token = self._opened(text)
         if token is None:
             self._addresses.take(_network(visitor.address))
             raise self._spent(visitor)
-        # What was refused once will be so again, and is not to cost the database more.
+        # A refused token stays refused, and retries must not load the database.
         self._tokens.take(sha256(token.encode()).digest())
         async with self._control.unbound() as transaction:
             refreshed = await sessions.refresh(transaction, signer.name, token, self._lifetimes)
@@ -198,14 +198,14 @@ class Sessions:
         return self._issued(signer, refreshed)
 
     def _spent(self, visitor: Visitor) -> Unauthenticated:
-        """The refusal of a refresh token, counted for the tenant that the request names, if it names one."""
+        """The refusal of a refresh token, counted for the tenant that the request names, if any."""
         name = next(iter(visitor.names), visitor.domain)
         if name is not None:
             self._log.refuse(name, Reason.REFRESH_TOKEN)
         return Unauthenticated("the refresh token is not good, or not any more")
 
     async def sign_out(self, text: str) -> None:
-        """End the session of a refresh token, with all its access tokens. One that is not known ends nothing."""
+        """End the session of a refresh token, with all its access tokens. An unknown token is ignored."""
         signer = self._required()
         token = self._opened(text)
         if token is not None:
@@ -272,7 +272,7 @@ def _agrees(found: Tenant, tenant: str | None, visitor: Visitor) -> bool:
 
 
 def _network(address: str) -> str:
-    """What one household has: an address of version 4, or the network of one of version 6."""
+    """The rate limit's unit, about one household: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

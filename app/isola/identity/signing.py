@@ -1,4 +1,4 @@
-"""The key that this server signs the access tokens of sessions with, and the issuer that it is by them."""
+"""The key that signs the access tokens of sessions, and this server as their issuer."""
 
 import math
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ from isola.identity.issuers import Issuer
 from isola.identity.keys import FixedKey, development_key
 from isola.settings import Settings, TokenSettings
 
-# What the clocks of servers and of the database may differ by: a token's time is the database's.
+# The maximum clock difference between servers and the database, whose time the tokens contain.
 LEEWAY = 5.0
 
 
 class SessionTokens(TokenSettings):
-    """What the access tokens of sessions say. Their subjects are of any issuer: this server wrote them itself."""
+    """The access tokens of sessions. Their subjects are of any issuer, since this server wrote them itself."""
 
     @property
     def speaks_for_all(self) -> bool:
@@ -35,7 +35,7 @@ class SessionTokens(TokenSettings):
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs access tokens. ``issuer`` is what verifies them, here and on every server with the same key."""
+    """Signs access tokens. ``issuer`` verifies them, here and on every server with the same key."""
 
     issuer: Issuer
     algorithm: str
@@ -65,9 +65,9 @@ class Signer:
 
 
 def from_settings(settings: Settings) -> Signer | None:
-    """The key of ``ISOLA_SESSION_KEY_FILE``, or else the development key; None where there is neither: no sessions.
+    """The key of ``ISOLA_SESSION_KEY_FILE``, or else the development key; None without either: no sessions.
 
-    Raises OperatorError for a key that cannot be used, and for a name that another issuer has.
+    Raises OperatorError for an unusable key, and for the name of another issuer.
     """
     if settings.session_issuer in {settings.token_issuer, *(each.token_issuer for each in settings.issuers)}:
         raise OperatorError("ISOLA_SESSION_ISSUER: another issuer has this name already")
@@ -106,7 +106,7 @@ def _private(file: Path) -> tuple[Any, PyJWK]:
                 "ISOLA_SESSION_KEY_FILE: expected an Ed25519 private key or one on P-256, in PEM without a password"
             )
     public = private.public_key()
-    # The same on every server that has the key, and another with the next.
+    # The same on every server with this key; changes with the key.
     key_id = sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return private, public_key.from_pem(pem, algorithm, key_id)

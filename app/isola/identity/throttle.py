@@ -1,4 +1,4 @@
-"""How often something may be tried."""
+"""Rate limits."""
 
 import math
 import time
@@ -9,10 +9,9 @@ from isola.errors import RateLimited
 
 
 class Throttle:
-    """For each key, ``burst`` tries at once, and after that one every ``interval`` seconds.
+    """For each key, ``burst`` attempts at once, and after that one every ``interval`` seconds.
 
-    At most ``size`` keys are remembered, those that were used last. ``clock`` gives seconds. Each process counts for
-    itself.
+    At most ``size`` keys are stored (LRU). ``clock`` gives seconds. Each process counts separately.
     """
 
     def __init__(
@@ -22,11 +21,11 @@ class Throttle:
         self._interval = interval
         self._size = size
         self._clock = clock
-        # When each key has all its tries again.
+        # When each key will have all its attempts again.
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def take(self, key: Hashable) -> None:
-        """Take one try. Raises RateLimited, which says when there is the next, when there is none."""
+        """Use one attempt. Raises RateLimited, with the time until the next, when none is left."""
         now = self._clock()
         full_at = max(self._full_at.get(key, now), now) + self._interval
         if (wait := full_at - now - self._span) > 0:
@@ -37,5 +36,5 @@ class Throttle:
             self._full_at.popitem(last=False)
 
     def forgive(self, key: Hashable) -> None:
-        """Give all tries of a key back."""
+        """Restore all attempts of a key."""
         self._full_at.pop(key, None)

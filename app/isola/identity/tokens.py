@@ -1,4 +1,4 @@
-"""JSON Web Tokens (RFC 7519): from an Authorization header to claims that can be trusted."""
+"""JSON Web Tokens (RFC 7519): from an Authorization header to verified claims."""
 
 import json
 import math
@@ -22,39 +22,39 @@ from isola.subjects.permissions import Role
 
 MAX_TOKEN_LENGTH = 16 * 1024
 REVERIFY_AFTER = 300.0
-"""How long a verified token is remembered at most, in seconds: a withdrawn key must not live on in its tokens."""
+"""How long a verified token is cached at most, in seconds, so that the tokens of a withdrawn key stop working."""
 REFUSED_FOR = 10.0
-"""How long a refused token is remembered, in seconds, so that sending it again costs no cryptography."""
+"""How long a refused token is cached, in seconds, so that sending it again costs no cryptography."""
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _COMPACT = re.compile(r"(?P<signed>(?P<header>[\w-]+)\.(?P<payload>[\w-]+))\.(?P<signature>[\w-]+)", re.ASCII)
 
-# Each of these lets the token choose its own key or the way it is read. No extension is understood here, so whatever
-# a token calls critical must be refused as well (RFC 7515, 4.1.11).
+# Each of these lets the token choose its own key or the way it is parsed. No extension is supported, so every token
+# with a crit header must be refused as well (RFC 7515, 4.1.11).
 _REFUSED_HEADERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})
 
-# An issuer signs other things with the same key (log-outs, proofs of possession), and says so here (RFC 8725, 3.11).
+# An issuer may sign other things with the same key (logouts, proofs of possession), marked here (RFC 8725, 3.11).
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
 Entry = TypeVar("Entry")
 
 
 class TokenVerifier:
-    """Verifies tokens of some issuers and remembers ``size`` good and as many bad ones.
+    """Verifies tokens of some issuers, and caches ``size`` valid and as many invalid ones.
 
-    ``issuers`` are by what tokens say in ``iss``. ``clock`` gives seconds since 1970.
+    ``issuers`` are keyed by the tokens' ``iss``. ``clock`` gives seconds since 1970.
     """
 
     def __init__(self, issuers: Mapping[str, Issuer], size: int, clock: Callable[[], float] = time.time) -> None:
         self._issuers = issuers
         self._size = size
         self._clock = clock
-        # By digest: then a copy of this process's memory holds no credential, and the size of an entry is bounded.
+        # Keyed by digest: a memory dump of this process contains no credentials, and the size of an entry is bounded.
         self._verified: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
         self._refused: OrderedDict[bytes, tuple[float, type[Unauthenticated], str]] = OrderedDict()
 
     def cached(self, token: str) -> Claims | None:
-        """The claims of a token that was verified before and is still good, or None if that takes ``verify``."""
+        """The claims of a token that was verified before and is still valid, or None if ``verify`` is needed."""
         if len(token) > MAX_TOKEN_LENGTH:
             return None
         digest = _digest(token)
@@ -71,7 +71,7 @@ class TokenVerifier:
     async def verify(self, token: str) -> Claims:
         """The claims of ``token``. Waits only if keys must be fetched.
 
-        Raises Unauthenticated if the token is refused, and Unavailable if there is no key to decide that with.
+        Raises Unauthenticated if the token is refused, and Unavailable if there is no key to verify it with.
         """
         known = self.cached(token)
         if known is not None:
@@ -84,7 +84,7 @@ class TokenVerifier:
         return await self._decided(token)
 
     def tenant_claimed(self, token: str) -> str | None:
-        """Which tenant a token that was refused calls its own, if that can be read. Nobody vouches for it."""
+        """The tenant claimed by a refused token, if it can be parsed. Not verified."""
         parts = _COMPACT.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
         if parts is None:
             return None
@@ -106,7 +106,7 @@ class TokenVerifier:
             raise _malformed()
         algorithm, key_id = _read_header(parts["header"])
         signature = _decode(parts["signature"])
-        # Nobody has vouched for this yet. It says whose keys to ask, and nothing else of it is looked at before.
+        # Not verified yet: until it is, only the issuer is read from it, to select the keys.
         payload = _decode_object(parts["payload"])
         issuer = self._issuers.get(claims.issuer(payload))
         if issuer is None:
@@ -114,7 +114,7 @@ class TokenVerifier:
         if algorithm not in issuer.keys.algorithms:
             raise _refused()
         key = await issuer.keys.find(key_id)
-        # It may be found in a moment, when keys are fetched again: this refusal is not remembered.
+        # Not cached: the key may be found soon, when keys are fetched again.
         if key is None or key.algorithm_name != algorithm:
             raise _refused()
         now = self._clock()
@@ -154,10 +154,10 @@ def mint(
     name: str | None = None,
     email: str | None = None,
 ) -> str:
-    """A token for development, good for ``ttl_seconds`` and up to a second more.
+    """A token for development, valid for ``ttl_seconds`` and up to a second more.
 
-    Raises OperatorError if tokens are not verified with the development key, naming the settings that say so, and
-    if the token would be refused for what it says.
+    Raises OperatorError if tokens are not verified with the development key, naming the settings responsible, and if
+    the token's claims would be refused.
     """
     key = development_key(settings)
     if not 0 < ttl_seconds < math.inf:
@@ -187,7 +187,7 @@ def _digest(token: str) -> bytes:
 
 
 def _read_header(segment: str) -> tuple[str, str | None]:
-    """The algorithm and the key id that the header names, both as untrusted as the rest of it."""
+    """The algorithm and the key id in the header, both as untrusted as the rest of it."""
     header = _decode_object(segment)
     algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or not isinstance(key_id, str | None) or not isinstance(kind, str):
@@ -212,7 +212,7 @@ def _decode(segment: str) -> bytes:
         data = base64url_decode(segment)
     except ValueError:
         raise _malformed() from None
-    # The spare bits of the last character must be zero, or one token could be written in several ways.
+    # The unused bits of the last character must be zero, or one token would have several spellings.
     if base64url_encode(data) != segment.encode():
         raise _malformed()
     return data
@@ -223,5 +223,5 @@ def _malformed() -> Unauthenticated:
 
 
 def _refused() -> Unauthenticated:
-    # One message for every fault of key, algorithm and signature: which it was would help only who forges.
+    # One message for all errors of key, algorithm and signature: details would only help forgers.
     return Unauthenticated("the token is not signed by a key that is accepted here")
