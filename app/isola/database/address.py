@@ -1,7 +1,7 @@
-"""Addresses of PostgreSQL: what may stand in one, and what connecting by it takes.
+"""Addresses of PostgreSQL: validation, normalisation, and connection parameters.
 
-An address is a URL as libpq has it. Of libpq's parameters those are accepted that are honoured, and others refused by
-name: asyncpg would send what it does not know to the server, as a setting that there is not.
+An address is a libpq URL. Supported libpq parameters are accepted, and others refused by name: asyncpg would send
+unknown ones to the server, as settings that do not exist.
 """
 
 import re
@@ -19,7 +19,7 @@ EXPECTED = "expected postgresql://user:password@host:port/database"
 SCHEMES = ("postgresql", "postgres")
 
 _TLS_VERSIONS = "TLSv1(\\.[123])?"
-# What the value of each parameter may be. asyncpg honours these.
+# The valid values of each parameter. asyncpg supports these.
 _BY_ASYNCPG = {
     "host": ".+",
     "port": r"\d+(,\d+)*",
@@ -37,7 +37,7 @@ _BY_ASYNCPG = {
     "krbsrvname": ".+",
     "gsslib": "gssapi|sspi",
 }
-# The option of a socket that each stands for.
+# The socket option for each.
 _OF_SOCKETS = {
     "keepalives": "SO_KEEPALIVE",
     "keepalives_idle": "TCP_KEEPIDLE",
@@ -50,7 +50,7 @@ _HERE = {
     "keepalives": "[01]",
     **{name: r"\d{1,9}" for name in _OF_SOCKETS if name != "keepalives"},
 }
-# With these values they ask for what is done anyway.
+# With these values they request the default behaviour.
 _DONE_ANYWAY = {
     "channel_binding": "disable|prefer",
     "client_encoding": "(?i:auto|utf-?8)",
@@ -60,7 +60,7 @@ _DONE_ANYWAY = {
     "sslsni": "1",
 }
 _VALUES = MappingProxyType({name: re.compile(value) for name, value in (_BY_ASYNCPG | _HERE | _DONE_ANYWAY).items()})
-# Why some are refused, beside what the value may be.
+# Reasons why some are refused, regardless of their value.
 _REASONS: Mapping[str, str] = MappingProxyType(
     {
         "application_name": "sessions are named by this program: leave it out",
@@ -74,7 +74,7 @@ _NAME = re.compile("[a-z_]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class Connecting:
-    """What connecting takes: asyncpg's own address, the seconds that it may take, and options of its socket."""
+    """Connection parameters: asyncpg's own address, the timeout in seconds, and socket options."""
 
     address: str
     timeout: float | None
@@ -82,9 +82,9 @@ class Connecting:
 
 
 def normalised(address: str) -> str:
-    """The address in the form that all who read one understand alike.
+    """The address in the form that all its readers interpret alike.
 
-    Raises ValueError, whose message names the parameter that is wrong and no value.
+    Raises ValueError, whose message names the invalid parameter and no value.
     """
     scheme, separator, rest = address.partition("://")
     if scheme not in SCHEMES or not separator:
@@ -101,10 +101,10 @@ def normalised(address: str) -> str:
 
 
 def connecting(address: str) -> Connecting:
-    """What connecting by a normalised address takes."""
+    """The connection parameters of a normalised address."""
     url = make_url(address)
     values = {name: str(value) for name, value in url.query.items()}
-    # As libpq has it, 0 is for ever; what the pool allows is the limit anyway.
+    # As in libpq, 0 means no limit; the pool's limit applies anyway.
     timeout = float(values.get("connect_timeout", 0)) or None
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(values.get("keepalives", 1)))]
     options += [
@@ -117,8 +117,8 @@ def connecting(address: str) -> Connecting:
 
 
 def password(url: URL) -> str | None:
-    """The password that is used with an address: its own, that of ``PGPASSWORD``, or one from a password file."""
-    # What an address says of TLS is of no interest, and its files need not be there.
+    """The password for an address: its own, that of ``PGPASSWORD``, or one from a password file."""
+    # TLS parameters are irrelevant here, and their files need not exist.
     plain = url.difference_update_query([name for name in url.query if name not in {"host", "port", "passfile"}])
     nothing = dict.fromkeys(
         (
@@ -132,7 +132,7 @@ def password(url: URL) -> str | None:
 
 
 def _hosts_apart(rest: str) -> str:
-    """Several hosts with their ports as parameters, where SQLAlchemy finds them, too."""
+    """Move several hosts with their ports into parameters, where SQLAlchemy finds them, too."""
     before, at, after = rest.rpartition("@")
     hosts, slash, path = after.partition("/")
     if "," not in hosts:
@@ -145,7 +145,7 @@ def _hosts_apart(rest: str) -> str:
 
 
 def _parameters_in_place(url: URL) -> URL:
-    """User, password and database stand in their places, and no host or port twice."""
+    """Move user, password and database from parameters to their places, and refuse duplicate hosts and ports."""
     query = dict(url.query)
     places: dict[str, Any] = {}
     for name, place in (("user", "username"), ("password", "password"), ("dbname", "database"), ("database",) * 2):

@@ -1,9 +1,9 @@
-"""How a transaction proves in which tenant it is and who acts in it, to a database that believes no setting.
+"""Proofs of a transaction's tenant and actor, for a database that does not trust settings.
 
-Whoever can run SQL in a transaction can change its settings. So the setting that names the tenant comes with a proof: a
-record of the tenant and of who acts, with a code over it and over the one transaction that it is for, which only
-holders of a key can make. ``isola.proved_tenant_id()`` checks it; the policies ask for what it says, and the log takes
-from it who acted. See docs/decisions/0008.
+SQL in a transaction can change its settings. So the setting that names the tenant comes with a proof: a record of the
+tenant and the actor, with a MAC over it and over the one transaction that it is for, which only holders of a key can
+compute. ``isola.proved_tenant_id()`` checks it; policies use its result, and the log takes the actor from it. See
+docs/decisions/0008.
 """
 
 import re
@@ -14,9 +14,9 @@ from types import MappingProxyType
 from uuid import UUID
 
 FIELDS = ("user", "actor", "behalf", "request")
-"""What can be said of a request, in the order in which a record has it behind the tenant.
+"""The fields about a request, in their order in a record, after the tenant.
 
-``user`` is the id of the tenant's user, ``actor`` what the log calls whoever acts, ``behalf`` who is behind it.
+``user`` is the id of the tenant's user, ``actor`` the actor's name in the log, ``behalf`` the person behind the actor.
 """
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -24,9 +24,9 @@ _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
 def record(tenant: UUID, about: Mapping[str, str] = NOTHING) -> str:
-    """What a transaction is to prove: the tenant, and what is said of the request.
+    """The record that a transaction proves: the tenant, and fields about the request.
 
-    Raises ValueError for what is not among ``FIELDS``, and for values that could not be told apart.
+    Raises ValueError for names that are not in ``FIELDS``, and for ambiguous values.
     """
     if not about:
         return f"{tenant}\n\n\n\n"
@@ -39,12 +39,12 @@ def record(tenant: UUID, about: Mapping[str, str] = NOTHING) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: logs print objects
 class BindingKey:
-    """The key, as the table ``control.binding_key`` has it. Tenant traffic cannot read that."""
+    """The key in the table ``control.binding_key``, which tenant traffic cannot read."""
 
     inner: bytes
     outer: bytes
 
     def proof(self, record: str, transaction: str) -> str:
-        """The value of ``isola.proof`` for one transaction, given as ``isola.this_transaction()`` tells of it."""
+        """The value of ``isola.proof`` for one transaction, identified by ``isola.this_transaction()``."""
         code = sha256(self.outer + sha256(self.inner + f"{record}\n{transaction}".encode()).digest()).hexdigest()
         return f"{record}\n{code}"

@@ -1,12 +1,12 @@
-"""Connections on which a transaction inside a tenant takes three round trips, and whose sessions the server can end.
+"""Connections that need three round trips per transaction inside a tenant, and whose sessions the server can end.
 
-The first begins the transaction and asks which one it is. The second makes it prove where it is, enter its tenant and
-run its first statement. The third commits, cleans up and looks whether that was enough. In each, several statements go
-out one behind the other, and only the last is waited for. The proof is for this one transaction and goes out as a
-parameter, so it stands in no statement's text. See docs/decisions/0008.
+The first begins the transaction and reads its id. The second proves the tenant, enters it and runs the first
+statement. The third commits, cleans up and checks the result. In each, several statements are pipelined, and only the
+last answer is awaited. The proof is for this one transaction and is sent as a parameter, so it is in no statement's
+text. See docs/decisions/0008.
 
-asyncpg has no way to send statements without waiting for each. What goes before the last is written here, in the words
-of PostgreSQL's protocol; asyncpg passes over the answers that it did not expect, or raises the error among them.
+asyncpg cannot send statements without waiting for each. The messages before the last are written here, in PostgreSQL's
+protocol; asyncpg skips the answers that it did not expect, or raises the error among them.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ import asyncpg
 from isola.database.failures import LOST, NOT_PROVED
 from isola.database.statements import Statements
 
-# Which transaction this is. A pooler hands out sessions that nobody has looked at since somebody else used them.
+# Reads which transaction this is. A pooler may hand out a session in whatever state another client left it.
 _REPORT = "SELECT isola.this_transaction()"
 _UNLOCK = "pg_catalog.pg_advisory_unlock_all()"
-# As a parameter, the role need not be parsed. *Measured*: a transaction that reads one object takes PostgreSQL a tenth
-# less than with a statement for it.
+# A parameter needs no parsing. *Measured*: a transaction that reads one object costs PostgreSQL a tenth less than with
+# a SET ROLE statement.
 _ROLE = "pg_catalog.set_config('role', $1, true)"
-# A login that enters no tenants need not know. This takes no snapshot: the transaction can still be isolated otherwise.
+# For logins that enter no tenants. Takes no snapshot, so the isolation level can still be changed.
 _NO_REPORT = "SHOW role"
 
-# How a transaction begins: one that may write, and one that may not.
+# The beginning of a transaction: read-write, and read-only.
 _BEGIN = (("BEGIN",), ("BEGIN READ ONLY",))
 _WHATEVER_WAS_LEFT = ("SET ROLE NONE", "RESET ALL", "CLOSE ALL", "UNLISTEN *", "DEALLOCATE ALL")
 _BEGIN_BEHIND_POOLER = (
@@ -41,54 +41,54 @@ _BEGIN_BEHIND_POOLER = (
     ("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY", *_WHATEVER_WAS_LEFT, "SET LOCAL TimeZone TO 'UTC'"),
 )
 
-# What enters a tenant. It returns no row.
+# The statements that enter a tenant. They return no row.
 _SETTINGS = ("search_path", "isola.home", "isola.tenant")
 _SET = " || ".join(
     f"set_config('{name}', ${number}, true)" for number, name in enumerate(("isola.proof", *_SETTINGS), 1)
 )
 _ENTRY = (
-    # Who writes runs several statements: the first of them is refused if they would not be proved. No tenant has this
-    # id, and CASE keeps the order.
+    # A writing transaction has several statements: refuse the first if the proof is invalid. No tenant has this id, and
+    # CASE keeps the order.
     f"SELECT 1 WHERE CASE WHEN length({_SET}) > 0 THEN isola.current_tenant_id() = '{UUID(int=0)}' END",
     f"SELECT 1 WHERE length({_SET}) = 0",
 )
 _SETTING = re.compile(r"SET LOCAL ([\w.]+) TO (?:'([^']*)'|(\w+))")
 _SET_ROLE = re.compile(r"SET LOCAL ROLE (\w+)")
 
-# RESET ALL does not reset the role, so that is asked for. An unlucky borrower could leave more than a setting behind:
-# locks, cursors, subscriptions.
+# RESET ALL does not reset the role, so the role is checked. A transaction can also leave locks, cursors and
+# subscriptions behind.
 _CLEAN = ("CLOSE ALL", "UNLISTEN *", "RESET ALL")
 _PROVEN_CLEAN = "SELECT current_setting('role') = 'none', pg_advisory_unlock_all()"
-# In a broken transaction COMMIT rolls back and reports no error. What is checked before it is refused there.
+# In an aborted transaction COMMIT rolls back without an error; the check before it raises one.
 _COMMIT = (("SET CONSTRAINTS ALL IMMEDIATE", "COMMIT", *_CLEAN), ("COMMIT", *_CLEAN))
 _ROLLBACK = ("ROLLBACK", *_CLEAN)
 
-# A session that waits inside a transaction for longer than this, in milliseconds, is ended by the server. A setting can
-# do that which is everybody's own; the function that ends sessions would end those of other tenants, too.
+# The server terminates a session that idles in a transaction for longer than this, in milliseconds. Every role may set
+# that; the function that terminates sessions would need a right to terminate other tenants' sessions, too.
 _ENDING = "ROLLBACK; SET statement_timeout TO 0; BEGIN; SET LOCAL idle_in_transaction_session_timeout TO 1"
 _ENDING_ATTEMPTS, _ENDING_WAIT = 3, 1.0
 
 Again: TypeAlias = Callable[[], Awaitable[str | None]]
-"""Begins a transaction anew, and returns its proof; None if there is nothing else to try."""
+"""Restarts a transaction, and returns its proof; None if no other proof is available."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a strategy says to bind a transaction, as it is sent.
+    """A strategy's binding statements, in the form that is sent.
 
-    The role comes first: a home that cannot be entered is found out before anything of the tenant's is run. Then
-    settings, and statements for what is none of them.
+    The role comes first, so that a home that cannot be entered is detected before any statement of the tenant runs.
+    Then settings, and statements for everything else.
     """
 
     role: str | None
     settings: bytes
     statements: bytes
     home: str
-    """The search path: where it is another, the same text means other tables."""
+    """The search path: with another one, the same text refers to other tables."""
 
     @classmethod
     def of(cls, statements: str) -> "Binding":
-        """The form of statements that are joined by semicolons."""
+        """Parse statements that are joined by semicolons."""
         settings, role, others = dict.fromkeys(_SETTINGS, ""), None, b""
         for each in statements.split(";"):
             statement = each.strip()
@@ -96,14 +96,14 @@ class Binding:
             if setting and setting[1] in settings:
                 settings[setting[1]] = setting[2] or setting[3] or ""
             elif named := _SET_ROLE.fullmatch(statement):
-                role = named[1].lower()  # as PostgreSQL reads a name without quotes
+                role = named[1].lower()  # PostgreSQL folds unquoted names to lower case
             else:
                 others += _unnamed(statement)
         return cls(role, b"".join(map(_value, settings.values())), others, settings["search_path"])
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no annotations
-    """A connection that begins, enters and ends transactions. ``prepare_transactions`` comes first."""
+    """A connection that begins, enters and ends transactions. Call ``prepare_transactions`` first."""
 
     _entry: tuple[Binding, str, Again, bool] | None = None
 
@@ -112,38 +112,38 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         self.kept = self._stmt_cache = Statements(self._maybe_gc_stmt)
 
     def _get_unique_id(self, prefix: str) -> str:
-        """A name for a prepared statement, which nobody can guess.
+        """An unguessable name for a prepared statement.
 
-        Statements outlive a transaction. SQL that is smuggled into one could else put a statement of its own under the
-        name of one that the next tenant runs; nor may it look the names up, see ``FOR_NO_TENANT`` in
+        Prepared statements outlive a transaction. Injected SQL could otherwise replace a statement that the next tenant
+        runs by one with the same name. It cannot look the names up, either: see ``FOR_NO_TENANT`` in
         app/isola/platform/logins.py.
         """
         return f"{prefix}_{token_hex(16)}"
 
     def _maybe_gc_stmt(self, statement: Any) -> None:
-        """Have a statement closed that nobody uses; asyncpg would look for its text, which other homes may keep."""
+        """Close a statement that is no longer used. asyncpg would search by text, which other homes may share."""
         if statement.refs == 0 and statement.name and not self.kept.keeps(statement):
             statement.mark_closed()
             self._stmts_to_close.add(statement)
 
     async def _cleanup_stmts(self) -> None:
-        """Close statements with what is sent next: asyncpg would wait for the answer to each."""
+        """Close statements together with the next message: asyncpg would wait for each answer."""
         closed = [*self._stmts_to_close]
         self._stmts_to_close.clear()
         self._transport.write(b"".join(_message(b"C", b"S", each.name.encode(), b"\0") for each in closed))
 
     def set_socket_options(self, options: Iterable[tuple[int, int, int]]) -> None:
-        """Set options of the socket, if it is one of TCP."""
+        """Set options of the socket, if it is a TCP socket."""
         end = self._transport.get_extra_info("socket")
         if end is not None and end.family in {socket.AF_INET, socket.AF_INET6}:
             for option in options:
                 end.setsockopt(*option)
 
     async def prepare_transactions(self, limits: Sequence[str], *, enters: bool, keep: bool, pooled: bool) -> None:
-        """Prepare what transactions begin and end with. ``limits`` are statements that every transaction begins with.
+        """Prepare the statements that begin and end transactions. ``limits`` are run at the beginning of each.
 
-        ``enters``: some are inside tenants. With ``keep`` it stays prepared, and otherwise it is sent in full each
-        time. ``pooled``: a pooler stands between.
+        ``enters``: some transactions are inside tenants. With ``keep`` the statements stay prepared; otherwise they are
+        sent in full each time. ``pooled``: there is a pooler in between.
         """
         self._keep = keep
         begin = _BEGIN_BEHIND_POOLER if pooled else _BEGIN
@@ -158,35 +158,35 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         if enters:
             self._report_in_role = await self.prepare(f"{report}, {_ROLE}", name=name)
         self._proven = await self.prepare(_PROVEN_CLEAN, name=name)
-        # asyncpg prepares in a transaction that it leaves to the next message to end.
+        # asyncpg prepares in an implicit transaction, which only the next message ends.
         await super().execute("SELECT 1")
 
     def _batch(self, statements: Sequence[str]) -> "_Batch":
         if not self._keep:
             return _Batch([_parse(b"", statement) for statement in statements], [b""] * len(statements), keep=False)
         names = [self._get_unique_id(statement.partition(" ")[0]).encode() for statement in statements]
-        # If it was cut short, some are there already.
+        # After an interruption, some are prepared already.
         parsed = [
             _message(b"C", b"S", name, b"\0") + _parse(name, each) for name, each in zip(names, statements, strict=True)
         ]
         return _Batch(parsed, names, keep=True)
 
     async def begin(self, binding: Binding | None, *, read_only: bool, timeout: float) -> str:  # noqa: ASYNC109  asyncpg's
-        """Begin a transaction, in the role of a binding; which one it is, for a proof."""
+        """Begin a transaction, in the role of a binding; its id, for a proof."""
         self._entry = None
         if binding is None or binding.role is None:
             return str(await self._ask(self._begin[read_only], self._report, (), timeout))
         return str(await self._ask(self._begin[read_only], self._report_in_role, (binding.role,), timeout))
 
     def enter(self, binding: Binding, proof: str, again: Again, *, read_only: bool) -> None:
-        """Have the next statement preceded by what enters a tenant.
+        """Enter a tenant, together with the next statement.
 
-        If that is refused as not proved, the statement has not been run, and ``again`` is asked for another proof.
+        If the proof is refused, the statement has not been run, and ``again`` is called for another proof.
         """
         self._entry = binding, proof, again, read_only
 
     async def commit(self, *, read_only: bool) -> bool:
-        """Commit and clean up; whether the session is proven clean. Raises what PostgreSQL refuses to commit for."""
+        """Commit and clean up; whether the session is proven clean. Raises what PostgreSQL raises at commit."""
         return await self._end(self._commit[read_only])
 
     async def roll_back(self) -> bool:
@@ -199,7 +199,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         return bool(clean) and not self.is_in_transaction()
 
     async def _ask(self, batch: "_Batch", statement: Any, values: tuple[str, ...], timeout: float | None) -> Any:  # noqa: ASYNC109  asyncpg's
-        """The first value that a statement returns, sent behind others."""
+        """The first value that a statement returns, sent after others."""
         self._check_open()
         state = statement._state  # noqa: SLF001  asyncpg's own way costs as much again
         if not self._keep:
@@ -210,7 +210,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         return rows[0][0]
 
     async def _execute(self, query: str, args: Any, limit: int, timeout: float | None, **more: Any) -> Any:  # noqa: ASYNC109  asyncpg's
-        """What all of asyncpg's ways of running one statement lead to."""
+        """All of asyncpg's methods that run one statement end here."""
         if self._entry is None:
             return await super()._execute(query, args, limit, timeout, **more)
         (binding, proof, again, read_only), self._entry = self._entry, None
@@ -234,7 +234,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109  asyncpg's
         if not args:
-            await self._enter_alone()  # nothing can go before a message of several statements
+            await self._enter_alone()  # a multi-statement message cannot be preceded by others
         status: str = await super().execute(query, *args, timeout=timeout)
         return status
 
@@ -243,7 +243,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
             await self._execute("SELECT 1 WHERE false", (), 0, None)
 
     async def _get_statement(self, *args: Any, **more: Any) -> Any:
-        await self._enter_alone()  # of what is not run by _execute: cursors, many sets of values
+        await self._enter_alone()  # for statements that do not use _execute: cursors, executemany
         return await super()._get_statement(*args, **more)
 
     async def _copy_out(self, *args: Any) -> Any:
@@ -259,23 +259,23 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         return await super().copy_records_to_table(*args, **more)
 
     async def end_session(self) -> None:
-        """End the session at the server, also where a pooler would keep it for others."""
+        """Terminate the session at the server, even if a pooler would reuse it."""
         self._entry = None
         for _ in range(_ENDING_ATTEMPTS):
             try:
                 await super().execute(_ENDING, timeout=_ENDING_WAIT)
                 async with asyncio.timeout(_ENDING_WAIT):
-                    while not self.is_closed():  # noqa: ASYNC110  asyncpg tells of no end that was not asked for
+                    while not self.is_closed():  # noqa: ASYNC110  asyncpg does not report a server's close
                         await asyncio.sleep(0.005)
             except (*LOST, TimeoutError):
                 pass
             except asyncpg.PostgresError:
-                continue  # some limit that was left behind cut it short
+                continue  # interrupted by some timeout that was left behind
             return
 
 
 class _Batch:
-    """Statements that are sent together, and stay prepared once they were run, if they may."""
+    """Statements that are sent together, and stay prepared after their first run, if allowed."""
 
     __slots__ = ("_fixed", "_keep", "_names", "_parsed")
 
@@ -286,11 +286,11 @@ class _Batch:
         self._fixed = self._joined(0, b"")
 
     def messages(self, count: int = 0, values: bytes = b"") -> bytes:
-        """What is sent, with so many parameters for each."""
+        """The messages to send, with ``count`` parameters for each statement."""
         return self._joined(count, values) if count else self._fixed
 
     def done(self) -> None:
-        """All of them have been run."""
+        """Note that all of them have been run."""
         if self._keep:
             self._keep = False
             self._parsed = [b""] * len(self._names)

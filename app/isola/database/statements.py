@@ -1,6 +1,6 @@
-"""The statements that a connection keeps prepared: of each home its own, within a number of bytes.
+"""A connection's prepared statements: a cache per home, limited in bytes.
 
-PostgreSQL analyses and plans a prepared statement anew where the search path is another than the time before. So the
+PostgreSQL analyses and plans a prepared statement again when the search path differs from its last execution. So the
 same text is prepared once for each home that the connection serves. See docs/decisions/0018.
 """
 
@@ -8,36 +8,36 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-# What statements may take that a connection keeps prepared, in bytes of PostgreSQL's memory.
+# The limit for a connection's prepared statements, in bytes of PostgreSQL's memory.
 STATEMENTS_BYTES = 32 * 1024 * 1024
 # *Measured*: a statement with its plan takes 65 bytes for each character of its text where tenants have schemas, and up
 # to 90 where policies add to it.
 BYTES, CHARACTER_BYTES = 8 * 1024, 64
-# One home's statements drive out those of others up to this part of the room, and beyond it only each other.
+# Up to this share, a home's statements evict those of other homes; beyond it, only its own.
 SHARE_BYTES = STATEMENTS_BYTES // 4
-# A longer text is planned anew each time.
+# A longer text is not cached.
 STATEMENT_LENGTH = (SHARE_BYTES - BYTES) // CHARACTER_BYTES
-# *Measured*: what PostgreSQL remembers of the tables of a home that were read and written. It never forgets them.
+# *Measured*: PostgreSQL's catalogue caches for the tables of one home that were read and written. They never shrink.
 HOME_BYTES = 256 * 1024
 
 
 def size_of(text: str) -> int:
-    """About how many bytes a prepared statement takes at the server."""
+    """The approximate size in bytes of a prepared statement at the server."""
     return BYTES + CHARACTER_BYTES * len(text)
 
 
 class Statements:
-    """In the place of asyncpg's cache, which counts statements and knows no homes.
+    """Replaces asyncpg's cache, which counts statements and has no homes.
 
-    What is looked up and kept belongs to the home that was entered last. ``remove`` is called with each
-    statement that is no longer kept. When there is no room, the home that was used the longest ago loses its oldest
-    statement; a home that has more than its share loses its own first.
+    Look-ups and new statements belong to the home that was entered last. ``remove`` is called with each evicted
+    statement. When the cache is full, the least recently used home loses its oldest statement; a home that exceeds its
+    share loses its own first.
     """
 
     def __init__(self, remove: Callable[[Any], None]) -> None:
         self._home: Hashable = None
         self.homes: OrderedDict[Hashable, OrderedDict[Any, Any]] = OrderedDict()
-        """The statements of each home that has any, the last used last."""
+        """The statements of each home that has any, least recently used first."""
         self._remove = remove
         self._sizes: dict[Hashable, int] = {}
         self._kept = 0
@@ -45,11 +45,11 @@ class Statements:
 
     @property
     def bytes(self) -> int:
-        """About how much the session has grown by what it was asked: for statements, and for tables that it met."""
+        """The session's approximate growth in bytes: statements, and catalogue caches of the homes it entered."""
         return self._kept + HOME_BYTES * len(self._met)
 
     def enter(self, home: Hashable, *, is_lent: bool = False) -> None:
-        """Go to a home. To one that the connection is lent to, it keeps what has no home: planned anew in each."""
+        """Switch to a home. A lent connection uses statements without a home, planned again for each one."""
         self._met.add(home)
         self._home = None if is_lent else home
 
@@ -67,7 +67,7 @@ class Statements:
         return statement
 
     def keeps(self, statement: Any) -> bool:
-        """Whether it is kept, for whichever home."""
+        """Whether it is cached, for any home."""
         return any(each is statement for each in self.iter_statements())
 
     def put(self, key: Any, statement: Any) -> None:

@@ -1,4 +1,4 @@
-"""The only place that opens connections, begins, binds, commits, and gives connections back.
+"""The only module that opens connections, begins, binds and commits transactions, and gives connections back.
 
 A request costs three round trips: begin and binding in one message, its statement, and commit and check in one
 message. All that a binding sets is local to the transaction, so PgBouncer in transaction mode may stand between.
@@ -34,13 +34,13 @@ log = structlog.get_logger()
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
 
-# A connection that died while it waited in the pool is replaced; nothing has been run on it yet.
+# A connection that died while idle in the pool is replaced; nothing has been run on it yet.
 ATTEMPTS = 3
 
-# After these a connection is not what it is taken for: statements that it kept are gone.
+# After these errors a connection has lost prepared statements that it should have.
 UNUSABLE = {asyncpg.InvalidSQLStatementNameError.sqlstate}
 
-# In seconds: the key is not read more often, however many transactions are not proved.
+# Minimum seconds between two reads of the key, however many transactions fail their proof.
 KEY_INTERVAL = 1.0
 
 _PREPARED_TRANSACTIONS = """
@@ -51,7 +51,7 @@ WHERE p.database = current_database() AND pg_has_role(session_user, r.oid, 'MEMB
 
 
 class Placed(Protocol):
-    """A tenant, as far as it matters where its transactions take place."""
+    """The attributes of a tenant that its transactions depend on."""
 
     @property
     def id(self) -> UUID: ...
@@ -63,7 +63,7 @@ ReadKey = Callable[[], Awaitable[BindingKey]]
 
 
 class Transaction:
-    """An open transaction: what rules and the read compiler are handed. See ``isola.subjects.work.Work``."""
+    """An open transaction, as used by rules and the read compiler. See ``isola.subjects.work.Work``."""
 
     def __init__(self, connection: Connection, strategy: Strategy | None) -> None:
         self._connection = connection
@@ -109,7 +109,7 @@ class Transaction:
         await self._connection.execute(sql)
 
     async def copy_out(self, query: str, output: Callable[[bytes], Awaitable[None]]) -> None:
-        """Hand the rows of a query to ``output``, in parts, as COPY writes them: a line of text each."""
+        """Pass the rows of a query to ``output``, in chunks, in COPY's text format: one line per row."""
         await self._connection.copy_from_query(query, output=output)
 
     async def copy_in(self, schema: str, table: str, columns: Sequence[str], rows: AsyncIterator[bytes]) -> int:
@@ -119,9 +119,9 @@ class Transaction:
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Undo what is done inside, and no more than that, if the database refuses it.
+        """Roll back only what is done inside, if the database refuses it.
 
-        Raises what ``Database.transaction`` raises then; the transaction goes on.
+        Then raises what ``Database.transaction`` would raise; the transaction continues.
         """
         await self._connection.execute("SAVEPOINT attempt")
         try:
@@ -154,12 +154,12 @@ def _compiled(statement: ClauseElement, strategy: Strategy | None, given: tuple[
     return cast("SQLCompiler", compiled)
 
 
-# Only of statements that are given their values apart: no value of a tenant's stays in here.
+# Only for statements whose values are passed separately: the cache contains no values of tenants.
 _remembered = lru_cache(maxsize=512)(_compiled)
 
 
 class Database:
-    """The connections of one login. Made by ``open``; used as an async context manager, it closes them at the end."""
+    """The connections of one login. Created by ``open``; as an async context manager, it closes them at the end."""
 
     def __init__(
         self,
@@ -191,21 +191,21 @@ class Database:
     ) -> Self:
         """Connections for ``url``, at most ``size``, each opened when it is first needed.
 
-        ``strategies`` are those whose tenants it can enter. ``read_key`` is asked before the first transaction inside a
-        tenant for what it proves with that it may be there, and again when the database has another key by then;
-        without it, nothing is proved and policies refuse. A login that enters none needs neither.
+        ``strategies`` are those whose tenants it can enter. ``read_key`` returns the key that transactions prove their
+        tenant with; it is called before the first transaction inside a tenant, and again when the database has a new
+        key. Without it, nothing is proved and policies refuse. A login that enters no tenants needs neither.
 
-        ``wait`` seconds are the longest that a transaction waits for one. Raises nothing when the database is down:
-        each transaction then raises Unavailable, until the database is back.
+        A transaction waits at most ``wait`` seconds for a connection. Raises nothing when the database is down: each
+        transaction then raises Unavailable, until the database is back.
 
-        With ``statement_cache`` connections keep statements prepared, unless one tenant could replace what the next
-        one runs.
+        With ``statement_cache`` connections keep prepared statements, unless one tenant could replace a statement
+        that the next one runs.
         """
         # The server's own limit comes first; this one ends the wait for a server that has vanished.
         connected = partial(_connected, url, command_timeout=statement_timeout + wait, enters=bool(strategies))
         limits = (
             f"SET LOCAL statement_timeout TO {round(statement_timeout * 1000)}",
-            # Whoever waited for a statement may have gone away: then the server is to stop working on it.
+            # The client of a statement may have disconnected: then the server should stop working on it.
             "SET LOCAL client_connection_check_interval TO 1000",
         )
         keep = statement_cache
@@ -216,7 +216,7 @@ class Database:
                 try:
                     connection = await connected(keep)
                 except asyncpg.ProtocolViolationError:
-                    # A pooler refuses settings that it does not know.
+                    # A pooler refuses unknown settings.
                     if not keep:
                         raise
                     keep = False
@@ -253,11 +253,11 @@ class Database:
     ) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside one tenant, committed at the end, rolled back by any exception.
 
-        ``about`` is what the transaction proves of the request beside the tenant: see ``FIELDS`` in
-        isola/database/binding.py. The log takes from it who acted.
+        ``about`` contains further facts about the request that the transaction proves: see ``FIELDS`` in
+        isola/database/binding.py. The log takes the actor from it.
 
-        Raises Unavailable when no connection is to be had in time, when the database cannot be reached, and when
-        the tenant's home is not there; Conflict and BadUserInput for what constraints refuse.
+        Raises Unavailable when no connection is free in time, when the database cannot be reached, and when the
+        tenant's home does not exist; Conflict and BadUserInput for constraint violations.
         """
         strategy = self._strategies.get(tenant.strategy)
         if strategy is None:
@@ -265,11 +265,11 @@ class Database:
         return _Running(self, strategy, tenant.id, record(tenant.id, about), read_only=read_only)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction that is inside no tenant: the control plane's and the owner's. Otherwise as ``transaction``."""
+        """A transaction outside of tenants, for the control plane and the owner. Otherwise like ``transaction``."""
         return _Running(self, None, None, "", read_only=False)
 
     async def reset_login(self) -> None:
-        """Reset the settings that the login itself can change, for all sessions that connect from now on.
+        """Reset the settings that the login itself can change, for all future sessions.
 
         Raises Unavailable.
         """
@@ -282,7 +282,7 @@ class Database:
             self.give_back(link, None, clean=False)
 
     async def roll_back_prepared(self) -> None:
-        """Roll back what ``PREPARE TRANSACTION`` left behind, by this login or a role of its tenants.
+        """Roll back prepared transactions (``PREPARE TRANSACTION``) of this login or a role of its tenants.
 
         Behind a pooler only the login's own can be rolled back. Raises Unavailable.
         """
@@ -297,9 +297,9 @@ class Database:
             self.give_back(link, None, clean=False)
 
     async def begun(self, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool) -> Link:
-        """A connection on which a transaction has begun, to be given back. Raises Unavailable.
+        """A connection with an open transaction, to be given back. Raises Unavailable.
 
-        With a strategy, what is run first on it finds itself in the tenant; ``stated`` is the record that it proves.
+        With a strategy, the first statement on it enters the tenant; ``stated`` is the record that it proves.
         """
         key = self._key
         if tenant is not None and key is None and self._read_key is not None:
@@ -307,7 +307,7 @@ class Database:
         binding = None if strategy is None or tenant is None else _binding(strategy, tenant)
         home = None if binding is None else binding.home
         for attempt in range(1, ATTEMPTS + 1):
-            # Where several died, all that are idle may have.
+            # If several died, all idle connections may be dead.
             link = await self._borrowed(tenant, home, fresh=attempt == ATTEMPTS)
             connection = link.connection
             begun = False
@@ -320,10 +320,10 @@ class Database:
                     connection.enter(binding, proof, again, read_only=read_only)
                 begun = True
             except TimeoutError as error:
-                # Behind PgBouncer a connection is had at once; what one waits for is PgBouncer's to the database.
+                # PgBouncer accepts connections at once; the wait is for its connection to the database.
                 raise Unavailable(f"the database gave no connection within {self._wait:g} s") from error
             except (*LOST, asyncpg.QueryCanceledError, asyncpg.InvalidSQLStatementNameError):
-                continue  # it died while it waited in the pool, or somebody left it in a state of no use
+                continue  # it died while idle in the pool, or an earlier user left it unusable
             except asyncpg.PostgresError as error:
                 log.warning("a transaction could not begin", sqlstate=error.sqlstate)
                 translated = translate(error, lost=False)
@@ -339,7 +339,7 @@ class Database:
     async def _again(
         self, connection: Connection, binding: Binding, stated: str, key: BindingKey | None, *, read_only: bool
     ) -> str | None:
-        """Begin a transaction anew that was not proved with the key, if the database has another key by now."""
+        """Restart a transaction whose proof was refused, if the database has a new key."""
         if key is None:
             return None
         newer = await self._newer_key(key)
@@ -349,7 +349,7 @@ class Database:
         return newer.proof(stated, await connection.begin(binding, read_only=read_only, timeout=self._wait))
 
     async def _newer_key(self, key: BindingKey | None) -> BindingKey:
-        """The key that the database has now; read once, however many ask who have this one. Raises Unavailable."""
+        """The current key of the database; concurrent callers with this ``key`` share one read. Raises Unavailable."""
         if (read_key := self._read_key) is None:
             raise RuntimeError("these connections were opened without a key to enter tenants with")
         try:
@@ -365,7 +365,7 @@ class Database:
             raise Unavailable("the binding key cannot be read") from error
 
     def give_back(self, link: Link, tenant: UUID | None, *, clean: bool) -> None:
-        """Let the next borrower have a connection if it is proven clean, and nobody otherwise."""
+        """Return a connection to the pool if it is proven clean; discard it otherwise."""
         self._pool.give_back(link, tenant, clean=clean)
 
     async def _borrowed(self, tenant: UUID | None, home: str | None = None, *, fresh: bool = False) -> Link:
@@ -376,7 +376,7 @@ class Database:
 
 
 async def accepts(url: str) -> bool:
-    """Whether the database accepts the login and the password of an address. Raises Unavailable if it cannot say."""
+    """Whether the database accepts the login and password of an address. Raises Unavailable if it does not answer."""
     try:
         async with await Database.open(url) as database, database.unbound():
             return True
@@ -393,10 +393,10 @@ def _tell_that_none_is_kept() -> None:
     )
 
 
-# How statements inside tenants are planned: row by row, by index, in the order of an index. They read pages, and join
-# rows to what they refer to by its key. The planner takes a tenant for an average one, and finds other ways cheaper for
-# what is small; for a tenant far larger than the others they read all that it has. In PostgreSQL before 18 what is
-# switched off has a cost at which everything would be compiled: hence ``jit``.
+# Planner settings inside tenants: nested loops over index scans, in index order. Statements read pages, and join rows
+# to what they reference by key. The planner assumes a tenant of average size, for which it finds other plans cheaper;
+# for a tenant far larger than the others, those plans read all its rows. Before PostgreSQL 18, disabled node types add
+# a huge cost that would trigger JIT for every statement: hence ``jit``.
 _PLANNING = dict.fromkeys(
     (
         "enable_seqscan",
@@ -408,8 +408,8 @@ _PLANNING = dict.fromkeys(
     ),
     "off",
 )
-# The path of who is in no tenant: by default the name of the current role is in it, and then what begins and enters
-# would be planned anew in each tenant that has a role of its own.
+# The path outside of tenants: the default contains the name of the current role, so the statements that begin and enter
+# would be planned anew for each tenant with its own role.
 _KEPT_SETTINGS = {"search_path": "pg_catalog", **_PLANNING}
 
 
@@ -419,7 +419,7 @@ async def _connected(url: str, keep: bool, *, command_timeout: float, enters: bo
         by.address,
         timeout=by.timeout,
         connection_class=Connection,
-        # Whether statements are kept; how many is decided by isola.database.statements.
+        # Whether statements are cached; isola.database.statements decides how many.
         statement_cache_size=1 if keep else 0,
         max_cacheable_statement_size=STATEMENT_LENGTH,
         command_timeout=command_timeout,
@@ -434,7 +434,7 @@ async def _connected(url: str, keep: bool, *, command_timeout: float, enters: bo
 
 
 async def _has_settings_of_its_own(connection: Connection) -> bool:
-    """Whether the session began with settings that the login can change itself, as SQL inside a tenant can, too."""
+    """Whether the session started with settings that the login itself, and so SQL inside a tenant, can change."""
     # Without parameters, so that it is not prepared.
     status = await connection.execute(
         "SELECT 1 WHERE current_setting('role') <> 'none' OR EXISTS ("
@@ -447,7 +447,7 @@ async def _has_settings_of_its_own(connection: Connection) -> bool:
 
 
 async def _reset_login(connection: Connection) -> None:
-    # In a message of its own: a transaction that has begun stays read-only.
+    # A separate message: a transaction that has begun stays read-only.
     await connection.execute("SET default_transaction_read_only TO off; SET statement_timeout TO 0; SET ROLE NONE")
     await connection.execute(
         "ALTER ROLE SESSION_USER RESET ALL; DO $$ BEGIN EXECUTE "
@@ -456,9 +456,9 @@ async def _reset_login(connection: Connection) -> None:
 
 
 async def _hides_names(connection: Connection) -> bool:
-    """Whether not everybody is told the names of the statements that this connection keeps prepared.
+    """Whether the names of this connection's prepared statements are hidden from other users of it.
 
-    A pooler that stands in between gives them names of its own, by counting, and shows a process of its own.
+    A pooler in between assigns its own, sequential names, and reports the PID of its own process.
     """
     # Without parameters, so that it is not prepared itself.
     status = await connection.execute(
@@ -469,7 +469,7 @@ async def _hides_names(connection: Connection) -> bool:
 
 
 class _Running:
-    """One transaction. A class, because a generator made into a context manager costs a request several times more."""
+    """One transaction. A class, because a generator-based context manager is several times slower."""
 
     __slots__ = ("_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
 
@@ -497,7 +497,7 @@ class _Running:
             raise
 
     async def _refuse_moved(self) -> None:
-        """Raise Unavailable if the tenant has moved away meanwhile: then it is what was referred to that has gone."""
+        """Raise Unavailable if the tenant has moved away meanwhile: then that is why a referenced row is missing."""
         if self._tenant is None:
             return
         again = _Running(self._database, self._strategy, self._tenant, self._stated, read_only=True)
@@ -516,8 +516,7 @@ class _Running:
                     _raise_translated(refusal, self._tenant, lost=not clean, read_only=self._read_only)
                     raise
             elif isinstance(error, TimeoutError):
-                # The statement may still run: whoever rolled back would wait for it again. Closing the connection
-                # ends it.
+                # The statement may still run, and a rollback would wait for it. Closing the connection ends it.
                 raise Unavailable("this took longer than a statement may take") from error
             elif isinstance(error, Exception):
                 clean = await _rolled_back(connection)
@@ -530,7 +529,7 @@ class _Running:
 
 
 async def _committed(connection: Connection, *, read_only: bool) -> bool:
-    """Commit; whether the connection is proven clean. Raises what PostgreSQL refuses to commit for."""
+    """Commit; whether the connection is proven clean. Raises what PostgreSQL raises at commit."""
     try:
         if not connection.is_in_transaction():
             await connection.end_session()
@@ -559,7 +558,7 @@ async def _rolled_back(connection: Connection) -> bool:
 
 
 def _raise_translated(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool) -> None:
-    """Raise the client error for a database error, where there is one. What reached beyond its tenant is logged."""
+    """Raise the client error for a database error, if there is one. Log attempts to reach other tenants."""
     if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
         log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
     translated = translate(error, lost=lost, read_only=read_only)
