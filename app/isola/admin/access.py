@@ -1,4 +1,4 @@
-"""What a field of platform administration needs: to be staff. Every type says it, or the schema is refused."""
+"""The access rule of platform administration: staff only. Every type must declare it, or the schema is refused."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
@@ -23,7 +23,7 @@ Resolver = TypeVar("Resolver", bound=Callable[..., Any])
 
 
 def answered(description: str | None = None) -> Callable[[Resolver], Resolver]:
-    """Declare a field at the root by its resolver. It is nullable: see isola.api.access."""
+    """Declare a root field by its resolver. It is nullable: see isola.api.access."""
 
     def declare(resolver: Resolver) -> Resolver:
         declared = strawberry.field(resolver, description=description, graphql_type=nullable(resolver))
@@ -33,7 +33,7 @@ def answered(description: str | None = None) -> Callable[[Resolver], Resolver]:
 
 
 def undeclared(schema: GraphQLSchema) -> Iterable[str]:
-    """The object types that do not say whom they are open to."""
+    """The object types without a declaration of their access."""
     for name, type_ in schema.type_map.items():
         if isinstance(type_, GraphQLObjectType) and not name.startswith("__"):
             definition = type_.extensions.get("strawberry-definition")

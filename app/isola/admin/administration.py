@@ -1,4 +1,4 @@
-"""What resolvers of platform administration are given, and how all of them write ids and times."""
+"""The context of resolvers of platform administration, and the common format of ids and times."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MAX_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """One request of staff, and what they administer with."""
+    """The context of one request of staff."""
 
     staff: Staff
     control: Database
@@ -30,7 +30,7 @@ class Administration:
 
     @property
     def author(self) -> Author:
-        """Who does what is done here, for the logs."""
+        """The author of changes in this request, for the logs."""
         return Author(self.staff.subject, self.request_id)
 
 
@@ -38,7 +38,7 @@ Info: TypeAlias = strawberry.Info[Administration, None]
 
 
 def paged(first: int, after: strawberry.ID | None) -> UUID | None:
-    """The key that a page begins after. Raises BadUserInput."""
+    """The key after which a page begins. Raises BadUserInput."""
     if not 1 <= first <= MAX_PAGE:
         raise BadUserInput(f"first: expected 1 to {MAX_PAGE}", "first")
     key = None if after is None else identifier_of(after)

@@ -21,7 +21,7 @@ _BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How one request ends."""
+    """Executes requests within the limits of platform administration."""
 
     documents: Documents
 
@@ -66,7 +66,7 @@ class Execution:
         except Refusal as error:
             body: dict[str, Any] = {"errors": [errors.refusal(error)]}
             return Response(error.status, dumped(body), retry_after=error.retry_after)
-        except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
+        except Exception as error:  # noqa: BLE001  clients get no details; the log gets all
             return Response(_INTERNAL, dumped({"errors": [errors.crash(error)]}))
         body = {"errors": errors.located(result.errors)} if result.errors else {}
         return Response(200, dumped({**body, "data": result.data}))

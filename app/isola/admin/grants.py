@@ -34,7 +34,7 @@ class GrantMutations:
     async def look_into(self, info: Info, tenant: str, reason: str, minutes: int) -> AccessGrant:
         control, author = info.context.control, info.context.author
         found = await provisioning.named(control, tenant)
-        # More minutes than a timedelta holds are more than any that are admitted.
+        # A timedelta cannot hold every number of minutes; the bound is above all permitted values.
         lasting = timedelta(minutes=max(0, min(minutes, 10**6)))
         return _grant(await grants.grant(control, found, author, reason=reason, lasting=lasting))
 

@@ -1,4 +1,4 @@
-"""The endpoints of platform administration: ``/admin/graphql``, and a look into ``/admin/t/<tenant>/graphql``."""
+"""The endpoints of platform administration: ``/admin/graphql``, and read access at ``/admin/t/<tenant>/graphql``."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def routes(
     control: Database,
     strategies: Collection[str],
 ) -> Sequence[BaseRoute]:
-    """What is served where there is an issuer of staff. ``executor`` is that of the tenants' own endpoint."""
+    """The routes to serve if there is an issuer of staff. ``executor`` is that of the tenants' own endpoint."""
     execution = Execution.made(production=settings.production)
     most, compress_from, by_get = settings.max_body_bytes, settings.compress_from, not settings.production
     administration = AdminGraphQL(verifier, execution, control, tenants, strategies, most, compress_from, by_get)

@@ -1,4 +1,4 @@
-"""Staff inside a tenant: by leave that is good now, to read what a viewer may, and noted in the tenant's log."""
+"""Staff with temporary read access to a tenant: a viewer's permissions, recorded in the tenant's log."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from isola.subjects.permissions import Role, of_role
 
 
 class Looking:
-    """Turns requests of staff for a tenant's endpoint into principals. Nobody else gets one here."""
+    """Authenticates staff at a tenant's endpoint. Refuses all other callers."""
 
     def __init__(self, verifier: StaffVerifier, control: Database, directory: Directory, members: Members) -> None:
         self._verifier = verifier
@@ -24,9 +24,9 @@ class Looking:
         self.members = members
 
     async def principal(self, scope: Mapping[str, Any]) -> Principal:
-        """Who is looking, and into which tenant: the one that the path names.
+        """The staff member, and the tenant that the path names.
 
-        Raises what ``StaffVerifier.staff`` raises; Forbidden without leave, the same whether there is such a tenant;
+        Raises what ``StaffVerifier.staff`` raises; Forbidden without read access, whether the tenant exists or not;
         and TenantSuspended.
         """
         staff = await self._verifier.staff(scope)
@@ -43,4 +43,4 @@ class Looking:
         return Principal(tenant, guest.user_id, (), of_role(Role.VIEWER), on_behalf_of=staff.subject, grant=live[0].id)
 
     def visitor(self, scope: Mapping[str, Any], request_id: str) -> None:
-        """Without a credential there is nothing to be had here, and nobody signs in."""
+        """Without a credential nothing is available here, and there is no sign-in."""

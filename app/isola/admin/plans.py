@@ -67,7 +67,7 @@ def _limits_by_name(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
 
 
 def _plan(plan: plans.Plan) -> Plan:
-    # What an application counted that is not installed any more has no name here.
+    # A quota of an application that is no longer installed has no name here.
     known = set(QuotaName)
     return Plan(
         name=plan.name,

@@ -1,4 +1,4 @@
-"""The contract of platform administration. Whoever gets here is staff: see isola.admin.staff."""
+"""The schema of platform administration. All its callers are authenticated staff: see isola.admin.staff."""
 
 import strawberry
 from strawberry.schema.config import StrawberryConfig

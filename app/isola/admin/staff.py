@@ -1,4 +1,4 @@
-"""Who of the platform's staff is calling: by a token of an issuer that is theirs alone."""
+"""Authenticates the platform's staff, by tokens of an issuer of their own."""
 
 import re
 from collections.abc import Mapping
@@ -15,30 +15,30 @@ from isola.settings import Settings
 
 # Staff are in no tenant. No tenant has this id.
 _NOWHERE = UUID(int=0)
-# What can be told to the log of a tenant.
+# The subjects that a tenant's log accepts.
 _SUBJECT = re.compile(r"staff:[\w.:@|-]{1,150}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Staff:
-    """One of the staff. ``subject`` is what their issuer calls them, after ``staff:``."""
+    """A staff member. ``subject`` is their issuer's subject for them, after ``staff:``."""
 
     subject: str
 
 
 class StaffVerifier:
-    """Tells staff by their requests. ``tokens`` verifies those of their issuer and no others."""
+    """Authenticates requests of staff. ``tokens`` verifies tokens of their issuer only."""
 
     def __init__(self, settings: Settings, hosts: Hosts, tokens: TokenVerifier, revocations: Revocations) -> None:
-        # Nothing else than the path names a tenant, and no other credential counts.
+        # Only the path names a tenant, and only tokens are accepted.
         self._resolution = Resolution(settings.model_copy(update={"tenant_sources": ["token"]}), hosts)
         self._tokens = tokens
         self._revocations = revocations
 
     async def staff(self, scope: Mapping[str, Any]) -> Staff:
-        """Who is calling, by an ASGI scope.
+        """The caller, from an ASGI scope.
 
-        Raises Unauthenticated without a good token of staff, BadUserInput for a host that is not the platform's own,
+        Raises Unauthenticated without a valid token of staff, BadUserInput for a host that is not the platform's own,
         and Unavailable.
         """
         asked = self._resolution.read({**scope, "path": PATH})

@@ -1,4 +1,4 @@
-"""The composition root: here settings, databases, strategies and the schema become one server."""
+"""The composition root: builds the server from settings, databases, strategies and the schema."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -49,10 +49,10 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
-    """The server's application, ready for requests, with its databases open as long as the context is.
+    """The server's application, ready for requests; its databases are open as long as the context is.
 
     Raises OperatorError when the tenant login could bypass isolation, when the database has not been migrated, and
-    for keys that cannot be used; Unavailable when the database cannot be reached.
+    for unusable keys; Unavailable when the database cannot be reached.
     """
     settings = installed.settings
     signer = signing.from_settings(settings)
@@ -72,8 +72,8 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             by_code_point = await sorts_by_code_point(work)
             if not await proofs.demanded(work):
                 log.warning("transactions need not prove their tenant", danger=proofs.DANGER)
-        # Connections of their own: what is remembered is trusted for as long as changes are heard of; and no request
-        # waits for work in the background, whatever keeps that waiting.
+        # Connections of their own: caches are trusted only while changes are received, and requests must not wait for
+        # background work.
         async with (
             await installed.control(1) as hearing,
             await installed.control(1) as background,
@@ -134,7 +134,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
 def _executor(
     settings: Settings, secret: bytes, services: Services, documents: Sequence[str], *, by_code_point: bool
 ) -> Executor:
-    """``documents`` are admitted besides those that the settings name."""
+    """``documents`` are trusted in addition to those in the settings."""
     trusted = [*_trusted(settings), *documents]
     try:
         return Executor(

@@ -1,4 +1,4 @@
-"""Tenants, people and data that show what there is to see."""
+"""Tenants, people and data for the demo."""
 
 import json
 import random
@@ -33,7 +33,7 @@ from isola_strategies.base import Strategy
 
 RESOURCES = 300
 ROWS = 30
-"""Of each subject of the other applications."""
+"""Rows of each subject of the other applications."""
 SHARED = 5
 TOKEN_TTL = 24 * 3600.0
 QUERY = """
@@ -51,7 +51,7 @@ mutation ($input: SignInInput!) {
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """A tenant of the demo: where it is placed, its owner, and whom it shares with."""
+    """A tenant of the demo: its placement, its owner, and its partners."""
 
     slug: str
     name: str
@@ -78,7 +78,7 @@ WORDS = ("amber", "basalt", "cobalt", "delta", "ember", "fjord", "granite", "har
 
 
 async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, Strategy]) -> None:
-    """Make the tenants of the demo and fill them. What is there already stays as it is."""
+    """Create and fill the tenants of the demo. Existing data stays unchanged."""
     for cast in TENANTS:
         try:
             await provisioning.create(owner, strategies, slug=cast.slug, name=cast.name, strategy=cast.strategy)
@@ -91,7 +91,7 @@ async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, S
 
 
 async def _accept(tenants: Database, tenant: Tenant, cast: Cast) -> None:
-    """Take all that others share with a tenant."""
+    """Accept all shares from other tenants."""
     async with tenants.transaction(tenant) as work:
         owner = Actor(await users.ensure(work, subject=cast.owner, name=None, email=None), of_role(Role.OWNER))
         for offer in await work.rows(select(func.isola.share_offers().table_valued("id"))):
@@ -99,7 +99,7 @@ async def _accept(tenants: Database, tenant: Tenant, cast: Cast) -> None:
 
 
 async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
-    """Fill a tenant in one transaction, so that it is either empty or furnished; whether it was empty."""
+    """Fill a tenant in one transaction, so that it is either empty or complete; whether it was empty."""
     # The demo is the same every time, and nothing about it is secret.
     chance = random.Random(cast.slug)  # noqa: S311  see above
     async with tenants.transaction(tenant) as work:
@@ -158,7 +158,7 @@ async def _spans(work: Work, chance: random.Random, admin: Actor, people: list[U
 
 
 async def _of_applications(work: Work, seed: str) -> None:
-    """Rows of what the applications beside the one that ships declare."""
+    """Rows for the subjects of all applications except the built-in one."""
     keys: dict[str, Sequence[UUID]] = {}
     for subject in APPLICATIONS[BUILT_IN].subjects:
         found = await work.rows(select(subject.table.c.id).order_by(subject.table.c.id).limit(ROWS))
@@ -169,7 +169,7 @@ async def _of_applications(work: Work, seed: str) -> None:
     for name, each in made.items():
         declaration = each.subject.declaration
         rows = [_stored(declaration, row, keys) for row in each.rows]
-        # Without what the row has to refer to, it cannot be: of a circle, the demonstration shows a part.
+        # A row cannot exist without the rows that it must reference: of a cycle, the demo shows a part.
         whole = [row for row in rows if all(row[it.column] or it.annotation.optional for it in declaration.references)]
         keys[name] = await values.insert_all(work, declaration, whole)
     for name, each in made.items():
@@ -186,7 +186,7 @@ async def _of_applications(work: Work, seed: str) -> None:
 
 
 def _stored(declaration: Declaration, row: Mapping[str, Any], keys: Mapping[str, Sequence[UUID]]) -> dict[str, Any]:
-    """A generated row with the keys of what it refers to, as far as they are known."""
+    """A generated row with the keys of the rows that it references, as far as they are known."""
     stored = dict(row)
     for member in declaration.references:
         known, number = keys.get(member.target.declaration.name, ()), row[member.column]
@@ -195,7 +195,7 @@ def _stored(declaration: Declaration, row: Mapping[str, Any], keys: Mapping[str,
 
 
 def admit(settings: Settings) -> tuple[Settings, str]:
-    """Let the owners sign in with a password, made anew: the settings by which they can, and the password."""
+    """Let the owners sign in with a new password: the settings for that, and the password."""
     password = secrets.token_urlsafe(12)
     file = settings.data_dir / "people.json"
     stored = passwords.hashed(password)
@@ -210,7 +210,7 @@ def admit(settings: Settings) -> tuple[Settings, str]:
 
 
 def explain(settings: Settings, url: str, password: str) -> None:
-    """Print a token and a command for each tenant, and a command to sign in, all good to paste."""
+    """Print a token and a command for each tenant, and a command to sign in, ready to paste."""
     for cast in TENANTS:
         token = mint(settings, cast.slug, cast.owner, Role.OWNER, TOKEN_TTL)
         body = json.dumps({"query": " ".join(QUERY.split())})

@@ -1,4 +1,4 @@
-"""What a process works with, whether it serves or runs one command: settings, addresses, strategies, connections."""
+"""The resources of a process, whether it serves or runs one command: settings, addresses, strategies, connections."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from isola.settings import Settings
 from isola_strategies import registry
 from isola_strategies.base import Strategy
 
-# A migration builds indexes: what a request may take is no measure for it.
+# Migrations build indexes: the time limits of requests do not suit them.
 OWNER_TIMEOUT = 600.0
 CONTROL_CONNECTIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What a process works with: its settings, where its databases are, and the strategies that are installed."""
+    """The resources of a process: its settings, the addresses of its databases, and the installed strategies."""
 
     settings: Settings
     addresses: Addresses
@@ -59,12 +59,12 @@ class Installation:
 
 @contextmanager
 def installation(settings: Settings, *, alone: bool = False, start: bool = True) -> Iterator[Installation]:
-    """The installation that the settings describe, with the embedded PostgreSQL running if they name no database.
+    """The installation from the settings, with the embedded PostgreSQL running if they name no database.
 
-    An embedded PostgreSQL that another process runs is used, too, unless this one must be ``alone``. Where none runs,
-    one is started if ``start`` says so.
-    Raises OperatorError when the database cannot be started, and for settings that do not fit together: the embedded
-    PostgreSQL stands in for no missing half of the addresses, and in production for none at all.
+    An embedded PostgreSQL that another process runs is used, too, unless this one must be ``alone``. If none runs, it
+    is started if ``start`` is set.
+    Raises OperatorError when the database cannot be started, and for inconsistent settings: the embedded PostgreSQL
+    does not replace a single missing address, and in production none at all unless it is enabled.
     """
     addresses = {"ISOLA_TENANT_URL": settings.tenant_url, "ISOLA_CONTROL_URL": settings.control_url}
     missing = [name for name, address in addresses.items() if address is None]

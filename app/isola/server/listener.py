@@ -1,4 +1,4 @@
-"""The HTTP server: its socket, and what signals do to it."""
+"""The HTTP server: its socket, and its signal handling."""
 
 import asyncio
 import gc
@@ -17,16 +17,16 @@ from isola.server.protocol import Limits, guarded
 from isola.settings import Settings
 
 BACKLOG = 2048
-# Files that a process has open besides connections of clients and those of the pool: its log, its listeners, its keys'.
+# Open files of a process besides the connections of clients and of the pool: log, listeners, keys.
 OWN_FILES = 128
 MOST_CONNECTIONS = 10_000
-# What frames a body that comes in chunks of one byte is six times as long as the body.
+# With chunks of one byte, a body with its framing is six times as long as the body alone.
 WIRE_BYTES_A_BYTE = 8
 WIRE_BYTES = 65_536
 
 
 def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """Uvicorn's configuration for an application: nothing that a client sends is read without a bound."""
+    """Uvicorn's configuration for an application: everything that clients send is limited in size."""
     limits = Limits(
         head=settings.max_head_bytes,
         headers=settings.max_headers,
@@ -43,7 +43,7 @@ def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # the client's address is used for nothing
+        proxy_headers=False,  # isola.identity.hosts reads them, from trusted proxies only
         lifespan="off",
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
@@ -51,9 +51,9 @@ def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
 
 
 def _connections(settings: Settings) -> int:
-    """How many connections of clients this process takes: as it is set, if files are left for all else.
+    """The maximum number of client connections: the setting, as far as the limit of open files allows.
 
-    Raises the process's limit of open files, where it may.
+    Raises the process's soft limit of open files if necessary and possible.
     """
     wanted = settings.max_connections or MOST_CONNECTIONS
     own = OWN_FILES + settings.pool_size
@@ -63,12 +63,12 @@ def _connections(settings: Settings) -> int:
     if soft < wanted + own:
         soft = wanted + own if hard == resource.RLIM_INFINITY else max(soft, min(hard, wanted + own))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    # Where the limit is so low, half of it has to do.
+    # With a very low limit, use half of it.
     return min(wanted, max(soft - own, soft // 2))
 
 
 class Listener:
-    """A server's socket. The address is taken by ``bound``; connections are accepted after ``listen``."""
+    """A server's socket. ``bound`` binds the address; connections are accepted after ``listen``."""
 
     def __init__(self, settings: Settings, bound: socket.socket) -> None:
         self._settings = settings
@@ -80,26 +80,26 @@ class Listener:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def listen(self) -> None:
-        """From now on clients can connect; they wait until they are served. Raises OperatorError."""
+        """Accept connections from now on; they wait until they are served. Raises OperatorError."""
         try:
             self._socket.listen(BACKLOG)
         except OSError as error:
             raise _cannot_listen(self._settings, error) from error
 
     async def serve(self, application: ASGIApp) -> None:
-        """Serve until SIGTERM or SIGINT; what was accepted until then is finished, for ``shutdown_grace`` at most."""
-        # What there is now stays: without this, each full collection looks through all of it, for some 50 ms.
+        """Serve until SIGTERM or SIGINT; then finish accepted requests, within ``shutdown_grace``."""
+        # Exclude all current objects from garbage collection: otherwise each full collection scans them, some 50 ms.
         gc.collect()
         gc.freeze()
         gc.set_threshold(700, 10, 10)
-        # A thread that reads a large document lets requests in between after this time, not after 5 ms each time.
+        # A thread that parses a large document yields to requests after this time, instead of 5 ms.
         sys.setswitchinterval(0.0005)
         await _Server(configured(application, self._settings)).serve([self._socket])
 
 
 @contextmanager
 def bound(settings: Settings) -> Iterator[Listener]:
-    """The address that the settings name, for this process alone: a port in use is known before anything is started.
+    """Bind the configured address, before anything else is started, so that a port in use is detected early.
 
     Raises OperatorError.
     """
@@ -112,7 +112,7 @@ def bound(settings: Settings) -> Iterator[Listener]:
         raise _cannot_listen(settings, error) from error
     with taken:
         try:
-            # A port is free again as soon as the server before has ended.
+            # The port can be reused as soon as the previous server has ended.
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(address)
         except OSError as error:
@@ -128,7 +128,7 @@ def _cannot_listen(settings: Settings, error: Exception) -> OperatorError:
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn would raise the signal anew after it has ended, and so cut short what else there is to end.
+        # uvicorn would raise the signal again after its end, and so interrupt the rest of the shutdown.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)

@@ -1,7 +1,7 @@
-"""Logs go to standard error: one JSON object a line in production, lines for people otherwise.
+"""Logs go to standard error: one JSON object per line in production, human-readable lines otherwise.
 
-Nothing of a request's content is logged: neither variables nor rows, neither tokens nor addresses of people. Messages
-of errors quote what they are about, so a trace has only those that this program or PostgreSQL wrote without values.
+No content of requests is logged: no variables, rows, tokens or addresses of people. Error messages can quote values,
+so a traceback contains only those that this program or PostgreSQL wrote without values.
 """
 
 import logging
@@ -20,8 +20,8 @@ from isola.settings import Settings
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
-# Of these classes of SQLSTATE the messages name what is in the catalogue or how the server is, and no values: syntax
-# and names, connections, resources, an operator's interventions, the system, internal errors.
+# The SQLSTATE classes whose messages name catalogue objects or the server's state, and no values: syntax and names,
+# connections, resources, operator intervention, system and internal errors.
 _CLASSES_WITHOUT_VALUES = {"08", "42", "53", "57", "58", "XX"}
 
 
@@ -50,7 +50,7 @@ def configure(settings: Settings) -> None:
 
 
 def trace(exc_info: ExcInfo) -> str:
-    """The trace of an error, with where it came from and what led to it, and without values."""
+    """The traceback of an error and its causes, without values."""
     error = exc_info[1]
     return "" if error is None else "\n".join(_lines(error, set())).rstrip()
 
@@ -82,13 +82,13 @@ def _message(error: BaseException) -> str:
 
 
 class Formatter(logging.Formatter):
-    """For what libraries log."""
+    """For log records of libraries."""
 
     def formatException(self, ei: ExcInfo) -> str:  # noqa: N802  the base class's name
         return trace(ei)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  as above
         if record.name == "asyncio":
-            # What follows is the task, with its error and that one's message.
+            # The following lines are the task's repr, with its error and the error's message.
             record.message = record.message.partition("\n")[0]
         return super().formatMessage(record)

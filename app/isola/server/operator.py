@@ -1,4 +1,4 @@
-"""Carries out what the platform's staff order: for the command ``isola operate``, and as a part of a server."""
+"""Carries out orders of the platform's staff: for the command ``isola operate``, and as part of a server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -15,16 +15,16 @@ from isola.server.installation import Installation
 from isola_strategies.base import Strategy
 
 INTERVAL = 1.0
-"""Seconds between two looks whether there is an order."""
+"""Seconds between two polls for orders."""
 
 CONNECTIONS = 3
-"""That the owner has for it."""
+"""The owner's connections that this needs."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def carry_out_waiting(owner: Database, strategies: Mapping[str, Strategy], progress: Progress) -> bool:
-    """Do what waits now; whether all of it went well. Raises Unavailable."""
+    """Carry out all waiting orders; whether all of them succeeded. Raises Unavailable."""
     well = True
     while (order := await orders.carry_out(owner, strategies, progress)) is not None:
         well = well and order.state is not orders.State.FAILED
@@ -39,14 +39,14 @@ async def carry_out_for_ever(owner: Database, strategies: Mapping[str, Strategy]
             await carry_out_waiting(owner, strategies, progress)
         except Refusal as refusal:
             _log.warning("orders cannot be carried out now", reason=refusal.message)
-        except Exception:  # noqa: BLE001  or nobody would carry out what is ordered later
+        except Exception:  # noqa: BLE001  otherwise later orders would never be carried out
             _log.exception("orders cannot be carried out now")
         await asyncio.sleep(INTERVAL)
 
 
 @asynccontextmanager
 async def operating(installed: Installation) -> AsyncIterator[None]:
-    """Carry orders out in the background, as long as this context is entered.
+    """Carry out orders in the background, as long as this context is entered.
 
     For servers on the embedded PostgreSQL, which have the owner's address; on any other database this does nothing.
     """

@@ -1,8 +1,8 @@
-"""What the HTTP server does before a request reaches the application: bounds in bytes and time, one answer a request.
+"""Limits of the HTTP server in bytes and time, applied before the application gets a request; one answer per request.
 
-uvicorn with httptools parses a request that asks for an upgrade up to its head, drops its body, and parses that as the
-next request. It also takes trailers for headers, and neither the size of a head nor the time that it takes is bounded.
-See docs/decisions/0014.
+For an upgrade request, uvicorn with httptools parses only the head, drops the body, and parses the body as the next
+request. It also treats trailers as headers, and bounds neither the size of a head nor the time that it takes. See
+docs/decisions/0014.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-# They ask for another protocol, which a server may ignore (RFC 9110, 7.8).
+# Headers that ask for another protocol; a server may ignore them (RFC 9110, 7.8).
 _UPGRADE = {b"upgrade", b"http2-settings"}
 _HEAD = b"content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
 _TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -32,7 +32,7 @@ _CODES = {HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE"}
 class Limits:
     """``head`` and ``wire`` are in bytes, times in seconds.
 
-    ``wire`` is what a body may take with all that frames it: sizes of chunks, their extensions, trailers.
+    ``wire`` limits a body including its framing: chunk sizes, chunk extensions, trailers.
     """
 
     head: int
@@ -45,12 +45,12 @@ class Limits:
     waiting: OrderedDict["GuardedProtocol", None] = field(default_factory=OrderedDict)
     """Connections that wait for their clients: to send a request, or the rest of one, or to read an answer.
 
-    Those that have waited the longest come first.
+    The longest waiting come first.
     """
 
 
 class _RefusedError(Exception):
-    """A head is not taken. Raised inside of the parser, which ends it."""
+    """A head is refused. Raised inside the parser, which stops."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -58,13 +58,13 @@ class _RefusedError(Exception):
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 of one connection, within the limits of its class. Made by ``guarded``."""
+    """HTTP/1.1 on one connection, within the limits of its class. Created by ``guarded``."""
 
     limits: ClassVar[Limits]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._in_head = True  # from here on, silence is a head that does not come
+        self._in_head = True  # a silent client runs into the time limit of a head
         self._begun = self._in_body = self._lingers = False
         self._head_bytes = self._wire_bytes = 0
         self._upgrade = False
@@ -73,7 +73,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._reading: asyncio.TimerHandle | None = None
         self._read_time = self.limits.read_time
         self._answering: RequestResponseCycle | None = None
-        # Without this the kernel keeps megabytes for a client that does not read, and hides for long whether it does.
+        # Otherwise the kernel buffers megabytes for a client that does not read, which stays undetected for long.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
         limits = self.limits
         if len(self.connections) > limits.connections:
@@ -88,7 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.limits.waiting.pop(self, None)
         self._stop_timer()
-        # uvicorn tells the request that came last, and lets those before it write to a transport that is closed.
+        # uvicorn notifies only the last request of the disconnect, and lets earlier ones write to a closed transport.
         self.pipeline.clear()
         if self._answering is not None:
             self._answering.disconnected = True
@@ -100,7 +100,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         try:
-            # What comes after a refusal is discarded.
+            # Data after a refusal is discarded.
             while data and not (self._lingers or self.transport.is_closing()):
                 data = self._feed(data)
         except httptools.HttpParserError as error:
@@ -113,7 +113,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._watch()
 
     def _feed(self, data: bytes) -> bytes:
-        """Parse what comes next of some data; what is left of it."""
+        """Parse the next part of some data; the rest of it."""
         limits = self.limits
         if self._in_body:
             piece, rest = data, b""
@@ -135,7 +135,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return rest
 
     def _without_upgrade(self) -> bytes:
-        """The head that was just parsed, asking for no upgrade, for a parser that has seen nothing of it."""
+        """The head that was just parsed, without its upgrade, to feed to a new parser."""
         method = self.parser.get_method()
         if method == b"CONNECT":
             raise httptools.HttpParserError
@@ -143,11 +143,11 @@ class GuardedProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"connection":
                 kept = [token for token in value.split(b",") if token.strip().lower() not in _UPGRADE]
-                value = b",".join(kept)  # noqa: PLW2901  the same header, with less in it
+                value = b",".join(kept)  # noqa: PLW2901  the same header, shortened
             if name not in _UPGRADE and (name != b"connection" or value):
                 head += [name, b": ", value, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)
-        # As uvicorn has it: what comes after a request that closes the connection is not answered.
+        # As in uvicorn: data after a request that closes the connection is not answered.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._upgrade = False
         self._head_bytes = 0
@@ -161,13 +161,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body:
-            return  # a trailer, which says nothing that has not been decided on by now
-        # As uvicorn has it, without a call more for each header.
+            return  # a trailer: ignored
+        # Like uvicorn's method, without another call for each header.
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            # The parser undoes chunks and passes over whatever else was done to the body.
+            # The parser decodes chunks and ignores other encodings.
             raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "transfer-encoding: expected chunked")
         self.headers.append((name, value))
         if len(self.headers) > self.limits.headers:
@@ -207,7 +207,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
-        # A body that is still coming has a time of its own.
+        # A body that is still coming has its own time limit.
         if not self._in_body:
             super().timeout_keep_alive_handler()
             self._expect_reading()
@@ -217,7 +217,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def shutdown(self) -> None:
-        # From now on nobody waits long for a client that does not read.
+        # From now on, clients that do not read are disconnected soon.
         self._read_time = min(self._read_time, _LINGER)
         self._stop_reading()
         self._expect_reading()
@@ -237,7 +237,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.limits.waiting.pop(self, None)
 
     def _expect_reading(self) -> None:
-        """Have what was written be read: a client that reads nothing for a while is cut off."""
+        """Require the client to read: one that reads nothing for a while is disconnected."""
         if self._reading is None and (left := self.transport.get_write_buffer_size()):
             self._reading = self.loop.call_later(self._read_time, self._has_read, left)
 
@@ -247,7 +247,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._reading = None
 
     def _has_read(self, left: int) -> None:
-        """Whether a client has read on since ``left`` bytes were left to be read."""
+        """Disconnect a client that has read nothing since ``left`` bytes were in the buffer."""
         self._reading = None
         if self.transport.get_write_buffer_size() >= left:
             self.transport.abort()
@@ -259,10 +259,10 @@ class GuardedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _watch(self) -> None:
-        """Have a timer run as long as a head or a body is expected, from when it was first expected."""
+        """Run a timer while a head or a body is expected, from the time when it was first expected."""
         awaited: str | None = "body" if self._in_body else "head"
         if self.pipeline or (self._busy and not self._in_body):
-            awaited = None  # what comes next may have to wait for the answers before it
+            awaited = None  # the next request may have to wait for earlier answers
         if awaited == self._timed:
             return
         self._stop_timer()
@@ -282,18 +282,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time")
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """End the connection. What it is told is the answer to the request that is arriving, and to no other."""
+        """End the connection. The message is sent only as the answer to the request that is arriving."""
         self._stop_timer()
         answered = self._in_body and not self._busy
         silent = not self._in_body and not self._begun
         if answered or silent:
-            # Nobody waits for an answer, and one now would be taken for that of the next request.
+            # No answer is expected, and the client would take one for that of its next request.
             self.transport.close()
             self._expect_reading()
             return
         arriving = self.cycle if self._in_body and self._busy else None
         if self.pipeline or (self._busy and arriving is None):
-            # An answer now would be taken for that of a request before.
+            # The client would take an answer for that of an earlier request.
             self.transport.abort()
             return
         if arriving is not None:
@@ -312,7 +312,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.limits.connections + _LINGERING:
             self.transport.close()
             return
-        # To close while something is still arriving resets the connection, and the client never reads the answer.
+        # Closing while data is still arriving resets the connection, and the client never reads the answer.
         self._lingers = True
         self.limits.waiting.pop(self, None)
         self.transport.write_eof()
@@ -320,5 +320,5 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def guarded(limits: Limits) -> type[GuardedProtocol]:
-    """The protocol of a server whose connections share these limits."""
+    """A protocol class whose connections share these limits."""
     return type("GuardedProtocol", (GuardedProtocol,), {"limits": limits})
