@@ -60,7 +60,7 @@ _DONE_ANYWAY = {
     "sslsni": "1",
 }
 _VALUES = MappingProxyType({name: re.compile(value) for name, value in (_BY_ASYNCPG | _HERE | _DONE_ANYWAY).items()})
-# Reasons why some are refused, regardless of their value.
+# Why some are refused; shown instead of the valid values.
 _REASONS: Mapping[str, str] = MappingProxyType(
     {
         "application_name": "sessions are named by this program: leave it out",

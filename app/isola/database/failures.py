@@ -171,8 +171,8 @@ FUNCTIONS: Mapping[tuple[str, str], Answer] = MappingProxyType(
 def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Exception:
     """Translate a database error into a safe message for clients.
 
-    ``lost``: the connection was closed by the error, or is unusable since. ``read_only``: the transaction was begun as
-    read-only.
+    ``lost``: the connection was closed when it occurred, or is unusable since. ``read_only``: the transaction was
+    begun as read-only.
     """
     match error:
         case asyncpg.PostgresError(sqlstate=str(sqlstate)):

@@ -62,7 +62,7 @@ async def move(
 
     Until it ends the tenant is marked as moving, and its requests are refused as Unavailable. If it fails, the tenant
     stays in place and the mark is removed; if it is killed, the mark stays, and a second call continues. A call
-    with the tenant's current strategy removes the mark. ``by`` is for the logs, by default the operator.
+    with the tenant's current strategy removes the mark. ``by`` is for the logs; by default the operator.
 
     Raises BadUserInput for a strategy that is not installed, NotFound, Conflict if the tenant is there already, is
     being moved by another process, or proofs are not demanded, Unavailable if others hold required locks for too long,
