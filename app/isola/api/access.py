@@ -1,8 +1,8 @@
-"""What a field needs: directives on every object type and field of the schema, where clients can read them.
+"""Access rules of fields: directives on every object type and field of the schema, which clients can read.
 
-What is declared for a type holds wherever the type is reached, and for all of its fields; a field may need more. Every
-field is covered by one or the other, or the schema is refused at start-up. The compiler enforces it, before anything
-is run: see isola.query.read_plan.
+A type's directive applies to all of its fields, wherever the type is reached; a field may require more. A field that
+neither directive covers fails the start of the server. The compiler enforces the rules before it runs anything: see
+isola.query.read_plan.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Public:
 
 
 def requires(permission: str) -> Requires:
-    """The directive that asks for a permission."""
+    """The directive that requires a permission."""
     return Requires(permission=str(permission))
 
 
@@ -47,5 +47,5 @@ def mutation(access: Requires | Public, description: str | None = None) -> Calla
 
 
 def nullable(resolver: Callable[..., Any]) -> Any:
-    """The type of a field at the root, by its resolver: one that fails is null, and what the others did is told."""
+    """The nullable type of a root field: if it fails, it alone is null, and the results of the others are kept."""
     return get_type_hints(resolver, include_extras=True)["return"] | None

@@ -1,4 +1,4 @@
-"""Bodies of answers: JSON between statements and clients, where it has to pass through Python."""
+"""Response bodies: JSON from statements to clients, where Python has to process it."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from isola.query.json_text import VIOLATION
 
 
 def loaded(text: str) -> Any:
-    """What a statement returned. Where a value must not be NULL and is, it is None."""
+    """The parsed result of a statement. A NULL where a value must not be NULL becomes None."""
     return exact_json.loads(text.replace(VIOLATION, "null"))
 
 
 def dumped(body: object) -> bytes:
-    # Half a surrogate pair, which a client may have sent, stays the escape that it is in JSON.
+    # A lone surrogate that a client sent stays a JSON escape: UTF-8 cannot encode it.
     return exact_json.dumps(body).encode("utf-8", "backslashreplace")

@@ -16,7 +16,7 @@ from isola.subjects.users import User
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One request: who asks, and the way into their tenant. ``request_id`` is what logs call it."""
+    """One request: the caller, and access to the caller's tenant. ``request_id`` identifies it in logs."""
 
     principal: Principal
     database: Database
@@ -30,8 +30,8 @@ class Context:
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside the tenant of the request; see ``Database.transaction``.
 
-        One that can write proves who acts, for the log of what was done. So does each of staff, who only read, and can
-        do that only as far as it is noted. Raises Forbidden when they are to write.
+        A transaction that can write also proves the acting user, for the audit log. So does every transaction of
+        staff, who may only read: each of their reads is logged. Raises Forbidden for a write by staff.
         """
         if self.principal.grant is not None:
             if not read_only:
@@ -56,7 +56,7 @@ class Context:
         return self.database.transaction(self.principal.tenant, about=about)
 
     async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
-        """The tenants that the caller belongs to, and how they stand in each. A machine belongs to its own alone."""
+        """The caller's tenants, with the caller's standing in each. Empty for machines, which have no subject."""
         if self.principal.subject is None:
             return []
         return await self.members.memberships(self.principal.subject)
@@ -64,7 +64,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """A request without a good credential: it gets to nobody's data. ``refusal`` says what is wrong with it."""
+    """A request without a valid credential: it can access no data. ``refusal`` is the authentication error."""
 
     refusal: Refusal
 

@@ -1,7 +1,7 @@
-"""What clients are told of errors: refusals as they stand; of anything else, that it happened and where to find it.
+"""Errors as safe client messages: a refusal is passed on; any other error becomes "internal error" and its log id.
 
-No message holds what a client sent: refusals are worded by us, and of graphql-core's errors only those that
-isola.query.messages made are shown.
+No message repeats client input: we word the refusals, and of graphql-core's errors clients get only those that
+isola.query.messages made.
 """
 
 from collections.abc import Iterable
@@ -31,19 +31,19 @@ def refusal(error: Refusal) -> dict[str, Any]:
 
 
 def crash(error: Exception) -> dict[str, Any]:
-    """Log an error that nobody foresaw; a client is told the id under which the log has it."""
+    """Log an unexpected error; the client gets only the correlation id of its log entry."""
     correlation = uuid4().hex
     log.error("a request failed", correlation_id=correlation, exc_info=error)
     return graphql_error("internal error", "INTERNAL", correlationId=correlation)
 
 
 def invalid(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
-    """Errors of a document or its variables: they are about what the client sent, whatever found them."""
+    """Errors of a document or its variables: always client errors, whichever check found them."""
     return [{**_client_error(error), **_place(error)} for error in errors]
 
 
 def located(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
-    """Errors with their places. A crash is logged once and has one id, however many fields it was the error of."""
+    """Errors with their locations. A crash is logged once, under one id, even if it failed several fields."""
     crashes: dict[int, dict[str, Any]] = {}
     return [_located(error, crashes) for error in errors]
 
@@ -53,7 +53,7 @@ def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[st
     if isinstance(original, Refusal):
         what = refusal(original)
     elif original is None or (isinstance(original, GraphQLError) and original.nodes):
-        # graphql-core found fault with the operation. What fields return wrongly has no place in the document.
+        # graphql-core rejected the operation. An error with nodes is the client's; a wrong field result has none.
         what = _client_error(original or error)
     else:
         known = crashes.get(id(original))

@@ -1,7 +1,7 @@
-"""From a request to the bytes of its response, by one of two executors over the same statement.
+"""Executes a request and returns the bytes of its response, by one of two executors over the same statement.
 
-When PostgreSQL's text is all that an operation selects, it is the response. When something is left for Python (a
-mutation, introspection, a resolver of its own), graphql-core executes over what the statement returned.
+If PostgreSQL's text covers everything that an operation selects, it is the response. If Python has work left (a
+mutation, introspection, a custom resolver), graphql-core executes over the result of the statement.
 """
 
 import json
@@ -48,17 +48,17 @@ from isola.query.variables import Variables
 from isola.subjects.sessions.fields import OPEN
 
 _MAX_ERRORS = 20
-# The number of characters from which on a document takes tens of milliseconds to be read.
+# From this number of characters on, parsing a document takes tens of milliseconds.
 _LARGE = 4000
 _BAD_REQUEST, _METHOD_NOT_ALLOWED, _INTERNAL = 400, 405, 500
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """``status`` is what HTTP says with it; ``body`` is JSON in UTF-8.
+    """``status`` is the HTTP status; ``body`` is JSON in UTF-8.
 
-    ``is_read``: it answers a query. What a mutation answers may be a secret that was just made. ``retry_after`` is the
-    number of seconds after which the same request is worth sending again, where nothing of it was done.
+    ``is_read``: it answers a query. The response to a mutation may contain a new secret. ``retry_after``: the seconds
+    after which the client may retry the request, of which nothing was executed.
     """
 
     status: int
@@ -68,7 +68,7 @@ class Response:
 
 
 class Executor:
-    """Executes operations. Made once; raises when a trusted document is not valid."""
+    """Executes operations. Created once; raises if a trusted document is invalid."""
 
     def __init__(
         self,
@@ -84,11 +84,11 @@ class Executor:
         effort: Effort | None = None,
         by_code_point: bool = False,
     ) -> None:
-        """``secret`` keys cursors and API keys, and has to be the same on every server and after a restart.
+        """``secret`` keys cursors and API keys; it must be the same on every server and after a restart.
 
-        ``production`` turns introspection and suggestions off. ``trusted`` are documents that are compiled now; with
-        ``trusted_only`` no others are admitted. ``cache_bytes`` is the memory for what is remembered of documents and
-        statements, and ``effort`` what the making of them may cost. ``by_code_point``: so the database sorts texts.
+        ``production`` turns introspection and suggestions off. ``trusted`` documents are compiled now; with
+        ``trusted_only`` no others are accepted. ``cache_bytes`` is the memory for cached documents and statements,
+        ``effort`` limits the time spent on making them. ``by_code_point``: the database sorts texts by code point.
         """
         limits = limits or Limits()
         self._schema = model.schema
@@ -120,9 +120,9 @@ class Executor:
         mutations: bool = True,
         visitor: Callable[[], Visitor | None] = lambda: None,
     ) -> Response:
-        """Execute one operation. ``mutations=False`` refuses them, as for GET. Raises nothing but cancellation.
+        """Execute one operation. ``mutations=False`` refuses mutations, as for GET. Raises only cancellation.
 
-        ``visitor`` gives who asks, to mutations that are open to all. Nobody as ``context`` gets to these alone.
+        ``visitor`` identifies the client of a public mutation. With Nobody as ``context``, only public mutations run.
         """
         try:
             sha = _hash(extensions)
@@ -138,7 +138,7 @@ class Executor:
             return _refused(_BAD_REQUEST, errors.invalid(invalid.errors))
         except Refusal as refusal:
             return _refused(refusal.status, [errors.refusal(refusal)], refusal.retry_after)
-        except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
+        except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
             return _refused(_INTERNAL, [errors.crash(error)])
 
     async def _document(
@@ -149,10 +149,10 @@ class Executor:
         context: Context | Nobody,
         visitor: Callable[[], Visitor | None],
     ) -> Document:
-        """Raises RateLimited for those who have sent too many that are new."""
+        """Raises RateLimited for a user who has sent too many new documents."""
         effort = self.compiler.effort
         if isinstance(context, Nobody):
-            # Where they come from is all that is known of them.
+            # Only their address is known.
             who = visitor()
             user: Hashable = who.address if who else ""
             await effort.turn(user)
@@ -181,7 +181,7 @@ class Executor:
         context: Context,
         visitor: Callable[[], Visitor | None],
     ) -> Response:
-        """What a field asks for is looked at before the database is asked: a field is refused, and others are not."""
+        """Checks each root field before it queries the database: it can refuse one field and execute the others."""
         values = self._coerced(operation, variables)
         if operation.is_within(OPEN):
             request = Request(context, _read_nothing, self._services, visitor)
@@ -196,7 +196,7 @@ class Executor:
     async def _query(
         self, operation: Operation, variables: Mapping[str, Any], reading: Reading, context: Context
     ) -> Response:
-        """Raises Unavailable and RateLimited: there is nothing to answer, and asking again does no harm."""
+        """Raises Unavailable and RateLimited: there is no result, and a read is safe to retry."""
         source: Any = {}
         marked = not reading.plan.complete or bool(reading.refused)
         if reading.plan.reads:
@@ -204,14 +204,14 @@ class Executor:
                 async with context.transaction(read_only=True) as transaction:
                     text = await self.compiler.fetch(reading, transaction, marked=marked)
                     if not marked and VIOLATION in text:
-                        # Only now it is worth knowing of which type everything is.
+                        # Read again with type marks: graphql-core needs them to report the null.
                         text, marked = await self.compiler.fetch(reading, transaction, marked=True), True
                 if not marked:
                     return Response(200, b'{"data":%b}' % text.encode())
                 source = loaded(text)
             except (Unavailable, RateLimited):
                 raise
-            except Exception as error:  # noqa: BLE001  it becomes the error of every field that was to be read
+            except Exception as error:  # noqa: BLE001  it becomes the error of every field of this read
                 source = _Failed(error)
         return _answered(await self._core(operation, variables, source, context, reading.refused))
 
@@ -226,7 +226,7 @@ class Executor:
     ) -> Response:
         bare = operation.once("bare", _bare, operation)
         refused = {key: each for reading in readings.values() for key, each in reading.refused.items()}
-        # Of a field that is open to all, a statement reads nothing.
+        # No statement reads the payload of a public field.
         read = len(readings) == len(operation.node.selection_set.selections)
         texts: dict[str, str] = {}
 
@@ -234,7 +234,7 @@ class Executor:
             text = await self.compiler.fetch(readings[key], transaction, given, marked=marked)
             if VIOLATION in text:
                 raise ValueError(f"{operation.type.value}: a value that is never null is null; it is rolled back")
-            # Together they are one answer; without room for this one, its change is rolled back.
+            # All payloads count towards one response; if this one exceeds the limit, its change is rolled back.
             self.compiler.limits.check_answer(text, *texts.values())
             texts[key] = text
             return text
@@ -251,7 +251,7 @@ class Executor:
             result = await self._core(operation, variables, None, request, refused)
             texts.clear()
         else:
-            # The values are coerced already: graphql-core's ``execute`` would do it again.
+            # The variables are already coerced; graphql-core's ``execute`` would coerce them again.
             executor: GraphQLExecutor[Any] = GraphQLExecutor(
                 self._schema,
                 {},
@@ -266,7 +266,7 @@ class Executor:
                 hide_suggestions=not self._suggestions,
             )
             result = await _finished(executor.execute_operation())
-        # What is open to all asks others as well, who may have done something.
+        # A public mutation also calls other services, where it may have had effects.
         if not operation.roots & OPEN and (refusal := unavailable(result)):
             return refusal
         return _answered(result, texts)
@@ -279,7 +279,7 @@ class Executor:
         context: Any,
         refused: Mapping[str, Refused] = MappingProxyType({}),
     ) -> ExecutionResult:
-        """Let graphql-core execute over what was read: completion, errors and null propagation are its own."""
+        """Let graphql-core execute over the rows read: it does completion, errors and null propagation."""
 
         def refuse(resolve: Callable[..., Any], parent: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
             if info.path.prev is None and info.path.key in refused:
@@ -298,7 +298,7 @@ class Executor:
             middleware=[refuse] if refused else None,
         )
         result = await _finished(execution)
-        # Of arguments that make no sense graphql-core has something else to say.
+        # graphql-core reports invalid arguments in its own words; replace its error by ours.
         told = [
             refused[str(each.path[0])].error() if each.path and each.path[0] in refused else each
             for each in result.errors or ()
@@ -306,7 +306,7 @@ class Executor:
         return ExecutionResult(result.data, told or None)
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
-        # Of a request that gives no variables: nothing of it is in what is kept.
+        # Without variables the values are the same for every request, so they can be cached.
         return self._computed(operation, variables) if variables else operation.once("", self._computed, operation)
 
     def _computed(self, operation: Operation, variables: Mapping[str, Any] = MappingProxyType({})) -> VariableValues:
@@ -332,10 +332,9 @@ async def _finished(execution: Any) -> ExecutionResult:
 
 
 def _bare(operation: Operation) -> OperationDefinitionNode | None:
-    """A mutation that does what the operation does and selects nothing of it; None where that is not so simple.
+    """The same mutation with nothing selected from its payloads; None if its selection is not that simple.
 
-    graphql-core runs its fields in order, with all that belongs to it, and what is selected of their payloads is
-    PostgreSQL's text.
+    graphql-core runs its fields in order, with its usual semantics; the selected payloads are PostgreSQL's text.
     """
     fields = []
     for field in operation.node.selection_set.selections:
@@ -349,9 +348,9 @@ _NOTHING = SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typenam
 
 
 def unavailable(result: ExecutionResult) -> Response | None:
-    """The refusal of a whole request, where none of it was done for want of the database.
+    """The refusal of a whole request of which nothing was executed, because the database was unavailable.
 
-    Whoever stands between is to see it, and may try again.
+    The HTTP status lets proxies detect it and retry.
     """
     if not result.errors or any(value is not None for value in (result.data or {}).values()):
         return None
@@ -363,10 +362,10 @@ def unavailable(result: ExecutionResult) -> Response | None:
 
 
 def _answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -> Response:
-    """The answer to an operation that was executed. ``texts`` are what was read for each field of its data."""
+    """The response to an executed operation. ``texts`` are the payloads read for each field of its data."""
     data = dumped(result.data)
     if texts and result.data is not None:
-        # A payload is read before its change is committed: where there is none, that has failed.
+        # A payload is read before its change is committed; it is null if the commit failed.
         fields = [f"{json.dumps(key)}:{'null' if value is None else texts[key]}" for key, value in result.data.items()]
         data = b"{%b}" % ",".join(fields).encode()
     if not result.errors:
@@ -375,7 +374,7 @@ def _answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -
 
 
 class _Failed(dict[str, Any]):
-    """What a statement that failed returned: its error, for every field."""
+    """The result of a failed statement: every field raises its error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What becomes of an operation: its plan, its SQL under each strategy, and what PostgreSQL makes of that."""
+"""Explains an operation: its plan, its SQL under each strategy, and PostgreSQL's plan of that SQL."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,8 +37,8 @@ async def explain(
 ) -> list[Section]:
     """Explain one operation as an owner of ``tenant`` would run it.
 
-    ``user`` is the subject of the user whose view it is; nobody's unless given. ``analyze`` runs the statement, in a
-    transaction that can only read. Raises BadUserInput for a document or variables that a client would be refused
+    ``user`` is the subject of the user to run it as; no user by default. ``analyze`` runs the statement, in a
+    read-only transaction. Raises BadUserInput for a document or variables that a client's request would be refused
     for, and NotFound for the tenant.
     """
     async with await installed.control() as control, await installed.tenants() as tenants:
@@ -60,7 +60,7 @@ async def explain(
                     (f"SQL{suffix} under {name}", compiler.statement(reading, strategy).sql)
                     for name, strategy in installed.strategies.items()
                 ]
-                # A payload is read with what the mutation made; there is nothing yet to read it with.
+                # A payload is read with values from the executed mutation; there are none here.
                 if not key:
                     statement = compiler.statement(reading, work.strategy)
                     options = "ANALYZE, BUFFERS, VERBOSE" if analyze else "VERBOSE"
@@ -73,7 +73,7 @@ async def explain(
 def _readings(
     compiler: Compiler, text: str, operation_name: str | None, variables: Mapping[str, Any], caller: Principal
 ) -> Mapping[str, Reading]:
-    """By the response key of the mutation; a query's only one under no key."""
+    """Readings by the response key of the mutation; a query has one, without a key."""
     try:
         operation = Documents(model.schema, compiler.limits).find(text).operation(operation_name)
         values = Variables(model.schema, operation).coerced(variables, max_errors=20, hide_suggestions=False)

@@ -1,6 +1,6 @@
-"""How a type's fields say where their values are read: the declarations of isola.query.mapping, as Strawberry fields.
+"""Declares where the values of a type's fields are read: isola.query.mapping's declarations as Strawberry fields.
 
-A field without any of these is the column of its own name; one with a resolver is left to it.
+A field without a declaration reads the column of the same name; a field with a resolver is resolved by it.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from isola.query.mapping import Field, Function, Join, Lookup, Many, Needs, One,
 
 FIELD, TYPE = "mapping", "__mapping__"
 Access: TypeAlias = Requires | Public | None
-"""What a field needs of its own: see isola.api.access. Where it is None, what its type declares is all."""
+"""A field's own access rule: see isola.api.access. If None, only the rule of its type applies."""
 
 T = TypeVar("T", bound=type)
 
 
 def mapped(source: Source, *, prefix: str | None = None, order: Order = (("id", False),)) -> Callable[[T], T]:
-    """Declare where a type's rows are read. ``order`` is the order of connections that are given none."""
+    """Declare where a type's rows are read. ``order`` is the default order of its connections."""
 
     def declare(type_: T) -> T:
         setattr(type_, TYPE, (source, prefix, order))
@@ -45,10 +45,10 @@ def expression(
 def computed(
     *columns: str, description: str | None = None, access: Access = None
 ) -> Callable[[Callable[..., Any]], Any]:
-    """A field that Python computes of the row's columns, whatever of them the client selected.
+    """A field that Python computes from columns of the row, which are read even if the client did not select them.
 
     The resolver finds them by name in its ``strawberry.Parent[dict[str, Any]]``. Operations that select such a field
-    run through graphql-core as a whole; where SQL can say it, ``expression`` is several times faster.
+    run through graphql-core as a whole; if SQL can compute it, ``expression`` is several times faster.
     """
 
     def declare(resolver: Callable[..., Any]) -> Any:
@@ -61,7 +61,7 @@ def computed(
 
 
 def part(access: Access = None, **columns: str) -> Any:
-    """An object that lies in the same row: its columns by those of the row."""
+    """An object stored in the same row; maps its columns to those of the row."""
     return _field(Part(columns), access=access)
 
 
@@ -89,9 +89,9 @@ def many(
     description: str | None = None,
     access: Access = None,
 ) -> Any:
-    """A connection to the rows whose ``column`` refers to this one, to those paired with it by ``through``, or to all.
+    """A connection to the rows whose ``column`` references this one, to those paired with it by ``through``, or to all.
 
-    ``through`` is a table, its column that refers to this row, and the one that refers to the other.
+    ``through`` is a table, its column that references this row, and its column that references the other row.
     """
     join = None
     if column:
@@ -116,21 +116,21 @@ def many(
 
 
 def by_id(description: str | None = None, *, access: Access = None) -> Any:
-    """The object with a given id; null when there is none, it is of another type, or cannot be seen."""
+    """The object with a given id; null if it does not exist, has another type, or is not visible."""
     field = _field(Lookup(), description, access)
     field.arguments = [_argument("id", strawberry.ID, None)]
     return field
 
 
 def by_ids(description: str | None = None, *, access: Access = None) -> Any:
-    """The objects with the given ids, in their order; null for each that by_id would find nothing for."""
+    """The objects with the given ids, in the same order; null for each id that ``by_id`` would not find."""
     field = _field(Lookup(), description, access)
     field.arguments = [_argument("ids", list[strawberry.ID], None)]
     return field
 
 
 def compared_id(prefix: str) -> Any:
-    """A field of a filter that compares ids of another type."""
+    """A filter field that compares ids of another type."""
     return strawberry.field(default=strawberry.UNSET, metadata={FIELD: prefix})
 
 
