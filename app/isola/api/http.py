@@ -1,4 +1,4 @@
-"""GraphQL over HTTP (https://graphql.github.io/graphql-over-http/draft/), and the two questions of whoever runs it."""
+"""GraphQL over HTTP (https://graphql.github.io/graphql-over-http/draft/), and the liveness and readiness probes."""
 
 import asyncio
 import gzip
@@ -60,13 +60,13 @@ class MethodNotAllowed(BadUserInput):
     status = 405
 
 
-class ClientGone(Exception):  # noqa: N818  nothing went wrong here
+class ClientGone(Exception):  # noqa: N818  not an error
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks for: the parameters that the specification names."""
+    """The parameters of a request, as the specification names them."""
 
     query: str | None
     operation_name: str | None
@@ -75,7 +75,7 @@ class Asked:
 
 
 class Principals(Protocol):
-    """Whoever tells who is calling: see ``Authenticator``."""
+    """Authenticates the caller: see ``Authenticator``."""
 
     @property
     def members(self) -> Members: ...
@@ -84,22 +84,22 @@ class Principals(Protocol):
 
 
 class Endpoint(ABC):
-    """GraphQL over HTTP, as an ASGI application. What is asked, and by whom, is a subclass's."""
+    """GraphQL over HTTP, as an ASGI application. Subclasses authenticate the caller and read the operation."""
 
     __slots__ = ()
 
     compress_from: int | None
-    """The size in bytes from which on the answer to a query is compressed."""
+    """The size in bytes from which on query responses are compressed."""
     by_get: bool
-    """Whether queries are taken by GET too: their text is then in the logs of whatever stands in between."""
+    """Whether GET is accepted for queries. Their text then appears in the access logs of proxies."""
 
     @abstractmethod
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
-        """Do what a request asks for. Raises a Refusal of the whole request."""
+        """Execute a request. Raises a Refusal of the whole request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS":
-            # A preflight has no credentials. Where origins are set, the middleware answers it.
+            # A CORS preflight has no credentials. If origins are configured, the middleware answers it instead.
             await Response(status_code=204, headers={"allow": self.methods})(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -109,7 +109,7 @@ class Endpoint(ABC):
         try:
             media, lenient = self.accepted(headers.get("accept"))
             answer = await self.answer(scope, headers, receive, called)
-            # A client that knows plain JSON only expects 200 for every request that is well-formed.
+            # A client that accepts only plain JSON expects 200 for every well-formed request.
             status = 200 if lenient and answer.status in {400, 403} else answer.status
             if status < HTTPStatus.MULTIPLE_CHOICES:
                 compressed = answer.is_read and self.compresses(answer.body, headers)
@@ -119,24 +119,24 @@ class Endpoint(ABC):
         except ClientGone:
             return
         except asyncio.CancelledError:
-            # Only the server's end cancels a request, and this is the last that its client hears.
+            # Only a shutdown cancels a request; this is its last chance to send a response.
             response = _error(
                 Unconfirmed("the server is stopping: what was asked for may have been done or not"), media
             )
         except Refusal as refusal:
             response = _error(refusal, media)
-        except Exception as error:  # noqa: BLE001  whatever it is, the client is told nothing and the log all
+        except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
             response = _response(dumped({"errors": [errors.crash(error)]}), 500, media)
         _explain(response, self.methods)
         response.headers[HEADER] = called
         await response(scope, receive, send)
 
     def compresses(self, body: bytes, headers: Headers) -> bool:
-        """Whether an answer to a query is compressed.
+        """Whether to compress the response to a query.
 
-        BREACH guesses a secret from the sizes of many answers in which the secret stands beside what the attacker
-        chose. That takes a browser that sends the victim's credentials by itself, as it does cookies: here they are in
-        headers that pages set themselves. What mutations answer is never compressed all the same: it may be a secret.
+        BREACH guesses a secret from the sizes of many responses that contain it next to text chosen by the attacker.
+        It needs a browser that sends the victim's credentials automatically, such as cookies; here pages set them in
+        headers themselves. Even so, responses to mutations are never compressed: they may contain a secret.
         """
         return (
             self.compress_from is not None
@@ -146,11 +146,11 @@ class Endpoint(ABC):
 
     @property
     def methods(self) -> str:
-        """What is taken, as the header ``allow`` has it."""
+        """The accepted methods, as the value of the header ``allow``."""
         return "GET, POST, OPTIONS" if self.by_get else "POST, OPTIONS"
 
     def accepted(self, accept: str | None) -> tuple[str, bool]:
-        """The media type of the answer, and whether the client knows plain JSON only. Raises NotAcceptable."""
+        """The media type of the response, and whether the client accepts only plain JSON. Raises NotAcceptable."""
         return _accepted(accept)
 
     async def read_request(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
@@ -167,8 +167,8 @@ class Endpoint(ABC):
         return _checked(parameters)
 
     async def json(self, headers: Headers, receive: Receive, most: int) -> Any:
-        """The body of a request. Raises UnsupportedMediaType, TooLarge, and BadUserInput for what is no JSON."""
-        # What stands in a header twice is one list, as RFC 9110 (5.3) has it, and none of these is one.
+        """The parsed body of a request. Raises UnsupportedMediaType, TooLarge, and BadUserInput for invalid JSON."""
+        # RFC 9110 (5.3) combines repeated headers into one list; these headers may not be lists.
         if not _is_json(",".join(headers.getlist("content-type"))):
             raise UnsupportedMediaType(f"content-type: expected {JSON} in UTF-8")
         if ",".join(headers.getlist("content-encoding")).strip().lower() not in {"", "identity"}:
@@ -178,7 +178,7 @@ class Endpoint(ABC):
     async def _body(self, headers: Headers, receive: Receive, most: int) -> bytes:
         declared = headers.get("content-length", "0")
         too_large = TooLarge(f"body: expected at most {most} bytes")
-        # Python refuses to read a number of thousands of digits, and zeros in front are legal.
+        # Python does not parse integers of thousands of digits; leading zeros are legal.
         digits = declared.lstrip("0") or "0"
         if digits.isdecimal() and (len(digits) > len(str(most)) or int(digits) > most):
             raise too_large
@@ -200,7 +200,7 @@ class Endpoint(ABC):
 
 @dataclass(frozen=True, slots=True)
 class GraphQL(Endpoint):
-    """The endpoint of tenants."""
+    """The GraphQL endpoint of tenants."""
 
     principals: Principals
     executor: Executor
@@ -215,8 +215,8 @@ class GraphQL(Endpoint):
             # Authenticate before reading the body.
             principal = await self.principals.principal(scope)
         except (Unauthenticated, Forbidden, TenantRequired) as refusal:
-            # What is open to all needs no credential, so a bad one does no harm: a client that renews its session
-            # sends the token that has expired.
+            # Public mutations need no credential, so they accept an invalid one: a client that renews its session
+            # sends its expired token.
             if (named := self.principals.visitor(scope, request_id)) is None:
                 raise
             context, asked = Nobody(refusal), await self._asked_by_nobody(scope, headers, receive, refusal)
@@ -236,7 +236,7 @@ class GraphQL(Endpoint):
         )
 
     async def _asked_by_nobody(self, scope: Scope, headers: Headers, receive: Receive, refusal: Refusal) -> Asked:
-        """What is asked without a good credential. It is to be small; if anything is wrong with it, it is refused."""
+        """A request without a valid credential. Its body must be small; on any error the credential is refused."""
         try:
             return await self.read_request(scope, headers, receive, min(self.max_body_bytes, NOBODYS_BODY_BYTES))
         except Refusal:
@@ -244,13 +244,13 @@ class GraphQL(Endpoint):
 
 
 async def _answer(send: Send, body: bytes, media: str, called: str, *, compressed: bool, status: int) -> None:
-    """What nearly every request ends with, without an object made for it."""
+    """Send a successful response. The hot path: it creates no Response object."""
     headers = [*_HEADERS[media], (_REQUEST_ID, called.encode())]
     if compressed:
         if len(body) <= _INLINE:
             body = gzip.compress(body, _LEVEL, mtime=0)
         else:
-            # Other requests need not wait while megabytes are compressed.
+            # Compressing megabytes on the event loop would block other requests.
             body = await asyncio.to_thread(gzip.compress, body, _LEVEL, mtime=0)
         headers.append((b"content-encoding", b"gzip"))
     headers.append((b"content-length", b"%d" % len(body)))
@@ -263,9 +263,9 @@ _HEADERS = {
     media: [(b"content-type", media.encode()), (b"cache-control", b"no-store"), (b"vary", b"accept-encoding")]
     for media in (JSON, GRAPHQL_JSON)
 }
-# Level 4 costs twice as much for large answers, which are then a tenth smaller.
+# Level 4 takes twice as long for large responses and makes them only a tenth smaller.
 _LEVEL = 1
-# Up to here it takes less than a millisecond, and a thread would cost more than it saves the others.
+# Up to this size compression takes less than a millisecond; a thread would cost more than it saves.
 _INLINE = 65_536
 _UTF_8 = {"utf-8", "utf8"}
 
@@ -282,11 +282,11 @@ def _takes_gzip(accept_encoding: str | None) -> bool:
 
 @lru_cache(100)
 def _is_json(content_type: str) -> bool:
-    """Whether a content type is JSON in UTF-8, as RFC 8259 and the parameter that some clients add have it."""
+    """Whether a content type is JSON: UTF-8 by RFC 8259, also with the charset parameter that some clients add."""
     message = Message()
     message["content-type"] = content_type
     [(named, _), *parameters] = message.get_params([("", "")])
-    # A value in the form of RFC 2231 is a tuple.
+    # A value in RFC 2231 encoding is a tuple.
     return named.strip().lower() == JSON and all(
         isinstance(value, str) and value.strip().lower() in _UTF_8
         for name, value in parameters
@@ -296,7 +296,7 @@ def _is_json(content_type: str) -> bool:
 
 @lru_cache(100)
 def _accepted(accept: str | None) -> tuple[str, bool]:
-    """The media type of the answer, and whether the client knows plain JSON only."""
+    """The media type of the response, and whether the client accepts only plain JSON."""
     if not accept or accept.isspace():
         return JSON, False
     asked = {part.partition(";")[0].strip().lower() for part in accept.split(",") if not REFUSED.search(part)}
@@ -345,7 +345,7 @@ def _response(body: bytes, status: int, media: str, retry_after: int | None = No
 
 
 def _explain(response: Response, methods: str) -> None:
-    """Add the headers that HTTP asks for with some statuses. ``methods`` are those that are taken."""
+    """Add the headers that HTTP requires for some statuses. ``methods`` are the accepted methods."""
     match response.status_code:
         case 401:
             response.headers["www-authenticate"] = "Bearer"
@@ -364,8 +364,8 @@ def application(
 ) -> ASGIApp:
     """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests).
 
-    Where the path is a source of tenants, ``/t/<tenant>/graphql`` is the same as ``/graphql``. ``further`` routes are
-    served beside them.
+    If the path is a tenant source, ``/t/<tenant>/graphql`` serves the same as ``/graphql``. ``further`` routes are
+    served as well.
     """
 
     async def livez(_: Request) -> Response:
@@ -375,7 +375,7 @@ def application(
         try:
             for database in (tenants, control):
                 async with database.unbound() as work:
-                    # So it is during recovery, too: after a failover this may be the server that is left behind.
+                    # Also "on" during recovery: after a failover, this may be the old server, now a standby.
                     if await work.value("SELECT current_setting('transaction_read_only')") == "on":
                         raise Unavailable("the database only reads")
         except Refusal as refusal:
@@ -418,7 +418,7 @@ def application(
         ],
         middleware=middleware if settings.cors_origins else (),
     )
-    # A redirect would go to whatever host the request names.
+    # A redirect would go to the host in the request, which the client controls.
     starlette.router.redirect_slashes = False
 
     async def direct(scope: Scope, receive: Receive, send: Send) -> None:
@@ -426,7 +426,7 @@ def application(
         if path == "/graphql/":
             path = "/graphql"
             scope = {**scope, "path": path, "raw_path": path.encode()}
-        # The one route that matters does its own error handling: nothing but CORS needs to stand before it.
+        # /graphql handles its own errors, so it needs no middleware but CORS.
         if settings.cors_origins:
             await starlette(scope, receive, send)
         elif path == "/graphql" or (by_path and path.startswith("/t/") and path.endswith("/graphql")):

@@ -1,6 +1,6 @@
-"""What fields at the root have in common, whatever their resolvers do with what they are given.
+"""Input handling common to all root fields.
 
-A text that no database can hold is refused, and a refusal names the input that was wrong by its whole path.
+Texts that PostgreSQL cannot store are refused, and each refusal names the invalid input by its full path.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
@@ -20,19 +20,19 @@ from isola.errors import BadUserInput, NotFound, Refusal
 from isola.query.arguments import storable
 
 INPUT = "input"
-"""The one argument of most mutations. What rules call ``name`` is its field ``input.name`` to clients."""
+"""The single argument of most mutations. Clients know a rule's field ``name`` as ``input.name``."""
 
 ITEMS = "items"
-"""The field of it with the inputs of several rows."""
+"""Its field that holds the inputs of several rows."""
 
 Path: TypeAlias = tuple[str, ...]
 _TEXTS = {"String", "ID"}
 
 
 def guard(type_: GraphQLObjectType | None, *, unchecked: AbstractSet[str] = frozenset()) -> None:
-    """Have the resolvers of a type's fields refuse what cannot be stored, and name inputs as clients do.
+    """Make the resolvers of a type's fields refuse texts that cannot be stored, and name inputs as clients do.
 
-    Those of ``unchecked`` fields are given all texts as they are.
+    The resolvers of ``unchecked`` fields receive all texts unchecked.
     """
     for name, field in type_.fields.items() if type_ else ():
         if field.resolve is not None and field.args:
@@ -61,7 +61,7 @@ def _guarded(field: GraphQLField, resolve: Callable[..., Any], *, checks: bool) 
 
 
 def _wrong(refusal: Refusal, given: Mapping[str, Any], ids: Sequence[Path]) -> str | None:
-    """The path of the input that a refusal is about, as clients write it. ``ids`` are those that were given."""
+    """The path of the refused input, as clients write it. ``ids`` are the paths of the ids that the client gave."""
     if isinstance(refusal, NotFound) and len(ids) == 1 and refusal.item is None:
         return ".".join(ids[0])
     named = refusal.field
@@ -75,7 +75,7 @@ def _wrong(refusal: Refusal, given: Mapping[str, Any], ids: Sequence[Path]) -> s
 
 
 def _of_item(refusal: Refusal, item: str, given: Mapping[str, Any]) -> str:
-    """The same for one of several things that were given: ``item`` is its place, such as ``items.3``."""
+    """The path of the refused input in a list: ``item`` is the path of the list item, such as ``items.3``."""
     name, _, index = item.partition(".")
     named, place = refusal.field, f"{INPUT}.{item}"
     if named is None and refusal.rule is not None:
@@ -85,7 +85,7 @@ def _of_item(refusal: Refusal, item: str, given: Mapping[str, Any]) -> str:
 
 
 def _ruled(rule: str, given: Mapping[str, Any]) -> str | None:
-    """The path of the input that a rule of the database is about; of several, the last that the rule names."""
+    """The path of the input that violated a database constraint; the last one if its name contains several."""
     inside = given.get(INPUT)
     paths: list[Path] = [(name,) for name in given]
     paths += [(INPUT, name) for name in inside] if isinstance(inside, Mapping) else []
@@ -94,19 +94,19 @@ def _ruled(rule: str, given: Mapping[str, Any]) -> str | None:
     if last >= 0:
         return places[last]
     items = inside.get(ITEMS) if isinstance(inside, Mapping) else None
-    # Which of them it is, only the database knows.
+    # The violated constraint does not tell which item it was.
     return f"{INPUT}.{ITEMS}" if isinstance(items, list) and any(isinstance(each, Mapping) for each in items) else None
 
 
 def _snake(name: str) -> str:
-    """How a column is called that an input is stored in."""
+    """The name of the column that stores an input, in snake case."""
     return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
 
 
 def _texts(
     path: Path, type_: GraphQLInputType, within: tuple[GraphQLInputObjectType, ...]
 ) -> Iterator[tuple[Path, str]]:
-    """Where texts can stand in an argument, and of which type. An input within itself is not followed."""
+    """The paths of all texts in an argument, with their types. Recursive inputs are not followed."""
     named = get_named_type(type_)
     if isinstance(named, GraphQLInputObjectType) and named not in within:
         for name, field in named.fields.items():
@@ -122,7 +122,7 @@ def _at(given: Any, path: Path) -> Any:
 
 
 def _refuse_unstorable(given: Any, path: Path, at: Path) -> None:
-    """Raise BadUserInput for a text below ``path`` that cannot be stored; ``at`` is where ``given`` stands."""
+    """Raise BadUserInput for a text below ``path`` that cannot be stored; ``at`` is the path of ``given``."""
     match given:
         case str() if not storable(given):
             place = ".".join(at)

@@ -1,4 +1,4 @@
-"""The model of a Strawberry schema: what its types declare with isola.api.fields, put together."""
+"""The model of a Strawberry schema, built from the isola.api.fields declarations of its types."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,11 +29,11 @@ _LOGIC = {"and", "or", "not"}
 
 
 def model_of(schema: strawberry.Schema) -> Model:
-    """The model that a schema's types declare. Raises MappingError naming the field that does not fit.
+    """The model that a schema's types declare. Raises MappingError naming the field with an invalid declaration.
 
-    From then on graphql-core reads mapped fields by their response keys from what a statement returned.
+    Also replaces resolvers: graphql-core then reads mapped fields by response key from a statement's result.
     """
-    core = schema._schema  # noqa: SLF001  Strawberry has no public way to the schema that it makes
+    core = schema._schema  # noqa: SLF001  Strawberry has no public access to the schema that it makes
     entities: dict[str, Entity] = {}
     filters: dict[str, Filter] = {}
     left: dict[str, Needs] = {}
@@ -47,7 +47,7 @@ def model_of(schema: strawberry.Schema) -> Model:
             case GraphQLInterfaceType():
                 type_.resolve_type = _type_of
             case GraphQLObjectType():
-                # What a statement returned is of no class.
+                # Rows from a statement are plain dicts, not instances of a class.
                 type_.is_type_of = None
                 fields = _fields(type_)
                 requires |= _requires(type_)
@@ -60,7 +60,7 @@ def model_of(schema: strawberry.Schema) -> Model:
 
 
 def _fields(type_: GraphQLObjectType) -> dict[str, Field]:
-    """The mappings of a type's fields, those with a resolver of their own left out."""
+    """The mappings of a type's fields, except fields with a custom resolver."""
     fields: dict[str, Field] = {}
     for name, field in type_.fields.items():
         declaration = _declaration(field)
@@ -73,7 +73,7 @@ def _fields(type_: GraphQLObjectType) -> dict[str, Field]:
 
 
 def _hand_over(field: GraphQLField, columns: Mapping[str, Column[Any]]) -> Needs:
-    """What a field with a resolver needs; the resolver is handed that from now on, if it needs anything."""
+    """The columns that a field's resolver needs; from now on the resolver receives them, if it needs any."""
     needs: Needs = _declaration(field).metadata.get(FIELD, Needs(()))
     resolve = field.resolve
     if not needs.columns or resolve is None:
@@ -93,7 +93,7 @@ def _hand_over(field: GraphQLField, columns: Mapping[str, Column[Any]]) -> Needs
 
 
 def _requires(type_: GraphQLObjectType) -> dict[str, Sequence[str]]:
-    """The permissions that a type and each of its fields need. Raises MappingError for a field that says nothing."""
+    """The permissions that a type and each of its fields need. Raises MappingError for a field without a rule."""
     declared = {type_.name: _accesses(type_.extensions[_DEFINITION].directives or ())}
     declared |= {
         f"{type_.name}.{name}": _accesses(_declaration(each).directives) for name, each in type_.fields.items()
@@ -128,7 +128,7 @@ def _declaration(field: Any) -> StrawberryField:
 
 
 def _reader(name: str) -> Callable[..., Any]:
-    """Reads a field of what a statement returned by its response key; of what a resolver returned, by its name."""
+    """Reads a field by its response key from a statement's result, and by its name from a resolver's result."""
 
     def read(source: Any, info: GraphQLResolveInfo[Any], **_: Any) -> Any:
         return source[info.path.key] if isinstance(source, dict) else getattr(source, name)
@@ -137,7 +137,7 @@ def _reader(name: str) -> Callable[..., Any]:
 
 
 def _read_enum(read: Callable[..., Any], type_: GraphQLEnumType) -> Callable[..., Any]:
-    """A statement returns the names of an enum; graphql-core wants its values."""
+    """Converts the enum names that a statement returns to the enum values that graphql-core expects."""
 
     def read_value(source: Any, info: GraphQLResolveInfo[Any]) -> Any:
         name = read(source, info)

@@ -1,4 +1,4 @@
-"""What resolvers of mutations are given."""
+"""The context that resolvers of mutations receive."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -43,10 +43,10 @@ class Request:
 Info: TypeAlias = strawberry.Info[Request, None]
 
 
-async def payload(type_: Callable[..., Payload], info: Info, work: Transaction, **given: object) -> Payload:  # noqa: ARG001  the caller gives it
-    """What the client selected of a mutation's payload, read in the same transaction.
+async def payload(type_: Callable[..., Payload], info: Info, work: Transaction, **given: object) -> Payload:  # noqa: ARG001  callers pass it
+    """The part of a mutation's payload that the client selected, read in the same transaction.
 
-    ``given`` has a value for each of the parameters that the payload's type is mapped to.
+    ``given`` has a value for each parameter that the payload's type is mapped to.
     """
     selected: Payload = await info.context.select(str(info.path.key), work, given)
     return selected

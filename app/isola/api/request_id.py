@@ -1,4 +1,4 @@
-"""What a request is called in logs, in the log of what was done, and in its response."""
+"""The id of a request in the server's log, in the audit log, and in its response."""
 
 import re
 from secrets import token_hex
@@ -8,5 +8,5 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def request_id(given: str | None) -> str:
-    """What the client calls its request, if that can stand in a log as it is; else an id made now."""
+    """The request id that the client sent, if it is safe to log; otherwise a new random id."""
     return given if given is not None and _WELL_FORMED.fullmatch(given) else token_hex(16)

@@ -1,4 +1,4 @@
-"""Paths of applications: a request becomes the variables of a GraphQL operation, and a part of its data the response.
+"""REST routes of applications: a request becomes the variables of a GraphQL operation, part of its data the response.
 
 The executor is that of ``/graphql``, and so are authentication, permissions, rules, limits, errors and the log.
 """
@@ -47,8 +47,8 @@ WITH_BODY = ("POST", "PUT", "PATCH")
 METHODS = ("GET", *WITH_BODY, "DELETE")
 TENANT = "tenantId"
 MOST = 100
-"""Parameters that a query string has at most."""
-# What a query string has as text, and JSON does not.
+"""The most parameters of a query string."""
+# Types whose values are texts in a query string, but not in JSON.
 _PLAIN = {"Int": re.compile(r"0|-?[1-9][0-9]{0,9}"), "Boolean": re.compile("true|false")}
 _PATH = re.compile(r"(/([a-z0-9-]+|{[a-zA-Z]+}))+")
 _PARAMETER = re.compile("{([a-zA-Z]+)}")
@@ -63,14 +63,14 @@ class Operation:
     variables: Mapping[str, TypeNode]
 
     def values(self, parameters: Mapping[str, str], sent: Mapping[str, Any]) -> dict[str, Any]:
-        """The variables: of the path, and of what was sent. Raises BadUserInput for what is not one of them."""
+        """The variables, from the path and from the sent fields. Raises BadUserInput for an unknown field."""
         free = [name for name in self.variables if name not in parameters]
         if sent.keys() - set(free):
             raise BadUserInput(f"expected no fields but {', '.join(free)}" if free else "expected no fields")
         return {**sent, **{name: value for name, value in parameters.items() if name != TENANT}}
 
     def parsed(self, query: bytes) -> dict[str, Any]:
-        """The values in a query string. Raises BadUserInput for those that are of another type."""
+        """The parsed values of a query string. Raises BadUserInput for a malformed or repeated parameter."""
         try:
             given = parse_qs(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST)
         except ValueError:
@@ -84,12 +84,12 @@ class Operation:
 Selected: TypeAlias = Sequence[SelectionSetNode | None]
 
 Paths: TypeAlias = Mapping[str, Mapping[str, Operation]]
-"""By path and method."""
+"""Operations by path and method."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rest(Endpoint):
-    """One path, with what each method does."""
+    """One path, with the operation of each method."""
 
     principals: Principals
     executor: Executor
@@ -133,7 +133,7 @@ class Rest(Endpoint):
 
 
 def read(declared: Iterable[Route], schema: GraphQLSchema) -> Paths:
-    """The routes of applications, by path and method. Raises OperatorError for one that does not fit."""
+    """The routes of applications, by path and method. Raises OperatorError for an invalid route."""
     by_path: dict[str, dict[str, Operation]] = {}
     for route in declared:
         operations = by_path.setdefault(route.path, {})
@@ -147,14 +147,14 @@ def read(declared: Iterable[Route], schema: GraphQLSchema) -> Paths:
 
 
 def documents(paths: Paths) -> Sequence[str]:
-    """Those of the operations of all paths."""
+    """The documents of the operations of all paths."""
     return [operation.route.document for operations in paths.values() for operation in operations.values()]
 
 
 def routes(
     paths: Paths, settings: Settings, principals: Principals, executor: Executor, tenants: Database
 ) -> Sequence[BaseRoute]:
-    """What is served. The documents of the paths have to be among those that the executor trusts."""
+    """The HTTP routes of the paths. The documents of the paths must be trusted documents of the executor."""
     most, compress_from = settings.max_body_bytes, settings.compress_from
     return [
         Path(f"{API}/{{{TENANT}}}{path}", Rest(principals, executor, tenants, operations, most, compress_from))
@@ -163,7 +163,7 @@ def routes(
 
 
 def _read(route: Route, schema: GraphQLSchema) -> Operation:
-    """A route with the types of its variables. Raises ValueError saying what was expected."""
+    """A route with the types of its variables. Raises ValueError with the expected form."""
     if route.method not in METHODS:
         raise ValueError(f"expected one of {', '.join(METHODS)}")
     if not _PATH.fullmatch(route.path):
@@ -194,7 +194,7 @@ def _read(route: Route, schema: GraphQLSchema) -> Operation:
 def _below(
     selected: Selected, key: str, fragments: Mapping[str, FragmentDefinitionNode]
 ) -> Iterator[SelectionSetNode | None]:
-    """What is selected below a field, by its response key: None where it has no fields."""
+    """The selections below a field, found by its response key; None for a leaf field."""
     for each in (each for one in selected if one is not None for each in one.selections):
         match each:
             case FieldNode():
@@ -207,7 +207,7 @@ def _below(
 
 
 def _of_query(type_: TypeNode, texts: Sequence[str], name: str) -> Any:
-    """A value of a query string, as JSON would have it. Whether it fits is for the operation to say."""
+    """A value of a query string, converted to its JSON form. The operation validates it."""
     if isinstance(type_, NonNullTypeNode):
         return _of_query(type_.type, texts, name)
     if isinstance(type_, ListTypeNode):
@@ -220,7 +220,7 @@ def _of_query(type_: TypeNode, texts: Sequence[str], name: str) -> Any:
 
 
 def _shown(route: Route, response: Response) -> Response:
-    """The response of a path: what the operation answered, without the shape of GraphQL."""
+    """The REST response of a path: the operation's response without the GraphQL envelope."""
     body = exact_json.loads(response.body.decode())
     if found := body.get("errors"):
         told = [{"message": each["message"], "extensions": _extensions(each["extensions"])} for each in found]
@@ -239,6 +239,6 @@ def _shown(route: Route, response: Response) -> Response:
 
 
 def _extensions(of_error: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Those of an error, with ``field`` as the path's own clients know it."""
+    """The extensions of an error, with ``field`` as clients of the path know it, without ``input.``."""
     field = of_error.get("field")
     return of_error if field is None else {**of_error, "field": field.removeprefix("input.")}

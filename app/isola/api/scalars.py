@@ -1,4 +1,4 @@
-"""Scalars, and what every noun compares with: ``eq``, ``in`` and their like, typed by field."""
+"""Scalars, and the comparison inputs of filters: ``eq``, ``in`` and so on, one type for each scalar."""
 
 import decimal
 import uuid
@@ -22,9 +22,9 @@ from isola.query.messages import UnfitValueError
 
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_DECIMAL = 200
-"""Characters of a decimal that a client sends."""
+"""The most characters of a decimal that a client sends."""
 MAX_EXPONENT = 1000
-"""Digits before and behind the point of a decimal: no column has more."""
+"""The most digits before and after the point of a decimal: no column has more."""
 
 BigInt = NewType("BigInt", int)
 DateTime = NewType("DateTime", datetime)
@@ -63,13 +63,13 @@ def _read_date_time(value: Any) -> datetime:
 
 
 def _write_date_time(value: Any) -> Any:
-    # What a statement returned is text already.
+    # A value from a statement is already a text.
     return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
 
 def _read_date(value: Any) -> date:
     message = "a Date is ISO 8601, such as 2026-01-31"
-    # Of the forms of ISO 8601 that Python reads, the one with hyphens alone.
+    # Python reads several forms of ISO 8601; only the one with hyphens is accepted.
     if not isinstance(value, str) or len(value) != len("2026-01-31"):
         raise UnfitValueError(message)
     try:
@@ -96,8 +96,8 @@ def _read_decimal(value: Any) -> decimal.Decimal:
     return read
 
 
-def _read_decimal_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> decimal.Decimal:  # noqa: ARG001  the interface asks
-    """A number that is written in the document, with all its digits."""
+def _read_decimal_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> decimal.Decimal:  # noqa: ARG001  required by the interface
+    """A number literal in the document, with all its digits."""
     return _read_decimal(getattr(node, "value", None))
 
 
@@ -120,7 +120,7 @@ def _as_it_stands(value: Any) -> Any:
 
 
 def _read_json_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
-    """A JSON value written in the document, its numbers with all their digits."""
+    """A JSON literal in the document, its numbers with all their digits."""
     match node:
         case IntValueNode() | FloatValueNode():
             return exact_json.number(node.value)
@@ -232,7 +232,7 @@ class UUIDFilter:
 
 
 def _range_filter(type_: Any, name: str, what: str) -> type:
-    """A filter for values that have an order."""
+    """A filter for ordered values."""
     one = type_ | None
     listed = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
     annotations = {"eq": one, "in_": list[type_] | None}

@@ -1,4 +1,4 @@
-"""The whole contract: every noun's queries and mutations in one schema, and the model that its types declare."""
+"""The whole schema, with the queries and mutations of every subject, and the model that its types declare."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ __all__ = ["model", "schema"]
 
 
 def _root(name: str, *parts: Any) -> type:
-    """A type with the fields of all parts, in order. Raises OperatorError for a field that two of them have."""
+    """A type with the fields of all parts, in order. Raises OperatorError for a field that two parts define."""
     seen: set[str] = set()
     for part in parts:
         definition = get_object_definition(part)
@@ -43,7 +43,7 @@ def _root(name: str, *parts: Any) -> type:
         if names & seen:
             raise OperatorError(f"two subjects or applications have the field {min(names & seen)!r} of {name}")
         seen |= names
-    # Fields come in the reverse order of the bases.
+    # Strawberry lists fields in the reverse order of the bases.
     made: type = strawberry.type(type(name, tuple(reversed(parts)), {"__module__": __name__}))
     return made
 
