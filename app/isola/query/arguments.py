@@ -1,6 +1,6 @@
-"""What a client gave to one field: its *shape*, which the SQL text depends on, and its values, which are parameters.
+"""The arguments of one field: their *shape*, which determines the SQL text, and their values, which are parameters.
 
-Nothing of a value is in a shape, except what a statement is planned for: the size of a page.
+A shape contains no values, except one that the planner needs: the size of a page.
 """
 
 import sys
@@ -22,8 +22,8 @@ from isola.query.mapping import Comparison, Filter, Order
 Condition: TypeAlias = tuple[Any, ...]
 """``("and"|"or", (condition, …))``, ``("not", condition)`` or ``("test", column, operator)``.
 
-The value of ``startsWith`` is a list: the prefix, the first text after all that begin with it, and a pattern. Where
-there is no text after them, it is a pattern alone, and the operator ``contains``.
+The value of ``startsWith`` is a list: the prefix, the first text that sorts after all texts with it, and a pattern. If
+there is no such text, the operator becomes ``contains``, with only a pattern as value.
 """
 
 Nulls: TypeAlias = tuple[bool, ...]
@@ -42,7 +42,7 @@ class Page(NamedTuple):
 
 
 class Ids(NamedTuple):
-    """The shape of a look-up: which types the ids are of, and how many there can be at most.
+    """The shape of a look-up: the types of the ids, and the most ids that there can be.
 
     Values: the key; or all keys, and the index of each one's type.
     """
@@ -70,7 +70,7 @@ class Connection(NamedTuple):
         return self.keyed or given.get("after") is not None or given.get("before") is not None
 
     def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:
-        """Raises BadUserInput, naming the argument, for one that makes no sense."""
+        """Raises BadUserInput, naming the argument, for an invalid argument."""
         size, backward = self._size(given)
         order = self._order(given.get("orderBy"))
         tests: list[Any] = []
@@ -78,7 +78,7 @@ class Connection(NamedTuple):
         if (conditions := given.get("filter")) is not None:
             condition = _Reader(self.filter, tests, self.limits).conditions(conditions, "filter")
         after, before = given.get("after"), given.get("before")
-        # Parts of the shape that a cursor holds for, and the filter's values.
+        # A cursor is valid only for this field, order and filter, with the same values.
         made = cursor_key((self.place, order, condition, tests)) if self.depends_on_caller(given) else None
         types = [self.types[column] for column, _ in order]
         values: list[Any] = [made]
@@ -105,22 +105,22 @@ class Connection(NamedTuple):
         order: dict[str, bool] = {}
         for key in given:
             order.setdefault(key["field"].value, key["direction"].value == "DESC")
-        # The primary key decides between equals, in the direction of the last key: one index serves both.
+        # The primary key is the tie-breaker, in the direction of the last key, so that one index serves both.
         order.setdefault("id", next(reversed(order.values())))
         return tuple(order.items())
 
 
 class Identified(NamedTuple):
-    """How a look-up by id reads its argument. ``prefixes`` are of the types that can be found here."""
+    """How a look-up by id reads its argument. ``prefixes`` are the id prefixes of the types that it can find."""
 
     prefixes: Mapping[str, str]
     limits: Limits
 
-    def depends_on_caller(self, given: Mapping[str, Any]) -> bool:  # noqa: ARG002  the interface asks
+    def depends_on_caller(self, given: Mapping[str, Any]) -> bool:  # noqa: ARG002  required by the interface
         return False
 
     def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:  # noqa: ARG002  the caller gives it
-        """An id that is malformed or of another type is read as the id of nothing."""
+        """A malformed id, or an id of another type, is read as one that finds nothing."""
         if "ids" not in given:
             found = self._find(given["id"])
             return (Ids((found[0],), 1), (found[1],)) if found else (Ids((), 1), ())
@@ -143,7 +143,7 @@ class Identified(NamedTuple):
 
 
 class _Reader(NamedTuple):
-    """Reads a filter. NULL is never a value to compare with, nor does it stand for "no condition"."""
+    """Reads a filter. Null is refused: it is neither a value to compare with nor "no condition"."""
 
     filter: Filter
     values: list[Any]
@@ -210,7 +210,7 @@ def _refuse_null(given: Any, path: str) -> None:
 
 
 def storable(text: str) -> bool:
-    """Whether the database can hold a text: one without NUL and without half a surrogate pair."""
+    """Whether the database can store a text: it must not contain NUL or a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -219,12 +219,12 @@ def storable(text: str) -> bool:
 
 
 def _successor(prefix: str) -> str | None:
-    """The first text, by code points, after all that begin with a prefix; None if there is none."""
+    """The first text, by code points, that sorts after all texts with a prefix; None if there is none."""
     kept = prefix.rstrip(chr(sys.maxunicode))
     if not kept:
         return None
     point = ord(kept[-1]) + 1
-    # Halves of surrogate pairs are in no text.
+    # Stored texts contain no surrogates.
     return kept[:-1] + chr(_AFTER_SURROGATES if point == _SURROGATES else point)
 
 

@@ -1,9 +1,9 @@
-"""How many bytes an answer may have, and how the database keeps it before it builds them.
+"""Limits the size of a response in bytes, and makes the database enforce the limit while it builds the response.
 
-JSON is built from the leaves up, and each level copies what lies below it. A plan and its page sizes bound what has a
-fixed width. A value without one, a text or a JSON document, is free as long as it is short; a longer one is measured
-by ``isola.measured()``, which adds up what a transaction has built and refuses what goes over the limit, before it is
-copied any further. Where many short values could be too much together, lists are measured as well.
+JSON is built from the leaves up, and each level copies the levels below it. A plan and its page sizes bound all values
+of fixed width. A value without one, a text or a JSON document, is not counted as long as it is short; a longer one is
+measured by ``isola.measured()``, which adds up the bytes that a transaction has built and raises an error above the
+limit, before they are copied further. If many short values could exceed the limit together, lists are measured too.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ from isola.query.read_plan import (
     enum_names,
 )
 
-# The longest JSON of a value, by its GraphQL type. Of other types the length is not known before.
+# The longest JSON of a value, by its GraphQL type. Other types have no fixed limit.
 _WIDTHS = {"ID": 50, "Int": 11, "BigInt": 20, "Float": 25, "Boolean": 5, "DateTime": 36, "Date": 12, "UUID": 38}
 # A key's quotes, colon and comma; an object's braces, and the mark of its type.
 _PUNCTUATION = 4
 _OBJECT = 64
-# Base64 of a row's sort keys, which are columns that an index holds.
+# Base64 of a row's sort keys, whose size is limited because an index holds them.
 _CURSOR = 4096
-# What every value of any length may have without being measured, however many there are.
+# The unmeasured bytes that each value of variable length may have, however many values there are.
 _LEAST_FREE = 1024
 # The JSON of a text has at most six bytes for a character or a byte: \u0001. That of a document has at most ten for
 # each byte as it is stored uncompressed, and a hundred more: see ``json_document`` in isola.subjects.metadata.
@@ -41,7 +41,7 @@ _OF_TEXT, _OF_DOCUMENT, _MORE = 6, 10, 100
 
 
 class _Size(NamedTuple):
-    """The most that a selection comes to: bytes of fixed width, values of any length, and lists within lists."""
+    """The maximum of a selection: bytes of fixed width, number of values of variable length, depth of nested lists."""
 
     fixed: int = 0
     values: int = 0
@@ -56,32 +56,32 @@ class _Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the statement of one plan may build. ``most`` is the limit of the answer in bytes."""
+    """The size limits of one plan's statement. ``most`` is the limit of the response in bytes."""
 
     most: int
     free: int
-    """How many bytes of JSON one value has at most that is not measured."""
+    """A value of at most this many bytes of JSON is not measured."""
     lists: int
-    """How many lists lie within each other, where they are measured; else 0."""
+    """The depth of nested lists if lists are measured; else 0."""
 
     def value(self, value: ColumnElement[Any], json: ColumnElement[Any], place: str) -> ColumnElement[Any]:
-        """The JSON of a value as a text. NULL where the value is."""
+        """The JSON of a value as a text. NULL if the value is NULL."""
         text = cast(json, Text)
         return case((self._short(value), text), else_=self._measured(text, place))
 
     def list(self, items: ColumnElement[Any], place: str) -> ColumnElement[Any]:
-        """A list's text; NULL where there are no items."""
+        """The text of a list; NULL if it has no items."""
         return self._measured(items, place) if self.lists else items
 
     def _short(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
         if isinstance(expression.type, Text):
             return func.octet_length(expression) <= _number(self.free // _OF_TEXT)
-        # A compressed value can be long, however few bytes it takes.
+        # A compressed value can be long although it is stored in few bytes.
         stored = func.pg_column_size(expression) <= _number((self.free - _MORE) // _OF_DOCUMENT)
         return and_(stored, func.pg_column_compression(expression).is_(None))
 
     def _measured(self, text: ColumnElement[Any], place: str) -> ColumnElement[Any]:
-        # What a list holds is counted with each list around it.
+        # Values in nested lists are counted again by each enclosing list.
         total = self.most * (self.lists + 1)
         where = literal_column(f"'{place}'", Text())
         return func.isola.measured(text, _number(self.most), _number(total), where, type_=Text)
@@ -90,13 +90,13 @@ class Budget:
 def of(plan: ReadPlan, shapes: Sequence[Shape], most: int) -> Budget:
     """The budget of a plan's statement."""
     size = _selection(plan.root, shapes)
-    # A quarter of the limit is for what is free.
+    # A quarter of the limit is reserved for unmeasured values.
     free = max(most // 4 // max(size.values, 1), _LEAST_FREE)
     return Budget(most, free, size.lists if size.fixed + size.values * free > most // 2 else 0)
 
 
 def width(leaf: Leaf) -> int | None:
-    """The most bytes that a value's JSON has; None where it can have any number."""
+    """The most bytes of a value's JSON; None if it is unlimited."""
     if leaf.listed:
         return None
     if names := enum_names(leaf.type):

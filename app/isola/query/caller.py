@@ -1,4 +1,4 @@
-"""What the compiler asks of whoever runs it: who calls, and a transaction that is already bound to their data."""
+"""The interface that the compiler needs: the caller, and a transaction that is already bound to their tenant."""
 
 from collections.abc import Hashable, Sequence, Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
@@ -33,7 +33,7 @@ class Principal(Protocol):
 
 
 class Placement(Hashable, Protocol):
-    """The part of a strategy that reaches into a statement: see isola_strategies.base."""
+    """The part of a strategy that affects statements: see isola_strategies.base."""
 
     def predicate(self, table: str) -> str | None: ...
 
@@ -54,7 +54,7 @@ class Context(Protocol):
     def principal(self) -> Principal: ...
 
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
-        """Begin, bound to the caller's tenant; commit on the way out, or roll back when an exception passes."""
+        """Begin a transaction bound to the caller's tenant; commit on exit, or roll back after an exception."""
         ...
 
 
@@ -68,7 +68,7 @@ COLUMNS: dict[str, TypeEngine[Any]] = {
 
 
 def values(principal: Principal) -> tuple[object, ...]:
-    """What a statement may know of the caller, in the order of COLUMNS."""
+    """The values of the caller that statements can use, in the order of COLUMNS."""
     tenant = principal.tenant
     return principal.user_id, tenant.slug, tenant.name, list(principal.roles), _sorted(principal.permissions)
 
@@ -85,10 +85,10 @@ PARAMETERS: dict[str, BindParameter[Any]] = {
 
 
 def user_id() -> BindParameter[UUID]:
-    """The caller, inside a mapping's condition."""
+    """The caller's user id, for a mapping's condition."""
     return PARAMETERS["user_id"]
 
 
 def may(permission: str) -> ColumnElement[bool]:
-    """Whether the caller has a permission, inside a mapping's condition."""
+    """Whether the caller has a permission, for a mapping's condition."""
     return literal(permission, Text()) == PARAMETERS["permissions"].any_()

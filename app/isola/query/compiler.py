@@ -1,7 +1,7 @@
-"""The three steps in a row, each remembered: plans by operation, statements by plan and shapes.
+"""The three steps in sequence, each cached: plans by operation, statements by plan and shapes.
 
-What is remembered holds nothing of a tenant or a user. On the way of a request whose plan and statement are known there
-are look-ups, the reading of its arguments, and one awaited query.
+The caches contain no data of a tenant or a user. A request whose plan and statement are cached needs only look-ups,
+the reading of its arguments, and one awaited query.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -28,9 +28,9 @@ from isola.query.statement import Statement
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One request's use of a plan: everything but the placement is settled.
+    """One request's use of a plan: everything except the placement is decided.
 
-    ``refused`` are the fields at the root that are not carried out, by response key; ``plan`` does not read them.
+    ``refused`` are the refused root fields, by response key; ``plan`` does not read them.
     """
 
     plan: ReadPlan
@@ -39,15 +39,15 @@ class Reading:
     caller: tuple[object, ...]
     refused: Mapping[str, Refused]
     user: Hashable
-    """Who is charged for what has to be made of it."""
+    """The user charged for the statement that has to be written."""
 
 
-# The number of sites from which on a statement takes tens of milliseconds to be written.
+# From this number of sites on, writing a statement takes tens of milliseconds.
 _LARGE = 8
 
 
 class Compiler:
-    """Reads what operations select. ``secret`` keys the cursors: with another, none that was issued is good."""
+    """Compiles and reads the selections of operations. ``secret`` keys the cursors: a new one invalidates them all."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Compiler:
         most: int = 10 * 1024 * 1024,
         by_code_point: bool = False,
     ) -> None:
-        """``most`` bytes of statements are kept. ``effort`` is charged for what is not.
+        """``most`` bytes of statements are cached. ``effort`` is charged for writing those that are not.
 
-        ``by_code_point``: so the database sorts texts, and an index finds those that start with one.
+        ``by_code_point``: the database sorts texts by code point, so an index serves ``startsWith``.
         """
         self._by_code_point = by_code_point
         self.model = model
@@ -72,7 +72,7 @@ class Compiler:
         self._planned = 0
 
     def plans(self, operation: Operation, variables: Mapping[str, Any], user: Hashable = None) -> ReadPlans:
-        """Raises BadUserInput where a variable that ``@skip`` or ``@include`` asks for is null."""
+        """Raises BadUserInput if a variable of ``@skip`` or ``@include`` is null."""
         conditions = tuple([variables.get(name) for name in operation.conditions])
         plans: ReadPlans = operation.once(
             conditions, self.effort.now, user, partial(self._plan_of, operation, conditions)
@@ -80,22 +80,22 @@ class Compiler:
         return plans
 
     def prepare(self, document: Document) -> Document:
-        """Make the plans of a document that do not depend on a request, and what is the same in all."""
+        """Make the plans of a document that do not depend on a request, and read their constant arguments."""
         for operation in document.operations.values():
             if not operation.conditions:
                 plans = operation.once((), self._plan_of, operation, ())
                 for plan in [plans] if isinstance(plans, ReadPlan) else plans.values():
                     for site in plan.sites:
-                        # It is said to whoever asks for it.
+                        # Each request for this operation gets the error.
                         with suppress(BadUserInput):
                             site.prepare()
         return document
 
     def read(self, plan: ReadPlan, variables: VariableValues, principal: Principal) -> Reading:
-        """What a request gives at each site.
+        """Read a request's arguments at each site.
 
-        A field at the root for which the caller lacks a permission, or has arguments that make no sense, is refused
-        and not read. Raises BadUserInput where all together asks for too much.
+        A root field for which the caller lacks a permission, or whose arguments are invalid, is refused and not read.
+        Raises BadUserInput if the whole request exceeds the limit of rows.
         """
 
         def cursor_key(place: object) -> bytes:
@@ -111,7 +111,7 @@ class Compiler:
                 read.append(_NOTHING)
         if plan.called and (None in variables.coerced.values() or len(variables.coerced) < len(variables.sources)):
             refused |= _uncallable(plan.called, variables)
-        # Whoever may not do something is not told what else is wrong with it.
+        # A missing permission takes precedence: a caller without it does not learn of other errors.
         shapes = tuple([shape for shape, _ in read])
         refused |= plan.forbidden(principal.permissions, shapes)
         if refused:
@@ -131,7 +131,7 @@ class Compiler:
     async def fetch(
         self, reading: Reading, transaction: Transaction, given: Mapping[str, object] | None = None, *, marked: bool
     ) -> str:
-        """The JSON text of what is selected. It may hold json_text.VIOLATION. ``given``: see mapping.Parameters.
+        """The JSON text of the selection. It may contain json_text.VIOLATION. ``given``: see mapping.Parameters.
 
         Raises AnswerTooLarge.
         """
@@ -156,7 +156,7 @@ class Compiler:
         return written
 
     def measures(self) -> dict[str, int]:
-        """How many plans were made, and what is remembered of statements."""
+        """The number of plans made, and the figures of the statement cache."""
         known = self._statements
         return {"plans": self._planned, "hits": known.hits, "misses": known.misses, "bytes": known.bytes}
 
@@ -178,7 +178,7 @@ class Compiler:
         try:
             return planning.plan(self.model, self.limits, operation.node, operation.fragments, values)
         except GraphQLError:
-            # Nothing else is coerced there.
+            # Planning coerces nothing else.
             raise BadUserInput("if: expected a value of the type Boolean!", "if") from None
 
 
@@ -186,12 +186,12 @@ def _key(reading: Reading, placement: Placement, *, marked: bool) -> Hashable:
     return reading.plan.serial, reading.shapes, placement, marked
 
 
-# What is read at a site in a field that is refused.
+# The arguments at a site of a refused field.
 _NOTHING: Read = (Ids((), 0), ())
 
 
 def _uncallable(called: tuple[GraphQLField, Place], variables: VariableValues) -> Mapping[str, Refused]:
-    """The field of a mutation, where a variable that its arguments ask for is null or left out."""
+    """The refusal of a mutation's field if a variable in its arguments is null or missing where it must not be."""
     definition, place = called
     try:
         coerced(definition, place.node, variables)
@@ -201,7 +201,7 @@ def _uncallable(called: tuple[GraphQLField, Place], variables: VariableValues) -
 
 
 def _estimate(plan: ReadPlan, shapes: Sequence[Shape]) -> int:
-    """What a request costs, in rows: page sizes, multiplied down the tree and summed over it, and scans."""
+    """The cost of a request in rows: page sizes, multiplied down the tree and summed over it, and scans."""
     rows: list[int] = []
     cost = 0
     for site, shape in zip(plan.sites, shapes, strict=True):

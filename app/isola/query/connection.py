@@ -1,4 +1,4 @@
-"""The SQL of a connection: one page of rows, and from it only what was selected."""
+"""The SQL of a connection: one page of rows, with only the selected fields."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ Keys: TypeAlias = list[ColumnElement[Any] | None]
 
 
 def write(writer: "Writer", selected: Connection, row: Row) -> list[Json]:
-    """The JSON of a connection that hangs off ``row``."""
+    """The JSON of a connection of the object in ``row``."""
     page = writer.shapes[selected.site]
     if not isinstance(page, Page):
         raise TypeError(f"{selected.key} is no connection")
@@ -65,13 +65,13 @@ class _Writer:
         self.source = writer.model.source(selected.field, selected.node)
         self.columns = columns_of(self.source)
         names = {part.name for each in selected.parts for part in (each, *each.parts)}
-        # One row more than the page has tells whether there is another page.
+        # One spare row beyond the page shows whether there is another page.
         self.spare = ("hasPreviousPage" if page.backward else "hasNextPage") in names
-        # All that is made of rows is made by aggregates, which make one row of none.
+        # Everything computed from the rows is an aggregate, which returns one row even for an empty page.
         bounded = page.size > 0 and not names.isdisjoint({"startCursor", "endCursor"})
         self.keyed = "cursor" in names
         self.reads_rows = self.spare or bounded or not names.isdisjoint({"edges", "nodes"})
-        # In the order in which isola.query.arguments hands the values over.
+        # In the order of the values from isola.query.arguments.
         index = 1
         self.after, index = self._keys(page.after, index)
         self.before, index = self._keys(page.before, index)
@@ -94,12 +94,12 @@ class _Writer:
         return keys, index + len(keys)
 
     def _scan(self) -> tuple[FromClause, list[ColumnElement[bool]]]:
-        """The connection's rows, whatever the page."""
+        """All rows of the connection, regardless of the page."""
         scan, conditions = self.writer.scan(self.source, self.row)
         return scan, conditions + self._conditions(scan)
 
     def _beginning(self, after: Keys | None, most: ColumnElement[int]) -> tuple[FromClause, list[ColumnElement[bool]]]:
-        """The connection's rows after the one with these keys, or from the start: the first ``most``, if not all."""
+        """The connection's rows after the row with these keys, or from the start: the first ``most``, or all."""
         source, page = self.source, self.page
         if not isinstance(source, Function) or source.page is None or self.selected.field.join:
             return self._scan()
@@ -132,7 +132,7 @@ class _Writer:
         return keyset.beyond([scan.c[name] for name in names], nullable, order, keys, inclusive=inclusive)
 
     def _rows(self) -> Subquery:
-        """The rows of the page in their order, and the spare one."""
+        """The rows of the page in order, and the spare row."""
         page = self.page
         forward = not page.backward
         start, end = (self.after, self.before) if forward else (self.before, self.after)
@@ -156,7 +156,7 @@ class _Writer:
         ]
         rows = selects[0]
         if len(selects) > 1:
-            # Each range is read by index and in order; together they are the page.
+            # Each range is read in order by an index; the page is merged from all ranges.
             rows = union_all(*selects)
             rows = rows.order_by(*keyset.ordered([rows.selected_columns[name] for name in names], order)).limit(limit)
         if page.backward:
@@ -214,7 +214,7 @@ class _Writer:
         return ["[", self.writer.budget.list(listed, self.selected.place), "]"]
 
     def _bounds(self) -> tuple[ColumnElement[int], ColumnElement[int]]:
-        """Where the page begins and ends among the rows: the spare one is at the far end of the direction."""
+        """The first and last index of the page among the rows: the spare row is at the end, or first if backward."""
         count = cast(func.count(), Integer)
         one, size = literal_column("1", Integer), literal_column(str(self.page.size), Integer)
         if not self.spare:
@@ -245,19 +245,19 @@ class _Writer:
         return counted.correlate_except(scan).scalar_subquery()
 
     def _more(self, name: str) -> Json:
-        """Whether there are rows past the page: by the spare row in its direction, by a look behind in the other."""
+        """Whether there are more rows: by the spare row in its direction, by a look-up in the other direction."""
         if (name == "hasNextPage") != self.page.backward:
             return func.to_json(func.count() > literal_column(str(self.page.size), Integer))
         start = self.before if self.page.backward else self.after
         if start is None:
             return "false"
         one = literal_column("1", Integer)
-        # If anything comes before, the very first does.
+        # If any row comes before the page, the first row of the connection does.
         scan, conditions = self._beginning(None, one)
         forward = self.page.backward
         order = self.page.order if forward else keyset.inverse(self.page.order)
         keys = keyset.ordered([scan.c[name] for name, _ in order], order)
-        # One look for each range, at its first row: an index serves one range in its order, not several at once.
+        # One look-up for the first row of each range: an index serves a single range in order, but not several.
         looks: list[Select[Any]] = [
             select_(literal_column("1")).select_from(scan).where(each, *conditions).order_by(*keys).limit(one)
             for each in self._beyond(scan, start, forward=forward, inclusive=True)
@@ -267,7 +267,7 @@ class _Writer:
 
 
 class _Tests:
-    """Writes a filter's condition; takes its values one after the other."""
+    """Writes a filter's condition; assigns its parameters in sequence."""
 
     def __init__(self, writer: _Writer, scan: FromClause) -> None:
         self._writer = writer
@@ -281,7 +281,7 @@ class _Tests:
             case ("or", parts):
                 return or_(false(), *map(self.write, parts))
             case ("not", part):
-                # What does not hold includes what is unknown, because a column is NULL.
+                # A comparison with a NULL column is unknown; "not" treats it as false.
                 return not_(func.coalesce(self.write(part), false()))
             case (_, column, comparison):
                 return self._test(column, comparison)
@@ -301,7 +301,7 @@ class _Tests:
         if comparison == "startsWith":
             given = Grouping(parameter(ARRAY(Text())))
             start, end, pattern = (given[literal_column(str(n), Integer)] for n in (1, 2, 3))
-            # LIKE may tell of rows that policies hide, so none of those that it is served by is an index.
+            # LIKE is not leakproof, so under row-level security no index serves it.
             return and_(column >= start, column < end) if self._writer.writer.by_code_point else column.like(pattern)
         condition: ColumnElement[bool] = _COMPARISONS[comparison](column, parameter(type_))
         return condition

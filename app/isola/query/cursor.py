@@ -1,8 +1,8 @@
-"""Places in a connection, as clients hold them: opaque, bound to where they were made, and not to be edited.
+"""Cursors of connections: opaque, authenticated, and valid only for one tenant, field, ordering and filter.
 
-A cursor is the base64 of a tag and the row's sort keys as a JSON array. The tag is a keyed digest, made by PostgreSQL
-with a key that is made here for tenant, field, ordering and filter. So a cursor of another tenant, field, ordering or
-filter and an edited one are known without asking the database.
+A cursor is the base64 of a tag and the row's sort keys as a JSON array. The tag is a keyed digest, computed by
+PostgreSQL with a key that this module derives for tenant, field, ordering and filter. So a forged cursor, or one of
+another tenant, field, ordering or filter, is detected without a database query.
 """
 
 import hmac
@@ -25,7 +25,7 @@ _MAX_TEXT = 4096
 
 
 def key(secret: bytes, tenant: UUID, place: object) -> bytes:
-    """The key of all cursors of one tenant in one place: a field with its ordering and filter."""
+    """The key of all cursors of one tenant for one place: a field with its ordering and filter."""
     return hmac.digest(secret, tenant.bytes + repr(place).encode("utf-8", "surrogatepass"), "sha256")
 
 
@@ -38,10 +38,10 @@ def keys_data(keys: Sequence[ColumnElement[Any]]) -> ColumnElement[bytes]:
 
 
 def written(data: ColumnElement[bytes], cursor_key: ColumnElement[bytes]) -> ColumnElement[str]:
-    """SQL: the cursor, for the data of a row's sort keys; NULL for NULL."""
+    """SQL: the cursor for a row's encoded sort keys; NULL for NULL."""
     tag = func.substr(func.sha256(cursor_key.op("||")(data), type_=LargeBinary), 1, _TAG, type_=LargeBinary)
     encoded = func.encode(tag.op("||")(data), "base64")
-    # The line feed is PostgreSQL's, after every 76 characters.
+    # PostgreSQL adds a line feed after every 76 characters.
     return func.translate(encoded, literal_column("E'+/=\\n'"), "-_", type_=Text)
 
 
@@ -52,7 +52,7 @@ def decode(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field
         if len(text) > _MAX_TEXT:
             raise ValueError
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        # Decoding overlooks stray characters and the bits past the end; what was issued has neither.
+        # The decoder ignores stray characters and trailing bits; issued cursors have neither.
         if urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
             raise ValueError
         tag, data = raw[:_TAG], raw[_TAG:]

@@ -1,4 +1,4 @@
-"""Documents that were parsed and validated, by the sha256 of their text. Nothing of whoever sent one is kept."""
+"""A cache of parsed and validated documents, by the sha256 of their text. It contains no data of their senders."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
@@ -48,16 +48,16 @@ from isola.query.remembered import Remembered
 
 _MAX_ERRORS = 20
 _PUBLIC_TOKENS = 1000
-# How many plans and the like are kept of an operation.
+# How many derived values, such as plans, are cached for an operation.
 _MADE = 16
 
 Made = TypeVar("Made")
 
 
 class InvalidError(Exception):
-    """A document that does not parse or validate, or variables that do not fit, with an error for each reason.
+    """A document that fails to parse or validate, or variables of wrong types, with an error for each reason.
 
-    The messages are made by isola.query.messages.
+    isola.query.messages makes the messages.
     """
 
     def __init__(self, errors: Sequence[GraphQLError]) -> None:
@@ -66,7 +66,7 @@ class InvalidError(Exception):
 
 
 class UnknownHashError(Exception):
-    """Nobody registered a document with this hash. Clients answer by sending its text along with the hash."""
+    """No document with this hash is known. Clients retry with both the text and the hash."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,11 +77,11 @@ class Operation:
     conditions: tuple[str, ...]
     """The variables in its ``@skip`` and ``@include``."""
     roots: frozenset[str]
-    """The names of the fields that it selects at its root, whatever ``@skip`` and ``@include`` say."""
+    """The names of all selected root fields, regardless of ``@skip`` and ``@include``."""
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, make: Callable[..., Made], *arguments: Any) -> Made:
-        """What ``make`` makes of the operation, kept as long as the operation is: a few such things, the last made."""
+        """The result of ``make``, cached with the operation. Only the few latest results are kept."""
         made: Made | None = self._made.get(key)
         if made is None:
             made = make(*arguments)
@@ -95,7 +95,7 @@ class Operation:
         return self.node.operation
 
     def is_within(self, fields: AbstractSet[str]) -> bool:
-        """Whether it is a mutation that selects some of these fields and nothing else but ``__typename``."""
+        """Whether it is a mutation that selects only these fields, at least one of them, and ``__typename``."""
         return _is_within(self.type, self.roots, fields)
 
 
@@ -104,12 +104,12 @@ class Document:
     operations: Mapping[str, Operation]
 
     def is_within(self, fields: AbstractSet[str], name: str | None) -> bool:
-        """Whether the operation of that name is within these fields; where there is none of it, whether all are."""
+        """Whether the operation of that name is within these fields; if there is none, whether all operations are."""
         named = self.operations.get(name) if name else None
         return all(each.is_within(fields) for each in ([named] if named else self.operations.values()))
 
     def operation(self, name: str | None) -> Operation:
-        """The operation of that name, or the only one. Raises BadUserInput where there is none or more."""
+        """The operation of that name, or the only one. Raises BadUserInput if there is none, or if a name is needed."""
         if name:
             if found := self.operations.get(name):
                 return found
@@ -120,7 +120,7 @@ class Document:
 
 
 class Documents:
-    """The documents that are known. ``most`` bytes of those that clients sent are kept, besides the trusted ones."""
+    """The known documents: all trusted ones, and ``most`` bytes of documents that clients sent."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Documents:
         suggestions: bool = True,
         most: int = 20 * 1024 * 1024,
     ) -> None:
-        """``trusted`` are texts; raises InvalidError or BadUserInput when one of them is not admitted."""
+        """``trusted`` are texts; raises InvalidError or BadUserInput if one of them is invalid."""
         self._schema = schema
         self._limits = limits
         self._suggestions = suggestions
@@ -143,7 +143,7 @@ class Documents:
         self._trusted = {digest(text): self.read(text) for text in trusted}
         self._trusted_only = trusted_only
         self._sent: Remembered[str, Document] = Remembered(most)
-        # Apart from the others: whoever has no credential is told nothing of what they have sent.
+        # A separate cache: unauthenticated clients must not find out which documents others have sent.
         self._public: Remembered[str, Document] = Remembered(most // 8)
 
     @property
@@ -151,7 +151,7 @@ class Documents:
         return self._trusted.values()
 
     def find(self, text: str | None, *, user: Hashable = None, keep: bool = True) -> Document:
-        """The document of a text. One that is new is kept, unless ``keep`` is off. Raises as ``known`` and ``read``."""
+        """The document of a text. A new one is cached, unless ``keep`` is off. Raises as ``known`` and ``read``."""
         found = self.known(text, None, user)
         if found is None:
             text = text or ""
@@ -161,11 +161,11 @@ class Documents:
         return found
 
     def known(self, text: str | None, sha: str | None, user: Hashable) -> Document | None:
-        """The document of a request: by its text, its hash or both. None for a text that is still to be read.
+        """The document of a request: by its text, its hash or both. None for a text that has not been parsed yet.
 
-        ``user`` is who is charged for what is kept: see Remembered. Raises UnknownHashError, Forbidden for a document
-        that is not trusted where only those are, and BadUserInput for one that is too long or not the one that was
-        hashed.
+        ``user`` is charged for the cached document: see Remembered. Raises UnknownHashError, Forbidden for an
+        untrusted document if only trusted ones are accepted, and BadUserInput for a document that is too long or does
+        not match its hash.
         """
         if text is None:
             if sha is None:
@@ -184,20 +184,20 @@ class Documents:
         return found
 
     def read(self, text: str) -> Document:
-        """Parse and validate a document. Raises InvalidError, and BadUserInput for one that is over a limit."""
+        """Parse and validate a document. Raises InvalidError, and BadUserInput for a document that exceeds a limit."""
         return self._validate(self._parse(text, self._limits.tokens), text)
 
     def keep(self, text: str, document: Document, user: Hashable) -> None:
-        """Know a document from now on."""
+        """Cache a document."""
         self._sent.put(digest(text), document, _size(text), user)
 
     def find_public(
         self, text: str | None, sha: str | None, name: str | None, fields: AbstractSet[str]
     ) -> Document | None:
-        """The document of a request without a credential, which may run only mutations of ``fields``.
+        """The document of an unauthenticated request, which may run only mutations of ``fields``.
 
-        None where the operation that it names does more: it is then not validated, let alone run. Raises what ``find``
-        raises, for documents that do no more.
+        None if the named operation selects anything else: it is then neither validated nor run. For other documents,
+        raises what ``find`` raises.
         """
         if text is None:
             found = self._known_public(sha) if sha else None
@@ -213,7 +213,7 @@ class Documents:
         return found
 
     def _known_public(self, sha: str) -> Document:
-        # What others have sent is not for everybody to find out.
+        # Not in ``_sent``: an unauthenticated client could probe for documents that others have sent.
         found = self._trusted.get(sha) or self._public.get(sha, None)
         if found is None:
             raise UnknownHashError
@@ -231,7 +231,7 @@ class Documents:
         return self._public.put(key, self._validate(document, text), _size(text), None)
 
     def measures(self) -> dict[str, int]:
-        """How many documents are remembered, in how many bytes, and how many were parsed to get there."""
+        """The number of cached documents, their bytes, and the number of documents parsed so far."""
         sent = {"sent": len(self._sent), "bytes": self._sent.bytes}
         return {"trusted": len(self._trusted), **sent, "parsed": self._parsed}
 
@@ -273,18 +273,18 @@ def digest(text: str) -> str:
 
 
 def _size(text: str) -> int:
-    """What a document takes in memory, with what is made of it. *Measured*: 120 to 150 bytes a character."""
+    """The memory that a document and its derived values take. *Measured*: 120 to 150 bytes a character."""
     return 4000 + 200 * len(text)
 
 
 def _may_fail(rule: type[ASTValidationRule], text: str, *, repeated: bool) -> bool:
-    """Whether a document can break a rule. Those about variables take as long as nearly all others together."""
+    """Whether a document can break a rule. Rules about variables take as long as nearly all others together."""
     if rule is OverlappingFieldsCanBeMergedRule:
         return repeated
     return any(sign in text for sign in _ABOUT.get(rule, ("",)))
 
 
-# Rules about what no document has without one of these in its text.
+# Rules that a document can break only if its text contains one of these signs.
 _ABOUT: Mapping[type[ASTValidationRule], tuple[str, ...]] = {
     NoUndefinedVariablesRule: ("$",),
     NoUnusedVariablesRule: ("$",),
@@ -313,7 +313,7 @@ def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
 def _roots(
     selection_set: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
 ) -> Iterator[str]:
-    """The names of the fields that are selected, fragments followed. ``seen`` are the fragments that were met."""
+    """The names of the selected fields, fragments included. ``seen`` are the fragments already visited."""
     for selection in selection_set.selections:
         match selection:
             case FieldNode():
@@ -330,7 +330,7 @@ def _is_within(type_: OperationType, roots: AbstractSet[str], fields: AbstractSe
 
 
 def _chosen_are_within(document: DocumentNode, name: str | None, fields: AbstractSet[str]) -> bool:
-    """``Document.is_within``, of a document that was not validated."""
+    """``Document.is_within`` for a document that is not validated yet."""
     fragments, operations = _fragments(document), _operations(document)
     named = [each for each in operations if name and each.name and each.name.value == name]
     return bool(operations) and all(
@@ -340,7 +340,7 @@ def _chosen_are_within(document: DocumentNode, name: str | None, fields: Abstrac
 
 
 def _conditions(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> set[str]:
-    """The variables that decide what is selected, wherever the operation's fragments use them."""
+    """The variables in ``@skip`` and ``@include``, in the operation and in its fragments."""
     found: set[str] = set()
     waiting: list[Any] = [operation]
     seen: set[str] = set()

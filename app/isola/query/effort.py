@@ -1,7 +1,7 @@
-"""How much of the server's time goes into what it has not seen before: documents, plans, statements.
+"""Rate-limits the CPU time that each user causes by new documents, plans and statements.
 
-All requests share one thread. What is known costs microseconds of it; a new document can cost a hundred milliseconds.
-So each user of that time, a tenant mostly, has a share. What was taken beyond it is waited for, by the same user alone.
+All requests share one thread. A cached document costs microseconds of it; a new one can cost a hundred milliseconds.
+So each user, mostly a tenant, has a time budget. A user who exceeds it has to wait; other users do not.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from isola.errors import RateLimited
 
 Result = TypeVar("Result")
 
-# Users who are remembered. Who has all that one can have need not be.
+# The most accounts that are kept. An account with its full budget is dropped.
 _ACCOUNTS = 10_000
 
 
 class _Account:
-    """``left`` are the seconds that a user had left at the time ``at``; less than none is debt."""
+    """``left``: the seconds of budget that a user had left at time ``at``; negative values are debt."""
 
     __slots__ = ("at", "left", "turns")
 
@@ -32,9 +32,9 @@ class _Account:
 
 
 class Effort:
-    """For each user ``rate`` seconds of work a second, and up to ``burst`` at once. ``clock`` gives seconds.
+    """A token bucket for each user: ``rate`` seconds of work per second, up to ``burst`` at once.
 
-    ``longest`` is how many seconds a request waits at most.
+    A request waits ``longest`` seconds at most. ``clock`` returns seconds.
     """
 
     def __init__(
@@ -50,19 +50,19 @@ class Effort:
         self._longest = longest
         self._clock = clock
         self._accounts: OrderedDict[Hashable, _Account] = OrderedDict()
-        # One: what is large is done in turns, and Python lets others in between.
+        # One thread: large work runs one piece after the other, and the GIL switches to the event loop in between.
         self._thread = ThreadPoolExecutor(1, "effort")
 
     async def turn(self, user: Hashable) -> None:
-        """Wait until a user is out of debt. Raises RateLimited where that takes too long."""
-        # Of nearly everybody there is nothing to know.
+        """Wait until a user is out of debt. Raises RateLimited if that takes too long."""
+        # Most users have a full budget and so no account.
         while (account := self._accounts.get(user)) is not None and (wait := self._debt(user, account)) > 0:
             if wait > self._longest:
                 raise _too_much(wait)
             await asyncio.sleep(wait)
 
     def now(self, user: Hashable, work: Callable[[], Result]) -> Result:
-        """Do work for a user at once. Raises what it raises."""
+        """Do work for a user immediately. Raises what ``work`` raises."""
         began = time.thread_time()
         try:
             return work()
@@ -70,9 +70,9 @@ class Effort:
             self._charge(user, time.thread_time() - began)
 
     async def spend(self, user: Hashable, work: Callable[[], Result], *, large: bool) -> Result:
-        """Do work for a user, one piece after the other. Where it is ``large``, others are served meanwhile.
+        """Do work for a user, one piece at a time. ``large`` work runs in a thread and does not block other requests.
 
-        Raises RateLimited when the user is in debt by then, and what ``work`` raises.
+        Raises RateLimited if the user is in debt when the work's turn comes, and what ``work`` raises.
         """
         account = self._account(user)
         async with account.turns:
@@ -94,7 +94,7 @@ class Effort:
                 began.append(time.thread_time())
 
         def done(_: Future[Result]) -> None:
-            # Who has gone away meanwhile is charged, too.
+            # A user whose request was cancelled meanwhile is charged as well.
             if len(began) > 1 and not loop.is_closed():
                 loop.call_soon_threadsafe(self._charge, user, began[1] - began[0])
 

@@ -1,4 +1,4 @@
-"""Typed ids: a prefix that says what it is of, and the UUID in its canonical form (``res_0198…``)."""
+"""Typed ids: a prefix that names the type, and the UUID in its canonical form (``res_0198…``)."""
 
 import re
 from uuid import UUID
@@ -13,7 +13,7 @@ def encode(prefix: str, key: UUID) -> str:
 
 
 def split(text: str) -> tuple[str, UUID] | None:
-    """Prefix and key, or None where the text is no id at all."""
+    """Prefix and key, or None if the text is not an id."""
     found = _FORM.fullmatch(text)
     return (found[1], UUID(found[2])) if found else None
 

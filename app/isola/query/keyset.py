@@ -1,6 +1,6 @@
-"""Pages by the sort keys of a row (keyset pagination), in conditions that an index on the keys can serve.
+"""Keyset pagination: conditions on the sort keys of a row that an index on the keys can serve.
 
-NULL sorts as PostgreSQL sorts it: as if larger than every value.
+NULL sorts as in PostgreSQL by default: as if larger than every value.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ def beyond(
     *,
     inclusive: bool = False,
 ) -> list[ColumnElement[bool]]:
-    """What comes after the row with these keys (None for a NULL), as ranges that do not overlap.
+    """The rows after the row with these keys (None for a NULL), as ranges that do not overlap.
 
-    ``inclusive`` takes the row itself along. The last key has to be unique and not nullable.
+    ``inclusive`` includes the row itself. The last key must be unique and not nullable.
     """
     directions = {descending for _, descending in order}
     values = [key for key in keys if key is not None]
@@ -41,7 +41,7 @@ def beyond(
         left, right = tuple_(*columns), tuple_(*values)
         strict, loose = (left < right, left <= right) if descending else (left > right, left >= right)
         ranges: list[ColumnElement[bool]] = [loose if inclusive else strict]
-        # A row comparison leaves NULLs out, which is right where they come before.
+        # A row comparison excludes NULLs; that is correct if they come before, as in descending order.
         return ranges if descending else ranges + _nulls_after(columns, nullable, values)
     ranges = []
     equal: list[ColumnElement[bool]] = []

@@ -1,7 +1,7 @@
-"""How much one request may ask for. All of it is counted before anything runs, most of it before validation.
+"""Limits of one request. All of them are checked before anything runs, most of them before validation.
 
-Counting is linear in the text: what a fragment holds is counted once, however often it is spread. So a document that
-would grow without bounds is refused for the figure that it would reach.
+Counting is linear in the text: a fragment is measured once, however often it is spread. So a document whose fragments
+would expand exponentially is refused without expanding it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,35 +23,35 @@ from isola.errors import AnswerTooLarge, BadUserInput
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most of each that is admitted."""
+    """The maximum of each figure."""
 
     text: int = 50_000
     """Characters of a document."""
     tokens: int = 3_000
     depth: int = 16
     fields: int = 450
-    """Fields of all operations, those of a fragment counted wherever it is spread; and the spreads themselves."""
+    """Fields of all operations, those of a fragment counted for each spread; and the spreads themselves."""
     repeats: int = 50
-    """How often one response key may be selected in one place. Validation compares each with each."""
+    """How often one response key may be selected in one place. Validation compares all pairs of them."""
     aliases: int = 100
     directives: int = 100
     rows: int = 50_000
     """The product of the page sizes down a tree, summed over the tree; with what scans cost."""
     whole_scan: int = 1_000
-    """What it costs to count, filter or sort all that there is of a type, in rows."""
+    """The cost, in rows, of counting, filtering or sorting all rows of a type."""
     joined_scan: int = 20
-    """What it costs to do so with what belongs to one row."""
+    """The cost of doing so with the rows related to one row."""
     page_size: int = 100
     default_page_size: int = 20
     answer_bytes: int = 8 * 1024 * 1024
-    """Bytes of an answer's data. The database keeps it while it builds them: see isola.query.budget."""
+    """Bytes of a response's data. The database enforces it while it builds them: see isola.query.budget."""
     conditions: int = 100
     """Comparisons in one filter."""
     list_values: int = 1_000
     """Values of one ``in``."""
 
     def check(self, name: str, figure: int) -> None:
-        """Raise BadUserInput, naming the limit and the figure, when the figure is over the limit."""
+        """Raise BadUserInput, naming the limit and the figure, if the figure exceeds the limit."""
         most: int = getattr(self, name)
         if figure > most:
             raise BadUserInput(
@@ -59,9 +59,9 @@ class Limits:
             )
 
     def check_answer(self, *texts: str) -> None:
-        """Raise AnswerTooLarge when what statements returned is too large together."""
+        """Raise AnswerTooLarge if the results of statements are too large together."""
         characters = sum(map(len, texts))
-        # In UTF-8 a character has one byte to four.
+        # A character takes one to four bytes in UTF-8.
         if characters * 4 > self.answer_bytes and sum(len(text.encode()) for text in texts) > self.answer_bytes:
             raise AnswerTooLarge(self.answer_bytes)
 
@@ -71,7 +71,7 @@ _BEYOND = 10**12
 
 
 class Size(NamedTuple):
-    """What a selection holds, fragments included wherever they are spread."""
+    """The size of a selection; fragments are counted for each spread."""
 
     depth: int = 0
     fields: int = 0
@@ -88,9 +88,9 @@ class Size(NamedTuple):
 
 
 def check(document: DocumentNode, limits: Limits) -> bool:
-    """Raise BadUserInput when a document is over a limit, or its fragments go round in a circle.
+    """Raise BadUserInput if a document exceeds a limit, or its fragments form a cycle.
 
-    Whether any response key is selected more than once in one place.
+    Returns whether any response key is selected more than once in one place.
     """
     fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
     sizes: dict[str, Size] = {}
@@ -111,7 +111,7 @@ def check(document: DocumentNode, limits: Limits) -> bool:
 def _check_repeats(
     selection_sets: Sequence[SelectionSetNode], fragments: Mapping[str, FragmentDefinitionNode], limits: Limits
 ) -> bool:
-    """Check selections that are merged into one. What they hold has been found to be small enough to be spread out."""
+    """Check selections that are merged into one. The size check has shown that expanding their fragments is cheap."""
     merged: dict[str, list[FieldNode]] = {}
     waiting = list(selection_sets)
     while waiting:

@@ -1,7 +1,7 @@
-"""How GraphQL types lie on tables: what a type declares, and the model that the declarations make together.
+"""Maps GraphQL types to tables: the declarations of the types, and the model built from all of them.
 
-A *row* is what expressions are built from: the columns of a scan, of the caller, or of what a mutation hands over, by
-name. Every declaration is checked against the tables when the model is made, so that none can fail at a request.
+Expressions are built from a *row*: the columns, by name, of a scan, of the caller, or of a mutation's parameters. All
+declarations are checked against the tables when the model is made, so that none can fail in a request.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,29 +48,29 @@ class Row(Protocol):
 class Function:
     """A set-returning function, read like a table.
 
-    ``name`` is qualified; ``arguments`` are columns of the row that it hangs off. ``one`` and ``page`` are functions
-    that return the same rows, for a fraction of the cost where few are asked for.
+    ``name`` is qualified; ``arguments`` are columns of the parent row. ``one`` and ``page`` are functions that return
+    some of the same rows, at a fraction of the cost.
     """
 
     name: str
     columns: tuple[Column[Any], ...]
     arguments: tuple[str, ...] = ()
     one: str | None = None
-    """Takes an id, and returns the row that has it."""
+    """Takes an id and returns the row with it."""
     page: str | None = None
-    """Returns rows in the order of the type. It takes the keys of the row that they come after, or NULL for each, and
-    how many there are to be at most."""
+    """Returns rows in the order of the type. It takes the sort keys of the row before the first, or NULLs, and the
+    most rows to return."""
     subject: str | None = None
-    """The name of a subject, which comes before the other arguments."""
+    """The name of a subject, passed before the other arguments."""
     typed: bool = False
-    """Whether it returns records, of which each call has to say the types."""
+    """Whether it returns records, whose column types each call must specify."""
     when: Callable[[Row], ColumnElement[bool]] | None = None
-    """Which of its rows are read; all, unless given."""
+    """The condition on its rows; all are read by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """A row that is brought along, not read: the caller, or what a mutation hands over."""
+    """A row passed as parameters instead of being read: the caller, or the values from a mutation."""
 
     columns: Mapping[str, TypeEngine[Any]]
 
@@ -82,7 +82,7 @@ Order: TypeAlias = tuple[tuple[str, bool], ...]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A leaf: a column by its name, or an SQL expression. ``prefix`` makes a typed id of a UUID."""
+    """A leaf: a column by its name, or an SQL expression. ``prefix`` turns a UUID into a typed id."""
 
     of: str | Callable[[Row], ColumnElement[Any]]
     prefix: str | None = None
@@ -90,14 +90,14 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An object that lies in the same row, its columns under other names (its own name: the row's name)."""
+    """An object stored in the same row, under other column names (the object's name: the row's name)."""
 
     columns: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """``child`` column = ``parent`` column. With ``through``: both by way of a table that holds pairs."""
+    """``child`` column = ``parent`` column. With ``through``: joined by a table of pairs."""
 
     parent: str
     child: str = "id"
@@ -108,12 +108,12 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """A relation to at most one row. Of a ``plain`` one, only columns can be selected."""
+    """A relation to at most one row. If it is ``plain``, only columns can be selected."""
 
     join: Join | None = None
     source: Function | None = None
     plain: str | None = None
-    """Why nothing but the columns of ``source`` can be selected; None where all can."""
+    """The reason why only the columns of ``source`` can be selected; None if all fields can."""
 
     def gives(self, field: "Field") -> bool:
         """Whether a field of the row can be selected."""
@@ -129,17 +129,17 @@ class Many:
     join: Join | None = None
     source: Function | None = None
     when: Callable[[Row], ColumnElement[bool]] | None = None
-    """The parent's rows of which the content can be seen; of others it is empty."""
+    """The condition on the parent row under which its related rows are visible; otherwise the connection is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The object with the id given as ``id``, or the objects with those given as ``ids``."""
+    """The object with the argument ``id``, or the objects with the argument ``ids``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """A field that Python computes, and the columns that it is computed of."""
+    """A field that Python computes, and the columns that it needs."""
 
     columns: tuple[str, ...]
 
@@ -159,7 +159,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a field of a filter compares: a column, which holds the keys of typed ids where there is a prefix."""
+    """The column that a filter's field compares; with a prefix, it contains the keys of typed ids."""
 
     column: str
     prefix: str | None = None
@@ -169,11 +169,11 @@ Filter: TypeAlias = Mapping[str, Comparison]
 
 
 class MappingError(Exception):
-    """A mapping does not fit: the message names the field and what is wrong with it."""
+    """An invalid mapping: the message names the field and the error."""
 
 
 def hidden(column: str) -> str:
-    """The key of a column that is read for Python alone. No response key holds a colon."""
+    """The key of a column that only Python needs. No response key contains a colon."""
     return f":{column}"
 
 
@@ -187,7 +187,7 @@ def columns_of(source: Source) -> Mapping[str, Column[Any]]:
             return {name: Column(name, type_, nullable=False) for name, type_ in source.columns.items()}
 
 
-# What a column must be for its text in JSON to be right for the GraphQL type. Any type will do for an enum's text.
+# The column types whose JSON text is valid for a GraphQL type. An enum accepts any column type.
 _FITS: dict[str, tuple[type[TypeEngine[Any]], ...]] = {
     "ID": (Uuid,),
     "String": (Text,),
@@ -206,7 +206,7 @@ _FITS: dict[str, tuple[type[TypeEngine[Any]], ...]] = {
 class Model:
     """Every mapped type of a schema.
 
-    Raises MappingError when a declaration does not fit its table or its GraphQL type.
+    Raises MappingError if a declaration does not match its table or its GraphQL type.
     """
 
     def __init__(
@@ -217,9 +217,9 @@ class Model:
         left: Mapping[str, Needs],
         requires: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        """``left`` are the fields (``Type.field``) that have a resolver of their own, and what these need.
+        """``left`` are the fields (``Type.field``) with a custom resolver, and the columns that it needs.
 
-        ``requires`` has the permissions that a type (``Type``) or a field of its own (``Type.field``) needs.
+        ``requires`` has the permissions that a type (``Type``) or a single field (``Type.field``) needs.
         """
         self.schema = schema
         self.entities = entities
@@ -284,7 +284,7 @@ class Model:
                     _refuse(where, "looks up by id but takes neither id nor ids")
 
     def _check_needed(self, where: str, target: str, columns: Mapping[str, object]) -> None:
-        """What Python computes of a row is computed wherever the row is read."""
+        """Every source of a type must have the columns that its Python-computed fields need."""
         for field, needs in self.left.items():
             if field.startswith(f"{target}."):
                 for column in needs.columns:
@@ -338,7 +338,7 @@ class Model:
 
 
 def node_type(connection: GraphQLNamedType) -> GraphQLNamedType | None:
-    """What a connection type connects to; None for any other type."""
+    """The node type of a connection type; None for any other type."""
     if not connection.name.endswith("Connection") or not isinstance(connection, GraphQLObjectType):
         return None
     nodes = connection.fields.get("nodes")

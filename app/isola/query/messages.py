@@ -1,8 +1,8 @@
-"""What clients are told of documents, variables and arguments that are wrong.
+"""Safe client messages for invalid documents, variables and arguments.
 
-graphql-core's messages repeat what was sent, and a value may be a password. So every message is made here: of values it
-says where they stand and what was expected there; of a document it repeats the names that the schema has, and those of
-variables that the document declares. ``ClientError`` marks what was made here; nothing else is shown.
+graphql-core's messages repeat client input, and a value may be a password. So every message is made here: about values
+it gives the path and the expected type; from a document it repeats only names of the schema, and the names of
+variables that the document declares. ``ClientError`` marks messages made here; clients get no others.
 """
 
 import re
@@ -59,7 +59,7 @@ Path: TypeAlias = tuple[str | int, ...]
 _QUOTED = re.compile(r"'([^']*)'")
 _UNSAID = "'…'"
 _TOKENS = "|".join(re.escape(kind.value) for kind in TokenKind)
-# Of a syntax error: what the parser wanted or met, by its kind; or which limit the document is over.
+# The safe part of a syntax error: the kind of the expected or unexpected token, or the exceeded limit.
 _SYNTAX = re.compile(
     rf"Syntax Error: (?:(?:Expected|Unexpected) '?(?:{_TOKENS})'?|Unterminated string\."
     r"|Document contains more than \d+ tokens\. Parsing aborted\.)"
@@ -67,33 +67,33 @@ _SYNTAX = re.compile(
 
 
 class ClientError(GraphQLError):
-    """An error in which nothing is repeated that a client sent."""
+    """An error that repeats no client input."""
 
     def __init__(self, message: str, nodes: Node | list[Node] | None = None, field: str | None = None) -> None:
         super().__init__(message, nodes, extensions={} if field is None else {"field": field})
 
 
 class UnfitValueError(ValueError):
-    """Raised by a scalar for a value that it does not take. The message says what was expected, and no value."""
+    """Raised by a scalar for an invalid value. The message says what was expected and omits the value."""
 
 
 def syntax(error: GraphQLSyntaxError) -> GraphQLError:
     """The error of a document that cannot be parsed."""
     known = _SYNTAX.match(error.message)
     told = ClientError(known[0] if known else "Syntax Error")
-    # Where it is; the text around it is not quoted.
+    # The location only; the text around it is not quoted.
     told.source, told.positions, told.locations = error.source, error.positions, error.locations
     return told
 
 
 class Names:
-    """The names that a schema has, as graphql-core's messages write them between quotes."""
+    """The names of a schema, as graphql-core's messages quote them."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._names = frozenset(_names(schema))
 
     def sayable(self, error: GraphQLError, document: DocumentNode) -> ClientError:
-        """The error of a validation rule about names, with only those that may be said."""
+        """The error of a validation rule about names, with all names removed that may not be repeated."""
         if isinstance(error, ClientError):
             return error
         declared = {
@@ -129,7 +129,7 @@ def _names(schema: GraphQLSchema) -> Iterator[str]:
 
 
 class _ValuesRule(ValidationRule):
-    """graphql-core's ValuesOfCorrectTypeRule in our words."""
+    """graphql-core's ValuesOfCorrectTypeRule with our messages."""
 
     def enter_argument(self, node: ArgumentNode, *_: Any) -> None:
         self._check(node.value, (node.name.value,) if self.context.get_argument() else ())
@@ -146,21 +146,21 @@ class _ValuesRule(ValidationRule):
 
 
 RULES = tuple(_ValuesRule if rule is ValuesOfCorrectTypeRule else rule for rule in specified_rules)
-"""The rules of the specification; the errors of those that are graphql-core's go through ``Names.sayable``."""
+"""The rules of the specification; errors of graphql-core's own rules pass through ``Names.sayable``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong with a value: where, and what was expected."""
+    """An error in a value: its path, and what was expected."""
 
     path: Path
     expected: str
     node: Node | None
 
     def located(self, place: Path, node: Node | None = None, used_as: str | None = None) -> ClientError:
-        """The error of a value that stands at ``place``.
+        """The client error for a value at ``place``.
 
-        ``used_as`` is the path of the input that a variable is used as, and empty where it is used as none.
+        ``used_as`` is the path of the input that a variable is used for, and empty if it is not used.
         """
         path = _dotted((*place, *self.path))
         if used_as is not None:
@@ -177,9 +177,9 @@ def mistakes(
     most: int = 20,
     variables: VariableValues | None = None,
 ) -> list[Mistake]:
-    """All that is wrong with a literal or with a value of JSON, at most ``most``.
+    """The errors in a literal or in a JSON value, at most ``most``.
 
-    graphql-core says where there is something wrong. What it is, is looked up there.
+    graphql-core finds the paths of the errors; the messages are made here.
     """
     places: dict[Path, Exception | None] = {}
 
@@ -188,7 +188,7 @@ def mistakes(
         if len(places) >= most:
             raise _EnoughError
 
-    # What is nested too deeply for this has been found to be wrong before.
+    # A value nested too deeply for this check has already been rejected.
     with suppress(_EnoughError, RecursionError):
         if isinstance(given, ValueNode):
             validate_input_literal(given, type_, note, variables)
@@ -208,7 +208,7 @@ class _Examination:
     suggest: bool
 
     def at(self, path: Path, given: Any, type_: GraphQLInputType, cause: Exception | None) -> Iterator[Mistake]:
-        """What is wrong at a path, with nothing of the value itself."""
+        """The errors at a path, without the value itself."""
         for step in path:
             given = _item(self._plain(given), step)
             type_ = _type_at(type_, step)
@@ -244,7 +244,7 @@ class _Examination:
         return f".{did_you_mean(likely)}" if likely else ""
 
     def _plain(self, given: Any) -> Any:
-        """A literal as far as its nesting goes: what lies within it stays as it is."""
+        """A literal converted one level deep: its items or fields stay literals."""
         match given:
             case NullValueNode():
                 return None
@@ -269,7 +269,7 @@ def _type_at(type_: GraphQLInputType, step: str | int) -> GraphQLInputType:
         listed = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
         item: GraphQLInputType = listed.of_type  # type: ignore[union-attr]  # only lists have items
         return item
-    # Where a list is expected, one value stands for a list of one.
+    # Where a list is expected, GraphQL accepts a single value as a list of one.
     named = get_named_type(type_)
     return named.fields[step].type if isinstance(named, GraphQLInputObjectType) else type_
 
@@ -277,7 +277,7 @@ def _type_at(type_: GraphQLInputType, step: str | int) -> GraphQLInputType:
 def argument(
     definition: GraphQLField | GraphQLDirective, node: FieldNode | DirectiveNode, variables: VariableValues | None
 ) -> BadUserInput:
-    """What is wrong with the arguments of a field, where graphql-core could not coerce them."""
+    """The error in the arguments of a field that graphql-core could not coerce."""
     given = {each.name.value: each.value for each in node.arguments or ()}
     for name, expected in definition.args.items():
         if name not in given:
@@ -291,7 +291,7 @@ def argument(
 
 
 class _Uses(Visitor):
-    """Finds where variables are used: the path of the first input that each stands for."""
+    """Finds where variables are used: the path of the first input that uses each of them."""
 
     def __init__(self, types: TypeInfo) -> None:
         super().__init__()
@@ -310,7 +310,7 @@ class _Uses(Visitor):
                 for index, each in enumerate(value.values):
                     self._note((*path, index), each, named)
             case ObjectValueNode():
-                # The keys within a scalar are of the client's making.
+                # The keys within a scalar are client input, not names of the schema.
                 fields = named.fields if isinstance(named, GraphQLInputObjectType) else {}
                 for each_field in value.fields:
                     name = each_field.name.value

@@ -1,8 +1,8 @@
-"""From a validated operation to what has to be read: the first of the compiler's three steps.
+"""Turns a validated operation into a read plan: the first of the compiler's three steps.
 
 A plan is the operation's selection with everything decided that does not depend on values: fields merged, fragments
-resolved for each type, ``@skip`` and ``@include`` applied. Places with arguments become *sites*; the second step
-(isola.query.arguments) reads what a request gives at each, the third (isola.query.statement) writes SQL.
+resolved for each type, ``@skip`` and ``@include`` applied. Fields with arguments become *sites*; the second step
+(isola.query.arguments) reads a request's arguments at each site, the third (isola.query.statement) writes SQL.
 """
 
 from collections.abc import Iterator, Mapping
@@ -60,7 +60,7 @@ def plan(
 ) -> ReadPlans:
     """The plan of an operation; ``conditions`` are the values of the variables in its ``@skip`` and ``@include``.
 
-    Raises GraphQLError where one of them is null.
+    Raises GraphQLError if one of them is null.
     """
     type_ = model.schema.get_root_type(operation.operation)
     if type_ is None:
@@ -88,7 +88,7 @@ class _Planner:
     sites: list[Site] = field(default_factory=list)
     complete: bool = True
     required: dict[str, Place] = field(default_factory=dict)
-    """What is needed by the field at the root that is being planned."""
+    """The permissions that the root field being planned needs."""
     roots: dict[str, Required] = field(default_factory=dict)
     found: list[tuple[int, Mapping[str, Required]]] = field(default_factory=list)
     refused: dict[str, Refused] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class _Planner:
         return self._plan(type_, self._selection(type_, nodes, Place((), nodes[0].node), None, None))
 
     def payload(self, mutation: GraphQLObjectType, key: str, nodes: list[FieldDetails]) -> ReadPlan:
-        """The plan of what a field of a mutation returns."""
+        """The plan of the payload of a mutation's field."""
         node = nodes[0].node
         definition = mutation.fields[node.name.value]
         type_ = get_named_type(definition.type)
@@ -107,7 +107,7 @@ class _Planner:
         self.require(f"{mutation.name}.{node.name.value}", at)
         selection = Selection(type_.name, ())
         if type_.name not in self.model.entities:
-            # What is not mapped at all is left for Python as a whole.
+            # Python resolves an unmapped type completely.
             self.complete = False
             self._left(type_, nodes, at)
         else:
@@ -124,7 +124,7 @@ class _Planner:
         return ReadPlan(root, row, tuple(self.sites), self.complete, self.roots, self.found, self.refused)
 
     def require(self, what: str, at: Place) -> None:
-        """Note what a type or a field needs that is selected."""
+        """Record the permissions that a selected type or field needs."""
         for permission in self.model.requires.get(what, ()):
             self.required.setdefault(permission, at)
 
@@ -136,7 +136,7 @@ class _Planner:
     def _selection(
         self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place, parent: int | None, by: One | None
     ) -> Selection:
-        """``by``: the relation that leads to the row, which can have less than its type."""
+        """``by``: the relation that leads to the row, which can have fewer fields than its type."""
         if not isinstance(type_, GraphQLObjectType):
             raise TypeError(f"{type_} is no object type")
         selected: list[_Field] = []
@@ -162,7 +162,7 @@ class _Planner:
 
     @contextmanager
     def _root(self, key: str) -> Iterator[None]:
-        """Plan a field at the root of a query: what is needed there and what is refused there concern no other."""
+        """Plan a root field of a query, with its own permissions and refusal, independent of other root fields."""
         sites, found = len(self.sites), len(self.found)
         common = self.required
         self.required = self.roots[key] = dict(common)
@@ -184,7 +184,7 @@ class _Planner:
         by: One | None,
         needed: dict[str, None],
     ) -> list[_Field]:
-        """What is read for one response key; ``needed`` gets the columns of what is left for Python."""
+        """The reads for one response key; adds the columns that Python's resolvers need to ``needed``."""
         name = group[0].node.name.value
         self.require(f"{type_.name}.{name}", at)
         if name == "__typename":
@@ -247,7 +247,7 @@ class _Planner:
                 return Found(key, nullable, place, site, _is_list(definition), selections, abstract)
 
     def _left(self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place) -> None:
-        """Note what is needed by what Python resolves."""
+        """Record the permissions of fields that Python resolves."""
         if not isinstance(type_, GraphQLObjectType):
             return
         self.require(type_.name, at)
@@ -299,7 +299,7 @@ class _Planner:
             keyed=False,
             limits=self.limits,
         )
-        # The site comes first: what lies below names it as its parent. Whether cursors are selected is seen there.
+        # Add the site first: fields below refer to it as their parent. They also show whether cursors are selected.
         site = self._site(group, definition, reader, parent, at.path)
         parts = self._parts(connection, group, at, site)
         names = [part.name for part in _walk(parts)]
@@ -312,7 +312,7 @@ class _Planner:
     def _parts(
         self, type_: GraphQLNamedType, group: list[FieldDetails], at: Place, site: int
     ) -> tuple[ConnectionPart, ...]:
-        """The fields of a connection, an edge or a pageInfo: types that every connection has alike."""
+        """The fields of a connection, an edge or a pageInfo: types with the same structure in every connection."""
         if not isinstance(type_, GraphQLObjectType):
             raise TypeError(f"{type_} is no object type")
         parts = []
@@ -337,7 +337,7 @@ class _Planner:
 
 
 class _RefusedError(Exception):
-    """Something is selected that is not to be reached that way, whoever asks."""
+    """A selected field cannot be read through this relation, regardless of the caller."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused)

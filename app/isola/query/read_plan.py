@@ -1,6 +1,6 @@
-"""What the plan of a read is: an operation's selection with everything decided that does not depend on values.
+"""The plan of a read: an operation's selection with everything decided that does not depend on values.
 
-Places with arguments are *sites*: isola.query.arguments reads what a request gives at each.
+Fields with arguments are *sites*: isola.query.arguments reads a request's arguments at each.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
@@ -48,7 +48,7 @@ class Constant(Selected):
 
 @dataclass(frozen=True, slots=True)
 class Leaf(Selected):
-    """``longest`` is the number of characters that a text has at most, where there is a limit."""
+    """``longest`` is the maximum length of a text in characters, if there is one."""
 
     value: Value
     type: GraphQLNamedType
@@ -58,7 +58,7 @@ class Leaf(Selected):
 
 @dataclass(frozen=True, slots=True)
 class Object(Selected):
-    """A related row, or with a Part another view of the same row."""
+    """A related row, or, with a Part, another view of the same row."""
 
     field: One | Part
     selection: "Selection"
@@ -74,7 +74,7 @@ class Connection(Selected):
 
 @dataclass(frozen=True, slots=True)
 class Found(Selected):
-    """What ids lead to: a selection for each type that it can be."""
+    """Objects looked up by id: a selection for each type that they can have."""
 
     site: int
     many: bool
@@ -97,15 +97,15 @@ class ConnectionPart:
     parts: tuple["ConnectionPart", ...] = ()
     selection: Selection | None = None
     type: str = ""
-    """What ``__typename`` says."""
+    """The value of ``__typename``."""
 
 
 Path: TypeAlias = tuple[str, ...]
-"""Response keys from the root; what is found out before rows are read has no index in a list."""
+"""Response keys from the root, without list indexes: plans are made before rows are read."""
 
 
 class Place(NamedTuple):
-    """Where something is selected first."""
+    """The first place where something is selected."""
 
     path: Path
     node: FieldNode
@@ -116,13 +116,13 @@ Required: TypeAlias = Mapping[str, Place]
 
 
 class Refused(NamedTuple):
-    """Why a field at the root is not carried out, and the place below it that is the reason."""
+    """Why a root field is refused, and the place in its selection that causes it."""
 
     refusal: Refusal
     place: Place
 
     def error(self) -> GraphQLError:
-        """The error as an answer has it."""
+        """The error as it appears in a response."""
         path, node = self.place
         return GraphQLError(self.refusal.message, node, path=list(path), original_error=self.refusal)
 
@@ -131,8 +131,8 @@ class Refused(NamedTuple):
 class Site:
     """A field with arguments.
 
-    For estimates: ``parent`` is the index of the connection that it lies in, ``scan`` what it costs to go through all
-    that it can lead to, in rows, and ``counts`` how often its ``totalCount`` is selected.
+    For estimates: ``parent`` is the index of the enclosing connection, ``scan`` the cost of scanning all of its rows,
+    in rows, and ``counts`` how often its ``totalCount`` is selected.
     """
 
     node: FieldNode
@@ -145,14 +145,14 @@ class Site:
 
     @property
     def root(self) -> str:
-        """The response key of the field at the root that it lies in."""
+        """The response key of its root field."""
         return self.path[0]
 
     def cost(self, shape: arguments.Shape) -> int:
-        """What it costs to read it once, in rows. A page of none is read as well."""
+        """The cost of reading it once, in rows. An empty page costs one row as well."""
         scans = self.counts
         if isinstance(self.reader, arguments.Connection) and isinstance(shape, arguments.Page):
-            # What is filtered, or has another order, may be found at the end only.
+            # A filter or another order may require a scan of all rows.
             scans += shape.condition is not None or shape.order != self.reader.order
         return max(shape.size, 1) + scans * self.scan
 
@@ -168,7 +168,7 @@ class Site:
         return self.reader.read(given, cursor_key)
 
     def _by_name(self, variables: VariableValues) -> dict[str, Any] | None:
-        """The arguments where each is a variable by itself, which is coerced already; None for all other cases."""
+        """The arguments if each is just a variable, which is already coerced; None otherwise."""
         if self._names is None:
             return None
         given = {}
@@ -176,7 +176,7 @@ class Site:
             value = variables.coerced.get(variable, Undefined)
             if value is Undefined or value is None:
                 if required:
-                    return None  # graphql-core words the error
+                    return None  # graphql-core makes the error
                 if value is Undefined:
                     continue
             given[argument] = value
@@ -200,12 +200,12 @@ class Site:
 
     @cached_property
     def _constant_arguments(self) -> dict[str, Any] | None:
-        """The arguments, where they are the same in every request."""
+        """The arguments if they are constant; None if they contain variables."""
         return None if variables_in(self.node, deep=False) else coerced(self.definition, self.node, None)
 
     def prepare(self) -> None:
-        """Read what is the same in every request. Raises BadUserInput."""
-        self._constant  # noqa: B018  it is kept
+        """Read constant arguments. Raises BadUserInput."""
+        self._constant  # noqa: B018  cached
 
     @cached_property
     def _constant(self) -> Read | None:
@@ -215,7 +215,7 @@ class Site:
 
 
 def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues | None) -> dict[str, Any]:
-    """The arguments of a field. Raises BadUserInput where a variable is null or left out that must not be."""
+    """The arguments of a field. Raises BadUserInput if a required variable is null or missing."""
     try:
         return get_argument_values(definition, node, variables)
     except GraphQLError:
@@ -224,12 +224,12 @@ def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues
 
 @dataclass(eq=False)
 class ReadPlan:
-    """What one statement reads. ``complete``: nothing of the selection is left for Python.
+    """What one statement reads. ``complete``: Python has nothing of the selection left to resolve.
 
-    ``required`` has, by the response key of each field at the root, what it needs whatever is found. ``found`` has the
-    sites where ids decide what is found, with what each type that they can be of needs. ``refused`` are the fields at
-    the root that nobody may select like this; they are not in ``root``. ``called`` is the field of a mutation, whose
-    payload this reads.
+    ``required`` has the permissions of each root field, by response key, that do not depend on ids. ``found`` has the
+    sites of look-ups by id, with the permissions of each type that an id can have. ``refused`` are the root fields
+    that are invalid for every caller; they are not in ``root``. ``called`` is the field of a mutation whose payload
+    this plan reads.
     """
 
     root: Selection
@@ -241,11 +241,11 @@ class ReadPlan:
     refused: Mapping[str, Refused]
     called: tuple[GraphQLField, Place] | None = None
     serial: int = default(default_factory=count().__next__, init=False)
-    """No other plan of this process has the same."""
+    """Unique among the plans of this process."""
 
     @property
     def reads(self) -> bool:
-        """Whether there is anything to ask the database for."""
+        """Whether it needs the database."""
         return any(not isinstance(field, Constant) for field in self.root.fields)
 
     @cached_property
@@ -255,7 +255,7 @@ class ReadPlan:
     def forbidden(
         self, permissions: AbstractSet[str], shapes: Sequence[arguments.Shape]
     ) -> Iterator[tuple[str, Refused]]:
-        """The fields at the root for which this request lacks a permission."""
+        """The root fields for which this request lacks a permission."""
         if not self.permissions <= permissions:
             for key, required in self.required.items():
                 yield from _lacking(key, required, permissions)
@@ -265,7 +265,7 @@ class ReadPlan:
                 yield from _lacking(self.sites[site].root, choices[type_], permissions)
 
     def without(self, keys: frozenset[str]) -> "ReadPlan":
-        """The same plan, with less selected at its root."""
+        """The same plan without some of its root fields."""
         fields = tuple(each for each in self.root.fields if each.key not in keys)
         return replace(self, root=replace(self.root, fields=fields))
 
@@ -295,7 +295,7 @@ def variables_in(node: Any, *, deep: bool = True) -> frozenset[str]:
 
 
 def enum_names(type_: GraphQLNamedType) -> dict[str, str]:
-    """The names of an enum's values, by the value that a column holds."""
+    """The names of an enum's values, by the value stored in a column."""
     if not isinstance(type_, GraphQLEnumType):
         return {}
     return {value.value: name for name, value in type_.values.items()}

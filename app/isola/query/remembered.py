@@ -1,4 +1,4 @@
-"""What is remembered for all tenants, within a number of bytes, and so that none drives out what others use."""
+"""A cache shared by all tenants, limited in bytes, in which no tenant can evict the entries that others use."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-# What it takes to note that somebody uses an entry, in bytes.
+# The bytes that it takes to record one user of an entry.
 _USE = 300
 
 
@@ -21,11 +21,11 @@ class _Entry(Generic[Value]):
 
 
 class Remembered(Generic[Key, Value]):
-    """Values of which ``most`` bytes at most are kept, by what their sizes are said to be.
+    """A cache of at most ``most`` bytes, by the sizes that the caller states.
 
-    An entry is charged to everybody who uses it. When there is no room, whoever is charged the most loses what they
-    have not used for the longest; an entry that nobody is left to use is forgotten. So who asks for something new each
-    time makes room for it with what they brought themselves, as soon as they have more than anybody else.
+    Each user of an entry is charged for it. When the cache is full, the user charged the most loses their least
+    recently used entry; an entry without users is evicted. So a user who always sends something new evicts their
+    own entries, as soon as they are charged more than any other user.
     """
 
     def __init__(self, most: int) -> None:
@@ -52,7 +52,7 @@ class Remembered(Generic[Key, Value]):
         return entry.value
 
     def put(self, key: Key, value: Value, size: int, user: Hashable) -> Value:
-        """Keep a value in the place of whatever is there, unless it takes more than an eighth of all room."""
+        """Cache a value, replacing an existing one, unless it takes more than an eighth of the cache."""
         while (entry := self._entries.get(key)) is not None:
             self._leave(next(iter(entry.users)), key)
         if size <= self._most // 8:

@@ -1,12 +1,12 @@
-"""From a plan, and the shapes of what was given, to SQL: the last of the compiler's three steps.
+"""Writes the SQL for a plan and the shapes of its arguments: the last of the compiler's three steps.
 
 Every object is a text made from one row. A relation is a sub-select in its place, so each piece of the plan is written
-where it stands and knows nothing of the rest. Sub-selects also plan predictably: a look-up by index for each row. A
-relation to one row by its key is joined to the rows that it hangs off, which costs less (docs/decisions/0007);
-connections plan nested loops only, so it is a look-up by index as well.
+independently of the rest. Sub-selects also have predictable plans: an index look-up for each row. A relation to one
+row by its key is joined to its parent rows, which costs less (docs/decisions/0007); database connections allow only
+nested loops, so the join is an index look-up as well.
 
-Parameters are named ``v<group>_<index>``: group 0 is the caller, group 1 what a mutation hands over, and those that
-follow are the values of each site. Constants of rules and mappings are literals, for the planner to see.
+Parameters are named ``v<group>_<index>``: group 0 is the caller, group 1 the values from a mutation, and the following
+groups are the values of each site. Constants in rules and mappings are literals, so that the planner knows them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -50,11 +50,11 @@ from isola.query.mapping import Function, Join, Model, One, Parameters, Part, Ro
 from isola.query.read_plan import Connection, Constant, Found, Leaf, Object, ReadPlan, Selected, Selection, enum_names
 
 TYPE_MARK = ""
-"""The key of an object's type, in statements whose result Python reads. No response key is empty."""
+"""The key of an object's type in statements whose result Python reads. Response keys are never empty."""
 
 _GIVEN, _FIRST_SITE = 1, 2
 T = TypeVar("T", bound=ClauseElement)
-# More tables in one select would cost the planner more than joins save.
+# With more tables in one select, planning would cost more than the joins save.
 _MOST_JOINS = 4
 
 
@@ -67,7 +67,7 @@ class Statement:
 
     @property
     def size(self) -> int:
-        """What it takes in memory, with the shapes that it is remembered by."""
+        """The memory that it takes in the cache, including the shapes in its key."""
         return 2000 + 2 * len(self.sql) + 300 * len(self.parameters)
 
     def arguments(self, caller: Sequence[Any], given: Sequence[Any], sites: Sequence[Sequence[Any]]) -> list[Any]:
@@ -85,10 +85,10 @@ def write(
     marked: bool = False,
     by_code_point: bool = False,
 ) -> Statement:
-    """The statement whose one value is the JSON text of the plan's root object.
+    """The statement that returns the JSON text of the plan's root object as its only value.
 
     It fails before it builds much more than ``most`` bytes. ``marked`` adds each abstract object's type under
-    TYPE_MARK. ``by_code_point``: so the database sorts texts.
+    TYPE_MARK. ``by_code_point``: the database sorts texts by code point.
     """
     bounds = budget.of(plan, shapes, most)
     writer = Writer(model, shapes, placement, bounds, marked=marked, by_code_point=by_code_point)
@@ -106,7 +106,7 @@ def _row(source: Parameters) -> Row:
 
 
 class Writer:
-    """Writes the pieces of one plan. Rows that are read carry the placement's predicate and the table's own rule."""
+    """Writes the pieces of one plan. Every scan gets the placement's predicate and the table's visibility rule."""
 
     def __init__(
         self,
@@ -125,8 +125,8 @@ class Writer:
         self._placement = placement
         self._marked = marked
         self._scans = 0
-        # What is joined to the rows of the page that is being written; None outside of one. *Measured*: to a single row
-        # a join costs more than a sub-select.
+        # The joins to the rows of the page being written; None outside of a page. *Measured*: for a single row, a join
+        # costs more than a sub-select.
         self._joins: list[tuple[FromClause, ColumnElement[bool]]] | None = None
 
     def object(self, selection: Selection, row: Row, *, abstract: bool = False) -> list[Json]:
@@ -140,7 +140,7 @@ class Writer:
         return bindparam(f"v{_FIRST_SITE + site}_{index}", type_=type_)
 
     def scan(self, source: Source, row: Row | None) -> tuple[FromClause, list[ColumnElement[bool]]]:
-        """One more scan of a source, and the conditions that hold on every scan of it."""
+        """A new scan of a source, and the conditions that every scan of it needs."""
         match source:
             case Table():
                 self._scans += 1
@@ -159,12 +159,12 @@ class Writer:
                 return rows, [] if source.when is None else [source.when(rows.c)]
 
     def call(self, source: Function, name: str, arguments: Sequence[ColumnElement[Any]]) -> FromClause:
-        """The rows of a function that returns what ``source`` does."""
+        """The rows of a function with the same columns as ``source``."""
         self._scans += 1
         *schema, name = name.split(".")
         call = Call[Any](name, *arguments, packagenames=tuple(schema))
-        # The declared columns belong to the declaration; a scan needs columns of its own.
-        columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public way to copy one
+        # The declared columns belong to the declaration; each scan needs its own copies.
+        columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public method copies one
         alias = f"{name}_{self._scans}"
         rows = call.table_valued(*columns, name=alias)
         return rows.render_derived(name=alias, with_types=True) if source.typed else rows
@@ -179,7 +179,7 @@ class Writer:
     def select(
         self, make: Callable[[], ColumnElement[Any]], source: FromClause, *, is_page: bool = False
     ) -> Select[Any]:
-        """A select of what is made of the rows of a source. Of a page, ``make`` joins relations to one row to it."""
+        """A select of the result of ``make`` from a source. For a page, ``make`` can add joins of to-one relations."""
         outer, self._joins = self._joins, [] if is_page else None
         try:
             made, rows, scans = make(), source, [source]
@@ -213,7 +213,7 @@ class Writer:
         json = json_text.leaf(
             value, leaf.type, listed=leaf.listed, prefix=leaf.value.prefix, names=enum_names(leaf.type)
         )
-        # What is brought along need not be measured.
+        # Parameters are not measured.
         if isinstance(value, BindParameter) or budget.width(leaf) is not None:
             return json if is_sure else [json_text.or_null(value, json, nullable=leaf.nullable)]
         [text] = map(json_text.as_expression, json)
@@ -270,7 +270,7 @@ class Writer:
         return [_Predicate(scan, self._placement) for scan in scans if self._placement.predicate("any") is not None]
 
     def _guarded(self, expression: T, *outer: FromClause, within: T | None = None) -> T:
-        """A scan's rule or a value, with the placement's predicate on the tables that it reads itself, however deep."""
+        """A scan's rule or a value, with the placement's predicate added to all tables in its sub-selects."""
 
         def replace(element: Any, **_: Any) -> Select[Any] | None:
             if not isinstance(element, Select) or element is within:
@@ -282,7 +282,7 @@ class Writer:
 
 
 def _is_by_key(one: One, source: Source) -> bool:
-    """Whether a relation leads to one row at most, by its key and without a rule that looks at other tables."""
+    """Whether a relation leads to at most one row, by its key, in a table without a visibility rule."""
     by_key = one.join is not None and one.join.through is None and one.join.child == "id"
     return by_key and isinstance(source, Table) and "visible" not in source.info
 
@@ -292,7 +292,7 @@ def _is_of_table(source: FromClause) -> bool:
 
 
 class _Predicate(ColumnElement[bool]):
-    """What the placement says of a scan, under the name that the scan has in the statement."""
+    """The placement's predicate on a scan, with the scan's name in the statement."""
 
     inherit_cache = False
     type = Boolean()
@@ -324,5 +324,5 @@ _DIALECT = _Dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
 def sub_select(what: ColumnElement[Any], source: FromClause) -> Select[Any]:
-    """A select from one source; whatever else it names is of the statement around it."""
+    """A select from one source; it correlates all other tables with the enclosing statement."""
     return select(what).select_from(source).correlate_except(source)

@@ -1,4 +1,4 @@
-"""Values of variables, coerced as graphql-core does it, with what it looks up for each request looked up once."""
+"""Coerces values of variables as graphql-core does, but does its type look-ups once instead of for each request."""
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -26,7 +26,7 @@ from isola.query.documents import Operation
 from isola.query.messages import ClientError, mistakes, uses
 
 Read: TypeAlias = Callable[[Any, int], Any]
-"""Coerces a value that lies at a depth; Undefined for one that is wrong, or that only graphql-core knows to take."""
+"""Coerces a value at a nesting depth; Undefined if it is invalid, or if only graphql-core can coerce it."""
 
 
 class Variables:
@@ -50,15 +50,15 @@ class Variables:
     def coerced(
         self, given: Mapping[str, Any], *, max_errors: int, hide_suggestions: bool
     ) -> VariableValues | list[ClientError]:
-        """The values that an operation runs with, or what is wrong with those given."""
+        """The coerced values of an operation's variables, or the errors in those given."""
         found = self._found(given)
         if found is not None:
             return found
-        # graphql-core decides whether something is wrong with them.
+        # graphql-core decides whether they are invalid.
         values = get_variable_values(self._schema, self._definitions, dict(given), 1, hide_suggestions)
         return self._wrong(given, max_errors, hide_suggestions) if isinstance(values, list) else values
 
-    def _wrong(self, given: Mapping[str, Any], most: int, hide_suggestions: bool) -> list[ClientError]:  # noqa: FBT001  passed on
+    def _wrong(self, given: Mapping[str, Any], most: int, hide_suggestions: bool) -> list[ClientError]:  # noqa: FBT001  passed through
         places = uses(self._schema, self._used_in)
         errors: list[ClientError] = []
         for signature, definition in zip(self._signatures, self._definitions, strict=True):
@@ -98,7 +98,7 @@ class Variables:
 
 
 def _reader(type_: GraphQLInputType, known: dict[str, Read]) -> Read:
-    """How values of a type are coerced. ``known`` are the input objects met so far, which may hold themselves."""
+    """The coercion of a type. ``known`` has the input objects visited so far, which may be recursive."""
     if is_non_null_type(type_):
         read = _reader(type_.of_type, known)
         return lambda value, depth: Undefined if value is None else read(value, depth)
@@ -120,7 +120,7 @@ def _leaf_reader(type_: GraphQLLeafType) -> Read:
             if isinstance(value, Decimal) and not exact:
                 value = float(value)
             return coerce(value)
-        except Exception:  # noqa: BLE001  whatever a scalar raises, graphql-core will say it again
+        except Exception:  # noqa: BLE001  graphql-core will raise the same error
             return Undefined
 
     return read
