@@ -1,4 +1,4 @@
-"""What an application is made of: see docs/applications.md."""
+"""The building blocks of applications: see docs/applications.md."""
 
 from isola.subjects.actions import action
 from isola.subjects.actor import ALLOWED, Actor, Decision, Denied

@@ -1,4 +1,4 @@
-"""Mutations of a subject's own: methods that clients can call, for one row each."""
+"""Custom mutations of a subject: methods that clients can call, each for one row."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 _MARK = "_isola_action"
-# ``self``, the transaction and who acts.
+# ``self``, the transaction and the actor.
 _FIRST = 3
 _VARIABLE = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
@@ -40,10 +40,10 @@ class Action:
 def action(*, permission: str | None = None, changes: bool = False) -> Callable[[Method], Method]:
     """Declare a mutation by a method ``async def execute(self, work, actor, *, …)``: clients call ``executeAgent``.
 
-    It is called with the row, locked, whose id the client sends, and what follows ``actor`` is the client's to send as
-    well: values of the types that columns have, or subjects, by their ids. It returns None, or a row that the client
-    can read. ``permission`` is ``agent:execute`` unless given; with ``changes`` the row has to be one that the caller
-    may change. The docstring is what clients read.
+    It is called on the locked row whose id the client sends. The parameters after ``actor`` are the client's arguments:
+    values of column types, or subjects, by their ids. It returns None, or a row that the client can read.
+    ``permission`` defaults to ``agent:execute``; with ``changes``, the caller must be allowed to change the row. The
+    docstring is the description that clients read.
     """
 
     def declare(method: Method) -> Method:
@@ -54,9 +54,9 @@ def action(*, permission: str | None = None, changes: bool = False) -> Callable[
 
 
 def actions_of(subject: "type[Subject]") -> Sequence[tuple[Action, bool]]:
-    """The actions of a subject, and whether each is for rows that the caller may change.
+    """The actions of a subject, and whether each requires that the caller may change the row.
 
-    Raises DeclarationError for a method that is none.
+    Raises DeclarationError for an invalid method.
     """
     return [
         (_read(subject, name, method, method.__dict__[_MARK][0]), method.__dict__[_MARK][1])

@@ -9,12 +9,12 @@ from isola.errors import Forbidden
 @dataclass(frozen=True, slots=True)
 class Allowed:
     def enforce(self) -> None:
-        """Nothing stands against it."""
+        """Allowed: does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """``reason`` is told to whoever asked."""
+    """``reason`` is the message for the client."""
 
     reason: str
 
@@ -29,7 +29,7 @@ ALLOWED = Allowed()
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: a user and the names (``subject:action``) of what they are permitted."""
+    """The acting user, with the names (``subject:action``) of their permissions."""
 
     user_id: UUID
     permissions: AbstractSet[str]
@@ -39,10 +39,10 @@ class Actor:
         return ALLOWED if permission in self.permissions else Denied(f"this needs the permission {permission}")
 
     def may_all(self, permissions: AbstractSet[str]) -> Decision:
-        """Whether the actor has all that somebody else has or is to have: nobody gives or takes more than that."""
+        """Whether the actor has all of these permissions: actors grant and revoke only what they have themselves."""
         missing = permissions - self.permissions
         return Denied(f"this needs the permission {min(missing)} as well") if missing else ALLOWED
 
     def require(self, permission: str) -> None:
-        """Raise Forbidden, naming the permission, unless it is given."""
+        """Raise Forbidden, naming the permission, unless the actor has it."""
         self.may(permission).enforce()

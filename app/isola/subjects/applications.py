@@ -1,4 +1,4 @@
-"""What tenants have is declared by applications: packages with subjects, and a history of their tables."""
+"""Applications declare the tenants' data: packages with subjects, and a migration history of their tables."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,15 +25,15 @@ from isola.subjects.table import pairs_table
 
 GROUP = "isola.applications"
 BUILT_IN = "isola"
-"""The name of the application that ships: the nouns that all others build on."""
+"""The name of the built-in application, whose subjects all others can refer to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a package declares, under a name of its own.
+    """The declarations of a package, under a unique name.
 
-    ``migrations`` is the folder of its history. ``queries`` and ``mutations`` are Strawberry types whose fields are
-    added to those that follow from the subjects. ``routes`` are paths of HTTP beside ``/graphql``.
+    ``migrations`` is the folder of its revisions. ``queries`` and ``mutations`` are Strawberry types whose fields are
+    added to those generated from the subjects. ``routes`` are HTTP paths besides ``/graphql``.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Application:
 
     @property
     def tables(self) -> Sequence[Table]:
-        """The tables of its subjects, and those of pairs, parents first."""
+        """The tables of its subjects and of pairs, parents first."""
         return [table for table in metadata.sorted_tables if table.info.get("application", BUILT_IN) == self.name]
 
 
@@ -53,14 +53,14 @@ class _Setting(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ISOLA_", extra="ignore")
 
     applications: str | None = None
-    """Which applications there are, separated by commas: names of entry points, or ``package.module:attribute``."""
+    """The applications to load, separated by commas: names of entry points, or ``package.module:attribute``."""
 
 
 def load(built_in: Application) -> Mapping[str, Application]:
     """The applications that ISOLA_APPLICATIONS names, or all that are installed, by name.
 
-    They may refer to the subjects of the one that is ``built_in``. Raises OperatorError for one that cannot be
-    imported, that does not fit, or that has the name of another.
+    They may refer to the subjects of the ``built_in`` application. Raises OperatorError for an application that cannot
+    be imported, is invalid, or has the name of another.
     """
     found: dict[str, Application] = {}
     for point in _wanted():
@@ -91,7 +91,7 @@ def _wanted() -> Iterator[EntryPoint]:
     if setting is None:
         yield from (offered[name] for name in sorted(offered))
         return
-    # An application of a checkout is found where the command runs.
+    # An application that is not installed is imported from the working directory.
     here = str(Path.cwd())
     for name in filter(None, map(str.strip, setting.split(","))):
         if ":" in name:
@@ -111,7 +111,7 @@ def _imported(point: EntryPoint) -> Application:
     except DeclarationError as error:
         raise OperatorError(f"the application {point.value}: {error}") from error
     except Exception as error:
-        # It is code of somebody else's, which can raise anything.
+        # Third-party code can raise anything.
         what = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise OperatorError(f"the application {point.value} cannot be imported: {what}") from error
     if not isinstance(application, Application):
@@ -120,7 +120,7 @@ def _imported(point: EntryPoint) -> Application:
 
 
 def _complete(subject: type[Subject]) -> None:
-    """Make the table of a subject, and check all that it says. Raises DeclarationError."""
+    """Make the table of a subject, and check its declaration. Raises DeclarationError."""
     declaration = subject.declaration
     check(declaration)
     for name in {declaration.plural, *(f"{declaration.plural}_{each.name}" for each in declaration.pairs)}:
@@ -141,7 +141,7 @@ def _complete(subject: type[Subject]) -> None:
 
 
 def _permissions(subject: type[Subject]) -> Iterator[str]:
-    """The permissions that are asked for by what clients get of a subject."""
+    """The permissions that the queries and mutations of a subject require."""
     declaration = subject.declaration
     yield declaration.permissions["read"]
     if declaration.mutations or declaration.pairs:
@@ -152,9 +152,9 @@ def _permissions(subject: type[Subject]) -> Iterator[str]:
 
 
 def ordered(names: Iterable[str], tables: Iterable[Table]) -> Sequence[str]:
-    """Applications by name, each behind those whose tables its own refer to: in this order they are migrated.
+    """Applications by name in the order of their migration: each after those whose tables it refers to.
 
-    Raises OperatorError where two refer to each other: no history could come first.
+    Raises OperatorError if two refer to each other: neither could be migrated first.
     """
     before: dict[str, set[str]] = {name: set() for name in names}
     for table in tables:
@@ -170,7 +170,7 @@ def ordered(names: Iterable[str], tables: Iterable[Table]) -> Sequence[str]:
 
 
 def _open_circles() -> None:
-    """Mark the foreign keys that close a circle of tables: these are made when all the tables are there."""
+    """Mark the foreign keys that close a cycle of tables: they are created after all tables."""
     ordered = sort_tables_and_constraints(metadata.tables.values())  # type: ignore[no-untyped-call]  # SQLAlchemy's
     for table, keys in ordered:
         for key in keys if table is None else ():

@@ -1,4 +1,4 @@
-"""What a declaration has to keep to. Each error names the class, the attribute, and what was expected."""
+"""Validates declarations. Each error names the class, the attribute, and what was expected."""
 
 import math
 import re
@@ -32,14 +32,14 @@ from isola.subjects.types import EXPECTED, TEXT, Annotation, Kind
 RANGED = frozenset({"Int", "BigInt", "Float", "Decimal", "Date", "DateTime"})
 MAX_DIGITS = 1000
 MAX_TABLE = 60
-"""Characters in the name of a table."""
+"""The most characters of a table name."""
 RESERVED = frozenset({"tenant_id", "tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
-"""Columns that a table has already: that of a strategy, and those of PostgreSQL."""
+"""Reserved column names: the strategy's column, and PostgreSQL's system columns."""
 ENUM_MEMBER = re.compile("(?!__)[_A-Za-z][_0-9A-Za-z]*")
 
 
 def check(declaration: Declaration) -> None:
-    """Raise DeclarationError for the first thing in a declaration that does not fit."""
+    """Raise DeclarationError for the first error in a declaration."""
     fields: dict[str, str] = {}
     for member in declaration.members.values():
         _check_name(member)
@@ -63,7 +63,7 @@ def check(declaration: Declaration) -> None:
 
 
 def check_expressions(declaration: Declaration) -> None:
-    """Raise DeclarationError for the first of a declaration's functions that makes no SQL of a row's columns."""
+    """Raise DeclarationError for the first function of a declaration that returns no SQL for a row's columns."""
     row, visible = declaration.subject.table.c, declaration.subject.visible
     if visible is not None:
         _check_expression(f"{declaration.where}: visible", lambda: visible(row, bindparam("user", type_=Uuid())))
@@ -78,14 +78,14 @@ def _check_expression(where: str, make: Callable[[], Any]) -> None:
     except KeyError as error:
         _refuse(where, f"there is no column {error}")
     except Exception as error:
-        # It is code of somebody else's, which can raise anything.
+        # Third-party code can raise anything.
         raise DeclarationError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(made, ColumnElement):
         _refuse(where, 'expected SQL of the row\'s columns, such as row["name"] == "…"')
 
 
 def _check_names(declaration: Declaration) -> None:
-    """Whether what is said of attributes by their names is said of some that there are."""
+    """Check that all attributes referred to by name exist."""
     for name, _ in declaration.order:
         if name not in declaration.ordered_by:
             expected = ", ".join(declaration.ordered_by)

@@ -1,12 +1,12 @@
-"""What a subject is: one class, whose annotations are the columns and relations that its rows have.
+"""Declares subjects: a subject is a class whose annotations are the columns and relations of its rows.
 
     class Agent(Subject, name="agent", prefix="agt", counted=True):
         name: str = column(max_length=200, unique=True)
         owner: User = reference(default=caller)
         executions: Many["Execution"] = many("agent")
 
-From it follow the table, its GraphQL type and inputs, the mutations, permissions, the log, quotas and sharing. An
-attribute ``class_`` is called ``class`` everywhere else: one underscore at the end is left out.
+The table, its GraphQL type and inputs, the mutations, permissions, audit log, quotas and sharing are derived from it.
+An attribute ``class_`` is called ``class`` everywhere else: one trailing underscore is removed.
 """
 
 import re
@@ -30,14 +30,14 @@ PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 CLASS = re.compile("[A-Z][A-Za-z0-9]*")
 PREFIX = re.compile(r"[a-z]{2,8}")
 MAX_NAME = 40
-"""Names of constraints and indexes are made of these, and PostgreSQL keeps 63 characters."""
+"""Names of constraints and indexes contain these, and PostgreSQL truncates names to 63 characters."""
 
 Order = Sequence[tuple[str, bool]]
-"""Columns, and whether each descends."""
+"""Columns, and whether each is sorted in descending order."""
 
 
 class DeclarationError(Exception):
-    """A declaration does not fit: the message names the class, the attribute, and what was expected."""
+    """An invalid declaration: the message names the class, the attribute, and what was expected."""
 
 
 class _Unset:
@@ -49,14 +49,14 @@ UNSET = _Unset()
 
 
 class _Caller:
-    """The default of a reference to users: whoever makes the row. It is not for clients to set."""
+    """The default of a reference to users: the user who makes the row. Clients cannot set it."""
 
 
 caller = _Caller()
 
 
 def now() -> datetime:
-    """The default of a moment: the one at which a row is made."""
+    """The default of a moment: the time at which a row is made."""
     return datetime.now(UTC)
 
 
@@ -102,7 +102,7 @@ class Reference(Attribute):
 
 @dataclass(frozen=True, kw_only=True)
 class Relation(Attribute):
-    """Rows that refer to this one by ``by``; or pairs with them, where that is None or names the pairs' other side."""
+    """Rows that reference this one by ``by``; or rows paired with it, if it is None or names the pairs' other side."""
 
     by: str | None
 
@@ -132,9 +132,9 @@ def column(
 
     ``default`` is a value, or ``dict`` or ``list`` for an empty one, or ``now`` or ``today``. Texts have ``min_length``
     to ``max_length`` characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``,
-    ``scale`` of them behind the point. ``unique`` is unique in a tenant; as a text, it is what errors call that. What
-    has an ``index`` or is unique can be ordered by. Clients cannot set what is ``read_only``, and know nothing of what
-    is ``private``. The log has the values of what is ``logged``: all but what is private, unless it says so itself.
+    ``scale`` of them after the point. ``unique``: unique in a tenant; a text is the name of the value in errors. Lists
+    can be ordered by columns with an ``index`` or ``unique``. Clients cannot set ``read_only`` columns, and cannot see
+    ``private`` ones. The audit log has the values of ``logged`` columns: by default, all that are not private.
     """
     return Column(
         default=default,
@@ -163,16 +163,17 @@ def reference(
 ) -> Any:
     """A relation to one row of the subject that the annotation names; ``| None`` lets it be empty.
 
-    ``default=caller`` makes whoever makes a row its owner. ``on_delete`` of what is referred to: ``restrict`` keeps it,
-    ``cascade`` deletes this row too, ``set null`` empties the reference. ``unique``: no two rows refer to the same.
+    ``default=caller`` makes the user who makes a row its owner. ``on_delete`` of the referenced row: ``restrict``
+    refuses it, ``cascade`` deletes this row too, ``set null`` clears the reference. ``unique``: no two rows reference
+    the same row.
     """
     return Reference(default=default, on_delete=on_delete, unique=unique, read_only=read_only, description=description)
 
 
 def many(by: str | None = None, *, description: str | None = None) -> Any:
-    """A relation to many rows of the subject in ``Many[…]``: those whose reference ``by`` refers to this row.
+    """A relation to many rows of the subject in ``Many[…]``: those whose reference ``by`` points to this row.
 
-    Without ``by`` it is many-to-many, kept in a table of pairs. On the other side ``by`` names this attribute.
+    Without ``by`` it is many-to-many, stored in a table of pairs. On the other side, ``by`` names this attribute.
     """
     return Relation(by=by, description=description)
 
@@ -184,7 +185,7 @@ def computed(of: Callable[[Row], ColumnElement[Any]], *, description: str | None
 
 @cache
 def field_of(name: str) -> str:
-    """What clients call a column or an attribute: in camel case, as Strawberry does it."""
+    """The clients' name of a column or an attribute: in camel case, as Strawberry makes it."""
     return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
 
 
@@ -199,7 +200,7 @@ class Member:
 
     @cached_property
     def annotation(self) -> Annotation:
-        """What its annotation says: a subject that it names may be declared later. Raises DeclarationError."""
+        """Its parsed annotation, which may name a subject that is declared later. Raises DeclarationError."""
         subject = self.declaration.subject
         alone = type(subject.__name__, (), {"__annotations__": {self.attribute: self._written}})
         try:
@@ -231,7 +232,7 @@ class Member:
         return self.annotation.type  # type: ignore[no-any-return]  # checked when it was declared
 
     def read(self, value: Any) -> Any:
-        """What a row has of the value of its column: a member of an enum, or the row that is referred to."""
+        """The attribute of a row for its column's value: for example a member of an enum, or the referenced row."""
         if value is None:
             return None
         if isinstance(self.declared, Reference):
@@ -255,7 +256,7 @@ class Member:
 
     @property
     def is_logged(self) -> bool:
-        """Whether the log has its values."""
+        """Whether the audit log has its values."""
         if not isinstance(self.declared, Column) or self.declared.logged is None:
             return not self.is_private
         return self.declared.logged
@@ -267,7 +268,7 @@ class Member:
 
 @dataclass
 class Declaration:
-    """What a subject's class says. ``mutations`` are those that it gets: of ``create``, ``update`` and ``delete``."""
+    """A subject's declaration. ``mutations`` are the generated ones: of ``create``, ``update`` and ``delete``."""
 
     subject: "type[Subject]"
     name: str
@@ -303,12 +304,12 @@ class Declaration:
 
     @cached_property
     def owner(self) -> Member | None:
-        """The reference to the user whose a row is."""
+        """The reference to the user who owns a row."""
         return next((each for each in self.references if getattr(each.declared, "default", None) is caller), None)
 
     @cached_property
     def pairs(self) -> Sequence[Member]:
-        """The relations that are kept in tables of pairs of this subject."""
+        """The relations that are stored in tables of pairs of this subject."""
         return [
             each for each in self.members.values() if isinstance(each.declared, Relation) and each.declared.by is None
         ]
@@ -319,7 +320,7 @@ class Declaration:
 
     @cached_property
     def ordered_by(self) -> Sequence[str]:
-        """The columns that rows can be ordered by: an index serves each."""
+        """The columns that rows can be ordered by: each has an index."""
         own = [
             each.column
             for each in self.columns
@@ -331,7 +332,7 @@ class Declaration:
 
     @property
     def shared(self) -> Sequence[str]:
-        """The columns that a partner can be granted."""
+        """The columns that can be shared with a partner."""
         return ["id", *(self.column_of(name) for name in self.subject.shared)]
 
     def column_of(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a client may write in JSON, as far as the database can keep it."""
+"""Validates JSON documents of clients: PostgreSQL must be able to store them unchanged."""
 
 import re
 from collections.abc import Iterable
@@ -9,17 +9,17 @@ from isola import exact_json
 from isola.errors import BadUserInput
 from isola.subjects.metadata import MAX_DOCUMENT_BYTES
 
-# PostgreSQL writes a number without an exponent: 1e308 has 309 digits when it is read.
+# PostgreSQL writes numbers without an exponent: 1e308 is read back with 309 digits.
 MAX_DIGITS = 100
-# Python reads and writes JSON by recursion, and how deep it can go depends on who asks.
+# Python parses and writes JSON recursively, and its depth limit depends on the calling code.
 MAX_DEPTH = 100
 _MAX_BITS = (10**MAX_DIGITS - 1).bit_length() - 1
-# As JSON writes it: PostgreSQL stores no text with it.
+# NUL as JSON escapes it: PostgreSQL cannot store it in a text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def check(field: str, value: Any) -> None:
-    """Raise BadUserInput, naming the field, for what PostgreSQL cannot keep as it is, and for what nests too deeply."""
+    """Raise BadUserInput, naming the field, if PostgreSQL cannot store a value unchanged or it nests too deeply."""
     level = [value]
     for depth in range(MAX_DEPTH + 1):
         for each in level:
@@ -64,7 +64,7 @@ def _check_number(field: str, value: Any) -> None:
 
 
 def _digits(number: Decimal) -> int:
-    """How many digits it has without an exponent."""
+    """The number of digits without an exponent."""
     _, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int):
         raise TypeError("infinity has no digits")

@@ -1,7 +1,7 @@
-"""The history of an application's tables: replayed without a database, and compared with what is declared now.
+"""The migration history of an application: replayed without a database, and compared with the current declarations.
 
-Alembic reads the revisions and writes new ones. Its own comparison needs a database, and leaves out checks and
-triggers: so revisions are replayed into SQLAlchemy tables here, which are compared with those of the declarations.
+Alembic reads the revisions and writes new ones. Its own comparison needs a database, and ignores checks and triggers:
+so this module replays revisions into SQLAlchemy tables and compares these with the declared tables.
 """
 
 import re
@@ -47,7 +47,7 @@ class Tables:
 
 
 def replay(application: Application) -> Tables:
-    """What an application's revisions make, all together. Raises DeclarationError for an operation without a form."""
+    """The tables that an application's revisions produce. Raises DeclarationError for an unsupported operation."""
     made = Tables()
     context = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "target_metadata": made.metadata}
@@ -59,16 +59,16 @@ def replay(application: Application) -> Tables:
         except DeclarationError as error:
             raise DeclarationError(f"revision {script.revision}: {error}") from error
         except Exception as error:
-            # It is code of somebody else's, which can raise anything.
+            # Third-party code can raise anything.
             raise DeclarationError(f"revision {script.revision}: {type(error).__name__}: {error}") from error
     return made
 
 
 def revisions(application: Application) -> Sequence[Script]:
-    """The revisions of an application in their order. Raises DeclarationError for a history that is none."""
+    """The revisions of an application in order. Raises DeclarationError for an invalid history."""
     try:
         with warnings.catch_warnings():
-            # Alembic warns of a revision that is there twice, and takes one of the two.
+            # For a duplicate revision, Alembic only warns and uses one of the two.
             warnings.simplefilter("error", UserWarning)
             directory = scripts(application)
             directory.get_current_head()
@@ -89,9 +89,9 @@ def scripts(application: Application) -> ScriptDirectory:
 
 
 def differences(application: Application) -> Sequence[MigrateOperation]:
-    """The operations that bring the tables of an application's history to what it declares.
+    """The operations that migrate an application from its history to its declarations.
 
-    Raises DeclarationError for a column that rows which are there would have no value for.
+    Raises DeclarationError for a new column for which existing rows would have no value.
     """
     made = replay(application)
     declared = {table.name: table for table in application.tables}
@@ -123,7 +123,7 @@ def described(operation: MigrateOperation) -> str:
 def source(operations: Sequence[MigrateOperation], *, revision: str, after: str | None, message: str) -> str:
     """The text of a revision that carries out operations."""
     code = render_python_code(ops.UpgradeOps(list(operations)), render_as_batch=False)
-    # It is the text of Python: there a backslash is written as two.
+    # In Python source, a backslash is written as two.
     code = verbatim(code).replace("\\:", "\\\\:")
     code = re.sub(r"JSONB\((none_as_null=True, )?astext_type=Text\(\)\)", "JSONB()", code)
     lines = [line.rstrip() for line in code.splitlines() if line.strip() and not line.strip().startswith("#")]
@@ -150,7 +150,7 @@ class _Recorder(Operations):
         except (KeyError, StopIteration) as error:
             raise DeclarationError(f"{described(operation)}: there is none by then") from error
 
-    def _record(self, operation: MigrateOperation) -> None:  # noqa: C901  a table, one case an operation
+    def _record(self, operation: MigrateOperation) -> None:  # noqa: C901  one case for each operation
         tables = self._made.metadata.tables
         match operation:
             case ops.CreateTableOp():
@@ -201,7 +201,7 @@ def _forget_column(table: Table, name: str) -> None:
 
 
 def _involves(constraint: Constraint, column: str) -> bool:
-    """Whether a constraint goes with a column, as PostgreSQL has it."""
+    """Whether PostgreSQL drops a constraint together with a column."""
     if isinstance(constraint, CheckConstraint):
         return re.search(rf"\b{column}\b", str(constraint.sqltext)) is not None
     return column in getattr(constraint, "columns", {})
@@ -231,7 +231,7 @@ def _alter(table: Table, operation: ops.AlterColumnOp) -> None:
 
 
 def _rename(table: Table, old: str, new: str) -> None:
-    """Give a column another name. Constraints and indexes on it keep theirs, as PostgreSQL has it."""
+    """Rename a column. Constraints and indexes on it keep their names, as in PostgreSQL."""
     for constraint in table.constraints:
         constraint.name = _name(constraint)
         if isinstance(constraint, CheckConstraint):
@@ -253,26 +253,26 @@ def _tables(declared: Mapping[str, Table], made: Mapping[str, Table]) -> Iterato
         yield from (ops.AddConstraintOp.from_constraint(each) for each in _sorted(table.constraints) if _is_later(each))
     gone = [made[name] for name in sorted(made.keys() - declared.keys(), reverse=True)]
     for table in gone:
-        # No table can go while another refers to it.
+        # A table cannot be dropped while another references it.
         yield from (ops.DropConstraintOp(_name(each), table.name) for each in _sorted(table.foreign_key_constraints))
     yield from (ops.DropTableOp.from_table(table) for table in gone)
 
 
 def _created(table: Table) -> MigrateOperation:
     operation = ops.CreateTableOp.from_table(table)
-    # What a declaration says of its table besides is no part of it.
+    # A table's ``info`` is no part of the migration.
     operation.info = {}
     operation.columns = [each for each in operation.columns if not _is_later(each)]
     return operation
 
 
 def _is_later(item: Any) -> bool:
-    """Whether something of a table is a foreign key that closes a circle of tables: others have to be there before."""
+    """Whether an item of a table is a foreign key that closes a cycle: it is created after the other tables."""
     return isinstance(item, ForeignKeyConstraint) and item.use_alter
 
 
 def _changed(declared: Table, made: Table) -> Iterator[MigrateOperation]:
-    """What there is to do to one table: what is to go before what is to come."""
+    """The operations on one table: drops first, then additions."""
     wanted, there = _constraints(declared), _constraints(made)
     indexes, indexes_there = _indexes(declared), _indexes(made)
     for index in _sorted(made.indexes):
@@ -339,14 +339,14 @@ def _sorted(items: Any) -> list[Any]:
 
 
 def _name(item: Constraint | Index) -> str:
-    """A constraint's whole name, by the convention."""
+    """A constraint's full name, by the naming convention."""
     if isinstance(item, Constraint):
         return str(DIALECT.identifier_preparer.format_constraint(item)).strip('"')
     return str(item.name)
 
 
 def _constraints(table: Table) -> Mapping[str, str]:
-    """What each constraint says, by its name."""
+    """The definition of each constraint, by its name."""
     return {_name(each): _says(each) for each in _sorted(table.constraints)}
 
 

@@ -1,6 +1,6 @@
-"""The declared shape of the data. Every table here is written as if there were one customer only.
+"""The declared tables. They are tenant-blind: each is written as if there were only one tenant.
 
-How a table lies in the database is decided elsewhere, from this declaration.
+The strategies derive the physical tables from these declarations.
 """
 
 import re
@@ -28,11 +28,11 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.event import listens_for
 
 MAX_IDENTIFIER = 63
-"""Characters of a name that PostgreSQL keeps."""
+"""The length to which PostgreSQL truncates names."""
 
 
 def fitting(name: str) -> str:
-    """A name that PostgreSQL keeps whole: of a longer one the beginning, and a digest of all of it."""
+    """A name that PostgreSQL does not truncate: a longer one becomes its beginning with a digest of the whole name."""
     if len(name) <= MAX_IDENTIFIER:
         return name
     digest = sha256(name.encode()).hexdigest()[:8]
@@ -65,13 +65,13 @@ metadata = MetaData(
 
 DIALECT = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects have no annotations here
 quoted = DIALECT.identifier_preparer.quote
-"""A name as it stands in SQL."""
+"""A name, quoted for SQL if needed."""
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
 def verbatim(sql: str) -> str:
-    """SQL as SQLAlchemy has to be given it, so that it takes nothing in it for a parameter."""
+    """SQL escaped for SQLAlchemy's ``text``, so that nothing in it is parsed as a parameter."""
     return _PARAMETER.sub(r"\\:", sql)
 
 
@@ -79,14 +79,14 @@ _PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
 
 
 def identifier() -> Column[object]:
-    """A UUIDv7 key that the database makes, on PostgreSQL 15 too."""
+    """A UUIDv7 key that the database generates, also on PostgreSQL 15."""
     return Column("id", Uuid, primary_key=True, server_default=text("isola.uuid_v7()"))
 
 
 def moment(name: str, *, nullable: bool = False, default: str | None = "now()") -> Column[object]:
-    """A time that ISO 8601 can write: neither infinite, nor before year 1, nor after 9999.
+    """A time that ISO 8601 can express: neither infinite, nor before year 1, nor after 9999.
 
-    Unless there is another ``default``, an SQL expression, it is the start of the transaction.
+    ``default`` is an SQL expression; if not given, it is the start of the transaction.
     """
     column: Column[object] = Column(
         name,
@@ -101,7 +101,7 @@ def moment(name: str, *, nullable: bool = False, default: str | None = "now()") 
 def indexed_text(
     name: str, most: int, *, least: int = 0, nullable: bool = False, primary_key: bool = False
 ) -> Column[object]:
-    """A text of ``least`` to ``most`` characters. One that is part of an index or of a key needs a limit.
+    """A text of ``least`` to ``most`` characters. A text in an index or a key needs such a limit.
 
     The column's ``info`` has the limit as ``longest``.
     """
@@ -110,10 +110,10 @@ def indexed_text(
 
 
 def json_document(name: str, default: str | None, *, nullable: bool = False) -> Column[object]:
-    """A JSON document of bounded length, as PostgreSQL writes it.
+    """A JSON document of limited length in PostgreSQL's text form.
 
-    A number can be written with far more digits than it takes bytes: so the length is bounded by the bytes, too. Reads
-    rely on that: see isola.query.budget.
+    The text of a number can be far longer than its stored bytes: so the stored size limits the length, too. Reads rely
+    on that: see isola.query.budget.
     """
     column: Column[object] = Column(
         name,
@@ -130,7 +130,7 @@ def json_document(name: str, default: str | None, *, nullable: bool = False) -> 
 
 
 def _checked(column: Column[object], rule: str, condition: str) -> Column[object]:
-    """A column whose table gets a check with it. A check inside of the column would be lost in its physical forms."""
+    """A column that adds a check to its table. A check on the column itself would be lost in the physical tables."""
 
     @listens_for(column, "after_parent_attach")
     def attach(_: object, table: Table) -> None:
@@ -141,10 +141,9 @@ def _checked(column: Column[object], rule: str, condition: str) -> Column[object
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """What the log of changes calls a table's rows: see isola.subjects.audit. In a table's ``info`` as ``audited``.
+    """The audit log's name of a table's rows: see isola.subjects.audit. In a table's ``info`` as ``audited``.
 
-    ``key`` maps each column of the key to what goes before its value. ``left_out`` are columns whose values are kept
-    out of the log.
+    ``key`` maps each column of the key to the prefix of its value. ``left_out`` are columns whose values the log omits.
     """
 
     subject: str
@@ -154,9 +153,9 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The quota that a table's rows take places of. In a table's ``info`` as ``counted``.
+    """The quota that a table's rows count towards. In a table's ``info`` as ``counted``.
 
-    Where only some rows count, ``where`` is the condition in SQL, and ``columns`` are those that it reads.
+    If only some rows count, ``where`` is the condition in SQL, and ``columns`` are those that it reads.
     """
 
     quota: str
@@ -165,11 +164,11 @@ class Counted:
 
 
 class Row(Protocol):
-    """The columns of a row, by name: of a table that is read, or of what the log has of one."""
+    """The columns of a row, by name: of a scanned table, or of a row's values in the audit log."""
 
     def __getitem__(self, name: str, /) -> ColumnElement[Any]: ...
 
 
 Visible: TypeAlias = Callable[[Row, BindParameter[UUID]], ColumnElement[bool]]
 """Whether a user may see a row. In a table's ``info`` as ``visible``: every statement that reads the table carries the
-rule, and the log has the values of a row only for who may see it."""
+rule, and the audit log shows the values of a row only to users who may see it."""

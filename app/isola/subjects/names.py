@@ -1,8 +1,8 @@
-"""Names that people give: in one form each, without what nobody sees, and compared as people compare them.
+"""Normalizes names of objects, rejects invisible characters, and compares names as people do.
 
-A name is stored in NFC. Where names are unique, the column ``name_key`` holds what is compared: NFKC with case folded,
-which Unicode promises never to change for a text. What merely looks alike is told apart by tables that do change: so
-they decide about new names only, and nothing of them is stored.
+A name is stored in NFC. If names are unique, the column ``name_key`` holds the form to compare: case-folded NFKC, which
+Unicode guarantees to be stable. Tables of confusable characters do change between versions: so they are used only to
+check new names, and nothing derived from them is stored.
 """
 
 import re
@@ -15,27 +15,27 @@ from confusable_homoglyphs.confusables import confusables_data
 from isola.errors import BadUserInput
 
 KEY_GROWTH = 3
-"""How many times longer than its name a key can be."""
+"""A key can be this many times longer than its name."""
 
 _INVISIBLE = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
-# Of other categories, and seen by nobody either: a joiner, fillers, silent vowels, selectors, an empty pattern.
+# Invisible characters of other categories: a joiner, fillers, silent vowels, selectors, an empty pattern.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 )
-# Whether an emoji is drawn in colour.
+# The selectors of text or colour display of an emoji.
 _STYLE = re.compile("[\ufe0e\ufe0f]")
 _SPACES = re.compile(r"[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-# Of letters and digits that look alike, which one stands for all; what is drawn of two comes last.
+# The representative of letters and digits that look alike; those drawn as two letters come last.
 _ALIKE = (("0", "o"), ("1", "l"), ("i", "l"), ("|", "l"), ("!", "l"), ("m", "rn"), ("w", "vv"))
 
 
 def checked(field: str, text: str, most: int) -> str:
-    """A name in the form in which it is stored: NFC, with single spaces between words and none around them.
+    """A name in its stored form: NFC, with single spaces between words and none around them.
 
-    Raises BadUserInput, naming the field, for one that is empty or longer than ``most`` characters then, and for what
-    nobody sees: control and format characters, marks of direction, joiners and fillers.
+    Raises BadUserInput, naming the field, if the result is empty or longer than ``most`` characters, or contains
+    invisible characters: control and format characters, marks of direction, joiners and fillers.
     """
-    # To normalise a text of a million characters would take long.
+    # Normalizing a text of a million characters would take too long.
     name = _normalized(text) if len(text) <= KEY_GROWTH * most else ""
     if not 1 <= len(name) <= most or len(key(name)) > KEY_GROWTH * most:
         raise BadUserInput(f"{field}: expected 1 to {most} characters", field)
@@ -45,18 +45,18 @@ def checked(field: str, text: str, most: int) -> str:
 
 
 def cleaned(text: str, most: int) -> str | None:
-    """A name that somebody else vouches for, without what nobody sees, and cut off; None if nothing is left."""
+    """A name from a trusted source, without invisible characters, and truncated; None if nothing is left."""
     seen = "".join(" " if unicodedata.category(each) in {"Cc", "Zl", "Zp"} else each for each in text)
     return _normalized("".join(each for each in seen if not _is_invisible(each)))[:most].strip() or None
 
 
 def key(name: str) -> str:
-    """What names are compared by."""
+    """The form in which names are compared."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def looks_like(name: str, others: Iterable[str]) -> bool:
-    """Whether people would take a name for one of others, which are in ASCII."""
+    """Whether people could confuse a name with one of others, which are in ASCII."""
     return _skeleton(name) in map(_skeleton, others)
 
 
@@ -70,13 +70,13 @@ def _is_invisible(character: str) -> bool:
 
 @cache
 def _ascii(character: str) -> str:
-    """What of ASCII a character looks like; itself, if like nothing of it."""
+    """The ASCII character that a character looks like; the character itself if there is none."""
     alike = (each["c"] for each in confusables_data.get(character, ()))
     return character if character.isascii() else next((each for each in alike if each.isascii()), character)
 
 
 def _skeleton(name: str) -> str:
-    """A name by its looks, as in Unicode TR39: accents do not count, nor does which of those alike a letter is."""
+    """The skeleton of a name, as in Unicode TR39: without accents, and with one form for letters that look alike."""
     letters = unicodedata.normalize("NFKD", name)
     bare = "".join(_ascii(each) for each in letters if unicodedata.category(each) not in {"Mn", "Me"})
     folded = unicodedata.normalize("NFKD", bare.casefold())

@@ -1,4 +1,4 @@
-"""What clients do with the rows of a subject: with the permissions that its declaration names, and its rules."""
+"""The clients' operations on rows of a subject, which check its permissions and rules."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from isola.subjects.table import pair_columns, pairs_table
 from isola.subjects.work import Work
 
 MOST = 1000
-"""How many rows one mutation makes, changes or deletes."""
+"""The most rows that one mutation makes, changes or deletes."""
 
 AnySubject = TypeVar("AnySubject", bound=Subject)
 Item = TypeVar("Item")
@@ -25,7 +25,7 @@ Made = TypeVar("Made")
 
 @contextmanager
 def items_of(name: str) -> Iterator[None]:
-    """Have what is refused of one of several name its place: they are the items of the input ``name``."""
+    """Make the refusal of one of several items name its place in the input ``name``."""
     try:
         yield
     except Refusal as refusal:
@@ -35,7 +35,7 @@ def items_of(name: str) -> Iterator[None]:
 
 
 def each(items: Sequence[Item], read: Callable[[Item], Made]) -> list[Made]:
-    """What is read of each item. A refusal says of which."""
+    """Apply ``read`` to each item. A refusal has the index of its item."""
     made = []
     for index, item in enumerate(items):
         try:
@@ -95,7 +95,7 @@ async def remove_all(work: Work, actor: Actor, subject: type[Subject], keys: Seq
     try:
         await subject.delete_all(work, actor, rows)
     except Refusal as refusal:
-        # Rows come by id, and each once.
+        # Rows are sorted by id, without duplicates.
         refusal.index = None if refusal.index is None else keys.index(rows[refusal.index].id)
         raise
 
@@ -105,7 +105,7 @@ async def changeable(
 ) -> AnySubject:
     """A row that the actor may change, locked until the end of the transaction.
 
-    Unless it is asked for as a ``whole``, only what decides about that is read of it. Raises NotFound and Forbidden.
+    Unless ``whole``, it reads only the columns that decide whether they may. Raises NotFound and Forbidden.
     """
     [row] = await changeable_all(work, actor, subject, [key], whole=whole)
     return row
@@ -114,7 +114,7 @@ async def changeable(
 async def changeable_all(
     work: Work, actor: Actor, subject: type[AnySubject], keys: Sequence[UUID], *, whole: bool
 ) -> list[AnySubject]:
-    """The same for several rows, each once, by id."""
+    """``changeable`` for several rows, sorted by id, without duplicates."""
     declaration = subject.declaration
     owner = [declaration.owner.column] if declaration.owner else []
     only = None if whole or subject.may_change is not Subject.may_change else owner
@@ -130,7 +130,7 @@ async def changeable_all(
 
 
 async def pair(work: Work, actor: Actor, subject: type[Subject], member: Member, key: UUID, other: UUID) -> None:
-    """Add a row to a relation that is many-to-many. Raises NotFound for either, Forbidden, and Conflict."""
+    """Add a row to a many-to-many relation. Raises NotFound for either row, Forbidden, and Conflict."""
     await _paired(work, actor, subject, member, key)
     field = field_of(pair_columns(subject.declaration, member)[1])
     if not await member.target.find(work, actor, member.target.table.c.id == other, most=1):

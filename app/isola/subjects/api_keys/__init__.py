@@ -1,4 +1,4 @@
-"""Keys that machines call with. The database keeps them out of everybody's own tables and reads them by functions."""
+"""API keys of machines. They are stored outside of the tenants' tables, and accessed only by database functions."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -26,10 +26,10 @@ async def create(
     permissions: Collection[str],
     expires_at: datetime | None = None,
 ) -> UUID:
-    """Store a key, by its public ``prefix`` and the SHA-256 ``digest`` of all of it, and make the user that it acts as.
+    """Store a key as its public ``prefix`` and the SHA-256 ``digest`` of the whole key, and make the user it acts as.
 
-    Raises Forbidden for permissions that the actor has not, QuotaExceeded, and BadUserInput naming the field that
-    cannot be.
+    Raises Forbidden for permissions that the actor does not have, QuotaExceeded, and BadUserInput naming the invalid
+    field.
     """
     actor.require(Permission.API_KEY_MANAGE)
     name = names.checked("name", name, MAX_NAME)
@@ -62,7 +62,7 @@ async def create(
 
 
 async def revoke(work: Work, actor: Actor, key_id: UUID) -> None:
-    """End a key for good; what it made stays its user's. Raises NotFound and Forbidden."""
+    """Revoke a key permanently; its user keeps the rows that it made. Raises NotFound and Forbidden."""
     actor.require(Permission.API_KEY_MANAGE)
     if not await work.scalar(select(func.isola.revoke_api_key(key_id))):
         raise NotFound("there is no such key")

@@ -16,7 +16,7 @@ from isola.subjects.users import User
 
 PREFIX = "key"
 SHOWN_ONCE = "\0key"
-"""Where a payload has the key that was made, which no statement knows. No field can be called that."""
+"""The key of the payload's dict that has the new API key, which no statement reads. It is no valid field name."""
 
 every_key = Function(
     "isola.api_keys",
@@ -105,7 +105,7 @@ class ApiKeyMutations:
                 permissions=input.permissions,
                 expires_at=input.expires_at,
             )
-            # PostgreSQL may log what statements are given, so the key itself is in none.
+            # PostgreSQL may log parameters of statements, so no statement gets the key itself.
             selected: Any = await payload(CreateApiKeyPayload, info, work, key_id=key)
             return {**selected, SHOWN_ONCE: made.text}  # type: ignore[return-value]  # what a statement returned, as fields read it
 

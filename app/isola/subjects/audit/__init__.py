@@ -1,8 +1,8 @@
-"""The log of what was done: who changed what, when, and what was there before.
+"""The audit log: who changed what and when, with the values before and after.
 
-The database writes it, by triggers on every table that declares what its rows are called there. So there is no change
-without an entry and no entry without its change, whichever way the change came. Each entry has a hash over itself, and
-is numbered and chained a moment after it has committed: see docs/audit.md.
+The database writes it, by triggers on every table that declares ``audited``. So every change has an entry and every
+entry belongs to a change, however the change was made. Each entry has a hash of its contents, and is numbered and
+chained shortly after its commit: see docs/audit.md.
 """
 
 from collections.abc import Sequence
@@ -45,12 +45,12 @@ OF_PLATFORM = (
     "sign_out",
     "tenant",
 )
-"""What the log calls what a tenant has in the control plane: see migrations/control."""
+"""The log's names for a tenant's objects in the control plane: see migrations/control."""
 
 MAX_ACTOR = 400
 MAX_ACTION = 100
 MAX_OBJECT = 400
-# Parts of a key that isola.audit() takes.
+# The most parts of a key that isola.audit() accepts.
 MAX_KEY = 2
 
 audit_entries = Table(
@@ -58,15 +58,15 @@ audit_entries = Table(
     metadata,
     identifier(),
     moment("at"),
-    # A user's typed id, or what else acted. None where nobody was signed in: commands, and whoever comes in.
+    # A user's typed id, or another actor. None if no user was authenticated: commands, and first sign-ins.
     indexed_text("actor", MAX_ACTOR, nullable=True),
     Column("on_behalf_of", Text),
     Column("request", Text),
     # ``subject:create``, ``subject:update`` or ``subject:delete``.
     indexed_text("action", MAX_ACTION),
-    # Typed ids; of what is known by two, both with a slash between.
+    # Typed ids; two of them, separated by a slash, for a row with a key of two columns.
     indexed_text("object", MAX_OBJECT),
-    # The columns that changed; of what was made or deleted, all. None where there was nothing, or is nothing now.
+    # The changed columns; all columns of a new or deleted row. Null if there is no old or no new row.
     Column("old", JSONB),
     Column("new", JSONB),
     Column("hash", LargeBinary, nullable=False),
@@ -74,16 +74,16 @@ audit_entries = Table(
     Index(None, "actor", "id"),
     Index(None, "action", "id"),
     Index(None, "object", "id"),
-    # Rights on it go no further than reading.
+    # Tenant traffic has only the right to read it.
     info={"read_only": True},
 )
 
 
 def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
-    """Whether a user may see the values of an entry: what is in its column ``values``, which is ``old`` or ``new``.
+    """Whether a user may see the values of an entry, in its column ``values``, which is ``old`` or ``new``.
 
-    Where rows are not for everybody, whoever sees the values could see the row both as it was then and as it is now. Of
-    one that was deleted nobody sees more than what it was in the end. A pair is for who can see both of its rows.
+    If the table has a visibility rule, the user must be able to see the row both as it was then and as it is now. For
+    a deletion, only its state at the time counts. The values of a pair are visible to users who can see both rows.
     """
     cases = []
     for table in metadata.sorted_tables:
@@ -109,13 +109,13 @@ def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement
                 for name, other, of in ends
             ]
             cases.append((_of_table(entry, audited), and_(*seen)))
-    # What a rule cannot decide is not shown. An application that is not installed here may have rules, too.
+    # Default deny: values of unknown subjects are hidden, as applications not installed here may have rules, too.
     known: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects()]
     return func.coalesce(case(*cases, else_=_subject(entry).in_(known)), false(), type_=Boolean)
 
 
 def _subjects() -> Sequence[str]:
-    """What the log calls all that is known here."""
+    """The log's names of all known subjects."""
     tables: list[Audited] = [table.info["audited"] for table in metadata.tables.values() if "audited" in table.info]
     return sorted({*OF_PLATFORM, *(each.subject for each in tables)})
 
@@ -129,7 +129,7 @@ def _of_table(entry: Row, audited: Audited) -> ColumnElement[bool]:
 
 
 def _hidden_ends(table: Table) -> Sequence[tuple[str, FromClause, Visible]]:
-    """Of a table of pairs: the columns that refer to rows which are not for everybody, with their tables and rules."""
+    """The columns of a table of pairs that reference tables with visibility rules, with those tables and rules."""
     return [
         (column.name, key.column.table.alias(), key.column.table.info["visible"])
         for column in table.primary_key.columns
@@ -139,7 +139,7 @@ def _hidden_ends(table: Table) -> Sequence[tuple[str, FromClause, Visible]]:
 
 
 def _deciding(table: Table) -> Sequence[str]:
-    """The columns that decide who may see a row, sorted. Every entry about a row of the table has them."""
+    """The columns that the visibility rule reads, sorted. Every entry about a row of the table has them."""
     rule: Visible | None = table.info.get("visible")
     if rule is None:
         return ()
@@ -149,7 +149,7 @@ def _deciding(table: Table) -> Sequence[str]:
 
 
 class _Asked:
-    """A row that remembers which of its columns were asked for."""
+    """A row that records which of its columns are read."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -161,7 +161,7 @@ class _Asked:
 
 
 def triggers(table: Table) -> Sequence[str]:
-    """Statements that have every change of a table's rows noted."""
+    """The statements that create the audit triggers of a table."""
     audited: Audited | None = table.info.get("audited")
     if audited is None:
         return []

@@ -1,4 +1,4 @@
-"""Domains that a customer is reached by, each once DNS has shown that it is theirs."""
+"""Custom domains of a tenant; each is active once its ownership is verified in DNS."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,17 +16,17 @@ MAX_DOMAINS = 100
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A domain, and what its TXT record has to say."""
+    """A domain, and the expected value of its TXT record."""
 
     name: str
     challenge: str
 
 
 async def add(work: Work, actor: Actor, name: str) -> UUID:
-    """Claim a domain, by its name in DNS, to be proven with a challenge; again, with another one, until it is.
+    """Claim a domain, by its name in DNS, to be verified with a challenge. Repeating it sets a new challenge.
 
-    Whether another tenant has proven it makes no difference. Raises Forbidden, QuotaExceeded, and Conflict where this
-    one has.
+    It works even if another tenant has verified the domain. Raises Forbidden, QuotaExceeded, and Conflict if this
+    tenant has already verified it.
     """
     actor.require(Permission.DOMAIN_MANAGE)
     known = func.isola.domains().table_valued("name")
@@ -39,7 +39,7 @@ async def add(work: Work, actor: Actor, name: str) -> UUID:
 
 
 async def claimed(work: Work, actor: Actor, domain_id: UUID) -> Claimed:
-    """What has to be found in DNS. Raises Forbidden, NotFound, and BadUserInput for a challenge that has expired."""
+    """The record expected in DNS. Raises Forbidden, NotFound, and BadUserInput for an expired challenge."""
     actor.require(Permission.DOMAIN_MANAGE)
     known = func.isola.domains().table_valued("id", "name", "challenge", "challenge_expires_at", "verified_at")
     rows = await work.rows(select(known).where(known.c.id == domain_id))
@@ -52,10 +52,10 @@ async def claimed(work: Work, actor: Actor, domain_id: UUID) -> Claimed:
 
 
 async def verify(work: Work, actor: Actor, domain_id: UUID) -> None:
-    """Let a domain count that a server has found proven.
+    """Activate a domain whose challenge a server has found in DNS.
 
-    Raises Forbidden, and Conflict where the domain was removed or its challenge changed meanwhile, or where somebody
-    else has proven it and not given it up.
+    Raises Forbidden, and Conflict if the domain was removed or its challenge changed meanwhile, or if another tenant
+    has verified it and not removed it.
     """
     actor.require(Permission.DOMAIN_MANAGE)
     if not await work.scalar(select(func.isola.verify_domain(domain_id))):
@@ -63,7 +63,7 @@ async def verify(work: Work, actor: Actor, domain_id: UUID) -> None:
 
 
 async def remove(work: Work, actor: Actor, domain_id: UUID) -> None:
-    """Give a domain up. Raises NotFound and Forbidden."""
+    """Remove a domain. Raises NotFound and Forbidden."""
     actor.require(Permission.DOMAIN_MANAGE)
     if not await work.scalar(select(func.isola.remove_domain(domain_id))):
         raise NotFound("there is no such domain")

@@ -109,7 +109,7 @@ class DomainMutations:
         key = decode(input.domain_id, PREFIX, "domainId")
         async with info.context.transaction() as work:
             claimed = await domains.claimed(work, info.context.actor, key)
-        # DNS may take seconds, for which no transaction waits: the one that follows makes sure that nothing changed.
+        # DNS may take seconds, so no transaction is open meanwhile; the next one checks for concurrent changes.
         tenant = info.context.context.principal.tenant.id
         found = await info.context.services.challenges.prove(tenant, key, claimed.name, claimed.challenge)
         async with info.context.transaction() as work:
