@@ -1,4 +1,4 @@
-"""A subject's rows as JSON: an object for each, with the fields that clients give when they make one."""
+"""Parses a subject's rows from JSON: an object for each, with the same fields as in the create mutation."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def parse(declaration: Declaration, entry: object) -> dict[str, Any]:
-    """The values of a new row, by column. Raises BadUserInput naming the field that is wrong, unknown or missing."""
+    """The values of a new row, by column. Raises BadUserInput naming an invalid, unknown or missing field."""
     if not isinstance(entry, dict):
         raise BadUserInput("expected an object")
     fields = {field_of(each.column): each for each in declaration.columns if each.is_settable}
@@ -35,7 +35,7 @@ def _parsed(member: Member, value: Any, field: str) -> Any:
     if isinstance(member.declared, Reference):
         return None if value is None else _key(member, value, field)
     if value is None:
-        # What a document can be is for the declaration to say.
+        # The declaration's check validates JSON documents.
         if annotation.optional or annotation.type == JSON:
             return None
         raise BadUserInput(f"{field}: expected {_expected(member)}", field)
@@ -67,7 +67,7 @@ def _read(type_: Any, value: Any, field: str, expected: str) -> Any:
 
 def _exactly(type_: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
-        # True is an integer to Python.
+        # In Python, True is an integer.
         if not isinstance(value, type_) or (type_ is int and isinstance(value, bool)):
             raise TypeError
         return value

@@ -1,4 +1,4 @@
-"""What anybody may do. Roles are nothing but sets of permissions: code asks for a permission, never for a role."""
+"""Permissions, and the built-in roles. A role is just a set of permissions: code checks permissions, never roles."""
 
 import re
 from enum import StrEnum
@@ -44,7 +44,7 @@ class Role(StrEnum):
     OWNER = "owner"
 
 
-# The log tells what others did, and what was there before; the list of keys, which machines there are.
+# The audit log shows the actions of others and old values; the list of API keys shows which machines exist.
 _KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ}
 _KEPT_FROM_ADMINS = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
 _FORM = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*", re.ASCII)
@@ -53,7 +53,7 @@ _complete = False
 
 
 def declare(*names: str) -> None:
-    """Add permissions to those that there are, before anybody is served. Raises ValueError for another form."""
+    """Add permissions, before the server starts. Raises ValueError for a malformed name."""
     for name in names:
         if not _FORM.fullmatch(name):
             raise ValueError(f"permission {name!r}: expected subject:action, of a-z, 0-9 and '_'")
@@ -63,16 +63,16 @@ def declare(*names: str) -> None:
 
 
 def complete() -> None:
-    """All applications are loaded: isola.installed says so."""
-    global _complete  # noqa: PLW0603  a fact about the process
+    """Record that all applications are loaded; called by isola.installed."""
+    global _complete  # noqa: PLW0603  state of the process
     _complete = True
 
 
 @cache
 def known() -> frozenset[str]:
-    """All permissions that there are, those of all applications too.
+    """All permissions, including those of all applications.
 
-    Raises RuntimeError before the applications are loaded: what a role gives would lack theirs.
+    Raises RuntimeError before the applications are loaded: roles would lack their permissions.
     """
     if not _complete:
         raise RuntimeError("permissions are known once isola.installed is imported")
@@ -81,7 +81,7 @@ def known() -> frozenset[str]:
 
 @cache
 def of_role(name: str) -> frozenset[str]:
-    """What a built-in role gives. Raises ValueError for any other."""
+    """The permissions of a built-in role. Raises ValueError for other names."""
     read = {each for each in known() if each.endswith(":read")} - _KEPT_FROM_VIEWERS
     match Role(name):
         case Role.VIEWER:

@@ -1,4 +1,4 @@
-"""What there can be only so many of. The database counts, and keeps what is allowed: see docs/plans.md."""
+"""The names of quotas. The database counts the rows and enforces the limits: see docs/plans.md."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from isola.installed import metadata
 from isola.subjects.metadata import Counted
 
 OF_PLATFORM = ("api_keys", "domains", "shares")
-"""What the platform's own tables count: see migrations/control/0001_platform.py."""
+"""The quotas counted in the platform's own tables: see migrations/control/0001_platform.py."""
 
 
 def known() -> Sequence[str]:

@@ -1,15 +1,15 @@
-"""Paths of HTTP that an application has besides GraphQL: each is a front of one operation."""
+"""HTTP routes of applications besides GraphQL: each executes one GraphQL operation."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path, below ``/api/v1/tenants/{tenantId}``, that are answered by a GraphQL operation.
+    """A method and a path, below ``/api/v1/tenants/{tenantId}``, served by a GraphQL operation.
 
-    The operation's variables are what the path has in braces, and the parameters of a GET, or the fields of the JSON
-    object that is sent with any other method. ``answer`` is the place of the response in the operation's data, such as
-    ``createCase.case``. Callers, permissions, limits and errors are those of the operation: a path has no rules.
+    The operation's variables are the path parameters in braces, and the query parameters of a GET, or the fields of
+    the JSON object in the body of other methods. ``answer`` is the path of the response in the operation's data, such
+    as ``createCase.case``. Authentication, permissions, limits and errors are the operation's: a route adds no rules.
     """
 
     method: str

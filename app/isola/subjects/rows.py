@@ -1,8 +1,8 @@
-"""Rows that fit declarations: of their types, within their bounds, unique where they have to be; the same for a seed.
+"""Generates valid rows of subjects: with the right types, bounds and uniqueness; deterministic for a seed.
 
-References are numbers of rows, from 1: whoever stores the rows knows their keys. Parents that come first have many more
-children than others. Conditions in SQL cannot be solved in general: where a subject has some, its ``samples`` say what
-fulfils them.
+References are numbers of rows, from 1: the code that stores the rows knows their keys. The first parents have many
+more children than others. Conditions in SQL cannot be solved in general: if a subject has some, its ``samples`` must
+provide values that fulfil them.
 """
 
 import string
@@ -22,18 +22,18 @@ from isola.subjects.table import precision
 from isola.subjects.types import JSON, Annotation, BigInt
 
 TRIES = 50
-"""So often a row is drawn again that has what another row has to have alone."""
+"""How often a row is drawn again if it violates a unique constraint."""
 EMPTY = 0.2
-"""The share of values that are left out, where they can be."""
+"""The share of optional values that are left out."""
 SKEW = 2.0
 SPREAD = 10_000
-"""Values of a range without an end are drawn from so many."""
+"""The number of values to draw from in an unbounded range."""
 MOST_ITEMS, MOST_PAIRS = 4, 8
 SHORT, LONG = 24, 240
-"""Characters of a text, about: of one with a limit of some hundreds, and of others."""
+"""The approximate maximum length of texts: of those limited to at most NAMES characters, and of others."""
 NAMES = 1000
 EXACT = Context(prec=2100)
-"""For twice as many digits as a decimal can have."""
+"""Precise enough for twice as many digits as a decimal can have."""
 MAX_INT = 2**31 - 1
 WORDS = ("amber", "basalt", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper", "krypton")
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ DIGITS = string.digits + string.ascii_lowercase
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a subject, by column, and its pairs, by attribute: the number of a row here, and of one there."""
+    """The rows of a subject, by column, and its pairs, by attribute: the numbers of the two paired rows."""
 
     subject: type[Subject]
     rows: Sequence[Mapping[str, Any]]
@@ -50,15 +50,15 @@ class Rows:
 
 
 class _ExhaustedError(Exception):
-    """There is no further value that no other row has."""
+    """All unique values are used up."""
 
 
 def generate(subjects: Sequence[type[Subject]], counts: Mapping[str, int], seed: int) -> Mapping[str, Rows]:
-    """Rows of subjects, by the subjects' names, parents first where references make no circle.
+    """Rows of subjects, by the subjects' names, parents first unless references form a cycle.
 
-    ``counts`` says how many rows of each, by its name, and how many there are of others that are referred to. There are
-    fewer rows where no more can be unique. Raises OperatorError, naming the subject and the attribute, where there can
-    be none, and for a sample that does not fit.
+    ``counts`` has the number of rows of each subject, by name, and of others that they refer to. There are fewer rows
+    if the unique values are used up. Raises OperatorError, naming the subject and the attribute, if no row is
+    possible, and for an invalid sample.
     """
     there = dict(counts)
     made: dict[str, list[dict[str, Any]]] = {}
@@ -82,7 +82,7 @@ def generate(subjects: Sequence[type[Subject]], counts: Mapping[str, int], seed:
 
 
 def _ordered(subjects: Sequence[type[Subject]]) -> Sequence[type[Subject]]:
-    """Parents first; where there is a circle, what can be left out may come later."""
+    """Parents first; in a cycle, targets of optional references may come later."""
     waiting = list(subjects)
     ordered: list[type[Subject]] = []
     while waiting:
@@ -132,7 +132,7 @@ def _row(
     chance: Random,
     unique: Sequence[tuple[tuple[str, ...], set[tuple[Any, ...]]]],
 ) -> dict[str, Any] | None:
-    """One more row; None where there can be none."""
+    """The next row; None if there can be no more."""
     for _ in range(TRIES):
         row: dict[str, Any] = {}
         try:
@@ -145,7 +145,7 @@ def _row(
                     row[member.column] = value(member, number, chance)
         except _ExhaustedError:
             return None
-        # NULL is like no other NULL.
+        # In a unique constraint, NULLs are distinct.
         if not any(
             None not in (key := tuple(row[name] for name in columns)) and key in known for columns, known in unique
         ):
@@ -166,12 +166,12 @@ def _sampled(subject: type[Subject], member: Member, chance: Random, row: Mappin
 
 
 def _referred(member: Member, number: int, there: Mapping[str, int], later: set[str], chance: Random) -> int | None:
-    """The number of the row that a row refers to: of the same table an earlier one, so that nothing goes in circles."""
+    """The number of the referenced row; in the same table it is an earlier row, which prevents cycles."""
     target = member.target.declaration.name
     itself = target == member.declaration.name
     optional = member.annotation.optional
     count = number - 1 if itself else there.get(target, 0)
-    # What is made later is not known yet; what can be empty is filled in then.
+    # Targets made later do not exist yet; ``_close_circles`` fills in optional references to them.
     if optional and (not count or target in later or chance.random() < EMPTY):
         return None
     if not count and not itself:
@@ -188,7 +188,7 @@ def _referred(member: Member, number: int, there: Mapping[str, int], later: set[
 def _close_circles(
     subject: type[Subject], made: Mapping[str, list[dict[str, Any]]], there: Mapping[str, int], seed: int
 ) -> None:
-    """Fill in the references to what was made later."""
+    """Fill in the references to rows that were made later."""
     declaration = subject.declaration
     before = list(made)[: list(made).index(declaration.name)]
     for member in declaration.references:
@@ -204,7 +204,7 @@ def _close_circles(
 
 
 def skewed(count: int, chance: Random) -> int:
-    """A number from 1 to ``count``, the first ones far more often: of a hundred, the first comes every tenth time."""
+    """A number from 1 to ``count``, low ones far more often: of a hundred, the first is drawn every tenth time."""
     return 1 + int(count * chance.random() ** SKEW)
 
 
@@ -219,7 +219,7 @@ def _pairs(member: Member, there: Mapping[str, int], seed: int) -> Sequence[tupl
 
 
 def value(member: Member, number: int, chance: Random) -> Any:
-    """A value of a column for the row of a number: another for each number, where it has to be unique."""
+    """A value of a column for the row with a number: distinct for each number if the column is unique."""
     declared, annotation = member.declared, member.annotation
     if not isinstance(declared, Column):
         raise TypeError(f"{member.where} is no column")
@@ -284,7 +284,7 @@ def _in_base_36(number: int) -> str:
 
 
 def _in_range(type_: Any, declared: Column, number: int, chance: Random) -> Any:
-    """A value of what can be counted up by steps, from the least one on."""
+    """A value of a type with a range, counted up in steps from the lowest value."""
     least, most = declared.minimum, declared.maximum
     start, step = _steps(type_, declared)
     if type_ is Decimal:
@@ -308,7 +308,7 @@ def _in_range(type_: Any, declared: Column, number: int, chance: Random) -> Any:
 
 
 def _steps(type_: Any, declared: Column) -> tuple[Any, Any]:
-    """Where values begin unless there is a bound, and how far one is from the next."""
+    """The first value if there is no lower bound, and the step between values."""
     if type_ is float:
         return 0.0, 0.25
     if type_ is Decimal:
@@ -323,7 +323,7 @@ def _steps(type_: Any, declared: Column) -> tuple[Any, Any]:
 
 
 def referred(subjects: Sequence[type[Subject]]) -> Iterator[type[Subject]]:
-    """Subjects, and all that they refer to, directly or by others; each once."""
+    """Subjects, and all that they refer to, directly or indirectly; each once."""
     found: dict[str, type[Subject]] = {}
     waiting = list(subjects)
     while waiting:

@@ -5,10 +5,10 @@ from sqlalchemy import ClauseElement
 
 
 class Work(Protocol):
-    """One open transaction, as the rules see it. They can neither open, bind nor commit one.
+    """One open transaction, as rules of subjects see it. Rules cannot open, bind or commit transactions.
 
-    A statement that stands in a module, and is given its ``values`` (of parameters, and of the columns that an insert
-    or update sets) here, is compiled once. One that holds its values is compiled each time.
+    A module-level statement that gets its ``values`` here (of parameters, and of the columns that an insert or update
+    sets) is compiled once. A statement that contains its values is compiled each time.
     """
 
     async def rows(
@@ -18,9 +18,9 @@ class Work(Protocol):
         ...
 
     async def scalar(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> Any:
-        """Run a statement; the first column of its first row, None where there is no row."""
+        """Run a statement; the first column of its first row, None if there is no row."""
         ...
 
     async def execute(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> int:
-        """Run a statement that returns nothing; how many rows it touched."""
+        """Run a statement that returns no rows; the number of affected rows."""
         ...

@@ -40,7 +40,7 @@ async def update(work: Work, actor: Actor, resource_id: UUID, **changes: Any) ->
 
 
 async def delete(work: Work, actor: Actor, resource_id: UUID) -> None:
-    """Delete a resource, and end what was shared of it."""
+    """Delete a resource, and end its shares."""
     await operations.remove(work, actor, Resource, resource_id)
 
 

@@ -1,8 +1,8 @@
-"""Roles, who has them, and who may give them.
+"""Roles, their assignment to users, and the rules of assignment.
 
-A role is a name for permissions. Some are built in: what those give is data of the program, and their rows are there so
-that users can have them like any other. Nobody gives, takes or changes what they do not have themselves, and nobody
-touches the standing of a user who may do more. An owner who is the last one stays.
+A role is a name for permissions. The permissions of built-in roles are defined in the code; they have rows so that they
+can be assigned like any other role. An actor cannot grant, revoke or change permissions that they do not have, nor
+change the roles of a user who has more permissions. The last owner cannot be removed.
 """
 
 from collections.abc import Mapping, Sequence, Set as AbstractSet
@@ -42,11 +42,11 @@ class Role(Subject, name="role", prefix="rol", mutations=frozenset()):
     """A name for permissions, which users can be given."""
 
     name: str = column(max_length=MAX_NAME, min_length=1, index=True)
-    # What names are compared by: see isola.subjects.names.
+    # The form in which names are compared: see isola.subjects.names.
     name_key: str = column(
         max_length=names.KEY_GROWTH * MAX_NAME, min_length=1, unique="name", private=True, logged=False
     )
-    # Of a built-in role, none: what it gives is in isola.subjects.permissions.
+    # Empty for a built-in role, whose permissions are in isola.subjects.permissions.
     permissions: list[str] = column(default=list, private=True, logged=True)
 
 
@@ -65,7 +65,7 @@ user_roles = Table(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A user, and what they may do: the names of their roles, sorted, and all that these give."""
+    """A user with the names of their roles, sorted, and all permissions of these."""
 
     user_id: UUID
     subject: str
@@ -87,9 +87,9 @@ HELD_USER = select(users.c.subject).where(users.c.id == bindparam("key", type_=U
 HELD_ROLE = (
     select(roles.c.name, roles.c.permissions).where(roles.c.id == bindparam("key", type_=Uuid())).with_for_update()
 )
-# Whoever takes an owner away holds this row, so that no two take each other away.
+# The removal of an owner locks this row, so that two owners cannot remove each other concurrently.
 HELD_OWNERSHIP = select(roles.c.id).where(roles.c.name == BuiltIn.OWNER.value).with_for_update()
-# Those who can act as owners: people of the tenant's own who have come in and are not disabled. Two are enough to know.
+# Active owners: people of the tenant's own who have signed in and are not disabled. Two are enough to decide.
 OWNERS = (
     select(user_roles.c.user_id)
     .join(roles, roles.c.id == user_roles.c.role_id)
@@ -105,24 +105,24 @@ _BUILT_IN = [{"name": each.value, "name_key": names.key(each)} for each in Built
 
 
 def permissions_of(name: str, stored: Sequence[str]) -> frozenset[str]:
-    """What a role gives. Names that this program does not know give nothing."""
+    """The permissions of a role. Unknown permission names are ignored."""
     return of_role(name) if name in set(BuiltIn) else known() & set(stored)
 
 
 async def standing(work: Work, *, subject: str) -> Standing | None:
-    """How a user stands; None for one who has never come in. See ``come_in``."""
+    """The standing of a user; None for a user who has never signed in. See ``come_in``."""
     return await _standing(work, BY_SUBJECT, {"subject": subject})
 
 
 async def standing_of(work: Work, user_id: UUID) -> Standing | None:
-    """How a user stands; None where there is no such user."""
+    """The standing of a user; None if there is no such user."""
     return await _standing(work, BY_KEY, {"key": user_id})
 
 
 async def come_in(work: Work, *, subject: str, name: str | None, email: str | None, role: BuiltIn | None) -> Standing:
-    """How a person stands who comes in; one who is not known is made.
+    """The standing of a person who signs in; an unknown person becomes a new user.
 
-    Who comes in for the first time, and has no role yet, is given ``role``.
+    A person who signs in for the first time, and has no role yet, gets ``role``.
     """
     user = await people.ensure(work, subject=subject, name=name, email=email)
     if await people.record_visit(work, user):
@@ -135,12 +135,12 @@ async def come_in(work: Work, *, subject: str, name: str | None, email: str | No
 
 
 async def guest(work: Work, *, subject: str, name: str) -> Standing:
-    """How a user stands who is let in from elsewhere; made, without any role, where there is none."""
+    """The standing of a guest from outside of the tenant; a new user without roles if there is none yet."""
     return await _held(work, await people.ensure(work, subject=subject, name=name, email=None))
 
 
 async def create(work: Work, actor: Actor, *, name: str, permissions: AbstractSet[str]) -> UUID:
-    """Make a role. Raises Forbidden, BadUserInput naming the field that cannot be, and Conflict for a name in use."""
+    """Make a role. Raises Forbidden, BadUserInput naming the invalid field, and Conflict for a name in use."""
     actor.require(Permission.ROLE_MANAGE)
     _check(permissions)
     actor.may_all(permissions).enforce()
@@ -152,7 +152,7 @@ async def create(work: Work, actor: Actor, *, name: str, permissions: AbstractSe
 async def update(
     work: Work, actor: Actor, role_id: UUID, *, name: str | None = None, permissions: AbstractSet[str] | None = None
 ) -> None:
-    """Change a role for all who have it. Raises as ``create``, and NotFound."""
+    """Change a role for all users who have it. Raises as ``create``, and NotFound."""
     actor.require(Permission.ROLE_MANAGE)
     _check(permissions)
     named = {} if name is None else _named(name)
@@ -165,7 +165,7 @@ async def update(
 
 
 async def delete(work: Work, actor: Actor, role_id: UUID) -> None:
-    """Delete a role, also from all who have it. Raises Forbidden and NotFound."""
+    """Delete a role, and revoke it from all users. Raises Forbidden and NotFound."""
     actor.require(Permission.ROLE_MANAGE)
     await _own(work, actor, role_id)
     await work.execute(delete_from(roles).where(roles.c.id == role_id))
@@ -173,7 +173,7 @@ async def delete(work: Work, actor: Actor, role_id: UUID) -> None:
 
 
 async def assign(work: Work, actor: Actor, user_id: UUID, role_id: UUID) -> None:
-    """Give a user a role. Raises Forbidden, NotFound for either, and Conflict when they have it already."""
+    """Assign a role to a user. Raises Forbidden, NotFound for either, and Conflict if they have it already."""
     subject = await _manageable(work, actor, user_id)
     _, gives = await _role(work, role_id)
     actor.may_all(gives).enforce()
@@ -196,7 +196,7 @@ async def unassign(work: Work, actor: Actor, user_id: UUID, role_id: UUID) -> No
 
 
 async def disable(work: Work, actor: Actor, user_id: UUID) -> None:
-    """Refuse whatever a user asks from now on. Raises Forbidden, NotFound, and Conflict for the last owner."""
+    """Refuse all requests of a user from now on. Raises Forbidden, NotFound, and Conflict for the last owner."""
     subject = await _manageable(work, actor, user_id)
     if user_id == actor.user_id:
         raise Forbidden("nobody can disable themselves")
@@ -232,7 +232,7 @@ async def _held(work: Work, user_id: UUID) -> Standing:
 
 
 async def _manageable(work: Work, actor: Actor, user_id: UUID) -> str:
-    """The subject of a user whose standing the actor may change, held until the end of the transaction."""
+    """The subject of a user whose standing the actor may change, locked until the end of the transaction."""
     actor.require(Permission.USER_MANAGE)
     subject: str | None = await work.scalar(HELD_USER, {"key": user_id})
     if subject is None:
@@ -249,7 +249,7 @@ async def _role(work: Work, role_id: UUID) -> tuple[str, frozenset[str]]:
 
 
 async def _own(work: Work, actor: Actor, role_id: UUID) -> AbstractSet[str]:
-    """What a role gives, which is not built in and gives no more than the actor has."""
+    """The permissions of a custom role, all of which the actor must have."""
     name, gives = await _role(work, role_id)
     if name in set(BuiltIn):
         raise Forbidden("a built-in role cannot be changed")

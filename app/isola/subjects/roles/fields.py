@@ -18,7 +18,7 @@ PREFIX, USER = Role.declaration.prefix, User.declaration.prefix
 
 
 def _permissions(role: Row) -> ColumnElement[list[str]]:
-    """What a role gives; what a built-in one gives is data of the program."""
+    """The permissions of a role; those of a built-in role are defined in the code."""
     texts = {name.value: ", ".join(f"'{each}'" for each in sorted(of_role(name))) for name in BuiltIn}
     given = {name: literal_column(f"ARRAY[{text}]", ARRAY(Text())) for name, text in texts.items()}
     return case(given, value=role["name"], else_=role["permissions"])

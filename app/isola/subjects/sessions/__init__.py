@@ -1,4 +1,4 @@
-"""Signing users out: whatever credential they have been given until now is refused from then on."""
+"""Revokes users' sessions: all credentials issued so far are refused from then on."""
 
 from uuid import UUID
 
@@ -18,7 +18,7 @@ _SIGN_OUT = select(func.isola.sign_out(bindparam("key", type_=Uuid()), bindparam
 async def revoke(work: Work, actor: Actor, user_id: UUID) -> None:
     """End all sessions of a user, and refuse all tokens of theirs that were issued until now, whoever issued them.
 
-    Everybody may end their own. Raises Forbidden, also where the user may do more than the actor, and NotFound.
+    All users may end their own. Raises Forbidden, also if the user has more permissions than the actor, and NotFound.
     """
     if user_id != actor.user_id:
         actor.require(Permission.USER_MANAGE)
@@ -31,5 +31,5 @@ async def revoke(work: Work, actor: Actor, user_id: UUID) -> None:
 
 
 async def sign_out(work: Work, user_id: UUID) -> None:
-    """The same, asked for by whoever runs the system."""
+    """The same for operators, without an actor."""
     await work.scalar(_SIGN_OUT, {"key": user_id, "subject": await work.scalar(_SUBJECT, {"key": user_id})})

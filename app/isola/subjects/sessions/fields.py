@@ -1,4 +1,4 @@
-"""Signing in and out. What is in ``SignInMutations`` is open to all: it asks for a credential of another kind."""
+"""Signing in and out. ``SignInMutations`` are public: they authenticate by another kind of credential."""
 
 import strawberry
 from sqlalchemy import Uuid

@@ -1,4 +1,4 @@
-"""What is shared with partners. The database keeps shares out of everybody's own tables and reads them by functions."""
+"""Shares with partners. They are stored outside of the tenants' tables, and accessed only by database functions."""
 
 from datetime import UTC, datetime
 from typing import TypedDict, Unpack
@@ -15,7 +15,7 @@ from isola.subjects.work import Work
 
 
 class Term(TypedDict, total=False):
-    """How long a share lasts; None: until it is revoked. Left out, a share that is there keeps its term."""
+    """The term of a share; None: until it is revoked. If omitted, an existing share keeps its term."""
 
     expires_at: datetime | None
 
@@ -23,8 +23,8 @@ class Term(TypedDict, total=False):
 async def grant(work: Work, actor: Actor, subject: str, row_id: UUID, grantee: str, **term: Unpack[Term]) -> UUID:
     """Let a partner, named by its slug, read a row of a subject; sharing it again renews the share.
 
-    The result is the same whether there is a tenant of that slug or not. Raises NotFound, Forbidden, and BadUserInput
-    naming the field that cannot be.
+    The result does not reveal whether a tenant with that slug exists. Raises NotFound, Forbidden, and BadUserInput
+    naming the invalid field.
     """
     actor.require(Permission.SHARE_WRITE)
     expires_at = term.get("expires_at")
@@ -43,7 +43,7 @@ async def grant(work: Work, actor: Actor, subject: str, row_id: UUID, grantee: s
 
 
 async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:
-    """End a share, for the next statement of the partner already. Raises NotFound and Forbidden."""
+    """End a share; it ends with the partner's next statement. Raises NotFound and Forbidden."""
     actor.require(Permission.SHARE_WRITE)
     ended = func.isola.revoke_share(share_id).table_valued("subject", "row_id")
     [row] = await work.rows(select(ended))
@@ -54,12 +54,12 @@ async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:
 
 
 async def _hold(work: Work, actor: Actor, subject: str, row_id: UUID) -> None:
-    """Lock a row that the actor may change until the end of the transaction. Raises NotFound and Forbidden."""
+    """Lock a row that the actor may change, until the end of the transaction. Raises NotFound and Forbidden."""
     await operations.changeable(work, actor, Registry.by_name[subject], row_id, whole=False)
 
 
 async def answer(work: Work, actor: Actor, share_id: UUID, *, accepted: bool) -> None:
-    """Accept or decline all that the owner of a share shares with the actor's tenant, now and later.
+    """Accept or decline all current and future shares from the owner of a share with the actor's tenant.
 
     Raises Forbidden and NotFound.
     """

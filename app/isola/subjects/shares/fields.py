@@ -40,7 +40,7 @@ SHARED_WITH = "The slug of the tenant that is to read it. The answer is the same
 TERM = "Null: until it is revoked. Left out, a share that is there keeps its end; a new one has none."
 
 Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
-"""The types of fields, and what is declared for them, by their names."""
+"""The types and declarations of fields, by their names."""
 
 
 def shares_of(subject: str, key: str) -> Function:
@@ -62,7 +62,7 @@ def shares_of(subject: str, key: str) -> Function:
 
 
 def share_fields(subject: type[Subject]) -> Fields:
-    """What leads from a share to the row of a subject: null in shares of other subjects."""
+    """The field of a share with the shared row of a subject: null in shares of other subjects."""
     of = subject.declaration
 
     def key(share: Row) -> ColumnElement[UUID]:
@@ -75,7 +75,7 @@ def share_fields(subject: type[Subject]) -> Fields:
 
 
 def received_fields(subject: type[Subject]) -> Fields:
-    """What leads from a share that was received to the row of a subject: null in shares of other subjects."""
+    """The field of a received share with the shared row of a subject: null in shares of other subjects."""
     of = subject.declaration
     columns = tuple(
         Column(column.name, column.type, nullable=column.nullable)
@@ -90,7 +90,7 @@ def received_fields(subject: type[Subject]) -> Fields:
 
 
 def having(*fields: Fields) -> Callable[[type[T]], type[T]]:
-    """Give a class fields more, after its first one, before Strawberry makes a type of it."""
+    """Add fields to a class, after its first field, before Strawberry makes a type of it."""
 
     def add(cls: type[T]) -> type[T]:
         (first, first_type), *others = cls.__annotations__.items()
@@ -121,7 +121,7 @@ def share_mutation(subject: type[Subject]) -> Any:
     payload_class = mapped(Parameters({"share_id": Uuid(), key: Uuid()}))(_class(f"Share{name}Payload", share))
     payload_type = strawberry.type(payload_class, directives=[PUBLIC])
 
-    async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  what GraphQL hands over
+    async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  passed by GraphQL
         values = given(input)
         row = decode(values.pop(key), of.prefix, to_camel_case(key))
         async with info.context.transaction() as work:
@@ -134,7 +134,7 @@ def share_mutation(subject: type[Subject]) -> Any:
 
 
 def add_shares(subject: type[Subject]) -> None:
-    """Give the type of a subject the list of the shares of each row, for those who may end them."""
+    """Add the list of a row's shares to the type of a subject, visible to users who may end them."""
     of = subject.declaration
 
     def may_see_shares(row: Row) -> ColumnElement[bool]:
@@ -150,7 +150,7 @@ def add_shares(subject: type[Subject]) -> None:
 
 
 def sharing(subjects: Sequence[type[Subject]]) -> Callable[[type[T]], type[T]]:
-    """Give a class the mutations that share rows of subjects, before Strawberry makes a type of it."""
+    """Add the mutations that share rows of subjects to a class, before Strawberry makes a type of it."""
 
     def add(cls: type[T]) -> type[T]:
         for subject in subjects:
@@ -167,7 +167,7 @@ def _class(name: str, fields: Fields) -> type[Any]:
 
 
 SHARED = [subject for subject in SUBJECTS if subject.shared]
-"""The subjects of which single rows can be shared."""
+"""The subjects whose rows can be shared."""
 
 
 shares_received = Function(
@@ -203,7 +203,7 @@ class Grantee:
     slug: str
 
 
-# Each place that leads to shares says of which subject: only the columns are of use here.
+# Each field with shares passes the subject to the function: only the columns matter here.
 @mapped(shares_of("", "id"))
 @strawberry.type(
     description="A partner's right to read something of the caller's tenant: what, says the field that is not null.",

@@ -1,4 +1,4 @@
-"""The timeline: what happened, told by whom, for whom to see."""
+"""The timeline: entries of events, with their author and visibility."""
 
 from enum import StrEnum
 from uuid import UUID
@@ -49,7 +49,7 @@ class Span(
         )
 
     async def before_create(self, work: Work, actor: Actor) -> None:
-        """One that an organization is to see can be written by its members only."""
+        """Only members of an organization can write entries that are visible to it."""
         if self.organization is None:
             if self.visibility is Visibility.ORGANIZATION:
                 message = "organizationId: expected, since the visibility is ORGANIZATION"
