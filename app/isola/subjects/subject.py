@@ -1,4 +1,4 @@
-"""The base of all subjects: what their code reads and changes, inside a transaction that somebody else has opened."""
+"""The base class of subjects: reads and changes rows inside a transaction that the caller has opened."""
 
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from keyword import iskeyword
@@ -32,14 +32,14 @@ UNSHARED = select(func.isola.revoke_shares_of(func.unnest(values.KEYS)))
 
 
 class _Declared:
-    """``Agent.declaration``, made once the class is there."""
+    """``Agent.declaration``, set when the class is created."""
 
     def __get__(self, instance: object, owner: "type[Subject]") -> Declaration:
         return owner._declaration  # noqa: SLF001  its own
 
 
 class _Table:
-    """``Agent.table``, made when it is asked for: by then all that it refers to is declared."""
+    """``Agent.table``, made on first access: by then all subjects that it refers to are declared."""
 
     def __get__(self, instance: object, owner: "type[Subject]") -> Table:
         if (table := owner.__dict__.get("_made")) is None:
@@ -48,17 +48,17 @@ class _Table:
 
 
 class Subject:
-    """A row of a subject. Its columns are attributes; a reference is a row of which ``id`` is known.
+    """A row of a subject. Its columns are attributes; a reference is a row with only its ``id``.
 
-    What a class says besides its columns:
+    Class attributes besides the columns:
 
     ``unique_together``, ``indexes``: tuples of attributes. ``checks``: conditions in SQL, by their names.
-    ``shared``: the attributes that a partner can be granted.
-    ``visible``: ``(row, user) -> condition``, which rows a user may read; where there is none, all.
-    ``samples``: ``attribute -> (random, row) -> value``, for generated rows, where other values would break ``checks``;
-    ``row`` has the values of the columns before, by their names.
+    ``shared``: the attributes that can be shared with a partner.
+    ``visible``: ``(row, user) -> condition``, which rows a user may read; by default, all.
+    ``samples``: ``attribute -> (random, row) -> value``, for generated rows, if other values would violate ``checks``;
+    ``row`` has the values of the preceding columns, by their names.
 
-    The methods do not ask for permissions: mutations do that before, and whoever calls them otherwise has to.
+    The methods do not check permissions: mutations do that first, and so must all other callers.
     """
 
     id: UUID
@@ -91,11 +91,11 @@ class Subject:
     ) -> None:
         """Declare a subject.
 
-        ``name`` is that of one row (``agent``), ``plural`` that of the table, and of the list unless that is
-        ``listed_as`` something else; ``prefix`` is what ids begin with. ``counted`` makes a quota of it, named as the
-        plural: of all rows, or of those that fulfil a condition in SQL. ``mutations`` are those that clients get.
-        ``order`` is the order of lists: columns, with a ``-`` before what descends. ``permissions`` has the names of
-        those for ``read``, ``write`` and ``manage`` where they are not ``agent:read`` and so on.
+        ``name`` is the name of one row (``agent``), ``plural`` that of the table, and of the list unless ``listed_as``
+        is given; ``prefix`` is the prefix of ids. ``counted`` adds a quota, named as the plural: of all rows, or of
+        those that fulfil a condition in SQL. ``mutations`` are the generated mutations. ``order`` is the default order
+        of lists: columns, with a ``-`` before those in descending order. ``permissions`` has the names for ``read``,
+        ``write`` and ``manage`` if they are not ``agent:read`` and so on.
 
         Raises DeclarationError.
         """
@@ -137,7 +137,7 @@ class Subject:
         Registry.add(cls._declaration)
 
     def __init__(self, **values: Any) -> None:
-        """A row, of which ``values`` are known, by the names of its columns."""
+        """A row with ``values``, by the names of its columns; the others are not set."""
         for member in self.declaration.columns:
             if member.column in values:
                 setattr(self, member.attribute, member.read(values[member.column]))
@@ -151,22 +151,22 @@ class Subject:
             return value
         raise AttributeError(f"{type(self).__name__}.{name} was not read: get the row by its id")
 
-    # What a subject may say otherwise.
+    # Hooks that a subject may override.
 
     async def before_create(self, work: Work, actor: Actor) -> None:
-        """Called with the row that is to be made. It may change what it has, or raise a Refusal."""
+        """Called on the row that is to be made. It may change its attributes, or raise a Refusal."""
 
     async def before_update(self, work: Work, actor: Actor, changes: dict[str, Any]) -> None:
-        """Called with the row as it is, locked. It may change the ``changes``, or raise a Refusal.
+        """Called on the current row, locked. It may modify ``changes``, or raise a Refusal.
 
-        They are values as the row has them, by attribute: a reference is a row of which ``id`` is known.
+        These are the new values, by attribute: a reference is a row with only its ``id``.
         """
 
     async def before_delete(self, work: Work, actor: Actor) -> None:
-        """Called with the row as it is, locked. It may raise a Refusal."""
+        """Called on the current row, locked. It may raise a Refusal."""
 
     def may_change(self, actor: Actor) -> Decision:
-        """Whether who has the permission to write may change this row: its owner, and who may manage all."""
+        """Whether an actor with the write permission may change this row: its owner may, and actors with ``manage``."""
         owner = self.declaration.owner
         manage = self.declaration.permissions["manage"]
         if owner is None or manage in actor.permissions:
@@ -177,13 +177,13 @@ class Subject:
         name = self.declaration.name
         return Denied(f"only the owner of a {name} may do this, or who has the permission {manage}")
 
-    # What rules use.
+    # Methods for rules.
 
     @classmethod
     async def create(cls, work: Work, actor: Actor, **given: Any) -> Self:
-        """Make a row, of values by attribute; references are rows or keys.
+        """Make a row from values by attribute; references are rows or keys.
 
-        Raises BadUserInput naming the field that cannot be, NotFound for what a reference leads to, and Conflict.
+        Raises BadUserInput naming the invalid field, NotFound for the target of a reference, and Conflict.
         """
         [row] = await cls.create_all(work, actor, [given])
         return row
@@ -214,7 +214,7 @@ class Subject:
 
     @classmethod
     async def get(cls, work: Work, actor: Actor, key: UUID) -> Self:
-        """The row with an id, as far as the actor may see it. Raises NotFound."""
+        """The row with an id, if the actor may see it. Raises NotFound."""
         rows = await cls.find(work, actor, cls.table.c.id == key)
         if not rows:
             raise cls.missing()
@@ -222,7 +222,7 @@ class Subject:
 
     @classmethod
     async def lock(cls, work: Work, actor: Actor, key: UUID, *, only: Sequence[str] | None = None) -> Self:
-        """The same, locked until the end of the transaction; of its columns, ``only`` some are read."""
+        """The same, locked until the end of the transaction; with ``only``, just these columns are read."""
         [row] = await cls.lock_all(work, actor, [key], only=only)
         return row
 
@@ -230,7 +230,7 @@ class Subject:
     async def lock_all(
         cls, work: Work, actor: Actor, keys: Sequence[UUID], *, only: Sequence[str] | None = None
     ) -> list[Self]:
-        """The rows with these ids by one statement, each once, by id. Raises NotFound unless all are there."""
+        """The rows with these ids by one statement, by id, without duplicates. Raises NotFound if any is missing."""
         names = ("id", *only) if only is not None else tuple(cls.table.c.keys())
         rows = await values.locked(work, actor, cls.declaration, keys, names)
         if len(rows) < len(set(keys)):
@@ -242,17 +242,17 @@ class Subject:
 
     @classmethod
     def missing(cls) -> NotFound:
-        """The error for a row that is not there, or that the actor may not see."""
+        """The error for a row that does not exist, or that the actor may not see."""
         return NotFound(f"there is no such {cls.declaration.name.replace('_', ' ')}")
 
     @classmethod
     async def find(cls, work: Work, actor: Actor, *conditions: ColumnElement[bool], most: int = 1000) -> list[Self]:
-        """The rows that fulfil conditions on ``Agent.table.c``, as far as the actor may see them, by id."""
+        """The rows that fulfil conditions on ``Agent.table.c`` and that the actor may see, sorted by id."""
         wanted = select(cls.table).where(*conditions, *values.visible(cls.table, actor))
         return [cls(**row) for row in await work.rows(wanted.order_by(cls.table.c.id).limit(most))]
 
     async def update(self, work: Work, actor: Actor, **changes: Any) -> None:
-        """Change a locked row. Raises BadUserInput, NotFound for a reference, and Conflict."""
+        """Change a locked row. Raises BadUserInput, NotFound for the target of a reference, and Conflict."""
         new = values.checked(self.declaration, changes)
         if type(self).before_update is not Subject.before_update:
             changed = values.by_attribute(self.declaration, new)
@@ -264,7 +264,7 @@ class Subject:
             setattr(self, name, value)
 
     async def delete(self, work: Work, actor: Actor) -> None:
-        """Delete a locked row, and end what was shared of it. Raises Conflict while others refer to it."""
+        """Delete a locked row, and end its shares. Raises Conflict while other rows refer to it."""
         await self.delete_all(work, actor, [self])
 
     @classmethod
@@ -290,7 +290,7 @@ def _order(order: Sequence[str]) -> Order:
 
 
 def _refuse_attributes(subject: type[Subject]) -> None:
-    """Raise DeclarationError for an attribute that hides one of every subject's, or that has only an annotation."""
+    """Raise DeclarationError for an attribute that hides one of the base class, or that has only an annotation."""
     where = subject.declaration.where
     taken = [each for each in subject.declaration.own if each in vars(Subject)]
     if taken:

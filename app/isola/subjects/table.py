@@ -1,4 +1,4 @@
-"""The table of a subject, and those of its pairs: as if there were one customer only."""
+"""The tenant-blind tables of a subject and of its pairs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -31,15 +31,15 @@ from isola.subjects.types import KINDS, BigInt
 
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_TEXT = 1_000_000
-"""Characters that a text has at most where its declaration does not say."""
+"""The default maximum length of texts."""
 DIGITS, SCALE = 30, 10
-"""The digits of a decimal, and those behind the point, where its declaration does not say."""
+"""The default maximum of digits of a decimal, and of those after the point."""
 MAX_ITEMS = 10_000
-"""Items that a list has at most."""
+"""The most items of a list."""
 
 
 def table_of(declaration: Declaration) -> Table:
-    """The table of a subject, made with those of its pairs. Its rules are in its ``info``."""
+    """The table of a subject; also makes the tables of its pairs. Its rules are in its ``info``."""
     subject = declaration.subject
     columns = [_column(each) for each in declaration.columns]
     left_out = tuple(each.column for each in declaration.columns if not each.is_logged)
@@ -72,7 +72,7 @@ def table_of(declaration: Declaration) -> Table:
 
 
 def pairs_table(declaration: Declaration, member: Member) -> Table:
-    """The table of a relation that is many-to-many: ``agents_patterns`` for the attribute ``patterns`` of agents."""
+    """The table of a many-to-many relation: ``agents_patterns`` for the attribute ``patterns`` of agents."""
     name = f"{declaration.plural}_{member.name}"
     if name in metadata.tables:
         return metadata.tables[name]
@@ -81,7 +81,7 @@ def pairs_table(declaration: Declaration, member: Member) -> Table:
     key = {near: f"{declaration.prefix}_"}
     if declaration.subject.visible is None and member.target.visible is None:
         key[far] = f"/{other.prefix}_"
-    # Else it is for who may see both: the log withholds values, and no object.
+    # With a visibility rule, the pair is visible to users who see both rows: the log can hide values, but no object.
     return Table(
         name,
         metadata,
@@ -94,7 +94,7 @@ def pairs_table(declaration: Declaration, member: Member) -> Table:
 
 
 def pair_columns(declaration: Declaration, member: Member) -> tuple[str, str]:
-    """The columns of a table of pairs: the one that refers to the subject, and the one to the other."""
+    """The columns of a table of pairs: the reference to the subject, and the reference to the other one."""
     other = member.target.declaration
     near, far = f"{declaration.name}_id", f"{other.name}_id"
     return (near, far) if near != far else (near, f"other_{far}")
@@ -117,7 +117,7 @@ def _column(member: Member) -> SqlColumn[Any]:
     if isinstance(declared, Reference):
         target = member.target.declaration
         action = None if declared.on_delete == "restrict" else declared.on_delete.upper()
-        # A circle of references is written row by row, and checked at the end: see docs/applications.md.
+        # Deferrable: rows with cyclic references are written one by one, checked at the end: see docs/applications.md.
         key = ForeignKey(f"{target.plural}.id", ondelete=action, deferrable=True)
         return SqlColumn(member.column, Uuid, key, nullable=optional)
     if not isinstance(declared, Column):
@@ -159,7 +159,7 @@ def _scalar(sql: type[TypeEngine[Any]], declared: Column) -> TypeEngine[Any]:
 
 
 def _checks(member: Member) -> Iterator[CheckConstraint]:
-    """The rules that the database keeps for a column's values."""
+    """The check constraints on a column's values."""
     declared, annotation, name = member.declared, member.annotation, member.column
     in_sql = quoted(name)
     if not isinstance(declared, Column):
@@ -183,14 +183,14 @@ def _checks(member: Member) -> Iterator[CheckConstraint]:
 
 
 def precision(declared: Column) -> tuple[int, int]:
-    """How many digits a decimal has at most, and how many of them behind the point."""
+    """The most digits of a decimal, and the most of them after the point."""
     if declared.digits is None:
         return DIGITS, SCALE
     return declared.digits, declared.scale or 0
 
 
 def bounds(type_: Any, declared: Column) -> tuple[Any, Any]:
-    """The least and the largest value of a column; None where there is no limit."""
+    """The least and the largest value of a column; None if there is no limit."""
     least, most = declared.minimum, declared.maximum
     if type_ == BigInt:
         return -MAX_SAFE_INTEGER if least is None else least, MAX_SAFE_INTEGER if most is None else most
@@ -211,17 +211,17 @@ def _range(name: str, type_: Any, declared: Column) -> str | None:
     elif type_ is date:
         conditions.append(f"{name} BETWEEN '0001-01-01' AND '9999-12-31'")
     elif type_ is float:
-        # JSON has no other numbers.
+        # JSON has only finite numbers.
         conditions.append(f"{name} > '-Infinity' AND {name} < 'Infinity'")
     return " AND ".join(conditions) or None
 
 
 _IN_SQL: Mapping[object, str] = MappingProxyType({now: "now()", today: "(now() AT TIME ZONE 'UTC')::date"})
-"""Defaults that are not the same for every row."""
+"""Defaults that the database computes for each row."""
 
 
 def _default(declared: Column) -> str | None:
-    """A column's default in SQL; None where there is none."""
+    """A column's default in SQL; None if there is none."""
     if callable(declared.default) and declared.default in _IN_SQL:
         return _IN_SQL[declared.default]
     value = None if declared.default is UNSET else declared.initial
@@ -238,7 +238,7 @@ def _literal(value: Any) -> str:
         case bool() | int() | float() | Decimal() if not isinstance(value, Enum):
             return _plain(value)
         case list():
-            # As a text, it is of whatever type the column is.
+            # An untyped literal takes the type of the column.
             items = (_plain(each).replace("\\", r"\\").replace('"', r"\"") for each in value)
             return _quoted("{" + ",".join(f'"{each}"' for each in items) + "}")
     return _quoted(_plain(value))
@@ -264,7 +264,7 @@ def _indexes(declaration: Declaration) -> Iterator[Index]:
     unique = {each.column for each in declaration.columns if getattr(each.declared, "unique", False)}
     for each in declaration.columns:
         if isinstance(each.declared, Reference):
-            # What refers to a row is listed in the subject's own order.
+            # The rows that reference a row are listed in the subject's default order.
             yield Index(None, each.column, *(name for name in order if name != each.column), "id")
         elif isinstance(each.declared, Column) and each.declared.index and each.column not in unique:
             yield Index(None, each.column, "id")

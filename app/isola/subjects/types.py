@@ -1,4 +1,4 @@
-"""The types of columns: what they are in PostgreSQL and in GraphQL, and how they are compared."""
+"""The types of columns: their PostgreSQL and GraphQL types, and how they are compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ JSON: TypeAlias = Annotated[Any, "JSON"]
 """The annotation of a JSON document."""
 
 BigInt: TypeAlias = Annotated[int, "BigInt"]
-"""The annotation of an integer that 32 bits do not hold; from -(2^53-1) to 2^53-1, which every JSON reader keeps."""
+"""The annotation of integers beyond 32 bits; from -(2^53-1) to 2^53-1, which every JSON parser reads exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``graphql`` is the name of the scalar; ``filter`` that of what compares it, None where nothing does."""
+    """``graphql`` is the name of the scalar; ``filter`` that of its filter input, None if it has none."""
 
     sql: type[TypeEngine[Any]]
     graphql: str
@@ -58,14 +58,14 @@ _LISTED = (str, int, BigInt, float, Decimal, bool, date, datetime, UUID)
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What an annotation says: the type, without what makes it optional or a list of it."""
+    """A parsed annotation: the type, without ``| None`` and ``list``, which are separate flags."""
 
     type: Any
     optional: bool
     listed: bool
 
     def takes(self, value: Any) -> bool:
-        """Whether a value is of the type, apart from being optional or a list."""
+        """Whether a single value is of the type, ignoring ``optional`` and ``listed``."""
         if self.type == JSON:
             return True
         type_ = self.type if isinstance(self.type, type) else get_args(self.type)[0]
@@ -73,7 +73,7 @@ class Annotation:
             return type_ is bool
         if type_ in {float, Decimal}:
             return isinstance(value, type_ | int)
-        # A moment is a date to Python.
+        # In Python, a datetime is also a date.
         return isinstance(value, type_) and isinstance(value, datetime) == (type_ is datetime)
 
     def takes_all(self, value: Any) -> bool:
@@ -90,7 +90,7 @@ class Annotation:
 
     @property
     def kind(self) -> Kind | None:
-        """None for what is no value: a relation, or a type that cannot be carried."""
+        """None if it is not a value: a relation, or an unsupported type."""
         kind = Kind(Text, self.enum.__name__, f"{self.enum.__name__}Filter") if self.enum else KINDS.get(self.type)
         if self.listed and (self.enum or self.type in _LISTED) and kind:
             return Kind(ARRAY, kind.graphql, None, ordered=False)
@@ -98,7 +98,7 @@ class Annotation:
 
 
 def read(annotation: Any) -> Annotation:
-    """What an annotation says."""
+    """Parse an annotation."""
     optional = False
     if get_origin(annotation) in {Union, UnionType}:
         rest = [each for each in get_args(annotation) if each is not NoneType]

@@ -1,4 +1,4 @@
-"""The values of a subject's rows: validated as its declaration says, and stored by few statements."""
+"""Validates the values of a subject's rows by its declaration, and stores them with few statements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ from isola.subjects.work import Work
 if TYPE_CHECKING:
     from isola.subjects.subject import Subject
 
-# No column can have these names.
+# Names that no column can have.
 KEY: BindParameter[UUID] = bindparam("row__id", type_=Uuid())
 KEYS: BindParameter[Sequence[UUID]] = bindparam("row__ids", type_=ARRAY(Uuid))
 VIEWER: BindParameter[UUID] = bindparam("viewer__id", type_=Uuid())
@@ -55,16 +55,16 @@ _INFINITE = datetime.max.replace(tzinfo=UTC)
 _INTEGERS: Mapping[Any, tuple[int, int]] = MappingProxyType(
     {int: (-(2**31), 2**31 - 1), BigInt: (-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER)}
 )
-"""What integers there are of a type."""
+"""The ranges of the integer types."""
 
 
 def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -> dict[str, Any]:
-    """The values of a new row, by column: those that are given, by attribute, and the defaults of the others.
+    """The values of a new row, by column: the given ones, by attribute, and the defaults of the others.
 
-    Raises BadUserInput naming the field that cannot be, or that is missing.
+    Raises BadUserInput naming an invalid or missing field.
     """
     known = by_column(declaration, given)
-    # In the declaration's order, not the client's: statements are remembered by the names of columns.
+    # In the declaration's order, not the client's: statements are cached by the names of columns.
     values = {
         member.column: known[member.column] if member.column in known else _default(member, actor)
         for member in declaration.columns
@@ -74,7 +74,7 @@ def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -
 
 
 def by_column(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by attribute or by column, by column. Raises TypeError for what the subject does not have."""
+    """Convert values by attribute or column to values by column. Raises TypeError for an unknown name."""
     values = {}
     for name, value in given.items():
         member = declaration.members.get(name.removesuffix("_")) or declaration.by_column(name)
@@ -85,24 +85,24 @@ def by_column(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, A
 
 
 def by_attribute(declaration: Declaration, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by column, by attribute, as a row has them."""
+    """Convert values by column to values by attribute, in the form that rows have."""
     return {each.attribute: each.read(values[each.column]) for each in declaration.columns if each.column in values}
 
 
 def stored(declaration: Declaration, row: "Subject") -> dict[str, Any]:
-    """The values of a row that is to be made, by column. Raises BadUserInput."""
+    """The validated values of a new row, by column. Raises BadUserInput."""
     return checked(declaration, {each.name: getattr(row, each.attribute) for each in declaration.columns})
 
 
 def checked(declaration: Declaration, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by attribute or by column, by column. Raises BadUserInput as ``check_columns``."""
+    """Convert values by attribute or column to validated values by column. Raises BadUserInput as ``check_columns``."""
     values = by_column(declaration, given)
     check_columns(declaration, values)
     return values
 
 
 def check_columns(declaration: Declaration, values: Mapping[str, Any]) -> None:
-    """Raise BadUserInput, naming the field, for a value that a column cannot have. ``values`` are by column."""
+    """Raise BadUserInput, naming the field, for an invalid value of a column. ``values`` are by column."""
     for member in declaration.columns:
         if member.column in values:
             _check(member, values[member.column], field_of(member.column))
@@ -146,7 +146,7 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
         if not declared.min_length <= len(value) <= most:
             allowed = f"{declared.min_length} to {most}" if declared.min_length else f"at most {most}"
             raise BadUserInput(f"{field}: expected {allowed} characters, not {len(value)}", field)
-        # A text of printable ASCII has nothing that PostgreSQL cannot keep.
+        # PostgreSQL can store all texts of printable ASCII.
         if not (value.isascii() and value.isprintable()):
             document.check(field, value)
         return
@@ -167,7 +167,7 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
 
 
 def fits(type_: Any, value: Any) -> bool:
-    """Whether a number is one that a type has."""
+    """Whether a number is in the range of a type."""
     least, most = _INTEGERS.get(type_, (value, value))
     return bool(least <= value <= most)
 
@@ -190,13 +190,13 @@ def _check_moment(value: datetime, field: str) -> None:
     if value.tzinfo is None:
         raise BadUserInput(f"{field}: expected a moment with an offset from UTC", field)
     if value == _INFINITE:
-        # asyncpg writes this one as infinity, which JSON has no form for.
+        # asyncpg writes this value as infinity, which JSON cannot express.
         raise BadUserInput(f"{field}: expected a moment before {_INFINITE.isoformat()}", field)
 
 
 def _check_decimal(value: Decimal, declared: Column, field: str) -> None:
     digits, scale = precision(declared)
-    # With a context of fewer digits than a value can have, its last ones would be rounded away, and pass.
+    # A context with lower precision would round excess digits away, and so accept them.
     exponent = value.normalize(_EXACT).as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -scale:
         raise BadUserInput(f"{field}: expected at most {scale} digits behind the point", field)
@@ -209,7 +209,7 @@ def _shown(bound: Any) -> str:
 
 
 def visible(table: Table, actor: Actor) -> Sequence[ColumnElement[bool]]:
-    """The condition under which an actor may read a row of a table; none where everybody may."""
+    """The condition under which an actor may read a row of a table; empty if all users may."""
     rule: Visible | None = table.info.get("visible")
     return [] if rule is None else [rule(table.c, bindparam(None, actor.user_id, type_=Uuid(), unique=True))]
 
@@ -217,7 +217,7 @@ def visible(table: Table, actor: Actor) -> Sequence[ColumnElement[bool]]:
 async def refuse_missing(
     work: Work, actor: Actor, declaration: Declaration, batch: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Raise NotFound, naming the field, for a reference to what is not there, or what the actor may not see."""
+    """Raise NotFound, naming the field, for a reference to a row that does not exist or that the actor may not see."""
     for member in declaration.references:
         if member is declaration.owner:
             continue
@@ -239,7 +239,7 @@ async def refuse_missing(
 
 
 async def insert_all(work: Work, declaration: Declaration, batch: Sequence[Mapping[str, Any]]) -> Sequence[UUID]:
-    """Store rows with all their values by one statement; their ids, in order."""
+    """Insert rows with all their values by one statement; returns their ids, in order."""
     if len(batch) == 1:
         return [await work.scalar(_insert_one(declaration.subject.table), batch[0])]
     names = list(batch[0]) if batch else []
@@ -251,7 +251,7 @@ async def insert_all(work: Work, declaration: Declaration, batch: Sequence[Mappi
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it, for PostgreSQL to read as what its column is."""
+    """The JSON form of a value, which PostgreSQL converts to the type of its column."""
     match value:
         case list():
             return [_plain(each) for each in value]
@@ -264,9 +264,9 @@ def _plain(value: Any) -> Any:
 async def locked(
     work: Work, actor: Actor, declaration: Declaration, keys: Sequence[UUID], names: tuple[str, ...]
 ) -> Sequence[Mapping[str, Any]]:
-    """Rows that the actor may see, locked until the end of the transaction, of which ``names`` are read.
+    """Rows that the actor may see, locked until the end of the transaction; reads the columns ``names``.
 
-    They are locked in the order of their ids, so that no two transactions wait for each other.
+    They are locked in the order of their ids, to avoid deadlocks.
     """
     parameters: dict[str, Any] = {"row__ids": list(keys)}
     if "visible" in declaration.subject.table.info:
@@ -275,7 +275,7 @@ async def locked(
 
 
 async def change(work: Work, declaration: Declaration, key: UUID, values: Mapping[str, Any]) -> None:
-    """Store some values of a row, by column, and when they changed."""
+    """Update some values of a row, by column, and its time of change."""
     await work.execute(_update(declaration.subject.table), {"row__id": key, **values})
 
 
@@ -322,7 +322,7 @@ def _insert_one(table: Table) -> Insert:
 @cache
 def _insert_many(table: Table, names: tuple[str, ...]) -> Insert:
     columns = [column(name, table.c[name].type) for name in names]
-    # JSON's null would be a document; what is left out is NULL.
+    # A JSON null would be stored as a document; a missing key is stored as NULL.
     types = ", ".join(f"{quoted(name)} {table.c[name].type.compile(DIALECT)}" for name in names)
     rows = text(
         f"SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:rows AS text)::jsonb) AS ({types})) WITH ORDINALITY"

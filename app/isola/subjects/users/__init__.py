@@ -24,7 +24,7 @@ class UserKind(StrEnum):
 
 
 PREFIXES: Mapping[str, UserKind] = {"key:": UserKind.MACHINE, "parent:": UserKind.PARENT, "staff:": UserKind.STAFF}
-"""What the subjects of users begin with who are no people of the tenant's own."""
+"""The subject prefixes of users who are not people of the tenant's own."""
 
 MAX_SUBJECT = 400
 MAX_EMAIL = 320
@@ -38,7 +38,7 @@ class User(
     counted="seen_at IS NOT NULL AND disabled_at IS NULL",
     mutations=frozenset(),
 ):
-    # Who this is to the issuer of tokens: the user's identity. Nothing else tells users apart.
+    # The subject claim of the user's tokens: the user's identity. No other column identifies a user.
     subject: str = column(max_length=MAX_SUBJECT, min_length=1, unique=True, private=True, logged=True)
     kind: UserKind = column(default=UserKind.PERSON)
     name: str = column(max_length=MAX_NAME, index=True)
@@ -47,7 +47,7 @@ class User(
         index=True,
         description="In lower case, as verified by who named it. Several users can have the same.",
     )
-    # When they came in for the first time. One who was made otherwise may never have.
+    # The time of the first sign-in. Null for a user who was made in another way and has never signed in.
     seen_at: datetime | None = column(private=True, logged=True)
     disabled_at: datetime | None = column(description="From then on, whatever they ask is refused.")
 
@@ -64,16 +64,16 @@ ADDRESSED = update(users).where(users.c.id == bindparam("key"), users.c.email.is
 
 
 async def ensure(work: Work, *, subject: str, name: str | None, email: str | None) -> UUID:
-    """The user that a subject of tokens is, made if it is seen for the first time.
+    """The user with a token's subject; a new user if the subject is unknown.
 
-    The kind of a new user follows from the prefix of the subject. The first name and the first ``email`` are kept. The
-    e-mail address has to be verified by whoever names it.
+    The prefix of the subject determines the kind of a new user. The first name and the first ``email`` are kept. The
+    caller must have verified the e-mail address.
     """
     address = normalized_email(email) if email else None
     user: UUID | None = await work.scalar(KNOWN, {"known": subject})
     if user is None:
         entry = {"subject": subject, "kind": kind_of(subject).value, "name": name_of(name, subject), "email": address}
-        # Another transaction may be making the same user just now; then that one is it.
+        # A concurrent transaction may insert the same user; then its row is used.
         await work.execute(insert(users).values(entry).on_conflict_do_nothing())
         user = await work.scalar(KNOWN, {"known": subject})
     elif address is not None:
@@ -84,7 +84,7 @@ async def ensure(work: Work, *, subject: str, name: str | None, email: str | Non
 
 
 async def record_visit(work: Work, user_id: UUID) -> bool:
-    """Note that a person has come in; whether it is the first time."""
+    """Record a person's sign-in; returns whether it is the first one."""
     return await work.execute(SEEN, {"key": user_id}) > 0
 
 
@@ -102,9 +102,9 @@ def kind_of(subject: str) -> UserKind:
 
 
 def normalized_email(address: str) -> str | None:
-    """An e-mail address in lower case, the form in which all are stored; None for one that is too long then.
+    """An e-mail address in lower case, the stored form; None if the result is empty or too long.
 
-    Only Python does this: PostgreSQL lowers some capitals differently.
+    Only Python does this: PostgreSQL lowers some capital letters differently.
     """
     lowered = address.strip().lower()
     return lowered if 0 < len(lowered) <= MAX_EMAIL else None
