@@ -14,7 +14,7 @@ quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untype
 def load(login: str) -> Mapping[str, Strategy]:
     """Every installed strategy by its name, made for the login role of tenant traffic.
 
-    Raises ValueError when two packages offer the same name, or when a strategy's name is not the one it is offered as.
+    Raises ValueError if two packages use the same name, or if a strategy's name differs from its entry point's name.
     """
     found: dict[str, Strategy] = {}
     for point in entry_points(group=GROUP):

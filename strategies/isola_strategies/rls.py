@@ -1,7 +1,7 @@
-"""All tenants in the same tables, told apart by ``tenant_id`` and kept apart by row-level security.
+"""All tenants in the same tables, with a column ``tenant_id``, isolated by row-level security.
 
-Constraint checks bypass row-level security. So every key leads with the tenant: a foreign key without it could point
-into another tenant, and a unique key without it would tell of another tenant's rows.
+Constraint checks bypass row-level security. So every key leads with the tenant: a foreign key without it could
+reference another tenant's row, and a unique key without it would reveal another tenant's rows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from sqlalchemy import (
 from isola_strategies.base import Capability, Home, rights
 
 TENANT = "tenant_id"
-# A scalar sub-select is evaluated once a statement: the function that checks the proof costs some microseconds.
+# A scalar sub-select is evaluated once per statement: the function that checks the proof costs some microseconds.
 IS_BOUND_TENANT = f"{TENANT} = (SELECT isola.current_tenant_id())"
 
 
@@ -50,7 +50,7 @@ class RowLevelSecurity:
     def guard(self, table: str) -> Sequence[str]:
         return (
             f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
-            # One policy, plain equality: permissive policies are OR-ed, and every read would pay for a second one.
+            # One policy, plain equality: permissive policies are OR-ed, and a second one would slow down every read.
             f"CREATE POLICY bound_tenant ON {table} USING ({IS_BOUND_TENANT}) WITH CHECK ({IS_BOUND_TENANT})",
         )
 
@@ -103,13 +103,13 @@ class RowLevelSecurity:
         return [f"GRANT {rights(table)} ON {home.schema}.{table.name} TO {self.login}" for table in tables]
 
     def erase(self, tenant: UUID, tables: Sequence[Table]) -> Sequence[str]:
-        # The policies are forced on the owner too, so it is bound; a superuser is not held by them, so each
-        # statement names the tenant as well.
+        # The policies are forced on the owner too, so it is bound; a superuser bypasses them, so each statement
+        # names the tenant as well.
         deletes = [f"DELETE FROM {table.name} WHERE {TENANT} = '{tenant}'" for table in reversed(tables)]
         return (
             self.bind(tenant),
             f"SELECT set_config('isola.proof', isola.proof('{tenant}'), true)",
-            # Rows can refer to each other in a circle.
+            # Rows can reference each other in a cycle.
             "SET CONSTRAINTS ALL DEFERRED",
             *deletes,
         )
@@ -118,7 +118,7 @@ class RowLevelSecurity:
         return f"SET LOCAL search_path TO rls; SET LOCAL isola.home TO rls; SET LOCAL isola.tenant TO '{tenant}'"
 
     def predicate(self, table: str) -> str:
-        # As a sub-select it is asked once for a statement, not for each row that a scan is repeated for.
+        # A sub-select is evaluated once per statement, not for each repetition of a scan.
         return f"{table}.{TENANT} = (SELECT isola.claimed_tenant_id())"
 
 
@@ -142,7 +142,7 @@ def _index(index: Index) -> Index:
 
 
 def _on_delete(action: str | None, columns: Iterable[str]) -> str | None:
-    """Without its list of columns, SET NULL would try to blank the tenant as well."""
+    """Without its list of columns, SET NULL would set the tenant to NULL as well."""
     return f"SET NULL ({', '.join(columns)})" if action == "SET NULL" else action
 
 

@@ -1,7 +1,7 @@
 """A schema and a role for every tenant. The role enforces; the search path only routes.
 
-The login can take every tenant's role, and so could SQL that is smuggled into a transaction. So the tables have a
-policy as well: they show nothing to a transaction that has not proved to be in their tenant.
+The login can switch to every tenant's role, and so can injected SQL. So the tables have a policy as well: they return
+no rows to a transaction without a valid proof for their tenant.
 """
 
 from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ class SchemaPerTenant:
 
 
 def _forgotten(role: str) -> str:
-    """Whoever became the role may have left what would keep it from being dropped; only a member can remove that."""
+    """Sessions of the role may have left objects that prevent dropping it; only a member of it can remove them."""
     return f"""
         DO $$ BEGIN
             IF to_regrole('{role}') IS NOT NULL THEN

@@ -1,4 +1,4 @@
-"""What a check is, and what it finds."""
+"""Checks and their findings."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,19 +8,19 @@ class Severity(StrEnum):
     """How bad a finding is, worst first."""
 
     DANGER = "danger"
-    """A tenant can reach what is another's."""
+    """A tenant can access another tenant's data."""
     WARNING = "warning"
-    """A safeguard is missing: one more mistake, and a tenant can reach what is another's."""
+    """A safeguard is missing: one more mistake, and a tenant can access another tenant's data."""
     NOTE = "note"
-    """Worth knowing; nothing that has to be changed."""
+    """For information; no change is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question to the catalogue of a database.
+    """One query of the catalogue of a database.
 
     ``query`` returns a row for every offender: ``object``, ``detail`` and ``fix``, texts of which the last two can be
-    NULL. It is written in the words of ``isola.doctor.vocabulary``. A ``fix`` is one that loses no data.
+    NULL. It uses the common table expressions of ``isola.doctor.vocabulary``. A ``fix`` never loses data.
     """
 
     code: str
@@ -32,7 +32,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One offender: what is wrong with ``object``, what could happen, and the command that mends it if there is one."""
+    """One offender: the problem of ``object``, its possible consequence, and the command that fixes it, if any."""
 
     code: str
     severity: Severity

@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are asked."""
+"""All checks, in the order in which they run."""
 
 from collections.abc import Sequence
 

@@ -1,10 +1,10 @@
-"""What runs with rights that are not the caller's: views, functions, event triggers, extensions."""
+"""Code that runs with privileges other than the caller's: views, functions, event triggers, extensions."""
 
 from isola.doctor.check import Check, Severity
 from isola.doctor.vocabulary import literal
 from isola.platform.logins import FOR_NO_TENANT
 
-# Which extensions open a way out, and which one. Most are for superusers, until somebody grants them.
+# Extensions that allow a bypass, and which one. Most are restricted to superusers until somebody grants them.
 WAYS_OUT = {
     "adminpack": "writes files of the server",
     "dblink": "connects to databases with the server's own standing, which pg_hba.conf may trust",

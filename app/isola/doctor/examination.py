@@ -1,4 +1,4 @@
-"""Asks a database every check. Nothing is changed, and no row of a tenant is read."""
+"""Runs every check on a database. It changes nothing and reads no rows of tenants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from isola.errors import OperatorError
 OLDEST = 150000
 
 Given = tuple[str, str, str, int, date]
-"""What a query is told: see ``given`` in ``isola.doctor.vocabulary``."""
+"""The parameters of a query: see ``given`` in ``isola.doctor.vocabulary``."""
 
 READ_ONLY = """
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
@@ -27,7 +27,7 @@ SET LOCAL jit TO off
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was examined, and what was found: the worst first."""
+    """What was examined, and the findings: the worst first."""
 
     database: str
     server: str
@@ -52,14 +52,14 @@ async def examine(
     version: int | None = None,
     today: date | None = None,
 ) -> Report:
-    """Ask every check, with any login that can read the catalogue.
+    """Run every check, with any login that can read the catalogue.
 
     ``login`` is that of tenant traffic. Tables with ``tenant_column`` are shared by tenants; schemas whose names match
-    ``homes``, a regular expression, belong to one tenant each. ``version`` (180004 is 18.4) and ``today`` are asked
-    about instead of the server's own.
+    ``homes``, a regular expression, belong to one tenant each. ``version`` (180004 is 18.4) and ``today`` replace the
+    server's version and the current date.
 
-    Raises OperatorError when there is nothing to examine, no such login, or a question is not answered; Unavailable
-    when the database cannot be reached.
+    Raises OperatorError if there is nothing to examine, no such login, or a query fails; Unavailable if the database
+    cannot be reached.
     """
     async with database.unbound() as transaction:
         await transaction.script(READ_ONLY)
@@ -71,7 +71,7 @@ async def examine(
 
 
 async def ask(transaction: Transaction, given: Given, checks: Sequence[Check] = CHECKS) -> Report:
-    """As ``examine``, within a transaction that has begun, so that it also sees what that one has not committed."""
+    """As ``examine``, inside an open transaction, so that it also sees its uncommitted changes."""
     await _refuse_blind(transaction, given)
     order = list(Severity)
     findings = [finding for check in checks for finding in await _found(transaction, check, given)]
@@ -84,7 +84,7 @@ async def ask(transaction: Transaction, given: Given, checks: Sequence[Check] = 
 
 
 async def _refuse_blind(transaction: Transaction, given: Given) -> None:
-    """An examination that looks at nothing finds nothing: that must not pass for health."""
+    """Refuse to examine a database without tenants: no findings would wrongly look healthy."""
     login, column, homes, *_ = given
     if not await transaction.value(f"{WORDS} SELECT EXISTS (SELECT FROM traffic)", *given):
         raise OperatorError(f"there is no role {login}: name the login of tenant traffic (--login)")

@@ -1,4 +1,4 @@
-"""Who may do what: rights on schemas, tables, the database and what is still to be made."""
+"""Privileges on schemas, tables and the database, and default privileges on future objects."""
 
 from isola.doctor.check import Check, Severity
 

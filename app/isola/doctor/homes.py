@@ -1,4 +1,4 @@
-"""Drift: what one tenant's home has and the others have not, or the other way round."""
+"""Drift: objects that one tenant's home has and the others lack, or the other way round."""
 
 from isola.doctor.check import Check, Severity
 
@@ -6,7 +6,7 @@ IN_HOMES = "(SELECT r.*, s.name AS home FROM relations r JOIN schemas s ON s.oid
 
 
 def _unnamed(definition: str, home: str = "r.home") -> str:
-    """A definition that does not name the home that it is from."""
+    """A definition without the name of its home, so that homes can be compared."""
     return f"replace({definition}, {home} || '.', '')"
 
 
@@ -31,13 +31,13 @@ COLUMNS = f"""
     LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
     WHERE r.relkind <> 'S'
 """
-# Since PostgreSQL 18 NOT NULL is a constraint too; it is told with the columns.
+# Since PostgreSQL 18 NOT NULL is a constraint too; it is reported with the columns.
 CONSTRAINTS = f"""
     SELECT r.home, r.relname::text AS relation, k.conname::text AS item,
         {_unnamed("pg_get_constraintdef(k.oid)")} AS definition
     FROM {IN_HOMES} JOIN pg_constraint k ON k.conrelid = r.oid AND k.contype <> 'n'
 """
-# The index of a constraint is told with the constraint.
+# The index of a constraint is reported with the constraint.
 INDEXES = f"""
     SELECT r.home, r.relname::text AS relation, x.relname::text AS item,
         {_unnamed("pg_get_indexdef(i.indexrelid)")} AS definition
@@ -56,7 +56,7 @@ GRANTS = """
 
 
 def _drift(code: str, what: str, consequence: str, items: str) -> Check:
-    """What at least half of the homes have is usual: between two that differ, each is told what the other has."""
+    """A definition is expected if at least half of the homes have it: if two homes differ, both are reported."""
     query = f"""
         WITH items AS ({items}),
         usual AS (

@@ -1,4 +1,4 @@
-"""Keys and indexes of the tables that tenants share. Constraint checks are not held by policies."""
+"""Keys and indexes of the tables that tenants share. Constraint checks bypass policies."""
 
 from isola.doctor.check import Check, Severity
 

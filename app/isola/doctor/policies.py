@@ -2,7 +2,7 @@
 
 from isola.doctor.check import Check, Severity
 
-# One row for each expression of a permissive policy. A restrictive policy can only take rows away.
+# One row for each expression of a permissive policy. A restrictive policy can only hide more rows.
 EXPRESSIONS = r"""
     SELECT p.name, e.clause, e.expression,
         '\m' || regexp_replace(g.tenant_column, '(\W)', '\\\1', 'g') || '\M' AS tenant

@@ -1,4 +1,4 @@
-"""A report as people read it, and as programs do."""
+"""Formats reports for people and for programs."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def as_json(report: Report) -> str:
 
 
 def as_text(report: Report) -> Iterator[Text]:
-    """A block for each finding, and a line that sums them up."""
+    """A block for each finding, and a summary line."""
     for finding in report.findings:
         block = Text()
         block.append(f"{finding.severity:<8}", STYLES[finding.severity])
@@ -47,5 +47,5 @@ def as_text(report: Report) -> Iterator[Text]:
 
 
 def _shown(text: str) -> str:
-    """Names in a database can be of any characters, also such as move the cursor of a terminal."""
+    """Escapes control characters: names in a database may contain terminal control sequences."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

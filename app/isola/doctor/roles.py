@@ -1,4 +1,4 @@
-"""The login of tenant traffic, what it can become, and what those roles are."""
+"""The login of tenant traffic, the roles that it can switch to, and their attributes."""
 
 from isola.doctor.check import Check, Severity
 

@@ -1,6 +1,6 @@
-"""Holes in PostgreSQL itself, as its project published them at https://www.postgresql.org/support/security/.
+"""Vulnerabilities of PostgreSQL, as published at https://www.postgresql.org/support/security/.
 
-``KNOWN_ON`` says how new this list is; a hole is added to it as one line.
+``KNOWN_ON`` is the date of this list; a vulnerability is one line in it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ from isola.doctor.vocabulary import literal
 
 KNOWN_ON = "2026-11-20"
 
-# Until when each major version gets fixes.
+# The end of support of each major version.
 SUPPORTED_UNTIL = {15: "2027-11-11", 16: "2028-11-09", 17: "2029-11-08", 18: "2030-11-14"}
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """``fixed`` has the first minor version without it, by major version; a major version left out never had it."""
+    """``fixed`` has the first fixed minor version, by major version; a major version not in it was never affected."""
 
     cve: str
     fixed: Mapping[int, int]

@@ -1,10 +1,10 @@
-"""Settings that a session of tenant traffic begins with, and what the server writes into its log."""
+"""Initial settings of sessions of tenant traffic, and logging settings of the server."""
 
 from isola.doctor.check import Check, Severity
 
 
 def _beginning(setting: str) -> str:
-    """What a session of the login begins with."""
+    """The initial settings of a session of the login."""
     return f"""coalesce(
         (SELECT value FROM overrides WHERE setting = '{setting}' ORDER BY of_role DESC, of_database DESC LIMIT 1),
         (SELECT reset_val FROM pg_settings WHERE name = '{setting}')

@@ -1,32 +1,32 @@
-"""The words in which checks are written: common table expressions that precede each query.
+"""The vocabulary of the checks: common table expressions that precede each query.
 
 ==================  =========================================================================================
 ``given``           one row: ``login``, ``tenant_column``, ``homes``, ``version``, ``today``
 ``schemas``         all but the system's; ``is_home`` where one belongs to one tenant
-``relations``       tables, views and sequences in them; ``tenant`` is the number of the column that says whose
+``relations``       tables, views and sequences in them; ``tenant`` is the number of the tenant column
 ``tenant_tables``   tables that several tenants share
 ``tenant_schemas``  homes, and schemas with such tables
 ``functions``       functions and procedures
 ``policies``        policies of the shared tables, with their expressions, literals taken out
-``traffic``         the login of tenant traffic, and every role that it can become
-``home_roles``      those of them that enter a home
-``reached``         those of them, and PUBLIC as 0: whoever tenant traffic can act as
-``grants``          rights on relations and their columns that others than the owner have
-``entries``         rights on schemas, likewise
-``overrides``       settings that the database, or a role of tenant traffic, begins a session with
+``traffic``         the login of tenant traffic, and every role that it can switch to
+``home_roles``      those of these roles that have access to a home
+``reached``         the roles of ``traffic``, and PUBLIC as 0: all roles that tenant traffic can act as
+``grants``          privileges on relations and their columns of roles other than the owner
+``entries``         privileges on schemas, likewise
+``overrides``       session defaults set for the database, or for a role of tenant traffic
 ``bindings``        names of the settings that policies and functions read
 ==================  =========================================================================================
 
-What belongs to an extension is left out. PUBLIC and roles have their ``grantee`` quoted as SQL needs it.
+Objects of extensions are excluded. Names of roles are quoted for SQL.
 """
 
-# What ``given`` says unless somebody says otherwise: as Isola's own databases are made.
+# The defaults of ``given``: those of Isola's own databases.
 TENANT_COLUMN = "tenant_id"
 HOMES = "^t_[0-9a-f]{32}$"
 
 
 def literal(text: str) -> str:
-    """A text as SQL writes it."""
+    """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -1,8 +1,7 @@
 """The GraphQL types of declared subjects, with their filters, orderings, queries and mutations.
 
-The types are made as if each were written by hand with isola.api.fields, and are attributes of
-isola.api.subject_types, where Strawberry finds them by name. A subject's class stands for its type wherever
-hand-written types have it as annotation.
+The types are equivalent to hand-written ones with isola.api.fields, and are attributes of isola.api.subject_types,
+where Strawberry finds them by name. In annotations of hand-written types, a subject's class stands for its type.
 """
 
 from collections.abc import Sequence
@@ -24,15 +23,15 @@ __all__ = ["Fields", "declare", "extend"]
 
 
 class Fields(NamedTuple):
-    """What a subject adds to the types at the root."""
+    """The root fields of a subject."""
 
     queries: type
     mutations: type | None
 
 
 def declare(subjects: Sequence[type[Subject]]) -> Sequence[Fields]:
-    """Make the types of subjects. Raises DeclarationError for one that does not fit."""
-    # Types refer to each other, so all of them are there before the schema reads what they refer to.
+    """Make the types of subjects. Raises DeclarationError for an invalid subject."""
+    # Types refer to each other, so all of them must exist before the schema resolves the references.
     for subject in subjects:
         declare_filter(subject.declaration)
         declare_order(subject.declaration)

@@ -1,4 +1,4 @@
-"""Classes as Strawberry reads them, made of names, annotations and values instead of being written."""
+"""Makes classes for Strawberry at run time, from names, annotations and values."""
 
 import inspect
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ TYPES: Mapping[object, Any] = {
     JSON: scalars.JSON,
 }
 MARK = "__strawberry_definition__"
-"""The attribute by which Strawberry knows the type of a class."""
+"""The attribute in which Strawberry stores the type of a class."""
 
 
 def made_class(name: str, fields: Mapping[str, tuple[Any, Any]], bases: tuple[type, ...] = ()) -> type:
-    """A class with annotations and values, as one that is written in isola.api.subject_types."""
+    """A class with annotations and values, as if it were written in isola.api.subject_types."""
     body = {
         "__module__": subject_types.__name__,
         "__annotations__": {key: annotation for key, (annotation, _) in fields.items()},
@@ -62,19 +62,19 @@ def list_of(type_: Any) -> Any:
 
 
 def python_name(name: str) -> str:
-    """A name that can be an attribute."""
+    """A name that is valid as an attribute: not a keyword."""
     return f"{name}_" if iskeyword(name) else name
 
 
 def value_type(annotation: Annotation) -> Any:
-    """The Python annotation of a value, as Strawberry reads it."""
+    """The Python annotation of a value for Strawberry."""
     single = declared_enum(annotation.enum) if annotation.enum else TYPES[annotation.type]
     return list_of(single) if annotation.listed else single
 
 
 def declared_enum(enum: type[StrEnum]) -> type[StrEnum]:
     if not hasattr(enum, MARK):
-        # One without a docstring of its own would have that of StrEnum.
+        # An enum without its own docstring would inherit that of StrEnum.
         written = vars(enum).get("__doc__")
         strawberry.enum(enum, description=inspect.cleandoc(written) if written else None)
     return enum
@@ -86,5 +86,5 @@ def made_payload(name: str, parameters: Mapping[str, Any], fields: Mapping[str, 
 
 
 def perhaps(subject: type[Subject]) -> Any:
-    """The type of a row in a payload: null where a rule keeps it from the caller, as it is by then."""
+    """The type of a row in a payload: null if, after the change, a visibility rule hides it from the caller."""
     return subject if subject.visible is None else subject | None

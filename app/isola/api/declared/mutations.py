@@ -1,4 +1,4 @@
-"""The mutations of a subject: those that follow from its declaration, and its actions."""
+"""The mutations of a subject: those derived from its declaration, and its actions."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -25,11 +25,11 @@ from isola.subjects.work import Work
 
 Fields = Mapping[str, Any]
 Resolve = Callable[[Work, Actor, Any], Awaitable[Mapping[str, Any]]]
-"""Carries a mutation out; what the payload's type is mapped to."""
+"""Executes a mutation; returns the parameters that the payload's type is mapped to."""
 
 
 def mutations_of(declaration: Declaration) -> dict[str, Any]:
-    """The mutations that clients get of a subject, by their names in Python."""
+    """The mutations of a subject, by their names in Python."""
     made: dict[str, Any] = {}
     for what, make in (("create", _create), ("update", _update), ("delete", _delete)):
         if what in declaration.mutations:
@@ -44,7 +44,7 @@ def mutations_of(declaration: Declaration) -> dict[str, Any]:
 def _create(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
     input_ = made_input(f"Create{subject.__name__}Input", _settable(declaration, update=False))
-    # Who owns a row may be taken to see it, when it is made.
+    # If rows have owners, the caller owns the new row and so can see it.
     made = subject if declaration.owner else perhaps(subject)
     returned = made_payload(f"Create{subject.__name__}Payload", {key: Uuid()}, {declaration.name: (made, one(key))})
 
@@ -109,7 +109,7 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
 
 
 def _bulk(declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
-    """The mutation that does to many rows at once what the one of the same verb does to one; ``taken`` is its input."""
+    """The bulk mutation for a verb: changes many rows at once; ``taken`` are the fields of its input."""
     named = f"{verb.title()}{_titled(declaration.plural)}"
     input_ = made_input(f"{named}Input", {name: (annotation, ...) for name, annotation in taken.items()})
     selected = {f"{verb.removesuffix('e')}ed_ids": (list_of(ID), typed_id(declaration.prefix, "ids"))}
@@ -126,13 +126,13 @@ def _bulk(declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve
 
 
 def _titled(name: str) -> str:
-    """A name as that of a type begins."""
+    """A name in the form of a type's name: in camel case with a capital."""
     camel = to_camel_case(name)
     return camel[0].upper() + camel[1:]
 
 
 def _settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any, Any]]:
-    """The fields of an input by which clients set columns."""
+    """The input fields that set columns."""
     fields: dict[str, tuple[Any, Any]] = {}
     for member in declaration.columns:
         if member.is_settable:
@@ -148,7 +148,7 @@ def _settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any,
 
 
 def _values(declaration: Declaration, input_: object) -> dict[str, Any]:
-    """What a client gave, by column."""
+    """The values that a client gave, by column."""
     values = {}
     for key, value in given(input_).items():
         column = key.removesuffix("_")
@@ -172,7 +172,7 @@ def _mutation(
     permission: str,
     description: str | None = None,
 ) -> dict[str, Any]:
-    async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  Strawberry gives the root
+    async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  Strawberry passes the root
         async with info.context.transaction() as work:
             handed = await resolve(work, info.context.actor, input)
             return await payload(returned, info, work, **handed)
@@ -183,7 +183,7 @@ def _mutation(
 
 
 def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
-    """The mutations that add a row to a relation that is many-to-many, and take one away."""
+    """The mutations that add a row to a many-to-many relation, and remove one."""
     subject, other = declaration.subject, member.target.declaration
     near, far = pair_columns(declaration, member)
     named = _titled(f"{declaration.name}_{member.name}")
@@ -206,7 +206,7 @@ def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
 
 
 def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[str, Any]:
-    """The mutation that calls a method of the subject's own."""
+    """The mutation that calls an action of the subject."""
     subject, key = declaration.subject, f"{declaration.name}_id"
     named = f"{_titled(action.name)}{subject.__name__}"
     fields: dict[str, tuple[Any, Any]] = {"id": (ID, ...)}
@@ -241,7 +241,7 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
             if (key_ := python_name(argument)) in values:
                 passed[name] = await _argument_value(work, actor, annotation, values[key_], to_camel_case(argument))
         result = await action.method(found, work, actor, **passed)
-        # What is made of the same subject stands where the row would.
+        # A returned row of the same subject replaces the row that the action was called on.
         return {key: row} if made is None else {key: row, f"{made.declaration.name}_id": result.id}
 
     return _mutation(

@@ -63,7 +63,7 @@ Extension = TypeVar("Extension", bound=type)
 
 
 def extend(subject: type[Subject]) -> Callable[[Extension], Extension]:
-    """Add the fields of a class, as isola.api.fields makes them, to the GraphQL type of a subject."""
+    """Add the fields of a class, made with isola.api.fields, to the GraphQL type of a subject."""
 
     def declare(extension: Extension) -> Extension:
         EXTENSIONS.setdefault(subject, []).append(extension)
@@ -114,7 +114,7 @@ def declare_type(subject: type[Subject]) -> None:
     name = subject.__name__
     access = Requires(permission=declaration.permissions["read"])
     made = strawberry.type(made_class(name, fields, (Node,)), description=_described(subject), directives=[access])
-    # What Strawberry knows a type by.
+    # Strawberry identifies a type by its definition.
     definition = get_object_definition(made, strict=True)
     definition.origin = subject
     setattr(subject, MARK, definition)
