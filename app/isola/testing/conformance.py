@@ -1,4 +1,4 @@
-"""The suite of isolation, by every way of connecting, for all installed strategies or a new one."""
+"""Runs the isolation suite in every connection mode, for all installed strategies or a new one."""
 
 import os
 import shutil
@@ -22,12 +22,12 @@ SUITE = (HERE / "isolation", HERE / "over_http")
 def run(
     strategy: str | None, modes: Sequence[Mode], more: Sequence[str], once: Sequence[str | Path] = ()
 ) -> list[Mode]:
-    """Run the suite in each mode, and say how each ended. Returns the modes in which a test failed.
+    """Run the suite in each mode, and print the results. Returns the modes in which a test failed.
 
     ``strategy`` is named like an entry point, ``package.module:Class``; it need not be installed: for the run it is
-    offered beside those that are, so it shares with them, is moved between and is compared with them. ``more`` are
-    options of pytest, and ``once`` are further tests, for one mode only: direct connections.
-    Raises OperatorError when PgBouncer is missing, or another strategy has the name of the new one.
+    added to the installed ones, so that sharing, moving and comparing are tested between all of them. ``more`` are
+    options of pytest, and ``once`` are further tests that run in one mode only: with direct connections.
+    Raises OperatorError if PgBouncer is missing, or another strategy has the same name as the new one.
     """
     if Mode.PGBOUNCER in modes and shutil.which("pgbouncer") is None:
         raise OperatorError(
@@ -38,7 +38,7 @@ def run(
         for mode in modes:
             begun = time.monotonic()
             tests = [*SUITE, *(Path(test).resolve() for test in once)] if mode == Mode.DIRECT else SUITE
-            # Outside of the root, the fixtures of one folder would be those of all.
+            # Outside of the root directory, the fixtures of one folder would apply to all.
             root = os.path.commonpath(tests)
             options = ["-q", "-c", HERE / "suite.ini", "--rootdir", root, f"--timeout={_timeout()}"]
             command = [sys.executable, "-m", "pytest", *options, *tests, *more]
@@ -53,22 +53,22 @@ def run(
 
 
 def _timeout() -> int:
-    """How long a test may take, in seconds. There are more paths through the schema with every subject."""
-    from isola.installed import SUBJECTS  # noqa: PLC0415  strategies are tried without it, too
+    """The time limit of a test, in seconds. Every subject adds paths through the schema."""
+    from isola.installed import SUBJECTS  # noqa: PLC0415  not needed to test strategies
 
     return 300 + 30 * len(SUBJECTS)
 
 
 @contextmanager
 def offered(value: str | None) -> Iterator[dict[str, str]]:
-    """An environment in which the strategy is installed and the only one that is tried.
+    """An environment in which the strategy is installed and the only one under test.
 
-    Raises OperatorError when it cannot be imported, or another strategy has its name.
+    Raises OperatorError if it cannot be imported, or another strategy has its name.
     """
     if value is None:
         yield {}
         return
-    # A strategy of a checkout is found where the command runs.
+    # A strategy that is not installed is imported from the working directory.
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

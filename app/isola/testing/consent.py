@@ -1,4 +1,4 @@
-"""Tenants that take what others share, for tests that are about what comes after."""
+"""Makes tenants accept shares, for tests of what follows after acceptance."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -15,13 +15,13 @@ ON CONFLICT (grantee_id, owner_id) DO UPDATE SET accepted = true
 
 
 async def accept_all(owner: Database) -> None:
-    """Every tenant that there is has accepted what every other one shares. ``owner`` is the owner's database."""
+    """Make every tenant accept the shares of every other one. ``owner`` is the owner's database."""
     async with owner.unbound() as work:
         await work.script(_ACCEPTED)
 
 
 async def forget(owner: Database, *tenants: UUID) -> None:
-    """These tenants have answered nothing yet."""
+    """Delete the answers of these tenants to shares."""
     keys: Sequence[str] = [str(tenant) for tenant in tenants]
     async with owner.unbound() as work:
         await work.value("DELETE FROM control.share_answers WHERE grantee_id::text = ANY ($1::text[])", keys)

@@ -1,7 +1,7 @@
-"""One suite over all strategies, on a real PostgreSQL.
+"""Fixtures for one suite over all strategies, on a real PostgreSQL.
 
-The embedded one, unless ``TEST_DATABASE_URL`` names another server by an owner's address: a superuser's, or one
-with CREATEDB and CREATEROLE. A database that holds two tenants of each strategy is made once and copied for each test.
+It is the embedded one, unless ``TEST_DATABASE_URL`` is the owner's address of another server: a superuser's, or one
+with CREATEDB and CREATEROLE. A template database with two tenants of each strategy is copied for each test.
 """
 
 import asyncio
@@ -41,21 +41,21 @@ from isola.testing.patience import PATIENCE
 from isola_strategies import registry
 from isola_strategies.base import Strategy
 
-# Whatever the environment of the person who runs the tests says.
-# They send more new documents than a tenant may.
+# Independent of the environment variables of the person who runs the tests.
+# Tests send more new documents than a tenant may.
 DEFAULTS = Settings.model_construct(pool_wait=PATIENCE, statement_timeout=PATIENCE, document_share=1.0)
 STRATEGIES = sorted(registry.load("isola_tenant"))
-# Of these, what the fixture ``strategy`` goes through: all, unless ``make isolation STRATEGY=…`` tries a single one.
+# The strategies of the fixture ``strategy``: all, unless ``make isolation STRATEGY=…`` selects a single one.
 TRIED = [name for name in STRATEGIES if name == os.environ.get("TEST_STRATEGY", name)]
-# Nothing here must survive a power cut.
+# The data need not survive a crash.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-# A cluster that others use, too, may allow what outlives a session, and keeps the texts of statements.
+# Like a shared cluster that allows prepared transactions and records the texts of statements.
 SHARED = {
     "max_prepared_transactions": "5",
     "shared_preload_libraries": "pg_stat_statements",
     "pg_stat_statements.track": "all",
 }
-# Every database of the tests shows those texts, where the server keeps them and its owner may let them be shown.
+# Every test database shows those texts, if the server records them and the owner may create the extension.
 SHOW_STATEMENTS = """
 DO $$ BEGIN
     IF current_setting('pg_stat_statements.max', true) IS NOT NULL AND current_setting('is_superuser')::bool THEN
@@ -63,10 +63,10 @@ DO $$ BEGIN
     END IF;
 END $$
 """
-# Roles of a server that had none of them are removed at the end, known by this comment.
+# Platform roles that the tests created are marked with this comment and removed at the end.
 OURS = "made by the tests of isola"
 PLATFORM_ROLES = r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'isola\_%'"
-# Those that have rights in a database, beside the platform's and the owner: which every database can be asked.
+# Roles with privileges in a database, except the platform's and the owner; any database can run this query.
 HOMES_ROLES = r"""
 SELECT DISTINCT quote_ident(rolname) AS role FROM pg_database d JOIN pg_shdepend s ON s.dbid = d.oid
 JOIN pg_roles r ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
@@ -81,16 +81,16 @@ class Cluster:
     url: str
     template: str
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
-    """Those of the template, and so of every copy, by their slugs."""
+    """The tenants of the template, and so of every copy, by their slugs."""
     key: BindingKey | None = field(default=None, repr=False)
-    """That of the template, and so of every copy."""
+    """The binding key of the template, and so of every copy."""
 
     def address(self, database: str) -> str:
         return make_url(self.url).set(database=database).render_as_string(hide_password=False)
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays, and is a lot to look through each time that rubbish is collected."""
+    """Exclude imported modules from garbage collection: they stay, and scanning them takes time."""
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -98,7 +98,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the tests counted, all together."""
+    """Print the sums of the tests' counters."""
     figures: Counter[str] = Counter()
     for report in terminalreporter.getreports(""):
         if report.when == "teardown":
@@ -110,7 +110,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def documents_read_once() -> Iterator[None]:
-    """What graphql-core makes of a document is kept for all servers of a run: it is the same, and cannot be changed."""
+    """Cache graphql-core's parsed and validated documents for all servers of a run: they are immutable."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "parse", lru_cache(1000)(parse))
         patch.setattr(documents, "validate", lru_cache(1000)(validate))
@@ -119,9 +119,9 @@ def documents_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def packages_looked_for_once() -> Iterator[None]:
-    """Without this package httpx looks for it several times in each request, which takes half of the request's time.
+    """If sniffio is missing, httpx searches for it several times per request, which takes half of the request's time.
 
-    Strategies are looked for in all that is installed, each time that a database is copied.
+    Strategies are searched for in all installed packages, each time that a database is copied.
     """
     with pytest.MonkeyPatch.context() as patch:
         if find_spec("sniffio") is None:
@@ -146,7 +146,7 @@ def cluster() -> Iterator[Cluster]:
         finally:
             asyncio.run(_clear(made))
     else:
-        # Not in pytest's own directory: each new run closes that to the user that PostgreSQL runs as.
+        # Not in pytest's own directory: each new run makes it inaccessible to PostgreSQL's user.
         with (
             TemporaryDirectory(prefix="isola-test-", dir=_memory()) as data_dir,
             embedded.running(Path(data_dir), FAST | SHARED) as url,
@@ -156,8 +156,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 def _memory() -> Path | None:
-    """A file system in memory with room to spare, if there is one: copying a database takes a quarter of the time."""
-    memory = Path("/dev/shm")  # noqa: S108  a directory of its own is made in it
+    """A file system in memory with free space, if there is one: copying a database takes a quarter of the time."""
+    memory = Path("/dev/shm")  # noqa: S108  the caller makes its own directory in it
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
 
 
@@ -188,14 +188,14 @@ async def _furnish(made: Cluster) -> Cluster:
 
 
 async def _clear(made: Cluster) -> None:
-    """Roles belong to the server, so they outlive the databases of the tests."""
+    """Remove the template and its roles: roles belong to the server, so they outlive the test databases."""
     async with _alone(made) as connection:
         roles = await _homes_roles(connection, made.template)
         await _drop_database(connection, made.template)
         for role in roles:
             await connection.execute(f"DROP ROLE {role}")
         for row in await connection.fetch(f"{PLATFORM_ROLES} AND shobj_description(oid, 'pg_authid') = '{OURS}'"):
-            with suppress(asyncpg.DependentObjectsStillExistError):  # another run is using it, and drops it in the end
+            with suppress(asyncpg.DependentObjectsStillExistError):  # another run uses it, and will drop it
                 await connection.execute(f"DROP ROLE {row['rolname']}")
 
 
@@ -203,18 +203,18 @@ async def _drop_database(connection: asyncpg.Connection, name: str) -> None:
     try:
         await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     except asyncpg.InsufficientPrivilegeError:
-        # An owner that is no superuser cannot end others' sessions. Without FORCE it waits 5 s for them to end.
+        # Only a superuser can end the sessions of others. Without FORCE, PostgreSQL waits 5 s for them to end.
         await connection.execute(f"DROP DATABASE IF EXISTS {name}")
 
 
 async def _homes_roles(connection: asyncpg.Connection, database: str) -> set[str]:
-    """The roles that the homes of a database brought with them; none where there is no such database, or no home."""
+    """The roles created for the homes of a database; empty if there is no such database, or no home."""
     return {row["role"] for row in await connection.fetch(HOMES_ROLES, database)}
 
 
 @asynccontextmanager
 async def connected(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
-    """The owner's connection to the server, by which databases are made and removed."""
+    """The owner's connection to the server, to create and drop databases."""
     connection = await asyncpg.connect(cluster.url)
     try:
         yield connection
@@ -224,7 +224,7 @@ async def connected(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
 
 @asynccontextmanager
 async def _alone(made: Cluster) -> AsyncIterator[asyncpg.Connection]:
-    """The owner's connection, while no other run on the same server makes or removes what all runs share: roles."""
+    """The owner's connection, with a lock that keeps other runs on the server from changing shared roles."""
     async with connected(made) as connection:
         await connection.execute("SELECT pg_advisory_lock(hashtext('isola.tests'))")
         yield connection
@@ -237,7 +237,7 @@ class Copy:
     where: logins.Addresses
     strategies: Mapping[str, Strategy]
     key: BindingKey | None = field(default=None, repr=False)
-    """Its binding key, if it had one when it was made."""
+    """Its binding key, if it had one when it was copied."""
 
     async def binding_key(self) -> BindingKey:
         if self.key:
@@ -246,12 +246,12 @@ class Copy:
             return await secrets.binding_key(work)
 
     async def proof(self, connection: asyncpg.Connection, tenant: Tenant, about: Mapping[str, str] = NOTHING) -> str:
-        """A proof for the transaction that a connection is in."""
+        """A proof for the current transaction of a connection."""
         transaction = await connection.fetchval("SELECT isola.this_transaction()")
         return (await self.binding_key()).proof(record(tenant.id, about), transaction)
 
     async def enter(self, connection: asyncpg.Connection, tenant: Tenant, about: Mapping[str, str] = NOTHING) -> None:
-        """Bind the transaction that a connection is in to a tenant, as the server does."""
+        """Bind the current transaction of a connection to a tenant, as the server does."""
         proof = await self.proof(connection, tenant, about)
         await connection.execute(self.strategies[tenant.strategy].bind(tenant.id))
         await connection.execute("SELECT set_config('isola.proof', $1, true)", proof)
@@ -262,7 +262,7 @@ _databases = count()
 
 @asynccontextmanager
 async def made(cluster: Cluster, server: asyncpg.Connection, template: str) -> AsyncIterator[str]:
-    """A database made of a template, removed at the end with the roles that its homes brought; its name."""
+    """Create a database from a template; drop it at the end, with the roles of its homes. Yields its name."""
     name = f"{cluster.template}_{next(_databases)}"
     there = await _homes_roles(server, template)
     await server.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
@@ -275,7 +275,7 @@ async def made(cluster: Cluster, server: asyncpg.Connection, template: str) -> A
 
 @asynccontextmanager
 async def copied(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[Copy]:
-    """A copy of the database that the tests furnished, removed at the end."""
+    """A copy of the template database, dropped at the end."""
     async with made(cluster, server, cluster.template) as name:
         where = logins.addresses(DEFAULTS, cluster.address(name))
         await server.execute(logins.admit_to_database(name, where))
@@ -311,7 +311,7 @@ async def control(copy: Copy) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def changes(copy: Copy) -> AsyncIterator[Changes]:
-    """What was changed, heard of when the test says so."""
+    """Notifications of changes, delivered when the test asks for them."""
     async with await Database.open(copy.where.control) as database, Changes(database, interval=3600) as heard:
         heard.fresh_until = math.inf
         yield heard
@@ -319,7 +319,7 @@ async def changes(copy: Copy) -> AsyncIterator[Changes]:
 
 @pytest.fixture
 async def database(copy: Copy) -> AsyncIterator[Database]:
-    """The connections of tenant traffic: as few as show what one borrower leaves behind for the next."""
+    """A pool of tenant traffic, so small that leaks from one use of a connection to the next become visible."""
     with modes.between(copy.where.tenant) as address:
         async with await Database.open(
             address, copy.strategies, copy.binding_key, size=2, wait=PATIENCE, statement_cache=modes.STATEMENT_CACHE
@@ -329,13 +329,13 @@ async def database(copy: Copy) -> AsyncIterator[Database]:
 
 @pytest.fixture(params=TRIED)
 def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
-    """Each strategy of the registry in turn, or the one that is tried."""
+    """Each strategy of the registry in turn, or the one under test."""
     return copy.strategies[request.param]
 
 
 @pytest.fixture
 def other(strategy: Strategy, copy: Copy) -> Strategy:
-    """Another strategy, as unlike as there is: where tenants move to."""
+    """Another strategy, as different as possible: the target of moves."""
     others = [each for each in copy.strategies.values() if each != strategy]
     unlike = [each for each in others if each.capabilities != strategy.capabilities]
     return [*others, *unlike][-1]

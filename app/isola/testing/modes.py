@@ -1,4 +1,4 @@
-"""How tenant traffic reaches the database while the tests run: ``TEST_MODE``, set by ``make isolation``."""
+"""The connection mode of tenant traffic in the tests: ``TEST_MODE``, set by ``make isolation``."""
 
 import os
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from isola.testing import pgbouncer
 
 class Mode(StrEnum):
     DIRECT = "direct"
-    """Connections of its own, with prepared statements that stay."""
+    """Direct connections, with cached prepared statements."""
     UNCACHED = "uncached"
-    """Connections of its own, no statement kept."""
+    """Direct connections, without cached statements."""
     PGBOUNCER = "pgbouncer"
-    """Through PgBouncer in transaction mode. Before 1.21 it knows no prepared statements, so none is kept."""
+    """Through PgBouncer in transaction mode. Before 1.21 it has no prepared statements, so none are cached."""
 
 
 MODE = Mode(os.environ.get("TEST_MODE", Mode.DIRECT))
@@ -23,7 +23,7 @@ STATEMENT_CACHE = MODE is Mode.DIRECT
 
 @contextmanager
 def between(url: str) -> Iterator[str]:
-    """The address at which the mode reaches the database and login of ``url``."""
+    """The address for the database and login of ``url`` in this mode."""
     if MODE is Mode.PGBOUNCER:
         with pgbouncer.running(url) as address:
             yield address

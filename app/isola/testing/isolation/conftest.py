@@ -14,7 +14,7 @@ from isola.testing.oracles.canary import Canary, plant
 
 @pytest.fixture
 async def login(copy: Copy) -> AsyncIterator[asyncpg.Connection]:
-    """The login of tenant traffic, bound to nothing: what an attacker has who gets past everything in Python."""
+    """An unbound connection of the tenant login: what an attacker has after bypassing all checks in Python."""
     connection = await asyncpg.connect(copy.where.tenant)
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
     yield connection
@@ -33,6 +33,6 @@ async def canary_b(database: Database, b: Tenant) -> Canary:
 
 @pytest.fixture
 async def single(copy: Copy) -> AsyncIterator[Database]:
-    """Connections of tenant traffic that are one: what follows runs in the session of what went before."""
+    """A pool of tenant traffic with a single connection: all transactions run in the same session."""
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as opened:
         yield opened

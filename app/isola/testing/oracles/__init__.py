@@ -1,12 +1,12 @@
-"""What decides whether isolation held, for every test that needs to know.
+"""The oracles, which decide whether isolation held.
 
 =====================  ==========================================================================
-``canary``             rows that say whose they are, in every table, known wherever they turn up
+``canary``             rows marked with their tenant, in every table, recognizable in any output
 ``watch``              responses, errors, logs and files, searched for the canaries of others
-``walk``               documents that take every path through the schema, made from the schema
-``noninterference``    whether what A gets depends on what B has
-``differential``       one sequence of operations, the same results on every placement
+``walk``               documents for every path through the schema, generated from the schema
+``noninterference``    whether A's responses depend on B's data
+``differential``       one sequence of operations, with the same results on every placement
 =====================  ==========================================================================
 
-The fourth oracle, mutation, judges the suite and not the program: see ``tests/mutation``.
+The fourth oracle, mutation, tests the suite and not the program: see ``tests/mutation``.
 """

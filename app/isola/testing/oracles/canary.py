@@ -1,4 +1,4 @@
-"""Rows that say whose they are, in every table, so that a trace of one tenant is known wherever it turns up."""
+"""Rows marked with their tenant, in every table, so that a trace of a tenant is recognizable in any output."""
 
 import json
 import re
@@ -43,23 +43,23 @@ from isola.subjects.declaration import Column as Declared
 from isola.subjects.metadata import quoted
 from isola_strategies.base import Strategy
 
-# Those that tenant traffic writes, parents first.
+# The tables that are not read-only to tenant traffic, parents first.
 TABLES: Sequence[Table] = [table for table in metadata.sorted_tables if not table.info.get("read_only")]
 
-# Those that tenant traffic writes to. What is in the others the database itself has written.
+# The tables that tenant traffic writes to. The rows of the others are written by the database itself.
 WRITTEN: Sequence[Table] = [table for table in TABLES if not table.info.get("read_only")]
 
-# What PostgreSQL answers with where a right is missing.
+# PostgreSQL's error code for a missing privilege.
 INSUFFICIENT_PRIVILEGE = "42501"
 UNDEFINED_TABLE = "42P01"
 
-# Tables of the platform whose rows are about more than one tenant, and the directory itself.
+# Tables of the platform whose rows concern more than one tenant, and the directory of tenants.
 BETWEEN_TENANTS = {"share_answers", "shares", "tenants"}
 
-# Characters of a marker, and of what is made of it.
+# The maximum length of a marker, and of texts made from it.
 MAX_MARKER = 200
 
-# The length of what is kept of a secret.
+# The length of the stored digest of a secret.
 DIGEST = 32
 
 Row = Mapping[str, Any]
@@ -67,19 +67,19 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Canary:
-    """What a tenant holds: one row in every table, each with the tenant's marker or its keys."""
+    """A tenant's canary: one row in every table, each with the tenant's marker or keys."""
 
     tenant: Tenant
     marker: str
     rows: Mapping[str, Row]
 
     def traced_in(self, seen: object) -> bool:
-        """Whether anything of this tenant is in what somebody saw, as it stands or in base64 or hexadecimal digits."""
+        """Whether an output contains any data of this tenant, in plain text, base64 or hexadecimal."""
         text = seen if isinstance(seen, str) else str(seen)
         return any(trace in text for trace in self._traces)
 
     def quoted_in(self, seen: str) -> bool:
-        """Whether anything that this tenant wrote is in a text. Its keys may be: a log can say whom it is about."""
+        """Whether a text contains anything that this tenant wrote. Its keys are allowed: a log may name a tenant."""
         return any(form in seen for form in _forms(self.marker))
 
     @cached_property
@@ -89,19 +89,19 @@ class Canary:
 
 
 def _forms(trace: str) -> Iterator[str]:
-    """A text as it stands, and what it looks like inside something longer that was encoded: a cursor, a token."""
+    """A text, and its forms inside a longer text that was encoded, such as a cursor or a token."""
     yield trace
     yield trace.encode().hex()
     yield trace.replace("-", "")
     for before in range(3):
-        # What stands before and behind decides about the characters at both ends.
+        # The characters at both ends depend on the bytes before and after, so they are cut off.
         first, last = -(-before * 8 // 6), (before + len(trace)) * 8 // 6
         for encode in (b64encode, urlsafe_b64encode):
             yield encode(bytes(before) + trace.encode()).decode()[first:last]
 
 
 async def plant(database: Database, tenant: Tenant, marker: str | None = None) -> Canary:
-    """Make a row in each table of a tenant, every one that can be pointing at the ones before."""
+    """Make a row in each table of a tenant; each references the earlier rows where it can."""
     marker = marker or f"canary-{tenant.slug}."
     rows: dict[str, Row] = {}
     async with database.transaction(tenant) as work:
@@ -116,7 +116,7 @@ async def plant(database: Database, tenant: Tenant, marker: str | None = None) -
 
 
 async def _planted(work: Transaction, table: Table, values: Row, samples: Row) -> Row:
-    """Store a row. Where rules want other values, it has the samples, or as few empty columns as they want."""
+    """Store a row. If check constraints refuse the values, use the samples, or the fewest empty columns possible."""
     optional = [name for name in _in_rules(table) if table.c[name].nullable and name in values]
     fewer = chain.from_iterable(combinations(optional, count) for count in range(len(optional) + 1))
     without = ({name: value for name, value in values.items() if name not in left_out} for left_out in fewer)
@@ -133,7 +133,7 @@ async def _planted(work: Transaction, table: Table, values: Row, samples: Row) -
 
 
 def _samples(table: Table, values: Row) -> Row:
-    """What the subject of a table has samples for, where its rules want no other values."""
+    """The sample values of a table's subject, for columns in which they differ from the given values."""
     subject = next((each for each in SUBJECTS if each.table is table), None)
     if subject is None or not subject.samples:
         return {}
@@ -145,16 +145,16 @@ def _samples(table: Table, values: Row) -> Row:
 
 
 def _in_rules(table: Table) -> Sequence[str]:
-    """The columns that a rule of the table reads together with others."""
+    """The columns that a check constraint of the table reads together with others."""
     rules = [str(each.sqltext) for each in table.constraints if isinstance(each, CheckConstraint)]
     read = [{column.name for column in table.columns if re.search(rf"\b{column.name}\b", rule)} for rule in rules]
     return sorted({name for names in read if len(names) > 1 for name in names})
 
 
 async def plant_platform(owner: Database, canary: Canary) -> Canary:
-    """Make a row about the canary's tenant in each of the platform's tables that holds anything about one.
+    """Make a row about the canary's tenant in each of the platform's tables with data about tenants.
 
-    Its secrets are there (hashes of keys, sessions): a tenant may be shown its own, and nobody another's.
+    These include secrets (hashes of keys, sessions): a tenant may see its own, but no other tenant's.
     """
     rows: dict[str, Row] = {"tenants": {"id": canary.tenant.id}}
     async with owner.unbound() as work:
@@ -167,7 +167,7 @@ async def plant_platform(owner: Database, canary: Canary) -> Canary:
 
 
 async def content(database: Database, tenant: Tenant) -> Mapping[str, Sequence[Row]]:
-    """All that a tenant has."""
+    """All rows of a tenant."""
     async with database.transaction(tenant) as work:
         return {
             table.name: [dict(row) for row in await work.rows(select(table).order_by(*table.primary_key))]
@@ -186,13 +186,13 @@ def discriminators(strategy: Strategy, table: Table) -> Sequence[str]:
 
 
 def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]:
-    """A statement and its parameter that write into the canary's tenant a row that breaks no constraint there."""
+    """A statement and its parameter that insert a row into the canary's tenant without violating a constraint."""
     fresh = {
         column.name: f"{canary.marker}-forged"[-_longest(column) :]
         for column in table.columns
         if not column.primary_key and _is_fresh(column, canary)
     }
-    # Keys of its own, but for a table whose key is made of the keys of others.
+    # New keys, except in tables whose key consists of foreign keys.
     own = {column.name for column in table.primary_key if column.server_default is not None}
     mine = dict.fromkeys(discriminators(strategy, table), canary.tenant.id)
     row = {name: value for name, value in {**canary.rows[table.name], **fresh, **mine}.items() if name not in own}
@@ -202,16 +202,16 @@ def forgery(strategy: Strategy, table: Table, canary: Canary) -> tuple[str, Row]
 
 
 def unique_again(table: Table, canary: Canary) -> bool:
-    """Whether a forged row has the values of the canary's in all columns of a key."""
+    """Whether a forged row has the same values as the canary's row in all columns of a key."""
     keys = [each for each in table.constraints if isinstance(each, PrimaryKeyConstraint | UniqueConstraint)]
     row = canary.rows[table.name]
     return any(not any(_is_fresh(each, canary) or row[each.name] is None for each in key.columns) for key in keys)
 
 
 def referred(canary: Canary) -> Iterator[str]:
-    """The tables whose row of the canary's another row of its own keeps from being deleted.
+    """The tables whose canary row cannot be deleted because another row of the canary references it.
 
-    Of what is deleted along with a row, the same is asked.
+    Rows that would be deleted by CASCADE are checked as well.
     """
     keys = [
         (table.name, key.referred_table.name, key.ondelete)
@@ -228,7 +228,7 @@ def referred(canary: Canary) -> Iterator[str]:
 
 
 def _is_fresh(column: Column[Any], canary: Canary) -> bool:
-    """Whether a forged row has another value there: in keys that are made, and in texts that have the marker."""
+    """Whether a forged row has a new value in a column: in generated keys, and in texts with the marker."""
     if column.primary_key:
         return column.server_default is not None
     return isinstance(column.type, Text) and canary.rows[column.table.name][column.name] == _marker(
@@ -241,7 +241,7 @@ def _marker(column: Column[Any], marker: str) -> str:
 
 
 async def tried(connection: Transaction | asyncpg.Connection, sql: str, *values: object) -> Sequence[Row] | str:
-    """Run a statement in a savepoint: the rows that it returned, or the code of the error that it met."""
+    """Run a statement in a savepoint; returns its rows, or the code of its error."""
     raw = connection._connection if isinstance(connection, Transaction) else connection
     await raw.execute("SAVEPOINT tried")
     try:
@@ -254,7 +254,7 @@ async def tried(connection: Transaction | asyncpg.Connection, sql: str, *values:
 
 
 def _as_text(value: object) -> str:
-    """What PostgreSQL reads as the value."""
+    """A value in PostgreSQL's text form."""
     return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
@@ -270,20 +270,20 @@ def _value(column: Column[Any], marker: str, rows: Mapping[str, Row]) -> object:
     for key in column.foreign_keys:
         parent = key.column.table
         if parent is column.table and column.nullable:
-            return None  # the first of a tree has no parent
+            return None  # the root of a tree has no parent
         return rows[parent.name][key.column.name]
     chosen = _chosen(column)
     if chosen is not None:
         return chosen
     if column.nullable and isinstance(column.type, DateTime):
-        return None  # a moment says nothing of whose it is, but much of whether a row still counts
+        return None  # a moment cannot mark a tenant, but can decide whether a row still counts
     least, most = column.info.get("bounds", (None, None))
     if least is not None or most is not None:
         return least if least is not None else most
     return _of(column.type, f"{marker}{column}", _marker(column, marker), str(column))
 
 
-def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  # noqa: PLR0911  a table, one line a type
+def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  # noqa: PLR0911  one return for each type
     match type_:
         case JSONB():
             return {"canary": marker}
@@ -308,13 +308,13 @@ def _of(type_: TypeEngine[Any], seed: str, marker: str, where: str) -> object:  
 
 
 def _longest(column: Column[Any]) -> int:
-    """How many characters a text can have, as far as a marker is concerned."""
+    """The maximum length of a text column, limited to that of a marker."""
     longest: int = column.info.get("longest", MAX_MARKER)
     return longest
 
 
 def _chosen(column: Column[Any]) -> str | None:
-    """The first of the texts that a rule of the table admits; None where a rule lists none."""
+    """The first of the texts that a check constraint allows; None if no constraint lists texts."""
     for constraint in column.table.constraints:
         if isinstance(constraint, CheckConstraint):
             found = re.search(rf"\b{column.name}\"? (?:IN \(|= ANY \(ARRAY\[|= )'([^']*)'", str(constraint.sqltext))

@@ -1,8 +1,8 @@
-"""One sequence of operations on every mix of placements at once: what each is told has to be the same.
+"""Runs one sequence of operations on every mix of placements: the responses must be the same.
 
-A *mix* is three tenants, A, B and C, placed somehow: all under one strategy, or under different ones. All mixes live in
-one database and are served by one server, so they are each other's crowd as well. What must differ between mixes (ids,
-slugs, moments, cursors) is replaced by names that are the same in all of them.
+A *mix* is three tenants, A, B and C, with their placements: all under one strategy, or under different ones. All mixes
+are in one database and served by one server, so each is also among the other tenants of the rest. Values that must
+differ between mixes (ids, slugs, moments, cursors) are replaced by names that are the same in all of them.
 """
 
 import json
@@ -32,7 +32,7 @@ _CURSOR = re.compile(r'(?<=ursor":")[\w-]{20,}(?=")')
 
 
 def mixes() -> list[tuple[str, ...]]:
-    """Each strategy for all three, and all strategies in turn, beginning with each."""
+    """Each strategy for all three tenants, and all strategies in turn, starting with each of them."""
     alike = [(name,) * len(LETTERS) for name in STRATEGIES]
     turns = [
         tuple(STRATEGIES[(first + place) % len(STRATEGIES)] for place in range(len(LETTERS)))
@@ -43,7 +43,7 @@ def mixes() -> list[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """``tenant`` is a letter: the user is there in every mix."""
+    """``tenant`` is a letter: the user exists in every mix."""
 
     tenant: str
     role: Role
@@ -51,14 +51,14 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Something that was made in every mix, by the name that stands for its ids."""
+    """An object made in every mix, by the name that replaces its ids."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What all mixes were told, in names."""
+    """The response of all mixes, with names instead of ids."""
 
     status: int
     body: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass
 class Laboratory:
-    """All mixes and the server before them. ``names`` maps each mix's ids to the names that all mixes share."""
+    """All mixes and their server. ``names`` maps each mix's ids to the names common to all mixes."""
 
     http: httpx.AsyncClient
     settings: Settings
@@ -85,7 +85,7 @@ class Laboratory:
     asked: int = 0
 
     async def restart(self) -> None:
-        """Empty all tenants. Users get new subjects, so that nothing that a server remembers of the old ones fits."""
+        """Empty all tenants. Users get new subjects, so that no cached user of the server matches."""
         self.run += 1
         self.names = [{} for _ in self.mixes]
         self.ids = [{} for _ in self.mixes]
@@ -101,9 +101,9 @@ class Laboratory:
         return self.tokens[key]
 
     async def ask(self, user: User, document: str, variables: Mapping[str, Any], *made: tuple[str, str]) -> Answer:
-        """Ask in every mix. Raises AssertionError when the answers differ.
+        """Send a request in every mix. Raises AssertionError if the responses differ.
 
-        ``made`` are pairs of a new name and the response key under which the first ``id`` is what it stands for.
+        ``made`` are pairs of a new name and a response key: the name replaces the first ``id`` under that key.
         """
         told = [await self._told(mix, user, document, variables, made) for mix in range(len(self.mixes))]
         self.asked += len(told)
@@ -147,7 +147,7 @@ class Laboratory:
 
 
 def _titles(text: str) -> str:
-    """The names of the tenants, made of their slugs."""
+    """The names of the tenants, derived from their slugs."""
     return re.sub(r"\bM\d+-([ABC])\b", r"\1", text)
 
 
@@ -169,7 +169,7 @@ async def laboratory(cluster: Cluster, settings: Settings) -> AsyncIterator[Labo
 
 
 async def _empty(owner: Database) -> list[str]:
-    """The tables in all homes that are made empty, and what tenants share."""
+    """The tables to truncate: those in all homes that are empty at the start, and those of shares."""
     async with owner.unbound() as work:
         homes = await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL")
         tables = [f"{home}.{table.name}" for home in homes for table in metadata.sorted_tables]

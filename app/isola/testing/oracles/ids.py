@@ -1,4 +1,4 @@
-"""What ids begin with, wherever the schema has a place for one."""
+"""The prefixes of ids, for each input of the schema that takes an id."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -9,11 +9,11 @@ from isola.subjects.declaration import field_of
 from isola.subjects.table import pair_columns
 
 OF_TYPES: Mapping[str, str] = {name: entity.prefix for name, entity in model.entities.items() if entity.prefix}
-"""What the ids of types begin with, by their names."""
+"""The id prefixes of types, by their names."""
 
 
 def in_input(input_: str, field: str) -> Collection[str]:
-    """What the ids in a field of an input begin with; nothing if that is open."""
+    """The id prefixes of an input's field; nothing if any type is possible."""
     if field not in {"id", "ids"}:
         return _BY_FIELD.get(field, ())
     about = input_.removesuffix("Input").lower()

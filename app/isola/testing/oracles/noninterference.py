@@ -1,8 +1,8 @@
-"""Whether what a tenant gets depends on what others have.
+"""Tests whether a tenant's responses depend on the data of others.
 
 A tenant's requests are recorded twice, with and without the data of others, and compared byte for byte: bodies, status
-codes and headers. Where both runs made rows of their own, what must differ (identifiers, moments, cursors) is replaced
-by its place in the order of appearance, so that what is said twice is still seen to be the same.
+codes and headers. If both runs made rows, values that must differ (identifiers, moments, cursors) are replaced by their
+number in the order of appearance, so that repeated values are still recognized as equal.
 """
 
 import re
@@ -20,13 +20,13 @@ _MADE = re.compile(
     r'|(?P<request>(?<="request":")[0-9a-f]{32}(?="))'
 )
 
-# Headers that are never twice the same.
+# Headers that differ in every response.
 CHANGING = frozenset({"date", "x-request-id"})
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One answer. ``about`` is what was asked, for whoever reads of a difference."""
+    """One response. ``about`` describes the request, for the report of a difference."""
 
     about: str
     status: int
@@ -40,7 +40,7 @@ def told(about: str, answer: Answer) -> Told:
 
 
 async def record(client: Client, documents: Iterable[Document]) -> list[Told]:
-    """What a client is told, in this order."""
+    """The recorded responses of a client, in order."""
     return [
         told(f"{document.path}: {document.text}", await client.ask(document.text, document.variables))
         for document in documents
@@ -48,11 +48,11 @@ async def record(client: Client, documents: Iterable[Document]) -> list[Told]:
 
 
 def normal(recording: Sequence[Told]) -> list[Told]:
-    """The recording with identifiers, moments and cursors replaced by their places in the order of appearance."""
+    """The recording with identifiers, moments and cursors replaced by their numbers in the order of appearance."""
     places: dict[str, str] = {}
 
     def place(found: re.Match[str]) -> str:
-        # The log has a moment as JSON writes it, without the zeros at the end of its fraction.
+        # The audit log has moments in JSON form, without trailing zeros in the fraction.
         made = datetime.fromisoformat(found[0]).isoformat() if found.lastgroup == "moment" else found[0]
         return places.setdefault(made, f"<{found.lastgroup} {len(places)}>")
 
@@ -62,7 +62,7 @@ def normal(recording: Sequence[Told]) -> list[Told]:
 
 
 def _without_length(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """The same body can be longer by a digit of a moment's fraction."""
+    """Headers without the length: the same body can be longer by a digit of a moment's fraction."""
     return tuple((name, value) for name, value in headers if name != "content-length")
 
 

@@ -1,6 +1,6 @@
-"""Documents made from the schema: every path to every type, and every mutation with every id put into it.
+"""Documents generated from the schema: every path to every type, and every mutation with every kind of id.
 
-What a later version adds to the schema is walked too, without a word here.
+Additions to the schema in later versions are covered automatically.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,14 +25,14 @@ from graphql import (
     is_required_input_field,
 )
 
-# How many relations one path takes from what a field of the root gives.
+# The most relations on one path from the result of a root field.
 RELATIONS = 2
 CONNECTION = ("edges", "nodes", "node")
-# How many ids of other types a field is given besides all that it is for, and how many sets of ids a mutation.
+# How many ids of other types a field gets besides all of its own type, and how many sets of ids a mutation gets.
 STRANGERS, SETS = 60, 2000
 
 Prefixes = Callable[[str, str], Collection[str]]
-"""What the ids in an input field begin with, by the names of the input type and the field; nothing if that is open."""
+"""The id prefixes of an input field, by the names of the input type and the field; nothing if any type is possible."""
 
 
 Item = TypeVar("Item")
@@ -40,7 +40,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``path`` says where it leads. ``variables`` are all ids that it is given."""
+    """``path`` is its path through the schema. ``variables`` are all sets of ids to run it with."""
 
     path: str
     text: str
@@ -51,14 +51,14 @@ class Document:
 
 
 def reads(schema: GraphQLSchema, ids: Sequence[str], prefixes: Mapping[str, str]) -> Iterator[Document]:
-    """A document for every path from the root, with each required id argument given ``ids`` in turn.
+    """A document for every path from the root, with ``ids`` in turn for each required id argument.
 
-    Those are all ids of its type, and on the shortest path others. ``prefixes`` are those of types, by their names.
+    These are all ids of its type, and on the shortest path also others. ``prefixes`` are by the names of types.
     """
     assert schema.query_type
     for name, field in schema.query_type.fields.items():
         required = {each for each, argument in field.args.items() if is_required_argument(argument)}
-        # What is looked up one by one is the same as what is looked up together, which goes all the way.
+        # A look-up by one id returns the same as a look-up by several, which follows all paths.
         relations = 1 if required == {"id"} else RELATIONS
         for path, selection in _selections(schema, get_named_type(field.type), relations):
             where = f"{name}{path}"
@@ -84,22 +84,22 @@ def _fitting(ids: Sequence[str], prefixes: Mapping[str, str], path: str, type_: 
 
 
 def _some(items: Sequence[Item], most: int) -> Sequence[Item]:
-    """Items from everywhere in a sequence, about so many at most."""
+    """Items spread evenly over a sequence, at most about ``most``."""
     return items[:: 1 + len(items) // most]
 
 
 def writes(
     schema: GraphQLSchema, own: Sequence[str], foreign: Sequence[str], texts: Mapping[str, str], prefixes: Prefixes
 ) -> Iterator[Document]:
-    """Every mutation with a foreign id in every place for an id, alone and together with one's own in the others.
+    """Every mutation with a foreign id in each of its id inputs, alone and with own ids in the other inputs.
 
-    ``texts`` are for inputs of that name; what is required beside them is given something that is valid. Places for
-    ids of a type get such, and foreign ones of other types in turn.
+    ``texts`` are values for inputs of these names; other required inputs get valid values. Inputs for ids of a type
+    get ids of this type, and foreign ones of other types in turn.
     """
     assert schema.mutation_type
     for name, field in schema.mutation_type.fields.items():
         if not field.args:
-            continue  # it cannot be given anybody's id
+            continue  # it takes no ids
         [argument] = field.args.values()
         type_ = get_named_type(argument.type)
         assert isinstance(type_, GraphQLInputObjectType)
@@ -147,7 +147,7 @@ def _given(type_: GraphQLInputType, name: str, texts: Mapping[str, str]) -> Any:
 
 
 def _payload(type_: GraphQLNamedType) -> str:
-    """The values of a payload, and those of each object in it."""
+    """The leaf fields of a payload, and those of each object in it."""
     assert isinstance(type_, GraphQLObjectType)
     parts = ["__typename"]
     for name, field in type_.fields.items():
@@ -164,7 +164,7 @@ def _page(field: GraphQLField) -> str:
 
 
 def _selections(schema: GraphQLSchema, type_: GraphQLNamedType, relations: int) -> Iterator[tuple[str, str]]:
-    """Each path from a type, with the selection that takes it and all values on the way."""
+    """Each path from a type, with the selection for it, including all leaf fields on the way."""
     if isinstance(type_, GraphQLInterfaceType):
         for possible in schema.get_possible_types(type_):
             for path, selection in _selections(schema, possible, relations):
@@ -190,7 +190,7 @@ def _selections(schema: GraphQLSchema, type_: GraphQLNamedType, relations: int) 
 def _connections(
     schema: GraphQLSchema, type_: GraphQLObjectType, values: str, relations: int
 ) -> Iterator[tuple[str, str]]:
-    """Through ``edges`` and ``nodes`` alike: they are written by different code."""
+    """Through both ``edges`` and ``nodes``: different code writes them."""
     node = get_named_type(type_.fields["nodes"].type)
     page_info = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
     for path, selection in _selections(schema, node, relations):

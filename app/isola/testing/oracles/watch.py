@@ -1,4 +1,4 @@
-"""Everything that anybody gets to see, searched for what is not theirs."""
+"""Searches all visible output for data of other tenants."""
 
 import logging
 import traceback
@@ -14,21 +14,21 @@ from isola.testing.oracles.canary import Canary
 
 
 class LeakError(AssertionError):
-    """Somebody saw what is another tenant's."""
+    """Another tenant's data was visible."""
 
 
 class Canaries:
-    """The canaries of all tenants of a database, by slug, and whoever looks out for them.
+    """The canaries of all tenants of a database, by slug, and the search for them.
 
-    What a tenant is shown goes to ``seen_by``, what belongs to no tenant (logs, metrics) to ``seen_by_nobody``; both
-    raise LeakError. Files under ``directories`` and everything that is logged are searched at the end.
+    ``seen_by`` searches output to a tenant, ``seen_by_nobody`` output to no tenant (logs, metrics); both raise
+    LeakError. Files under ``directories`` and the log are searched at the end.
     """
 
     def __init__(self, canaries: Mapping[str, Canary]) -> None:
         self.of = canaries
         self.directories: list[Path] = []
         self.searched = 0
-        """How many texts have been looked at: a watch that saw nothing proves nothing."""
+        """The number of searched texts: a search of nothing proves nothing."""
 
     def seen_by(self, slug: str, *seen: object) -> None:
         for text in map(_text, seen):
@@ -62,7 +62,7 @@ def _text(seen: object) -> str:
 
 @contextmanager
 def logged() -> Iterator[StringIO]:
-    """All that the program logs meanwhile, traces included, in the form in which production writes it."""
+    """Everything logged meanwhile, including traces, in the format of production."""
     written = StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(Formatter(logging.BASIC_FORMAT))
