@@ -1,4 +1,4 @@
-"""An attempt to reach another tenant is in the log: one warning that names the tenant it came from, and no value."""
+"""An attempt to access another tenant is logged: one warning with the tenant that made it, without values."""
 
 import asyncpg
 import pytest

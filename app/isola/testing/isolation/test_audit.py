@@ -1,4 +1,4 @@
-"""No change without an entry, no entry without its change, and none that anybody can undo unseen."""
+"""Every change has an entry, every entry has its change, and no entry can be removed without detection."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -208,7 +208,7 @@ async def test_many_at_once_make_one_chain(
                 await work.execute(update(users).values(name=f"n{number}"))
 
         before = (await audit.verify(control, many, a)).entries
-        # More than one sealer, while entries are written.
+        # Several sealers run while entries are written.
         await asyncio.gather(*(change(number) for number in range(40)), *(sealing.seal(control) for _ in range(40)))
         while await sealing.seal(control):
             pass
@@ -283,7 +283,7 @@ async def test_a_tenant_reads_its_own_log_only(
 
 @pytest.fixture
 async def written(database: Database, control: Database, a: Tenant, ada: Actor) -> int:
-    """A log of some entries, sealed in several turns; how many."""
+    """Write some log entries, sealed in several turns; returns their number."""
     await sealing.seal(control)
     for number in range(4):
         async with database.transaction(a) as work:
@@ -395,7 +395,7 @@ async def test_nor_what_is_not_sealed_yet(
     assert (found.entries - found.unsealed) == written
     assert found.broken
     assert broken in found.broken
-    # Sealing covers nothing up.
+    # Sealing does not hide the manipulation.
     await sealing.seal(control)
     assert (await audit.verify(control, database, a)).broken
 
@@ -403,7 +403,7 @@ async def test_nor_what_is_not_sealed_yet(
 async def tamper(
     copy: Copy, owner: Database, database: Database, strategy: Strategy, tenant: Tenant, tampering: str
 ) -> None:
-    """Do to a log what only the owner of the tables can."""
+    """Manipulate a log as only the owner of the tables can."""
     followed_before = await followed(database, tenant)
     ids = [entry["id"] for entry in followed_before]
     [*_, newest] = await log(database, tenant)

@@ -1,4 +1,4 @@
-"""A binding has to be proved, and nobody but the server can make a proof."""
+"""A binding needs a proof, and only the server can make one."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -15,12 +15,12 @@ from isola.testing.isolation.sharing.reading import NOT_BOUND
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, tried
 from isola_strategies.base import Capability, Strategy
 
-# What isola.proved_tenant_id() raises without a good proof.
+# The error of isola.proved_tenant_id() without a valid proof.
 NOT_PROVED = "IS002"
 
 
 async def proved(connection: asyncpg.Connection, strategy: Strategy, tenant: Tenant, proof: str) -> UUID | str:
-    """In which tenant a binding with this proof is; the code of the error if in none."""
+    """The tenant of a binding with this proof; if there is none, the code of the error."""
     await connection.execute(f"{strategy.bind(tenant.id)}; SET LOCAL isola.proof TO '{proof}'")
     found = await tried(connection, "SELECT isola.current_tenant_id() AS id")
     return found if isinstance(found, str) else cast("UUID", found[0]["id"])
@@ -64,7 +64,7 @@ async def test_a_proof_is_for_one_tenant_one_request_and_one_transaction(
 async def test_not_even_in_the_same_moment_is_a_proof_good_in_another_process(
     copy: Copy, strategy: Strategy, login: asyncpg.Connection, a: Tenant
 ) -> None:
-    """Nor is one good twice in the same process: a transaction that follows has another moment."""
+    """Nor can one be reused in the same process: a later transaction has another start time."""
     async with login.transaction():
         good = await copy.proof(login, a)
     for _ in range(50):
@@ -111,7 +111,7 @@ async def test_a_tenant_can_make_no_proofs(
 async def test_other_sessions_of_the_login_see_no_proof(
     database: Database, login: asyncpg.Connection, a: Tenant
 ) -> None:
-    """PostgreSQL shows a role what its own sessions run."""
+    """PostgreSQL shows a role the statements of all its own sessions."""
     shown = """
         SELECT query FROM pg_stat_activity
         WHERE datname = current_database() AND usename = current_user AND state = 'idle in transaction'
@@ -126,7 +126,7 @@ async def test_other_sessions_of_the_login_see_no_proof(
 async def test_a_binding_that_lacks_its_role_calls_nothing(
     copy: Copy, strategy: Strategy, login: asyncpg.Connection, a: Tenant
 ) -> None:
-    """Proved or not: what crosses between tenants asks for the role as well, where there is one."""
+    """Even with a valid proof: functions that access other tenants check the role as well, if there is one."""
     if Capability.ROLES not in strategy.capabilities:
         pytest.skip("tenants have no roles")
     await login.execute("BEGIN")

@@ -1,7 +1,7 @@
-"""Every path through the schema, for every role, with every id: no trace of another tenant in anything there is to see.
+"""Every path through the schema, for every role, with every id: no output has a trace of another tenant.
 
-Each tenant has a canary in every table, the platform's included. Responses and their headers, what is logged, and the
-files that were written are searched for the canaries of others.
+Each tenant has a canary in every table, including the platform's. Responses and their headers, log output, and
+written files are searched for the canaries of others.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def canaries(
     database: Database,
     record_property: Callable[[str, object], None],
 ) -> AsyncIterator[Canaries]:
-    """A canary in every table of every tenant; what is logged and written is searched at the end."""
+    """A canary in every table of every tenant; log output and written files are searched at the end."""
     planted = {}
     for slug in SLUGS:
         planted[slug] = await plant_platform(owner, await plant(database, await provisioning.named(control, slug)))
@@ -55,7 +55,7 @@ async def canaries(
 
 
 async def _where_postgresql_logs(copy: Copy) -> list[Path]:
-    """The directory around PostgreSQL's own, where the embedded one logs to; none where it is on another machine."""
+    """The parent of PostgreSQL's data directory, with the embedded server's log; none if it is on another machine."""
     connection = await asyncpg.connect(copy.where.owner)
     data = Path(await connection.fetchval("SHOW data_directory"))
     await connection.close()
@@ -84,7 +84,7 @@ def foreign_ids(canaries: Canaries, slug: str) -> list[str]:
 
 
 async def shown(client: Client, document: walk.Document) -> tuple[int, str]:
-    """Status, headers and body of the answer, with the ids that the client sent itself blotted out."""
+    """Status, headers and body of the response, without the ids that the client itself sent."""
     answer = await client.ask(document.text, document.variables)
     text = f"{answer.response.headers}\n{answer.response.text}"
     sent = json.dumps(document.variables)
@@ -136,7 +136,7 @@ async def test_no_mutation_given_another_tenants_ids_shows_or_changes_anything_t
 
 
 def _taking_ids() -> Iterator[str]:
-    """The mutations that can be given somebody's id."""
+    """The mutations that take an id."""
     assert model.schema.mutation_type
     for name, field in model.schema.mutation_type.fields.items():
         for argument in field.args.values():
@@ -153,7 +153,7 @@ async def _of_others(database: Database, canaries: Canaries, slug: str) -> Mappi
 async def test_no_error_of_the_database_tells_of_another_tenant(
     canaries: Canaries, api: Api, copy: Copy, strategy: Strategy
 ) -> None:
-    """Columns, tables and functions are missing, and connections are killed, while A asks for everything."""
+    """Columns, tables and functions are missing, and connections are killed, while A reads everything."""
     slug = f"{strategy.name}-a"
     client = api.client(slug)
     documents = list(walk.reads(model.schema, list(ids_of(canaries.of[slug]).values()), ids.OF_TYPES))[::7]
@@ -179,7 +179,7 @@ async def test_no_error_of_the_database_tells_of_another_tenant(
 async def test_what_the_database_says_of_a_row_reaches_neither_client_nor_log(
     canaries: Canaries, api: Api, copy: Copy, strategy: Strategy
 ) -> None:
-    """An error that nobody foresaw, with the failing row in its details. The log is searched at the end."""
+    """An unexpected error, with the failing row in its details. The log is searched at the end."""
     slug = f"{strategy.name}-a"
     own = canaries.of[slug]
     table = f"{strategy.home(own.tenant.id).schema}.resources"
@@ -195,7 +195,7 @@ async def test_what_the_database_says_of_a_row_reaches_neither_client_nor_log(
 
 
 async def test_the_watch_sees_what_it_is_for(canaries: Canaries, database: Database, tmp_path: Path) -> None:
-    """As it stands, in a cursor, in an exception, in a file."""
+    """In plain text, in a cursor, in an exception, in a file."""
     [own, other] = list(canaries.of.values())[:2]
     mine = own.tenant.slug
     canaries.seen_by(mine, own.rows, own.marker)
@@ -219,7 +219,7 @@ async def test_the_watch_sees_what_it_is_for(canaries: Canaries, database: Datab
     with pytest.raises(LeakError):
         searched.search_files()
     async with database.transaction(own.tenant) as work:
-        # A row that is one's own is no leak.
+        # A tenant's own row is no leak.
         canaries.seen_by(mine, await work.rows(insert(users).values(subject="s", name="n").returning(users)))
 
 

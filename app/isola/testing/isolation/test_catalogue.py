@@ -1,6 +1,6 @@
-"""What PostgreSQL's own catalogue says of every table, view, function and role that there is.
+"""Checks every table, view, function and role in PostgreSQL's catalogue.
 
-Each question names offenders. They are found in the catalogue, so what a later migration adds is asked about too.
+Each query returns offenders from the catalogue, so objects that a later migration adds are checked too.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, discriminators
 from isola_strategies.base import Capability, Strategy
 
-# Tables in the homes that anybody but the owner can do anything with. Out of reach: the revision of a home.
+# Tables in the homes on which roles other than the owner have privileges: not the table of revisions.
 REACHED = """
 SELECT DISTINCT c.oid, c.oid::regclass::text AS name, c.relname, n.nspname, c.relrowsecurity, c.relforcerowsecurity
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
@@ -27,7 +27,7 @@ OUTSIDE_THE_SYSTEM = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
 
 @pytest.fixture
 async def owner(owner: Database) -> Database:
-    """Of a database without extensions: what they bring is not Isola's, and PUBLIC may use it."""
+    """The owner of a database without extensions: PUBLIC may use their objects, which are not Isola's."""
     async with owner.unbound() as work:
         await work.script("DROP EXTENSION IF EXISTS pg_stat_statements")
     return owner
@@ -76,7 +76,7 @@ async def test_one_policy_of_plain_equality_holds_all_commands_and_roles(
 
 
 async def test_every_index_and_key_is_led_by_the_tenant(strategy: Strategy, owner: Database, homes: list[str]) -> None:
-    """Constraint checks are not held by policies: a key without the tenant tells of other tenants' rows."""
+    """Constraint checks bypass policies: a key without the tenant would reveal other tenants' rows."""
     guarded(strategy)
     [discriminator] = {column for table in TABLES for column in discriminators(strategy, table)}
     indexes = f"""
@@ -121,7 +121,7 @@ async def test_no_foreign_key_leaves_its_schema(owner: Database) -> None:
 async def test_no_trigger_but_those_of_the_log_and_no_rule_stands_behind_a_table(
     owner: Database, homes: list[str]
 ) -> None:
-    """They would run with rights and at times of their own."""
+    """They would run with other privileges and at other times than the statement."""
     triggers = f"""
         SELECT format('%s.%s %s', r.nspname, r.relname, t.tgfoid::regproc)
         FROM pg_trigger t JOIN ({REACHED}) r ON r.oid = t.tgrelid WHERE NOT tgisinternal AND tgenabled = 'O'
@@ -163,7 +163,7 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
 
 
 async def test_public_may_nothing(owner: Database) -> None:
-    """PUBLIC is every role there is or will be. Its USAGE of the empty schema public is PostgreSQL's own default."""
+    """PUBLIC is every existing and future role. Its USAGE on the empty schema public is PostgreSQL's default."""
     sql = f"""
         SELECT format('%s %s', a.privilege_type, o.name) FROM (
             SELECT c.oid::regclass::text AS name, c.relacl AS acl FROM pg_class c
@@ -205,7 +205,7 @@ async def test_views_run_with_the_rights_of_who_reads_them(owner: Database) -> N
           AND NOT coalesce(c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on'], false)
     """
     assert await offenders(owner, views) == []
-    # What is materialised was read by its owner, whom the tenant's binding did not hold.
+    # A materialized view contains rows read by its owner, to whom the tenant's binding does not apply.
     materialised = f"""
         SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
         aclexplode(c.relacl) a WHERE {OUTSIDE_THE_SYSTEM} AND c.relkind = 'm' AND a.grantee <> c.relowner
@@ -214,7 +214,7 @@ async def test_views_run_with_the_rights_of_who_reads_them(owner: Database) -> N
 
 
 async def test_functions_that_lend_rights_pin_their_search_path(owner: Database) -> None:
-    """With pg_temp last: where it is not named, it is searched first."""
+    """With pg_temp last: if it is not listed, it is searched first."""
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
@@ -238,9 +238,9 @@ async def test_functions_that_lend_rights_lend_those_of_a_role_that_has_little_e
 
 
 async def test_functions_that_set_the_tenant_can_be_called_by_none_that_is_not_bound(owner: Database) -> None:
-    """Every function that lends rights asks first who calls: isola.bound_tenant() does, and refuses the unbound.
+    """Every SECURITY DEFINER function first checks its caller: isola.bound_tenant() raises an error if unbound.
 
-    isola.proved_tenant_id() finds nobody then, and so do those that only read the log.
+    isola.proved_tenant_id() then returns no tenant, and so do functions that only read the log.
     """
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -265,7 +265,7 @@ async def test_the_log_of_the_platform_is_written_by_the_control_plane_and_by_wh
 
 
 async def test_what_keeps_quotas_reads_what_is_counted_and_nothing_else(owner: Database, homes: list[str]) -> None:
-    """Of columns: ids, and when something began or ended. It can write down how much it counted."""
+    """The readable columns: ids, and times of beginning and end. It can also write its counts."""
     sql = f"""
         SELECT format('%s.%s %s', c.relname, a.attname, acl.privilege_type) FROM pg_attribute a
         JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(a.attacl) acl
@@ -317,7 +317,7 @@ async def test_a_tenants_role_enters_its_own_schema_and_what_all_may_call(
 async def test_the_login_itself_reaches_tables_that_tenants_share_and_no_tenants_own(
     strategy: Strategy, owner: Database, copy: Copy, homes: list[str], a: Tenant, b: Tenant
 ) -> None:
-    """Where a home has a role, the login need not do anything before it switches to that."""
+    """If a home has a role, the login needs no privileges before it switches to that role."""
     reached = """
         SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = ANY ($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')

@@ -34,7 +34,7 @@ def actor(canary: Canary) -> Actor:
 
 @pytest.fixture(params=PAIRS, ids="-to-".join)
 def placements(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """The strategy of who shares, and of whom it is shared with."""
+    """The strategy of the owner, and that of the partner."""
     pair: tuple[str, str] = request.param
     return pair
 

@@ -1,4 +1,4 @@
-"""What a tenant sees of what others shared with it."""
+"""Reads rows that others shared with a tenant."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ ALL_PAGES = "SELECT * FROM isola.page_of_shares_received(NULL, NULL, 1000000)"
 
 
 def row_of(share: str = "$1", alias: str = "s") -> str:
-    """What stands in a FROM clause for the resource of a share: a call says the types of the columns."""
+    """The FROM clause for the resource of a share: a function call with the types of the columns."""
     columns = ", ".join(f"{name} {table.c[name].type.compile(DIALECT)}" for name in table.info["shared_columns"])
     return f"isola.shared_row('resource', {share}) AS {alias} ({columns})"
 
@@ -29,7 +29,7 @@ async def shared(work: Transaction, share: UUID) -> Sequence[Row]:
 
 
 async def received(work: Transaction) -> Sequence[Row]:
-    """What is received; read page by page or share by share, it is the same."""
+    """The received shares; checks that reading them by page or one by one gives the same result."""
     connection = work._connection
     rows = [dict(row) for row in await connection.fetch("SELECT * FROM isola.shares_received()")]
     paged = [dict(row) for row in await connection.fetch(ALL_PAGES)]

@@ -1,4 +1,4 @@
-"""Reading what is shared visits another tenant, inside the database. The transaction is at home before and after."""
+"""Reading a share binds the transaction to the owner, inside the database. Before and after, it has its own binding."""
 
 import asyncpg
 
@@ -10,7 +10,7 @@ from isola.testing.oracles.canary import TABLES, Canary, tried
 
 
 async def at_home(connection: asyncpg.Connection, canary: Canary, *others: Canary) -> None:
-    """Bound to the canary's tenant, whose rows are all there is."""
+    """Assert that the transaction is bound to the canary's tenant and sees only its rows."""
     assert await connection.fetchval("SELECT current_setting('isola.tenant')") == str(canary.tenant.id)
     assert await connection.fetchval("SELECT isola.current_tenant_id()") == canary.tenant.id
     for table in TABLES:
@@ -31,7 +31,7 @@ async def test_the_transaction_is_at_home_again(
 async def test_nothing_of_the_visit_outlives_the_transaction(
     login: asyncpg.Connection, copy: Copy, partner: Canary, grant: Grant
 ) -> None:
-    """On a bare connection, which nobody resets."""
+    """On a bare connection, which is not reset."""
     share = await grant()
     async with login.transaction():
         await copy.enter(login, partner.tenant)
@@ -43,7 +43,7 @@ async def test_nothing_of_the_visit_outlives_the_transaction(
 async def test_it_is_at_home_again_after_a_failure_in_a_savepoint(
     database: Database, owner: Database, copy: Copy, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
-    """The home of who shares is broken, so that reading fails while the transaction is bound to it."""
+    """The home of the owner is broken, so that reading fails while the transaction is bound to it."""
     share = await grant()
     home = copy.strategies[sharer.tenant.strategy].home(sharer.tenant.id)
     async with owner.unbound() as transaction:

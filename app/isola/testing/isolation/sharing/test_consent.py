@@ -1,4 +1,4 @@
-"""A tenant receives what it accepted, and who shares is not told whether there is anybody to receive it."""
+"""A tenant receives only accepted shares, and the owner does not learn whether the recipient exists."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -120,7 +120,7 @@ async def log(database: Database, tenant: Tenant) -> Sequence[Row]:
 async def test_sharing_with_nobody_is_like_sharing_with_somebody(
     database: Database, owner: Database, sharer: Canary, partner: Canary
 ) -> None:
-    """In what comes back, in the list and in the log, also when it is shared again, and with a suspended tenant."""
+    """In the result, the list and the audit log, also if it is shared again, and with a suspended tenant."""
 
     async def told(grantee: str) -> list[Any]:
         found: list[Any] = []
@@ -165,7 +165,7 @@ async def test_who_gets_a_slug_later_receives_nothing_that_was_shared_with_it_be
     lost = await grant(to=first)
     await provisioning.drop(owner, copy.strategies, "heir", notice=0)
     async with owner.unbound() as work:
-        # However soon a slug is free again.
+        # Even if a slug is free again immediately.
         await work.execute(update(tenants).where(tenants.c.id == first.id).values(slug="gone"))
     heir = await made("heir")
 
@@ -174,7 +174,7 @@ async def test_who_gets_a_slug_later_receives_nothing_that_was_shared_with_it_be
         async with database.transaction(tenant) as work:
             with pytest.raises(NotFound):
                 await shares.answer(work, Actor(uuid4(), {Permission.SHARE_MANAGE}), share, accepted=True)
-    # To who shared it nothing has changed, and sharing it again is for whoever has the slug now.
+    # For the owner nothing has changed; sharing it again is for the tenant that has the slug now.
     async with database.transaction(sharer.tenant) as work:
         assert sorted(await work.texts("SELECT grantee_slug FROM isola.shares_of('resource', $1)", resource)) == [
             "heir",

@@ -1,4 +1,4 @@
-"""However much one tenant shares or has shared, a partner reads what others share with it as before."""
+"""Many shares of one tenant, current or ended, do not slow down a partner's reads of other tenants' shares."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ _READ = "SELECT sum(pg_stat_get_xact_tuples_returned(of::oid))::int FROM unnest(
 
 @pytest.fixture
 async def older(database: Database, owner: Database, stranger: Canary, partner: Canary, sharer: Canary) -> UUID:
-    """A share of the stranger's that is older than all of the many that the sharer has made."""
+    """A share of the stranger that is older than all of the sharer's many shares."""
     async with database.transaction(stranger.tenant) as work:
         resource = stranger.rows["resources"]["id"]
         share = await shares.grant(work, actor(stranger), "resource", resource, partner.tenant.slug)
@@ -49,7 +49,7 @@ async def older(database: Database, owner: Database, stranger: Canary, partner: 
 async def flood(
     owner: Database, sharer: Canary, partner: Canary, until: str | None = None, *, lapsed: bool = False
 ) -> None:
-    """The sharer shares a great deal with the partner. ``until`` is when it ends, as an interval from now."""
+    """Make many shares of the sharer with the partner. ``until`` is their end, as an interval from now."""
     async with owner.unbound() as work:
         to = partner.tenant
         await work.value(_FLOOD, sharer.tenant.id, to.slug, to.id, MANY, until, lapsed)
@@ -92,7 +92,7 @@ async def test_what_is_read_is_what_a_page_needs(
 
 
 async def read_by_partner(work: Transaction, places: Sequence[str]) -> int:
-    """How many entries the partner's reads take."""
+    """The number of entries that the partner's reads scan."""
     before: int = await work.value(_READ, places)
     await page(work, None)
     await work.texts("SELECT owner_slug FROM isola.share_offers()")
@@ -122,7 +122,7 @@ async def test_what_has_expired_is_not_read_once_it_is_marked(
 
     async with database.transaction(partner.tenant) as work:
         assert await received(work) == listed
-        # The first of these reads has found the old entries dead, and PostgreSQL passes over them from now on.
+        # The first of these reads has marked the old index entries as dead, so that PostgreSQL skips them from now on.
         await read_by_partner(work, places)
         assert await read_by_partner(work, places) < MANY // 10
     async with database.transaction(sharer.tenant) as work:
@@ -205,7 +205,7 @@ async def test_passes_are_repeated(control: Database, owner: Database, sharer: C
         for passed in (1, 2):
             await flood(owner, sharer, partner, "-1 second")
             async with asyncio.timeout(PATIENCE):
-                while await marked(owner) < passed * MANY:  # noqa: ASYNC110  the database says it to nobody
+                while await marked(owner) < passed * MANY:  # noqa: ASYNC110  the database sends no event
                     await asyncio.sleep(0.05)
 
 

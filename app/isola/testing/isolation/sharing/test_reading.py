@@ -1,4 +1,4 @@
-"""A share gives one resource to one tenant, and nothing that lies beside it or hangs off it."""
+"""A share gives one tenant access to one resource, and to no other or related rows."""
 
 from uuid import uuid4
 
@@ -110,7 +110,7 @@ async def test_what_is_shared_cannot_be_written(
 async def test_only_who_has_a_resource_shares_it(
     database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
 ) -> None:
-    """A partner cannot share on, and a share of what another tenant has is like one of what nobody has."""
+    """A partner cannot share a resource further; another tenant's resource is handled like a missing one."""
     share = await grant()
     for canary, resource in (
         (partner, sharer.rows["resources"]["id"]),

@@ -1,4 +1,4 @@
-"""What can be shared is what tables declare: the functions know no subject by themselves."""
+"""The tables' declarations decide what can be shared: the functions contain no names of subjects."""
 
 import pytest
 
@@ -13,7 +13,7 @@ SHARED_SPAN = "SELECT * FROM isola.shared_row('span', $1) AS s (id uuid, title t
 
 @pytest.fixture
 async def spans_are_shared(owner: Database) -> None:
-    """As if the table of spans declared two columns as shared, and the database had been migrated."""
+    """Make spans sharable: as if their table declared two shared columns, and the database were migrated."""
     async with owner.unbound() as work:
         await work.script(
             "INSERT INTO control.subjects (name, relation, shared) VALUES ('span', 'spans', '{id,title}')"
@@ -36,7 +36,7 @@ async def test_rows_of_another_subject_are_shared_and_read_in_the_same_way(
         assert {row["id"] for row in await received(work)} == {share, other}
         [row] = await work._connection.fetch(SHARED_SPAN, share)
         assert dict(row) == {"id": span, "title": sharer.rows["spans"]["title"]}
-        # As another subject, it is nothing; and another share is no span.
+        # Read as another subject, it is not found; nor is a share of another subject found as a span.
         assert await shared(work, share) == []
         assert await tried(work, SHARED_SPAN, other) == []
     async with database.transaction(sharer.tenant) as work:
@@ -51,7 +51,7 @@ async def test_rows_of_another_subject_are_shared_and_read_in_the_same_way(
 async def test_no_column_is_read_that_is_not_declared(
     database: Database, owner: Database, sharer: Canary, partner: Canary
 ) -> None:
-    """Whatever types a call says, and even where the registry says more than the role may read."""
+    """With any types in the call, and even if the registry has more columns than the role may read."""
     span, user = sharer.rows["spans"]["id"], sharer.rows["users"]["id"]
     async with database.transaction(sharer.tenant) as work:
         share = await work.value(SHARE, "span", span, partner.tenant.slug, user)
