@@ -1,6 +1,6 @@
-"""How long tests wait that are not about waiting, in seconds: 150, or ``TEST_PATIENCE``."""
+"""The timeout, in seconds, of tests that are not about timeouts: 150, or ``TEST_PATIENCE``."""
 
 import os
 
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "150"))
-"""For what takes a moment on a machine that has nothing else to do. Less than pytest allows a test: pyproject.toml."""
+"""For operations that are fast on an idle machine. Less than pytest's timeout of a test: pyproject.toml."""

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before the test's database, with fewer connections to it than it has clients."""
+"""PgBouncer in transaction mode in front of the test's database, with fewer server connections than clients."""
 
 import os
 import pwd
@@ -24,9 +24,9 @@ CLIENT_CONNECTIONS = 100
 
 @contextmanager
 def running(url: str, server_connections: int = SERVER_CONNECTIONS) -> Iterator[str]:
-    """Run PgBouncer before the database and login of ``url`` and yield the address that goes through it.
+    """Run PgBouncer in front of the database and login of ``url``, and yield its address.
 
-    Skips the test where the program is missing, but on CI it must be there.
+    Skips the test if the program is missing; on CI it is required.
     """
     program = shutil.which("pgbouncer")
     if program is None:
@@ -41,7 +41,7 @@ def running(url: str, server_connections: int = SERVER_CONNECTIONS) -> Iterator[
         user = _user(server)
         file = directory / "pgbouncer.ini"
         file.write_text(_configured(server, port, server_connections))
-        file.chmod(0o600)  # it holds the password
+        file.chmod(0o600)  # it contains the password
         if user:
             for path in (directory, file):
                 os.chown(path, user["user"], user["group"])
@@ -83,9 +83,9 @@ max_client_conn = {CLIENT_CONNECTIONS}
 
 
 def _user(server: URL) -> dict[str, Any]:
-    """Whom it runs as, in the words of ``subprocess``: it refuses to be root.
+    """The user that it runs as, as arguments of ``subprocess``: it refuses to run as root.
 
-    The owner of PostgreSQL's socket, which others may not reach.
+    It is the owner of PostgreSQL's socket, to which other users may have no access.
     """
     if os.geteuid() != 0:
         return {}

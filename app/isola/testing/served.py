@@ -27,7 +27,7 @@ from isola.testing import modes
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 
-# Nothing here is asked over TLS. A client that is not told how to check certificates first reads all that are known.
+# No request uses TLS. Without an explicit context, a client first loads all CA certificates.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 GRAPHQL_JSON = "application/graphql-response+json"
 OPERATIONS = {
@@ -56,7 +56,7 @@ class Answer:
 
     @property
     def error(self) -> Mapping[str, Any]:
-        """The only error. Its shape is what every client may rely on."""
+        """The only error. Checks the structure that all clients may rely on."""
         [error] = self.body["errors"]
         assert error.keys() <= {"message", "locations", "path", "extensions"}
         assert isinstance(error["message"], str)
@@ -91,18 +91,18 @@ class Client:
         return Answer(await self.http.request(method, "/graphql", headers={**self.headers, **named}, **more))
 
     def saying(self, authorization: str) -> "Client":
-        """The same client with other credentials."""
+        """The same client with another credential."""
         return replace(self, headers={**self.headers, "authorization": authorization})
 
     async def create(self, name: str, **values: Any) -> str:
-        """Make a resource and tell its id."""
+        """Make a resource and return its id."""
         made = await self.run("CreateResource", input={"name": name, **values})
         return str(made.data["createResource"]["resource"]["id"])
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A running server, and connections of the test's own to its database."""
+    """A running server, and the test's own connections to its database."""
 
     http: httpx.AsyncClient
     settings: Settings
@@ -121,7 +121,7 @@ class Api:
         return Client(self.http, tenant, headers)
 
     async def content(self, slug: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """All rows of a tenant, past the API."""
+        """All rows of a tenant, read directly from the database."""
         tenant = await provisioning.named(self.control, slug)
         async with self.tenants.transaction(tenant) as work:
             tables = metadata.sorted_tables
@@ -129,7 +129,7 @@ class Api:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which ends as soon as it is told to and all is answered: by itself it looks ten times a second."""
+    """uvicorn's server, but it stops as soon as all requests are answered, instead of polling ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -146,12 +146,12 @@ class _Server(uvicorn.Server):
             listener.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  uvicorn tells of no event
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.002)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # They are for whoever runs the tests.
+        # Signals are for the process that runs the tests.
         yield
 
 
@@ -172,11 +172,11 @@ async def serving(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
 @asynccontextmanager
 async def _served(installed: Installation) -> AsyncIterator[Api]:
     async with application(installed) as served:
-        # asyncio sets TCP_NODELAY only where the protocol was named.
+        # asyncio sets TCP_NODELAY only if the socket's protocol is given.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.bind(("127.0.0.1", 0))
-            # On a machine that is busy elsewhere a client's next request may come at the moment in which its connection
-            # is closed for having been idle.
+            # On a busy machine, a client's next request may arrive at the moment when the server closes its idle
+            # connection.
             settings = installed.settings.model_copy(update={"keep_alive": 600})
             server = _Server(configured(served, settings))
             task = asyncio.create_task(server.serve([listener]))

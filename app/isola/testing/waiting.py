@@ -1,4 +1,4 @@
-"""Waiting for what happens in the database."""
+"""Waits for events in the database."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from isola.database.transactions import Database
 
 
 async def until_someone_waits(owner: Database) -> None:
-    """Somebody in this database waits for a lock."""
+    """Wait until a session in this database waits for a lock."""
     waiting = """
         SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE NOT granted AND datname = current_database()

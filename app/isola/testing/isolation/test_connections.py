@@ -1,4 +1,4 @@
-"""What PostgreSQL lets everybody do past schemas and policies is closed to SQL smuggled into a transaction of A."""
+"""Injected SQL in a transaction of A cannot use PostgreSQL features that bypass schemas and policies."""
 
 import asyncpg
 import pytest
@@ -14,7 +14,7 @@ from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, content
 from isola_strategies.base import Strategy
 
 READ = text("SELECT name FROM users WHERE name <> :other")
-# Names that are told, and names that asyncpg gives by counting.
+# Given names, and names that asyncpg makes from a counter.
 NAMES = "SELECT name FROM pg_prepared_statements"
 COUNTED = "SELECT format('__asyncpg_stmt_%s__', to_hex(n)) AS name FROM generate_series(1, 5000) n"
 REPLACE = """
@@ -55,7 +55,7 @@ async def test_no_tenant_may_call_what_reaches_over_to_others(owner: Database) -
 async def test_no_statement_that_the_next_tenant_runs_can_be_replaced(
     copy: Copy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
-    """A connection keeps statements by their names, and hands them to whoever comes next."""
+    """A connection caches prepared statements by name, and the next tenant uses them."""
     b = canary_b.tenant
     before = await content(database, b)
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as single:
@@ -76,7 +76,7 @@ async def test_no_statement_that_the_next_tenant_runs_can_be_replaced(
 async def test_no_large_object_can_be_made_or_read(
     strategy: Strategy, owner: Database, database: Database, a: Tenant, b: Tenant
 ) -> None:
-    """They are in no schema, and under no policy."""
+    """They belong to no schema, and no policy applies to them."""
     async with owner.unbound() as work:
         made = await work.value("SELECT lo_from_bytea(0, 'of somebody')")
         await work.script(f"GRANT SELECT, UPDATE ON LARGE OBJECT {made} TO PUBLIC")

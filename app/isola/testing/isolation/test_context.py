@@ -37,7 +37,7 @@ CONTEXTS = {
 
 
 def attacks(strategy: Strategy, table: Table, canary: Canary) -> Mapping[str, tuple[object, ...]]:
-    """Statements with their parameters; each would return a row if it got at the canary."""
+    """Statements with their parameters; each would return a row if it could access the canary."""
     name = physical(strategy, canary.tenant, table)
     column = next(iter(table.columns)).name
     return {
@@ -94,7 +94,7 @@ async def test_of_the_transaction_before_is_gone(
 async def test_of_the_tenant_itself_lets_all_of_these_through(
     copy: Copy, strategy: Strategy, login: asyncpg.Connection, canary_b: Canary
 ) -> None:
-    """Else the tests above could not fail."""
+    """Otherwise the tests above could not fail."""
     refused = {}
     for table in TABLES:
         for command, (sql, *values) in attacks(strategy, table, canary_b).items():
@@ -103,8 +103,8 @@ async def test_of_the_tenant_itself_lets_all_of_these_through(
                 got = await tried(login, str(sql), *values)
             if not got or isinstance(got, str):
                 refused[table.name, command] = got
-    # What others refer to cannot be deleted (PostgreSQL 18 has a code of its own for that), and what is unique can be
-    # there only once.
+    # Referenced rows cannot be deleted (PostgreSQL 18 has its own code for that), and unique values can be
+    # inserted only once.
     kept = {(name, "delete") for name in referred(canary_b)}
     once = {(table.name, "insert") for table in TABLES if unique_again(table, canary_b)}
     assert {what: code for what, code in refused.items() if what in once} == dict.fromkeys(once, "23505")

@@ -1,4 +1,4 @@
-"""COPY is a way around SELECT, not around isolation."""
+"""COPY bypasses SELECT, but not isolation."""
 
 from contextlib import suppress
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""SQL that runs in a tenant takes no domain: what proves one is written by servers, out of its reach."""
+"""SQL in a tenant cannot take over a domain: only servers write the proof of ownership, out of its reach."""
 
 from uuid import UUID
 

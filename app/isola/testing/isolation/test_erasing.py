@@ -1,4 +1,4 @@
-"""Whatever was left behind by SQL that was smuggled into a tenant's transactions, it is erased with the tenant."""
+"""Everything that injected SQL left behind in a tenant is erased with the tenant."""
 
 from contextlib import suppress
 
@@ -28,7 +28,7 @@ async def test_nothing_that_was_left_keeps_a_tenant_from_being_erased(
 ) -> None:
     doomed = await provisioning.create(owner, copy.strategies, slug="doomed", name="Doomed", strategy=strategy.name)
     home = strategy.home(doomed.id)
-    # What several tenants share outlives each of them.
+    # A shared home outlives each of its tenants.
     role = None if home in strategy.homes([]) else home.role
     with suppress(asyncpg.InsufficientPrivilegeError):
         async with database.transaction(doomed) as work:

@@ -1,7 +1,7 @@
-"""PostgreSQL's own functions and views, in SQL that is smuggled into a transaction of A: what they tell of B.
+"""What PostgreSQL's own functions and views, used by injected SQL in a transaction of A, reveal about B.
 
-What runs SQL runs it as its caller, and what was collected of B's values is not shown. Left are sums and estimates, and
-signals between two who both run SQL here: docs/attacks.md lists them.
+Functions that run SQL run it as their caller, and statistics of B's values are not visible. What remains are sizes and
+estimates, and signals between two parties that both run SQL here: docs/attacks.md lists them.
 """
 
 from contextlib import suppress
@@ -24,7 +24,7 @@ SMUGGLED = {
     "no role": "RESET ROLE",
     "all of the binding but the proof": "{bind_b}",
 }
-# What runs SQL for its caller. The last statement of each is the one that shows something.
+# Functions that run SQL for their caller. The last statement of each returns the result.
 RUNNERS = {
     "ts_stat": "SELECT word FROM ts_stat('SELECT array_to_tsvector(ARRAY[name]) FROM {home}.users')",
     "ts_rewrite": """
@@ -39,7 +39,7 @@ RUNNERS = {
     "a prepared statement": "PREPARE smuggled AS SELECT name FROM {home}.users; EXECUTE smuggled",
     "a block": "DO $$ BEGIN RAISE '%', (SELECT max(name) FROM {home}.users); END $$",
 }
-# A PostgreSQL that was built without libxml refuses these.
+# The error of XML functions if PostgreSQL was built without libxml.
 NO_XML = "0A000"
 LOCKED = "55P03"
 COLLECTED = {
@@ -51,7 +51,7 @@ MANY = "INSERT INTO users (subject, name) SELECT gen_random_uuid()::text, $1 FRO
 
 
 async def shown(work: Transaction, sql: str) -> object:
-    """What the last of some statements returns; of an error, what was raised on purpose, else its code."""
+    """The result of the last statement; for an error, the message of a RAISE, otherwise the code."""
     *before, last = sql.split("; ") if "DO $$" not in sql else [sql]
     try:
         for each in before:
@@ -80,7 +80,7 @@ async def test_what_runs_sql_runs_it_as_its_caller(
 async def test_with_a_good_proof_all_of_them_show_what_there_is(
     copy: Copy, strategy: Strategy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
-    """Else the test above could not fail."""
+    """Otherwise the test above could not fail."""
     b = canary_b.tenant
     silent = {}
     for name, runner in RUNNERS.items():
@@ -119,7 +119,7 @@ async def test_what_was_collected_of_values_is_not_shown(
 async def test_how_much_there_is_and_what_is_common_shows_in_sizes_and_estimates(
     strategy: Strategy, database: Database, owner: Database, a: Tenant, b: Tenant
 ) -> None:
-    """What remains: PostgreSQL shows sizes to everybody, and estimates from all rows of a table how many will match."""
+    """What remains: PostgreSQL shows sizes to all roles, and its row estimates are based on all rows of a table."""
     size_of = "SELECT pg_relation_size(oid) FROM pg_class WHERE relname = 'users' AND relnamespace = $1::regnamespace"
     explained = "EXPLAIN SELECT FROM users WHERE name = 'a name that is common'"
     home_of = strategy.home(b.id).schema
@@ -142,7 +142,7 @@ async def test_how_much_there_is_and_what_is_common_shows_in_sizes_and_estimates
 async def test_a_table_that_several_share_can_be_locked_by_each(
     strategy: Strategy, database: Database, a: Tenant, b: Tenant
 ) -> None:
-    """What remains: whoever may change rows of a table may lock all of it, until the transaction ends."""
+    """What remains: a role that may change rows of a table may lock the whole table, until the transaction ends."""
     async with database.transaction(a) as one, database.transaction(b) as other:
         await one.script("LOCK TABLE users")
         await other.script("SET LOCAL lock_timeout TO '50ms'")
@@ -151,7 +151,7 @@ async def test_a_table_that_several_share_can_be_locked_by_each(
 
 
 async def test_two_who_both_run_sql_here_can_signal_each_other(database: Database, a: Tenant, b: Tenant) -> None:
-    """What remains: locks that are called by numbers are everybody's."""
+    """What remains: advisory locks are shared by all sessions of a database."""
     async with database.transaction(a) as one, database.transaction(b) as other:
         assert await other.value("SELECT pg_try_advisory_xact_lock(42)")
         assert not await one.value("SELECT pg_try_advisory_xact_lock(42)")

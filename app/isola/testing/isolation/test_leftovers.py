@@ -1,4 +1,4 @@
-"""What SQL inside a tenant can leave behind for all tenants, since PostgreSQL takes it from nobody: it is undone."""
+"""SQL inside a tenant can leave some state behind for all tenants, which PostgreSQL cannot forbid: it is undone."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,14 +43,14 @@ def watchdog(copy: Copy, control: Database, database: Database) -> Watchdog:
 
 @pytest.fixture
 async def opened(copy: Copy) -> AsyncIterator[Database]:
-    """Connections that are opened when they are first used."""
+    """A pool whose connections are opened on first use."""
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as tenants:
         yield tenants
 
 
 @pytest.fixture
 async def reset(owner: Database) -> AsyncIterator[None]:
-    """Whatever a test that fails leaves behind, other tests connect as the login, too."""
+    """Reset the login's settings after a test, even if it fails: other tests connect as the same login."""
     yield
     async with owner.unbound() as work:
         name = await work.value("SELECT quote_ident(current_database())")

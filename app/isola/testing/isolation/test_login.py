@@ -1,4 +1,4 @@
-"""The login of tenant traffic can do nothing but be bound, and a server refuses one that can do more."""
+"""The tenant login has no privileges except to be bound, and a server refuses a login that has more."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from isola.errors import OperatorError
 from isola.platform import logins, migrations
 from isola.testing.fixtures import Copy
 
-# What makes a login dangerous, and the words in which that is said.
+# Dangerous privileges of a login, and the error message for each.
 DANGERS = {
     "ALTER ROLE {login} SUPERUSER": "is a superuser",
     "ALTER ROLE {login} BYPASSRLS": "BYPASSRLS",
@@ -21,7 +21,7 @@ DANGERS = {
     "ALTER ROLE {login} CREATEROLE": "CREATEROLE",
     "ALTER ROLE {login} CREATEDB": "CREATEDB",
     "ALTER ROLE {login} INHERIT": "inherits",
-    # Two roles cannot be members of each other, and the owner can become the watchdog.
+    # Two roles cannot be members of each other, and the owner is a member of the watchdog role.
     "REVOKE {login} FROM isola_watchdog; GRANT {owner} TO {login}": "can become",
     "GRANT isola_sharing TO {login}": "can become isola_sharing",
     "GRANT {control} TO {login}": "may use the schema control",
@@ -42,7 +42,7 @@ DANGERS = {
 
 @pytest.fixture
 async def where(copy: Copy, owner: Database) -> AsyncIterator[logins.Addresses]:
-    """A database served by a login of its own. Roles belong to the server: what a test does to it must hit no other."""
+    """A database with its own login. Roles belong to the server: a test must not change the login of other tests."""
     login = f"isola_login_{uuid4().hex[:8]}"
     changed = make_url(copy.where.tenant).set(username=login).render_as_string(hide_password=False)
     where = replace(copy.where, tenant=changed)
@@ -50,7 +50,7 @@ async def where(copy: Copy, owner: Database) -> AsyncIterator[logins.Addresses]:
     yield where
     async with owner.unbound() as transaction:
         name = await transaction.value("SELECT quote_ident(current_user)")
-        # Only members may take over what a role owns, and two roles cannot be members of each other.
+        # Only members of a role may reassign its objects, and two roles cannot be members of each other.
         if await transaction.value("SELECT pg_has_role($1, current_user, 'MEMBER')", login):
             await transaction.script(f"REVOKE {name} FROM {login}")
         await transaction.script(f"GRANT {login} TO {name}")

@@ -1,4 +1,4 @@
-"""A tenant that moves takes nobody's rows along, leaves none behind, and is found by none at the old address."""
+"""Moving a tenant moves no other tenant's rows, leaves none behind, and makes the old binding unusable."""
 
 import asyncio
 from uuid import uuid4
@@ -57,7 +57,7 @@ async def test_the_old_binding_finds_no_row_and_says_why(
     mover: Canary,
     login: asyncpg.Connection,
 ) -> None:
-    """However long a server stood still that knew where the tenant was: nothing is worse than an empty answer."""
+    """Even for a server that was suspended with the old location: an empty result would be worse than an error."""
     moved = await moves.move(owner, copy.strategies, "mover", to=other.name)
     with pytest.raises(Unavailable):
         await content(database, mover.tenant)
@@ -65,14 +65,14 @@ async def test_the_old_binding_finds_no_row_and_says_why(
     for table in TABLES:
         transaction = login.transaction()
         await transaction.start()
-        # The home that is one tenant's alone is gone, and its role with it.
+        # A home with only this tenant is gone, along with its role.
         with pytest.raises(asyncpg.PostgresError) as refused:
             await copy.enter(login, mover.tenant)
             await login.fetch(f"SELECT * FROM {physical(strategy, mover.tenant, table)}")
         await transaction.rollback()
         assert not shared or refused.value.sqlstate == MOVED
     assert mover.traced_in(await content(database, moved))
-    # Back there, it is as good as ever.
+    # After moving back, it works as before.
     back = await moves.move(owner, copy.strategies, "mover", to=strategy.name)
     assert mover.traced_in(await content(database, back))
 
@@ -81,7 +81,7 @@ async def test_the_old_binding_finds_no_row_and_says_why(
 async def test_a_reference_that_went_with_the_tenant_is_no_conflict_of_the_client(
     copy: Copy, owner: Database, database: Database, strategy: Strategy, mover: Canary, *, moves_away: bool
 ) -> None:
-    """A statement that began before the move may find what it refers to gone by its end."""
+    """The row that a statement references may be gone if a move finishes while the statement runs."""
     tenant = mover.tenant
     resource = physical(strategy, tenant, resources)
     async with database.transaction(tenant) as work:

@@ -1,4 +1,4 @@
-"""A name means the bound tenant's own table or nothing, whatever else is called the same."""
+"""A table name resolves to the bound tenant's own table or to nothing, even if other objects have the same name."""
 
 import pytest
 
@@ -24,7 +24,7 @@ FOREIGN = "canary-public"
 
 
 async def _imitate(owner: Database) -> None:
-    """In public: a table for each of the tenants' tables, and functions called as those that statements call."""
+    """Make tables named like the tenants' tables, and functions named like those in statements, in schema public."""
     async with owner.unbound() as transaction:
         for table in TABLES:
             columns = ", ".join(f"{quoted(column.name)} text DEFAULT '{FOREIGN}'" for column in table.columns)
@@ -64,7 +64,7 @@ async def test_the_same_names_in_public_have_no_effect(
 async def test_a_table_that_is_missing_does_not_exist(
     strategy: Strategy, owner: Database, database: Database, canary_a: Canary, b: Tenant
 ) -> None:
-    """Never a fall-through: neither to public, which has one of that name, nor to another tenant's."""
+    """It never resolves to another table: neither to one of that name in public, nor to another tenant's."""
     await plant(database, b)
     await _imitate(owner)
     for table in reversed(TABLES):
@@ -95,12 +95,12 @@ async def test_what_one_tenant_lacks_the_others_have(
 async def test_the_path_to_another_tenants_tables_is_closed(
     strategy: Strategy, database: Database, canary_a: Canary, canary_b: Canary
 ) -> None:
-    """The search path routes; the role is what says no."""
+    """The search path only routes; the role enforces."""
     if Capability.ROLES not in strategy.capabilities:
         pytest.skip("tenants share their tables")
     home = strategy.home(canary_b.tenant.id)
     async with database.transaction(canary_a.tenant) as work:
-        # PostgreSQL passes over what may not be used: the names below it are not there.
+        # PostgreSQL skips schemas without USAGE in the search path, so their tables are not found.
         await work.script(f"SET LOCAL search_path TO {home.schema}")
         for table in TABLES:
             assert await tried(work, f"SELECT * FROM {table.name}") == UNDEFINED_TABLE

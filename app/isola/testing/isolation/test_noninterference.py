@@ -1,4 +1,4 @@
-"""What A is told is the same, whether others have nothing, the very same, or a thousand times as much."""
+"""A's responses are the same, whether other tenants have no data, the same data, or a thousand times as much."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -50,7 +50,7 @@ def others(slug: str) -> list[str]:
 
 
 async def furnish(client: Client) -> list[Told]:
-    """A tenant's own data, made by its own requests; what it was told about them."""
+    """Make a tenant's own data by its own requests; returns the recorded responses."""
     documents = [
         Document("a first request", "{ viewer { user { id name } tenant { slug } } }", {}),
         *(Document("an organization", ORGANIZATION, {"name": name}) for name in ("Research", "Sales", "Research")),
@@ -77,7 +77,7 @@ async def furnish(client: Client) -> list[Told]:
 
 
 async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
-    """Give every other tenant a copy of the very rows, keys included, and many more, and let them share."""
+    """Give every other tenant a copy of the same rows, including keys, and many more, and make them share."""
     for other in others(slug):
         tenant = await provisioning.named(api.control, other)
         async with api.tenants.transaction(tenant) as work:
@@ -96,7 +96,7 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
 
 
 def requests(found: Mapping[str, Any], ids: list[str]) -> Iterator[Document]:
-    """Pages of every size and from every place, filters, orders, look-ups and mistakes."""
+    """Requests for pages of every size and position, filters, orders, look-ups and errors."""
     yield from walk.reads(model.schema, ids, OF_TYPES)
     for name, filter_type in LISTS.items():
         for size in (0, 1, 2, 100, -1, 101, 10**9):
@@ -144,7 +144,7 @@ async def test_reads_are_the_same_bytes_before_and_after_others_have_data(
     rows = {name: list(each) for name, each in (await api.content(slug)).items()}
     prefixes = {"usr": "users", "org": "organizations", "res": "resources", "spn": "spans"}
     own = [f"{prefix}_{rows[table][0]['id']}" for prefix, table in prefixes.items()]
-    # Ids that nobody has now, and that others will have: the many resources get theirs from the database.
+    # Ids that do not exist now, but that others will have: the many resources get theirs from the database.
     documents = list(requests(await cursors(client), own))
     users = [client, api.client(slug, "ada", Role.VIEWER), api.client(slug, "eve", Role.EDITOR)]
     for user in users:
@@ -166,14 +166,14 @@ async def test_a_life_from_its_first_request_is_the_same_in_an_empty_world_and_i
     strategy: Strategy,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Writes too, those that fail among them: what is unique or referred to elsewhere is neither here."""
+    """Also for writes, including failing ones: unique values and references in other tenants have no effect here."""
     slug = f"{strategy.name}-a"
     lives: list[list[Told]] = []
     for crowded in (False, True):
         async with copied(cluster, server) as database, serving(database, settings) as api:
             if crowded:
                 for other in others(slug):
-                    # Somebody who belongs to several tenants is told so; these are others.
+                    # A user of several tenants sees that; so these are different users.
                     await furnish(api.client(other, "bob"))
                     await crowd_of_its_own(api.client(other, "bob"))
             lives.append(await life(api.client(slug), api.client(slug, "eve", Role.EDITOR)))
@@ -189,7 +189,7 @@ async def crowd_of_its_own(client: Client) -> None:
 
 
 async def life(admin: Client, editor: Client) -> list[Told]:
-    """All that can be done, and much that cannot."""
+    """All kinds of operations, and many that fail."""
     recording = [*await furnish(admin), *await furnish(editor)]
     viewers = [(await each.run("Viewer")).data["viewer"]["user"]["id"] for each in (admin, editor)]
     [resource, *more] = [node["id"] for node in (await admin.run("Resources")).data["resources"]["nodes"]]
@@ -213,7 +213,7 @@ async def life(admin: Client, editor: Client) -> list[Told]:
 
 
 async def test_what_is_left_out_of_a_list_is_not_told_of_by_its_pages(api: Api, strategy: Strategy) -> None:
-    """Looking behind a cursor counts only what the list would show, also where the cursor's own row is gone."""
+    """The look-up before a cursor counts only rows that the list would show, even if the cursor's own row is gone."""
     client = api.client(f"{strategy.name}-a")
     await client.create("left out")
     wanted = await client.create("wanted")
@@ -228,7 +228,7 @@ async def test_what_is_left_out_of_a_list_is_not_told_of_by_its_pages(api: Api, 
 
 
 def test_a_difference_is_seen() -> None:
-    """In a body, a status, a header, and in what is said twice."""
+    """In a body, a status, a header, and in repeated values."""
     one = "01980000-0000-7000-8000-000000000001"
     two = "01980000-0000-7000-8000-000000000002"
 

@@ -1,4 +1,4 @@
-"""What the platform keeps of all tenants: a tenant is told of its own, and of nothing else."""
+"""The platform's data about all tenants: a tenant can read its own, and nothing else."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4

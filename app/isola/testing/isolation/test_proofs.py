@@ -1,4 +1,4 @@
-"""What follows where the owner has decided that transactions need not prove their tenant, and where it is undone."""
+"""The effects when the owner turns the proofs of transactions off, and on again."""
 
 import asyncpg
 import pytest
@@ -16,7 +16,7 @@ BY = Author("operator:ada")
 
 
 async def reached(database: Database, strategy: Strategy, a: Canary, b: Canary) -> bool:
-    """Whether SQL that is smuggled into a transaction of A reads rows of B."""
+    """Whether injected SQL in a transaction of A reads rows of B."""
     with capture_logs():
         try:
             async with database.transaction(a.tenant) as work:

@@ -1,4 +1,4 @@
-"""A slug is a name for people. No slug reaches SQL, and the names of homes come from UUIDs alone."""
+"""A slug is a name for people. No slug becomes part of SQL, and the names of homes are made from UUIDs only."""
 
 from collections.abc import Sequence
 
@@ -54,12 +54,12 @@ BAD = (
     "a;b",
     "a\\b",
 )
-# Allowed, and none the less for being called like something of PostgreSQL's or the platform's.
+# Allowed, although they are also names of PostgreSQL or of the platform.
 HARMLESS = ("public", "control", "isola", "rls", "none", "postgres", "null", "select", "user", "a" * 63)
 
 
 async def made(owner: Database) -> Sequence[object]:
-    """Everything that making a tenant makes."""
+    """All objects that creating a tenant makes."""
     async with owner.unbound() as transaction:
         return [
             await transaction.texts("SELECT id::text FROM control.tenants ORDER BY 1"),

@@ -1,4 +1,4 @@
-"""Whatever SQL is smuggled into a transaction of A, B's rows stay B's: what binds a transaction cannot be forged."""
+"""No injected SQL in a transaction of A can access B's rows: the binding of a transaction cannot be forged."""
 
 from contextlib import suppress
 
@@ -19,8 +19,8 @@ from isola_strategies.base import Strategy
 
 NOT_PROVED = "IS002"
 
-# What an attacker may have come by: {own} is A's proof, which any statement can read; {elsewhere} is one for B that is
-# good in another session at this very moment, {before} one for B that was good in this session a transaction ago.
+# What an attacker may have obtained: {own} is A's proof, which any statement can read; {elsewhere} is one for B that is
+# currently valid in another session, {before} one for B that was valid in this session one transaction ago.
 # {role} is B's, or the login.
 SMUGGLED = {
     "another tenant": "SET LOCAL isola.tenant TO '{b}'",
@@ -77,7 +77,7 @@ async def test_reaches_no_row_of_another_tenant(
                 ):
                     async with single.transaction(b) as work:
                         old = await work.value("SELECT current_setting('isola.proof')")
-                    # It may be refused at any point. If it is not, it ends with an error: nothing of this is to stay.
+                    # It may be refused at any point. If not, an error ends it, so that everything is rolled back.
                     with suppress(LookupError, Refusal, asyncpg.PostgresError), capture_logs():
                         async with single.transaction(a) as work:
                             own = await work.value("SELECT current_setting('isola.proof')")
@@ -104,7 +104,7 @@ async def test_reaches_no_row_of_another_tenant(
 async def test_a_good_proof_lets_all_of_this_through(
     copy: Copy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
-    """Else the tests above could not fail."""
+    """Otherwise the tests above could not fail."""
     with pytest.raises(LookupError):
         async with database.transaction(a) as work:
             await work.script("RESET ROLE")
@@ -116,7 +116,7 @@ async def test_a_good_proof_lets_all_of_this_through(
 
 @pytest.mark.parametrize("how", ["by function", "for the session", "in the proof", "without a proof"])
 async def test_nobody_else_is_put_into_the_log(how: str, database: Database, a: Tenant) -> None:
-    """Whatever SQL says of who acts, the log has who does, or the change is not made."""
+    """SQL cannot forge the actor: the audit log has the real one, or the change is refused."""
     about = {"user": str(a.id), "actor": "usr_ada", "behalf": "key_1", "request": "r-1"}
     for name, value in about.items():
         with suppress(Refusal, asyncpg.PostgresError), capture_logs():

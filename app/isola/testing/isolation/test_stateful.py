@@ -1,8 +1,8 @@
-"""Random lives of three tenants, their users and partners, on every mix of placements: all are told the same.
+"""Random operations of three tenants, their users and partners, on every mix of placements: all responses are equal.
 
-And a model in plain Python, which knows neither SQL nor strategies, has to agree about who may do and see what.
+A model in plain Python, without SQL or strategies, must agree on what each user may do and see.
 
-``TEST_STATEFUL`` says how many lives. By default the same ones are tried each time; with it, others.
+``TEST_STATEFUL`` is the number of random sequences. By default they are the same each time; with it, they vary.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Span:
 
 @dataclass
 class Model:
-    """Who has what, and who may see it."""
+    """The expected rows, and their visibility."""
 
     resources: dict[str, Resource] = field(default_factory=dict)
     shares: dict[str, Share] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Model:
         return None if user.role in MANAGERS or resource.owner == user else "FORBIDDEN"
 
     def received(self, user: User) -> list[str]:
-        """What is shared with the user's tenant by those from whom it takes it, newest first."""
+        """The resources shared with the user's tenant by tenants whose shares it accepted, newest first."""
         return [
             key
             for key, each in sorted(self.shares.items(), key=lambda found: found[1].granted, reverse=True)
@@ -363,7 +363,7 @@ def test_every_mix_of_placements_is_told_the_same(
                     deadline=None,
                     database=None,
                     derandomize=not CHOSEN,
-                    # A shorter life takes minutes to find: whoever has chosen how many, has the time.
+                    # Shrinking a failure takes minutes: only done if the number of sequences was set.
                     phases=(Phase.generate, Phase.shrink) if CHOSEN else (Phase.generate,),
                     suppress_health_check=list(HealthCheck),
                 ),

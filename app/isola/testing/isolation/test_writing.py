@@ -1,4 +1,4 @@
-"""What a transaction of A writes stays with A, whatever it names."""
+"""All writes of a transaction of A stay in A, whichever tenant or table they name."""
 
 from collections.abc import Sequence
 from uuid import uuid4
@@ -39,7 +39,7 @@ async def test_inserting_into_another_tenant_is_refused(
         outcomes = {}
         for table in TABLES:
             sql, row = forgery(strategy, table, canary_b)
-            # What is returned has to be seen, and that is another right than to write it.
+            # RETURNING requires the right to read the row, which is separate from the right to write it.
             for form in (sql, sql.removesuffix(" RETURNING *")):
                 outcomes[form] = await tried(work, form, row)
     assert outcomes == dict.fromkeys(outcomes, INSUFFICIENT_PRIVILEGE)
@@ -65,7 +65,7 @@ async def test_moving_a_row_to_another_tenant_is_refused(
 async def test_what_another_tenant_has_is_no_more_there_than_what_nobody_has(
     database: Database, canary_a: Canary, canary_b: Canary
 ) -> None:
-    """A key that points at B's row is answered like one that points nowhere, in a new row and in an old one."""
+    """A reference to B's row has the same error as one to a missing row, in a new row and in an existing one."""
     before = [await content(database, canary.tenant) for canary in (canary_a, canary_b)]
     for table, column, parent in FOREIGN_KEYS:
         told = []
@@ -83,7 +83,7 @@ async def test_what_another_tenant_has_is_no_more_there_than_what_nobody_has(
 
 
 async def test_every_value_that_another_tenant_has_can_be_had(database: Database, a: Tenant, canary_b: Canary) -> None:
-    """Unique is unique in a tenant, keys included, so that no conflict tells of another tenant's rows."""
+    """Values are unique only within a tenant, including keys, so that no conflict reveals another tenant's rows."""
     before = await content(database, canary_b.tenant)
     async with database.transaction(a) as work:
         for table in TABLES:
@@ -141,7 +141,7 @@ async def test_a_statement_on_every_row_is_on_every_own_row(
 async def test_takes_no_lock_on_another_tenants_rows(
     copy: Copy, database: Database, login: asyncpg.Connection, canary_a: Canary, canary_b: Canary
 ) -> None:
-    """Else A's reading for update could be felt, or be used to hold B up."""
+    """Otherwise B could detect that A reads for update, or A could block B."""
     async with database.transaction(canary_a.tenant) as work:
         for table in TABLES:
             key = [column == canary_b.rows[table.name][column.name] for column in table.primary_key]
@@ -179,7 +179,7 @@ async def test_rights_that_go_beyond_rows_are_not_given(
 
 
 def _fresh(table: Table, canary: Canary) -> dict[str, object]:
-    """A row like the canary's that is in no other's way: its texts are others, its keys are made anew."""
+    """A row like the canary's without conflicts: with different texts and new keys."""
     row = canary.rows[table.name]
     longest = {column.name: column.info.get("longest", 200) for column in table.columns}
     texts = {name: f"{value} fresh"[-longest[name] :] for name, value in row.items() if value == canary.marker}

@@ -17,7 +17,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
-    """A server over a copy of the database that is this test's alone."""
+    """A server with this test's own copy of the database."""
     async with serving(copy, settings) as api:
         yield api
 
@@ -38,7 +38,7 @@ def bob(api: Api, strategy: Strategy) -> Client:
 async def standing(
     cluster: Cluster, server: asyncpg.Connection, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Api]:
-    """A server for tests whose requests are all refused, or only read."""
+    """A shared server for tests whose requests are all refused or read-only."""
     settings = DEFAULTS.model_copy(update={"data_dir": tmp_path_factory.mktemp("standing")})
     async with copied(cluster, server) as copy, serving(copy, settings) as api:
         yield api
@@ -46,7 +46,7 @@ async def standing(
 
 @pytest.fixture(params=TRIED)
 async def guest(standing: Api, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    """An administrator of a tenant that is left as it was found."""
+    """An administrator of a tenant that the test must leave unchanged."""
     client = standing.client(f"{request.param}-a")
     if not (await client.ask("{ resources { totalCount } }")).data["resources"]["totalCount"]:
         await client.create("first")

@@ -1,4 +1,4 @@
-"""What another tenant has is answered like what nobody has: by status, headers and every byte."""
+"""Ids of another tenant's objects get the same response as unknown ids: the same status, headers and bytes."""
 
 import json
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def third(alice: Client) -> str:
 
 
 async def answers(client: Client, documents: Mapping[str, str], ids: Ids) -> dict[str, tuple[int, str]]:
-    """What a client is told, with the ids that it asked for blotted out."""
+    """The responses to a client, with the requested ids replaced."""
     found = {}
     for name, document in documents.items():
         used = {variable: value for variable, value in ids.items() if f"${variable}:" in document}
@@ -108,7 +108,7 @@ async def test_ids_of_another_tenant_are_answered_like_ids_of_nothing(
     assert all(set(json.loads(told[name][1])["data"].values()) == {None} for name in MUTATIONS)
     assert {slug: await api.content(slug) for slug in before} == before
     assert (await bob.run("ResourceShares", id=foreign["resource"])).data["resource"]["shares"]["totalCount"] == 1
-    # The same documents do find what is one's own, or the comparison above would prove nothing.
+    # The same documents do find the tenant's own objects; otherwise the comparison above would prove nothing.
     found = await answers(alice, QUERIES, {**own, **mine})
     assert {name for name in QUERIES if found[name] == told[name]} == {"node, a share"}
 

@@ -1,4 +1,4 @@
-"""An owner and a partner on every pair of placements: what the partner may see, and nothing beside it."""
+"""An owner and a partner on every pair of placements: the partner sees what is shared, and nothing else."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""A tenant receives only accepted shares, and the owner does not learn whether the recipient exists."""
+"""A tenant receives only shares that it accepted, and the owner does not learn whether the recipient exists."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
