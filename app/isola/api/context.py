@@ -56,7 +56,7 @@ class Context:
         return self.database.transaction(self.principal.tenant, about=about)
 
     async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
-        """The caller's tenants, with the caller's standing in each. Empty for machines, which have no subject."""
+        """The caller's tenants, with the caller's standing in each. Empty without a subject, as for machines."""
         if self.principal.subject is None:
             return []
         return await self.members.memberships(self.principal.subject)

@@ -1,4 +1,4 @@
-"""The suite that proves isolation, for authors of strategies: ``isola isolation``. The extra ``testing`` is needed."""
+"""The isolation test suite, for authors of strategies: ``isola isolation``. It needs the extra ``testing``."""
 
 import pytest
 

@@ -82,8 +82,8 @@ audit_entries = Table(
 def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
     """Whether a user may see the values of an entry, in its column ``values``, which is ``old`` or ``new``.
 
-    If the table has a visibility rule, the user must be able to see the row both as it was then and as it is now. For
-    a deletion, only its state at the time counts. The values of a pair are visible to users who can see both rows.
+    If the table has a visibility rule, the user must be able to see the row both as it was then and as it is now. Of a
+    deleted row, only the last state is visible. The values of a pair are visible to users who can see both rows.
     """
     cases = []
     for table in metadata.sorted_tables:

@@ -25,7 +25,7 @@ class Organization(Subject, name="organization", prefix="org", mutations=frozens
     """A group of users inside a tenant."""
 
     name: str = column(max_length=MAX_NAME, min_length=1, index=True)
-    # What names are compared by: see isola.subjects.names.
+    # The form in which names are compared: see isola.subjects.names.
     name_key: str = column(
         max_length=names.KEY_GROWTH * MAX_NAME, min_length=1, unique="name", private=True, logged=False
     )
@@ -45,7 +45,7 @@ memberships = Table(
 
 
 async def create(work: Work, actor: Actor, *, name: str) -> UUID:
-    """Make an organization. Raises Forbidden, BadUserInput, and Conflict when there is one of that name."""
+    """Make an organization. Raises Forbidden, BadUserInput, and Conflict if the name is in use."""
     actor.require("organization:manage")
     name = names.checked("name", name, MAX_NAME)
     new = insert(organizations).values(name=name, name_key=names.key(name)).returning(organizations.c.id)
@@ -54,7 +54,7 @@ async def create(work: Work, actor: Actor, *, name: str) -> UUID:
 
 
 async def add_member(work: Work, actor: Actor, organization_id: UUID, user_id: UUID) -> None:
-    """Make a user a member. Raises Forbidden, NotFound for either, and Conflict when they are one already."""
+    """Make a user a member. Raises Forbidden, NotFound for either, and Conflict if they are already a member."""
     actor.require("organization:manage")
     for table, key in ((organizations, organization_id), (users, user_id)):
         if await work.scalar(select(table.c.id).where(table.c.id == key)) is None:
@@ -64,7 +64,7 @@ async def add_member(work: Work, actor: Actor, organization_id: UUID, user_id: U
 
 
 async def remove_member(work: Work, actor: Actor, organization_id: UUID, user_id: UUID) -> None:
-    """Undo ``add_member``. Raises Forbidden, and NotFound when the user is no member."""
+    """Undo ``add_member``. Raises Forbidden, and NotFound if the user is not a member."""
     actor.require("organization:manage")
     membership = delete(memberships).where(
         memberships.c.organization_id == organization_id, memberships.c.user_id == user_id

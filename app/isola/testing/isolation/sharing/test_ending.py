@@ -1,4 +1,4 @@
-"""What ends a share ends it for the partner's next statement, also inside a transaction that was reading it."""
+"""A share that ends is gone for the partner's next statement, even inside a transaction that has read it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import NOT_BOUND, SHARED_RESOURCE, received, seen, shared
 from isola.testing.oracles.canary import Canary, tried
 
-# Seconds: long enough to be granted and read once on a machine that is busy.
+# In seconds: long enough to grant and read a share once on a busy machine.
 EXPIRY = 1.0
 
 End = Callable[["Scene"], Awaitable[object]]
