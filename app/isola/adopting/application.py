@@ -1,4 +1,4 @@
-"""What becomes of a database, beside what is installed."""
+"""Drafts an application from a database, without conflicts with what is installed."""
 
 import keyword
 
@@ -12,12 +12,12 @@ from isola.errors import OperatorError
 from isola.subjects.declaration import Registry
 from isola.subjects.types import KINDS
 
-# What ids of other things than subjects begin with.
+# Id prefixes of everything that is not a subject.
 PREFIXES = {"dom", "key", "ses", "shr", "ten"}
 
 
 async def drafted(source: Database, schema: str, name: str | None) -> Draft:
-    """What becomes of a schema of a database. Raises OperatorError."""
+    """The draft of an application for one schema of a database. Raises OperatorError."""
     async with source.unbound() as transaction:
         await catalogue.isolate(transaction)
         found = await catalogue.read(transaction, schema)
@@ -43,7 +43,7 @@ def _taken() -> Taken:
     subjects = list(Registry.subjects())
     fields |= {name for each in subjects for name in (each.name, each.plural)}
     fields |= set(_tables())
-    # Not all of them are in use where only what ships is installed.
+    # If no application is installed, the schema uses only some of these scalars.
     scalars = {name for kind in KINDS.values() for name in (kind.graphql, kind.filter) if name is not None}
     return Taken(
         classes=frozenset({*built.type_map, *writing.RESERVED, *scalars}),

@@ -1,4 +1,4 @@
-"""How values of a source's types are carried: the annotation, the expression that reads them, and the default."""
+"""Type mapping from the source: annotation, SQL expression that reads the value, and default."""
 
 import json
 import re
@@ -17,10 +17,10 @@ MAX_INDEXED = 2000
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """``sql`` has ``{}`` where the source's column stands. ``same``: conditions on the column mean the same.
+    """A mapped type. ``sql`` has ``{}`` for the source's column. ``same``: conditions on the column keep their meaning.
 
-    ``wide`` is the type in which values are staged where their column would round them, and ``fits`` the condition for
-    those that it holds, with ``{}`` for the column.
+    If the target column would round values, they are staged as type ``wide``; ``fits`` is the condition that holds for
+    values that the column can store exactly, with ``{}`` for the column.
     """
 
     annotation: str
@@ -87,7 +87,7 @@ _NESTED = Carried("JSON", "to_jsonb({})", same=False, ordered=False, note="lists
 
 
 def refusal(type_: Type) -> str | None:
-    """Why a column of a type cannot be carried; None if it can."""
+    """The reason why a column of this type cannot be mapped; None if it can."""
     if type_.base in _NOT_CARRIED and type_.of_system:
         return _NOT_CARRIED[type_.base]
     if type_.kind not in {"b", "e", "r", "m"}:
@@ -96,7 +96,7 @@ def refusal(type_: Type) -> str | None:
 
 
 def carried(type_: Type, enum: str | None, dimensions: int) -> Carried:
-    """How a type is carried that can be; ``enum`` is the class of an enum, ``dimensions`` are an array's."""
+    """The mapping of a supported type; ``enum`` is the class of an enum, ``dimensions`` are those of an array."""
     if type_.listed:
         return _array(type_) if dimensions <= 1 else _NESTED
     if enum is not None:
@@ -118,7 +118,7 @@ def _numeric(type_: Type) -> Carried:
 
 
 def _precision(modifier: int) -> tuple[int, int]:
-    """Digits and scale as they are written, which since PostgreSQL 15 need not be the one within the other."""
+    """Declared precision and scale. Since PostgreSQL 15 the scale may be negative or exceed the precision."""
     digits, scale = (modifier - 4) >> 16 & 0xFFFF, (modifier - 4) & 0x7FF
     scale = scale - 2048 if scale > 1024 else scale  # noqa: PLR2004  a number of eleven bits with its sign
     return max(digits - min(scale, 0), scale), max(scale, 0)
@@ -136,7 +136,7 @@ def _array(type_: Type) -> Carried:
 
 
 def literal(text: str) -> str:
-    """A text as Python writes it, in double quotes."""
+    """A string as a Python literal in double quotes."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -152,7 +152,7 @@ def _document(text: str) -> str | None:
         return None  # it is an array
 
 
-# What a constant of a type has to look like, and how Python writes it.
+# For each type: the pattern of a constant, and the Python expression for it.
 _CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = MappingProxyType(
     {
         "BigInt": (re.compile(r"-?\d+"), lambda value: str(int(value))),
@@ -169,7 +169,7 @@ _CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = 
     }
 )
 
-# What PostgreSQL makes of the ways to write it; moments without a time zone are read as UTC.
+# How PostgreSQL prints expressions for the current time; timestamps without a time zone are read as UTC.
 _ALREADY = (
     r"(?:now|transaction_timestamp|statement_timestamp|clock_timestamp)\(\)|(?:CURRENT|LOCAL)_?TIMESTAMP(?:\(\d\))?"
 )
@@ -183,12 +183,12 @@ _NUMBER = re.compile(r"\(?(-?\d+(?:\.\d+)?)\)?(?:::[\w\s.(),]+)?")
 
 
 def is_made(column: Column) -> bool:
-    """Whether the source makes values of its own for a column: numbers that it counts up, or random UUIDs."""
+    """Whether the source generates the column's values: from a sequence, or as random UUIDs."""
     return column.identity or bool(re.search(r"\b(nextval|uuid\w*|gen_random_uuid)\(", column.default or ""))
 
 
 def default(annotation: str, written: str, members: Mapping[str, str]) -> str | None:
-    """The default of a column in Python; None if it is no constant. ``members`` has those of its enum by value."""
+    """A column's default in Python; None if it is not constant. ``members`` maps the values of its enum to names."""
     moment = {"datetime": "now", "date": "today"}.get(annotation)
     if moment is not None and _NOW.fullmatch(written):
         return moment
@@ -207,7 +207,7 @@ _TOKENS = re.compile(r"""('(?:[^']|'')*')|"((?:[^"]|"")*)"|(::\s*)?\b([A-Za-z_][
 
 
 def renamed(condition: str, names: Mapping[str, str]) -> str:
-    """A condition with other names for columns. What is called or cast to is no column."""
+    """A condition with its columns renamed. Function names and types in casts are not columns."""
 
     def other(found: re.Match[str]) -> str:
         _, quoted, cast, word, called = found.groups()
@@ -218,12 +218,12 @@ def renamed(condition: str, names: Mapping[str, str]) -> str:
     return _TOKENS.sub(other, condition)
 
 
-# The bounds of a condition are exact where there is a next value.
+# A strict inequality becomes an exact bound only for types that have a next value.
 _BOUND = r"\(?\(?{name}(?:\))?(?:::\w+)? (>=|>|<=|<) \(?'?(-?\d+(?:\.\d+)?|\d{{4}}-\d\d-\d\d)'?\)?(?:::[a-z ]+)?\)?"
 
 
 def bounds(condition: str, name: str, annotation: str, options: Mapping[str, str]) -> Mapping[str, str]:
-    """The options of a column that say the same as a condition on it alone; none where no options do."""
+    """The column options equivalent to a condition on this column alone; empty if no options are equivalent."""
     if annotation not in {"BigInt", "Decimal", "date", "int"}:
         return {}
     found: dict[str, str] = {}
@@ -241,7 +241,7 @@ _MOST = {"int": 2**31 - 1, "BigInt": MAX_SAFE_INTEGER}
 
 
 def _bound(operator: str, text: str, annotation: str, options: Mapping[str, str]) -> str | None:
-    """A bound in Python; None where it is no value of the type."""
+    """A bound as a Python expression; None if it is not a value of the type."""
     step = {">": 1, "<": -1}.get(operator, 0)
     try:
         if annotation == "date":

@@ -1,6 +1,6 @@
-"""What a database is made of, as its catalogue says: tables with their columns, keys and checks, and all the rest.
+"""The structure of a database from its catalogue: tables with columns, keys and checks, and all other objects.
 
-It is read by SQL, from pg_catalog alone: identifiers come quoted from PostgreSQL itself.
+SQL reads it from pg_catalog only. PostgreSQL itself quotes the identifiers.
 """
 
 import json
@@ -18,9 +18,9 @@ MINIMUM_VERSION = 140000
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A type, domains resolved: ``base`` is its name in pg_type, or that of its items if it is an array.
+    """A type, with domains resolved. ``base`` is its name in pg_type; for an array, the name of the item type.
 
-    ``labels`` are those of an enum. ``exact``: values that are equal have the same text.
+    ``labels`` are those of an enum. ``exact``: equal values have the same text form.
     """
 
     written: str
@@ -39,7 +39,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``sql`` is the quoted name. ``generated`` is the expression that computes it, ``dimensions`` are an array's."""
+    """``sql`` is the quoted name, ``generated`` the generation expression, ``dimensions`` those of an array."""
 
     name: str
     sql: str
@@ -54,7 +54,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A primary key, or what else is unique in a table."""
+    """A primary key, or another unique key of a table."""
 
     name: str
     columns: Sequence[str]
@@ -65,7 +65,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """``target`` is the oid of a table, ``schema`` and ``target_name`` say which that is."""
+    """``target`` is the oid of the referenced table, ``schema`` and ``target_name`` are its name."""
 
     name: str
     columns: Sequence[str]
@@ -80,7 +80,7 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``foreign``: it depends on functions, operators or types that are not PostgreSQL's own."""
+    """``foreign``: it depends on functions, operators or types that are not built into PostgreSQL."""
 
     name: str
     condition: str
@@ -90,7 +90,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that is not that of a key. ``plain``: a B-tree of columns alone, of all rows."""
+    """An index that does not back a key. ``plain``: a B-tree over columns only (no expressions), not partial."""
 
     name: str
     columns: Sequence[str]
@@ -117,12 +117,12 @@ class Table:
 
     @property
     def rows(self) -> str:
-        """What comes after FROM: an inherited table has rows of its own, a partitioned one those of its parts."""
+        """The FROM item: without the rows of inheritance children, but with those of partitions."""
         return f"{'' if self.kind == 'p' else 'ONLY '}{self.sql}"
 
     @cached_property
     def key(self) -> Key | None:
-        """What tells its rows apart: the primary key, or else the first that is unique and never null."""
+        """The key that identifies its rows: the primary key, else the first unique key without nullable columns."""
         for each in sorted(self.keys, key=lambda key: not key.primary):
             if each.primary or all(self.column(name).required for name in each.columns):
                 return each
@@ -130,7 +130,7 @@ class Table:
 
     @property
     def shape(self) -> str:
-        """A digest of what matters when its rows are copied."""
+        """A digest of the properties that matter for copying its rows."""
         columns = [(each.name, each.type.written, each.required) for each in self.columns]
         key = self.key.columns if self.key else None
         keys = [(each.columns, each.target_name, each.remote) for each in self.foreign_keys]
@@ -139,7 +139,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Something beside the tables: what kind of thing it is, which, and where."""
+    """An object other than a table: its kind, its name, and a note or location."""
 
     kind: str
     name: str
@@ -162,9 +162,9 @@ WRITTEN = (
 
 
 async def isolate(source: Transaction) -> None:
-    """Make a transaction one that reads the source as of one moment, changes nothing, and writes values one way.
+    """Make a transaction a read-only snapshot of the source, with fixed output formats for values.
 
-    To be called before anything else. Rows that a policy of the source hides would be missing: that is an error.
+    Call it first. Row-level security in the source would silently hide rows, so it raises an error instead.
     """
     await source.script(
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL row_security TO off; "
@@ -173,7 +173,7 @@ async def isolate(source: Transaction) -> None:
 
 
 async def read(source: Transaction, schema: str) -> Catalogue:
-    """What there is in a schema. Raises OperatorError for a schema that is not there, or that cannot be read."""
+    """Read the objects of a schema. Raises OperatorError if the schema does not exist or cannot be read."""
     version = int(await source.value("SELECT current_setting('server_version_num')"))
     if version < MINIMUM_VERSION:
         raise OperatorError(
@@ -213,12 +213,12 @@ async def read(source: Transaction, schema: str) -> Catalogue:
 
 def _column(types: Mapping[int, Mapping[str, Any]], row: dict[str, Any]) -> Column:
     type_ = _typed(types, row.pop("type"), row.pop("modifier"), exact=row.pop("exact"))
-    # A domain can forbid what the column does not.
+    # A domain can be NOT NULL although its column is not.
     return Column(**row | {"type": type_, "required": row["required"] or type_.required})
 
 
 def _common(rows: Sequence[Mapping[str, Any]], others: list[Other]) -> Iterator[ForeignKey]:
-    """The foreign keys that all parts of a partitioned table have alike; those of some only are put with ``others``."""
+    """The foreign keys that all partitions of a table share; those of only some partitions go to ``others``."""
     alike: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         alike.setdefault(json.dumps([row["columns"], row["target"], row["remote"], row["on_delete"]]), []).append(row)
@@ -297,7 +297,7 @@ SELECT t.oid::bigint AS oid, t.typname AS name, t.typtype AS kind, t.typcategory
 FROM pg_type t
 """
 
-# What belongs to tables, each row with the table's oid.
+# Objects that belong to tables, each row with the table's oid.
 _OF_TABLES = "JOIN pg_class c ON c.oid = {0} JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1"
 _NAMES = """
 (SELECT coalesce(jsonb_agg(a.attname ORDER BY place), '[]') FROM unnest({1}) WITH ORDINALITY u (number, place)
@@ -332,7 +332,7 @@ _PARTS: Mapping[str, str] = {
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
         WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY c.oid, k.conname
     """,
-    # Those that each part of a partitioned table has by itself, with the number of its parts.
+    # Foreign keys defined on the partitions themselves, with the number of partitions of the table.
     "of_partitions": f"""
         SELECT pg_partition_root(k.conrelid)::oid::bigint AS oid, k.conname AS name, c.relname AS partition,
             {_NAMES.format("k.conrelid", "k.conkey")} AS columns,

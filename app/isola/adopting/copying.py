@@ -1,6 +1,6 @@
-"""How each table of a source is copied: the expressions that make rows of a subject of its rows.
+"""The copy plan for each source table: SQL expressions that map its rows to rows of a subject.
 
-It is written into the application that adopts the tables, as ``adopted.json``, and read when rows are copied.
+The plan is stored in the generated application as ``adopted.json`` and read when rows are copied.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ FILE = "adopted.json"
 
 
 class TablePlan(BaseModel):
-    """How a table is copied into ``target``.
+    """How one table is copied into ``target``.
 
-    ``columns`` are the expressions for each column, of a row ``t`` of ``source``. Rows come in the ``order`` of some
-    columns, which is ``by`` in terms of the row ``t``. ``shape`` says what the table was like. ``wide`` are types in
-    which columns are staged that would round their values, ``fits`` the conditions that staged columns have to fulfil.
-    ``key`` tells which row of the table it is.
+    ``columns`` are the expressions for each column, over a row ``t`` of ``source``. Rows are sorted by the columns
+    ``order``, which is ``by`` in terms of ``t``. ``shape`` is the digest of the table's structure. ``wide`` are the
+    staging types of columns that would round values, ``fits`` the conditions that staged columns have to satisfy.
+    ``key`` identifies the row in the source.
     """
 
     table: str
@@ -37,13 +37,13 @@ class TablePlan(BaseModel):
 
     @property
     def sql(self) -> str:
-        """The query for all rows, without their order."""
+        """The query for all rows, without ORDER BY."""
         chosen = ", ".join(f'{expression} AS "{name}"' for name, expression in self.columns.items())
         return f"SELECT {chosen} FROM {self.source}"
 
 
 class Plan(BaseModel):
-    """How a source is copied. ``left_out`` are the tables that are not."""
+    """How a source is copied. ``left_out`` are the tables that are not copied."""
 
     application: str
     schema_name: str
@@ -63,7 +63,7 @@ def plan(draft: Draft) -> Plan:
 
 
 def read(folder: Path) -> Plan:
-    """The plan of an application that was adopted. Raises OperatorError."""
+    """The copy plan of an adopted application. Raises OperatorError."""
     try:
         return Plan.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeError, ValidationError) as error:
@@ -99,7 +99,7 @@ def _subject(model: Model) -> TablePlan:
 
 
 def _by(model: Model) -> str | None:
-    """The key, where rows in its order are in that of their ids: then there may be an index for it."""
+    """The key if its order is also the order of the ids: an index may support that order."""
     if model.table.key is None or not keeps_order(model.table):
         return None
     return f"t.{model.table.column(model.table.key.columns[0]).sql}"

@@ -1,7 +1,7 @@
 """Copies the rows of a source into a tenant of the application that has adopted it: all of them or none.
 
-They are staged in batches, and moved from there into the tenant's home in one transaction, in which they are compared
-with the source: see docs/adopting.md.
+Batches of rows are committed to staging tables. One transaction then moves them into the tenant's home and compares
+them with the source: see docs/adopting.md.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ ROUNDED = {"numeric": f"numeric({DIGITS}, {SCALE})", "numeric[]": f"numeric({DIG
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """How many rows of each table of the source were copied."""
+    """How many rows of each source table were copied."""
 
     tenant: Tenant
     rows: Mapping[str, int]
@@ -48,13 +48,13 @@ async def load(
     by: Author | None = None,
     progress: Progress,
 ) -> Loaded:
-    """Copy all rows of a source into a tenant that has none of the application yet.
+    """Copy all rows of a source into a tenant that has no rows of the application yet.
 
-    ``owner`` and ``source`` have two connections each. A run that is killed leaves what it has staged, and the next one
-    goes on. Any other end leaves nothing but what was there before, or all rows.
+    ``owner`` and ``source`` have two connections each. A killed run leaves its staged rows, and the next run resumes.
+    Any other outcome is atomic: either nothing has changed, or all rows are copied.
 
-    Raises NotFound, Conflict where the tenant has rows already or another run is at it, and OperatorError for a source
-    that is not what was adopted or that changes meanwhile, and for a row that breaks a rule.
+    Raises NotFound; Conflict if the tenant has rows already or another run is in progress; OperatorError if the source
+    is not the adopted one or changes during the run, and for a row that violates a constraint.
     """
     tenant = await provisioning.named(owner, slug)
     if tenant.strategy not in strategies:
@@ -86,12 +86,12 @@ async def load(
 
 
 def _is_of_rows(error: IsolaError) -> bool:
-    """Whether an error is one that the database has about rows."""
+    """Whether the database rejected rows, not the operation itself."""
     return not isinstance(error, OperatorError)
 
 
 def _tables(plan: Plan) -> Mapping[str, Table]:
-    """The declared tables by name. Raises OperatorError where the application is not what it was."""
+    """The declared tables by name. Raises OperatorError if the application has changed since it was adopted."""
     found = {}
     for each in plan.tables:
         table = metadata.tables.get(each.target)
@@ -104,7 +104,7 @@ def _tables(plan: Plan) -> Mapping[str, Table]:
 
 
 async def _refuse_unready(owner: Database, tenant: Tenant, place: Place, tables: Mapping[str, Table]) -> None:
-    """Raise OperatorError for a home without the tables, and Conflict for one in which the tenant has rows."""
+    """Raise OperatorError if the home lacks the tables, Conflict if the tenant has rows in them."""
     async with owner.unbound() as transaction:
         await enter(transaction, tenant)
         for table in tables.values():
@@ -140,7 +140,7 @@ async def _refuse_other_shape(source: Transaction, plan: Plan) -> None:
 
 
 async def _mark(source: Transaction, plan: Plan) -> str:
-    """What a run has to have in common with one that it goes on with."""
+    """A fingerprint of the run: staged rows are reused only by a run with the same one."""
     where = await source.value(
         "SELECT concat_ws(' ', current_database(), oid) FROM pg_database WHERE datname = current_database()"
     )
@@ -157,7 +157,7 @@ async def _settle(
     plan: Plan,
     by: Author,
 ) -> Mapping[str, int]:
-    """Move what is staged into the home, compare it with the source, and write it down, in one transaction."""
+    """In one transaction: move the staged rows into the home, compare them with the source, log the copy."""
     expected = asyncio.create_task(_source_digests(source, stage, plan))
     try:
         async with owner.unbound() as transaction:
@@ -172,7 +172,7 @@ async def _settle(
                     was = await reading.value(_digest_of(stage, each))
                     raise OperatorError(_difference(each, found[each.target], wanted[each.target], was))
             rows = {each.table: int(found[each.target].partition(" ")[0]) for each in plan.tables}
-            # How much there is of what has quotas is counted anew.
+            # Drop cached quota counts, so that they are counted again.
             await transaction.value("DELETE FROM control.quota_bounds WHERE tenant_id = $1", tenant.id)
             about = platform_log.about(tenant.slug)
             new = {"application": plan.application, "rows": sum(rows.values())}
@@ -185,10 +185,10 @@ async def _settle(
 
 
 async def _insert(transaction: Transaction, stage: Stage, place: Place, plan: Plan) -> None:
-    """Move what is staged into the home.
+    """Move the staged rows into the home.
 
-    Where the owner may, it looks at all references of a table together instead of one by one. That is the same: all
-    that is referred to comes from here, and nobody else sees it yet.
+    If the owner has the privilege, references are checked once per table instead of once per row. The result is the
+    same: all referenced rows come from this transaction and are not visible to others yet.
     """
     together = await transaction.value("SELECT has_parameter_privilege('session_replication_role', 'SET')")
     for each in plan.tables:
@@ -208,7 +208,7 @@ async def _insert(transaction: Transaction, stage: Stage, place: Place, plan: Pl
 
 
 async def _hold(transaction: Transaction, place: Place, tenant: Tenant) -> None:
-    """Keep migrations and moves of the tenant waiting, until the end."""
+    """Block migrations and moves of the tenant until the transaction ends."""
     await transaction.script(LOCK_TIMEOUT)
     await transaction.value("SELECT pg_advisory_xact_lock_shared(hashtext($1))", place.home.schema)
     mine = select(tenants.c.id).where(
@@ -222,7 +222,7 @@ async def _hold(transaction: Transaction, place: Place, tenant: Tenant) -> None:
 
 
 async def _refuse_unfit(transaction: Transaction, stage: Stage, plan: TablePlan) -> None:
-    """Raise OperatorError for staged values that their columns would change."""
+    """Raise Conflict for staged values that their target columns would round."""
     conditions = [f"({each}) IS NOT FALSE" for each in plan.fits.values()]
     if conditions and await transaction.value(
         f"SELECT EXISTS (SELECT FROM {stage.table(plan)} s WHERE NOT ({' AND '.join(conditions)}))"
@@ -231,14 +231,14 @@ async def _refuse_unfit(transaction: Transaction, stage: Stage, plan: TablePlan)
 
 
 async def _refuse_astray(transaction: Transaction, stage: Stage, plan: TablePlan, all_: Plan) -> None:
-    """Raise Conflict for a reference that leads to no staged row."""
+    """Raise Conflict for a reference without a matching staged row."""
     for what, query in _references(stage, plan, metadata.tables[plan.target], all_.tables):
         if await transaction.value(_first(query)) is not None:
             raise Conflict(f"{plan.table}: {what}")
 
 
 def _digest(query: str) -> str:
-    """A query for the number of rows, and for sums over their hashes: the same in whatever order they are found."""
+    """A query for the row count and sums over row hashes, which do not depend on the order of rows."""
     return (
         "SELECT concat_ws(' ', count(*), sum(hashtextextended(written, 0)), sum(hashtextextended(written, 1))) "
         f"FROM ({query} OFFSET 0) rows"
@@ -260,7 +260,7 @@ def _digest_of(stage: Stage, plan: TablePlan) -> str:
 
 
 async def _source_digests(source: Database, stage: Stage, plan: Plan) -> Mapping[str, str]:
-    """What the source has now, which may be later than what was copied."""
+    """Digests of the source as it is now, which may be newer than the copied snapshot."""
     async with source.unbound() as later:
         await catalogue.isolate(later)
         return {each.target: str(await later.value(_digest_of(stage, each))) for each in plan.tables}
@@ -282,7 +282,7 @@ def _difference(plan: TablePlan, found: str, wanted: str, was: str) -> str:
 async def _diagnosis(
     owner: Database, source: Transaction, stage: Stage, plan: Plan, tables: Mapping[str, Table]
 ) -> str | None:
-    """Which staged row breaks which rule: the first that is found, None if there is none."""
+    """The first staged row found that violates a constraint, and which one; None if there is none."""
     async with owner.unbound() as transaction:
         if await transaction.value("SELECT to_regnamespace($1)::text", stage.schema) is None:
             return None
@@ -296,13 +296,13 @@ async def _diagnosis(
 
 
 async def _key(source: Transaction, stage: Stage, plan: TablePlan, row: Mapping[str, str]) -> str:
-    """The old key of a row, by its new one."""
+    """The source key of a row, from its new key."""
     same = " AND ".join(f"({plan.columns[name]}) = '{row[name]}'::uuid" for name in plan.order)
     return str(await source.value(stage.filled(f"SELECT {plan.key} FROM {plan.source} WHERE {same} LIMIT 1")))
 
 
 def _rules(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePlan]) -> list[tuple[str, str]]:
-    """What each rule of a table says, and a query for the keys of the staged rows that break it."""
+    """A description of each constraint of a table, and a query for the keys of staged rows that violate it."""
     rows = f"SELECT {_row(plan)} FROM {stage.table(plan)} s WHERE"
     rules = [(f"{name}: {_EXPECTED_FIT}", f"{rows} NOT ({fits})") for name, fits in plan.fits.items()]
     rules += [
@@ -328,7 +328,7 @@ def _rules(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePla
 
 
 def _references(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[TablePlan]) -> list[tuple[str, str]]:
-    """The same of its references to what is staged, too."""
+    """The same for its references to staged rows."""
     staged = {each.target: each for each in plans}
     found = []
     for column in table.columns:
@@ -343,7 +343,7 @@ def _references(stage: Stage, plan: TablePlan, table: Table, plans: Sequence[Tab
 
 
 def _first(query: str) -> str:
-    """A query for one of the rows that another finds. With LIMIT, a plan would be chosen that bets on finding some."""
+    """A query for one row of another query. LIMIT would favour a plan that assumes that matches are frequent."""
     return f"SELECT min(broken.key) FROM ({query}) broken"
 
 
@@ -359,6 +359,6 @@ _EXPECTED_FIT = (
 
 
 def _mentioned(constraint: CheckConstraint, table: Table) -> list[str]:
-    """The columns of a table whose names a check has."""
+    """The columns of a table that a check mentions."""
     words = set(str(constraint.sqltext).replace('"', " ").replace("(", " ").replace(")", " ").replace(",", " ").split())
     return [column.name for column in table.columns if column.name in words]

@@ -1,4 +1,4 @@
-"""The application that a database becomes: its subjects, what its rows are made of, and what is not carried."""
+"""The drafted application: its subjects, the expressions for their rows, and what could not be mapped."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ MOMENTS = {"timestamp", "timestamptz"}
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What became of something, or why nothing did."""
+    """How an object was mapped, or why it was not."""
 
     of: str
     what: str
@@ -32,7 +32,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """``members`` has the names in Python by value."""
+    """``members`` maps values to names in Python."""
 
     name: str
     members: Mapping[str, str]
@@ -40,7 +40,7 @@ class Enum:
 
 @dataclass(slots=True)
 class Field:
-    """A column of a subject. ``name`` has no underscore at the end."""
+    """A column of a subject. ``name`` has no trailing underscore."""
 
     name: str
     source: Column
@@ -74,10 +74,10 @@ class Many:
     by: str | None
 
 
-# Models refer to each other in circles: asyncio writes the repr of a task's result, and that would not end.
+# Models form reference cycles, so a generated repr would recurse forever; asyncio takes the repr of task results.
 @dataclass(slots=True, eq=False, repr=False)
 class Model:
-    """A subject. ``moments`` are expressions for the times that every subject has, ``samples`` values of columns."""
+    """A subject. ``moments`` are expressions for its standard timestamps, ``samples`` are sample column values."""
 
     table: Table
     name: str
@@ -95,14 +95,14 @@ class Model:
 
     @property
     def taken(self) -> set[str]:
-        """The names that its attributes and columns have."""
+        """The names of its attributes and columns."""
         found = {each.name for each in self.fields} | {each.name for each in self.references}
         return found | {each.name for each in self.many} | {each.column for each in self.references} | {"id", *TIMES}
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A table that says which rows of two subjects belong together: the attribute ``name`` of ``near``."""
+    """A join table of a many-to-many relation: the attribute ``name`` of ``near``."""
 
     table: Table
     name: str
@@ -114,7 +114,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Names that subjects cannot have: of classes, of fields, and what ids begin with."""
+    """Names that subjects cannot use: class names, field names, and id prefixes."""
 
     classes: frozenset[str]
     fields: frozenset[str]
@@ -123,7 +123,7 @@ class Taken:
 
 @dataclass(slots=True)
 class Draft:
-    """What is known of an application while it is made."""
+    """The state of an application while it is drafted."""
 
     application: str
     catalogue: Catalogue
@@ -142,7 +142,7 @@ class Draft:
 
 
 def draft(application: str, catalogue: Catalogue, taken: Taken) -> Draft:
-    """What becomes of a database."""
+    """The draft of an application for a database."""
     made = Draft(application, catalogue, taken)
     pairs = [table for table in catalogue.tables if _is_pairs(table, catalogue)]
     for table in catalogue.tables:
@@ -178,7 +178,7 @@ _WHY = {
 
 
 def _is_pairs(table: Table, catalogue: Catalogue) -> bool:
-    """Whether a table has two foreign keys that are its primary key, and nothing else."""
+    """Whether a table has only two foreign keys, which together are its primary key."""
     if len(table.foreign_keys) != 2 or table.key is None or not table.key.primary:  # noqa: PLR2004  a pair
         return False
     columns = {name for key in table.foreign_keys for name in key.columns}
@@ -224,7 +224,7 @@ def _add_subject(made: Draft, table: Table) -> None:
 
 
 def _types(class_name: str, plural: str) -> set[str]:
-    """The types of GraphQL that a subject has."""
+    """The names of a subject's GraphQL types."""
     ends = ("", "Connection", "Edge", "Filter", "Order", "OrderField")
     changes = [
         f"{verb}{each}" for verb in ("Create", "Update", "Delete") for each in (class_name, names.class_name(plural))
@@ -253,7 +253,7 @@ def _add_columns(made: Draft, model: Model) -> None:
 
 
 def _folded(table: Table, keys: Sequence[ForeignKey]) -> Iterator[str]:
-    """The columns that references say as much as."""
+    """The columns that are redundant because a reference has the same information."""
     for key in keys:
         partly = len(key.columns) > 1 and any(not table.column(name).required for name in key.columns)
         for name in key.columns:
@@ -342,7 +342,7 @@ def _add_reference(made: Draft, model: Model, key: ForeignKey) -> None:
 
 
 def _open_cycles(made: Draft) -> None:
-    """Let one reference of each circle be empty: no row could be the first otherwise."""
+    """Make one reference of each cycle nullable: otherwise no first row could be inserted."""
     done: set[Model] = set()
 
     def visit(model: Model, path: list[Model]) -> None:
@@ -364,7 +364,7 @@ def _open_cycles(made: Draft) -> None:
 
 
 def _attributes(model: Model, columns: Sequence[str]) -> list[Field | Reference] | None:
-    """What a list of columns is by now: references for the foreign keys in it; None if part of it is not carried."""
+    """The attributes for a list of columns: references replace foreign keys; None if a column is not mapped."""
     fields = {each.source.name: each for each in model.fields}
     left, found = list(columns), list[Field | Reference]()
     for name in columns:
@@ -415,7 +415,7 @@ def _can_be_indexed(member: Field | Reference) -> bool:
 
 
 def _limit(made: Draft, model: Model, name: str, members: Iterable[Field | Reference]) -> None:
-    """Give texts in an index a limit."""
+    """Set a length limit for text columns in an index."""
     for each in members:
         if isinstance(each, Field) and each.is_text and "max_length" not in each.options:
             each.options["max_length"] = str(carrying.MAX_INDEXED)
@@ -472,7 +472,7 @@ def _add_check(model: Model, name: str, condition: str) -> None:
             each.options.update(bounds)
             return
     plain = names.plain(name, "check").removeprefix(f"{model.plural}_").removeprefix(f"{model.name}_")
-    # What isola.subjects calls the checks that it makes itself.
+    # Names of the checks that isola.subjects generates.
     own = {f"{each.name}{end}" for each in model.fields for end in ("", "_length", "_range", "_items", "_size")}
     name = names.free([plain, f"{plain}_rule"], own | model.checks.keys() | {"created_at_range", "updated_at_range"})
     model.checks[name] = condition
@@ -496,7 +496,7 @@ def _add_pairs(made: Draft, table: Table) -> None:
     taken = near.taken | {each.removeprefix(before) for each in tables if each.startswith(before)}
     wanted = [names.plain(table.name, "pairs"), f"{far.plural}_of_{near.name}"]
     wanted = [far.plural, *wanted] if far is not near else wanted
-    # Both together are the name of a table. There has to be room for a number.
+    # Both together form the name of a table. Leave room for a numeric suffix.
     wanted = [each[: MAX_TABLE - len(before) - 1].rstrip("_") for each in wanted]
     name = names.free([each for each in wanted if names.attribute(each) == each] or wanted[-1:], taken)
     near.many.append(Many(name, far, None))
@@ -507,7 +507,7 @@ def _add_pairs(made: Draft, table: Table) -> None:
 
 
 def id_of(model: Model, alias: str = "t") -> str:
-    """The expression for a row's id, of a row of the source under an alias."""
+    """The SQL expression for the id of a source row with this alias."""
     key = model.table.key
     if key is None:
         return of_row(model.table, alias)
@@ -515,7 +515,7 @@ def id_of(model: Model, alias: str = "t") -> str:
 
 
 def target_id(table: Table, key: ForeignKey, target: Model) -> str:
-    """The expression for the id of the row that a row ``t`` refers to."""
+    """The SQL expression for the id of the row that row ``t`` references."""
     columns = [f"t.{table.column(name).sql}" for name in key.columns]
     own = target.table.key
     if own and set(own.columns) == set(key.remote) and all(_is_exact(target.table, name) for name in own.columns):
@@ -533,6 +533,6 @@ _EXACT = {"bool", "bpchar", "date", "int2", "int4", "int8", "text", "timestamp",
 
 
 def _is_exact(table: Table, name: str) -> bool:
-    """Whether values of a column that are equal have the same text."""
+    """Whether equal values of a column have the same text form."""
     found = table.column(name).type
     return found.exact and found.of_system and found.base in _EXACT

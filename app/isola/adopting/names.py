@@ -1,4 +1,4 @@
-"""Names that a person would have chosen: of subjects, attributes and relations, none of them twice."""
+"""Readable, unique names for subjects, attributes and relations."""
 
 import keyword
 import re
@@ -10,9 +10,9 @@ from isola.subjects.checks import RESERVED
 from isola.subjects.declaration import MAX_NAME, PREFIX
 from isola.subjects.subject import Subject
 
-# What the bodies of the classes that are written call by these names.
+# Names that the bodies of the generated classes use.
 _USED = {"column", "computed", "date", "datetime", "dict", "list", "many", "now", "reference", "today"}
-# Of what these are called in filters there is something else.
+# Names with another meaning in filters.
 _IN_FILTERS = {"and", "not", "or"}
 _EVERY_ROW = {"id", "created_at", "updated_at"} | RESERVED
 _UNCOUNTABLE = {"data", "equipment", "information", "media", "metadata", "news", "series", "species", "staff"}
@@ -31,12 +31,12 @@ _IRREGULAR = {
     "women": "woman",
 }
 _PLURALS = {single: plural for plural, single in _IRREGULAR.items()}
-# Behind these an "es" is no plural of its own: addresses, boxes, churches, wishes.
+# After these endings the plural adds "es", not "s": addresses, boxes, churches, wishes.
 _HISSING = ("ss", "x", "ch", "sh", "zz")
 
 
 def plain(name: str, otherwise: str) -> str:
-    """A name in lower case with single underscores, that begins with a letter; ``otherwise`` if nothing is left."""
+    """The name in lower case with single underscores, beginning with a letter; ``otherwise`` if nothing is left."""
     ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     split = re.sub(r"([a-z0-9])([A-Z])|([A-Z])(?=[A-Z][a-z])", lambda found: f"{found[0][0]}_{found[0][1:]}", ascii_)
     found = re.sub(r"[^a-z0-9]+", "_", split.lower()).strip("_")
@@ -50,7 +50,7 @@ def class_name(name: str) -> str:
 
 
 def singular(word: str) -> str:
-    """The last word of a name for one of what it names."""
+    """The singular of a plural word."""
     before, _, last = word.rpartition("_")
     return f"{before}_{_singular(last)}" if before else _singular(last)
 
@@ -67,7 +67,7 @@ def _singular(word: str) -> str:
         return word
     if word.endswith("ies"):
         return f"{word[:-3]}y"
-    # Statuses and viruses, but not houses, causes and uses.
+    # "es" is the plural ending in statuses and viruses, but not in houses, causes and uses.
     if word.endswith("es") and (word[:-2].endswith(_HISSING) or re.search("..[^aeiou]uses$", word)):
         return word[:-2]
     return word[:-1]
@@ -82,7 +82,7 @@ def _plural(word: str) -> str:
 
 
 def free(wanted: Iterable[str], taken: Iterable[str]) -> str:
-    """The first name that is not taken, or the last with a number. To clients underscores make no difference."""
+    """The first name that is not taken, or the last with a number. Names that differ only in underscores collide."""
     known = {each.replace("_", "") for each in taken}
     last = ""
     for each in wanted:
@@ -97,17 +97,17 @@ def free(wanted: Iterable[str], taken: Iterable[str]) -> str:
 
 
 def attribute(name: str) -> str:
-    """What an attribute has to be called in Python, where a name means something else there."""
+    """The attribute's name in Python, changed if it would clash with another meaning there."""
     return f"{name}_" if keyword.iskeyword(name) or name in _USED or name in vars(Subject) else name
 
 
 def is_special(name: str) -> bool:
-    """Whether no attribute can have this name."""
+    """Whether the name is reserved, so that no attribute can have it."""
     return name in _EVERY_ROW | _IN_FILTERS
 
 
 def prefix(name: str, taken: Iterable[str]) -> str:
-    """What ids begin with: three letters if they are free, more or others where they are not."""
+    """The id prefix: three letters if they are free, otherwise more or other letters."""
     words = [letters for letters in (re.sub("[^a-z]", "", word) for word in name.split("_")) if letters]
     joined = "".join(words) or "row"
     initials = "".join(word[0] for word in words)
@@ -121,12 +121,12 @@ def prefix(name: str, taken: Iterable[str]) -> str:
 
 
 def reference(columns: list[str], target: str) -> str:
-    """What a reference by these columns is called: ``album`` for album_id."""
+    """The name of a reference with these columns: ``album`` for album_id."""
     if len(columns) != 1:
         return target
     return re.sub("_(id|fk|key|code|no)$", "", columns[0]) or target
 
 
 def member(label: str, number: int) -> str:
-    """The name of a member of an enum, in Python and in GraphQL."""
+    """The name of an enum member, in Python and in GraphQL."""
     return plain(label, f"value_{number}").upper()

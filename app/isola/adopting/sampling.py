@@ -1,7 +1,7 @@
-"""Values that fulfil the checks of a source, for rows that are made up: by demonstrations, tests and benchmarks.
+"""Sample values that satisfy the source's checks, for generated rows of demonstrations, tests and benchmarks.
 
-Conditions in SQL cannot be solved in general. What they mention is tried, and what is common, by the source itself;
-no value comes from its rows.
+SQL conditions cannot be solved in general. The source evaluates candidates: constants from the conditions and common
+values. No value comes from its rows.
 """
 
 import re
@@ -43,7 +43,7 @@ _UUID = "00000000-0000-4000-8000-000000000000"
 
 
 async def sample(source: Transaction, draft: Draft) -> None:
-    """Find samples for the subjects of a draft. Notes the checks for which there are none."""
+    """Find samples for the subjects of a draft. Adds a note for each check without a sample."""
     for model in draft.models.values():
         for fields, conditions in _parts(model):
             found = await _solved(source, fields, conditions)
@@ -57,7 +57,7 @@ async def sample(source: Transaction, draft: Draft) -> None:
 
 
 def _parts(model: Model) -> Iterator[tuple[Sequence[Field], Sequence[str]]]:
-    """Checks with the columns that they have in common."""
+    """Groups of checks that share columns."""
     parts: list[tuple[dict[str, Field], list[str]]] = []
     for condition in model.checks.values():
         fields = {each.name: each for each in model.fields if _reads(condition, each)}
@@ -75,7 +75,7 @@ def _parts(model: Model) -> Iterator[tuple[Sequence[Field], Sequence[str]]]:
 async def _solved(
     source: Transaction, fields: Sequence[Field], conditions: Sequence[str]
 ) -> Sequence[Mapping[str, Any]]:
-    """Rows of some columns that fulfil conditions: several of one column alone, one of several, if any is found."""
+    """Rows that satisfy the conditions, if found: several for a single column, one for several columns."""
     choices = []
     for field in fields:
         own = [each for each in conditions if [other for other in fields if _reads(each, other)] == [field]]
@@ -95,7 +95,7 @@ def _reads(condition: str, field: Field) -> bool:
 async def _fulfilling(
     source: Transaction, fields: Sequence[Field], conditions: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> Sequence[Mapping[str, Any]]:
-    """Those of some rows that fulfil all conditions; none where the conditions fail for one of them."""
+    """The rows that satisfy all conditions; none if evaluating the conditions raises an error for one of them."""
     columns = ", ".join(f"{quote(each.name)} {_type(each)}" for each in fields)
     named = ", ".join(quote(each.name) for each in fields)
     holds = " AND ".join(f"({each}) IS NOT FALSE" for each in conditions) or "true"
@@ -118,7 +118,7 @@ def _type(field: Field) -> str:
 
 
 def _candidates(field: Field, conditions: Sequence[str]) -> list[Any]:
-    """Values of a column that conditions may want, as JSON has them."""
+    """Candidate values of a column for the conditions, in JSON form."""
     annotation = field.carried.annotation
     literals = [text.replace("''", "'") for each in conditions for text in _LITERAL.findall(each)]
     numbers = [Decimal(text) for each in conditions for text in _NUMBER.findall(_LITERAL.sub("", each))]
@@ -127,7 +127,7 @@ def _candidates(field: Field, conditions: Sequence[str]) -> list[Any]:
         found = [[], items[:1], items[:2], items[:3], *([each] for each in items)]
     else:
         found = _scalars(annotation, field, literals, numbers)
-    # What can be left out is, only where nothing else will do.
+    # An optional column gets NULL only if no other value satisfies the conditions.
     return [*found, *([None] if field.optional else [])]
 
 

@@ -1,7 +1,7 @@
-"""Rows on their way: copied from the source into tables that no tenant sees, a batch a transaction.
+"""Staging: rows are copied from the source into tables that no tenant can read, one transaction for each batch.
 
-What a killed process has staged is there for the next, which goes on behind it. The tables are not logged: they need
-not outlive the database server.
+After a killed process, the next run resumes behind the rows already staged. The tables are unlogged: they need not
+survive a crash of the database server.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ quote = DIALECT.identifier_preparer.quote
 
 BATCH_BYTES = 8 * 1024 * 1024
 """What is copied in one transaction."""
-# Parts that are read ahead; each is some kilobytes.
+# Chunks to read ahead; each is a few kilobytes.
 AHEAD = 64
 
 Progress = Callable[[str, int], None]
@@ -27,9 +27,9 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A schema for rows on their way.
+    """A schema for staged rows.
 
-    ``stamp`` and ``seed`` are what their ids are made of, ``moment`` stands in for times that are missing.
+    Ids are derived from ``stamp`` and ``seed``; ``moment`` replaces missing timestamps.
     """
 
     schema: str
@@ -38,7 +38,7 @@ class Stage:
     moment: str
 
     def filled(self, expression: str) -> str:
-        """An expression of a plan with what it leaves open."""
+        """An expression of a plan with its placeholders filled in."""
         return expression.replace("@stamp@", self.stamp).replace("@seed@", self.seed).replace("@moment@", self.moment)
 
     def table(self, plan: TablePlan) -> str:
@@ -46,7 +46,7 @@ class Stage:
 
 
 async def prepare(owner: Database, stage: Stage, home: Home, plans: list[TablePlan], mark: str) -> None:
-    """Make the tables, unless they are there, left behind by a run of the same ``mark``."""
+    """Create the staging tables, unless an earlier run with the same ``mark`` left them."""
     async with owner.unbound() as transaction:
         found = await transaction.value("SELECT obj_description(to_regnamespace($1), 'pg_namespace')", stage.schema)
         if found == mark:
@@ -69,7 +69,7 @@ async def remove(owner: Database, stage: Stage) -> None:
 
 
 async def copy(owner: Database, source: Transaction, stage: Stage, plan: TablePlan, progress: Progress) -> None:
-    """Copy the rows of a table that are not staged yet. Raises OperatorError naming the table."""
+    """Copy the rows of a table that are not staged yet. Raises OperatorError that names the table."""
     order = ", ".join(map(quote, plan.order))
     backwards = ", ".join(f"{quote(name)} DESC" for name in plan.order)
     async with owner.unbound() as transaction:
@@ -101,7 +101,7 @@ async def copy(owner: Database, source: Transaction, stage: Stage, plan: TablePl
 
 @dataclass(slots=True)
 class _Lines:
-    """Lines that one connection writes and another reads, in batches that end where a line does."""
+    """Lines that one connection writes and another reads, in batches that end at a line end."""
 
     _parts: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(AHEAD))
     _rest: bytes = b""
@@ -123,7 +123,7 @@ class _Lines:
             if size < BATCH_BYTES:
                 yield part
                 continue
-            # COPY writes the end of a line that is part of a value in another way.
+            # COPY escapes a newline inside a value, so each newline byte ends a row.
             end = part.rfind(b"\n") + 1
             yield part[:end]
             if end:

@@ -1,4 +1,4 @@
-"""The files of an application that adopts a database."""
+"""Generates the files of an application that adopts a database."""
 
 import re
 from collections import defaultdict
@@ -15,7 +15,7 @@ WIDTH = 120
 
 
 def files(draft: Draft) -> Mapping[str, str]:
-    """The files by their paths, all but the revision of its tables."""
+    """The files by path, except the revision that creates its tables."""
     name, source = draft.application, draft.catalogue
     database, schema = _text(source.database), _text(source.schema)
     return {
@@ -145,7 +145,7 @@ def _many(many: Many) -> str:
 
 
 def _fitting(before: str, options: Mapping[str, str]) -> str:
-    """A call, on one line where it fits."""
+    """A call, on one line if it fits."""
     given = [f"{name}={options[name]}" for name in _ORDER if name in options]
     line = f"{before}({', '.join(given)})"
     if len(line) <= WIDTH - 4:
@@ -175,7 +175,7 @@ def _rules(model: Model) -> list[str]:
 
 
 def _value(annotation: str, value: Any) -> str:
-    """A value of a column in Python, from what JSON has for it."""
+    """A column value as a Python expression, from its JSON form."""
     if value is None:
         return "None"
     if annotation.startswith("list["):
@@ -222,7 +222,7 @@ def _listed(notes: Sequence[Note]) -> str:
 
 
 def _text(text: str) -> str:
-    """A text in one line, in which Markdown finds nothing."""
+    """A text on one line, with Markdown escaped."""
     return re.sub(r"([\\`*_<>\[\]|#])", r"\\\1", " ".join(text.split()))
 
 
