@@ -1,4 +1,4 @@
-"""The command that makes an application of a database that has one customer, and copies its rows into a tenant."""
+"""The command that generates an application from a single-customer database, and copies its rows into a tenant."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isola.database.transactions import Database
     from isola.server.installation import Installation
 
-# In seconds: as long as a large table may take to read.
+# In seconds: long enough to read a large table.
 READING = 24 * 3600.0
 
 
@@ -47,7 +47,7 @@ def _address(source: str) -> str:
     try:
         return str(TypeAdapter(Address).validate_python(source).get_secret_value())
     except ValidationError:
-        # The library's message would quote the address, and that the password.
+        # The library's message would contain the address, and with it the password.
         raise typer.BadParameter("expected postgresql://user:password@host:port/database") from None
 
 

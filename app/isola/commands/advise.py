@@ -1,4 +1,4 @@
-"""The command that recommends a strategy, for needs that are given or counted in a live database."""
+"""The command that recommends a strategy, for needs given as options or counted in a live database."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from isola.lab.report.advisor import Advice
     from isola.lab.report.results import Results
 
-# Of one statement, so that all counts are of one moment. Rows are what PostgreSQL estimates: no table is read, apart
-# from the directory of tenants.
+# One statement, so that all counts come from one snapshot. Row counts are PostgreSQL's estimates: no table is read
+# except the directory of tenants.
 COUNTS = """
 WITH tables AS (
     SELECT c.oid, c.relname AS name, n.nspname AS schema, greatest(c.reltuples, 0)::float8 AS rows,
@@ -50,9 +50,9 @@ SELECT jsonb_build_object(
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What there is in a database. ``rows`` are a tenant's in its largest table, on average.
+    """Counts in a database. ``rows`` is the average number of a tenant's rows in its largest table.
 
-    ``connections`` are as many as the server allows.
+    ``connections`` is the server's limit.
     """
 
     tenants: int
@@ -63,10 +63,10 @@ class Counted:
 
 
 async def counted(database: "Database", tenant_column: str, homes: str) -> Counted:
-    """Count tenants, rows, tables and relations, by questions that change nothing and read no tenant's rows.
+    """Count tenants, rows, tables and relations with read-only queries that read no tenant's rows.
 
-    Tables with ``tenant_column`` are shared by tenants; schemas whose names match ``homes`` belong to one each. What is
-    not known is 0. Raises Unavailable when the database cannot be reached.
+    Tables with ``tenant_column`` are shared by tenants; each schema whose name matches ``homes`` belongs to one tenant.
+    Unknown counts are 0. Raises Unavailable when the database cannot be reached.
     """
     from isola.doctor.examination import READ_ONLY
 

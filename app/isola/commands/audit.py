@@ -1,4 +1,4 @@
-"""Commands about the logs of what was done."""
+"""Commands for the audit logs."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report_verdict(verdict: "Verdict") -> None:
-    """Say what was checked."""
+    """Print the result of a verification."""
     waiting = f"; {verdict.unsealed} of them wait to be sealed" if verdict.unsealed else ""
     typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}{waiting}")
 

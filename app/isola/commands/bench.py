@@ -1,4 +1,4 @@
-"""Commands of the lab, which measures strategies beside each other."""
+"""Commands of the lab, which compares strategies by measurement."""
 
 import sys
 from pathlib import Path
@@ -119,5 +119,5 @@ def address(text: str) -> str:
     try:
         return TypeAdapter(Address).validate_python(text).get_secret_value()
     except ValidationError:
-        # The library's message would quote the address, and that the password.
+        # The library's message would contain the address, and with it the password.
         raise typer.BadParameter("expected postgresql://user:password@host:port/database") from None

@@ -1,6 +1,6 @@
-"""How every command works: in an installation, with a clean end, and with the same words for the same things.
+"""Shared by all commands: the installation, clean termination, and common options.
 
-A command imports what it runs when it runs: to import all of it takes a second, which ``--help`` has no use for.
+A command imports its dependencies when it runs: importing everything takes a second, and ``--help`` needs none of it.
 """
 
 import signal
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from isola.server.installation import Installation
     from isola.settings import Settings
 
-INTERRUPTED = 130  # as shells say it of Ctrl-C
+INTERRUPTED = 130  # the exit status that shells use for Ctrl-C
 
 KnownOption = Annotated[
     str | None,
@@ -33,7 +33,7 @@ err = Console(stderr=True)
 
 
 class Commands(TyperGroup):
-    """Commands whose refusal of an option says so where it is a setting."""
+    """A command group whose error for an unknown option points out that the option is a setting."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _settings_named():
@@ -67,13 +67,13 @@ def print_json(value: Any) -> None:
 
 
 def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False, looking: bool = False) -> None:
-    """Do something in the installation that the settings describe, and end cleanly whatever ends it.
+    """Run an action in the installation that the settings describe, and clean up however it ends.
 
-    A command that is interrupted has not done what it was to do, and says so by its exit status; a server has. One that
-    is only ``looking`` starts no database.
+    An interrupted command is incomplete and reports that by its exit status; an interrupted server has ended normally.
+    With ``looking``, no database is started.
     """
-    # SIGTERM is Ctrl-C: by itself it would end this process at once and leave behind what it has started.
-    # A shell that puts a process into the background has it ignore Ctrl-C, and SIGTERM must end that one, too.
+    # Handle SIGTERM as Ctrl-C: by default it would end this process at once and leave its child processes running.
+    # A shell makes background processes ignore Ctrl-C; restore the handler so that SIGTERM ends those, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     import asyncpg

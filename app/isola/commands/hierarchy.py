@@ -1,4 +1,4 @@
-"""The command about tenants below tenants."""
+"""The command for the tenant hierarchy."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,4 +1,4 @@
-"""The command that attacks strategies."""
+"""The command that runs the isolation attacks against strategies."""
 
 from importlib.util import find_spec
 from pathlib import Path

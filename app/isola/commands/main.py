@@ -1,4 +1,4 @@
-"""The command line. Each command does one thing, with the login that this needs."""
+"""The command line. Each command does one thing, with the login required for it."""
 
 import asyncio
 import gc
@@ -52,14 +52,14 @@ app.command()(revision)
 SHOWN_BAD_LINES = 20
 SHOWN_RIGHTS = 20
 
-# The roles by their names: to import what they may do takes longer than all the rest of `isola --help`.
+# Role names only: importing the permissions of roles takes longer than all the rest of `isola --help`.
 RoleName = Literal["viewer", "editor", "admin", "owner"]
 
 
 def main() -> None:
     """Run the command line. Ends with 0, with 1 and a line that says what was refused, or with 2 for wrong usage."""
-    # What is imported stays: to look through it for what does not takes a seventh of the time in which a server starts,
-    # which from then on collects as Python does by itself.
+    # Imported objects stay alive, and scanning them for garbage takes a seventh of a server's start time. A server
+    # that has started collects with Python's default thresholds.
     gc.set_threshold(300_000, 10, 10)
     try:
         app()
@@ -97,7 +97,7 @@ def serve() -> None:
 
     async def run(installed: "Installation") -> None:
         if installed.settings.database_url is None and installed.addresses.owner is not None:
-            # Nobody else migrates the embedded database.
+            # The embedded database has no operator who migrates it.
             async with await installed.owner(4) as owner:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
         await _serve(installed, listener)
@@ -164,7 +164,7 @@ def migrate(
                 task = bar.add_task("migrating", total=None)
 
                 def progress(done: int, total: int) -> None:
-                    bar.start()  # only now: before, there may be a refusal to tell
+                    bar.start()  # not earlier: an error message may come first
                     bar.update(task, completed=done, total=total)
 
                 try:
@@ -312,7 +312,7 @@ def doctor(
         try:
             address = TypeAdapter(Address).validate_python(database_url)
         except ValidationError:
-            # The library's message would quote the address, and that the password.
+            # The library's message would contain the address, and with it the password.
             raise typer.BadParameter("expected postgresql://user:password@host:port/database") from None
         settings = settings.model_copy(update={"database_url": address})
 

@@ -1,4 +1,4 @@
-"""``isola new``: writes a small, complete application to begin with."""
+"""``isola new``: writes a small, complete starter application."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The command that carries out what the platform's staff order."""
+"""The command that executes orders of the platform's staff."""
 
 from typing import TYPE_CHECKING, Annotated
 

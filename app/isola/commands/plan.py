@@ -1,4 +1,4 @@
-"""Commands about plans."""
+"""Commands for plans."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Commands about the platform itself."""
+"""Commands for the platform itself."""
 
 import json
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""``isola revision``: writes a revision of an application's tables from the difference to what it declares."""
+"""``isola revision``: writes a revision from the difference between an application's tables and its declarations."""
 
 from typing import Annotated
 

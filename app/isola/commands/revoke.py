@@ -1,4 +1,4 @@
-"""The commands that end what was signed and has not expired."""
+"""Commands that revoke tokens and sessions before they expire."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,4 +1,4 @@
-"""Commands about tenants."""
+"""Commands for tenants."""
 
 import sys
 from dataclasses import asdict
@@ -153,8 +153,8 @@ def drop(
         typer.confirm(f"Erase the tenant {slug} and all its data?", abort=True)
 
     async def run(installed: "Installation") -> None:
-        # Every server has heard of the deletion by then, and requests that were on their way in have ended when no
-        # statement of theirs can still be running.
+        # After this time every server knows of the deletion, and requests that began earlier have exceeded the
+        # limits on pool wait and statement time, so none of their statements can still be running.
         settings = installed.settings
         notice = min(settings.directory_ttl, HEARD_WITHIN) + settings.pool_wait + settings.statement_timeout
         async with await installed.owner() as owner:

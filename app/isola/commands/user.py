@@ -1,4 +1,4 @@
-"""Commands about the users of a tenant: a way in for whoever runs the server, where nobody inside has one."""
+"""Commands for the users of a tenant: access for the server's operator, if no user inside the tenant has any."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +76,7 @@ def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> No
         async with await installed.control() as control, await installed.tenants() as tenants:
             placed = await provisioning.named(control, tenant)
             async with tenants.transaction(placed, about={"actor": "operator"}) as work:
-                # As for a resource that is imported into it: a tenant that is suspended is left alone.
+                # As for an import of resources: this fails for a suspended tenant, whose data must not change.
                 await work.scalar(select(func.isola.bound_tenant()))
                 if made:
                     await roles.come_in(work, subject=subject, name=None, email=None, role=None)
@@ -93,7 +93,7 @@ def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> No
 
 
 def _operator() -> "Actor":
-    """Nobody of the tenant: may do everything, and is nobody's equal."""
+    """An actor outside of the tenant, with all rights and the id of no user."""
     from isola.subjects.actor import Actor
     from isola.subjects.permissions import known
 

@@ -1,7 +1,7 @@
-"""The tables of a larger application, beside the product's own: what a home of 40 tables has that one of 8 has not.
+"""Extra tables of a larger application, which make a home of 40 tables from one of 8.
 
-Nobody reads them while something is measured. But they are in the catalogue, in what backends remember of it, and in
-the way of whoever makes, migrates, vacuums or drops a home.
+Measurements do not read them. But they enlarge the system catalogue and the backends' caches of it, and they add
+work when a home is created, migrated, vacuumed or dropped.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from isola_strategies.base import Home, Strategy
 
 
 def further(count: int) -> Sequence[Table]:
-    """So many tables, tenant-blind like the product's: a key, a reference, and two indexes."""
+    """``count`` tables without a tenant column, like the product's: a key, a reference, and two indexes."""
     declared = MetaData(naming_convention=metadata.naming_convention)
     for table in metadata.sorted_tables:
         table.to_metadata(declared)
@@ -36,7 +36,7 @@ def further(count: int) -> Sequence[Table]:
 
 
 def making(strategy: Strategy, home: Home, tables: Sequence[Table]) -> str:
-    """Statements that make further tables in a home, shaped, guarded and admitted as its strategy does its own."""
+    """Statements that create the extra tables in a home, with the strategy's columns, policies and grants."""
     physical = MetaData(naming_convention=metadata.naming_convention)
     for table in metadata.sorted_tables:
         strategy.shape(table, physical)

@@ -1,4 +1,4 @@
-"""A run about the tables of an application: its operations, and what a profile becomes for it."""
+"""A run on the tables of an application: its operations, and a profile adapted to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ ASKED_ALL = {"read": False, "write": True}
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """``operations`` are all, by name. ``likes`` maps the operations that profiles name to those about ``subject``.
+    """``operations`` are all, by name. ``likes`` maps operations in profiles to the similar operations of ``subject``.
 
-    ``left_out`` says which of them there cannot be, and why.
+    ``left_out`` lists those without an equivalent, with the reason.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Applied:
     left_out: Mapping[str, str]
 
     def profile(self, profile: Profile) -> Profile:
-        """A profile whose points are about the application, in the scenarios that make sense for it."""
+        """The profile with points of this application, without the scenarios that need the built-in tables."""
         parts = {
             name: [made for number, grid in enumerate(grids) if (made := self._grid(name, grid, first=number == 0))]
             for name, grids in profile.parts.items()
@@ -57,7 +57,7 @@ class Applied:
         return Grid(grid.rounds, values)
 
     def described(self, profile: Profile, seed: int) -> Mapping[str, Any]:
-        """For the results: the name, and how many rows a tenant has of each table, by the number that is asked for."""
+        """For the results: the name, and a tenant's row count in each table for each requested number of rows."""
         asked = {int(rows) for grids in profile.parts.values() for grid in grids for rows in grid.values["rows"]}
         return {
             "name": self.name,
@@ -67,10 +67,9 @@ class Applied:
 
 
 def applied(name: str, subject: str | None, folder: Path | None) -> Applied | None:
-    """What there is to run for an application; None for the one that ships. Reads its own operations from a folder.
+    """What to run for an application; None for the built-in one. Reads its own operations from ``folder``.
 
-    Raises OperatorError, with the names that there are, for an application or a subject that there is not, and for
-    operations that do not fit.
+    Raises OperatorError for an unknown application or subject, with the known names, and for invalid operations.
     """
     if name not in APPLICATIONS:
         raise OperatorError(f"application {name!r}: expected one of {', '.join(APPLICATIONS)}")

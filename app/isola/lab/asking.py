@@ -1,4 +1,4 @@
-"""Requests of residents over HTTP, and what they cost."""
+"""HTTP requests of residents, and their cost."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ DIGITS = 3
 
 
 def requests(served: Served, operation: Operation, residents: Sequence[Resident], seed: int) -> list[str]:
-    """Requests of all residents, each in proportion to its rows, in an order that is the same for every subject."""
+    """Requests of all residents, in proportion to their rows, in the same order for every subject."""
     chance = random.Random(f"{operation.name} {seed}")  # noqa: S311  the same in every run
     if len({resident.rows for resident in residents}) == 1:
         each = min(VARIANTS, max(1, REQUESTS // len(residents)))
@@ -42,25 +42,25 @@ def requests(served: Served, operation: Operation, residents: Sequence[Resident]
 
 
 def answers(served: Served, some: Sequence[str]) -> object:
-    """What a server answers to some requests, without what subjects may each write in their own way."""
+    """A server's answers to some requests, without details that may differ between subjects."""
     return [operations.comparable(answer) for answer in measure.answers(some[:COMPARED], served.server)]
 
 
 class Answers:
-    """Holds subjects to the same rows: what the first of them answers, the others have to."""
+    """Checks that all subjects return the same rows as the first."""
 
     def __init__(self) -> None:
         self._first: dict[object, tuple[str, object]] = {}
 
     def compare(self, about: object, subject: str, found: object) -> None:
-        """Raises OperatorError when a subject answers otherwise than the first one that was asked about the same."""
+        """Raises OperatorError when a subject's answer differs from the first subject's answer about the same."""
         first, expected = self._first.setdefault(about, (subject, found))
         if found != expected:
             raise OperatorError(f"{subject} does not answer what {first} does: {str(found)[:500]}")
 
 
 async def load(served: Served, job: Job) -> Measured:
-    """Send requests, from a process of their own. Raises OperatorError when an answer is not right, or never comes."""
+    """Send requests from a separate process. Raises OperatorError when an answer is wrong or missing."""
     generator = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -86,7 +86,7 @@ async def load(served: Served, job: Job) -> Measured:
 
 
 async def sampled(laboratory: Laboratory, served: Served, job: Job) -> Mapping[str, float]:
-    """Send requests and say how that went: throughput, latencies, and CPU a request. Raises OperatorError as above."""
+    """Send requests. Returns throughput, latencies, and CPU per request. Raises OperatorError as above."""
     server, postgresql = served.server.cpu(), laboratory.postgresql_cpu()
     measured = await load(served, job)
     server_used, postgresql_after = served.server.cpu() - server, laboratory.postgresql_cpu()
@@ -102,7 +102,7 @@ async def sampled(laboratory: Laboratory, served: Served, job: Job) -> Mapping[s
 
 
 def latencies(seconds: Sequence[float]) -> Mapping[str, float]:
-    """The median and what few requests exceed, from a histogram with three digits of each."""
+    """The median and the high percentiles, from a histogram with three significant digits."""
     histogram = HdrHistogram(1, LONGEST_US, DIGITS)
     for each in seconds:
         histogram.record_value(min(LONGEST_US, max(1, round(each * 1e6))))

@@ -1,4 +1,4 @@
-"""The server process at the other end of a connection: what the operating system knows of it."""
+"""The PostgreSQL backend process of a connection, as the operating system reports it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,7 +11,7 @@ PROCESSES = Path("/proc")
 
 
 class Backend:
-    """Its figures are there where PostgreSQL runs on this machine and the system is Linux, else they are None."""
+    """Its figures are available if PostgreSQL runs on this machine under Linux; otherwise they are None."""
 
     def __init__(self, process: int | None) -> None:
         self._process = None if process is None else PROCESSES / str(process)
@@ -22,21 +22,21 @@ class Backend:
         return cls(None if laboratory.postgresql is None else process)
 
     def cpu_us(self) -> float | None:
-        """Microseconds for which it has run, as the scheduler counts them."""
+        """Microseconds of CPU used, as the scheduler counts them."""
         if self._process is not None:
             with suppress(OSError):
                 return int((self._process / "schedstat").read_text().split()[0]) / 1000
         return None
 
     def own_bytes(self) -> int | None:
-        """Memory of its own: what it shares with other processes counts by its share, shared buffers not at all."""
+        """Memory in proportional set size, without shared buffers."""
         if self._process is not None:
             with suppress(OSError):
                 return _rollup((self._process / "smaps_rollup").read_text()).get("Pss_Anon")
         return None
 
     def timed(self) -> Callable[[], float | None]:
-        """What is called at the end says for how many microseconds it has run meanwhile."""
+        """Returns a function that returns the microseconds of CPU used since this call."""
         before = self.cpu_us()
 
         def ended() -> float | None:

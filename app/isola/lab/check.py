@@ -1,7 +1,7 @@
-"""``make bench-check``: whether the lab finds a slow-down that was planted, and nothing where there is none.
+"""``make bench-check``: whether the lab detects an injected slow-down, without false positives.
 
-The same small scenario is run three times, through everything that a run goes through: twice as it is, and once with
-one strategy slowed by a fifth. The first two must not differ; the third must, for that strategy alone.
+The same small scenario is run three times through all stages of a run: twice unchanged, and once with one strategy
+slowed by a fifth. The first two must not differ; the third must differ, for that strategy only.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Planted:
     def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
         return strategies()
 
-    def needs(self, point: Point) -> Needs:  # noqa: ARG002  asked by this program alone, which knows
+    def needs(self, point: Point) -> Needs:  # noqa: ARG002  only this program calls it
         return Needs()
 
     def expected_seconds(self, point: Point) -> float:  # noqa: ARG002  the same everywhere

@@ -1,8 +1,8 @@
-"""The PostgreSQL server that the lab works in: its own databases there, and what is left of it when it goes.
+"""The lab's databases and roles on a PostgreSQL server, and their removal at the end of a run.
 
-A run has one database that holds nothing but its ledger, ``isola_lab_<run>``: the roles that the run brings, and how
-the server was before. Its places are ``isola_lab_<run>_<number>``. The run stays connected to its ledger, so a ledger
-that nobody is connected to is of a run that died; the next run removes all of it.
+Each run has a database ``isola_lab_<run>`` that holds only its ledger: the roles that the run creates, and the state
+of the server before. Its places are ``isola_lab_<run>_<number>``. The run stays connected to its ledger, so a ledger
+without connections belongs to a run that died; the next run removes everything of that run.
 """
 
 import re
@@ -24,7 +24,7 @@ from isola_strategies import registry
 
 PREFIX = "isola_lab_"
 LEDGER = re.compile(rf"{PREFIX}[0-9a-f]{{8}}")
-# The roles that anything in a database depends on.
+# The roles that objects in a database depend on.
 BROUGHT = """
 SELECT DISTINCT rolname FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid
 WHERE d.refclassid = 'pg_authid'::regclass AND d.dbid = (SELECT oid FROM pg_database WHERE datname = $1)
@@ -35,7 +35,7 @@ POOL = 64
 
 
 class Cluster:
-    """The lab's part of a server, as long as a run lasts. Made by ``entered``."""
+    """The lab's part of a server for the duration of a run. Created by ``entered``."""
 
     def __init__(self, address: str, run: str, maintenance: asyncpg.Connection, ledger: asyncpg.Connection) -> None:
         self.address = address
@@ -45,7 +45,7 @@ class Cluster:
         self._places = 0
 
     async def make(self) -> Place:
-        """A new database with the product in it. It is dropped by ``drop``, or with the run."""
+        """Create a database with the product in it. ``drop`` or the end of the run drops it."""
         self._places += 1
         name = f"{PREFIX}{self.run}_{self._places}"
         await self.maintenance.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
@@ -55,13 +55,13 @@ class Cluster:
         return place
 
     async def drop(self, place: Place) -> None:
-        """Drop a place, and the roles that it brought."""
+        """Drop a place, and the roles that were created for it."""
         await _drop_place(self.maintenance, self._ledger, place.name)
         await _drop_roles(self.maintenance, self._ledger)
 
     def _installation(self, name: str) -> Installation:
         owner = make_url(self.address).set(database=name)
-        # Logins of this place alone: what a login may become is looked up among all that it is a member of.
+        # Logins for this place only: SET ROLE searches all memberships of a login.
         tenant, control = (_login(owner, f"{name}_{login}") for login in ("tenant", "control"))
         settings = Settings.model_construct(
             database_url=_secret(owner),
@@ -77,14 +77,14 @@ class Cluster:
 
 @asynccontextmanager
 async def entered(address: str, *, lasting: bool) -> AsyncIterator[Cluster]:
-    """The lab's part of the server at an owner's address, once what runs that died left there is removed.
+    """The lab's part of the server at an owner's address. First removes leftovers of runs that died.
 
-    At the end nothing of it is left, unless the server itself is not ``lasting``: then there is no need.
-    Raises OperatorError when the server cannot be reached or the owner may not make databases and roles.
+    At the end it removes everything, unless the server itself is temporary (not ``lasting``). Raises OperatorError
+    when the server cannot be reached or the owner may not create databases and roles.
     """
     async with _connected(address) as maintenance:
         version = maintenance.get_server_version()
-        if version.major < 15:  # noqa: PLR2004  the oldest that the product supports
+        if version.major < 15:  # noqa: PLR2004  the oldest supported version
             raise OperatorError(f"this is PostgreSQL {version.major}: expected 15 or later")
         allowed = await maintenance.fetchval(
             "SELECT rolsuper OR (rolcreatedb AND rolcreaterole) FROM pg_roles WHERE rolname = current_user"
@@ -115,7 +115,7 @@ async def entered(address: str, *, lasting: bool) -> AsyncIterator[Cluster]:
 
 
 async def holds_data(address: str) -> str | None:
-    """What is in the database of an address, in words; None if there is nothing that somebody would miss."""
+    """A description of the data in the database at an address; None if it has no tables."""
     async with _connected(address) as connection:
         tables, size, name = await connection.fetchrow(
             """
@@ -128,7 +128,7 @@ async def holds_data(address: str) -> str | None:
 
 
 async def remove_left_behind(address: str, maintenance: asyncpg.Connection) -> Sequence[str]:
-    """Remove all databases and roles of runs that died. Returns the runs that there were."""
+    """Remove all databases and roles of runs that died. Returns the ids of these runs."""
     names = [row[0] for row in await maintenance.fetch("SELECT datname FROM pg_database ORDER BY datname")]
     alive = {row[0] for row in await maintenance.fetch("SELECT DISTINCT datname FROM pg_stat_activity")}
     dead = [name for name in names if LEDGER.fullmatch(name) and name not in alive]
@@ -139,7 +139,7 @@ async def remove_left_behind(address: str, maintenance: asyncpg.Connection) -> S
 
 
 async def _remove(maintenance: asyncpg.Connection, ledger: asyncpg.Connection, run: str) -> None:
-    """Remove a run. Whatever interrupts it, another try goes on: the ledger goes last, and knows every role."""
+    """Remove a run. Can be repeated after an interruption: the ledger lists every role and is dropped last."""
     try:
         if await ledger.fetchval("SELECT to_regclass('before') IS NOT NULL"):
             places = await maintenance.fetch(
@@ -157,7 +157,7 @@ async def _remove(maintenance: asyncpg.Connection, ledger: asyncpg.Connection, r
 
 
 async def _drop_place(maintenance: asyncpg.Connection, ledger: asyncpg.Connection, name: str) -> None:
-    """Drop a place. The roles that it brought are in the ledger by then, where they can be found again."""
+    """Drop a place. Its roles are recorded in the ledger first, so that a later attempt finds them."""
     known = await ledger.fetchval("SELECT roles FROM before")
     brought = {row[0] for row in await maintenance.fetch(BROUGHT, name)} - set(known)
     roles = [f"{name}_tenant", f"{name}_control", *brought]
@@ -166,7 +166,7 @@ async def _drop_place(maintenance: asyncpg.Connection, ledger: asyncpg.Connectio
 
 
 async def _drop_roles(maintenance: asyncpg.Connection, ledger: asyncpg.Connection) -> None:
-    """Drop the roles that were brought, but for those that a place still needs, or somebody else has come to use."""
+    """Drop the roles of the run, except those that a place or another database still uses."""
     dropped = []
     for (role,) in await ledger.fetch("SELECT role FROM brought"):
         with suppress(asyncpg.DependentObjectsStillExistError):
@@ -179,12 +179,12 @@ async def _drop_database(maintenance: asyncpg.Connection, name: str) -> None:
     try:
         await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
     except asyncpg.InsufficientPrivilegeError:
-        # An owner that is no superuser cannot end others' sessions. Without FORCE it waits 5 s for them to end.
+        # Only a superuser can terminate other roles' sessions. Without FORCE, the drop waits 5 s for them to end.
         await maintenance.execute(f"DROP DATABASE {name}")
 
 
 async def _memberships(maintenance: asyncpg.Connection) -> Sequence[str]:
-    """The product's roles that the owner is a member of: it makes itself one of some."""
+    """The product's roles that the owner is a member of: it grants itself membership in some."""
     rows = await maintenance.fetch(
         "SELECT rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
         " WHERE m.member = current_user::regrole AND rolname LIKE 'isola\\_%'"

@@ -1,4 +1,4 @@
-"""A run from beginning to end: what is planned, whether there is room for it, and the measurements."""
+"""A complete run: the plan, the check of available resources, and the measurements."""
 
 import asyncio
 import signal
@@ -33,13 +33,13 @@ from isola.subjects.applications import BUILT_IN
 err = Console(stderr=True)
 
 
-# As in app/isola/lab/peers. All subjects have their servers' connections at the same time.
+# As in app/isola/lab/peers. The servers of all subjects hold their connections at the same time.
 POSTGRESQL = {**data.POSTGRESQL, "max_connections": "400"}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for. Without values, what the profile says."""
+    """Options of the command line. The profile supplies the values that are not given."""
 
     profile: str
     scenarios: Sequence[str] = ()
@@ -55,12 +55,12 @@ class Asked:
 
     @cached_property
     def applied(self) -> Applied | None:
-        """The application that it is about; None for the one that ships. Raises OperatorError as ``applied``."""
+        """The application to measure; None for the built-in one. Raises OperatorError as ``applied``."""
         return applied(self.application, self.subject, self.operations)
 
     @cached_property
     def chosen(self) -> Profile:
-        """What is measured. Raises OperatorError for names that there are not."""
+        """What to measure. Raises OperatorError for unknown names."""
         profile = profiles.load(self.profile)
         return profiles.chosen(
             self.applied.profile(profile) if self.applied else profile, self.scenarios, self.dimensions
@@ -68,11 +68,11 @@ class Asked:
 
 
 def run(asked: Asked, directory: Path) -> tuple[Path, int]:
-    """Measure. Returns the file of the results, and how many measurements failed.
+    """Run the measurements. Returns the file of the results, and how many measurements failed.
 
-    ``directory`` is for the lab's own PostgreSQL, and for results that ``asked`` names no file for. What is in the
-    file already is not measured again. Raises OperatorError, before anything is made, for what cannot be run: unknown
-    names, sizes that do not fit, a database with data in it.
+    ``directory`` is for the lab's own PostgreSQL, and for results if ``asked`` names no file. Measurements already in
+    the file are skipped. Raises OperatorError, before anything is created, for a run that is not possible: unknown
+    names, sizes that do not fit, a database that contains data.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     steps = planned(asked)
@@ -93,7 +93,7 @@ def run(asked: Asked, directory: Path) -> tuple[Path, int]:
 
 
 def planned(asked: Asked) -> Sequence[Step]:
-    """All measurements that are asked for. Raises OperatorError for names that there are not."""
+    """All requested measurements. Raises OperatorError for unknown names."""
     unknown = set(asked.strategies) - set(strategies())
     if unknown:
         raise OperatorError(f"strategy {min(unknown)!r}: expected one of {', '.join(strategies())}")
@@ -188,7 +188,7 @@ def _file(asked: Asked) -> str:
 
 @contextmanager
 def _own_server(where: Path) -> Iterator[str]:
-    """The lab's own PostgreSQL, empty at the beginning and gone at the end, whatever a run that died left there."""
+    """The lab's own PostgreSQL. Starts empty, even after a run that died, and is removed at the end."""
     if embedded.address(where) is not None:
         raise OperatorError(f"another run of the lab is using {where}: expected to run alone on this machine")
     rmtree(where, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The rows of an application's tables in a population: generated once for each number of rows, then copied by SQL."""
+"""Rows for an application's tables: generated once for each number of rows, then copied to tenants by SQL."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ AT_THE_END = "SET CONSTRAINTS ALL DEFERRED"
 
 
 class Declared:
-    """What an application declares, and what that refers to: nothing, of the one that ships."""
+    """The tables that an application declares, and those that they reference; empty for the built-in application."""
 
     def __init__(self, application: str) -> None:
         subjects = [] if application == BUILT_IN else list(referred(APPLICATIONS[application].subjects))
@@ -41,19 +41,19 @@ class Declared:
 
     @property
     def _staged(self) -> Sequence["_Staged"]:
-        """Pairs last: what they refer to has to be there."""
+        """Join tables come last: the rows that they reference must exist."""
         found = [staged for subject in self._subjects for staged in _staged(subject)]
         return sorted(found, key=lambda staged: staged.key is None)
 
     def rows(self, rows: int, others: Mapping[str, int], seed: int) -> Mapping[str, Rows]:
-        """The rows of a tenant that has so many of each subject; ``others`` is how many it has of nouns that ship.
+        """Rows of a tenant with ``rows`` rows of each subject; ``others`` are its row counts of built-in nouns.
 
         Raises OperatorError as ``generate``.
         """
         return generate(self._subjects, {**others, **{each.declaration.name: rows for each in self._subjects}}, seed)
 
     async def stage(self, connection: asyncpg.Connection, generated: Mapping[int, Mapping[str, Rows]]) -> None:
-        """Put rows, by the number that a tenant has, where ``inserts`` finds them."""
+        """Copy the rows, keyed by the tenant's number of rows, into staging tables for ``inserts``."""
         for staged in self._staged:
             await connection.execute(staged.create)
             records = [(number, *record) for number, by_name in generated.items() for record in staged.records(by_name)]
@@ -69,7 +69,7 @@ class Declared:
     async def keys(
         self, connection: asyncpg.Connection, generated: Mapping[int, Mapping[str, Rows]], most: int
     ) -> Mapping[int, Mapping[str, Sequence[UUID]]]:
-        """Some ids of each subject that there are rows of, by resident and name."""
+        """Some ids of each subject that has rows, by resident and subject name."""
         found: dict[int, dict[str, Sequence[UUID]]] = {}
         for subject in self._subjects:
             name = subject.declaration.name
@@ -90,7 +90,7 @@ class Declared:
 
 
 def counted(size: Size, others: Mapping[str, int], seed: int) -> Mapping[str, int]:
-    """How many rows a tenant of average size has of each subject and each table of pairs."""
+    """How many rows a tenant of average size has of each subject and each join table."""
     found: dict[str, int] = {}
     for rows in Declared(size.application).rows(size.rows, others, seed).values():
         found[rows.subject.declaration.plural] = len(rows.rows)
@@ -100,7 +100,7 @@ def counted(size: Size, others: Mapping[str, int], seed: int) -> Mapping[str, in
 
 
 def refused(error: asyncpg.IntegrityConstraintViolationError) -> OperatorError:
-    """What the database says of a generated row, without the row."""
+    """The database's error about a generated row, without the row's values."""
     rule = error.constraint_name or error.column_name or type(error).__name__
     return OperatorError(
         f"{error.table_name}: generated rows break the rule {rule}: expected the subject to have samples that keep it"
@@ -109,10 +109,10 @@ def refused(error: asyncpg.IntegrityConstraintViolationError) -> OperatorError:
 
 @dataclass(frozen=True, slots=True)
 class _Staged:
-    """A table of the lab's own with the rows of one table, but for their keys: those are formulas of numbers.
+    """A staging table of the lab with the rows of one table. Keys are not stored: they are computed from numbers.
 
-    ``types`` are those of columns in SQL; ``kinds`` says what the numbers in some of them are numbers of, and ``key``
-    what the rows are themselves. No column of an application has a name with two underscores.
+    ``types`` are the columns' SQL types; ``kinds`` names what the numbers in some columns count, and ``key`` does so
+    for the rows themselves. No column of an application has a name with two underscores.
     """
 
     table: Table
@@ -174,7 +174,7 @@ def _staged_pairs(declaration: Declaration, member: Member) -> _Staged:
 
 
 def _stored(member: Member, value: Any) -> Any:
-    """A value as the driver copies it."""
+    """A value in the form that the driver's COPY expects."""
     if value is not None and member.annotation.type == JSON:
         return exact_json.dumps(value)
     return value

@@ -1,4 +1,4 @@
-"""The peer django-tenants, in an environment of its own."""
+"""The peer django-tenants, in a separate virtual environment."""
 
 import json
 import os
@@ -19,17 +19,17 @@ PEER_NEEDS = ("psycopg[binary]",)
 
 
 class DjangoTenants:
-    """Installed by the package manager when it is first asked for something, and gone with this object."""
+    """The package manager installs it on first use; it is removed with this object."""
 
     def __init__(self) -> None:
         self._directory: TemporaryDirectory[str] | None = None
         self._missing: str | None = None
 
     def measured(self, address: str, tenants: int, rows: int, few: int, processes: int) -> Mapping[str, float]:
-        """Figures of making, migrating and dropping; see the script. Blocks.
+        """Measure creating, migrating and dropping tenants; see the script. Blocks.
 
-        ``address`` is a database's without tenants of its own, for its owner. Raises OperatorError when the package
-        cannot be installed, and when it fails.
+        ``address`` is the owner's address of a database without tenants. Raises OperatorError when the package cannot
+        be installed, and when the script fails.
         """
         python = self._python()
         url = make_url(address)
@@ -59,7 +59,7 @@ class DjangoTenants:
 
 
 def _run(*command: str, **environment: str) -> str:
-    """What a program prints. Raises OperatorError with the last line of what it complained of."""
+    """A program's output. Raises OperatorError with the last line of its error output when it fails."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode != 0:
         complaint = done.stderr.strip().splitlines() or ["it said nothing"]
