@@ -29,7 +29,7 @@ class Backend:
         return None
 
     def own_bytes(self) -> int | None:
-        """Memory in proportional set size, without shared buffers."""
+        """Anonymous memory. Pages shared with other processes count proportionally; shared buffers do not count."""
         if self._process is not None:
             with suppress(OSError):
                 return _rollup((self._process / "smaps_rollup").read_text()).get("Pss_Anon")

@@ -1,8 +1,8 @@
-"""Making, migrating and dropping tenants with django-tenants, for the lab.
+"""Create, migrate and drop tenants with django-tenants, for the lab.
 
-``app/isola/lab/django_tenants.py`` runs it, in an environment of its own. Arguments: host (a directory for a socket),
-port, user, database, how many tenants there are, how many rows each has, how many are made and dropped besides, in how
-many processes migrations run. Prints figures as JSON, with their units as the endings of their names.
+``app/isola/lab/django_tenants.py`` runs it in a separate environment. Arguments: host (a directory for a socket),
+port, user, database, number of tenants, rows of each, number of further tenants to create and drop, number of
+processes for migrations. Prints figures as JSON; each name ends with its unit.
 """
 
 # Django is not installed where types are checked.
@@ -41,7 +41,7 @@ FROM {schema}.things_user u CROSS JOIN generate_series(1, {rows}) n
 
 
 def main(address: tuple[str, str, str, str], tenants: int, rows: int, few: int, processes: int) -> dict[str, float]:
-    # Where processes cannot be forked, the settings made here would be lost in them.
+    # Without fork, child processes would not have the settings made here.
     executor = "multiprocessing" if sys.platform == "linux" else "standard"
     with project(*address, TENANT_MULTIPROCESSING_MAX_PROCESSES=processes) as directory:
         for number in range(tenants):
@@ -68,7 +68,7 @@ def furnish(schema: str, rows: int) -> None:
 
 
 def drop(schema: str) -> float:
-    from directory.models import Client  # noqa: PLC0415  made just now
+    from directory.models import Client  # noqa: PLC0415  the package was just generated
 
     started = time.perf_counter()
     Client.objects.get(schema_name=schema).delete(force_drop=True)
@@ -77,7 +77,7 @@ def drop(schema: str) -> float:
 
 def migrate(executor: str) -> float:
     importlib.invalidate_caches()
-    connection.close()  # not to be shared with processes
+    connection.close()  # must not be shared with child processes
     started = time.perf_counter()
     call_command("migrate_schemas", tenant=True, executor=executor, verbosity=0)
     return time.perf_counter() - started

@@ -1,8 +1,8 @@
-"""Making tenants with django-tenants: three tables each, as its documentation sets it up.
+"""Create tenants with django-tenants: three tables each, set up as in its documentation.
 
-``benchmarks/provisioning.py --peer`` runs it, in an environment of its own. Arguments: host (a directory for a socket),
-port, user, database, how many tenants. Prints the seconds that each took, as JSON. It lives in one file, so the
-applications that Django wants as packages are made here.
+``benchmarks/provisioning.py --peer`` runs it in a separate environment. Arguments: host (a directory for a socket),
+port, user, database, number of tenants. Prints the seconds for each tenant as JSON. It is a single file, so it
+generates the application packages that Django requires.
 """
 
 # Django is not installed where types are checked.
@@ -61,7 +61,7 @@ class Span(models.Model):
 
 @contextmanager
 def project(host: str, port: str, user: str, database: str, **further: object) -> Iterator[Path]:
-    """A project of Django's in a directory of its own, its shared tables made; ``further`` are settings."""
+    """A Django project in its own directory, with its shared tables created; ``further`` are settings."""
     with tempfile.TemporaryDirectory() as directory:
         for name, models in MODELS.items():
             package = Path(directory) / name
@@ -92,8 +92,8 @@ def project(host: str, port: str, user: str, database: str, **further: object) -
 
 
 def make(name: str) -> float:
-    """Make a tenant. Seconds that it took."""
-    from directory.models import Client  # noqa: PLC0415  made just now
+    """Create a tenant. Returns the seconds that it took."""
+    from directory.models import Client  # noqa: PLC0415  the package was just generated
 
     started = time.perf_counter()
     Client(schema_name=name, name="Tenant").save(verbosity=0)

@@ -1,7 +1,7 @@
-"""An application's own operations: documents in a folder, one operation in each, with variables beside them.
+"""An application's own operations: GraphQL documents in a folder, each with one operation and optional variables.
 
-Beside ``Busy.graphql`` there may be ``Busy.json`` with the variables, in which ``"$agent"`` stands for the id of one of
-the tenant's agents. Without it, a variable that is an id takes that of the field that it is given to.
+``Busy.json`` may contain the variables of ``Busy.graphql``; in it, ``"$agent"`` stands for the id of one of the
+tenant's agents. Without that file, an id variable gets an id of the subject of the field that it is passed to.
 """
 
 import json
@@ -35,7 +35,7 @@ from isola.subjects.subject import Subject
 
 
 def read(folder: Path) -> Mapping[str, Operation]:
-    """The operations in a folder, by their names. Raises OperatorError, naming the file, for one that does not fit."""
+    """The operations in a folder, by name. Raises OperatorError, naming the file, for an invalid operation."""
     found: dict[str, Operation] = {}
     for file in sorted(folder.glob("*.graphql")):
         operation = _read(file)
@@ -88,7 +88,7 @@ def _variables(file: Path, document: DocumentNode, operation: OperationDefinitio
 
 
 def _ids(document: DocumentNode) -> Iterator[tuple[str, type[Subject]]]:
-    """The variables that are given to a field as its id, and the subject that the field returns."""
+    """The variables passed to a field as its id, with the subject that the field returns."""
     info = TypeInfo(model.schema)
     found: list[tuple[str, type[Subject]]] = []
 

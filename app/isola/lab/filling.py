@@ -1,4 +1,4 @@
-"""Makes populations: tenants by the product's own hand, their rows by SQL, statistics fresh."""
+"""Creates populations: the product creates the tenants, SQL inserts the rows, ANALYZE updates the statistics."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -38,9 +38,9 @@ Progress = Callable[[str], None]
 
 
 async def fill(place: Place, size: Size, seed: int, progress: Progress) -> Population:
-    """Make a population in a place that has no tenants yet.
+    """Create a population in a place that has no tenants yet.
 
-    Raises OperatorError for a strategy whose tables have more to say of a tenant than one column.
+    Raises OperatorError for a strategy that adds more than one column to its tables.
     """
     strategy = place.strategies[size.placement]
     discriminator = _discriminator(strategy)
@@ -63,12 +63,12 @@ async def fill(place: Place, size: Size, seed: int, progress: Progress) -> Popul
 
 
 def others(rows: int) -> Mapping[str, int]:
-    """How many rows of the nouns that ship a tenant has with so many resources, where it has any of them."""
+    """A tenant's row counts of built-in nouns for a number of resources, if the population fills them."""
     return {"user": USERS, "organization": ORGANIZATIONS, "resource": rows, "span": rows * SPANS, "role": 0}
 
 
 def shares(size: Size) -> Sequence[int]:
-    """The rows of each tenant, the largest first: ``rows`` on average, one at least."""
+    """The number of rows of each tenant, largest first: ``rows`` on average, at least one."""
     if size.skew == "even":
         return [size.rows] * size.tenants
     if size.skew == "zipf":
@@ -101,7 +101,7 @@ async def _tenants(
 
 
 async def _entered(owner: Database, strategy: Strategy, slugs: Sequence[str]) -> Sequence[Tenant]:
-    """Tenants whose homes are there already: all that making one leaves behind is a line in the directory and a log."""
+    """Create tenants whose homes exist already: each needs only a row in the directory and a log."""
     async with owner.unbound() as transaction:
         ids = [UUID(text) for text in await transaction.texts(
             "SELECT isola.uuid_v7()::text FROM generate_series(1, $1)", len(slugs)
@@ -123,7 +123,7 @@ async def _entered(owner: Database, strategy: Strategy, slugs: Sequence[str]) ->
 
 
 class _Filling:
-    """The rows of one population, on a connection of the owner's."""
+    """Inserts the rows of one population, on a connection of the owner."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Filling:
         self._given: Mapping[str, frozenset[str]] = {}
 
     async def declare(self, made: Sequence[Tenant]) -> None:
-        """The formulas of rows.sql, whose rows they are, and what is generated."""
+        """Create the functions of rows.sql, the table of residents, and the staged rows."""
         counts = {
             "users": USERS,
             "organizations": ORGANIZATIONS,
@@ -190,15 +190,15 @@ class _Filling:
         inserts = [self._insert(home, table, name) for name, table in sources.items()]
         inserts += [self._insert(home, table, "further") for table in self._further]
         inserts += self._declared.inserts(home, self._discriminator)
-        # The log of changes would say who made these rows: nobody did. And the owner, held by the policies unless it
-        # is a superuser, would have to enter every tenant.
+        # Without triggers: the change log would need an actor for these rows, and there is none. Without FORCE: the
+        # policies bind the owner unless it is a superuser, and it would have to enter every tenant.
         names = [f"{home.schema}.{table.name}" for table in (*sources.values(), *self._further, *self._declared.tables)]
         free = [f"ALTER TABLE {name} DISABLE TRIGGER USER, NO FORCE ROW LEVEL SECURITY" for name in names]
         bound = [f"ALTER TABLE {name} ENABLE TRIGGER USER, FORCE ROW LEVEL SECURITY" for name in names]
         return ";\n".join([*making, *free, *inserts, *bound])
 
     def _fills(self, name: str) -> bool:
-        """Whether a table of nouns that ship has rows: people always, of the others what is referred to."""
+        """Whether a built-in table gets rows: tables of people always, others if they are referenced."""
         everything = self._size.application == BUILT_IN
         return everything or name in {*PEOPLE, *self._declared.shipped, *(("resources",) if self._further else ())}
 
@@ -236,7 +236,7 @@ class _Filling:
 
 
 def _discriminator(strategy: Strategy) -> str | None:
-    """The column by which a strategy tells tenants apart in the same table; None where it does not."""
+    """The column by which a strategy distinguishes tenants in a shared table; None without shared tables."""
     table = metadata.tables["users"]
     more = [name for name in strategy.shape(table, MetaData()).columns.keys() if name not in table.columns]  # noqa: SIM118  their names, not the columns
     if len(more) > 1:
@@ -245,7 +245,7 @@ def _discriminator(strategy: Strategy) -> str | None:
 
 
 async def _without_policies(connection: asyncpg.Connection) -> None:
-    """Take row-level security away from all tables of tenants."""
+    """Remove row-level security from all tables of tenants."""
     guarded = await connection.fetch("SELECT oid::regclass::text FROM pg_class WHERE relrowsecurity")
     for (table,) in guarded:
         await connection.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")

@@ -1,4 +1,4 @@
-"""Where scenarios work: databases of the lab's own, populations in them, and servers on these."""
+"""The environment of scenarios: the lab's databases, populations in them, and servers on these."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -18,10 +18,10 @@ from isola.subjects.applications import BUILT_IN
 
 
 class Laboratory:
-    """What a scenario is given to work with. An async context manager: at its end no server is left.
+    """The resources for a scenario. An async context manager that stops all servers at its end.
 
-    ``seed`` is that of the rows, and of whatever a scenario chooses at random. ``postgresql`` is PostgreSQL's first
-    process, None where that is on another machine. ``operations`` are what points name.
+    ``seed`` is for the rows and for random choices of scenarios. ``postgresql`` is PostgreSQL's postmaster process,
+    None if it is on another machine. ``operations`` are those that points name.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Laboratory:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Place]:
-        """A new database with the product in it and no tenants; gone at the end, its roles with it."""
+        """A new database with the product and no tenants; dropped at the end together with its roles."""
         place = await self._cluster.make()
         try:
             yield place
@@ -70,9 +70,9 @@ class Laboratory:
         tables: int = OWN_TABLES,
         application: str = BUILT_IN,
     ) -> Population:
-        """Made at the first time and kept for the run. Nobody may change its rows.
+        """Created on first use and kept for the run. Its rows must not be changed.
 
-        Raises OperatorError for a skew that there is not.
+        Raises OperatorError for an unknown skew.
         """
         return await self.populated(Size(strategy, tenants, rows, skew, tables, application))
 
@@ -88,7 +88,7 @@ class Laboratory:
         return self._populations[size]
 
     async def server(self, population: Population, subject: str, *, connections: int) -> Served:
-        """A server over a population, with at most so many connections. It keeps running until ``rest``.
+        """A server over a population, with at most ``connections`` connections. It runs until ``rest``.
 
         ``subject`` is a strategy, ``none`` or ``postgraphile``. Raises OperatorError when it does not start.
         """
@@ -96,17 +96,17 @@ class Laboratory:
 
     @asynccontextmanager
     async def fresh_server(self, population: Population, subject: str, *, connections: int) -> AsyncIterator[Served]:
-        """A server that nobody has asked anything; it ends with the context. Raises OperatorError as above."""
+        """A server that has served no request; it stops with the context. Raises OperatorError as above."""
         async with self._servers.fresh(population, subject, connections) as served:
             yield served
 
     def rest(self, *, keeping: Collection[Size] = ()) -> None:
-        """End the servers that are kept, but for those over some populations."""
+        """Stop the running servers, except those over the populations ``keeping``."""
         self._servers.stop(keeping)
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
-        """Leave the first core to the server under test: PostgreSQL and this process have the others meanwhile."""
+        """Reserve the first core for the server under test: PostgreSQL and this process use the others."""
         own = psutil.Process()
         moved = [own, *([self.postgresql, *self.postgresql.children()] if self.postgresql else [])]
         before = [_cores(process) for process in moved]
@@ -119,7 +119,7 @@ class Laboratory:
                 _move(process, cores)
 
     async def backends(self, place: Place) -> Sequence[psutil.Process]:
-        """PostgreSQL's processes with a connection to one place; none where it runs on another machine."""
+        """PostgreSQL's backend processes connected to one place; none if it runs on another machine."""
         if self.postgresql is None:
             return []
         rows = await self._cluster.maintenance.fetch(
@@ -128,7 +128,7 @@ class Laboratory:
         return [psutil.Process(row[0]) for row in rows]
 
     def postgresql_cpu(self) -> float | None:
-        """Seconds of CPU that all of PostgreSQL's processes have used; None where it runs on another machine."""
+        """Seconds of CPU used by all PostgreSQL processes; None if it runs on another machine."""
         if self.postgresql is None:
             return None
         return machine.cpu_seconds([self.postgresql, *self.postgresql.children()])
@@ -137,7 +137,7 @@ class Laboratory:
 def _cores(process: psutil.Process) -> Iterable[int]:
     try:
         return process.cpu_affinity() or []
-    except (psutil.Error, AttributeError):  # another system, or not ours to ask
+    except (psutil.Error, AttributeError):  # another operating system, or no permission
         return []
 
 

@@ -1,4 +1,4 @@
-"""The machine that a run takes place on: what it is, and how busy it is with other things."""
+"""The machine of a run: its description, and its load from other programs."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SETTINGS = (
 
 
 def described() -> Mapping[str, object]:
-    """The machine, in the words of a run's first line."""
+    """The machine, as described in the first line of a run's file."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -43,7 +43,7 @@ def described() -> Mapping[str, object]:
 
 
 def versions(postgresql: str) -> Mapping[str, str]:
-    """What was run: the product at which commit, and what it runs on."""
+    """The commit of the product, and the versions of the software that it runs on."""
     found = {
         "isola": _package("isola"),
         "commit": _output_of("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"),
@@ -56,7 +56,7 @@ def versions(postgresql: str) -> Mapping[str, str]:
 
 
 async def settings(connection: asyncpg.Connection) -> Mapping[str, str]:
-    """PostgreSQL's, of ``SETTINGS``."""
+    """PostgreSQL's values of ``SETTINGS``."""
     rows = await connection.fetch(
         "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1) ORDER BY name", SETTINGS
     )
@@ -64,8 +64,8 @@ async def settings(connection: asyncpg.Connection) -> Mapping[str, str]:
 
 
 async def postmaster(connection: asyncpg.Connection) -> psutil.Process | None:
-    """PostgreSQL's first process, if it runs on this machine: the parent of the one behind this connection."""
-    # Another machine has a process of that number, too. Its start tells them apart.
+    """The postmaster, the parent of this connection's backend, if PostgreSQL runs on this machine."""
+    # A local process may have the same pid as a backend on another machine. The start time distinguishes them.
     pid, age = await connection.fetchrow(
         "SELECT pid, extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_stat_activity"
         " WHERE pid = pg_backend_pid()"
@@ -79,13 +79,13 @@ async def postmaster(connection: asyncpg.Connection) -> psutil.Process | None:
 
 
 class Elsewhere:
-    """How much of the machine goes to programs that are no part of the run."""
+    """The share of the machine used by programs that are not part of the run."""
 
     def __init__(self, postgresql: psutil.Process | None) -> None:
         self._roots = [psutil.Process(), *filter(None, [postgresql])]
 
     def begin(self) -> Callable[[], float]:
-        """What is called at the end says which part of the whole machine's time went elsewhere meanwhile."""
+        """Returns a function that returns the fraction of the machine's time used elsewhere since this call."""
         started, busy, own = time.monotonic(), _busy(), self._own()
 
         def ended() -> float:
@@ -100,7 +100,7 @@ class Elsewhere:
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """The CPU that processes have used, user and system, with that of those below them that have ended."""
+    """User and system CPU seconds of processes, including their child processes that have ended."""
     total = 0.0
     for process in processes:
         with suppress(psutil.Error):
@@ -116,7 +116,7 @@ def _tree(root: psutil.Process) -> Sequence[psutil.Process]:
 
 
 def _busy() -> float:
-    """Seconds that the machine's cores have worked."""
+    """Busy seconds of all cores of the machine."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
@@ -136,7 +136,7 @@ def _package(name: str) -> str:
 
 
 def _output_of(*command: str) -> str:
-    """What a program prints; nothing where it is not there, or fails."""
+    """A program's output; empty if it is not installed, or fails."""
     with suppress(OSError):
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
@@ -144,5 +144,5 @@ def _output_of(*command: str) -> str:
 
 
 def peer_version(package: Path) -> str:
-    """Of an npm package in its folder."""
+    """The version of an npm package, from its folder."""
     return str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])

@@ -1,4 +1,4 @@
-"""What a server is asked: the contract's operations about resources, and those that follow from any declaration."""
+"""Requests to servers: the contract's operations on resources, and those derived from any declaration."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ LIST, OUTER, INNER, PAGE = 50, 20, 5, 20
 
 
 class Operation(Protocol):
-    """One request that is sent again and again. Variants of it, by their numbers, have other variables."""
+    """One repeated request. Its numbered variants differ in their variables."""
 
     @property
     def name(self) -> str: ...
@@ -49,7 +49,7 @@ class Operation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Contracted:
-    """An operation of app/isola/lab/peers, which every peer answers in its own words."""
+    """An operation of app/isola/lab/peers, which every peer supports in its own schema."""
 
     contracted: peers.Operation
 
@@ -74,7 +74,7 @@ class Contracted:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """An operation about what an application declares: only Isola answers it."""
+    """An operation on an application's declared subjects: only Isola supports it."""
 
     name: str
     document: str
@@ -84,7 +84,7 @@ class Declared:
     def variables(self, resident: Resident, variant: int) -> Values:
         return self.make(resident, variant)
 
-    def request(self, dialect: Dialect, resident: Resident, variant: int, token: str, port: int) -> str:  # noqa: ARG002  it has one
+    def request(self, dialect: Dialect, resident: Resident, variant: int, token: str, port: int) -> str:  # noqa: ARG002  it has only one dialect
         return peers.http(self.document, self.name, self.variables(resident, variant), token, port)
 
 
@@ -93,15 +93,15 @@ READS: Mapping[str, Operation] = {each.name: Contracted(each) for each in peers.
 
 
 def place(resident: Resident) -> Place:
-    """A resident in the words of app/isola/lab/peers."""
+    """A resident as a place of app/isola/lab/peers."""
     return Place(str(resident.tenant.id), str(resident.user), [str(each) for each in resident.resources])
 
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """The operations that follow from a declaration, by the contract's operations that they are like.
+    """The operations derived from a declaration, by the similar operation of the contract.
 
-    ``left_out`` says of others, by what they would do, why there are none.
+    ``left_out`` has the reason for each kind of operation that is not possible.
     """
 
     operations: Mapping[str, Operation]
@@ -109,11 +109,11 @@ class Usual:
 
 
 class _UnfitError(Exception):
-    """There is no such operation of a subject: why."""
+    """A subject does not support an operation; the message is the reason."""
 
 
 def most_connected(subjects: Sequence[type[Subject]]) -> type[Subject]:
-    """The subject with the most relations, of those with a relation to many rows if there is one."""
+    """The subject with the most relations, preferring subjects with a to-many relation."""
 
     def relations(subject: type[Subject]) -> tuple[bool, int]:
         declaration = subject.declaration
@@ -125,7 +125,7 @@ def most_connected(subjects: Sequence[type[Subject]]) -> type[Subject]:
 
 
 def usual(subject: type[Subject]) -> Usual:
-    """One row by its id, a list with references, a list of lists, a filtered page, making a row, and changing one."""
+    """One row by id, a list with references, nested lists, a filtered page, a create, and an update."""
     made: dict[str, Operation] = {}
     left_out: dict[str, str] = {}
     for like, what, make in (
@@ -198,7 +198,7 @@ def _search(subject: type[Subject]) -> Operation:
 
 
 def _condition(subject: type[Subject]) -> Variables:
-    """What a page is filtered by: an enum or a flag, else a reference, else when rows were made."""
+    """The filter of a page: by an enum or a flag, else by a reference, else by creation time."""
     declaration = subject.declaration
     shown = [each for each in declaration.columns if not each.is_private]
     enums = [(each, each.annotation.enum) for each in shown if each.annotation.enum and not each.annotation.listed]
@@ -246,7 +246,7 @@ def _create(subject: type[Subject]) -> Operation:
 
 
 def _is_given(member: Member, numbered: Mapping[str, Any]) -> bool:
-    """Whether a new row is given a value: not where a state machine may begin elsewhere, or nothing is needed."""
+    """Whether to pass a value on create: not an enum's default (maybe a first state), nor an optional reference."""
     if not member.is_settable:
         return False
     if isinstance(member.declared, Reference):
@@ -257,7 +257,7 @@ def _is_given(member: Member, numbered: Mapping[str, Any]) -> bool:
 
 
 def _numbered(subject: type[Subject]) -> Mapping[str, Any]:
-    """Values of a new row that have to be other ones each time: in them is a number that the generator counts up."""
+    """Values that must be unique in each new row: they contain a number that the load generator increments."""
     declaration = subject.declaration
     alone = [each for each in declaration.columns if getattr(each.declared, "unique", False) and each.is_settable]
     found = {each.column: _number(subject, each) for each in alone if not each.annotation.optional}
@@ -275,7 +275,7 @@ def _numbered(subject: type[Subject]) -> Mapping[str, Any]:
 
 
 def _number(subject: type[Subject], member: Member) -> Any:
-    """Raises _UnfitError for a column that cannot hold the number, or whose values the application chooses."""
+    """Raises _UnfitError for a column that cannot store the number, or whose values the application sets."""
     declared, type_ = member.declared, member.annotation.type
     if isinstance(declared, Column) and member.attribute not in subject.samples and not member.annotation.listed:
         least, most = declared.minimum, declared.maximum
@@ -309,7 +309,7 @@ def _update(subject: type[Subject]) -> Operation:
 
 
 def _changed(subject: type[Subject]) -> tuple[Member, Sequence[Any]]:
-    """A column whose values nothing depends on, and values for it; one that is unique where there is no other."""
+    """A column on whose values nothing depends, with values for it; a unique column only if there is no other."""
     together = {each for names in subject.unique_together for each in names}
     settable = [
         each
@@ -328,21 +328,21 @@ def _changed(subject: type[Subject]) -> tuple[Member, Sequence[Any]]:
 
 
 def _samples(subject: type[Subject]) -> Sequence[Values]:
-    """Rows such as the homes have."""
+    """Sample rows like those in the homes."""
     counts = {each.declaration.name: 4 * VARIANTS for each in referred([subject])}
     name = subject.declaration.name
     return generate([subject], counts, 0)[name].rows
 
 
 def key(resident: Resident, subject: type[Subject], variant: int) -> str:
-    """The id of one of a resident's rows. Raises KeyError where it is known to have none of this subject."""
+    """The id of one of a resident's rows. Raises KeyError if it is known to have no row of this subject."""
     declaration = subject.declaration
     keys = resident.keys[declaration.name]
     return encode(declaration.prefix, keys[variant % len(keys)])
 
 
 def _plain(value: Any) -> Any:
-    """A value as clients send it."""
+    """A value in the form that clients send."""
     match value:
         case Enum():
             return value.name
@@ -365,7 +365,7 @@ def _fields(declaration: Declaration) -> str:
 
 
 def _references(declaration: Declaration) -> str:
-    """What the rows that are referred to are called."""
+    """The selection of referenced rows: their ids and names."""
     return " ".join(
         f"{field_of(each.name)} {{ id {_label(each.target.declaration)} }}" for each in declaration.references
     )
@@ -386,6 +386,6 @@ def _capital(name: str) -> str:
 
 
 def of_resources() -> Mapping[str, Operation]:
-    """The operations about the nouns that ship: the contract's reads, and writes of resources."""
+    """The operations on the built-in nouns: the contract's reads, and writes of resources."""
     [resource] = [each for each in APPLICATIONS["isola"].subjects if each.declaration.name == "resource"]
     return {**READS, **{each.name: each for each in usual(resource).operations.values() if each.writes}}

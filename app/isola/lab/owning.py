@@ -1,4 +1,4 @@
-"""The owner's way into a tenant, which operators have and requests have not."""
+"""Enters a tenant as the owner, which operators can do and requests cannot."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from uuid import UUID
 from isola.database.transactions import Database, Transaction
 from isola_strategies.base import Strategy
 
-# As the rows of a population are, and all of them new.
+# Like the rows of a population, all of them new.
 ROWS = """
 INSERT INTO users (subject, name) SELECT 'new ' || n, 'Person ' || n FROM generate_series(1, 10) n;
 INSERT INTO organizations (name, name_key) SELECT 'Team ' || n, 'team ' || n FROM generate_series(1, 3) n;
@@ -25,19 +25,19 @@ FROM resources r CROSS JOIN generate_series(1, 5) n WHERE {r}
 
 @asynccontextmanager
 async def entered(owner: Database, strategy: Strategy, tenant: UUID) -> AsyncIterator[Transaction]:
-    """A transaction of the owner inside a tenant, with its proof. What the owner does there is in no log."""
+    """A transaction of the owner inside a tenant, with its proof. The owner's changes there are not logged."""
     async with owner.unbound() as work:
         await work.script(entering(strategy, tenant))
         yield work
 
 
 def entering(strategy: Strategy, tenant: UUID) -> str:
-    """Statements that put a transaction of the owner inside a tenant."""
-    # First the proof: the role of a tenant may not make one.
+    """Statements that bind a transaction of the owner to a tenant."""
+    # The proof comes first: the role of a tenant may not create one.
     return f"SELECT set_config('isola.proof', isola.proof('{tenant}'), true); {strategy.bind(tenant)}"
 
 
 async def furnish(owner: Database, strategy: Strategy, tenant: UUID, rows: int) -> None:
-    """Give a tenant that has nothing yet so many resources, with five spans each, and people to own them."""
+    """Fill an empty tenant with ``rows`` resources, five spans each, and users who own them."""
     async with entered(owner, strategy, tenant) as work:
         await work.script(ROWS.format(rows=rows, **{alias: strategy.predicate(alias) or "true" for alias in "our"}))

@@ -1,1 +1,1 @@
-"""`make bench-peers`: the server and its peers side by side."""
+"""`make bench-peers`: a comparison of the server with its peers."""

@@ -1,4 +1,4 @@
-"""Drives this server and its peers in turn, over the same data, and prints what each can do and what it costs."""
+"""Loads this server and its peers in turn, over the same data, and prints throughput and cost of each."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ def main(
 
 
 class Bench:
-    """The servers, and what was measured of them."""
+    """The servers and their measurements."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Bench:
         self.equal_load = self._empty()
 
     def compare(self) -> None:
-        """Ask all of them the same. Raises OperatorError where answers differ."""
+        """Send the same requests to all servers. Raises OperatorError if answers differ."""
         for operation in self.asked:
             first: object = None
             for server in self.servers:
@@ -137,7 +137,7 @@ class Bench:
                     )
 
     def run(self, rounds: int, seconds: float, warming: float) -> None:
-        """Every operation by every server in every round, each time in another order."""
+        """Run every operation on every server in every round, in changing order."""
         with _progress() as bar:
             paced = [server for server in self.servers if server.peer in (ISOLA, POSTGRAPHILE)]
             task = bar.add_task("", total=len(self.asked) * (rounds + 1) * len(self.servers))
@@ -181,7 +181,7 @@ def _database(directory: Path, size: Size) -> Iterator[tuple[str, Places]]:
 
 
 def _install() -> None:
-    """Install PostGraphile and its Node below this folder, at the versions that package-lock.json names."""
+    """Install PostGraphile and Node below this folder, at the versions in package-lock.json."""
     if NODE.exists():
         return
     npm = shutil.which("npm")

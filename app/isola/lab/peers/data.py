@@ -1,4 +1,4 @@
-"""The data that all peers read: made once by SQL in the homes that Isola provisions, then kept between runs."""
+"""The data for all peers: generated once by SQL in homes that Isola provisions, then reused between runs."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ STRATEGIES = ("rls", "schema")
 MADE = "made by the benchmark"
 """The name of every resource that a peer is asked to create."""
 
-# The disk's housekeeping is no part of a request. Commits are as durable as ever.
+# Checkpoints and similar disk maintenance must not disturb requests. Commits remain durable.
 POSTGRESQL = {
     "shared_buffers": "512MB",
     "autovacuum": "off",
@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What each tenant has. A fifth of its resources, the oldest, have most of the spans: pages to read."""
+    """Row counts of each tenant. The oldest fifth of its resources have most of the spans, so they fill pages."""
 
     tenants: int
     users: int = 20
@@ -52,7 +52,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A tenant, as those who drive the peers know it: a user to be, and resources to ask for."""
+    """A tenant for the load generator: the user of its requests, and resources to request."""
 
     tenant: str
     user: str
@@ -64,7 +64,7 @@ Places = Mapping[str, Sequence[Place]]
 
 
 def discard_other(directory: Path, size: Size) -> bool:
-    """Throw away data of another size, unfinished, or made before the tables changed. Whether there was any."""
+    """Delete data that is incomplete, has another size or an old table structure. Returns whether there was any."""
     if not directory.exists():
         return False
     found = json.loads(_filled(directory).read_text()) if _filled(directory).exists() else {}
@@ -75,7 +75,7 @@ def discard_other(directory: Path, size: Size) -> bool:
 
 
 async def fill(address: str, directory: Path, size: Size, progress: Progress) -> Places:
-    """Make the data in the PostgreSQL at ``address`` unless it is there. ``directory`` keeps a note of what is."""
+    """Generate the data at ``address`` unless it exists. A note in ``directory`` records which data exists."""
     note = _filled(directory)
     if not note.exists():
         where = logins.addresses(Settings(data_dir=directory), address)
@@ -96,7 +96,7 @@ async def fill(address: str, directory: Path, size: Size, progress: Progress) ->
 
 
 async def clean(address: str) -> None:
-    """Remove what peers created, so that each finds the same tables."""
+    """Delete the rows that peers created, so that each starts with the same tables."""
     connection = await asyncpg.connect(address)
     try:
         schemas = await connection.fetch("SELECT home FROM control.tenants GROUP BY home")
@@ -163,10 +163,10 @@ async def _fill(
 
 
 async def _places(connection: asyncpg.Connection, tenants: Sequence[Tenant]) -> list[dict[str, Any]]:
-    """Every tenant's last user, and resources from all over its list."""
+    """Every tenant's last user, and resources spread over its list."""
     places = []
     for tenant in tenants:
-        # Both strategies hold the same rows: the shared tables know them all, by the number in the slug.
+        # Both strategies hold the same rows, matched by the number in the slug: read them from the shared tables.
         source = await connection.fetchval(
             "SELECT id FROM control.tenants WHERE slug = 'rls-' || split_part($1, '-', 2)", tenant.slug
         )

@@ -1,7 +1,7 @@
-"""The limit: an ASGI function with one statement for each operation and nothing of GraphQL but the form of its answers.
+"""The limit: an ASGI function with one SQL statement per operation. Only the form of its answers is GraphQL.
 
-It does what no API on these tables can leave out: it verifies the token (once), binds the transaction to the tenant,
-runs one statement whose text is the answer, and commits. No documents are parsed, no errors told, no limits kept.
+It has only the steps that every API on these tables needs: it verifies the token (once), binds the transaction to the
+tenant, runs one statement that returns the answer, and commits. It has no parser, no error handling and no limits.
 """
 
 import json
@@ -111,7 +111,7 @@ def _created(user: str, given: dict[str, Any]) -> tuple[object, ...]:
     return user, made["name"], made["kind"], json.dumps(made["data"]), made["sizeBytes"]
 
 
-# By operation: how it begins, the field, the statement, and the statement's values from the user and the variables.
+# For each operation: its first characters, the field, the statement, and its parameters from user and variables.
 OPERATIONS: dict[str, tuple[str, str, str, Values]] = {
     "Resource": ("BEGIN READ ONLY", "resource", RESOURCE, lambda _, given: (given["id"][4:],)),
     "Resources": ("BEGIN READ ONLY", "resources", RESOURCES, lambda *_: ()),
@@ -135,7 +135,7 @@ def application(pool: asyncpg.Pool, verifier: Verifier) -> ASGIApp:
         async with pool.acquire() as connection:
             await connection.execute(
                 f"{begin}; SET LOCAL search_path TO rls; SET LOCAL isola.tenant TO '{claims['tenant']}'; "
-                # The database makes the proof: see visitor.sql.
+                # The database creates the proof: see visitor.sql.
                 f"SELECT set_config('isola.proof', isola.proof('{claims['tenant']}'), true)"
             )
             text = await connection.fetchval(statement, *values(claims["sub"], asked["variables"]))
@@ -155,7 +155,7 @@ def application(pool: asyncpg.Pool, verifier: Verifier) -> ASGIApp:
 
 
 async def _nothing(connection: asyncpg.Connection) -> None:
-    """Whatever a request sets ends with its transaction."""
+    """A pool reset that does nothing: all settings of a request end with its transaction."""
 
 
 async def serve() -> None:

@@ -1,7 +1,7 @@
-"""The load generator, a process of its own: a few connections, each with one request under way.
+"""The load generator, a separate process: a few connections, each with one request in flight.
 
-It reads a job from its standard input and writes what it measured to its standard output. Every answer is looked at:
-anything but 200, or one with errors, ends it.
+It reads a job from standard input and writes the measurements to standard output. It checks every answer and stops at
+a status other than 200 and at an answer with errors.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ FEWEST, MOST = 10**8, 10**9
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """``rate`` is in requests a second over all connections; None sends each as soon as the last was answered.
+    """``rate`` is in requests per second over all connections; None sends each request after the previous answer.
 
-    Ends after so many seconds, or with ``once`` when each request was sent.
+    Ends after ``seconds``, or with ``once`` when each request was sent.
     """
 
     port: int
@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """``latencies`` are sorted, in seconds; with a rate they count from when a request was due. ``cpu`` is its own."""
+    """Sorted ``latencies`` in seconds, with a rate from the due time of a request; ``cpu`` of the generator."""
 
     seconds: float
     latencies: list[float]
@@ -48,17 +48,17 @@ class Measured:
 
 
 MARK = str(NUMBER).encode()
-# Another program, a second later, begins with another one.
+# Starts at a number derived from the clock, so that each later process uses other numbers.
 _numbers = count(int(time.time() * 1e4))
 
 
 def numbered(request: bytes) -> bytes:
-    """A request with a number, as long, that none before has had."""
+    """The request with a unique number, at the same length."""
     return request.replace(MARK, b"%d" % (FEWEST + next(_numbers) % (MOST - FEWEST)))
 
 
 class Connection(asyncio.Protocol):
-    """One connection: sends a request, waits for the whole answer, sends the next."""
+    """One connection: sends a request, waits for the complete answer, then sends the next."""
 
     transport: asyncio.Transport
 
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
 
 
 async def run(job: Job) -> Measured:
-    """Drive one server for so long. Raises RuntimeError with the first answer that is not right."""
+    """Load one server for the duration of the job. Raises RuntimeError with the first wrong answer."""
     loop = asyncio.get_running_loop()
     encoded = [request.encode() for request in job.requests]
     requests = iter(encoded) if job.once else cycle(encoded)
@@ -140,11 +140,11 @@ async def run(job: Job) -> Measured:
         connections.append(connection)
         loop.call_later(max(0.0, due - time.perf_counter()), connection.send)
     waiting = [connection.done for connection in connections]
-    # Ends early for a failure, or when all is sent.
+    # Ends early on a failure, or when all requests are sent.
     await asyncio.wait(waiting, timeout=job.seconds, return_when=asyncio.FIRST_EXCEPTION)
     for connection in connections:
         connection.ending = True
-    # What is under way belongs to it: a slow server may have nothing else to show.
+    # Wait for requests in flight and count them: a slow server may have no others.
     await asyncio.gather(*waiting)
     seconds = time.perf_counter() - start
     cpu = time.process_time() - cpu

@@ -1,4 +1,4 @@
-"""One measurement: a server under load for a few seconds, and what that cost on both sides."""
+"""One measurement: a server under load for a few seconds, and its cost in the server and in PostgreSQL."""
 
 import json
 import subprocess
@@ -20,9 +20,9 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Latencies in milliseconds; CPU in microseconds a request, ``postgresql`` that of all its processes.
+    """Latencies in milliseconds; CPU in microseconds per request, ``postgresql`` for all of its processes.
 
-    ``elsewhere`` is the part of the whole machine's time that processes took which have nothing to do with this.
+    ``elsewhere`` is the fraction of the machine's time used by unrelated processes.
     """
 
     rate: float
@@ -35,12 +35,12 @@ class Sample:
 
     @property
     def cpu(self) -> float:
-        """What a request costs on both sides."""
+        """CPU per request, server and PostgreSQL together."""
         return self.server + self.postgresql
 
 
 def sample(server: Server, postgresql: PostgreSQL, job: Job) -> Sample:
-    """Raises OperatorError when an answer was not right, with that answer."""
+    """Raises OperatorError with the first wrong answer."""
     started, busy = time.monotonic(), _busy()
     before = server.cpu(), postgresql.cpu()
     measured = load(job, server)
@@ -79,7 +79,7 @@ def load(job: Job, server: Server) -> Measured:
 
 
 def answers(requests: Sequence[str], server: Server) -> list[Any]:
-    """What a server answers to some requests, in their order."""
+    """A server's answers to some requests, in order."""
     found = []
     for request in requests:
         head, _, body = request.partition("\r\n\r\n")
@@ -91,6 +91,6 @@ def answers(requests: Sequence[str], server: Server) -> list[Any]:
 
 
 def _busy() -> float:
-    """Seconds that the machine's cores have worked."""
+    """Busy seconds of all cores of the machine."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

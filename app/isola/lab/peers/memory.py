@@ -1,4 +1,4 @@
-"""Whether a server's memory stays flat while clients send documents that it has never seen."""
+"""Checks that a server's memory stays constant while clients send only new documents."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ FLAT = 1.05
 
 
 def watch(server: Server, places: Sequence[Place], minted: Mapping[str, str], documents: int, console: Console) -> None:
-    """Send so many distinct documents, each valid and with a plan and a statement of its own; print the memory."""
+    """Send distinct valid documents, each with its own plan and statement; print the memory."""
     step = max(1, documents // STEPS)
     found = [(0, server.memory())]
     for start in track(range(0, documents, step), "sending documents", console=Console(stderr=True)):
@@ -28,7 +28,7 @@ def watch(server: Server, places: Sequence[Place], minted: Mapping[str, str], do
         found.append((numbers.stop, server.memory()))
     for sent, resident in found:
         console.print(f"{sent:>9,} documents  {resident / 2**20:8.1f} MiB")
-    # The first half fills every cache: at most a few thousand entries each.
+    # The first half fills every cache: each has at most a few thousand entries.
     growth = found[-1][1] / found[len(found) // 2][1]
     console.print(f"the second half changed it by {growth - 1:+.1%}: {'flat' if growth <= FLAT else 'NOT FLAT'}")
 

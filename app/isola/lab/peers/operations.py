@@ -1,4 +1,4 @@
-"""What the peers are asked: the same five operations, each in the words of the peer's own schema."""
+"""The requests to the peers: the same five operations, each written for the peer's own schema."""
 
 import json
 import random
@@ -25,7 +25,7 @@ Variables = Callable[[Place, int], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``variables`` are for schemas like Isola's, ``postgraphile`` for PostGraphile's; both take a variant's number."""
+    """``variables`` are for schemas like Isola's, ``postgraphile`` for PostGraphile; both take a variant number."""
 
     name: str
     title: str
@@ -57,7 +57,7 @@ OPERATIONS = (
         "CreateResource",
         "a mutation that returns what it made",
         lambda *_: {"input": {**CREATED, "sizeBytes": SIZE}},
-        # Its mutations take columns, the owner's among them; a policy holds that to the caller.
+        # Its mutations take columns, including the owner's; a policy requires the owner to be the caller.
         lambda place, _: {"input": {"resource": {**CREATED, "sizeBytes": str(SIZE), "ownerId": place.user}}},
         writes=True,
     ),
@@ -66,7 +66,7 @@ OPERATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a peer is asked: the documents in the words of its schema, and what it is given with them."""
+    """A peer's request format: the documents for its schema, and their variables."""
 
     documents: Path
     variables: Callable[[Operation, Place, int], dict[str, Any]]
@@ -100,7 +100,7 @@ POSTGRAPHILE = Dialect(HERE / "postgraphile", lambda operation, place, variant: 
 def requests(
     operation: Operation, dialect: Dialect, places: Sequence[Place], tokens: Mapping[str, str], port: int
 ) -> list[str]:
-    """Requests of all tenants, in an order that changes the tenant from one to the next."""
+    """Requests of all tenants, shuffled so that consecutive requests are for different tenants."""
     made = [
         dialect.request(operation, place, variant, tokens[place.tenant], port)
         for place in places
@@ -111,7 +111,7 @@ def requests(
 
 
 def comparable(value: Any, key: str = "") -> Any:  # noqa: PLR0911  a table, one line a form
-    """An answer without what peers may each write in their own way: prefixes of ids, cursors, the form of times."""
+    """An answer without details that may differ between peers: id prefixes, cursors, timestamp formats."""
     match value:
         case dict():
             return {name: value[name] if name == "data" and key else comparable(value[name], name) for name in value}
@@ -131,7 +131,7 @@ def comparable(value: Any, key: str = "") -> Any:  # noqa: PLR0911  a table, one
 
 
 def without_made(value: Any) -> Any:
-    """The answer to a mutation without what differs from one to the next."""
+    """The answer to a mutation without values that differ between calls."""
     resource = value["data"]["createResource"]["resource"]
     return {**resource, "id": "", "createdAt": ""}
 

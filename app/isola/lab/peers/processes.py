@@ -1,4 +1,4 @@
-"""The servers under test: how each is started, on which cores, and what it and PostgreSQL cost."""
+"""The servers under test: start commands, CPU pinning, and the CPU use of server and PostgreSQL."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ NODE = HERE / "node_modules" / ".bin" / "node"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Peer:
-    """``places``: the strategy whose tenants it is asked for."""
+    """``places``: the strategy of the tenants in its requests."""
 
     name: str
     title: str
@@ -54,7 +54,7 @@ class Server:
     process: psutil.Process
 
     def cpu(self) -> float:
-        """Seconds of CPU that it has used, all threads, user and system."""
+        """CPU seconds of all its threads, user and system."""
         return _cpu(self.process)
 
     def memory(self) -> int:
@@ -71,20 +71,20 @@ class Cores:
 
     @classmethod
     def split(cls, *, pinned: bool) -> "Cores":
-        """The first core of this machine for the server alone, unless there is only one or none may be chosen."""
+        """Reserve the first core for the server, unless there is only one core or affinity cannot be set."""
         cores = sorted(_affinity())
         if not pinned or len(cores) == 1:
             return cls(frozenset(cores), frozenset(cores))
         return cls(frozenset(cores[:1]), frozenset(cores[1:]))
 
     def keep(self) -> None:
-        """Leave the server's core: for this process and for all that it starts from now on."""
+        """Restrict this process and its future child processes to the other cores."""
         _pin(self.others)
 
 
 @contextmanager
 def serving(peer: Peer, address: str, directory: Path, secret: str, cores: Cores) -> Iterator[Server]:
-    """Run a peer on the database of ``address``. Raises OperatorError, with what it said, when it does not start."""
+    """Run a peer on the database at ``address``. Raises OperatorError with its output when it does not start."""
     port = free_port()
     environment = {**os.environ, **_environment(address, directory, secret, port)}
     with started(peer, environment, port, directory / f"{peer.name}.log", cores) as server:
@@ -95,7 +95,7 @@ def serving(peer: Peer, address: str, directory: Path, secret: str, cores: Cores
 def started(
     peer: Peer, environment: Mapping[str, str], port: int, log: Path, cores: Cores, directory: Path | None = None
 ) -> Iterator[Server]:
-    """Run a peer in ``directory``, here unless given; its environment, the whole of it, names ``port``.
+    """Run a peer in ``directory``, by default this one; ``environment`` is its complete environment and has ``port``.
 
     Raises OperatorError as ``serving``.
     """
@@ -107,7 +107,7 @@ def started(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # away from the terminal's Ctrl-C: it is ended here
+            start_new_session=True,  # protect it from the terminal's Ctrl-C: this function stops it
             preexec_fn=lambda: _pin(cores.server),  # noqa: PLW1509  this process has no threads yet
         )
     try:
@@ -127,14 +127,14 @@ def started(
 
 
 class PostgreSQL:
-    """The server's processes, known by its directory."""
+    """The processes of a PostgreSQL server, found by its data directory."""
 
     def __init__(self, directory: Path) -> None:
         pid = int((directory / "postgresql" / "postmaster.pid").read_text().splitlines()[0])
         self._postmaster = psutil.Process(pid)
 
     def cpu(self) -> float:
-        """Seconds of CPU that all of them have used, those that ended included."""
+        """CPU seconds of all its processes, including those that have ended."""
         ended = self._postmaster.cpu_times()
         total = _cpu(self._postmaster) + float(ended.children_user + ended.children_system)
         for child in self._postmaster.children():

@@ -1,4 +1,4 @@
-"""What was measured, put together: medians over the rounds, ratios, and whether each bar is met."""
+"""Summary of the measurements: medians over the rounds, ratios, and whether each bar is met."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ Rounds = Mapping[str, Mapping[str, list[Sample]]]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What was asked for. ``least`` or else at most ``figure``."""
+    """A target: at least ``figure`` if ``least``, otherwise at most."""
 
     what: str
     figure: float
@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is asked of one peer beside another: a figure of ``Sample``, and its bar for each operation."""
+    """The target ratio between two peers: a figure of ``Sample``, and the bar for each operation."""
 
     what: str
     of: str
@@ -100,7 +100,7 @@ ASKED = (
 
 
 def bars(rounds: Rounds, equal_load: Rounds) -> Iterator[Bar]:
-    """Every bar whose peers were measured, with what was reached: the median of each round's ratio."""
+    """Every bar whose peers were measured, with the result: the median of the rounds' ratios."""
     for asked in ASKED:
         for operation, figure in asked.bars.items():
             samples = (equal_load if asked.paced else rounds).get(operation, {})
@@ -156,7 +156,7 @@ def show(console: Console, rounds: Rounds, equal_load: Rounds) -> None:
 
 
 def as_json(rounds: Rounds, equal_load: Rounds, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All of it, each round's samples included."""
+    """All results, including each round's samples."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
@@ -191,7 +191,7 @@ def _medians(samples: list[Sample]) -> Sample:
 
 
 def _spread(samples: list[Sample], of: Callable[[Sample], float]) -> float:
-    """Half of what lies between the lowest and the highest, as a part of the median."""
+    """Half of the range between the lowest and the highest, as a fraction of the median."""
     values = [of(each) for each in samples]
     return (max(values) - min(values)) / 2 / median(values)
 

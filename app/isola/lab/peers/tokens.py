@@ -1,4 +1,4 @@
-"""Tokens as peers written in Python verify them: with PyJWT, each remembered until it expires."""
+"""Token verification for the Python peers: with PyJWT, each token cached until it expires."""
 
 import time
 from functools import lru_cache

@@ -1,7 +1,7 @@
 """Strawberry as its documentation shows it: SQLAlchemy models and sessions, resolvers, and DataLoaders against N + 1.
 
-One session a request, in one transaction that is bound to the tenant by its first statement. The same tables and
-policies as everybody else. Documents are parsed and validated once, by Strawberry's own extensions.
+One session per request, in one transaction whose first statement binds it to the tenant. Tables and policies are the
+same as for all peers. Documents are parsed and validated once, by Strawberry's own extensions.
 """
 
 import base64
@@ -76,7 +76,7 @@ class MembershipRow(Base):
 
 
 class Loaders:
-    """What one request has loaded."""
+    """The DataLoaders of one request."""
 
     def __init__(self, session: AsyncSession, user: UUID) -> None:
         self._session = session
@@ -90,7 +90,7 @@ class Loaders:
         return [found[key] for key in keys]
 
     async def _spans(self, keys: list[tuple[UUID, int]]) -> Sequence[list[SpanRow]]:
-        """The newest spans of each resource that the user may see. The keys of one request all ask for as many."""
+        """The newest spans of each resource that the user may read. All keys of a request have the same limit."""
         number = func.row_number().over(
             partition_by=SpanRow.resource_id, order_by=(SpanRow.created_at.desc(), SpanRow.id.desc())
         )
@@ -118,7 +118,7 @@ class Loaders:
 
 
 class Context:
-    """One request. Its session is there while an operation is executed."""
+    """One request. Its session exists while an operation is executed."""
 
     session: AsyncSession
     loaders: Loaders
@@ -256,7 +256,7 @@ class ResourceOrder:
 
 @strawberry.type
 class ResourceConnection:
-    """A page of resources, one row longer than asked for if there is more."""
+    """A page of resources, fetched with one extra row to detect a next page."""
 
     rows: strawberry.Private[Sequence[ResourceRow]]
     first: strawberry.Private[int]
@@ -308,7 +308,7 @@ class Query:
         order_by: list[ResourceOrder] | None = None,
         first: int | None = None,
         after: str | None = None,
-        last: int | None = None,  # noqa: ARG002  for documents that may ask for it; no operation here does
+        last: int | None = None,  # noqa: ARG002  part of the schema; no operation here uses it
         before: str | None = None,  # noqa: ARG002  the caller gives it
     ) -> ResourceConnection:
         size = 20 if first is None else first
@@ -364,7 +364,7 @@ engine = create_async_engine(
 sessions = async_sessionmaker(engine, expire_on_commit=False)
 BIND = text(
     "SELECT set_config('search_path', 'rls', true), set_config('isola.tenant', :tenant, true),"
-    # The database makes the proof: see visitor.sql.
+    # The database creates the proof: see visitor.sql.
     " set_config('isola.proof', isola.proof(CAST(:tenant AS uuid)), true)"
 )
 
