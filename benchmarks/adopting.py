@@ -1,8 +1,8 @@
-"""How many rows a second ``isola adopt --load`` copies into a tenant, under each strategy.
+"""Rows per second that ``isola adopt --load`` copies into a tenant, under each strategy.
 
 ``python -m benchmarks.adopting`` from the checkout. The source is a shop: customers, orders with a reference to them,
-lines with references to orders and products, and pairs of customers and products. Commands are run as a user has them,
-on a PostgreSQL of its own that keeps what it commits and has the source as another database.
+lines with references to orders and products, and pairs of customers and products. Commands run as they do for a user,
+on a separate PostgreSQL with durable commits. The source is another database of it.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""What it costs a server to hear of changes: one question to the database a second.
+"""The cost of polling for changes: each server sends one query per second to the database.
 
-``python -m benchmarks.changes`` from the checkout. CPU of this process and of the database's, a question; and how soon
-two servers have heard of a change.
+``python -m benchmarks.changes`` from the checkout. Measures the CPU per poll of this process and of the database, and
+the delay until two servers have received a change.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 async def backend(control: Database) -> psutil.Process:
-    """PostgreSQL's process behind a connection."""
+    """The backend process of a connection."""
     async with control.unbound() as transaction:
         return psutil.Process(await transaction.value("SELECT pg_backend_pid()"))
 
 
 async def cost(changes: Changes, control: Database) -> tuple[float, float, float]:
-    """Milliseconds a question: of CPU here and in the database, and in all."""
+    """Milliseconds per poll: CPU in this process, CPU in the database, and elapsed time."""
     there = await backend(control)
     before = there.cpu_times()
     here, began = time.process_time(), time.perf_counter()
@@ -46,7 +46,7 @@ async def cost(changes: Changes, control: Database) -> tuple[float, float, float
 
 
 async def delays(address: str, control: Database) -> list[float]:
-    """Seconds from a commit, at any moment between two questions, until both of two servers have heard of it."""
+    """Seconds from a commit, at a random time between two polls, until both servers have received it."""
     found = []
     heard: set[tuple[int, str | None]] = set()
     async with (
@@ -78,7 +78,7 @@ async def run(url: str) -> None:
             await changes.hear()
             table.add_row("nothing new", *(f"{each:.2f}" for each in await cost(changes, control)))
             async with owner.unbound() as slow:
-                # A transaction that takes long keeps what was written meanwhile in every answer.
+                # While a long transaction runs, every poll returns the changes written since it began.
                 await slow.value("SELECT pg_current_xact_id()")
                 async with owner.unbound() as transaction:
                     await transaction.script(

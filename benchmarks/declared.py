@@ -1,7 +1,7 @@
-"""What reads of a declared subject cost beside the same reads of resources: CPU of the server and of PostgreSQL.
+"""The CPU cost of reads of a declared subject, relative to the same reads of resources: server and PostgreSQL.
 
-``python -m benchmarks.declared`` from the checkout. Both have the same columns, rows and documents; what is measured
-takes turns. The ratio is that of the subject to resources, over the rounds, with its 95 % interval.
+``python -m benchmarks.declared`` from the checkout. Both have the same columns, rows and documents; measurements
+alternate. The ratio is that of the subject to resources, over the rounds, with its 95 % interval.
 """
 
 import argparse
@@ -41,7 +41,7 @@ LIKE = {"Resource": "one by its id", "Resources": "a list of 50 with owners", "S
 
 
 async def copied(population: Population) -> Sequence[Resident]:
-    """Make resources of all things, keys included. Returns the residents, who know their ids."""
+    """Copy all things, with their keys, to resources. Returns the residents with the ids."""
     strategy = population.place.strategies[population.size.strategy]
     names = ", ".join(strategy.shape(Thing.table, MetaData()).columns.keys())
     connection = await asyncpg.connect(population.place.address)
@@ -59,7 +59,7 @@ async def copied(population: Population) -> Sequence[Resident]:
 
 
 def asked(served: Served, residents: Sequence[Resident]) -> Mapping[str, Mapping[str, list[str]]]:
-    """The requests about each subject, by the operation. Raises ValueError where they are not answered alike."""
+    """The requests for each subject, by operation. Raises ValueError if their answers differ."""
     operations = {subject.declaration.name: usual(subject).operations for subject in (Resource, Thing)}
     found = {}
     for like, what in LIKE.items():
@@ -72,7 +72,7 @@ def asked(served: Served, residents: Sequence[Resident]) -> Mapping[str, Mapping
 
 
 def _answer(served: Served, operation: Operation, resident: Resident) -> str:
-    """What is answered, but for the name of the subject."""
+    """The answer, without the name of the subject."""
     text = json.dumps(answers(served, [served.request(operation, resident, 0)]), default=str)
     return text.replace("thing", "resource").replace("thi_", "")
 
@@ -80,7 +80,7 @@ def _answer(served: Served, operation: Operation, resident: Resident) -> str:
 async def measured(
     laboratory: Laboratory, strategy: str, rounds: int
 ) -> Mapping[str, Mapping[str, Mapping[int, float]]]:
-    """Milliseconds of CPU a request, of the server and PostgreSQL together, by operation, subject and round."""
+    """Milliseconds of CPU per request, server and PostgreSQL together, by operation, subject and round."""
     population = await laboratory.population(strategy=strategy, tenants=TENANTS, rows=ROWS, application="things")
     residents = await copied(population)
     served = await laboratory.server(population, strategy, connections=CONNECTIONS)
@@ -121,7 +121,7 @@ def main() -> None:
     rounds = arguments.parse_args().rounds
     with TemporaryDirectory(prefix="isola-benchmark-") as held:
         if HISTORY not in os.environ:
-            # An application belongs to a process from its beginning.
+            # Applications are loaded when a process starts.
             given = {**os.environ, "ISOLA_APPLICATIONS": "benchmarks.things:application", HISTORY: held}
             isola = Path(sys.executable).with_name("isola")
             subprocess.run([isola, "revision", "--application", "things", "-m", "Things"], check=True, env=given)

@@ -1,7 +1,7 @@
-"""What one tenant that asks for ten times its share costs the others: the time until a transaction is done.
+"""The effect on other tenants of one tenant with ten times its share of load: the duration of their transactions.
 
-``python -m benchmarks.fairness`` runs a PostgreSQL of its own. Modest tenants have one client each, the greedy one has
-ten times as many. Each transaction holds a connection for some milliseconds; there are fewer connections than clients.
+``python -m benchmarks.fairness`` starts a separate PostgreSQL. Modest tenants have one client each, the greedy one has
+ten times as many. Each transaction holds a connection for a few milliseconds; clients outnumber connections.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def prepared(installed: Installation) -> list[Tenant]:
 
 
 async def client(database: Database, tenant: Tenant, until: float, pause: float) -> list[float]:
-    """The seconds that each transaction took, from when it was asked for."""
+    """The seconds of each transaction, including the wait for a connection."""
     took = []
     while time.monotonic() < until:
         asked = time.monotonic()
@@ -54,7 +54,7 @@ async def client(database: Database, tenant: Tenant, until: float, pause: float)
 
 
 async def measured(database: Database, greedy: Tenant, modest: Sequence[Tenant], clients: int) -> list[float]:
-    """The times of the modest tenants, sorted, while the greedy one has so many clients."""
+    """The sorted times of the modest tenants, while the greedy one has ``clients`` clients."""
     until = time.monotonic() + SECONDS
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
@@ -72,7 +72,7 @@ def told(name: str, took: Sequence[float]) -> float:
 async def main(installed: Installation) -> None:
     greedy, *modest = await prepared(installed)
     async with await installed.tenants() as database:
-        await measured(database, greedy, modest, 1)  # connections are opened, statements prepared
+        await measured(database, greedy, modest, 1)  # warm-up: opens connections, prepares statements
         alone = told("each tenant has one client", await measured(database, greedy, modest, 1))
         beside = told(f"one tenant has {GREED * MODEST}", await measured(database, greedy, modest, GREED * MODEST))
         print(f"the others' p99 is {beside / alone:.2f} times what it was")

@@ -1,7 +1,7 @@
-"""What it costs to know who is calling: CPU a request, and what a flood of bad credentials asks of the database.
+"""The cost of authentication: CPU per request, and the database load from a flood of bad credentials.
 
-``python -m benchmarks.identity`` from the checkout. Requests go through the whole HTTP application, in this process,
-to an operation that needs no database; beside it the same application is told who calls. The two take turns.
+``python -m benchmarks.identity`` from the checkout. Requests pass through the whole HTTP application, in this process,
+to an operation that needs no database. The baseline is the same application with a fixed caller. The two alternate.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ counted: ContextVar[bool] = ContextVar("counted", default=False)
 
 @dataclass(frozen=True)
 class Told:
-    """In place of an authenticator: it is told who calls."""
+    """A stand-in for the authenticator that returns a fixed caller."""
 
     caller: Principal
     members: Any = None
@@ -87,7 +87,7 @@ def scope(headers: Mapping[str, str], path: str = "/graphql", query: str = "") -
 
 
 async def send(served: ASGIApp, request: Scope, body: bytes = BODY) -> tuple[int, bytes]:
-    """The status and the body of one answer."""
+    """Send one request. Returns status and body."""
     status, answer = 0, b""
 
     async def receive() -> Message:
@@ -103,7 +103,7 @@ async def send(served: ASGIApp, request: Scope, body: bytes = BODY) -> tuple[int
 
 
 async def took(served: ASGIApp, request: Scope) -> float:
-    """CPU of this process in µs a request."""
+    """CPU of this process in µs per request."""
     start = time.process_time_ns()
     for _ in range(REQUESTS):
         await send(served, request)
@@ -111,7 +111,7 @@ async def took(served: ASGIApp, request: Scope) -> float:
 
 
 async def compare(told: ASGIApp, served: ASGIApp, requests: Mapping[str, Scope]) -> Mapping[str, float]:
-    """The medians of both in turns, printed; what identity adds to each request, in µs."""
+    """Measure both alternately and print the medians. Returns the µs that authentication adds to each request."""
     measured: dict[str, list[float]] = {name: [] for name in ("told who calls", *requests)}
     plain = scope({})
     for name, request in requests.items():
@@ -132,8 +132,8 @@ async def compare(told: ASGIApp, served: ASGIApp, requests: Mapping[str, Scope])
 
 
 async def flood(served: ASGIApp, name: str, requests: Sequence[Scope], table: Table) -> int:
-    """Send bad credentials one after the other; how many transactions began for them."""
-    global asked  # noqa: PLW0603  one count for the process
+    """Send bad credentials one after the other. Returns how many transactions they started."""
+    global asked  # noqa: PLW0603  one counter for the process
     asked = 0
     token = counted.set(True)
     start = time.process_time_ns()
@@ -145,7 +145,7 @@ async def flood(served: ASGIApp, name: str, requests: Sequence[Scope], table: Ta
 
 
 def count_transactions() -> None:
-    """Count the transactions that begin for requests; each begins in ``Database.begun``."""
+    """Count the transactions that requests start; each one starts in ``Database.begun``."""
     begun: Callable[..., Any] = Database.begun
 
     async def counting(self: Database, *arguments: Any) -> Any:
@@ -153,11 +153,11 @@ def count_transactions() -> None:
         asked += counted.get()
         return await begun(self, *arguments)
 
-    Database.begun = counting  # type: ignore[assignment, method-assign]  # this process is here to count
+    Database.begun = counting  # type: ignore[assignment, method-assign]  # this process only counts
 
 
 async def main(installed: Installation) -> None:
-    """Print both tables; exit with 1 when identity adds more than the bar, or a flood reaches the database."""
+    """Print both tables; exit with 1 when authentication exceeds the bar, or a flood reaches the database."""
     async with await installed.owner(2) as owner:
         await migrations.migrate(owner, installed.strategies, installed.addresses)
         tenant = await provisioning.create(owner, installed.strategies, slug="acme", name="Acme", strategy="rls")
@@ -181,7 +181,7 @@ async def main(installed: Installation) -> None:
         await run(REVOKE, id=keys[1]["apiKey"]["id"])
         good, revoked = (each["key"] for each in keys)
         caller = Principal(tenant, tenant.id, ("admin",), of_role(Role.ADMIN))
-        told = http.application(settings, Told(caller), Executor(model, secret=secret), tenants, control)  # type: ignore[arg-type]  # a stand-in is its purpose
+        told = http.application(settings, Told(caller), Executor(model, secret=secret), tenants, control)  # type: ignore[arg-type]  # a stand-in
         gc.collect()
         gc.freeze()
         added = await compare(
@@ -211,7 +211,7 @@ async def main(installed: Installation) -> None:
             ],
             "a revoked API key": [scope({"x-api-key": revoked})],
         }
-        # Until this server has heard of what was just made: meanwhile it remembers less.
+        # Wait until this server has received the recent changes: until then it caches less.
         await asyncio.sleep(2)
         table = Table("10,000 requests with", "status", "questions to the database", "µs of CPU each", box=None)
         questions = [await flood(served, name, requests, table) for name, requests in floods.items()]

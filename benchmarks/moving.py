@@ -1,7 +1,7 @@
-"""How long a tenant is closed while it is moved from one strategy to another.
+"""How long a tenant is unavailable during a move from one strategy to another.
 
-``python -m benchmarks.moving`` from the checkout. Each tenant has as many resources as entries in its log; a row here
-is either. On a PostgreSQL of its own, made for it, that keeps what it commits.
+``python -m benchmarks.moving`` from the checkout. Each tenant has as many resources as log entries; "rows" counts
+both. Runs on a separate PostgreSQL with durable commits.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def fill(tenants: Database, tenant: Tenant, rows: int) -> None:
 
 
 async def moved(owner: Database, strategies: Mapping[str, Strategy], to: str) -> Mapping[str, float]:
-    """Seconds that a move takes: in all, copying and comparing."""
+    """Seconds of a move: in total, for copying, and for comparing."""
     steps: list[tuple[str, float]] = []
     began = time.perf_counter()
     await moves.move(owner, strategies, "mover", to=to, progress=lambda step: steps.append((step, time.perf_counter())))

@@ -1,12 +1,12 @@
-"""Making, checking, migrating and filling many tenants that have a schema each.
+"""Create, check, migrate and fill many tenants that have a schema each.
 
-``python benchmarks/provisioning.py`` runs it on an embedded PostgreSQL of its own, with the settings that the server
-uses: what is measured is durable. ``--database-url`` names another server by an owner's address; the benchmark makes a
-database of its own there and removes it, and the roles that it brought, at the end.
+``python benchmarks/provisioning.py`` runs it on a separate embedded PostgreSQL with the settings of the server, so
+commits are durable. ``--database-url`` is an owner's address on another server; the benchmark creates a database
+there and removes it with its roles at the end.
 
-Let the machine rest before: ext4 gives no inode again for some seconds after its file was deleted, and looks for others
-one by one. Making a tenant, which is mostly making files, takes several times as long just after thousands of files
-were deleted, as at the end of this benchmark and of the tests.
+Let the machine rest before: for some seconds after a file was deleted, ext4 does not reuse its inode and searches for
+others one by one. Creating a tenant, which mostly creates files, takes several times as long just after thousands of
+files were deleted, as at the end of this benchmark and of the tests.
 
 Exit status 1 if a bar is missed.
 """
@@ -50,7 +50,7 @@ from isola_strategies.base import Strategy
 STRATEGY = "schema"
 PEER_TENANTS = 200
 WORKERS = 4
-# Tenants at either end of the run that are compared, to see whether making one gets slower.
+# The first and last tenants of the run are compared, to detect whether creating tenants becomes slower.
 ENDS = 50
 
 ADDED = "added_by_benchmark"
@@ -70,7 +70,7 @@ err = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured, and its bar: to stay under, or, where ``at_least``, to reach. None: there is none."""
+    """A measurement and its bar: a maximum, or a minimum with ``at_least``. None: no bar."""
 
     name: str
     value: float
@@ -111,7 +111,7 @@ def main(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database of the benchmark's own."""
+    """A database for the benchmark."""
 
     where: Addresses
     strategies: Mapping[str, Strategy]
@@ -132,7 +132,7 @@ async def measure(server: str, tenants: int, rows: int) -> list[Figure]:
 
 @asynccontextmanager
 async def place(server: str) -> AsyncIterator[Place]:
-    """A new database on the server, migrated; at the end it is dropped, and the roles that it brought with it."""
+    """Create and migrate a database on the server; at the end drop it and its roles."""
     name = f"isola_benchmark_{uuid4().hex[:8]}"
     url = make_url(server).set(database=name).render_as_string(hide_password=False)
     where = logins.addresses(Settings.model_construct(database_url=SecretStr(url)))
@@ -226,7 +226,7 @@ async def migrating(at: Place, progress: Progress) -> Figure:
 
 @contextmanager
 def one_more_revision() -> Iterator[None]:
-    """While it lasts, the tenant history has a revision more than the project's own."""
+    """Inside this context, the tenant history has one additional revision."""
     ours = migrations.MIGRATIONS
     revision = ONE_MORE.format(head=migrations.newest(BUILT_IN))
     with TemporaryDirectory(prefix="isola-benchmark-") as directory:
@@ -241,7 +241,7 @@ def one_more_revision() -> Iterator[None]:
 
 
 async def compared(server: str, tenants: int) -> Figure:
-    """What the peer takes for a tenant of three tables."""
+    """The peer's time for a tenant of three tables."""
     with TemporaryDirectory(prefix="isola-benchmark-") as directory:
         python = Path(directory) / "bin" / "python"
         with err.status(f"installing {PEER}"):
@@ -266,7 +266,7 @@ async def compared(server: str, tenants: int) -> Figure:
 
 
 def run(*command: str, **environment: str) -> str:
-    """What a program prints. Raises RuntimeError with what it complained of when it fails."""
+    """A program's output. Raises RuntimeError with its error output when it fails."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed:\n{done.stderr}")

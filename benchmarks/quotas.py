@@ -1,7 +1,7 @@
-"""What quotas cost who adds: with none set, and with one, by how much there is already.
+"""The cost of quotas for inserts: without a quota, and with one, by the number of existing rows.
 
 ``python -m benchmarks.quotas`` from the checkout. Milliseconds of CPU that PostgreSQL spends on a transaction that
-makes one resource; the ways take turns. "without triggers" is as if there were no quotas at all.
+creates one resource; the variants alternate. "without triggers" is as if there were no quotas at all.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from isola_strategies import registry
 ROUNDS, WARM_UP, EACH = 10, 20, 200
 SIZES = (0, 100_000)
 BATCH = 10_000
-# What is measured is the work, not the disk.
+# Measure CPU work, not the disk.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 WAYS = {"without triggers": plans.UNLIMITED, "no quota": plans.UNLIMITED, "quota": "limited"}
 
 
 async def spent(tenants: Database, tenant: Tenant, actor: Actor) -> float:
-    """Milliseconds of CPU a resource."""
+    """Milliseconds of CPU per resource."""
     async with tenants.transaction(tenant) as work:
         backend = psutil.Process(await work.value("SELECT pg_backend_pid()"))
     before = backend.cpu_times()

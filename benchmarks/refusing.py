@@ -1,4 +1,4 @@
-"""How soon documents that ask for too much are refused: each in under 50 ms, and without the database.
+"""The time to reject documents that exceed the limits: under 50 ms each, without the database.
 
 ``python -m benchmarks.refusing`` from the checkout.
 """
@@ -31,7 +31,7 @@ NOBODY = UUID(int=0)
 
 @dataclass(frozen=True)
 class Refused:
-    """A caller whose requests must not get as far as a transaction."""
+    """A caller whose requests must not start a transaction."""
 
     principal: Principal
 
@@ -41,7 +41,7 @@ class Refused:
 
 async def main() -> None:
     """Print a table of the medians; exit with 1 when one is over the bar."""
-    # None of it is to wait for its turn.
+    # Admit all requests immediately, without a queue.
     executor = Executor(model, secret=b"of no use here, but of the right length", effort=Effort(rate=1, burst=1000))
     tenant = Tenant(NOBODY, "nobody", "Nobody", Status.ACTIVE, "rls", {}, datetime.now(UTC))
     caller = Refused(Principal(tenant, NOBODY, (Role.ADMIN,), of_role(Role.ADMIN)))

@@ -1,9 +1,9 @@
-"""What HTTP servers cost a request, and what they make of requests that are framed to deceive.
+"""The CPU cost of HTTP servers per request, and their handling of requests with deceptive framing.
 
 ``python -m benchmarks.servers`` from the checkout. Each server that is installed runs the same ASGI application, which
 reads the body of a request and answers with the JSON of a small read. The figure is the CPU of the server's process,
-with threads, on keep-alive connections. hypercorn, granian and uvicorn with h11 are no dependencies: install them into
-the environment to have them measured.
+with threads, on keep-alive connections. hypercorn, granian and uvicorn with h11 are not dependencies: install them into
+the environment to measure them.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Message = MutableMapping[str, Any]
 async def application(
     scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
 ) -> None:
-    """What every server runs."""
+    """The application that every server runs."""
     if scope["type"] != "http":
         return
     more = True
@@ -50,7 +50,7 @@ async def application(
 
 
 def isola(port: int) -> None:
-    import uvicorn  # noqa: PLC0415  other servers run without it
+    import uvicorn  # noqa: PLC0415  not needed for other servers
 
     from isola.server.listener import configured  # noqa: PLC0415
     from isola.settings import Settings  # noqa: PLC0415
@@ -100,7 +100,7 @@ def running(arguments: list[str]) -> Iterator[tuple[int, psutil.Process]]:
 
 
 def cpu(process: psutil.Process) -> float:
-    """Seconds of a server and what it started, so far."""
+    """CPU seconds of a server and its child processes so far."""
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return sum(each.user + each.system for each in times)
 
@@ -124,7 +124,7 @@ async def load(port: int, requests: int) -> None:
 
 
 def sent(port: int, *pieces: bytes) -> bytes:
-    """All that a server answers to what arrives in these pieces, within a second."""
+    """Send these pieces. Returns everything that the server answers within a second."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), 1) as connection:
         connection.settimeout(1)
@@ -134,13 +134,13 @@ def sent(port: int, *pieces: bytes) -> bytes:
                 time.sleep(0.1)
             while part := connection.recv(65_536):
                 answer += part
-        except OSError:  # it has no more to say, or has hung up
+        except OSError:  # no more data, or the connection was closed
             pass
     return answer
 
 
 def upgraded(port: int, protocol: bytes) -> int:
-    """How many answers one request gets that asks for an upgrade and whose body looks like a request."""
+    """The number of answers to one upgrade request whose body looks like another request."""
     head = b"POST /first HTTP/1.1\r\nhost: localhost\r\n%bcontent-length: %d\r\n\r\n"
     return len(re.findall(rb"HTTP/1\.1 [2-5]", sent(port, head % (UPGRADE % protocol, len(SMUGGLED)), SMUGGLED)))
 

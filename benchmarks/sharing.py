@@ -1,9 +1,8 @@
-"""What a partner's reads cost when one tenant shares a great deal with it, beside one that shares little.
+"""The cost of a partner's reads when one tenant shares a great deal with it and another shares little.
 
-``python -m benchmarks.sharing`` from the checkout. Milliseconds that a request takes in the server's process, database
-included; medians, the reads take turns. The partner has accepted 20 shares of one owner. ``flood`` is what another
-owner did with 50,000: nothing, offered them, had them accepted, or let them expire; ``lapsed`` when servers have marked
-what expired.
+``python -m benchmarks.sharing`` from the checkout. Milliseconds of a request in the server's process, including the
+database; medians, the reads alternate. The partner has accepted 20 shares of one owner. ``flood`` is the state of
+50,000 shares of another owner: none, offered, accepted, or expired; ``lapsed`` after servers have marked the expired.
 """
 
 import asyncio
@@ -65,7 +64,7 @@ VALUES ($1, $2, $3, gen_random_uuid(), true, gen_random_uuid())
 
 @dataclass(frozen=True)
 class Caller:
-    """One partner's requests."""
+    """The requests of one partner."""
 
     database: Database
     principal: Principal
@@ -81,7 +80,7 @@ class Caller:
 
 
 async def fill(tenants: Database, tenant: Tenant, number: int) -> tuple[UUID, Sequence[UUID]]:
-    """A user of a tenant, and the resources that it has from now on."""
+    """Create resources in a tenant. Returns one of its users, and the ids of the resources."""
     async with tenants.transaction(tenant) as work:
         user = await users.ensure(work, subject="ada", name=None, email=None)
         await Resource.create_all(work, Actor(user, frozenset()), [{"name": "one", "data": {"a": 1}}] * number)
@@ -95,7 +94,7 @@ async def share(
     until = "-1 s" if flood in {"expired", "lapsed"} else None
     user, keys = what
     async with owner.unbound() as work:
-        connection = work._connection  # noqa: SLF001  of arrays and intervals a transaction's own methods know nothing
+        connection = work._connection  # noqa: SLF001  the transaction's methods do not support arrays and intervals
         await connection.execute(
             SHARE.replace("$5::interval", f"interval '{until}'" if until else "NULL::interval").replace("$6", "$5"),
             tenant.id,

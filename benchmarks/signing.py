@@ -1,8 +1,8 @@
-"""What it costs that transactions prove their tenant: the list of 50 over HTTP, with the proof checked and without.
+"""The cost of tenant proofs in transactions: the list of 50 over HTTP, with and without the check of the proof.
 
-``python -m benchmarks.signing`` from the checkout. One server, and the data of ``make bench-peers``; in turns, proofs
-are demanded and not, as by ``isola platform proofs``. The server makes them in both cases: that is one SHA-256 twice
-over, some 3 µs a request.
+``python -m benchmarks.signing`` from the checkout. One server, with the data of ``make bench-peers``; requiring proofs
+is switched on and off alternately, as with ``isola platform proofs``. The server creates proofs in both cases: that
+costs two SHA-256 hashes, some 3 µs per request.
 
 Exit status 1 if the bar is missed.
 """
@@ -70,7 +70,7 @@ def main(
                 for number in track(range(rounds + 1), strategy, console=err):
                     for form in (DEMANDED, BELIEVED) if number % 2 else (BELIEVED, DEMANDED):
                         asyncio.run(_asked(address, form))
-                        # Every connection plans anew: that is no part of what is measured.
+                        # Warm-up: every connection plans its statements again, which must not be measured.
                         measure.load(Job(server.port, 8, 0.5 if number else 5.0, requests), server)
                         sample = measure.sample(server, PostgreSQL(directory), Job(server.port, 8, seconds, requests))
                         if number:
@@ -85,7 +85,7 @@ def main(
 
 
 def _less(checked: Sequence[Sample], believed: Sequence[Sample]) -> list[float]:
-    """What part of the throughput the check took in each round."""
+    """The fraction of throughput lost to the check in each round."""
     return [1 - one.rate / other.rate for one, other in zip(checked, believed, strict=True)]
 
 

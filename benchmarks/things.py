@@ -1,4 +1,4 @@
-"""An application with one subject that has the columns of resources, for benchmarks/declared.py."""
+"""An application for benchmarks/declared.py: one subject with the columns of resources."""
 
 import os
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Whether the writers of one tenant wait for each other: 16 in one tenant beside 16 in 16 tenants.
+"""Whether writers of one tenant block each other: 16 writers in one tenant compared with 16 in 16 tenants.
 
-``python -m benchmarks.writers`` from the checkout. Each transaction makes one resource and commits durably; the two
-ways take turns. A commit takes what the disk takes, or 3 ms more by PostgreSQL's ``commit_delay``. Besides, the CPU
-that PostgreSQL spends on such a transaction, with one writer.
+``python -m benchmarks.writers`` from the checkout. Each transaction creates one resource and commits durably; the two
+cases alternate. A commit takes the time of the disk, or 3 ms more with PostgreSQL's ``commit_delay``. It also
+measures PostgreSQL's CPU for such a transaction, with one writer.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from isola.subjects.permissions import Role, of_role
 from isola_strategies import registry
 
 WRITERS, ROUNDS, SECONDS, ALONE = 16, 7, 2.0, 300
-# A commit that waits is what is measured: the first of a group sleeps for that many microseconds before it flushes.
+# Measures commits that wait: the leader of a commit group sleeps for this many microseconds before it flushes.
 DISKS = {"as it is": {}, "3 ms more": {"commit_delay": "3000", "commit_siblings": "0"}}
 
 Scene = tuple[Tenant, Actor]
@@ -40,7 +40,7 @@ async def make(tenants: Database, tenant: Tenant, actor: Actor) -> None:
 
 
 async def rate(tenants: Database, scenes: Sequence[Scene]) -> float:
-    """Commits a second, one writer for each scene."""
+    """Commits per second, with one writer for each scene."""
     end = time.monotonic() + SECONDS
     done = 0
 
@@ -56,7 +56,7 @@ async def rate(tenants: Database, scenes: Sequence[Scene]) -> float:
 
 
 async def alone(tenants: Database, scene: Scene) -> float:
-    """Milliseconds of CPU of one session a transaction."""
+    """Milliseconds of CPU of one session per transaction."""
     async with tenants.transaction(scene[0]) as work:
         backend = psutil.Process(await work.value("SELECT pg_backend_pid()"))
     before = backend.cpu_times()
@@ -78,7 +78,7 @@ async def populated(owner: Database, tenants: Database, installed: Installation,
 
 
 async def run(address: str, disk: str, table: Table) -> None:
-    # One tenant never gets all connections.
+    # The pool never gives all connections to one tenant.
     many, one = Settings(pool_size=2 * WRITERS), Settings(pool_size=1)
     where = logins.addresses(many, address)
     installed = Installation(many, where, registry.load(where.tenant_login))
@@ -100,7 +100,7 @@ async def measure(owner: Database, installed: Installation, lonely: Installation
             for turn in range(ROUNDS + 1):
                 for way in ways if turn % 2 else reversed(ways):
                     measured = await rate(tenants, ways[way])
-                    # The first turn warms up.
+                    # The first round is a warm-up.
                     if turn:
                         rates[way].append(measured)
                 cpu.append(await alone(single, scenes[0]))

@@ -25,7 +25,7 @@ STRATEGIES = ("rls", "schema")
 MADE = "made by the benchmark"
 """The name of every resource that a peer is asked to create."""
 
-# Checkpoints and similar disk maintenance must not disturb requests. Commits remain durable.
+# Checkpoints and autovacuum must not disturb requests. Commits remain durable.
 POSTGRESQL = {
     "shared_buffers": "512MB",
     "autovacuum": "off",

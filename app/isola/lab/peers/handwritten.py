@@ -111,7 +111,7 @@ def _created(user: str, given: dict[str, Any]) -> tuple[object, ...]:
     return user, made["name"], made["kind"], json.dumps(made["data"]), made["sizeBytes"]
 
 
-# For each operation: its first characters, the field, the statement, and its parameters from user and variables.
+# For each operation: its BEGIN, the field, the statement, and its parameters from user and variables.
 OPERATIONS: dict[str, tuple[str, str, str, Values]] = {
     "Resource": ("BEGIN READ ONLY", "resource", RESOURCE, lambda _, given: (given["id"][4:],)),
     "Resources": ("BEGIN READ ONLY", "resources", RESOURCES, lambda *_: ()),
