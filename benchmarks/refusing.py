@@ -41,7 +41,7 @@ class Refused:
 
 async def main() -> None:
     """Print a table of the medians; exit with 1 when one is over the bar."""
-    # Admit all requests immediately, without a queue.
+    # The burst is large enough that no request waits.
     executor = Executor(model, secret=b"of no use here, but of the right length", effort=Effort(rate=1, burst=1000))
     tenant = Tenant(NOBODY, "nobody", "Nobody", Status.ACTIVE, "rls", {}, datetime.now(UTC))
     caller = Refused(Principal(tenant, NOBODY, (Role.ADMIN,), of_role(Role.ADMIN)))

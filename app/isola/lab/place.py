@@ -1,4 +1,4 @@
-"""A database of the lab's own, with the product in it."""
+"""A database of the lab with the product in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from isola_strategies.base import Strategy
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Migrated to the newest revision, with logins of its own: what other databases hold costs nothing here."""
+    """Migrated to the newest revision, with its own logins, so that other databases do not affect its cost."""
 
     name: str
     installation: Installation
 
     @property
     def address(self) -> str:
-        """The owner's address, for asyncpg and for libpq."""
+        """The owner's address, for asyncpg and libpq."""
         return str(self.installation.addresses.owner)
 
     @property
@@ -29,5 +29,5 @@ class Place:
         return await self.installation.owner(connections)
 
     async def tenants(self) -> Database:
-        """The connections of tenant traffic: ``async with await place.tenants() as tenants``."""
+        """Connections for tenant traffic: ``async with await place.tenants() as tenants``."""
         return await self.installation.tenants()

@@ -1,4 +1,4 @@
-"""Tenants with rows: how many, how large, and where they are once they have been made."""
+"""Populations of tenants with rows: their specification, and the created tenants."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ OWN_TABLES = len(metadata.tables)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A population to be: ``rows`` are resources a tenant, on average; each has five spans.
+    """The specification of a population: ``rows`` is the average number of resources per tenant, each with five spans.
 
-    ``strategy`` is the name of an installed one, or ``none``: shared tables with their policies taken away.
-    ``skew`` is ``even`` or ``zipf`` (the n-th tenant has 1/n of the first's rows). ``tables`` are those of a home. Of
-    an ``application`` that is not the one that ships, ``rows`` are a tenant's of each of its subjects. What
-    ``is_changed`` by measurements is kept apart from what is only read.
+    ``strategy`` is the name of an installed one, or ``none``: shared tables without policies. ``skew`` is ``even`` or
+    ``zipf`` (the n-th tenant has 1/n of the first's rows). ``tables`` are those of a home. For an ``application`` other
+    than the built-in one, ``rows`` counts a tenant's rows of each of its subjects. Populations that measurements
+    change (``is_changed``) are separate from read-only ones.
     """
 
     strategy: str
@@ -37,16 +37,16 @@ class Size:
 
     @property
     def placement(self) -> str:
-        """The strategy that makes the homes."""
+        """The strategy that creates the homes."""
         return SHARED if self.strategy == WITHOUT else self.strategy
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A tenant with its data. The n-th resident has equal rows, keys included, under every strategy.
+    """A tenant with its data. The n-th resident has the same rows, including keys, under every strategy.
 
-    ``user`` is one of its users, whose token's subject is that id; ``resources`` are some of its resources' ids, and
-    ``keys`` some ids of each subject that it has rows of, by the subject's name.
+    ``user`` is the id of one of its users and the subject in that user's token; ``resources`` are some of its resource
+    ids, and ``keys`` some ids of each subject that has rows, by the subject's name.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Residents, the largest first, alone in a database of their own; vacuumed and analyzed."""
+    """Residents, largest first, in a separate database that is vacuumed and analyzed."""
 
     size: Size
     place: Place

@@ -1,4 +1,4 @@
-"""Profiles: what to measure, as data."""
+"""Profiles: data files that define what to measure."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ OWN = "own"
 
 
 def load(name: str, file: Path = FILE) -> Profile:
-    """A profile by its name. Raises OperatorError, with the names that there are, for another."""
+    """A profile by name. Raises OperatorError with the known names for an unknown one."""
     found = tomllib.loads(file.read_text(encoding="utf-8"))
     if name not in found:
         raise OperatorError(f"profile {name!r}: expected one of {', '.join(found)}")
@@ -27,9 +27,9 @@ def load(name: str, file: Path = FILE) -> Profile:
 
 
 def chosen(profile: Profile, scenarios: Sequence[str], dimensions: Mapping[str, Sequence[int]]) -> Profile:
-    """The parts of some scenarios, all if none is named; their dimensions with these values in the place of their own.
+    """The profile's parts for ``scenarios`` (all if empty), with these values of dimensions instead of its own.
 
-    Raises OperatorError for a scenario that has no part in the profile, and for a dimension that none of them has.
+    Raises OperatorError for a scenario that is not in the profile, and for a dimension that none of them has.
     """
     unknown = [name for name in scenarios if name not in profile.parts]
     if unknown:

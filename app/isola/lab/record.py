@@ -1,4 +1,4 @@
-"""The file of one run: JSON Lines, the run first, then each measurement as soon as it is finished."""
+"""The results file of one run: JSON Lines, first the run, then each measurement as soon as it is finished."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from isola.lab.scenario import Point
 
 Identity = tuple[str, str, Point, int]
 """Scenario, subject, point, round."""
-# What has to be the same for measurements to stand in one file.
+# Properties that must be equal for measurements to share one file.
 SAME = (("profile",), ("application",), ("seed",),
         ("versions", "isola"), ("versions", "commit"), ("versions", "postgresql"),
         ("machine", "cpu"), ("machine", "cores"), ("settings",))  # fmt: skip
@@ -23,12 +23,12 @@ def now() -> str:
 
 
 class Record:
-    """What a run has measured so far. Each measurement is on the disk before the next begins."""
+    """The measurements of a run so far. Each is written to disk before the next begins."""
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
-        """Begin the file, or go on with one that a run of the same code, on the same machine, has begun.
+        """Create the file, or resume one that a run of the same code on the same machine has begun.
 
-        A last line that was cut off is dropped. Raises OperatorError for a file of something else.
+        Drops an incomplete last line. Raises OperatorError for a file with other content.
         """
         self.path = path
         self.finished: set[Identity] = set()
@@ -40,14 +40,14 @@ class Record:
             self._append({"run": run})
 
     def add(self, identity: Identity, seconds: float, busy_elsewhere: float, values: Mapping[str, float]) -> None:
-        """Write down what was measured. ``seconds`` is how long that took."""
+        """Append a measurement. ``seconds`` is its duration."""
         self._measured(
             identity, seconds, busy_elsewhere, {"values": {name: _rounded(value) for name, value in values.items()}}
         )
         self.finished.add(identity)
 
     def fail(self, identity: Identity, seconds: float, busy_elsewhere: float, reason: str) -> None:
-        """Write down why there is nothing. A rerun tries again."""
+        """Append a failure with its reason. A rerun tries again."""
         self._measured(identity, seconds, busy_elsewhere, {"failed": reason})
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Record:
         os.fsync(self._file.fileno())
 
     def _read(self, run: Mapping[str, Any]) -> int:
-        """Learn what is finished. Returns how many bytes are whole lines."""
+        """Load the finished measurements. Returns the size of all complete lines in bytes."""
         content = self.path.read_bytes()
         whole = content.rfind(b"\n") + 1
         try:
@@ -97,7 +97,7 @@ class Record:
 
 
 def _rounded(value: float) -> float:
-    """To digits that can mean something."""
+    """The value rounded to significant digits."""
     return float(f"{value:.6g}")
 
 

@@ -1,4 +1,4 @@
-"""What a run would take, and whether that is there: asked before anything is made."""
+"""Checks before a run whether the server and the machine have the resources for it."""
 
 import shutil
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ from isola.subjects.applications import BUILT_IN
 from isola_strategies import registry
 
 MIB = 1 << 20
-# Measured: of an empty database with the product in it, of a table of a home with its indexes, of a resource with its
-# five spans in all their indexes, and of a tenant's rows in a further table.
+# Measured sizes: an empty database with the product, a table of a home with its indexes, a resource with its five
+# spans and all their index entries, and a tenant's rows in an extra table.
 DATABASE_BYTES = 10 * MIB
 TABLE_BYTES = 115_000
 RESOURCE_BYTES = 4_000
 FURTHER_BYTES = 2_500
-# As much again is written ahead, and the rest is for sorting.
+# A factor for disk space: the same amount again for WAL, and the rest for sorting.
 WRITTEN = 2.5
-# As measured, too: seconds for a database, a table of a home, a thousand resources.
+# Also measured: seconds for a database, a table of a home, and a thousand resources.
 DATABASE_SECONDS = 1.0
 TABLE_SECONDS = 0.005
 THOUSAND_SECONDS = 0.15
@@ -36,7 +36,7 @@ LAB_CONNECTIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What there is. None: nobody here can tell."""
+    """The available resources. None: unknown."""
 
     disk_bytes: int | None
     connections: int
@@ -44,7 +44,7 @@ class Room:
 
 
 async def room(connection: asyncpg.Connection, *, local: bool, directory: Path | None) -> Room:
-    """What the server has to give. ``directory`` is where its data is, if that is known without asking."""
+    """The server's available resources. ``directory`` is its data directory, if known without a query."""
     if directory is None and local:
         directory = await _data_directory(connection)
     free = await connection.fetchval(
@@ -62,7 +62,7 @@ async def room(connection: asyncpg.Connection, *, local: bool, directory: Path |
 
 
 def refuse(needs: Iterable[Needs], there: Room) -> None:
-    """Raise OperatorError with what is there and what would be needed, unless it suffices."""
+    """Raise OperatorError with the available and the required amount, unless the resources suffice."""
     every = list(needs)
     populations = {size for each in every for size in each.populations}
     disk = round(WRITTEN * sum(disk_bytes(size) for size in populations)) + max(
@@ -83,7 +83,7 @@ def refuse(needs: Iterable[Needs], there: Room) -> None:
 
 
 def disk_bytes(size: Size) -> int:
-    """About what a population takes on the disk."""
+    """The approximate disk space of a population."""
     homes = _homes(size)
     kinds = 1 if size.application == BUILT_IN else max(1, len(Declared(size.application).tables))
     further = size.tables - OWN_TABLES
@@ -95,14 +95,14 @@ def disk_bytes(size: Size) -> int:
 
 
 def making_seconds(size: Size) -> float:
-    """About what it takes to make a population."""
+    """The approximate time to create a population."""
     tables = _homes(size) * size.tables
     return DATABASE_SECONDS + tables * TABLE_SECONDS + size.tenants * size.rows / 1000 * THOUSAND_SECONDS
 
 
 @cache
 def _homes(size: Size) -> int:
-    """How many homes a population has."""
+    """The number of homes of a population."""
     strategies = registry.load("isola_tenant")
     if size.placement not in strategies:
         raise OperatorError(f"strategy {size.placement!r}: expected one of {', '.join(sorted(strategies))}")

@@ -1,4 +1,4 @@
-"""Measures what is planned: rounds interleaved, every subject in every round, in changing order."""
+"""Runs the planned measurements: interleaved rounds, every subject in every round, in changing order."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Done = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One measurement to be."""
+    """One planned measurement."""
 
     scenario: Scenario
     point: Point
@@ -43,9 +43,9 @@ class Step:
 
 
 def plan(scenarios: Mapping[str, Scenario], profile: Profile, left_out: Collection[str] = ()) -> Sequence[Step]:
-    """All measurements of a profile in the order in which they are made, but for subjects that are ``left_out``.
+    """All measurements of a profile in execution order, except subjects in ``left_out``.
 
-    Rounds are the outer loop at each point, so that whatever changes slowly meets all subjects alike.
+    Rounds are the outer loop at each point, so that slow changes of the machine affect all subjects equally.
     """
     steps = []
     for name in profile.parts:
@@ -65,7 +65,7 @@ def _without(needs: Needs, left_out: Collection[str]) -> Needs:
 
 
 def in_turn(subjects: Sequence[str], number: int) -> Sequence[str]:
-    """The subjects in the order of a round: each round begins with another, and every second goes backwards."""
+    """The subjects in the order of a round: each round starts with another, every second one is reversed."""
     if not subjects:
         return []
     start = (number // 2) % len(subjects)
@@ -76,10 +76,10 @@ def in_turn(subjects: Sequence[str], number: int) -> Sequence[str]:
 async def run(
     laboratory: Laboratory, steps: Iterable[Step], record: Record, elsewhere: Elsewhere, doing: Doing, done: Done
 ) -> int:
-    """Make the measurements that are not in the record yet. Returns how many failed.
+    """Run the measurements that are not in the record yet. Returns how many failed.
 
-    A measurement that cannot be made is recorded with the reason, and the others go on. ``done`` is told the seconds
-    that were expected.
+    A failed measurement is recorded with the reason, and the others continue. ``done`` receives the expected
+    seconds.
     """
     failed = 0
     for step in steps:
@@ -97,7 +97,7 @@ async def run(
             failed += 1
             record.fail(step.identity, time.monotonic() - started, busy(), error.message)
         except Exception as error:
-            # A mistake in one scenario, or a server that went away, is not to cost what the others would measure.
+            # A bug in one scenario, or a server that stopped, must not prevent the other measurements.
             failed += 1
             log.warning("a measurement failed", measurement=str(step), exc_info=error)
             record.fail(step.identity, time.monotonic() - started, busy(), f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""What is measured: the vocabulary that scenarios, the runner and the profiles share."""
+"""The types that scenarios, the runner and the profiles share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ APPLICATION = "application"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a measurement is about, subject and round apart: dimensions with their values, in the profile's order."""
+    """The parameters of a measurement, except subject and round: dimensions with values, in the profile's order."""
 
     dimensions: tuple[tuple[str, Value], ...]
 
@@ -28,16 +28,16 @@ class Point:
         return dict(self.dimensions)[dimension]
 
     def number(self, dimension: str) -> int:
-        """The value of a dimension that is counted. Raises KeyError as above."""
+        """The value of a numeric dimension. Raises KeyError as above."""
         return int(self[dimension])
 
     def text(self, dimension: str) -> str:
-        """The value of a dimension that is named. Raises KeyError as above."""
+        """The value of a dimension that has names as values. Raises KeyError as above."""
         return str(self[dimension])
 
 
 def sized(point: Point, strategy: str, *, is_changed: bool = False) -> Size:
-    """The population that a point is about, of a strategy's homes."""
+    """The population of a point, under a strategy."""
     said = dict(point.dimensions)
     return Size(
         strategy,
@@ -52,11 +52,11 @@ def sized(point: Point, strategy: str, *, is_changed: bool = False) -> Size:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What measuring at a point takes of the machine and the server, so that a run can be refused before it begins.
+    """The resources that a measurement needs on the machine and the server, checked before a run begins.
 
-    ``populations`` are those that will be asked of the laboratory: their disk is counted by the harness, once however
-    many points share them, and they are kept until the last point that names them. ``disk_bytes`` is what is needed
-    besides, ``connections`` the most that are open at once, ``memory_bytes`` what their backends are expected to hold.
+    ``populations`` are those that the scenario requests from the laboratory: the harness counts their disk space once,
+    even if several points share them, and keeps them until the last point that names them. ``disk_bytes`` is additional
+    space, ``connections`` the maximum open at once, ``memory_bytes`` the expected memory of their backends.
     """
 
     disk_bytes: int = 0
@@ -67,7 +67,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The points of all combinations of some values, and how often each is measured."""
+    """The points of all combinations of values, and the number of rounds for each."""
 
     rounds: int
     values: Mapping[str, tuple[Value, ...]]
@@ -78,22 +78,22 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A choice of what to measure, read from profiles.toml. A scenario that has no part in it is not run."""
+    """A selection of measurements, read from profiles.toml. Scenarios that it does not list are not run."""
 
     name: str
     parts: Mapping[str, Sequence[Grid]]
     lasting: Mapping[str, float]
 
     def points(self, scenario: str) -> Sequence[Point]:
-        """The points of a scenario's grids, each once. Raises KeyError for a scenario that has no part here."""
+        """The distinct points of a scenario's grids. Raises KeyError for a scenario that is not listed."""
         return list(self._rounds(scenario))
 
     def rounds(self, scenario: str, point: Point) -> int:
-        """How often a point is measured, once in each round. Raises KeyError as above."""
+        """The number of rounds of a point. Raises KeyError as above."""
         return self._rounds(scenario)[point]
 
     def seconds(self, scenario: str) -> float:
-        """How long one measurement under load lasts. Raises KeyError as above."""
+        """The duration of one measurement under load. Raises KeyError as above."""
         return self.lasting[scenario]
 
     def _rounds(self, scenario: str) -> Mapping[Point, int]:
@@ -105,9 +105,9 @@ class Profile:
 
 
 class Scenario(Protocol):
-    """One question, and how it is put to each subject. A module of ``isola.lab.scenarios`` has one class of it.
+    """One question, and its measurement for each subject. Each module of ``isola.lab.scenarios`` has one such class.
 
-    A fresh object serves one run, so it may keep what its measurements share.
+    Each run creates a new object, so the object may hold state that its measurements share.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Scenario(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """For the report: what makes one subject look better or worse by our design rather than by its nature."""
+        """For the report: effects of our design, not of a subject itself, that make it look better or worse."""
         ...
 
     def points(self, profile: Profile) -> Iterable[Point]:
@@ -125,26 +125,26 @@ class Scenario(Protocol):
         ...
 
     def subjects(self, point: Point) -> Sequence[str]:
-        """What is compared at a point, in any order: the runner alternates it by round."""
+        """The subjects to compare at a point, in any order: the runner alternates them by round."""
         ...
 
     def needs(self, point: Point) -> Needs:
-        """What is refused before the run if it is not there."""
+        """The required resources. Without them the run is rejected before it begins."""
         ...
 
     def expected_seconds(self, point: Point) -> float:
-        """Of one measurement of one subject at a point, preparation apart: for the time left."""
+        """The duration of one measurement of a subject at a point, without preparation: for the remaining time."""
         ...
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:
-        """The values, each with its unit as the ending of its name.
+        """The values. Each name ends with the unit.
 
-        Raises ``OperatorError`` with the reason for what cannot be measured: that becomes the line's ``failed``.
+        Raises ``OperatorError`` with the reason if a measurement is not possible; the record stores it as ``failed``.
         """
         ...
 
 
 @cache
 def strategies() -> Sequence[str]:
-    """The names of the strategies that are installed: subjects of most scenarios."""
+    """The names of the installed strategies: the subjects of most scenarios."""
     return sorted(registry.load("isola_tenant"))

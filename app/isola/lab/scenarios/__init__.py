@@ -1,4 +1,4 @@
-"""The questions of the lab, a module each."""
+"""The questions of the lab, one module each."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from isola.lab.scenario import Scenario
 
 
 def load() -> Mapping[str, Scenario]:
-    """A scenario of each module here, by its name. Raises ValueError where a module has not just one."""
+    """The scenario of each module here, by name. Raises ValueError if a module does not have exactly one."""
     found: dict[str, Scenario] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = import_module(f"{__name__}.{module.name}")

@@ -1,4 +1,4 @@
-"""The first request of a tenant that a server and its connections have not met, against a later one."""
+"""The first request of a tenant that is in no cache of the server and its connections, compared with a later one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -42,11 +42,11 @@ class Cold(Workload):
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:
         population = await laboratory.populated(self.size(point, subject))
         operation = laboratory.operations[point.text("operation")]
-        # Others in each round: what PostgreSQL itself remembers of a tenant's pages is not to be counted as warm.
+        # Other tenants in each round, so that caches from an earlier round do not make a first request warm.
         residents = population.residents
         start = KNOWN + round * MET % max(1, len(residents) - KNOWN - MET + 1)
         known, met = residents[:KNOWN], residents[start : start + MET]
-        # One connection to the database: what one has met, another has not.
+        # One connection to the database, because each connection has its own caches.
         async with laboratory.fresh_server(population, subject, connections=1) as served:
             with laboratory.pinned():
                 await self._asked(served, operation, known, KNOWN_TIMES)

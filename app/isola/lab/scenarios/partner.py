@@ -1,4 +1,4 @@
-"""What a partner reads that others have shared with it: the same number of resources, of few owners or of many."""
+"""A partner's reads of shared resources: the same number of resources, from few owners or from many."""
 
 from collections.abc import Mapping
 
@@ -42,7 +42,7 @@ class Partner(Workload):
         size = self.size(point, subject)
         population = await laboratory.populated(size)
         owners = point.number("owners")
-        # A partner for each number of owners, from the end: the owners are others.
+        # A partner for each number of owners, from the end of the list, so that it is not one of the owners.
         partner = population.residents[-len(str(owners))]
         if (size, owners) not in self._granted:
             await _grant(population, partner, owners)
@@ -63,7 +63,7 @@ class Partner(Workload):
 
 
 async def _grant(population: Population, partner: Resident, owners: int) -> None:
-    """Share so many resources with a tenant, the owners' in turn."""
+    """Share resources with a tenant, taken from the owners in turn."""
     each = SHARED // owners
     granted = []
     async with await population.place.tenants() as tenants:

@@ -1,4 +1,4 @@
-"""What row-level security itself costs, and what its proof costs of that."""
+"""The cost of row-level security itself, and the part of it that is due to the proof."""
 
 import statistics
 import time
@@ -18,10 +18,10 @@ from isola.lab.statements import Statements, Written
 from isola_strategies.base import Strategy
 
 PROVED, CLAIMED, WITHOUT, UNSAID = "proved", "claimed", "without_policies", "without_predicate"
-# Long enough that reading the clock of the process costs nothing beside it; short enough for what the machine does
-# besides to fall on all alike.
+# Long enough to make the cost of reading the process clock negligible; short enough for other load on the machine to
+# affect all kinds equally.
 BLOCK_SECONDS = 0.04
-# After five executions PostgreSQL decides whether it keeps a plan; one more has it.
+# After five executions PostgreSQL decides between custom and generic plans; one more uses the decision.
 WARMING = 8
 LEAST_CYCLES = 2
 
@@ -144,14 +144,14 @@ def _values(found: Mapping[str, Sequence["_Block"]]) -> Mapping[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Microseconds of a transaction: the median by the clock, and the mean of what PostgreSQL's process ran for it."""
+    """Microseconds of a transaction: median elapsed time, and mean CPU time of PostgreSQL's backend."""
 
     us: float
     cpu_us: float | None
 
 
 class _Run:
-    """One kind's connection."""
+    """The connection of one kind."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -185,27 +185,27 @@ class _Run:
 
 
 async def _believed(place: Place) -> Database:
-    """Connections of tenant traffic that prove nothing: for policies that believe what is claimed."""
+    """Connections for tenant traffic without proofs, for policies that trust the claimed tenant."""
     installation = place.installation
     return await Database.open(installation.addresses.tenant, installation.strategies, wait=60, statement_timeout=600)
 
 
 class _Unsaid:
-    """A placement that leaves it to the policies which rows are the tenant's."""
+    """A placement without a tenant predicate: only the policies select the tenant's rows."""
 
-    def predicate(self, table: str) -> None:  # noqa: ARG002  nothing is said of any
+    def predicate(self, table: str) -> None:  # noqa: ARG002  no table has one
         return None
 
 
 class _Guards:
-    """The policies of a place, on a connection of the owner's."""
+    """The policies of a place, on a connection of the owner."""
 
     def __init__(self, owner: Database) -> None:
         self._owner = owner
         self._known: dict[str, _Guarded] = {}
 
     async def of(self, strategy: Strategy, resident: Resident) -> "_Guarded":
-        """The policies of the resident's home, as the product made them."""
+        """The policies of the resident's home, as the product created them."""
         home = strategy.home(resident.tenant.id).schema
         if home not in self._known:
             async with self._owner.unbound() as work:
@@ -237,7 +237,7 @@ class _Guarded:
         self._policies = policies
 
     async def become(self, kind: str) -> None:
-        """Alter the policies, or whether they hold, and nothing else."""
+        """Alter the policies, or enable or disable them, and nothing else."""
         believed = kind == CLAIMED
         switch = "DISABLE" if kind == WITHOUT else "ENABLE"
         statements = [
@@ -260,7 +260,7 @@ async def _policies(work: Transaction, home: str) -> Sequence[_Policy]:
     async def column(what: str) -> list[str]:
         return await work.texts(
             f"SELECT {what} FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid"
-            # A peer that was measured on the same tables may have left policies of its own login there.
+            # A peer measured earlier on the same tables may have left policies for its own login.
             " WHERE c.relnamespace = $1::regnamespace AND p.polroles = '{0}' ORDER BY c.relname, p.polname",
             home,
         )

@@ -1,7 +1,7 @@
-"""Reads over HTTP in an open loop: requests are due at fixed times, and late ones count from when they were due.
+"""Reads over HTTP in an open loop: requests are due at fixed times, and latency counts from the due time.
 
-That is what callers wait for. A closed loop asks less of a server that is slow, and never sees how long the requests
-would have waited that it did not send ("coordinated omission", as Gil Tene calls it).
+That is the latency of callers. A closed loop sends fewer requests to a slow server, and so misses the waiting time of
+the requests that it did not send ("coordinated omission", as Gil Tene calls it).
 """
 
 from collections.abc import Mapping

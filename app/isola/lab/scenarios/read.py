@@ -1,4 +1,4 @@
-"""Reads over HTTP in a closed loop: every connection sends its next request when it has the answer to the last."""
+"""Reads over HTTP in a closed loop: each connection sends its next request after the answer to the previous one."""
 
 from collections.abc import Mapping
 
