@@ -1,8 +1,8 @@
 """Shared tables in several cells: a third strategy, written as a plug-in.
 
-A cell is a schema with all tables. Some tenants share it, kept apart by row-level security as under ``rls``; the others
-are in other cells. So no table, index or vacuuming is everyone's, a migration locks one cell at a time, and there are
-as many tables as there are cells, not as there are tenants.
+A cell is a schema with all tables. Some tenants share it, isolated by row-level security as under ``rls``; the others
+are in other cells. So no table, index or vacuum run covers all tenants, a migration locks one cell at a time, and the
+number of tables grows with the cells, not with the tenants.
 
 docs/strategies.md goes through this file step by step.
 """
@@ -13,8 +13,8 @@ from uuid import UUID
 from isola_strategies.base import Home
 from isola_strategies.rls import RowLevelSecurity
 
-# Where a tenant is follows from this: fixed for good once there are tenants. Few, so that tests often have two tenants
-# in the same cell; in earnest 16 to 64.
+# A tenant's cell is computed from this number, so it must not change once there are tenants. It is small here so that
+# tests often have two tenants in one cell; use 16 to 64 in production.
 CELLS = 2
 
 

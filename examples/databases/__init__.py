@@ -1,1 +1,1 @@
-"""A database for each tenant: README.md says what for, and what it costs."""
+"""A database for each tenant: README.md explains purpose and cost."""

@@ -1,7 +1,7 @@
 """One PostgreSQL server, a database for each tenant in it, and one process that serves them all.
 
 Each database has an installation of its own: directory, keys, log, and logins that can connect to no other tenant's.
-Inside it everything is as ever, with one tenant under one of the installed strategies.
+Inside a database nothing differs from other installations; it has one tenant under one of the installed strategies.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,7 @@ from isola.server.installation import Installation, installation
 from isola.settings import Settings
 
 PREFIX = "tenant_"
-# A database's logins are named after it, and PostgreSQL cuts names off after 63 bytes.
+# A database's logins are named after it, and PostgreSQL truncates names to 63 bytes.
 LONGEST = 63 - len(PREFIX) - len("_control")
 
 quote = DIALECT.identifier_preparer.quote
@@ -38,10 +38,10 @@ class Fleet:
     settings: Settings
 
     async def create(self, slug: str, name: str) -> None:
-        """Make a tenant and its database. Broken off, a second call goes on.
+        """Create a tenant and its database. After an interruption, a second call resumes.
 
-        Raises BadUserInput for a slug or a name that cannot be, Conflict when the tenant is there, and OperatorError
-        when its database cannot be migrated.
+        Raises BadUserInput for an invalid slug or name, Conflict when the tenant exists, and OperatorError when its
+        database cannot be migrated.
         """
         if len(slug) > LONGEST:
             raise BadUserInput(f"slug {slug[:80]!r}: expected at most {LONGEST} characters, as a database has its name")
@@ -50,27 +50,27 @@ class Fleet:
             provisioning.refuse_impossible(installed.strategies, slug=slug, name=name, strategy=strategy)
             with suppress(asyncpg.DuplicateDatabaseError):
                 await self._execute(f"CREATE DATABASE {quote(PREFIX + slug)}")
-            # PUBLIC has this right in every new database, and the logins of the others are PUBLIC here.
+            # PUBLIC has this right in every new database, and PUBLIC includes the logins of other tenants.
             await self._execute(f"REVOKE CONNECT ON DATABASE {quote(PREFIX + slug)} FROM PUBLIC")
             await _migrate(installed)
             async with await installed.owner() as owner:
                 await provisioning.create(owner, installed.strategies, slug=slug, name=name, strategy=strategy)
 
     async def migrate(self) -> None:
-        """Bring each tenant's database to the newest revision. Broken off, a second call goes on.
+        """Migrate each tenant's database to the newest revision. After an interruption, a second call resumes.
 
-        Raises OperatorError for the first that cannot be.
+        Raises OperatorError for the first that cannot be migrated.
         """
         for slug in await self.slugs():
             with self._installation(slug, owned=True) as installed:
                 await _migrate(installed)
 
     async def drop(self, slug: str) -> None:
-        """Remove a tenant with its database, at once, whoever is connected. Raises NotFound when there is none."""
+        """Drop a tenant's database at once, even with open connections. Raises NotFound when there is none."""
         if slug not in await self.slugs():
             raise NotFound(f"there is no tenant {slug!r} with a database of its own")
         with self._installation(slug, owned=True) as installed:
-            with suppress(NotFound):  # a call that was broken off
+            with suppress(NotFound):  # an interrupted call
                 async with await installed.owner() as owner:
                     await provisioning.drop(owner, installed.strategies, slug, notice=0)
             await self._execute(f"DROP DATABASE {quote(PREFIX + slug)} WITH (FORCE)")
@@ -78,7 +78,7 @@ class Fleet:
                 await self._execute(f"DROP ROLE IF EXISTS {quote(login)}")
 
     async def slugs(self) -> Sequence[str]:
-        """The tenants that have a database, by their slugs."""
+        """The slugs of the tenants that have a database."""
         connection = await asyncpg.connect(self.owner)
         try:
             found = await connection.fetch(
@@ -92,7 +92,7 @@ class Fleet:
 
     @asynccontextmanager
     async def application(self, domain: str) -> AsyncIterator[ASGIApp]:
-        """Every tenant that has a database now, at its own subdomain of ``domain``. Other hosts get 404.
+        """Serve every tenant that has a database now at its own subdomain of ``domain``. Other hosts get 404.
 
         Raises OperatorError for a database that has not been migrated, Unavailable for one that cannot be reached.
         """
@@ -108,7 +108,7 @@ class Fleet:
         database = make_url(self.owner).set(database=PREFIX + slug)
         tenant, control = [derived(database, f"{PREFIX}{slug}_{kind}") for kind in ("tenant", "control")]
         own = {
-            # A process that serves does not know the owner.
+            # A serving process has no owner address.
             "database_url": _secret(database) if owned else None,
             "tenant_url": _secret(tenant),
             "control_url": _secret(control),
@@ -118,7 +118,7 @@ class Fleet:
         return installation(self.settings.model_copy(update=own))
 
     async def _execute(self, statement: str) -> None:
-        """Outside of any transaction, which is where databases are made."""
+        """Run a statement outside of a transaction, as CREATE and DROP DATABASE require."""
         connection = await asyncpg.connect(self.owner)
         try:
             await connection.execute(statement)

@@ -13,7 +13,7 @@ from sqlalchemy import Table
 from isola_strategies.base import Home, create_role, rights
 from isola_strategies.rls import RowLevelSecurity
 
-# As for cells: fixed for good once there are tenants.
+# As for cells: must not change once there are tenants.
 GROUPS = 2
 
 
@@ -39,7 +39,7 @@ class Groups(RowLevelSecurity):
         return [f"GRANT {rights(table)} ON {home.schema}.{table.name} TO {home.role}" for table in tables]
 
     def erase(self, tenant: UUID, tables: Sequence[Table]) -> Sequence[str]:
-        # As the owner: the role of a group may not make proofs.
+        # As the owner: the role of a group may not create proofs.
         _, *statements = super().erase(tenant, tables)
         return (self._routed(tenant), *statements)
 

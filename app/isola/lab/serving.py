@@ -27,7 +27,7 @@ BASELINES = (WITHOUT, POSTGRAPHILE)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running server, and what it takes to ask it."""
+    """A running server, with the data to send requests to it."""
 
     server: Server
     secret: str
@@ -39,22 +39,22 @@ class Served:
     role: str
 
     def request(self, operation: Operation, resident: Resident, variant: int, token: str | None = None) -> str:
-        """A request of the resident's user; with a ``token`` that was made before, or a new one."""
+        """A request of the resident's user, with the given ``token`` or a new one."""
         port = self.server.port
         return operation.request(self.dialect, resident, variant, token or self.token(resident), port)
 
     def token(self, resident: Resident) -> str:
-        """A token of the resident's user, good for as long as a run may take."""
+        """A token of the resident's user, valid for the longest possible run."""
         return tokens.mint(self.secret, str(resident.tenant.id), str(resident.user), self.role)
 
 
 def placement(subject: str) -> str:
-    """The strategy of the population that a subject is to be asked about."""
+    """The strategy of the population for a subject."""
     return SHARED if subject == POSTGRAPHILE else subject
 
 
 def left_out(subject: str, *, embedded: bool) -> str | None:
-    """Why a subject cannot take part, None if it can. What its package manager can install is installed."""
+    """The reason why a subject cannot take part; None if it can. Installs its packages if possible."""
     if subject != POSTGRAPHILE:
         return None
     if not embedded:
@@ -69,7 +69,7 @@ def left_out(subject: str, *, embedded: bool) -> str | None:
 
 
 class Servers:
-    """The servers of a run. One that was asked for keeps running, since the next measurement mostly wants it again."""
+    """The servers of a run. A started server keeps running, because the next measurement usually needs it again."""
 
     def __init__(self, directory: Path, cores: Cores) -> None:
         self._directory = directory
@@ -78,7 +78,7 @@ class Servers:
         self._admitted: set[str] = set()
 
     async def running(self, population: Population, subject: str, connections: int) -> Served:
-        """A server that has at most so many connections to the database. Raises OperatorError if it does not start."""
+        """A server with at most ``connections`` database connections. Raises OperatorError if it does not start."""
         key = (population.size, subject)
         served, before, held = self._running.get(key, (None, 0, ExitStack()))
         if served is None or before != connections:
@@ -91,12 +91,12 @@ class Servers:
 
     @asynccontextmanager
     async def fresh(self, population: Population, subject: str, connections: int) -> AsyncIterator[Served]:
-        """A server that nobody has asked anything; it ends with the context. Raises OperatorError as above."""
+        """A server that has served no request; it stops with the context. Raises OperatorError as above."""
         with await self._starting(population, subject, connections) as served:
             yield served
 
     def stop(self, keeping: Collection[Size] = ()) -> None:
-        """End those that are kept running, but for the ones over some populations."""
+        """Stop the running servers, except those over the populations ``keeping``."""
         for key in [key for key in self._running if key[0] not in keeping]:
             self._running.pop(key)[-1].close()
 
@@ -109,7 +109,7 @@ class Servers:
                 await _admit_postgraphile(connection)
                 self._admitted.add(place.name)
             if subject == WITHOUT:
-                # It has its proofs made by the database, as all peers.
+                # The database creates its proofs, as for all peers.
                 login = place.installation.addresses.tenant_login
                 await connection.execute(f'GRANT EXECUTE ON FUNCTION isola.proof(uuid) TO "{login}"')
         finally:
@@ -122,17 +122,17 @@ class Servers:
         given = environment(population.place, self._directory, secret, port, connections)
         log = self._directory / f"{peer.name}.log"
         with processes.started(peer, given, port, log, self._cores, self._directory) as server:
-            # What others made can be changed by whoever may manage all.
+            # Changing resources of other users requires the permission to manage all.
             yield Served(server, secret, "editor" if population.size.application == BUILT_IN else "admin")
 
 
 def environment(place: Place, directory: Path, secret: str, port: int, connections: int) -> Mapping[str, str]:
-    """The whole environment of a server: this process's own, but for what it says of another Isola."""
+    """The complete environment of a server: that of this process, without settings of another Isola."""
     where = place.installation.addresses
     owner = make_url(place.address)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISOLA_", "PEER_"))}
     if named := os.environ.get("ISOLA_APPLICATIONS"):
-        # An application of a checkout is found where the command runs, and servers run elsewhere.
+        # Applications of a checkout are found from the current directory, but servers run in another one.
         found = os.pathsep.join(filter(None, [str(Path.cwd()), kept.get("PYTHONPATH")]))
         kept |= {"ISOLA_APPLICATIONS": named, "PYTHONPATH": found}
     return {
@@ -143,7 +143,7 @@ def environment(place: Place, directory: Path, secret: str, port: int, connectio
         "ISOLA_DATA_DIR": str(directory),
         "ISOLA_PORT": str(port),
         "ISOLA_POOL_SIZE": str(connections),
-        # A test may have all clients wait for few connections: that is then what is measured.
+        # A scenario may make all clients wait for few connections; that wait is then measured.
         "ISOLA_POOL_WAIT": "30",
         "ISOLA_TOKEN_KEY": secret,
         "NODE_ENV": "production",
@@ -158,7 +158,7 @@ def environment(place: Place, directory: Path, secret: str, port: int, connectio
 
 
 async def _admit_postgraphile(connection: asyncpg.Connection) -> None:
-    """Give PostGraphile's login its rights in one place. The role belongs to the server, so it may be there."""
+    """Grant PostGraphile's login its rights in one place. Roles are server-wide, so it may exist already."""
     script = (operations.HERE / "visitor.sql").read_text(encoding="utf-8")
     made, _, rights = script.partition(";")
     async with connection.transaction():

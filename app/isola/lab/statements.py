@@ -1,4 +1,4 @@
-"""What the read compiler makes of the contract's operations, for residents of a population."""
+"""The SQL that the read compiler generates for the contract's operations, for residents of a population."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from isola.query.limits import Limits
 from isola.query.read_plan import ReadPlan
 from isola.subjects.permissions import Role, of_role
 
-# It signs cursors that nobody will send back.
+# It signs cursors that no client sends back.
 SECRET = b"the lab's"
 
 
@@ -31,17 +31,17 @@ class Written:
 
 
 class Statements:
-    """Remembers plans and statements, as a server does."""
+    """Caches plans and statements, as a server does."""
 
     def __init__(self) -> None:
         self._compiler = Compiler(model, Limits(), SECRET)
         self._documents = Documents(model.schema, self._compiler.limits)
 
     def of(self, asked: Operation, resident: Resident, placement: Placement) -> Written:
-        """What a reading operation becomes for an owner of the resident.
+        """The SQL of a read operation for an owner of the resident.
 
-        ``placement`` is the tenant's strategy, or whatever else has a predicate to give. Raises OperatorError for one
-        that is not read by one statement.
+        ``placement`` is the tenant's strategy, or another provider of predicates. Raises OperatorError for an operation
+        that needs more than one statement.
         """
         operation = self._documents.find(asked.document).operation(asked.name)
         values = get_variable_values(

@@ -1,4 +1,4 @@
-"""What scenarios have in common that put load on a server of each subject, over HTTP."""
+"""The common part of scenarios that load a server of each subject over HTTP."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +11,7 @@ BACKEND_BYTES = 20 << 20
 
 
 class Workload:
-    """A ``Scenario`` but for its question and its measurements."""
+    """A ``Scenario`` without its question and measurements."""
 
     name: str
     baselines: Sequence[str] = (WITHOUT,)
@@ -28,7 +28,7 @@ class Workload:
         return [*strategies(), *(() if APPLICATION in dict(point.dimensions) else self.baselines)]
 
     def connections(self, point: Point) -> int:
-        """The most that are open at once. The servers of all subjects run side by side."""
+        """The maximum open at once. The servers of all subjects run at the same time."""
         return point.number("connections") * len(self.subjects(point))
 
     def needs(self, point: Point) -> Needs:
@@ -43,5 +43,5 @@ class Workload:
         return self._seconds + 1.0
 
     def size(self, point: Point, subject: str) -> Size:
-        """The population that a subject is asked about."""
+        """The population for a subject."""
         return sized(point, placement(subject), is_changed=self.changes)

@@ -1,4 +1,4 @@
-"""What connections remember of the tenants that they have met, and what tenants take up on disk."""
+"""Memory of connections by the tenants that they have served, and disk space of tenants."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -89,7 +89,7 @@ class Memory:
     def expected_seconds(self, point: Point) -> float:
         return 0.5 + point.number("tenants") * 0.008
 
-    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round is a connection of its own
+    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round has its own connection
         population = await laboratory.populated(sized(point, subject))
         strategy = population.place.strategies[subject]
         asked = await _let_ask(population.place)
@@ -125,7 +125,7 @@ class Memory:
 
 
 async def _let_ask(place: Place) -> bool:
-    """Let the login of tenant traffic see its own session's memory. Whether the owner may: a superuser may."""
+    """Let the tenant login read its session's memory contexts. Returns whether the owner, as superuser, may do this."""
     login = quote(place.installation.addresses.tenant_login)
     connection = await asyncpg.connect(place.address)
     try:
@@ -142,7 +142,7 @@ async def _let_ask(place: Place) -> bool:
 
 
 async def _reported(work: Transaction, *, asked: bool) -> dict[str, float]:
-    """What PostgreSQL says of this session."""
+    """PostgreSQL's statistics of this session."""
     found = dict(
         zip(("statements_count", "kept_plans_count", "single_plans_count"), await work.texts(PLANS), strict=True)
     )

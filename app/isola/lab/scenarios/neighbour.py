@@ -1,7 +1,7 @@
-"""One tenant at ten times its share: how long the others wait alone, and beside it.
+"""One tenant with ten times its share of load: the latency of the others without it, and with it.
 
-Each of the others has one client that sends at a steady rate; latencies count from when a request was due. The greedy
-one has ten clients that send as fast as they are answered. There are fewer connections than clients.
+Each other tenant has one client that sends at a constant rate; latency counts from the due time of a request. The
+greedy tenant has ten clients in a closed loop. There are fewer connections than clients.
 """
 
 import asyncio

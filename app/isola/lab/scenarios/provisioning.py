@@ -1,4 +1,4 @@
-"""The life of tenants: making, migrating, exporting and dropping them."""
+"""The life cycle of tenants: create, migrate, export and drop."""
 
 import asyncio
 import statistics
@@ -129,7 +129,7 @@ def _size(point: Point, subject: str) -> Size:
 
 
 async def _few(owner: Database, place: Place, strategy: Strategy, rows: int) -> Mapping[str, float]:
-    """Make, fill, export and drop tenants beside those that are there."""
+    """Create, fill, export and drop tenants in addition to the existing ones."""
     batch = uuid4().hex[:8]
     times: dict[str, list[float]] = {"make_ms": [], "export_ms": [], "drop_ms": []}
     made: list[Tenant] = []
@@ -152,10 +152,10 @@ async def _few(owner: Database, place: Place, strategy: Strategy, rows: int) -> 
 
 
 async def _exported(place: Place, strategy: Strategy, tenant: Tenant) -> float:
-    """Seconds that it takes to copy out all rows of a tenant."""
+    """Seconds for copying out all rows of a tenant."""
 
     async def away(data: bytes) -> None:
-        """Whoever exports writes them somewhere; here that is no part of it."""
+        """Discard the data: writing it somewhere is not part of the measurement."""
 
     connection = await asyncpg.connect(place.address)
     try:
@@ -172,7 +172,7 @@ async def _exported(place: Place, strategy: Strategy, tenant: Tenant) -> float:
 
 
 async def _all(owner: Database, population: Population, strategy: Strategy) -> Mapping[str, float]:
-    """Migrate all tenants, and back."""
+    """Migrate all tenants, then revert the changes."""
     place = population.place
     homes = strategy.homes([resident.tenant.id for resident in population.residents])
     values: dict[str, float] = {}
@@ -186,7 +186,7 @@ async def _all(owner: Database, population: Population, strategy: Strategy) -> M
             raise OperatorError(f"{len(report.behind)} of {expected} homes migrated: {dict(report.failed)}")
         return seconds
 
-    # Shared homes are there, and migrated, whether a tenant is in them or not.
+    # Shared homes exist and are migrated even without tenants.
     every = len(
         {home.schema for one in place.strategies.values() for home in (*one.homes([]), *_homes(one, population))}
     )
@@ -201,7 +201,7 @@ async def _all(owner: Database, population: Population, strategy: Strategy) -> M
     finally:
         shared = [home for one in place.strategies.values() for home in one.homes([]) if home not in homes]
         await _each(place, [*homes, *shared], _back)
-        # The registry of applications has to name the newest revision again, or no tenant is made.
+        # The registry of applications must name the newest revision again; otherwise no tenant can be created.
         await migrations.migrate(owner, place.strategies, place.installation.addresses, workers=WORKERS)
     return values
 
@@ -212,7 +212,7 @@ def _homes(strategy: Strategy, population: Population) -> Sequence[Home]:
 
 @contextmanager
 def _revised(operations: Sequence[str]) -> Iterator[None]:
-    """While it lasts, the history of homes has further revisions."""
+    """Inside this context, the history of homes has additional revisions."""
     ours = migrations.MIGRATIONS
     before = str(migrations.newest(BUILT_IN))
     with TemporaryDirectory(prefix="isola-lab-") as directory:
@@ -235,7 +235,7 @@ Doing = Callable[[asyncpg.Connection, Home], Awaitable[object]]
 
 
 async def _each(place: Place, homes: Iterable[Home], do: Doing) -> None:
-    """Do something in every home, as many at a time as migrations do."""
+    """Run an action in every home, with the same concurrency as migrations."""
     waiting = [*homes][::-1]
 
     async def work() -> None:
@@ -258,7 +258,7 @@ async def _connected(place: Place) -> AsyncIterator[asyncpg.Connection]:
 
 
 def _index(strategy: Strategy, home: Home) -> str:
-    """An index of a resource's size, with the columns that the strategy gives it."""
+    """An index on the size of resources, with the columns that the strategy adds."""
     blind = Table("resources", MetaData(), Column("id", Uuid, primary_key=True), Column("size_bytes", BigInteger))
     Index(INDEX, blind.c.size_bytes)
     index = next(iter(strategy.shape(blind, MetaData()).indexes))
@@ -277,5 +277,5 @@ async def _back(connection: asyncpg.Connection, home: Home) -> None:
         f"UPDATE {home.schema}.alembic_version SET version_num = '{migrations.newest(BUILT_IN)}'"
         " WHERE version_num LIKE 'lab%'"
     )
-    # What a backfill leaves behind would be in the way of the next measurement.
+    # Dead rows of the backfill would distort the next measurement.
     await connection.execute(f"VACUUM (ANALYZE) {home.schema}.resources")

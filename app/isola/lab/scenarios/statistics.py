@@ -1,4 +1,4 @@
-"""What the planner knows of a tenant that has just come, and whether it matters."""
+"""The planner's estimates for a new tenant, and their effect."""
 
 import json
 import statistics
@@ -85,7 +85,7 @@ class Statistics:
     def expected_seconds(self, point: Point) -> float:
         return 0.7 + point.number("new_rows") / 2500 + point.number("tenants") * point.number("rows") / 60_000
 
-    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round has a tenant of its own
+    async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round has its own tenant
         population = await laboratory.populated(sized(point, subject))
         strategy = population.place.strategies[subject]
         operation = laboratory.operations[point.text("operation")]
@@ -144,7 +144,7 @@ class _Scan:
 
     @property
     def off(self) -> float:
-        """How many times too many or too few; a scan that finds nothing counts as one that finds a row."""
+        """The factor by which the estimate is too high or too low; a scan without rows counts as one row."""
         estimated, actual = max(self.estimated, 1.0), max(self.actual, 1.0)
         return max(estimated / actual, actual / estimated)
 
@@ -158,7 +158,7 @@ class _Looked:
 
 
 def _scans(node: Mapping[str, Any], *, cut: bool) -> Iterator[_Scan]:
-    """The scans of tables that ran to their end."""
+    """The table scans that ran to completion."""
     if "Relation Name" in node and not cut and node["Actual Loops"]:
         yield _Scan(node["Plan Rows"], node["Actual Rows"])
     kind = node["Node Type"]
@@ -175,7 +175,7 @@ def _nodes(node: Mapping[str, Any]) -> Iterator[str]:
 
 @asynccontextmanager
 async def _newcomer(population: Population, strategy: Strategy, rows: int) -> AsyncIterator[Resident]:
-    """A tenant that comes, and goes again without a trace."""
+    """A new tenant that is removed completely at the end."""
     place = population.place
     slug = f"new-{uuid4().hex[:8]}"
     async with await place.owner() as owner:
@@ -189,13 +189,13 @@ async def _newcomer(population: Population, strategy: Strategy, rows: int) -> As
             yield Resident(len(population.residents), tenant, rows, UUID(ids[-1]), (), {})
         finally:
             await provisioning.drop(owner, place.strategies, slug, notice=0)
-            if home in strategy.homes([]):  # it is others' as well
+            if home in strategy.homes([]):  # other tenants share this home
                 await _run(population, [f"ALTER TABLE {table} RESET (autovacuum_enabled)" for table in _tables(home)])
                 await _run(population, [f"VACUUM (ANALYZE) {table}" for table in _tables(home)])
 
 
 async def _analyze(population: Population, home: Home) -> float:
-    """Seconds that it takes."""
+    """Run ANALYZE. Returns its seconds."""
     started = time.perf_counter()
     await _run(population, [f"ANALYZE {', '.join(_tables(home))}"])
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What it costs to enter a tenant, and to go from one tenant to the next."""
+"""The cost of binding a transaction to a tenant, and of switching between tenants."""
 
 import re
 import statistics
@@ -110,7 +110,7 @@ class Switching:
 
 
 def _around(residents: Sequence[Resident], round: int) -> Sequence[Resident]:
-    """Those that a connection goes round, in another order each round, spread over all of them."""
+    """The residents that a connection cycles through, spread over all, in another order each round."""
     step = max(1, len(residents) // AMONG)
     chosen = residents[::step][:AMONG]
     start = round * 7 % len(chosen)
@@ -119,7 +119,7 @@ def _around(residents: Sequence[Resident], round: int) -> Sequence[Resident]:
 
 @asynccontextmanager
 async def _one(place: Place) -> AsyncIterator[Database]:
-    """Tenant traffic that has never more than one connection, since one asks at a time."""
+    """Tenant traffic with at most one connection, because requests are sequential."""
     async with await place.tenants() as database:
         yield database
 
@@ -134,9 +134,9 @@ async def _asked(database: Database, resident: Resident, written: Written) -> fl
 
 async def _first_visits(database: Database, residents: Sequence[Resident], written: Sequence[Written]) -> float:
     async with database.unbound():
-        pass  # it is connected now
+        pass  # opens the connection
     met = await _visits(database, residents, written)
-    # The very first brings what every tenant has in common.
+    # The first one fills the caches that all tenants share.
     return statistics.median(met[1:] or met)
 
 
@@ -160,7 +160,7 @@ async def _entering(database: Database, residents: Sequence[Resident], seconds: 
 async def _alternating(
     asked: Mapping[str, Callable[[int], Awaitable[None]]], seconds: float
 ) -> Mapping[str, Sequence[float]]:
-    """Microseconds of each, done by turns until the time is over."""
+    """Microseconds of each action; they alternate until the time is over."""
     times: dict[str, list[float]] = {name: [] for name in asked}
     ends = time.monotonic() + seconds
     turn = 0
@@ -181,7 +181,7 @@ async def _moving(
     written: Sequence[Written],
     seconds: float,
 ) -> Mapping[str, float]:
-    """Blocks of the same tenant and of others by turns, as many transactions in each."""
+    """Alternating blocks of the same tenant and of other tenants, with equal numbers of transactions."""
     async with database.transaction(residents[0].tenant) as work:
         backend = await Backend.behind(work, laboratory)
     times: dict[str, list[float]] = {"same_tenant": [], "other_tenant": []}
@@ -193,7 +193,7 @@ async def _moving(
         there = [(turn * STAYING + step) % len(residents) for step in range(1, STAYING + 1)]
         for name, chosen in (("same_tenant", here), ("other_tenant", there)):
             if name == "same_tenant":
-                # The first time is a move, and PostgreSQL decides only after some whether it keeps a plan.
+                # The first execution is a switch, and PostgreSQL chooses a generic plan only after several executions.
                 for _ in range(WARMING):
                     await _asked(database, residents[chosen[0]], written[chosen[0]])
             used = backend.timed()
@@ -215,7 +215,7 @@ async def _going_round(
 ) -> Mapping[str, float]:
     async with database.unbound() as work:
         backend = await Backend.behind(work, laboratory)
-    for _ in range(WARMING * 2):  # until PostgreSQL keeps plans
+    for _ in range(WARMING * 2):  # until PostgreSQL caches plans
         await _visits(database, residents, qualified)
     times: list[float] = []
     ends = time.monotonic() + seconds
@@ -228,18 +228,18 @@ async def _going_round(
 
 
 def _qualified(written: Written, schema: str) -> Written:
-    """The same statement with its tables named in full."""
+    """The same statement with schema-qualified table names."""
     return Written(TABLES.sub(rf"\1 {schema}.\2", written.sql), written.arguments)
 
 
 async def _after_grant(place: Place, database: Database, residents: Sequence[Resident]) -> float:
-    """Microseconds of entering a tenant right after a membership was granted, or taken back, between two logins."""
+    """Microseconds of entering a tenant right after a membership between two logins was granted or revoked."""
     addresses = place.installation.addresses
     granted, to = quote(addresses.control_login), quote(addresses.tenant_login)
     times: list[float] = []
     async with await place.owner() as owner:
         for turn in range(GRANTS):
-            # That the login of tenant traffic could become the control plane's would be a way around isolation: so the
+            # A tenant login that is a member of the control plane's login could bypass isolation. So the grant is the
             # other way round, which no server checks and no statement uses.
             change = f"GRANT {to} TO {granted}" if turn % 2 == 0 else f"REVOKE {to} FROM {granted}"
             async with owner.unbound() as work:
@@ -254,7 +254,7 @@ async def _after_grant(place: Place, database: Database, residents: Sequence[Res
 async def _pieces(
     place: Place, strategy: Strategy, residents: Sequence[Resident], seconds: float
 ) -> Mapping[str, float]:
-    """What each kind of statement in the binding adds to a message that begins a transaction and rolls it back."""
+    """The time that each kind of binding statement adds to a message that begins a transaction and rolls it back."""
     messages: dict[str, list[str]] = {}
     for resident in residents:
         for kind, statements in _kinds(strategy.bind(resident.tenant.id)).items():
@@ -272,7 +272,7 @@ async def _pieces(
         timed = await _alternating({"": sent([NOTHING]), **asked}, seconds)
     finally:
         await connection.close()
-    # By turns, so each pair of neighbours met the same machine.
+    # They alternate, so adjacent samples ran under the same conditions.
     return {
         f"{kind}_us": statistics.median([time - bare for time, bare in zip(timed[kind], timed[""], strict=True)])
         for kind in asked

@@ -1,4 +1,4 @@
-"""Writes over HTTP in a closed loop: making a row and reading it back, and changing one."""
+"""Writes over HTTP in a closed loop: create a row and read it back, and update a row."""
 
 from collections.abc import Mapping
 
