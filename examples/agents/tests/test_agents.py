@@ -80,7 +80,7 @@ async def test_who_may_not_execute_does_not(alice: Client, api: Api) -> None:
     answer = await viewer.ask(EXECUTE, {"input": {"id": agent, "input": 1}})
     assert_refused(answer, "FORBIDDEN", "this needs the permission agent:execute")
     assert (await alice.ask(EXECUTIONS)).data["executions"]["totalCount"] == 0
-    # An editor executes what others own, and does not change it.
+    # An editor may execute agents of other users, but not change them.
     editor = api.client(alice.tenant, "ed", Role.EDITOR)
     assert await executed(editor, agent)
     assert (await editor.ask(UPDATE, {"input": {"id": agent, "enabled": False}})).code == "FORBIDDEN"

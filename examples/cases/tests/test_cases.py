@@ -1,4 +1,4 @@
-"""Cases by GraphQL and by their paths of HTTP, under each strategy."""
+"""Cases over GraphQL and over their HTTP paths, under each strategy."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +31,7 @@ async def made(client: Client, **more: Any) -> str:
 
 
 def error(response: httpx.Response) -> Mapping[str, Any]:
-    """The only error of a response: what every client may rely on is the same as in GraphQL."""
+    """The single error of a response, with the same guarantees for clients as in GraphQL."""
     answer = Answer(response)
     return {"status": answer.status, "code": answer.code, "message": answer.error["message"]}
 

@@ -1,4 +1,4 @@
-"""What a reader has to know to believe the figures, and to get their own."""
+"""Background that readers need to trust the figures, and to reproduce them."""
 
 import statistics
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ AGAIN = (
 
 
 def confidence(results: Results) -> Section:
-    """How often and how undisturbed everything was measured, and what is done with that."""
+    """The number of rounds, the load from other programs, and the statistics derived from them."""
     rounds = {
         name: len({each.round for each in results.measurements if each.scenario == name}) for name in results.scenarios
     }
@@ -76,7 +76,7 @@ def elsewhere() -> Section:
 
 
 def machine(results: Results) -> Section:
-    """On what it was measured."""
+    """The machine and software of the measurements."""
     run = results.run
     told = {name: run[name] for name in ("id", "started", "profile", "seed") if name in run}
     tables = [
@@ -89,7 +89,7 @@ def machine(results: Results) -> Section:
 
 
 def application(results: Results) -> Section:
-    """Whose tables were measured, and how many rows a tenant had of each."""
+    """The application whose tables were measured, and a tenant's row counts in them."""
     said: Mapping[str, Any] = results.run["application"]
     by_size: Mapping[str, Mapping[str, int]] = said.get("rows", {})
     tables = dict.fromkeys(name for counts in by_size.values() for name in counts)
@@ -104,7 +104,7 @@ def application(results: Results) -> Section:
 
 
 def left_out(results: Results) -> Section:
-    """What the run had to do without."""
+    """Subjects and operations that the run left out."""
     left: Mapping[str, Any] = results.run.get("left_out") or {}
     lines = [f"`{name}`: {reason}" for name, reason in left.items()]
     block: Block = Bullets(lines) if lines else "Nothing."
@@ -112,7 +112,7 @@ def left_out(results: Results) -> Section:
 
 
 def again(results: Results) -> Section:
-    """How to get figures of one's own, and to set them beside these."""
+    """How to measure on another machine, and to compare the figures with these."""
     profile = results.run.get("profile", "standard")
     about = f"--application {results.application} " if results.application else ""
     command = f"isola bench run {about}--profile {profile}\nisola bench compare THESE.jsonl YOURS.jsonl"

@@ -1,4 +1,4 @@
-"""The pictures, as SVG that takes its colours from the page, or from the reader's preference where it stands alone."""
+"""The charts, as SVG. Colours come from the page, or from the reader's preference in a separate file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ FOOT = 34
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture, and what it shows in words for those who do not see it."""
+    """A chart, with a text alternative."""
 
     name: str
     title: str
@@ -39,7 +39,7 @@ class Chart:
     picture: ET.Element
 
     def alone(self) -> str:
-        """The picture as a file of its own."""
+        """The chart as a separate file."""
         *_, width, height = self.picture.attrib["viewBox"].split()
         whole = {"xmlns": "http://www.w3.org/2000/svg", "width": width, "height": height}
         picture = ET.Element(self.picture.tag, {**whole, **self.picture.attrib})
@@ -57,7 +57,7 @@ def lines(
     subjects: Sequence[str],
     found: Mapping[str, Mapping[float, Summary]],
 ) -> Chart:
-    """How a value goes with a dimension: a line a subject, with the spread of its rounds.
+    """A value along a dimension: one line per subject, with the spread of its rounds.
 
     ``subjects`` are all of the report, so that each has the same colour and shape in every chart.
     """
@@ -102,7 +102,7 @@ def lines(
 def dots(
     name: str, title: str, value: str, subjects: Sequence[str], rows: Mapping[str, Mapping[str, Summary]]
 ) -> Chart:
-    """A value of several things: a row each, a mark a subject with the spread of its rounds."""
+    """A value of several things: one row each, with one mark per subject and the spread of its rounds."""
     summaries = [summary for row in rows.values() for summary in row.values()]
     shown = [subject for subject in subjects if any(subject in row for row in rows.values())]
     x, ticks = of_values([each for one in summaries for each in (one.low, one.high)], LEFT + 16, WIDTH - 40)
@@ -124,7 +124,7 @@ def dots(
         append(picture, element("text", label, x=LEFT, y=y, class_="row"))
         for place, (subject, summary) in enumerate(row.items()):
             style = _style(subjects, subject)
-            # Beside each other, so that none is hidden where they are equal.
+            # Offset the marks, so that equal values do not hide each other.
             height_of = y + 14 + 5 * (place - (len(row) - 1) / 2)
             _spread(picture, style, (x.at(summary.low), height_of), (x.at(summary.high), height_of))
             append(picture, _mark(style, x.at(summary.median), height_of))
@@ -145,7 +145,7 @@ class Balance:
 
 
 def balances(name: str, title: str, first: str, second: str, subjects: Sequence[str], rows: Sequence[Balance]) -> Chart:
-    """Who is better in what, and by how much: marks of the first to the left, of the second to the right, by size."""
+    """Which strategy is better in each respect, and by which factor: the first to the left, the second to the right."""
     x, ticks = of_ratios([ratio.value for row in rows for ratio in row.by_size.values()], LEFT + 14, WIDTH - LEFT - 14)
     height = TOP + 22 + ROW * len(rows) + FOOT
     picture = _canvas(height)
@@ -195,7 +195,7 @@ def _described(name: str, title: str, description: str, picture: ET.Element) -> 
 
 
 def _style(subjects: Sequence[str], subject: str) -> int:
-    """Which colour and shape a subject has: baselines have theirs, whatever strategies there are."""
+    """The colour and shape of a subject. Those of baselines do not depend on the strategies."""
     if subject in BASELINES:
         return 4 + BASELINES.index(subject)
     return subjects.index(subject) % 4
@@ -233,7 +233,7 @@ def _legend(picture: ET.Element, subjects: Sequence[str], shown: Sequence[str], 
 def _pushed_apart(
     ends: Sequence[tuple[float, int, str]], top: float, bottom: float
 ) -> Sequence[tuple[float, int, str]]:
-    """Labels that would lie on each other, moved so that they do not."""
+    """Labels, moved so that they do not overlap."""
     placed: list[tuple[float, int, str]] = []
     for at, style, subject in sorted(ends):
         lowest = placed[-1][0] + LINE_HEIGHT if placed else top
@@ -243,7 +243,7 @@ def _pushed_apart(
 
 
 def _apart(sizes: Sequence[float], x: Scale) -> Sequence[float]:
-    """Those sizes whose labels have room."""
+    """The sizes whose labels do not overlap."""
     kept: list[float] = []
     for size in sizes:
         if not kept or x.at(size) - x.at(kept[-1]) > LETTER * (len(f"{size:,.0f}") + 1):

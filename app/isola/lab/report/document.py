@@ -1,6 +1,6 @@
-"""The report apart from how it is written: sections of paragraphs, lists, charts and tables.
+"""The report independent of its output format: sections of paragraphs, lists, charts and tables.
 
-In texts, `…` stands for code, as in Markdown; nothing else is marked up.
+In texts, `…` marks code, as in Markdown; there is no other markup.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Charts beside each other where there is room."""
+    """Charts side by side if there is room."""
 
     charts: Sequence[Chart]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``folded`` tables are opened by whoever wants them; ``note`` says then how to read them.
+    """``folded`` tables are collapsed at first; their ``note`` explains how to read them.
 
     Columns from ``figures_from`` on hold figures.
     """

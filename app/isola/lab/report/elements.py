@@ -1,4 +1,4 @@
-"""HTML and SVG as trees of elements: what is a tree is well-formed, and text in it is text whatever it says."""
+"""HTML and SVG as element trees, so that the output is always well-formed and text is always escaped."""
 
 from xml.etree import ElementTree as ET
 
@@ -7,9 +7,9 @@ Attribute = str | float | None
 
 
 def element(tag: str, *children: Child, **attributes: Attribute) -> ET.Element:
-    """An element with its children in order; None among them is left out.
+    """An element with its children in order; None is skipped.
 
-    In names of attributes ``_`` stands for ``-``, and one at the end is dropped: ``class_``, ``stroke_width``.
+    In attribute names ``_`` stands for ``-``, and a trailing one is dropped: ``class_``, ``stroke_width``.
     """
     made = ET.Element(tag, {_name(name): _text(value) for name, value in attributes.items() if value is not None})
     for child in children:
@@ -18,7 +18,7 @@ def element(tag: str, *children: Child, **attributes: Attribute) -> ET.Element:
 
 
 def append(parent: ET.Element, child: Child) -> None:
-    """Put a child after the others."""
+    """Append a child."""
     if child is None:
         return
     if isinstance(child, ET.Element):

@@ -1,4 +1,4 @@
-"""What the figures say of two strategies in one respect, as a sentence."""
+"""A sentence that compares two strategies in one respect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from isola.lab.report.statistics import Crossover, Ratio, crossovers
 
 @dataclass(frozen=True)
 class Finding:
-    """How two strategies compare along a dimension: ``by_size`` says how many times better the first is."""
+    """The comparison of two strategies along a dimension: ``by_size`` has the factor by which the first is better."""
 
     label: str
     dimension: str
@@ -23,14 +23,14 @@ class Finding:
         return crossovers(self.by_size)
 
     def ahead(self, size: float) -> str | None:
-        """Who is better at a size, beyond noise."""
+        """The strategy that is better at a size, beyond noise."""
         ratio = self.by_size.get(size)
         if ratio is None or not ratio.differs:
             return None
         return self.first if ratio.value > 1 else self.second
 
     def by(self, size: float) -> str:
-        """By how many times whoever is ahead is better."""
+        """The factor by which the better strategy is ahead."""
         value = self.by_size[size].value
         return units.factor(max(value, 1 / value))
 
@@ -39,14 +39,14 @@ class Finding:
         return max(self.by_size)
 
     def brief(self) -> str:
-        """At the largest size, for the edge of a chart: ``rls 3.20 at 1,000``. Where nothing is said, it is tenants."""
+        """The result at the largest size, for a chart's edge: ``rls 3.20 at 1,000``. Sizes are tenants by default."""
         winner = self.ahead(self.largest)
         of = "" if self.dimension == "tenants" else f" {self.dimension}"
         at = f"at {self.largest:,.0f}{of}" if self.dimension else ""
         return f"{winner} {self.by(self.largest)} {at}".rstrip() if winner else f"no difference {at}".rstrip()
 
     def sentence(self, why: str = "") -> str:
-        """Who is ahead where, and by how much, without the label; ``why`` follows what it explains."""
+        """Which strategy is ahead at which sizes, by which factor, without the label; ``why`` is the explanation."""
         sizes = sorted(self.by_size)
         sure = [size for size in sizes if self.ahead(size)]
         if not sure:

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else."""
+"""The report as one self-contained HTML file."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from isola.lab.report.document import Block, Bullets, Code, Gallery, Heading, Re
 from isola.lab.report.elements import Child, element
 
 PAGE = (Path(__file__).with_name("page.css")).read_text(encoding="utf-8")
-# Nothing is fetched, whatever stands in the results.
+# The page loads no external resources, whatever the results contain.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 CODE = re.compile(r"`([^`]+)`")
 

@@ -44,5 +44,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Texts of the results may hold anything: no tag of theirs becomes one."""
+    """Escape text from the results, so that it cannot become an HTML tag."""
     return text.replace("<", "&lt;")

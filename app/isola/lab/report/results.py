@@ -1,4 +1,4 @@
-"""A file of results, as the report, the comparison and the advisor read it: JSON Lines, a run and its measurements."""
+"""Parser of results files for the report, the comparison and the advisor: JSON Lines, a run and its measurements."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ BASELINES = ("none", "postgraphile", "django-tenants")
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One subject at one point in one round: values, or why there are none."""
+    """One subject at one point in one round: values, or the reason of the failure."""
 
     scenario: str
     subject: str
@@ -36,7 +36,7 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What one run measured."""
+    """The results of one run."""
 
     run: Mapping[str, Any]
     measurements: Sequence[Measurement]
@@ -57,12 +57,12 @@ class Results:
         return found
 
     def rounds(self, scenario: str, subject: str, point: Point, value: str) -> Rounds:
-        """A value of a subject at a point, by round; empty where it was not measured."""
+        """A value of a subject at a point, by round; empty if it was not measured."""
         return self._rounds.get((scenario, subject, point, value), {})
 
     @property
     def application(self) -> str | None:
-        """The application whose tables were measured; None for the nouns that ship."""
+        """The application whose tables were measured; None for the built-in nouns."""
         name: str | None = (self.run.get("application") or {}).get("name")
         return name
 
@@ -75,19 +75,19 @@ class Results:
         return self._by_scenario.get(scenario, [])
 
     def subjects(self, scenario: str | None = None) -> Sequence[str]:
-        """Of one scenario or of all: strategies first, then baselines."""
+        """The subjects of one scenario or of all: strategies first, then baselines."""
         found = _distinct(each.subject for each in (self.measurements if scenario is None else self.of(scenario)))
         return sorted(found, key=lambda name: (name in BASELINES, _rank(name), found.index(name)))
 
     def points(self, scenario: str) -> Sequence[Point]:
-        """All points of a scenario, also those at which everything failed."""
+        """All points of a scenario, including those at which every measurement failed."""
         return _distinct(each.point for each in self.of(scenario))
 
     def values(self, scenario: str) -> Sequence[str]:
         return _distinct(name for each in self.of(scenario) for name in each.values)
 
     def failures(self, scenario: str) -> Mapping[tuple[str, Point], str]:
-        """Why a subject has no values at a point: only where no round of it gave any."""
+        """The reasons for missing values, for each subject and point at which no round succeeded."""
         measured = {(each.subject, each.point) for each in self.of(scenario) if each.values}
         return {
             (each.subject, each.point): each.failed
@@ -97,9 +97,9 @@ class Results:
 
 
 def read(path: Path) -> Results:
-    """The results in a file. Of a measurement that is in it twice, the later one counts.
+    """Read a results file. If a measurement occurs twice, the later one counts.
 
-    A last line that was cut off by an interruption is left out. Raises OperatorError for what is no file of results.
+    Ignores an incomplete last line after an interruption. Raises OperatorError for any other kind of file.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -121,14 +121,14 @@ def read(path: Path) -> Results:
         found[measurement.scenario, measurement.subject, measurement.point, measurement.round] = measurement
     if not runs:
         raise OperatorError(f"{path}: expected results of isola bench, whose first line describes the run")
-    # A rerun that goes on may describe itself again: the first says when it all began.
+    # A resumed run may add another description: the first one has the original start time.
     return Results(runs[0], list(found.values()))
 
 
 def newest(directory: Path = KEPT) -> Path:
-    """The file of results there whose run began last.
+    """The results file in ``directory`` whose run began last.
 
-    Raises OperatorError, which says how to make one, when there is none.
+    Raises OperatorError with instructions when there is none.
     """
     found = {path: str(read(path).run.get("started", "")) for path in sorted(directory.glob("*.jsonl"))}
     if not found:
@@ -152,7 +152,7 @@ def _measurement(entry: Mapping[str, Any]) -> Measurement:
 
 
 def strategies(results: Results, scenario: str | None = None) -> Sequence[str]:
-    """The subjects that are strategies."""
+    """The subjects that are strategies, without baselines."""
     return [name for name in results.subjects(scenario) if name not in BASELINES]
 
 

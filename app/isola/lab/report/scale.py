@@ -1,4 +1,4 @@
-"""From figures to positions: linear from zero, or logarithmic where figures span more than a chart could show."""
+"""Maps figures to positions: linear from zero, or logarithmic if the range is too large for a linear chart."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Scale:
 
 
 def of_values(values: Sequence[float], start: float, end: float) -> tuple[Scale, Sequence[float]]:
-    """A scale for figures that are not negative, and its ticks."""
+    """A scale for non-negative figures, and its ticks."""
     high = max(values, default=1.0) or 1.0
     above = [value for value in values if value > 0]
     if above and len(above) == len(values) and high / min(above) > WIDE:
@@ -44,7 +44,7 @@ def of_values(values: Sequence[float], start: float, end: float) -> tuple[Scale,
 
 
 def of_sizes(sizes: Sequence[float], start: float, end: float) -> Scale:
-    """A scale for sizes that were measured: logarithmic, since they are chosen so. One alone lies in the middle."""
+    """A logarithmic scale for measured sizes, which are chosen on such a scale. A single size is in the middle."""
     low, high = min(sizes), max(sizes)
     if low == high:
         return Scale(low - 1, low + 1, start, end)
@@ -54,11 +54,11 @@ def of_sizes(sizes: Sequence[float], start: float, end: float) -> Scale:
 
 
 def of_ratios(ratios: Sequence[float], start: float, end: float) -> tuple[Scale, Sequence[float]]:
-    """A scale with 1 in its middle, as far to either side, and its ticks."""
+    """A symmetric scale with 1 in the middle, and its ticks."""
     furthest = max([2.0, *(max(ratio, 1 / ratio) for ratio in ratios)])
     edge = next((side for side in SIDES if side >= furthest), furthest)
     between = [side for side in SIDES if side < edge]
-    # One tick besides the edge on either side, in the middle of what it is on.
+    # On each side, one tick besides the edge, halfway.
     inner = [min(between, key=lambda side: abs(side * side - edge))] if between else []
     sides = [*inner, edge]
     return Scale(1 / edge, edge, start, end, logarithmic=True), [*(1 / side for side in reversed(sides)), 1.0, *sides]
