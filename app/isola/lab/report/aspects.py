@@ -1,6 +1,6 @@
-"""What the first page asks of the results: in which respects strategies are compared, and what can explain the outcome.
+"""The criteria of the first page: the respects in which strategies are compared, and possible explanations.
 
-Only the questions are here. Who is ahead, where, and whether an explanation holds is found in the results every time.
+Only the questions are defined here. The results decide which strategy is ahead, where, and if an explanation holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ DRAWN = 2
 
 
 class Limit(Enum):
-    """What a figure can make impossible."""
+    """A limit that a figure can exceed."""
 
     REQUESTS = "fewer requests a second than are wanted"
     MEMORY = "more memory than there is, times the connections"
@@ -29,7 +29,7 @@ class Limit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a strategy may be behind. It is given where ``scenario`` shows ``value`` to be worse for it there, too."""
+    """A possible reason why a strategy is behind. Applies if ``value`` of ``scenario`` is worse for it there, too."""
 
     words: str
     scenario: str
@@ -39,10 +39,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Aspect:
-    """One respect: a value of a scenario, at the points whose dimensions are as ``where`` says.
+    """One respect: a value of a scenario, at the points whose dimensions match ``where``.
 
-    Dimensions that the value does not depend on are ``regardless``: points that differ in them are joined. ``headline``
-    is for those that the chart of the first page has.
+    ``regardless`` are dimensions that do not affect the value: points that differ only in them are joined. ``headline``
+    marks the respects in the chart of the first page.
     """
 
     group: str
@@ -56,7 +56,7 @@ class Aspect:
     headline: bool = False
 
     def holds(self, point: Point) -> bool:
-        """Whether the named dimensions are as they should be."""
+        """Whether the named dimensions match ``where``."""
         return all(dict(point).get(name) == value for name, value in self.where.items())
 
 
@@ -111,14 +111,14 @@ DRAWN_TOO = {
 
 
 def finding(results: Results, aspect: Aspect, first: str, second: str) -> Finding | None:
-    """How two strategies compare in one respect; None where they were not both measured."""
+    """The comparison of two strategies in one respect; None unless both were measured."""
     slices = alike(main_cut(results, aspect.scenario, aspect.regardless), aspect.where)
     by_size = better(results, slices, aspect.value, first, second) if slices else {}
     return Finding(aspect.label, units.dimension(slices[0].dimension), first, second, by_size) if by_size else None
 
 
 def because(results: Results, aspect: Aspect, found: Finding) -> str:
-    """Why whoever is behind at the largest size is so, as far as the results bear a reason out; else nothing."""
+    """The reason why a strategy is behind at the largest size, if the results support one; otherwise empty."""
     ahead = found.ahead(found.largest)
     if ahead is None:
         return ""
@@ -137,7 +137,7 @@ def _borne_out(results: Results, reason: Reason, ahead: str, behind: str) -> str
 
 
 def chosen(results: Results) -> Sequence[Aspect]:
-    """The respects that the results say something of. A scenario that none is known for is asked by its first value."""
+    """The respects that the results cover. A scenario without a defined respect uses its first value."""
     known = [each for each in ASPECTS if each.value in results.values(each.scenario)]
     asked = {*APART, *(each.scenario for each in ASPECTS)}
     others = [
@@ -149,7 +149,7 @@ def chosen(results: Results) -> Sequence[Aspect]:
 
 
 def charted(results: Results, scenario: str) -> Sequence[str]:
-    """The values of a scenario that are drawn: those that the first page asks for and what else is told, or two."""
+    """The values of a scenario to draw: those of the first page and of other findings, or else two."""
     asked = [each.value for each in ASPECTS if each.scenario == scenario]
     asked += [*APART.get(scenario, ()), *DRAWN_TOO.get(scenario, ())]
     there = results.values(scenario)
@@ -162,7 +162,7 @@ def regardless(scenario: str, value: str) -> Sequence[str]:
 
 
 def titled(scenario: str, value: str) -> str:
-    """A value by what it means to people, or else by its name."""
+    """The title of a value, or else its name."""
     known = [each.label for each in ASPECTS if (each.scenario, each.value) == (scenario, value)]
     words = units.words(value)
     return known[0] if known else f"{words[0].upper()}{words[1:]}"

@@ -15,7 +15,7 @@ TENANTS = "tenants"
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Points along a dimension, by their size in it; ``rest`` are the dimensions that they share."""
+    """Points along a dimension, by their size in it; ``rest`` has the dimensions that they share."""
 
     scenario: str
     dimension: str
@@ -24,7 +24,7 @@ class Slice:
 
     @property
     def counted(self) -> Point:
-        """Of the shared dimensions those that are counted, not named."""
+        """The shared dimensions that are numeric."""
         return tuple(pair for pair in self.rest if isinstance(pair[1], int))
 
     def summaries(self, results: Results, subject: str, value: str) -> Mapping[float, Summary]:
@@ -34,7 +34,7 @@ class Slice:
 
 @lru_cache(maxsize=64)
 def dimensions(results: Results, scenario: str) -> Mapping[str, Sequence[str | int]]:
-    """The dimensions of a scenario, each with the different values that it took."""
+    """The dimensions of a scenario, each with its distinct values."""
     found: dict[str, dict[str | int, None]] = {}
     for point in results.points(scenario):
         for name, value in point:
@@ -43,7 +43,7 @@ def dimensions(results: Results, scenario: str) -> Mapping[str, Sequence[str | i
 
 
 def varied(results: Results, scenario: str) -> Sequence[str]:
-    """The counted dimensions that took more than one value, the number of tenants first."""
+    """The numeric dimensions with more than one value, the number of tenants first."""
     found = [
         name
         for name, values in dimensions(results, scenario).items()
@@ -55,7 +55,7 @@ def varied(results: Results, scenario: str) -> Sequence[str]:
 def along(results: Results, scenario: str, dimension: str, regardless: Sequence[str] = ()) -> Sequence[Slice]:
     """All cuts along a dimension, those with the most points first.
 
-    What points differ in ``regardless`` of does not keep them apart: of those that are equal otherwise, the first.
+    Dimensions in ``regardless`` are ignored: of points that differ only in them, the first is used.
     """
     groups: dict[Point, dict[float, Point]] = {}
     for point in results.points(scenario):
@@ -68,9 +68,9 @@ def along(results: Results, scenario: str, dimension: str, regardless: Sequence[
 
 
 def main_cut(results: Results, scenario: str, regardless: Sequence[str] = ()) -> Sequence[Slice]:
-    """The cuts along the dimension that matters most: the number of tenants, or else the first counted one that varies.
+    """The cuts along the main dimension: the number of tenants, or else the first numeric dimension that varies.
 
-    Where nothing counted varies, each point is a cut of its own, along the number of tenants if it has one.
+    If no numeric dimension varies, each point is its own cut, along the number of tenants if it has one.
     """
     dimension = next(iter(varied(results, scenario)), TENANTS)
     found = along(results, scenario, dimension, regardless)
@@ -78,7 +78,7 @@ def main_cut(results: Results, scenario: str, regardless: Sequence[str] = ()) ->
 
 
 def label(results: Results, scenario: str, rest: Point) -> str:
-    """What sets points apart from the others of their scenario: ``Resources, 8 connections``. Empty for nothing."""
+    """How points differ from the others of their scenario: ``Resources, 8 connections``. Empty if they do not."""
     several = {name for name, values in dimensions(results, scenario).items() if len(values) > 1}
     return ", ".join(said(name, value) for name, value in rest if name in several)
 
@@ -88,7 +88,7 @@ def said(name: str, value: str | int) -> str:
 
 
 def alike(slices: Sequence[Slice], where: Mapping[str, str]) -> Sequence[Slice]:
-    """The longest of the slices with the named dimensions as given, and those equal to it in all that is counted."""
+    """The longest slice with the given named dimensions, and those with the same values in all numeric dimensions."""
     kept = [each for each in slices if all(dict(each.rest).get(name) == value for name, value in where.items())]
     if not kept:
         return []
@@ -97,9 +97,9 @@ def alike(slices: Sequence[Slice], where: Mapping[str, str]) -> Sequence[Slice]:
 
 
 def better(results: Results, slices: Sequence[Slice], value: str, first: str, second: str) -> Mapping[float, Ratio]:
-    """How many times better the first subject is than the second, by size: of several slices, their geometric mean.
+    """The factor by which the first subject is better than the second, by size: the geometric mean over the slices.
 
-    Only slices that both subjects have count, so that both are asked the same.
+    Uses only slices that both subjects have, so that both have the same load.
     """
     found: dict[float, Ratio] = {}
     for size in sorted({size for each in slices for size in each.points}):
