@@ -1,5 +1,5 @@
--- Notes in the log of the bound tenant that staff look in, in the transaction in which they do. False, and nothing
--- noted, without leave for it that is good now.
+-- Records a staff access in the bound tenant's log, in the transaction of the access itself. Returns false and records
+-- nothing without a currently valid access grant.
 CREATE FUNCTION isola.note_access(leave uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

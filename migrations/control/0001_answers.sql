@@ -1,7 +1,7 @@
--- What the statements of reads build, kept within bounds: see app/isola/query/budget.py.
+-- Size limits for the results that read statements build: see app/isola/query/budget.py.
 
--- A piece of an answer, as long as it is within ``most`` bytes and all pieces that the transaction has built so far are
--- within ``total``. ``field`` is what the error names.
+-- Returns a piece of a result if it has at most ``most`` bytes and all pieces built so far in the transaction have at
+-- most ``total``. The error names ``field``.
 CREATE FUNCTION isola.measured(piece text, most bigint, total bigint, field text) RETURNS text
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
 DECLARE

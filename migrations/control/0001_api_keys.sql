@@ -1,4 +1,4 @@
--- What a bound transaction may do with its tenant's API keys. The digest of a key goes in and never comes out again.
+-- Functions through which a bound transaction manages its tenant's API keys. None of them returns the digest of a key.
 
 CREATE FUNCTION isola.api_keys()
 RETURNS TABLE (
@@ -29,7 +29,7 @@ BEGIN
     RETURN created;
 END $$;
 
--- Ends a key of the bound tenant; false if there is no such key. One that is revoked stays so, since its first time.
+-- Revokes a key of the bound tenant; false if there is no such key. Revoking again keeps the first time.
 CREATE FUNCTION isola.revoke_api_key(key uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

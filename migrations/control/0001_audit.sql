@@ -1,10 +1,9 @@
--- The log of what was done. Triggers write an entry for every change in the transaction that makes it, into the log of
--- the tenant's home, each with a hash over itself; no transaction waits for another. What was written waits in
--- control.audit_pending to be sealed: numbered in the order of commits, and chained (0001_sealing.sql).
--- All of it runs as isola_audit, which has no login and may do nothing else: in a home it may insert into the log, and
--- neither read, change nor delete.
+-- The audit log. Triggers write an entry for every change, in the same transaction, into the log in the tenant's home.
+-- Each entry carries a hash of itself; transactions do not wait for each other. Entries queue in control.audit_pending
+-- until the sealer numbers them in commit order and chains them (0001_sealing.sql). All of it runs as isola_audit, a
+-- role without a login whose only right in a home is to insert into the log: it cannot read, change or delete entries.
 
--- A row as the log shows it: a value of more than 1,000 bytes by its hash and size.
+-- A row as logged: a value of more than 1,000 bytes is replaced by its hash and size.
 CREATE FUNCTION isola.audit_values(changed jsonb, left_out text[]) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN octet_length(changed::text) <= 1000 THEN changed - left_out
@@ -19,7 +18,7 @@ RETURN CASE
     )
 END;
 
--- What of one row is not so in another, and the columns that are always kept.
+-- The values of one row that differ from another row, and the columns that are always kept.
 CREATE FUNCTION isola.audit_difference(this jsonb, other jsonb, kept text[]) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
@@ -27,9 +26,9 @@ RETURN (
     WHERE value IS DISTINCT FROM other -> key OR key = ANY (kept)
 );
 
--- How many rows more than before a statement has of those that take a place of a quota; NULL if there are not more.
--- ``deciding`` are the columns that decide whether a row takes one: none where every row does. The condition on them is
--- in control.counted; its text comes from a declaration, never from a client.
+-- How many more rows that count towards a quota exist after a statement than before it; NULL if not more. ``deciding``
+-- are the columns that decide whether a row counts: empty if every row does. The condition on them is in
+-- control.counted; its text comes from a declaration, never from a client.
 CREATE FUNCTION isola.audit_added(changed oid, quota text, deciding text[], before jsonb[], after jsonb[]) RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -54,7 +53,7 @@ BEGIN
     RETURN CASE WHEN added > 0 THEN added END;
 END $$;
 
--- What the hash of an entry is made over, and verified over: see app/isola/platform/audit.py.
+-- The hash of an entry, for writing and verifying: see app/isola/platform/audit.py.
 CREATE FUNCTION isola.audit_hash(
     tenant uuid, id uuid, at timestamptz, actor text, on_behalf_of text, request text,
     action text, object text, old jsonb, new jsonb
@@ -63,10 +62,10 @@ RETURN sha256(convert_to(jsonb_build_array(
     tenant, id, extract(epoch FROM at), actor, on_behalf_of, request, action, object, old, new
 )::text, 'UTF8'));
 
--- Writes entries into the log of a home, and has them sealed once the transaction has committed. The log is found by the
--- search path, so only the last statement is planned anew where a session writes in another home than before; for one
--- row, which is what most statements change, it is the one that is planned the quickest. Nothing else is looked for in
--- the home. To return what was inserted would take the right to read it.
+-- Writes entries into the log of a home and queues them for sealing after the commit. The log is found by the search
+-- path, so only the last statement is planned again when a session writes to another home than before; look up nothing
+-- else there. For one row, which is the usual case, it is the statement that takes the least time to plan. No
+-- RETURNING: it would require the right to read the log.
 CREATE FUNCTION isola.audit_write(
     tenant uuid, log_of text, actor text, on_behalf_of text, request text, quota text, added bigint,
     actions text[], objects text[], olds jsonb[], news jsonb[]
@@ -97,12 +96,12 @@ BEGIN
     FROM unnest(ids, actions, objects, olds, news, hashes) e (id, action, object, old, new, hash);
 END $$;
 
--- Notes what a statement did to rows of a table. ``names`` are the arguments of its trigger, counted from 0: what the
--- rows are called, the columns left out of the log, and a prefix and a column for each of at most two parts of the key;
--- behind them, where rows are not for everybody, the columns that decide for whom: they stand in every entry; and where
--- a quota is of the rows, its name, and the columns that decide whether a row takes a place. ``home`` is the schema of
--- the table; what is in control belongs to the bound tenant. Only where a row was changed is it asked who is bound, and
--- who acts: both have to be proved.
+-- Logs the changes of a statement to the rows of a table. ``names`` are the trigger arguments, counted from 0: the name
+-- of the rows, the columns left out of the log, and a prefix and a column for each of at most two parts of the key;
+-- then, if row visibility is restricted, the columns that decide it, which stand in every entry; and, if the rows count
+-- towards a quota, its name and the columns that decide whether a row counts. ``home`` is the schema of the table; rows
+-- in control belong to the bound tenant. The bound tenant and the actor, both proved, are looked up only if a row
+-- changed.
 CREATE FUNCTION isola.audit_note(changed oid, home text, names text[], before jsonb[], after jsonb[])
 RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -160,14 +159,14 @@ BEGIN
     );
 END $$;
 
--- Whether what is done to a table is done by its owner, who migrates, moves and erases.
+-- Whether the owner of a table, who migrates, moves and erases, makes the change.
 CREATE FUNCTION isola.audit_of_owner(changed oid) RETURNS boolean LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 RETURN (SELECT pg_get_userbyid(relowner) = session_user FROM pg_class WHERE oid = changed);
 
--- Fires for each statement. What the owner of the tables does itself is noted nowhere. A session keeps a copy of this for each trigger that it met, in each tenant's home, so
--- there is as little in it as can be. What the owner does, to a whole home at a time, is not
--- even gathered.
+-- Fires once per statement. Changes by the owner of the tables are not logged: it works on whole homes, so their rows
+-- are not even collected. A session caches this function once per trigger that it fires, in each tenant's home, so the
+-- body is as small as possible.
 CREATE FUNCTION isola.audit() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -192,13 +191,13 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Gives what a transaction has written its place among all commits, when it commits, and refuses to commit in a home that
--- the tenant is leaving or has left: it would stay behind there.
+-- Assigns a transaction's entries their place in commit order, at commit. Rejects a commit into a home that the tenant
+-- is leaving or has left: the data would stay behind there.
 --
--- Whoever draws from the sequence holds a lock on it until the end of the transaction, which conflicts with nobody's,
--- and is in pg_locks. So the sealer and whoever moves a tenant can tell which transactions are about to commit: once
--- those are gone that held it at a moment, all places drawn before that moment are decided, and whoever comes later
--- finds a tenant marked that was marked by then.
+-- A transaction that draws from the sequence holds a lock on it until it ends. The lock conflicts with no other such
+-- lock and is visible in pg_locks. So the sealer and a tenant move can tell which transactions are about to commit:
+-- once the transactions that held the lock at a moment have ended, all places drawn before that moment are decided, and
+-- later transactions see every tenant that was marked as moving by that moment.
 CREATE FUNCTION isola.audit_commit() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -214,8 +213,8 @@ END $$;
 CREATE CONSTRAINT TRIGGER place AFTER INSERT ON control.audit_pending DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW EXECUTE FUNCTION isola.audit_commit();
 
--- What a tenant has in the control plane is in the log of its home all the same. That a share was marked as lapsed is no
--- change that anybody made.
+-- Changes to a tenant's data in the control plane are also logged in its home. Marking a share as lapsed is not logged:
+-- no user made that change.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
     'share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
@@ -225,7 +224,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
     'share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
 );
 
--- In the log of the tenant that answers.
+-- Logged by the tenant that answers.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.share_answers REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share_answer', '{owner_id,grantee_id}', 'shr_', 'share_id');
 CREATE TRIGGER audit_update AFTER UPDATE ON control.share_answers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -244,7 +243,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
     'domain', '{challenge,proven_at}', 'dom_', 'id', '', '', '{}', 'domains', '{}'
 );
 
--- That a key was used is no change that anybody made.
+-- The use of a key is not logged: no user made that change.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.api_keys REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
     'api_key', '{digest,last_used_at}', 'key_', 'id', '', '', '{}', 'api_keys', '{revoked_at,expires_at}'
@@ -254,7 +253,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
     'api_key', '{digest,last_used_at}', 'key_', 'id', '', '', '{}', 'api_keys', '{revoked_at,expires_at}'
 );
 
--- Ending all sessions of a user.
+-- Sign-outs from all sessions of a user.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.sign_outs REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('sign_out', '{}', 'usr_', 'user_id');
 CREATE TRIGGER audit_update AFTER UPDATE ON control.sign_outs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows

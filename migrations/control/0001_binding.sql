@@ -1,21 +1,20 @@
--- The tenant that a transaction says it is in. Nobody vouches for it: it is for the planner, and to fill in columns
--- that the policies check afterwards. After one SET LOCAL the setting reads '' for the rest of the session's life, not
--- NULL.
+-- The tenant that a transaction claims to be in. The claim is not verified: it serves the planner and fills in columns
+-- that the policies check afterwards. After one SET LOCAL the setting reads '' for the rest of the session, not NULL.
 CREATE FUNCTION isola.claimed_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
 RETURN nullif(current_setting('isola.tenant', true), '')::uuid;
 
--- Which transaction this is. No other has both this process and this moment, as long as the clock is not set back.
+-- Identifies this transaction. No other has the same process and start time, as long as the clock is not set back.
 CREATE FUNCTION isola.this_transaction() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
 RETURN concat_ws(' ', pg_backend_pid(), extract(epoch FROM transaction_timestamp()));
 
--- The tenant that a transaction has proved to be in; NULL if it names none. A proof is a record of the tenant and of who
--- acts, line by line, and in its last line a code over the record and the one transaction that it is for. The code is
--- NMAC (Bellare, Canetti, Krawczyk 1996) with SHA-256; app/isola/database/binding.py makes the same. The key is read by a query without
--- parameters, or it would be planned anew for each call.
+-- The tenant for which a transaction has a valid proof; NULL if it names none. A proof is a record of the tenant and
+-- the actor, one field per line; its last line is an authentication code over the record and the one transaction that
+-- it is valid for. The code is NMAC (Bellare, Canetti, Krawczyk 1996) with SHA-256; app/isola/database/binding.py
+-- computes the same. The query of the key has no parameters: with parameters it would be planned anew for each call.
 --
--- A transaction that says by isola.home in which home it is finds out here if that is no longer the tenant's, as of the
--- same moment at which it reads rows: see docs/moving.md. Which tenants moved lately stands beside the key, so that
--- all others pay next to nothing for it.
+-- If a transaction states its home in isola.home and the tenant has another home by now, this raises an error, in the
+-- same snapshot in which rows are read: see docs/moving.md. The list of recently moved tenants is stored beside the
+-- key, so that the check costs all other tenants next to nothing.
 CREATE FUNCTION isola.proved_tenant_id() RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -46,8 +45,8 @@ BEGIN
     RAISE EXCEPTION 'the binding of this transaction is not proved' USING ERRCODE = 'IS002';
 END $$;
 
--- What a transaction has proved of the request that it serves: the tenant, its user, the actor, who is behind the
--- actor, and the request. Unknown parts are ''; all are missing in a transaction that names no tenant.
+-- The fields that a transaction has proved about its request: the tenant, its user, the actor, on whose behalf the
+-- actor acts, and the request. Unknown fields are ''; the result is NULL in a transaction that names no tenant.
 CREATE FUNCTION isola.proved_request() RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -57,13 +56,13 @@ BEGIN
     RETURN string_to_array(current_setting('isola.proof'), chr(10));
 END $$;
 
--- What policies ask. PostgreSQL puts the function that is named here in its place, so it costs nothing by itself. The
--- owner can have isola.claimed_tenant_id() there instead: see docs/decisions/0008.
+-- The function that policies call. PostgreSQL inlines it, so it costs nothing by itself. The owner can replace its body
+-- with isola.claimed_tenant_id(): see docs/decisions/0008.
 CREATE FUNCTION isola.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
 RETURN isola.proved_tenant_id();
 
--- A proof for this transaction, for functions that visit another tenant: who acts there is nobody of its own. Nobody
--- else may call it.
+-- A proof for this transaction, for functions that visit another tenant: it names no actor there. No other role may
+-- call it.
 CREATE FUNCTION isola.proof(tenant uuid) RETURNS text LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,8 +1,8 @@
--- What servers are to forget: see app/isola/platform/changes.py.
+-- Cache invalidation on the servers: see app/isola/platform/changes.py.
 
--- Has every server forget what it knows of a key of the bound tenant, when this transaction commits. The tenant comes
--- first in what is heard, so nobody can speak of another's. A transaction announces 100 changes at most: SQL inside a
--- tenant could otherwise keep every server busy with announcements, and the changes of other tenants waiting.
+-- When this transaction commits, every server drops what it has cached for a key of the bound tenant. The announced key
+-- begins with the tenant, so a tenant cannot invalidate another tenant's entries. The limit is 100 changes per
+-- transaction: otherwise SQL inside a tenant could flood every server and delay the changes of other tenants.
 CREATE FUNCTION isola.announce(kind text, key text) RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -18,7 +18,7 @@ BEGIN
     INSERT INTO control.changes (kind, key) VALUES (announce.kind, tenant::text || '/' || announce.key);
 END $$;
 
--- A tenant is looked up by its id and by its slug. Whoever changes its entry, by whatever way, is heard.
+-- Tenants are cached by id and by slug. Every change to an entry is announced, however it is made.
 CREATE FUNCTION control.announce_tenant() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -1,5 +1,5 @@
--- What a bound transaction may do with its tenant's custom domains. As with sharing, the schema control is out of its
--- reach, and each function begins with who is calling. Servers hear of what changes: isola.announce().
+-- Functions through which a bound transaction manages its tenant's custom domains. As with sharing, it has no access to
+-- the schema control, and each function first checks the bound tenant. Changes reach servers by isola.announce().
 
 CREATE FUNCTION isola.domains()
 RETURNS TABLE (
@@ -12,9 +12,9 @@ BEGIN ATOMIC
     FROM control.domains d WHERE d.tenant_id = (SELECT isola.bound_tenant());
 END;
 
--- Adds a domain that is still to be proven; added again before that, it gets a new challenge. NULL if this tenant has
--- proven it. Whether another one has makes no difference. The challenge is made here: a tenant that could choose it would
--- choose what is published already. Two random UUIDs hold 244 random bits.
+-- Adds a domain that is not verified yet; adding it again before that makes a new challenge. NULL if this tenant has
+-- verified it. Whether another tenant has verified it makes no difference. The challenge is generated here: a tenant
+-- that could choose it would choose a value that is published already. Two random UUIDs hold 244 random bits.
 CREATE FUNCTION isola.add_domain(name text) RETURNS uuid LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -33,9 +33,9 @@ BEGIN
     RETURN added;
 END $$;
 
--- Has a domain count that a server found proven a moment ago: proven_at is written by servers, out of reach of whatever
--- runs in a tenant. False if none did, or if the challenge was replaced or has expired since. Fails on the unique index
--- where another tenant has proven the same domain and not removed it.
+-- Verifies a domain whose challenge a server found published within the last minute: servers write proven_at, which no
+-- code inside a tenant can write. False if no server did, or if the challenge was replaced or has expired since. Fails
+-- on the unique index if another tenant has verified the same domain and not removed it.
 CREATE FUNCTION isola.verify_domain(domain uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -52,7 +52,7 @@ BEGIN
     RETURN true;
 END $$;
 
--- Gives a domain up. Whoever takes it next, this tenant or another, has to prove it with a challenge of their own.
+-- Removes a domain. To add it again, this or another tenant has to publish a new challenge.
 CREATE FUNCTION isola.remove_domain(domain uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,6 +1,6 @@
--- Tenants below tenants. All of it runs with the rights of whoever asks or changes.
+-- The hierarchy of tenants. All functions run with the rights of their caller.
 
--- The tenants above one, the nearest first.
+-- The ancestors of a tenant, nearest first.
 CREATE FUNCTION control.ancestors(tenant uuid) RETURNS uuid[] LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -12,7 +12,7 @@ BEGIN ATOMIC
     SELECT coalesce(array_agg(id ORDER BY place), '{}') FROM above WHERE id IS NOT NULL;
 END;
 
--- The tenants below one, each with how many levels below it is.
+-- The descendants of a tenant, each with its depth below it.
 CREATE FUNCTION control.descendants(tenant uuid) RETURNS TABLE (id uuid, depth int) LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -24,7 +24,7 @@ BEGIN ATOMIC
     SELECT below.id, below.depth FROM below;
 END;
 
--- Whether one above a tenant is not active.
+-- Whether an ancestor of a tenant is not active.
 CREATE FUNCTION control.below_inactive(tenant uuid) RETURNS boolean LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -33,7 +33,7 @@ BEGIN ATOMIC
     );
 END;
 
--- How a tenant stands: whatever it is itself, below one that is not active it is no better than suspended.
+-- The effective status of a tenant: an active tenant with an ancestor that is not active counts as suspended.
 CREATE FUNCTION control.status_of(tenant uuid) RETURNS text LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -44,8 +44,8 @@ BEGIN ATOMIC
     FROM control.tenants t WHERE t.id = tenant;
 END;
 
--- Keeps the hierarchy a forest of at most 8 levels. Who changes it, or the status of a tenant in it, holds a lock until
--- the end of the transaction: so each change sees those before it, and those below are announced by one or the other.
+-- Keeps the hierarchy a forest of at most 8 levels. A change of the hierarchy or of a tenant's status in it holds a
+-- lock until the transaction ends: so each change sees the earlier ones, and one of them announces the descendants.
 CREATE FUNCTION control.keep_hierarchy() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -88,7 +88,7 @@ CREATE TRIGGER hierarchy_update BEFORE UPDATE ON control.tenants
 FOR EACH ROW WHEN (old.parent_id IS DISTINCT FROM new.parent_id OR old.status <> new.status)
 EXECUTE FUNCTION control.keep_hierarchy();
 
--- What servers know of the tenants below one may no longer be so.
+-- Invalidates what servers have cached about the descendants of a changed tenant.
 CREATE FUNCTION control.announce_descendants() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

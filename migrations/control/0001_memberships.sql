@@ -1,4 +1,4 @@
--- Notes that somebody has come into the bound tenant, so that they can be told of it in others.
+-- Records that a subject is a member of the bound tenant, so that other tenants can show it to them.
 CREATE FUNCTION isola.remember_member(subject text) RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -1,7 +1,7 @@
--- The log of what staff and operators do: a chain of its own, linked like that of a tenant, whose home is the schema
--- control and whose id is none that a tenant has. See app/isola/platform/platform_log.py.
+-- The log of staff and operator actions: a separate chain, linked like that of a tenant. Its home is the schema
+-- control, and its id is one that no tenant has. See app/isola/platform/platform_log.py.
 
--- Notes something in the platform's log, in the transaction in which it is done.
+-- Writes an entry into the platform's log, in the transaction of the action itself.
 CREATE FUNCTION isola.audit_platform(actor text, request text, action text, object text, old jsonb, new jsonb)
 RETURNS void LANGUAGE sql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -12,8 +12,8 @@ BEGIN ATOMIC
     );
 END;
 
--- Notes what staff do inside the bound tenant, where what they are about to do was announced from outside a moment ago.
--- False, and nothing noted, if it was not, or was done already: nothing that runs inside can make an entry up.
+-- Logs a staff action inside the bound tenant, if it was announced from outside the tenant a moment ago. Returns false
+-- and logs nothing if it was not announced or was logged already: code inside a tenant cannot forge an entry.
 CREATE FUNCTION isola.note_intervention(intervention uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,9 +1,9 @@
--- Quotas of plans, kept by the database: whatever adds, by whatever way, is counted when its transaction commits.
--- All of it runs as isola_quotas, which has no login and may read what is counted, and nothing else.
+-- Quotas of plans, enforced by the database: every addition, however it is made, is counted when its transaction
+-- commits. All of it runs as isola_quotas, a role without a login that may only read the counted rows.
 
--- How many places of a quota are taken now, counted as far as ``at_most``; all of them where that is NULL. What is counted
--- says control.counted: the text of a condition comes from a declaration, never from a client. Whoever asks has to be
--- bound to the tenant, and may read what is counted.
+-- The current usage of a quota, counted up to ``at_most``; without limit if that is NULL. control.counted says which
+-- rows count: the text of its conditions comes from a declaration, never from a client. The caller has to be bound to
+-- the tenant and needs the right to read the counted rows.
 CREATE FUNCTION isola.quota_used(tenant uuid, home text, quota text, at_most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -24,7 +24,7 @@ BEGIN
     RETURN used;
 END $$;
 
--- Refuses a tenant that has more than a quota allows; how much it has where it has not.
+-- Raises an error if a tenant exceeds a quota; otherwise returns its usage.
 CREATE FUNCTION isola.quota_counted(tenant uuid, home text, quota text, most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -36,13 +36,13 @@ BEGIN
     RETURN used;
 END $$;
 
--- Keeps quotas when a transaction commits. Where the tenant's plan has quotas, those that add wait for each other here,
--- all at the same row, so never in a circle: of several that each take the last place all but one find it taken, and
--- nobody waits longer than for a commit.
+-- Enforces quotas at commit. If the tenant's plan has quotas, transactions that add rows wait for each other here, all
+-- on the same row, so they cannot deadlock: of several that each take the last place, all but one are rejected, and
+-- each waits at most for a commit.
 --
--- What was counted once is remembered, with all that was added since; what was given up since is not taken off. So it
--- is never less than there is, and as long as it is within the quota, nothing is counted. Whoever gives a tenant another
--- plan has it counted anew.
+-- The last count is stored, plus all additions since; deletions are not subtracted. So the stored bound is never below
+-- the actual usage, and nothing is counted while it is within the quota. Giving a tenant another plan has its usage
+-- counted anew.
 CREATE FUNCTION isola.quota_keep() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -68,7 +68,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Where it is known that little is left, a statement that shows that there is no place is refused at once.
+-- If a stored bound is close to the quota, a statement that exceeds the quota fails at once, not at commit.
 CREATE FUNCTION isola.quota_keep_at_once() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -101,7 +101,7 @@ BEGIN ATOMIC
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 
--- Every quota that there is, and what the bound tenant's plan allows of it; NULL where there is no limit.
+-- All quotas, and the limits of the bound tenant's plan; NULL if there is no limit.
 CREATE FUNCTION isola.quotas() RETURNS TABLE (id text, allowed bigint) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -112,7 +112,7 @@ BEGIN ATOMIC
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 
--- How many places of a quota the bound tenant has taken.
+-- The bound tenant's current usage of a quota.
 CREATE FUNCTION isola.used(quota text) RETURNS bigint LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

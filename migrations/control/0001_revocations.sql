@@ -1,5 +1,5 @@
--- Signs one of the bound tenant's users out of everything: each token that means them and was issued until now is
--- refused, whoever issued it. See app/isola/platform/revocations.py.
+-- Signs a user of the bound tenant out everywhere: every token for that user issued until now is rejected, whichever
+-- issuer issued it. See app/isola/platform/revocations.py.
 CREATE FUNCTION isola.sign_out(user_id uuid, subject text) RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column

@@ -1,11 +1,11 @@
--- The sealer: it numbers the entries of all logs in the order of commits and chains them, many under one hash, while
--- nobody waits for it. What it has sealed is a feed without gaps: see docs/audit.md.
+-- The sealer: it numbers the entries of all logs in commit order and chains them, many under one hash, without blocking
+-- any transaction. Sealed entries form a feed without gaps: see docs/audit.md.
 
--- Seals what has committed, at most about ``most`` entries, and returns how many; NULL if another does so at this moment,
--- or if a transaction is about to commit for more than a second.
+-- Seals committed entries, at most about ``most``, and returns how many; NULL if another sealer runs at the moment, or
+-- if a transaction takes more than a second to commit.
 --
--- It takes the places that were drawn by now, waits until whoever drew them is done, and only then looks. Entries of a
--- tenant whose log has no head stay as they are: verifying says so.
+-- It reads which places have been drawn, waits until the transactions that drew them have ended, and only then reads
+-- the entries. Entries of a tenant whose log has no head stay unsealed: verification reports them.
 CREATE FUNCTION control.seal(most bigint) RETURNS bigint LANGUAGE plpgsql VOLATILE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -67,7 +67,8 @@ BEGIN ATOMIC
       AND l.pid IS DISTINCT FROM pg_backend_pid();
 END;
 
--- The numbers of the bound tenant's entries that are sealed, also while it is suspended, from the one after ``after`` on, at most ``most`` of them.
+-- The numbers of the bound tenant's sealed entries after ``after``, at most ``most`` of them, also while it is
+-- suspended.
 CREATE FUNCTION isola.feed(after bigint, most bigint) RETURNS TABLE (number bigint, id uuid) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -81,7 +82,7 @@ BEGIN ATOMIC
     ORDER BY s.first, e.n LIMIT most;
 END;
 
--- The bound tenant's entries that have committed and are not sealed yet, and their hashes.
+-- The bound tenant's entries that are committed but not sealed yet, and their hashes.
 CREATE FUNCTION isola.unsealed() RETURNS TABLE (id uuid, hash bytea) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

@@ -1,10 +1,9 @@
--- What bound transactions may call. Tenant traffic has no rights in the schema control: what it may know of it, it
--- asks of the functions below that run as isola_sharing. That role has no login, reads the shared columns of each
--- home, is held by row-level security like everyone else, and writes nothing but shares,
--- domains and API keys.
+-- Functions that bound transactions may call. Tenant traffic has no rights in the schema control: it reads from there
+-- only by the functions below, which run as isola_sharing. That role has no login, reads the shared columns of each
+-- home, is subject to row-level security like every other role, and writes only shares, domains and API keys.
 
--- The bound tenant, if the transaction also has the role that this tenant's transactions have: one inside a schema
--- cannot pass for another tenant by changing a setting. It also has to be below none that is not active.
+-- The bound tenant, if the transaction also has the role of this tenant's transactions: a transaction inside a schema
+-- cannot pass for another tenant by changing a setting. All ancestors of the tenant also have to be active.
 CREATE FUNCTION isola.bound_tenant() RETURNS uuid LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -19,21 +18,21 @@ BEGIN
     RETURN bound;
 END $$;
 
--- What is shared now. A share ends at the moment that it was given. Soon after, a server marks it as lapsed: see
--- app/isola/platform/lapsing.py. The indexes that a partner's reads use have nothing of what has lapsed.
+-- The current shares. A share ends at its expiry time. Soon after, a server marks it as lapsed: see
+-- app/isola/platform/lapsing.py. The indexes for the reads of grantees exclude lapsed shares.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
 SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at FROM control.shares
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp());
 
--- The tenants of which others receive shares: active, and below none that is not.
+-- The tenants whose shares others receive: active, with only active ancestors.
 CREATE VIEW control.sharers WITH (security_invoker = true) AS
 SELECT id, slug, name, home FROM control.tenants
 WHERE status = 'active' AND (parent_id IS NULL OR NOT control.below_inactive(id));
 
--- Shares one of the bound tenant's own rows with the tenant of that slug; control.subjects says of which tables. Whether
--- there is such a tenant is told by nothing. ``share`` is NULL where there is no such row, the slug is malformed or the
--- tenant's own, or the share has ended by its date and is to keep it (``expired``). Sharing again renews the share; with
--- ``keep`` until its old date.
+-- Shares one of the bound tenant's own rows with the tenant of that slug; control.subjects lists the tables. The result
+-- does not reveal whether that tenant exists. ``share`` is NULL if there is no such row, if the slug is malformed or
+-- the tenant's own, or if the share has expired and ``keep`` is set (``expired``). Sharing again renews the share; with
+-- ``keep`` it retains its expiry time.
 CREATE FUNCTION isola.share(
     of_subject text, of_row uuid, grantee text, by_user uuid, until timestamptz, keep boolean,
     OUT share uuid, OUT expired boolean
@@ -66,7 +65,7 @@ BEGIN
     expired := share IS NULL;
 END $$;
 
--- Ends a share of the bound tenant, and says what it was of; of nothing if there is no such share.
+-- Revokes a share of the bound tenant and returns the subject and id of its row; NULLs if there is no such share.
 CREATE FUNCTION isola.revoke_share(share uuid, OUT subject text, OUT row_id uuid) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -95,9 +94,9 @@ BEGIN ATOMIC
     WHERE s.owner_id = (SELECT isola.bound_tenant()) AND s.row_id = of_row AND s.subject = of_subject;
 END;
 
--- The tenants that share anything with the bound one, each by its oldest live share, and what was said to that: NULL
--- where nothing was yet. However much one of them shares, it is one row, and costs two look-ups in an index. The
--- planner is held to the index: where it expects few rows, it would read all shares there are.
+-- The tenants that share anything with the bound one, each with its oldest live share and the answer to it: NULL if
+-- there is none yet. However much a tenant shares, it is one row and costs two index lookups. The planner is held to
+-- the index: if it expects few rows, it would read all shares.
 CREATE FUNCTION isola.share_offers()
 RETURNS TABLE (id uuid, owner_slug text, owner_name text, offered_at timestamptz, accepted boolean)
 LANGUAGE sql STABLE
@@ -130,8 +129,8 @@ BEGIN ATOMIC
     LEFT JOIN control.share_answers a ON a.grantee_id = (SELECT isola.bound_tenant()) AND a.owner_id = t.id;
 END;
 
--- Accepts or declines what the tenant shares of which this is a live share with the bound one: all of it, now and later.
--- False if there is no such share.
+-- Accepts or declines everything that the owner of this live share shares with the bound tenant, now and later. False
+-- if there is no such share.
 CREATE FUNCTION isola.answer_share(share uuid, accepted boolean, answered_by uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -152,8 +151,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- The live shares that other tenants granted to the bound one, as far as it has accepted what they share. Each
--- owner's are read in their order, which holds the planner to the index that has no lapsed shares.
+-- The live shares that the bound tenant receives from owners whose shares it has accepted. Each owner's shares are read
+-- in index order, which holds the planner to the index without lapsed shares.
 CREATE FUNCTION isola.shares_received()
 RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
 LANGUAGE sql STABLE
@@ -171,7 +170,7 @@ BEGIN ATOMIC
     WHERE a.grantee_id = (SELECT isola.bound_tenant()) AND a.accepted;
 END;
 
--- The one of them with an id.
+-- One received share, by its id.
 CREATE FUNCTION isola.share_received(share uuid)
 RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
 LANGUAGE sql STABLE
@@ -184,8 +183,8 @@ BEGIN ATOMIC
     WHERE s.id = share AND s.grantee_id = (SELECT isola.bound_tenant());
 END;
 
--- The newest of them, as many as ``most``; where a moment and an id are given, of those that come after that share.
--- Each owner's are read in their order, so that none waits for what another one shares.
+-- The newest received shares, at most ``most``; if a time and an id are given, those after that share. Each owner's
+-- shares are read in index order, so that one owner's many shares do not slow down reading the others'.
 CREATE FUNCTION isola.page_of_shares_received(after timestamptz, after_id uuid, most int)
 RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
 LANGUAGE sql STABLE
@@ -206,10 +205,10 @@ BEGIN ATOMIC
 END;
 
 -- The row of a subject that a share grants to the bound tenant: the columns that its table declares as shared, in that
--- order. None where the share is of another subject. It is read in its owner's home, whatever kind of home that is: by
--- name, so that an owner who moves away meanwhile is not taken for one who has no such row.
--- The policies hold this function as well, so the owner is bound while its row is read.
--- The grantee is bound again before anything else runs; an error on the way ends the transaction and the binding.
+-- order. No row if the share is of another subject. It is read in its owner's home, of whatever strategy, by name: so
+-- an owner that moves meanwhile does not look like one without such a row. The policies apply to this function as well,
+-- so the owner is bound while its row is read. The grantee is bound again before anything else runs; an error on the
+-- way ends the transaction and with it the binding.
 CREATE FUNCTION isola.shared_row(of_subject text, share uuid) RETURNS SETOF record LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,8 +1,8 @@
--- What becomes of sign-ins, in the tenant's log. The control plane says what happened, in control.sessions and
--- control.refusals; a transaction inside the tenant has it noted. Nothing that runs inside can make an entry up.
+-- Sign-ins in the tenant's log. The control plane records events in control.sessions and control.refusals; a
+-- transaction inside the tenant logs them. Code inside a tenant cannot forge an entry.
 
 -- Begins a session of the bound tenant that the control plane has prepared within the last minute: from then on it can
--- be refreshed. False, and nothing noted, if there is no such session, or if it has begun before.
+-- be refreshed. Returns false and logs nothing if there is no such session, or if it has begun before.
 CREATE FUNCTION isola.begin_session(session uuid, of_user uuid) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -22,8 +22,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- Notes the sessions of the bound tenant that have ended, and what was refused there until a minute was over. Neither
--- is kept here any longer.
+-- Logs the ended sessions of the bound tenant, and its refusals whose minute of counting is over, and deletes both from
+-- the control plane.
 CREATE FUNCTION isola.note_sign_ins() RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

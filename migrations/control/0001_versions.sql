@@ -1,5 +1,5 @@
--- At which revision the tables of each application are in a home: that of what ships, and behind it those of the
--- applications asked for that have tables there, as in "0003, agents 0001". No row for a home that has not been made.
+-- The revision of each application's tables in a home: that of the built-in tables, followed by those of the requested
+-- applications that have tables there, as in "0003, agents 0001". No row for a home that has not been created.
 CREATE FUNCTION control.versions(homes text[], applications text[] DEFAULT '{}')
 RETURNS TABLE (home text, version text) LANGUAGE plpgsql STABLE AS $$
 DECLARE

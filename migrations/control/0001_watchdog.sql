@@ -1,9 +1,10 @@
--- What the watchdog of each server calls: see app/isola/platform/watchdog.py. It runs as isola_watchdog, which has no login
--- and is a member of the login of tenant traffic, so it may end that login's sessions and no others.
+-- The function that the watchdog of each server calls: see app/isola/platform/watchdog.py. It runs as isola_watchdog,
+-- which has no login and is a member of the login of tenant traffic, so it may end that login's sessions and no others.
 
--- Ends the sessions of a login in this database that have been in one transaction for longer than ``older_than``, and
--- those that connected after ``connected_since``. SQL in a transaction can catch its cancellation, not its termination.
--- A loop: as a condition of the query, the termination could be evaluated before the other conditions.
+-- Terminates the sessions of a login in this database that have been in one transaction for longer than ``older_than``,
+-- and those that connected after ``connected_since``. SQL in a transaction can catch a cancellation, but not a
+-- termination. The query is a loop because pg_terminate_backend as one of its conditions could be evaluated before the
+-- others.
 CREATE FUNCTION control.end_sessions(login text, older_than interval, connected_since timestamptz)
 RETURNS TABLE (pid int, in_transaction interval) LANGUAGE plpgsql VOLATILE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
