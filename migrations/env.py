@@ -1,7 +1,7 @@
 """Renders revisions as SQL; nothing here connects. ``app/isola/platform/migrations.py`` runs what is rendered.
 
 A revision is a function of ``op``, Alembic's operations. The tenant history is written as if there were one customer
-only: there ``op`` passes each operation through the strategy, so one revision gives every physical form.
+only: there ``op`` passes each operation through the strategy, so one revision serves all strategies.
 """
 
 import re
@@ -15,8 +15,8 @@ from sqlalchemy import ClauseElement
 from isola_strategies.base import Strategy
 
 ON_ROWS = re.compile(r"\s*(DELETE|DO|INSERT|MERGE|SELECT|UPDATE|WITH)\b", re.IGNORECASE)
-# Policies hold the owner as well, who is in no tenant: a statement would find no rows, and say nothing. So they let the
-# owner pass in the tables that it names, as long as it runs.
+# Policies apply to the owner as well, who is bound to no tenant: a statement would silently find no rows. So while it
+# runs, the owner is exempt from row-level security in the tables that it names.
 REACHING = """
 DO $isola_revision$
 DECLARE
@@ -40,7 +40,7 @@ END $isola_revision$
 
 
 class ShapedOperations(Operations):
-    """Alembic's operations, each turned by the strategy into what it means for the physical tables."""
+    """Alembic's operations, each translated by the strategy into operations on the physical tables."""
 
     def __init__(self, migration_context: MigrationContext, strategy: Strategy) -> None:
         super().__init__(migration_context)
@@ -54,7 +54,7 @@ class ShapedOperations(Operations):
 
 
 def _reaching(operation: MigrateOperation) -> MigrateOperation:
-    """An operation, which reaches all rows of a home if it is a statement on rows."""
+    """The operation, changed to reach all rows of a home if it is a statement on rows."""
     if not isinstance(operation, ops.ExecuteSQLOp):
         return operation
     statement = operation.sqltext
@@ -76,7 +76,7 @@ context.configure(
     target_metadata=attributes["metadata"],
     version_table=attributes["version_table"],
     version_table_schema=attributes["schema"],
-    # Whoever runs the SQL begins and commits.
+    # The code that runs the SQL begins and commits the transaction.
     transactional_ddl=False,
 )
 strategy: Strategy | None = attributes["strategy"]

@@ -1,4 +1,4 @@
-"""The platform's own tables, and the functions that bound transactions may call. Each function stands once."""
+"""The platform's own tables, and the functions that bound transactions may call. Each function is defined once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ VALUES (
     uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
 )
 """
-# What the platform's own tables have of quotas. What homes have is declared: see app/isola/platform/registry.py.
+# The platform's own tables that count towards quotas. Those in homes are declared: see app/isola/platform/registry.py.
 COUNTED = """
 INSERT INTO control.counted (quota, relation, tenant_column, counts) VALUES
     ('api_keys', 'api_keys', 'tenant_id', '{live}'),
@@ -31,7 +31,7 @@ INSERT INTO control.counted (quota, relation, tenant_column, counts) VALUES
     ('shares', 'shares', 'owner_id', '{live}')
 """.format(live="revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())")
 UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlimited')"
-# The platform's log has the id that no tenant has.
+# The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
 OPEN_ORDERS = sa.text("state IN ('waiting', 'running')")
 
@@ -74,7 +74,7 @@ def moment(name: str, *, default: str | None = None, nullable: bool = False) -> 
 def create_table(
     op: Operations, name: str, *items: sa.Column[object] | sa.Constraint, prefixes: Sequence[str] = ()
 ) -> None:
-    """Make a table of the platform, with a check for each moment in it that may not be infinite."""
+    """Create a table of the platform, with a check for each timestamp column that must be finite."""
     moments = [item.name for item in items if isinstance(item, sa.Column) and isinstance(item.type, sa.DateTime)]
     checks = (
         sa.CheckConstraint(
@@ -109,7 +109,7 @@ def plans(op: Operations) -> None:
         sa.CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
     )
     op.execute(UNLIMITED)
-    # What can be counted again need not survive a crash.
+    # Unlogged: the counts need not survive a crash, as they can be made again.
     create_table(
         op,
         "quota_bounds",
@@ -119,7 +119,7 @@ def plans(op: Operations) -> None:
         length("quota", 100),
         prefixes=["UNLOGGED"],
     )
-    # Where those that add wait for each other.
+    # Rows that serialize transactions which add rows that count towards a quota.
     create_table(op, "quota_turns", sa.Column("tenant_id", sa.Uuid, primary_key=True), prefixes=["UNLOGGED"])
     create_table(
         op,
@@ -193,7 +193,7 @@ def secrets(op: Operations) -> None:
 
 
 def shares(op: Operations) -> None:
-    # Filled from what tables declare: see app/isola/platform/registry.py.
+    # Filled from the declarations of tables: see app/isola/platform/registry.py.
     create_table(
         op,
         "subjects",
@@ -410,7 +410,7 @@ def log(op: Operations) -> None:
         sa.Column("hash", sa.LargeBinary, nullable=False, server_default=sa.text(r"'\x'")),
     )
     op.execute(HEAD_OF_PLATFORM)
-    # What has committed and is not sealed yet: the entries of a statement, and when it committed among all others.
+    # Committed but unsealed entries: those of each statement, and its place in commit order.
     op.execute("CREATE SEQUENCE control.audit_places")
     create_table(
         op,
@@ -427,13 +427,13 @@ def log(op: Operations) -> None:
         sa.Column("hashes", sa.ARRAY(sa.LargeBinary), nullable=False),
         sa.CheckConstraint("cardinality(ids) = cardinality(hashes)", name="hashes"),
     )
-    # Rows are changed once and gone soon after.
+    # Each row is updated once and deleted soon after.
     op.execute("ALTER TABLE control.audit_pending SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0)")
     create_table(
         op,
         "audit_seals",
         sa.Column("tenant_id", sa.Uuid, primary_key=True),
-        # The number of the first entry; those that follow have the next ones.
+        # The number of the first entry; the others are numbered consecutively.
         sa.Column("first", sa.BigInteger, primary_key=True),
         sa.Column("ids", sa.ARRAY(sa.Uuid), nullable=False),
         sa.Column("hash", sa.LargeBinary, nullable=False),
@@ -497,7 +497,7 @@ def orders(op: Operations) -> None:
         sa.CheckConstraint("state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name="state"),
         sa.CheckConstraint("(state IN ('waiting', 'running')) = (finished_at IS NULL)", name="finished"),
     )
-    # One open order a tenant, and one a slug.
+    # At most one open order per tenant, and per slug.
     op.create_index(None, "orders", ["tenant_id"], unique=True, schema="control", postgresql_where=OPEN_ORDERS)
     op.create_index(None, "orders", ["slug"], unique=True, schema="control", postgresql_where=OPEN_ORDERS)
     op.create_index(None, "orders", ["state", "id"], schema="control")

@@ -25,7 +25,7 @@ def of_bounded_size(document: str) -> str:
 
 
 def create_table(op: Operations, name: str, *items: sa.Column[object] | sa.Constraint) -> None:
-    """Make a table, with a check for each moment in it."""
+    """Create a table, with a range check for each timestamp column."""
     moments = [item.name for item in items if isinstance(item, sa.Column) and isinstance(item.type, sa.DateTime)]
     checks = (sa.CheckConstraint(in_range(moment), name=f"{moment}_range") for moment in moments)
     op.create_table(name, *items, *checks)

@@ -1,4 +1,4 @@
-"""What kind of thing a resource is."""
+"""The kind of a resource."""
 
 import sqlalchemy as sa
 from alembic.operations import Operations

@@ -1,4 +1,4 @@
-"""Roles, who has them, and the log of what was done."""
+"""Roles, their assignment to users, and the audit log."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 revision = "0003"
 down_revision = "0002"
 
-# What the log calls the rows of each table: a subject, and what goes before each column of the key. Behind the two that
-# there can be, the columns that every entry has, and the quota that is of the rows, with the columns that decide
-# whether a row takes a place.
+# How the log names the rows of each table: a subject, and a prefix and a column for each of at most two parts of the
+# key. Then come the columns that every entry contains, and the quota that the rows count towards, with the columns that
+# decide whether a row counts.
 AUDITED = {
     "users": ("user", "usr_", "id", "", "", "{}", "users", "{seen_at,disabled_at}"),
     "organizations": ("organization", "org_", "id"),
@@ -23,7 +23,7 @@ AUDITED = {
 }
 
 
-# Tables whose names are compared by another column, which says nothing more.
+# Tables with a second column for comparing names, which the log leaves out.
 NAMED = {"organizations", "roles"}
 
 
@@ -40,7 +40,7 @@ def moment(name: str) -> sa.Column[object]:
 
 
 def create_table(op: Operations, name: str, *items: sa.Column[object] | sa.Constraint) -> None:
-    """Make a table, with a check for each moment in it."""
+    """Create a table, with a range check for each timestamp column."""
     moments = [item.name for item in items if isinstance(item, sa.Column) and isinstance(item.type, sa.DateTime)]
     checks = (sa.CheckConstraint(in_range(moment), name=f"{moment}_range") for moment in moments)
     op.create_table(name, *items, *checks)
