@@ -1,4 +1,4 @@
-"""Databases at every stage of their making."""
+"""Databases at every stage of installation and migration."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,14 +19,14 @@ from isola_strategies import registry
 from isola_strategies.base import Strategy
 
 OLD = "0001"
-# The tables that there were at that revision.
+# The tables that existed at that revision.
 FIRST = ("users", "organizations", "memberships", "resources", "spans")
 HOMES_A_STRATEGY = 3
 
 
 @pytest.fixture
 async def blank(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[Copy]:
-    """A database in which nothing has been made yet."""
+    """An empty database."""
     async with made(cluster, server, "template0") as name:
         where = logins.addresses(DEFAULTS, cluster.address(name))
         yield Copy(where, registry.load(where.tenant_login))
@@ -42,7 +42,7 @@ async def blank_owner(blank: Copy) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def old(blank: Copy, blank_owner: Database) -> list[Tenant]:
-    """Some tenants under each strategy, their homes at the first revision, in what was a blank database."""
+    """Some tenants under each strategy, with homes at the first revision, in the blank database."""
     await migrations.migrate(blank_owner, blank.strategies, blank.where)
     tenants = [
         await provisioning.create(blank_owner, blank.strategies, slug=f"{name}-{number}", name="Old", strategy=name)
@@ -53,7 +53,7 @@ async def old(blank: Copy, blank_owner: Database) -> list[Tenant]:
         first = _first_revision(strategy)
         for home in strategy.homes([tenant.id for tenant in tenants if tenant.strategy == strategy.name]):
             async with blank_owner.unbound() as transaction:
-                # The role of a home outlives the schema, with its right to enter it.
+                # The home's role outlives the schema, but loses its USAGE right.
                 await transaction.script(f"DROP SCHEMA {home.schema} CASCADE; CREATE SCHEMA {home.schema}")
                 await transaction.script(
                     f"GRANT USAGE ON SCHEMA {home.schema} TO {home.role or blank.where.tenant_login}"
@@ -71,7 +71,7 @@ def _first_revision(strategy: Strategy) -> str:
 
 @pytest.fixture
 async def second(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[str]:
-    """The address of an owner who is no superuser and owns a database of its own, beside the tests' installations."""
+    """The address of an owner, not a superuser, with a separate database in the cluster of the tests' installations."""
     if not await server.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
         pytest.skip("only a superuser makes another owner")
     async with made(cluster, server, "template0") as name:
@@ -97,7 +97,7 @@ def addresses(owner: str, prefix: str) -> logins.Addresses:
 
 
 async def until_alone(owner: Database) -> None:
-    """What a lost client left at work in this database has noticed."""
+    """Wait until no other session runs anything here: those of lost clients have noticed the loss."""
     others = """
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'

@@ -1,4 +1,4 @@
-"""Applications that a database and a program do not have alike."""
+"""Applications that only the database has, or only the program, or with another history."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_a_column_that_rows_would_have_no_value_for_is_refused(tmp_path: Path) -
 
 
 def revised(folder: Path, body: str) -> Application:
-    """What ships, with a history of its own: one revision that makes everything, and another with ``body``."""
+    """The built-in application with a separate history: one revision that creates everything, one with ``body``."""
     ours = APPLICATIONS[BUILT_IN]
     copied = Application(name=ours.name, subjects=ours.subjects, migrations=folder)
     first = history.source(history.differences(copied), revision="0001", after=None, message="All tables")

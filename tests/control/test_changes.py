@@ -1,4 +1,4 @@
-"""What one server changes, every other hears of and forgets; what may have changed unheard is not used."""
+"""Cache invalidation between servers: changes reach every server, and possibly stale entries are not used."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from isola.testing.patience import PATIENCE
 
 @pytest.fixture
 def heard(changes: Changes) -> list[str | None]:
-    """The keys of users that were heard of."""
+    """The keys of users whose changes were received."""
     keys: list[str | None] = []
     changes.listen(Kind.USER, keys.append)
     return keys
@@ -94,7 +94,7 @@ async def test_what_was_changed_before_a_server_started_is_nothing_to_it(
 async def test_where_the_numbers_of_transactions_went_back_everything_is_forgotten(
     changes: Changes, heard: list[str | None]
 ) -> None:
-    """The database behind the address is another one."""
+    """The address leads to another database."""
     assert changes._horizon is not None
     changes._horizon += 1_000_000
 
@@ -178,7 +178,7 @@ async def test_nothing_remembered_is_used_while_changes_cannot_be_heard_of(
         listener.listen(Kind.USER, cache.forget)
         for name in ("ada", "grace"):
             await cache.learn(name, answering("before"))
-        async with alone.unbound():  # its one connection is not to be had
+        async with alone.unbound():  # its one connection is taken
             await say(control, "ada")
             await eventually(lambda: not listener.fresh)
             assert cache.get("ada") is cache.get("grace") is MISSING
@@ -206,11 +206,11 @@ async def test_rows_that_everybody_has_heard_of_are_deleted(
 
     await say(control, "old")
     await changes.hear()
-    changes._prune_at = time.monotonic()  # a minute has gone by
+    changes._prune_at = time.monotonic()  # a minute has passed
     await changes.hear()
     await say(control, "new")
     assert await rows() == ["old", "new"]
-    changes._prune_at = time.monotonic()  # another one
+    changes._prune_at = time.monotonic()  # another minute
     await changes.hear()
     assert await rows() == ["new"]
     assert heard == ["old", "new"]
@@ -218,7 +218,7 @@ async def test_rows_that_everybody_has_heard_of_are_deleted(
 
 @pytest.fixture(params=["directly", "behind PgBouncer"])
 async def listeners(copy: Copy, request: pytest.FixtureRequest) -> AsyncIterator[list[Changes]]:
-    """Two servers' worth, at their usual pace."""
+    """The listeners of two servers, at their default interval."""
     async with AsyncExitStack() as held:
         url = copy.where.control
         if request.param != "directly":

@@ -1,4 +1,4 @@
-"""What the directory remembers, and for how long."""
+"""What the directory caches, and for how long."""
 
 import asyncio
 

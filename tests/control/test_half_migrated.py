@@ -1,4 +1,4 @@
-"""A server at work while some homes are at the newest revision and some are not: what a tenant in each is told."""
+"""A running server with some homes at the newest revision and others not: its answers to tenants of each kind."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -20,7 +20,7 @@ SHARE = """
 INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by)
 SELECT $1, 'resource', $2, slug, id, $4 FROM control.tenants WHERE id = $3 RETURNING id::text
 """
-# Each goes to all tenants before the next, so that a connection meets homes of both kinds.
+# Each operation runs for all tenants before the next, so that a connection is used in homes of both kinds.
 ROUNDS = 3
 ASKED: Mapping[str, Mapping[str, object]] = {
     "Viewer": {},
@@ -35,7 +35,7 @@ def marker(slug: str) -> str:
 
 @pytest.fixture
 async def resources(blank: Copy, old: Sequence[Tenant]) -> Mapping[str, tuple[str, str]]:
-    """By the slugs of tenants: the resource that each has since before the migration, and the user whose it is."""
+    """By tenant slug: a resource that was created before the migration, and the user that owns it."""
     made = {}
     async with await Database.open(blank.where.tenant, blank.strategies, blank.binding_key) as database:
         for tenant in old:
@@ -57,7 +57,7 @@ async def waiting(
     resources: Mapping[str, object],  # noqa: ARG001  they are there before
     monkeypatch: pytest.MonkeyPatch,
 ) -> Sequence[Tenant]:
-    """The tenants of a home that the migration did not get at, under each strategy in turn. All others are migrated."""
+    """The tenants of a home that the migration could not lock, under each strategy in turn. All others are migrated."""
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '100ms'")
     schemas = homes(blank, old)
     left = next(home.schema for home in strategy.homes([each.id for each in old if each.strategy == strategy.name]))
@@ -74,7 +74,7 @@ async def api(
     settings: Settings,
     waiting: Sequence[Tenant],  # noqa: ARG001  so it is when the server begins
 ) -> AsyncIterator[Api]:
-    """One server with two connections, which tenants of old and of new homes share."""
+    """One server with two connections, shared by tenants of old and of new homes."""
     async with serving(blank, settings.model_copy(update={"pool_size": 2, "directory_ttl": 0.2})) as served:
         yield served
 
@@ -84,7 +84,7 @@ async def ask_all(api: Api, tenants: Sequence[Tenant], operation: str, **variabl
 
 
 async def rows(copy: Copy, tenants: Sequence[Tenant]) -> Mapping[str, object]:
-    """What there is in homes of whatever revision."""
+    """The rows in homes of any revision."""
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as database:
         found = {}
         for tenant in tenants:
@@ -135,7 +135,7 @@ async def test_what_is_shared_from_an_old_home_is_refused_and_what_is_from_a_new
             resource, user = resources[owner.slug]
             shares.append(await work.value(SHARE, owner.id, resource, partner.id, user))
         await accept_all(blank_owner)
-        # As it stood when that home was made.
+        # The rights as of the creation of that home.
         schema = blank.strategies[waiting[0].strategy].home(waiting[0].id).schema
         await work.script(
             f"GRANT USAGE ON SCHEMA {schema} TO isola_sharing; GRANT SELECT ON {schema}.resources TO isola_sharing"

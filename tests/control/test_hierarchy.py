@@ -1,4 +1,4 @@
-"""Tenants below tenants: no circles and no more than so many levels, whatever is changed at once."""
+"""The hierarchy of tenants: no cycles and a limited depth, whatever changes run concurrently."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from isola.testing.isolation.sharing.reading import row_of
 
 
 async def make(owner: Database, copy: Copy, *slugs: str) -> Sequence[Tenant]:
-    """Tenants that are below none."""
+    """Create tenants without a parent."""
     strategies, strategy = copy.strategies, min(copy.strategies)
     return [await provisioning.create(owner, strategies, slug=slug, name=slug, strategy=strategy) for slug in slugs]
 
@@ -75,7 +75,7 @@ async def test_there_are_only_so_many_levels(owner: Database, control: Database,
 
 
 async def test_changes_at_once_make_no_circle(owner: Database, control: Database, copy: Copy) -> None:
-    """Each of them alone would be fine: whoever comes last is refused."""
+    """Each change alone would be valid: the last one is rejected."""
     ring = ["one", "two", "three", "four"]
     await make(owner, copy, *ring)
     async with await Database.open(copy.where.control, size=len(ring)) as many:
@@ -138,7 +138,7 @@ async def test_suspending_one_suspends_all_below(
     with pytest.raises(Forbidden):
         async with database.transaction(b) as work:
             await work.value("SELECT isola.bound_tenant()")
-    # What they are themselves is as it was.
+    # Their own status is unchanged.
     assert (await provisioning.named(control, b.slug)).status is Status.ACTIVE
 
     await hierarchy.place(control, b.slug, under=None)

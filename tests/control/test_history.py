@@ -1,4 +1,4 @@
-"""Replaying the histories makes what the models declare."""
+"""Replaying the revisions creates what the models declare."""
 
 from collections.abc import Iterable
 
@@ -33,7 +33,7 @@ from isola_strategies import registry as strategies
 from isola_strategies.base import Capability
 from tests.control.dumps import Made, dumped
 
-# Tables register with their metadata when their module is imported.
+# Importing a module registers its tables with their metadata.
 CONTROL = [
     tenants.tenants,
     shares.share_answers,
@@ -74,7 +74,7 @@ def ddl(tables: Iterable[Table]) -> list[str]:
 
 
 async def made_both_ways(blank: Copy, owner: Database, strategy_name: str, *differences: str) -> tuple[Made, Made]:
-    """The tenant tables by replay, and by declaration with some statements more."""
+    """The tenant tables created by replay, and from the models plus some more statements."""
     strategy = blank.strategies[strategy_name]
     shaped = MetaData(naming_convention=domain.naming_convention)
     tables = [strategy.shape(table, shaped) for table in domain.sorted_tables]
@@ -146,14 +146,14 @@ async def test_the_control_history_makes_what_the_models_declare(blank: Copy, bl
     assert {table.name for table in tenants.metadata.sorted_tables} == {table.name for table in CONTROL}
     copies = [table.to_metadata(elsewhere, schema="declared") for table in tenants.metadata.sorted_tables]
     for original, copied in zip(tenants.metadata.sorted_tables, copies, strict=True):
-        copied._prefixes = original._prefixes  # a copy forgets that a table is UNLOGGED
+        copied._prefixes = original._prefixes  # a copy loses UNLOGGED
     await migrations.prepare(blank_owner, blank.where)
     async with blank_owner.unbound() as transaction:
         await transaction.script(";".join(["CREATE SCHEMA declared", *ddl(copies)]))
     assert blank.where.owner
     schemas = dumped(blank.where.owner)
     declared = {name: lines for name, lines in schemas["declared"].items() if not name.startswith("SCHEMA")}
-    # Rights, views and functions are no part of the models.
+    # Rights, views and functions are not part of the models.
     replayed = {name: lines for name, lines in schemas["control"].items() if name in declared}
     assert replayed == declared
     undeclared = {name for name in schemas["control"].keys() - declared.keys() if name.startswith(("TABLE ", "INDEX "))}

@@ -1,4 +1,4 @@
-"""The roles that a server works with, whatever an operator calls them."""
+"""The roles that a server uses, whatever names an operator gives them."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""Bringing a database to the newest revision: from anywhere, twice, at once, and cut short at any point."""
+"""Migrating a database to the newest revision: from any revision, twice, concurrently, interrupted at any point."""
 
 import asyncio
 import subprocess
@@ -40,7 +40,7 @@ asyncio.run(run(*sys.argv[1:]))
 
 
 def homes(copy: Copy, tenants: list[Tenant]) -> list[str]:
-    """The schemas that these tenants live in."""
+    """The schemas of these tenants' homes."""
     return [
         home.schema
         for strategy in copy.strategies.values()
@@ -54,7 +54,7 @@ async def revisions(owner: Database, schemas: list[str]) -> Mapping[str, str]:
 
 
 def shapes(copy: Copy, schemas: list[str]) -> dict[str, object]:
-    """What each home is made of, the rights in it included."""
+    """The definition of each home, including the rights in it."""
     assert copy.where.owner
     found = dumped(copy.where.owner)
     return {schema: found[schema] for schema in schemas}
@@ -163,7 +163,7 @@ async def test_a_home_that_is_not_as_it_should_be_is_reported_and_keeps_no_other
     assert await revisions(blank_owner, schemas) == {**dict.fromkeys(schemas, NEW), broken: OLD}
 
 
-# With two workers one more home may be done than was told of: of four, one at least is still old.
+# With two workers one more home may be migrated than was reported: of four, at least one is still old.
 @pytest.mark.parametrize("homes_before", [0, 2])
 async def test_killed_midway_leaves_each_home_old_or_new_and_a_second_run_finishes(
     blank: Copy, blank_owner: Database, old: list[Tenant], homes_before: int
@@ -240,8 +240,8 @@ async def test_two_runs_at_once_from_an_old_revision(blank: Copy, blank_owner: D
 async def test_a_tenant_dropped_meanwhile_does_not_come_back(
     blank: Copy, blank_owner: Database, old: list[Tenant]
 ) -> None:
-    """The run has made its list of homes, and starts with the last of them, when a tenant of the first one goes."""
-    # Its strategy gives each tenant a home of its own, if any strategy does.
+    """The run has listed the homes and started with the last one when a tenant of the first one is dropped."""
+    # Preferably a tenant of a strategy with one home per tenant.
     gone = max(old, key=lambda tenant: len(set(homes(blank, [tenant])) - set(homes(blank, []))))
     dropping: list[asyncio.Task[Tenant]] = []
 

@@ -1,4 +1,4 @@
-"""A tenant moves from one strategy to another with everything that it has, or stays where it is."""
+"""A tenant moves from one strategy to another with all its data, or stays where it is."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,7 +156,7 @@ async def test_a_copy_that_differs_is_not_taken(
     assert await provisioning.named(owner, "new") == tenant
 
 
-# --- while it lasts
+# --- during a move
 
 
 async def marked(owner: Database, slug: str) -> None:
@@ -173,14 +173,14 @@ async def test_what_is_being_written_is_waited_for_and_refused(
     async with database.transaction(tenant) as work:
         actor = Actor(await users.ensure(work, subject="ada", name=None, email=None), EVERYTHING)
     read: list[str] = []
-    # Of a pool of two, one connection is never a single tenant's.
+    # In a pool of two, no single tenant can take both connections.
     roomy = await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=3)
     with pytest.raises(Unavailable, match="is being moved"):
         async with roomy, roomy.transaction(tenant) as late:
             await resources.create(late, actor, name="late")
             moving = asyncio.create_task(moves.move(owner, copy.strategies, "new", to=other.name))
             await marked(owner, "new")
-            # Those who do not know yet read what there is.
+            # Transactions with the old home still read it.
             read = await names_in(roomy, tenant)
     moved = await moving
     assert read == []
@@ -213,7 +213,7 @@ async def test_whoever_holds_it_up_for_too_long_stops_the_move_and_nothing_else(
     tenant = await made(owner, copy, strategy)
     before = await content(database, tenant)
     monkeypatch.setattr(moves, "LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '0.2s'")
-    # A migration, say.
+    # For example, a migration.
     async with held_up(owner, f"SELECT pg_advisory_xact_lock(hashtext('{strategy.home(tenant.id).schema}'))"):
         with pytest.raises(Unavailable, match="try again"):
             await moves.move(owner, copy.strategies, "new", to=other.name)
@@ -265,7 +265,7 @@ async def test_a_tenant_that_is_dropped_meanwhile_is_gone_wherever_it_was(
             assert await work.value(left, tenant.id) == 0
 
 
-# --- broken off
+# --- interrupted
 
 
 async def test_a_move_that_was_broken_off_goes_on_or_is_undone(
@@ -285,7 +285,7 @@ async def test_a_move_that_was_broken_off_goes_on_or_is_undone(
 
 
 async def _break_off(owner: Database, to: Strategy) -> None:
-    """Leave the tenant as a process does that was killed."""
+    """Leave the tenant in the state that a killed process leaves."""
     async with owner.unbound() as work:
         await work.value("UPDATE control.tenants SET moving_to = $1 WHERE slug = 'new'", to.name)
 
@@ -304,6 +304,6 @@ async def test_a_move_that_is_cancelled_leaves_the_tenant_where_it_was(
 
 
 def test_nothing_declared_needs_more_than_copying() -> None:
-    """A counter of a table's own would have to go on from where it is: moves.py has to learn that first."""
+    """A sequence of a table would have to keep its value: moves.py does not support that yet."""
     columns = [column for table in metadata.tables.values() for column in table.columns]
     assert [str(column) for column in columns if column.identity is not None or column.computed is not None] == []

@@ -1,4 +1,4 @@
-"""Orders of the platform's staff are carried out once, whoever dies on the way."""
+"""Orders of the platform's staff are carried out once, even if the process that does so dies."""
 
 import asyncio
 import contextlib

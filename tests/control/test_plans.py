@@ -1,4 +1,4 @@
-"""Plans are made, changed, retired and given, each in the log of the platform; what cannot be is refused."""
+"""Plans are created, changed, retired and assigned, all logged by the platform; invalid changes are rejected."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ SAM = Author("staff:sam", "request-1")
 
 
 async def told(control: Database, about: str) -> Sequence[tuple[str, Any, Any]]:
-    """What the log has of something, oldest first."""
+    """The log entries about an object, oldest first."""
     found = await platform_log.page(control, object=about, first=100)
     return [(entry.action, entry.old, entry.new) for entry in reversed(found)]
 
@@ -93,7 +93,7 @@ async def test_a_retired_plan_stays_with_those_that_have_it_and_is_given_to_nobo
 
 
 async def test_a_plan_that_is_being_given_is_not_retired_meanwhile(control: Database, a: Tenant, b: Tenant) -> None:
-    """Or given when it was retired meanwhile: one is after the other."""
+    """Nor assigned once it has been retired meanwhile: the two are serialized."""
     await plans.create(control, SAM, name="small", title="Small", quotas={})
     async with control.unbound() as transaction:
         await plans.offered(transaction, "small")

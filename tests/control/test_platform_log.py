@@ -1,4 +1,4 @@
-"""What is done to the platform is in its log with whoever did it, for good."""
+"""The platform's log permanently records every action on the platform, with its actor."""
 
 import asyncio
 from datetime import timedelta
@@ -182,11 +182,11 @@ async def test_what_staff_do_inside_a_tenant_is_noted_once_there_and_as_it_was_a
 ) -> None:
     announced = await announce(control, SAM, Action.API_KEY_REVOKE, a, {"prefix": "p"})
     before = await entries(control)
-    # In another tenant it is nothing.
+    # It is not valid in another tenant.
     with pytest.raises(Forbidden):
         async with database.transaction(b) as work:
             await intervene(work, announced)
-    # Undone, it is not noted, and can be done still.
+    # After a rollback it is not logged, and can still be done.
     with pytest.raises(Unavailable):
         async with database.transaction(a) as work:
             await intervene(work, announced)

@@ -1,4 +1,4 @@
-"""Tenants are made whole or not at all, and are gone without a trace."""
+"""Tenants are created completely or not at all, and dropped without a trace."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ asyncio.run(run(*sys.argv[1:]))
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Everything of the server's that the making of a tenant adds to, other than rows in homes."""
+    """Everything on the database server that creating a tenant adds to, except rows in homes."""
 
     tenants: frozenset[tuple[object, ...]]
     schemas: frozenset[str]
@@ -73,7 +73,7 @@ async def made(owner: Database, copy: Copy, strategy: Strategy, slug: str = "new
 
 
 async def fill(database: Database, tenant: Tenant, partner: Tenant) -> UUID:
-    """A user with a resource in the tenant, shared with a partner."""
+    """Create a user with a resource in the tenant, shared with a partner."""
     async with database.transaction(tenant) as work:
         user = await users.ensure(work, subject="ada", name=None, email=None)
         actor = Actor(user, EVERYTHING)
@@ -94,13 +94,13 @@ async def received(database: Database, tenant: Tenant) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def held_up(owner: Database, lock: str) -> AsyncIterator[None]:
-    """Make everybody else wait who needs what is locked, until the end."""
+    """Hold a lock until the end, so that all others that need it wait."""
     async with owner.unbound() as holder:
         await holder.script(lock)
         yield
 
 
-# --- making
+# --- creating
 
 
 async def test_a_new_tenant_is_empty_and_at_work_at_once(
@@ -234,7 +234,7 @@ async def test_a_home_that_is_behind_takes_no_new_tenant(owner: Database, copy: 
             await made(owner, copy, strategy)
         assert await footprint(owner) == before
     else:
-        # A home of its own is made at the newest revision, however old the others are.
+        # A new home is created at the newest revision, however old the others are.
         await made(owner, copy, strategy)
 
 
@@ -363,7 +363,7 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
     after = await footprint(owner)
     assert (after.schemas, after.roles, after.memberships) == (before.schemas, before.roles, before.memberships)
     async with owner.unbound() as transaction:
-        # What was shared with it is still listed by who shared it, and is nobody's.
+        # Shares to it remain listed for their owner, without a grantee.
         shared = "SELECT format('%s %s', grantee_slug, grantee_id) FROM control.shares"
         assert sorted(await transaction.texts(shared)) == sorted(["new ", f"{a.slug} {a.id}"])
         answered = "SELECT count(*) FROM control.share_answers WHERE $1 IN (owner_id, grantee_id)"
@@ -383,7 +383,7 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
 async def test_no_table_of_the_platform_says_anything_of_a_tenant_that_is_gone(
     owner: Database, database: Database, copy: Copy, strategy: Strategy
 ) -> None:
-    """Only the directory, the platform's own log and the changes that servers hear of say that it was there."""
+    """Only the directory, the platform's log and the announced changes still mention it."""
     canary = await plant_platform(owner, await plant(database, await made(owner, copy, strategy)))
     planted = set(canary.rows) - set(metadata.tables)
     assert {"api_keys", "domains", "refusals", "sessions", "sign_outs"} <= planted
@@ -395,7 +395,7 @@ async def test_no_table_of_the_platform_says_anything_of_a_tenant_that_is_gone(
 
 
 async def traced(owner: Database, canary: Canary) -> set[str]:
-    """The platform's tables in which there is anything of a tenant."""
+    """The platform's tables that contain any data of a tenant."""
     async with owner.unbound() as work:
         tables = await work.texts(
             "SELECT relname FROM pg_class WHERE relnamespace = 'control'::regnamespace AND relkind = 'r'"
@@ -457,7 +457,7 @@ async def test_a_slug_is_free_again_after_a_time_of_grace(
 async def test_a_drop_leaves_nothing_that_was_issued_for_the_tenant(
     owner: Database, database: Database, control: Database, copy: Copy, strategy: Strategy, a: Tenant
 ) -> None:
-    """In whichever of the platform's tables. Orders are the log of what was ordered."""
+    """In any of the platform's tables. Orders stay, as the record of what was ordered."""
     gone = await made(owner, copy, strategy)
     await fill(database, gone, a)
     async with database.transaction(gone) as work:
@@ -515,7 +515,7 @@ async def test_notice_is_given_before_anything_is_erased(
     await fill(database, tenant, a)
     dropping = asyncio.create_task(provisioning.drop(owner, copy.strategies, tenant.slug, notice=60))
     await until_deleted(owner, tenant)
-    # Not to be entered any more, but what is under way finds all it needs.
+    # New requests are refused, but running ones still find their data.
     assert await names_in(database, tenant) == ["canary"]
     assert await received(database, a) == []
     dropping.cancel()
@@ -553,7 +553,7 @@ async def test_a_drop_cut_short_is_finished_by_a_second_one(
     with pytest.raises(NotFound):
         await provisioning.named(owner, tenant.slug)
 
-    # The slug is free already, and whoever has it now keeps it.
+    # The slug is free already, and its new tenant keeps it.
     heir = await made(owner, copy, strategy)
     await accept_all(owner)
     await fill(database, heir, a)
@@ -618,7 +618,7 @@ async def test_a_drop_under_load_ends_every_transaction_cleanly(
         await asyncio.sleep(0.2)
         while None not in ended or not others:  # noqa: ASYNC110  how long the first takes is the machine's business
             await asyncio.sleep(0.02)
-        # No notice, as no server would do it: all of it is still on its way in.
+        # Without notice, unlike any server: all requests are still in flight.
         await provisioning.drop(owner, copy.strategies, tenant.slug, notice=0)
         await asyncio.sleep(0.2)
         stop.set()

@@ -1,4 +1,4 @@
-"""Strategies are found by name, and a name means one strategy."""
+"""Strategies are found by name, and each name belongs to one strategy."""
 
 from importlib.metadata import EntryPoint, EntryPoints
 
@@ -8,7 +8,7 @@ from isola_strategies import registry
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, **offered: str) -> None:
-    """Make these the installed packages' entry points. An underscore at the end of a name is left out."""
+    """Make these the entry points of the installed packages. A trailing underscore of a name is removed."""
     points = EntryPoints(EntryPoint(name.rstrip("_"), value, registry.GROUP) for name, value in offered.items())
     monkeypatch.setattr(registry, "entry_points", lambda *, group: points.select(group=group))
 

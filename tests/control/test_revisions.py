@@ -1,4 +1,4 @@
-"""Revisions that change rows: in every home, for all tenants that live there, by an owner whom policies hold."""
+"""Revisions that change rows: in every home, for all its tenants, by an owner that is subject to policies."""
 
 import shutil
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ FORCED = """
 
 @pytest.fixture
 def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the histories, to which a test adds."""
+    """A copy of the revisions, to which a test adds its own."""
     copied = tmp_path / "migrations"
     shutil.copytree(migrations.MIGRATIONS, copied)
     monkeypatch.setattr(migrations, "MIGRATIONS", copied)
@@ -75,7 +75,7 @@ async def test_a_statement_of_a_revision_reaches_the_rows_of_all_tenants(
 
 
 async def test_a_statement_that_policies_keep_from_rows_fails_and_changes_nothing(history: Path, second: str) -> None:
-    # In a function, nobody sees which tables it names.
+    # The tables that a function uses are not visible in the statement.
     hidden = "CREATE FUNCTION pg_temp.hidden() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM resources'"
     where = addresses(second, "second")
     strategies = registry.load(where.tenant_login)

@@ -1,4 +1,4 @@
-"""Roles are the cluster's: databases that were restored without them, and several installations in one cluster."""
+"""Roles belong to the cluster: databases restored without them, and several installations in one cluster."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from isola_strategies import registry
 from isola_strategies.base import Strategy
 from tests.control.conftest import addresses
 
-# Every right in a home, and every membership in a home's role and of it, as statements that take it away.
+# Statements that revoke every right in a home, and every membership in and of the home's role.
 HOME_RIGHTS = """
 SELECT format('REVOKE %s ON SCHEMA %I FROM %s', privilege_type, nspname, grantee::regrole)
 FROM pg_namespace, aclexplode(nspacl) WHERE nspname = $1 AND grantee <> nspowner
@@ -30,7 +30,7 @@ UNION ALL
 SELECT format('REVOKE %s FROM %s', roleid::regrole, member::regrole) FROM pg_auth_members
 WHERE $2 IN (roleid::regrole::text, member::regrole::text) AND pg_get_userbyid(member) <> current_user
 """
-# The same on the platform's own.
+# The same for the platform's own schemas.
 PLATFORM_RIGHTS = """
 SELECT format('REVOKE %s ON SCHEMA %I FROM %s', privilege_type, nspname, grantee::regrole)
 FROM pg_namespace, aclexplode(nspacl) WHERE nspname IN ('control', 'isola') AND grantee <> nspowner
@@ -67,7 +67,7 @@ async def test_each_right_that_a_home_lacks_is_found(
 async def test_a_home_without_its_rights_is_mended_and_entered_again(
     strategy: Strategy, copy: Copy, owner: Database, database: Database
 ) -> None:
-    # The roles of others are those of the database that this one was copied from, too.
+    # The roles of all other tenants are shared with the database that this one was copied from.
     a = await provisioning.create(owner, copy.strategies, slug="another", name="Another", strategy=strategy.name)
     home = strategy.home(a.id)
     async with database.transaction(a) as work:
