@@ -1,4 +1,4 @@
-"""A name server on loopback, with the TXT records that a test publishes."""
+"""A name server on loopback, that serves the TXT records of a test."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from dns import flags, message, rcode, rrset
 
 @dataclass
 class NameServer(asyncio.DatagramProtocol):
-    """``records`` are TXT records by name. What ``failing`` says is answered in place of any."""
+    """``records`` are TXT records by name. If ``failing`` is set, every answer is that error code."""
 
     records: dict[str, list[str]] = field(default_factory=dict)
     failing: rcode.Rcode | None = None

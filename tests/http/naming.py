@@ -1,4 +1,4 @@
-"""Servers whose tenants can be named in every way, and the ways."""
+"""Servers that accept a tenant's name from every source, and the sources."""
 
 import asyncio
 import json
@@ -49,14 +49,14 @@ async def naming(copy: Copy, settings: Settings, owner: Database) -> AsyncIterat
 
 
 async def own(owner: Database, tenant: UUID, name: str) -> None:
-    """Give a tenant a domain as if it had proven it."""
+    """Give a tenant a verified domain."""
     met = {"challenge": "met", "challenge_expires_at": func.now(), "verified_at": func.now()}
     async with owner.unbound() as work:
         await work.execute(insert(domains).values(tenant_id=tenant, name=name, **met))
 
 
 async def ask(api: Api, credential: Mapping[str, str], *requests: Request) -> httpx.Response:
-    """Ask with a credential who is asking, naming a tenant in several ways at once."""
+    """Query the caller with a credential, naming a tenant in several sources at once."""
     path = max((path for path, _ in requests), key=len, default="/graphql")
     headers = {name: value for _, each in requests for name, value in each.items()}
     return await api.http.post(
@@ -65,7 +65,7 @@ async def ask(api: Api, credential: Mapping[str, str], *requests: Request) -> ht
 
 
 async def raw(api: Api, target: bytes, *headers: bytes) -> tuple[int, dict[str, Any]]:
-    """Ask with a request line and headers as no client library would send them; the status and the body's JSON."""
+    """Send a request line and headers that no client library would send; return the status and the body's JSON."""
     url = api.http.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     content = [b"Content-Type: application/json", b"Content-Length: %d" % len(QUERY), b"Connection: close"]

@@ -1,4 +1,4 @@
-"""nginx before a server, with one connection to it that all clients share."""
+"""nginx as a reverse proxy that sends all clients' requests over one connection."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ import pytest
 
 @contextmanager
 def running(upstream: str) -> Iterator[str]:
-    """Run nginx before ``upstream``, a host with a port, and yield the address that goes through it.
+    """Run nginx as a reverse proxy of ``upstream``, a host with a port, and yield its address.
 
     Skips the test where the program is missing, but on CI it must be there.
     """

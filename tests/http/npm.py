@@ -1,4 +1,4 @@
-"""Programs that are written for Node.js, installed in their folders from the versions that they are locked to."""
+"""Node.js programs, installed in their folders at their locked versions."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ import pytest
 
 
 def node(folder: Path) -> str:
-    """Where Node.js is, with what a folder's ``package-lock.json`` names installed there.
+    """The path of Node.js, after installing the packages of a folder's ``package-lock.json``.
 
     Skips the test where that cannot be done, but on CI it must be.
     """
@@ -19,7 +19,7 @@ def node(folder: Path) -> str:
     if program is None or npm is None:
         _missing("Node.js and npm are not installed")
     lock, marker = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
-    # Tests that run at the same time install it once.
+    # Tests that run in parallel install it once.
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not marker.exists() or marker.stat().st_mtime < lock.stat().st_mtime:

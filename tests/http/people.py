@@ -1,4 +1,4 @@
-"""Sessions as clients have them: what is sent without a credential, and what comes back."""
+"""Sessions of clients: requests without a credential, and their answers."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ class Session:
 
 
 async def ask(api: Api, document: str, variables: dict[str, Any] | None = None, **headers: str) -> Answer:
-    """Ask without a credential."""
+    """Send a document without a credential."""
     body = {"query": document, "variables": variables}
     return Answer(await api.http.post("/graphql", content=json.dumps(body), headers={**HEADERS, **headers}))
 
@@ -52,20 +52,20 @@ def client(api: Api, tenant: str, session: Session) -> Client:
 
 
 async def entries(api: Api, tenant: str) -> Sequence[Mapping[str, Any]]:
-    """A tenant's log, past the API, from its first entry on."""
+    """A tenant's log from its first entry on, read without the API."""
     rows = (await api.content(tenant))["audit_entries"]
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
 async def until(api: Api, tenant: str, holds: Callable[[Sequence[Mapping[str, Any]]], bool]) -> None:
-    """Wait until a tenant's log is as it is to be."""
+    """Wait until a tenant's log fulfils a condition."""
     async with asyncio.timeout(PATIENCE):
         while not holds(await entries(api, tenant)):  # noqa: ASYNC110  only asking tells
             await asyncio.sleep(0.02)
 
 
 async def counted(api: Api, tenant: str, expected: Mapping[str, int]) -> None:
-    """Wait until the platform has counted so many refusals of a tenant, by their reasons."""
+    """Wait until the platform has counted these refusals of a tenant, by reason."""
     tenant_id = (await provisioning.named(api.control, tenant)).id
     question = "SELECT reason, count::text FROM control.refusals WHERE tenant_id = $1"
     found: dict[str, str] = {}
@@ -77,13 +77,13 @@ async def counted(api: Api, tenant: str, expected: Mapping[str, int]) -> None:
 
 
 async def after_a_minute(owner: Database) -> None:
-    """Have the minute in which refusals are counted be over."""
+    """End the minute in which refusals are counted."""
     async with owner.unbound() as work:
         await work.script("UPDATE control.refusals SET due_at = now()")
 
 
 def refusals(log: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    """How many refusals a log has entries about, by their reasons."""
+    """The numbers of refusals in a log, by reason."""
     found: Counter[str] = Counter()
     for entry in log:
         if entry["action"] == "refusal:create":

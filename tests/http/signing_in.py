@@ -24,7 +24,7 @@ REDIRECT_URI = "https://app.example/callback"
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What a client has once the provider has sent the person back to it."""
+    """The data of a client after the provider has redirected the person back to it."""
 
     code: str
     code_verifier: str
@@ -34,7 +34,7 @@ class Code:
 
 @contextmanager
 def provider() -> Iterator[str]:
-    """Run the provider; its issuer."""
+    """Run the provider and yield its issuer."""
     with subprocess.Popen(
         [npm.node(FOLDER), "provider.mjs", REDIRECT_URI],
         cwd=FOLDER,
@@ -50,7 +50,7 @@ def provider() -> Iterator[str]:
 
 
 async def authorize(issuer: str, person: str, client_id: str = "isola") -> Code:
-    """Sign a person in at the provider, and have them agree to what the client asks for."""
+    """Sign a person in at the provider, and consent to the client's request."""
     code_verifier, nonce, state = (secrets.token_urlsafe(32) for _ in range(3))
     challenge = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=").decode()
     question = {

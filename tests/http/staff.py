@@ -1,4 +1,4 @@
-"""The platform's staff, as they come to the endpoint of administration."""
+"""The platform's staff as clients of the administration endpoint."""
 
 import json
 import time
@@ -21,7 +21,7 @@ READ = "{ viewer { tenant { slug } permissions user { name } } resources { total
 
 @dataclass(frozen=True, slots=True)
 class StaffClient:
-    """One of the staff."""
+    """A member of the staff."""
 
     http: httpx.AsyncClient
     token: str
@@ -46,6 +46,6 @@ def token(subject: str = "sam", **claims: Any) -> str:
 
 
 def admitting(settings: Settings) -> Settings:
-    """Settings with an issuer of staff."""
+    """Settings with an issuer for staff."""
     issuer = AdminIssuerSettings(token_issuer=ISSUER, token_audience=AUDIENCE, token_key=SecretStr(KEY))
     return settings.model_copy(update={"admin_issuer": issuer})

@@ -1,4 +1,4 @@
-"""Platform administration: an endpoint, an issuer and a contract of its own; and looks into tenants, all seen."""
+"""Platform administration: its own endpoint, issuer and contract; and temporary read access, always logged."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,19 +40,19 @@ def sam(api: Api) -> StaffClient:
 
 
 async def machine(maker: Client) -> str:
-    """A key of a new machine."""
+    """Create a machine and return its key."""
     document = 'mutation { createApiKey(input: {name: "robot", permissions: ["resource:read"]}) { key } }'
     return str((await maker.ask(document)).data["createApiKey"]["key"])
 
 
 async def accesses(reader: Client) -> list[dict[str, Any]]:
-    """What a tenant's log has of looks from outside, oldest first."""
+    """The entries about staff access in a tenant's log, oldest first."""
     document = """{ auditLog(filter: {action: {eq: "access:create"}}) {
       nodes { actor onBehalfOf object new request } } }"""
     return list(reversed((await reader.ask(document)).data["auditLog"]["nodes"]))
 
 
-# --- The door
+# --- Authentication
 
 
 async def test_without_an_issuer_of_staff_there_is_nothing(copy: Copy, settings: Settings, strategy: Strategy) -> None:
@@ -171,7 +171,7 @@ async def test_keys_are_listed_and_revoked_in_sight_of_the_tenant(sam: StaffClie
     assert (await alice.ask(document)).data["auditLog"]["nodes"] == [{"actor": "staff:sam"}]
 
 
-# --- Looking into a tenant
+# --- Temporary read access to a tenant
 
 
 async def test_with_leave_staff_read_what_a_viewer_may(sam: StaffClient, alice: Client) -> None:
@@ -209,7 +209,7 @@ async def test_what_cannot_be_logged_cannot_be_seen(sam: StaffClient, alice: Cli
     assert answer.body["data"] == {"viewer": None, "resources": None}
     async with owner.unbound() as work:
         await work.script("GRANT INSERT ON control.audit_pending TO isola_audit")
-    # Its place among all commits, too, is part of it: it is drawn when the transaction commits.
+    # The same if the entry's place in commit order cannot be written, which happens at commit.
     async with owner.unbound() as work:
         await work.script("REVOKE UPDATE (place, at) ON control.audit_pending FROM isola_audit")
     assert "secret name" not in (await sam.look(alice.tenant)).response.text
@@ -227,7 +227,7 @@ async def test_staff_change_nothing(api: Api, sam: StaffClient, alice: Client) -
         assert not any((answer.body.get("data") or {}).values())
         assert answer.body["errors"]
     assert await api.content(alice.tenant) == before
-    # Nor do they see what a viewer does not.
+    # They cannot read more than a viewer either.
     assert (await sam.look(alice.tenant, "{ auditLog { nodes { id } } }")).code == "FORBIDDEN"
 
 

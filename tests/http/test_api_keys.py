@@ -1,4 +1,4 @@
-"""Machines that call with a key, from its making to its end."""
+"""API keys of machines, from creation to revocation and expiry."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,13 +27,13 @@ async def make(client: Client, *permissions: str, **values: Any) -> Any:
 
 
 def machine(client: Client, key: str, header: str = "x-api-key") -> Client:
-    """Who calls with a key in place of the client's own credential."""
+    """The client with an API key instead of its own credential."""
     headers = {name: value for name, value in client.headers.items() if name != "authorization"}
     return replace(client, headers={**headers, header: f"Bearer {key}" if header == "authorization" else key})
 
 
 async def until(ask: Callable[[], Any], expected: tuple[int, str]) -> None:
-    """Ask until this is the answer: servers hear of a change a moment later."""
+    """Repeat a request until this is the answer: changes reach servers a moment later."""
     loop = asyncio.get_running_loop()
     latest = loop.time() + PATIENCE
     while True:

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP, as the audits of graphql-http know it: everything that the specification says MUST, SHOULD or MAY.
+"""GraphQL over HTTP, checked by the audits of graphql-http: every MUST, SHOULD and MAY of the specification.
 
 They need npm. Without it they are skipped, but not in CI.
 """

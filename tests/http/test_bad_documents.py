@@ -1,4 +1,4 @@
-"""A document, variable or argument that makes no sense: one error that names it, and nothing changes."""
+"""Invalid documents, variables and arguments: one error that names the invalid part, and nothing changes."""
 
 import json
 from typing import Any
@@ -65,7 +65,7 @@ async def test_a_request_that_makes_no_sense_is_refused_as_a_whole(
     errors = refused.body["errors"]
     assert {error["extensions"]["code"] for error in errors} == {"BAD_USER_INPUT"}
     assert any(named in error["message"] for error in errors)
-    # A client that knows plain JSON only is answered 200 with the same body.
+    # A client that accepts only plain JSON gets status 200 with the same body.
     plain = await guest.send(json.dumps({"query": document, "variables": variables}), accept="application/json")
     assert (plain.status, plain.body) == (200, refused.body)
 

@@ -1,4 +1,4 @@
-"""HTTP that is not as GraphQL over HTTP wants it."""
+"""HTTP requests that violate GraphQL over HTTP."""
 
 import json
 

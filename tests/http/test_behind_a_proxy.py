@@ -1,4 +1,4 @@
-"""Clients whose requests come over one connection, as a proxy sends them that reuses its connections."""
+"""Clients behind a proxy that reuses one connection for the requests of all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,13 +21,13 @@ UPGRADES = {
     "anything": {"connection": "upgrade", "upgrade": "anything"},
 }
 WHO = "{ viewer { tenant { slug } user { id } } }"
-# What takes the server some time.
+# A query that takes the server some time.
 SLOW = get_introspection_query()
 
 
 @pytest.fixture(params=TRIED[:1])
 def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
-    """Any: what arrives is parsed before one is asked."""
+    """Any strategy: requests are parsed before it matters."""
     return copy.strategies[request.param]
 
 
@@ -50,7 +50,7 @@ async def test_nobody_is_given_the_answer_to_what_another_client_hid_in_a_body(
     ).encode()
 
     async def body() -> AsyncIterator[bytes]:
-        # It arrives after the head, and before the answer to the head.
+        # The body arrives after the head, and before the answer to the head.
         await asyncio.sleep(0.005)
         yield hidden
 

@@ -1,4 +1,4 @@
-"""What is taken back on one server holds on every other within five seconds, and none goes on without hearing of it."""
+"""A revocation reaches all other servers within five seconds; a server that misses changes trusts no cached state."""
 
 import asyncio
 import time
@@ -28,13 +28,13 @@ TOKEN_ID = "token-1"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """With the times that a server has by itself: the directory is remembered for longer than any test takes."""
+    """With the default times of a server: the directory is cached for longer than any test takes."""
     return DEFAULTS.model_copy(update={"data_dir": tmp_path})
 
 
 @dataclass(frozen=True, slots=True)
 class Two:
-    """Two servers over one database: an administrator works at one of them, somebody is known at the other."""
+    """Two servers over one database: an administrator uses one, and the other has cached a client's state."""
 
     here: Api
     there: Api
@@ -43,7 +43,7 @@ class Two:
 
     @property
     def elsewhere(self) -> Client:
-        """The same person with the same credential at the other server."""
+        """The same client with the same credential at the other server."""
         return replace(self.ada, http=self.there.http)
 
 
@@ -61,7 +61,7 @@ async def two(copy: Copy, settings: Settings, strategy: Strategy) -> AsyncIterat
 
 
 def numbered(settings: Settings, tenant: str) -> str:
-    """A token with a number, by which it can be revoked."""
+    """A token with an id, by which it can be revoked."""
     now = int(time.time())
     claims = {"iss": settings.token_issuer, "aud": settings.token_audience, "iat": now, "exp": now + 3600}
     own = {"sub": "ada", "tenant": tenant, "role": "admin", "jti": TOKEN_ID}
@@ -69,7 +69,7 @@ def numbered(settings: Settings, tenant: str) -> str:
 
 
 async def in_time(client: Client, document: str, holds: Callable[[Answer], bool]) -> Answer:
-    """Ask until an answer shows what was changed just now: it must not be asked later than five seconds after."""
+    """Repeat a request until the answer shows the change, for at most five seconds after the change."""
     committed = time.monotonic()
     while True:
         asked = time.monotonic()
@@ -164,7 +164,7 @@ async def test_others_are_not_touched(two: Two) -> None:
     assert (await grace.ask(ME)).data
     assert (await replace(two.admin, http=two.there.http).ask(ME)).data
     anew = two.there.client(two.admin.tenant, "ada")
-    # Such tokens say when they were issued to the second only.
+    # The issue time of such tokens has a resolution of one second.
     async with asyncio.timeout(PATIENCE):
         while (await anew.ask(ME)).status == 401:
             anew = two.there.client(two.admin.tenant, "ada")

@@ -1,4 +1,4 @@
-"""Many tenants at once over few connections: nobody ever sees a byte of another's."""
+"""Many tenants at once over few connections: no answer contains another tenant's data."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ def marker(tenant: str) -> str:
 
 
 async def plant(client: Client) -> str:
-    """Write the tenant's marker into everything that holds a text; tell the id of a resource."""
+    """Write the tenant's marker into every text field; return the id of a resource."""
     canary = marker(client.tenant)
     resource = ""
     for number in range(ROWS):
@@ -72,7 +72,7 @@ async def test_no_response_holds_a_foreign_canary(copy: Copy, settings: Settings
 
         for tenant, text in seen:
             assert not [slug for slug in slugs if slug != tenant and marker(slug) in text]
-        # Most answers do hold their own, so the search is for what can be found.
+        # Most answers do contain their own marker, so the search above is able to find markers.
         assert sum(marker(tenant) in text for tenant, text in seen) > REQUESTS / 2
         for client in clients:
             rows = str(await api.content(client.tenant))

@@ -1,4 +1,4 @@
-"""Where there is something like that already, the error names the input that has to change, and repeats no value."""
+"""Unique conflicts: the error names the input that has to change, and repeats no value."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -25,14 +25,14 @@ async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
 
 
 async def made(client: Client, field: str, values: Mapping[str, Any], selection: str) -> str:
-    """The id of what a mutation has made."""
+    """Run a mutation and return the id of the created object."""
     document = f"mutation ($input: {field[0].upper()}{field[1:]}Input!) {{ {field}(input: $input) {{ {selection} }} }}"
     answer = await client.ask(document, {"input": values})
     return str(next(iter(answer.data[field].values()))["id"])
 
 
 async def refused(client: Client, field: str, values: Mapping[str, Any]) -> str:
-    """The input that a conflict names."""
+    """Run a mutation that conflicts and return the input that the error names."""
     document = f"mutation ($input: {field[0].upper()}{field[1:]}Input!) {{ {field}(input: $input) {{ __typename }} }}"
     before = await client.ask("{ auditLog(first: 0) { totalCount } }")
     answer = await client.ask(document, {"input": values})

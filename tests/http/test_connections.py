@@ -1,4 +1,4 @@
-"""What arrives on a connection, byte by byte: one answer a request, in bounded time and memory."""
+"""Raw bytes on a connection: one answer per request, in bounded time and memory."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ class Raw:
         await self.writer.drain()
 
     async def rest(self, seconds: float = 5) -> bytes:
-        """All that comes until the server closes."""
+        """All bytes until the server closes the connection."""
         async with asyncio.timeout(seconds):
             try:
                 return await self.reader.read()
@@ -54,7 +54,7 @@ class Raw:
                 return b""
 
     async def answers(self, data: bytes) -> list[int]:
-        """The statuses of all answers to some data, after which the server closes."""
+        """The statuses of all answers to some data, until the server closes the connection."""
         await self.send(data)
         return statuses(await self.rest())
 
@@ -65,7 +65,7 @@ def statuses(answer: bytes) -> list[int]:
 
 @pytest.fixture(params=TRIED[:1])
 def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
-    """Any: what arrives is parsed before one is asked."""
+    """Any strategy: requests are parsed before it matters."""
     return copy.strategies[request.param]
 
 

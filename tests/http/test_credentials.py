@@ -1,4 +1,4 @@
-"""Who may not ask at all. One rule for reads and writes: without a good token nothing is looked at."""
+"""Requests without a valid token: reads and writes alike are rejected before anything else is examined."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ CREATE = json.dumps({"query": OPERATIONS["CreateResource"], "variables": {"input
 
 
 def _forged(authorization: str, **claims: object) -> str:
-    """The token with other claims, its signature left as it was."""
+    """The token with other claims and its old signature."""
     header, payload, signature = authorization.split(".")
     said = json.loads(base64.urlsafe_b64decode(payload + "=="))
     changed = base64.urlsafe_b64encode(json.dumps({**said, **claims}).encode()).decode().rstrip("=")
@@ -62,7 +62,7 @@ async def test_a_token_is_refused_from_the_moment_it_expires(
     copy: Copy, settings: Settings, strategy: Strategy
 ) -> None:
     async with serving(copy, settings.model_copy(update={"token_leeway": 0})) as api:
-        short = api.client(f"{strategy.name}-a", ttl=0.01)  # good for up to a second more
+        short = api.client(f"{strategy.name}-a", ttl=0.01)  # valid for up to a second more
         statuses = [(await short.run("Viewer")).status]
         while statuses[-1] == 200:
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The database is away, slow or busy: a clean refusal in time, and no restart of the server afterwards."""
+"""The database is down, slow or busy: a timely, clean error, and no restart of the server afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +20,7 @@ from isola_strategies.base import Strategy
 
 
 class Stoppable:
-    """A PostgreSQL of a test's own."""
+    """A separate PostgreSQL for one test."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -85,7 +85,7 @@ async def _is_unavailable(client: Client, operation: str) -> None:
 async def _locked(
     copy: Copy, api: Api, client: Client, strategy: Strategy
 ) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """Hold the tenant's resources, so that every statement about them waits. What is yielded waits for so many."""
+    """Lock the tenant's resources, so that statements on them wait. The yielded function awaits that many waiters."""
     tenant = await provisioning.named(api.control, client.tenant)
     connection = await asyncpg.connect(copy.where.owner)
     async with connection.transaction():
@@ -113,7 +113,7 @@ async def test_a_statement_that_takes_too_long_is_ended(copy: Copy, settings: Se
             refused = await client.run("CreateResource", input={"name": "too late"})
             assert refused.code == "UNAVAILABLE"
 
-        # The only connection is as good as new.
+        # The only connection works again.
         found = (await client.run("Resources")).data["resources"]["nodes"]
         assert [resource["name"] for resource in found] == ["before"]
 

@@ -1,4 +1,4 @@
-"""Acting in a tenant below one's own: with a permission for it, in sight of the log, and unseen otherwise."""
+"""Acting in a descendant tenant: it takes a permission and is logged, and reveals nothing else about the ancestor."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ async def test_an_owner_acts_in_all_that_is_below(owner_above: Client, bob: Clie
         assert (there["user"]["name"], there["user"]["kind"]) == ("parent", "PARENT")
     made = await below(owner_above, bob.tenant).create("from above")
     assert (await bob.ask("query ($id: ID!) { node(id: $id) { id } }", {"id": made})).data["node"] == {"id": made}
-    # Own business goes on as before.
+    # Requests to the own tenant work as before.
     assert (await owner_above.ask(VIEWER)).data["viewer"] == own
 
 
@@ -76,7 +76,7 @@ async def test_the_log_shows_both(owner_above: Client, bob: Client) -> None:
 
 
 async def same_refusal(client: Client, *names: str) -> bytes:
-    """What one who may not hears, the same for each of these names."""
+    """The answer to a client without permission, identical for each of these names."""
     answers = [await below(client, name).ask(VIEWER) for name in names]
     assert {answer.status for answer in answers} == {403}
     [said] = {answer.response.content for answer in answers}
@@ -89,12 +89,12 @@ async def test_all_others_are_refused_alike(api: Api, owner_above: Client, alice
     other = next(t.slug for t in await provisioning.every(api.control) if not t.slug.startswith(alice.tenant[:3]))
     before = {slug: await api.content(slug) for slug in (alice.tenant, bob.tenant, "grandchild")}
     refusals = {
-        # An admin has not got the permission; neither has one who claims less than they have.
+        # An admin lacks the permission, as does a client whose token claims a lesser role than it has.
         await same_refusal(alice, bob.tenant, "grandchild", str(grandchild), "nobody", other),
         await same_refusal(api.client(alice.tenant, "olga"), bob.tenant, "grandchild", "nobody"),
-        # One whom nobody knows, whatever they claim.
+        # An unknown user, whatever role the token claims.
         await same_refusal(api.client(alice.tenant, "new", Role.OWNER), bob.tenant, "nobody"),
-        # Owners reach neither what is above them, nor what is beside them, nor what there is not.
+        # Owners reach neither ancestors, nor siblings, nor tenants that do not exist.
         await same_refusal(owner_above, other, "nobody", "not a slug"),
         await same_refusal(bob, alice.tenant, other, "nobody"),
     }
@@ -115,7 +115,7 @@ async def test_sources_that_disagree_on_what_is_below_are_refused(api: Api, owne
 
 
 async def test_nothing_below_tells_of_what_is_above(api: Api, owner_above: Client, bob: Client) -> None:
-    """The log says that somebody from above did it, by an id that is nobody's there."""
+    """The log names an actor from an ancestor, by an id that identifies no one."""
     above = await provisioning.named(api.control, owner_above.tenant)
     there = below(owner_above, bob.tenant)
     await there.create("from above")
@@ -127,7 +127,7 @@ async def test_nothing_below_tells_of_what_is_above(api: Api, owner_above: Clien
 
 
 async def awaited(client: Client, code: str | None) -> None:
-    """What was changed has been heard of."""
+    """Wait until a change has reached the server."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         body: Mapping[str, Any] = (await client.ask("{ viewer { tenant { slug } } }")).body

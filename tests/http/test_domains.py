@@ -1,4 +1,4 @@
-"""Domains of tenants' own, from the claim to the request that is made by one."""
+"""Custom domains of tenants, from the claim to requests to the domain."""
 
 import asyncio
 import re
@@ -60,7 +60,7 @@ async def reached(api: Api, client: Client, name: str) -> int:
 
 
 async def become(api: Api, client: Client, name: str, status: int) -> None:
-    """Wait until a request by this domain is answered with this status: servers hear of a change a moment later."""
+    """Wait until a request to this domain gets this status: changes reach servers a moment later."""
     until = asyncio.get_running_loop().time() + PATIENCE
     while await reached(api, client, name) != status:
         assert asyncio.get_running_loop().time() < until
@@ -141,7 +141,7 @@ async def test_a_domain_that_was_given_up_is_proven_anew_by_whoever_takes_it(
     assert (await alice.ask(REMOVE, {"id": first["id"]})).data["removeDomain"] == {"removedId": first["id"]}
     await become(api, alice, "passed-on.example", 400)
 
-    # The old record is still there, and proves nothing for anybody.
+    # The old record still exists, but verifies no claim.
     for client in (bob, alice):
         claim = await add(client, "passed-on.example")
         assert claim["challenge"] != first["challenge"]
@@ -194,7 +194,7 @@ async def test_a_name_in_another_script_is_its_ascii_form(alice: Client) -> None
     claim = await add(alice, "BÜCHER.example")
     assert claim["name"] == "xn--bcher-kva.example"
     assert (await add(alice, "xn--bcher-kva.example"))["id"] == claim["id"]
-    # In Cyrillic, it is another name than the one that it looks like.
+    # With a Cyrillic letter it is another name than its look-alike.
     assert (await add(alice, "\u0430cme.example"))["name"].startswith("xn--")
 
 
@@ -272,5 +272,5 @@ async def test_a_domain_of_another_tenant_is_claimed_like_a_free_one(
 
 
 def _shape(text: str) -> str:
-    """An answer without what is made anew each time."""
+    """An answer without its generated values."""
     return re.sub(r'(?<=")(?:dom_[0-9a-f-]{36}|[0-9a-f]{64}|\d{4}-\d\d-\d\dT[^"]*)(?=")', "…", text)

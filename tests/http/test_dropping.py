@@ -37,7 +37,7 @@ async def test_a_tenant_dropped_under_load_ends_cleanly_and_its_slug_starts_empt
         await asyncio.sleep(0.1)
         ended.set()
 
-    # Served until the server knew, refused from then on. In between, the database knows already and lets nobody write.
+    # Served until the change reached the server, refused afterwards. In between, the database already rejects writes.
     turn = told.index((403, "TENANT_DELETED"))
     assert turn > 0
     assert {(200, None)} <= set(told[:turn]) <= {(200, None), (200, "FORBIDDEN")}
@@ -48,7 +48,7 @@ async def test_a_tenant_dropped_under_load_ends_cleanly_and_its_slug_starts_empt
     await provisioning.create(
         owner, copy.strategies, slug="doomed", name="Heir", strategy=strategy.name, reuse_slug=True
     )
-    # With a token of its own: none that was issued before is good for it, and tokens count in seconds.
+    # With a new token: older ones are not valid for the new tenant, and issue times are in seconds.
     await asyncio.sleep(1 + api.settings.directory_ttl)
     assert (await api.client("doomed").run("Resources")).data["resources"]["nodes"] == []
     assert (await bob.run("Resources")).data["resources"]["nodes"][0]["name"] == "kept"

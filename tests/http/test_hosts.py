@@ -1,4 +1,4 @@
-"""For which host a request is: said once, in the header, by the client or by a proxy that is trusted."""
+"""The host of a request: stated once, in a header, by the client or by a trusted proxy."""
 
 from collections.abc import AsyncIterator
 

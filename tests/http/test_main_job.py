@@ -1,4 +1,4 @@
-"""What a front end does all day, under every strategy, with the documents that clients share."""
+"""Typical operations of a front end, under every strategy, with the shared documents of clients."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who people are in each tenant, what they may do there, and the trace of what they did."""
+"""Users in each tenant, their permissions, and the log of their actions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -102,7 +102,7 @@ async def test_a_role_of_the_tenants_own_holds_as_far_as_it_goes(api: Api, alice
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something that was changed is heard of."""
+    """Wait until a change has reached the server."""
     async with asyncio.timeout(PATIENCE):
         while True:
             if await holds():

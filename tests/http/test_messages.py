@@ -1,4 +1,4 @@
-"""Media types, encodings, compression, and what web pages of other origins may do."""
+"""Media types, encodings, compression, and CORS."""
 
 import gzip
 from collections.abc import AsyncIterator
