@@ -24,7 +24,7 @@ KEY = 'mutation { createApiKey(input: {name: "robot", permissions: ["resource:re
 
 @pytest.fixture
 async def mover(copy: Copy, api: Api, strategy: Strategy) -> Client:
-    """An administrator of a tenant that will be moved."""
+    """An administrator of a tenant that a test moves."""
     await make_tenant(copy, "mover", strategy.name)
     return api.client("mover")
 
@@ -43,7 +43,7 @@ async def until(done: Callable[[], Awaitable[Any]]) -> None:
 
 @dataclass
 class Load:
-    """Clients of a tenant that write and read, and check every answer; what was acknowledged, and what refused."""
+    """Clients of a tenant that write and read, check every answer, and record acknowledged and rejected writes."""
 
     client: Client
     acknowledged: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ async def test_under_load_no_write_is_lost_and_no_answer_wrong(
     assert {answer.status for answer in load.refused} <= {200, 503}
     assert {answer.response.headers.get("retry-after") for answer in load.refused if answer.status == 503} <= {"1"}
     assert beside.refused == []
-    # What was acknowledged is there, and what was refused was not done.
+    # Acknowledged writes are there, and rejected ones are not.
     found = sorted(row["name"] for row in (await api.content("mover"))["resources"])
     assert found == sorted(load.acknowledged)
     assert kept in [f"res_{row['id']}" for row in (await api.content(bob.tenant))["resources"]]

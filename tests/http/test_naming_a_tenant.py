@@ -1,4 +1,4 @@
-"""Which tenant a request is for: the credential says so, and whatever else names one may only agree."""
+"""The tenant of a request: the credential decides, and all other sources must agree with it."""
 
 import itertools
 from collections.abc import AsyncIterator, Mapping
@@ -35,7 +35,7 @@ async def credential(request: pytest.FixtureRequest, alice: Client) -> Credentia
 
 
 def answered(response: httpx.Response) -> tuple[int, bytes, Mapping[str, str]]:
-    """All that a client can tell two answers apart by."""
+    """Everything that lets a client distinguish two answers."""
     told = {name: value for name, value in response.headers.items() if name not in {"date", "x-request-id"}}
     return response.status_code, response.content, told
 
@@ -66,11 +66,11 @@ async def test_every_source_may_agree_with_the_credential(api: Api, alice: Clien
 async def test_sources_that_disagree_get_one_and_the_same_answer(
     api: Api, alice: Client, bob: Client, credential: Credential
 ) -> None:
-    """Whatever the pair, and whether the other tenant is there, suspended, deleted, or no tenant at all."""
+    """For any pair of sources, and an active, suspended, deleted or nonexistent other tenant."""
     others = [bob.tenant, SUSPENDED, DELETED, "nobody", str((await provisioning.named(api.control, bob.tenant)).id)]
     ways = [SOURCES[source](other) for source in SOURCES for other in others[: 3 if source == "domain" else 5]]
     ways += [SOURCES["header"](odd) for odd in ("", "*", alice.tenant.upper(), f"{alice.tenant}, {bob.tenant}")]
-    # One that agrees does not help one that does not.
+    # A source that agrees does not make up for one that does not.
     ways_at_once = [
         (SOURCES[one](alice.tenant), SOURCES[other](bob.tenant))
         for one, other in itertools.permutations(("header", "path", "subdomain"), 2)
@@ -128,7 +128,7 @@ async def test_several_headers_or_parameters_are_refused_even_if_they_agree(api:
     ],
 )
 async def test_a_path_is_taken_as_it_was_sent(api: Api, alice: Client, bob: Client, path: str) -> None:
-    """Whoever routes by the path must not read another name there than this server does."""
+    """A proxy that routes by the path must not read another name there than this server does."""
     sent = path.format(alice.tenant, bob.tenant).encode()
     authorization = f"Authorization: {alice.headers['authorization']}".encode()
 
@@ -143,7 +143,7 @@ async def key_of(client: Client) -> str:
 
 
 async def test_two_credentials_are_refused_as_sources_that_disagree(api: Api, alice: Client, bob: Client) -> None:
-    """Both have to be good for that: otherwise there is one that is not, and nothing else is said."""
+    """Only if both are valid: otherwise the error says only that a credential is invalid."""
     one, same, others = await key_of(alice), await key_of(alice), await key_of(bob)
     token = alice.headers["authorization"]
     disagreed = answered(await ask(api, {"authorization": token}, SOURCES["header"](bob.tenant)))
@@ -171,7 +171,7 @@ async def test_a_source_that_is_not_configured_is_not_accepted(copy: Copy, setti
     few = settings.model_copy(update={"tenant_sources": ["token", "query"], "platform_domain": PLATFORM})
     async with serving(copy, few) as api:
         assert slug(await ask(api, alice.headers, SOURCES["query"](alice.tenant))) == alice.tenant
-        # Not read, as any header that the server does not know.
+        # Ignored, like any unknown header.
         assert slug(await ask(api, alice.headers, SOURCES["header"]("nobody"))) == alice.tenant
         assert (await ask(api, alice.headers, SOURCES["path"](alice.tenant))).status_code == 404
         for source in ("subdomain", "domain"):
@@ -190,7 +190,7 @@ async def test_an_issuer_speaks_for_the_tenants_that_it_is_believed_for(
             assert answered(await ask(served, bob.headers)) == disagreed
 
 
-# --- Tokens that leave the tenant to the request
+# --- Tokens that name no tenant
 
 
 @pytest.fixture

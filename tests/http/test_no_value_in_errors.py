@@ -1,4 +1,4 @@
-"""Whatever is wrong with what a client sent, and wherever it stands: neither an error nor the log repeats it."""
+"""Invalid input of any kind, at any place: neither an error nor the log repeats its value."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -62,7 +62,7 @@ class Name(str):
 
 @dataclass(frozen=True)
 class Place:
-    """An argument of a field at the root, and values that bring the canary somewhere into it."""
+    """An argument of a root field, and values that contain the canary."""
 
     root: str
     field: str
@@ -93,7 +93,7 @@ def literal(value: Any) -> str:
 
 
 def good(type_: GraphQLInputType) -> Any:
-    """A value that the type takes."""
+    """A valid value of the type."""
     named = get_named_type(type_)
     if is_input_object_type(named):
         value: Any = {n: good(each.type) for n, each in named.fields.items() if is_required_input_field(each)}
@@ -105,8 +105,8 @@ def good(type_: GraphQLInputType) -> Any:
 
 
 def planted(type_: GraphQLInputType, within: tuple[GraphQLInputObjectType, ...] = ()) -> Iterator[Any]:
-    """Values with the canary at every place that a type has, one at a time, and wherever else it may have got to."""
-    # Filters have hundreds of places: the deeper they lie, the fewer shapes each is given.
+    """Values with the canary at one place each: every place of a type, and unexpected ones."""
+    # Filters have hundreds of places: the deeper a place is nested, the fewer shapes are tried.
     yield from SHAPES if len(within) < 2 else SHAPES[:1] + SHAPES[4:6]
     named = get_named_type(type_)
     if is_input_object_type(named) and named not in within:
@@ -139,7 +139,7 @@ def silent(answer: Answer) -> None:
 async def planted_api(
     cluster: Cluster, server: asyncpg.Connection, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Api]:
-    """A server of this module's own, with an endpoint for staff: some of what is planted is stored."""
+    """A separate server for this module, with an endpoint for staff: some of the planted values are stored."""
     settings = admitting(DEFAULTS.model_copy(update={"data_dir": tmp_path_factory.mktemp("planted")}))
     async with copied(cluster, server) as copy, serving(copy, settings) as api:
         yield api
@@ -150,7 +150,7 @@ STAFF = list(places(administration._schema))
 
 
 async def plant(place: Place, ask: Callable[..., Awaitable[Answer]]) -> int:
-    """Plant the canary by variables and by literals; how many answers have errors."""
+    """Plant the canary by variables and by literals; return how many answers have errors."""
     wrong = 0
     for value in place.values:
         document, variables = place.by_variable(value)
@@ -165,7 +165,7 @@ async def plant(place: Place, ask: Callable[..., Awaitable[Answer]]) -> int:
 
 @pytest.mark.parametrize("place", TENANTS, ids=lambda place: f"{place.field}.{place.argument}")
 async def test_no_value_of_an_argument(planted_api: Api, place: Place) -> None:
-    """The messages are those of all strategies: they are made before any, or by rules that know none."""
+    """One strategy is enough: the messages come from before the strategy, or from rules that do not depend on it."""
     client = planted_api.client("rls-a")
     with logged() as log:
         assert await plant(place, client.ask)

@@ -1,4 +1,4 @@
-"""Staff order tenants and moves over HTTP; an operator's process, or the server itself, carries them out."""
+"""Staff order new tenants and moves over HTTP; an operator's process, or the server itself, carries them out."""
 
 from collections.abc import AsyncIterator
 
@@ -80,7 +80,7 @@ async def test_what_cannot_be_is_refused_at_once_and_nothing_ordered(
 
 async def test_an_order_is_taken_back_while_it_waits(sam: StaffClient, alice: Client, other: Strategy) -> None:
     placed = (await sam.ask(MOVE, slug=alice.tenant, strategy=other.name)).data["moveTenant"]["id"]
-    # One thing at a time.
+    # Only one open order per tenant.
     assert (await sam.ask(MOVE, slug=alice.tenant, strategy=other.name)).code == "CONFLICT"
     cancelled = (await sam.ask(CANCEL, id=placed)).data["cancelOrder"]
     assert cancelled["state"] == "CANCELLED"

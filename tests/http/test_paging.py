@@ -1,4 +1,4 @@
-"""What pages show while rows change between them. A cursor is a place in an order: see docs/consistency.md."""
+"""Pages while rows change between them. A cursor is a position in an order: see docs/consistency.md."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -54,7 +54,7 @@ async def test_rows_that_keep_their_place_are_met_once_whatever_becomes_of_other
     met: Counter[str] = Counter()
     async for page in walk(alice, field):
         if not met:
-            # One that was met and one that was not, at either end, change places; two go, and one comes.
+            # A row already read and one still unread move to the opposite ends; two rows are deleted, one is added.
             await rename(alice, first, "row 99")
             await rename(alice, last, "row")
             for gone in (second, other):
@@ -66,7 +66,7 @@ async def test_rows_that_keep_their_place_are_met_once_whatever_becomes_of_other
     assert [met[id_] for id_ in kept] == [1] * len(kept)
     moved = met[first], met[last]
     if field == "NAME":
-        # Of an order that follows what was changed: met again ahead of the cursor, and missed behind it.
+        # The order depends on the changed column: a row moved ahead of the cursor repeats, one moved behind is missed.
         assert moved == ((2, 0) if walk is forwards else (0, 2))
     else:
         assert moved == (1, 1)

@@ -1,4 +1,4 @@
-"""Plans over HTTP: staff give them, tenants see their own and what they have used, and what is more is refused."""
+"""Plans over HTTP: staff assign them, tenants see their plan and usage, and exceeding a quota is rejected."""
 
 import asyncio
 import time
@@ -97,7 +97,7 @@ async def test_over_the_plan_nothing_is_added_and_the_quota_is_named(sam: StaffC
     assert refused.code == "QUOTA_EXCEEDED"
     assert refused.error["message"] == "resources: the plan allows 2"
     assert refused.body["data"] == {"createResource": None}
-    # Whoever comes in for the first time needs a place as well; those who are in stay in.
+    # A new user needs a place as well; existing users keep their access.
     newcomer = await api.client(alice.tenant, "nora").ask(PLAN)
     assert (newcomer.status, newcomer.code) == (429, "QUOTA_EXCEEDED")
     assert await api.content(alice.tenant) == before
@@ -162,7 +162,7 @@ async def test_plans_are_changed_and_retired_by_staff(sam: StaffClient, alice: C
 async def test_all_that_staff_do_is_in_the_log_of_the_platform(
     api: Api, sam: StaffClient, alice: Client, bob: Client
 ) -> None:
-    """Each mutation that the contract has leaves an entry, by whom and by which request; refused ones leave none."""
+    """Each mutation of the contract writes an entry with its actor and request; rejected ones write none."""
     owner = api.client(alice.tenant, "olga", Role.OWNER)
     key = 'mutation { createApiKey(input: {name: "robot", permissions: ["resource:read"]}) { key } }'
     prefix = (await owner.ask(key)).data["createApiKey"]["key"].split("_")[1]
@@ -198,7 +198,7 @@ async def test_all_that_staff_do_is_in_the_log_of_the_platform(
         answer = await sam.ask(document, **variables)
         assert "errors" not in answer.body, answer.body
         requests.append((action, answer.response.headers["x-request-id"]))
-        # Done already: a second time it is refused, or changes nothing.
+        # The second time it is rejected, or changes nothing.
         if action != "access:grant":
             await sam.ask(document, **variables)
     new = [entry for entry in reversed(await log(sam)) if entry["id"] not in began]
@@ -211,7 +211,7 @@ async def test_all_that_staff_do_is_in_the_log_of_the_platform(
         for each in parse(schema.as_str()).definitions
         if isinstance(each, ObjectTypeDefinitionNode) and each.name.value == "Mutation"
     ]
-    # Orders are noted when they are carried out.
+    # Orders are logged when they are carried out.
     fields = {each.name.value for each in definition.fields or ()}
     assert fields - done.keys() <= {"createTenant", "moveTenant", "cancelOrder"}
 

@@ -1,4 +1,4 @@
-"""What a user may not see is not in the log either, for whoever reads it."""
+"""The log does not show a reader rows that the reader may not see."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ LOG = """query ($filter: AuditFilter) { auditLog(first: 100, filter: $filter) {
 
 @pytest.fixture
 def author(api: Api, strategy: Strategy) -> Client:
-    """One who may read the log as well."""
+    """A user who may also read the log."""
     return api.client(f"{strategy.name}-a", "ada", Role.ADMIN)
 
 
 @pytest.fixture
 def auditor(api: Api, strategy: Strategy) -> Client:
-    """Who may read the log, and everything else that a role gives."""
+    """A user with every permission of a role, including reading the log."""
     return api.client(f"{strategy.name}-a", "olga", Role.OWNER)
 
 
@@ -44,7 +44,7 @@ async def entries(client: Client, span: str) -> list[dict[str, Any]]:
 
 
 async def run(api: Api, client: Client, sql: str, *values: object) -> None:
-    """SQL in the client's tenant: no mutation changes or deletes spans."""
+    """Run SQL in the client's tenant: no mutation changes or deletes spans."""
     async with api.tenants.transaction(await provisioning.named(api.control, client.tenant)) as work:
         await work.value(sql, *values)
 
@@ -136,7 +136,7 @@ async def test_no_filter_and_no_order_asks_for_values(auditor: Client) -> None:
 async def test_what_an_application_has_that_is_not_installed_here_is_withheld(
     api: Api, author: Client, owner: Database, strategy: Strategy
 ) -> None:
-    """Whether it has a rule of who sees a row, this server does not know."""
+    """The server cannot know whether the application restricts who sees a row."""
     span = await write(author, "PUBLIC")
     [entry] = await entries(author, span)
     assert entry["new"]["title"] == SECRET

@@ -1,4 +1,4 @@
-"""A slug that comes back: what was issued for its former tenant is good for nobody."""
+"""A reused slug: tokens of its former tenant are no longer valid."""
 
 import asyncio
 import time
@@ -39,14 +39,14 @@ def old(api: Api, former: Tenant) -> Client:
 
 
 def signed(api: Api, client: Client, tenant: str, **times: float) -> Client:
-    """The same client with a token for a tenant that says these times."""
+    """The same client with a token for a tenant, with these time claims."""
     payload = {"iss": api.settings.token_issuer, "aud": api.settings.token_audience, "sub": "ada", "tenant": tenant}
     token = jwt.encode({**payload, "exp": time.time() + 3600, **times}, development_key(api.settings))
     return client.saying(f"Bearer {token}")
 
 
 async def eventually(client: Client, code: str) -> None:
-    """A server may remember for seconds what a slug meant."""
+    """Wait for this error: a server may cache the tenant of a slug for seconds."""
     for _ in range(100):
         answer = await client.ask(WHO)
         if "errors" in answer.body and answer.code == code:
@@ -59,7 +59,7 @@ async def test_a_token_that_was_issued_for_the_former_tenant_is_refused(
     api: Api, old: Client, reused: Tenant, former: Tenant
 ) -> None:
     await eventually(old, "UNAUTHENTICATED")
-    # Whatever spells it, the id of the former tenant is of a tenant that is deleted.
+    # The id of the former tenant always means the deleted tenant.
     assert (await signed(api, old, str(former.id), iat=time.time()).ask(WHO)).code == "TENANT_DELETED"
     assert (await signed(api, old, former.slug).ask(WHO)).code == "UNAUTHENTICATED"
     new = await signed(api, old, reused.slug, iat=time.time()).ask(WHO)
@@ -71,5 +71,5 @@ async def test_a_token_that_is_older_than_its_tenant_is_refused(api: Api, old: C
     assert (await signed(api, old, former.slug, iat=time.time() - 600).ask(WHO)).code == "UNAUTHENTICATED"
     await counted(api, former.slug, {"former_tenant": 1})
     assert (await signed(api, old, former.slug, iat=time.time() - 5).ask(WHO)).data
-    # Where the slug was nobody else's, a token need not say when it was issued.
+    # If no other tenant has had the slug, a token needs no issue time.
     assert (await signed(api, old, former.slug).ask(WHO)).data

@@ -1,6 +1,6 @@
-"""Requests that nobody thought of, generated from the contract: none finds a bug, none is left unanswered.
+"""Random requests, generated from the contract: none finds a bug, none is left unanswered.
 
-Both profiles of a server are asked: the open one, and the hardened one, which ``ISOLA_PRODUCTION`` makes of it.
+Both profiles of a server are tested: the open one, and the hardened one of ``ISOLA_PRODUCTION``.
 """
 
 import re
@@ -32,9 +32,9 @@ from isola.testing.served import GRAPHQL_JSON, Api, Client
 from isola_strategies.base import Strategy
 
 CONTRACT = Path(__file__).parents[2] / "graphql" / "schema.graphql"
-EXAMPLES = 8  # an operation
+EXAMPLES = 8  # per operation
 CODES = {"BAD_USER_INPUT", "CONFLICT", "FORBIDDEN", "NOT_FOUND", "RATE_LIMITED", "UNAUTHENTICATED"}
-# After these the caller's own token is good for nothing.
+# These invalidate the caller's own token.
 LAST = {"signOutEverywhere", "revokeSessions"}
 STRING = r'"(?:[^"\\]|\\.)*"'
 ID = re.compile(rf"(\b(?P<place>id|\w+Id|ids|eq|in): \[?){STRING}")
@@ -52,17 +52,17 @@ mutation {
   createApiKey(input: {name: "a key", permissions: ["user:read"]}) { apiKey { id } }
 }
 """
-MADE = 5  # with a resource, and the caller
+MADE = 5  # including a resource, and the caller
 FIRST = re.compile(r"\bfirst: -?\d+")
 OTHER_PAGES = re.compile(rf"\b(last|after|before): (-?\d+|{STRING})")
 SUGGESTION = "Did you mean"
-# A development key is for the open profile alone. Both are given this one, so they differ in nothing else.
+# Only the open profile may use a development key. Both get this key, so that they differ in nothing else.
 KEY = "a secret for the tokens of this test only"
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A document with one field at its root, and which of the objects that are there it is to be about, if of any."""
+    """A document with one root field, and the index of the existing object that it is about, if any."""
 
     field: str
     is_query: bool
@@ -70,7 +70,7 @@ class Generated:
     about: int | None
 
     def understandable(self, ids: Sequence[str]) -> str:
-        """About that object, of the right type where the place says it, and about pages that are."""
+        """The document with that object's id, or one of the right type for its place, and with valid pages."""
         if self.about is None:
             return self.document
         otherwise = ids[self.about]
@@ -85,7 +85,7 @@ class Generated:
 
 @pytest.fixture(scope="module")
 def generated() -> Sequence[Generated]:
-    """The same in each run: a failure here is seen by everybody."""
+    """The same documents in each run: failures are reproducible."""
     integers = st.integers(-(2**54), 2**54) | st.integers(-1, 3)
     times = st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat()) | st.text(max_size=30)
     values = st.text().map(nodes.String) | st.integers().map(nodes.Int) | st.booleans().map(nodes.Boolean)
@@ -149,7 +149,7 @@ def alice(api: Api, strategy: Strategy) -> Client:
 
 @pytest.fixture
 async def ids(alice: Client) -> Sequence[str]:
-    """Of an object of each type."""
+    """The id of an object of each type."""
     made = (await alice.ask(MAKE)).data
     user = (await alice.run("Viewer")).data["viewer"]["user"]["id"]
     return [
@@ -169,7 +169,7 @@ async def test_no_generated_request_finds_a_bug(
     for answer in answered:
         for error in answer.body.get("errors", []):
             assert error["extensions"]["code"] in CODES, (answer.response.request.content, answer.response.text)
-    # Enough of them are understood for that to say something.
+    # Enough of them succeed for the test to be meaningful.
     assert sum(bool(answer.body.get("data")) for answer in answered) > len(answered) / 8
     assert profile == "open" or not any(SUGGESTION in answer.response.text for answer in answered)
 
@@ -192,7 +192,7 @@ async def test_a_query_by_get_is_answered_by_an_open_server_only(
         if profile == "hardened":
             assert (answer.status, answer.code) == (405, "BAD_USER_INPUT")
             assert answer.response.headers["allow"] == "POST, OPTIONS"
-        elif each.is_query or answer.status == 400:  # whatever is not valid is told so first
+        elif each.is_query or answer.status == 400:  # validation comes first
             assert (answer.status, answer.body) == ((posted := await alice.ask(each.document)).status, posted.body)
         else:
             assert (answer.status, answer.code) == (405, "BAD_USER_INPUT")

@@ -1,4 +1,4 @@
-"""Sessions of people, from the first sign-in to the end, by a client without any other credential."""
+"""Sessions of users, from sign-in to sign-out, for a client without any other credential."""
 
 import asyncio
 import base64
@@ -36,7 +36,7 @@ def people() -> dict[str, Person]:
 
 @pytest.fixture
 def settings(tmp_path: Path, people: dict[str, Person]) -> Settings:
-    """The same people, with the same passwords, in every tenant but B's."""
+    """The same people, with the same passwords, in every tenant except B."""
     file = tmp_path / "people.json"
     passwords.write(file, {f"{strategy}-a": people for strategy in STRATEGIES})
     return DEFAULTS.model_copy(update={"data_dir": tmp_path, "development_passwords": file})
@@ -252,7 +252,7 @@ async def test_signing_out_ends_one_session(api: Api, tenant: str) -> None:
 
 
 async def until_refused(api: Api, tenant: str, step: Any) -> None:
-    """The other tests measure how long it takes."""
+    """Wait until a step is refused; other tests measure how long that takes."""
     async with asyncio.timeout(30):
         while (answer := await client(api, tenant, step).run("Viewer")).status == 200:  # noqa: ASYNC110  only asking tells
             await asyncio.sleep(0.05)
@@ -260,7 +260,7 @@ async def until_refused(api: Api, tenant: str, step: Any) -> None:
     assert answer.error["message"] == "the token was revoked"
 
 
-# --- what else one may ask without a credential
+# --- other requests without a credential
 
 
 NOT_OPEN = [
@@ -355,7 +355,7 @@ async def test_a_sign_in_can_be_written_as_any_operation(api: Api, tenant: str, 
 
 
 async def test_a_sign_in_by_its_hash(api: Api, tenant: str) -> None:
-    """As Apollo's clients do: the hash alone first, and the text with it where that is not known."""
+    """As Apollo clients do: first only the hash, and the text as well if the hash is unknown."""
     document = f"{OPERATIONS['SignIn']} # not one of those that the server knows"
     hashed_ = {"persistedQuery": {"version": 1, "sha256Hash": hashlib.sha256(document.encode()).hexdigest()}}
     variables = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
@@ -387,13 +387,13 @@ async def test_what_others_have_sent_is_not_found_by_its_hash(api: Api, tenant: 
 
 
 def expired(api: Api, tenant: str) -> str:
-    """A token that was good an hour ago."""
+    """A token that was valid an hour ago."""
     _, claims = said(api.client(tenant).headers["authorization"].removeprefix("Bearer "))
     return "Bearer " + jwt.encode({**claims, "exp": claims["exp"] - 7200}, development_key(api.settings))
 
 
 async def test_a_session_goes_on_and_ends_with_whatever_credential_is_beside(api: Api, tenant: str) -> None:
-    """Clients send the access token that they have with every request, also when it has expired."""
+    """Clients send their access token with every request, even if it has expired."""
     begun = await sign_in(api, tenant, "ada", PASSWORD)
     old = expired(api, tenant)
     given = {"input": {"tenant": tenant, "login": "ada", "password": PASSWORD}}
@@ -422,7 +422,7 @@ async def test_a_session_goes_on_and_ends_with_whatever_credential_is_beside(api
         signed_out = await ask(api, OPERATIONS["SignOut"], {"input": {"refreshToken": token}}, **beside)
         assert signed_out.data == {"signOut": {"signedOut": True}}
         assert (await run(api, "RefreshSession", refreshToken=token)).code == "UNAUTHENTICATED"
-    # Whose tenant is suspended signs out all the same.
+    # Users of a suspended tenant can sign out as well.
     await provisioning.suspend(api.control, tenant)
     try:
         assert (await ask(api, OPERATIONS["SignOut"], {"input": {"refreshToken": begun.refresh_token}})).data

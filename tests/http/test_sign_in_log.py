@@ -1,4 +1,4 @@
-"""What becomes of sign-ins is in the tenant's log: who came in and went, and, counted, who was refused."""
+"""Sign-ins in the tenant's log: begun and ended sessions, and counts of refusals."""
 
 import asyncio
 import json
@@ -84,20 +84,20 @@ async def sessions_of(api: Api, tenant: str) -> list[dict[str, Any]]:
 
 
 async def until_ended(api: Api, tenant: str, why: str) -> dict[str, Any]:
-    """The entry about the only session that has ended, once it is there."""
+    """Wait for the entry about the only ended session, and return it."""
     await until(api, tenant, lambda log: any(each["action"] == "session:delete" for each in log))
     [begun, ended] = await sessions_of(api, tenant)
     assert (begun["action"], ended["action"], ended["object"]) == ("session:create", "session:delete", begun["object"])
     assert ended["old"].keys() == {"id", "user_id", "created_at", "expires_at", "ended_at", "ended_for"}
     assert (ended["old"]["ended_for"], ended["new"]) == (why, None)
     async with api.control.unbound() as work:
-        # What the log has is kept nowhere else.
+        # The control plane keeps no copy of logged sessions.
         assert await work.value("SELECT count(*) FROM control.sessions WHERE ended_at IS NOT NULL") == 0
     await verified(api, tenant)
     return ended
 
 
-# --- who came in and went
+# --- begun and ended sessions
 
 
 async def test_a_session_begins_with_an_entry(api: Api, tenant: str, other: str) -> None:
@@ -114,7 +114,7 @@ async def test_a_session_begins_with_an_entry(api: Api, tenant: str, other: str)
     assert entry["new"].keys() == {"id", "user_id", "created_at", "expires_at"}
     assert entry["new"]["user_id"] == str(user["id"])
     assert (entry["actor"], entry["request"], entry["old"]) == (None, "a-sign-in", None)
-    # Somebody who is seen for the first time is an entry by themselves.
+    # A new user is a separate entry.
     assert [each["request"] for each in shown if each["action"] == "user:create"] == ["a-sign-in"]
     written = json.dumps(shown)
     assert not any(secret in written for secret in (PASSWORD, begun.access_token, begun.refresh_token[4:40]))
@@ -156,7 +156,7 @@ async def test_signing_out_everywhere_is_an_entry_and_each_session_that_finds_ou
     assert (signed_out["actor"], signed_out["object"]) == (user, user)
 
 
-# --- who was refused
+# --- refusals
 
 
 async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenant: str, other: str) -> None:
@@ -166,7 +166,7 @@ async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenan
     assert {answer.code for answer in await asyncio.gather(*guesses)} == {"UNAUTHENTICATED"}
     for _ in range(8):
         await run(api, "SignIn", tenant=tenant, login="ada", password="a guess")
-    # Names that no tenant has are in nobody's log.
+    # Refusals for unknown tenant names are not logged.
     assert (await run(api, "SignIn", tenant="nowhere", login="ada", password=PASSWORD)).code == "UNAUTHENTICATED"
 
     await counted(api, tenant, {"password": 17, "attempts": 3})
@@ -179,7 +179,7 @@ async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenan
     written = json.dumps([dict(each) for each in found], default=str)
     assert not any(value in written for value in ("nobody", "ada", "guess", "example.org"))
     assert await entries(api, other) == before[1]
-    # What comes later is counted anew, and waits for a minute of its own.
+    # Later refusals are counted separately, in a new minute.
     await run(api, "SignIn", tenant=tenant, login="eve", password="a guess")
     await counted(api, tenant, {"password": 1})
     assert len(await entries(api, tenant)) == len(before[0]) + 2
@@ -187,7 +187,7 @@ async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenan
 
 
 async def test_nobody_who_is_refused_waits_for_the_log(api: Api, owner: Database, tenant: str) -> None:
-    """While somebody holds the heads of all logs and what is counted, refusals are answered all the same."""
+    """Refusals are answered even while the heads of all logs and the counts are locked."""
     async with owner.unbound() as work:
         await work.script("LOCK control.audit_heads, control.refusals IN ACCESS EXCLUSIVE MODE")
         for number in range(3):
@@ -235,7 +235,7 @@ async def test_each_reason_is_counted_for_itself(api: Api, owner: Database, tena
 
 
 def token(api: Api, **claims: object) -> str:
-    """A token signed with the development key, of somebody who is nobody's user yet."""
+    """A token signed with the development key, for a subject without a user so far."""
     now = int(time.time())
     settings = api.settings
     own = {"iss": settings.token_issuer, "aud": settings.token_audience, "sub": "eve", "iat": now, "exp": now + 3600}
@@ -248,7 +248,7 @@ def forged(token: str) -> str:
 
 
 async def refused(api: Api, status: int, token: str, named: str | None = None) -> None:
-    """Have a token refused, where the request names a tenant or does not."""
+    """Check that a token is refused, with or without a tenant named in the request."""
     headers = {} if named is None else {"x-tenant-id": named}
     answer = await ask(api, LOG, None, authorization=f"Bearer {token}", **headers)
     assert answer.status == status, answer.response.text
@@ -264,19 +264,19 @@ async def test_tokens_that_are_refused_are_counted_for_the_tenant_that_they_mean
     users = {each: len((await api.content(each))["users"]) for each in (tenant, other)}
     tenant_id = str((await provisioning.named(api.control, tenant)).id)
     past = int(time.time()) - 3600
-    # By what a token claims, by whatever name of the tenant.
+    # Counted by the tenant that the token claims, in any spelling.
     for name in (tenant, tenant_id, tenant_id.upper()):
         await refused(api, 401, forged(token(api, tenant=name)))
-        for _ in range(2):  # the second time it is refused without a look at its signature
+        for _ in range(2):  # the second time the cached refusal answers, without verifying the signature
             await refused(api, 401, token(api, tenant=name, exp=past))
     await refused(api, 401, token(api, tenant=tenant, aud="another"))
     await refused(api, 401, token(api, tenant=tenant, iss="https://elsewhere.example"))
-    # By what the request says, where it says something.
+    # Counted by the tenant that the request names, if any.
     await refused(api, 401, "nonsense", tenant)
     await refused(api, 401, forged(token(api, tenant="nowhere")), tenant)
     key = Mint(b"another installation").make().text
     assert (await ask(api, LOG, None, **{"x-api-key": key, "x-tenant-id": tenant})).status == 401
-    # Those mean nobody.
+    # These name no tenant.
     for name in ("nowhere", "", "\x00", "a" * 300, str(uuid4())):
         await refused(api, 401, forged(token(api, tenant=name)))
     await refused(api, 401, "nonsense")
@@ -308,7 +308,7 @@ async def test_a_good_credential_of_another_tenant_is_counted_for_both(
         await refused(api, 403, token(api, tenant=tenant), name)
         assert (await ask(api, LOG, None, **{"x-api-key": key, "x-tenant-id": name})).status == 403
 
-    # What is in the tenant's own log says nothing about whether there is the other.
+    # The tenant's own log does not reveal whether the other tenant exists.
     await counted(api, tenant, {"other_tenant": 4})
     await counted(api, other, {"other_tenant": 2})
     assert await nowhere_else(api, tenant, other)
@@ -357,7 +357,7 @@ async def test_requests_with_a_good_credential_are_not_counted(api: Api, tenant:
     assert await entries(api, tenant) == before
 
 
-# --- where the log cannot be written
+# --- if the log cannot be written
 
 
 async def prepared(api: Api) -> int:
@@ -418,7 +418,7 @@ async def test_what_happens_while_a_tenant_is_suspended_is_in_its_log_afterwards
     await provisioning.suspend(owner, tenant)
     given = {"tenant": tenant, "login": "ada", "password": PASSWORD}
     async with asyncio.timeout(30):
-        # Until the server has heard of it, the database refuses.
+        # Until the change reaches the server, the database rejects sign-ins.
         while (await run(api, "SignIn", **given)).code != "TENANT_SUSPENDED":  # noqa: ASYNC110  only asking tells
             await asyncio.sleep(0.05)
     assert (await run(api, "SignOut", refreshToken=begun.refresh_token)).data

@@ -1,4 +1,4 @@
-"""Signing in at an OpenID Connect provider: the whole dance, and each step of it gone wrong."""
+"""Signing in at an OpenID Connect provider: the whole flow, and failures at each step."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A request that brings two tokens is refused, whichever comes first: nobody has to guess which one counts."""
+"""A request with two tokens is rejected, in either order: there is no rule of which one counts."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Values come back as they went in: JSON numbers with their digits, moments with six digits."""
+"""Values survive a round trip: JSON numbers keep their digits, timestamps have six digits."""
 
 import json
 import re
