@@ -1,6 +1,6 @@
-"""A world to read: the same rows in a tenant of each strategy, a second tenant with rows of its own, and shares.
+"""Test data: the same rows in a tenant of each strategy, a second tenant with other rows, and shares.
 
-It is made once, and tests that write use callers of their own tenant: see ``writer``.
+It is created once; tests that write use callers in separate tenants: see ``writer``.
 """
 
 import json
@@ -36,7 +36,7 @@ from isola.subjects.users import users
 from isola.testing.fixtures import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
-# Of what is open to all, no statement reads anything: see isola.subjects.sessions.fields.
+# Operations without a credential run no read statement: see isola.subjects.sessions.fields.
 OPEN = {"SignIn", "SignInWithCode", "RefreshSession", "SignOut"}
 READ = sorted(path.stem for path in OPERATIONS.glob("*.graphql") if path.stem not in OPEN)
 SECRET = b"32 bytes that only these tests know"
@@ -48,11 +48,11 @@ EVERYTHING = READING | {"resource:write", "share:write", "span:write", "organiza
 
 
 def uuid(kind: int, index: int) -> UUID:
-    """The key of a row of the world: the same under every strategy."""
+    """The key of a row of the test data: the same under every strategy."""
     return UUID(int=0x01980000_0000_7000_8000_000000000000 + (kind << 32) + index)
 
 
-# Those of the applications come behind the nouns that ship.
+# The subjects of applications follow the built-in ones.
 FURTHER = [each for each in SUBJECTS if each.application != BUILT_IN]
 PREFIXES = ["usr", "org", "res", "spn", "rol", *(each.declaration.prefix for each in FURTHER)]
 ROWS = 12
@@ -95,7 +95,7 @@ class Answer:
 
 @dataclass
 class Caller:
-    """One caller: the context of its requests, and how many transactions they took."""
+    """One caller: the context of its requests, and how many transactions they used."""
 
     database: Database
     principal: Principal
@@ -233,7 +233,7 @@ async def settle(database: Database, tenant: Tenant, size: int) -> None:
 
 
 async def fill(work: Transaction) -> None:
-    """Rows of all subjects of applications, as their declarations say."""
+    """Insert rows of all subjects of applications, according to their declarations."""
     random = Random(11)  # noqa: S311  as above
     counts = {"user": 6, "resource": 3, **{each.declaration.name: ROWS for each in FURTHER}}
     for made in generate(FURTHER, counts, seed=11).values():
@@ -275,7 +275,7 @@ async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
 
 @pytest.fixture(scope="session")
 def executor() -> Executor:
-    # All tests together send more documents than a tenant may.
+    # All tests together send more documents than the rate limit of a tenant.
     return Executor(model, secret=SECRET, effort=Effort(rate=1))
 
 

@@ -1,4 +1,4 @@
-"""Documents that ask for too much. ``benchmarks/refusing.py`` measures how soon they are refused."""
+"""Documents that exceed limits. ``benchmarks/refusing.py`` measures how soon they are rejected."""
 
 
 def many(template: str, times: int) -> str:

@@ -1,4 +1,4 @@
-"""What each field at the root of a query needs, by the contract alone: a second opinion on the compiler's."""
+"""The permissions that each root field of a query needs, from the contract alone: a check of the compiler."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -31,7 +31,7 @@ class _Document:
         [self.operation] = [each for each in definitions if isinstance(each, OperationDefinitionNode)]
 
     def fields(self, selected: SelectionSetNode, type_: str) -> Iterator[FieldNode]:
-        """The fields that are selected of an object of a type."""
+        """The fields that a selection takes from an object of a type."""
         for each in selected.selections:
             if not self._is_selected(each):
                 continue
@@ -64,7 +64,7 @@ class _Document:
 
 
 def needs(text: str, variables: Mapping[str, Any]) -> Mapping[str, set[str]]:
-    """By response key of the root: the permissions."""
+    """The permissions by response key of the root."""
     document = _Document(text, variables)
     found: dict[str, set[str]] = {}
     for field in document.fields(document.operation.selection_set, "Query"):
@@ -87,7 +87,7 @@ def _of_field(document: _Document, field: FieldNode, type_: str) -> set[str]:
         targets = {target} & TYPES.keys()
     for each in targets:
         needed |= declared(TYPES[each]) or set()
-        # What a connection leads to is needed whatever is selected of it: a count tells of it, too.
+        # A connection always needs the permissions of its nodes: a count reveals them, too.
         nodes = [one for one in TYPES[each].fields or () if one.name.value == "nodes"]
         needed |= {need for one in nodes for need in declared(TYPES[named(one.type)]) or ()}
         if field.selection_set is not None:

@@ -1,6 +1,6 @@
-"""Operations made at random from the schema, with arguments, variables, aliases, fragments and directives.
+"""Random operations from the schema, with arguments, variables, aliases, fragments and directives.
 
-Keys are unique wherever arguments are given, so that all that is made is valid. The same seed makes the same operation.
+Response keys are unique wherever there are arguments, so that operations are valid. A seed determines the operation.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ IDS = {
     **{prefix: [ids(prefix, i) for i in (0, 1, 2, 5, 50)] for prefix in PREFIXES[5:]},
 }
 NO_IDS = ["", "?", "res_", ids("res", 1).upper(), "shr_" + ids("res", 0)[4:]]
-# By a filter and its field: whose ids it compares with.
+# The prefix of the ids that each field of a filter compares with.
 TYPES = {type_: each.prefix for type_, each in DECLARED.items()}
 COMPARED = {
     ("AuditFilter", "id"): "aud",
@@ -106,7 +106,7 @@ class Maker:
         return Operation(document, {name: value for name, (_, value) in self.variables.items()})
 
     def often(self, times: int) -> bool:
-        """True once in so many times."""
+        """True with a probability of one in ``times``."""
         return self.random.randrange(times) == 0
 
     def some(self, pool: Sequence[Any], most: int) -> list[Any]:
@@ -117,7 +117,7 @@ class Maker:
         return f"{prefix}{self.names}"
 
     def selection(self, type_: GraphQLNamedType, depth: int, *, plain: bool) -> str:
-        """``plain``: below a shared resource, where values only may be selected."""
+        """``plain``: below a shared resource, where only values may be selected."""
         parts = [self.part(type_, depth, plain=plain) for _ in range(self.random.randint(1, 4))]
         return "{ " + " ".join(parts) + " }"
 
@@ -141,7 +141,7 @@ class Maker:
             return str(self.random.choice(known))
         name = self.name("F")
         self.fragments.append(f"fragment {name} on {type_} {self.selection(type_, depth, plain=False)}")
-        # Only now, so that none is spread within itself.
+        # Added only now, so that no fragment spreads itself.
         self.reusable.append((type_.name, name))
         return name
 
@@ -177,7 +177,7 @@ class Maker:
         if not self.often(6):
             return ""
         name = self.random.choice(["skip", "include"])
-        # Seldom such that nothing is left.
+        # Directives rarely remove the field.
         value = self.often(4) == (name == "skip")
         if self.often(2):
             return f"@{name}(if: {'true' if value else 'false'})"
@@ -251,5 +251,5 @@ _LOGIC = {"and", "or", "not"}
 
 @lru_cache(100)
 def operation(seed: int) -> Operation:
-    """The operation of that seed, which is the same under each strategy: it is not to be changed."""
+    """The operation of a seed, shared by all strategies: do not modify it."""
     return Maker(Random(seed)).operation()  # noqa: S311  nothing here is a secret

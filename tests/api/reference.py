@@ -1,6 +1,6 @@
-"""The same contract once more, naively: rows read as a whole, and each field resolved in Python by graphql-core.
+"""A naive second implementation of the contract: whole rows are read, and graphql-core resolves fields in Python.
 
-Nothing here knows the compiler or its mapping; what a field means is written down a second time.
+It does not use the compiler or its mapping; it defines the meaning of each field independently.
 """
 
 import re
@@ -28,7 +28,7 @@ from tests.api.conftest import Principal
 
 SCHEMA: GraphQLSchema = build_schema(print_schema(model.schema))
 CURSOR = "<cursor>"
-# The same documents are answered for a caller under each strategy, one after another.
+# A cache, because the same documents are answered for a caller under each strategy.
 parsed = lru_cache(100)(parse)
 DECLARED: Mapping[str, Declaration] = {each.__name__: each.declaration for each in SUBJECTS}
 TABLES = {"AuditEntry": audit_entries, **{type_: each.subject.table for type_, each in DECLARED.items()}}
@@ -40,7 +40,7 @@ ENUMS = {
     for each in declaration.columns
     if each.annotation.enum
 }
-# What a field compares with ids of.
+# The type whose ids a field compares with.
 REFERENCES = {
     (type_, field_of(each.column)): each.target.__name__
     for type_, declaration in DECLARED.items()
@@ -81,7 +81,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Data:
-    """All that one caller can see."""
+    """All data that one caller can see."""
 
     principal: Principal
     tables: Mapping[str, Sequence[Row]]
@@ -242,7 +242,7 @@ class Data:
         return [Object(type_, row) for row in self.tables[type_] if type_ != "Span" or self._visible(row)]
 
     def _shown(self, entry: Row, name: str) -> bool:
-        """Whether the values of an entry of the log are for the caller."""
+        """Whether the caller may see the values of a log entry."""
         subject, _, action = entry["action"].partition(":")
         if subject != "span" or entry[name] is None:
             return True
@@ -346,10 +346,10 @@ def _of_connection(source: Connection, field: str) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value in its JSON form."""
     match value:
         case datetime():
-            # PostgreSQL leaves out the zeros at the end of a fraction.
+            # PostgreSQL omits trailing zeros of a fraction.
             return value.isoformat(timespec="microseconds")
         case date():
             return value.isoformat()
@@ -362,7 +362,7 @@ def _shown(value: Any) -> Any:
 
 
 def _read(type_: type, value: Any) -> Any:
-    """What a client compares with, as a value of a type."""
+    """A filter value of a client, as a value of a Python type."""
     if type_ in {date, datetime}:
         return type_.fromisoformat(value)
     return Decimal(str(value)) if type_ in {int, Decimal} else type_(value)
@@ -373,7 +373,7 @@ def _snake(name: str) -> str:
 
 
 async def read(work: Transaction, principal: Principal, texts: Sequence[str]) -> Data:
-    """Everything in the caller's tenant; ``texts`` are what rows will be compared with."""
+    """Read everything in the caller's tenant; ``texts`` are the values that filters compare with."""
     tables = {type_: [dict(row) for row in await work.rows(select(table))] for type_, table in TABLES.items()}
     rows = [row for each in tables.values() for row in each]
     known = sorted({value for row in rows for value in row.values() if isinstance(value, str)} | set(texts))
@@ -396,7 +396,7 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
 
 
 async def _counted(work: Transaction, declaration: Declaration) -> int:
-    """How many rows of a subject count for its quota."""
+    """How many rows of a subject count towards its quota."""
     condition = [text(declaration.counted)] if isinstance(declaration.counted, str) else []
     count: int = await work.scalar(select(func.count()).select_from(declaration.subject.table).where(*condition))
     return count
@@ -413,7 +413,7 @@ async def _shares(work: Transaction, declaration: Declaration, key: UUID) -> Seq
 
 
 async def _shared(work: Transaction, share: UUID) -> Object:
-    """What a share that was received leads to."""
+    """The row that a received share grants."""
     for type_ in SHAREABLE:
         declaration = DECLARED[type_]
         columns = [Column(name, declaration.subject.table.c[name].type) for name in declaration.shared]

@@ -1,4 +1,4 @@
-"""What each field needs is in the contract, and holds: every field, without and with each of its permissions."""
+"""The permissions in the contract are enforced: every field, with and without each of its permissions."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -36,7 +36,7 @@ from isola.query.mapping import MappingError, Parameters
 from isola.subjects.permissions import Permission, known
 from tests.api.conftest import Caller, ids, uuid
 
-# The contract as clients read it, and nothing of how it came to be.
+# The contract as clients read it, without the model behind it.
 TYPES: Mapping[str, ObjectTypeDefinitionNode] = {
     each.name.value: each for each in parse(schema.as_str()).definitions if isinstance(each, ObjectTypeDefinitionNode)
 }
@@ -44,7 +44,7 @@ ALL = known()
 
 
 def declared(node: ObjectTypeDefinitionNode | FieldDefinitionNode) -> set[str] | None:
-    """The permissions that a type or a field says it needs; None where it says nothing."""
+    """The permissions that a type or field declares; None if it declares none."""
     found = [each for each in node.directives or () if each.name.value in {"requires", "public"}]
     if not found:
         return None
@@ -59,7 +59,7 @@ def named(type_: TypeNode) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """A field of a type, where it is first come upon, and what it takes to be there."""
+    """A field of a type, the shortest path to it, and the permissions that the path needs."""
 
     field: str
     path: tuple[str, ...]
@@ -68,7 +68,7 @@ class Place:
 
 
 def step(type_: str, name: str) -> set[str]:
-    """What it needs to select a field of a type, and to have the object that is there."""
+    """The permissions needed to select a field of a type and to read its object."""
     field = next(each for each in TYPES[type_].fields or () if each.name.value == name)
     needs = (declared(TYPES[type_]) or set()) | (declared(field) or set())
     target = named(field.type)
@@ -80,7 +80,7 @@ def step(type_: str, name: str) -> set[str]:
 
 
 def places(root: str) -> Iterator[Place]:
-    """Every field of every type that can be come upon from a root, by the shortest way."""
+    """Every field of every type that is reachable from a root, by the shortest path."""
     waiting: list[tuple[str, tuple[tuple[str, str], ...], frozenset[str]]] = [(root, (), frozenset())]
     seen = {root}
     while waiting:
@@ -95,7 +95,7 @@ def places(root: str) -> Iterator[Place]:
                 if is_required_argument(argument)
             )
             if isinstance(target, GraphQLInterfaceType):
-                given = given.replace(ids("res", 1), "of nothing")  # what is found needs more: see below
+                given = given.replace(ids("res", 1), "of nothing")  # an object that exists needs more: see below
             here = (*way, (name, f"({given})" if given else ""))
             needed = needs | step(type_, name)
             below = "" if is_leaf_type(target) else "{ __typename }"
@@ -119,7 +119,7 @@ LITERALS = {
 
 
 def value(type_: Any) -> str:
-    """Something that the argument takes."""
+    """A valid value of an argument."""
     if type_.name in LITERALS:
         return LITERALS[type_.name]
     if isinstance(type_, GraphQLEnumType):
@@ -185,7 +185,7 @@ async def test_every_field_of_a_query_is_refused_without_each_of_its_permissions
 
 
 class Reached(Caller):
-    """One whose mutations come as far as the database, and no further."""
+    """A caller whose mutations fail as soon as they open a transaction."""
 
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  the interface
         raise Unavailable("reached")
@@ -224,7 +224,7 @@ async def test_a_field_that_is_skipped_needs_nothing(a: Caller) -> None:
 
 
 def test_every_field_at_a_root_is_nullable() -> None:
-    """One that fails is null, and the others are answered."""
+    """A field that fails is null, and the others are answered."""
     for contract in (schema, administration):
         for root in (contract._schema.query_type, contract._schema.mutation_type):
             assert root is not None

@@ -1,4 +1,4 @@
-"""An answer has a limit in bytes, which the database keeps before it builds them."""
+"""The size of an answer is limited in bytes; the database enforces the limit while it builds the answer."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from isola_strategies.base import Strategy
 from tests.api.conftest import SECRET, Answer, Caller, Principal, ids, uuid
 
 LIMIT = Limits().answer_bytes
-# PostgreSQL takes about nine times an answer to build it, as far as the limit.
+# To build an answer, PostgreSQL takes about nine times its size in memory, up to the limit.
 MEMORY = 10 * LIMIT
 BACKENDS = (
     "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
@@ -47,7 +47,7 @@ TOO_LARGE = {
 
 @pytest.fixture
 async def full(database: Database, control: Database, strategy: Strategy, executor: Executor) -> Caller:
-    """User 0 of a tenant whose 60 spans are all of one resource with 50 kB of data, which do not compress."""
+    """User 0 of a tenant with 60 spans of one resource, which has 50 kB of incompressible data."""
     tenant = await provisioning.named(control, f"{strategy.name}-a")
     noise = "".join(Random(7).choices("abcdefghijklmnopqrstuvwxyz", k=50_000))  # noqa: S311  the same each time
     async with database.transaction(tenant) as work:
@@ -68,7 +68,7 @@ async def full(database: Database, control: Database, strategy: Strategy, execut
 
 
 class Memory:
-    """The most memory that a server process of a database has had from now on, in bytes."""
+    """The peak memory of a server process of a database from now on, in bytes."""
 
     def __init__(self, pids: list[str]) -> None:
         self._processes = [Path("/proc") / pid for pid in pids]
@@ -87,7 +87,7 @@ class Memory:
 
 
 async def memory(owner: Database, caller: Caller) -> Memory:
-    # So that there is a connection.
+    # Opens a connection.
     assert (await caller.ask("{ timeline(first: 1) { nodes { id } } }")).data
     async with owner.unbound() as work:
         return Memory(await work.texts(BACKENDS))
@@ -103,7 +103,7 @@ async def test_what_is_too_large_is_refused_before_it_is_built(document: str, fu
 
 
 async def test_the_limit_is_exact(full: Caller) -> None:
-    """Also where it leaves no room for a value that need not be measured."""
+    """Also if it leaves no room for a value that is not measured."""
     for document in (
         "{ timeline(first: 60) { nodes { id title resource { name data } } } }",
         "{ timeline(first: 60) { nodes { id title author { id } } } }",
@@ -134,7 +134,7 @@ async def test_the_payloads_of_all_mutations_are_one_answer(full: Caller) -> Non
     answer = await full.using(limited(160_000)).ask(f"mutation {{ {fields} }}")
     assert [error["path"] for error in answer.body["errors"]] == [["m3"]]
     assert answer.body["data"]["m3"] is None
-    # What the others did is told: it is done.
+    # The other mutations are answered: they have committed.
     assert [key for key, value in answer.body["data"].items() if value] == ["m0", "m1", "m2"]
     found = await full.ask("query ($id: ID!) { resource(id: $id) { name } }", {"id": ids("res", 0)})
     assert found.data == {"resource": {"name": "2"}}
@@ -158,7 +158,7 @@ async def test_what_partners_share_is_measured(
 
 
 async def test_numbers_and_documents_are_bounded_by_the_database(full: Caller) -> None:
-    """Whatever way they come, also past the rules."""
+    """However they are written, even without the validation rules."""
     for document in ('{"n": 1e1000}', f"[{','.join(['1e300'] * 100)}]", json.dumps("x" * 5_000_000)):
         for table, column in (("resources", "data"), ("spans", "payload")):
             with pytest.raises(BadUserInput, match=f"{column} size"):

@@ -1,4 +1,4 @@
-"""A field that Python computes is handed the columns that it needs, whatever the client selected."""
+"""A field computed in Python gets the columns that it needs, whatever the client selects."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pages: whatever the order, walking forward and backward meets every row once, in that order."""
+"""Pages: in any order, paging forward and backward returns every row once, in that order."""
 
 from itertools import pairwise
 from typing import Any
@@ -162,7 +162,7 @@ async def test_cursors_are_good_in_their_place_only(a: Caller, b: Caller) -> Non
         assert answer.transactions == 0
 
     assert keys(await page(a, first=1, after=mine, orderBy=order_by(["NAME ASC"])))
-    # Another user of the tenant may go on from there.
+    # Another user of the tenant may use the cursor.
     assert keys(await page(a.being(1), first=1, after=mine, orderBy=order_by(["NAME ASC"])))
     await refused(b, after=mine, orderBy=order_by(["NAME ASC"]))
     await refused(a, after=mine)

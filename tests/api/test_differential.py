@@ -1,7 +1,7 @@
-"""Operations made at random are answered alike by PostgreSQL's text, by graphql-core over it, and by the reference.
+"""Random operations get the same answer from PostgreSQL's text, from graphql-core over it, and from the reference.
 
-``TEST_DIFFERENTIAL`` says how many for each strategy, ``TEST_DIFFERENTIAL_SEED`` the first seed. A failure names its
-own.
+``TEST_DIFFERENTIAL`` is their number for each strategy, ``TEST_DIFFERENTIAL_SEED`` the first seed. A failure names its
+seed.
 """
 
 import json
@@ -22,9 +22,9 @@ from tests.api.reference import CURSOR, Data
 EXAMPLES = int(os.environ.get("TEST_DIFFERENTIAL", "100"))
 FIRST = int(os.environ.get("TEST_DIFFERENTIAL_SEED", "0"))
 AT_ONCE = 50
-# A few are over a limit, or merge fields of different types into one: they are refused, and rightly.
+# A few exceed a limit or merge fields of different types: they are rejected correctly.
 REFUSED = ("the limit of", "Fields ")
-# The brace that opens the operation, behind its variables.
+# The opening brace of the operation, after its variables.
 INTROSPECTED = re.compile(r"^(query Q(?:\(.*?\))? \{)")
 known: dict[str, Data] = {}
 
@@ -38,7 +38,7 @@ async def data_of(a: Caller) -> Data:
 
 
 def normal(actual: Any, expected: Any) -> Any:
-    """The answer with its cursors, wherever one is expected, made equal."""
+    """The answer with a placeholder for each cursor where one is expected."""
     if expected == CURSOR and isinstance(actual, str) and re.fullmatch(r"[\w-]{20,}", actual):
         return CURSOR
     if isinstance(actual, dict) and isinstance(expected, dict):
@@ -50,7 +50,7 @@ def normal(actual: Any, expected: Any) -> Any:
 
 @pytest.fixture(scope="module", params=range(FIRST, FIRST + EXAMPLES, AT_ONCE))
 def first(request: pytest.FixtureRequest) -> int:
-    """The first seed of some, of which all is asked in a row: while what is known of a document is kept."""
+    """The first seed of a batch, which runs in sequence while its documents are cached."""
     seed: int = request.param
     return seed
 
@@ -69,7 +69,7 @@ async def test_all_answer_alike(first: int, a: Caller) -> None:
         expected = data.answer(made.document, made.variables)
         assert json.dumps(normal(answer.data, expected)) == json.dumps(expected), told
         answered += 1
-        # Most of the time goes into compiling a document anew, so not every one is compiled a second time.
+        # Compiling documents takes most of the time, so not every one is compiled a second time.
         if seed % 4 == 0:
             mixed = await a.ask(
                 INTROSPECTED.sub(r"\1 introspected: __schema { __typename }", made.document, 1), made.variables
@@ -82,7 +82,7 @@ async def test_all_answer_alike(first: int, a: Caller) -> None:
 async def test_who_lacks_a_permission_is_answered_all_that_does_not_need_it(first: int, a: Caller) -> None:
     everything = await data_of(a)
     refused = 0
-    # What needs a permission is decided before the strategy is asked, so one of them is asked for each.
+    # Permissions are checked before the strategy is used, so each operation runs under only one strategy.
     number = TRIED.index(a.principal.tenant.strategy)
     for seed in range(first, min(first + AT_ONCE, FIRST + EXAMPLES)):
         if seed // len(READING) % len(TRIED) != number:

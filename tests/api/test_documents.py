@@ -1,4 +1,4 @@
-"""Documents: how much they may hold, by which hash they are known, and which are admitted."""
+"""Documents: their limits, their hashes, and which of them are allowed."""
 
 from asyncio import gather
 from hashlib import sha256
@@ -151,7 +151,7 @@ WIDE = " ".join(
 
 
 async def test_who_sends_new_documents_all_the_time_is_slowed_down_alone(a: Caller, b: Caller) -> None:
-    """Whoever is in debt is told for how long, or waits. Others, and what others sent, are served as ever."""
+    """A caller over its budget waits or gets a retry time. Others, and documents of others, are served as usual."""
     executor = Executor(model, secret=SECRET, effort=Effort(rate=0.001, burst=0.2))
     a, b = a.using(executor), b.using(executor)
     answers = await gather(*(a.ask(f"{{ {WIDE.replace('?', str(index))} }}") for index in range(60)))

@@ -1,4 +1,4 @@
-"""What goes wrong is told as the GraphQL specification says, and nothing of what is inside."""
+"""Errors follow the GraphQL specification and reveal no internals."""
 
 import asyncio
 import json
@@ -101,7 +101,7 @@ async def test_cancellation_passes(a: Caller) -> None:
 
 
 async def test_a_null_in_a_field_that_must_not_be_null(a: Caller) -> None:
-    """It is an error there, and null up to the next field that may be null."""
+    """It is an error at that field, and null propagates to the next nullable field."""
     document = '{ resource(id: "x") { id owner { name } } }'
     text = '{"resource":{"id":"res_1","owner":%s}}' % VIOLATION  # noqa: UP031
     with capture_logs():
@@ -113,7 +113,7 @@ async def test_a_null_in_a_field_that_must_not_be_null(a: Caller) -> None:
 
 
 async def test_a_user_that_is_gone(a: Caller) -> None:
-    """The database has no row for the caller: a real NULL where there must be none."""
+    """The database has no row for the caller: a real NULL in a non-null field."""
     with capture_logs():
         answer = await a.being(99).ask("{ a: viewer { roles user { name } } }")
     assert answer.body["data"] == {"a": None}
@@ -121,7 +121,7 @@ async def test_a_user_that_is_gone(a: Caller) -> None:
 
 
 async def test_a_value_too_large_for_its_type(a: Caller) -> None:
-    """A computed field overflows in PostgreSQL: the error is that of the fields that were to be read."""
+    """A computed field overflows in PostgreSQL: the error is that of the fields of the statement."""
     resource = model.entities["Resource"]
     overflow = Value(lambda row: cast(row["size_bytes"] + literal(2**62) * 2, Integer))
     fields = {**resource.fields, "sizeBytes": overflow}

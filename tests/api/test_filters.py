@@ -1,4 +1,4 @@
-"""Each comparison against what Python says of the same rows."""
+"""Each comparison against the result of Python for the same rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +67,7 @@ CASES: list[tuple[dict[str, Any], Callable[[Node], bool]]] = [
 
 @pytest.fixture(scope="module")
 def executors() -> dict[bool, Executor]:
-    """Whether the database is known to sort by code points, as that of the tests does."""
+    """By whether the database is known to sort by code points, as that of the tests does."""
     return {
         known: Executor(model, secret=SECRET, effort=Effort(rate=1), by_code_point=known) for known in (False, True)
     }

@@ -1,4 +1,4 @@
-"""Mutations: one transaction each, and what is selected of the payload is read in it."""
+"""Mutations: one transaction each, which also reads the selected payload."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.api.conftest import OPERATIONS, START, Answer, Caller, Principal, ids
 
 @pytest.fixture
 async def writer(database: Database, control: Database, strategy: Strategy, executor: Executor) -> Caller:
-    """User 0 of an empty tenant under each strategy, in a database of the test's own."""
+    """User 0 of an empty tenant under each strategy, in a separate database for the test."""
     tenant = await provisioning.named(control, f"{strategy.name}-a")
     async with database.transaction(tenant) as work:
         rows = [{"id": uuid(0, i), "subject": f"s{i}", "name": f"user {i}", "created_at": START} for i in range(2)]

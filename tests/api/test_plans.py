@@ -1,4 +1,4 @@
-"""How PostgreSQL runs the hot operations among 100,000 rows: by index, led by the tenant where tenants share tables."""
+"""Query plans of the hot operations over 100,000 rows: by index, tenant column first where tenants share tables."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ INSERT INTO audit_entries (at, actor, action, object, hash)
   SELECT now() - i * interval '1 second', 'usr_' || i % 500, 'span:' || i % 50, 'spn_' || i % 20000, ''
   FROM generate_series(1, 50000) i;
 """
-# Rows of very many small tenants, where tenants share tables, so that the planner takes every tenant to be small.
+# Where tenants share tables: rows of very many small tenants, so that the planner expects every tenant to be small.
 SMALL = """
 SET session_replication_role TO replica;
 INSERT INTO rls.users (tenant_id, subject, name)
@@ -74,7 +74,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 async def filled(copy: Copy, owner: Database, control: Database, strategy: Strategy) -> Principal:
     tenant = await provisioning.named(control, f"{strategy.name}-a")
     async with owner.unbound() as work:
-        # What the owner does is not written into the log, which has rows of its own here.
+        # Changes by the owner are not logged; this test fills the log itself.
         await copy.enter(work._connection, tenant)
         await work.script(ROWS)
         await work.script(f"RESET ROLE; {LOG}")
@@ -137,8 +137,7 @@ async def test_every_scan_is_by_an_index_led_by_the_tenant(
                         condition = scan.get("Index Cond") or scan.get("Recheck Cond")
                         assert condition, (name, each, scan)
                         assert "tenant_id = " in condition
-                # A few rows may be sorted as well as found in order: those without a kind, what a filter leaves of
-                # the log.
+                # Sorting is fine for a few rows: those without a kind, and those that a filter leaves of the log.
                 big = [node for node in nodes(plan) if node["Node Type"] == "Sort" and node["Plan Rows"] > 100]
                 sorts = [] if name.startswith("log by") else big
                 assert not sorts, (name, each)
@@ -147,7 +146,7 @@ async def test_every_scan_is_by_an_index_led_by_the_tenant(
 async def test_a_tenant_far_larger_than_the_others_is_read_row_by_row_by_index(
     copy: Copy, owner: Database, control: Database, database: Database, strategy: Strategy, executor: Executor
 ) -> None:
-    """The planner does not know that it is, and finds other joins cheaper for small ones."""
+    """The planner does not know its size, and prefers other joins for small tenants."""
     a = await provisioning.named(control, f"{strategy.name}-a")
     async with owner.unbound() as work:
         await work.script(SMALL)

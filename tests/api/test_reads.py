@@ -1,4 +1,4 @@
-"""Every kind of read, each one statement in one transaction."""
+"""Every kind of read, each by one statement in one transaction."""
 
 import json
 from typing import Any
@@ -115,7 +115,7 @@ async def test_ids_that_find_nothing_are_all_answered_alike(a: Caller, wrong: st
     query = "query ($id: ID!) { node(id: $id) { id } resource(id: $id) { id } nodes(ids: [$id, $id]) { id } }"
     answer = await a.ask(query, {"id": wrong})
     assert answer.text == '{"data":{"node":null,"resource":null,"nodes":[null,null]}}'
-    # An id of another type finds no resource, and one of another tenant nothing.
+    # An id of another type finds no resource, and an id of another tenant finds nothing.
     answer = await a.ask("query ($id: ID!) { resource(id: $id) { id } }", {"id": ids("usr", 1)})
     assert answer.text == '{"data":{"resource":null}}'
 
@@ -139,7 +139,7 @@ async def test_nodes_keep_order_length_and_duplicates(a: Caller) -> None:
     assert found == [ids("usr", 2), None, ids("res", 1), ids("usr", 2), None, ids("org", 0), ids("res", 1)]
     assert answer.data["nodes"][0] == {"id": ids("usr", 2), "__typename": "User", "name": 'c "quoted"'}
     assert (await a.ask("{ nodes(ids: []) { id } }")).data == {"nodes": []}
-    # A single value is a list of one.
+    # A single value is coerced to a list.
     assert (await a.ask(f'{{ nodes(ids: "{ids("usr", 1)}") {{ id }} }}')).data == {"nodes": [{"id": ids("usr", 1)}]}
     answer = await a.ask("query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", {"ids": ["x"] * 101})
     assert answer.code == "BAD_USER_INPUT"
@@ -189,7 +189,7 @@ async def test_spans_are_seen_by_whom_they_are_for_on_every_path(a: Caller) -> N
 
 
 async def test_python_and_postgresql_answer_alike(a: Caller) -> None:
-    """Introspection mixed in leaves the rest to graphql-core, over the same statement's result."""
+    """With introspection in a document, graphql-core answers the rest from the result of the same statement."""
     selection = """
       viewer { user { name } permissions } y: node(id: "%s") { ...N } nodes(ids: ["%s", "?"]) { ...N }
       timeline(first: 3) { edges { node { visibility title payload __typename } } pageInfo { hasNextPage } totalCount }

@@ -1,4 +1,4 @@
-"""What is shared is read by whom it is shared with, on every pair of placements, and nothing that hangs off it."""
+"""Grantees read shared rows, for every pair of placements, but no rows related to them."""
 
 import pytest
 from sqlalchemy import false, func, insert, select
@@ -97,7 +97,7 @@ async def test_a_share_of_others_is_not_there(a: Caller, b: Caller) -> None:
 async def test_a_share_of_another_subject_has_null_where_a_resource_would_be(
     database: Database, control: Database, owner: Database, strategy: Strategy, other: Strategy, executor: Executor
 ) -> None:
-    """As if the table of spans declared its titles as shared."""
+    """The test declares the titles of spans as shared."""
     sharer = await provisioning.named(control, f"{strategy.name}-a")
     partner = await provisioning.named(control, f"{other.name}-b")
     async with owner.unbound() as work:

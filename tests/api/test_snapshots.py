@@ -1,6 +1,6 @@
-"""Each operation that clients share, beside its SQL and its result, as a page to read in a review.
+"""Each shared operation of clients with its SQL and its result, as a page for reviews.
 
-``make snapshots`` writes the pages anew.
+``make snapshots`` rewrites the pages.
 """
 
 import difflib
@@ -42,7 +42,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "Timeline": {"first": 2},
     "UpdateResource": {"input": {"id": ids("res", 1), "name": "renamed"}},
 }
-# What is made at the moment of the test is different each time.
+# Values that are generated during the test differ each time.
 MADE = (
     (re.compile(r"\b(aud|res|spn|shr|org)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
     (re.compile(r'"20(?!26-01)\d\d-[^"]*"'), '"…"'),
@@ -90,7 +90,7 @@ def fixed(data: Any) -> str:
 def statements(
     executor: Executor, text: str, variables: dict[str, Any], copy: Copy, caller: Caller
 ) -> dict[str, list[str]]:
-    """The SQL of an operation, or of its payload, under each strategy, laid out to be read."""
+    """The SQL of an operation, or of its payload, under each strategy, formatted for reading."""
     operation = executor.documents.find(text).operation(None)
     values = get_variable_values(model.schema, operation.node.variable_definitions or (), variables)
     assert not isinstance(values, list)

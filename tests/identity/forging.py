@@ -21,7 +21,7 @@ def payload(**changes: Any) -> dict[str, Any]:
 
 
 def hs256(claims: object, header: object = None, secret: str = SECRET) -> str:
-    """``claims`` and ``header`` (objects, or the bytes to stand in their place), correctly signed with ``secret``."""
+    """``claims`` and ``header`` (objects, or the bytes to use instead), correctly signed with ``secret``."""
     header = {"alg": "HS256", "typ": "JWT"} if header is None else header
     signed = f"{encode(header)}.{encode(claims)}"
     return f"{signed}.{encode(hmac.digest(secret.encode(), signed.encode(), 'sha256'))}"

@@ -1,4 +1,4 @@
-"""Keys of machines: what is made, what is stored, who may make which, and how little a bad one costs."""
+"""API keys: their format and storage, who may create which, and the low cost of an invalid one."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ def verifier(mint: Mint, known: ApiKeys) -> KeyVerifier:
 
 
 def refused(tenant: UUID | str, reason: Reason) -> None:
-    """What becomes of it is tested over HTTP."""
+    """Tests over HTTP cover the effect of refusals."""
 
 
 async def refusal(verifier: KeyVerifier, text: str) -> str:
@@ -80,7 +80,7 @@ async def stored(owner: Database) -> dict[str, dict[str, Any]]:
         return {row["prefix"]: dict(row) for row in await work.rows(select(table))}
 
 
-# --- What a key is
+# --- The format of a key
 
 
 def test_a_key_shows_what_it_is_and_nothing_else_shows_the_key(mint: Mint) -> None:
@@ -104,7 +104,7 @@ def test_only_the_installation_that_made_a_key_knows_it_as_one(mint: Mint) -> No
         assert mint.opened(odd) is None
 
 
-# --- What is stored, and what it lets a machine do
+# --- What is stored, and the rights of a machine
 
 
 async def test_a_key_gives_the_permissions_it_was_made_with_to_a_user_of_its_own(
@@ -164,7 +164,7 @@ async def test_a_key_that_makes_no_sense_is_refused(
     assert await stored(owner) == {}
 
 
-# --- What a bad key gets
+# --- Invalid keys
 
 
 async def test_every_bad_key_gets_the_same_answer(
@@ -188,7 +188,7 @@ async def test_every_bad_key_gets_the_same_answer(
 
 
 async def test_keys_that_nobody_made_cost_the_database_nothing(copy: Copy, make: Make, mint: Mint) -> None:
-    """Not even a database that is down changes the answer."""
+    """Even without a database the answer is the same."""
     key = await make()
     closed = await Database.open(copy.where.control)
     async with closed, Changes(closed) as changes:

@@ -1,4 +1,4 @@
-"""Several issuers: each has its own keys, audience, claims and people."""
+"""Several issuers: each has its own keys, audience, claims and users."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def make_verify(make_settings: MakeSettings) -> Callable[..., Verify]:
 
 
 def partners(secret: str = OTHER_SECRET, **changes: Any) -> str:
-    """A token of the partner's."""
+    """A token of the partner."""
     return hs256(payload(**{**OF_PARTNER, **changes}), secret=secret)
 
 
@@ -93,7 +93,7 @@ def test_the_first_issuer_cannot_speak_of_anothers_people_or_of_machines(
     verify = make_verify(PARTNER)
 
     assert "reserved" in refusal(verify, hs256(payload(sub=subject)))
-    # A further issuer can say what it likes: it stays among its own.
+    # A further issuer may use any subject: subjects are separate for each issuer.
     assert verify(partners(sub=subject)).subject == f"iss:partner:{subject}"
 
 
@@ -132,7 +132,7 @@ def test_keys_are_fetched_for_each_issuer_by_itself(make_verify: Callable[..., V
     verify = make_verify({**PARTNER, "token_key": None, "token_jwks_url": provider.url})
     token = jwt.encode(payload(**OF_PARTNER), key, "EdDSA", headers={"kid": "one"})
 
-    # What the first issuer's tokens say makes nobody fetch another's keys.
+    # A token of the first issuer never causes a fetch of another issuer's keys.
     refusal(verify, hs256(payload(), {"alg": "EdDSA", "kid": "unknown"}))
     assert provider.requests == []
     assert verify(token).subject == "iss:partner:ada"
@@ -171,7 +171,7 @@ def test_two_issuers_have_two_names(make_verify: Callable[..., Verify]) -> None:
         make_verify(PARTNER, {**PARTNER, "token_issuer": "https://other.example"})
 
 
-# --- Refusals are remembered
+# --- Refusals are cached
 
 
 class Counted:
@@ -207,7 +207,7 @@ def test_a_bad_token_costs_cryptography_once_and_a_good_one_in_time_is_taken(mak
     assert counted.uses == 1
     for token in bad[1:]:
         refused(token)
-    # The oldest had to make room.
+    # The oldest entry was evicted.
     refused(bad[0])
     assert counted.uses == 5
 

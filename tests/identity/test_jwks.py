@@ -58,7 +58,7 @@ Answer = Callable[..., str]
 
 @pytest.fixture
 def answer(make_settings: MakeSettings, provider: Provider) -> Iterator[Answer]:
-    """Verifies a token with the provider's keys, the same for a whole test: the subject, or the code of the refusal."""
+    """Verifies a token, with one key cache for a whole test: returns the subject or the error code."""
     with asyncio.Runner() as runner:
         made: list[TokenVerifier] = []
 
@@ -258,7 +258,7 @@ def test_a_provider_that_withdraws_all_its_keys_is_believed(answer: Answer, prov
     assert [entry["event"] for entry in logs] == ["identity.no_usable_key"]
 
 
-# --- A provider in trouble
+# --- A provider that fails
 
 
 def redirect(handler: BaseHTTPRequestHandler) -> None:
@@ -335,7 +335,7 @@ def test_a_provider_that_fails_is_not_asked_again_at_once(answer: Answer, provid
 def never_end(start: bytes, drip: bytes, released: threading.Event) -> Respond:
     """Sends ``start`` and then ``drip`` again and again, until released or hung up on; then sets ``released``.
 
-    It ends after some seconds all the same: the thread that reads would keep a failing test from ending.
+    It ends after some seconds in any case: otherwise the reading thread would keep a failing test from ending.
     """
 
     def respond(handler: BaseHTTPRequestHandler) -> None:
@@ -364,7 +364,7 @@ def test_a_provider_that_never_ends_is_given_up(
     monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
     released = threading.Event()
     provider.respond = never_end(begin, drip, released)
-    # Nothing else ends it.
+    # Only the timeout ends the fetch.
     assert answer(token(ADA)) == "UNAVAILABLE"
     released.set()
 

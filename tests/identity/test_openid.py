@@ -1,4 +1,4 @@
-"""What a provider says of who signed in, and all that it must not be believed."""
+"""Identities from an OpenID Connect provider, and the claims that must be rejected."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ STRANGER = ec.generate_private_key(ec.SECP256R1())
 
 
 class Speaker:
-    """A provider whose id tokens say what a test wants them to."""
+    """A provider whose id tokens contain the claims that a test sets."""
 
     def __init__(self, provider: Provider) -> None:
         self.issuer = provider.url.removesuffix("/keys")
@@ -226,7 +226,7 @@ async def test_a_provider_that_fails_is_unavailable_and_found_again(speaker: Spe
             await known.identify(**given)
     speaker.status = 200
     assert await known.identify(**given)
-    # It described itself once.
+    # The configuration was fetched once.
     assert provider.requests.count("/.well-known/openid-configuration") == 1
 
 

@@ -1,4 +1,4 @@
-"""The file of people who sign in with a password, for development."""
+"""The file of users who sign in with a password, for development."""
 
 import json
 from pathlib import Path

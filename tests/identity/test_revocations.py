@@ -1,4 +1,4 @@
-"""What was revoked is refused, at the price of one question to the database for each token."""
+"""Revoked tokens are rejected, at the cost of one query for each token."""
 
 import time
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ async def test_a_user_who_signs_out_everywhere_is_refused_with_all_that_was_issu
 
     assert await refused(known, a, before) == [True] * 3
     assert await refused(known, a, [claims(), claims(subject="grace", issued_at=1)]) == [False, False]
-    # The same subject in another tenant is somebody else.
+    # The same subject in another tenant is another user.
     assert await refused(known, b, before) == [False] * 3
 
 

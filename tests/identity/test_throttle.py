@@ -18,7 +18,7 @@ def clock() -> Clock:
 
 
 def taken(throttle: Throttle, key: str, tries: int) -> int:
-    """How many of the tries were to be had."""
+    """How many of the tries were allowed."""
     for number in range(tries):
         try:
             throttle.take(key)

@@ -366,7 +366,7 @@ def test_fractions_of_a_second_count(make_verifier: MakeVerifier) -> None:
 def test_an_oversized_token_is_refused_quickly(verify: Verify, token: str) -> None:
     start = time.process_time()
     assert refusal(verify, token) == "the token is malformed"
-    # Of the processor's time: reading all of it takes longer, whatever else the machine has to do.
+    # CPU time, independent of other load: parsing the whole token would take longer.
     assert time.process_time() - start < 1
 
 
@@ -379,7 +379,7 @@ def test_the_longest_token_is_16_kib(verify: Verify) -> None:
     refusal(verify, token(longest + 2))
 
 
-# --- Remembering
+# --- Caching
 
 
 def test_a_verified_token_is_remembered_until_it_expires(make_verifier: MakeVerifier) -> None:
