@@ -1,4 +1,4 @@
-"""A pool of one connection, whose next borrower gets what the last one left, and a look at that."""
+"""A pool of one connection, and the session state that a borrower leaves to the next one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -25,7 +25,7 @@ SELECT current_setting('role') AS role,
        (SELECT count(*) FROM pg_class WHERE pg_my_temp_schema() = relnamespace) AS temporary
 """
 
-# What would outlive a transaction. Settings that PostgreSQL does not know are in no list of it.
+# Session state that outlives a transaction. PostgreSQL does not list custom settings, so they are named here.
 OF_THE_SESSION = """
 SELECT name FROM pg_settings WHERE source = 'session' AND name NOT IN ('transaction_isolation', 'transaction_read_only')
 UNION ALL
@@ -43,7 +43,7 @@ async def single(copy: Copy) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def next_borrower(single: Database) -> Callable[[], Awaitable[State]]:
-    """What the next borrower of the one connection finds before anything is run for it."""
+    """The state that the next borrower of the one connection finds before it runs anything."""
 
     async def look() -> State:
         link = await single._pool.borrow(None)
@@ -57,7 +57,7 @@ def next_borrower(single: Database) -> Callable[[], Awaitable[State]]:
 
 @pytest.fixture
 async def untouched(copy: Copy) -> State:
-    """What the borrower of a new connection finds."""
+    """The state of a new connection."""
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as database:
         link = await database._pool.borrow(None)
         found = dict(await link.connection.fetchrow(LEFT_BEHIND))
@@ -67,7 +67,7 @@ async def untouched(copy: Copy) -> State:
 
 @pytest.fixture
 async def killer(copy: Copy, owner: Database) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that may end the others of its login, as no other of this login may."""
+    """A connection that may terminate the others of its login, unlike any other connection of that login."""
     async with owner.unbound() as work:
         await work.script(
             f"GRANT EXECUTE ON FUNCTION pg_terminate_backend(integer, bigint) TO {copy.where.tenant_login}"
@@ -78,7 +78,7 @@ async def killer(copy: Copy, owner: Database) -> AsyncIterator[asyncpg.Connectio
 
 
 async def kill(killer: asyncpg.Connection, *backends: int) -> None:
-    """End server processes, and wait until they are gone."""
+    """Terminate server processes, and wait until they are gone."""
     for backend in backends:
         assert await killer.fetchval("SELECT pg_terminate_backend($1)", backend)
     gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY ($1::int[]))"
@@ -88,7 +88,7 @@ async def kill(killer: asyncpg.Connection, *backends: int) -> None:
 
 
 async def tenant_of(database: Database, tenant: Tenant) -> str:
-    """The tenant that a transaction finds itself in."""
+    """The tenant that a transaction is bound to."""
     async with database.transaction(tenant) as work:
         bound: str = await work.value("SELECT current_setting('isola.tenant')")
         return bound

@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Interruption:
-    """Awaits ``work`` and cancels the task that does so at the ``at``-th time that it waits, counted from 1.
+    """Awaits ``work`` and cancels the awaiting task at its ``at``-th wait, counted from 1.
 
-    ``late`` cancels it in the moment in which the wait is over: what was waited for has happened, and nobody has
-    been told yet. That is where connections and bindings get lost.
+    ``late`` cancels it at the moment the wait ends: the awaited event has happened, but the task has not resumed yet.
+    At that point connections and bindings can get lost.
 
     ``reached`` says afterwards whether there was such a wait.
     """
@@ -35,7 +35,7 @@ class Interruption:
             if waits == self._at:
                 self.reached = True
                 if self._late and waited_for is not None:
-                    # Before the task's own callback, which is added when this is handed on.
+                    # Before the task's own callback, which is added when this future is yielded.
                     waited_for.add_done_callback(lambda _: task.cancel())
                 else:
                     asyncio.get_running_loop().call_soon(task.cancel)

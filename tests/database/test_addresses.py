@@ -1,4 +1,4 @@
-"""An address of PostgreSQL means what it means to libpq, or it is refused by name; who cannot connect is told why."""
+"""PostgreSQL addresses mean the same as in libpq or are rejected by name; connection errors name their reason."""
 
 import re
 import socket
@@ -103,7 +103,7 @@ def test_options_of_sockets_have_their_values() -> None:
 
 @pytest.fixture(scope="module")
 def listening() -> Iterator[int]:
-    """The port of a PostgreSQL on TCP that asks for passwords, and has a database ``shop`` of ``ada``'s."""
+    """The port of a PostgreSQL on TCP that asks for passwords, and has a database ``shop`` owned by ``ada``."""
     with socket.socket() as free, TemporaryDirectory(prefix="isola-test-", dir=_memory()) as directory:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -127,7 +127,7 @@ def listening() -> Iterator[int]:
 
 @contextmanager
 def answering(directory: Path, answer: bytes) -> Iterator[int]:
-    """The port of a server that answers the request for TLS, and speaks TLS if it said so."""
+    """The port of a server that answers the request for TLS, and speaks TLS if the answer is yes."""
     key, certificate = directory / f"{answer.decode()}.key", directory / f"{answer.decode()}.crt"
     openssl = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=elsewhere"]
     subprocess.run([*openssl, "-keyout", key, "-out", certificate], check=True, capture_output=True)

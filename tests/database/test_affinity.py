@@ -1,6 +1,6 @@
-"""Connections stay with the homes that they know, and nobody waits longer for that than a moment.
+"""Connections stay with the homes that they have used, which delays no request for more than a moment.
 
-As in test_pool.py, time is the test's own and there is no database at the other end.
+As in test_pool.py, the test controls the clock, and there is no database at the other end.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ HOMES = ["acme", "globex", "initech", "hooli"]
 
 
 class Statement:
-    """One that is prepared nowhere."""
+    """A statement that is prepared nowhere."""
 
     closed = False
 
 
 def meet(link: Link, home: Hashable, text: str = "SELECT 1") -> None:
-    """What a transaction in a home leaves on a connection."""
+    """Record on a connection what a transaction in a home leaves there."""
     link.kept.enter(home, is_lent=link.is_lent)
     link.kept.put((text,), Statement())
 
 
 class Homes:
-    """A pool, and who asks it."""
+    """A pool and its callers."""
 
     def __init__(self, size: int) -> None:
         self.loop = Loop()
@@ -56,7 +56,7 @@ class Homes:
         self.loop.settle()
 
     def spread(self) -> dict[Hashable, Link]:
-        """A connection for each home, which knows it and no other."""
+        """One connection for each home, which has used only that home."""
         lent: dict[Hashable, Link] = {home: self.lend(home) for home in HOMES}
         for home, link in lent.items():
             meet(link, home)
@@ -122,7 +122,7 @@ def test_a_home_that_could_wait_no_longer_comes_to_be_known_by_few_others(homes:
         kept.append("acme" in link.kept.homes)
         homes.give_back(link, "acme")
     assert kept == [False] * (LENT - 1) + [True]
-    # That it has met the tables of the home is counted all the same.
+    # The memory for the tables of the home is counted in any case.
     assert sum(each.kept.bytes for each in known.values()) > (len(known) + LENT - 1) * HOME_BYTES
 
 
@@ -164,7 +164,7 @@ def test_in_a_queue_the_home_that_an_idle_connection_knows_comes_first_but_passe
     for home, link in links.items():
         meet(link, home)
     queued = homes.ask("globex")
-    # The connection of another home is the only one that ever comes back.
+    # Only the connection of another home is ever given back.
     served = []
     for _ in range(5):
         other = homes.ask("acme")
@@ -214,7 +214,7 @@ def test_statements_stay_within_their_bytes_and_who_floods_loses_its_own_first()
 
 
 class Borrowers(RuleBasedStateMachine):
-    """Homes ask, and give up, as they like; connections come to know them."""
+    """Homes request connections and give up, at random; connections record the homes that use them."""
 
     SIZE = 3
 

@@ -1,4 +1,4 @@
-"""When the database has another binding key, servers find out by themselves, and no request notices."""
+"""If the binding key of the database changes, servers reload it by themselves, and no request fails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,12 +19,12 @@ from isola.testing import modes
 from isola.testing.fixtures import Copy
 
 BY = Author("operator:ada")
-# By hand, as it is after a backup was restored.
+# Without the command, as after restoring a backup.
 REPLACE = """UPDATE control.binding_key SET "inner" = "outer", "outer" = uuid_send(gen_random_uuid()) || "inner" """
 
 
 class Keys:
-    """The key as servers read it, and how often they did."""
+    """The key as servers read it, and a count of the reads."""
 
     def __init__(self, control: Database) -> None:
         self._control = control
@@ -43,7 +43,7 @@ def keys(control: Database) -> Keys:
 
 @pytest.fixture
 async def serving(copy: Copy, keys: Keys) -> AsyncIterator[Database]:
-    """As many connections as a server has."""
+    """A pool of the size that a server has."""
     with modes.between(copy.where.tenant) as address:
         async with await Database.open(
             address, copy.strategies, keys, size=8, wait=10, statement_cache=modes.STATEMENT_CACHE
@@ -138,7 +138,7 @@ async def test_a_rotation_waits_for_who_is_in_a_tenant_and_is_in_the_log(
         rotation = asyncio.create_task(secrets.rotate_binding_key(owner, BY))
         await asyncio.sleep(0.8)
         assert not rotation.done()
-        # Nobody is kept out meanwhile for longer than it takes to give up waiting.
+        # Meanwhile the rotation blocks others at most until its lock timeout.
         await write(serving, a, "meanwhile")
         assert await work.value("SELECT isola.current_tenant_id()") == a.id
     await rotation

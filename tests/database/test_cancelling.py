@@ -1,4 +1,4 @@
-"""A client can go away at any moment. Its task is cancelled, and neither a connection nor a binding is left over."""
+"""A client can disconnect at any moment. Its task is cancelled, and no connection or binding leaks."""
 
 import asyncio
 from contextlib import suppress
@@ -18,7 +18,7 @@ ROUNDS = 3
 
 
 async def _written(database: Database, tenant: Tenant, subject: str) -> None:
-    """A transaction with every kind of await there is."""
+    """Run a transaction with every kind of await."""
     async with database.transaction(tenant) as work:
         await work.execute(insert(users).values(subject=subject, name=str(tenant.id)))
         await work.rows(select(users))
@@ -44,7 +44,7 @@ async def test_at_every_await_leaves_nothing_to_the_next(
     a: Tenant,
     b: Tenant,
 ) -> None:
-    """Over two connections, A and B in turn. After each cancellation both connections are to be had, and clean."""
+    """Over two connections, A and B in turn. After each cancellation both connections are available and clean."""
     tried = 0
     for attempt in range(ROUNDS):
         at, reached = 1, True
@@ -97,13 +97,13 @@ async def test_a_cancelled_statement_does_not_go_on(database: Database, login_co
 
 
 class LoginCount:
-    """How many connections the server knows of the login of tenant traffic."""
+    """How many connections of the login of tenant traffic exist on the database server."""
 
     def __init__(self, watcher: asyncpg.Connection) -> None:
         self._watcher = watcher
 
     async def settles_at(self, *, most: int) -> None:
-        """Fail unless there are soon at most so many. A connection that was thrown away takes a moment to go."""
+        """Fail unless there are soon at most ``most``. A discarded connection takes a moment to close."""
         others = """
             SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()

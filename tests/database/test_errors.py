@@ -1,4 +1,4 @@
-"""What a caller is told of an error of the database: which rule, never which value, and nothing is half-written."""
+"""Database errors as safe client messages: they name the rule, never a value, and nothing is partly written."""
 
 import logging
 from contextlib import suppress
@@ -92,7 +92,7 @@ async def test_what_is_still_referred_to_is_a_conflict(database: Database, a: Te
 
 
 async def test_an_error_that_was_swallowed_is_reported_by_the_commit(database: Database, a: Tenant) -> None:
-    """In a broken transaction COMMIT rolls back in silence. Nobody is to be told that such a change was made."""
+    """COMMIT of a failed transaction rolls back silently. It must not be reported as a success."""
     with capture_logs() as logged, pytest.raises(asyncpg.InFailedSQLTransactionError):
         async with database.transaction(a) as work:
             await work.execute(USER)

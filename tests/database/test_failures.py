@@ -1,4 +1,4 @@
-"""Whatever the database says, a caller is told whose fault it is: the database's for now, the caller's, or a bug's."""
+"""Each database error maps to its cause: the database, temporarily; the caller; or a bug."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from tests.faults.proxy import Message
 
 SECRET = "canary-secret"
 ADA = insert(users).values(subject="ada", name="Ada")
-# Every SQLSTATE that asyncpg knows is one that PostgreSQL has documented.
+# Every SQLSTATE that asyncpg knows; PostgreSQL documents all of them.
 KNOWN = sorted(
     {
         sqlstate
@@ -38,7 +38,7 @@ NOT_NOW: set[str] = {
     *("25006", "25P03", "25P04", "42P01", "42703", "42704", "42883", "55006", "55P03"),
 }
 OURS = {"IS001": Forbidden, "IS002": Unavailable, "IS003": QuotaExceeded, "IS004": Unavailable}
-# Whether the statement was completed is not known.
+# It is unknown whether the statement was completed.
 SINGLE = {**OURS, "40003": Unconfirmed}
 
 
@@ -78,7 +78,7 @@ async def test_every_error_is_told_as_what_it_is(database: Database, a: Tenant) 
 
 @asynccontextmanager
 async def having(copy: Copy, owner: Database, setting: str) -> AsyncIterator[Database]:
-    """Connections of tenant traffic to the database with a setting that its operator gave it."""
+    """Connections of tenant traffic to the database with a setting of its operator."""
     async with owner.unbound() as work:
         await work.script(f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {setting}', current_database()); END $$")
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=2) as database:
@@ -149,7 +149,7 @@ async def test_a_disk_that_is_full_is_unavailable(owner: Database) -> None:
 
 @pytest.mark.parametrize("silent", ["in the middle of a statement", "at the rollback"])
 async def test_a_database_that_vanishes_without_a_word_is_unavailable(silent: str, copy: Copy, a: Tenant) -> None:
-    """Nothing ends the connection, as when a cable is cut."""
+    """Nothing closes the connection, as if a cable were cut."""
     gone = asyncio.Event()
 
     async def hold_back(message: Message) -> bool:

@@ -1,4 +1,4 @@
-"""Those who wait for a connection take turns by tenant, and some connections are never one tenant's."""
+"""Waiters for a connection take turns by tenant, and one tenant can never take all connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ async def test_one_tenant_never_has_all_connections(few: Database, tenants: list
         for _ in range(SIZE - 1):
             await held.enter_async_context(few.transaction(greedy))
         waiting = asyncio.create_task(tenant_of(few, greedy))
-        # At once, though the other one has waited for longer.
+        # Served at once, although the other tenant has waited longer.
         for _ in range(3):
             async with asyncio.timeout(WAIT / 2):
                 assert await tenant_of(few, modest) == str(modest.id)

@@ -1,4 +1,4 @@
-"""Whatever a borrower did to a connection, the next one finds it as new, or finds a new one."""
+"""Whatever a borrower does to a connection, the next one gets it clean, or gets a new one."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,7 +10,7 @@ from isola.platform.tenants import Tenant
 from isola_strategies.base import Strategy
 from tests.database.conftest import OF_THE_SESSION, State
 
-# What a statement can leave on a session that outlives its transaction; {b} and {role} are another tenant's.
+# Session state that outlives the transaction of a statement; {b} and {role} are another tenant's.
 LEFTOVERS = {
     "the binding": "SET isola.tenant TO '{b}'",
     "the binding, by function": "SELECT set_config('isola.tenant', '{b}', false)",
@@ -35,7 +35,7 @@ LEFTOVERS = {
 
 @pytest.fixture
 async def other_role(control: Database) -> str:
-    """A role that some tenant has, whichever strategy it is under."""
+    """The role of a tenant of any strategy."""
     async with control.unbound() as transaction:
         return str(await transaction.value("SELECT max(role) FROM control.tenants WHERE role <> 'none'") or "none")
 
@@ -67,7 +67,7 @@ async def test_the_next_borrower_finds_nothing(
 async def test_a_role_that_outlives_a_rollback_is_noticed(
     single: Database, next_borrower: Callable[[], Awaitable[State]], untouched: State, other_role: str, a: Tenant
 ) -> None:
-    """Set between two transactions, each statement in a message of its own, it is undone with neither of them."""
+    """Set between two transactions, by separate messages, it is not rolled back with either."""
     with suppress(LookupError):
         async with single.transaction(a) as work:
             for sql in ("COMMIT", f"SET ROLE {other_role}", "BEGIN"):
@@ -87,7 +87,7 @@ async def test_a_statement_that_ends_the_transaction_is_reported(
 
 
 async def test_after_a_commit_nothing_is_bound(single: Database, a: Tenant) -> None:
-    """The statements that follow run outside of every tenant, not in the one that was bound."""
+    """Later statements run without a tenant, not in the one that was bound."""
     async with single.transaction(a) as work:
         assert await work.value("SELECT isola.current_tenant_id()") == a.id
         await work.script("COMMIT; BEGIN")
@@ -108,16 +108,16 @@ async def test_binding_to_another_in_an_undone_savepoint_has_no_effect(
 
 
 async def test_what_one_borrower_prepared_is_not_run_for_another(single: Database, a: Tenant, b: Tenant) -> None:
-    """The cache of statements outlives the borrower; what it holds is only ever run as the tenant that is bound."""
+    """The statement cache outlives the borrower, but its statements always run as the bound tenant."""
     sql = "SELECT isola.current_tenant_id(), current_setting('role')"
     for tenant in (a, b, a, b):
-        for _ in range(6):  # after five runs a plan may be kept
+        for _ in range(6):  # after five runs PostgreSQL may cache a generic plan
             async with single.transaction(tenant) as work:
                 assert await work.value(sql) == tenant.id
 
 
 async def test_the_same_connection_is_used_again(single: Database, a: Tenant, b: Tenant) -> None:
-    """Clean ones are kept: else every test of what is left behind would pass by throwing all away."""
+    """Clean connections are reused: otherwise tests of leftover state would pass by discarding all connections."""
     backends = set()
     for tenant in (a, b, a):
         async with single.transaction(tenant) as work:

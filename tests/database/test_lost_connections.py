@@ -1,4 +1,4 @@
-"""A server process that dies takes at most what it was doing along, and nobody has to restart anything."""
+"""A server process that dies loses at most its current transaction, and nothing needs a restart."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -40,7 +40,7 @@ async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(
         if seen:
             await kill(killer, *before)
         else:
-            # In a thread that is waited for, so that nothing else happens here meanwhile.
+            # In a thread that is joined at once, so that the event loop here runs nothing meanwhile.
             thread = Thread(target=asyncio.run, args=(_kill_by_another(copy.where.tenant, before),))
             thread.start()
             thread.join()
@@ -110,7 +110,7 @@ async def test_one_that_dies_while_an_exception_is_on_its_way_changes_nothing_ab
 async def test_under_load_there_are_clean_errors_and_then_none(
     database: Database, killer: asyncpg.Connection, a: Tenant, b: Tenant
 ) -> None:
-    """Each answer is the right tenant's or UNAVAILABLE, and what was acknowledged is there."""
+    """Each answer is for the right tenant or UNAVAILABLE, and no acknowledged write is lost."""
     acknowledged: dict[str, set[str]] = {str(a.id): set(), str(b.id): set()}
     stop = asyncio.Event()
 
@@ -154,7 +154,7 @@ async def test_under_load_there_are_clean_errors_and_then_none(
 async def test_what_is_logged_of_a_home_that_cannot_be_entered_is_a_code(
     copy: Copy, owner: Database, database: Database, a: Tenant
 ) -> None:
-    """No name of a role, no tenant: those are in the database's own log."""
+    """The name of a role and the tenant are only in the log of the database."""
     role = copy.strategies[a.strategy].home(a.id).role
     if role is None:
         pytest.skip("the home is entered without a role")

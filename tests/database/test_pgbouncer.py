@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, many clients share few connections, and no tenant meets another."""
+"""PgBouncer in transaction mode: many clients share few connections, and tenants stay isolated."""
 
 import asyncio
 from collections import Counter
@@ -21,7 +21,7 @@ from tests.database.conftest import LEFT_BEHIND, OF_THE_SESSION
 
 CLIENTS = 50
 TURNS = 6
-# Of this database: other runs on the same server take locks of their own.
+# Only of this database: other runs on the same server take locks as well.
 ADVISORY_LOCKS = """
 SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 WHERE locktype = 'advisory' AND datname = current_database()
@@ -30,7 +30,7 @@ WHERE locktype = 'advisory' AND datname = current_database()
 
 @pytest.fixture
 async def pooled(copy: Copy) -> AsyncIterator[Database]:
-    """As many connections to PgBouncer as there are clients. Before 1.21 it knows no prepared statements."""
+    """As many connections to PgBouncer as clients. PgBouncer before 1.21 does not support prepared statements."""
     with pgbouncer.running(copy.where.tenant) as url:
         async with await Database.open(
             url, copy.strategies, copy.binding_key, size=CLIENTS, wait=20, statement_cache=False
@@ -72,7 +72,7 @@ async def test_many_clients_on_few_connections_are_never_mixed(pooled: Database,
 
 
 async def test_failing_clients_leave_nothing_to_the_next(pooled: Database, tenants: list[Tenant]) -> None:
-    """One of them breaks a rule, raises, leaves settings behind or is cancelled at every turn."""
+    """In every turn a client violates a constraint, raises, leaves settings behind or is cancelled."""
 
     async def client(number: int) -> None:
         tenant = tenants[number % len(tenants)]
@@ -112,7 +112,7 @@ async def test_failing_clients_leave_nothing_to_the_next(pooled: Database, tenan
 async def test_when_its_server_connections_are_taken_it_is_unavailable_in_time(
     copy: Copy, tenants: list[Tenant]
 ) -> None:
-    """PgBouncer itself would let them wait for two minutes."""
+    """PgBouncer itself would make them wait for two minutes."""
     with pgbouncer.running(copy.where.tenant) as url:
         async with await Database.open(
             url, copy.strategies, copy.binding_key, size=4, wait=0.5, statement_cache=False
@@ -125,7 +125,7 @@ async def test_when_its_server_connections_are_taken_it_is_unavailable_in_time(
                 assert await work.value("SELECT isola.current_tenant_id()") == tenants[0].id
 
 
-# What somebody can leave on a session that PgBouncer keeps for others; {role} is a tenant's, {b} another tenant.
+# State that a client can leave on a session that PgBouncer reuses; {role} is a tenant's, {b} another tenant.
 LEFT_IN_SESSION = (
     "SELECT set_config('role', '{role}', false)",
     "SET ROLE {role}; RESET ALL",
@@ -147,7 +147,7 @@ LEFT_IN_SESSION = (
 
 @pytest.fixture
 async def one(copy: Copy) -> AsyncIterator[str]:
-    """The address of PgBouncer that has one connection to the database."""
+    """The address of a PgBouncer with one connection to the database."""
     with pgbouncer.running(copy.where.tenant, server_connections=1) as url:
         yield url
 
@@ -170,13 +170,13 @@ async def leftovers(control: Database, tenants: list[Tenant]) -> list[str]:
 async def test_whatever_was_left_in_a_session_the_next_transaction_is_right(
     one: str, behind: Database, tenants: list[Tenant], leftovers: list[str], owner: Database
 ) -> None:
-    """Left by somebody who went away without a word."""
+    """Left by a client that disconnected abruptly."""
     for tenant in tenants:
         async with behind.transaction(tenant) as work:
             await work.execute(insert(users).values(subject="somebody", name=str(tenant.id)))
     for left in leftovers:
         for tenant in tenants:
-            # A limit may end this as soon as it is set.
+            # A time limit may end this as soon as it is set.
             with suppress(asyncpg.QueryCanceledError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
                 somebody = await asyncpg.connect(one, statement_cache_size=0)
                 try:
@@ -202,7 +202,7 @@ async def test_whatever_was_left_in_a_session_the_next_transaction_is_right(
 
 
 async def test_what_a_transaction_is_bound_with_is_its_own(behind: Database, tenants: list[Tenant]) -> None:
-    """PgBouncer may give the session to somebody else as soon as a transaction has ended, by whatever ended it."""
+    """PgBouncer may give the session to another client as soon as a transaction ends, however it ends."""
     for tenant in tenants:
         async with behind.transaction(tenant) as work:
             assert await work.value("SELECT isola.current_tenant_id()") == tenant.id

@@ -1,7 +1,7 @@
-"""The pool's accounts are right whatever its borrowers do: ask, give back, give up, wait in vain, meet a dead database.
+"""The pool stays consistent whatever its borrowers do: request, give back, give up, time out, find the database down.
 
-Time is the test's own, so that waiting in vain takes none. At the other end there is no database: only what becomes of
-places and queues is looked at here.
+The test controls the clock, so that timeouts take no time. There is no database at the other end: these tests only
+examine places and queues.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ GROUPS = ["acme", "globex", "initech", None]
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop whose clock stands still until it is told to go on."""
+    """An event loop whose clock only advances on demand."""
 
     def __init__(self) -> None:
         super().__init__(selectors.DefaultSelector())
@@ -35,7 +35,7 @@ class Loop(asyncio.SelectorEventLoop):
         return self.now
 
     def settle(self) -> None:
-        """Run whatever can go on without any time passing."""
+        """Run everything that is ready without advancing the clock."""
         self.call_soon(self.stop)
         self.run_forever()
         while self._ready:  # type: ignore[attr-defined]  # asyncio has no other word for it
@@ -44,7 +44,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class End:
-    """The end of a connection that no server is at."""
+    """The end of a connection without a server."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -74,7 +74,7 @@ def loop() -> Iterator[Loop]:
 
 
 class Borrowers(RuleBasedStateMachine):
-    """Tenants ask, give back and give up, as they like."""
+    """Tenants request connections, give them back and give up, at random."""
 
     @property
     def size(self) -> int:
@@ -200,7 +200,7 @@ class Pair(Borrowers):
 
 
 class Single(Borrowers):
-    """One connection, which cannot be kept from whoever has it."""
+    """One connection, so none can be kept from the tenant that has it."""
 
     @property
     def size(self) -> int:

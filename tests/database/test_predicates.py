@@ -1,4 +1,4 @@
-"""Writes carry the condition that their strategy wants in them, for the planner. Reads do too: see tests/query."""
+"""Writes contain the condition that their strategy adds for the planner. Reads do too: see tests/query."""
 
 import pytest
 from sqlalchemy import Delete, Update, delete, update

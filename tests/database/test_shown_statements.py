@@ -1,4 +1,4 @@
-"""What the database shows or keeps of statements has no proof in it, however tenants are reached."""
+"""Statements that the database shows or stores contain no proof, under any mode of access to tenants."""
 
 from collections.abc import AsyncIterator
 
@@ -11,7 +11,7 @@ from isola.subjects.users import users
 from isola.testing import pgbouncer
 from isola.testing.fixtures import Copy
 
-# As the owner, who sees all; as far as it is of this test's database.
+# Read by the owner, who sees all sessions, and only for this test's database.
 SHOWN = {
     "what sessions run": "SELECT query FROM pg_stat_activity WHERE datname = current_database()",
     "what is kept of statements": "SELECT query FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid "
@@ -52,7 +52,7 @@ async def test_no_text_has_a_proof(reached: Database, owner: Database, a: Tenant
     assert any("isola.proof" in text for text in texts), "what enters a tenant is not among what is shown"
     assert any("INSERT INTO users" in text for text in texts)
     assert not [text for text in texts if any(code in text for code in codes)]
-    # Nor is there one text a transaction, which would push all others out of what is kept.
+    # The texts do not differ by transaction: otherwise they would evict all others from pg_stat_statements.
     async with owner.unbound() as work:
         kept = await work.texts(SHOWN["what is kept of statements"])
     entries = [text for text in kept if "isola.proof" in text and "current_setting" not in text]

@@ -1,4 +1,4 @@
-"""With and without prepared statements that are kept, the same is answered."""
+"""Answers are the same with and without cached prepared statements."""
 
 from collections.abc import AsyncIterator
 
@@ -20,7 +20,7 @@ async def either(
     request: pytest.FixtureRequest, copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Database]:
     if request.param == "kept for no home":
-        # As on a connection that is lent, since all others that know the home are busy.
+        # As on a connection that is lent because all others that have used the home are busy.
         monkeypatch.setattr(Pool, "_is_to_lend", lambda *_: True)
     async with await Database.open(
         copy.where.tenant, copy.strategies, copy.binding_key, size=1, statement_cache=request.param != "not kept"
@@ -32,7 +32,7 @@ async def test_each_tenant_gets_its_own_rows_by_the_same_statement(either: Datab
     for tenant in (a, b):
         async with either.transaction(tenant) as work:
             await work.execute(insert(users).values(subject="ada", name=str(tenant.id)))
-    # After five runs PostgreSQL may keep a plan for all parameters.
+    # After five runs PostgreSQL may cache a generic plan.
     for tenant in (a, b) * 7:
         async with either.transaction(tenant) as work:
             [row] = await work.rows(select(users).where(users.c.subject == "ada"))
@@ -40,7 +40,7 @@ async def test_each_tenant_gets_its_own_rows_by_the_same_statement(either: Datab
 
 
 async def test_what_is_kept_prepared_is_bounded_by_its_length(copy: Copy, a: Tenant) -> None:
-    """However few statements there are; and those used last stay."""
+    """However few statements there are; the most recently used ones stay."""
     kept = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'SELECT ''%'"
 
     def statement(length: int, letter: str) -> str:
@@ -83,7 +83,7 @@ async def test_what_is_no_longer_kept_is_closed_at_the_server(
     filler = "x" * (STATEMENT_LENGTH // 2)
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as database:
         for index in range(40):
-            # The same texts in both homes.
+            # The same statement texts in both homes.
             for tenant in (a, b):
                 async with database.transaction(tenant) as work:
                     assert await work.value(f"SELECT '{index}{filler}'") == f"{index}{filler}"

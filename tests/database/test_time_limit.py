@@ -1,4 +1,4 @@
-"""A statement over its time ends, for whoever waits for it and in the database."""
+"""A statement over its time limit ends, both for its caller and in the database."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ SESSIONS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%of these tests%'
 """
-# It catches its own cancellation, and begins anew.
+# It catches its own cancellation and starts again.
 ENDLESS = """
 DO $$ /* of these tests */ BEGIN
     LOOP
@@ -31,7 +31,7 @@ async def test_a_statement_that_heeds_no_limit_is_given_up_and_ends(copy: Copy, 
             with pytest.raises(Unavailable, match="longer than a statement may take"):
                 async with database.transaction(a) as work:
                     await work.script(ENDLESS)
-            # Its connection is gone, and the only one there may be is free for the next.
+            # Its connection is closed, and the only place in the pool is free for the next.
             async with database.transaction(a) as work:
                 assert await work.value("SELECT 1") == 1
             while await _sessions(owner):  # noqa: ASYNC110  another process ends them

@@ -1,4 +1,4 @@
-"""What a transaction leaves behind: what was meant, and nothing else."""
+"""The effects of a transaction: its intended changes, and no others."""
 
 import pytest
 from sqlalchemy import select

@@ -1,4 +1,4 @@
-"""Nobody waits for ever: not for a connection, not for a statement, not for a database that is down."""
+"""No wait is unlimited: not for a connection, not for a statement, not for a database that is down."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ async def test_without_a_free_connection_it_is_unavailable_in_time(impatient: Da
         for tenant in (a, b):
             await held.enter_async_context(impatient.transaction(tenant))
         begun = time.monotonic()
-        # Nobody gives one back meanwhile: nothing else ends it.
+        # No connection is given back meanwhile: only the timeout ends the wait.
         refused = await asyncio.gather(*(tenant_of(impatient, b) for _ in range(20)), return_exceptions=True)
         waited = time.monotonic() - begun
     assert {type(error) for error in refused} == {Unavailable}
@@ -95,7 +95,7 @@ async def test_a_database_that_accepts_and_says_nothing_is_unavailable_in_time(c
 
 
 async def test_a_login_that_is_refused_is_unavailable(copy: Copy, a: Tenant) -> None:
-    """What the server says of it names the login; a client is not told."""
+    """The error of the database names the login; the client does not see it."""
     for refused in ("nobody_of_that_name", "isola_members"):
         url = make_url(copy.where.tenant).set(username=refused).render_as_string(hide_password=False)
         async with await Database.open(url, copy.strategies, copy.binding_key) as database:
