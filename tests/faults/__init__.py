@@ -1,1 +1,1 @@
-"""What goes wrong between a server, its clients and its database, at a chosen step or under load."""
+"""Faults between a server, its clients and its database, at a chosen step or under load."""

@@ -1,4 +1,4 @@
-"""A change of many parts, there as a whole or not at all: a resource is deleted, and its shares end with it."""
+"""An atomic change of several parts: a resource is deleted, and its shares end with it."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from isola.testing.fixtures import STRATEGIES, Copy
 from isola.testing.served import Answer, Client
 
 DELETE = "mutation ($id: ID!) { deleteResource(input: {id: $id}) { deletedId } }"
-# What the server says where it does not know itself.
+# The error code if the server does not know the outcome either.
 PERHAPS = "may have been made or not"
 
 
@@ -27,7 +27,7 @@ class Deletion:
         return await self.client.ask(DELETE, {"id": self.id})
 
     async def is_done(self, copy: Copy, owner: Database) -> bool:
-        """Whether it has happened. Fails if a part of it has."""
+        """Whether it has happened. Fails if only a part of it has."""
         tenant = await provisioning.named(owner, self.client.tenant)
         home = copy.strategies[tenant.strategy].home(tenant.id).schema
         key = self.id.partition("_")[2]

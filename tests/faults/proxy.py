@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that knows its protocol, and can stop a conversation at any message."""
+"""A proxy for PostgreSQL that understands its protocol, and can end a connection at any message."""
 
 import asyncio
 import struct
@@ -17,7 +17,7 @@ STARTUP = "startup"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A protocol message on its way: its type, and whether it comes from the database."""
+    """A protocol message in transit: its type, and whether it comes from the database."""
 
     type: str
     from_database: bool
@@ -27,7 +27,7 @@ class Message:
         return text.encode() in self.content
 
 
-# Told of each message before it is forwarded; True ends the conversation instead.
+# Called for each message before it is forwarded; True ends the connection instead.
 Stop = Callable[[Message], Awaitable[bool]]
 
 
@@ -37,7 +37,7 @@ async def _never(_: Message) -> bool:
 
 @dataclass
 class Proxy:
-    """``stop`` is asked about each message once it is set."""
+    """``stop``, if set, is called for each message."""
 
     address: str
     database: str
@@ -109,7 +109,7 @@ async def _hung_up(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def before(database: str) -> AsyncIterator[Proxy]:
-    """A proxy before the database and login of an address."""
+    """A proxy for the database and login of an address."""
     with TemporaryDirectory(prefix="isola-proxy-") as directory:
         address = make_url(database).set(host=None, port=None, query={"host": directory})
         proxy = Proxy(address.render_as_string(hide_password=False), database)
@@ -119,7 +119,7 @@ async def before(database: str) -> AsyncIterator[Proxy]:
             yield proxy
         finally:
             server.close()
-            await asyncio.sleep(0)  # those that were accepted just now begin, and can be ended
+            await asyncio.sleep(0)  # tasks of connections accepted just now start, so that they can be ended
             for conversation in list(proxy.conversations):
                 conversation.cancel()
             await asyncio.gather(*proxy.conversations, return_exceptions=True)

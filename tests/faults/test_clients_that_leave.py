@@ -1,4 +1,4 @@
-"""Clients that go away at any moment leave nothing behind: no connection, no binding, no half of a change."""
+"""Clients that disconnect at any moment leave nothing behind: no connection, no binding, no partial change."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ CREATE = """mutation ($name: String!) {
 
 
 def request(client: Client, number: int) -> bytes:
-    """Half of them write what says whose it is, the others read."""
+    """A request: half of them write data that names its tenant, the others read."""
     name = f"{client.tenant} {number}"
     asked = {"query": CREATE, "variables": {"name": name}} if number % 2 else {"query": "{ resources { totalCount } }"}
     body = json.dumps(asked).encode()
@@ -31,7 +31,7 @@ def request(client: Client, number: int) -> bytes:
 
 
 async def leave(api: Api, client: Client, number: int, chance: random.Random) -> None:
-    """Send a request, or the beginning of one, and hang up a moment later, whatever came back."""
+    """Send a request, or the beginning of one, and disconnect a moment later, whatever the answer."""
     where = urlsplit(str(api.http.base_url))
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     whole = request(client, number)
@@ -58,7 +58,7 @@ async def test_leave_connections_and_rows_as_they_should_be(copy: Copy, settings
 
         await asyncio.gather(*(one(number) for number in range(LEAVERS)))
 
-        # All connections are to be had at once, and each tenant finds its own rows, whole.
+        # All connections are available at once, and each tenant finds its own rows, complete.
         stayed = await asyncio.gather(*(client.create("stayed") for client in clients * CONNECTIONS))
         assert len(set(stayed)) == len(clients) * CONNECTIONS
         for client in clients:
@@ -67,7 +67,7 @@ async def test_leave_connections_and_rows_as_they_should_be(copy: Copy, settings
             assert len(rows) - len(written) == CONNECTIONS
             assert all(row["name"].startswith(f"{client.tenant} ") for row in written)
             assert all(row["kind"] == row["name"] == row["data"]["name"] for row in written)
-        assert await _connections(copy) <= 2 * CONNECTIONS  # the server's, and those of the test
+        assert await _connections(copy) <= 2 * CONNECTIONS  # those of the server and of the test
 
 
 async def _connections(copy: Copy) -> int:

@@ -1,6 +1,6 @@
 """The connection to the database is cut at every message of a change, in both directions, one after the other.
 
-Whatever the client is told is true, the change is there as a whole or not at all, and the server goes on.
+The answer to the client is true, the change is atomic, and the server keeps running.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.faults.proxy import Message
 
 
 class Cut:
-    """Ends the conversation at the ``at``-th message from now on, counted from 1."""
+    """Ends the connection at the ``at``-th message from now on, counted from 1."""
 
     def __init__(self, at: int) -> None:
         self._left = at
@@ -35,7 +35,7 @@ async def test_at_every_message_tells_the_truth(
 ) -> None:
     told = {"done": 0, "refused": 0, "perhaps": 0}
     async with proxy.before(copy.where.tenant) as between:
-        # One connection, so that it is always the one that is cut.
+        # A pool of one connection, so that the cut always hits it.
         few = settings.model_copy(update={"pool_size": 2})
         async with serving(replace(copy, where=replace(copy.where, tenant=between.address)), few) as api:
             client = api.client(f"{strategy.name}-a")

@@ -1,4 +1,4 @@
-"""kill -9 of the server at each step of a change: what was not committed never was, what was is there as a whole."""
+"""kill -9 of the server at each step of a change: committed changes are complete, and others left no trace."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ from tests.faults import proxy
 from tests.faults.deletion import Deletion, prepared
 from tests.faults.proxy import Message, Proxy
 
-READY = "Z"  # the database's word for: all that you asked for is done
+READY = "Z"  # ReadyForQuery: the database has finished the request
 
 # After which messages the server is killed, and whether the change has happened then. The last message is held back.
 STEPS: dict[str, tuple[list[Any], bool]] = {
@@ -80,7 +80,7 @@ async def test_when(step: str, copy: Copy, owner: Database, between: Proxy, plac
 
 @asynccontextmanager
 async def _serving(place: Place) -> AsyncIterator[Running]:
-    """The proxy that the server needs runs here meanwhile."""
+    """Start the server in a thread, as its proxy runs in this event loop meanwhile."""
     held = place.server()
     server = await asyncio.to_thread(held.__enter__)
     try:
@@ -102,7 +102,7 @@ def _killing(server: Running, awaited: list[Any]) -> proxy.Stop:
 
 
 async def _is_over(owner: Database, copy: Copy) -> None:
-    """Wait until PostgreSQL has seen that the server is gone, and has rolled back what it left."""
+    """Wait until PostgreSQL has noticed that the server is gone, and has rolled back its transactions."""
     left = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND datname = current_database()"
     async with asyncio.timeout(PATIENCE), owner.unbound() as work:
         while await work.value(left, copy.where.tenant_login):

@@ -1,4 +1,4 @@
-"""kill -9 of a move at each step: the tenant is where it was or where it was to be, with all that it has."""
+"""kill -9 of a move at each step: the tenant is in its old or its new home, with all its data."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""Sealers whose connections are killed in the middle leave a whole turn or nothing, and writers notice nothing."""
+"""Sealers whose connections are killed midway leave a complete batch or nothing, and no writer is affected."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

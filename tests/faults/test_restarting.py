@@ -1,4 +1,4 @@
-"""The database is restarted, and crashes, under load: clean refusals, nothing acknowledged is lost, and it goes on."""
+"""The database restarts or crashes under load: clean errors, no acknowledged write is lost, and service resumes."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from isola_strategies import registry
 from tests.http.test_database_down import Stoppable
 
 WRITERS = 6
-# What was acknowledged has to outlive PostgreSQL, but not the machine.
+# Acknowledged writes have to survive a crash of PostgreSQL, but not of the machine.
 DURABLE = {"fsync": "off"}
 
 
@@ -32,7 +32,7 @@ class Durable(Stoppable):
 
 @asynccontextmanager
 async def served(settings: Settings) -> AsyncIterator[tuple[Api, Durable, Path]]:
-    """A server on a PostgreSQL of its own, with a tenant under each strategy."""
+    """A server on a separate PostgreSQL, with a tenant under each strategy."""
     with TemporaryDirectory(prefix="isola-test-") as directory:
         postgresql = Durable(Path(directory))
         where = logins.addresses(DEFAULTS, await asyncio.to_thread(postgresql.start))
@@ -56,7 +56,7 @@ async def _restart(postgresql: Durable, _: Path) -> None:
 
 
 async def _crash(_: Durable, directory: Path) -> None:
-    """One of its processes is killed: PostgreSQL then ends all the others and recovers from its log."""
+    """Kill one of its processes: PostgreSQL then ends all the others and recovers from its WAL."""
     connection = await asyncpg.connect(embedded.address(directory))
     victim = await connection.fetchval(
         "SELECT pid FROM pg_stat_activity WHERE usename = 'isola_tenant' ORDER BY random() LIMIT 1"
@@ -98,7 +98,7 @@ async def test_under_load(fault: Callable[[Durable, Path], Awaitable[None]], set
                 group.create_task(write(clients[number % len(clients)], number))
             await written(50)
             await fault(postgresql, directory)
-            # It goes on by itself.
+            # The server recovers by itself.
             await written(50)
             ended.set()
 

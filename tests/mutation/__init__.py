@@ -1,4 +1,4 @@
-"""The suite on trial: each sabotage takes one part of the isolation away, and the suite has to turn red.
+"""Mutation tests of the suite: each sabotage removes one part of the isolation, and a test has to fail.
 
-``make mutation`` tries all of them, ``python -m tests.mutation --help`` says what else there is.
+``make mutation`` tries all of them; ``python -m tests.mutation --help`` lists other options.
 """

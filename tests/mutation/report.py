@@ -1,4 +1,4 @@
-"""What came of the trials, for people."""
+"""The results of the trials as text."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from tests.mutation.trial import Outcome, Verdict
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """How many there were of each verdict, and the names of those that the suite did not notice."""
+    """The number of sabotages by verdict, and the names of those that the suite did not detect."""
     counted = Counter(outcome.verdict for outcome in outcomes)
     lines = [", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict)]
     for outcome in outcomes:
@@ -19,7 +19,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """A table with one line a sabotage."""
+    """A table with one line for each sabotage."""
     lines = ["| sabotage | strategy | what it takes away | verdict | the first test that noticed |", "| --- " * 5 + "|"]
     for outcome in sorted(outcomes, key=lambda each: each.name):
         by = f"`{outcome.by}`" if outcome.verdict is Verdict.KILLED else ""

@@ -1,4 +1,4 @@
-"""What can be done to the program or its database so that isolation no longer holds."""
+"""Changes to the program or its database that break isolation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,17 @@ BOTH = "both"
 
 
 class OutdatedError(Exception):
-    """A sabotage does not fit the program any more. It has to be rewritten; nothing is known until then."""
+    """A sabotage no longer applies to the program. It has to be rewritten; until then it gives no result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sql:
-    """Statements that the owner runs in the database that tests copy. Each test's copy has them in it.
+    """Statements that the owner runs in the template database, so that each test's copy has their effects.
 
     ``{login}``, ``{owner}`` and ``{database}`` are filled in, ``{a}`` and ``{b}`` with the homes of two tenants under
     ``schema``. With ``each_copy`` they run in each test's own copy: rights on a database are not copied with it.
 
-    ``expect`` are the tests that should notice; they are run first. All others are run if they don't.
+    ``expect`` are the tests that should notice; they are run first. All others run if none of them fails.
     """
 
     name: str

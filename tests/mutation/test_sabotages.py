@@ -1,4 +1,4 @@
-"""The list of sabotages, without trying them: that takes ``make mutation``."""
+"""Checks of the list of sabotages without running them: ``make mutation`` does that."""
 
 from collections import Counter
 

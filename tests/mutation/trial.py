@@ -1,4 +1,4 @@
-"""Tries one sabotage: in a copy of the source, with a PostgreSQL of its own, until the first test turns red."""
+"""Tries one sabotage: in a copy of the source, with a PostgreSQL of its own, until the first test fails."""
 
 import json
 import os
@@ -20,22 +20,22 @@ from tests.mutation.sabotage import OutdatedError, Patch, Sabotage
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("app", "strategies", "migrations", "graphql", "tests", "docs", "pyproject.toml")
-# What the suite is, when it is to turn red by itself.
+# The tests that run if the suite itself has to detect the sabotage.
 SUITE = (
     "app/isola/testing",
     *(f"tests/{name}" for name in ("database", "query", "api", "identity", "subjects", "control", "http", "faults")),
 )
-# Each takes longer than all the others together, and is about the program's manners.
+# Each takes longer than all the others together, and does not test isolation.
 LEFT_OUT = ("tests/http/test_audit.py", "tests/http/test_schemathesis.py")
 NOTICED = Path(__file__).with_name("noticed.json")
 """For each sabotage the test that noticed it the last time. It is run first, and most often it is all that is run."""
 PATIENCE = 900.0
-# Some tests see a sabotage by what does not happen in this time.
+# Some tests detect a sabotage because something does not happen within this time.
 OF_EACH_TEST = "60"
 
 
 class BrokenTrialError(Exception):
-    """pytest did not get as far as a verdict."""
+    """pytest ended without a verdict."""
 
 
 _RED = re.compile(r"^(?:FAILED|ERROR) (\S+?::.*?)(?: - .*)?$", re.MULTILINE)
@@ -52,7 +52,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``by`` is the test that turned red, or what went wrong. ``expected``: one of those that were named for it."""
+    """``by`` is the test that failed, or the error. ``expected``: whether it is one of those named for the sabotage."""
 
     name: str
     strategy: str
@@ -77,7 +77,7 @@ def workshop() -> Iterator[Path]:
 
 
 def tried(sabotage: Sabotage, place: Path) -> Outcome:
-    """What the suite says of a sabotage. The copy in ``place`` is as it was, afterwards."""
+    """The verdict of the suite on a sabotage. Afterwards the copy in ``place`` is restored."""
     begun = time.monotonic()
 
     def outcome(verdict: Verdict, by: str, *, expected: bool = False) -> Outcome:
@@ -95,7 +95,7 @@ def tried(sabotage: Sabotage, place: Path) -> Outcome:
 
 
 def _first_red(sabotage: Sabotage, place: Path) -> str | None:
-    """The first test that turns red: the one that did so the last time, one that is expected to, or any."""
+    """The first test that fails: the one of the last time, an expected one, or any."""
     before = noticed().get(sabotage.name)
     for tests in (() if before is None else (before,), sabotage.expect, SUITE):
         status, said = run(place, tests, sabotage.name) if tests else (0, "")
@@ -109,13 +109,13 @@ def _first_red(sabotage: Sabotage, place: Path) -> str | None:
 
 @cache
 def noticed() -> Mapping[str, str]:
-    """By which test each sabotage was noticed the last time, as far as that was written down."""
+    """The test that last detected each sabotage, as far as recorded."""
     known: dict[str, str] = json.loads(NOTICED.read_text(encoding="utf-8"))
     return known
 
 
 def confirmed(outcomes: Sequence[Outcome], place: Path, *more: str) -> list[Outcome]:
-    """The outcomes, but of tests that are red without any sabotage nothing can be learnt."""
+    """The outcomes, except that tests which fail without any sabotage count as broken."""
     tests = sorted({outcome.by for outcome in outcomes if outcome.verdict is Verdict.KILLED})
     status, said = run(place, tests, "", "--maxfail=0", *more) if tests else (0, "")
     if status not in {0, _TESTS_FAILED}:
@@ -130,18 +130,18 @@ def confirmed(outcomes: Sequence[Outcome], place: Path, *more: str) -> list[Outc
 
 
 def search_path(place: Path) -> str:
-    """The PYTHONPATH by which a copy of the source is imported, and not what is installed."""
+    """The PYTHONPATH that imports a copy of the source instead of the installed packages."""
     return os.pathsep.join(str(place / root) for root in (".", "app", "strategies"))
 
 
 def run(place: Path, tests: Sequence[str], name: str = "", *more: str) -> tuple[int, str]:
-    """Run tests in a copy of the source; the exit status, and what was said."""
+    """Run tests in a copy of the source; return the exit status and the output."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ISOLA_", "TEST_", "COVERAGE_"))}
     given = {key: os.environ[key] for key in ("TEST_DATABASE_URL",) if key in os.environ}
     options = ["-x", "-q", "--tb=line", "-rfE", "-p", "tests.mutation.plugin"]
-    # What a test that failed left open is no verdict.
+    # Resources that a failed test left open are no verdict.
     options += ["-p", "no:cacheprovider", "-p", "no:unraisableexception"]
-    # Its plugin is about how failures are shown, and takes half a second to import.
+    # Its plugin only affects how failures are shown, and takes half a second to import.
     options += ["-p", "no:hypothesispytest"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *(f"--ignore={each}" for each in LEFT_OUT), *more, *tests],
@@ -179,6 +179,6 @@ def patched(sabotage: Sabotage, place: Path) -> Iterator[None]:
 
 
 def _forget_compiled(path: Path) -> None:
-    """What is compiled is known by time and size, and both can be those of the file before."""
+    """Compiled files are matched by time and size, and both can equal those of the previous file."""
     if path.suffix == ".py":
         Path(cache_from_source(str(path))).unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""What a client gives to one field, as a statement is given it."""
+"""The arguments of one field, as parameters of its statement."""
 
 from hypothesis import example, given, strategies as st
 
 from isola.query.arguments import _successor
 
-# Few characters, so that texts begin alike; those beside the surrogates, and the last of all.
+# Few characters, so that texts share prefixes; those next to the surrogates, and the last code point.
 NEAR = st.text(st.sampled_from("\x01a\ud7ff\ue000\uffff\U0010fffe\U0010ffff"), max_size=4)
 TEXTS = st.one_of(NEAR, st.text(max_size=4))
 

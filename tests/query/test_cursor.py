@@ -18,7 +18,7 @@ DATA = b'["a \\"b\\"", "2026-01-01T00:00:00.000001+00:00", 9007199254740991, "00
 
 
 def written(data: bytes, key: bytes = KEY) -> str:
-    """As PostgreSQL makes it."""
+    """A cursor as PostgreSQL writes it."""
     return urlsafe_b64encode(sha256(key + data).digest()[:12] + data).rstrip(b"=").decode()
 
 

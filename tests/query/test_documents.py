@@ -1,4 +1,4 @@
-"""Rules that a document cannot break are left out. What breaks one is refused for the same reasons as ever."""
+"""Validation skips rules that a document cannot violate. Violations are rejected with the same errors as without."""
 
 import pytest
 from graphql import parse, specified_rules, validate

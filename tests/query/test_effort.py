@@ -1,4 +1,4 @@
-"""Time of the server's for what is new: everybody has a share, and waits for what they took beyond it."""
+"""Server time for new documents: each caller has a budget, and waits if it exceeds the budget."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""A mapping that does not fit fails when the model is made, and says which field."""
+"""An invalid mapping fails when the model is created, and the error names the field."""
 
 from collections.abc import Mapping
 from typing import Any

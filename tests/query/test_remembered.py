@@ -1,4 +1,4 @@
-"""What is remembered for all: within its bytes, and so that none drives out what others use."""
+"""The shared cache: bounded in bytes, and no caller evicts the entries that others use."""
 
 from collections.abc import Hashable
 

@@ -1,4 +1,4 @@
-"""The text of statements: what every scan carries, what differs between placements, and what never is in it."""
+"""The text of statements: the condition of every scan, differences by placement, and what it never contains."""
 
 import re
 from dataclasses import replace
