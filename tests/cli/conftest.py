@@ -14,7 +14,7 @@ from tests.cli.processes import Place
 
 @contextmanager
 def _place() -> Iterator[Place]:
-    # Not in pytest's own directory: each new run closes that to the user that PostgreSQL runs as.
+    # Not in pytest's directory: each new run makes that inaccessible to the user that PostgreSQL runs as.
     with TemporaryDirectory(prefix="isola-test-", dir=_memory()) as directory:
         place = Place(Path(directory))
         yield place
@@ -23,7 +23,7 @@ def _place() -> Iterator[Place]:
 
 @dataclass(frozen=True, slots=True)
 class FirstDemo:
-    """What came of the first ``isola demo`` in a directory, and what it left there when it was stopped."""
+    """The result of the first ``isola demo`` in a directory, and the files that it left when it was stopped."""
 
     place: Place
     printed: str
@@ -32,7 +32,7 @@ class FirstDemo:
 
 @pytest.fixture
 def empty() -> Iterator[Place]:
-    """A place where nothing has been made yet."""
+    """A place without an installation."""
     with _place() as place:
         yield place
 
@@ -49,13 +49,13 @@ def first_demo() -> Iterator[FirstDemo]:
 def furnished(first_demo: FirstDemo) -> Iterator[Place]:
     """A place with the demo's three tenants, as the first demo left it."""
     with _place() as place:
-        # PostgreSQL's files belong to the user that it runs as.
+        # PostgreSQL's files are owned by the user that it runs as.
         subprocess.run(["cp", "-a", first_demo.place.data_dir, place.data_dir], check=True)
         yield place
 
 
 @pytest.fixture
 def awake(furnished: Place) -> Iterator[Place]:
-    """The furnished place while its PostgreSQL runs, so that not every command starts and stops it."""
+    """The furnished place with a running PostgreSQL, so that commands do not each start and stop it."""
     with embedded.running(furnished.data_dir):
         yield furnished

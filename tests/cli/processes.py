@@ -1,4 +1,4 @@
-"""The command line as a user has it: processes of their own, in a directory of their own."""
+"""The command line as users run it: in separate processes, in a separate directory."""
 
 import fcntl
 import os
@@ -16,14 +16,14 @@ from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS
 from isola.testing.patience import PATIENCE
 
-# That of this environment, or one that was installed elsewhere: tests/on-the-wheel.
+# The command of this environment, or one that is installed elsewhere: tests/on-the-wheel.
 ISOLA = Path(os.environ.get("TEST_ISOLA") or Path(sys.executable).with_name("isola"))
 SERVING = "Serving on "
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server in a process of its own. What it prints and what it logs goes to files."""
+    """A server in a separate process. Its output and its log go to files."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -39,12 +39,12 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where it serves, as it says itself."""
+        """The address of the server, from its own output."""
         line = next(line for line in self.printed.splitlines() if line.startswith(SERVING))
         return line.removeprefix(SERVING).split("/graphql")[0]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; the exit status."""
+        """Send a signal, wait for the end, and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
@@ -58,7 +58,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory to run commands in, and the settings that they find in their environment."""
+    """A directory to run commands in, and the settings in their environment."""
 
     directory: Path
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -69,13 +69,13 @@ class Place:
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ISOLA_")}
-        # What one command has compiled of the source, the next finds, whatever holds for the tests themselves.
+        # Commands share compiled bytecode, even if the tests themselves write none.
         inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         own = {"ISOLA_DATA_DIR": str(self.data_dir), "ISOLA_PORT": "0", "COLUMNS": "200"}
         return {**inherited, **own, **self.settings, **more}
 
     def begin(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-        """Start a command and leave it to itself."""
+        """Start a command without waiting for it."""
         return subprocess.Popen(
             [ISOLA, *arguments],
             cwd=self.directory,
@@ -87,13 +87,13 @@ class Place:
         )
 
     def run(self, *arguments: str, **settings: str) -> str:
-        """Run a command that succeeds; what it printed."""
+        """Run a command that succeeds, and return its output."""
         printed, said, status = finished(self.begin(*arguments, **settings))
         assert status == 0, said
         return printed
 
     def fail(self, *arguments: str, **settings: str) -> str:
-        """Run a command that fails; what it complained of, in one line."""
+        """Run a command that fails, and return its error message, one line."""
         _, said, status = finished(self.begin(*arguments, **settings))
         assert status == 1, said
         [line] = said.splitlines()
@@ -101,7 +101,7 @@ class Place:
 
     @contextmanager
     def server(self, command: str = "serve", **settings: str) -> Iterator[Running]:
-        """A server that is ready. It is killed at the end, unless it has been stopped before."""
+        """A server that is ready. It is killed at the end, unless it was stopped before."""
         output, errors = self.directory / "output", self.directory / "errors"
         with output.open("wb") as printed, errors.open("wb") as said:
             environment = self.environment(settings)
@@ -138,7 +138,7 @@ class Place:
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[str, str, int]:
-    """What a command printed, what it complained of, and its exit status. No command ends with a trace."""
+    """The output of a command, its error output, and its exit status. No command ends with a traceback."""
     printed, said = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in said
     return printed, said, process.returncode

@@ -1,4 +1,4 @@
-"""``isola demo``: what a newcomer starts first."""
+"""``isola demo``: the first command of new users."""
 
 import json
 import signal

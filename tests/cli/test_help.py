@@ -1,4 +1,4 @@
-"""``isola --help``: at once."""
+"""``isola --help``: answers without delay."""
 
 import subprocess
 import sys

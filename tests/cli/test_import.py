@@ -30,7 +30,7 @@ def test_good_lines_are_loaded_and_bad_ones_told_by_number_and_reason(furnished:
     assert list(reasons) == [f"line {first + index}" for index in range(len(BAD))]
     for line, named in enumerate(("JSON", "name", "name", "colour", "sizeBytes", "object"), first):
         assert named in reasons[f"line {line}"]
-    assert "2500 rows" in said  # the progress bar's last word
+    assert "2500 rows" in said  # the last output of the progress bar
 
 
 def test_strict_loads_nothing_if_any_line_is_bad(furnished: Place) -> None:

@@ -28,7 +28,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart_and_nothing_is_hal
 
         assert there >= writer.acknowledged.keys()
         assert there <= writer.sent
-        # Each writer had one request under way, done or not.
+        # Each writer had one request in flight, committed or not.
         assert len(there - writer.acknowledged.keys()) <= WRITERS
         await Writer(server.url, token).write("afterwards")
         assert server.stop() == 0

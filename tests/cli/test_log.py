@@ -1,4 +1,4 @@
-"""What the log of a server has of an error that nobody foresaw, and what it has not."""
+"""What the log of a server contains of an unexpected error, and what it must not contain."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ CREATE = """mutation ($input: CreateResourceInput!) { createResource(input: $inp
 
 @pytest.fixture
 async def broken(copy: Copy) -> None:
-    """Let the database fail in ways that no rule foresees, one of them with a DETAIL that quotes the row."""
+    """Make the database fail with unexpected errors, one of them with a DETAIL that quotes the row."""
     connection = await asyncpg.connect(copy.where.owner)
     await connection.execute(f"ALTER TABLE rls.resources ADD COLUMN unforeseen text NOT NULL; {FAILING}")
     await connection.close()

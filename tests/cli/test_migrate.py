@@ -1,4 +1,4 @@
-"""``isola migrate``, from nothing and when there is nothing to do."""
+"""``isola migrate``, on an empty database and on an up-to-date one."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""``isola operate`` and ``isola tenant move``, beside a server that goes on serving and has no owner's address."""
+"""``isola operate`` and ``isola tenant move``, beside a running server without the owner's address."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, run as they stand there."""
+"""The commands of docs/operations.md, run verbatim."""
 
 import os
 import re
@@ -63,7 +63,7 @@ def test_what_the_page_says_can_be_done_as_it_stands(empty: Place) -> None:
             )
             assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
             printed += ran.stdout
-        # Both logs came back whole, on either server.
+        # Both logs were restored completely, on either server.
         assert printed.count("\nOK\n") == 2
         for url, database in ((one, "shop"), (one, "shop_restored"), (other, "shop")):
             listed = empty.run("tenant", "list", ISOLA_DATABASE_URL=owner_at(url, database))

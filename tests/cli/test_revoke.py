@@ -1,4 +1,4 @@
-"""``isola revoke``, beside a server that serves."""
+"""``isola revoke``, beside a running server."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def ask(server: Running, token: str) -> int:
 
 
 def signed_in(server: Running) -> tuple[str, str]:
-    """A session of Ada's, and its access token."""
+    """A session of Ada, and its access token."""
     [command] = [line for line in server.printed.splitlines() if line.startswith("curl ") and "signIn" in line]
     answer = json.loads(subprocess.run(command, shell=True, check=True, capture_output=True).stdout)  # noqa: S602
     access_token: str = answer["data"]["signIn"]["session"]["accessToken"]
@@ -44,7 +44,7 @@ def signed_in(server: Running) -> tuple[str, str]:
 
 
 def ended(server: Running, token: str) -> list[str]:
-    """The sessions whose ends are in the log of the tenant."""
+    """The sessions that the tenant's log shows as ended."""
     query = '{ auditLog(first: 50, filter: {action: {eq: "session:delete"}}) { nodes { object old } } }'
     answer = httpx.post(
         f"{server.url}/graphql",

@@ -1,4 +1,4 @@
-"""``isola platform rotate-key``, beside servers that serve."""
+"""``isola platform rotate-key``, beside running servers."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Settings that make no sense: the server does not start, and one line names the setting and what was expected."""
+"""Invalid settings: the server does not start, and one line names the setting and the expected value."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from isola.errors import OperatorError
 from isola.settings import Settings, load
 from tests.cli.processes import Place
 
-# What is found without doing anything yet.
+# Errors that are found before the server does anything.
 WRONG = {
     "port that is no number": ({"PORT": "http"}, ["ISOLA_PORT: "]),
     "several": ({"POOL_SIZE": "0", "STATEMENT_TIMEOUT": "0.0001"}, ["ISOLA_POOL_SIZE: ", "ISOLA_STATEMENT_TIMEOUT: "]),

@@ -1,4 +1,4 @@
-"""When a server does not start, and says why."""
+"""Reasons why a server does not start, and their messages."""
 
 import socket
 
@@ -22,7 +22,7 @@ def test_a_port_in_use_is_said_in_one_line_before_anything_is_started(empty: Pla
 async def test_a_login_that_could_bypass_isolation_is_refused(empty: Place, copy: Copy, login: str) -> None:
     dangerous = copy.where.owner if login == "owner" else copy.where.control
     assert dangerous
-    # The control plane under another name, since the same one for both is refused as such.
+    # The control plane with another login, because the same login for both is rejected for that reason.
     control = make_url(copy.where.control).set(username="isola_tenant").render_as_string(hide_password=False)
 
     complaint = empty.fail("serve", ISOLA_TENANT_URL=dangerous, ISOLA_CONTROL_URL=control)

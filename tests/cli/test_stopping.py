@@ -1,4 +1,4 @@
-"""A server that is told to stop finishes what it has accepted."""
+"""A server that is asked to stop finishes the requests that it has accepted."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ LOCK = "LOCK TABLE rls.resources IN ACCESS EXCLUSIVE MODE"
 
 
 async def waiting(connection: asyncpg.Connection, wanted: int) -> None:
-    """Return when so many statements wait for a lock."""
+    """Return when this many statements wait for a lock."""
     while await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < wanted:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
@@ -67,7 +67,7 @@ async def test_requests_that_do_not_end_within_the_grace_period_are_cut_off(furn
         await waiting(owner, 1)
 
         server.process.send_signal(signal.SIGTERM)
-        # Nothing else ends the request.
+        # Only the shutdown ends the request.
         assert await asyncio.to_thread(server.process.wait) == 0
 
         answer = await request

@@ -1,4 +1,4 @@
-"""``isola tenant``, beside a server that goes on serving."""
+"""``isola tenant``, beside a running server."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.cli.processes import Place, Running, finished
 
 CREATE = '{"query": "mutation { createResource(input: {name: \\"x\\"}) { resource { id } } }"}'
 TTL = "0.2"
-# What a tenant that is dropped is given to end: the sum of what requests may remember, wait and take.
+# A dropped tenant's requests get this long to end: the sum of cache lifetime, pool wait and statement timeout.
 QUICKLY = {"ISOLA_DIRECTORY_TTL": TTL, "ISOLA_POOL_WAIT": "0.2", "ISOLA_STATEMENT_TIMEOUT": "1"}
 
 
@@ -29,7 +29,7 @@ def status(server: Running, token: str) -> int:
 
 
 def awaited(server: Running, token: str, wanted: int) -> int:
-    """The status, once the server's memory of the directory has run out."""
+    """The status, once the server's cache of the directory has expired."""
     deadline = time.monotonic() + PATIENCE
     while (found := status(server, token)) != wanted and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""``isola token``: alone on its last line, and good."""
+"""``isola token``: the token is alone on the last line, and valid."""
 
 import base64
 import json

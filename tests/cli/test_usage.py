@@ -1,4 +1,4 @@
-"""Every command: wrong usage ends with 2, what is refused with 1, and looking starts no database."""
+"""Every command: wrong usage exits with 2, rejection with 1, and read-only commands start no database."""
 
 import json
 import shlex
@@ -13,7 +13,7 @@ import typer
 from isola.commands import main as cli
 from tests.cli.processes import Place, finished
 
-# What needs a database and changes nothing. It starts none.
+# Read-only commands that need a database. They start none.
 LOOKING = {
     "audit verify --tenant acme",
     "doctor",
@@ -28,7 +28,7 @@ LOOKING = {
     "tenant list --json",
     "tenant show acme",
 }
-# What needs none.
+# Commands that need no database.
 WITHOUT = {
     "advise",
     "bench compare",
@@ -72,7 +72,7 @@ CHANGING = {
 
 
 def leaves(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
-    """Every command that is no group, by the words that call it."""
+    """Every command that is not a group, with the words that call it."""
     if hasattr(command, "commands"):
         for name, further in command.commands.items():
             yield from leaves(further, *path, name)
@@ -84,7 +84,7 @@ COMMANDS: Mapping[str, Any] = dict(leaves(typer.main.get_command(cli.app)))
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, line: str) -> int | str | None:
-    """The exit status of a command that gets no further than reading what was typed."""
+    """The exit status of a command that ends while parsing its arguments."""
     monkeypatch.setattr(sys, "argv", ["isola", *shlex.split(line)])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -1,4 +1,4 @@
-"""A client that writes, and knows what was acknowledged."""
+"""A client that writes, and records the acknowledged writes."""
 
 import asyncio
 from collections.abc import Set as AbstractSet
@@ -28,7 +28,7 @@ class Writer:
         self.sent: set[str] = set()
 
     async def post(self, name: str, http: httpx.AsyncClient) -> httpx.Response:
-        """Ask for a resource whose parts all say its name."""
+        """Request the creation of a resource with its name in every field."""
         values = {"name": name, "kind": name, "data": {"name": name}, "sizeBytes": len(name)}
         request = {"query": CREATE, "variables": {"input": values}}
         self.sent.add(name)
@@ -43,7 +43,7 @@ class Writer:
             return await self.post(name, http)
 
     async def write_until_refused(self, prefix: str) -> None:
-        """Write one after the other until the server is gone."""
+        """Write one resource after the other until the server is gone."""
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             for number in count():
                 try:
@@ -52,13 +52,13 @@ class Writer:
                     return
 
     async def wrote(self, wanted: int) -> None:
-        """Return when so many writes have been acknowledged."""
+        """Return when this many writes have been acknowledged."""
         while len(self.acknowledged) < wanted:  # noqa: ASYNC110  as clear as an event
             await asyncio.sleep(0.01)
 
 
 async def names_of(url: str, token: str, prefix: str) -> AbstractSet[str]:
-    """The names of all resources that begin so. Each has to be whole: as ``Writer`` wrote it."""
+    """The names of all resources with a prefix. Each has to be complete: as ``Writer`` wrote it."""
     names: set[str] = set()
     after, more = None, True
     async with httpx.AsyncClient(

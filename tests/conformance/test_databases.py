@@ -1,4 +1,4 @@
-"""The example of a database for each tenant, as its README says to use it: what one does stays in its database."""
+"""The example with a database for each tenant, used as in its README: a tenant's changes stay in its database."""
 
 import json
 import os
@@ -29,7 +29,7 @@ LIST = "{ resources { nodes { name } } }"
 
 @dataclass(frozen=True, slots=True)
 class Fleets:
-    """The example's commands, the cluster that they work in, and two tenants that have a database each."""
+    """The example's commands, their cluster, and two tenants with a database each."""
 
     cluster: Cluster
     directory: Path
@@ -53,7 +53,7 @@ class Fleets:
         )
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """The exit status of a command, and what it said."""
+        """The exit status of a command, and its output."""
         with self.command(*arguments) as process:
             printed, said = process.communicate(timeout=PATIENCE)
         return process.returncode, printed + said
@@ -72,7 +72,7 @@ class Fleets:
                 process.communicate(timeout=PATIENCE)
 
     def ask(self, client: httpx.Client, at: str, document: str, credential: str | None = None) -> httpx.Response:
-        """Ask at the host of one tenant, with a credential of the same one or of another."""
+        """Send a document to the host of one tenant, with a credential of that tenant or of another."""
         settings = DEFAULTS.model_copy(update={"data_dir": self.directory})
         token = mint(settings, credential or at, "ada", Role.ADMIN, 3600)
         headers = {"host": f"{at}.localhost", "authorization": f"Bearer {token}", "accept": "application/json"}
@@ -86,7 +86,7 @@ class Fleets:
         return [node["name"] for node in self.ask(client, at, LIST).json()["data"]["resources"]["nodes"]]
 
     async def rows(self, slug: str) -> list[str]:
-        """The names of all resources in a tenant's database, past the API."""
+        """The names of all resources in a tenant's database, read without the API."""
         connection = await asyncpg.connect(self.cluster.address(PREFIX + slug))
         try:
             return [row["name"] for row in await connection.fetch("SELECT name FROM rls.resources")]
@@ -94,7 +94,7 @@ class Fleets:
             await connection.close()
 
     async def left(self, slug: str) -> list[str]:
-        """What the server has that is named after a tenant."""
+        """The objects on the server that are named after a tenant."""
         connection = await asyncpg.connect(self.cluster.url)
         try:
             found = await connection.fetch(
@@ -167,7 +167,7 @@ async def test_one_is_made_and_dropped_beside_the_others(fleets: Fleets, client:
     half = f"c-{uuid4().hex[:8]}"
     connection = await asyncpg.connect(fleets.cluster.url)
     try:
-        await connection.execute(f'CREATE DATABASE "{PREFIX}{half}"')  # as far as a call came that was broken off
+        await connection.execute(f'CREATE DATABASE "{PREFIX}{half}"')  # the state that an interrupted call leaves
     finally:
         await connection.close()
     assert fleets.run("create", half) == (0, f"tenant {half} has a database of its own\n")

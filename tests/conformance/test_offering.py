@@ -1,4 +1,4 @@
-"""A strategy that is not installed is there for the run that tries it, and only there."""
+"""A strategy that is not installed is available in the run that tests it, and only there."""
 
 import os
 import subprocess

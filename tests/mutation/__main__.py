@@ -1,4 +1,4 @@
-"""``python -m tests.mutation``: tries sabotages and reports which of them the suite did not notice."""
+"""``python -m tests.mutation``: tries sabotages and reports which of them the suite did not detect."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ def main() -> int:
             outcome = done.result()
             outcomes.append(outcome)
             print(f"{outcome.verdict:9} {outcome.seconds:6.1f} s  {outcome.name}: {outcome.by}", flush=True)
-        # Each test that turned red has to be green in the same source without any sabotage.
+        # Each test that failed has to pass in the same source without any sabotage.
         if not arguments.green:
             outcomes = confirmed(outcomes, one, "-n", str(arguments.jobs))
     _write(arguments, outcomes, time.monotonic() - begun)

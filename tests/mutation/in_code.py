@@ -102,7 +102,7 @@ BINDING = (
     ),
 )
 
-# What a transaction is bound with, each by itself: as the connection sends it, and as the strategies write it.
+# Each setting that binds a transaction, separately: as the connection sends it, and as the strategies write it.
 FOR_THE_SESSION = (
     *(
         Patch(

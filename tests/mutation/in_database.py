@@ -19,7 +19,7 @@ FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
-# A table that an application declares, whichever are installed.
+# A table of an application, whichever applications are installed.
 DECLARED = next(
     table.name
     for table in reversed(metadata.sorted_tables)
@@ -29,13 +29,13 @@ IS_BOUND = "tenant_id = (SELECT isola.current_tenant_id())"
 
 
 def policy(table: str, using: str, check: str | None = None) -> str:
-    """Put another policy in the place of a table's own."""
+    """Replace the policy of a table."""
     checked = "" if check is None else f" WITH CHECK ({check})"
     return f"DROP POLICY bound_tenant ON {table}; CREATE POLICY bound_tenant ON {table} USING ({using}){checked}"
 
 
 def rewritten(function: str, old: str, new: str) -> str:
-    """Change a function's text where it stands. Fails where the text is not there."""
+    """Replace text in the definition of a function. Fails if the text is not in it."""
     return f"""
         DO $sabotage$ DECLARE
             text text := pg_get_functiondef('{function}'::regprocedure);
@@ -49,7 +49,7 @@ def rewritten(function: str, old: str, new: str) -> str:
 
 
 def this_transaction(expression: str) -> str:
-    """Have the database tell in another way which transaction this is."""
+    """Replace how the database identifies the current transaction."""
     return (
         "CREATE OR REPLACE FUNCTION isola.this_transaction() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED "
         f"RETURN {expression}"
@@ -57,7 +57,7 @@ def this_transaction(expression: str) -> str:
 
 
 def definer(body: str, arguments: str = "", returns: str = "SETOF rls.resources") -> str:
-    """A function of the owner's that everybody may call."""
+    """A SECURITY DEFINER function of the owner that every role may call."""
     return (
         f"CREATE FUNCTION isola.looked_up({arguments}) RETURNS {returns} LANGUAGE sql SECURITY DEFINER"
         f" SET search_path = pg_catalog, pg_temp AS $$ {body} $$;"
@@ -485,7 +485,7 @@ OBJECTS = (
     Sql("table in public", "that public is empty", BOTH, "CREATE TABLE public.resources (id uuid)", (CATALOGUE, NAMES)),
 )
 
-# As PostgreSQL writes functions whose body it has parsed.
+# As PostgreSQL prints functions with a parsed body.
 TO_THE_BOUND = ".grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
 TO_ANYBODY = ".grantee_id IS NOT NULL"
 LISTED = "(s.owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND"

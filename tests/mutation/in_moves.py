@@ -1,4 +1,4 @@
-"""Sabotages of moves: what keeps requests out of the home that a tenant leaves, and what is taken along."""
+"""Sabotages of moves: of the checks that keep requests out of the old home, and of the copied data."""
 
 from tests.mutation.in_database import rewritten
 from tests.mutation.sabotage import BOTH, Patch, Sql

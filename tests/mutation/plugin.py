@@ -1,13 +1,13 @@
 """The part of a sabotage that happens inside pytest: ``pytest -p tests.mutation.plugin``.
 
-It sees to it that the source under trial is what is imported, and runs the statements of the sabotage that
-``TEST_SABOTAGE`` names. Without that name it changes nothing.
+It ensures that the source under trial is imported, and runs the statements of the sabotage that ``TEST_SABOTAGE``
+names. Without that name it changes nothing.
 """
 
 # ruff: noqa: E402  the first thing that is done
 import gc
 
-# What is imported stays: see pytest_collection_finish in isola.testing.fixtures, which turns it on again.
+# Imported modules are never freed: pytest_collection_finish in isola.testing.fixtures enables it again.
 gc.disable()
 
 import asyncio
@@ -28,7 +28,7 @@ from isola_strategies import registry
 from tests.mutation.sabotage import Sql
 from tests.mutation.sabotages import BY_NAME
 
-# What pytest ends with when it is the sabotage that failed. pytest's own go up to 5.
+# The exit status of pytest if the sabotage itself fails. Those of pytest go up to 5.
 NOT_APPLIED = 9
 
 _sabotage = BY_NAME.get(os.environ.get("TEST_SABOTAGE", ""))
