@@ -9,7 +9,7 @@ from tests.doctor.patient import Names, Patient, admitted, names
 
 @pytest.fixture(scope="module")
 async def ward(cluster: Cluster) -> AsyncIterator[tuple[Database, Names]]:
-    """The database that others are copied from: as everything is undone, a hundred tests need no copy each."""
+    """The template database: every change is rolled back, so a hundred tests need no copies."""
     address = cluster.address(cluster.template)
     async with await Database.open(address, size=2, statement_timeout=60) as owner:
         yield owner, await names(owner, address)

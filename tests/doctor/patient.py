@@ -1,6 +1,6 @@
-"""A database in the hands of its owner: what is done to it is examined, and undone with the transaction.
+"""A database as its owner changes it: changes are examined, and rolled back with the transaction.
 
-That holds for roles too, which belong to the server and not to a test's own database.
+This includes roles, which belong to the server and not to the database of a test.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from isola.platform import logins, provisioning
 from isola.testing.fixtures import DEFAULTS
 from isola_strategies import registry
 
-# What the server of the tests is, is not what these tests are about.
+# These tests do not cover the properties of the server itself.
 MENDED = 180007
 TODAY = date(2026, 11, 20)
 
@@ -25,7 +25,7 @@ Names = Mapping[str, str]
 
 
 class UndoneError(Exception):
-    """Ends a transaction without a trace."""
+    """Rolls back a transaction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Every check has been seen to notice what it is for, and to keep quiet about a healthy database."""
+"""Every check detects the defect that it is for, and reports nothing for a healthy database."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ from tests.doctor.patient import MENDED, Patient
 from tests.doctor.sabotage import SABOTAGES, Sabotage
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "doctor.md"
-# Notes that a database has as it is made.
+# Notes that a newly created database has.
 USUAL = {
     ("RLS011", "isola.current_tenant_id()"),
     ("GRT012", "{database}"),
@@ -28,9 +28,9 @@ USUAL = {
     ("SET006", "{login}"),
     ("SET008", "max_prepared_transactions"),
 }
-# These are about the server, and asked about others than the one that is running.
+# These checks are about the server, and are tested with other servers than the running one.
 ABOUT_THE_SERVER = {"SRV001", "SRV002", "SRV003", "SRV004"}
-# These are about other sessions, and about settings that need a restart.
+# These checks are about other sessions, and about settings that need a restart.
 ABOUT_SESSIONS = {"DRF011", "SET009"}
 
 
@@ -56,7 +56,7 @@ async def test_what_is_done_to_a_database_is_noticed_and_its_fix_mends_it(sabota
     assert {code for code, _ in found} == {sabotage.code, *sabotage.also}
 
     fixes = [finding.fix for finding in findings if (finding.code, finding.object) == expected and finding.fix]
-    # One that changes the server's configuration cannot be undone with a transaction.
+    # A change of the server's configuration cannot be rolled back.
     if fixes and not fixes[0].startswith("ALTER SYSTEM"):
         await patient.transaction.script("; ".join(fixes))
         again = await patient.findings(checks=[BY_CODE[sabotage.code]])
@@ -116,7 +116,7 @@ async def test_a_transaction_that_stays_open_is_found(patient: Patient, cluster:
     try:
         await left.execute("BEGIN")
         process = await left.fetchval("SELECT pg_backend_pid()")
-        # A transaction sees other sessions as they were when it first looked.
+        # A transaction caches the statistics of other sessions at its first access.
         await patient.transaction.value("SELECT pg_stat_clear_snapshot()")
         assert [finding.object for finding in await patient.findings(checks=[short])] == [f"the session {process}"]
         assert await patient.findings(checks=[BY_CODE["SET009"]]) == []

@@ -1,4 +1,4 @@
-"""``isola doctor`` as a user has it."""
+"""``isola doctor`` as a user runs it."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ async def test_the_exit_status_says_whether_anything_is_worse_than_a_note(place:
         set(finding) == {"code", "severity", "object", "title", "consequence", "detail", "fix"}
         for finding in report["findings"]
     )
-    # The server that the tests run on may have a hole that was found since.
+    # The server of the tests may have a vulnerability that was found since.
     assert {f["code"] for f in report["findings"] if f["severity"] != "note"} <= {"SRV001", "SRV002", "SRV003"}
     assert status == (1 if report["summary"]["danger"] + report["summary"]["warning"] else 0)
 

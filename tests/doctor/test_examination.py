@@ -1,4 +1,4 @@
-"""An examination changes nothing, and any login that connects can make it."""
+"""An examination is read-only, and any login that can connect can run it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Databases that Isola did not make, as one meets them: somebody thought of tenants, and not of everything."""
+"""Databases not made by Isola, as found in practice: designed for tenants, but with gaps."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -11,7 +11,7 @@ from isola.errors import OperatorError
 from isola.testing.fixtures import Cluster
 from tests.doctor.patient import Patient, admitted
 
-# Row-level security as tutorials have it: switched on, a policy for reading, and an application that is the owner.
+# Row-level security as in tutorials: enabled, with a policy for reading, and an application that is the owner.
 NAIVE = """
 CREATE ROLE doctor_app LOGIN;
 CREATE TABLE orgs (id bigserial PRIMARY KEY, name text);
@@ -56,7 +56,7 @@ FOUND_IN_NAIVE = {
     ("SET001", "ROLE doctor_app: app.org"),
 }
 
-# A schema for each customer, told apart by the search path alone.
+# A schema for each customer, selected only by the search path.
 BY_PATH = """
 CREATE ROLE doctor_app LOGIN;
 CREATE SCHEMA customer_a; CREATE TABLE customer_a.users (id bigserial PRIMARY KEY, name text);
@@ -78,7 +78,7 @@ FOUND_BY_PATH = {
 
 @pytest.fixture
 async def stranger(cluster: Cluster) -> AsyncIterator[Patient]:
-    """A database in which Isola has made nothing."""
+    """A database in which Isola is not installed."""
     name = f"{cluster.template}_foreign_{uuid4().hex[:8]}"
     server = await asyncpg.connect(cluster.url)
     await server.execute(f"CREATE DATABASE {name} TEMPLATE template0")

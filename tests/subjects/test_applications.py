@@ -8,7 +8,7 @@ from isola.subjects.applications import ordered
 
 
 def tables(**refers: str | None) -> MetaData:
-    """An application with a table of its name for each name, which refers to the table of another."""
+    """An application for each name, with a table of that name that refers to the table of another."""
     made = MetaData()
     for name, other in refers.items():
         target = [ForeignKey(f"{other}.id")] if other else []

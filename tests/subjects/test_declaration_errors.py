@@ -1,6 +1,6 @@
-"""A declaration that does not fit is refused at start-up: the error names the class, the attribute, what was expected.
+"""Invalid declarations are rejected at start-up: the error names the class, the attribute, and the expected value.
 
-Each case is a class that is wrong in one way.
+Each case is a class with one error.
 """
 
 import re
@@ -38,7 +38,7 @@ CASES: list[tuple[str, Callable[[], type[Subject]]]] = []
 
 @pytest.fixture(autouse=True)
 def subjects(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test declares is gone after it."""
+    """Remove the declarations of a test after it."""
     monkeypatch.setattr(Registry, "by_class", dict(Registry.by_class))
     monkeypatch.setattr(Registry, "by_name", dict(Registry.by_name))
     yield

@@ -1,4 +1,4 @@
-"""What all applications declare is in one schema: two of one name are refused at start-up, in one line."""
+"""All applications share one schema: duplicate names are rejected at start-up, in one line."""
 
 import os
 import subprocess

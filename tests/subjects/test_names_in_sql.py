@@ -1,4 +1,4 @@
-"""Columns can have names that SQL or Python keeps for itself, and attributes are meant by either of their names."""
+"""Column names can be reserved words of SQL or Python, and either name refers to the attribute."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from isola_strategies.base import Home
 
 @pytest.fixture(autouse=True)
 def subjects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test declares is gone after it."""
+    """Remove the declarations of a test after it."""
     monkeypatch.setattr(Registry, "by_class", dict(Registry.by_class))
     monkeypatch.setattr(Registry, "by_name", dict(Registry.by_name))
 

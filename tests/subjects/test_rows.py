@@ -1,4 +1,4 @@
-"""Generated rows fit what is declared."""
+"""Generated rows satisfy the declarations."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Hue(StrEnum):
 
 @pytest.fixture(autouse=True)
 def subjects() -> Iterator[None]:
-    """What a test declares is gone after it."""
+    """Remove the declarations of a test after it."""
     before = dict(Registry.by_class), dict(Registry.by_name)
     yield
     Registry.by_class, Registry.by_name = before

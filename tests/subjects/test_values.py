@@ -1,4 +1,4 @@
-"""Values at the edge of what a column can have."""
+"""Values at the limits of a column."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,7 +18,7 @@ def test_a_decimal_with_the_digits_that_its_column_has_is_taken(value: str) -> N
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        # More digits than Python's decimals keep unless asked to: the last one must not be rounded away.
+        # More digits than Python's default decimal context keeps: the last one must not be rounded.
         ("12345678901234567890.01234567891", "10 digits behind the point"),
         ("0.00000000001", "10 digits behind the point"),
         ("123456789012345678901", "20 digits before the point"),

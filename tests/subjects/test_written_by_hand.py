@@ -1,4 +1,4 @@
-"""What an application adds by hand is checked when a process starts, and refused in one line."""
+"""Handwritten parts of applications are checked when a process starts, and rejected in one line."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""All that declarations give, tried on an application of the tests' own.
+"""Every feature of declarations, tested on an application made for these tests.
 
-Applications are loaded when a process begins: so the suite has one of its own.
+Applications are loaded when a process starts, so the suite runs in a separate process.
 """
 
 import os

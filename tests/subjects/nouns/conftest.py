@@ -1,4 +1,4 @@
-"""People of a tenant, and everything that a tenant holds."""
+"""Users of a tenant, and all data of a tenant."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ State = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Users of one tenant: two who write, one who may do everything, one who only reads."""
+    """Users of one tenant: two that write, one with all permissions, one that only reads."""
 
     ada: Actor
     bob: Actor

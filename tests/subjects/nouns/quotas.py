@@ -1,4 +1,4 @@
-"""What quotas are of, each with how a place is taken and given up again."""
+"""The quotas, each with functions that take a place and free it again."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _numbers = count()
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A tenant, somebody who may do everything there, a resource of theirs, and a partner to share it with."""
+    """A tenant, an actor with all permissions, a resource of that actor, and a partner to share it with."""
 
     tenant: Tenant
     actor: Actor
@@ -66,7 +66,7 @@ async def _disable(work: Transaction, scene: Scene, user: UUID) -> None:
 
 
 def _of_subject(subject: type[Subject]) -> tuple[Take, GiveUp]:
-    """How rows of an application's subject are made and deleted, with no more than what is required."""
+    """Functions that create and delete rows of an application's subject, with only the required values."""
     required = [each for each in subject.declaration.columns if each.is_settable and not each.has_default]
 
     async def make(work: Transaction, scene: Scene) -> UUID:
@@ -91,7 +91,7 @@ TAKEN: Mapping[str, tuple[Take, GiveUp]] = {
 
 
 async def allow(control: Database, tenant: Tenant, **quotas: int) -> None:
-    """Give a tenant a plan of its own with these quotas, or change that which it has."""
+    """Give a tenant a separate plan with these quotas, or change its separate plan."""
     name = f"of-{tenant.slug}"
     given: dict[str, Any] = dict(quotas)
     if name in {plan.name for plan in await plans.every(control)}:

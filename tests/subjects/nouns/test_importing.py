@@ -1,4 +1,4 @@
-"""Files of JSON Lines become resources; what is wrong with a line is said, and nothing is lost on the way."""
+"""Importing resources from JSON Lines files: invalid lines are reported, and no valid line is lost."""
 
 import asyncio
 import json
@@ -126,7 +126,7 @@ async def test_a_bad_line_is_left_out_with_its_number_and_reason(database: Datab
 async def test_a_line_that_the_database_refuses_is_named_and_costs_no_other(
     owner: Database, database: Database, strategy: Strategy, a: Tenant, b: Tenant, tmp_path: Path
 ) -> None:
-    """Also one that is refused for another line of the same batch."""
+    """Also if it conflicts with another line of the same batch."""
     async with owner.unbound() as work:
         home = strategy.home(a.id).schema
         await work.script(f"CREATE UNIQUE INDEX uq_resources_kind ON {home}.resources (kind) WHERE name LIKE 'once%'")
@@ -150,7 +150,7 @@ async def test_strict_loads_nothing_if_any_line_is_bad(database: Database, a: Te
     file = written(tmp_path, *[GOOD] * 1500, b"nonsense", GOOD, b"[]")
     outcome = await load(database, a, file, strict=True)
     assert (outcome.loaded, [number for number, _ in outcome.bad]) == (0, [1501, 1503])
-    # Not even the user to whom all of it would belong.
+    # Not even the user that would own all of it is created.
     assert await state(database, a) == before
 
 
@@ -227,7 +227,7 @@ async def test_batches_are_of_so_many_rows_or_bytes(
     assert told[-1][0] == file.stat().st_size
     assert sorted(read for read, _ in told) == [read for read, _ in told]
     async with database.transaction(a) as work:
-        # Rows of one batch were made in one transaction, at one time.
+        # Rows of one batch are created in one transaction, with the same time.
         assert await work.texts("SELECT count(*)::text FROM resources GROUP BY created_at ORDER BY created_at") == [
             *"4421"
         ]

@@ -1,4 +1,4 @@
-"""Texts in indexes are bounded, and times are those that ISO 8601 can write: in the declaration and in the database."""
+"""Limits of indexed texts, and of times to the range of ISO 8601: in the declaration and in the database."""
 
 import re
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from isola.subjects.metadata import metadata
 from isola.testing.oracles.canary import tried
 from tests.subjects.nouns.conftest import People
 
-# A third of a page is what an entry of a B-tree may take.
+# An entry of a B-tree may take a third of a page.
 MOST_BYTES = 2700
 BYTES_A_CHARACTER = 4
 CHECK_VIOLATION = "23514"
 TABLES = [*metadata.tables.values(), *control_tables.metadata.tables.values()]
-# Neither is shown, and infinity is what it means.
+# This time is never shown, and may be infinite.
 ENDLESS = {"revocations.until"}
 
 
@@ -39,7 +39,7 @@ def checks(table: Table) -> str:
 
 
 def most_bytes(column: Column[object]) -> int:
-    """How many bytes a column takes in an index at most, as far as its checks say."""
+    """The maximum number of bytes of a column in an index, according to its checks."""
     if not isinstance(column.type, Text):
         return 16
     rules = checks(column.table)
@@ -55,7 +55,7 @@ def most_bytes(column: Column[object]) -> int:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.fullname)
 def test_every_text_in_an_index_fits_into_it(table: Table) -> None:
     too_long = [[column.name for column in key] for key in keys(table) if sum(map(most_bytes, key)) >= MOST_BYTES]
-    # A foreign key refers to what has a limit itself.
+    # A foreign key refers to a column that has a limit.
     references = [[column.name for column in key] for key in keys(table) if all(column.foreign_keys for column in key)]
     assert [key for key in too_long if key not in references] == []
 
@@ -75,7 +75,7 @@ def test_every_time_is_one_that_can_be_written(table: Table) -> None:
 async def test_the_longest_text_is_stored_and_a_longer_one_is_refused(
     column: str, database: Database, a: Tenant, people: People
 ) -> None:
-    # Texts that compress well would fit at any length.
+    # Compressible texts would fit at any length.
     random = Random(7)  # noqa: S311  a test's own text
     longest = "".join(chr(0x20000 + random.randrange(40_000)) for _ in range(resources.MAX_KIND))
     values = {"owner_id": people.ada.user_id, "name": "x", column: longest}

@@ -1,4 +1,4 @@
-"""Organizations inside a tenant, and who makes and fills them."""
+"""Organizations inside a tenant, and who may create them and add members."""
 
 from uuid import uuid4
 

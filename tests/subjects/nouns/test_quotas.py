@@ -1,4 +1,4 @@
-"""A tenant has no more of anything than its plan allows, whoever adds it, by whatever way, and however many at once."""
+"""A tenant never exceeds its quotas, whoever adds rows, in whatever way, and however many concurrently."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ EACH = pytest.mark.parametrize("quota", known())
 
 @pytest.fixture
 async def login(copy: Copy) -> AsyncIterator[asyncpg.Connection]:
-    """The login of tenant traffic, bound to nothing."""
+    """A connection of the login of tenant traffic, bound to no tenant."""
     connection = await asyncpg.connect(copy.where.tenant)
     yield connection
     await connection.close()
@@ -39,7 +39,7 @@ async def login(copy: Copy) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def scene(database: Database, a: Tenant, b: Tenant) -> Scene:
-    """The actor is there like a machine, and takes no place. Somebody has come in, and was disabled."""
+    """The actor takes no place, like a machine. Another user was created and disabled."""
     async with database.transaction(a) as work:
         user = await users.ensure(work, subject="owner", name=None, email=None)
         made = Scene(a, Actor(user, of_role(Role.OWNER)), b.slug)
@@ -67,7 +67,7 @@ async def test_there_is_as_much_as_the_plan_allows_and_no_more(
     assert await state(database, scene.tenant) == before
     assert await used(database, scene.tenant, quota) == 2
 
-    # A place that is given up can be taken again, and by one alone.
+    # A freed place can be taken again, but only once.
     async with database.transaction(scene.tenant) as work:
         await give_up(work, scene, first)
         await take(work, scene)
@@ -80,10 +80,10 @@ async def test_there_is_as_much_as_the_plan_allows_and_no_more(
 async def test_of_two_who_take_the_last_place_at_once_one_gets_it(
     copy: Copy, database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
-    """Neither can see what the other did, and neither waits for the other's end."""
+    """Neither sees the other's changes, and neither waits for the other to end."""
     take, _ = TAKEN[quota]
     await allow(control, scene.tenant, **{quota: 1})
-    # Of three connections a tenant may have two at once.
+    # In a pool of three, a tenant may take two connections at once.
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=3) as both:
         with pytest.raises(QuotaExceeded):
             async with both.transaction(scene.tenant) as late:
@@ -96,12 +96,12 @@ async def test_of_two_who_take_the_last_place_at_once_one_gets_it(
 async def test_what_is_about_to_be_committed_when_a_tenant_gets_a_quota_is_counted(
     copy: Copy, login: asyncpg.Connection, database: Database, control: Database, scene: Scene
 ) -> None:
-    """Without quotas nobody waits, so who counts meanwhile does not find it."""
+    """Without quotas no transaction waits, so a concurrent count does not include it."""
     take, _ = TAKEN["resources"]
     async with login.transaction():
         await copy.enter(login, scene.tenant)
         await login.execute(f"INSERT INTO resources (owner_id, name) VALUES ('{scene.actor.user_id}', 'late')")
-        # As at its commit.
+        # As at commit.
         await login.execute("SET CONSTRAINTS ALL IMMEDIATE")
         giving = asyncio.create_task(allow(control, scene.tenant, resources=3))
         async with control.unbound() as work:
@@ -180,7 +180,7 @@ async def test_only_what_has_a_quota_is_limited_and_only_for_who_has_the_plan(
 async def test_what_comes_back_takes_a_place(
     database: Database, control: Database, owner: Database, scene: Scene
 ) -> None:
-    """A share that is renewed after its end, and a user who is enabled again; but not one that is there anyway."""
+    """A share renewed after its end, and a user enabled again; but not one that still counts."""
     async with database.transaction(scene.tenant) as work:
         resource = await resources.create(work, scene.actor, name="one")
         share = await shares.grant(work, scene.actor, "resource", resource, scene.partner)
@@ -206,7 +206,7 @@ async def test_what_comes_back_takes_a_place(
 async def test_one_statement_on_many_rows_takes_as_many_places_as_more_of_them_count(
     database: Database, control: Database, scene: Scene
 ) -> None:
-    """Also where the log notes it in parts, and where as many come as go."""
+    """Also if the log records it in parts, and if as many rows start to count as stop."""
     async with database.transaction(scene.tenant) as work:
         await work.script("INSERT INTO users (subject, name) SELECT 'u' || n, 'u' FROM generate_series(1, 1100) n")
     await allow(control, scene.tenant, users=1050)
@@ -313,7 +313,7 @@ async def test_sql_that_is_smuggled_in_gets_no_further(
     scene: Scene,
     isolation: Literal["read_committed", "repeatable_read", "serializable"],
 ) -> None:
-    """Whether it sees that there is no place any more, or saw nothing of it when it began."""
+    """Whether its snapshot shows that no place is left, or is from before that."""
     await allow(control, scene.tenant, resources=1)
     insert = f"INSERT INTO resources (owner_id, name) VALUES ('{scene.actor.user_id}', 'more')"
     with pytest.raises(asyncpg.PostgresError):

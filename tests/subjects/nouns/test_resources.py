@@ -1,4 +1,4 @@
-"""Who makes, changes and deletes resources, and what a resource can be."""
+"""Who may create, change and delete resources, and their valid values."""
 
 from decimal import Decimal
 from typing import Any

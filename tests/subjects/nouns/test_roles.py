@@ -1,4 +1,4 @@
-"""Nobody gives or takes more than they have, and a last owner stays."""
+"""Users cannot grant or revoke permissions that they lack, and the last owner cannot be removed."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,7 +33,7 @@ class Place:
             return await what(work)
 
     async def refused(self, error: type[Refusal], what: Callable[[Work], Awaitable[UUID | None]]) -> str:
-        """The message of a refusal that changes nothing."""
+        """Check that a refusal changes nothing, and return its message."""
         before = await state(self.database, self.tenant)
         with pytest.raises(error) as caught:
             await self.run(what)
@@ -106,7 +106,7 @@ async def test_nobody_makes_or_widens_a_role_beyond_their_own(place: Place) -> N
     assert narrow
     assert broad
     await place.refused(Forbidden, lambda work: roles.update(work, manager, narrow, permissions=wide))
-    # Nor is one changed or taken away that gives more.
+    # Nor may a role with more permissions be changed or deleted.
     await place.refused(Forbidden, lambda work: roles.update(work, manager, broad, permissions=READS))
     await place.refused(Forbidden, lambda work: roles.delete(work, manager, broad))
 
@@ -145,7 +145,7 @@ async def test_the_last_owner_stays(place: Place) -> None:
     assert await place.refused(Conflict, taken) == "the last owner cannot be taken away"
     await place.run(lambda work: roles.assign(work, owner, admin.user_id, place.roles["owner"]))
     await place.run(lambda work: roles.disable(work, owner, admin.user_id))
-    # One who is disabled is no owner who could help.
+    # A disabled owner does not count.
     await place.refused(Conflict, taken)
     await place.run(lambda work: roles.enable(work, owner, admin.user_id))
     await place.run(taken)
@@ -160,7 +160,7 @@ async def test_who_is_no_person_that_can_come_in_is_not_the_last_owner(place: Pl
     assert isinstance(other, UUID)
     await place.run(lambda work: roles.assign(work, owner, other, place.roles["owner"]))
     await place.refused(Conflict, lambda work: roles.unassign(work, owner, owner.user_id, place.roles["owner"]))
-    # Their own leaving takes no owner away.
+    # Removing the role of such a user removes no effective owner.
     await place.run(lambda work: roles.unassign(work, owner, other, place.roles["owner"]))
 
 

@@ -1,4 +1,4 @@
-"""Who shares what with whom, and what a partner gets to see of it."""
+"""Who may share rows, and which data the grantee sees."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from tests.subjects.nouns.conftest import People, state, without
 
 @pytest.fixture
 async def one(database: Database, a: Tenant, people: People) -> UUID:
-    """A resource of Ada's."""
+    """A resource of Ada."""
     async with database.transaction(a) as work:
         return await resources.create(work, people.ada, name="one", kind="report", data={"a": 1}, size_bytes=7)
 
@@ -86,7 +86,7 @@ async def test_owner_and_admin_revoke_and_nobody_else(
         with pytest.raises(Forbidden, match=reason):
             async with database.transaction(a) as work:
                 await shares.revoke(work, actor, share)
-    # Whom it was granted to cannot end it either, nor can it be told from one that is not there.
+    # The grantee cannot revoke it either; the error is that of a nonexistent share.
     for tenant, missing in ((b, share), (a, uuid4())):
         async with database.transaction(tenant) as work:
             with pytest.raises(NotFound, match="there is no such share"):

@@ -1,4 +1,4 @@
-"""Who writes spans, and who sees them."""
+"""Who may write spans, and who may see them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +51,7 @@ async def test_each_visibility_is_seen_by_whom_it_names(database: Database, a: T
         assert await seen(work, ada) == ["blue", "private", "private in red", *everybodys, "red"]
         assert await seen(work, bob) == [*everybodys, "red"]
         assert await seen(work, viewer) == ["blue", *everybodys]
-        # To manage resources is no right to read what people keep to themselves.
+        # The permission to manage resources does not include reading private spans.
         assert await seen(work, admin) == everybodys
 
 
@@ -119,7 +119,7 @@ async def test_what_cannot_be_written_is_refused(database: Database, a: Tenant, 
         (people.ada, {"resource": uuid4()}, NotFound, missing),
         (people.ada, {"organization": red}, Forbidden, outsider),
         (people.admin, {"organization_id": red, "visibility": Visibility.PRIVATE}, Forbidden, outsider),
-        # One of another tenant is refused like one that is not there.
+        # An organization of another tenant is rejected like a nonexistent one.
         (people.bob, {"organization": theirs}, Forbidden, outsider),
         (people.bob, {"organization": uuid4()}, Forbidden, outsider),
     ):

@@ -1,4 +1,4 @@
-"""Who is seen for the first time becomes a user, once."""
+"""A new subject becomes a user, exactly once."""
 
 import asyncio
 
@@ -71,7 +71,7 @@ async def test_first_sight_waits_for_another_first_sight(database: Database, a: 
     assert (made == first) == (fate == "commits")
 
 
-# Capitals that Python and PostgreSQL lower differently, and those that get longer or depend on what follows.
+# Capitals that Python and PostgreSQL lower differently, and those whose lowercase is longer or depends on context.
 ADDRESSES = {
     "ADA@Example.COM": "ada@example.com",
     "\u0130@example.com": "i\u0307@example.com",
@@ -79,7 +79,7 @@ ADDRESSES = {
     "\u039f\u0394\u039f\u03a3@example.com": "\u03bf\u03b4\u03bf\u03c2@example.com",
     "\u01c5@example.com": "\u01c6@example.com",
     " ada@example.com ": "ada@example.com",
-    "\u0130" * 200: None,  # longer than an address can be, once it is lowered
+    "\u0130" * 200: None,  # too long for an address once lowered
     " ": None,
 }
 
