@@ -18,7 +18,7 @@ from tests.cli.processes import Place, Running
 SAMPLES = Path(__file__).parent / "samples"
 ISOLA = "isola"
 NONE_INSTALLED = {"ISOLA_APPLICATIONS": ""}
-# More rows than are copied in one batch.
+# More rows than one batch copies.
 MANY = 240_000
 SCRIPTS = {
     "chinook": (SAMPLES / "chinook.sql").read_text(encoding="utf-8"),
@@ -39,7 +39,7 @@ SCRIPTS = {
 
 @dataclass(frozen=True)
 class Home:
-    """Where commands run, with a PostgreSQL that has the databases to adopt beside Isola's own."""
+    """The directory of the commands, and a PostgreSQL with the databases to adopt beside that of Isola."""
 
     place: Place
     url: str
@@ -86,11 +86,11 @@ class Home:
         return int(count)
 
     def stages(self) -> Sequence[Any]:
-        """The schemas of rows on their way."""
+        """The schemas of staged rows."""
         return self.ask(ISOLA, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'isola_adopting%'")
 
     def content(self, database: str) -> Sequence[Any]:
-        """All rows of a database, as a digest for each of its tables, and all that its catalogue has."""
+        """A digest of the rows of each table of a database, and the contents of its catalog."""
         tables = [
             row[0]
             for row in self.ask(
@@ -124,7 +124,7 @@ class Client:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Home]:
-    """Databases of one customer, and the applications that were made of them, migrated."""
+    """Databases of one customer, and the applications generated from them, migrated."""
     with TemporaryDirectory(prefix="isola-test-", dir=_memory()) as directory:
         path = Path(directory)
         settings = {
@@ -145,7 +145,7 @@ def home() -> Iterator[Home]:
 
 @pytest.fixture(scope="session")
 def loaded(home: Home) -> Home:
-    """The rows of two of them are in a tenant for each strategy."""
+    """Load the rows of two of them into a tenant for each strategy."""
     for strategy in STRATEGIES:
         home.tenant(strategy, strategy)
         for name in ("chinook", "nasty"):

@@ -1,4 +1,4 @@
-"""Databases of one customer become applications, and their rows those of a tenant."""
+"""Databases of one customer become applications, and their rows become rows of a tenant."""
 
 import ast
 import json
@@ -204,7 +204,7 @@ def test_columns_that_are_called_as_something_in_the_log_are_changed_and_logged(
         f'{{ auditLog(first: 100, filter: {{ object: {{ eq: "{made["id"]}" }} }}) {{ nodes {{ action old new }} }} }}'
     )
     deadline = time.monotonic() + PATIENCE
-    # The log is sealed a little later.
+    # The log is sealed a moment later.
     while len(log := client.ask(tenant, about)["auditLog"]["nodes"]) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -228,7 +228,7 @@ def test_what_was_the_moment_of_a_row_is_it_again(client: Client, tenant: str) -
 
 
 def test_rows_can_be_made_up_for_what_has_rules(home: Home) -> None:
-    """Bounds are declared, and for other conditions there are values that fulfil them."""
+    """Bounds are declared, and other conditions come with values that fulfil them."""
     subjects = (home.place.directory / "nasty/nasty/subjects.py").read_text()
     bounded = subjects.partition("class Bounded(")[2].partition("\nclass ")[0]
     assert "year: int | None = column(minimum=1901, maximum=2155)" in bounded

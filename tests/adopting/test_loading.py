@@ -1,4 +1,4 @@
-"""Rows are copied whole or not at all, whatever happens on the way."""
+"""Loading rows is atomic, whatever fails midway."""
 
 import signal
 import time
@@ -27,7 +27,7 @@ def load(home: Home, database: str, tenant: str) -> tuple[str, ...]:
 
 
 def killed(home: Home, tenant: str) -> int:
-    """Kill a load in the middle of the large table; how many rows it has staged."""
+    """Kill a load in the middle of the large table; return how many rows it has staged."""
     process = home.place.begin(*load(home, "large", tenant))
     deadline = time.monotonic() + PATIENCE
     while not (staged := _staged(home)):
@@ -94,7 +94,7 @@ def test_a_row_that_breaks_a_rule_is_named_and_nothing_is_copied(home: Home, val
     slug = "strict"
     if not home.ask(ISOLA, f"SELECT FROM control.tenants WHERE slug = '{slug}'"):
         home.tenant(slug, "rls")
-    # So that no foreign key is kept to: the source may have been changed that way, too.
+    # This disables foreign keys: the source may have been changed that way, too.
     home.run_in("strict", f"SET session_replication_role TO replica; UPDATE rules SET {values} WHERE id = 4")
     try:
         said = home.place.fail(*load(home, "strict", slug))

@@ -1,4 +1,4 @@
-"""What clients did and what came of it."""
+"""The operations of clients and their results."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,7 +15,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A list that is appended to. Of one that is not ``ordered``, reads tell what is in it but not in which order."""
+    """A list that clients append to. If it is not ``ordered``, reads return its values but not their order."""
 
     name: str
     ordered: bool = True
@@ -37,9 +37,9 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One transaction: first what it appended, then what it read, all of it by one statement.
+    """One transaction: first its appends, then its reads, all of them by one statement.
 
-    ``began`` and ``ended`` are in seconds by the client's clock; one that nobody saw end ends never.
+    ``began`` and ``ended`` are in seconds by the client's clock; without an observed end, it never ends.
     """
 
     tenant: str

@@ -1,4 +1,4 @@
-"""A server in a process of its own, with tenants of every strategy, and its recorded history."""
+"""A server in a separate process, with tenants of every strategy, and its recorded history."""
 
 import random
 import time
@@ -22,7 +22,7 @@ CLIENTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a run. ``seconds`` are those of the transactions and of the checking."""
+    """The result of a run. ``seconds`` are the durations of the transactions and of the checking."""
 
     history: Sequence[Operation]
     anomalies: Sequence[Anomaly]
@@ -47,7 +47,7 @@ class Report:
 
 
 async def furnish(copy: Copy) -> tuple[list[str], list[str]]:
-    """Make the tenants that work and those that they share with; their slugs."""
+    """Create the tenants that run transactions and those that they share with; return their slugs."""
     assert copy.where.owner
     working = [f"{strategy}-elle-{number}" for number in range(TENANTS_A_STRATEGY) for strategy in STRATEGIES]
     partners = [f"partner-{number}" for number in range(PARTNERS)]
@@ -61,7 +61,7 @@ async def furnish(copy: Copy) -> tuple[list[str], list[str]]:
 async def run(
     copy: Copy, directory: Path, transactions: int, *, faults: bool = True, seed: int = 1, **settings: str
 ) -> Report:
-    """Serve the database, record so many transactions, and check them. ``settings`` are the server's environment."""
+    """Serve the database, record this many transactions, and check them. ``settings`` are the server's environment."""
     assert copy.where.owner
     working, partners = await furnish(copy)
     place = Place(

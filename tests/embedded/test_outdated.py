@@ -1,4 +1,4 @@
-"""Whether a newer PostgreSQL could be embedded is asked of pip: here, of an index that is a directory."""
+"""The check for a newer embedded PostgreSQL uses pip: here, with a directory as the index."""
 
 import os
 import subprocess

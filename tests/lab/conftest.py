@@ -1,4 +1,4 @@
-"""The lab at a small scale, in the PostgreSQL of the tests, which has to be afterwards as it was before."""
+"""The lab at a small scale, in the PostgreSQL of the tests, which must be unchanged afterwards."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

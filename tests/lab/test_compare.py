@@ -1,4 +1,4 @@
-"""What ``isola bench compare`` says of two runs."""
+"""The output of ``isola bench compare`` for two runs."""
 
 from pathlib import Path
 

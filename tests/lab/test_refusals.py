@@ -1,4 +1,4 @@
-"""What a run would need and is not there is said before anything is made."""
+"""Missing prerequisites of a run are reported before anything is created."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Runs: what is finished is kept and not measured again, and rounds take turns."""
+"""Runs: finished measurements are kept and not repeated, and rounds alternate."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ PROFILE = Profile("quick", {"toy": [Grid(3, {"tenants": (1, 2)})]}, {"toy": 0.1}
 
 
 class Toy:
-    """Measures nothing but how often it was asked."""
+    """Only counts how often it is measured."""
 
     name = "toy"
     question = "Does it run?"

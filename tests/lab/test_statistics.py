@@ -1,4 +1,4 @@
-"""What may be said of noisy figures, and what may not."""
+"""Which conclusions noisy figures allow, and which not."""
 
 import math
 import random

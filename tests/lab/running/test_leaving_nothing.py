@@ -1,4 +1,4 @@
-"""What a run leaves on somebody's server: nothing, however it ends."""
+"""A run leaves nothing on the server, however it ends."""
 
 from collections.abc import AsyncIterator
 
