@@ -2,13 +2,14 @@
 
 ``python -m benchmarks.writers`` from the checkout. Each transaction creates one resource and commits durably; the two
 cases alternate. A commit takes the time of the disk, or 3 ms more with PostgreSQL's ``commit_delay``. It also
-measures PostgreSQL's CPU for such a transaction, with one writer.
+measures PostgreSQL's CPU for such a transaction on one connection: in one tenant, and in 16 tenants by turns.
 """
 
 import asyncio
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +28,7 @@ from isola.subjects.actor import Actor
 from isola.subjects.permissions import Role, of_role
 from isola_strategies import registry
 
-WRITERS, ROUNDS, SECONDS, ALONE = 16, 7, 2.0, 300
+WRITERS, ROUNDS, SECONDS, ALONE = 16, 7, 2.0, 320
 # Measures commits that wait: the leader of a commit group sleeps for this many microseconds before it flushes.
 DISKS = {"as it is": {}, "3 ms more": {"commit_delay": "3000", "commit_siblings": "0"}}
 
@@ -55,12 +56,12 @@ async def rate(tenants: Database, scenes: Sequence[Scene]) -> float:
     return done / (time.monotonic() - began)
 
 
-async def alone(tenants: Database, scene: Scene) -> float:
-    """Milliseconds of CPU of one session per transaction."""
-    async with tenants.transaction(scene[0]) as work:
+async def alone(tenants: Database, scenes: Sequence[Scene]) -> float:
+    """Milliseconds of CPU of one session per transaction, in these tenants by turns."""
+    async with tenants.transaction(scenes[0][0]) as work:
         backend = psutil.Process(await work.value("SELECT pg_backend_pid()"))
     before = backend.cpu_times()
-    for _ in range(ALONE):
+    for scene in islice(cycle(scenes), ALONE):
         await make(tenants, *scene)
     after = backend.cpu_times()
     return (after.user + after.system - before.user - before.system) / ALONE * 1000
@@ -83,9 +84,7 @@ async def run(address: str, disk: str, table: Table) -> None:
     where = logins.addresses(many, address)
     installed = Installation(many, where, registry.load(where.tenant_login))
     lonely = Installation(one, where, installed.strategies)
-    async with (
-        await Database.open(address, size=2, statement_timeout=120) as owner,
-    ):
+    async with await Database.open(address, size=2, statement_timeout=120) as owner:
         await migrations.migrate(owner, installed.strategies, where)
         await measure(owner, installed, lonely, disk, table)
 
@@ -96,21 +95,22 @@ async def measure(owner: Database, installed: Installation, lonely: Installation
             scenes = await populated(owner, tenants, installed, strategy)
             ways = {"one": [scenes[0]] * WRITERS, "many": scenes}
             rates: dict[str, list[float]] = {way: [] for way in ways}
-            cpu = []
+            cpu: dict[str, list[float]] = {way: [] for way in ways}
             for turn in range(ROUNDS + 1):
                 for way in ways if turn % 2 else reversed(ways):
                     measured = await rate(tenants, ways[way])
                     # The first round is a warm-up.
                     if turn:
                         rates[way].append(measured)
-                cpu.append(await alone(single, scenes[0]))
+                    cpu[way].append(await alone(single, ways[way]))
             ratio = statistics.median(one / many for one, many in zip(rates["one"], rates["many"], strict=True))
             each = [f"{statistics.median(rates[way]):,.0f}" for way in ways]
-            table.add_row(disk, strategy, *each, f"{ratio:.2f}", f"{statistics.median(cpu[1:]):.3f}")
+            spent = [f"{statistics.median(cpu[way][1:]):.3f}" for way in ways]
+            table.add_row(disk, strategy, *each, f"{ratio:.2f}", *spent)
 
 
 def main() -> None:
-    table = Table("disk", "strategy", "one tenant /s", "16 tenants /s", "ratio", "CPU, ms", box=None)
+    table = Table("disk", "strategy", "one tenant /s", "16 tenants /s", "ratio", "CPU, ms", "by turns, ms", box=None)
     for disk, settings in DISKS.items():
         with TemporaryDirectory() as directory, embedded.running(Path(directory), settings) as address:
             asyncio.run(run(address, disk, table))

@@ -14,10 +14,10 @@ async def settled(database: Database, patience: float) -> bool:
 
     Reads after this see everything committed before the call.
     """
-    return not await left(database, _COMMITTING, [], patience)
+    return not await remaining(database, _COMMITTING, [], patience)
 
 
-async def left(database: Database, question: str, values: Sequence[str], patience: float) -> set[str]:
+async def remaining(database: Database, question: str, values: Sequence[str], patience: float) -> set[str]:
     """Wait up to ``patience`` seconds for the transactions that a query returns now; those that remain."""
     end = time.monotonic() + patience
     async with database.unbound() as transaction:

@@ -130,7 +130,7 @@ async def _until_written(owner: Database, home: Home, patience: float) -> None:
     The former can no longer commit in the marked tenant, but their locks would block the move. The latter may have
     read the tenant before it was marked. Raises Unavailable if one of them takes too long.
     """
-    await commits.left(owner, _WRITING, [home.schema], patience)
+    await commits.remaining(owner, _WRITING, [home.schema], patience)
     if not await commits.settled(owner, max(patience, 1)):
         raise Unavailable("a transaction is about to commit, and takes too long")
 
