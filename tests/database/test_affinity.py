@@ -18,6 +18,7 @@ from isola.errors import Unavailable
 from tests.database.test_pool import End, Loop
 
 WAIT = 2.0
+OTHER = "umbrella"
 HOMES = ["acme", "globex", "initech", "hooli"]
 
 
@@ -63,6 +64,13 @@ class Homes:
             self.give_back(link, home)
         return lent
 
+    def keep_busy(self, home: Hashable) -> Link:
+        """Have the one connection that knows a home serve another home that it knows as well."""
+        link = self.lend(home)
+        meet(link, OTHER)
+        self.give_back(link, home)
+        return self.lend(OTHER)
+
 
 @pytest.fixture
 def homes() -> Iterator[Homes]:
@@ -88,16 +96,27 @@ def test_a_new_home_gets_the_connection_that_has_grown_the_least(homes: Homes) -
 
 def test_who_finds_its_connection_busy_gets_it_as_soon_as_it_is_back(homes: Homes) -> None:
     known = homes.spread()
-    first = homes.lend("acme")
+    first = homes.keep_busy("acme")
     waiting = homes.ask("acme")
     assert not waiting.done()
-    homes.give_back(first, "acme")
+    homes.give_back(first, OTHER)
     assert waiting.result() is known["acme"]
+
+
+def test_a_home_with_several_transactions_at_once_is_known_by_as_many_connections(homes: Homes) -> None:
+    """Waiting would limit it to the connections that know it already, while others are idle."""
+    homes.spread()
+    at_once = [homes.lend("acme") for _ in range(3)]
+    for link in at_once:
+        meet(link, "acme")
+    for link in at_once:
+        homes.give_back(link, "acme")
+    assert [homes.lend("acme") for _ in range(3)] == [*reversed(at_once)]
 
 
 def test_nobody_waits_longer_than_a_moment_for_a_connection_of_its_own(homes: Homes) -> None:
     known = homes.spread()
-    homes.lend("acme")
+    homes.keep_busy("acme")
     waiting = homes.ask("acme")
     homes.loop.now += homes.pool._patience
     homes.loop.settle()
@@ -107,13 +126,13 @@ def test_nobody_waits_longer_than_a_moment_for_a_connection_of_its_own(homes: Ho
 
 def test_nobody_waits_for_a_connection_on_which_something_takes_long(homes: Homes) -> None:
     homes.spread()
-    homes.lend("acme").lent_at -= MOST_PATIENCE
+    homes.keep_busy("acme").lent_at -= MOST_PATIENCE
     assert homes.ask("acme").done()
 
 
 def test_a_home_that_could_wait_no_longer_comes_to_be_known_by_few_others(homes: Homes) -> None:
     known = homes.spread()
-    homes.lend("acme").lent_at -= MOST_PATIENCE
+    homes.keep_busy("acme").lent_at -= MOST_PATIENCE
     kept = []
     for _ in range(LENT):
         link = homes.lend("acme")
@@ -123,24 +142,25 @@ def test_a_home_that_could_wait_no_longer_comes_to_be_known_by_few_others(homes:
         homes.give_back(link, "acme")
     assert kept == [False] * (LENT - 1) + [True]
     # The memory for the tables of the home is counted in any case.
-    assert sum(each.kept.bytes for each in known.values()) > (len(known) + LENT - 1) * HOME_BYTES
+    assert sum(each.kept.bytes for each in known.values()) > (len(known) + LENT) * HOME_BYTES
 
 
 def test_no_long_queue_forms_at_one_connection() -> None:
     homes = Homes(8)
     homes.spread()
-    lent = homes.lend("acme")
+    lent = homes.keep_busy("acme")
     waiting = [homes.ask("acme") for _ in range(WAITING_FOR_ONE + 1)]
     assert [task.done() for task in waiting] == [False] * WAITING_FOR_ONE + [True]
-    for first in waiting[:-1]:
-        homes.give_back(lent, "acme")
+    for home, first in zip([OTHER, "acme"], waiting[:-1], strict=True):
+        homes.give_back(lent, home)
         assert first.result() is lent
     homes.loop.close()
 
 
 def test_nobody_holds_a_place_idly_while_others_queue_for_one(homes: Homes) -> None:
     known = homes.spread()
-    for home in HOMES[:3]:
+    homes.keep_busy("acme")
+    for home in HOMES[1:3]:
         homes.lend(home)
     waiting = homes.ask("acme")
     assert not waiting.done()
@@ -151,9 +171,10 @@ def test_nobody_holds_a_place_idly_while_others_queue_for_one(homes: Homes) -> N
 
 def test_a_connection_that_ends_keeps_nobody_waiting(homes: Homes) -> None:
     homes.spread()
-    link = homes.lend("acme")
+    link = homes.keep_busy("acme")
     waiting = homes.ask("acme")
-    homes.pool.give_back(link, "acme", clean=False)
+    assert not waiting.done()
+    homes.pool.give_back(link, OTHER, clean=False)
     homes.loop.settle()
     assert waiting.result() is not link
 

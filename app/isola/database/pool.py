@@ -47,11 +47,13 @@ LATEST = 1 / 32
 class Link:
     """A connection, and its usage."""
 
-    __slots__ = ("connection", "idle_since", "is_lent", "kept", "lent_at", "uses", "waiters")
+    __slots__ = ("connection", "home", "idle_since", "is_lent", "kept", "lent_at", "uses", "waiters")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.kept = connection.kept
+        self.home: Hashable = None
+        """The home that it serves, or served last."""
         self.idle_since = 0.0
         self.is_lent = False
         """Whether it serves a home that other connections know: it then keeps no statements of that home."""
@@ -105,15 +107,19 @@ class Pool:
             if fresh and self._idle:
                 self._discard(self._idle.pop(0))
             link = await self._connected() if fresh else self._idle_for(home)
-            if link is None and (busy := self._soon_for(home)) is not None and await self._handed(busy):
-                link = busy
-            is_lent = link is None and self._is_to_lend(home)
+            is_lent = False
+            # A home that all connections which know it are serving at this moment needs one more of them.
+            if link is None and not self._is_alone(home):
+                if (busy := self._soon_for(home)) is not None and await self._handed(busy):
+                    link = busy
+                else:
+                    is_lent = self._is_to_lend()
             link = link or self._idle_with_room() or await self._connected()
         except BaseException:
             self._leave(group)
             raise
         link.lent_at = time.monotonic()
-        link.is_lent = is_lent
+        link.home, link.is_lent = home, is_lent
         return link
 
     def give_back(self, link: Link, group: Hashable, *, clean: bool) -> None:
@@ -172,10 +178,12 @@ class Pool:
         self._discard(link)
         return False
 
-    def _is_to_lend(self, home: Hashable) -> bool:
-        """Whether a connection new to the home should keep nothing of it, since other connections know it."""
-        if not any(home in link.kept.homes for link in self._links):
-            return False
+    def _is_alone(self, home: Hashable) -> bool:
+        """Whether no connection that knows the home serves another one: it then waits for itself alone."""
+        return all(link.home == home for link in self._links if home in link.kept.homes)
+
+    def _is_to_lend(self) -> bool:
+        """Whether a connection new to a home should keep nothing of it, since other connections know it."""
         self._lent += 1
         return self._lent % LENT != 0
 
