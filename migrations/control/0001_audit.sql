@@ -192,19 +192,23 @@ BEGIN
 END $$;
 
 -- Assigns a transaction's entries their place in commit order, at commit. Rejects a commit into a home that the tenant
--- is leaving or has left: the data would stay behind there.
+-- is leaving or has left, and one of a deleted tenant: the data would stay behind there.
 --
 -- A transaction that draws from the sequence holds a lock on it until it ends. The lock conflicts with no other such
--- lock and is visible in pg_locks. So the sealer and a tenant move can tell which transactions are about to commit:
--- once the transactions that held the lock at a moment have ended, all places drawn before that moment are decided, and
--- later transactions see every tenant that was marked as moving by that moment.
+-- lock and is visible in pg_locks. So the sealer, and the move or erasure of a tenant, can tell which transactions are
+-- about to commit: once the transactions that held the lock at a moment have ended, all places drawn before that moment
+-- are decided, and later transactions see every tenant that was marked as moving or deleted by that moment.
 CREATE FUNCTION isola.audit_commit() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_status text;
 BEGIN
     UPDATE control.audit_pending SET place = nextval('control.audit_places'), at = clock_timestamp() WHERE id = NEW.id;
-    IF EXISTS (
-        SELECT FROM control.tenants WHERE id = NEW.tenant_id AND (home <> NEW.home OR moving_to IS NOT NULL)
-    ) THEN
+    SELECT status INTO found_status FROM control.tenants
+    WHERE id = NEW.tenant_id AND (home <> NEW.home OR moving_to IS NOT NULL OR status = 'deleted');
+    IF found_status = 'deleted' THEN
+        RAISE EXCEPTION 'the tenant is not active' USING ERRCODE = 'IS001';
+    ELSIF found_status IS NOT NULL THEN
         RAISE EXCEPTION 'the tenant is being moved' USING ERRCODE = 'IS004';
     END IF;
     RETURN NULL;

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, or_, select, update
 
 from isola.database.transactions import Database, Transaction
-from isola.errors import BadUserInput, Conflict, NotFound, OperatorError
+from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.installed import metadata
-from isola.platform import plans, platform_log
+from isola.platform import commits, plans, platform_log
 from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
@@ -30,6 +30,8 @@ from isola_strategies.base import Strategy
 MAX_NAME = 200
 SLUG_GRACE = timedelta(days=90)
 """How long the slug of a deleted tenant stays reserved."""
+PATIENCE = 10.0
+"""Seconds that transactions which are about to commit may take to end before a deleted tenant is erased."""
 
 
 async def create(
@@ -154,9 +156,10 @@ async def drop(
 ) -> Tenant:
     """Delete a tenant, then erase its data, its home, its shares, API keys, domains and sessions.
 
-    It is first marked as deleted; ``notice`` seconds later, when every server has noticed and no request can still be
-    in flight, all of it is erased in one transaction. If that is interrupted, a second call continues. Raises NotFound,
-    and Conflict while other tenants are below it.
+    It is first marked as deleted: transactions that begin to commit later are rejected. ``notice`` seconds later, when
+    every server has noticed, all of it is erased in one transaction. If that is interrupted, a second call continues.
+    Raises NotFound, Conflict while other tenants are below it, and Unavailable if a transaction that began to commit
+    before it was marked takes too long.
     """
     async with owner.unbound() as transaction:
         await refuse_behind(transaction)
@@ -179,6 +182,8 @@ async def drop(
         )
         tenant = entry((await transaction.rows(deleted.returning(*COLUMNS)))[0])
     await asyncio.sleep(notice)
+    if not await commits.settled(owner, PATIENCE):
+        raise Unavailable("a transaction is about to commit, and takes too long")
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
         await take_turn(transaction, strategy.home(tenant.id))

@@ -137,7 +137,7 @@ def admit_to_platform(where: Addresses) -> str:
         GRANT SELECT, INSERT ON control.audit_seals TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {SEAL}, control.committing() TO {control};
         GRANT SELECT ON control.audit_pending, control.audit_seals TO {control};
-        GRANT SELECT (id, home, moving_to) ON control.tenants TO {roles.audit};
+        GRANT SELECT (id, home, status, moving_to) ON control.tenants TO {roles.audit};
         GRANT SELECT ON control.audit_heads, control.memberships TO {control};
         GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};
         GRANT SELECT, INSERT ON control.memberships TO {roles.sharing};
