@@ -22,9 +22,12 @@ from isola.subjects.permissions import Role, of_role
 from isola.subjects.users import users
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, physical, tried
+from isola.testing.patience import PATIENCE
 from isola_strategies.base import Capability, Strategy
 
 ABOUT = {"actor": "usr_ada", "behalf": "key_1", "request": "r-1"}
+# With work for every pair of entries, verifying this many takes several times the limit, in seconds; else a fraction.
+LONG, LIMIT = 25_000, 4.0
 Entry = Mapping[str, Any]
 
 
@@ -361,6 +364,26 @@ async def test_whoever_owns_the_tables_cannot_change_a_log_unseen(
     assert found.broken
     assert broken in found.broken
     assert entries is None or found.entries == entries
+
+
+async def test_a_long_log_is_verified_within_the_time_limit_of_a_statement(
+    copy: Copy, database: Database, control: Database, a: Tenant
+) -> None:
+    before = (await audit.verify(control, database, a)).entries
+    async with database.transaction(a) as work:
+        await work.script(
+            f"INSERT INTO organizations (name, name_key) SELECT n, n FROM generate_series(1, {LONG}) g, "
+            "LATERAL (SELECT 'long' || g AS n) names"
+        )
+    async with await Database.open(
+        copy.where.tenant, copy.strategies, copy.binding_key, wait=PATIENCE, statement_timeout=LIMIT
+    ) as limited:
+        waiting = await audit.verify(control, limited, a)
+        while await sealing.seal(control):
+            pass
+        sealed = await audit.verify(control, limited, a)
+    assert (waiting.entries, waiting.broken) == (before + LONG, None)
+    assert (sealed.entries, sealed.unsealed, sealed.broken) == (before + LONG, 0, None)
 
 
 @pytest.mark.parametrize(
