@@ -1,9 +1,10 @@
-"""Sabotages of moves: of the checks that keep requests out of the old home, and of the copied data."""
+"""Sabotages of moves and erasures: of the checks that keep requests out of a home that is left, and of the copied data."""
 
 from tests.mutation.in_database import rewritten
 from tests.mutation.sabotage import BOTH, Patch, Sql
 
 RLS = "rls"
+ERASING = "app/isola/testing/isolation/test_erasing.py"
 MOVING, MOVES = "app/isola/testing/isolation/test_moving.py", "tests/control/test_moves.py"
 
 IN_MOVES = (
@@ -11,8 +12,24 @@ IN_MOVES = (
         "writes in a home that is being left",
         "that nothing is written while a tenant moves",
         BOTH,
-        rewritten("isola.audit_commit()", "(home <> NEW.home OR moving_to IS NOT NULL)", "false"),
+        rewritten("isola.audit_commit()", "home <> NEW.home OR moving_to IS NOT NULL OR ", ""),
         (MOVES,),
+    ),
+    Sql(
+        "commits of deleted tenants",
+        "that nothing is committed once a tenant is marked as deleted",
+        BOTH,
+        rewritten("isola.audit_commit()", " OR status = 'deleted'", ""),
+        (ERASING,),
+    ),
+    Patch(
+        "erasure that waits for no commit",
+        "that commits which have begun are over before their tenant is erased",
+        BOTH,
+        "app/isola/platform/provisioning.py",
+        "if not await commits.settled(owner, PATIENCE):",
+        "if owner is None:",
+        (ERASING,),
     ),
     Sql(
         "reads in a home that was left",

@@ -18,13 +18,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import make_url
 
 import isola
 import isola_strategies
-from isola.platform import logins
-from isola.testing.fixtures import DEFAULTS
-from isola_strategies import registry
+from tests.mutation import statements
 from tests.mutation.sabotage import Sql
 from tests.mutation.sabotages import BY_NAME
 
@@ -53,23 +50,8 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
 async def _run(sabotage: Sql, url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
-        statements = sabotage.sql.format(**await _names(connection, url))
-        async with connection.transaction():
-            await connection.execute(statements)
+        await statements.run(sabotage, connection, url)
     except asyncpg.PostgresError as error:
         pytest.exit(f"{sabotage.name}: {error}", NOT_APPLIED)
     finally:
         await connection.close()
-
-
-async def _names(connection: asyncpg.Connection, url: str) -> dict[str, str]:
-    login = logins.addresses(DEFAULTS, url).tenant_login
-    strategy = registry.load(login)["schema"]
-    tenants = dict(await connection.fetch("SELECT slug, id FROM control.tenants"))
-    return {
-        "login": login,
-        "owner": await connection.fetchval("SELECT quote_ident(current_user)"),
-        "database": str(make_url(url).database),
-        "a": strategy.home(tenants["schema-a"]).schema,
-        "b": strategy.home(tenants["schema-b"]).schema,
-    }

@@ -2,10 +2,13 @@
 
 from collections import Counter
 
+import asyncpg
 import pytest
 
+from isola.testing.fixtures import Copy
+from tests.mutation import statements
 from tests.mutation.report import markdown, summary
-from tests.mutation.sabotage import OutdatedError, Patch
+from tests.mutation.sabotage import OutdatedError, Patch, Sql
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
 from tests.mutation.trial import ROOT, Outcome, Verdict
 
@@ -22,6 +25,23 @@ def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
 def test_each_fits_the_program_as_it_is(patch: Patch) -> None:
     patch.check(ROOT)
+
+
+async def test_the_database_accepts_the_statements_of_each(copy: Copy) -> None:
+    connection = await asyncpg.connect(copy.where.owner)
+    rejected = []
+    for sabotage in SABOTAGES:
+        if isinstance(sabotage, Sql):
+            undone = connection.transaction()
+            await undone.start()
+            try:
+                await statements.run(sabotage, connection, copy.where.owner)
+            except asyncpg.PostgresError as error:
+                rejected.append(f"{sabotage.name}: {error}")
+            await undone.rollback()
+    await connection.close()
+
+    assert rejected == []
 
 
 def test_the_tests_that_should_notice_are_there() -> None:
