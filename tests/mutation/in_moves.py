@@ -1,4 +1,4 @@
-"""Sabotages of moves and erasures: of the checks that keep requests out of a home that is left, and of the copied data."""
+"""Sabotages of moves and erasures: of the checks that keep requests out of a home that is left, of what is copied."""
 
 from tests.mutation.in_database import rewritten
 from tests.mutation.sabotage import BOTH, Patch, Sql

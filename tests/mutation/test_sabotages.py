@@ -28,14 +28,15 @@ def test_each_fits_the_program_as_it_is(patch: Patch) -> None:
 
 
 async def test_the_database_accepts_the_statements_of_each(copy: Copy) -> None:
-    connection = await asyncpg.connect(copy.where.owner)
+    url = str(copy.where.owner)
+    connection = await asyncpg.connect(url)
     rejected = []
     for sabotage in SABOTAGES:
         if isinstance(sabotage, Sql):
             undone = connection.transaction()
             await undone.start()
             try:
-                await statements.run(sabotage, connection, copy.where.owner)
+                await statements.run(sabotage, connection, url)
             except asyncpg.PostgresError as error:
                 rejected.append(f"{sabotage.name}: {error}")
             await undone.rollback()
