@@ -17,7 +17,7 @@ from isola.subjects.applications import BUILT_IN
 from isola.subjects.subject import Subject
 
 OPERATION = "operation"
-OF_NOUNS = frozenset({"partner", "provisioning", "statistics"})
+OF_NOUNS = frozenset({"affinity", "indexes", "partner", "provisioning", "removal", "restore", "statistics", "vacuum"})
 """Scenarios about the nouns that ship: they share, alter or add to resources."""
 ASKED_ALL = {"read": False, "write": True}
 """Scenarios that ask for everything that reads, or that writes: the application's own operations, too."""

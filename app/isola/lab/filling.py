@@ -43,12 +43,12 @@ async def fill(place: Place, size: Size, seed: int, progress: Progress) -> Popul
     Raises OperatorError for a strategy that adds more than one column to its tables.
     """
     strategy = place.strategies[size.placement]
-    discriminator = _discriminator(strategy)
+    column = discriminator(strategy)
     async with await place.owner(WORKERS) as owner:
         made = await _tenants(owner, place, strategy, size, progress)
     connection = await asyncpg.connect(place.address)
     try:
-        filling = _Filling(connection, strategy, discriminator, size, seed, progress)
+        filling = _Filling(connection, strategy, column, size, seed, progress)
         await filling.declare(made)
         await filling.run(made)
         residents = await filling.residents(made)
@@ -235,7 +235,7 @@ class _Filling:
         ]
 
 
-def _discriminator(strategy: Strategy) -> str | None:
+def discriminator(strategy: Strategy) -> str | None:
     """The column by which a strategy distinguishes tenants in a shared table; None without shared tables."""
     table = metadata.tables["users"]
     more = [name for name in strategy.shape(table, MetaData()).columns.keys() if name not in table.columns]  # noqa: SIM118  their names, not the columns

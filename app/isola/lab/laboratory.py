@@ -118,12 +118,12 @@ class Laboratory:
             for process, cores in zip(moved, before, strict=True):
                 _move(process, cores)
 
-    async def backends(self, place: Place) -> Sequence[psutil.Process]:
-        """PostgreSQL's backend processes connected to one place; none if it runs on another machine."""
+    async def backends(self, place: Place, login: str) -> Sequence[psutil.Process]:
+        """PostgreSQL's backend processes of a login in one place; none if it runs on another machine."""
         if self.postgresql is None:
             return []
         rows = await self._cluster.maintenance.fetch(
-            "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'", place.name
+            "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND usename = $2", place.name, login
         )
         return [psutil.Process(row[0]) for row in rows]
 

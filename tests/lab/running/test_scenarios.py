@@ -23,6 +23,11 @@ SMALLEST: Mapping[str, Mapping[str, Value]] = {
     "memory": {"tables": OWN_TABLES},
     "provisioning": {},
     "statistics": {"operation": "SearchResources", "new_rows": 40},
+    "restore": {},
+    "removal": {"new_rows": 40},
+    "vacuum": {"new_rows": 40, "updates": 3},
+    "indexes": {"new_rows": 2000},
+    "affinity": {"connections": 2},
 }
 GIVEN = {
     "policies": {"proved_us", "claimed_us", "without_policies_us", "policies_ratio", "signing_ratio"},
@@ -57,6 +62,18 @@ GIVEN = {
         "changed_nodes_count",
         "analyze_ms",
     },
+    "restore": {"backup_s", "backup_bytes", "unpack_s", "copy_s", "restore_s"},
+    "removal": {"drop_s", "drop_wal_bytes", "left_bytes", "vacuum_s", "alone_p99_ms", "meanwhile_p99_ms"},
+    "vacuum": {"bloat_bytes", "vacuum_ms", "scanned_count", "other_before_ms", "other_bloated_ms", "busy_vacuumed_ms"},
+    "indexes": {
+        "own_used_count",
+        "own_make_ms",
+        "all_make_ms",
+        "least_make_ms",
+        "least_index_bytes",
+        "least_other_write_ratio",
+    },
+    "affinity": {"staying_ms", "mixed_ms"},
 }
 # What a scenario could have left behind in homes: what guards tables, what they have, how many rows are in them.
 TRACES = """
@@ -116,6 +133,26 @@ async def test_measures_the_memory_and_the_time_of_the_process_behind_a_connecti
     assert values["contexts_bytes"] > values["plans_bytes"] > 0
 
 
+@pytest.mark.parametrize("subject", STRATEGIES)
+async def test_restores_every_row_of_the_tenant_that_lost_them(laboratory: Laboratory, subject: str) -> None:
+    population = await laboratory.population(strategy=subject, tenants=3, rows=ROWS)
+    tables = [table for table, *_ in await _tables(population)]
+    before = await _rows(population, tables)
+    point = Point((("tenants", 3), ("rows", ROWS)))
+    await scenarios.load()["restore"].measure(laboratory, point, subject, 0)
+    assert await _rows(population, tables) == before
+
+
+@pytest.mark.parametrize("subject", STRATEGIES)
+async def test_an_index_of_one_tenant_is_used_where_a_tenant_has_tables_of_its_own(
+    laboratory: Laboratory, subject: str
+) -> None:
+    point = Point((("tenants", 3), ("rows", ROWS), ("new_rows", 2000)))
+    values = await scenarios.load()["indexes"].measure(laboratory, point, subject, 0)
+    assert values["own_used_count"] == (subject != "rls")
+    assert values["least_index_bytes"] == values["own_index_bytes" if values["own_used_count"] else "all_index_bytes"]
+
+
 @pytest.mark.parametrize("name", SMALLEST)
 def test_says_what_it_needs_and_what_is_by_design(name: str) -> None:
     scenario = scenarios.load()[name]
@@ -136,10 +173,29 @@ def test_the_peer_is_asked_for_no_more_tenants_than_it_makes_in_reasonable_time(
     assert "django-tenants" not in subjects[1000]
 
 
-async def _traces(population: Population) -> Sequence[object]:
+async def _tables(population: Population) -> Sequence[asyncpg.Record]:
     connection = await asyncpg.connect(population.place.address)
     try:
-        tables = await connection.fetch(TRACES)
+        found: Sequence[asyncpg.Record] = await connection.fetch(TRACES)
+        return found
+    finally:
+        await connection.close()
+
+
+async def _rows(population: Population, tables: Sequence[str]) -> Sequence[object]:
+    connection = await asyncpg.connect(population.place.address)
+    try:
+        return [
+            await connection.fetchval(f"SELECT array_agg(t::text ORDER BY t::text) FROM {table} t") for table in tables
+        ]
+    finally:
+        await connection.close()
+
+
+async def _traces(population: Population) -> Sequence[object]:
+    tables = await _tables(population)
+    connection = await asyncpg.connect(population.place.address)
+    try:
         counts = [await connection.fetchval(f"SELECT count(*) FROM {table[0]}") for table in tables]
         return [*tables, *counts, *await connection.fetch(MEMBERS)]
     finally:

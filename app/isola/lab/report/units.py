@@ -8,7 +8,11 @@ DIGITS = 3
 TIMES = "\N{MULTIPLICATION SIGN}"
 TO = "\N{EN DASH}"
 
-DIMENSIONS = {"rate_per_s": "requests a second"}
+DIMENSIONS = {
+    "rate_per_s": "requests a second",
+    "new_rows": "rows of the tenant",
+    "updates": "updates of each row",
+}
 WORDS = {
     "cpu": "CPU",
     "postgresql": "PostgreSQL",

@@ -4,34 +4,25 @@ import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
-
-import asyncpg
 
 from isola.errors import OperatorError
-from isola.installed import metadata
 from isola.lab.laboratory import Laboratory
+from isola.lab.newcomer import Beside, newcomer, run, tables
 from isola.lab.operations import Operation
-from isola.lab.owning import entered, furnish
 from isola.lab.population import Population, Resident
-from isola.lab.scenario import Needs, Point, Profile, sized, strategies
-from isola.lab.statements import Statements
-from isola.platform import provisioning
+from isola.lab.scenario import Point, sized
 from isola_strategies.base import Home, Strategy
 
 OTHERS = 10
 """Tenants that a connection has served before the new one: it keeps a plan by then."""
 VISITS = 15
-ROW_BYTES = 4000
-"""What a resource takes up with its five spans, indexes and what deleting it leaves for a while."""
 CONSUMING = {"Aggregate", "Group", "Hash", "Incremental Sort", "Materialize", "Sort", "WindowAgg"}
 
 
-class Statistics:
+class Statistics(Beside):
     """A tenant comes, with ``new rows`` resources and five spans of each, beside ``tenants`` others.
 
     - ``before``, ``after``: the operation in the new tenant before and after ANALYZE, on a connection that has served
@@ -66,33 +57,14 @@ class Statistics:
         ),
     )
 
-    def __init__(self) -> None:
-        self._statements = Statements()
-
-    def points(self, profile: Profile) -> Iterable[Point]:
-        return profile.points(self.name)
-
-    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
-        return strategies()
-
-    def needs(self, point: Point) -> Needs:
-        return Needs(
-            connections=3,
-            disk_bytes=point.number("new_rows") * ROW_BYTES,
-            populations=tuple(sized(point, subject) for subject in self.subjects(point)),
-        )
-
-    def expected_seconds(self, point: Point) -> float:
-        return 0.7 + point.number("new_rows") / 2500 + point.number("tenants") * point.number("rows") / 60_000
-
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round has its own tenant
         population = await laboratory.populated(sized(point, subject))
         strategy = population.place.strategies[subject]
         operation = laboratory.operations[point.text("operation")]
-        async with _newcomer(population, strategy, point.number("new_rows")) as newcomer:
-            before = await self._asked(operation, population, newcomer, strategy)
-            seconds = await _analyze(population, strategy.home(newcomer.tenant.id))
-            after = await self._asked(operation, population, newcomer, strategy)
+        async with newcomer(population, strategy, point.number("new_rows")) as new:
+            before = await self._asked(operation, population, new, strategy)
+            seconds = await _analyze(population, strategy.home(new.tenant.id))
+            after = await self._asked(operation, population, new, strategy)
         worst = max(before.scans, key=lambda scan: scan.off, default=None)
         if worst is None:
             raise OperatorError("every scan of the statement is cut short by a limit: expected one that is not")
@@ -173,42 +145,8 @@ def _nodes(node: Mapping[str, Any]) -> Iterator[str]:
         yield from _nodes(child)
 
 
-@asynccontextmanager
-async def _newcomer(population: Population, strategy: Strategy, rows: int) -> AsyncIterator[Resident]:
-    """A new tenant that is removed completely at the end."""
-    place = population.place
-    slug = f"new-{uuid4().hex[:8]}"
-    async with await place.owner() as owner:
-        tenant = await provisioning.create(owner, place.strategies, slug=slug, name=slug, strategy=strategy.name)
-        home = strategy.home(tenant.id)
-        await _run(population, [f"ALTER TABLE {table} SET (autovacuum_enabled = off)" for table in _tables(home)])
-        try:
-            await furnish(owner, strategy, tenant.id, rows)
-            async with entered(owner, strategy, tenant.id) as work:
-                ids = await work.texts(f"SELECT id::text FROM users WHERE {strategy.predicate('users') or 'true'}")
-            yield Resident(len(population.residents), tenant, rows, UUID(ids[-1]), (), {})
-        finally:
-            await provisioning.drop(owner, place.strategies, slug, notice=0)
-            if home in strategy.homes([]):  # other tenants share this home
-                await _run(population, [f"ALTER TABLE {table} RESET (autovacuum_enabled)" for table in _tables(home)])
-                await _run(population, [f"VACUUM (ANALYZE) {table}" for table in _tables(home)])
-
-
 async def _analyze(population: Population, home: Home) -> float:
     """Run ANALYZE. Returns its seconds."""
     started = time.perf_counter()
-    await _run(population, [f"ANALYZE {', '.join(_tables(home))}"])
+    await run(population, [f"ANALYZE {', '.join(tables(home))}"])
     return time.perf_counter() - started
-
-
-async def _run(population: Population, statements: Sequence[str]) -> None:
-    connection = await asyncpg.connect(population.place.address)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _tables(home: Home) -> Sequence[str]:
-    return [f"{home.schema}.{table.name}" for table in metadata.sorted_tables]
