@@ -127,6 +127,45 @@ def test_other_results_give_another_verdict(tmp_path: Path) -> None:
     assert said == "Reads a second: no difference beyond noise from 10 to 1,000 tenants."
 
 
+def first_sentences(written: Written) -> str:
+    return written.plain.partition("## The verdict")[2].partition("### ")[0]
+
+
+def test_the_first_sentences_say_which_strategy_for_whom_with_the_crossover(written: Written) -> None:
+    said = first_sentences(written).strip()
+    assert said.startswith("Choose `rls` for many tenants (1,000 were the most that were measured)")
+    assert re.search(
+        r"`rls` is the better choice if you need .*little memory a connection \(5\.\d+. with 1,000 tenants\)", said
+    )
+    found = re.search(r"The number decides for many reads a second: `schema` up to about (\d+) tenants", said)
+    assert found
+    assert 10 < int(found[1]) < 100
+    assert "no crossover" not in said
+
+
+def test_without_a_crossover_the_first_sentences_say_why(tmp_path: Path) -> None:
+    slow = Written(tmp_path, record(tmp_path / "slow.jsonl", slower={"schema": 3.0}))
+    said = first_sentences(slow)
+    assert "The number decides" not in said
+    assert "There is no crossover: " in said
+    assert re.search(
+        r"The difference grows with size for many reads a second \(`rls` 2\.\d+. at 10, \d\.\d+. at 1,000", said
+    )
+
+
+def test_what_concerns_one_tenant_is_recommended_apart_from_what_concerns_all(tmp_path: Path, results: Path) -> None:
+    lines = [
+        line("restore", subject, {"tenants": tenants}, number, values={"restore_s": seconds * (1 + number / 100)})
+        for tenants in (10, 1000)
+        for subject, seconds in (("rls", 0.1 * tenants), ("schema", 1.0 + tenants / 1000))
+        for number in range(3)
+    ]
+    results.write_text(results.read_text() + "".join(json.dumps(each) + "\n" for each in lines))
+    said = first_sentences(Written(tmp_path, results))
+    assert "Choose `schema` for a tenant that has to be treated by itself" in said
+    assert re.search(r"`schema` is the better choice if you need restoring one tenant \(50. with 1,000 tenants\)", said)
+
+
 def test_what_failed_was_left_out_or_disturbed_is_told_and_is_text_whatever_it_says(tmp_path: Path) -> None:
     results = record(tmp_path / "results.jsonl")
     results.write_text(results.read_text().replace('"busy_elsewhere": 0.02', '"busy_elsewhere": 0.5'))

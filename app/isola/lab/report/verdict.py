@@ -8,16 +8,14 @@ from isola.lab.report.aspects import Aspect, because, chosen, finding
 from isola.lab.report.charts import Balance, Chart, balances
 from isola.lab.report.document import Block, Bullets, Gallery, Heading, Section
 from isola.lab.report.findings import Finding
+from isola.lab.report.recommendation import SLIGHT, Found, recommendation, strength
 from isola.lab.report.results import Point, Results, strategies
 from isola.lab.report.slices import TENANTS, label
 
-SLIGHT = 1.05
-"""A difference that is sure, but smaller than this, is not worth choosing by."""
 LEGEND = (
     "Each mark is one size; the larger the mark, the more tenants (or of whatever was varied). A mark that is not "
     "filled is a difference inside the noise. The figure to the right is for the largest size."
 )
-Found = Sequence[tuple[Aspect, Finding]]
 
 
 def section(results: Results) -> Section:
@@ -44,7 +42,8 @@ def section(results: Results) -> Section:
 
 def _pair(results: Results, found: Found) -> list[Block]:
     headlines = [each for each in found if each[0].headline] or found
-    blocks: list[Block] = [Bullets([*(_line(results, *each) for each in _leading(found)), *_ends(headlines)])]
+    blocks: list[Block] = [*recommendation(results, found), Heading("In more detail")]
+    blocks.append(Bullets([*(_line(results, *each) for each in _leading(found)), *_ends(headlines)]))
     blocks += [Gallery([_overview(results, headlines, "Which is better, and by how much", "overview")]), LEGEND]
     # The first of each group leads it, and has been told above.
     leads = [one for _, one in _leading(found)]
@@ -86,9 +85,9 @@ def _ends(found: Found) -> list[str]:
 def _at(size: float, found: Sequence[Finding]) -> str:
     parts = []
     there = [one for one in found if size in one.by_size]
-    clear = [one for one in there if one.ahead(size) and _strength(one, size) >= SLIGHT]
+    clear = [one for one in there if one.ahead(size) and strength(one, size) >= SLIGHT]
     for name in (found[0].first, found[0].second):
-        led = sorted((one for one in clear if one.ahead(size) == name), key=lambda one: -_strength(one, size))
+        led = sorted((one for one in clear if one.ahead(size) == name), key=lambda one: -strength(one, size))
         if led:
             said = ", ".join(f"{_lower(one.label)} ({one.by(size)})" for one in led)
             parts.append(f"`{name}` is ahead in {len(led)} of {len(there)} respects: {said}")
@@ -102,10 +101,6 @@ def _at(size: float, found: Sequence[Finding]) -> str:
 
 def _lower(label: str) -> str:
     return label[0].lower() + label[1:]
-
-
-def _strength(one: Finding, size: float) -> float:
-    return max(one.by_size[size].value, 1 / one.by_size[size].value)
 
 
 def _failures(results: Results) -> Sequence[str]:
