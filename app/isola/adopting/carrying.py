@@ -164,7 +164,6 @@ _CONSTANTS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = 
         "datetime": (re.compile("(?!)"), str),
         "float": (re.compile(r"-?\d+(\.\d+)?"), lambda value: str(float(value))),
         "int": (re.compile(r"-?\d+"), lambda value: str(int(value))),
-        "list": (re.compile(r"\{\}"), lambda _: "list"),
         "str": (re.compile("(?s).*"), literal),
     }
 )
@@ -187,20 +186,53 @@ def is_made(column: Column) -> bool:
     return column.identity or bool(re.search(r"\b(nextval|uuid\w*|gen_random_uuid)\(", column.default or ""))
 
 
+_ARRAY = re.compile(r"\(?ARRAY\[(.*?)\]\)?(?:::[\w\s\".(),]+(?:\[\])?)?", re.DOTALL)
+_EXPRESSIONS = re.compile(r"(?:'(?:[^']|'')*'|[^',])+")
+_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,"{}\\][^,"{}\\]*)')
+_ITEMS_IN_BRACES = re.compile(rf"\{{(?:{_ITEM.pattern})(?:,(?:{_ITEM.pattern}))*\}}")
+
+
 def default(annotation: str, written: str, members: Mapping[str, str]) -> str | None:
     """A column's default in Python; None if it is not constant. ``members`` maps the values of its enum to names."""
+    if annotation.startswith("list["):
+        return _list(annotation[5:-1], written)
     moment = {"datetime": "now", "date": "today"}.get(annotation)
     if moment is not None and _NOW.fullmatch(written):
         return moment
+    value = _literal(written)
+    if value is None:
+        return None
+    return members.get(value) if members else _constant(annotation, value)
+
+
+def _literal(written: str) -> str | None:
+    """The text of a literal in SQL; None if the expression is none."""
     text = _TEXT.fullmatch(written)
     number = _NUMBER.fullmatch(written)
-    value = text[1].replace("''", "'") if text else number[1] if number else written
-    if not text and not number and value not in {"true", "false"}:
-        return None
-    if members:
-        return members.get(value)
-    expected, written_as = _CONSTANTS["list" if annotation.startswith("list[") else annotation]
+    if text or number:
+        return text[1].replace("''", "'") if text else number and number[1]
+    return written if written in {"true", "false"} else None
+
+
+def _constant(annotation: str, value: str) -> str | None:
+    expected, written_as = _CONSTANTS[annotation]
     return written_as(value) if expected.fullmatch(value) else None
+
+
+def _list(annotation: str, written: str) -> str | None:
+    """The default of an array, ``'{a,b}'::text[]`` or ``ARRAY[1, 2]``; None if it is not constant."""
+    text, array = _literal(written), _ARRAY.fullmatch(written)
+    if text == "{}" or (array and not array[1]):
+        return "list"
+    values: list[str | None] = []
+    if text is not None and _ITEMS_IN_BRACES.fullmatch(text):
+        for quoted, plain in _ITEM.findall(text):
+            values.append(re.sub(r"\\(.)", r"\1", quoted) if not plain else None if plain == "NULL" else plain)
+    elif array is not None:
+        values = [_literal(each.strip()) for each in _EXPRESSIONS.findall(array[1])]
+    items = [None if each is None else _constant(annotation, each) for each in values]
+    known = [each for each in items if each is not None]
+    return f"[{', '.join(known)}]" if items and len(known) == len(items) else None
 
 
 _TOKENS = re.compile(r"""('(?:[^']|'')*')|"((?:[^"]|"")*)"|(::\s*)?\b([A-Za-z_][\w$]*)(\s*\()?""")

@@ -10,6 +10,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
+from isola.adopting.others import OF_PERIODS, OF_TABLES, OTHERS, OWN
 from isola.database.transactions import Transaction
 from isola.errors import OperatorError
 
@@ -20,7 +21,8 @@ MINIMUM_VERSION = 140000
 class Type:
     """A type, with domains resolved. ``base`` is its name in pg_type; for an array, the name of the item type.
 
-    ``labels`` are those of an enum. ``exact``: equal values have the same text form.
+    ``labels`` are those of an enum; ``default`` and ``dimensions`` are those of a domain. ``exact``: equal values have
+    the same text form.
     """
 
     written: str
@@ -34,6 +36,8 @@ class Type:
     domain: str | None = None
     rules: Sequence[str] = ()
     required: bool = False
+    default: str | None = None
+    dimensions: int = 0
     exact: bool = True
 
 
@@ -54,13 +58,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A primary key, or another unique key of a table."""
+    """A primary key, or another unique key of a table. ``written`` is its index in SQL."""
 
     name: str
     columns: Sequence[str]
     primary: bool
     nulls_distinct: bool
     deferrable: bool
+    written: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that does not back a key. ``plain``: a B-tree over columns only (no expressions), not partial."""
+    """An index that does not back a key. ``unlike`` says why it is no plain index over columns; None if it is one."""
 
     name: str
     columns: Sequence[str]
-    plain: bool
+    unlike: str | None
     written: str
 
 
@@ -187,7 +192,7 @@ async def read(source: Transaction, schema: str) -> Catalogue:
         parts[part] = {}
         for row in await source.value(_gathered(query), schema):
             parts[part].setdefault(row.pop("oid"), []).append(row)
-    others = [Other(**row) for row in await source.value(_gathered(_OTHERS), schema)]
+    others = [Other(**row) for row in await source.value(_gathered(OTHERS), schema)]
     tables = []
     for row in await source.value(_gathered(_TABLES), schema):
         oid = row["oid"]
@@ -213,8 +218,13 @@ async def read(source: Transaction, schema: str) -> Catalogue:
 
 def _column(types: Mapping[int, Mapping[str, Any]], row: dict[str, Any]) -> Column:
     type_ = _typed(types, row.pop("type"), row.pop("modifier"), exact=row.pop("exact"))
-    # A domain can be NOT NULL although its column is not.
-    return Column(**row | {"type": type_, "required": row["required"] or type_.required})
+    # A domain has what its column has not: NOT NULL, a default, dimensions.
+    of_domain = {
+        "required": row["required"] or type_.required,
+        "default": row["default"] or (None if row["generated"] or row["identity"] else type_.default),
+        "dimensions": row["dimensions"] or type_.dimensions,
+    }
+    return Column(**row | {"type": type_} | of_domain)
 
 
 def _common(rows: Sequence[Mapping[str, Any]], others: list[Other]) -> Iterator[ForeignKey]:
@@ -236,18 +246,21 @@ async def _types(source: Transaction) -> Mapping[int, Mapping[str, Any]]:
 
 def _typed(types: Mapping[int, Mapping[str, Any]], oid: int, modifier: int, *, exact: bool) -> Type:
     found = types[oid]
-    written, domain, rules, required = found["written"], None, [], False
+    written, domain, rules, required, default, dimensions = found["written"], None, [], False, None, 0
     while found["kind"] == "d":
         domain = domain or found["name"]
         rules += found["rules"]
         required = required or found["required"]
+        default = default or found["default"]
+        dimensions = dimensions or found["dimensions"]
         modifier = found["modifier"]
         found = types[found["base"]]
     listed = bool(found["item"])
     if listed:
         found = types[found["item"]]
         while found["kind"] == "d":
-            domain = found["name"]
+            domain = domain or found["name"]
+            rules += found["rules"]
             found = types[found["base"]]
     return Type(
         written=written,
@@ -261,6 +274,8 @@ def _typed(types: Mapping[int, Mapping[str, Any]], oid: int, modifier: int, *, e
         domain=domain,
         rules=rules,
         required=required,
+        default=default,
+        dimensions=dimensions,
         exact=exact,
     )
 
@@ -269,17 +284,13 @@ def _gathered(query: str) -> str:
     return f"SELECT coalesce(jsonb_agg(to_jsonb(found)), '[]') FROM ({query}) found"
 
 
-_OWN = (
-    "NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = {0}.oid AND e.classid = '{1}'::regclass AND e.deptype = 'e')"
-)
-
 _TABLES = f"""
 SELECT c.oid::bigint AS oid, c.relname AS name, format('%I.%I', n.nspname, c.relname) AS sql, c.relkind AS kind,
     obj_description(c.oid, 'pg_class') AS comment,
     EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AS has_children,
     has_table_privilege(c.oid, 'SELECT') AS readable
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_OWN.format("c", "pg_class")}
+WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND {OWN.format("c", "pg_class")}
 ORDER BY c.relname COLLATE "C"
 """
 
@@ -287,6 +298,7 @@ _TYPES = """
 SELECT t.oid::bigint AS oid, t.typname AS name, t.typtype AS kind, t.typcategory AS category,
     t.typnamespace = 'pg_catalog'::regnamespace AS of_system, format_type(t.oid, NULL) AS written,
     t.typbasetype::bigint AS base, t.typtypmod AS modifier, t.typnotnull AS required,
+    t.typdefault AS default, t.typndims AS dimensions,
     CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem::bigint ELSE 0 END AS item,
     coalesce((SELECT jsonb_agg(enumlabel ORDER BY enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid), '[]')
         AS labels,
@@ -297,8 +309,6 @@ SELECT t.oid::bigint AS oid, t.typname AS name, t.typtype AS kind, t.typcategory
 FROM pg_type t
 """
 
-# Objects that belong to tables, each row with the table's oid.
-_OF_TABLES = "JOIN pg_class c ON c.oid = {0} JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1"
 _NAMES = """
 (SELECT coalesce(jsonb_agg(a.attname ORDER BY place), '[]') FROM unnest({1}) WITH ORDINALITY u (number, place)
  JOIN pg_attribute a ON a.attrelid = {0} AND a.attnum = u.number)
@@ -312,15 +322,16 @@ _PARTS: Mapping[str, str] = {
             CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END AS generated,
             a.attidentity <> '' AS identity, a.attndims AS dimensions, col_description(c.oid, a.attnum) AS comment,
             coalesce((SELECT collisdeterministic FROM pg_collation l WHERE l.oid = a.attcollation), true) AS exact
-        FROM pg_attribute a {_OF_TABLES.format("a.attrelid")}
+        FROM pg_attribute a {OF_TABLES.format("a.attrelid")}
         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY c.oid, a.attnum
     """,
     "keys": f"""
         SELECT c.oid::bigint AS oid, i.relname AS name, x.indisprimary AS primary,
             {_NAMES.format("c.oid", "(x.indkey::int2[])[0:x.indnkeyatts - 1]")} AS columns,
-            pg_get_indexdef(i.oid) NOT LIKE '%NULLS NOT DISTINCT%' AS nulls_distinct, NOT x.indimmediate AS deferrable
-        FROM pg_index x {_OF_TABLES.format("x.indrelid")} JOIN pg_class i ON i.oid = x.indexrelid
+            pg_get_indexdef(i.oid) NOT LIKE '%NULLS NOT DISTINCT%' AS nulls_distinct, NOT x.indimmediate AS deferrable,
+            pg_get_indexdef(i.oid) AS written
+        FROM pg_index x {OF_TABLES.format("x.indrelid")} JOIN pg_class i ON i.oid = x.indexrelid
         WHERE x.indisunique AND x.indpred IS NULL AND x.indexprs IS NULL AND x.indisvalid ORDER BY c.oid, i.relname
     """,
     "foreign_keys": f"""
@@ -328,9 +339,9 @@ _PARTS: Mapping[str, str] = {
             k.confrelid::bigint AS target, tn.nspname AS schema, t.relname AS target_name,
             {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
             k.confdeltype AS on_delete, k.confupdtype AS on_update, k.condeferred AS deferred
-        FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
+        FROM pg_constraint k {OF_TABLES.format("k.conrelid")}
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
-        WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY c.oid, k.conname
+        WHERE k.contype = 'f' AND k.conparentid = 0 AND NOT {OF_PERIODS} ORDER BY c.oid, k.conname
     """,
     # Foreign keys defined on the partitions themselves, with the number of partitions of the table.
     "of_partitions": f"""
@@ -340,9 +351,10 @@ _PARTS: Mapping[str, str] = {
             {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
             k.confdeltype AS on_delete, k.confupdtype AS on_update, k.condeferred AS deferred,
             (SELECT count(*) FROM pg_partition_tree(pg_partition_root(k.conrelid)) WHERE isleaf) AS parts
-        FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
+        FROM pg_constraint k {OF_TABLES.format("k.conrelid")}
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
-        WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relispartition AND c.relkind = 'r' ORDER BY c.oid, k.conname
+        WHERE k.contype = 'f' AND k.conparentid = 0 AND c.relispartition AND c.relkind = 'r' AND NOT {OF_PERIODS}
+        ORDER BY c.oid, k.conname
     """,
     "checks": f"""
         SELECT c.oid::bigint AS oid, k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS condition,
@@ -351,61 +363,19 @@ _PARTS: Mapping[str, str] = {
                 SELECT FROM pg_depend p WHERE p.classid = 'pg_constraint'::regclass AND p.objid = k.oid
                 AND p.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass)
             ) AS foreign
-        FROM pg_constraint k {_OF_TABLES.format("k.conrelid")} WHERE k.contype = 'c' ORDER BY c.oid, k.conname
+        FROM pg_constraint k {OF_TABLES.format("k.conrelid")} WHERE k.contype = 'c' ORDER BY c.oid, k.conname
     """,
     "indexes": f"""
         SELECT c.oid::bigint AS oid, i.relname AS name,
             {_NAMES.format("c.oid", "(x.indkey::int2[])[0:x.indnkeyatts - 1]")} AS columns,
-            m.amname = 'btree' AND x.indpred IS NULL AND x.indexprs IS NULL AND NOT x.indisunique AS plain,
+            CASE WHEN NOT x.indisvalid THEN 'it is not valid' WHEN x.indpred IS NOT NULL THEN 'it is partial'
+                WHEN x.indexprs IS NOT NULL THEN 'it is of an expression'
+                WHEN m.amname <> 'btree' THEN 'only B-tree indexes are carried' END AS unlike,
             pg_get_indexdef(i.oid) AS written
-        FROM pg_index x {_OF_TABLES.format("x.indrelid")} JOIN pg_class i ON i.oid = x.indexrelid
+        FROM pg_index x {OF_TABLES.format("x.indrelid")} JOIN pg_class i ON i.oid = x.indexrelid
         JOIN pg_am m ON m.oid = i.relam
-        WHERE (NOT x.indisunique OR x.indpred IS NOT NULL OR x.indexprs IS NOT NULL)
+        WHERE (NOT x.indisunique OR x.indpred IS NOT NULL OR x.indexprs IS NOT NULL OR NOT x.indisvalid)
           AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.oid AND k.contype = 'x')
         ORDER BY c.oid, i.relname
     """,
 }
-
-_RELATIONS = "CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END"
-_OTHERS = f"""
-SELECT {_RELATIONS} AS kind, c.relname::text AS name, '' AS written
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relkind IN ('v', 'm', 'f') AND {_OWN.format("c", "pg_class")}
-UNION ALL
-SELECT 'trigger', format('%s on %s', t.tgname, c.relname), pg_get_triggerdef(t.oid)
-FROM pg_trigger t {_OF_TABLES.format("t.tgrelid")} WHERE NOT t.tgisinternal AND NOT c.relispartition
-UNION ALL
-SELECT 'rule', format('%s on %s', r.rulename, c.relname), ''
-FROM pg_rewrite r {_OF_TABLES.format("r.ev_class")} WHERE r.rulename <> '_RETURN'
-UNION ALL
-SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END,
-    format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), ''
-FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND {_OWN.format("p", "pg_proc")}
-UNION ALL
-SELECT 'row-level security', c.relname, coalesce((
-    SELECT string_agg(format('policy %s: %s', polname, coalesce(pg_get_expr(polqual, polrelid), 'true')), '; ')
-    FROM pg_policy WHERE polrelid = c.oid
-), '')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid))
-UNION ALL
-SELECT 'exclusion constraint', format('%s on %s', k.conname, c.relname), pg_get_constraintdef(k.oid)
-FROM pg_constraint k {_OF_TABLES.format("k.conrelid")} WHERE k.contype = 'x' AND k.conparentid = 0
-UNION ALL
-SELECT 'rule of one partition', format('%s on %s', k.conname, c.relname), pg_get_constraintdef(k.oid)
-FROM pg_constraint k {_OF_TABLES.format("k.conrelid")}
-WHERE c.relispartition AND k.conparentid = 0 AND k.conislocal AND k.contype IN ('c', 'p', 'u')
-UNION ALL
-SELECT 'sequence', c.relname, ''
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relkind = 'S' AND NOT EXISTS (
-    SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i', 'e')
-)
-UNION ALL
-SELECT 'extended statistics', stxname, '' FROM pg_statistic_ext s {_OF_TABLES.format("s.stxrelid")}
-UNION ALL
-SELECT 'schema', n.nspname, 'its tables are adopted by a call of their own, with --schema'
-FROM pg_namespace n WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', $1)
-  AND EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p'))
-ORDER BY 1, 2
-"""

@@ -8,7 +8,7 @@ from typing import Any
 
 from isola.adopting import carrying, names
 from isola.adopting.carrying import Carried
-from isola.adopting.catalogue import Catalogue, Column, ForeignKey, Table, Type
+from isola.adopting.catalogue import Catalogue, Check, Column, ForeignKey, Other, Table, Type
 from isola.adopting.identifiers import identifier, of_row, rows
 from isola.database.transactions import DIALECT
 from isola.subjects.checks import MAX_TABLE
@@ -164,17 +164,35 @@ def draft(application: str, catalogue: Catalogue, taken: Taken) -> Draft:
     for table in pairs:
         _add_pairs(made, table)
     for other in catalogue.others:
-        made.leave_out(other.kind, other.name, other.written or _WHY.get(other.kind, "it has no counterpart"))
+        made.leave_out(other.kind, other.name, _reason(other))
     return made
 
 
+_RULES = "rules are written in Python: before_create, before_update, actions"
+_ONE_TABLE = "the rows of all partitions are in one table"
+_UNUSED = "no column of a table has this type"
 _WHY = {
-    "function": "rules are written in Python: before_create, before_update, actions",
+    "composite type": _UNUSED,
+    "default of one partition": _ONE_TABLE,
+    "domain": _UNUSED,
+    "enum": _UNUSED,
+    "exclusion constraint": "between rows, only unique keys are constraints",
+    "function": _RULES,
+    "index of one partition": _ONE_TABLE,
     "materialized view": "it can be read from its tables: write a query",
     "procedure": "rules are written in Python: actions",
+    "range type": _UNUSED,
+    "row-level security": "tenants are isolated anyway; for users of one tenant, write visible",
+    "rule of one partition": _ONE_TABLE,
     "sequence": "ids are UUIDs",
+    "trigger": _RULES,
     "view": "it can be read from its tables: write a query, or a computed field",
 }
+
+
+def _reason(other: Other) -> str:
+    why = _WHY.get(other.kind, "" if other.written else "it has no counterpart")
+    return ": ".join(filter(None, (why, other.written)))
 
 
 def _is_pairs(table: Table, catalogue: Catalogue) -> bool:
@@ -240,7 +258,9 @@ def _add_columns(made: Draft, model: Model) -> None:
             carried_keys.append(key)
         else:
             where = f"{key.schema}.{key.target_name}"
-            made.leave_out(table.name, f"the foreign key {key.name}", f"{where} is not among the subjects")
+            made.leave_out(
+                table.name, f"the foreign key {key.name}", f"{where} is not adopted; the column keeps its values"
+            )
     folded = set(_folded(table, carried_keys))
     for column in table.columns:
         if column.name not in folded:
@@ -285,15 +305,18 @@ def _add_column(made: Draft, model: Model, column: Column) -> None:
     optional = not column.required or made_by_source or column.generated is not None
     if column.default is not None and not made_by_source and not column.default.startswith("NULL::"):
         members = {value: f"{enum.name}.{member}" for value, member in enum.members.items()} if enum else {}
-        default = carrying.default("list[]" if column.type.listed else carried.annotation, column.default, members)
+        default = carrying.default(carried.annotation, column.default, members)
         if default is None:
-            made.leave_out(table.name, f"the default of {column.name}", f"{column.default} is no constant")
+            why = f"expected a constant of the column's type: {column.default}"
+            made.leave_out(table.name, f"the default of {column.name}", why)
         else:
             options["default"] = default
-    if made_by_source and column.required:
-        made.change(table.name, column.name, "it may be empty: nothing counts on, so new rows have none unless given")
+    if made_by_source:
+        may = "it may be empty: " if column.required else ""
+        how = f"{may}the source generates its values, and nothing does here: new rows have one only if it is given"
+        made.change(table.name, column.name, how)
     if column.generated is not None:
-        how = f"{column.generated}: rows keep what it was; for new ones write a computed field, or give it"
+        how = f"{column.generated}: rows keep their values; for new rows write a computed field, or give a value"
         made.change(table.name, f"the generated column {column.name}", how)
     if carried.note:
         made.change(table.name, column.name, carried.note)
@@ -402,12 +425,32 @@ def _add_keys(made: Draft, model: Model) -> None:
             continue
         known.add(as_set)
         _limit(made, model, key.name, found)
+        _note_differences(made, model, key.name, key.written)
+        for each in found:
+            if isinstance(each, Field) and _is_other_text(each):
+                how = f"in {key.name}, values are equal only if all characters are the same"
+                made.change(model.table.name, each.source.name, how)
         if len(found) > 1:
             model.unique_together.append(tuple(each.name for each in found))
         elif isinstance(found[0], Field):
             found[0].options["unique"] = "True"
         else:
             found[0].unique = True
+
+
+_DIFFERENCES = re.compile(r"\b(DESC|NULLS (?:FIRST|LAST)|COLLATE|INCLUDE|\w+_ops)\b")
+
+
+def _note_differences(made: Draft, model: Model, name: str, written: str) -> None:
+    if _DIFFERENCES.search(written.partition(" USING ")[2]):
+        how = "an index of the columns alone: without directions, collations, operator classes and included columns"
+        made.change(model.table.name, name, how)
+
+
+def _is_other_text(field: Field) -> bool:
+    """Whether a text comes from a type that can regard different texts as equal."""
+    type_ = field.source.type
+    return field.is_text and not (type_.exact and type_.of_system and type_.base in _EXACT)
 
 
 def _can_be_indexed(member: Field | Reference) -> bool:
@@ -425,13 +468,12 @@ def _limit(made: Draft, model: Model, name: str, members: Iterable[Field | Refer
 
 def _add_indexes(made: Draft, model: Model) -> None:
     for index in model.table.indexes:
-        found = _attributes(model, index.columns) if index.plain else None
+        found = None if index.unlike else _attributes(model, index.columns)
         if not found or not all(_can_be_indexed(each) for each in found):
-            made.leave_out(model.table.name, f"the index {index.name}", index.written)
+            why = index.unlike or "a column of it has no order, or is not carried"
+            made.leave_out(model.table.name, f"the index {index.name}", f"{why}: {index.written}")
             continue
-        if re.search(r"\b(DESC|NULLS|COLLATE|INCLUDE|\w+_ops)\b", index.written.partition(" USING ")[2]):
-            how = "an index of the columns as they are: without orders, collations, operators or columns of its own"
-            made.change(model.table.name, index.name, how)
+        _note_differences(made, model, index.name, index.written)
         _limit(made, model, index.name, found)
         if len(found) > 1:
             if tuple(each.name for each in found) not in model.indexes:
@@ -444,21 +486,30 @@ def _add_checks(made: Draft, model: Model) -> None:
     fields = {each.source.name: each for each in model.fields}
     for check in model.table.checks:
         members = [fields[name] for name in check.columns if name in fields]
-        if (
-            check.foreign
-            or len(members) < len(check.columns)
-            or not all(_compares_alike(each, check.condition) for each in members)
-        ):
-            made.leave_out(model.table.name, f"the check {check.name}", check.condition)
+        why = _unlike(check, fields)
+        if why:
+            made.leave_out(model.table.name, f"the check {check.name}", f"{why}: {check.condition}")
             continue
         condition = carrying.renamed(check.condition, {each.source.name: quote(each.name) for each in members})
         _add_check(model, check.name, condition)
     for each in model.fields:
         for rule in each.source.type.rules:
             if each.source.type.listed or not each.carried.same:
-                made.leave_out(model.table.name, f"the rule of {each.source.type.domain} for {each.source.name}", rule)
+                what = f"the rule of {each.source.type.domain} for {each.source.name}"
+                made.leave_out(model.table.name, what, f"{each.source.name} has another type here: {rule}")
             else:
                 _add_check(model, f"{each.name}_rule", carrying.renamed(rule, {"VALUE": quote(each.name)}))
+
+
+def _unlike(check: Check, fields: Mapping[str, Field]) -> str | None:
+    """The reason why a check cannot be carried; None if it can."""
+    if check.foreign:
+        return "it needs a function, an operator or a type of this database"
+    gone = [name for name in check.columns if name not in fields]
+    if gone:
+        return f"there is no column {gone[0]} here, or it is a reference"
+    changed = [name for name in check.columns if not _compares_alike(fields[name], check.condition)]
+    return f"{changed[0]} has another type here" if changed else None
 
 
 def _compares_alike(member: Field, condition: str) -> bool:

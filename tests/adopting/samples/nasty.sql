@@ -73,6 +73,8 @@ ALTER TABLE events ADD COLUMN actor bigint, ADD COLUMN other bigint;
 ALTER TABLE events_old ADD FOREIGN KEY (actor) REFERENCES people;
 ALTER TABLE events_new ADD FOREIGN KEY (actor) REFERENCES people;
 ALTER TABLE events_new ADD FOREIGN KEY (other) REFERENCES people;
+ALTER TABLE events_old ALTER what SET DEFAULT 'once', ADD CHECK (what <> 'never');
+CREATE INDEX only_old ON events_old (what);
 CREATE TABLE base (id int PRIMARY KEY, x int);
 CREATE TABLE derived (y int) INHERITS (base);
 
@@ -80,7 +82,31 @@ CREATE VIEW happy AS SELECT * FROM people WHERE mood = 'happy';
 CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM people;
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 CREATE TRIGGER touched BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TRIGGER touched_old BEFORE UPDATE ON events_old FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE SEQUENCE spare;
+CREATE TYPE unused_type AS (a int);
+CREATE OPERATOR ### (leftarg = int, rightarg = int, function = int4pl);
+
+-- Arrays of every kind; domains over arrays, and arrays of domains.
+CREATE DOMAIN few AS text[] CHECK (cardinality(VALUE) < 5);
+CREATE DOMAIN grid AS int[][];
+CREATE DOMAIN small AS int CHECK (VALUE < 100);
+CREATE DOMAIN code AS varchar(5) NOT NULL DEFAULT 'none';
+CREATE TABLE lists (
+    id int PRIMARY KEY, texts varchar(9)[] NOT NULL DEFAULT '{a,"b c"}', ints smallint[] DEFAULT ARRAY[1, 2], bigs bigint[],
+    bools bool[] DEFAULT '{t,f}', numbers numeric(10, 2)[], floats real[], days date[], times timestamp[], moments timestamptz[],
+    ids uuid[], documents jsonb[], bytes bytea[], addresses address[], smalls small[], few few, grid grid, code code,
+    computed text[] DEFAULT string_to_array('a b', ' ')
+);
+-- Keys that compare periods, and unique keys of texts that are equal although they are written in other ways.
+CREATE EXTENSION btree_gist;
+CREATE TABLE lives (id int, during daterange, name text, CONSTRAINT one_life PRIMARY KEY (id, during WITHOUT OVERLAPS));
+CREATE TABLE works (
+    id int PRIMARY KEY, life int, during daterange, flat float8 UNIQUE, host inet UNIQUE,
+    CONSTRAINT by_life FOREIGN KEY (life, PERIOD during) REFERENCES lives (id, PERIOD during)
+);
+CREATE UNIQUE INDEX with_host ON works (life) INCLUDE (host);
+CREATE INDEX lives_gin ON lists USING gin (texts);
 ALTER TABLE codes ENABLE ROW LEVEL SECURITY;
 CREATE POLICY few ON codes USING (code <> '');
 
@@ -116,3 +142,9 @@ INSERT INTO "表" VALUES ('abc', 1, '101'), ('abd', 2, '110'), ('a', 3, '111');
 INSERT INTO "表2" VALUES (1, 'abd', '110'), (2, 'a', NULL);
 INSERT INTO bounded VALUES (1, 1999, 0.5, '2020-01-01', '2020-01-02', 'a@b', 'XYZ', 1);
 INSERT INTO purchase_filter VALUES (1, '{{1,2},{3,4}}');
+INSERT INTO lists (id) VALUES (1);
+INSERT INTO lists VALUES (2, ARRAY['x', 'y "q",z', '', 'NULL', E'\\'], '{}', '{9007199254740991,-1}', '{f}', '{1.50,-2}', '{0.1,1e30}', '{2020-02-29}',
+    '{2020-01-01 10:00}', '{2020-01-01 10:00+02}', '{00000000-0000-0000-0000-000000000001}', ARRAY['{"a": 1}'::jsonb], NULL, NULL, '{5}',
+    '{p,q}', '{{1,2},{3,4}}', 'abc', '[3:4]={c,d}');
+INSERT INTO lives VALUES (1, '[2020-01-01,2021-01-01)', 'a'), (1, '[2021-01-01,2022-01-01)', 'b');
+INSERT INTO works VALUES (1, 1, '[2020-06-01,2021-06-01)', 0.5, '10.0.0.1');
