@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-strategies bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-writers bench-sharing bench-declared outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-strategies bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-writers bench-sharing bench-declared bench-many outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -92,6 +92,9 @@ bench-quotas: $(READY) ## what quotas cost who adds
 
 bench-declared: $(READY) ## what reads of a declared subject cost beside the same reads of resources
 	$(BIN)/python -m benchmarks.declared
+
+bench-many: $(READY) ## 10,000 tenants: first requests, memory of connections, a check (ARGS="--tenants 2000 --strategy rls")
+	$(BIN)/python -m benchmarks.many $(ARGS)
 
 bench-sharing: $(READY) ## what a partner's reads cost when one tenant shares a great deal with it
 	$(BIN)/python -m benchmarks.sharing

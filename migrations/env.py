@@ -74,11 +74,17 @@ context.configure(
     # Any style but the default's, which would double each percent sign.
     dialect_opts={"paramstyle": "named"},
     target_metadata=attributes["metadata"],
-    version_table=attributes["version_table"],
     version_table_schema=attributes["schema"],
     # The code that runs the SQL begins and commits the transaction.
     transactional_ddl=False,
 )
 strategy: Strategy | None = attributes["strategy"]
 running = context.get_context()
-context.run_migrations(op=ShapedOperations(running, strategy) if strategy else Operations(running))
+if strategy is None:
+    context.run_migrations(op=Operations(running))
+else:
+    # Without Alembic's table of revisions: a home's are the comment of its schema.
+    operations = ShapedOperations(running, strategy)
+    upper, lower = context.get_revision_argument(), context.get_starting_revision_argument()
+    for revision in reversed([*context.script.iterate_revisions(upper, lower or "base")]):
+        revision.module.upgrade(operations)

@@ -43,7 +43,7 @@ def upgrade(op: Operations) -> None:
     secrets(op)
     functions(op, "binding", "hierarchy")
     shares(op)
-    functions(op, "sharing", "versions")
+    functions(op, "sharing")
     domains_and_api_keys(op)
     functions(op, "domains", "api_keys")
     changes_and_sessions(op)

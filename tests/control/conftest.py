@@ -59,6 +59,7 @@ async def old(blank: Copy, blank_owner: Database) -> list[Tenant]:
                     f"GRANT USAGE ON SCHEMA {home.schema} TO {home.role or blank.where.tenant_login}"
                 )
                 await transaction.script(f"SET LOCAL search_path TO {home.schema}; {first}")
+                await transaction.script(f"COMMENT ON SCHEMA {home.schema} IS '{migrations.MARK}{OLD}'")
                 await transaction.script(";".join(strategy.admit(home, [metadata.tables[name] for name in FIRST])))
     return tenants
 

@@ -11,6 +11,7 @@ import pytest
 from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.platform import migrations, provisioning
+from isola.platform.logins import quote
 from isola.platform.tenants import Tenant
 from isola.testing.fixtures import STRATEGIES, Copy
 from tests.control.conftest import OLD, until_alone
@@ -50,7 +51,7 @@ def homes(copy: Copy, tenants: list[Tenant]) -> list[str]:
 
 async def revisions(owner: Database, schemas: list[str]) -> Mapping[str, str]:
     async with owner.unbound() as transaction:
-        return await migrations._versions(transaction, schemas)
+        return await migrations._revisions(transaction, schemas)
 
 
 def shapes(copy: Copy, schemas: list[str]) -> dict[str, object]:
@@ -270,15 +271,19 @@ async def test_a_strategy_that_is_not_installed_is_named_and_nothing_changes(
     assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, OLD)
 
 
-@pytest.mark.parametrize("table", ["control.alembic_version", "rls.alembic_version"])
+@pytest.mark.parametrize("where", ["control", "rls"])
 async def test_a_database_ahead_of_this_program_is_reported_and_left_alone(
-    copy: Copy, owner: Database, table: str
+    copy: Copy, owner: Database, where: str
 ) -> None:
+    changes = {
+        "control": "UPDATE control.alembic_version SET version_num = '9999'",
+        "rls": f"COMMENT ON SCHEMA rls IS '{migrations.MARK}9999'",
+    }
     async with owner.unbound() as transaction:
-        await transaction.script(f"UPDATE {table} SET version_num = '9999'")
+        await transaction.script(changes[where])
     assert copy.where.owner
     before = dumped(copy.where.owner)
-    if table.startswith("control"):
+    if where == "control":
         with pytest.raises(OperatorError, match="revision 9999"):
             await migrations.migrate(owner, copy.strategies, copy.where)
     else:
@@ -294,3 +299,16 @@ async def test_a_server_refuses_a_database_that_was_not_migrated(blank_owner: Da
             await migrations.refuse_behind(transaction)
     async with owner.unbound() as transaction:
         await migrations.refuse_behind(transaction)
+
+
+async def test_revisions_of_an_application_that_is_not_installed_here_are_kept(copy: Copy, owner: Database) -> None:
+    at = migrations.written({**migrations.parsed(NEW), "ghosts": "0007"})
+    async with owner.unbound() as transaction:
+        await transaction.script(f"COMMENT ON SCHEMA rls IS '{migrations.MARK}{at}'")
+    report = await migrations.check(owner, copy.strategies, copy.where)
+    assert (report.behind, report.shut) == ({}, {})
+    async with owner.unbound() as transaction:
+        await transaction.script(f"REVOKE SELECT ON rls.users FROM {quote(copy.where.tenant_login)}")
+    report = await migrations.migrate(owner, copy.strategies, copy.where)
+    assert (report.behind.keys(), report.shut.keys(), report.failed) == (set(), {"rls"}, {})
+    assert await revisions(owner, ["rls"]) == {"rls": at}

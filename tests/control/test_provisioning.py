@@ -223,12 +223,12 @@ async def test_many_tenants_at_once(owner: Database, database: Database, copy: C
 
 async def test_a_home_that_is_behind_takes_no_new_tenant(owner: Database, copy: Copy, strategy: Strategy) -> None:
     shared = strategy.homes([])
+    behind = migrations.written({**migrations.parsed(migrations.head("tenant")), BUILT_IN: "0001"})
     async with owner.unbound() as transaction:
         for home in shared:
-            await transaction.script(f"UPDATE {home.schema}.alembic_version SET version_num = '0001'")
+            await transaction.script(f"COMMENT ON SCHEMA {home.schema} IS '{migrations.MARK}{behind}'")
     before = await footprint(owner)
     if shared:
-        behind = migrations.written({**migrations.parsed(migrations.head("tenant")), BUILT_IN: "0001"})
         message = f"is at {behind}, not at revision {migrations.head('tenant')}: isola migrate"
         with pytest.raises(OperatorError, match=message):
             await made(owner, copy, strategy)
@@ -269,9 +269,8 @@ async def test_cancelled_at_any_point_a_tenant_is_there_or_is_not(
 async def test_killed_midway_leaves_nothing_of_a_tenant(
     owner: Database, copy: Copy, strategy: Strategy, point: str
 ) -> None:
-    if "pg_auth_members" in point and (standing := strategy.homes([])):
-        versions = ", ".join(f"{home.schema}.alembic_version" for home in standing)
-        point = f"LOCK TABLE {versions} IN ACCESS EXCLUSIVE MODE"
+    if "pg_auth_members" in point and strategy.homes([]):
+        point = "LOCK TABLE control.audit_pending IN SHARE MODE"
     before = await footprint(owner)
     assert copy.where.owner
     command = [sys.executable, "-c", CREATE, copy.where.owner, copy.where.tenant_login, strategy.name]

@@ -126,11 +126,10 @@ SABOTAGES = (
     Sabotage("GRT004", "GRANT TRIGGER ON {a}.users TO {a}", "{a}.users", also=("DRF005",)),
     Sabotage("GRT005", "GRANT USAGE ON SCHEMA {a} TO {b}", "{a}"),
     Sabotage("GRT005", "GRANT USAGE ON SCHEMA {a} TO {login}", "{a}"),
-    Sabotage("GRT006", "GRANT UPDATE ON rls.alembic_version TO {login}", "rls.alembic_version", also=("RLS009",)),
     Sabotage(
         "GRT006",
-        "GRANT UPDATE ON rls.alembic_version_agents TO {login}",
-        "rls.alembic_version_agents",
+        "CREATE TABLE rls.alembic_version (version_num text); GRANT UPDATE ON rls.alembic_version TO {login}",
+        "rls.alembic_version",
         also=("RLS009",),
     ),
     Sabotage("GRT007", "GRANT USAGE ON SCHEMA control TO isola_members", "control"),
@@ -269,8 +268,8 @@ SABOTAGES = (
         "UPDATE pg_database SET datcollversion = 'another' WHERE datname = current_database()",
         "the database",
     ),
-    Sabotage("DRF006", "UPDATE {a}.alembic_version SET version_num = '0001'", "{a}"),
-    Sabotage("DRF006", "UPDATE {a}.alembic_version_agents SET version_num = '0000'", "{a}"),
+    Sabotage("DRF006", "COMMENT ON SCHEMA {a} IS 'isola 0001'", "{a}"),
+    Sabotage("DRF006", "COMMENT ON SCHEMA {a} IS NULL", "{a}"),
     Sabotage("DRF007", "UPDATE control.tenants SET home = 'elsewhere' WHERE home = '{a}'", "{a}"),
     # --- Settings
     Sabotage(

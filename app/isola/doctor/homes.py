@@ -103,7 +103,6 @@ CHECKS = (
         WITH versions AS (
             SELECT s.name, r.relname, v.word AS version
             FROM tenant_schemas s JOIN relations r ON r.schema = s.oid AND r.relkind = 'r'
-            -- Of what ships, and of each application.
             JOIN (VALUES ('alembic\\_version%', 'version_num'), ('schema\\_migrations', 'version'),
                          ('flyway\\_schema\\_history', 'version')) k (relation, revision) ON r.relname LIKE k.relation
             JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname = k.revision
@@ -112,6 +111,12 @@ CHECKS = (
                 $$SELECT array_to_tsvector(ARRAY[coalesce(max(%I::text), 'nothing')]) FROM %s$$, a.attname, r.name
             )) v
             WHERE has_schema_privilege(s.oid, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+            UNION ALL
+            -- Isola writes it into the comment of the home.
+            SELECT name, 'the home', coalesce(
+                substring(obj_description(oid, 'pg_namespace') FROM '^isola (.*)'), '(none)'
+            )
+            FROM schemas WHERE is_home AND to_regprocedure('isola.bound_tenant()') IS NOT NULL
         )
         SELECT name AS object,
             string_agg(format('%s at %s; others are at %s', relname, version, newest), '; ' ORDER BY relname) AS detail,

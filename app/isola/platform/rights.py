@@ -198,9 +198,37 @@ def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Seq
 
 # $1 and $2 are the schemas of homes and their roles, '' for the login itself; $3 the login and $4 the role of members;
 # $5 to $8 the rights on tables: the role, '' for the home's own, the table, the right, and the column or ''.
+# Homes whose tables have the same owners and rights but for their own role, which has the same memberships, are alike:
+# the rights on tables are examined in one example of each kind. Memberships are looked up: pg_has_role would collect
+# all of the login's, one of every tenant, for each home.
 _SHUT = """
 WITH homes AS (
     SELECT schema, role, coalesce(nullif(role, ''), $3) AS enters FROM unnest($1::text[], $2::text[]) h (schema, role)
+),
+found AS MATERIALIZED (
+    SELECT h.schema, h.role, c.oid, c.relname, c.relowner, c.relacl
+    FROM homes h JOIN pg_namespace n ON n.nspname = h.schema JOIN pg_class c ON c.relnamespace = n.oid
+    WHERE c.relname = ANY ($6)
+),
+kinds AS MATERIALIZED (
+    SELECT h.schema, h.enters, min(h.schema) OVER (PARTITION BY h.role = '', t.rights, a.rights, m.roles) AS example
+    FROM homes h
+    LEFT JOIN (
+        SELECT schema, string_agg(
+            concat_ws(' ', relname, relowner, replace(relacl::text, role, '')), ';' ORDER BY relname
+        ) AS rights
+        FROM found GROUP BY schema
+    ) t USING (schema)
+    LEFT JOIN (
+        SELECT schema, string_agg(
+            concat_ws(' ', relname, attname, replace(attacl::text, role, '')), ';' ORDER BY relname, attname
+        ) AS rights
+        FROM found JOIN pg_attribute ON attrelid = found.oid WHERE attacl IS NOT NULL GROUP BY schema
+    ) a USING (schema)
+    LEFT JOIN (
+        SELECT r.rolname, r.rolsuper || string_agg((to_jsonb(g) - 'oid' - 'member')::text, ';' ORDER BY roleid) AS roles
+        FROM pg_roles r LEFT JOIN pg_auth_members g ON g.member = r.oid GROUP BY 1, r.rolsuper
+    ) m ON m.rolname = h.role
 ),
 rights AS (
     SELECT * FROM unnest($5::text[], $6::text[], $7::text[], $8::text[]) r (role, name, privilege, attribute)
@@ -213,19 +241,22 @@ SELECT schema, min(lacks) FROM (
     FROM homes h JOIN pg_roles own ON own.rolname = h.role
     CROSS JOIN LATERAL (VALUES (own.rolname, $4), ($3, own.rolname)) wanted (member, of)
     JOIN pg_roles m ON m.rolname = wanted.member JOIN pg_roles o ON o.rolname = wanted.of
-    WHERE NOT pg_has_role(m.oid, o.oid, 'MEMBER')
+    WHERE NOT m.rolsuper AND NOT EXISTS (SELECT FROM pg_auth_members g WHERE g.member = m.oid AND g.roleid = o.oid)
     UNION ALL
     SELECT h.schema, format('%s may not enter it', r.rolname)
     FROM homes h JOIN pg_roles r ON r.rolname = h.enters OR r.rolname IN (SELECT role FROM rights)
     WHERE NOT coalesce(has_schema_privilege(r.oid, to_regnamespace(quote_ident(h.schema)), 'USAGE'), false)
     UNION ALL
-    SELECT h.schema, format('%s lacks %s on %s', r.rolname, privilege, name)
-    FROM homes h CROSS JOIN rights w JOIN pg_roles r ON r.rolname = coalesce(nullif(w.role, ''), h.enters),
-        to_regclass(format('%I.%I', h.schema, w.name)) found
-    WHERE NOT coalesce(
-        CASE w.attribute WHEN '' THEN has_table_privilege(r.oid, found, privilege)
-        ELSE has_column_privilege(r.oid, found, w.attribute, privilege) END, false
-    )
+    SELECT k.schema, format('%s lacks %s on %s', coalesce(nullif(l.role, ''), k.enters), privilege, name)
+    FROM kinds k JOIN (
+        SELECT h.schema, w.*
+        FROM kinds h CROSS JOIN rights w JOIN pg_roles r ON r.rolname = coalesce(nullif(w.role, ''), h.enters),
+            to_regclass(format('%I.%I', h.schema, w.name)) tables
+        WHERE h.schema = h.example AND NOT coalesce(
+            CASE w.attribute WHEN '' THEN has_table_privilege(r.oid, tables, privilege)
+            ELSE has_column_privilege(r.oid, tables, w.attribute, privilege) END, false
+        )
+    ) l ON l.schema = k.example
 ) lacking
 GROUP BY schema
 """

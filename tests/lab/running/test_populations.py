@@ -12,7 +12,7 @@ from isola.testing.fixtures import STRATEGIES
 
 LOOSE = """
 SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-WHERE relkind = 'r' AND (nspname = 'rls' OR nspname LIKE 't\\_%') AND relname !~ '^alembic_version'
+WHERE relkind = 'r' AND (nspname = 'rls' OR nspname LIKE 't\\_%')
   AND NOT (relrowsecurity AND relforcerowsecurity)
 """
 DISABLED = "SELECT count(*) FROM pg_trigger WHERE tgenabled <> 'O'"

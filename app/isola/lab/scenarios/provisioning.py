@@ -274,8 +274,7 @@ async def _back(connection: asyncpg.Connection, home: Home) -> None:
     await connection.execute(
         f"DROP INDEX IF EXISTS {home.schema}.{INDEX};"
         f"ALTER TABLE {home.schema}.resources DROP COLUMN IF EXISTS {ADDED};"
-        f"UPDATE {home.schema}.alembic_version SET version_num = '{migrations.newest(BUILT_IN)}'"
-        " WHERE version_num LIKE 'lab%'"
+        f"COMMENT ON SCHEMA {home.schema} IS '{migrations.MARK}{migrations.head('tenant')}'"
     )
     # Dead rows of the backfill would distort the next measurement.
     await connection.execute(f"VACUUM (ANALYZE) {home.schema}.resources")
