@@ -35,6 +35,26 @@ async def test_a_cold_tenant_is_told_from_a_warm_one(laboratory: Laboratory) -> 
     assert measured.keys() == {f"{heat}_{name}" for heat in ("cold", "warm") for name in LATENCIES}
 
 
+@pytest.mark.parametrize(("owners", "partners"), [(1, 3), (101, 1)])
+async def test_partners_read_what_owners_share_however_many_there_are(
+    laboratory: Laboratory, owners: int, partners: int
+) -> None:
+    partner = scenarios.load()["partner"]
+    dimensions = {"owners": (owners,), "partners": (partners,), "tenants": (owners + partners,), "rows": (100,)}
+    values: Mapping[str, tuple[Value, ...]] = {**dimensions, "connections": (2,)}
+    [point] = partner.points(Profile("smallest", {"partner": [Grid(1, values)]}, {"partner": 0.1}))
+    measured = await partner.measure(laboratory, point, "rls", 0)
+    assert measured["throughput_per_s"] > 0
+
+
+async def test_more_partners_and_owners_than_tenants_are_refused(laboratory: Laboratory) -> None:
+    partner = scenarios.load()["partner"]
+    values: Mapping[str, tuple[Value, ...]] = {**SIZE, "owners": (2,), "partners": (1,), "connections": (1,)}
+    [point] = partner.points(Profile("smallest", {"partner": [Grid(1, values)]}, {"partner": 0.1}))
+    with pytest.raises(OperatorError, match="2 owners and 1 partners: expected no more than there are tenants"):
+        await partner.measure(laboratory, point, "rls", 0)
+
+
 def test_a_subject_that_answers_otherwise_is_not_measured() -> None:
     answers = Answers()
     answers.compare("point", "rls", [{"id": "1"}])

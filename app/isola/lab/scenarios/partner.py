@@ -1,6 +1,6 @@
-"""A partner's reads of shared resources: the same number of resources, from few owners or from many."""
+"""Partners' reads of shared resources: from few owners or from many, by one partner or by a thousand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 
@@ -17,16 +17,22 @@ from isola.lab.workload import Workload
 from isola.subjects.resources import resources
 
 SHARED = 100
-"""Resources that a partner is granted, over all owners."""
+"""Resources that a partner is granted, over all owners: one of each if there are more owners."""
 PAGE = 50
 WARMING_SECONDS = 1.5
+PATIENCE_SECONDS = 120.0
 OPERATION = Contracted(Operation("SharedWithMe", "what others shared", lambda *_: {"first": PAGE}, lambda *_: {}))
 
 
 class Partner(Workload):
+    """``partners`` tenants read, in turn, a page of 50 of what ``owners`` others shared with each of them.
+
+    Each partner is granted 100 resources, or one of each owner if there are more owners.
+    """
+
     name = "partner"
     baselines = ()
-    question = "How fast does a partner read what others shared with it?"
+    question = "How fast do partners read what others shared with them?"
     notes = (
         (
             "Each shared resource is read by a function of its own call, which enters the owner's home for that one "
@@ -35,36 +41,39 @@ class Partner(Workload):
     )
 
     def __init__(self) -> None:
-        self._granted: set[tuple[Size, int]] = set()
+        self._granted: dict[Size, tuple[int, int]] = {}
         self._warm: set[tuple[int, Point]] = set()
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  as every other
         size = self.size(point, subject)
         population = await laboratory.populated(size)
-        owners = point.number("owners")
-        # A partner for each number of owners, from the end of the list, so that it is not one of the owners.
-        partner = population.residents[-len(str(owners))]
-        if (size, owners) not in self._granted:
-            await _grant(population, partner, owners)
-            self._granted.add((size, owners))
+        owners, count = point.number("owners"), point.number("partners")
+        if owners + count > len(population.residents):
+            raise OperatorError(f"{owners} owners and {count} partners: expected no more than there are tenants")
+        # From the end of the list, so that no partner is one of the owners.
+        partners = population.residents[-count:]
+        if self._granted.get(size) != (owners, count):
+            await _grant(population, partners, owners)
+            self._granted[size] = (owners, count)
         connections = point.number("connections")
         served = await laboratory.server(population, subject, connections=connections)
         port = served.server.port
-        request = served.request(OPERATION, partner, 0)
+        requests = [served.request(OPERATION, partner, 0) for partner in partners]
         with laboratory.pinned():
             if (port, point) not in self._warm:
-                [answer] = measure.answers([request], served.server)
+                [answer] = measure.answers(requests[:1], served.server)
                 found = {node["owner"]["slug"] for node in answer["data"]["sharedWithMe"]["nodes"]}
                 if len(found) != min(owners, PAGE):
                     raise OperatorError(f"a page of {PAGE} is of {len(found)} owners: expected {min(owners, PAGE)}")
-                await load(served, Job(port, connections, WARMING_SECONDS, [request]))
+                await load(served, Job(port, connections, PATIENCE_SECONDS, requests, once=True))
+                await load(served, Job(port, connections, WARMING_SECONDS, requests))
                 self._warm.add((port, point))
-            return await sampled(laboratory, served, Job(port, connections, self._seconds, [request]))
+            return await sampled(laboratory, served, Job(port, connections, self._seconds, requests))
 
 
-async def _grant(population: Population, partner: Resident, owners: int) -> None:
-    """Share resources with a tenant, taken from the owners in turn."""
-    each = SHARED // owners
+async def _grant(population: Population, partners: Sequence[Resident], owners: int) -> None:
+    """Share resources with tenants, taken from the owners in turn, and nothing else."""
+    each = max(1, SHARED // owners)
     granted = []
     async with await population.place.tenants() as tenants:
         for owner in population.residents[:owners]:
@@ -72,23 +81,25 @@ async def _grant(population: Population, partner: Resident, owners: int) -> None
                 found = await work.rows(select(resources.c.id).order_by(resources.c.id).limit(each))
             granted += [(number, owner.tenant.id, row["id"], owner.user) for number, row in enumerate(found)]
     granted.sort(key=lambda share: share[0])
-    if len(granted) != SHARED:
-        raise OperatorError(f"{owners} owners have {len(granted)} resources to share: expected {SHARED}")
+    if len(granted) != max(SHARED, owners):
+        raise OperatorError(f"{owners} owners have {len(granted)} resources to share: expected {max(SHARED, owners)}")
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
+        await work.script("DELETE FROM control.share_answers; DELETE FROM control.shares")
+        grantees = [partner.tenant.id for partner in partners]
         await work.value(
             "INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by)"
             " SELECT owner, 'resource', resource, slug, id, granter FROM control.tenants,"
-            " unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS shared (owner, resource, granter) WHERE id = $4",
+            " unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS shared (owner, resource, granter) WHERE id = ANY($4)",
             [share[1] for share in granted],
             [share[2] for share in granted],
             [share[3] for share in granted],
-            partner.tenant.id,
+            grantees,
         )
         await work.value(
             "INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)"
-            " SELECT DISTINCT ON (s.owner_id) s.grantee_id, s.owner_id, o.slug, s.id, true, s.granted_by"
-            " FROM control.shares s JOIN control.tenants o ON o.id = s.owner_id WHERE s.grantee_id = $1",
-            partner.tenant.id,
+            " SELECT DISTINCT ON (s.grantee_id, s.owner_id) s.grantee_id, s.owner_id, o.slug, s.id, true, s.granted_by"
+            " FROM control.shares s JOIN control.tenants o ON o.id = s.owner_id WHERE s.grantee_id = ANY($1)",
+            grantees,
         )
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
         await work.script("ANALYZE control.shares, control.share_answers")
