@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test coverage test-postgresql15 test-wheel test-lab bench bench-check bench-peers bench-strategies bench-refusing bench-identity bench-changes bench-provisioning bench-moving bench-adopting bench-signing bench-fairness bench-quotas bench-servers bench-writers bench-sharing bench-declared bench-many outdated wheel check format schema snapshots differential stateful isolation mutation elle isolation-report lock clean
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -86,6 +86,9 @@ bench-servers: $(READY) ## what HTTP servers cost a request, and what they make 
 
 bench-writers: $(READY) ## whether the writers of one tenant wait for each other, and what a write costs
 	$(BIN)/python -m benchmarks.writers
+
+bench-scopes: $(READY) ## what it costs code beside requests to enter a tenant
+	$(BIN)/python -m benchmarks.scopes
 
 bench-quotas: $(READY) ## what quotas cost who adds
 	$(BIN)/python -m benchmarks.quotas

@@ -961,7 +961,56 @@ CREDENTIALS = (
     ),
 )
 
+WORKERS = (
+    Patch(
+        "a tenant by default",
+        "that code without a scope enters no tenant",
+        BOTH,
+        "app/isola/scope.py",
+        '_scope", default=None)',
+        '_scope", default=Scope("rls-a"))',
+        ("tests/workers/test_scope.py",),
+    ),
+    Patch(
+        "workers in suspended tenants",
+        "the status of a tenant before a worker enters it",
+        BOTH,
+        "app/isola/workers.py",
+        "        tenant.require_active()\n",
+        "",
+        ("tests/workers/test_workers.py",),
+    ),
+    Patch(
+        "workers for disabled users",
+        "that a worker acts for no disabled user",
+        BOTH,
+        "app/isola/workers.py",
+        "if standing.disabled:",
+        "if tenant is None:",
+        ("tests/workers/test_workers.py",),
+    ),
+    Patch(
+        "workers with all rights",
+        "that a worker has the rights of the user for whom it acts",
+        BOTH,
+        "app/isola/workers.py",
+        "known() if inside.user is None else standing.permissions",
+        "known()",
+        ("tests/workers/test_workers.py",),
+    ),
+    Patch(
+        "workers in any organization",
+        "that the user of a worker belongs to its organization",
+        BOTH,
+        "app/isola/workers.py",
+        "if user_id is not None and await work.scalar(_MEMBER,",
+        "if user_id is None and await work.scalar(_MEMBER,",
+        ("tests/workers/test_workers.py",),
+    ),
+)
+
 IN_CODE = (
+    *WORKERS,
     *BINDING,
     *FOR_THE_SESSION,
     *PROOFS,

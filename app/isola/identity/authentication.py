@@ -7,7 +7,7 @@ from math import floor
 from typing import Any, NoReturn
 from uuid import UUID, uuid5
 
-from isola.errors import Forbidden, TenantDeleted, TenantRequired, TenantSuspended, Unauthenticated
+from isola.errors import Forbidden, TenantRequired, Unauthenticated
 from isola.identity.api_keys import KeyVerifier, UnknownKey
 from isola.identity.claims import Claims, Expired
 from isola.identity.descendants import Descendants
@@ -21,7 +21,7 @@ from isola.platform.api_keys import ApiKey
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
 from isola.platform.sign_in_log import Reason, Refuse
-from isola.platform.tenants import Status, Tenant
+from isola.platform.tenants import Tenant
 from isola.subjects.permissions import Permission, of_role
 from isola.subjects.roles import Standing
 
@@ -167,7 +167,7 @@ class Authenticator:
         return await self._as_machine(key, tenant)
 
     async def _as_machine(self, key: ApiKey, tenant: Tenant) -> Principal:
-        _require_active(tenant)
+        tenant.require_active()
         machine = await self.members.user(tenant, key.user_id)
         maker = await self.members.user(tenant, key.created_by)
         if machine is None or machine.disabled or maker is None or maker.disabled:
@@ -177,7 +177,7 @@ class Authenticator:
         return Principal(tenant, key.user_id, (), permitted, on_behalf_of=f"usr_{key.created_by}")
 
     async def _refuse_unusable(self, claims: Claims, tenant: Tenant) -> None:
-        _require_active(tenant)
+        tenant.require_active()
         try:
             await self._revocations.refuse_revoked(claims, tenant.id)
         except Unauthenticated:
@@ -212,7 +212,7 @@ class Authenticator:
         tenant = await self._descendants.tenant(above.id, name)
         if tenant is None or not await self._agrees(asked, tenant):
             raise self._other_tenant(asked, above)
-        _require_active(tenant)
+        tenant.require_active()
         # The tenant below may know that the caller is from above, and recognise them, but not from which tenant.
         guest = await self.members.guest(tenant, f"parent:{uuid5(above.id, str(principal.user_id))}", "parent")
         if guest.disabled:
@@ -287,12 +287,3 @@ def _speaks_for(claims: Claims, tenant: Tenant) -> bool:
 
 def _not_for_it() -> Forbidden:
     return Forbidden("the credential is not for the tenant that the request names")
-
-
-def _require_active(tenant: Tenant) -> None:
-    match tenant.status:
-        case Status.SUSPENDED:
-            raise TenantSuspended("the tenant is suspended")
-        case Status.DELETED:
-            raise TenantDeleted("the tenant is deleted")
-    tenant.refuse_moving()

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from isola.errors import Unavailable
+from isola.errors import TenantDeleted, TenantSuspended, Unavailable
 from isola.subjects.metadata import identifier, metadata as domain, moment
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
@@ -91,6 +91,15 @@ class Tenant:
     plan: str = "unlimited"
     moving_to: str | None = None
     slug_reused: bool = False
+
+    def require_active(self) -> None:
+        """Raise TenantSuspended, TenantDeleted, or Unavailable while the tenant is being moved."""
+        match self.status:
+            case Status.SUSPENDED:
+                raise TenantSuspended("the tenant is suspended")
+            case Status.DELETED:
+                raise TenantDeleted("the tenant is deleted")
+        self.refuse_moving()
 
     def refuse_moving(self) -> None:
         """Raise Unavailable while the tenant is being moved."""

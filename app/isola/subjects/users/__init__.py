@@ -13,8 +13,8 @@ from isola.subjects.work import Work
 class UserKind(StrEnum):
     """What a user is.
 
-    A person of the tenant's own, a machine that calls with an API key, the platform's staff, or somebody who acts from
-    a tenant above.
+    A person of the tenant's own, a machine (an API key or a worker), the platform's staff, or somebody who acts from a
+    tenant above.
     """
 
     PERSON = "person"
@@ -23,7 +23,12 @@ class UserKind(StrEnum):
     PARENT = "parent"
 
 
-PREFIXES: Mapping[str, UserKind] = {"key:": UserKind.MACHINE, "parent:": UserKind.PARENT, "staff:": UserKind.STAFF}
+PREFIXES: Mapping[str, UserKind] = {
+    "key:": UserKind.MACHINE,
+    "parent:": UserKind.PARENT,
+    "staff:": UserKind.STAFF,
+    "worker:": UserKind.MACHINE,
+}
 """The subject prefixes of users who are not people of the tenant's own."""
 
 MAX_SUBJECT = 400
@@ -89,11 +94,7 @@ async def record_visit(work: Work, user_id: UUID) -> bool:
 
 
 def name_of(name: str | None, subject: str) -> str:
-    """What a user is.
-
-    A person of the tenant's own, a machine that calls with an API key, the platform's staff, or somebody who acts from
-    a tenant above.
-    """
+    """The name to show for a user: the given one without control characters, or else the subject."""
     return names.cleaned(name or "", MAX_NAME) or names.cleaned(subject, MAX_NAME) or subject
 
 
