@@ -6,7 +6,7 @@ Raises OperatorError, when it is imported, for an application that does not fit.
 from collections.abc import Mapping, Sequence
 
 from isola.shipped import shipped
-from isola.subjects import audit, organizations, permissions, resources, roles, spans, users
+from isola.subjects import audit, organizations, permissions, resources, roles, signing_keys, spans, users
 from isola.subjects.applications import BUILT_IN, Application, load
 from isola.subjects.metadata import metadata
 from isola.subjects.subject import Subject
@@ -15,7 +15,14 @@ __all__ = ["APPLICATIONS", "SUBJECTS", "audit", "metadata"]
 
 _OURS = Application(
     name=BUILT_IN,
-    subjects=(resources.Resource, users.User, roles.Role, organizations.Organization, spans.Span),
+    subjects=(
+        resources.Resource,
+        users.User,
+        roles.Role,
+        organizations.Organization,
+        signing_keys.SigningKey,
+        spans.Span,
+    ),
     migrations=shipped("migrations") / "tenant",
 )
 

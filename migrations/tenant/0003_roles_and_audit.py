@@ -17,7 +17,8 @@ AUDITED = {
     "organizations": ("organization", "org_", "id"),
     "memberships": ("membership", "org_", "organization_id", "/usr_", "user_id"),
     "resources": ("resource", "res_", "id", "", "", "{}", "resources", "{}"),
-    "spans": ("span", "spn_", "id", "", "", "{author_id,organization_id,visibility}"),
+    "signing_keys": ("signing_key", "sgk_", "id"),
+    "spans": ("span", "spn_", "id", "", "", "{author_id,organization_id,type,visibility}"),
     "roles": ("role", "rol_", "id"),
     "user_roles": ("user_role", "usr_", "user_id", "/rol_", "role_id"),
 }

@@ -30,7 +30,7 @@ from isola.subjects.permissions import known
 from isola.subjects.resources import resources
 from isola.subjects.roles import Standing, roles, user_roles
 from isola.subjects.rows import generate
-from isola.subjects.spans import spans
+from isola.subjects.spans import SpanType, spans
 from isola.subjects.table import pair_columns, pairs_table
 from isola.subjects.users import users
 from isola.testing.fixtures import TRIED, Cluster, copied
@@ -152,7 +152,7 @@ async def world(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[W
 
 
 async def settle(database: Database, tenant: Tenant, size: int) -> None:
-    random = Random(7)  # noqa: S311  the same world each time
+    random, further = Random(7), Random(8)  # noqa: S311  the same world each time
     async with database.transaction(tenant) as work:
         await work.execute(
             insert(users).values(
@@ -217,13 +217,19 @@ async def settle(database: Database, tenant: Tenant, size: int) -> None:
                 [
                     {
                         "id": uuid(3, i),
-                        "author_id": uuid(0, random.randrange(6)),
+                        "type": (type_ := further.choice(list(SpanType))).value,
+                        "author_id": None if type_ is SpanType.GHOST else uuid(0, random.randrange(6)),
                         "title": f"{tenant.slug} {i}",
                         "payload": {"n": i},
+                        "metadata": further.choice([{}, {"tags": ["a", {"b": 1.50}]}, [None]]),
+                        "node": further.choice([None, f"urn:node:{i % 3}"]),
+                        "delta_s": further.choice([None, -1.5, 0.5, 2.25]),
+                        "replay_from_id": uuid(3, further.randrange(i)) if i > 9 and i % 3 == 0 else None,
                         "resource_id": random.choice([None, uuid(2, random.randrange(min(size, 10)))]),
                         "organization_id": uuid(1, random.randrange(3)),
                         "visibility": random.choice(["private", "organization", "public"]),
                         "created_at": START + timedelta(minutes=random.randrange(10)),
+                        "updated_at": START + timedelta(days=1),
                     }
                     for i in range(3 * size)
                 ]

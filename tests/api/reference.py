@@ -160,6 +160,8 @@ class Data:
                 return sorted(of_role(row["name"])) if row["name"] in set(Role) else row["permissions"]
             case "Role", "builtIn":
                 return row["name"] in set(Role)
+            case "Span", "replayCount":
+                return sum(each.row["replay_from_id"] == row["id"] for each in self._all("Span"))
             case "AuditEntry", ("old" | "new"):
                 return row[field] if self._shown(row, field) else None
             case "AuditEntry", "withheld":
@@ -253,7 +255,9 @@ class Data:
 
     def _visible(self, span: Row) -> bool:
         viewer = self.principal.user_id
-        return (
+        if span["author_id"] is None and "ghost:read" in self.principal.permissions:
+            return True
+        return span["type"] != "ghost" and (
             span["visibility"] == "public"
             or span["author_id"] == viewer
             or (span["visibility"] == "organization" and (span["organization_id"], viewer) in self.members)

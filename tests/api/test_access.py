@@ -241,7 +241,7 @@ async def test_a_read_of_which_one_field_is_forbidden_answers_the_others(a: Call
       __typename
     }"""
     everything = await holding(a, ALL).ask(document, {"id": ids("spn", 1)})
-    reader = holding(a, frozenset({"resource:read", "span:read"}))
+    reader = holding(a, frozenset({"resource:read", "span:read", "ghost:read"}))
     answer = await reader.ask(document, {"id": ids("usr", 1), "first": 1000})
     assert answer.status == 200
     assert answer.transactions == 1

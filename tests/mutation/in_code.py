@@ -549,7 +549,7 @@ READING = (
         "the rule of who sees a row, in the log",
         BOTH,
         "app/isola/subjects/audit/fields.py",
-        'case((shown(entry, "new", user_id()), entry["new"]))',
+        'case((shown(entry, "new", viewer()), entry["new"]))',
         'entry["new"]',
         (PRIVATE_LOG,),
     ),

@@ -147,7 +147,7 @@ class Writer:
                 scan = source.alias(f"{source.name}_{self._scans}")
                 conditions: list[ColumnElement[bool]] = self._predicates([scan])
                 if rule := source.info.get("visible"):
-                    conditions.append(self._guarded(rule(scan.c, caller.user_id()), scan))
+                    conditions.append(self._guarded(rule(scan.c, caller.viewer()), scan))
                 return scan, conditions
             case Parameters():
                 raise TypeError("parameters are a row, and cannot be scanned")

@@ -3,7 +3,7 @@
 from isola.subjects.actions import action
 from isola.subjects.actor import ALLOWED, Actor, Decision, Denied
 from isola.subjects.applications import Application
-from isola.subjects.declaration import DeclarationError, caller, column, computed, many, now, reference, today
+from isola.subjects.declaration import DeclarationError, caller, column, computed, count, many, now, reference, today
 from isola.subjects.routes import Route
 from isola.subjects.subject import Subject
 from isola.subjects.types import JSON, BigInt, Many
@@ -26,6 +26,7 @@ __all__ = [
     "caller",
     "column",
     "computed",
+    "count",
     "many",
     "now",
     "reference",

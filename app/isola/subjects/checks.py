@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, Uuid, bindparam
+from sqlalchemy import ColumnElement
 
 from isola.errors import BadUserInput
 from isola.subjects import values
@@ -18,6 +18,7 @@ from isola.subjects.declaration import (
     Attribute,
     Column,
     Computed,
+    Count,
     Declaration,
     DeclarationError,
     Member,
@@ -27,7 +28,9 @@ from isola.subjects.declaration import (
     caller,
     field_of,
 )
-from isola.subjects.types import EXPECTED, TEXT, Annotation, Kind
+from isola.subjects.metadata import MAX_DOCUMENT_BYTES
+from isola.subjects.table import visible_to
+from isola.subjects.types import EXPECTED, INTEGER, TEXT, Annotation, Kind
 
 RANGED = frozenset({"Int", "BigInt", "Float", "Decimal", "Date", "DateTime"})
 MAX_DIGITS = 1000
@@ -57,6 +60,8 @@ def check(declaration: Declaration) -> None:
                 _check_reference(member.where, declared, member.annotation)
             case Relation() as declared:
                 _check_relation(member, declared)
+            case Count() as declared:
+                _check_count(member, declared)
     _check_names(declaration)
     _check_shared(declaration)
     _check_conditions(declaration)
@@ -66,7 +71,7 @@ def check_expressions(declaration: Declaration) -> None:
     """Raise DeclarationError for the first function of a declaration that returns no SQL for a row's columns."""
     row, visible = declaration.subject.table.c, declaration.subject.visible
     if visible is not None:
-        _check_expression(f"{declaration.where}: visible", lambda: visible(row, bindparam("user", type_=Uuid())))
+        _check_expression(f"{declaration.where}: visible", lambda: visible_to(visible)(row, values.VIEWER))
     for member in declaration.members.values():
         if isinstance(member.declared, Computed):
             _check_expression(f"{member.where}: computed", partial(member.declared.of, row))
@@ -165,8 +170,8 @@ def _check_reference(where: str, declared: Reference, annotation: Annotation) ->
         _refuse(where, "on_delete: set null needs a reference that can be None")
     if declared.default not in {UNSET, caller}:
         _refuse(where, "default: expected caller")
-    if declared.default is caller and annotation.type.declaration.name != "user":
-        _refuse(where, "default=caller: expected a reference to User")
+    if declared.owner and annotation.type.declaration.name != "user":
+        _refuse(where, "default=caller, owner: expected a reference to User")
 
 
 def _check_relation(member: Member, declared: Relation) -> None:
@@ -181,11 +186,26 @@ def _check_relation(member: Member, declared: Relation) -> None:
         _refuse(where, f"expected a name that makes at most {MAX_TABLE} characters with {member.declaration.plural}_")
 
 
+def _check_count(member: Member, declared: Count) -> None:
+    if member.annotation.kind is not INTEGER or member.annotation.optional:
+        _refuse(member.where, "count: expected the annotation to be int")
+    relation = member.declaration.members.get(declared.of)
+    if relation is None or not isinstance(relation.declared, Relation) or relation.declared.by is None:
+        _refuse(member.where, f"count({declared.of!r}): expected the name of a relation, many('…'), of this class")
+    if not isinstance(relation.target.declaration.own[relation.declared.by], Reference):
+        _refuse(member.where, f"count({declared.of!r}): expected a relation by a reference, not by a table of pairs")
+
+
 def _check_column(member: Member, declared: Column) -> None:
     kind = member.annotation.kind
     if kind is None:
         raise TypeError("checked before")
-    for broken in (*_in_index(declared, kind), *_of_texts(declared, kind), *_of_numbers(declared, member.annotation)):
+    for broken in (
+        *_in_index(declared, kind),
+        *_of_texts(declared, kind),
+        *_of_documents(declared, kind),
+        *_of_numbers(declared, member.annotation),
+    ):
         _refuse(member.where, broken)
     if declared.default is UNSET:
         return
@@ -215,6 +235,15 @@ def _of_texts(declared: Column, kind: Kind) -> Iterator[str]:
         yield "max_length and min_length are for texts"
     if not 0 <= least <= (least if most is None else most):
         yield "expected 0 <= min_length <= max_length"
+
+
+def _of_documents(declared: Column, kind: Kind) -> Iterator[str]:
+    if declared.max_bytes is None:
+        return
+    if kind.graphql != "JSON":
+        yield "max_bytes is for JSON"
+    elif not 0 < declared.max_bytes <= MAX_DOCUMENT_BYTES:
+        yield f"max_bytes: expected 1 to {MAX_DOCUMENT_BYTES}"
 
 
 def _of_numbers(declared: Column, annotation: Annotation) -> Iterator[str]:

@@ -79,9 +79,11 @@ class Column(Attribute):
     maximum: Any = None
     digits: int | None = None
     scale: int | None = None
+    max_bytes: int | None = None
     unique: bool | str = False
     index: bool = False
     read_only: bool = False
+    fixed: bool = False
     private: bool = False
     logged: bool | None = None
 
@@ -98,6 +100,8 @@ class Reference(Attribute):
     on_delete: str = "restrict"
     unique: bool = False
     read_only: bool = False
+    fixed: bool = False
+    owner: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +116,13 @@ class Computed(Attribute):
     of: Callable[[Row], ColumnElement[Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Count(Attribute):
+    """The number of the rows of the relation ``of``."""
+
+    of: str
+
+
 def column(
     *,
     default: Any = UNSET,
@@ -121,9 +132,11 @@ def column(
     maximum: Any = None,
     digits: int | None = None,
     scale: int | None = None,
+    max_bytes: int | None = None,
     unique: bool | str = False,
     index: bool = False,
     read_only: bool = False,
+    fixed: bool = False,
     private: bool = False,
     logged: bool | None = None,
     description: str | None = None,
@@ -132,8 +145,9 @@ def column(
 
     ``default`` is a value, or ``dict`` or ``list`` for an empty one, or ``now`` or ``today``. Texts have ``min_length``
     to ``max_length`` characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``,
-    ``scale`` of them after the point. ``unique``: unique in a tenant; a text is the name of the value in errors. Lists
-    can be ordered by columns with an ``index`` or ``unique``. Clients cannot set ``read_only`` columns, and cannot see
+    ``scale`` of them after the point. JSON documents have at most ``max_bytes``, as PostgreSQL writes them. ``unique``:
+    unique in a tenant; a text is the name of the value in errors. Lists can be ordered by columns with an ``index`` or
+    ``unique``. Clients cannot set ``read_only`` columns, set ``fixed`` ones only when they make a row, and cannot see
     ``private`` ones. The audit log has the values of ``logged`` columns: by default, all that are not private.
     """
     return Column(
@@ -144,9 +158,11 @@ def column(
         maximum=maximum,
         digits=digits,
         scale=scale,
+        max_bytes=max_bytes,
         unique=unique,
         index=index,
         read_only=read_only,
+        fixed=fixed,
         private=private,
         logged=logged,
         description=description,
@@ -159,15 +175,26 @@ def reference(
     on_delete: str = "restrict",
     unique: bool = False,
     read_only: bool = False,
+    fixed: bool = False,
+    owner: bool = False,
     description: str | None = None,
 ) -> Any:
     """A relation to one row of the subject that the annotation names; ``| None`` lets it be empty.
 
     ``default=caller`` makes the user who makes a row its owner. ``on_delete`` of the referenced row: ``restrict``
     refuses it, ``cascade`` deletes this row too, ``set null`` clears the reference. ``unique``: no two rows reference
-    the same row.
+    the same row. Clients cannot set ``read_only`` references, and set ``fixed`` ones only when they make a row.
+    ``owner``: the user is the row's owner, as with ``default=caller``, but a rule has to decide who that can be.
     """
-    return Reference(default=default, on_delete=on_delete, unique=unique, read_only=read_only, description=description)
+    return Reference(
+        default=default,
+        on_delete=on_delete,
+        unique=unique,
+        read_only=read_only,
+        fixed=fixed,
+        owner=owner or default is caller,
+        description=description,
+    )
 
 
 def many(by: str | None = None, *, description: str | None = None) -> Any:
@@ -181,6 +208,11 @@ def many(by: str | None = None, *, description: str | None = None) -> Any:
 def computed(of: Callable[[Row], ColumnElement[Any]], *, description: str | None = None) -> Any:
     """A field that SQL computes from a row's columns, of the type of its annotation."""
     return Computed(of=of, description=description)
+
+
+def count(of: str, *, description: str | None = None) -> Any:
+    """The number of the rows of a relation to many, of those that the caller may see: a field and a filter."""
+    return Count(of=of, description=description)
 
 
 @cache
@@ -251,6 +283,11 @@ class Member:
         return not (declared.read_only or declared.default is caller or self.is_private)
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether clients can set it only when they make a row."""
+        return isinstance(self.declared, Column | Reference) and self.declared.fixed
+
+    @property
     def is_private(self) -> bool:
         return isinstance(self.declared, Column) and self.declared.private
 
@@ -305,7 +342,7 @@ class Declaration:
     @cached_property
     def owner(self) -> Member | None:
         """The reference to the user who owns a row."""
-        return next((each for each in self.references if getattr(each.declared, "default", None) is caller), None)
+        return next((each for each in self.references if getattr(each.declared, "owner", False)), None)
 
     @cached_property
     def pairs(self) -> Sequence[Member]:

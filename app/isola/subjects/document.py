@@ -18,12 +18,17 @@ _MAX_BITS = (10**MAX_DIGITS - 1).bit_length() - 1
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def check(field: str, value: Any) -> None:
-    """Raise BadUserInput, naming the field, if PostgreSQL cannot store a value unchanged or it nests too deeply."""
+def check(field: str, value: Any, most: int | None = None) -> None:
+    """Raise BadUserInput, naming the field, if PostgreSQL cannot store a value unchanged or it nests too deeply.
+
+    With ``most``, also if PostgreSQL would write it in more bytes than that.
+    """
+    spread = 0
     level = [value]
     for depth in range(MAX_DEPTH + 1):
         for each in level:
             _check_number(field, each)
+            spread += _spread(each)
         containers = [each for each in level if isinstance(each, dict | list)]
         if not containers:
             break
@@ -37,8 +42,23 @@ def check(field: str, value: Any) -> None:
         raise BadUserInput(f"{field}: expected what JSON in UTF-8 can say", field) from error
     if size > MAX_DOCUMENT_BYTES:
         raise BadUserInput(f"{field}: expected at most {MAX_DOCUMENT_BYTES} bytes of JSON", field)
+    if most is not None and size + spread > most:
+        raise BadUserInput(f"{field}: expected at most {most} bytes of JSON, as the database writes it", field)
     if NUL.search(written):
         raise BadUserInput(f"{field}: expected no NUL character", field)
+
+
+def _spread(value: Any) -> int:
+    """The bytes that PostgreSQL adds to the JSON of a value: blanks behind commas and colons, and digits."""
+    match value:
+        case dict():
+            return max(2 * len(value) - 1, 0)
+        case list():
+            return max(len(value) - 1, 0)
+        case float() | Decimal():
+            written = str(value) if isinstance(value, Decimal) else repr(value)
+            return len(f"{Decimal(written):f}") - len(written)
+    return 0
 
 
 def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:

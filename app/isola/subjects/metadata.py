@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -109,8 +110,10 @@ def indexed_text(
     return _checked(column, "length", f"length({quoted(name)}) BETWEEN {least} AND {most}")
 
 
-def json_document(name: str, default: str | None, *, nullable: bool = False) -> Column[object]:
-    """A JSON document of limited length in PostgreSQL's text form.
+def json_document(
+    name: str, default: str | None, *, nullable: bool = False, most: int = MAX_DOCUMENT_BYTES
+) -> Column[object]:
+    """A JSON document of at most ``most`` bytes in PostgreSQL's text form.
 
     The text of a number can be far longer than its stored bytes: so the stored size limits the length, too. Reads rely
     on that: see isola.query.budget.
@@ -125,7 +128,7 @@ def json_document(name: str, default: str | None, *, nullable: bool = False) -> 
     return _checked(
         column,
         "size",
-        f"octet_length({in_sql}::text) <= least({MAX_DOCUMENT_BYTES}, 10 * pg_column_size({in_sql} #> '{{}}') + 100)",
+        f"octet_length({in_sql}::text) <= least({most}, 10 * pg_column_size({in_sql} #> '{{}}') + 100)",
     )
 
 
@@ -169,6 +172,18 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> ColumnElement[Any]: ...
 
 
-Visible: TypeAlias = Callable[[Row, BindParameter[UUID]], ColumnElement[bool]]
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The user who reads, in SQL: their id, and the names of their permissions."""
+
+    id: BindParameter[UUID]
+    permissions: BindParameter[Sequence[str]]
+
+    def may(self, permission: str) -> ColumnElement[bool]:
+        """Whether they have a permission."""
+        return literal_column(f"'{permission}'", Text()) == self.permissions.any_()
+
+
+Visible: TypeAlias = Callable[[Row, Viewer], ColumnElement[bool]]
 """Whether a user may see a row. In a table's ``info`` as ``visible``: every statement that reads the table carries the
 rule, and the audit log shows the values of a row only to users who may see it."""

@@ -17,6 +17,7 @@ class Permission(StrEnum):
     DESCENDANT_ENTER = "descendant:enter"
     DOMAIN_MANAGE = "domain:manage"
     DOMAIN_READ = "domain:read"
+    GHOST_READ = "ghost:read"
     ORGANIZATION_MANAGE = "organization:manage"
     ORGANIZATION_READ = "organization:read"
     OWNER_MANAGE = "owner:manage"
@@ -44,8 +45,9 @@ class Role(StrEnum):
     OWNER = "owner"
 
 
-# The audit log shows the actions of others and old values; the list of API keys shows which machines exist.
-_KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ}
+# The audit log shows the actions of others and old values; the list of API keys shows which machines exist; ghosts are
+# spans of which nobody says who wrote them.
+_KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ, Permission.GHOST_READ}
 _KEPT_FROM_ADMINS = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
 _FORM = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*", re.ASCII)
 _known = {each.value for each in Permission}

@@ -54,7 +54,8 @@ class Subject:
 
     ``unique_together``, ``indexes``: tuples of attributes. ``checks``: conditions in SQL, by their names.
     ``shared``: the attributes that can be shared with a partner.
-    ``visible``: ``(row, user) -> condition``, which rows a user may read; by default, all.
+    ``visible``: ``(row, user) -> condition``, which rows a user may read; by default, all. With a third parameter, the
+    rule can ask for the user's permissions: ``may("agent:read_all")`` is a condition as well.
     ``samples``: ``attribute -> (random, row) -> value``, for generated rows, if other values would violate ``checks``;
     ``row`` has the values of the preceding columns, by their names.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
@@ -26,7 +27,18 @@ from sqlalchemy.types import TypeEngine
 
 from isola import exact_json
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, now, today
-from isola.subjects.metadata import Audited, Counted, identifier, json_document, metadata, moment, quoted, verbatim
+from isola.subjects.metadata import (
+    MAX_DOCUMENT_BYTES,
+    Audited,
+    Counted,
+    Visible,
+    identifier,
+    json_document,
+    metadata,
+    moment,
+    quoted,
+    verbatim,
+)
 from isola.subjects.types import KINDS, BigInt
 
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -65,7 +77,7 @@ def table_of(declaration: Declaration) -> Table:
     if subject.shared:
         table.info["shared_columns"] = declaration.shared
     if subject.visible is not None:
-        table.info["visible"] = subject.visible
+        table.info["visible"] = visible_to(subject.visible)
     for pairs in declaration.pairs:
         pairs_table(declaration, pairs)
     return table
@@ -100,6 +112,13 @@ def pair_columns(declaration: Declaration, member: Member) -> tuple[str, str]:
     return (near, far) if near != far else (near, f"other_{far}")
 
 
+def visible_to(rule: Any) -> Visible:
+    """A subject's rule of who sees a row, whether it asks for permissions or not."""
+    if len(signature(rule).parameters) <= len(("row", "user")):
+        return lambda row, viewer: rule(row, viewer.id)
+    return lambda row, viewer: rule(row, viewer.id, viewer.may)
+
+
 def _counted(declaration: Declaration) -> Counted:
     if not isinstance(declaration.counted, str):
         return Counted(declaration.plural)
@@ -123,7 +142,8 @@ def _column(member: Member) -> SqlColumn[Any]:
     if not isinstance(declared, Column):
         raise TypeError(f"{member.name} has no column")
     if _sql_name(member) == "JSON":
-        return json_document(member.column, _document(declared), nullable=optional)
+        most = MAX_DOCUMENT_BYTES if declared.max_bytes is None else declared.max_bytes
+        return json_document(member.column, _document(declared), nullable=optional, most=most)
     default = _default(declared)
     return SqlColumn(
         member.column,

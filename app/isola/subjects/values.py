@@ -37,7 +37,7 @@ from isola.errors import BadUserInput, NotFound
 from isola.subjects import document
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller, field_of
-from isola.subjects.metadata import DIALECT, Visible, quoted
+from isola.subjects.metadata import DIALECT, Viewer, Visible, quoted
 from isola.subjects.table import MAX_ITEMS, MAX_SAFE_INTEGER, MAX_TEXT, bounds, precision
 from isola.subjects.types import JSON, BigInt
 from isola.subjects.work import Work
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # Names that no column can have.
 KEY: BindParameter[UUID] = bindparam("row__id", type_=Uuid())
 KEYS: BindParameter[Sequence[UUID]] = bindparam("row__ids", type_=ARRAY(Uuid))
-VIEWER: BindParameter[UUID] = bindparam("viewer__id", type_=Uuid())
+VIEWER = Viewer(bindparam("viewer__id", type_=Uuid()), bindparam("viewer__permissions", type_=ARRAY(Text())))
 
 _EXACT = Context(prec=1000)
 _INFINITE = datetime.max.replace(tzinfo=UTC)
@@ -155,7 +155,7 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
             raise BadUserInput(f"{field}: expected one of {', '.join(type_)}", field)
         return
     if type_ == JSON:
-        document.check(field, value)
+        document.check(field, value, declared.max_bytes)
         return
     if type_ is datetime:
         _check_moment(value, field)
@@ -211,7 +211,20 @@ def _shown(bound: Any) -> str:
 def visible(table: Table, actor: Actor) -> Sequence[ColumnElement[bool]]:
     """The condition under which an actor may read a row of a table; empty if all users may."""
     rule: Visible | None = table.info.get("visible")
-    return [] if rule is None else [rule(table.c, bindparam(None, actor.user_id, type_=Uuid(), unique=True))]
+    if rule is None:
+        return []
+    viewer = Viewer(
+        bindparam(None, actor.user_id, type_=Uuid(), unique=True),
+        bindparam(None, sorted(actor.permissions), type_=ARRAY(Text()), unique=True),
+    )
+    return [rule(table.c, viewer)]
+
+
+def viewer_of(table: Table, actor: Actor) -> dict[str, Any]:
+    """The values of VIEWER for a statement with the visibility rule of a table, if it has one."""
+    if "visible" not in table.info:
+        return {}
+    return {"viewer__id": actor.user_id, "viewer__permissions": sorted(actor.permissions)}
 
 
 async def refuse_missing(
@@ -224,9 +237,7 @@ async def refuse_missing(
         keys = {values[member.column] for values in batch if values.get(member.column) is not None}
         if keys:
             question = _count(member.target.table)
-            parameters: dict[str, Any] = {"keys": list(keys)}
-            if "visible" in member.target.table.info:
-                parameters["viewer__id"] = actor.user_id
+            parameters = {"keys": list(keys), **viewer_of(member.target.table, actor)}
             if await work.scalar(question, parameters) < len(keys):
                 missing = NotFound(member.target.missing().message, field_of(member.column))
                 there = {row["id"] for row in await work.rows(_which(member.target.table), parameters)}
@@ -268,9 +279,7 @@ async def locked(
 
     They are locked in the order of their ids, to avoid deadlocks.
     """
-    parameters: dict[str, Any] = {"row__ids": list(keys)}
-    if "visible" in declaration.subject.table.info:
-        parameters["viewer__id"] = actor.user_id
+    parameters = {"row__ids": list(keys), **viewer_of(declaration.subject.table, actor)}
     return await work.rows(_locked(declaration.subject.table, names), parameters)
 
 

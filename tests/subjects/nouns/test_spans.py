@@ -5,20 +5,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Uuid, bindparam, select
+from sqlalchemy import select
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Forbidden, NotFound
 from isola.platform.tenants import Tenant
 from isola.subjects import operations, organizations, resources
 from isola.subjects.actor import Actor
-from isola.subjects.spans import Span, Visibility, spans as table
-from tests.subjects.nouns.conftest import People, state
+from isola.subjects.permissions import Permission
+from isola.subjects.spans import Span, SpanType, Visibility, spans as table
+from isola.subjects.values import visible
+from tests.subjects.nouns.conftest import People, state, without
 
 
 async def seen(work: Transaction, viewer: Actor) -> Sequence[str]:
-    who = bindparam("viewer", viewer.user_id, Uuid)
-    rows = await work.rows(select(table.c.title).where(Span.visible(table.c, who)).order_by(table.c.title))
+    rows = await work.rows(select(table.c.title).where(*visible(table, viewer)).order_by(table.c.title))
     return [row["title"] for row in rows]
 
 
@@ -87,14 +88,19 @@ async def test_a_span_is_written_as_it_was_said(database: Database, a: Tenant, p
             people.ada,
             title="t",
             payload=[1, {"a": None}],
+            metadata={"b": 1},
+            node="urn:device:17",
+            delta_s=-0.5,
             visibility=Visibility.ORGANIZATION,
             resource=resource,
             organization=red,
         )
         (row,) = await work.rows(select(table))
-    assert {**row, "created_at": None} == {
-        "id": span, "author_id": people.ada.user_id, "title": "t", "payload": [1, {"a": None}],
-        "resource_id": resource, "organization_id": red, "visibility": "organization", "created_at": None,
+    assert {**row, "created_at": None, "updated_at": None} == {
+        "id": span, "type": "user", "author_id": people.ada.user_id, "title": "t", "payload": [1, {"a": None}],
+        "metadata": {"b": 1}, "resource_id": resource, "organization_id": red, "visibility": "organization",
+        "node": "urn:device:17", "delta_s": -0.5, "replay_from_id": None, "verification": "pending",
+        "signing_key_id": None, "signature": None, "created_at": None, "updated_at": None,
     }  # fmt: skip
 
 
@@ -122,6 +128,13 @@ async def test_what_cannot_be_written_is_refused(database: Database, a: Tenant, 
         # An organization of another tenant is rejected like a nonexistent one.
         (people.bob, {"organization": theirs}, Forbidden, outsider),
         (people.bob, {"organization": uuid4()}, Forbidden, outsider),
+        (people.ada, {"type": SpanType.GHOST, "author": people.ada.user_id}, BadUserInput, "authorId: expected none"),
+        (people.ada, {"author": people.bob.user_id}, Forbidden, "authorId: expected the caller's own id"),
+        (people.ada, {"type": SpanType.SYSTEM, "author": uuid4()}, Forbidden, "authorId: expected the caller's own id"),
+        (people.ada, {"delta_s": float("inf")}, BadUserInput, "deltaS: expected a finite number"),
+        (people.ada, {"delta_s": float("nan")}, BadUserInput, "deltaS: expected a finite number"),
+        (people.ada, {"node": "device 17"}, BadUserInput, "node: expected a URI with a scheme"),
+        (people.ada, {"metadata": {"a": "b" * 2**16}}, BadUserInput, "metadata: expected at most 65536 bytes of JSON"),
     ):
         async with database.transaction(a) as work:
             with pytest.raises(kind, match=reason):
@@ -135,9 +148,94 @@ async def test_the_database_keeps_the_rules_as_well(database: Database, a: Tenan
         ("title", "''"),
         ("title, visibility", "'t', 'secret'"),
         ("title, visibility", "'t', 'organization'"),
+        ("title, type", "'t', 'ghost'"),
+        ("title, type", "'t', 'other'"),
+        ("title, delta_s", "'t', 'infinity'"),
+        ("title, verification", "'t', 'unknown'"),
+        ("title, signature", "'t', 'of no key'"),
+        ("title, metadata", "'t', to_jsonb(repeat('m', 65536))"),
     ):
         with pytest.raises(BadUserInput, match="spans: the value breaks the rule"):
             async with database.transaction(a) as work:
                 statement = f"INSERT INTO spans (author_id, {columns}) VALUES ($1, {values})"
                 await work.value(statement, people.ada.user_id)
     assert await state(database, a) == before
+
+
+async def test_who_the_author_is_follows_from_the_type(database: Database, a: Tenant, people: People) -> None:
+    ada = people.ada
+    async with database.transaction(a) as work:
+        for type_ in SpanType:
+            await write(work, ada, title=type_.name, type=type_, visibility=Visibility.PUBLIC)
+        for type_ in (SpanType.SYSTEM, SpanType.ORGANIZATION, SpanType.USER):
+            await write(work, ada, title=f"{type_.name} of ada", type=type_, author=ada.user_id)
+        rows = await work.rows(select(table.c.title, table.c.author_id))
+    assert {row["title"]: row["author_id"] and str(row["author_id"]) for row in rows} == {
+        "USER": str(ada.user_id), "SYSTEM": None, "ORGANIZATION": None, "GHOST": None,
+        "SYSTEM of ada": str(ada.user_id), "ORGANIZATION of ada": str(ada.user_id), "USER of ada": str(ada.user_id),
+    }  # fmt: skip
+
+
+async def test_what_has_no_author_is_seen_with_a_permission_and_ghosts_only_so(
+    database: Database, a: Tenant, people: People
+) -> None:
+    ada, bob, admin = people.ada, people.bob, people.admin
+    assert admin.permissions - ada.permissions >= {Permission.GHOST_READ}
+    async with database.transaction(a) as work:
+        red = await organization(work, people, "red", ada, bob)
+        for type_ in (SpanType.GHOST, SpanType.SYSTEM):
+            for visibility in Visibility:
+                within = red if visibility is Visibility.ORGANIZATION else None
+                title = f"{type_.value} {visibility.value}"
+                await write(work, ada, title=title, type=type_, visibility=visibility, organization=within)
+        ghosts = ["ghost organization", "ghost private", "ghost public"]
+        systems = ["system organization", "system private", "system public"]
+        assert await seen(work, ada) == await seen(work, bob) == ["system organization", "system public"]
+        assert await seen(work, people.viewer) == ["system public"]
+        assert await seen(work, admin) == [*ghosts, *systems]
+        assert await seen(work, without(admin, Permission.GHOST_READ)) == ["system public"]
+
+
+async def test_its_author_and_who_manages_all_change_and_delete_what_they_see(
+    database: Database, a: Tenant, people: People
+) -> None:
+    ada, bob, admin = people.ada, people.bob, people.admin
+    async with database.transaction(a) as work:
+        red = await organization(work, people, "red", ada)
+        public = await write(work, ada, title="public", visibility=Visibility.PUBLIC)
+        private = await write(work, ada, title="private")
+        system = await write(work, ada, title="system", type=SpanType.SYSTEM, visibility=Visibility.PUBLIC)
+        ghost = await write(work, ada, title="ghost", type=SpanType.GHOST)
+    before = await state(database, a)
+    refused: Sequence[tuple[Actor, UUID, dict[str, Any], type[Exception]]] = (
+        (bob, public, {"title": "x"}, Forbidden),
+        (bob, private, {"title": "x"}, NotFound),
+        (admin, private, {"title": "x"}, NotFound),
+        (ada, system, {"title": "x"}, Forbidden),
+        (ada, ghost, {"title": "x"}, NotFound),
+        (people.viewer, public, {"title": "x"}, Forbidden),
+        (ada, public, {"visibility": Visibility.ORGANIZATION}, BadUserInput),
+        (admin, public, {"visibility": Visibility.ORGANIZATION, "organization": red}, Forbidden),
+        (ada, public, {"metadata": ["m" * 2**16]}, BadUserInput),
+    )
+    for actor, key, changes, kind in refused:
+        with pytest.raises(kind):
+            async with database.transaction(a) as work:
+                await operations.update(work, actor, Span, key, changes)
+        if "title" in changes:
+            with pytest.raises(kind):
+                async with database.transaction(a) as work:
+                    await operations.remove(work, actor, Span, key)
+    assert await state(database, a) == before
+    async with database.transaction(a) as work:
+        changes = {"title": "new", "visibility": Visibility.ORGANIZATION, "organization": red, "metadata": {"a": 1}}
+        await operations.update(work, ada, Span, public, changes)
+        for key in (system, ghost):
+            await operations.update(work, admin, Span, key, {"title": "managed"})
+        rows = await work.rows(select(table.c.title, table.c.visibility).order_by(table.c.id))
+        assert [tuple(row) for row in rows] == [
+            ("new", "organization"), ("private", "private"), ("managed", "public"), ("managed", "private"),
+        ]  # fmt: skip
+        for actor, key in ((ada, public), (ada, private), (admin, system), (admin, ghost)):
+            await operations.remove(work, actor, Span, key)
+        assert await work.rows(select(table.c.id)) == []

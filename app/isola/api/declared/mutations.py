@@ -44,8 +44,8 @@ def mutations_of(declaration: Declaration) -> dict[str, Any]:
 def _create(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
     input_ = made_input(f"Create{subject.__name__}Input", _settable(declaration, update=False))
-    # If rows have owners, the caller owns the new row and so can see it.
-    made = subject if declaration.owner else perhaps(subject)
+    # If all rows have owners, the caller owns the new row and so can see it.
+    made = subject if declaration.owner and not declaration.owner.annotation.optional else perhaps(subject)
     returned = made_payload(f"Create{subject.__name__}Payload", {key: Uuid()}, {declaration.name: (made, one(key))})
 
     async def create(work: Work, actor: Actor, sent: Any) -> Fields:
@@ -135,7 +135,7 @@ def _settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any,
     """The input fields that set columns."""
     fields: dict[str, tuple[Any, Any]] = {}
     for member in declaration.columns:
-        if member.is_settable:
+        if member.is_settable and not (update and member.is_fixed):
             annotation = ID if isinstance(member.declared, Reference) else value_type(member.annotation)
             optional = update or member.has_default
             field = strawberry.field(

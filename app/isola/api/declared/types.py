@@ -6,6 +6,7 @@ from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
 import strawberry
+from sqlalchemy import ColumnElement, func, select
 from strawberry.types import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
@@ -37,8 +38,10 @@ from isola.api.scalars import (
     StringFilter,
     UUIDFilter,
 )
-from isola.query.mapping import Comparison, Value
-from isola.subjects.declaration import Column, Computed, Declaration, Member, Reference, Relation
+from isola.query.caller import viewer
+from isola.query.mapping import Comparison, Row, Value
+from isola.subjects.declaration import Column, Computed, Count, Declaration, Member, Reference, Relation
+from isola.subjects.metadata import Visible
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
 
@@ -100,6 +103,8 @@ def declare_type(subject: type[Subject]) -> None:
                     value | None if member.annotation.optional else value,
                     expression(of, described),
                 )
+            case Count():
+                fields[key] = (int, expression(counted(member), described))
             case Reference():
                 hidden = member.target.visible is not None
                 annotation: Any = member.target
@@ -119,6 +124,22 @@ def declare_type(subject: type[Subject]) -> None:
     definition.origin = subject
     setattr(subject, MARK, definition)
     mapped(declaration.subject.table, prefix=declaration.prefix, order=tuple(declaration.order))(subject)
+
+
+def counted(member: Member) -> Callable[[Row], ColumnElement[int]]:
+    """The number of the rows of a relation that the caller may see, in SQL of the row's columns."""
+    relation = member.declaration.members[member.declared.of]  # type: ignore[attr-defined]  # it is a Count
+    other = relation.target.declaration
+    by = other.members[relation.declared.by].column  # type: ignore[attr-defined]  # it is a Relation
+    rule: Visible | None = other.subject.table.info.get("visible")
+
+    def count(row: Row) -> ColumnElement[int]:
+        rows = other.subject.table.alias()
+        seen = [] if rule is None else [rule(rows.c, viewer())]
+        found = select(func.count()).select_from(rows).where(rows.c[by] == row["id"], *seen)
+        return found.correlate_except(rows).scalar_subquery()
+
+    return count
 
 
 def _many(declaration: Declaration, member: Member) -> Any:

@@ -7,10 +7,9 @@ chained shortly after its commit: see docs/audit.md.
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
-    BindParameter,
+    ARRAY,
     Boolean,
     Column,
     ColumnElement,
@@ -32,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from isola.subjects.metadata import Audited, Counted, Row, Visible, identifier, indexed_text, metadata, moment
+from isola.subjects.metadata import Audited, Counted, Row, Viewer, Visible, identifier, indexed_text, metadata, moment
 
 OF_PLATFORM = (
     "access",
@@ -79,7 +78,7 @@ audit_entries = Table(
 )
 
 
-def shown(entry: Row, values: str, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
+def shown(entry: Row, values: str, viewer: Viewer) -> ColumnElement[bool]:
     """Whether a user may see the values of an entry, in its column ``values``, which is ``old`` or ``new``.
 
     If the table has a visibility rule, the user must be able to see the row both as it was then and as it is now. Of a
@@ -144,7 +143,7 @@ def _deciding(table: Table) -> Sequence[str]:
     if rule is None:
         return ()
     asked = _Asked(table)
-    rule(asked, bindparam("viewer", type_=Uuid()))
+    rule(asked, Viewer(bindparam("viewer", type_=Uuid()), bindparam("permissions", type_=ARRAY(Text()))))
     return sorted(asked.names)
 
 

@@ -7,7 +7,7 @@ from isola.api.access import requires
 from isola.api.connections import Connection, Node
 from isola.api.fields import compared_id, expression, many, mapped, typed_id
 from isola.api.scalars import JSON, DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
-from isola.query.caller import user_id
+from isola.query.caller import viewer
 from isola.query.mapping import Row
 from isola.subjects.audit import audit_entries, shown
 from isola.subjects.permissions import Permission
@@ -16,15 +16,15 @@ PREFIX = "aud"
 
 
 def _old(entry: Row) -> ColumnElement[object]:
-    return case((shown(entry, "old", user_id()), entry["old"]))
+    return case((shown(entry, "old", viewer()), entry["old"]))
 
 
 def _new(entry: Row) -> ColumnElement[object]:
-    return case((shown(entry, "new", user_id()), entry["new"]))
+    return case((shown(entry, "new", viewer()), entry["new"]))
 
 
 def _withheld(entry: Row) -> ColumnElement[bool]:
-    return or_(*(and_(entry[name].is_not(None), not_(shown(entry, name, user_id()))) for name in ("old", "new")))
+    return or_(*(and_(entry[name].is_not(None), not_(shown(entry, name, viewer()))) for name in ("old", "new")))
 
 
 @mapped(audit_entries, prefix=PREFIX, order=(("id", True),))
