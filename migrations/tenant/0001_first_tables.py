@@ -94,7 +94,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("revoked_at", sa.DateTime(timezone=True)),
         moment("created_at"),
         sa.UniqueConstraint("public_key"),
-        sa.CheckConstraint("length(public_key) BETWEEN 44 AND 44", name="public_key_length"),
+        sa.CheckConstraint("length(public_key) BETWEEN 1 AND 44", name="public_key_length"),
         sa.CheckConstraint("length(node) BETWEEN 0 AND 500", name="node_length"),
     )
     for column in ("owner_id", "created_at"):

@@ -23,7 +23,7 @@ class SigningKey(Subject, name="signing_key", prefix="sgk", mutations=frozenset(
 
     owner: User = reference(default=caller, on_delete="cascade")
     public_key: str = column(
-        min_length=KEY_CHARACTERS,
+        min_length=1,
         max_length=KEY_CHARACTERS,
         unique=True,
         description="The 32 bytes of an Ed25519 public key in base64.",
