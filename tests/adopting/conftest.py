@@ -30,7 +30,8 @@ SCRIPTS = {
     "strict": """
         CREATE TABLE rules (
             id int PRIMARY KEY, big bigint, amount numeric, items text[], at timestamp, born date, words text,
-            low float8, other int REFERENCES rules
+            low float8, other int REFERENCES rules, price numeric(10, 2), days date[], moments timestamp[],
+            floats float4[], bigs bigint[], flags bool[], ids uuid[], fees numeric(6, 2)[]
         );
         INSERT INTO rules (id) VALUES (3), (4);
     """,

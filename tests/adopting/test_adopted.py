@@ -322,6 +322,7 @@ def test_what_is_otherwise_than_it_was_is_listed(home: Home) -> None:
     for line in (
         "the generated column double\\_price: (price \\* (2)::numeric): rows keep their values",
         "grid: lists in lists, as JSON",
+        "texts: the length of its items is not limited",
         "with\\_host: an index of the columns alone",
         "host: in works\\_host\\_key, values are equal only if all characters are the same",
     ):

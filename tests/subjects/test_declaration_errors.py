@@ -291,7 +291,7 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Bird.rings: a column of Int has no index that could serve an ordering")
+@refused("Bird.rings: a list has no index that could serve an ordering, and cannot be unique")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
         rings: list[int] = column(unique=True)
@@ -479,7 +479,9 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Bird: order: no index serves 'size': expected some of id, title, created_at")
+@refused(
+    "Bird: order: no index serves 'size': expected index=True or unique=True on it, or some of id, title, created_at"
+)
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd", order=("-size",)):
         size: int = column()

@@ -1,6 +1,5 @@
 """Values at the limits of a column."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -28,10 +27,3 @@ def test_a_decimal_with_the_digits_that_its_column_has_is_taken(value: str) -> N
 def test_a_decimal_with_more_digits_is_refused_and_not_rounded(value: str, expected: str) -> None:
     with pytest.raises(BadUserInput, match=f"price: expected at most {expected}"):
         _check_value(Decimal, Column(), Decimal(value), "price")
-
-
-def test_the_moment_that_the_driver_takes_for_infinity_is_refused() -> None:
-    last = datetime.max.replace(tzinfo=UTC)
-    _check_value(datetime, Column(), last.replace(microsecond=999998), "seen")
-    with pytest.raises(BadUserInput, match="seen: expected a moment before 9999-12-31T23:59:59"):
-        _check_value(datetime, Column(), last, "seen")

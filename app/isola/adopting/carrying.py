@@ -114,7 +114,7 @@ def _numeric(type_: Type) -> Carried:
     if type_.modifier < 0:
         return Carried("Decimal", wide="numeric", fits=_FITS, note=f"at most {DIGITS} digits, {SCALE} behind the point")
     digits, scale = _precision(type_.modifier)
-    return Carried("Decimal", options={"digits": str(digits), "scale": str(scale)})
+    return Carried("Decimal", options={"digits": str(digits), "scale": str(scale)}, fits="{} <> 'NaN'")
 
 
 def _precision(modifier: int) -> tuple[int, int]:
@@ -127,12 +127,19 @@ def _precision(modifier: int) -> tuple[int, int]:
 def _array(type_: Type) -> Carried:
     found = _ARRAYS.get(type_.base) if type_.of_system else None
     if found is None:
-        note = None if type_.base in {"text", "varchar", "bpchar", "name"} else f"{type_.written}, as texts"
+        note = None if type_.base in {"text", *_TEXTS, "name"} else f"{type_.written}, as texts"
+        if type_.base in _TEXTS and type_.modifier >= 0:
+            note = "the length of its items is not limited"
         return Carried("list[str]", "{}::text[]", same=False, ordered=False, fits=_FLAT, note=note)
-    wide, fits = None, _FLAT
-    if type_.base == "numeric":
+    wide, fits, options = None, _FLAT, {}
+    if type_.base == "numeric" and type_.modifier < 0:
         wide, fits = "numeric[]", f"{_FLAT} AND {_ITEMS}"
-    return Carried(found.annotation, found.sql, same=False, ordered=False, wide=wide, fits=fits, note=found.note)
+    elif type_.base == "numeric":
+        digits, scale = _precision(type_.modifier)
+        fits, options = f"{_FLAT} AND 'NaN' <> ALL ({{}})", {"digits": str(digits), "scale": str(scale)}
+    return Carried(
+        found.annotation, found.sql, options, same=False, ordered=False, wide=wide, fits=fits, note=found.note
+    )
 
 
 def literal(text: str) -> str:

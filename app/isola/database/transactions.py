@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from isola import exact_json
+from isola.database import moments
 from isola.database.address import connecting
 from isola.database.binding import NOTHING, BindingKey, record
 from isola.database.connection import Binding, Connection
@@ -572,6 +573,8 @@ async def _prepared(connection: Connection, limits: Sequence[str], *, enters: bo
         limits = [*limits, *(f"SET LOCAL {name} TO {value}" for name, value in _PLANNING.items())]
     await connection.prepare_transactions(limits, enters=enters, keep=keep, pooled=pooled)
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=exact_json.dumps, decoder=exact_json.loads)
+    for name, (encoder, decoder) in moments.CODECS.items():
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=encoder, decoder=decoder, format="tuple")
     return Link(connection)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ARRAY, ColumnElement
 
 from isola.errors import BadUserInput
 from isola.subjects import values
@@ -94,7 +94,10 @@ def _check_names(declaration: Declaration) -> None:
     for name, _ in declaration.order:
         if name not in declaration.ordered_by:
             expected = ", ".join(declaration.ordered_by)
-            _refuse(declaration.where, f"order: no index serves {name!r}: expected some of {expected}")
+            _refuse(
+                declaration.where,
+                f"order: no index serves {name!r}: expected index=True or unique=True on it, or some of {expected}",
+            )
     subject = declaration.subject
     for what, listed in (("unique_together", subject.unique_together), ("indexes", subject.indexes)):
         _check_indexed(declaration, what, listed)
@@ -224,7 +227,8 @@ def _in_index(declared: Column, kind: Kind) -> Iterator[str]:
 
 def _of_index(declared: Column, kind: Kind) -> Iterator[str]:
     if not kind.ordered:
-        yield f"a column of {kind.graphql} has no index that could serve an ordering"
+        what = "a list" if kind.sql is ARRAY else f"a column of {kind.graphql}"
+        yield f"{what} has no index that could serve an ordering, and cannot be unique"
     if kind is TEXT and declared.max_length is None:
         yield "expected max_length, since it is in an index"
 

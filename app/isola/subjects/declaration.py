@@ -239,7 +239,8 @@ class Member:
             names = vars(sys.modules[subject.__module__])
             hints = get_type_hints(alone, globalns=names, localns=dict(Registry.by_class), include_extras=True)
         except NameError as error:
-            _refuse(self.where, f"the annotation: there is no {error.name!r}")
+            expected = "expected a type that this module declares or imports, or a subject of the application"
+            _refuse(self.where, f"the annotation: there is no {error.name!r}: {expected}")
         return read(hints[self.attribute])
 
     @property

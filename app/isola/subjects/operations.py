@@ -9,10 +9,12 @@ from sqlalchemy import Table, delete
 from sqlalchemy.dialects.postgresql import insert
 
 from isola.errors import BadUserInput, Conflict, NotFound, Refusal
+from isola.subjects import uniques
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import Member, field_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
+from isola.subjects.values import complete
 from isola.subjects.work import Work
 
 MOST = 1000
@@ -24,12 +26,12 @@ Made = TypeVar("Made")
 
 
 @contextmanager
-def items_of(name: str) -> Iterator[None]:
-    """Make the refusal of one of several items name its place in the input ``name``."""
+def items_of(name: str | None) -> Iterator[None]:
+    """Make the refusal of one of several items name its place in the input ``name``; None if there is no such input."""
     try:
         yield
     except Refusal as refusal:
-        if refusal.index is not None:
+        if name is not None and refusal.index is not None:
             refusal.item = f"{name}.{refusal.index}"
         raise
 
@@ -59,6 +61,17 @@ async def create_all(
     actor.require(subject.declaration.permissions["write"])
     _refuse_too_many(batch)
     return [row.id for row in await subject.create_all(work, actor, batch)]
+
+
+async def conflicting(
+    work: Work, actor: Actor, subject: type[Subject], batch: Sequence[Mapping[str, Any]], rule: str
+) -> int | None:
+    """Which row of a batch could not be made because of a unique constraint; None if that cannot be known.
+
+    The transaction that failed cannot tell, so this is for another one. What rules change in rows is not considered.
+    """
+    rows = [complete(subject.declaration, each, actor) for each in batch]
+    return await uniques.conflicting(work, subject.table, rule, rows)
 
 
 async def update(work: Work, actor: Actor, subject: type[Subject], key: UUID, changes: Mapping[str, Any]) -> None:

@@ -194,7 +194,8 @@ def _checks(member: Member) -> Iterator[CheckConstraint]:
         among = f"<@ ARRAY[{values}]" if annotation.listed else f"IN ({values})"
         yield CheckConstraint(verbatim(f"{in_sql} {among}"), name=name)
     elif annotation.listed:
-        return
+        if condition := _range_of_items(in_sql, annotation.type):
+            yield CheckConstraint(condition, name=f"{name}_range")
     elif annotation.type is str:
         most = MAX_TEXT if declared.max_length is None else declared.max_length
         yield CheckConstraint(f"length({in_sql}) BETWEEN {declared.min_length} AND {most}", name=f"{name}_length")
@@ -234,6 +235,19 @@ def _range(name: str, type_: Any, declared: Column) -> str | None:
         # JSON has only finite numbers.
         conditions.append(f"{name} > '-Infinity' AND {name} < 'Infinity'")
     return " AND ".join(conditions) or None
+
+
+def _range_of_items(name: str, type_: Any) -> str | None:
+    """The condition that all items have a form in JSON; None if every value of the type has one."""
+    if type_ == BigInt:
+        return f"{-MAX_SAFE_INTEGER} <= ALL ({name}) AND {MAX_SAFE_INTEGER} >= ALL ({name})"
+    if type_ is datetime:
+        return f"'0001-01-01 00:00:00+00' <= ALL ({name}) AND '10000-01-01 00:00:00+00' > ALL ({name})"
+    if type_ is date:
+        return f"'0001-01-01' <= ALL ({name}) AND '9999-12-31' >= ALL ({name})"
+    if type_ is Decimal:
+        return f"'NaN' <> ALL ({name})"
+    return f"'-Infinity' < ALL ({name}) AND 'Infinity' > ALL ({name})" if type_ is float else None
 
 
 _IN_SQL: Mapping[object, str] = MappingProxyType({now: "now()", today: "(now() AT TIME ZONE 'UTC')::date"})

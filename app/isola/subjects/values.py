@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Context, Decimal
 from enum import StrEnum
 from functools import cache
@@ -51,7 +51,6 @@ KEYS: BindParameter[Sequence[UUID]] = bindparam("row__ids", type_=ARRAY(Uuid))
 VIEWER = Viewer(bindparam("viewer__id", type_=Uuid()), bindparam("viewer__permissions", type_=ARRAY(Text())))
 
 _EXACT = Context(prec=1000)
-_INFINITE = datetime.max.replace(tzinfo=UTC)
 _INTEGERS: Mapping[Any, tuple[int, int]] = MappingProxyType(
     {int: (-(2**31), 2**31 - 1), BigInt: (-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER)}
 )
@@ -189,9 +188,6 @@ def _check_bounds(type_: Any, declared: Column, value: Any, field: str) -> None:
 def _check_moment(value: datetime, field: str) -> None:
     if value.tzinfo is None:
         raise BadUserInput(f"{field}: expected a moment with an offset from UTC", field)
-    if value == _INFINITE:
-        # asyncpg writes this value as infinity, which JSON cannot express.
-        raise BadUserInput(f"{field}: expected a moment before {_INFINITE.isoformat()}", field)
 
 
 def _check_decimal(value: Decimal, declared: Column, field: str) -> None:

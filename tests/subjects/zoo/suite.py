@@ -17,12 +17,13 @@ from isola.testing.served import Api, Client
 from tests.subjects.zoo.subjects import Animal
 
 ANIMAL = """id name class order from group population weight price tame born seen chip notes nicknames sizes kin days
-  words ring double cage { number } mother { name } keeper { name }"""
+  herds weights fees flags visits chips holidays words ring double cage { number } mother { name } keeper { name }"""
 CREATE = f"mutation ($input: CreateAnimalInput!) {{ createAnimal(input: $input) {{ animal {{ {ANIMAL} }} }} }}"
 UPDATE = f"mutation ($input: UpdateAnimalInput!) {{ updateAnimal(input: $input) {{ animal {{ {ANIMAL} }} }} }}"
 FOUND = """query ($filter: AnimalFilter, $by: [AnimalOrder!]) {
   animals(filter: $filter, orderBy: $by) { nodes { name } } }"""
-DEFAULTS = {
+LISTS = ("herds", "weights", "fees", "flags", "visits", "chips", "holidays")
+DEFAULTS: dict[str, Any] = {
     "class": "BIRD",
     "order": 0,
     "from": None,
@@ -39,6 +40,7 @@ DEFAULTS = {
     "sizes": None,
     "kin": [],
     "days": ["2026-01-31"],
+    **dict.fromkeys(LISTS),
     "words": ['a"b', "c\\d", "it's, {e}"],
     "ring": "none",
     "double": 0,
@@ -68,6 +70,19 @@ VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
     "nicknames": (["b", "a", "b"], ["b", "a", "b"], None, [None]),
     "sizes": ([3, -1], [3, -1], None, ["3"]),
     "kin": (["FISH", "BIRD", "FISH"], ["FISH", "BIRD", "FISH"], None, ["a fish"]),
+    "herds": ([2**53 - 1, -1], [2**53 - 1, -1], None, [2**53]),
+    "weights": ([0.1, 1e308, 0], [0.1, 1e308, 0], None, ["1"]),
+    "fees": (["9999.99", "-1.50"], ["9999.99", "-1.5"], None, ["1.001"]),
+    "flags": ([True, False], [True, False], None, [1]),
+    # The first and the last there are: PostgreSQL has others beyond them, which are endless.
+    "visits": (
+        ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"],
+        ["0001-01-01T00:00:00.000000+00:00", "9999-12-31T23:59:59.999999+00:00"],
+        None,
+        ["yesterday"],
+    ),
+    "chips": ([str(UUID(int=7))] * 2, [str(UUID(int=7))] * 2, None, ["7"]),
+    "holidays": (["0001-01-01", "9999-12-31"], ["0001-01-01", "9999-12-31"], None, ["2026-02-29"]),
 }
 
 
@@ -110,12 +125,36 @@ async def test_a_column_is_created_read_filtered_and_updated(alice: Client, fiel
     assert await names(alice) == ["made", "plain"]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("group", "0001-01-01"),
+        ("group", "9999-12-31"),
+        ("seen", "0001-01-01T00:00:00.000000+00:00"),
+        ("seen", "9999-12-31T23:59:59.999999+00:00"),
+    ],
+)
+async def test_the_first_and_the_last_of_all_days_and_moments_are_like_others(
+    alice: Client, field: str, value: str
+) -> None:
+    assert (await made(alice, "made", **{field: value}))[field] == value
+    await made(alice, "other", **{field: "2026-01-01" if field == "group" else "2026-01-01T00:00:00Z"})
+    assert await names(alice, {field: {"eq": value}}) == ["made"]
+    assert await names(alice, {"not": {field: {"eq": value}}}) == ["other"]
+    several = await alice.ask(
+        "mutation ($items: [CreateAnimalInput!]!) { createAnimals(input: {items: $items}) { createdIds } }",
+        {"items": [{"name": "third", field: value}, {"name": "fourth", field: value}]},
+    )
+    assert len(several.data["createAnimals"]["createdIds"]) == 2
+    assert await names(alice, {field: {"in": [value]}}) == ["fourth", "made", "third"]
+
+
 def _free(field: str) -> dict[str, Any]:
     """A chip is one animal's: the first lets go of it."""
     return {field: str(UUID(int=8))} if field == "chip" else {}
 
 
-@pytest.mark.parametrize("field", ["population", "weight", "born", "cageId", "sizes", "from"])
+@pytest.mark.parametrize("field", ["population", "weight", "born", "cageId", "sizes", "from", *LISTS])
 async def test_what_can_be_empty_can_be_emptied_and_what_cannot_is_kept(alice: Client, field: str) -> None:
     value = await caged(alice, 1) if field == "cageId" else VALUES[field][0]
     animal = await made(alice, "one", **{field: value})
@@ -364,7 +403,9 @@ async def test_the_quota_counts_the_rows_of_its_condition(alice: Client) -> None
         ({"name": "b", "cageId": "cag_1"}, "BAD_USER_INPUT", "input.items.1.cageId"),
         ({"name": "b", "cageId": "cag_00000000-0000-7000-8000-000000000001"}, "NOT_FOUND", "input.items.1.cageId"),
         ({"name": "b", "nicknames": ["a", "\0"]}, "BAD_USER_INPUT", "input.items.1.nicknames.1"),
-        # Of a statement for all rows, the database does not say which one.
+        ({"name": "c", "chip": str(UUID(int=1))}, "CONFLICT", "input.items.2.chip"),
+        ({"name": "b", "chip": str(UUID(int=9))}, "CONFLICT", "input.items.1.chip"),
+        # Of a check, in a statement for all rows, the database does not say which one.
         ({"name": "b", "class": "FISH", "tame": True}, "BAD_USER_INPUT", "input.items"),
     ],
 )
@@ -372,9 +413,26 @@ async def test_what_is_wrong_with_one_of_several_is_told_by_its_place(
     alice: Client, wrong: dict[str, Any], code: str, field: str
 ) -> None:
     create = "mutation ($items: [CreateAnimalInput!]!) { createAnimals(input: {items: $items}) { createdIds } }"
-    answer = await alice.ask(create, {"items": [{"name": "a"}, wrong, {"name": "c"}]})
+    await made(alice, "first", chip=str(UUID(int=9)))
+    items = [{"name": "a"}, wrong, {"name": "c", "chip": str(UUID(int=1))}]
+    answer = await alice.ask(create, {"items": items})
     assert (answer.code, answer.error["extensions"]["field"]) == (code, field)
-    assert await names(alice) == []
+    assert await names(alice) == ["first"]
+
+
+async def test_a_unique_pair_that_one_of_several_breaks_is_told_by_its_place(alice: Client, bob: Client) -> None:
+    create = "mutation ($items: [CreateAnimalInput!]!) { createAnimals(input: {items: $items}) { createdIds } }"
+    cage, others = await caged(alice, 1), await caged(bob, 1)
+    await made(bob, "a", cageId=others)
+    several = [{"name": "a"}, {"name": "a"}, {"name": "a", "cageId": cage}, {"name": "b", "cageId": cage}]
+    assert len((await alice.ask(create, {"items": several})).data["createAnimals"]["createdIds"]) == 4
+    for items, place in (
+        ([{"name": "c"}, {"name": "a"}, {"name": "b", "cageId": cage}], 2),
+        ([{"name": "c", "cageId": cage}, {"name": "a"}, {"name": "d"}, {"name": "c", "cageId": cage}], 3),
+    ):
+        refused = await alice.ask(create, {"items": items})
+        assert (refused.code, refused.error["extensions"]["field"]) == ("CONFLICT", f"input.items.{place}.cageId")
+    assert await names(alice) == ["a", "a", "a", "b"]
 
 
 async def test_what_is_wrong_with_one_of_several_changes_is_told_by_its_place(alice: Client, api: Api) -> None:

@@ -12,7 +12,7 @@ from isola.api.access import Requires, mutation
 from isola.api.declared.making import ID, list_of, made_input, made_payload, perhaps, python_name, value_type
 from isola.api.fields import one, typed_id
 from isola.api.request import Info, given, payload
-from isola.errors import BadUserInput, NotFound
+from isola.errors import BadUserInput, Conflict, NotFound
 from isola.query.identifiers import decode
 from isola.subjects import operations
 from isola.subjects.actions import Action, actions_of
@@ -26,6 +26,9 @@ from isola.subjects.work import Work
 Fields = Mapping[str, Any]
 Resolve = Callable[[Work, Actor, Any], Awaitable[Mapping[str, Any]]]
 """Executes a mutation; returns the parameters that the payload's type is mapped to."""
+
+Locate = Callable[[Work, Actor, Any, str], Awaitable[int | None]]
+"""Finds the item of a bulk mutation that violated a unique constraint, given its columns."""
 
 
 def mutations_of(declaration: Declaration) -> dict[str, Any]:
@@ -55,9 +58,13 @@ def _create(declaration: Declaration) -> dict[str, Any]:
         batch = operations.each(sent.items, partial(_values, declaration))
         return {"ids": await operations.create_all(work, actor, subject, batch)}
 
+    async def locate(work: Work, actor: Actor, sent: Any, rule: str) -> int | None:
+        batch = [_values(declaration, each) for each in sent.items]
+        return await operations.conflicting(work, actor, subject, batch, rule)
+
     return {
         **_mutation(f"create_{declaration.name}", create, input_, returned, declaration.permissions["write"]),
-        **_bulk(declaration, "create", {"items": list_of(input_)}, create_all),
+        **_bulk(declaration, "create", {"items": list_of(input_)}, create_all, locate),
     }
 
 
@@ -108,7 +115,9 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
     }
 
 
-def _bulk(declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
+def _bulk(
+    declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve: Resolve, locate: Locate | None = None
+) -> dict[str, Any]:
     """The bulk mutation for a verb: changes many rows at once; ``taken`` are the fields of its input."""
     named = f"{verb.title()}{_titled(declaration.plural)}"
     input_ = made_input(f"{named}Input", {name: (annotation, ...) for name, annotation in taken.items()})
@@ -118,11 +127,7 @@ def _bulk(declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve
     description = f"Up to {operations.MOST}: all of them or none."
     [items] = taken
 
-    async def resolve_all(work: Work, actor: Actor, sent: Any) -> Fields:
-        with operations.items_of(items):
-            return await resolve(work, actor, sent)
-
-    return _mutation(f"{verb}_{declaration.plural}", resolve_all, input_, returned, write, description)
+    return _mutation(f"{verb}_{declaration.plural}", resolve, input_, returned, write, description, items, locate)
 
 
 def _titled(name: str) -> str:
@@ -171,11 +176,22 @@ def _mutation(
     returned: type,
     permission: str,
     description: str | None = None,
+    items: str | None = None,
+    locate: Locate | None = None,
 ) -> dict[str, Any]:
+    """A mutation. A refusal names the place of the item in ``items``, the input of a bulk mutation."""
+
     async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  Strawberry passes the root
-        async with info.context.transaction() as work:
-            handed = await resolve(work, info.context.actor, input)
-            return await payload(returned, info, work, **handed)
+        with operations.items_of(items):
+            try:
+                async with info.context.transaction() as work:
+                    handed = await resolve(work, info.context.actor, input)
+                    return await payload(returned, info, work, **handed)
+            except Conflict as conflict:
+                if locate is not None and conflict.index is None and conflict.rule is not None:
+                    async with info.context.context.transaction(read_only=True) as reading:
+                        conflict.index = await locate(reading, info.context.actor, input, conflict.rule)
+                raise
 
     resolver.__name__ = name
     resolver.__annotations__ = {"info": Info, "input": input_, "return": returned}

@@ -1,7 +1,7 @@
 """SQL inside a tenant can leave some state behind for all tenants, which PostgreSQL cannot forbid: it is undone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 
 import asyncpg
@@ -44,8 +44,13 @@ def watchdog(copy: Copy, control: Database, database: Database) -> Watchdog:
 @pytest.fixture
 async def opened(copy: Copy) -> AsyncIterator[Database]:
     """A pool whose connections are opened on first use."""
-    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as tenants:
+    async with await opening(copy) as tenants:
         yield tenants
+
+
+def opening(copy: Copy) -> Awaitable[Database]:
+    """The pool whose sessions are tested: direct connections in every mode, as it is about how sessions begin."""
+    return Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1)
 
 
 @pytest.fixture
@@ -75,13 +80,20 @@ async def left(database: Database, tenant: Tenant, sql: str) -> None:
 )
 @pytest.mark.parametrize("where", ["", "IN DATABASE {name}"])
 async def test_sessions_do_not_begin_with_settings_that_the_login_gave_itself(
-    setting: str, where: str, owner: Database, database: Database, opened: Database, a: Tenant, b: Tenant
+    setting: str,
+    where: str,
+    owner: Database,
+    database: Database,
+    copy: Copy,
+    opened: Database,
+    a: Tenant,
+    b: Tenant,
 ) -> None:
     async with owner.unbound() as work:
         name = await work.value("SELECT quote_ident(current_database())")
         await work.script("GRANT isola_members TO isola_tenant")
     name_of_setting = setting.partition(" ")[0]
-    async with database.unbound() as work:
+    async with await opening(copy) as before, before.unbound() as work:
         usual = await work.value("SELECT current_setting($1)", name_of_setting)
     await left(database, a, f"ALTER ROLE isola_tenant {where.format(name=name)} SET {setting}")
     with capture_logs() as logged:
