@@ -37,7 +37,7 @@ from sqlalchemy import make_url
 
 from isola.database import embedded
 from isola.database.transactions import Database
-from isola.lab.django_tenants import MAKING, PEER, PEER_NEEDS
+from isola.lab.django_tenants_peer import MAKING, PEER, PEER_NEEDS
 from isola.platform import importing, logins, migrations, provisioning
 from isola.platform.logins import Addresses
 from isola.server.installation import Installation

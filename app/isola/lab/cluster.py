@@ -54,6 +54,13 @@ class Cluster:
             await migrations.migrate(owner, place.strategies, place.installation.addresses, workers=2)
         return place
 
+    async def copy(self, place: Place) -> Place:
+        """Create a database as a copy of a place, with its logins. Nobody may be connected to the place."""
+        self._places += 1
+        name = f"{PREFIX}{self.run}_{self._places}"
+        await self.maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {place.name}")
+        return place.elsewhere(name)
+
     async def drop(self, place: Place) -> None:
         """Drop a place, and the roles that were created for it."""
         await _drop_place(self.maintenance, self._ledger, place.name)

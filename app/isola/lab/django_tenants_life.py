@@ -1,6 +1,6 @@
 """Create, migrate and drop tenants with django-tenants, for the lab.
 
-``app/isola/lab/django_tenants.py`` runs it in a separate environment. Arguments: host (a directory for a socket),
+``app/isola/lab/django_tenants_peer.py`` runs it in a separate environment. Arguments: host (a directory for a socket),
 port, user, database, number of tenants, rows of each, number of further tenants to create and drop, number of
 processes for migrations. Prints figures as JSON; each name ends with its unit.
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -44,6 +45,7 @@ class Laboratory:
         self._cores = Cores.split(pinned=True)
         self._servers = Servers(directory, self._cores)
         self._populations: dict[Size, Population] = {}
+        self._copies: dict[Size, list[Population]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,6 +88,24 @@ class Laboratory:
             )
             self._made(size)
         return self._populations[size]
+
+    async def copies(self, size: Size, count: int) -> Sequence[Population]:
+        """A population in ``count`` databases, created on first use and kept for the run. Nobody may be in it."""
+        population = await self.populated(size)
+        there = self._copies.setdefault(size, [])
+        while len(there) < count:
+            self._doing(f"copying database {len(there) + 1:,} of {count:,}")
+            there.append(replace(population, place=await self._cluster.copy(population.place)))
+        return there[:count]
+
+    @asynccontextmanager
+    async def copied(self, population: Population) -> AsyncIterator[Place]:
+        """One more such database, which is dropped at the end."""
+        place = await self._cluster.copy(population.place)
+        try:
+            yield place
+        finally:
+            await self._cluster.drop(place)
 
     async def server(self, population: Population, subject: str, *, connections: int) -> Served:
         """A server over a population, with at most ``connections`` connections. It runs until ``rest``.

@@ -1,13 +1,13 @@
 """The types that scenarios, the runner and the profiles share."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Protocol
 
 from isola.lab.laboratory import Laboratory
-from isola.lab.population import OWN_TABLES, Size
+from isola.lab.population import DATABASES, MOST_DATABASES, OWN_TABLES, SHARED, Size
 from isola.subjects.applications import BUILT_IN
 from isola_strategies import registry
 
@@ -48,6 +48,17 @@ def sized(point: Point, strategy: str, *, is_changed: bool = False) -> Size:
         str(said.get(APPLICATION, BUILT_IN)),
         is_changed,
     )
+
+
+def one_database(point: Point) -> Size:
+    """The population that a database for each tenant is copied from: one of the point's tenants."""
+    return replace(sized(point, SHARED), tenants=1, skew="even")
+
+
+def databases(point: Point) -> Sequence[str]:
+    """The subject of a database for each tenant, where there may be so many of them."""
+    few = point.number("tenants") <= MOST_DATABASES and APPLICATION not in dict(point.dimensions)
+    return [DATABASES] if few else []
 
 
 @dataclass(frozen=True, slots=True)

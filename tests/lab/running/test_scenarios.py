@@ -9,8 +9,8 @@ import pytest
 
 from isola.lab import cluster as clusters, machine, scenarios
 from isola.lab.laboratory import Laboratory
-from isola.lab.population import OWN_TABLES, Population
-from isola.lab.scenario import Grid, Point, Profile, Value
+from isola.lab.population import DATABASES, OWN_TABLES, Population
+from isola.lab.scenario import Grid, Point, Profile, Value, one_database
 from isola.testing.fixtures import Cluster
 from isola_strategies import registry
 
@@ -131,6 +131,32 @@ async def test_measures_the_memory_and_the_time_of_the_process_behind_a_connecti
     values = await scenarios.load()["memory"].measure(laboratory, point, population.size.strategy, 0)
     assert values["backend_bytes"] > 1 << 20
     assert values["contexts_bytes"] > values["plans_bytes"] > 0
+
+
+@pytest.mark.parametrize("name", ["memory", "provisioning"])
+async def test_a_database_for_each_tenant_is_measured_beside_strategies_and_left_as_it_was(
+    laboratory: Laboratory, name: str
+) -> None:
+    scenario = scenarios.load()[name]
+    point = Point(tuple({"tenants": 3, "rows": ROWS, **SMALLEST[name]}.items()))
+    copies = await laboratory.copies(one_database(point), 3)
+    before = [await _traces(copy) for copy in copies]
+    assert len({copy.place.name for copy in copies}) == 3
+
+    values = await scenario.measure(laboratory, point, DATABASES, 0)
+
+    expected = {"memory": GIVEN["memory"] | {"connect_ms", "disk_a_tenant_bytes"}, "provisioning": GIVEN[name]}
+    assert expected[name] - {"nothing_s"} <= values.keys()
+    assert all(key.endswith(UNITS) and math.isfinite(value) for key, value in values.items())
+    assert [await _traces(copy) for copy in copies] == before
+
+
+@pytest.mark.parametrize("name", ["memory", "provisioning"])
+def test_not_more_databases_are_made_than_fit(name: str) -> None:
+    scenario = scenarios.load()[name]
+    for tenants in (50, 1000):
+        point = Point(tuple({"tenants": tenants, "rows": ROWS, **SMALLEST[name]}.items()))
+        assert (DATABASES in scenario.subjects(point)) == (tenants == 50)
 
 
 @pytest.mark.parametrize("subject", STRATEGIES)

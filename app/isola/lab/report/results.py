@@ -17,7 +17,7 @@ Rounds = Mapping[int, float]
 """A value by round."""
 
 KEPT = shipped("benchmarks/results")
-BASELINES = ("none", "postgraphile", "django-tenants")
+BASELINES = ("none", "postgraphile", "django-tenants", "database")
 """Subjects that are no strategies: what strategies are measured against."""
 
 

@@ -22,7 +22,7 @@ from isola.platform import secrets
 VISITS = 12
 """How often each tenant is served: each statement is planned for its values five times, then a plan is kept."""
 BACKEND_BYTES = 64 << 20
-VISIT_SECONDS = 0.002
+VISIT_SECONDS = 0.001
 
 
 class Mixed(Database):

@@ -1,15 +1,19 @@
 """Memory of connections by the tenants that they have served, and disk space of tenants."""
 
+import statistics
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import asyncpg
 
+from isola.database.pool import GROWTH
 from isola.database.transactions import Database, Transaction
 from isola.lab.backend import Backend
 from isola.lab.laboratory import Laboratory
 from isola.lab.place import Place
-from isola.lab.population import Population
-from isola.lab.scenario import Needs, Point, Profile, sized, strategies
+from isola.lab.population import DATABASES, SHARED, Population
+from isola.lab.refusal import disk_bytes
+from isola.lab.scenario import Needs, Point, Profile, databases, one_database, sized, strategies
 from isola.lab.statements import Statements
 from isola.platform.logins import quote
 from isola_strategies.base import Strategy
@@ -30,6 +34,7 @@ SELECT count(*),
      WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r')
 FROM pg_class
 """
+ADD_UP = {"relations_count", "indexes_count", "catalogue_bytes", "reach_bytes"}
 SIZES = """
 SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)) FROM pg_class
 WHERE relkind = 'r' AND relnamespace = ANY($1::text[]::regnamespace[])
@@ -40,7 +45,8 @@ class Memory:
     """One new connection of tenant traffic meets tenants, one after the other, and does the same reads in each.
 
     - ``backend``: memory of the server process behind it that is its own, as the operating system counts it: shared
-      buffers are not in it. ``backend_growth``: how much of it came after the first tenant, per tenant met.
+      buffers are not in it; the most that it had. ``backend_growth``: how much of it came after the first tenant, per
+      tenant met. ``replaced``: how often the product replaced it, because it had grown too much.
     - ``contexts``: what PostgreSQL itself says that the session has allocated; ``plans`` of it for cached statements.
       Both only where the owner may let the login of tenant traffic ask.
     - ``statements``: texts that the session keeps prepared; ``kept_plans``, ``single_plans``: how often it has run them
@@ -48,7 +54,13 @@ class Memory:
     - ``relations``, ``indexes``, ``catalogue``: all of the database, PostgreSQL's own included.
     - ``tables_a_tenant``, ``indexes_a_tenant``: what tenants' rows and indexes take up, divided by tenants.
 
-    ``tenants`` is how many there are, and the connection meets them all.
+    - ``disk_a_tenant``: the size of the database, divided by tenants. ``connect``: the time to open a connection.
+    - ``reach``: the memory of the connections that it takes at least to reach every tenant: of one, where one reaches
+      all; of one for each tenant in ``database``.
+
+    ``tenants`` is how many there are, and the connection meets them all. ``database`` has a database for each tenant,
+    each with a connection of its own: memory, statements and disk space are the median of them, relations and catalogue
+    the sum.
     """
 
     name = "memory"
@@ -58,7 +70,14 @@ class Memory:
             "Under `schema` each tenant has its own prepared statements, within 32 MB a connection. What PostgreSQL "
             "remembers of tables and indexes comes on top, and is never forgotten."
         ),
-        ("The product replaces a connection that has grown by about 56 MB; this is what one holds before that."),
+        (
+            "`database` is no strategy of the product: each database is a copy of a whole installation with one "
+            "tenant, so the platform's own tables are in it, too."
+        ),
+        (
+            "The product replaces a connection that has grown by about 56 MB by its own estimate: this is the most "
+            "that one had, and with many tenants it does not get more."
+        ),
         (
             "Each home has copies of all triggers and policies, under `schema` as many as tenants: by our design, "
             "which has a log of changes and a proof of the tenant in every home. Bare tables would be remembered in "
@@ -76,26 +95,49 @@ class Memory:
     def points(self, profile: Profile) -> Iterable[Point]:
         return profile.points(self.name)
 
-    def subjects(self, point: Point) -> Sequence[str]:  # noqa: ARG002  the same everywhere
-        return strategies()
+    def subjects(self, point: Point) -> Sequence[str]:
+        return [*strategies(), *databases(point)]
 
     def needs(self, point: Point) -> Needs:
+        one = [one_database(point)] if databases(point) else []
         return Needs(
-            connections=2,
-            memory_bytes=BACKEND_BYTES + point.number("tenants") * MET_BYTES,
-            populations=tuple(sized(point, subject) for subject in self.subjects(point)),
+            connections=4,
+            disk_bytes=sum(map(disk_bytes, one)) * point.number("tenants"),
+            memory_bytes=BACKEND_BYTES + min(point.number("tenants") * MET_BYTES, 2 * GROWTH),
+            populations=(*(sized(point, subject) for subject in strategies()), *one),
         )
 
     def expected_seconds(self, point: Point) -> float:
-        return 0.5 + point.number("tenants") * 0.008
+        copying = point.number("tenants") * 0.06 if databases(point) else 0.0
+        return 0.5 + point.number("tenants") * 0.008 + copying
 
     async def measure(self, laboratory: Laboratory, point: Point, subject: str, round: int) -> Mapping[str, float]:  # noqa: ARG002  each round has its own connection
+        if subject == DATABASES:
+            return await self._in_databases(laboratory, point)
         population = await laboratory.populated(sized(point, subject))
-        strategy = population.place.strategies[subject]
+        return await self._in_one(laboratory, population, population.place.strategies[subject])
+
+    async def _in_databases(self, laboratory: Laboratory, point: Point) -> Mapping[str, float]:
+        """Each figure of one database, by a connection of its own; what adds up is the sum over all of them."""
+        copies = await laboratory.copies(one_database(point), point.number("tenants"))
+        each = [await self._in_one(laboratory, copy, copy.place.strategies[SHARED]) for copy in copies]
+        return {
+            name: (sum if name in ADD_UP else statistics.median)([values[name] for values in each])
+            for name in each[0]
+            if all(name in values for values in each)
+        }
+
+    async def _in_one(self, laboratory: Laboratory, population: Population, strategy: Strategy) -> Mapping[str, float]:
         asked = await _let_ask(population.place)
+        started = time.perf_counter()
         async with await population.place.tenants() as database:
+            async with database.unbound():
+                connected = time.perf_counter() - started
+            values = await self._met(laboratory, database, population, strategy, asked=asked)
             return {
-                **await self._met(laboratory, database, population, strategy, asked=asked),
+                **values,
+                **({"reach_bytes": values["backend_bytes"]} if "backend_bytes" in values else {}),
+                "connect_ms": connected * 1000,
                 **await _stored(population, strategy),
             }
 
@@ -103,24 +145,28 @@ class Memory:
         self, laboratory: Laboratory, database: Database, population: Population, strategy: Strategy, *, asked: bool
     ) -> Mapping[str, float]:
         backend = Backend(None)
-        first: int | None = None
+        connections: list[list[int]] = []
         for resident in population.residents:
             # In this order, each in a transaction.
             for operation in (each for each in laboratory.operations.values() if not each.writes):
                 written = self._statements.of(operation, resident, strategy)
                 async with database.transaction(resident.tenant, read_only=True) as work:
                     await work.value(written.sql, *written.arguments)
-            if resident is population.residents[0]:
+            size = backend.own_bytes()
+            if size is None:  # the first connection, or the one after a connection that was replaced
                 async with database.unbound() as work:
                     backend = await Backend.behind(work, laboratory)
-                first = backend.own_bytes()
+                size = backend.own_bytes()
+                connections.append([])
+            if size is not None:
+                connections[-1].append(size)
         async with database.unbound() as work:
             values = await _reported(work, asked=asked)
-        last = backend.own_bytes()
-        if first is not None and last is not None:
-            values["backend_bytes"] = last
-            if len(population.residents) > 1:
-                values["backend_growth_bytes"] = (last - first) / (len(population.residents) - 1)
+        if first := connections[0]:
+            values["backend_bytes"] = max(max(sizes, default=0) for sizes in connections)
+            values["replaced_count"] = len(connections) - 1
+            if len(first) > 1:
+                values["backend_growth_bytes"] = (first[-1] - first[0]) / (len(first) - 1)
         return values
 
 
@@ -157,6 +203,7 @@ async def _stored(population: Population, strategy: Strategy) -> Mapping[str, fl
     try:
         relations, indexes, catalogue = await connection.fetchrow(RELATIONS)
         of_tables, of_indexes = await connection.fetchrow(SIZES, homes)
+        size = await connection.fetchval("SELECT pg_database_size(current_database())")
     finally:
         await connection.close()
     tenants = len(population.residents)
@@ -166,4 +213,5 @@ async def _stored(population: Population, strategy: Strategy) -> Mapping[str, fl
         "catalogue_bytes": int(catalogue),
         "tables_a_tenant_bytes": int(of_tables) / tenants,
         "indexes_a_tenant_bytes": int(of_indexes) / tenants,
+        "disk_a_tenant_bytes": int(size) / tenants,
     }

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from operator import methodcaller
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
@@ -16,12 +17,13 @@ from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Uuid
 from isola.database.transactions import Database
 from isola.errors import OperatorError
 from isola.installed import metadata
-from isola.lab.django_tenants import DjangoTenants
+from isola.lab.django_tenants_peer import DjangoTenants
 from isola.lab.laboratory import Laboratory
 from isola.lab.owning import entering, furnish
 from isola.lab.place import Place
-from isola.lab.population import Population, Size
-from isola.lab.scenario import Needs, Point, Profile, strategies
+from isola.lab.population import DATABASES, SHARED, Population, Size
+from isola.lab.refusal import disk_bytes
+from isola.lab.scenario import Needs, Point, Profile, databases, one_database, strategies
 from isola.platform import migrations, provisioning
 from isola.platform.tenants import Tenant
 from isola.subjects.applications import BUILT_IN
@@ -90,6 +92,11 @@ class Provisioning:
             "and runs its migrations with Django at each tenant where the product runs rendered SQL. It is asked for "
             "as many tenants as 100 only. It has no export of its own."
         ),
+        (
+            "`database` is a database for each tenant, as copies of one with a whole installation and one tenant, for "
+            "50 tenants at most. It is no strategy of the product: there is no directory of databases, and statements "
+            "are run in each by the lab, without the product's migrations."
+        ),
         "Making files is most of making a home. It takes longer for some seconds after many files were deleted.",
     )
 
@@ -100,11 +107,13 @@ class Provisioning:
         return profile.points(self.name)
 
     def subjects(self, point: Point) -> Sequence[str]:
-        return [*strategies(), *([PEER] if point.number("tenants") <= PEER_TENANTS else [])]
+        return [*strategies(), *databases(point), *([PEER] if point.number("tenants") <= PEER_TENANTS else [])]
 
     def needs(self, point: Point) -> Needs:
         populations = tuple(_size(point, subject) for subject in strategies())
-        return Needs(connections=WORKERS + 3, populations=populations)
+        one = [one_database(point)] if databases(point) else []
+        disk = sum(map(disk_bytes, one)) * (point.number("tenants") + FEW)
+        return Needs(connections=WORKERS + 3, disk_bytes=disk, populations=(*populations, *one))
 
     def expected_seconds(self, point: Point) -> float:
         tenants = point.number("tenants")
@@ -115,6 +124,8 @@ class Provisioning:
         if subject == PEER:
             async with laboratory.place() as place:
                 return await asyncio.to_thread(self._peer.measured, place.address, tenants, rows, FEW, WORKERS)
+        if subject == DATABASES:
+            return await _in_databases(laboratory, point)
         population = await laboratory.populated(_size(point, subject))
         strategy = population.place.strategies[subject]
         async with await population.place.owner(WORKERS) as owner:
@@ -126,6 +137,52 @@ class Provisioning:
 
 def _size(point: Point, subject: str) -> Size:
     return Size(subject, point.number("tenants"), point.number("rows"))
+
+
+async def _in_databases(laboratory: Laboratory, point: Point) -> Mapping[str, float]:
+    """The same where each tenant has a database: made by copying one, and changed by the same statements."""
+    one = await laboratory.populated(one_database(point))
+    copies = [copy.place for copy in await laboratory.copies(one.size, point.number("tenants"))]
+    strategy, (tenant,) = one.place.strategies[SHARED], one.tenants
+    home = strategy.home(tenant.id)
+    times: dict[str, list[float]] = {"make_ms": [], "export_ms": [], "drop_ms": []}
+    for _ in range(FEW):
+        started = time.perf_counter()
+        async with laboratory.copied(one) as place:
+            times["make_ms"].append(time.perf_counter() - started)
+            times["export_ms"].append(await _exported(place, strategy, tenant))
+            started = time.perf_counter()
+        times["drop_ms"].append(time.perf_counter() - started)
+    values = {name: statistics.median(each) * 1000 for name, each in times.items()}
+    changes = {
+        "add_column_s": f"ALTER TABLE {home.schema}.resources ADD COLUMN {ADDED} text",
+        "add_index_s": _index(strategy, home),
+        "backfill_s": f"UPDATE {home.schema}.resources SET {ADDED} = name",
+    }
+    try:
+        for name, statement in changes.items():
+            values[name] = await _in_all(copies, methodcaller("execute", statement))
+        # It includes the column, as for strategies.
+        values["backfill_s"] += values["add_column_s"]
+    finally:
+        await _in_all(copies, lambda connection: _back(connection, home))
+    return values
+
+
+async def _in_all(places: Iterable[Place], do: Callable[[asyncpg.Connection], Awaitable[object]]) -> float:
+    """Run an action in every database, with the same concurrency as migrations. Returns its seconds."""
+    waiting = [*places][::-1]
+    started = time.perf_counter()
+
+    async def work() -> None:
+        while waiting:
+            async with _connected(waiting.pop()) as connection:
+                await do(connection)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(WORKERS):
+            group.create_task(work())
+    return time.perf_counter() - started
 
 
 async def _few(owner: Database, place: Place, strategy: Strategy, rows: int) -> Mapping[str, float]:

@@ -1,4 +1,7 @@
-"""The peer django-tenants, in a separate virtual environment."""
+"""The peer django-tenants, in a separate virtual environment.
+
+This module must not be called like the package: the scripts beside it import that.
+"""
 
 import json
 import os
