@@ -83,13 +83,13 @@ class Figure:
         return self.bar is None or self.value <= self.bar
 
 
-def place_of(address: str) -> Place:
-    settings = Settings(pool_size=CONNECTIONS)
+def place_of(address: str, connections: int = CONNECTIONS) -> Place:
+    settings = Settings(pool_size=connections)
     where = logins.addresses(settings, address)
     return Place("postgres", Installation(settings, where, registry.load(where.tenant_login)))
 
 
-async def make(address: str, strategy: str, number: int) -> None:
+async def make(address: str, strategy: str, number: int, resources: int = RESOURCES, spans: int = SPANS) -> None:
     """Create the missing tenants, each with a user and its rows."""
     place = place_of(address)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -111,10 +111,12 @@ async def make(address: str, strategy: str, number: int) -> None:
             async with asyncio.TaskGroup() as group:
                 for _ in range(WORKERS):
                     group.create_task(work())
-            await fill(address, place, [*made.values()], progress)
+            await fill(address, place, [*made.values()], progress, resources, spans)
 
 
-async def fill(address: str, place: Place, tenants: Sequence[Tenant], progress: Progress) -> None:
+async def fill(
+    address: str, place: Place, tenants: Sequence[Tenant], progress: Progress, resources: int, spans: int
+) -> None:
     connection = await asyncpg.connect(address)
     try:
         await connection.execute("CREATE TABLE IF NOT EXISTS public.filled (tenant uuid PRIMARY KEY)")
@@ -126,7 +128,7 @@ async def fill(address: str, place: Place, tenants: Sequence[Tenant], progress: 
         for start in range(0, len(empty), HOMES_A_TRANSACTION):
             batch = empty[start : start + HOMES_A_TRANSACTION]
             async with connection.transaction():
-                await connection.execute(";".join(rows_of(place, tenant) for tenant in batch))
+                await connection.execute(";".join(rows_of(place, tenant, resources, spans) for tenant in batch))
                 await connection.executemany("INSERT INTO public.filled VALUES ($1)", [(each.id,) for each in batch])
             progress.advance(task, len(batch))
         if empty:
@@ -139,7 +141,8 @@ async def fill(address: str, place: Place, tenants: Sequence[Tenant], progress: 
         await connection.close()
 
 
-def rows_of(place: Place, tenant: Tenant) -> str:
+def rows_of(place: Place, tenant: Tenant, resources: int, spans: int) -> str:
+    """A script that inserts a tenant's rows."""
     strategy = place.strategies[tenant.strategy]
     is_shared = bool(strategy.homes([]))
     return ROWS.format(
@@ -147,8 +150,8 @@ def rows_of(place: Place, tenant: Tenant) -> str:
         tenant=tenant.id,
         column=f"{TENANT}, " if is_shared else "",
         value=f"'{tenant.id}', " if is_shared else "",
-        resources=RESOURCES,
-        spans=SPANS,
+        resources=resources,
+        spans=spans,
     )
 
 

@@ -214,15 +214,15 @@ kinds AS MATERIALIZED (
     SELECT h.schema, h.enters, min(h.schema) OVER (PARTITION BY h.role = '', t.rights, a.rights, m.roles) AS example
     FROM homes h
     LEFT JOIN (
-        SELECT schema, string_agg(
+        SELECT schema, md5(string_agg(
             concat_ws(' ', relname, relowner, replace(relacl::text, role, '')), ';' ORDER BY relname
-        ) AS rights
+        )) AS rights
         FROM found GROUP BY schema
     ) t USING (schema)
     LEFT JOIN (
-        SELECT schema, string_agg(
+        SELECT schema, md5(string_agg(
             concat_ws(' ', relname, attname, replace(attacl::text, role, '')), ';' ORDER BY relname, attname
-        ) AS rights
+        )) AS rights
         FROM found JOIN pg_attribute ON attrelid = found.oid WHERE attacl IS NOT NULL GROUP BY schema
     ) a USING (schema)
     LEFT JOIN (
@@ -244,7 +244,11 @@ SELECT schema, min(lacks) FROM (
     WHERE NOT m.rolsuper AND NOT EXISTS (SELECT FROM pg_auth_members g WHERE g.member = m.oid AND g.roleid = o.oid)
     UNION ALL
     SELECT h.schema, format('%s may not enter it', r.rolname)
-    FROM homes h JOIN pg_roles r ON r.rolname = h.enters OR r.rolname IN (SELECT role FROM rights)
+    FROM (
+        SELECT schema, enters AS name FROM homes
+        UNION ALL
+        SELECT schema, reader FROM homes CROSS JOIN (SELECT DISTINCT role FROM rights WHERE role <> '') r (reader)
+    ) h JOIN pg_roles r ON r.rolname = h.name
     WHERE NOT coalesce(has_schema_privilege(r.oid, to_regnamespace(quote_ident(h.schema)), 'USAGE'), false)
     UNION ALL
     SELECT k.schema, format('%s lacks %s on %s', coalesce(nullif(l.role, ''), k.enters), privilege, name)
@@ -274,6 +278,8 @@ async def shut(
     wanted += [
         (role, table, "SELECT", column) for role, table, columns in _read(tables, where.roles) for column in columns
     ]
+    # Rights of thousands of homes are sorted.
+    await owner.script("SET LOCAL work_mem TO '64MB'")
     return await owner.pairs(
         _SHUT,
         [home.schema for home in homes],
