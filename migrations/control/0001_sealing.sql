@@ -5,7 +5,8 @@
 -- if a transaction takes more than a second to commit.
 --
 -- It reads which places have been drawn, waits until the transactions that drew them have ended, and only then reads
--- the entries. Entries of a tenant whose log has no head stay unsealed: verification reports them.
+-- the entries. Entries of a tenant whose log has no head, or a head that is behind its seals, stay unsealed, so that
+-- they keep no other log from being sealed: verification reports them.
 CREATE FUNCTION control.seal(most bigint) RETURNS bigint LANGUAGE plpgsql VOLATILE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -33,6 +34,7 @@ BEGIN
     WITH waiting AS MATERIALIZED (
         SELECT p.id, p.tenant_id, p.ids, p.hashes, max(p.place) OVER (PARTITION BY p.transaction) AS place
         FROM control.audit_pending p JOIN control.audit_heads h ON h.tenant_id = p.tenant_id
+        WHERE NOT EXISTS (SELECT FROM control.audit_seals s WHERE s.tenant_id = h.tenant_id AND s.first > h.entries)
     ), counted AS (
         SELECT *, sum(cardinality(ids)) OVER (ORDER BY place, id) - cardinality(ids) AS earlier
         FROM waiting WHERE place <= decided

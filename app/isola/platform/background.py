@@ -15,7 +15,7 @@ log = structlog.get_logger()
 async def repeating(work: Callable[[], Awaitable[object]], interval: float, failure: str) -> AsyncIterator[None]:
     """Do ``work`` every ``interval`` seconds, as long as the context is open.
 
-    If it fails, ``failure`` is logged, only once for a series of refusals, and the next run tries again.
+    If it fails, ``failure`` is logged, only once for a series of failures of one kind, and the next run tries again.
     """
     task = asyncio.create_task(_repeat(work, interval, failure))
     try:
@@ -27,17 +27,19 @@ async def repeating(work: Callable[[], Awaitable[object]], interval: float, fail
 
 
 async def _repeat(work: Callable[[], Awaitable[object]], interval: float, failure: str) -> None:
-    failing = False
+    failing: object = None
     while True:
         await asyncio.sleep(interval)
         try:
             await work()
         except Refusal as refusal:
-            if not failing:
+            if failing != refusal.code:
                 log.warning(failure, reason=refusal.code)
-            failing = True
-        except Exception:
+            failing = refusal.code
+        except Exception as error:
             # If this task ended, the work would never be done again.
-            log.exception(failure)
+            if failing is not type(error):
+                log.exception(failure)
+            failing = type(error)
         else:
-            failing = False
+            failing = None

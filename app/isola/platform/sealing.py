@@ -4,6 +4,8 @@ Every server does so, one at a time: see migrations/control/0001_sealing.sql. Wr
 entries are a feed without gaps, which clients can follow from any number on.
 """
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -69,13 +71,18 @@ class Sealer:
         self._control = control
         self._alarm = alarm
         self._alarmed = False
+        self._looked_at = -math.inf
 
     async def turn(self) -> None:
-        """Seal until nothing is left. If sealing is not possible now, check how long entries have waited."""
+        """Seal until nothing is left. Where that is not possible, check how long entries have waited.
+
+        Some may be left in any case, those of a log that cannot be continued: so it also checks now and then.
+        """
         while sealed := await seal(self._control):
             if sealed < AT_ONCE:
                 break
-        if sealed is None or self._alarmed:
+        if sealed is None or self._alarmed or time.monotonic() - self._looked_at > self._alarm:
+            self._looked_at = time.monotonic()
             await self._complain()
 
     async def _complain(self) -> None:

@@ -474,13 +474,23 @@ async def test_a_hash_kept_elsewhere_shows_that_a_log_was_cut_off_together_with_
     assert (found.entries, found.broken) == (written - 2, "the seal with the known hash is missing")
 
 
+@pytest.mark.parametrize(
+    ("tampering", "broken"),
+    [
+        ("DELETE FROM control.audit_heads WHERE tenant_id = '{tenant}'", "its head is missing"),
+        ("UPDATE control.audit_heads SET entries = 0 WHERE tenant_id = '{tenant}'", "the head counts 0 entries"),
+    ],
+    ids=["without a head", "behind its seals"],
+)
 async def test_without_the_head_of_its_log_nothing_of_a_tenant_is_sealed_and_all_of_others(
-    owner: Database, database: Database, control: Database, a: Tenant, b: Tenant
+    owner: Database, database: Database, control: Database, a: Tenant, b: Tenant, tampering: str, broken: str
 ) -> None:
+    async with database.transaction(a) as work:
+        await work.execute(insert(organizations).values(name="f", name_key="f"))
     while await sealing.seal(control):
         pass
     async with owner.unbound() as work:
-        await work.script(f"DELETE FROM control.audit_heads WHERE tenant_id = '{a.id}'")
+        await work.script(tampering.format(tenant=a.id))
     for tenant in (a, b):
         async with database.transaction(tenant) as work:
             await work.execute(insert(organizations).values(name="g", name_key="g"))
@@ -488,7 +498,10 @@ async def test_without_the_head_of_its_log_nothing_of_a_tenant_is_sealed_and_all
     assert await sealing.seal(control) == 1
     assert len(await followed(database, b)) == before + 1
     assert (await sealing.lag(control)).entries == 1
-    assert (await audit.verify(control, database, a)).broken == "its head is missing"
+    with capture_logs() as logged:
+        await sealing.Sealer(control, alarm=0).turn()
+    assert [entry["event"] for entry in logged] == ["entries of logs wait to be sealed"]
+    assert broken in str((await audit.verify(control, database, a)).broken)
 
 
 async def test_a_tenant_that_is_dropped_takes_its_log_along(
