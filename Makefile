@@ -96,6 +96,9 @@ bench-quotas: $(READY) ## what quotas cost who adds
 bench-declared: $(READY) ## what reads of a declared subject cost beside the same reads of resources
 	$(BIN)/python -m benchmarks.declared
 
+bench-large: $(READY) ## what a tenant of 1,000,000 rows changes for 1,000 small ones: CPU and plans
+	$(BIN)/python -m benchmarks.large $(ARGS)
+
 bench-many: $(READY) ## 10,000 tenants: first requests, memory of connections, a check (ARGS="--tenants 2000 --strategy rls")
 	$(BIN)/python -m benchmarks.many $(ARGS)
 

@@ -53,12 +53,13 @@ def upgrade(op: Operations) -> None:
         identifier(),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("name_key", sa.Text, nullable=False),
+        sa.Column("name_folded", sa.Text(collation="C"), sa.Computed("lower(name)", persisted=True), nullable=False),
         moment("created_at"),
         sa.UniqueConstraint("name_key", name="uq_organizations_name"),
         sa.CheckConstraint("length(name_key) BETWEEN 1 AND 600", name="name_key_length"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     )
-    for column in ("name", "created_at"):
+    for column in ("name", "name_folded", "created_at"):
         op.create_index(None, "organizations", [column, "id"])
     create_table(
         op,

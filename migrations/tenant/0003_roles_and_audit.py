@@ -24,8 +24,8 @@ AUDITED = {
 }
 
 
-# Tables with a second column for comparing names, which the log leaves out.
-NAMED = {"organizations", "roles"}
+# Columns for comparing names, which the log leaves out.
+LEFT_OUT = {"organizations": "{name_key,name_folded}", "roles": "{name_key}"}
 
 
 def identifier() -> sa.Column[object]:
@@ -52,8 +52,7 @@ def length(column: str, most: int) -> sa.CheckConstraint:
 
 
 def triggers(table: str, subject: str, *key: str) -> Sequence[str]:
-    left_out = "{name_key}" if table in NAMED else "{}"
-    arguments = ", ".join(f"'{argument}'" for argument in (subject, left_out, *key))
+    arguments = ", ".join(f"'{argument}'" for argument in (subject, LEFT_OUT.get(table, "{}"), *key))
     return [
         f"CREATE TRIGGER audit_{event} AFTER {event} ON {table} REFERENCING {rows} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION isola.audit({arguments})"

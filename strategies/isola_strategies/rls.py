@@ -12,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    Computed,
     Constraint,
     ForeignKeyConstraint,
     Index,
@@ -128,11 +129,13 @@ def _name(item: Constraint | Index) -> str:
 
 def _column(column: Column[object]) -> Column[object]:
     default = column.server_default
+    computed = column.computed
     return Column(
         column.name,
         column.type,
+        *([] if computed is None else [Computed(computed.sqltext, persisted=computed.persisted)]),
         nullable=column.nullable,
-        server_default=None if default is None else default.arg,  # type: ignore[attr-defined]  # ours are all DefaultClause
+        server_default=None if default is None or computed is not None else default.arg,  # type: ignore[attr-defined]  # ours are all DefaultClause
         comment=column.comment,
     )
 

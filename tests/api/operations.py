@@ -67,6 +67,7 @@ COMPARED = {
 }
 POOLS: dict[str, Sequence[Any]] = {
     "StringFilter": TEXTS,
+    "InsensitiveStringFilter": TEXTS,
     "IntFilter": [0, 1, 77, -1],
     "BigIntFilter": NUMBERS,
     "FloatFilter": [0, 1, 77.5, -1],

@@ -304,7 +304,7 @@ class Data:
                 return False
         return True
 
-    def _compare(self, name: str, each: Object, comparison: str, given: Any) -> bool:  # noqa: PLR0911  as above
+    def _compare(self, name: str, each: Object, comparison: str, given: Any) -> bool:  # noqa: PLR0911, C901  as above
         value = each.row[_snake(name)]
         if comparison == "isNull":
             return (value is None) is given
@@ -322,6 +322,10 @@ class Data:
             return str(given) in value
         if comparison == "startsWith":
             return bool(value.startswith(given))
+        if comparison == "startsWithInsensitive":
+            return _lower(value).startswith(_lower(given))
+        if comparison == "eqInsensitive":
+            return _lower(value) == _lower(given)
         one, other = self._rank(value), self._rank(given)
         found: dict[str, bool] = {
             "eq": value == given,
@@ -331,6 +335,11 @@ class Data:
             "lte": one <= other,
         }
         return found[comparison]
+
+
+def _lower(text: str) -> str:
+    """As the embedded database does it: each character becomes one other at most, whatever is around it."""
+    return "".join("i" if each == "İ" else each.lower() for each in text)
 
 
 def _of_connection(source: Connection, field: str) -> Any:

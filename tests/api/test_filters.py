@@ -1,14 +1,17 @@
 """Each comparison against the result of Python for the same rows."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, insert
 
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.query.effort import Effort
-from tests.api.conftest import SECRET, Caller, ids
+from isola.subjects.organizations import organizations
+from isola.testing.fixtures import STRATEGIES
+from tests.api.conftest import SECRET, Caller, Principal, World, ids, uuid
 
 QUERY = """query ($filter: ResourceFilter) { resources(first: 100, filter: $filter) {
   totalCount nodes { id name kind sizeBytes createdAt owner { id } } } }"""
@@ -154,3 +157,50 @@ async def test_values_of_the_wrong_type(a: Caller, filter_: object) -> None:
     assert answer.code == "BAD_USER_INPUT"
     assert "$filter" in answer.error["message"]
     assert answer.transactions == 0
+
+
+NAMES = (
+    "Ada",
+    "ADAM",
+    "äther",
+    "ÄTHER",
+    "İzmir",
+    "izmir",
+    "ΣΊΣΥΦΟΣ",
+    "a\U0010ffff\U0010ffffb",
+    "a%",
+    "straße",
+    "STRASSE",
+)
+INSENSITIVE = "query ($f: OrganizationFilter) { organizations(first: 100, filter: $f) { nodes { name } totalCount } }"
+
+
+def lower(text: str) -> str:
+    """As the embedded database does it: each character becomes one other at most."""
+    return "".join("i" if each == "İ" else each.lower() for each in text)
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+async def named(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Caller]:
+    """A tenant with organizations of these names, which are gone afterwards."""
+    a = world.tenants[f"{request.param}-a"]
+    async with world.database.transaction(a) as work:
+        new = [{"name": name, "name_key": f"key of {name}"} for name in NAMES]
+        await work.execute(insert(organizations).values(new))
+    yield Caller(world.database, Principal(a, uuid(0, 0)), Executor(model, secret=SECRET, effort=Effort(rate=1)))
+    async with world.database.transaction(a) as work:
+        await work.execute(delete(organizations).where(organizations.c.name_key.in_([f"key of {n}" for n in NAMES])))
+
+
+@pytest.mark.parametrize(
+    "given", ["", "ad", "ADA", "Ä", "iZ", "σίσυφοσ", "A\U0010ffff", "a%", "STRASSE", "_", "straße"]
+)
+async def test_comparisons_without_regard_to_case(named: Caller, given: str) -> None:
+    every = [node["name"] for node in (await named.ask(INSENSITIVE)).data["organizations"]["nodes"]]
+    assert set(NAMES) <= set(every)
+    for comparison, holds in (("eqInsensitive", str.__eq__), ("startsWithInsensitive", str.startswith)):
+        found = (await named.ask(INSENSITIVE, {"f": {"name": {comparison: given}}})).data["organizations"]
+        assert [node["name"] for node in found["nodes"]] == [name for name in every if holds(lower(name), lower(given))]
+        assert found["totalCount"] == len(found["nodes"])
+        others = (await named.ask(INSENSITIVE, {"f": {"not": {"name": {comparison: given}}}})).data["organizations"]
+        assert found["totalCount"] + others["totalCount"] == len(every)

@@ -20,7 +20,7 @@ from tests.api.conftest import OPERATIONS, Principal, ids, uuid
 ROWS = f"""
 INSERT INTO users (id, subject, name) SELECT '{uuid(0, 0)}', 's', 'first';
 INSERT INTO users (subject, name) SELECT 's' || i, 'user ' || i FROM generate_series(1, 2000) i;
-INSERT INTO organizations (name, name_key) SELECT 'org ' || i, 'org ' || i FROM generate_series(1, 5000) i;
+INSERT INTO organizations (name, name_key) SELECT 'org ' || i, 'org ' || i FROM generate_series(1, 100000) i;
 INSERT INTO memberships (organization_id, user_id)
   SELECT o.id, u.id FROM (SELECT id FROM organizations LIMIT 200) o, (SELECT id FROM users LIMIT 100) u;
 INSERT INTO resources (id, owner_id, name) VALUES ('{uuid(2, 0)}', '{uuid(0, 0)}', 'first');
@@ -170,9 +170,19 @@ async def test_a_tenant_far_larger_than_the_others_is_read_row_by_row_by_index(
     assert not {node["Node Type"] for node in nodes(explained["Plan"])} & {"Hash Join", "Merge Join", "Materialize"}
 
 
-async def test_what_starts_with_a_text_is_found_by_index(filled: Principal, database: Database) -> None:
-    document = """{ resources(first: 20, filter: {name: {startsWith: "resource 9999"}}) { nodes { name } } }"""
-    executor = Executor(model, secret=b"x", by_code_point=True)
+@pytest.mark.parametrize(
+    ("field", "condition", "index", "expected"),
+    [
+        ("resources", 'startsWith: "resource 9999"', "ix_resources_name_id", 11),
+        ("organizations", 'startsWithInsensitive: "ORG 9999"', "ix_organizations_name_folded_id", 11),
+        ("organizations", 'eqInsensitive: "Org 99999"', "ix_organizations_name_folded_id", 1),
+    ],
+)
+async def test_what_starts_with_a_text_is_found_by_index(
+    filled: Principal, database: Database, field: str, condition: str, index: str, expected: int
+) -> None:
+    document = f"{{ {field}(first: 20, filter: {{name: {{{condition}}}}}) {{ nodes {{ name }} }} }}"
+    executor = Executor(model, secret=b"x", by_code_point="nsensitive" not in condition)
     operation = executor.documents.find(document).operation(None)
     plan = executor.compiler.plans(operation, {})
     assert isinstance(plan, ReadPlan)
@@ -182,8 +192,8 @@ async def test_what_starts_with_a_text_is_found_by_index(filled: Principal, data
         values = written.arguments(reading.caller, (), reading.values)
         answer = json.loads(await work.value(written.sql, *values))
         found = await work.value("EXPLAIN (ANALYZE, FORMAT JSON) " + written.sql, *values)
-    assert len(answer["resources"]["nodes"]) == 11
+    assert len(answer[field]["nodes"]) == expected
     [explained] = json.loads(found) if isinstance(found, str) else found
-    [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == "resources"]
-    assert read["Index Name"] == "ix_resources_name_id"
+    [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == field]
+    assert read["Index Name"] == index
     assert read["Actual Rows"] + read.get("Rows Removed by Filter", 0) <= 21

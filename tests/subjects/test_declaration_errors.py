@@ -299,6 +299,39 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.title: insensitive: expected a text, as no index serves a comparison of other values")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: int = column(insensitive=True)
+
+    return Bird
+
+
+@refused("Bird.title: insensitive: expected a column that is not private")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(insensitive=True, private=True, max_length=3)
+
+    return Bird
+
+
+@refused("Bird.title: insensitive: expected no column title_folded")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(insensitive=True, max_length=3)
+        title_folded: str = column(max_length=3)
+
+    return Bird
+
+
+@refused("Bird.title: expected max_length, since it is in an index")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(insensitive=True)
+
+    return Bird
+
+
 @refused("Bird.title: expected max_length, since it is in an index")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):

@@ -194,6 +194,19 @@ class StringFilter:
     is_null: bool | None = strawberry.UNSET
 
 
+@strawberry.input(
+    description="Compares texts, case-sensitively unless it says otherwise. All conditions given have to hold; null is "
+    "refused."
+)
+class InsensitiveStringFilter(StringFilter):
+    eq_insensitive: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Without regard to case. An index serves it."
+    )
+    starts_with_insensitive: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Without regard to case; no wildcards. An index serves it."
+    )
+
+
 @strawberry.input(description="Compares ids. All conditions given have to hold; null is refused.")
 class IDFilter:
     eq: strawberry.ID | None = strawberry.UNSET

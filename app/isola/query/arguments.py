@@ -26,6 +26,9 @@ The value of ``startsWith`` is a list: the prefix, the first text that sorts aft
 there is no such text, the operator becomes ``contains``, with only a pattern as value.
 """
 
+INSENSITIVE = frozenset({"eqInsensitive", "startsWithInsensitive"})
+"""Operators that compare without regard to case. The column is the one with the texts in lower case."""
+
 Nulls: TypeAlias = tuple[bool, ...]
 """Which of a cursor's keys are NULL."""
 
@@ -185,9 +188,10 @@ class _Reader(NamedTuple):
                     self.values.append([prefix, end, pattern])
             case _:
                 self.values.append(value(given, path))
+        column = comparison.folded if operator in INSENSITIVE and comparison.folded else comparison.column
         if len(self.values) > self.limits.conditions:
             raise BadUserInput(f"a filter holds at most {self.limits.conditions} conditions", "filter")
-        return "test", comparison.column, operator
+        return "test", column, operator
 
 
 def _value(comparison: Comparison, given: Any, path: str) -> Any:

@@ -1,6 +1,7 @@
 """The SQL of a connection: one page of rows, with only the selected fields."""
 
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,7 +30,7 @@ from sqlalchemy.sql.elements import Grouping
 from sqlalchemy.sql.selectable import Subquery
 
 from isola.query import cursor, json_text, keyset
-from isola.query.arguments import Condition, Nulls, Page
+from isola.query.arguments import INSENSITIVE, Condition, Nulls, Page
 from isola.query.json_text import Part as Json
 from isola.query.mapping import Function, Row, columns_of
 from isola.query.read_plan import Connection, ConnectionPart
@@ -298,6 +299,8 @@ class _Tests:
             return or_(column == parameter(ARRAY(type_)).any_())
         if comparison == "contains":
             return column.like(parameter(Text()))
+        if comparison in INSENSITIVE:
+            return self._insensitive(name, comparison, parameter(Text()))
         if comparison == "startsWith":
             given = Grouping(parameter(ARRAY(Text())))
             start, end, pattern = (given[literal_column(str(n), Integer)] for n in (1, 2, 3))
@@ -305,3 +308,15 @@ class _Tests:
             return and_(column >= start, column < end) if self._writer.writer.by_code_point else column.like(pattern)
         condition: ColumnElement[bool] = _COMPARISONS[comparison](column, parameter(type_))
         return condition
+
+    def _insensitive(self, name: str, comparison: str, given: ColumnElement[str]) -> ColumnElement[bool]:
+        """Compare the column that holds the texts in lower case, sorted by code points.
+
+        The database changes the given text as it does the column. Functions of the column would not be leakproof.
+        """
+        column, start = self._scan.c[name], func.lower(given, type_=Text)
+        if comparison == "eqInsensitive":
+            return or_(column == start)
+        longest = self._writer.columns[name].info["longest"]
+        last = literal_column(f"repeat(chr({sys.maxunicode}), {longest})", Text)
+        return and_(column >= start, column <= start.concat(last))

@@ -159,10 +159,14 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The column that a filter's field compares; with a prefix, it contains the keys of typed ids."""
+    """The column that a filter's field compares; with a prefix, it contains the keys of typed ids.
+
+    ``folded`` is the column with its texts in lower case, for comparisons without regard to case.
+    """
 
     column: str
     prefix: str | None = None
+    folded: str | None = None
 
 
 Filter: TypeAlias = Mapping[str, Comparison]
@@ -328,6 +332,8 @@ class Model:
                 _refuse(where, f"is filtered by {type_}, which is not mapped")
             for name, comparison in comparisons.items():
                 _column(columns, comparison.column, f"{type_}.{name}")
+                if comparison.folded is not None:
+                    _column(columns, comparison.folded, f"{type_}.{name}")
         if argument := graphql_field.args.get("orderBy"):
             field = getattr(get_named_type(argument.type), "fields", {}).get("field")
             enum = get_named_type(field.type) if field else None

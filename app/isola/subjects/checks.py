@@ -27,6 +27,7 @@ from isola.subjects.declaration import (
     Relation,
     caller,
     field_of,
+    folded,
 )
 from isola.subjects.metadata import MAX_DOCUMENT_BYTES
 from isola.subjects.table import visible_to
@@ -205,6 +206,7 @@ def _check_column(member: Member, declared: Column) -> None:
         raise TypeError("checked before")
     for broken in (
         *_in_index(declared, kind),
+        *_of_insensitive(member, declared, kind),
         *_of_texts(declared, kind),
         *_of_documents(declared, kind),
         *_of_numbers(declared, member.annotation),
@@ -231,6 +233,21 @@ def _of_index(declared: Column, kind: Kind) -> Iterator[str]:
         yield f"{what} has no index that could serve an ordering, and cannot be unique"
     if kind is TEXT and declared.max_length is None:
         yield "expected max_length, since it is in an index"
+
+
+def _of_insensitive(member: Member, declared: Column, kind: Kind) -> Iterator[str]:
+    if not declared.insensitive:
+        return
+    if kind is not TEXT or member.annotation.enum or member.annotation.listed:
+        yield "insensitive: expected a text, as no index serves a comparison of other values without regard to case"
+    elif declared.max_length is None:
+        yield "expected max_length, since it is in an index"
+    if declared.private:
+        yield "insensitive: expected a column that is not private, since clients compare it"
+    if len(folded(member.column)) > MAX_NAME:
+        yield f"insensitive: expected a name of at most {MAX_NAME - len(folded(''))} characters"
+    if folded(member.column) in {each.column for each in member.declaration.columns}:
+        yield f"insensitive: expected no column {folded(member.column)}, which holds the texts in lower case"
 
 
 def _of_texts(declared: Column, kind: Kind) -> Iterator[str]:

@@ -82,6 +82,7 @@ class Column(Attribute):
     max_bytes: int | None = None
     unique: bool | str = False
     index: bool = False
+    insensitive: bool = False
     read_only: bool = False
     fixed: bool = False
     private: bool = False
@@ -135,6 +136,7 @@ def column(
     max_bytes: int | None = None,
     unique: bool | str = False,
     index: bool = False,
+    insensitive: bool = False,
     read_only: bool = False,
     fixed: bool = False,
     private: bool = False,
@@ -147,8 +149,10 @@ def column(
     to ``max_length`` characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``,
     ``scale`` of them after the point. JSON documents have at most ``max_bytes``, as PostgreSQL writes them. ``unique``:
     unique in a tenant; a text is the name of the value in errors. Lists can be ordered by columns with an ``index`` or
-    ``unique``. Clients cannot set ``read_only`` columns, set ``fixed`` ones only when they make a row, and cannot see
-    ``private`` ones. The audit log has the values of ``logged`` columns: by default, all that are not private.
+    ``unique``. Filters can also compare an ``insensitive`` text without regard to case: the database keeps it in lower
+    case in a further column, with an index. Clients cannot set ``read_only`` columns, set ``fixed`` ones only when they
+    make a row, and cannot see ``private`` ones. The audit log has the values of ``logged`` columns: by default, all
+    that are not private.
     """
     return Column(
         default=default,
@@ -161,6 +165,7 @@ def column(
         max_bytes=max_bytes,
         unique=unique,
         index=index,
+        insensitive=insensitive,
         read_only=read_only,
         fixed=fixed,
         private=private,
@@ -215,6 +220,11 @@ def count(of: str, *, description: str | None = None) -> Any:
     return Count(of=of, description=description)
 
 
+def folded(column: str) -> str:
+    """The name of the column that holds the texts of an insensitive column in lower case."""
+    return f"{column}_folded"
+
+
 @cache
 def field_of(name: str) -> str:
     """The clients' name of a column or an attribute: in camel case, as Strawberry makes it."""
@@ -259,6 +269,11 @@ class Member:
     def column(self) -> str:
         """The name of its column."""
         return f"{self.name}_id" if isinstance(self.declared, Reference) else self.name
+
+    @property
+    def folded(self) -> str | None:
+        """The name of the column that holds it in lower case; None if there is none."""
+        return folded(self.column) if isinstance(self.declared, Column) and self.declared.insensitive else None
 
     @property
     def target(self) -> "type[Subject]":

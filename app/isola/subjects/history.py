@@ -20,6 +20,7 @@ from alembic.util import CommandError
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    Computed,
     Constraint,
     ForeignKeyConstraint,
     Index,
@@ -296,8 +297,13 @@ def _added(column: Column[Any]) -> MigrateOperation:
             f"{column.table.name}.{column.name}: expected a default, or a column that can be None: rows that are there "
             "need a value"
         )
+    computed = column.computed
     plain: Column[Any] = Column(
-        column.name, column.type, nullable=column.nullable, server_default=column.server_default
+        column.name,
+        column.type,
+        *([] if computed is None else [Computed(computed.sqltext, persisted=computed.persisted)]),
+        nullable=column.nullable,
+        server_default=None if computed is not None else column.server_default,
     )
     return ops.AddColumnOp(column.table.name, plain)
 
@@ -377,5 +383,7 @@ def _type(type_: TypeEngine[Any]) -> str:
 
 
 def _default(column: Column[Any]) -> str | None:
+    if column.computed is not None:
+        return f"computed: {column.computed.sqltext}"
     default = column.server_default
     return None if default is None else str(getattr(default, "arg", default))

@@ -37,7 +37,7 @@ class ActivityKind(StrEnum):
 class Case(Subject, name="case", prefix="cas", counted=True, order=("-created_at",)):
     """Something that somebody wants to have solved."""
 
-    title: str = column(max_length=200, min_length=1, index=True)
+    title: str = column(max_length=200, min_length=1, index=True, insensitive=True)
     description: str = column(default="", max_length=20_000)
     state: CaseState = column(default=CaseState.NEW)
     reporter: User = reference(default=caller)

@@ -33,6 +33,7 @@ from isola.api.scalars import (
     DecimalFilter,
     FloatFilter,
     IDFilter,
+    InsensitiveStringFilter,
     IntFilter,
     OrderDirection,
     StringFilter,
@@ -170,7 +171,8 @@ def declare_filter(declaration: Declaration) -> None:
             fields[member.column] = (IDFilter | None, compared_id(member.target.declaration.prefix))
         elif kind and kind.filter and not member.is_private:
             filter_ = _enum_filter(member.annotation.enum) if member.annotation.enum else FILTERS[kind.filter]
-            compared = {FIELD: Comparison(member.column)}
+            filter_ = InsensitiveStringFilter if member.folded else filter_
+            compared = {FIELD: Comparison(member.column, folded=member.folded)}
             field = strawberry.field(name=to_camel_case(member.name), default=strawberry.UNSET, metadata=compared)
             fields[python_name(member.name)] = (filter_ | None, field)
     fields |= dict.fromkeys(declaration.times, (DateTimeFilter | None, strawberry.UNSET))

@@ -24,7 +24,7 @@ MAX_NAME = 200
 class Organization(Subject, name="organization", prefix="org", mutations=frozenset()):
     """A group of users inside a tenant."""
 
-    name: str = column(max_length=MAX_NAME, min_length=1, index=True)
+    name: str = column(max_length=MAX_NAME, min_length=1, index=True, insensitive=True)
     # The form in which names are compared: see isola.subjects.names.
     name_key: str = column(
         max_length=names.KEY_GROWTH * MAX_NAME, min_length=1, unique="name", private=True, logged=False

@@ -12,6 +12,7 @@ def upgrade(op: Operations) -> None:
         "cases",
         sa.Column("id", sa.Uuid(), server_default=sa.text("isola.uuid_v7()"), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("title_folded", sa.Text(collation="C"), sa.Computed("lower(title)", persisted=True), nullable=False),
         sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("'new'"), nullable=False),
         sa.Column("reporter_id", sa.Uuid(), nullable=False),
@@ -42,6 +43,7 @@ def upgrade(op: Operations) -> None:
     op.create_index(
         op.f("ix_cases_reporter_id_created_at_id"), "cases", ["reporter_id", "created_at", "id"], unique=False
     )
+    op.create_index(op.f("ix_cases_title_folded_id"), "cases", ["title_folded", "id"], unique=False)
     op.create_index(op.f("ix_cases_title_id"), "cases", ["title", "id"], unique=False)
     op.create_table(
         "activities",
@@ -79,13 +81,13 @@ def upgrade(op: Operations) -> None:
     )
     op.create_index(op.f("ix_activities_created_at_id"), "activities", ["created_at", "id"], unique=False)
     op.execute(
-        "CREATE TRIGGER audit_insert AFTER insert ON cases REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('case', '{}', 'cas_', 'id', '', '', '{}', 'cases', '{}')"
+        "CREATE TRIGGER audit_insert AFTER insert ON cases REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('case', '{title_folded}', 'cas_', 'id', '', '', '{}', 'cases', '{}')"
     )
     op.execute(
-        "CREATE TRIGGER audit_update AFTER update ON cases REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('case', '{}', 'cas_', 'id', '', '', '{}', 'cases', '{}')"
+        "CREATE TRIGGER audit_update AFTER update ON cases REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('case', '{title_folded}', 'cas_', 'id', '', '', '{}', 'cases', '{}')"
     )
     op.execute(
-        "CREATE TRIGGER audit_delete AFTER delete ON cases REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('case', '{}', 'cas_', 'id', '', '', '{}', 'cases', '{}')"
+        "CREATE TRIGGER audit_delete AFTER delete ON cases REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('case', '{title_folded}', 'cas_', 'id', '', '', '{}', 'cases', '{}')"
     )
     op.execute(
         "CREATE TRIGGER audit_insert AFTER insert ON activities REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('activity', '{}', 'act_', 'id')"
