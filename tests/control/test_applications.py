@@ -28,7 +28,7 @@ def everything(copy: Copy) -> Mapping[str, Made]:
 async def test_an_application_that_is_not_migrated_is_named(owner: Database, copy: Copy) -> None:
     async with owner.unbound() as work:
         await work.script(f"UPDATE control.applications SET revision = '0001' WHERE name = '{BUILT_IN}'")
-    with pytest.raises(OperatorError, match=rf"{BUILT_IN} is installed, but the database is at 0001 of it, not at"):
+    with pytest.raises(OperatorError, match=rf"{BUILT_IN} is installed, but the database has revision 0001 of it"):
         async with owner.unbound() as work:
             await migrations.refuse_behind(work)
     await migrations.migrate(owner, copy.strategies, copy.where)

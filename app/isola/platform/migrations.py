@@ -313,9 +313,10 @@ async def refuse_behind(control: Transaction) -> None:
     there = await registry.applications(control)
     for name in APPLICATIONS:
         if there.get(name) != newest(name):
+            found = f"revision {there[name]}" if name in there else "no tables"
             raise OperatorError(
-                f"the application {name} is installed, but the database is at {there.get(name, 'nothing')} of it, not "
-                f"at revision {newest(name)}: isola migrate"
+                f"the application {name} is installed, but the database has {found} of it: expected revision "
+                f"{newest(name)}: isola migrate"
             )
 
 

@@ -139,5 +139,6 @@ def _expected(member: Member) -> str:
     if isinstance(member.declared, Reference):
         return f"an id of the form {member.target.declaration.prefix}_<uuid>"
     one = f"one of {', '.join(annotation.enum)}" if annotation.enum else _EXPECTED[annotation.type]
-    expected = f"a list, each {one}" if annotation.listed else one
-    return f"{expected} or null" if annotation.optional else expected
+    if annotation.listed:
+        return f"{'null or ' if annotation.optional else ''}a list, each item {one}"
+    return f"{one} or null" if annotation.optional else one
