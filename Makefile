@@ -39,7 +39,7 @@ test-wheel: $(READY) ## the tests of the command line on the package, installed 
 test-lab: $(READY) ## the tests of the lab at work: real servers, real populations, as small as can be
 	$(BIN)/python -m pytest -q -n 3 tests/lab/running
 
-bench: $(READY) ## strategies side by side: figures and a report, in under five minutes (ARGS="--profile standard": an hour)
+bench: $(READY) ## strategies side by side: figures and a report, in about six minutes (ARGS="--profile standard": an hour)
 	$(BIN)/isola bench run $(ARGS)
 
 wheel: $(READY) ## the package to install elsewhere, in dist/

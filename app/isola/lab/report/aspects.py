@@ -141,7 +141,7 @@ ASPECTS = (
     Aspect(ONE, "Others' 99th percentile during such a drop", "removal", "meanwhile_p99_ms"),
     Aspect(
         ONE,
-        "VACUUM for a busy tenant",
+        "Vacuuming after a busy tenant",
         "vacuum",
         "vacuum_ms",
         (PAGES,),
