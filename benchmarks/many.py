@@ -62,7 +62,7 @@ INSERT INTO {home}.users ({column}id, subject, name, email)
 VALUES ({value}'{tenant}', '{tenant}', 'Ada', 'ada@example.com');
 INSERT INTO {home}.resources ({column}id, owner_id, name, kind, size_bytes)
 SELECT {value}md5('{tenant}/' || n)::uuid, '{tenant}', 'amber ' || n,
-    (ARRAY['dataset', 'report', 'image', 'model'])[1 + n % 4], n * 4096
+    (ARRAY['dataset', 'report', 'image', 'model'])[1 + n % 4], n::bigint * 4096
 FROM generate_series(1, {resources}) n;
 INSERT INTO {home}.spans ({column}id, author_id, title, resource_id, visibility)
 SELECT {value}md5('{tenant}:' || n)::uuid, '{tenant}', 'reviewed ' || n,

@@ -30,7 +30,7 @@ WAITING = 50
 # A connection that was idle for this many seconds is closed: a proxy or firewall may have dropped it.
 IDLE = 300.0
 # A session's memory grows with the tables it has used: by about this many bytes over a new one before it is replaced.
-GROWTH = 56 * 1024 * 1024
+GROWTH = 44 * 1024 * 1024
 # The uses after which a connection is replaced in any case: the session may also grow in ways not measured here.
 USES = 50_000
 # The wait for a connection with the home is this multiple of the usual transaction time, within these bounds in

@@ -48,7 +48,7 @@ class Affinity:
     question = "What do connections save that stay with their tenants?"
     notes = (
         (
-            "A connection that has grown by about 56 MB is replaced, with affinity and without. So with very many "
+            "A connection that has grown by about 44 MB is replaced, with affinity and without. So with very many "
             "tenants its memory stops growing, and CPU goes up instead: what was known is learnt again."
         ),
         (

@@ -75,7 +75,7 @@ class Memory:
             "tenant, so the platform's own tables are in it, too."
         ),
         (
-            "The product replaces a connection that has grown by about 56 MB by its own estimate: this is the most "
+            "The product replaces a connection that has grown by about 44 MB by its own estimate: this is the most "
             "that one had, and with many tenants it does not get more."
         ),
         (
