@@ -54,7 +54,8 @@ SELECT number, tenant, home, n,
     lab.id('resource', number, 1 + (n - 1) % rows) AS resource_id,
     CASE WHEN n % 5 = 1 THEN lab.id('organization', number, 1 + n % $organizations) END AS organization_id,
     (ARRAY['public', 'organization', 'public', 'private', 'public'])[1 + n % 5] AS visibility,
-    lab.moment(n) AS created_at
+    lab.moment(n) AS created_at,
+    lab.moment(n + 1) AS updated_at
 FROM lab.residents CROSS JOIN LATERAL generate_series(1, rows * $spans) n;
 
 -- Of each table of a larger application.
