@@ -102,6 +102,9 @@ bench-large: $(READY) ## what a tenant of 1,000,000 rows changes for 1,000 small
 bench-many: $(READY) ## 10,000 tenants: first requests, memory of connections, a check (ARGS="--tenants 2000 --strategy rls")
 	$(BIN)/python -m benchmarks.many $(ARGS)
 
+bench-timeline: $(READY) ## signatures of spans a second, and what the statistics of a day cost among a million spans
+	$(BIN)/python -m benchmarks.timeline $(ARGS)
+
 bench-sharing: $(READY) ## what a partner's reads cost when one tenant shares a great deal with it
 	$(BIN)/python -m benchmarks.sharing
 

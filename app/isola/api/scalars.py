@@ -244,6 +244,24 @@ class UUIDFilter:
     is_null: bool | None = strawberry.UNSET
 
 
+@strawberry.input(
+    description="Compares a value inside of a document. All conditions given have to hold; null is refused. No index "
+    "serves it: the same filter has to narrow the rows by another condition, which an index serves."
+)
+class JSONFilter:
+    path: list[str] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Where the value is: at most 8 keys, or places in lists, from 0. Left out, it is the document.",
+    )
+    eq: JSON | None = strawberry.field(default=strawberry.UNSET, description="At most 4096 bytes.")
+    contains: JSON | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Objects contain others with some of their keys, lists contain lists with some of their items. At "
+        "most 4096 bytes.",
+    )
+    is_null: bool | None = strawberry.field(default=strawberry.UNSET, description="Whether there is no value there.")
+
+
 def _range_filter(type_: Any, name: str, what: str) -> type:
     """A filter for ordered values."""
     one = type_ | None

@@ -27,6 +27,7 @@ from isola.subjects.organizations.fields import OrganizationMutations
 from isola.subjects.roles.fields import RoleMutations
 from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations
 from isola.subjects.shares.fields import ShareMutations, ShareQueries
+from isola.subjects.spans.fields import SpanQueries
 from isola.subjects.users.fields import UserMutations
 
 __all__ = ["model", "schema"]
@@ -61,6 +62,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         DomainQueries,
         ApiKeyQueries,
         AuditQueries,
+        SpanQueries,
         *(part for each in _applications for part in each.queries),
     )
 )

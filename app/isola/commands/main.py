@@ -23,6 +23,7 @@ from isola.commands.platform import platform_app
 from isola.commands.revision import revision
 from isola.commands.revoke import revoke_app
 from isola.commands.tenant import tenant_app
+from isola.commands.timeline import timeline_app
 from isola.commands.user import user_app
 from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
 from isola.errors import IsolaError, OperatorError
@@ -42,6 +43,7 @@ app.add_typer(revoke_app, name="revoke")
 app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
+app.add_typer(timeline_app, name="timeline")
 app.command()(operate)
 app.command()(adopt)
 app.command()(advise)

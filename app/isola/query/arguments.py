@@ -14,10 +14,12 @@ from uuid import UUID
 
 from sqlalchemy.types import TypeEngine
 
+from isola import exact_json
 from isola.errors import BadUserInput
 from isola.query import cursor, identifiers
 from isola.query.limits import Limits
 from isola.query.mapping import Comparison, Filter, Order
+from isola.subjects import document
 
 Condition: TypeAlias = tuple[Any, ...]
 """``("and"|"or", (condition, …))``, ``("not", condition)`` or ``("test", column, operator)``.
@@ -55,12 +57,18 @@ class Ids(NamedTuple):
 
 
 Shape: TypeAlias = Page | Ids
+_EXACT = frozenset({"eq", "in", "startsWith"}) | INSENSITIVE
+# Of a filter inside of documents: the most keys of a path, characters of a key, and bytes of the value.
+_KEYS, _KEY_LENGTH, _DOCUMENT_BYTES = 8, 200, 4096
 _SURROGATES, _AFTER_SURROGATES = 0xD800, 0xE000
 Read: TypeAlias = tuple[Shape, tuple[Any, ...]]
 
 
 class Connection(NamedTuple):
-    """How a connection reads its arguments. ``place`` names the field; ``keyed``: cursors were selected."""
+    """How a connection reads its arguments.
+
+    ``place`` names the field; ``keyed``: cursors were selected; ``joined``: its rows are those of another row.
+    """
 
     place: str
     filter: Filter
@@ -68,6 +76,7 @@ class Connection(NamedTuple):
     types: Mapping[str, TypeEngine[Any]]
     keyed: bool
     limits: Limits
+    joined: bool = False
 
     def depends_on_caller(self, given: Mapping[str, Any]) -> bool:
         return self.keyed or given.get("after") is not None or given.get("before") is not None
@@ -79,6 +88,8 @@ class Connection(NamedTuple):
         tests: list[Any] = []
         condition = None
         if (conditions := given.get("filter")) is not None:
+            if not self.joined:
+                self._refuse_slow(conditions)
             condition = _Reader(self.filter, tests, self.limits).conditions(conditions, "filter")
         after, before = given.get("after"), given.get("before")
         # A cursor is valid only for this field, order and filter, with the same values.
@@ -91,6 +102,17 @@ class Connection(NamedTuple):
             nulls.append(None if keys is None else tuple(key is None for key in keys))
             values += keys or ()
         return Page(size, backward, order, nulls[0], nulls[1], condition), (*values, *tests)
+
+    def _refuse_slow(self, given: Mapping[str, Any]) -> None:
+        """Raise BadUserInput for a comparison that each row has to be read for, if all rows would be read."""
+        slow = _slow(self.filter, given, "filter")
+        if slow is not None and not _narrows(self.filter, given):
+            served = ", ".join(sorted(name for name, each in self.filter.items() if each.indexed))
+            raise BadUserInput(
+                f"{slow}: expected beside it a condition that an index serves: eq, in, startsWith or both ends of a "
+                f"range, of one of {served}",
+                slow,
+            )
 
     def _size(self, given: Mapping[str, Any]) -> tuple[int, bool]:
         first, last = given.get("first"), given.get("last")
@@ -111,6 +133,39 @@ class Connection(NamedTuple):
         # The primary key is the tie-breaker, in the direction of the last key, so that one index serves both.
         order.setdefault("id", next(reversed(order.values())))
         return tuple(order.items())
+
+
+def _slow(filter_: Filter, given: Mapping[str, Any], path: str) -> str | None:
+    """The path of the first comparison that each row has to be read for."""
+    for name, value in given.items():
+        inner = f"{path}.{name}"
+        match name, value:
+            case _, None:
+                continue
+            case (("and" | "or"), _):
+                found = next(filter(None, (_slow(filter_, each, inner) for each in value)), None)
+            case "not", _:
+                found = _slow(filter_, value, inner)
+            case _:
+                found = inner if filter_[name].slow else None
+        if found:
+            return found
+    return None
+
+
+def _narrows(filter_: Filter, given: Mapping[str, Any]) -> bool:
+    """Whether an index serves a condition that all rows have to fulfil."""
+    for name, value in given.items():
+        if value is None or name in {"or", "not"}:
+            continue
+        if name == "and":
+            if any(_narrows(filter_, each) for each in value):
+                return True
+        elif filter_[name].indexed and (
+            value.keys() & _EXACT or (value.keys() & {"gt", "gte"} and value.keys() & {"lt", "lte"})
+        ):
+            return True
+    return False
 
 
 class Identified(NamedTuple):
@@ -163,7 +218,34 @@ class _Reader(NamedTuple):
             case "not":
                 return "not", self.conditions(given, path)
         comparison = self.filter[name]
+        if comparison.document:
+            return self._document(comparison, given, path)
         return "and", tuple(self._test(comparison, key, value, f"{path}.{key}") for key, value in given.items())
+
+    def _document(self, comparison: Comparison, given: Mapping[str, Any], path: str) -> Condition:
+        keys = given.get("path")
+        if "path" in given:
+            _refuse_null(keys, f"{path}.path")
+        for key in keys or ():
+            if len(key) > _KEY_LENGTH or not storable(key):
+                raise BadUserInput(f"{path}.path: expected keys of at most {_KEY_LENGTH} characters", f"{path}.path")
+        if len(keys or ()) > _KEYS:
+            raise BadUserInput(f"{path}.path: expected at most {_KEYS} keys", f"{path}.path")
+        tests: list[Condition] = []
+        for operator, value in given.items():
+            if operator == "path":
+                continue
+            inner = f"{path}.{operator}"
+            _refuse_null(value, inner)
+            self.values.append(list(keys or ()))
+            if operator == "isNull":
+                tests.append(("test", comparison.column, "json.isNull" if value else "json.isNotNull"))
+            else:
+                document.check(inner, value, _DOCUMENT_BYTES)
+                self.values.append(exact_json.dumps(value))
+                tests.append(("test", comparison.column, f"json.{operator}"))
+            self._refuse_many()
+        return "and", tuple(tests)
 
     def _test(self, comparison: Comparison, operator: str, given: Any, path: str) -> Condition:
         _refuse_null(given, path)
@@ -188,10 +270,13 @@ class _Reader(NamedTuple):
                     self.values.append([prefix, end, pattern])
             case _:
                 self.values.append(value(given, path))
+        self._refuse_many()
         column = comparison.folded if operator in INSENSITIVE and comparison.folded else comparison.column
+        return "test", column, operator
+
+    def _refuse_many(self) -> None:
         if len(self.values) > self.limits.conditions:
             raise BadUserInput(f"a filter holds at most {self.limits.conditions} conditions", "filter")
-        return "test", column, operator
 
 
 def _value(comparison: Comparison, given: Any, path: str) -> Any:

@@ -26,8 +26,10 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import Grouping
 from sqlalchemy.sql.selectable import Subquery
+from sqlalchemy.types import TypeEngine
 
 from isola.query import cursor, json_text, keyset
 from isola.query.arguments import INSENSITIVE, Condition, Nulls, Page
@@ -289,18 +291,47 @@ class _Tests:
         raise TypeError(f"{condition} is no condition")
 
     def _test(self, name: str, comparison: str) -> ColumnElement[bool]:
-        column = self._scan.c[name]
+        if comparison.startswith("json."):
+            return self._in_document(self._scan.c[name], comparison.removeprefix("json."))
+        if comparison in INSENSITIVE:
+            return self._insensitive(name, comparison, self._parameter(Text()))
+        special = self._writer.writer.model.comparisons.get((self._writer.selected.node, name))
+        if special is None:
+            return self._of_column(self._scan.c[name], self._writer.columns[name].type, comparison)
+        if special.of is not None:
+            value = self._writer.writer.expression(special.of, self._scan)
+            return self._of_column(value, value.type, comparison)
+        if special.seen is None:
+            raise TypeError(f"{name} is compared like any column")
+        seen = self._writer.writer.expression(special.seen, self._scan)
+        if comparison in {"isNull", "isNotNull"}:
+            return not_(seen) if comparison == "isNull" else seen
+        return and_(self._of_column(self._scan.c[name], self._writer.columns[name].type, comparison), seen)
+
+    def _in_document(self, column: ColumnElement[Any], comparison: str) -> ColumnElement[bool]:
+        found: ColumnElement[Any] = column.op("#>", return_type=JSONB())(self._parameter(ARRAY(Text())))
+        if comparison in {"isNull", "isNotNull"}:
+            return found.is_(None) if comparison == "isNull" else found.is_not(None)
+        value = cast(self._parameter(Text()), JSONB())
+        condition: ColumnElement[bool] = (
+            found == value if comparison == "eq" else found.op("@>", is_comparison=True)(value)
+        )
+        return condition
+
+    def _parameter(self, type_: TypeEngine[Any]) -> ColumnElement[Any]:
+        self._next += 1
+        return self._writer.writer.parameter(self._writer.selected.site, self._next - 1, type_)
+
+    def _of_column(self, column: ColumnElement[Any], of: TypeEngine[Any], comparison: str) -> ColumnElement[bool]:
         if comparison in {"isNull", "isNotNull"}:
             return column.is_(None) if comparison == "isNull" else column.is_not(None)
-        type_ = json_text.compared(self._writer.columns[name].type)
+        type_ = json_text.compared(of)
         parameter = partial(self._writer.writer.parameter, self._writer.selected.site, self._next)
         self._next += 1
         if comparison == "in":
             return or_(column == parameter(ARRAY(type_)).any_())
         if comparison == "contains":
             return column.like(parameter(Text()))
-        if comparison in INSENSITIVE:
-            return self._insensitive(name, comparison, parameter(Text()))
         if comparison == "startsWith":
             given = Grouping(parameter(ARRAY(Text())))
             start, end, pattern = (given[literal_column(str(n), Integer)] for n in (1, 2, 3))

@@ -5,7 +5,7 @@ declarations are checked against the tables when the model is made, so that none
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
@@ -167,6 +167,19 @@ class Comparison:
     column: str
     prefix: str | None = None
     folded: str | None = None
+    indexed: bool = False
+    """Whether an index serves it."""
+    document: bool = False
+    """Whether it compares values inside of JSON documents."""
+    of: Callable[[Row], ColumnElement[Any]] | None = field(default=None, repr=False)
+    """What it compares instead of the column: an expression of the row."""
+    seen: Callable[[Row], ColumnElement[bool]] | None = field(default=None, repr=False)
+    """Of a reference: whether the caller may see the row that it refers to. One that they may not see is like NULL."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether each row has to be read for it, so that others have to narrow the rows first."""
+        return self.document or self.of is not None
 
 
 Filter: TypeAlias = Mapping[str, Comparison]
@@ -231,6 +244,8 @@ class Model:
         self.left = left
         self.requires = requires
         self.columns = {name: columns_of(entity.source) for name, entity in entities.items()}
+        self.comparisons: dict[tuple[str, str], Comparison] = {}
+        """Comparisons that need more than their column, by the type of the rows and the name of the column."""
         self.by_prefix = {entity.prefix: name for name, entity in entities.items() if entity.prefix}
         for where, needs in left.items():
             for column in needs.columns:
@@ -282,17 +297,17 @@ class Model:
                     _refuse(where, f"is mapped as a connection, but {target} is none")
                 self._entity(where, node)
                 self._check_relation(where, field, node.name, columns)
-                self._check_arguments(where, graphql_field, columns_of(self.source(field, node.name)))
+                self._check_arguments(where, graphql_field, columns_of(self.source(field, node.name)), node.name)
             case Lookup():
                 if not {"id", "ids"} & graphql_field.args.keys():
                     _refuse(where, "looks up by id but takes neither id nor ids")
 
     def _check_needed(self, where: str, target: str, columns: Mapping[str, object]) -> None:
         """Every source of a type must have the columns that its Python-computed fields need."""
-        for field, needs in self.left.items():
-            if field.startswith(f"{target}."):
+        for left, needs in self.left.items():
+            if left.startswith(f"{target}."):
                 for column in needs.columns:
-                    _column(columns, column, f"{where} ({field})")
+                    _column(columns, column, f"{where} ({left})")
 
     def _entity(self, where: str, target: GraphQLNamedType) -> Entity:
         if target.name not in self.entities:
@@ -324,16 +339,21 @@ class Model:
         if isinstance(field, Many):
             _column(there, "id", where)
 
-    def _check_arguments(self, where: str, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]]) -> None:
+    def _check_arguments(
+        self, where: str, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]], node: str
+    ) -> None:
         if argument := graphql_field.args.get("filter"):
             type_ = get_named_type(argument.type)
             comparisons = self.filters.get(type_.name)
             if comparisons is None or not isinstance(type_, GraphQLInputObjectType):
                 _refuse(where, f"is filtered by {type_}, which is not mapped")
             for name, comparison in comparisons.items():
-                _column(columns, comparison.column, f"{type_}.{name}")
+                if comparison.of is None:
+                    _column(columns, comparison.column, f"{type_}.{name}")
                 if comparison.folded is not None:
                     _column(columns, comparison.folded, f"{type_}.{name}")
+                if comparison.of or comparison.seen:
+                    self.comparisons[node, comparison.column] = comparison
         if argument := graphql_field.args.get("orderBy"):
             field = getattr(get_named_type(argument.type), "fields", {}).get("field")
             enum = get_named_type(field.type) if field else None

@@ -298,6 +298,7 @@ class _Planner:
             types={name: column.type for name, column in mapping.columns_of(source).items()},
             keyed=False,
             limits=self.limits,
+            joined=field.join is not None,
         )
         # Add the site first: fields below refer to it as their parent. They also show whether cursors are selected.
         site = self._site(group, definition, reader, parent, at.path)

@@ -54,6 +54,7 @@ TYPE_MARK = ""
 
 _GIVEN, _FIRST_SITE = 1, 2
 T = TypeVar("T", bound=ClauseElement)
+T_ = TypeVar("T_")
 # With more tables in one select, planning would cost more than the joins save.
 _MOST_JOINS = 4
 
@@ -157,6 +158,10 @@ class Writer:
                     arguments.insert(0, literal_column(f"'{source.subject}'", Text()))
                 rows = self.call(source, source.name, arguments)
                 return rows, [] if source.when is None else [source.when(rows.c)]
+
+    def expression(self, of: Callable[[Row], ColumnElement[T_]], scan: FromClause) -> ColumnElement[T_]:
+        """An expression of the row of a scan, for a condition."""
+        return self._guarded(of(scan.c), scan)
 
     def call(self, source: Function, name: str, arguments: Sequence[ColumnElement[Any]]) -> FromClause:
         """The rows of a function with the same columns as ``source``."""

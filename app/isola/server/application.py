@@ -37,6 +37,7 @@ from isola.platform.domains import Domains
 from isola.platform.lapsing import lapsing
 from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
+from isola.platform.span_verification import verifying
 from isola.platform.watchdog import watching
 from isola.query.documents import InvalidError
 from isola.query.effort import Effort
@@ -83,6 +84,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             SignInLog(control, tenants) as sign_ins,
             lapsing(background),
             sealing(background),
+            verifying(background, tenants),
         ):
             mint = Mint(secret)
             domains = Domains(control, changes, settings.directory_ttl)

@@ -146,9 +146,10 @@ def _permissions(subject: type[Subject]) -> Iterator[str]:
     yield declaration.permissions["read"]
     if declaration.mutations or declaration.pairs:
         yield declaration.permissions["write"]
-    if declaration.owner and declaration.mutations & {"update", "delete"}:
+    actions = actions_of(subject)
+    if declaration.owner and (declaration.mutations & {"update", "delete"} or any(changes for _, changes in actions)):
         yield declaration.permissions["manage"]
-    yield from (action.permission for action, _ in actions_of(subject))
+    yield from (action.permission for action, _ in actions)
 
 
 def ordered(names: Iterable[str], tables: Iterable[Table]) -> Sequence[str]:

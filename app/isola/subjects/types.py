@@ -50,7 +50,7 @@ KINDS: Mapping[object, Kind] = MappingProxyType(
         date: Kind(Date, "Date", "DateFilter"),
         datetime: Kind(DateTime, "DateTime", "DateTimeFilter"),
         UUID: Kind(Uuid, "UUID", "UUIDFilter"),
-        JSON: Kind(JSONB, "JSON", None, ordered=False),
+        JSON: Kind(JSONB, "JSON", "JSONFilter", ordered=False),
     }
 )
 _LISTED = (str, int, BigInt, float, Decimal, bool, date, datetime, UUID)

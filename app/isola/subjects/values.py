@@ -88,6 +88,13 @@ def by_attribute(declaration: Declaration, values: Mapping[str, Any]) -> dict[st
     return {each.attribute: each.read(values[each.column]) for each in declaration.columns if each.column in values}
 
 
+def stored_row(row: "Subject") -> dict[str, Any]:
+    """The values of a row that was read, by column, with its id and its times."""
+    declaration = row.declaration
+    columns = by_column(declaration, {each.name: getattr(row, each.attribute) for each in declaration.columns})
+    return {**columns, **{name: getattr(row, name) for name in ("id", *declaration.times)}}
+
+
 def stored(declaration: Declaration, row: "Subject") -> dict[str, Any]:
     """The validated values of a new row, by column. Raises BadUserInput."""
     return checked(declaration, {each.name: getattr(row, each.attribute) for each in declaration.columns})

@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
 import strawberry
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from strawberry.types import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
@@ -24,7 +24,7 @@ from isola.api.declared.making import (
     python_name,
     value_type,
 )
-from isola.api.fields import FIELD, compared_id, expression, many, mapped, one, typed_id
+from isola.api.fields import FIELD, expression, many, mapped, one, typed_id
 from isola.api.scalars import (
     BigIntFilter,
     BooleanFilter,
@@ -35,6 +35,7 @@ from isola.api.scalars import (
     IDFilter,
     InsensitiveStringFilter,
     IntFilter,
+    JSONFilter,
     OrderDirection,
     StringFilter,
     UUIDFilter,
@@ -45,6 +46,7 @@ from isola.subjects.declaration import Column, Computed, Count, Declaration, Mem
 from isola.subjects.metadata import Visible
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
+from isola.subjects.types import JSON
 
 FILTERS: Mapping[str, type] = {
     each.__name__: each
@@ -56,6 +58,7 @@ FILTERS: Mapping[str, type] = {
         DecimalFilter,
         FloatFilter,
         IntFilter,
+        JSONFilter,
         StringFilter,
         UUIDFilter,
     )
@@ -135,7 +138,8 @@ def counted(member: Member) -> Callable[[Row], ColumnElement[int]]:
     rule: Visible | None = other.subject.table.info.get("visible")
 
     def count(row: Row) -> ColumnElement[int]:
-        rows = other.subject.table.alias()
+        # Named, since a statement numbers its own scans as SQLAlchemy would number this one.
+        rows = other.subject.table.alias(f"counted_{other.plural}")
         seen = [] if rule is None else [rule(rows.c, viewer())]
         found = select(func.count()).select_from(rows).where(rows.c[by] == row["id"], *seen)
         return found.correlate_except(rows).scalar_subquery()
@@ -164,24 +168,55 @@ def _many(declaration: Declaration, member: Member) -> Any:
 
 def declare_filter(declaration: Declaration) -> None:
     name = f"{declaration.subject.__name__}Filter"
-    fields: dict[str, tuple[Any, Any]] = {"id": (IDFilter | None, compared_id(declaration.prefix))}
-    for member in declaration.columns:
+    served = set(declaration.ordered_by)
+    fields: dict[str, tuple[Any, Any]] = {
+        "id": (IDFilter | None, _compared("id", Comparison("id", declaration.prefix, indexed=True)))
+    }
+    for member in declaration.members.values():
         kind = member.annotation.kind
-        if isinstance(member.declared, Reference):
-            fields[member.column] = (IDFilter | None, compared_id(member.target.declaration.prefix))
-        elif kind and kind.filter and not member.is_private:
-            filter_ = _enum_filter(member.annotation.enum) if member.annotation.enum else FILTERS[kind.filter]
-            filter_ = InsensitiveStringFilter if member.folded else filter_
-            compared = {FIELD: Comparison(member.column, folded=member.folded)}
-            field = strawberry.field(name=to_camel_case(member.name), default=strawberry.UNSET, metadata=compared)
-            fields[python_name(member.name)] = (filter_ | None, field)
-    fields |= dict.fromkeys(declaration.times, (DateTimeFilter | None, strawberry.UNSET))
+        match member.declared:
+            case Reference():
+                other = member.target.declaration.prefix
+                comparison = Comparison(member.column, other, indexed=True, seen=_seen(member))
+                fields[member.column] = (IDFilter | None, _compared(member.column, comparison))
+            case Count():
+                comparison = Comparison(member.name, of=counted(member))
+                fields[python_name(member.name)] = (IntFilter | None, _compared(member.name, comparison))
+            case Column() if kind and kind.filter and not member.is_private:
+                filter_ = _enum_filter(member.annotation.enum) if member.annotation.enum else FILTERS[kind.filter]
+                filter_ = InsensitiveStringFilter if member.folded else filter_
+                comparison = Comparison(
+                    member.column,
+                    folded=member.folded,
+                    indexed=member.column in served,
+                    document=member.annotation.type == JSON,
+                )
+                fields[python_name(member.name)] = (filter_ | None, _compared(member.name, comparison))
+    for time in declaration.times:
+        fields[time] = (DateTimeFilter | None, _compared(time, Comparison(time, indexed=time in served)))
     fields |= {
         "and_": (f"list[{name}] | None", strawberry.field(name="and", default=strawberry.UNSET)),
         "or_": (f"list[{name}] | None", strawberry.field(name="or", default=strawberry.UNSET)),
         "not_": (f"{name} | None", strawberry.field(name="not", default=strawberry.UNSET)),
     }
     made_input(name, fields, "All conditions given have to hold; null is refused.")
+
+
+def _compared(name: str, comparison: Comparison) -> Any:
+    return strawberry.field(name=to_camel_case(name), default=strawberry.UNSET, metadata={FIELD: comparison})
+
+
+def _seen(member: Member) -> Callable[[Row], ColumnElement[bool]] | None:
+    """Whether the caller may see the row that a reference leads to; None if all callers may see all such rows."""
+    rule: Visible | None = member.target.table.info.get("visible")
+    if rule is None:
+        return None
+
+    def seen(row: Row) -> ColumnElement[bool]:
+        other = member.target.table.alias(f"seen_{member.target.declaration.plural}")
+        return exists().where(other.c.id == row[member.column], rule(other.c, viewer()))
+
+    return seen
 
 
 def _enum_filter(enum: type[StrEnum]) -> Any:

@@ -2,23 +2,29 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, and_, exists, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, exists, literal_column, or_, select
 
-from isola.errors import BadUserInput, Forbidden
-from isola.subjects import JSON, Many, Subject, column, count, many, reference, uris
+from isola.errors import BadUserInput, Conflict, Forbidden
+from isola.subjects import JSON, Many, Subject, action, column, count, many, reference, uris, values
 from isola.subjects.actor import Actor
-from isola.subjects.metadata import Row
+from isola.subjects.metadata import Row, Visible
 from isola.subjects.organizations import Organization, memberships
 from isola.subjects.permissions import Permission
 from isola.subjects.resources import Resource
-from isola.subjects.signing_keys import SigningKey
+from isola.subjects.signing_keys import SigningKey, public_key
+from isola.subjects.spans.signatures import Verification, is_signed, refuse_inexpressible, state_of
 from isola.subjects.users import User
 from isola.subjects.work import Work
 
 MAX_METADATA = 64 * 1024
+MAX_CHAIN = 100
+"""The most spans of a chain of replays."""
+CHANGEABLE = frozenset({"title", "payload", "metadata", "resource", "organization", "visibility"})
+"""What clients change. All of it is signed."""
 SIGNATURE_CHARACTERS = 88
 """The characters of 64 bytes in base64."""
 
@@ -38,14 +44,6 @@ class Visibility(StrEnum):
     PRIVATE = "private"
     ORGANIZATION = "organization"
     PUBLIC = "public"
-
-
-class Verification(StrEnum):
-    """Whether a span's signature is good. A span that is pending has none, or it was not verified since a change."""
-
-    PENDING = "pending"
-    VERIFIED = "verified"
-    FAILED = "failed"
 
 
 class Span(
@@ -132,6 +130,54 @@ class Span(
             visibility = changes.get("visibility", self.visibility)
             organization = changes.get("organization", self.organization)
             await _check_audience(work, actor, visibility, organization)
+        if self.signature is not None and "signature" not in changes and changes.keys() & CHANGEABLE:
+            # It is signed again, or it fails when it is verified.
+            changes["verification"] = Verification.PENDING
+
+    @action(permission="span:write")
+    async def replay(self, work: Work, actor: Actor) -> "Span":
+        """Make a span of the caller's that repeats this one and refers to it, seen by whom this one is seen.
+
+        The replay of a span that has no author is private. What descends from a replay of one's own is not replayed.
+        """
+        await _check_chain(work, actor, self)
+        of_nobody = self.author is None
+        return await Span.create(
+            work,
+            actor,
+            title=self.title,
+            payload=self.payload,
+            metadata=self.metadata,
+            resource=self.resource,
+            organization=None if of_nobody else self.organization,
+            visibility=Visibility.PRIVATE if of_nobody else self.visibility,
+            delta_s=self.delta_s,
+            replay_from=self,
+        )
+
+    @action(permission="span:write", changes=True)
+    async def sign(self, work: Work, actor: Actor, *, key: SigningKey, signature: str) -> None:
+        """Store the signature of a span, made over its canonicalJson with a key of the caller's."""
+        if self.author is not None and self.author.id != actor.user_id:
+            raise Forbidden("only its author may sign a span")
+        if key.owner.id != actor.user_id:
+            raise Forbidden("keyId: expected a key of the caller's own", "keyId")
+        if key.revoked_at is not None:
+            raise Conflict("keyId: expected a key that is not revoked", "keyId")
+        row = values.stored_row(self)
+        refuse_inexpressible(row)
+        if not is_signed(row, signature, public_key(key.public_key)):
+            message = "signature: expected one by this key over the span's canonicalJson, 64 bytes in base64"
+            raise BadUserInput(message, "signature")
+        await self.update(work, actor, signing_key=key, signature=signature, verification=Verification.VERIFIED)
+
+    @action(permission="span:read")
+    async def verify(self, work: Work, actor: Actor) -> None:
+        """Verify the signature of a span as it is now: VERIFIED, or FAILED. Without a signature it is PENDING."""
+        key = None if self.signing_key is None else await SigningKey.get(work, actor, self.signing_key.id)
+        state = state_of(values.stored_row(self), None if key is None else values.stored_row(key))
+        if state is not self.verification:
+            await self.update(work, actor, verification=state)
 
 
 async def _check_audience(work: Work, actor: Actor, visibility: Visibility, organization: Organization | None) -> None:
@@ -149,3 +195,31 @@ async def _check_audience(work: Work, actor: Actor, visibility: Visibility, orga
 
 
 spans = Span.table
+
+
+@cache
+def _chain() -> Select[Any]:
+    """The spans that a span descends from, as far as the viewer sees them, the span itself at place 0."""
+    named = ("id", "replay_from_id", "author_id")
+    rule: Visible = spans.info["visible"]
+    start = select(*(spans.c[name] for name in named), literal_column("0").label("place"))
+    chain = start.where(spans.c.id == values.KEY).cte("chain", recursive=True)
+    above = spans.alias("above")
+    further = select(*(above.c[name] for name in named), chain.c.place + literal_column("1"))
+    further = further.where(
+        above.c.id == chain.c.replay_from_id,
+        chain.c.place < literal_column(str(MAX_CHAIN)),
+        rule(above.c, values.VIEWER),
+    )
+    chain = chain.union_all(further)
+    return select(chain)
+
+
+async def _check_chain(work: Work, actor: Actor, span: Span) -> None:
+    """Raise Conflict for a descendant of a replay of the actor's, and at the end of a long chain."""
+    chain = await work.rows(_chain(), {"row__id": span.id, **values.viewer_of(spans, actor)})
+    if len(chain) >= MAX_CHAIN:
+        raise Conflict(f"a chain of replays has at most {MAX_CHAIN} spans")
+    above = [row for row in chain if row["place"] > 0]
+    if any(row["author_id"] == actor.user_id and row["replay_from_id"] is not None for row in above):
+        raise Conflict("a descendant of one's own replay cannot be replayed")

@@ -1,0 +1,100 @@
+"""What the API has of spans besides their columns: the bytes to sign, and the statistics of the timeline."""
+
+from typing import Annotated, Any
+
+import strawberry
+
+from isola.api.access import requires
+from isola.api.declared import extend
+from isola.api.fields import computed
+from isola.api.scalars import BigInt, Date, DateTime
+from isola.query.caller import Context
+from isola.subjects.actor import Actor
+from isola.subjects.permissions import Permission
+from isola.subjects.spans import Span, SpanType, Visibility, statistics
+from isola.subjects.spans.signatures import SIGNED, InexpressibleError, canonical
+
+
+def _canonical(span: strawberry.Parent[dict[str, Any]]) -> str | None:
+    try:
+        return canonical(span).decode()
+    except InexpressibleError:
+        return None
+
+
+@extend(Span)
+class SpanFields:
+    canonical_json: str | None = computed(
+        *SIGNED,
+        description="What is signed: the span in canonical JSON, RFC 8785. Null if it has numbers that are not exact "
+        "in 64-bit floating point.",
+    )(_canonical)
+
+
+@strawberry.type(directives=[requires(Permission.SPAN_READ)])
+class SpansOfType:
+    type: SpanType
+    spans: int
+
+
+@strawberry.type(directives=[requires(Permission.SPAN_READ)])
+class SpansOfVisibility:
+    visibility: Visibility
+    spans: int
+
+
+@strawberry.type(directives=[requires(Permission.SPAN_READ)])
+class SpansOfDay:
+    day: Date
+    spans: int
+
+
+@strawberry.type(
+    description="Of the spans that were made in a time and that the caller may see.",
+    directives=[requires(Permission.SPAN_READ)],
+)
+class TenantStats:
+    spans: int
+    by_type: list[SpansOfType] = strawberry.field(description="Those that there are, in the order of the enum.")
+    by_visibility: list[SpansOfVisibility] = strawberry.field(description="As by type.")
+    by_day: list[SpansOfDay] = strawberry.field(description="The days in UTC that have any, in order.")
+    active_users: int = strawberry.field(description="How many users are authors of them.")
+    replays: int = strawberry.field(description="How many replay a span that the caller may see.")
+    storage_bytes: BigInt = strawberry.field(description="The size of their titles, payloads and metadata.")
+
+
+async def _stats(
+    info: strawberry.Info[Context, None],
+    from_: Annotated[DateTime, strawberry.argument(name="from")],
+    to: DateTime,
+) -> TenantStats | None:
+    principal = info.context.principal
+    async with info.context.transaction(read_only=True) as work:
+        found = await statistics.of_time(work, Actor(principal.user_id, principal.permissions), from_, to)
+    return TenantStats(
+        spans=found.spans,
+        # Fields of mapped enums read names, as statements return them.
+        by_type=[
+            SpansOfType(type=each.name, spans=found.by_type[each])  # type: ignore[arg-type]  # see above
+            for each in SpanType
+            if each in found.by_type
+        ],
+        by_visibility=[
+            SpansOfVisibility(visibility=each.name, spans=found.by_visibility[each])  # type: ignore[arg-type]  # as above
+            for each in Visibility
+            if each in found.by_visibility
+        ],
+        by_day=[SpansOfDay(day=Date(day), spans=count) for day, count in sorted(found.by_day.items())],
+        active_users=found.active_users,
+        replays=found.replays,
+        storage_bytes=BigInt(found.bytes),
+    )
+
+
+@strawberry.type
+class SpanQueries:
+    tenant_stats: TenantStats | None = strawberry.field(
+        resolver=_stats,
+        description="Statistics of the spans from a moment until before another, at most 366 days later.",
+        directives=[requires(Permission.SPAN_READ)],
+    )
