@@ -25,6 +25,13 @@ DECLARED = next(
     for table in reversed(metadata.sorted_tables)
     if table.info.get("application", BUILT_IN) != BUILT_IN and "audited" in table.info
 )
+# A table with ids that no foreign key refers to.
+REFERRED = {key.column.table.name for table in metadata.sorted_tables for key in table.foreign_keys}
+LEAF = next(
+    table.name
+    for table in metadata.sorted_tables
+    if "id" in table.c and "audited" in table.info and table.name not in REFERRED
+)
 IS_BOUND = "tenant_id = (SELECT isola.current_tenant_id())"
 
 
@@ -207,7 +214,7 @@ KEYS = (
         "primary key without the tenant",
         "the tenant in a primary key",
         RLS,
-        "ALTER TABLE rls.spans DROP CONSTRAINT pk_spans_id, ADD CONSTRAINT pk_spans_id PRIMARY KEY (id)",
+        f"ALTER TABLE rls.{LEAF} DROP CONSTRAINT pk_{LEAF}_id, ADD CONSTRAINT pk_{LEAF}_id PRIMARY KEY (id)",
         (WRITING,),
     ),
     Sql(
