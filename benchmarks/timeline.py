@@ -47,7 +47,8 @@ INSERT INTO spans (type, author_id, title, payload, metadata, visibility, create
 SELECT CASE WHEN n % 10 = 0 THEN 'ghost' WHEN n % 10 = 1 THEN 'system' ELSE 'user' END,
     CASE WHEN n % 10 > 0 THEN ($1::uuid[])[1 + n % cardinality($1::uuid[])] END,
     'reviewed ' || n, jsonb_build_object('seconds', n * 0.25), '{}',
-    (ARRAY['public', 'private', 'public'])[1 + n % 3], $2::timestamptz + n % $3::int * interval '1 day' + n % 86399 * interval '1 s'
+    (ARRAY['public', 'private', 'public'])[1 + n % 3],
+    $2::timestamptz + n % $3::int * interval '1 day' + n % 86399 * interval '1 s'
 FROM generate_series($4::int, $5::int) n
 """
 

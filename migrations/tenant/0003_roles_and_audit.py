@@ -24,8 +24,8 @@ AUDITED = {
 }
 
 
-# Columns for comparing names, which the log leaves out.
-LEFT_OUT = {"organizations": "{name_key,name_folded}", "roles": "{name_key}"}
+# What the log leaves out: columns for comparing names, and the origins of spans, which a reader may not see.
+LEFT_OUT = {"organizations": "{name_key,name_folded}", "roles": "{name_key}", "spans": "{replay_from_id}"}
 
 
 def identifier() -> sa.Column[object]:

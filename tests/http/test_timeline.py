@@ -106,6 +106,13 @@ async def test_a_span_that_cannot_be_seen_is_not_replayed_nor_counted(
     document = "query ($id: ID!) { span(id: $id) { replayFrom { id } } }"
     assert (await ada.ask(document, {"id": secret})).data["span"]["replayFrom"] == {"id": public}
     assert (await bob.ask(document, {"id": secret})).data["span"]["replayFrom"] is None
+    # Not even its id is to be had from the bytes to sign, or from the log.
+    assert public in await canonical(ada, secret)
+    assert await canonical(bob, secret) == "None"
+    log = "query ($id: String!) { auditLog(filter: {object: {eq: $id}}) { nodes { old new withheld } } }"
+    entries = (await admin.ask(log, {"id": secret})).response.text
+    assert "title" in entries
+    assert public[4:] not in entries
 
 
 async def test_chains_are_followed_and_end_before_a_replay_of_ones_own(ada: Client, bob: Client, admin: Client) -> None:

@@ -103,6 +103,7 @@ class Reference(Attribute):
     read_only: bool = False
     fixed: bool = False
     owner: bool = False
+    logged: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,7 @@ def reference(
     read_only: bool = False,
     fixed: bool = False,
     owner: bool = False,
+    logged: bool = True,
     description: str | None = None,
 ) -> Any:
     """A relation to one row of the subject that the annotation names; ``| None`` lets it be empty.
@@ -189,7 +191,8 @@ def reference(
     ``default=caller`` makes the user who makes a row its owner. ``on_delete`` of the referenced row: ``restrict``
     refuses it, ``cascade`` deletes this row too, ``set null`` clears the reference. ``unique``: no two rows reference
     the same row. Clients cannot set ``read_only`` references, and set ``fixed`` ones only when they make a row.
-    ``owner``: the user is the row's owner, as with ``default=caller``, but a rule has to decide who that can be.
+    ``owner``: the user is the row's owner, as with ``default=caller``, but a rule has to decide who that can be. The
+    audit log has the ids of ``logged`` references, also of rows that its reader may not see.
     """
     return Reference(
         default=default,
@@ -198,6 +201,7 @@ def reference(
         read_only=read_only,
         fixed=fixed,
         owner=owner or default is caller,
+        logged=logged,
         description=description,
     )
 
@@ -310,9 +314,8 @@ class Member:
     @property
     def is_logged(self) -> bool:
         """Whether the audit log has its values."""
-        if not isinstance(self.declared, Column) or self.declared.logged is None:
-            return not self.is_private
-        return self.declared.logged
+        logged = self.declared.logged if isinstance(self.declared, Column | Reference) else None
+        return not self.is_private if logged is None else logged
 
     @property
     def has_default(self) -> bool:

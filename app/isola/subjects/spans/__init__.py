@@ -73,7 +73,7 @@ class Span(
     )
     delta_s: float | None = column(fixed=True)
     replay_from: "Span | None" = reference(
-        read_only=True, on_delete="set null", description="The span that this one replays."
+        read_only=True, on_delete="set null", logged=False, description="The span that this one replays."
     )
     replays: Many["Span"] = many("replay_from", description="The replays of it that the caller may see.")
     replay_count: int = count("replays", description="How many replays of it there are that the caller may see.")

@@ -15,7 +15,12 @@ from isola.subjects.spans import Span, SpanType, Visibility, statistics
 from isola.subjects.spans.signatures import SIGNED, InexpressibleError, canonical
 
 
-def _canonical(span: strawberry.Parent[dict[str, Any]]) -> str | None:
+def _canonical(span: strawberry.Parent[dict[str, Any]], info: strawberry.Info[Any, None]) -> str | None:
+    # In a mutation's payload the context is that of the mutation.
+    context: Context = getattr(info.context, "context", info.context)
+    if span["replay_from_id"] is not None and span["author_id"] != context.principal.user_id:
+        # Others may not be allowed to see the origin.
+        return None
     try:
         return canonical(span).decode()
     except InexpressibleError:
@@ -27,7 +32,7 @@ class SpanFields:
     canonical_json: str | None = computed(
         *SIGNED,
         description="What is signed: the span in canonical JSON, RFC 8785. Null if it has numbers that are not exact "
-        "in 64-bit floating point.",
+        "in 64-bit floating point, and of a replay for all but its author.",
     )(_canonical)
 
 
