@@ -14,137 +14,137 @@ $(READY): requirements.lock pyproject.toml examples/agents/pyproject.toml exampl
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@rm -rf *.egg-info # of an earlier build: what it says of entry points would be found first
+	@rm -rf *.egg-info # stale entry points of an earlier build would take precedence
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . --editable examples/agents --editable examples/cases
 	@touch $@
 
-demo: $(READY) ## a server with three tenants and data on http://127.0.0.1:8000
+demo: $(READY) ## run a server with three tenants and data on http://127.0.0.1:8000
 	@exec $(BIN)/isola demo
 
-test: $(READY) ## the tests, all but those of the lab at work
+test: $(READY) ## run the tests, except those of running benchmarks
 	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/lab/running
 
-coverage: $(READY) ## the tests, with coverage by branch
+coverage: $(READY) ## run all tests and report branch coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 
-test-postgresql15: $(READY) ## the tests of isolation on PostgreSQL 15, where it is installed
+test-postgresql15: $(READY) ## run the isolation tests on an installed PostgreSQL 15
 	tests/on-postgresql15
 
-test-wheel: $(READY) ## the tests of the command line on the package, installed into an empty environment
+test-wheel: $(READY) ## run the tests of the command line on the package in an empty environment
 	tests/on-the-wheel
 
-test-lab: $(READY) ## the tests of the lab at work: real servers, real populations, as small as can be
+test-lab: $(READY) ## run small benchmarks with real servers, as tests of the lab
 	$(BIN)/python -m pytest -q -n 3 tests/lab/running
 
-bench: $(READY) ## strategies side by side: figures and a report, in about six minutes (ARGS="--profile standard": an hour)
+bench: $(READY) ## compare the strategies and write a report: about six minutes (an hour with ARGS="--profile standard")
 	$(BIN)/isola bench run $(ARGS)
 
-wheel: $(READY) ## the package to install elsewhere, in dist/
+wheel: $(READY) ## build the package in dist/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-outdated: $(READY) ## whether the package index has a newer minor release of the embedded PostgreSQL
+outdated: $(READY) ## check for a newer minor release of the embedded PostgreSQL
 	$(BIN)/python -m tests.embedded
 
-bench-check: $(READY) ## whether the lab finds a slow-down that was planted, and nothing where there is none
+bench-check: $(READY) ## check that the lab detects an artificial slow-down, and reports none without it
 	$(BIN)/python -m isola.lab.check
 
-bench-peers: $(READY) ## this server beside PostGraphile, Strawberry and a hand-written one
+bench-peers: $(READY) ## compare this server with PostGraphile, Strawberry and a hand-written server
 	$(BIN)/python -m isola.lab.peers $(ARGS)
 
-bench-strategies: $(READY) ## CPU a request under schema to that under rls and to the limit, 200 tenants a strategy
+bench-strategies: $(READY) ## CPU per request under rls and schema, 200 tenants each, against its limit
 	$(BIN)/python -m isola.lab.peers --peer isola --peer isola-schema --peer handwritten --warming 20 $(ARGS)
 
-bench-refusing: $(READY) ## how soon documents that ask for too much are refused
+bench-refusing: $(READY) ## measure how fast excessive documents are refused
 	$(BIN)/python -m benchmarks.refusing
 
-bench-identity: $(READY) ## what it costs to know who is calling, and what a flood of bad credentials does
+bench-identity: $(READY) ## measure the cost of authentication, and the effect of many invalid credentials
 	$(BIN)/python -m benchmarks.identity
 
-bench-changes: $(READY) ## what it costs a server to hear of changes, and how soon it does
+bench-changes: $(READY) ## measure the cost and latency of cache invalidation between servers
 	$(BIN)/python -m benchmarks.changes
 
-bench-provisioning: $(READY) ## 1,000 tenants made, checked, migrated and filled
+bench-provisioning: $(READY) ## measure the creation, check, migration and import of 1,000 tenants
 	$(BIN)/python benchmarks/provisioning.py
 
-bench-signing: $(READY) ## what it costs that transactions prove their tenant, on the list of 50
+bench-signing: $(READY) ## measure the cost of proofs of bindings, for a list of 50
 	$(BIN)/python -m benchmarks.signing
 
-bench-moving: $(READY) ## how long a tenant is closed while it moves to another strategy
+bench-moving: $(READY) ## measure how long a tenant is unavailable while it moves to another strategy
 	$(BIN)/python -m benchmarks.moving
 
-bench-adopting: $(READY) ## how many rows a second are copied from a database that is adopted
+bench-adopting: $(READY) ## measure the rows per second that isola adopt copies
 	$(BIN)/python -m benchmarks.adopting
 
-bench-fairness: $(READY) ## what one tenant that asks for ten times its share costs the others
+bench-fairness: $(READY) ## measure the effect on others of a tenant with ten times its share of requests
 	$(BIN)/python -m benchmarks.fairness
 
-bench-servers: $(READY) ## what HTTP servers cost a request, and what they make of deceiving ones
+bench-servers: $(READY) ## measure the CPU per request of HTTP servers, and their handling of request smuggling
 	$(BIN)/python -m benchmarks.servers
 
-bench-writers: $(READY) ## whether the writers of one tenant wait for each other, and what a write costs
+bench-writers: $(READY) ## measure concurrent writes in one tenant, and the cost of a write
 	$(BIN)/python -m benchmarks.writers
 
-bench-scopes: $(READY) ## what it costs code beside requests to enter a tenant
+bench-scopes: $(READY) ## measure the cost of run_with_tenant
 	$(BIN)/python -m benchmarks.scopes
 
-bench-quotas: $(READY) ## what quotas cost who adds
+bench-quotas: $(READY) ## measure the cost of quotas for inserts
 	$(BIN)/python -m benchmarks.quotas
 
-bench-declared: $(READY) ## what reads of a declared subject cost beside the same reads of resources
+bench-declared: $(READY) ## compare reads of a declared subject with the same reads of resources
 	$(BIN)/python -m benchmarks.declared
 
-bench-large: $(READY) ## what a tenant of 1,000,000 rows changes for 1,000 small ones: CPU and plans
+bench-large: $(READY) ## measure the effect of a tenant with 1,000,000 rows on 1,000 small ones: CPU and plans
 	$(BIN)/python -m benchmarks.large $(ARGS)
 
-bench-many: $(READY) ## 10,000 tenants: first requests, memory of connections, a check (ARGS="--tenants 2000 --strategy rls")
+bench-many: $(READY) ## measure 10,000 tenants: first requests, memory, a check (ARGS="--tenants 2000 --strategy rls")
 	$(BIN)/python -m benchmarks.many $(ARGS)
 
-bench-timeline: $(READY) ## signatures of spans a second, and what the statistics of a day cost among a million spans
+bench-timeline: $(READY) ## measure signatures of spans per second, and daily statistics among a million spans
 	$(BIN)/python -m benchmarks.timeline $(ARGS)
 
-bench-sharing: $(READY) ## what a partner's reads cost when one tenant shares a great deal with it
+bench-sharing: $(READY) ## measure a partner's reads when one tenant shares many objects with it
 	$(BIN)/python -m benchmarks.sharing
 
-check: $(READY) ## style, types and import rules
+check: $(READY) ## check style, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## rewrite the code in the one style
+format: $(READY) ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-schema: $(READY) ## write graphql/schema.graphql and graphql/admin.graphql anew
+schema: $(READY) ## generate graphql/schema.graphql and graphql/admin.graphql
 	$(BIN)/isola schema > graphql/schema.graphql
 	$(BIN)/isola schema --admin > graphql/admin.graphql
 
-snapshots: $(READY) ## write the pages of operations, SQL and results anew
+snapshots: $(READY) ## generate the snapshots of operations, SQL and results
 	TEST_WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/api/test_snapshots.py
 
-differential: $(READY) ## 2,000 generated operations under each strategy, by three ways of answering
+differential: $(READY) ## compare three implementations on 2,000 generated operations per strategy
 	TEST_DIFFERENTIAL=2000 $(BIN)/python -m pytest -q -n 2 tests/api/test_differential.py
 
-stateful: $(READY) ## random lives of three tenants on every mix of placements: 300, or TEST_STATEFUL=…
+stateful: $(READY) ## run 300 (or TEST_STATEFUL=…) random histories of three tenants under all mixes of strategies
 	TEST_STATEFUL=$${TEST_STATEFUL:-300} $(BIN)/python -m pytest -q -s app/isola/testing/isolation/test_stateful.py
 
-# What else a strategy can break, the same however it is connected to.
+# Further tests that depend on the strategy, but not on the connection mode.
 ONCE := database control/test_history.py control/test_moves.py control/test_provisioning.py http/test_dropping.py api/test_differential.py
 
-isolation: $(READY) ## the suite of isolation by every way of connecting (STRATEGY=package.module:Class for a new one)
+isolation: $(READY) ## run the isolation suite in all connection modes (STRATEGY=package.module:Class for a new one)
 	$(BIN)/isola isolation $(if $(STRATEGY),--strategy $(STRATEGY)) $(foreach mode,$(MODE),--mode $(mode)) \
 	    $(foreach test,$(ONCE),--also tests/$(test)) -- $(or $(ARGS),-n 2)
 
-mutation: $(READY) ## take isolation apart piece by piece: the suite has to notice each (ARGS="'a name'" for one)
+mutation: $(READY) ## disable each protection in turn: the suite has to fail each time (ARGS="'a name'" for one)
 	$(BIN)/python -m tests.mutation $(ARGS)
 
-elle: $(READY) ## what concurrent clients see while connections die: 20,000 transactions, or ARGS=…
+elle: $(READY) ## check the isolation of 20,000 (or ARGS=…) concurrent transactions while connections fail
 	TEST_ELLE=$(or $(ARGS),20000) $(BIN)/python -m pytest -q -s tests/elle
 
-isolation-report: $(READY) ## all that proves isolation, written down in docs/isolation-report.md
+isolation-report: $(READY) ## generate docs/isolation-report.md, the evidence of isolation
 	$(BIN)/python -m tests.report
 
 lock: $(READY) ## pin the newest versions that pyproject.toml allows

@@ -38,7 +38,7 @@ async def cost(changes: Changes, control: Database) -> tuple[float, float, float
     before = there.cpu_times()
     here, began = time.process_time(), time.perf_counter()
     for _ in range(QUESTIONS):
-        await changes.hear()
+        await changes.poll()
     here, took = time.process_time() - here, time.perf_counter() - began
     after = there.cpu_times()
     spent = after.user + after.system - before.user - before.system
@@ -75,7 +75,7 @@ async def run(url: str) -> None:
         table = Table("a question while there is", "ms of CPU here", "ms of CPU in PostgreSQL", "ms in all", box=None)
         async with await Database.open(where.control) as control:
             changes = Changes(control)
-            await changes.hear()
+            await changes.poll()
             table.add_row("nothing new", *(f"{each:.2f}" for each in await cost(changes, control)))
             async with owner.unbound() as slow:
                 # While a long transaction runs, every poll returns the changes written since it began.

@@ -30,7 +30,7 @@ from isola.lab.peers.load import Job
 from isola.lab.peers.measure import Sample
 from isola.lab.peers.operations import OPERATIONS
 from isola.lab.peers.processes import PEERS, Cores, PostgreSQL, serving
-from isola.platform.proofs import BELIEVED, DEMANDED
+from isola.platform.proofs import DEMANDED, TRUSTED
 
 BAR = 0.05
 LIST = "Resources"
@@ -66,9 +66,9 @@ def main(
             minted = {each.tenant: tokens.mint(secret, each.tenant, each.user) for each in places[strategy]}
             with serving(peer, address, directory, secret, cores) as server:
                 requests = operations.requests(operation, peer.dialect, places[strategy], minted, server.port)
-                samples: dict[str, list[Sample]] = {DEMANDED: [], BELIEVED: []}
+                samples: dict[str, list[Sample]] = {DEMANDED: [], TRUSTED: []}
                 for number in track(range(rounds + 1), strategy, console=err):
-                    for form in (DEMANDED, BELIEVED) if number % 2 else (BELIEVED, DEMANDED):
+                    for form in (DEMANDED, TRUSTED) if number % 2 else (TRUSTED, DEMANDED):
                         asyncio.run(_asked(address, form))
                         # Warm-up: every connection plans its statements again, which must not be measured.
                         measure.load(Job(server.port, 8, 0.5 if number else 5.0, requests), server)
@@ -76,9 +76,9 @@ def main(
                         if number:
                             samples[form].append(sample)
                 asyncio.run(_asked(address, DEMANDED))
-            less = _less(samples[DEMANDED], samples[BELIEVED])
+            less = _less(samples[DEMANDED], samples[TRUSTED])
             worst = max(worst, statistics.median(less))
-            table.add_row(strategy, *_row(samples[DEMANDED], samples[BELIEVED], less))
+            table.add_row(strategy, *_row(samples[DEMANDED], samples[TRUSTED], less))
     Console(width=120).print(table)
     print(f"the check takes {worst:.1%} of the throughput at most: the bar is {BAR:.0%}")
     raise SystemExit(worst > BAR)

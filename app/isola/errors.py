@@ -101,8 +101,8 @@ class AnswerTooLarge(BadUserInput):
     """The requested data has more than ``most`` bytes. ``field`` is where the limit was reached, as ``Type.field``."""
 
     def __init__(self, most: int, field: str | None = None) -> None:
-        where = f"{field}: " if field else ""
-        super().__init__(f"{where}the limit of answer bytes is {most}; ask for smaller pages or for fewer fields")
+        prefix = f"{field}: " if field else ""
+        super().__init__(f"{prefix}the limit of answer bytes is {most}; ask for smaller pages or for fewer fields")
 
 
 class Conflict(Refusal):

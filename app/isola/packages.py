@@ -94,5 +94,5 @@ def _make_revision(name: str, folder: Path, message: str) -> None:
         check=False,
     )
     if tried.returncode:
-        said = (tried.stderr.strip() or tried.stdout.strip()).splitlines()[-1:]
-        raise OperatorError(f"what was to be written is no application, an error of isola: {' '.join(said)}")
+        last_line = (tried.stderr.strip() or tried.stdout.strip()).splitlines()[-1:]
+        raise OperatorError(f"the generated application is invalid, which is a bug of isola: {' '.join(last_line)}")

@@ -92,29 +92,29 @@ class TokenSettings(BaseModel):
     token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
     token_key: SecretStr | None = Field(default=None, description="HS256 secret, or a public key in PEM")
     token_key_file: Path | None = None
-    token_key_id: str | None = Field(default=None, description="the kid that tokens may name for token_key(_file)")
+    token_key_id: str | None = Field(default=None, description="the kid of token_key or token_key_file")
     token_jwks_url: str | None = None
-    token_jwks_lifetime: float = Field(default=300, gt=0, le=86_400, description="how long fetched keys count as fresh")
+    token_jwks_lifetime: float = Field(
+        default=300, gt=0, le=86_400, description="time until fetched keys are fetched again"
+    )
     token_jwks_cooldown: float = Field(
-        default=10, ge=0, description="least time between two fetches of keys, after the first five"
+        default=10, ge=0, description="minimum time between two fetches of keys, after the first five"
     )
     token_issuer: str = Field(default="isola", min_length=1)
     token_audience: str = Field(default="isola", min_length=1)
-    token_leeway: float = Field(
-        default=30, ge=0, le=300, description="how far the issuer's clock may be off, for exp, nbf and iat"
-    )
-    token_tenant_required: bool = Field(default=True, description="off: a token may leave it to the request")
+    token_leeway: float = Field(default=30, ge=0, le=300, description="tolerated clock difference for exp, nbf and iat")
+    token_tenant_required: bool = Field(default=True, description="off: the request may name the tenant")
     token_tenants: Annotated[frozenset[str] | None, NoDecode, JsonList] = Field(
-        default=None, description="slugs or ids of the tenants that tokens may name, as a JSON list; all unless given"
+        default=None, description="slugs or ids of the tenants that tokens may name, as a JSON list; by default all"
     )
-    token_roles: bool = Field(default=True, description="off: what tokens say of roles counts for nothing")
+    token_roles: bool = Field(default=True, description="off: the claim of the role is ignored")
     claim_tenant: str = "tenant"
     claim_user: str = "sub"
     claim_role: str = "role"
     claim_name: str = "name"
     claim_email: str = "email"
     claim_email_verified: str = Field(
-        default="email_verified", description="the claim that has to be true for the address to be kept"
+        default="email_verified", description="the claim that must be true for the e-mail address to be stored"
     )
 
     @property
@@ -164,12 +164,14 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="part of its users' subjects: never change it")
-    issuer: str = Field(min_length=1, description="its address, as it says itself in iss")
+    issuer: str = Field(min_length=1, description="its address, exactly as in its claim iss")
     client_id: str = Field(min_length=1)
-    client_secret: SecretStr | None = Field(default=None, description="none for a public client")
-    redirect_uris: frozenset[str] = Field(min_length=1, description="where it may send people back to")
-    tenants: frozenset[str] = Field(min_length=1, description="slugs or ids of the tenants whose people it knows")
-    role: Role = Field(default=Role.VIEWER, description="what people are given when they come in for the first time")
+    client_secret: SecretStr | None = Field(default=None, description="not set for a public client")
+    redirect_uris: frozenset[str] = Field(min_length=1, description="allowed redirect URIs")
+    tenants: frozenset[str] = Field(
+        min_length=1, description="slugs or ids of the tenants whose users it authenticates"
+    )
+    role: Role = Field(default=Role.VIEWER, description="the role of users who sign in for the first time")
 
     @property
     def namespace(self) -> str:
@@ -190,99 +192,99 @@ class Settings(BaseSettings, TokenSettings):
     )
     production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors, no GET")
     max_body_bytes: int = Field(default=1_000_000, gt=0)
-    max_head_bytes: int = Field(default=32_768, ge=1024, description="of a request: its line and all of its headers")
+    max_head_bytes: int = Field(default=32_768, ge=1024, description="maximum size of the request line and all headers")
     max_headers: int = Field(default=100, ge=10)
     head_timeout: float = Field(default=10, gt=0, description="how long the head of a request may take to arrive")
     body_timeout: float = Field(default=30, gt=0, description="how long the body of a request may take to arrive")
-    read_timeout: float = Field(default=30, gt=0, description="how long a client may read nothing of its answer")
+    read_timeout: float = Field(default=30, gt=0, description="how long a client may stop reading its response")
     keep_alive: int = Field(
         default=75, ge=0, description="how long an idle connection stays open; longer than in the proxy in front"
     )
     max_connections: int | None = Field(
-        default=None, ge=1, description="of clients; 10,000 unless given; no more than the limit of open files leaves"
+        default=None, ge=1, description="connections of clients; by default 10,000; bounded by the limit of open files"
     )
     compress_from: int | None = Field(
-        default=4096, ge=256, description="bytes of an answer to a query from which on it is compressed; null: never"
+        default=4096, ge=256, description="size in bytes from which responses to queries are compressed; null: never"
     )
     document_share: float = Field(
         default=0.1,
         gt=0,
         le=1,
-        description="of the server's thread that one tenant may take for documents and statements that are new",
+        description="share of the server thread's time that one tenant may use to compile new documents and statements",
     )
     document_cache_bytes: int = Field(
-        default=30 * 1024 * 1024, ge=3 * 1024 * 1024, description="for documents that clients sent, and statements"
+        default=30 * 1024 * 1024, ge=3 * 1024 * 1024, description="memory for documents of clients and for statements"
     )
     max_answer_bytes: int = Field(
         default=8 * 1024 * 1024,
         ge=MAX_DOCUMENT_BYTES + 1_048_576,
         le=256 * 1024 * 1024,
-        description="of the data in an answer; PostgreSQL takes about ten times as much memory to build it",
+        description="maximum size of the data in a response; PostgreSQL needs about ten times this memory to build it",
     )
     cors_origins: Annotated[list[str], NoDecode, JsonList] = Field(
-        default=[], description="origins of web pages that may call, as a JSON list"
+        default=[], description="allowed origins of web pages, as a JSON list"
     )
     cors_headers: Annotated[list[str], NoDecode, JsonList] = Field(
-        default=[], description="further headers that such pages may send, as a JSON list"
+        default=[], description="additional request headers allowed for web pages, as a JSON list"
     )
-    cors_max_age: int = Field(default=600, ge=0, description="how long browsers remember what such pages may do")
+    cors_max_age: int = Field(default=600, ge=0, description="how long browsers may cache a preflight response")
     hosts: Annotated[list[Host], NoDecode, JsonList] = Field(
-        default=[], description="the server's own names, besides localhost, loopback addresses and host"
+        default=[], description="the server's host names, besides localhost, loopback addresses and host"
     )
     platform_domain: Host | None = Field(default=None, description="tenants are subdomains of it")
     trusted_proxies: Annotated[list[Annotated[str, AfterValidator(_is_network)]], NoDecode, JsonList] = Field(
-        default=[], description="networks of proxies whose X-Forwarded-Host and Forwarded are believed, as a JSON list"
+        default=[], description="networks of proxies whose X-Forwarded-Host and Forwarded are trusted, as a JSON list"
     )
     trusted_documents: Path = Field(
         default=shipped("graphql") / "operations",
         description="a directory of documents that are compiled at start-up",
     )
-    trusted_documents_only: bool = Field(default=False, description="admit no other documents")
+    trusted_documents_only: bool = Field(default=False, description="refuse all other documents")
 
     # --- Database. Without any address the server runs its own PostgreSQL in data_dir.
     data_dir: Path = Field(default=Path(".isola"), description="where the embedded PostgreSQL keeps its data")
     embedded: bool | None = Field(
-        default=None, description="run an embedded PostgreSQL where no address is set; unless given, not in production"
+        default=None, description="run an embedded PostgreSQL if no address is set; by default on, except in production"
     )
-    database_url: Address | None = Field(default=None, description="the owner's address: migrations, tenants")
+    database_url: Address | None = Field(default=None, description="the owner's login: migrations, new tenants")
     tenant_url: LoginAddress | None = Field(default=None, description="the login of tenant traffic")
     control_url: LoginAddress | None = Field(default=None, description="the login of the control plane")
     roles: Annotated[str, AfterValidator(_begins_roles)] = Field(
         default="isola",
-        description="what the names of this installation's roles begin with: another for each owner in a cluster",
+        description="prefix of this installation's database roles; must differ between owners in one cluster",
     )
-    pool_size: int = Field(default=10, ge=1, le=1000, description="connections for tenant traffic, a process")
+    pool_size: int = Field(default=10, ge=1, le=1000, description="connections for tenant traffic per process")
     pool_wait: float = Field(default=2.0, gt=0, le=3600, description="how long a request waits for a connection")
     statement_timeout: float = Field(default=10.0, ge=0.001, le=86_400)
     transaction_timeout: float = Field(
-        default=60.0, ge=0.1, le=86_400, description="how long a transaction inside a tenant may last, whatever it does"
+        default=60.0, ge=0.1, le=86_400, description="maximum duration of a transaction inside a tenant"
     )
-    statement_cache: bool = Field(default=True, description="keep statements prepared, where that is safe")
+    statement_cache: bool = Field(default=True, description="reuse prepared statements where that is safe")
 
     # --- Tenants
     applications: str | None = Field(
         default=None,
-        description="the applications that are served, separated by commas: names of installed ones, or "
-        "package.module:attribute; all that are installed where this is not set",
+        description="the applications to serve, separated by commas: names of installed ones, or "
+        "package.module:attribute; by default all installed ones",
     )
-    strategy: str = Field(default="rls", description="where new tenants are placed")
-    directory_ttl: float = Field(default=60, ge=0, le=3600, description="how long a tenant is remembered at most")
+    strategy: str = Field(default="rls", description="the strategy of new tenants")
+    directory_ttl: float = Field(default=60, ge=0, le=3600, description="how long tenants are cached at most")
     tenant_sources: Annotated[list[Source], NoDecode, JsonList, AfterValidator(_is_complete)] = Field(
         default=["token", "key", "subdomain", "domain", "header", "path", "query"],
-        description="where a tenant may be named, as a JSON list; what is left out is not accepted",
+        description="the parts of a request that may name the tenant, as a JSON list; others are refused",
     )
-    default_tenant: str | None = Field(default=None, description="slug or id, where nothing in a request names one")
+    default_tenant: str | None = Field(default=None, description="slug or id of the tenant of requests that name none")
     dns_servers: Annotated[list[Annotated[str, AfterValidator(_is_ip)]], NoDecode, JsonList] = Field(
-        default=[], description="addresses that are asked for proofs of custom domains; the system's unless given"
+        default=[],
+        description="IP addresses of DNS servers for verifying custom domains, as a JSON list; by default the system's",
     )
     dns_port: int = Field(default=53, ge=1, le=65535)
 
     # --- Tokens: the first issuer's settings are in TokenSettings
-    token_cache_size: int = Field(default=10_000, ge=1, description="how many verified tokens are remembered")
+    token_cache_size: int = Field(default=10_000, ge=1, description="how many verified tokens are cached")
     new_user_role: Role | Literal["none"] | None = Field(
         default=None,
-        description="of who comes in for the first time with a token that names no role; "
-        "unless given none in production, else editor",
+        description="the role of new users whose token names no role; by default none in production, else editor",
     )
     issuers: Annotated[list[IssuerSettings], NoDecode, JsonList] = Field(
         default=[], description="further issuers, as a JSON list of objects with the settings of IssuerSettings"
@@ -291,27 +293,27 @@ class Settings(BaseSettings, TokenSettings):
     # --- Platform administration
     admin_issuer: Annotated[AdminIssuerSettings | None, NoDecode, JsonObject] = Field(
         default=None,
-        description="as a JSON object with the settings of AdminIssuerSettings; without it there is no administration",
+        description="a JSON object with the settings of AdminIssuerSettings; if not set, administration is off",
     )
 
     # --- Sessions of people, whose tokens this server signs itself
     session_key_file: Path | None = Field(
-        default=None, description="a private key in PEM, Ed25519 or P-256; without it, the development key"
+        default=None, description="a private key in PEM, Ed25519 or P-256; by default the development key"
     )
     session_issuer: str = Field(default="isola/sessions", min_length=1, max_length=255)
-    session_token_ttl: float = Field(default=600, ge=10, le=3600, description="how long an access token is good")
-    session_idle: float = Field(default=7 * 86_400, ge=60, description="how long a session lasts without a refresh")
-    session_lifetime: float = Field(default=30 * 86_400, ge=60, description="how long a session lasts at most")
+    session_token_ttl: float = Field(default=600, ge=10, le=3600, description="lifetime of an access token")
+    session_idle: float = Field(default=7 * 86_400, ge=60, description="lifetime of a session without a refresh")
+    session_lifetime: float = Field(default=30 * 86_400, ge=60, description="maximum lifetime of a session")
     sign_in_providers: Annotated[list[ProviderSettings], NoDecode, JsonList] = Field(
-        default=[], description="as a JSON list of objects with the settings of ProviderSettings"
+        default=[], description="a JSON list of objects with the settings of ProviderSettings"
     )
     development_passwords: Path | None = Field(
-        default=None, description="a JSON file of people who sign in with a password; refused in production"
+        default=None, description="a JSON file of users who sign in with a password; refused in production"
     )
 
     @property
     def first_role(self) -> Role | None:
-        """The role on first entry with a token without one; None for no role."""
+        """The role of new users whose token names no role; None for no role."""
         if self.new_user_role is None:
             return None if self.production else Role.EDITOR
         return None if self.new_user_role == "none" else self.new_user_role
@@ -319,12 +321,14 @@ class Settings(BaseSettings, TokenSettings):
 
 def _refuse_unknown() -> None:
     names = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
-    known = {f"ISOLA_{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in names if name.startswith("ISOLA_") and name not in known)
+    valid = {f"ISOLA_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in names if name.startswith("ISOLA_") and name not in valid)
     if unknown:
-        close = {name: get_close_matches(name, known, n=1) for name in unknown}
-        said = ", ".join(f"{name} (meant: {found[0]}?)" if found else name for name, found in close.items())
-        raise OperatorError(f"there are no such settings: {said}")
+        close = {name: get_close_matches(name, valid, n=1) for name in unknown}
+        listed = ", ".join(
+            f"{name} (did you mean {matches[0]}?)" if matches else name for name, matches in close.items()
+        )
+        raise OperatorError(f"unknown settings: {listed}")
 
 
 def load() -> Settings:
@@ -341,4 +345,4 @@ def load() -> Settings:
             f"ISOLA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         )
-        raise OperatorError(f"settings that make no sense: {wrong}") from None
+        raise OperatorError(f"invalid settings: {wrong}") from None

@@ -16,12 +16,12 @@ def load(login: str) -> Mapping[str, Strategy]:
 
     Raises ValueError if two packages use the same name, or if a strategy's name differs from its entry point's name.
     """
-    found: dict[str, Strategy] = {}
+    strategies: dict[str, Strategy] = {}
     for point in entry_points(group=GROUP):
-        if point.name in found:
+        if point.name in strategies:
             raise ValueError(f"two strategies are called {point.name!r}; the second is {point.value}")
         strategy: Strategy = point.load()(quote(login))
         if strategy.name != point.name:
             raise ValueError(f"{point.value} is offered as {point.name!r} but calls itself {strategy.name!r}")
-        found[point.name] = strategy
-    return MappingProxyType(found)
+        strategies[point.name] = strategy
+    return MappingProxyType(strategies)

@@ -23,9 +23,9 @@ def test_an_answer_is_a_place_that_the_operation_selects(answer: str) -> None:
 @pytest.mark.parametrize(
     ("route", "message"),
     [
-        (Route("GET", "/a/{id}", RESOURCE, answer="resource"), "answer: expected the place of a field"),
-        (Route("GET", "/a/{id}", RESOURCE, answer="found.kind"), "answer: expected the place of a field"),
-        (Route("GET", "/a/{id}", RESOURCE, answer="found.name.x"), "answer: expected the place of a field"),
+        (Route("GET", "/a/{id}", RESOURCE, answer="resource"), "answer: expected the path of a field"),
+        (Route("GET", "/a/{id}", RESOURCE, answer="found.kind"), "answer: expected the path of a field"),
+        (Route("GET", "/a/{id}", RESOURCE, answer="found.name.x"), "answer: expected the path of a field"),
         (Route("GET", "/a/{other}", RESOURCE, answer="found"), "expected the operation to have the variable $other"),
         (Route("POST", "/a/{id}", RESOURCE, answer="found"), "expected a document with one mutation"),
         (Route("GET", "a", RESOURCE, answer="found"), "expected a path such as /cases/{caseId}"),

@@ -30,9 +30,9 @@ async def test_a_log_that_was_changed_is_told_with_the_first_entry_that_was(
     verify = ("audit", "verify", "--tenant", "schema-a")
     assert empty.run(*verify, **there) == "0 entries checked, up to the beginning\nOK\n"
     empty.run("user", "assign", "ada", "owner", "--tenant", "schema-a", **there)
-    assert empty.run(*verify, **there) == "7 entries checked, up to the beginning; 7 of them wait to be sealed\nOK\n"
+    assert empty.run(*verify, **there) == "7 entries checked, up to the beginning; 7 of them not sealed yet\nOK\n"
     sealed = empty.run("audit", "seal", **there)
-    assert sealed.endswith(" entries sealed; 0 wait\n")
+    assert sealed.endswith(" entries sealed; 0 left\n")
     checked, _ = empty.run(*verify, **there).splitlines()
     assert checked.startswith("7 entries checked, up to ")
     assert not checked.endswith("sealed")

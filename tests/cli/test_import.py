@@ -24,7 +24,7 @@ def test_good_lines_are_loaded_and_bad_ones_told_by_number_and_reason(furnished:
     printed, said, status = finished(furnished.begin("import", str(file), "--tenant", tenant))
 
     assert status == 1, said
-    assert printed == "2500 rows loaded, 6 bad lines\n"
+    assert printed == "2500 rows loaded, 6 invalid lines\n"
     reasons = dict(line.split(": ", 1) for line in said.splitlines() if line.startswith("line "))
     first = len(GOOD) + 2
     assert list(reasons) == [f"line {first + index}" for index in range(len(BAD))]
@@ -39,9 +39,9 @@ def test_strict_loads_nothing_if_any_line_is_bad(furnished: Place) -> None:
 
     printed, said, status = finished(furnished.begin("import", str(bad), "--tenant", "acme", "--strict"))
 
-    assert (status, printed) == (1, "0 rows loaded, 1 bad lines\n")
+    assert (status, printed) == (1, "0 rows loaded, 1 invalid lines\n")
     assert "line 11: expected JSON" in said
-    assert furnished.run("import", str(good), "--tenant", "acme", "--strict") == "1 rows loaded, 0 bad lines\n"
+    assert furnished.run("import", str(good), "--tenant", "acme", "--strict") == "1 rows loaded, 0 invalid lines\n"
 
 
 def test_an_import_that_was_interrupted_goes_on_at_a_line(furnished: Place) -> None:
@@ -49,7 +49,7 @@ def test_an_import_that_was_interrupted_goes_on_at_a_line(furnished: Place) -> N
 
     printed = furnished.run("import", str(file), "--tenant", "acme", "--from-line", "2499")
 
-    assert printed == "2 rows loaded, 0 bad lines\n"
+    assert printed == "2 rows loaded, 0 invalid lines\n"
 
 
 def test_what_cannot_be_imported_is_said_in_one_line(furnished: Place) -> None:

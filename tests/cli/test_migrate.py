@@ -23,7 +23,7 @@ def test_an_empty_place_is_behind_until_it_is_migrated(empty: Place) -> None:
 
 
 def test_migrating_starts_the_embedded_database_where_none_runs(empty: Place) -> None:
-    assert "1 homes, 1 brought to revision" in empty.run("migrate")
+    assert "1 homes, 1 migrated to revision" in empty.run("migrate")
     assert empty.postgresql_is_gone()
 
 

@@ -51,7 +51,7 @@ def test_whether_proofs_are_demanded_is_said_and_decided_by_the_owner(awake: Pla
     demanded = "proofs are demanded\n"
     assert awake.run("platform", "proofs") == demanded
     said = awake.run("platform", "proofs", "--believe")
-    assert said == "proofs are not demanded: whoever runs SQL of their own in one tenant reaches all\n"
+    assert said == "proofs are not demanded: arbitrary SQL in one tenant can reach all tenants\n"
     assert awake.run("platform", "proofs") == said
     assert awake.run("platform", "proofs", "--demand") == demanded
     assert [entry["action"] for entry in log(awake, "--object", "platform:proofs")] == [

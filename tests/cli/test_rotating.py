@@ -24,7 +24,7 @@ async def test_running_servers_go_on_with_the_new_key_and_no_request_fails(furni
         for written in (20, 60):
             await writer.wrote(written)
             said = await asyncio.to_thread(furnished.run, "platform", "rotate-key")
-            assert said == "the binding key is another one\n"
+            assert said == "the binding key is replaced\n"
         await writer.wrote(100)
         ended.set()
         await asyncio.gather(*load)

@@ -12,7 +12,7 @@ from isola.database.transactions import Database
 from isola.errors import Forbidden, Refusal, Unavailable
 from isola.platform import changes as hearing, provisioning
 from isola.platform.cache import MISSING, Cache
-from isola.platform.changes import HEARD_WITHIN, Changes, Kind, announce
+from isola.platform.changes import EFFECTIVE_WITHIN, Changes, Kind, announce
 from isola.platform.directory import Directory
 from isola.platform.tenants import Status, Tenant
 from isola.testing import pgbouncer
@@ -41,7 +41,7 @@ async def test_a_change_is_heard_of_once_and_by_those_who_listen_to_its_kind(
     await say(control, "ada")
 
     for _ in range(3):
-        await changes.hear()
+        await changes.poll()
 
     assert heard == ["ada"]
     assert roles == []
@@ -53,10 +53,10 @@ async def test_what_is_not_committed_is_not_heard_of(
     with pytest.raises(LookupError):
         async with control.unbound() as transaction:
             await announce(transaction, Kind.USER, "ada")
-            await changes.hear()
+            await changes.poll()
             raise LookupError
 
-    await changes.hear()
+    await changes.poll()
 
     assert heard == []
 
@@ -68,11 +68,11 @@ async def test_a_change_that_commits_after_a_later_one_is_heard_of(
         await announce(slow, Kind.USER, "first")
         for name in ("second", "third"):
             await say(control, name)
-            await changes.hear()
+            await changes.poll()
         assert heard == ["second", "third"]
 
-    await changes.hear()
-    await changes.hear()
+    await changes.poll()
+    await changes.poll()
 
     assert heard == ["second", "third", "first"]
 
@@ -85,8 +85,8 @@ async def test_what_was_changed_before_a_server_started_is_nothing_to_it(
     async with await Database.open(copy.where.control) as database:
         late = Changes(database)
         late.listen(Kind.USER, keys.append)
-        await late.hear()
-        await late.hear()
+        await late.poll()
+        await late.poll()
     assert keys == [None]
     assert heard == []
 
@@ -98,8 +98,8 @@ async def test_where_the_numbers_of_transactions_went_back_everything_is_forgott
     assert changes._horizon is not None
     changes._horizon += 1_000_000
 
-    await changes.hear()
-    await changes.hear()
+    await changes.poll()
+    await changes.poll()
 
     assert heard == [None]
 
@@ -110,7 +110,7 @@ async def test_a_bound_transaction_speaks_of_its_own_tenant(
     async with database.transaction(a) as work:
         await work.value("SELECT isola.announce('user', $1)", f"{b.id}/ada")
 
-    await changes.hear()
+    await changes.poll()
 
     assert heard == [f"{a.id}/{b.id}/ada"]
 
@@ -126,7 +126,7 @@ async def test_nobody_else_speaks(database: Database, changes: Changes, a: Tenan
         with pytest.raises(Refusal):
             async with database.transaction(a) as work:
                 await work.value("SELECT isola.announce($1, $2)", kind, key)
-    await changes.hear()
+    await changes.poll()
     assert heard == []
 
 
@@ -141,12 +141,12 @@ async def test_the_directory_hears_of_whatever_happens_to_a_tenant(
     suspended = await provisioning.suspend(control, a.slug)
     new = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=a.strategy)
     assert [await directory.find(name) for name in names] == before
-    await changes.hear()
+    await changes.poll()
     assert [await directory.find(name) for name in names] == [suspended] * 3 + [new, None]
 
     async with owner.unbound() as transaction:
         await transaction.script("UPDATE control.tenants SET slug = 'renamed' WHERE slug = 'new'")
-    await changes.hear()
+    await changes.poll()
     renamed = await directory.find("renamed")
     assert renamed is not None
     assert renamed.id == new.id
@@ -156,16 +156,16 @@ async def test_the_directory_hears_of_whatever_happens_to_a_tenant(
 
 async def test_an_answer_that_a_change_overtook_is_not_remembered(changes: Changes, control: Database) -> None:
     cache: Cache[str, int] = Cache(changes, size=10)
-    changes.listen(Kind.USER, cache.forget)
+    changes.listen(Kind.USER, cache.invalidate)
 
     async def overtaken() -> int:
         await say(control, "ada")
-        await changes.hear()
+        await changes.poll()
         return 1
 
-    assert await cache.learn("ada", overtaken) == 1
+    assert await cache.get_or_fetch("ada", overtaken) == 1
     assert cache.get("ada") is MISSING
-    assert await cache.learn("ada", answering(2)) == 2
+    assert await cache.get_or_fetch("ada", answering(2)) == 2
     assert cache.get("ada") == 2
 
 
@@ -175,24 +175,24 @@ async def test_nothing_remembered_is_used_while_changes_cannot_be_heard_of(
     monkeypatch.setattr(hearing, "_TRUSTED_FOR", 0.5)
     async with await Database.open(copy.where.control, wait=0.05) as alone, Changes(alone, interval=0.02) as listener:
         cache: Cache[str, str] = Cache(listener, size=10)
-        listener.listen(Kind.USER, cache.forget)
+        listener.listen(Kind.USER, cache.invalidate)
         for name in ("ada", "grace"):
-            await cache.learn(name, answering("before"))
+            await cache.get_or_fetch(name, answering("before"))
         async with alone.unbound():  # its one connection is taken
             await say(control, "ada")
             await eventually(lambda: not listener.fresh)
             assert cache.get("ada") is cache.get("grace") is MISSING
             with pytest.raises(Unavailable):
-                await cache.learn("ada", failing)
+                await cache.get_or_fetch("ada", failing)
         await eventually(lambda: listener.fresh)
         assert cache.get("ada") is MISSING
         assert cache.get("grace") == "before"
 
 
 async def test_after_a_long_silence_everything_is_forgotten(changes: Changes, heard: list[str | None]) -> None:
-    changes._asked_at -= hearing._KEPT_FOR
+    changes._polled_at -= hearing._KEPT_FOR
 
-    await changes.hear()
+    await changes.poll()
 
     assert heard == [None]
 
@@ -205,13 +205,13 @@ async def test_rows_that_everybody_has_heard_of_are_deleted(
             return await transaction.texts("SELECT key FROM control.changes WHERE kind = 'user' ORDER BY id")
 
     await say(control, "old")
-    await changes.hear()
+    await changes.poll()
     changes._prune_at = time.monotonic()  # a minute has passed
-    await changes.hear()
+    await changes.poll()
     await say(control, "new")
     assert await rows() == ["old", "new"]
     changes._prune_at = time.monotonic()  # another minute
-    await changes.hear()
+    await changes.poll()
     assert await rows() == ["new"]
     assert heard == ["old", "new"]
 
@@ -240,7 +240,7 @@ async def test_every_server_hears_of_a_change_within_five_seconds(
     for directory in directories:
         asked = time.monotonic()
         while (found := await directory.find(a.slug)) == a:
-            assert asked - committed < HEARD_WITHIN
+            assert asked - committed < EFFECTIVE_WITHIN
             await asyncio.sleep(0.02)
             asked = time.monotonic()
         assert found is not None

@@ -101,11 +101,11 @@ async def test_that_nobody_has_a_name_is_forgotten_too(
 async def test_a_flood_of_names_does_not_fill_the_memory(
     changes: Changes, control: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "REMEMBERED", 3)
+    monkeypatch.setattr(directory, "MAX_CACHED", 3)
     known = Directory(control, changes, LONG)
     for number in range(20):
         assert await known.find(f"nobody-{number}") is None
-        assert len(known._known) <= 3
+        assert len(known._cache) <= 3
     assert await known.find(tenant.slug) == tenant
 
 

@@ -112,7 +112,7 @@ async def test_a_new_home_is_served_and_an_old_one_is_refused_and_nothing_is_mix
                     else:
                         assert answer.data
                     assert not any(marker(each.slug) in answer.response.text for each in old if each.slug != slug)
-    assert {entry["event"] for entry in logged} == {"the database could not do what was asked"}
+    assert {entry["event"] for entry in logged} == {"the database could not execute a statement"}
 
     for slug, answer in (await ask_all(api, served, "Resources")).items():
         names = [node["name"] for node in answer.data["resources"]["nodes"]]

@@ -127,7 +127,7 @@ async def test_suspending_one_suspends_all_below(
     directory = Directory(control, changes, ttl=3600)
 
     async def status(tenant: Tenant) -> Status:
-        await changes.hear()
+        await changes.poll()
         found = await directory.find(tenant.slug)
         assert found is not None
         return found.status
@@ -185,5 +185,5 @@ async def test_descendants_are_found_from_above_only(
     assert await found(child) == {"grandchild"}
     assert await found(sibling) == await found(grandchild) == set()
     await hierarchy.place(control, "child", under=None)
-    await changes.hear()
+    await changes.poll()
     assert await found(top) == {"sibling"}

@@ -49,7 +49,7 @@ def next_borrower(single: Database) -> Callable[[], Awaitable[State]]:
         link = await single._pool.borrow(None)
         assert not link.connection.is_in_transaction()
         found = dict(await link.connection.fetchrow(LEFT_BEHIND))
-        single._pool.give_back(link, None, clean=True)
+        single._pool.release(link, None, clean=True)
         return found
 
     return look
@@ -61,7 +61,7 @@ async def untouched(copy: Copy) -> State:
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key) as database:
         link = await database._pool.borrow(None)
         found = dict(await link.connection.fetchrow(LEFT_BEHIND))
-        database._pool.give_back(link, None, clean=True)
+        database._pool.release(link, None, clean=True)
         return found
 
 

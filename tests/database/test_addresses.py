@@ -30,20 +30,20 @@ REFUSED = {
     "no scheme": (SECRET, "expected postgresql://"),
     "a port that is none": (f"postgresql://u:{SECRET}@h:port/d", "expected postgresql://"),
     "a host that is none": (f"postgresql://u:{SECRET}@{'h' * 64}/d", "expected postgresql://"),
-    "an unknown parameter": (f"postgresql://u:{SECRET}@h/d?pgbouncer=true", "pgbouncer is none that can be honoured"),
-    "a setting of the server": ("postgresql://u@h/d?statement_timeout=1", "statement_timeout is none"),
-    "a name that may be a secret": (f"postgresql://u@h/d?{SECRET}1=1", "one of its parameters is none"),
-    "channel binding": ("postgresql://u@h/d?channel_binding=require", "channel_binding: channels cannot be bound"),
-    "a name of the session": ("postgresql://u@h/d?application_name=shop", "application_name: sessions are named by"),
-    "options": ("postgresql://u@h/d?options=-c%20role%3Dx", "options: leave it out"),
-    "a service": ("postgresql:///?service=shop", "service: leave it out"),
+    "an unknown parameter": (f"postgresql://u:{SECRET}@h/d?pgbouncer=true", "pgbouncer is not supported"),
+    "a setting of the server": ("postgresql://u@h/d?statement_timeout=1", "statement_timeout is not supported"),
+    "a name that may be a secret": (f"postgresql://u@h/d?{SECRET}1=1", "one of its parameters is not supported"),
+    "channel binding": ("postgresql://u@h/d?channel_binding=require", "channel_binding: not supported"),
+    "a name of the session": ("postgresql://u@h/d?application_name=shop", "application_name: this program sets it"),
+    "options": ("postgresql://u@h/d?options=-c%20role%3Dx", "options: omit it"),
+    "a service": ("postgresql:///?service=shop", "service: omit it"),
     "a mode of TLS that is none": ("postgresql://u@h/d?sslmode=on", "sslmode: expected disable|allow|"),
     "another kind of server": ("postgresql://u@h/d?target_session_attrs=leader", "target_session_attrs: expected any|"),
     "a time that is none": ("postgresql://u@h/d?connect_timeout=10s", "connect_timeout: expected"),
-    "the same twice": ("postgresql://u@h/d?sslmode=require&sslmode=disable", "sslmode stands in it twice"),
-    "two users": ("postgresql://u@h/d?user=v", "user stands in it twice"),
-    "two hosts": ("postgresql://u@h/d?host=g", "host stands in it twice"),
-    "two databases": ("postgresql://u@h/d?dbname=e", "dbname stands in it twice"),
+    "the same twice": ("postgresql://u@h/d?sslmode=require&sslmode=disable", "sslmode occurs twice"),
+    "two users": ("postgresql://u@h/d?user=v", "user occurs twice"),
+    "two hosts": ("postgresql://u@h/d?host=g", "host occurs twice"),
+    "two databases": ("postgresql://u@h/d?dbname=e", "dbname occurs twice"),
 }
 
 
@@ -175,8 +175,8 @@ CAUSES = {
     "ada:hidden@/shop?host=/hidden": "no such socket",
     "ada:hidden@127.0.0.1:{tls}/shop?sslmode=verify-ca&sslrootcert={another}": "certificate is not trusted",
     "ada:hidden@127.0.0.1:{port}/shop?sslmode=verify-full&sslrootcert=/hidden": "the address names is missing",
-    "ada:hidden@127.0.0.1:{port}/shop?target_session_attrs=standby": "target_session_attrs allows",
-    "ada:hidden@127.0.0.1:{plain}/shop?sslmode=require": "offers no TLS",
+    "ada:hidden@127.0.0.1:{port}/shop?target_session_attrs=standby": "no host matches target_session_attrs",
+    "ada:hidden@127.0.0.1:{plain}/shop?sslmode=require": "does not support TLS",
 }
 
 

@@ -52,8 +52,8 @@ class Homes:
     def lend(self, home: Hashable) -> Link:
         return self.ask(home).result()
 
-    def give_back(self, link: Link, home: Hashable) -> None:
-        self.pool.give_back(link, home, clean=True)
+    def release(self, link: Link, home: Hashable) -> None:
+        self.pool.release(link, home, clean=True)
         self.loop.settle()
 
     def spread(self) -> dict[Hashable, Link]:
@@ -61,14 +61,14 @@ class Homes:
         lent: dict[Hashable, Link] = {home: self.lend(home) for home in HOMES}
         for home, link in lent.items():
             meet(link, home)
-            self.give_back(link, home)
+            self.release(link, home)
         return lent
 
     def keep_busy(self, home: Hashable) -> Link:
         """Have the one connection that knows a home serve another home that it knows as well."""
         link = self.lend(home)
         meet(link, OTHER)
-        self.give_back(link, home)
+        self.release(link, home)
         return self.lend(OTHER)
 
 
@@ -84,7 +84,7 @@ def test_a_home_gets_the_connection_that_served_it_while_that_is_idle(homes: Hom
     for home in (*HOMES, *reversed(HOMES)):
         link = homes.lend(home)
         assert link is known[home]
-        homes.give_back(link, home)
+        homes.release(link, home)
 
 
 def test_a_new_home_gets_the_connection_that_has_grown_the_least(homes: Homes) -> None:
@@ -99,7 +99,7 @@ def test_who_finds_its_connection_busy_gets_it_as_soon_as_it_is_back(homes: Home
     first = homes.keep_busy("acme")
     waiting = homes.ask("acme")
     assert not waiting.done()
-    homes.give_back(first, OTHER)
+    homes.release(first, OTHER)
     assert waiting.result() is known["acme"]
 
 
@@ -110,7 +110,7 @@ def test_a_home_with_several_transactions_at_once_is_known_by_as_many_connection
     for link in at_once:
         meet(link, "acme")
     for link in at_once:
-        homes.give_back(link, "acme")
+        homes.release(link, "acme")
     assert [homes.lend("acme") for _ in range(3)] == [*reversed(at_once)]
 
 
@@ -139,7 +139,7 @@ def test_a_home_that_could_wait_no_longer_comes_to_be_known_by_few_others(homes:
         assert link is not known["acme"]
         meet(link, "acme")
         kept.append("acme" in link.kept.homes)
-        homes.give_back(link, "acme")
+        homes.release(link, "acme")
     assert kept == [False] * (LENT - 1) + [True]
     # The memory for the tables of the home is counted in any case.
     assert sum(each.kept.bytes for each in known.values()) > (len(known) + LENT) * HOME_BYTES
@@ -152,7 +152,7 @@ def test_no_long_queue_forms_at_one_connection() -> None:
     waiting = [homes.ask("acme") for _ in range(WAITING_FOR_ONE + 1)]
     assert [task.done() for task in waiting] == [False] * WAITING_FOR_ONE + [True]
     for home, first in zip([OTHER, "acme"], waiting[:-1], strict=True):
-        homes.give_back(lent, home)
+        homes.release(lent, home)
         assert first.result() is lent
     homes.loop.close()
 
@@ -174,7 +174,7 @@ def test_a_connection_that_ends_keeps_nobody_waiting(homes: Homes) -> None:
     link = homes.keep_busy("acme")
     waiting = homes.ask("acme")
     assert not waiting.done()
-    homes.pool.give_back(link, OTHER, clean=False)
+    homes.pool.release(link, OTHER, clean=False)
     homes.loop.settle()
     assert waiting.result() is not link
 
@@ -189,7 +189,7 @@ def test_in_a_queue_the_home_that_an_idle_connection_knows_comes_first_but_passe
     served = []
     for _ in range(5):
         other = homes.ask("acme")
-        homes.give_back(links["acme"], "acme")
+        homes.release(links["acme"], "acme")
         served.append(other.done())
         if not other.done():
             assert queued.result() is links["acme"]
@@ -214,7 +214,7 @@ def test_a_connection_that_has_grown_to_its_bound_is_replaced(homes: Homes) -> N
     for number in range(GROWTH // HOME_BYTES):
         meet(link, number)
     assert link.kept.bytes > GROWTH
-    homes.give_back(link, "acme")
+    homes.release(link, "acme")
     assert link.connection.is_closed()
     assert homes.lend("acme") is not link
 
@@ -261,12 +261,12 @@ class Borrowers(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 99), clean=st.booleans(), slow=st.booleans())
-    def give_back(self, which: int, clean: bool, slow: bool) -> None:  # noqa: FBT001  hypothesis passes it by name
+    def release(self, which: int, clean: bool, slow: bool) -> None:  # noqa: FBT001  hypothesis passes it by name
         link, home = self.held.pop(which % len(self.held))
         meet(link, home)
         for other, _ in self.held:
             other.lent_at -= MOST_PATIENCE * slow
-        self.homes.pool.give_back(link, home, clean=clean)
+        self.homes.pool.release(link, home, clean=clean)
         self.settle()
 
     @precondition(lambda self: self.asking)
@@ -275,7 +275,7 @@ class Borrowers(RuleBasedStateMachine):
         task = [*self.asking][which % len(self.asking)]
         if at_a_return and self.held:
             link, home = self.held.pop()
-            self.homes.pool.give_back(link, home, clean=True)
+            self.homes.pool.release(link, home, clean=True)
         task.cancel()
         self.settle()
 
@@ -305,7 +305,7 @@ class Borrowers(RuleBasedStateMachine):
         closing = self.homes.loop.create_task(self.homes.pool.close())
         self.settle()
         for link, home in self.held:
-            self.homes.pool.give_back(link, home, clean=True)
+            self.homes.pool.release(link, home, clean=True)
         self.settle()
         assert closing.done()
         assert not self.asking

@@ -175,7 +175,7 @@ async def test_sql_that_pretends_has_the_key_read_no_more_than_once_a_second(
     with capture_logs() as logged:
         await asyncio.gather(*(refused() for _ in range(60)))
     assert keys.read <= 3
-    assert {entry["event"] for entry in logged} == {"a statement reached beyond its tenant"}
+    assert {entry["event"] for entry in logged} == {"a statement tried to reach outside its tenant"}
     await write(serving, a, "after")
 
 

@@ -25,17 +25,17 @@ REFUSED = {
     "a key that points nowhere": (
         insert(memberships).values(organization_id=uuid4(), user_id=uuid4()),
         Conflict,
-        "memberships: what this refers to is not there, or is still referred to",
+        "memberships: a referenced object does not exist, or this object is still referenced",
     ),
     "a value that breaks a rule": (
         insert(users).values(subject="eve", name=SECRET, email=SECRET * 100),
         BadUserInput,
-        "users: the value breaks the rule email length",
+        "users: the value violates the rule email length",
     ),
     "a text that is too long": (
         insert(organizations).values(name=SECRET * 100, name_key=SECRET),
         BadUserInput,
-        "organizations: the value breaks the rule name length",
+        "organizations: the value violates the rule name length",
     ),
     "a text with NUL": (
         insert(organizations).values(name=f"{SECRET}\x00"),
@@ -85,7 +85,7 @@ async def test_what_is_still_referred_to_is_a_conflict(database: Database, a: Te
         user = await work.scalar(USER.returning(users.c.id))
         await work.execute(insert(resources).values(owner_id=user, name=SECRET))
     with pytest.raises(
-        Conflict, match=r"^(users|resources): what this refers to is not there, or is still referred to$"
+        Conflict, match=r"^(users|resources): a referenced object does not exist, or this object is still referenced$"
     ):
         async with database.transaction(a) as work:
             await work.script("DELETE FROM users")

@@ -80,7 +80,7 @@ async def test_a_role_that_outlives_a_rollback_is_noticed(
 async def test_a_statement_that_ends_the_transaction_is_reported(
     end: str, single: Database, next_borrower: Callable[[], Awaitable[State]], untouched: State, a: Tenant
 ) -> None:
-    with pytest.raises(RuntimeError, match="ended the transaction"):
+    with pytest.raises(RuntimeError, match="ended its own transaction"):
         async with single.transaction(a) as work:
             await work.script(end)
     assert await next_borrower() == untouched

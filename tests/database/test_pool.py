@@ -114,9 +114,9 @@ class Borrowers(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 99), clean=st.booleans())
-    def give_back(self, which: int, clean: bool) -> None:  # noqa: FBT001  hypothesis passes it by name
+    def release(self, which: int, clean: bool) -> None:  # noqa: FBT001  hypothesis passes it by name
         returned, group = self.held.pop(which % len(self.held))
-        self.pool.give_back(returned, group, clean=clean)
+        self.pool.release(returned, group, clean=clean)
         self.settle()
 
     @precondition(lambda self: self.asking)
@@ -132,7 +132,7 @@ class Borrowers(RuleBasedStateMachine):
         returned, group = self.held.pop(returns % len(self.held))
         if first:
             task.cancel()
-        self.pool.give_back(returned, group, clean=True)
+        self.pool.release(returned, group, clean=True)
         task.cancel()
         self.settle()
 
@@ -182,7 +182,7 @@ class Borrowers(RuleBasedStateMachine):
         closing = self.loop.create_task(self.pool.close())
         self.settle()
         for returned, group in self.held:
-            self.pool.give_back(returned, group, clean=True)
+            self.pool.release(returned, group, clean=True)
         self.loop.settle()
         assert closing.done()
         assert not self.asking, "somebody still waits"
@@ -259,7 +259,7 @@ def test_who_no_longer_waits_takes_no_room_in_the_queue(ends: str) -> None:
             assert all(task.done() for task in waiting)
         last = running.create_task(pool.borrow("acme"))
         running.settle()
-        pool.give_back(holding.result(), "acme", clean=True)
+        pool.release(holding.result(), "acme", clean=True)
         running.settle()
         assert last.result() is holding.result()
 
@@ -275,10 +275,10 @@ def test_a_connection_ends_when_it_is_old_used_up_or_unclean() -> None:
             first = running.run_until_complete(pool.borrow("acme"))
             if unfit == "used up":
                 first.uses = USES
-            pool.give_back(first, "acme", clean=unfit != "unclean")
+            pool.release(first, "acme", clean=unfit != "unclean")
             if unfit == "old":
                 first.idle_since -= IDLE + 1
             second = running.run_until_complete(pool.borrow("acme"))
             assert second is not first
             assert first.connection.is_closed()
-            pool.give_back(second, "acme", clean=False)
+            pool.release(second, "acme", clean=False)

@@ -11,7 +11,7 @@ from datetime import date
 from isola.database.transactions import Database, Transaction
 from isola.doctor.check import Check, Finding
 from isola.doctor.checks import CHECKS
-from isola.doctor.examination import ask
+from isola.doctor.examination import run_checks
 from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
 from isola.platform import logins, provisioning
 from isola.testing.fixtures import DEFAULTS
@@ -48,7 +48,7 @@ class Patient:
         checks: Sequence[Check] = CHECKS,
     ) -> list[Finding]:
         given = (login or self.names["login"], column, homes, version, today)
-        return list((await ask(self.transaction, given, checks)).findings)
+        return list((await run_checks(self.transaction, given, checks)).findings)
 
     def named(self, text: str) -> str:
         return text.format(**self.names)

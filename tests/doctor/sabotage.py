@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from isola.platform.proofs import BELIEVED
+from isola.platform.proofs import TRUSTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ SABOTAGES = (
         "CREATE FUNCTION isola.c(cstring) RETURNS int LANGUAGE internal AS 'int4in'",
         "isola.c(cstring)",
     ),
-    Sabotage("FUN008", BELIEVED, "isola.current_tenant_id()"),
+    Sabotage("FUN008", TRUSTED, "isola.current_tenant_id()"),
     Sabotage("FUN009", "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC", "{database}"),
     Sabotage(
         "EVT001",

@@ -4,7 +4,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.doctor.check import Check, Severity
-from isola.doctor.examination import READ_ONLY, ask, examine
+from isola.doctor.examination import READ_ONLY, examine, run_checks
 from isola.errors import OperatorError, Unavailable
 from isola.testing.fixtures import Copy
 from tests.doctor.patient import MENDED, TODAY
@@ -16,10 +16,10 @@ async def test_no_check_can_change_anything(owner: Database, copy: Copy) -> None
     )
     async with owner.unbound() as transaction:
         await transaction.script("CREATE SEQUENCE public.s")
-    with pytest.raises(OperatorError, match="BAD001 could not be made: cannot execute nextval"):
+    with pytest.raises(OperatorError, match="BAD001 failed: cannot execute nextval"):
         async with owner.unbound() as transaction:
             await transaction.script(READ_ONLY)
-            await ask(transaction, (copy.where.tenant_login, "tenant_id", "^t_", MENDED, TODAY), [writing])
+            await run_checks(transaction, (copy.where.tenant_login, "tenant_id", "^t_", MENDED, TODAY), [writing])
 
 
 async def test_every_login_finds_the_same(owner: Database, control: Database, copy: Copy) -> None:

@@ -114,5 +114,5 @@ async def test_what_cannot_be_looked_at_is_not_called_healthy(stranger: Patient)
     await stranger.suffer(NAIVE)
     with pytest.raises(OperatorError, match="there is no role nobody"):
         await stranger.findings(login="nobody", column="org_id")
-    with pytest.raises(OperatorError, match="--tenant-column, --homes"):
+    with pytest.raises(OperatorError, match="--tenant-column or --homes"):
         await stranger.findings()

@@ -27,7 +27,7 @@ async def test_every_entry_has_one_number_however_many_sealers_are_killed(
     copy: Copy, owner: Database, database: Database, control: Database, a: Tenant
 ) -> None:
     async with database.transaction(a) as work:
-        standing = await roles.come_in(work, subject="ada", name=None, email=None, role=Role.OWNER)
+        standing = await roles.admit(work, subject="ada", name=None, email=None, role=Role.OWNER)
     ada = Actor(standing.user_id, of_role(Role.OWNER))
     before = (await audit.verify(control, database, a)).entries
     login, killed = make_url(copy.where.control).username, 0

@@ -12,7 +12,7 @@ import pytest
 from isola.errors import Unavailable
 from isola.identity import keys
 from isola.platform import changes as hearing, provisioning, revocations
-from isola.platform.changes import HEARD_WITHIN
+from isola.platform.changes import EFFECTIVE_WITHIN
 from isola.platform.revocations import Revocable
 from isola.settings import Settings
 from isola.testing.fixtures import DEFAULTS, Copy
@@ -76,7 +76,7 @@ async def in_time(client: Client, document: str, holds: Callable[[Answer], bool]
         answer = await client.ask(document)
         if holds(answer):
             return answer
-        assert asked - committed < HEARD_WITHIN
+        assert asked - committed < EFFECTIVE_WITHIN
         await asyncio.sleep(0.05)
 
 

@@ -132,4 +132,4 @@ async def test_a_server_is_not_ready_while_its_database_only_reads(copy: Copy, o
         await work.script(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     async with serving(copy, api.settings.model_copy(update={"directory_ttl": 0})) as server:
         answer = await server.http.get("/readyz")
-    assert (answer.status_code, answer.json()["reason"]) == (503, "the database only reads")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "the database is read-only")

@@ -30,7 +30,7 @@ from tests.http.people import (
 from tests.http.signing_in import REDIRECT_URI, Code, authorize
 
 SECRET = "a secret: with/odd+characters"
-REFUSED = "the identity provider does not bear this sign-in out"
+REFUSED = "the identity provider does not confirm this sign-in"
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ async def test_a_provider_vouches_for_its_tenants_alone(api: Api, issuer: str, t
         refused = await exchange(api, other, await authorize(issuer, "ada"))
         assert (refused.code, refused.error["message"]) == (
             "FORBIDDEN",
-            "this provider does not vouch for people of the tenant",
+            "this provider is not configured for the tenant",
         )
     unnamed = await exchange(api, None, await authorize(issuer, "ada"))
     assert unnamed.code == "TENANT_REQUIRED"

@@ -175,7 +175,7 @@ async def test_every_bad_key_gets_the_same_answer(
     ids = {prefix: row["id"] for prefix, row in (await stored(owner)).items()}
     async with database.transaction(a) as work:
         await api_keys.revoke(work, admin, ids[revoked.prefix])
-    late = KeyVerifier(mint, verifier._known, refused, lambda: time.time() + 90_000)
+    late = KeyVerifier(mint, verifier._keys, refused, lambda: time.time() + 90_000)
     other = mint.make()
     wrong_secret = good.text[:17] + other.text[17:]
 

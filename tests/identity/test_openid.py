@@ -160,7 +160,7 @@ async def test_a_good_id_token_says_who_signed_in(speaker: Speaker, algorithm: s
 )
 async def test_an_id_token_that_says_anything_else_is_refused(speaker: Speaker, claims: dict[str, Any]) -> None:
     speaker.claims = claims
-    with pytest.raises(Unauthenticated, match="does not bear this sign-in out"):
+    with pytest.raises(Unauthenticated, match="does not confirm this sign-in"):
         await identify(speaker)
 
 

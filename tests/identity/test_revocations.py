@@ -82,7 +82,7 @@ async def test_a_token_and_a_session_are_revoked_by_their_issuers_numbers(
 
     await revoke(control, Revocable.token(ISSUER, "1"), Revocable.session(ISSUER, "2"))
     await revoke(control, Revocable.token("another", "2"), Revocable.session("another", "1"))
-    await changes.hear()
+    await changes.poll()
 
     assert await refused(known, a, tokens) == [True, False, True, True, False]
 
@@ -95,7 +95,7 @@ async def test_a_number_may_be_any_text(
     assert await refused(known, a, tokens) == [False, False]
 
     await revoke(control, Revocable.token(ISSUER, odd))
-    await changes.hear()
+    await changes.poll()
 
     assert await refused(known, a, tokens) == [True, False]
 
@@ -110,7 +110,7 @@ async def test_a_user_who_signs_out_everywhere_is_refused_with_all_that_was_issu
 
     async with database.transaction(a) as work:
         await sessions.revoke(work, Actor(user, frozenset()), user)
-    await changes.hear()
+    await changes.poll()
 
     assert await refused(known, a, before) == [True] * 3
     assert await refused(known, a, [claims(), claims(subject="grace", issued_at=1)]) == [False, False]
@@ -135,7 +135,7 @@ async def test_others_are_signed_out_by_who_may_do_so_and_has_no_less(
 
     async with database.transaction(a) as work:
         await sessions.revoke(work, Actor(admin, frozenset({"user:manage"})), ada)
-    await changes.hear()
+    await changes.poll()
 
     assert await refused(known, a, before) == [True]
 
@@ -149,7 +149,7 @@ async def test_signing_out_again_refuses_what_was_issued_in_between(
         assert await refused(known, a, issued) == [False]
         async with database.transaction(a) as work:
             await sessions.sign_out(work, user)
-        await changes.hear()
+        await changes.poll()
         assert await refused(known, a, issued) == [True]
 
 

@@ -1,7 +1,7 @@
 """Sabotages of the database: policies, rights, owners, keys, and the functions that cross between tenants."""
 
 from isola.installed import metadata
-from isola.platform.proofs import BELIEVED
+from isola.platform.proofs import TRUSTED
 from isola.subjects.applications import BUILT_IN
 from tests.mutation.sabotage import BOTH, Sql
 
@@ -776,7 +776,7 @@ PROOFS = (
         "policies that believe",
         "that policies ask for what is proved",
         BOTH,
-        BELIEVED,
+        TRUSTED,
         (BINDINGS,),
     ),
     Sql(

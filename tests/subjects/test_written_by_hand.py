@@ -64,13 +64,13 @@ def test_what_fits_is_in_the_schema(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        ('access=Requires(permission="bird:read")', "", "Query.flock: neither it nor Query says what it needs"),
+        ('access=Requires(permission="bird:read")', "", "Query.flock: neither it nor Query declares an access rule"),
         ('"bird:write"', '"bird:wirte"', "Mutation.clear: there is no permission 'bird:wirte'"),
         ('row["name"]', 'row["nmae"]', "Bird.short: there is no column 'nmae'; there are id, name"),
         ('func.left(row["name"], 3)', '"abc"', "Bird.short: expected SQL of the row's columns"),
         ("short: str = expression", "nmae: str; short: str = expression", "Bird.nmae: there is no column nmae"),
         ("@strawberry.type\nclass Queries", "class Queries", "birds.Queries: expected a class with @strawberry.type"),
-        ("most: int", "most: bytes", "no schema can be made: Mutation fields cannot be resolved."),
+        ("most: int", "most: bytes", "the schema is invalid: Mutation fields cannot be resolved."),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, right: str, wrong: str, message: str) -> None:

@@ -35,7 +35,7 @@ async def worker(copy: Copy, reached: Settings) -> AsyncIterator[Worker]:
 async def ada(database: Database, a: Tenant) -> UUID:
     """An editor of the tenant, who has signed in."""
     async with database.transaction(a) as work:
-        standing = await roles.come_in(work, subject="ada", name="Ada", email=None, role=Role.EDITOR)
+        standing = await roles.admit(work, subject="ada", name="Ada", email=None, role=Role.EDITOR)
     return standing.user_id
 
 

@@ -11,7 +11,7 @@ from isola.api.access import nullable
 
 
 @strawberry.schema_directive(
-    locations=[Location.OBJECT], name="staff", description="Open to the staff of the platform, and to nobody else."
+    locations=[Location.OBJECT], name="staff", description="Restricted to the platform's staff."
 )
 class StaffOnly:
     pass

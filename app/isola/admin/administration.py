@@ -43,7 +43,7 @@ def paged(first: int, after: strawberry.ID | None) -> UUID | None:
         raise BadUserInput(f"first: expected 1 to {MAX_PAGE}", "first")
     key = None if after is None else identifier_of(after)
     if after is not None and key is None:
-        raise BadUserInput("after: expected the id of what is before", "after")
+        raise BadUserInput("after: expected the id of the last item of the previous page", "after")
     return key
 
 

@@ -6,7 +6,7 @@ from isola.api.scalars import DateTime
 from isola.platform import api_keys, provisioning
 
 
-@strawberry.type(description="A key of a machine. Its secret is nowhere.", directives=[STAFF])
+@strawberry.type(description="A machine's key. The secret is not stored.", directives=[STAFF])
 class ApiKey:
     prefix: str
     name: str
@@ -26,7 +26,7 @@ class ApiKeyQueries:
 
 @strawberry.type
 class ApiKeyMutations:
-    @answered("End an API key. The tenant's log has it.")
+    @answered("Revoke an API key. The tenant's log records it.")
     async def revoke_api_key(self, info: Info, tenant: str, prefix: str) -> ApiKey:
         context = info.context
         owner = await provisioning.named(context.control, tenant)

@@ -44,8 +44,8 @@ class Execution:
         try:
             operation = self.documents.find(text, keep=False).operation(operation_name)
             if operation.type is OperationType.MUTATION and not mutations:
-                told = [errors.graphql_error("mutations are executed by POST only", BadUserInput.code)]
-                return Response(_METHOD_NOT_ALLOWED, dumped({"errors": told}))
+                formatted = [errors.graphql_error("mutations are executed by POST only", BadUserInput.code)]
+                return Response(_METHOD_NOT_ALLOWED, dumped({"errors": formatted}))
             values = Variables(schema._schema, operation).coerced(variables or {}, max_errors=20, hide_suggestions=True)  # noqa: SLF001  as above
             if isinstance(values, list):
                 raise InvalidError(values)

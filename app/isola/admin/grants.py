@@ -10,7 +10,7 @@ from isola.identity.resolution import identifier_of
 from isola.platform import grants, provisioning
 
 
-@strawberry.type(description="Leave for one of the staff to look into a tenant.", directives=[STAFF])
+@strawberry.type(description="Temporary read access of a staff member to a tenant.", directives=[STAFF])
 class AccessGrant:
     id: strawberry.ID
     staff: str
@@ -22,7 +22,7 @@ class AccessGrant:
 
 @strawberry.type
 class GrantQueries:
-    @answered("Who may look into a tenant now, newest first.")
+    @answered("The current read access to a tenant, newest first.")
     async def access_grants(self, info: Info, tenant: str) -> list[AccessGrant]:
         control = info.context.control
         return [_grant(each) for each in await grants.live(control, await provisioning.named(control, tenant))]
@@ -33,12 +33,12 @@ class GrantMutations:
     @answered("Temporary read access to a tenant, for 8 hours at most. The tenant's log records each use.")
     async def look_into(self, info: Info, tenant: str, reason: str, minutes: int) -> AccessGrant:
         control, author = info.context.control, info.context.author
-        found = await provisioning.named(control, tenant)
+        target = await provisioning.named(control, tenant)
         # A timedelta cannot hold every number of minutes; the bound is above all permitted values.
         lasting = timedelta(minutes=max(0, min(minutes, 10**6)))
-        return _grant(await grants.grant(control, found, author, reason=reason, lasting=lasting))
+        return _grant(await grants.grant(control, target, author, reason=reason, lasting=lasting))
 
-    @answered("Give up leave of one's own before it expires.")
+    @answered("Revoke one's own read access before it expires.")
     async def end_access(self, info: Info, grant: strawberry.ID) -> AccessGrant:
         key = identifier_of(grant)
         if key is None:

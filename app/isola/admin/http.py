@@ -31,11 +31,11 @@ class AdminGraphQL(Endpoint):
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
         # Authenticate before reading the body.
         staff = await self.verifier.staff(scope)
-        asked = await self.read_request(scope, headers, receive, self.max_body_bytes)
+        request = await self.read_request(scope, headers, receive, self.max_body_bytes)
         context = Administration(staff, self.control, self.tenants, self.strategies, request_id)
         mutations = scope["method"] == "POST"
         return await self.execution.execute(
-            asked.query, asked.operation_name, asked.variables, context, mutations=mutations
+            request.query, request.operation_name, request.variables, context, mutations=mutations
         )
 
 

@@ -37,7 +37,7 @@ class Looking:
         if tenant.status is not Status.ACTIVE:
             raise TenantSuspended("the tenant is suspended")
         tenant.refuse_moving()
-        guest = await self.members.guest(tenant, staff.subject, "platform staff")
+        guest = await self.members.admit_guest(tenant, staff.subject, "platform staff")
         if guest.disabled:
             raise Forbidden("the user is disabled")
         return Principal(tenant, guest.user_id, (), of_role(Role.VIEWER), on_behalf_of=staff.subject, grant=live[0].id)

@@ -25,12 +25,12 @@ class OrderState(Enum):
     CANCELLED = "cancelled"
 
 
-@strawberry.type(description="What is to be done by an operator's process: see `isola operate`.", directives=[STAFF])
+@strawberry.type(description="An order for an operator's process: see `isola operate`.", directives=[STAFF])
 class Order:
     id: strawberry.ID
     kind: OrderKind
     state: OrderState
-    tenant_id: strawberry.ID = strawberry.field(description="Of one that is to be made, the id that it will have.")
+    tenant_id: strawberry.ID = strawberry.field(description="For a creation, the id of the new tenant.")
     slug: str
     strategy: str
     name: str | None
@@ -38,8 +38,8 @@ class Order:
     plan: str | None
     ordered_by: str
     ordered_at: DateTime
-    request: str | None = strawberry.field(description="The id of the request by which it was ordered.")
-    message: str | None = strawberry.field(description="Of a failed one, what was wrong.")
+    request: str | None = strawberry.field(description="The X-Request-ID of the request that placed the order.")
+    message: str | None = strawberry.field(description="The error of a failed order.")
     finished_at: DateTime | None
 
 
@@ -48,26 +48,26 @@ class OrderQueries:
     @answered()
     async def order(self, info: Info, id: strawberry.ID) -> Order | None:  # noqa: A002  as the contract calls it
         key = identifier_of(id)
-        found = None if key is None else await orders.find(info.context.control, key)
-        return None if found is None else _order(found)
+        order = None if key is None else await orders.find(info.context.control, key)
+        return None if order is None else _order(order)
 
     @answered("Newest first, at most 100.")
     async def orders(
         self, info: Info, state: OrderState | None = None, after: strawberry.ID | None = None, first: int = 20
     ) -> list[Order]:
         key = paged(first, after)
-        wanted = None if state is None else orders.State(state.value)
-        return [_order(each) for each in await orders.page(info.context.control, state=wanted, after=key, first=first)]
+        only = None if state is None else orders.State(state.value)
+        return [_order(each) for each in await orders.page(info.context.control, state=only, after=key, first=first)]
 
 
 @strawberry.type
 class OrderMutations:
-    @answered("Order a tenant and its home to be made. What cannot be is refused at once.")
+    @answered("Order the creation of a tenant and its home. An invalid order is refused at once.")
     async def create_tenant(
         self, info: Info, slug: str, name: str, strategy: str, parent: str | None = None, plan: str | None = None
     ) -> Order:
         context = info.context
-        wanted = await orders.create(
+        order = await orders.create(
             context.control,
             context.strategies,
             context.author,
@@ -77,16 +77,16 @@ class OrderMutations:
             parent=parent,
             plan=plan,
         )
-        return _order(wanted)
+        return _order(order)
 
-    @answered("Order a tenant to be moved under another strategy, with all that it has. Meanwhile it is unavailable.")
+    @answered("Order the move of a tenant to another strategy. The tenant is unavailable during the move.")
     async def move_tenant(self, info: Info, slug: str, strategy: str) -> Order:
         context = info.context
         return _order(
             await orders.move(context.control, context.strategies, context.author, slug=slug, strategy=strategy)
         )
 
-    @answered("Take back an order that waits.")
+    @answered("Cancel a waiting order.")
     async def cancel_order(self, info: Info, id: strawberry.ID) -> Order:  # noqa: A002  as above
         key = identifier_of(id)
         if key is None:

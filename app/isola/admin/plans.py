@@ -10,43 +10,43 @@ from isola.errors import BadUserInput
 from isola.platform import plans
 
 
-@strawberry.type(description="How many of something a plan allows.", directives=[STAFF])
+@strawberry.type(description="A quota of a plan.", directives=[STAFF])
 class Quota:
     name: QuotaName
     limit: BigInt
 
 
-@strawberry.input(description="How many of something a plan is to allow.")
+@strawberry.input(description="A quota to set in a plan.")
 class QuotaInput:
     name: QuotaName
-    limit: BigInt | None = strawberry.field(default=None, description="As many as there may be; null for no limit.")
+    limit: BigInt | None = strawberry.field(default=None, description="The limit; null for none.")
 
 
-@strawberry.type(description="How much of everything a tenant may have.", directives=[STAFF])
+@strawberry.type(description="The quotas of tenants.", directives=[STAFF])
 class Plan:
     name: str
     title: str
-    quotas: list[Quota] = strawberry.field(description="By name. What is not here has no limit.")
+    quotas: list[Quota] = strawberry.field(description="By name. A missing name has no limit.")
     created_at: DateTime
-    retired_at: DateTime | None = strawberry.field(description="Since when it is given to no further tenant.")
+    retired_at: DateTime | None = strawberry.field(description="When the plan was retired.")
 
 
 @strawberry.type
 class PlanQueries:
-    @answered("All plans by name, those that are retired as well.")
+    @answered("All plans by name, including retired ones.")
     async def plans(self, info: Info) -> list[Plan]:
         return [_plan(each) for each in await plans.every(info.context.control)]
 
 
 @strawberry.type
 class PlanMutations:
-    @answered("Make a plan. What is left out of its quotas has no limit.")
+    @answered("Create a plan. Without a quota for something, it has no limit.")
     async def create_plan(self, info: Info, name: str, title: str, quotas: list[QuotaInput]) -> Plan:
         context = info.context
         limits = {quota: most for quota, most in _limits_by_name(quotas).items() if most is not None}
         return _plan(await plans.create(context.control, context.author, name=name, title=title, quotas=limits))
 
-    @answered("Change a plan for all tenants that have it. What is left out stays; what they have stays, too.")
+    @answered("Change a plan for all tenants that have it. Omitted quotas and existing data stay.")
     async def change_plan(
         self, info: Info, name: str, title: str | None = None, quotas: list[QuotaInput] | None = None
     ) -> Plan:
@@ -54,7 +54,7 @@ class PlanMutations:
         limits = _limits_by_name(quotas or [])
         return _plan(await plans.change(context.control, context.author, name, title=title, quotas=limits))
 
-    @answered("Give a plan to no further tenant. Those that have it keep it.")
+    @answered("Retire a plan: no other tenant can get it. Tenants that have it keep it.")
     async def retire_plan(self, info: Info, name: str) -> Plan:
         return _plan(await plans.retire(info.context.control, info.context.author, name))
 
@@ -68,14 +68,14 @@ def _limits_by_name(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
 
 def _plan(plan: plans.Plan) -> Plan:
     # A quota of an application that is no longer installed has no name here.
-    known = set(QuotaName)
+    names = set(QuotaName)
     return Plan(
         name=plan.name,
         title=plan.title,
         quotas=[
             Quota(name=QuotaName(name), limit=BigInt(most))
             for name, most in sorted(plan.quotas.items())
-            if name in known
+            if name in names
         ],
         created_at=DateTime(plan.created_at),
         retired_at=moment(plan.retired_at),

@@ -7,14 +7,14 @@ from isola.platform import platform_log
 
 
 @strawberry.type(
-    description="An entry of the platform's log: what staff or an operator did. Nobody can change it.",
+    description="An entry of the platform's log: an action of staff or of an operator. It cannot be changed.",
     directives=[STAFF],
 )
 class PlatformLogEntry:
     id: strawberry.ID
     at: DateTime
     actor: str = strawberry.field(description="staff:<subject>, or operator:<name> for the command line.")
-    request: str | None = strawberry.field(description="X-Request-ID of the request that it was done by.")
+    request: str | None = strawberry.field(description="The X-Request-ID of the request.")
     action: str = strawberry.field(description="subject:action, such as tenant:suspend.")
     object: str = strawberry.field(description="tenant:<slug> or plan:<name>.")
     old: JSON | None
@@ -23,7 +23,7 @@ class PlatformLogEntry:
 
 @strawberry.type
 class PlatformLogQueries:
-    @answered("What staff and operators did, newest first, at most 100. All conditions given have to hold.")
+    @answered("The platform's log, newest first, at most 100 entries. Conditions are combined with AND.")
     async def platform_log(
         self,
         info: Info,
@@ -35,7 +35,7 @@ class PlatformLogQueries:
         after: strawberry.ID | None = None,
         first: int = 20,
     ) -> list[PlatformLogEntry]:
-        found = await platform_log.page(
+        entries = await platform_log.page(
             info.context.control,
             actor=actor,
             action=action,
@@ -45,7 +45,7 @@ class PlatformLogQueries:
             after=paged(first, after),
             first=first,
         )
-        return [_entry(each) for each in found]
+        return [_entry(each) for each in entries]
 
 
 def _entry(entry: platform_log.Entry) -> PlatformLogEntry:

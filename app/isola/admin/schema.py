@@ -28,4 +28,4 @@ schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=S
 guard(schema._schema.query_type)  # noqa: SLF001  as below
 guard(schema._schema.mutation_type)  # noqa: SLF001  as below
 if missing := sorted(undeclared(schema._schema)):  # noqa: SLF001  Strawberry has no public way to the schema that it makes
-    raise TypeError(f"these types do not say whom they are open to: {', '.join(missing)}")
+    raise TypeError(f"these types declare no access rule: {', '.join(missing)}")

@@ -41,9 +41,9 @@ class StaffVerifier:
         Raises Unauthenticated without a valid token of staff, BadUserInput for a host that is not the platform's own,
         and Unavailable.
         """
-        asked = self._resolution.read({**scope, "path": PATH})
-        claims = await self._tokens.verify(asked.token or "")
+        parsed = self._resolution.read({**scope, "path": PATH})
+        claims = await self._tokens.verify(parsed.token or "")
         await self._revocations.refuse_revoked(claims, _NOWHERE)
         if not _SUBJECT.fullmatch(claims.subject):
-            raise Unauthenticated("the token's subject is not one that can be written into logs")
+            raise Unauthenticated("the token's subject has a form that is not accepted")
         return Staff(claims.subject)

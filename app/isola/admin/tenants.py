@@ -21,9 +21,11 @@ class Tenant:
     id: strawberry.ID
     slug: str
     name: str
-    status: TenantStatus = strawberry.field(description="Its own. One below a suspended tenant is refused as well.")
+    status: TenantStatus = strawberry.field(
+        description="The tenant's own status. Requests are also refused while an ancestor is suspended."
+    )
     strategy: str
-    plan: str = strawberry.field(description="The name of its plan.")
+    plan: str = strawberry.field(description="The name of the tenant's plan.")
     parent_id: strawberry.ID | None
     created_at: DateTime
 
@@ -43,14 +45,14 @@ class Tenant:
 
 @strawberry.type
 class TenantQueries:
-    @answered("Oldest first, at most 100. Deleted ones only where they are asked for.")
+    @answered("Oldest first, at most 100. Deleted tenants only if requested.")
     async def tenants(
         self, info: Info, status: TenantStatus | None = None, after: strawberry.ID | None = None, first: int = 20
     ) -> list[Tenant]:
         key = paged(first, after)
-        wanted = None if status is None else directory.Status(status.value)
-        found = await provisioning.page(info.context.control, status=wanted, after=key, first=first)
-        return [Tenant.of(each) for each in found]
+        only = None if status is None else directory.Status(status.value)
+        page = await provisioning.page(info.context.control, status=only, after=key, first=first)
+        return [Tenant.of(each) for each in page]
 
     @answered()
     async def tenant(self, info: Info, slug: str) -> Tenant | None:
@@ -70,12 +72,12 @@ class TenantMutations:
     async def resume_tenant(self, info: Info, slug: str) -> Tenant:
         return Tenant.of(await provisioning.resume(info.context.control, slug, info.context.author))
 
-    @answered("Put a tenant below another, with all below it; below none without a parent.")
+    @answered("Move a tenant and all its descendants below another tenant; to the top if no parent is given.")
     async def set_parent(self, info: Info, slug: str, parent: str | None = None) -> Tenant:
         context = info.context
         return Tenant.of(await hierarchy.place(context.control, slug, under=parent, by=context.author))
 
-    @answered("Give a tenant another plan. What it has stays, also what is more than that allows.")
+    @answered("Change the plan of a tenant. Data that exceeds the new quotas stays.")
     async def set_plan(self, info: Info, slug: str, plan: str) -> Tenant:
         control, author = info.context.control, info.context.author
         return Tenant.of(await plans.give(control, author, await provisioning.named(control, slug), plan))

@@ -14,12 +14,12 @@ from strawberry.schema_directive import Location
 _LOCATIONS = [Location.OBJECT, Location.FIELD_DEFINITION]
 
 
-@strawberry.schema_directive(locations=_LOCATIONS, name="requires", description="The permission that this needs.")
+@strawberry.schema_directive(locations=_LOCATIONS, name="requires", description="The permission that this requires.")
 class Requires:
     permission: str
 
 
-@strawberry.schema_directive(locations=_LOCATIONS, name="public", description="This needs no permission of its own.")
+@strawberry.schema_directive(locations=_LOCATIONS, name="public", description="This requires no separate permission.")
 class Public:
     pass
 

@@ -8,7 +8,7 @@ from isola.api.fields import by_id, by_ids
 NodeType = TypeVar("NodeType")
 
 
-@strawberry.interface(description="Whatever has an id of its own.")
+@strawberry.interface(description="An object with a global id.")
 class Node:
     id: strawberry.ID
 
@@ -16,10 +16,10 @@ class Node:
 @strawberry.type
 class NodeQueries:
     node: Node | None = by_id(
-        "Null when there is none with this id, it is malformed, or it cannot be seen.", access=PUBLIC
+        "Null if the id is malformed, no object has it, or the caller may not read the object.", access=PUBLIC
     )
     nodes: list[Node | None] | None = by_ids(
-        "In the order of the ids, with null for each that finds none. At most 100.", access=PUBLIC
+        "In the order of the ids, with null as in node. At most 100 ids.", access=PUBLIC
     )
 
 
@@ -33,7 +33,7 @@ class PageInfo:
 
 @strawberry.type(directives=[PUBLIC])
 class Edge(Generic[NodeType]):
-    cursor: str = strawberry.field(description="Opaque. Good for the same field, ordering and filter only.")
+    cursor: str = strawberry.field(description="Opaque. Valid only for the same field, ordering and filter.")
     node: NodeType
 
 
@@ -42,4 +42,4 @@ class Connection(Generic[NodeType]):
     edges: list[Edge[NodeType]]
     nodes: list[NodeType]
     page_info: PageInfo
-    total_count: int = strawberry.field(description="How many there are on all pages.")
+    total_count: int = strawberry.field(description="The number of all items on all pages.")

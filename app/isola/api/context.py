@@ -35,7 +35,7 @@ class Context:
         """
         if self.principal.grant is not None:
             if not read_only:
-                raise Forbidden("whoever looks in changes nothing")
+                raise Forbidden("temporary read access allows no changes")
             return self._recorded(self.principal.grant)
         if read_only:
             about = {"user": str(self.principal.user_id)}
@@ -63,7 +63,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Nobody:
+class Anonymous:
     """A request without a valid credential: it can access no data. ``refusal`` is the authentication error."""
 
     refusal: Refusal

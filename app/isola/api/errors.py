@@ -51,14 +51,14 @@ def located(errors: Iterable[GraphQLError]) -> list[dict[str, Any]]:
 def _located(error: GraphQLError, crashes: dict[int, dict[str, Any]]) -> dict[str, Any]:
     original = error.original_error
     if isinstance(original, Refusal):
-        what = refusal(original)
+        formatted = refusal(original)
     elif original is None or (isinstance(original, GraphQLError) and original.nodes):
         # graphql-core rejected the operation. An error with nodes is the client's; a wrong field result has none.
-        what = _client_error(original or error)
+        formatted = _client_error(original or error)
     else:
-        known = crashes.get(id(original))
-        what = crashes[id(original)] = known or crash(original)
-    return {**what, **_place(error)}
+        logged = crashes.get(id(original))
+        formatted = crashes[id(original)] = logged or crash(original)
+    return {**formatted, **_place(error)}
 
 
 def _client_error(error: GraphQLError | Exception) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from graphql.execution.values import VariableValues
 
 from isola.api import errors
 from isola.api.body import dumped, loaded
-from isola.api.context import Nobody
+from isola.api.context import Anonymous
 from isola.api.request import Request
 from isola.api.services import Services
 from isola.errors import BadUserInput, RateLimited, Refusal, Unavailable
@@ -115,14 +115,14 @@ class Executor:
         operation_name: str | None,
         variables: Mapping[str, Any] | None,
         extensions: Mapping[str, Any] | None,
-        context: Context | Nobody,
+        context: Context | Anonymous,
         *,
         mutations: bool = True,
         visitor: Callable[[], Visitor | None] = lambda: None,
     ) -> Response:
         """Execute one operation. ``mutations=False`` refuses mutations, as for GET. Raises only cancellation.
 
-        ``visitor`` identifies the client of a public mutation. With Nobody as ``context``, only public mutations run.
+        ``visitor`` identifies the client of a public mutation. With an Anonymous ``context`` only public mutations run.
         """
         try:
             sha = _hash(extensions)
@@ -146,15 +146,15 @@ class Executor:
         text: str | None,
         sha: str | None,
         name: str | None,
-        context: Context | Nobody,
+        context: Context | Anonymous,
         visitor: Callable[[], Visitor | None],
     ) -> Document:
         """Raises RateLimited for a user who has sent too many new documents."""
         effort = self.compiler.effort
-        if isinstance(context, Nobody):
+        if isinstance(context, Anonymous):
             # Only their address is known.
-            who = visitor()
-            user: Hashable = who.address if who else ""
+            caller = visitor()
+            user: Hashable = caller.address if caller else ""
             await effort.turn(user)
             public = effort.now(user, partial(self.documents.find_public, text, sha, name, OPEN))
             if public is None:
@@ -233,7 +233,7 @@ class Executor:
         async def select(key: str, transaction: Transaction, given: dict[str, object], *, marked: bool = True) -> str:
             text = await self.compiler.fetch(readings[key], transaction, given, marked=marked)
             if VIOLATION in text:
-                raise ValueError(f"{operation.type.value}: a value that is never null is null; it is rolled back")
+                raise ValueError(f"{operation.type.value}: a non-null value is null; the transaction is rolled back")
             # All payloads count towards one response; if this one exceeds the limit, its change is rolled back.
             self.compiler.limits.check_answer(text, *texts.values())
             texts[key] = text
@@ -299,11 +299,11 @@ class Executor:
         )
         result = await _finished(execution)
         # graphql-core reports invalid arguments in its own words; replace its error by ours.
-        told = [
+        reported = [
             refused[str(each.path[0])].error() if each.path and each.path[0] in refused else each
             for each in result.errors or ()
         ]
-        return ExecutionResult(result.data, told or None)
+        return ExecutionResult(result.data, reported or None)
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
         # Without variables the values are the same for every request, so they can be cached.
@@ -323,7 +323,7 @@ _NO_VARIABLES = VariableValues({}, {})
 
 
 async def _read_nothing(key: str, transaction: Transaction, given: dict[str, object]) -> Any:  # noqa: ARG001  a Select
-    raise TypeError(f"{key}: what is open to all has nothing that a statement reads")
+    raise TypeError(f"{key}: a public field has no data that a statement reads")
 
 
 async def _finished(execution: Any) -> ExecutionResult:
@@ -394,5 +394,5 @@ def _hash(extensions: Mapping[str, Any] | None) -> str | None:
     return sha
 
 
-def _refused(status: int, told: list[dict[str, Any]], retry_after: int | None = None) -> Response:
-    return Response(status, dumped({"errors": told}), retry_after=retry_after)
+def _refused(status: int, reported: list[dict[str, Any]], retry_after: int | None = None) -> Response:
+    return Response(status, dumped({"errors": reported}), retry_after=retry_after)

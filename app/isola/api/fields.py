@@ -100,13 +100,13 @@ def many(
         join = Join("id", "id", *through)
     field = _field(Many(join, source, when), description, access)
     field.arguments = [
-        _argument("first", int | None, "How many, from the start (0 to 100); 20 when neither first nor last is given."),
-        _argument("after", str | None, "Only what comes after this cursor."),
+        _argument("first", int | None, "Items from the start (0 to 100); 20 if neither first nor last is given."),
+        _argument("after", str | None, "Return only items after this cursor."),
     ]
     if backward:
         field.arguments += [
-            _argument("last", int | None, "How many, from the end (0 to 100); not together with first."),
-            _argument("before", str | None, "Only what comes before this cursor."),
+            _argument("last", int | None, "Items from the end (0 to 100); not allowed together with first."),
+            _argument("before", str | None, "Return only items before this cursor."),
         ]
     if filter:
         field.arguments.append(_argument("filter", filter | None, None))

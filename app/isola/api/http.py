@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from isola import exact_json
 from isola.api import errors
 from isola.api.body import dumped
-from isola.api.context import Context, Nobody
+from isola.api.context import Anonymous, Context
 from isola.api.execute import Executor, Response as Answer
 from isola.api.request_id import HEADER, request_id
 from isola.database.transactions import Database
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
-NOBODYS_BODY_BYTES = 16 * 1024
+UNAUTHENTICATED_BODY_BYTES = 16 * 1024
 REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
@@ -65,7 +65,7 @@ class ClientGone(Exception):  # noqa: N818  not an error
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GraphQLRequest:
     """The parameters of a request, as the specification names them."""
 
     query: str | None
@@ -120,9 +120,7 @@ class Endpoint(ABC):
             return
         except asyncio.CancelledError:
             # Only a shutdown cancels a request; this is its last chance to send a response.
-            response = _error(
-                Unconfirmed("the server is stopping: what was asked for may have been done or not"), media
-            )
+            response = _error(Unconfirmed("the server is stopping: the request may have been executed or not"), media)
         except Refusal as refusal:
             response = _error(refusal, media)
         except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
@@ -153,7 +151,7 @@ class Endpoint(ABC):
         """The media type of the response, and whether the client accepts only plain JSON. Raises NotAcceptable."""
         return _accepted(accept)
 
-    async def read_request(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> Asked:
+    async def read_request(self, scope: Scope, headers: Headers, receive: Receive, most: int) -> GraphQLRequest:
         match scope["method"]:
             case "GET" if self.by_get:
                 parameters: dict[str, Any] = dict(parse_qsl(scope["query_string"].decode("latin-1")))
@@ -210,7 +208,7 @@ class GraphQL(Endpoint):
     by_get: bool
 
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
-        context: Context | Nobody
+        context: Context | Anonymous
         try:
             # Authenticate before reading the body.
             principal = await self.principals.principal(scope)
@@ -219,7 +217,7 @@ class GraphQL(Endpoint):
             # sends its expired token.
             if (named := self.principals.visitor(scope, request_id)) is None:
                 raise
-            context, asked = Nobody(refusal), await self._asked_by_nobody(scope, headers, receive, refusal)
+            context, asked = Anonymous(refusal), await self._read_unauthenticated(scope, headers, receive, refusal)
             visitor: Callable[[], Visitor | None] = partial(lambda known: known, named)
         else:
             visitor = partial(self.principals.visitor, scope, request_id)
@@ -235,10 +233,14 @@ class GraphQL(Endpoint):
             visitor=visitor,
         )
 
-    async def _asked_by_nobody(self, scope: Scope, headers: Headers, receive: Receive, refusal: Refusal) -> Asked:
+    async def _read_unauthenticated(
+        self, scope: Scope, headers: Headers, receive: Receive, refusal: Refusal
+    ) -> GraphQLRequest:
         """A request without a valid credential. Its body must be small; on any error the credential is refused."""
         try:
-            return await self.read_request(scope, headers, receive, min(self.max_body_bytes, NOBODYS_BODY_BYTES))
+            return await self.read_request(
+                scope, headers, receive, min(self.max_body_bytes, UNAUTHENTICATED_BODY_BYTES)
+            )
         except Refusal:
             raise refusal from None
 
@@ -316,9 +318,9 @@ def _parsed(text: bytes, name: str) -> Any:
         raise BadUserInput(f"{name}: expected JSON") from None
 
 
-def _checked(parameters: Any) -> Asked:
+def _checked(parameters: Any) -> GraphQLRequest:
     if not isinstance(parameters, dict):
-        raise BadUserInput("body: expected one JSON object; batches are not taken")
+        raise BadUserInput("body: expected one JSON object; batches are not supported")
     for name, kind, expected in (
         ("query", str, "a string"),
         ("operationName", str, "a string"),
@@ -327,7 +329,7 @@ def _checked(parameters: Any) -> Asked:
     ):
         if not isinstance(parameters.get(name), kind | None):
             raise BadUserInput(f"{name}: expected {expected}")
-    return Asked(
+    return GraphQLRequest(
         parameters.get("query"),
         parameters.get("operationName"),
         parameters.get("variables"),
@@ -377,7 +379,7 @@ def application(
                 async with database.unbound() as work:
                     # Also "on" during recovery: after a failover, this may be the old server, now a standby.
                     if await work.value("SELECT current_setting('transaction_read_only')") == "on":
-                        raise Unavailable("the database only reads")
+                        raise Unavailable("the database is read-only")
         except Refusal as refusal:
             return JSONResponse({"status": "not ready", "reason": refusal.message}, status_code=refusal.status)
         return JSONResponse({"status": "ready"})

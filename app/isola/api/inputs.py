@@ -44,50 +44,50 @@ def _guarded(field: GraphQLField, resolve: Callable[..., Any], *, checks: bool) 
     ids = [path for path, type_ in texts if type_ == "ID"]
     checked = [path for path, _ in texts] if checks else []
 
-    async def finished(result: Any, given: Mapping[str, Any]) -> Any:
+    async def finished(result: Any, arguments: Mapping[str, Any]) -> Any:
         try:
             return await result
         except Refusal as refusal:
-            refusal.field = _wrong(refusal, given, [path for path in ids if _at(given, path) is not None])
+            refusal.field = _wrong(refusal, arguments, [path for path in ids if _at(arguments, path) is not None])
             raise
 
-    def resolve_guarded(source: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
+    def resolve_guarded(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
         for path in checked:
-            _refuse_unstorable(given, path, ())
-        result = resolve(source, info, **given)
-        return finished(result, given) if isawaitable(result) else result
+            _refuse_unstorable(arguments, path, ())
+        result = resolve(source, info, **arguments)
+        return finished(result, arguments) if isawaitable(result) else result
 
     return resolve_guarded
 
 
-def _wrong(refusal: Refusal, given: Mapping[str, Any], ids: Sequence[Path]) -> str | None:
+def _wrong(refusal: Refusal, arguments: Mapping[str, Any], ids: Sequence[Path]) -> str | None:
     """The path of the refused input, as clients write it. ``ids`` are the paths of the ids that the client gave."""
     if isinstance(refusal, NotFound) and len(ids) == 1 and refusal.item is None:
         return ".".join(ids[0])
     named = refusal.field
     if refusal.item is not None:
-        return _of_item(refusal, refusal.item, given)
+        return _of_item(refusal, refusal.item, arguments)
     if named is None and refusal.rule is not None:
-        return _ruled(refusal.rule, given)
-    if named is None or INPUT not in given or named.partition(".")[0] in given:
+        return _ruled(refusal.rule, arguments)
+    if named is None or INPUT not in arguments or named.partition(".")[0] in arguments:
         return named
     return f"{INPUT}.{named}"
 
 
-def _of_item(refusal: Refusal, item: str, given: Mapping[str, Any]) -> str:
+def _of_item(refusal: Refusal, item: str, arguments: Mapping[str, Any]) -> str:
     """The path of the refused input in a list: ``item`` is the path of the list item, such as ``items.3``."""
     name, _, index = item.partition(".")
     named, place = refusal.field, f"{INPUT}.{item}"
     if named is None and refusal.rule is not None:
-        ruled = _ruled(refusal.rule, {INPUT: given[INPUT][name][int(index)]})
+        ruled = _ruled(refusal.rule, {INPUT: arguments[INPUT][name][int(index)]})
         return place if ruled is None else f"{place}{ruled.removeprefix(INPUT)}"
     return place if named in {None, name} else f"{place}.{named}"
 
 
-def _ruled(rule: str, given: Mapping[str, Any]) -> str | None:
+def _ruled(rule: str, arguments: Mapping[str, Any]) -> str | None:
     """The path of the input that violated a database constraint; the last one if its name contains several."""
-    inside = given.get(INPUT)
-    paths: list[Path] = [(name,) for name in given]
+    inside = arguments.get(INPUT)
+    paths: list[Path] = [(name,) for name in arguments]
     paths += [(INPUT, name) for name in inside] if isinstance(inside, Mapping) else []
     places = {f"_{rule}_".rfind(f"_{_snake(path[-1])}_"): ".".join(path) for path in paths}
     last = max(places, default=-1)
@@ -115,20 +115,20 @@ def _texts(
         yield path, named.name
 
 
-def _at(given: Any, path: Path) -> Any:
+def _at(arguments: Any, path: Path) -> Any:
     for name in path:
-        given = given.get(name) if isinstance(given, Mapping) else None
-    return given
+        arguments = arguments.get(name) if isinstance(arguments, Mapping) else None
+    return arguments
 
 
-def _refuse_unstorable(given: Any, path: Path, at: Path) -> None:
+def _refuse_unstorable(arguments: Any, path: Path, at: Path) -> None:
     """Raise BadUserInput for a text below ``path`` that cannot be stored; ``at`` is the path of ``given``."""
-    match given:
-        case str() if not storable(given):
+    match arguments:
+        case str() if not storable(arguments):
             place = ".".join(at)
-            raise BadUserInput(f"{place}: expected characters that a text can hold", place)
+            raise BadUserInput(f"{place}: expected a text without characters that cannot be stored", place)
         case list():
-            for index, each in enumerate(given):
+            for index, each in enumerate(arguments):
                 _refuse_unstorable(each, path, (*at, str(index)))
-        case Mapping() if path and path[0] in given:
-            _refuse_unstorable(given[path[0]], path[1:], (*at, path[0]))
+        case Mapping() if path and path[0] in arguments:
+            _refuse_unstorable(arguments[path[0]], path[1:], (*at, path[0]))

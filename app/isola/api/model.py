@@ -98,12 +98,12 @@ def _requires(type_: GraphQLObjectType) -> dict[str, Sequence[str]]:
     declared |= {
         f"{type_.name}.{name}": _accesses(_declaration(each).directives) for name, each in type_.fields.items()
     }
-    for where, accesses in declared.items():
-        if not accesses and not declared[type_.name] and where != type_.name:
-            raise MappingError(f"{where}: neither it nor {type_} says what it needs: see isola.api.access")
+    for path, accesses in declared.items():
+        if not accesses and not declared[type_.name] and path != type_.name:
+            raise MappingError(f"{path}: neither it nor {type_} declares an access rule: see isola.api.access")
     return {
-        where: [each.permission for each in accesses if isinstance(each, Requires)]
-        for where, accesses in declared.items()
+        path: [each.permission for each in accesses if isinstance(each, Requires)]
+        for path, accesses in declared.items()
     }
 
 

@@ -36,18 +36,16 @@ def _used(quota: Row) -> ColumnElement[int]:
 
 
 @mapped(own_quotas)
-@strawberry.type(
-    description="How many of something the tenant may have, and has.", directives=[requires(Permission.PLAN_READ)]
-)
+@strawberry.type(description="A limit of the tenant, and its use.", directives=[requires(Permission.PLAN_READ)])
 class Quota:
     name: QuotaName = expression(_name)
-    limit: BigInt | None = expression(_limit, "Null where there is none.")
-    used: BigInt = expression(_used, "Those that count now; it can be more than the limit, which only stops adding.")
+    limit: BigInt | None = expression(_limit, "Null if there is no limit.")
+    used: BigInt = expression(_used, "The current number. It can exceed the limit, which only prevents additions.")
 
 
 @mapped(own_plan, order=(("name", False),))
-@strawberry.type(description="How much of everything the tenant may have.", directives=[requires(Permission.PLAN_READ)])
+@strawberry.type(description="The quotas of the tenant.", directives=[requires(Permission.PLAN_READ)])
 class Plan:
     name: str
     title: str
-    quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All that there are, by name.")
+    quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")

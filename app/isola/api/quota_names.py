@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 else:
     QuotaName = strawberry.enum(
         StrEnum("QuotaName", [(name.upper(), name) for name in quotas.known()]),
-        description="What there can be only so many of.",
+        description="The names of quotas.",
     )

@@ -19,7 +19,7 @@ class Select(Protocol):
     async def __call__(self, key: str, transaction: Transaction, given: dict[str, object]) -> Any: ...
 
 
-def _nobody() -> None:
+def _no_visitor() -> None:
     pass
 
 
@@ -30,7 +30,7 @@ class Request:
     context: Context
     select: Select
     services: Services
-    visitor: Callable[[], Visitor | None] = _nobody
+    visitor: Callable[[], Visitor | None] = _no_visitor
 
     @property
     def actor(self) -> Actor:

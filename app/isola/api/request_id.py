@@ -7,6 +7,6 @@ HEADER = "x-request-id"
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def request_id(given: str | None) -> str:
+def request_id(sent: str | None) -> str:
     """The request id that the client sent, if it is safe to log; otherwise a new random id."""
-    return given if given is not None and _WELL_FORMED.fullmatch(given) else token_hex(16)
+    return sent if sent is not None and _WELL_FORMED.fullmatch(sent) else token_hex(16)

@@ -104,10 +104,10 @@ class Rest(Endpoint):
         return ", ".join((*self.operations, "OPTIONS"))
 
     def accepted(self, accept: str | None) -> tuple[str, bool]:
-        asked = {
+        accepted = {
             part.partition(";")[0].strip().lower() for part in (accept or "").split(",") if not REFUSED.search(part)
         }
-        if not accept or accept.isspace() or asked & {JSON, "application/*", "*/*"}:
+        if not accept or accept.isspace() or accepted & {JSON, "application/*", "*/*"}:
             return JSON, False
         raise NotAcceptable(f"accept: expected {JSON}")
 
@@ -187,7 +187,7 @@ def _read(route: Route, schema: GraphQLSchema) -> Operation:
     for key in route.answer.split("."):
         selected = list(_below(selected, key, fragments))
         if not selected:
-            raise ValueError(f"answer: expected the place of a field that the operation selects, not {route.answer!r}")
+            raise ValueError(f"answer: expected the path of a field that the operation selects, not {route.answer!r}")
     return Operation(route, variables)
 
 

@@ -92,7 +92,7 @@ def _read_decimal(value: Any) -> decimal.Decimal:
     if not read.is_finite():
         raise UnfitValueError(message)
     if max(read.adjusted(), -int(read.as_tuple().exponent)) > MAX_EXPONENT:
-        raise UnfitValueError(f"a Decimal has at most {MAX_EXPONENT} digits before and behind the point")
+        raise UnfitValueError(f"a Decimal has at most {MAX_EXPONENT} digits before and after the point")
     return read
 
 
@@ -115,7 +115,7 @@ def _write_text(value: Any) -> Any:
     return value if isinstance(value, str) else str(value)
 
 
-def _as_it_stands(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -137,18 +137,17 @@ SCALARS: dict[object, ScalarDefinition] = {
         name="BigInt",
         description="An integer from -(2^53-1) to 2^53-1, a JSON number. Input may also be a string of decimal digits.",
         parse_value=_read_big_int,
-        serialize=_as_it_stands,
+        serialize=_unchanged,
     ),
     DateTime: scalar(
         name="DateTime",
-        description="A moment in ISO 8601. Input needs an offset from UTC; output is in UTC, with six digits after the "
-        "second.",
+        description="A point in time in ISO 8601. Input needs an offset from UTC; output is in UTC with microseconds.",
         parse_value=_read_date_time,
         serialize=_write_date_time,
     ),
     Date: scalar(
         name="Date",
-        description="A day in ISO 8601.",
+        description="A date in ISO 8601.",
         parse_value=_read_date,
         serialize=_write_text,
     ),
@@ -168,9 +167,9 @@ SCALARS: dict[object, ScalarDefinition] = {
     JSON: scalar(
         name="JSON",
         description="Any JSON value. Numbers keep their digits; one of more than 100, or a negative zero, is refused.",
-        parse_value=_as_it_stands,
+        parse_value=_unchanged,
         parse_literal=_read_json_literal,
-        serialize=_as_it_stands,
+        serialize=_unchanged,
     ),
 }
 
@@ -181,7 +180,7 @@ class OrderDirection(Enum):
     DESC = "DESC"
 
 
-@strawberry.input(description="Compares texts, case-sensitively. All conditions given have to hold; null is refused.")
+@strawberry.input(description="Compares texts, case-sensitively. Conditions are combined with AND; null is refused.")
 class StringFilter:
     eq: str | None = strawberry.UNSET
     in_: list[str] | None = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
@@ -195,19 +194,19 @@ class StringFilter:
 
 
 @strawberry.input(
-    description="Compares texts, case-sensitively unless it says otherwise. All conditions given have to hold; null is "
-    "refused."
+    description="Compares texts, case-sensitively unless stated otherwise. Conditions are combined with AND; null "
+    "is refused."
 )
 class InsensitiveStringFilter(StringFilter):
     eq_insensitive: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Without regard to case. An index serves it."
+        default=strawberry.UNSET, description="Case-insensitive, with an index."
     )
     starts_with_insensitive: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Without regard to case; no wildcards. An index serves it."
+        default=strawberry.UNSET, description="Case-insensitive, with an index; no wildcards."
     )
 
 
-@strawberry.input(description="Compares ids. All conditions given have to hold; null is refused.")
+@strawberry.input(description="Compares ids. Conditions are combined with AND; null is refused.")
 class IDFilter:
     eq: strawberry.ID | None = strawberry.UNSET
     in_: list[strawberry.ID] | None = strawberry.field(
@@ -216,7 +215,7 @@ class IDFilter:
     is_null: bool | None = strawberry.UNSET
 
 
-@strawberry.input(description="Compares moments. All conditions given have to hold; null is refused.")
+@strawberry.input(description="Compares points in time. Conditions are combined with AND; null is refused.")
 class DateTimeFilter:
     eq: DateTime | None = strawberry.UNSET
     in_: list[DateTime] | None = strawberry.field(
@@ -229,13 +228,13 @@ class DateTimeFilter:
     is_null: bool | None = strawberry.UNSET
 
 
-@strawberry.input(description="Compares truth values. All conditions given have to hold; null is refused.")
+@strawberry.input(description="Compares truth values. Conditions are combined with AND; null is refused.")
 class BooleanFilter:
     eq: bool | None = strawberry.UNSET
     is_null: bool | None = strawberry.UNSET
 
 
-@strawberry.input(description="Compares UUIDs. All conditions given have to hold; null is refused.")
+@strawberry.input(description="Compares UUIDs. Conditions are combined with AND; null is refused.")
 class UUIDFilter:
     eq: UUID | None = strawberry.UNSET
     in_: list[UUID] | None = strawberry.field(
@@ -245,13 +244,13 @@ class UUIDFilter:
 
 
 @strawberry.input(
-    description="Compares a value inside of a document. All conditions given have to hold; null is refused. No index "
-    "serves it: the same filter has to narrow the rows by another condition, which an index serves."
+    description="Compares a value inside of a document. Conditions are combined with AND; null is refused. It uses no "
+    "index, so the same filter needs another condition that narrows the rows with an index."
 )
 class JSONFilter:
     path: list[str] | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Where the value is: at most 8 keys, or places in lists, from 0. Left out, it is the document.",
+        description="The path of the value: at most 8 keys, or list indexes from 0. Omitted, it is the document.",
     )
     eq: JSON | None = strawberry.field(default=strawberry.UNSET, description="At most 4096 bytes.")
     contains: JSON | None = strawberry.field(
@@ -259,17 +258,17 @@ class JSONFilter:
         description="Objects contain others with some of their keys, lists contain lists with some of their items. At "
         "most 4096 bytes.",
     )
-    is_null: bool | None = strawberry.field(default=strawberry.UNSET, description="Whether there is no value there.")
+    is_null: bool | None = strawberry.field(default=strawberry.UNSET, description="Whether the path has no value.")
 
 
-def _range_filter(type_: Any, name: str, what: str) -> type:
+def _range_filter(type_: Any, name: str, values: str) -> type:
     """A filter for ordered values."""
     one = type_ | None
     listed = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
     annotations = {"eq": one, "in_": list[type_] | None}
     annotations |= dict.fromkeys(("gt", "gte", "lt", "lte"), one) | {"is_null": bool | None}
     body = {"__module__": __name__, "__annotations__": annotations, **dict.fromkeys(annotations, strawberry.UNSET)}
-    description = f"Compares {what}. All conditions given have to hold; null is refused."
+    description = f"Compares {values}. Conditions are combined with AND; null is refused."
     made: type = strawberry.input(type(name, (), {**body, "in_": listed}), description=description)
     return made
 

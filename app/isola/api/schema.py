@@ -83,9 +83,11 @@ Mutation = _root(
 try:
     schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
 except DuplicatedTypeName as error:
-    raise OperatorError(f"{error.message}: subjects, their enums and what is made of both share one space") from error
+    raise OperatorError(
+        f"{error.message}: subjects, enums and the types generated from them share one namespace"
+    ) from error
 except (StrawberryException, TypeError) as error:
-    raise OperatorError(f"no schema can be made: {error}") from error
+    raise OperatorError(f"the schema is invalid: {error}") from error
 try:
     model = model_of(schema)
 except MappingError as error:

@@ -7,7 +7,7 @@ from isola.query.mapping import Parameters
 
 
 @mapped(Parameters({"slug": Text(), "name": Text()}))
-@strawberry.type(description="A customer of the platform, as others may know it.", directives=[PUBLIC])
+@strawberry.type(description="A tenant, with the fields that other tenants may read.", directives=[PUBLIC])
 class Tenant:
     slug: str
     name: str

@@ -13,7 +13,7 @@ from isola.subjects.users import User
 @strawberry.type(description="A tenant that the caller belongs to.", directives=[PUBLIC])
 class Membership:
     tenant: Tenant
-    roles: list[str] = strawberry.field(description="The caller's there, by name.")
+    roles: list[str] = strawberry.field(description="The names of the caller's roles there.")
 
 
 async def _memberships(info: strawberry.Info[Context, None]) -> list[Membership]:
@@ -24,16 +24,18 @@ async def _memberships(info: strawberry.Info[Context, None]) -> list[Membership]
 
 
 @mapped(Parameters(caller.COLUMNS))
-@strawberry.type(description="Who is asking.", directives=[PUBLIC])
+@strawberry.type(description="The caller.", directives=[PUBLIC])
 class Viewer:
     user: User = one("user_id")
     tenant: Tenant = part(slug="tenant_slug", name="tenant_name")
-    plan: Plan = one(source=own_plan, description="The plan of the tenant, and what is used of it.")
-    roles: list[str] = strawberry.field(description="By name. A machine has none.")
-    permissions: list[str] = strawberry.field(description="All that the roles give, less what the token leaves out.")
+    plan: Plan = one(source=own_plan, description="The plan of the tenant, and the use of its quotas.")
+    roles: list[str] = strawberry.field(description="The names of the caller's roles. A machine has none.")
+    permissions: list[str] = strawberry.field(
+        description="The permissions of the caller's roles that the token allows."
+    )
     memberships: list[Membership] = strawberry.field(
         resolver=_memberships,
-        description="The tenants that the caller belongs to, this one among them, by slug; at most 100.",
+        description="The tenants that the caller belongs to, including this one, by slug; at most 100.",
     )
 
 

@@ -91,8 +91,8 @@ def _load(address: str, application: str | None, tenant: str) -> None:
                 async with source.unbound() as reading:
                     name = names.plain(str(await reading.value("SELECT current_database()")), "adopted")
             if name not in APPLICATIONS:
-                known = ", ".join(sorted(APPLICATIONS))
-                raise OperatorError(f"the application {name!r} is not installed: expected one of {known}")
+                listed = ", ".join(sorted(APPLICATIONS))
+                raise OperatorError(f"the application {name!r} is not installed: expected one of {listed}")
             plan = copying.read(APPLICATIONS[name].migrations.parent)
             with err.status("copying") as status:
                 loaded = await loading.load(
@@ -103,12 +103,12 @@ def _load(address: str, application: str | None, tenant: str) -> None:
                     tenant,
                     progress=lambda table, rows: status.update(f"copying {table}: {rows:,} rows"),
                 )
-        _tell(loaded)
+        _print_loaded(loaded)
 
     act(run)
 
 
-def _tell(loaded: "Loaded") -> None:
+def _print_loaded(loaded: "Loaded") -> None:
     for table, rows in loaded.rows.items():
         typer.echo(f"{table}: {rows} rows, as in the source")
     typer.echo(f"{sum(loaded.rows.values())} rows of {len(loaded.rows)} tables are in tenant {loaded.tenant.slug}")

@@ -28,7 +28,7 @@ WITH tables AS (
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $1 AND NOT a.attisdropped
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
         AND (n.nspname <> 'control' OR to_regclass('control.tenants') IS NULL)
-), told_apart AS (
+), distinguished AS (
     SELECT greatest(max(CASE WHEN s.n_distinct < 0 THEN -s.n_distinct * t.rows ELSE s.n_distinct END), 0) AS tenants
     FROM tables t JOIN pg_stats s ON s.schemaname = t.schema AND s.tablename = t.name AND s.attname = $1
     WHERE t.shared
@@ -38,7 +38,7 @@ WITH tables AS (
 SELECT jsonb_build_object(
     'homes', (SELECT count(DISTINCT schema) FROM tables WHERE schema ~ $2),
     'tenants', (SELECT count(DISTINCT schema) FROM tables WHERE schema ~ $2)
-        + round(coalesce((SELECT tenants FROM told_apart), 0)),
+        + round(coalesce((SELECT tenants FROM distinguished), 0)),
     'tables', (SELECT count(*) FROM of_homes),
     'rows', coalesce((SELECT max(rows) FROM of_homes), 0),
     'relations', (SELECT count(*) FROM pg_class),
@@ -72,34 +72,38 @@ async def counted(database: "Database", tenant_column: str, homes: str) -> Count
 
     async with database.unbound() as transaction:
         await transaction.script(READ_ONLY)
-        found = json.loads(await transaction.value(COUNTS, tenant_column, homes))
-        tenants = round(found["tenants"])
-        if found["directory"]:
+        counts = json.loads(await transaction.value(COUNTS, tenant_column, homes))
+        tenants = round(counts["tenants"])
+        if counts["directory"]:
             tenants = int(await transaction.value("SELECT count(*) FROM control.tenants"))
-    rows = round(found["rows"] / tenants) if tenants else 0
-    return Counted(tenants, rows, found["tables"], found["relations"], found["connections"])
+    rows = round(counts["rows"] / tenants) if tenants else 0
+    return Counted(tenants, rows, counts["tables"], counts["relations"], counts["connections"])
 
 
 def advise(
     *,
-    tenants: Annotated[int | None, typer.Option(min=1, help="how many there will be")] = None,
-    rows_per_tenant: Annotated[int | None, typer.Option(min=1, help="in its largest table")] = None,
-    tables: Annotated[int | None, typer.Option(min=1, help="of a tenant")] = None,
-    qps: Annotated[float | None, typer.Option(min=0, help="requests a second, of all tenants together")] = None,
-    connections: Annotated[int | None, typer.Option(min=1, help="of the servers to PostgreSQL")] = None,
-    memory_gb: Annotated[float | None, typer.Option(min=0, help="PostgreSQL's, in GB")] = None,
-    migration_minutes: Annotated[float, typer.Option(min=0, help="that migrating all tenants may take")] = 60,
+    tenants: Annotated[int | None, typer.Option(min=1, help="the expected number of tenants")] = None,
+    rows_per_tenant: Annotated[int | None, typer.Option(min=1, help="rows of a tenant in its largest table")] = None,
+    tables: Annotated[int | None, typer.Option(min=1, help="tables of a tenant")] = None,
+    qps: Annotated[float | None, typer.Option(min=0, help="requests per second of all tenants together")] = None,
+    connections: Annotated[int | None, typer.Option(min=1, help="connections from the servers to PostgreSQL")] = None,
+    memory_gb: Annotated[float | None, typer.Option(min=0, help="memory of PostgreSQL in GB")] = None,
+    migration_minutes: Annotated[
+        float, typer.Option(min=0, help="the time in which all tenants have to be migrated")
+    ] = 60,
     database_url: Annotated[
-        str | None, typer.Option(help="count in this database what is not given, by questions that change nothing")
+        str | None, typer.Option(help="count what no option gives in this database, with read-only queries")
     ] = None,
     tenant_column: Annotated[
-        str, typer.Option(help="there, the column of shared tables that says whose")
+        str, typer.Option(help="in that database: the column of shared tables with the tenant's id")
     ] = TENANT_COLUMN,
-    homes: Annotated[str, typer.Option(help="there, the names of tenants' own schemas")] = HOMES,
+    homes: Annotated[
+        str, typer.Option(help="in that database: a regular expression for the schemas of tenants")
+    ] = HOMES,
     results: Annotated[
         Path | None,
         typer.Option(
-            help="of isola bench; the newest of those that come with the program unless given",
+            help="results of isola bench; by default the newest that are part of the package",
             exists=True,
             dir_okay=False,
         ),
@@ -114,28 +118,28 @@ def advise(
 
     chosen = results or newest()
     measured = read(chosen)
-    there = _counted_at(address(database_url), tenant_column, homes) if database_url is not None else None
-    wanted = tenants or (there.tenants if there else 0)
-    if wanted == 0:
+    counts = _counted_at(address(database_url), tenant_column, homes) if database_url is not None else None
+    tenant_count = tenants or (counts.tenants if counts else 0)
+    if tenant_count == 0:
         raise OperatorError(
-            f"no tenants were found by a column {tenant_column} with statistics, or by schemas called like {homes}: "
-            "say how tenants are told apart (--tenant-column, --homes), or how many there are (--tenants)"
+            f"found no tenants: neither a column {tenant_column} with statistics nor schemas that match {homes}; "
+            "expected --tenant-column or --homes to identify tenants, or their number (--tenants)"
         )
     memory = memory_gb * 1e9 if memory_gb is not None else measured.run.get("machine", {}).get("memory_bytes")
     needs = advisor.Needs(
-        tenants=wanted,
-        rows=rows_per_tenant or (there.rows if there else None) or None,
-        tables=tables or (there.tables if there else None) or None,
+        tenants=tenant_count,
+        rows=rows_per_tenant or (counts.rows if counts else None) or None,
+        tables=tables or (counts.tables if counts else None) or None,
         qps=qps,
-        connections=connections or (there.connections if there else None),
+        connections=connections or (counts.connections if counts else None),
         memory_bytes=memory,
         bearable_s=migration_minutes * 60,
     )
     advice = advisor.advise(measured, needs)
     if as_json:
-        typer.echo(json.dumps(_as_data(advice, there, chosen, measured), indent=2))
+        typer.echo(json.dumps(_as_data(advice, counts, chosen, measured), indent=2))
     else:
-        _print(advice, there, chosen, measured)
+        _print(advice, counts, chosen, measured)
 
 
 def _counted_at(url: str, tenant_column: str, homes: str) -> Counted:
@@ -150,12 +154,12 @@ def _counted_at(url: str, tenant_column: str, homes: str) -> Counted:
     return asyncio.run(count())
 
 
-def _as_data(advice: "Advice", there: Counted | None, results: Path, measured: "Results") -> dict[str, Any]:
+def _as_data(advice: "Advice", counts: Counted | None, results: Path, measured: "Results") -> dict[str, Any]:
     return {
         "strategy": advice.strategy,
         "reasons": list(advice.reasons),
         "needs": asdict(advice.needs),
-        "counted": asdict(there) if there else None,
+        "counted": asdict(counts) if counts else None,
         "figures": [
             {
                 "about": one.aspect.label,
@@ -174,17 +178,17 @@ def _as_data(advice: "Advice", there: Counted | None, results: Path, measured: "
     }
 
 
-def _print(advice: "Advice", there: Counted | None, results: Path, measured: "Results") -> None:
+def _print(advice: "Advice", counts: Counted | None, results: Path, measured: "Results") -> None:
     from rich.table import Table
 
     from isola.lab.report import units
 
-    if there is not None:
+    if counts is not None:
         typer.echo(
-            f"Counted: {there.tenants:,} tenants with {there.rows:,} rows each in the largest of {there.tables:,} "
-            f"tables; {there.relations:,} relations; {there.connections:,} connections at most.\n"
+            f"Counted: {counts.tenants:,} tenants with {counts.rows:,} rows each in the largest of {counts.tables:,} "
+            f"tables; {counts.relations:,} relations; at most {counts.connections:,} connections.\n"
         )
-    typer.echo(f"Recommended: {advice.strategy or 'neither before the other'}")
+    typer.echo(f"Recommended: {advice.strategy or 'no strategy over the other'}")
     for reason in advice.reasons:
         typer.echo(f"- {reason}")
     names = [each.strategy for each in max((one.estimates for one in advice.weighed), key=len, default=[])]
@@ -203,6 +207,6 @@ def _print(advice: "Advice", there: Counted | None, results: Path, measured: "Re
     machine = measured.run.get("machine", {})
     about = f" of the application {measured.application}" if measured.application else ""
     typer.echo(
-        f"\nFrom {results}{about}, measured on {machine.get('cores', '?')} cores. Ratios hold elsewhere; times and "
-        "requests a second are that machine's."
+        f"\nFrom {results}{about}, measured on {machine.get('cores', '?')} cores. Ratios apply to other machines; "
+        "times and requests per second do not."
     )

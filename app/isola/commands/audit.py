@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 def report_verdict(verdict: "Verdict") -> None:
     """Print the result of a verification."""
-    waiting = f"; {verdict.unsealed} of them wait to be sealed" if verdict.unsealed else ""
+    waiting = f"; {verdict.unsealed} of them not sealed yet" if verdict.unsealed else ""
     typer.echo(f"{verdict.entries} entries checked, up to {verdict.head or 'the beginning'}{waiting}")
 
 
-audit_app = typer.Typer(no_args_is_help=True, help="Verify and seal the logs of what was done.")
+audit_app = typer.Typer(no_args_is_help=True, help="Verify and seal the audit logs.")
 
 
 @audit_app.callback()
 def about() -> None:
-    """Verify and seal the logs of what was done."""
+    """Verify and seal the audit logs."""
 
 
 @audit_app.command()
@@ -48,7 +48,7 @@ def verify(tenant: TenantOption, known: KnownOption = None) -> None:
 
 @audit_app.command()
 def seal() -> None:
-    """Number and chain what has committed. A running server does so by itself, ten times a second."""
+    """Number and chain the committed entries. A running server does so itself, ten times a second."""
     from isola.platform import sealing
 
     async def run(installed: "Installation") -> None:
@@ -57,6 +57,6 @@ def seal() -> None:
             while sealed := await sealing.seal(control):
                 total += sealed
             behind = await sealing.lag(control)
-        typer.echo(f"{total} entries sealed; {behind.entries} wait")
+        typer.echo(f"{total} entries sealed; {behind.entries} left")
 
     act(run)

@@ -9,12 +9,12 @@ import typer
 from isola.commands.common import INTERRUPTED, err
 from isola.errors import OperatorError
 
-bench_app = typer.Typer(help="Measure strategies beside each other, and report what the figures say.")
+bench_app = typer.Typer(help="Measure and compare strategies.")
 
 
 @bench_app.callback(invoke_without_command=True)
 def bench(context: typer.Context) -> None:
-    """Measure strategies beside each other, and report what the figures say. Alone: the quick profile."""
+    """Measure and compare strategies. Without a subcommand: the quick profile."""
     if context.invoked_subcommand is None:
         run()
 
@@ -23,32 +23,34 @@ def bench(context: typer.Context) -> None:
 def run(
     *,
     application: Annotated[
-        str | None, typer.Option(help="whose tables it is about: an installed one; the nouns that ship unless given")
+        str | None,
+        typer.Option(help="the installed application to measure; by default the one that is part of the package"),
     ] = None,
     subject: Annotated[
-        str | None, typer.Option(help="of the application, whom the usual operations ask; its most connected one")
+        str | None,
+        typer.Option(help="the subject that the standard operations query; by default the one with most relations"),
     ] = None,
     operations: Annotated[
         Path | None, typer.Option(help="a folder of the application's own .graphql documents", file_okay=False)
     ] = None,
-    profile: Annotated[Literal["quick", "standard", "full"], typer.Option(help="how much is measured")] = "quick",
-    scenario: Annotated[list[str] | None, typer.Option(help="only these")] = None,
-    strategy: Annotated[list[str] | None, typer.Option(help="only these, beside the baselines")] = None,
-    tenants: Annotated[list[int] | None, typer.Option(min=1, help="instead of the profile's")] = None,
+    profile: Annotated[Literal["quick", "standard", "full"], typer.Option(help="the amount of measurements")] = "quick",
+    scenario: Annotated[list[str] | None, typer.Option(help="measure only these scenarios")] = None,
+    strategy: Annotated[list[str] | None, typer.Option(help="measure only these strategies and the baselines")] = None,
+    tenants: Annotated[list[int] | None, typer.Option(min=1, help="numbers of tenants")] = None,
     rows: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="a tenant's resources, or rows of each subject, instead of the profile's"),
+        typer.Option(min=1, help="numbers of resources of a tenant, or of rows of each subject"),
     ] = None,
-    tables: Annotated[list[int] | None, typer.Option(min=1, help="of a home, instead of the profile's")] = None,
-    connections: Annotated[list[int] | None, typer.Option(min=1, help="instead of the profile's")] = None,
+    tables: Annotated[list[int] | None, typer.Option(min=1, help="numbers of tables of a home")] = None,
+    connections: Annotated[list[int] | None, typer.Option(min=1, help="numbers of connections")] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="an owner's address; a PostgreSQL of the lab's own unless given")
+        str | None, typer.Option(help="the address of a database owner; by default the lab starts a PostgreSQL")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="JSON Lines; a rerun goes on where it ends", dir_okay=False)
+        Path | None, typer.Option(help="results in JSON Lines; a rerun resumes at the end of the file", dir_okay=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="also on a server whose database holds data")] = False,
-    seed: Annotated[int, typer.Option(help="of rows and of the order of requests")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="accept a database that holds data")] = False,
+    seed: Annotated[int, typer.Option(help="the random seed of rows and of the order of requests")] = 1,
 ) -> None:
     """Measure, and write the report beside the results. Interrupted, it goes on when it is run again.
 
@@ -58,7 +60,7 @@ def run(
     from isola.settings import load
     from isola.subjects.applications import BUILT_IN
 
-    asked = command.Asked(
+    options = command.Asked(
         profile,
         scenario or (),
         strategy or (),
@@ -72,16 +74,16 @@ def run(
         operations,
     )
     try:
-        file, failed = command.run(asked, load().data_dir.resolve() / "bench")
+        file, failed = command.run(options, load().data_dir.resolve() / "bench")
     except KeyboardInterrupt:
-        err.print("isola: interrupted; run it again to go on")
+        err.print("isola: interrupted; run it again to resume")
         sys.exit(INTERRUPTED)
     html, markdown = file.with_suffix(".html"), file.with_suffix(".md")
     report.write(file, html=html, markdown=markdown)
     for path in (file, html, markdown):
         typer.echo(path)
     if failed:
-        raise OperatorError(f"{failed} measurements failed: {file} says why")
+        raise OperatorError(f"{failed} measurements failed; the reasons are in {file}")
 
 
 @bench_app.command()
@@ -103,7 +105,7 @@ def report(
 @bench_app.command()
 def compare(
     before: Annotated[Path, typer.Argument(help="results of a run", exists=True, dir_okay=False)],
-    after: Annotated[Path, typer.Argument(help="results of another", exists=True, dir_okay=False)],
+    after: Annotated[Path, typer.Argument(help="results of another run", exists=True, dir_okay=False)],
 ) -> None:
     """Say what changed from one run to another, and whether that is more than noise."""
     from isola.lab.report import compare

@@ -22,9 +22,11 @@ INTERRUPTED = 130  # the exit status that shells use for Ctrl-C
 
 KnownOption = Annotated[
     str | None,
-    typer.Option("--known", metavar="HASH", help="a hash that an earlier run printed; its entry must still be there"),
+    typer.Option(
+        "--known", metavar="HASH", help="a hash that an earlier run printed; the log must still contain its entry"
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="for programs")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant's slug")]
 Act = Callable[["Installation"], Coroutine[Any, Any, None]]
 
@@ -66,7 +68,7 @@ def print_json(value: Any) -> None:
     typer.echo(to_json(value, indent=2))
 
 
-def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False, looking: bool = False) -> None:
+def act(action: Act, *, settings: "Settings | None" = None, serving: bool = False, looking: bool = False) -> None:
     """Run an action in the installation that the settings describe, and clean up however it ends.
 
     An interrupted command is incomplete and reports that by its exit status; an interrupted server has ended normally.
@@ -88,7 +90,7 @@ def act(what: Act, *, settings: "Settings | None" = None, serving: bool = False,
     logging.configure(settings)
     try:
         with installation(settings, alone=serving, start=not looking) as installed:
-            uvloop.run(what(installed))
+            uvloop.run(action(installed))
     except asyncpg.InsufficientPrivilegeError as error:
         raise OperatorError(f"the database does not allow its login to do this: {error}") from error
     except KeyboardInterrupt:

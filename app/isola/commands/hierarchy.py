@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def set_parent(
     slug: Annotated[str, typer.Argument(help="the tenant's slug")],
     *,
-    under: Annotated[str | None, typer.Option(help="the slug of the tenant that it is to be below")] = None,
-    top: Annotated[bool, typer.Option("--top", help="below none")] = False,
+    under: Annotated[str | None, typer.Option(help="the slug of the new parent")] = None,
+    top: Annotated[bool, typer.Option("--top", help="without a parent")] = False,
 ) -> None:
-    """Put a tenant below another, with all that are below it."""
+    """Move a tenant and all its descendants below another tenant, or to the top."""
     from isola.platform import hierarchy
 
     if (under is None) is not top:

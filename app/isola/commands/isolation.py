@@ -14,19 +14,23 @@ MODES = ("direct", "uncached", "pgbouncer")
 
 
 def isolation(
-    more: Annotated[list[str] | None, typer.Argument(help="options of pytest, behind --: -n 2, -x, -k …")] = None,
+    more: Annotated[list[str] | None, typer.Argument(help="options of pytest after --, such as -n 2 or -x")] = None,
     *,
     strategy: Annotated[
-        str | None, typer.Option(metavar="PACKAGE.MODULE:CLASS", help="only this one; all installed ones without")
+        str | None,
+        typer.Option(metavar="PACKAGE.MODULE:CLASS", help="the strategy to test; by default all installed ones"),
     ] = None,
     mode: Annotated[
-        list[str] | None, typer.Option(metavar="|".join(MODES), help="only these ways of connecting")
+        list[str] | None, typer.Option(metavar="|".join(MODES), help="the connection modes to test; by default all")
     ] = None,
     also: Annotated[
-        list[Path] | None, typer.Option(help="further tests, run once, with direct connections", exists=True)
+        list[Path] | None, typer.Option(help="further tests, run once with direct connections", exists=True)
     ] = None,
 ) -> None:
-    """Attack the installed strategies, or a new one, on a PostgreSQL of their own. Ends with 1 if a test fails."""
+    """Run the isolation suite against the installed strategies or a new one, on a separate PostgreSQL.
+
+    The exit status is 1 if a test fails.
+    """
     if not set(mode or ()) <= set(MODES):
         raise typer.BadParameter(f"--mode: expected any of {', '.join(MODES)}")
     missing = [package for package in NEEDED if find_spec(package) is None]

@@ -59,7 +59,7 @@ RoleName = Literal["viewer", "editor", "admin", "owner"]
 
 
 def main() -> None:
-    """Run the command line. Ends with 0, with 1 and a line that says what was refused, or with 2 for wrong usage."""
+    """Run the command line. The exit status is 0; 1, after a line with the error; or 2 for wrong usage."""
     # Imported objects stay alive, and scanning them for garbage takes a seventh of a server's start time. A server
     # that has started collects with Python's default thresholds.
     gc.set_threshold(300_000, 10, 10)
@@ -70,8 +70,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _say_version(wanted: bool) -> None:  # noqa: FBT001  Typer calls it
-    if wanted:
+def _print_version(requested: bool) -> None:  # noqa: FBT001  Typer calls it
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"isola {version('isola')}")
@@ -82,15 +82,15 @@ def _say_version(wanted: bool) -> None:  # noqa: FBT001  Typer calls it
 def about(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
-    """Serve a GraphQL API to many tenants, and look after them."""
+    """Serve a GraphQL API to many tenants, and administer them."""
 
 
 @app.command()
 def serve() -> None:
-    """Serve the API. Without a database URL, on the embedded PostgreSQL."""
+    """Serve the API. Without a database URL, use the embedded PostgreSQL."""
     from isola.platform import migrations
     from isola.server import listener as server
     from isola.settings import load
@@ -110,7 +110,7 @@ def serve() -> None:
 
 @app.command()
 def demo() -> None:
-    """Serve the API with three tenants, people and data, on the embedded PostgreSQL."""
+    """Serve the API with three tenants, users and data, on the embedded PostgreSQL."""
     from isola.platform import migrations
     from isola.server import demonstration, listener as server
     from isola.settings import load
@@ -118,11 +118,11 @@ def demo() -> None:
     settings = load()
     if settings.database_url or settings.tenant_url or settings.control_url:
         raise OperatorError(
-            "the demo brings its own PostgreSQL: unset ISOLA_DATABASE_URL, ISOLA_TENANT_URL and ISOLA_CONTROL_URL"
+            "the demo starts its own PostgreSQL: unset ISOLA_DATABASE_URL, ISOLA_TENANT_URL and ISOLA_CONTROL_URL"
         )
 
     async def run(installed: "Installation") -> None:
-        with err.status("migrating, and filling three tenants"):
+        with err.status("migrating, and creating three tenants with data"):
             async with await installed.owner(4) as owner, await installed.tenants() as tenants:
                 await migrations.migrate(owner, installed.strategies, installed.addresses)
                 await demonstration.furnish(owner, tenants, installed.strategies)
@@ -140,7 +140,7 @@ async def _serve(installed: "Installation", listener: "server.Listener") -> None
 
     async with application(installed) as served, operating(installed):
         listener.listen()
-        typer.echo(f"Serving on {listener.url}/graphql — Ctrl-C ends it")
+        typer.echo(f"Serving on {listener.url}/graphql — press Ctrl-C to stop")
         sys.stdout.flush()
         await listener.serve(served)
 
@@ -148,13 +148,14 @@ async def _serve(installed: "Installation", listener: "server.Listener") -> None
 @app.command()
 def migrate(
     *,
-    check: Annotated[bool, typer.Option("--check", help="say what is behind and change nothing")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="homes at a time")] = 4,
+    check: Annotated[bool, typer.Option("--check", help="report what is behind, and change nothing")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="homes to migrate at the same time")] = 4,
     new_passwords: Annotated[
-        bool, typer.Option("--new-passwords", help="give the logins theirs, whichever other database uses them")
+        bool,
+        typer.Option("--new-passwords", help="set the logins' passwords, even if other databases use these logins"),
     ] = False,
 ) -> None:
-    """Bring the platform's tables and every home to the newest revision."""
+    """Migrate the platform's tables and every home to the newest revision."""
     from isola.platform import migrations
 
     async def run(installed: "Installation") -> None:
@@ -191,27 +192,29 @@ def _print_report(report: "migrations.Report", *, check: bool) -> None:
 
     for home, reason in sorted(report.failed.items()):
         err.print(f"{home}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
-    wanted = {"control": migrations.head("control"), "tenant": migrations.head("tenant")}
-    amiss = bool(report.behind or report.shut or report.platform or report.control != wanted["control"])
+    newest = {"control": migrations.head("control"), "tenant": migrations.head("tenant")}
+    outdated = bool(report.behind or report.shut or report.platform or report.control != newest["control"])
     if not check:
         done = len(report.behind.keys() - report.failed)
         typer.echo(
-            f"{report.homes} homes, {done} brought to revision {wanted['tenant']}, "
-            f"{len(report.shut.keys() - report.failed)} given rights that were missing, {len(report.failed)} failed"
+            f"{report.homes} homes, {done} migrated to revision {newest['tenant']}, "
+            f"{len(report.shut.keys() - report.failed)} granted missing rights, {len(report.failed)} failed"
         )
-    elif report.control != wanted["control"]:
-        typer.echo(f"the platform's tables are at {report.control or 'nothing'}, not {wanted['control']}")
+    elif report.control != newest["control"]:
+        typer.echo(f"the platform's tables are at {report.control or 'nothing'}, not {newest['control']}")
     else:
         for line in report.platform[:SHOWN_RIGHTS]:
             typer.echo(line)
         if len(report.platform) > SHOWN_RIGHTS:
-            typer.echo(f"and {len(report.platform) - SHOWN_RIGHTS} more rights of the platform's roles")
+            typer.echo(
+                f"and {len(report.platform) - SHOWN_RIGHTS} more differences in the rights of the platform's roles"
+            )
         for home, revision in sorted(report.behind.items()):
             typer.echo(f"{home} is {migrations.advice('tenant', revision)}")
-        for home, lacks in sorted(report.shut.items()):
-            typer.echo(f"{home} cannot be entered: {lacks}")
+        for home, missing in sorted(report.shut.items()):
+            typer.echo(f"{home} cannot be entered: {missing}")
         typer.echo(f"{report.homes} homes, {len(report.behind)} behind, {len(report.shut)} that cannot be entered")
-    if report.failed or (check and amiss):
+    if report.failed or (check and outdated):
         raise typer.Exit(1)
 
 
@@ -219,12 +222,12 @@ def _print_report(report: "migrations.Report", *, check: bool) -> None:
 def token(
     tenant: TenantOption,
     user: Annotated[str, typer.Option(help="the user's subject")],
-    role: Annotated[RoleName, typer.Option(help="what they may do")] = "editor",
-    ttl: Annotated[float, typer.Option(min=1, help="seconds that it is good for")] = 24 * 3600,
-    name: Annotated[str | None, typer.Option(help="the name of a user seen for the first time")] = None,
-    email: Annotated[str | None, typer.Option(help="likewise, their e-mail address")] = None,
+    role: Annotated[RoleName, typer.Option(help="the role in the token")] = "editor",
+    ttl: Annotated[float, typer.Option(min=1, help="seconds until it expires")] = 24 * 3600,
+    name: Annotated[str | None, typer.Option(help="the user's name, stored at the first sign-in")] = None,
+    email: Annotated[str | None, typer.Option(help="the user's e-mail address, stored at the first sign-in")] = None,
 ) -> None:
-    """Make a token for development. It is the last line that is printed, alone."""
+    """Create a token for development, and print it as the only line on standard output."""
     from isola.identity.tokens import mint
     from isola.settings import load
     from isola.subjects.permissions import Role
@@ -241,7 +244,9 @@ def password() -> None:
 
 
 @app.command()
-def schema(*, admin: Annotated[bool, typer.Option("--admin", help="of platform administration")] = False) -> None:
+def schema(
+    *, admin: Annotated[bool, typer.Option("--admin", help="the schema of platform administration")] = False
+) -> None:
     """Print the GraphQL schema in SDL."""
     if admin:
         from isola.admin.schema import schema as printed
@@ -255,22 +260,22 @@ def explain(
     file: Annotated[Path, typer.Argument(help="a document with an operation", exists=True, dir_okay=False)],
     tenant: TenantOption,
     *,
-    user: Annotated[str | None, typer.Option(help="the subject of the user whose view it is")] = None,
-    operation: Annotated[str | None, typer.Option(help="its name, where the document has several")] = None,
-    variables: Annotated[str, typer.Option(help="as a JSON object")] = "{}",
-    analyze: Annotated[bool, typer.Option("--analyze", help="run it, and show what it took")] = False,
+    user: Annotated[str | None, typer.Option(help="execute it as the user with this subject")] = None,
+    operation: Annotated[str | None, typer.Option(help="its name, if the document has several")] = None,
+    variables: Annotated[str, typer.Option(help="the variables, as a JSON object")] = "{}",
+    analyze: Annotated[bool, typer.Option("--analyze", help="execute it, and show times and row counts")] = False,
 ) -> None:
-    """Show what becomes of an operation: its plan, its SQL under each strategy, and PostgreSQL's plan."""
+    """Show how an operation is executed: its plan, its SQL under each strategy, and PostgreSQL's plan."""
     from isola.api import explain as explaining
 
     try:
-        given = json.loads(variables)
+        parsed = json.loads(variables)
         text = file.read_text(encoding="utf-8")
     except json.JSONDecodeError as error:
         raise typer.BadParameter(f"--variables: expected JSON ({error.msg})") from None
     except (OSError, UnicodeError) as error:
-        raise OperatorError(f"{file}: expected a file in UTF-8 that can be read ({error})") from None
-    if not isinstance(given, dict):
+        raise OperatorError(f"{file}: expected a readable file in UTF-8 ({error})") from None
+    if not isinstance(parsed, dict):
         raise typer.BadParameter("--variables: expected a JSON object")
 
     async def run(installed: "Installation") -> None:
@@ -280,7 +285,7 @@ def explain(
             tenant=tenant,
             user=user,
             operation_name=operation,
-            variables=given,
+            variables=parsed,
             analyze=analyze,
         )
         for title, body in sections:
@@ -293,15 +298,19 @@ def explain(
 @app.command()
 def doctor(
     *,
-    database_url: Annotated[str | None, typer.Option(help="the database, unless ISOLA_DATABASE_URL names it")] = None,
-    login: Annotated[str | None, typer.Option(help="the login of tenant traffic, unless it is Isola's own")] = None,
-    tenant_column: Annotated[str, typer.Option(help="the column of shared tables that says whose")] = TENANT_COLUMN,
-    homes: Annotated[str, typer.Option(help="the names of tenants' own schemas, a regular expression")] = HOMES,
+    database_url: Annotated[str | None, typer.Option(help="the database; by default ISOLA_DATABASE_URL")] = None,
+    login: Annotated[str | None, typer.Option(help="the login of tenant traffic; by default Isola's")] = None,
+    tenant_column: Annotated[
+        str, typer.Option(help="the column of shared tables with the tenant's id")
+    ] = TENANT_COLUMN,
+    homes: Annotated[
+        str, typer.Option(help="a regular expression for the schemas that belong to one tenant each")
+    ] = HOMES,
     as_json: JsonOption = False,
 ) -> None:
     """Report every way in which isolation in a database could be bypassed. Changes nothing.
 
-    Ends with 1 if anything found is worse than a note.
+    The exit status is 1 if a finding is more severe than a note.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -342,18 +351,18 @@ def import_(
     file: Annotated[Path, typer.Argument(help="JSON Lines: the fields of createResource", exists=True, dir_okay=False)],
     tenant: TenantOption,
     *,
-    subject: Annotated[str, typer.Option(help="what the rows are, such as resource")] = "resource",
-    owner: Annotated[str, typer.Option(help="the subject of the user to whom all of it belongs")] = "import",
-    strict: Annotated[bool, typer.Option("--strict", help="load nothing if any line is bad")] = False,
-    from_line: Annotated[int, typer.Option(min=1, help="start here, to go on after an interruption")] = 1,
+    subject: Annotated[str, typer.Option(help="the subject of the rows, such as resource")] = "resource",
+    owner: Annotated[str, typer.Option(help="the subject of the user who is to own all rows")] = "import",
+    strict: Annotated[bool, typer.Option("--strict", help="load nothing if any line is invalid")] = False,
+    from_line: Annotated[int, typer.Option(min=1, help="the line to start at, to resume after an interruption")] = 1,
 ) -> None:
-    """Load rows of a subject from a file into a tenant. Ends with 1 if a line is bad; all others are loaded."""
+    """Load rows of a subject from a file into a tenant. Exit status 1 if a line is invalid; all others are loaded."""
     from isola.installed import SUBJECTS
     from isola.platform import importing, provisioning
 
-    known = {each.declaration.name: each for each in SUBJECTS if "create" in each.declaration.mutations}
-    if subject not in known:
-        raise typer.BadParameter(f"--subject: expected one of {', '.join(known)}")
+    subjects = {each.declaration.name: each for each in SUBJECTS if "create" in each.declaration.mutations}
+    if subject not in subjects:
+        raise typer.BadParameter(f"--subject: expected one of {', '.join(subjects)}")
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
@@ -372,7 +381,7 @@ def import_(
                     outcome = await importing.load(
                         tenants,
                         placed,
-                        known[subject],
+                        subjects[subject],
                         file,
                         owner=owner,
                         strict=strict,
@@ -380,15 +389,15 @@ def import_(
                         progress=progress,
                     )
                 except (IsolaError, asyncio.CancelledError):
-                    err.print(f"{outcome.loaded} rows are loaded; go on with --from-line {outcome.last_line + 1}")
+                    err.print(f"{outcome.loaded} rows are loaded; resume with --from-line {outcome.last_line + 1}")
                     raise
         for number, reason in outcome.bad[:SHOWN_BAD_LINES]:
             err.print(f"line {number}: {reason}", markup=False, highlight=False, soft_wrap=True)
         if len(outcome.bad) > SHOWN_BAD_LINES:
             err.print(f"and {len(outcome.bad) - SHOWN_BAD_LINES} more")
-        typer.echo(f"{outcome.loaded} rows loaded, {len(outcome.bad)} bad lines")
+        typer.echo(f"{outcome.loaded} rows loaded, {len(outcome.bad)} invalid lines")
         if strict and outcome.bad:
-            raise OperatorError("nothing was loaded, since --strict was given")
+            raise OperatorError("nothing was loaded, because --strict is set and lines are invalid")
         if outcome.bad:
             raise typer.Exit(1)
 

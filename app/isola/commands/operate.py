@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
 
 def operate(
-    *, once: Annotated[bool, typer.Option("--once", help="do what waits now, and end; 1 if any of it failed")] = False
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="execute the waiting orders and exit; with status 1 if any fails")
+    ] = False,
 ) -> None:
-    """Carry out what the platform's staff order: make tenants, move tenants. Any number of these can run at once."""
+    """Execute orders of the platform's staff: create and move tenants. Several processes can run at the same time."""
     from isola.platform.migrations import refuse_behind
     from isola.server import operator
 
@@ -22,7 +25,7 @@ def operate(
             async with owner.unbound() as transaction:
                 await refuse_behind(transaction)
             if not once:
-                err.print("waiting for orders — Ctrl-C ends it")
+                err.print("waiting for orders — press Ctrl-C to stop")
                 await operator.carry_out_for_ever(owner, installed.strategies, _show)
             elif not await operator.carry_out_waiting(owner, installed.strategies, _show):
                 raise typer.Exit(1)

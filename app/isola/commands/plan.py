@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from isola.platform.plans import Plan
     from isola.server.installation import Installation
 
-plan_app = typer.Typer(no_args_is_help=True, help="Make and change plans: how much of everything tenants may have.")
+plan_app = typer.Typer(no_args_is_help=True, help="Create and change plans, which are the quotas of tenants.")
 
 Name = Annotated[str, typer.Argument(help="the plan's name")]
 Quotas = Annotated[
     list[str] | None,
-    typer.Option("--quota", help="such as resources=1000, or resources=none; isola plan list shows all names"),
+    typer.Option("--quota", help="a quota such as resources=1000 or resources=none; isola plan list shows all names"),
 ]
 
 
 @plan_app.command("list")
 def list_(*, as_json: JsonOption = False) -> None:
-    """List all plans, and what each allows. What has no limit is shown as none."""
+    """List all plans with their quotas. A missing limit is shown as none."""
     from rich.console import Console
     from rich.table import Table
 
@@ -48,19 +48,19 @@ def list_(*, as_json: JsonOption = False) -> None:
 @plan_app.command()
 def create(
     name: Name,
-    title: Annotated[str | None, typer.Option(help="what people call it; the name unless given")] = None,
+    title: Annotated[str | None, typer.Option(help="the displayed name; by default the name")] = None,
     quota: Quotas = None,
 ) -> None:
-    """Make a plan. What no quota is given for has no limit."""
+    """Create a plan. Without a quota for something, it has no limit."""
     from isola.platform import plans, platform_log
 
-    given = {each: most for each, most in _parse_quotas(quota).items() if most is not None}
+    limits = {each: most for each, most in _parse_quotas(quota).items() if most is not None}
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             by = platform_log.operator()
             called = name if title is None else title
-            _show(await plans.create(control, by, name=name, title=called, quotas=given))
+            _show(await plans.create(control, by, name=name, title=called, quotas=limits))
 
     act(run)
 
@@ -68,24 +68,24 @@ def create(
 @plan_app.command()
 def change(
     name: Name,
-    title: Annotated[str | None, typer.Option(help="what people call it")] = None,
+    title: Annotated[str | None, typer.Option(help="the displayed name")] = None,
     quota: Quotas = None,
 ) -> None:
-    """Change a plan, for all tenants that have it. What they have stays, also what is more than is allowed now."""
+    """Change a plan for all tenants that have it. Data that exceeds the new quotas stays."""
     from isola.platform import plans, platform_log
 
-    given = _parse_quotas(quota)
+    limits = _parse_quotas(quota)
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
-            _show(await plans.change(control, platform_log.operator(), name, title=title, quotas=given))
+            _show(await plans.change(control, platform_log.operator(), name, title=title, quotas=limits))
 
     act(run)
 
 
 @plan_app.command()
 def retire(name: Name) -> None:
-    """Give a plan to no further tenant. Those that have it keep it."""
+    """Retire a plan: no other tenant can get it. Tenants that have it keep it."""
     from isola.platform import plans, platform_log
 
     async def run(installed: "Installation") -> None:
@@ -99,7 +99,7 @@ def give(
     slug: Annotated[str, typer.Argument(help="the tenant's slug")],
     plan: Annotated[str, typer.Argument(help="the plan's name")],
 ) -> None:
-    """Give a tenant another plan. What it has stays, also what is more than that allows."""
+    """Change the plan of a tenant. Data that exceeds the new quotas stays."""
     from isola.platform import plans, platform_log, provisioning
 
     async def run(installed: "Installation") -> None:
@@ -113,15 +113,15 @@ def give(
 def _parse_quotas(options: list[str] | None) -> dict[str, int | None]:
     from isola.subjects import quotas
 
-    given: dict[str, int | None] = {}
+    limits: dict[str, int | None] = {}
     for option in options or ():
         name, _, most = option.partition("=")
-        if name not in quotas.known() or name in given:
+        if name not in quotas.known() or name in limits:
             raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(quotas.known())}, each once")
         if most != "none" and not re.fullmatch(r"[0-9]{1,16}", most):
             raise typer.BadParameter(f"--quota {option[:80]!r}: expected {name}=<number> or {name}=none")
-        given[name] = None if most == "none" else int(most)
-    return given
+        limits[name] = None if most == "none" else int(most)
+    return limits
 
 
 def _show(plan: "Plan") -> None:

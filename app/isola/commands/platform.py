@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isola.server.installation import Installation
 
 platform_app = typer.Typer(
-    no_args_is_help=True, help="See what was done to the platform; decide about proofs and their key."
+    no_args_is_help=True, help="Show and verify the platform's log; configure proofs of bindings and their key."
 )
 
 Moment = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%d"])]
@@ -24,20 +24,20 @@ Moment = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z",
 def log(
     *,
     actor: Annotated[str | None, typer.Option(help="staff:<subject> or operator:<name>")] = None,
-    action: Annotated[str | None, typer.Option(help="such as tenant:suspend")] = None,
+    action: Annotated[str | None, typer.Option(help="an action, such as tenant:suspend")] = None,
     about: Annotated[str | None, typer.Option("--object", help="tenant:<slug>, plan:<name> or platform:<what>")] = None,
     since: Moment = None,
     until: Moment = None,
-    first: Annotated[int, typer.Option(min=1, max=10_000, help="how many")] = 20,
+    first: Annotated[int, typer.Option(min=1, max=10_000, help="the number of entries")] = 20,
 ) -> None:
-    """Show what was done, newest first, each entry as an object of JSON on a line of its own."""
+    """Print the platform's log in JSON Lines, newest entries first."""
     from datetime import UTC
 
     from isola.platform import platform_log
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
-            found = await platform_log.page(
+            entries = await platform_log.page(
                 control,
                 actor=actor,
                 action=action,
@@ -46,8 +46,8 @@ def log(
                 until=until and (until if until.tzinfo else until.replace(tzinfo=UTC)),
                 first=first,
             )
-        for entry in found:
-            told = {
+        for entry in entries:
+            record = {
                 "at": entry.at.isoformat(),
                 "actor": entry.actor,
                 "action": entry.action,
@@ -57,7 +57,7 @@ def log(
                 "request": entry.request,
                 "id": str(entry.id),
             }
-            typer.echo(json.dumps(told))
+            typer.echo(json.dumps(record))
 
     act(run, looking=True)
 
@@ -65,9 +65,11 @@ def log(
 @platform_app.command()
 def proofs(
     *,
-    demand: Annotated[bool | None, typer.Option("--demand/--believe", help="decide it; unless given, say it")] = None,
+    demand: Annotated[
+        bool | None, typer.Option("--demand/--believe", help="change the setting; by default print it")
+    ] = None,
 ) -> None:
-    """Say or decide whether transactions have to prove in which tenant they are: docs/decisions/0008."""
+    """Print or change whether transactions must prove their tenant: see docs/decisions/0008."""
     from isola.platform import platform_log, proofs
 
     async def run(installed: "Installation") -> None:
@@ -83,13 +85,13 @@ def proofs(
 
 @platform_app.command()
 def rotate_key() -> None:
-    """Replace the key with which transactions prove their tenant. Servers that run go on: docs/decisions/0008."""
+    """Replace the key with which transactions prove their tenant, while servers run: see docs/decisions/0008."""
     from isola.platform import platform_log, secrets
 
     async def run(installed: "Installation") -> None:
         async with await installed.owner() as owner:
             await secrets.rotate_binding_key(owner, platform_log.operator())
-        typer.echo("the binding key is another one")
+        typer.echo("the binding key is replaced")
 
     act(run)
 

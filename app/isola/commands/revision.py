@@ -7,10 +7,10 @@ import typer
 
 def revision(
     *,
-    application: Annotated[str, typer.Option(help="the application, by its name")],
-    message: Annotated[str, typer.Option("--message", "-m", help="what changes, in a few words")],
+    application: Annotated[str, typer.Option(help="the name of the application")],
+    message: Annotated[str, typer.Option("--message", "-m", help="a short description of the change")],
 ) -> None:
-    """Write the next revision of an application's tables. Needs no database; `isola migrate` carries it out."""
+    """Write the next revision of an application's tables. Needs no database; `isola migrate` applies it."""
     import re
 
     from isola.errors import OperatorError
@@ -30,12 +30,12 @@ def revision(
     except DeclarationError as error:
         raise OperatorError(f"the application {application}: {error}") from error
     if not operations:
-        typer.echo(f"the history of {application} makes what is declared: there is nothing to write")
+        typer.echo(f"the history of {application} matches its declarations: there is nothing to write")
         return
     after = written[-1].revision if written else None
     number = f"{int(after or 0) + 1:04}" if (after or "0").isdecimal() else f"{after}_next"
-    words = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:40]
-    file = chosen.migrations / f"{number}_{words}.py"
+    slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:40]
+    file = chosen.migrations / f"{number}_{slug}.py"
     text = history.source(operations, revision=number, after=after, message=message.strip().rstrip("."))
     file.write_text(text)
-    typer.echo(f"{file}: {len(operations)} operations; isola migrate carries them out")
+    typer.echo(f"{file}: {len(operations)} operations; isola migrate applies them")

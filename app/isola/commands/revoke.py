@@ -11,16 +11,14 @@ if TYPE_CHECKING:
     from isola.platform.revocations import Revocable
     from isola.server.installation import Installation
 
-revoke_app = typer.Typer(no_args_is_help=True, help="Refuse tokens that are good by themselves.")
+revoke_app = typer.Typer(no_args_is_help=True, help="Revoke tokens and sessions before they expire.")
 
-Issuer = Annotated[str, typer.Option(help="what its tokens say in iss")]
+Issuer = Annotated[str, typer.Option(help="the token's claim iss")]
 
 
 @revoke_app.command("token")
-def revoke_token(
-    token_id: Annotated[str, typer.Argument(help="what the token says in jti")], *, issuer: Issuer
-) -> None:
-    """Refuse one token."""
+def revoke_token(token_id: Annotated[str, typer.Argument(help="the token's claim jti")], *, issuer: Issuer) -> None:
+    """Revoke one token."""
     from isola.platform.revocations import Revocable
 
     _revoke(Revocable.token(issuer, token_id))
@@ -28,11 +26,11 @@ def revoke_token(
 
 @revoke_app.command("session")
 def revoke_session(
-    session_id: Annotated[str, typer.Argument(help="what its tokens say in sid")],
+    session_id: Annotated[str, typer.Argument(help="the claim sid of the session's tokens")],
     *,
-    issuer: Annotated[str | None, typer.Option(help="what they say in iss; this server's own unless given")] = None,
+    issuer: Annotated[str | None, typer.Option(help="their claim iss; by default this server's issuer")] = None,
 ) -> None:
-    """End a session: refuse all its tokens, and to refresh it."""
+    """Revoke a session: refuse its access tokens and its refresh tokens."""
     from isola.platform import revocations, sessions, sign_in_log
     from isola.platform.revocations import Revocable
     from isola.settings import load
@@ -54,7 +52,7 @@ def revoke_session(
 
 @revoke_app.command("user")
 def revoke_user(subject: Annotated[str, typer.Argument(help="the user's subject")], tenant: TenantOption) -> None:
-    """Sign a user of a tenant out: refuse all tokens of theirs that were issued until now."""
+    """Sign a user of a tenant out: refuse all tokens that were issued to them until now."""
     from isola.platform import provisioning
     from isola.subjects import roles, sessions
 

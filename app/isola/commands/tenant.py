@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isola.platform.tenants import Tenant
     from isola.server.installation import Installation
 
-tenant_app = typer.Typer(no_args_is_help=True, help="Make, change and remove tenants.")
+tenant_app = typer.Typer(no_args_is_help=True, help="Create, change and delete tenants.")
 tenant_app.command()(set_parent)
 tenant_app.command("set-plan")(give)
 
@@ -24,16 +24,16 @@ Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
 @tenant_app.command()
 def create(
     slug: Slug,
-    name: Annotated[str | None, typer.Option(help="what people call it; the slug unless given")] = None,
-    strategy: Annotated[str | None, typer.Option(help="where it is placed; ISOLA_STRATEGY unless given")] = None,
-    parent: Annotated[str | None, typer.Option(help="the slug of the tenant that it is below")] = None,
-    plan: Annotated[str | None, typer.Option(help="how much of everything it may have: a plan's name")] = None,
+    name: Annotated[str | None, typer.Option(help="the displayed name; by default the slug")] = None,
+    strategy: Annotated[str | None, typer.Option(help="the isolation strategy; by default ISOLA_STRATEGY")] = None,
+    parent: Annotated[str | None, typer.Option(help="the slug of the parent tenant")] = None,
+    plan: Annotated[str | None, typer.Option(help="the name of the tenant's plan")] = None,
     *,
     reuse_slug: Annotated[
-        bool, typer.Option("--reuse-slug", help="take the slug of a deleted tenant before 90 days are over")
+        bool, typer.Option("--reuse-slug", help="accept the slug of a tenant that was deleted less than 90 days ago")
     ] = False,
 ) -> None:
-    """Make a tenant and its home."""
+    """Create a tenant and its home."""
     from isola.platform import plans, provisioning
 
     async def run(installed: "Installation") -> None:
@@ -84,11 +84,11 @@ def show(slug: Slug, *, as_json: JsonOption = False) -> None:
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
-            found = await provisioning.named(control, slug)
+            shown = await provisioning.named(control, slug)
         if as_json:
-            print_json(found)
+            print_json(shown)
         else:
-            _show(found)
+            _show(shown)
 
     act(run, looking=True)
 
@@ -118,10 +118,10 @@ def resume(slug: Slug) -> None:
 
 
 @tenant_app.command()
-def move(slug: Slug, *, to: Annotated[str, typer.Option("--to", help="the strategy that is to hold it")]) -> None:
-    """Move a tenant, with all that it has, under another strategy. Meanwhile its requests are refused.
+def move(slug: Slug, *, to: Annotated[str, typer.Option("--to", help="the new strategy")]) -> None:
+    """Move a tenant with all its data to another strategy. Its requests are refused during the move.
 
-    Killed, it can be repeated; or undone, by moving the tenant to where it is.
+    If the move is interrupted, repeat it, or cancel it by moving the tenant to its current strategy.
     """
     from isola.platform import moves
 
@@ -143,11 +143,11 @@ def move(slug: Slug, *, to: Annotated[str, typer.Option("--to", help="the strate
 def drop(
     slug: Slug,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
 ) -> None:
-    """Delete a tenant and erase all its data. There is no way back."""
+    """Delete a tenant and erase all its data. This cannot be undone."""
     from isola.platform import provisioning
-    from isola.platform.changes import HEARD_WITHIN
+    from isola.platform.changes import EFFECTIVE_WITHIN
 
     if not yes:
         typer.confirm(f"Erase the tenant {slug} and all its data?", abort=True)
@@ -156,11 +156,11 @@ def drop(
         # After this time every server knows of the deletion, and requests that began earlier have exceeded the
         # limits on pool wait and statement time, so none of their statements can still be running.
         settings = installed.settings
-        notice = min(settings.directory_ttl, HEARD_WITHIN) + settings.pool_wait + settings.statement_timeout
+        notice = min(settings.directory_ttl, EFFECTIVE_WITHIN) + settings.pool_wait + settings.statement_timeout
         async with await installed.owner() as owner:
-            with err.status(f"waiting {notice:g} s for every server to know"):
+            with err.status(f"waiting {notice:g} s until all servers have the change"):
                 dropped = await provisioning.drop(owner, installed.strategies, slug, notice=notice)
-        typer.echo(f"tenant {dropped.slug} and its data are gone")
+        typer.echo(f"tenant {dropped.slug} and its data are deleted")
 
     act(run)
 

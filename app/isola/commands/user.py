@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from isola.subjects.roles import Standing
     from isola.subjects.work import Work
 
-user_app = typer.Typer(no_args_is_help=True, help="Give users roles, and disable them.")
+user_app = typer.Typer(no_args_is_help=True, help="Grant and revoke roles of users, and disable users.")
 
-Subject = Annotated[str, typer.Argument(help="who they are to the issuer of their tokens")]
-RoleName = Annotated[str, typer.Argument(help="the role's name")]
+Subject = Annotated[str, typer.Argument(help="the user's subject, as in the claim sub of their tokens")]
+RoleName = Annotated[str, typer.Argument(help="the name of the role")]
 Change = Callable[["Work", "Standing"], Awaitable[None]]
 
 
 @user_app.command()
 def assign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
-    """Give a user a role. Somebody who has never come in is made, so that a tenant can get its first owner."""
+    """Grant a role to a user. Creates a user who never signed in, so that a tenant can get its first owner."""
     from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
@@ -35,7 +35,7 @@ def assign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
 
 @user_app.command()
 def unassign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
-    """Take a role from a user. The last owner keeps theirs."""
+    """Revoke a role of a user. The last owner keeps the role."""
     from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
@@ -46,7 +46,7 @@ def unassign(subject: Subject, role: RoleName, tenant: TenantOption) -> None:
 
 @user_app.command()
 def disable(subject: Subject, tenant: TenantOption) -> None:
-    """Refuse whatever a user asks."""
+    """Disable a user: refuse all their requests."""
     from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
@@ -57,7 +57,7 @@ def disable(subject: Subject, tenant: TenantOption) -> None:
 
 @user_app.command()
 def enable(subject: Subject, tenant: TenantOption) -> None:
-    """Undo ``disable``."""
+    """Enable a disabled user again."""
     from isola.subjects import roles
 
     async def change(work: "Work", standing: "Standing") -> None:
@@ -79,10 +79,10 @@ def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> No
                 # As for an import of resources: this fails for a suspended tenant, whose data must not change.
                 await work.scalar(select(func.isola.bound_tenant()))
                 if made:
-                    await roles.come_in(work, subject=subject, name=None, email=None, role=None)
+                    await roles.admit(work, subject=subject, name=None, email=None, role=None)
                 standing = await roles.standing(work, subject=subject)
                 if standing is None:
-                    raise NotFound(f"tenant {tenant} has no user {subject!r} who has ever come in")
+                    raise NotFound(f"tenant {tenant} has no user {subject!r} who ever signed in")
                 await change(work, standing)
                 now = await roles.standing(work, subject=subject)
         if now is not None:

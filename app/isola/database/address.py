@@ -63,10 +63,10 @@ _VALUES = MappingProxyType({name: re.compile(value) for name, value in (_BY_ASYN
 # Why some are refused; shown instead of the valid values.
 _REASONS: Mapping[str, str] = MappingProxyType(
     {
-        "application_name": "sessions are named by this program: leave it out",
-        "channel_binding": "channels cannot be bound: leave it out, and set sslmode=verify-full to know the server",
-        "options": "leave it out, and give settings to the database: ALTER DATABASE … SET",
-        "service": "leave it out, and write what the service has into the address",
+        "application_name": "this program sets it: omit it",
+        "channel_binding": "not supported: omit it, and authenticate the server with sslmode=verify-full",
+        "options": "omit it, and set parameters with ALTER DATABASE … SET",
+        "service": "omit it, and write the parameters of the service into the address",
     }
 )
 _NAME = re.compile("[a-z_]{1,40}")
@@ -151,22 +151,22 @@ def _parameters_in_place(url: URL) -> URL:
     for name, place in (("user", "username"), ("password", "password"), ("dbname", "database"), ("database",) * 2):
         if name in query:
             if place in places or getattr(url, place) or not isinstance(query[name], str):
-                raise ValueError(f"{name} stands in it twice")
+                raise ValueError(f"{name} occurs twice")
             places[place] = query.pop(name)
     for name in ("host", "port"):
         if name in query and getattr(url, name):
-            raise ValueError(f"{name} stands in it twice")
+            raise ValueError(f"{name} occurs twice")
     return url.set(query=query, **places)
 
 
 def _refuse_wrong(name: str, value: str | tuple[str, ...]) -> None:
     if not _NAME.fullmatch(name) or not (name in _VALUES or name in _REASONS):
         shown = name if _NAME.fullmatch(name) else "one of its parameters"
-        raise ValueError(f"{shown} is none that can be honoured: expected some of {', '.join(sorted(_VALUES))}")
+        raise ValueError(f"{shown} is not supported: expected any of {', '.join(sorted(_VALUES))}")
     if isinstance(value, tuple):
-        raise ValueError(f"{name} stands in it twice")  # noqa: TRY004  of a kind with the others
+        raise ValueError(f"{name} occurs twice")  # noqa: TRY004  of a kind with the others
     option = _OF_SOCKETS.get(name)
     if option is not None and not hasattr(socket, option):
-        raise ValueError(f"{name} cannot be honoured on this system")
+        raise ValueError(f"{name} is not supported on this system")
     if name not in _VALUES or not _VALUES[name].fullmatch(value):
         raise ValueError(f"{name}: {_REASONS.get(name) or f'expected {_VALUES[name].pattern}'}")

@@ -33,7 +33,7 @@ def record(tenant: UUID, about: Mapping[str, str] = NOTHING) -> str:
     values = [about.get(name, "") for name in FIELDS]
     stated = "\n".join((str(tenant), *values))
     if about.keys() - FIELDS or stated.count("\n") > len(FIELDS) or _CONTROLS.search(stated):
-        raise ValueError(f"of a request one can say {', '.join(FIELDS)}, without control characters")
+        raise ValueError(f"expected only the fields {', '.join(FIELDS)}, without control characters")
     return stated
 
 

@@ -175,8 +175,8 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         """Begin a transaction, in the role of a binding; its id, for a proof."""
         self._entry = None
         if binding is None or binding.role is None:
-            return str(await self._ask(self._begin[read_only], self._report, (), timeout))
-        return str(await self._ask(self._begin[read_only], self._report_in_role, (binding.role,), timeout))
+            return str(await self._query(self._begin[read_only], self._report, (), timeout))
+        return str(await self._query(self._begin[read_only], self._report_in_role, (binding.role,), timeout))
 
     def enter(self, binding: Binding, proof: str, again: Again, *, read_only: bool) -> None:
         """Enter a tenant, together with the next statement.
@@ -195,10 +195,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
 
     async def _end(self, batch: "_Batch") -> bool:
         self._entry = None
-        clean = await self._ask(batch, self._proven, (), None)
+        clean = await self._query(batch, self._proven, (), None)
         return bool(clean) and not self.is_in_transaction()
 
-    async def _ask(self, batch: "_Batch", statement: Any, values: tuple[str, ...], timeout: float | None) -> Any:  # noqa: ASYNC109  asyncpg's
+    async def _query(self, batch: "_Batch", statement: Any, values: tuple[str, ...], timeout: float | None) -> Any:  # noqa: ASYNC109  asyncpg's
         """The first value that a statement returns, sent after others."""
         self._check_open()
         state = statement._state  # noqa: SLF001  asyncpg's own way costs as much again
@@ -217,15 +217,15 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         entry = self._entries[read_only]
         try:
             self._send(entry, binding, proof)
-            found = await super()._execute(query, args, limit, timeout, **more)
+            result = await super()._execute(query, args, limit, timeout, **more)
         except asyncpg.PostgresError as error:
             other = await again() if error.sqlstate == NOT_PROVED else None
             if other is None:
                 raise
             self._send(entry, binding, other)
-            found = await super()._execute(query, args, limit, timeout, **more)
+            result = await super()._execute(query, args, limit, timeout, **more)
         entry.done()
-        return found
+        return result
 
     def _send(self, entry: "_Batch", binding: Binding, proof: str) -> None:
         self._check_open()
@@ -311,8 +311,8 @@ def _message(kind: bytes, *parts: bytes) -> bytes:
 
 
 def _value(text: str) -> bytes:
-    given = text.encode()
-    return struct.pack("!i", len(given)) + given
+    encoded = text.encode()
+    return struct.pack("!i", len(encoded)) + encoded
 
 
 def _parse(name: bytes, statement: str) -> bytes:

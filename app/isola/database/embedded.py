@@ -139,30 +139,30 @@ def _start(data_dir: Path, options: Mapping[str, str], held: ExitStack) -> str:
     user = _user(cluster)
     server_lock = held.enter_context(_private(data_dir / "server.lock"))
     log = held.enter_context(_private(data_dir / "postgresql.log"))
-    where: dict[str, Any] = {
+    launch: dict[str, Any] = {
         **user,
         "cwd": data_dir,  # the owner's working directory may be inaccessible to another user
         "start_new_session": True,  # away from the terminal and its Ctrl-C
         "pass_fds": [server_lock.fileno()],
     }
     if not _locked(server_lock):
-        subprocess.run([tool("pg_ctl"), "-s", "-D", _CLUSTER, "-m", "fast", "stop"], check=False, **where, stderr=log)
+        subprocess.run([tool("pg_ctl"), "-s", "-D", _CLUSTER, "-m", "fast", "stop"], check=False, **launch, stderr=log)
         if not _locked(server_lock, _CRASHED_SERVER_SECONDS):
             raise OperatorError(f"{data_dir}: a PostgreSQL process of an earlier start is still running and must end")
     if not cluster.exists():
-        _initialise(cluster, where)
-    found = (cluster / "PG_VERSION").read_text().strip()
-    if found != str(VERSION):
-        raise OperatorError(f"{cluster} holds the data of PostgreSQL {found}: expected version {VERSION}")
+        _initialise(cluster, launch)
+    version = (cluster / "PG_VERSION").read_text().strip()
+    if version != str(VERSION):
+        raise OperatorError(f"{cluster} holds the data of PostgreSQL {version}: expected version {VERSION}")
     _clear_stale(cluster)
     sockets = _socket_directory(cluster, user, held)
     _configure(cluster, options, sockets)
 
-    said_before = log.seek(0, os.SEEK_END)
+    log_start = log.seek(0, os.SEEK_END)
     with _undisturbed():
         server = subprocess.Popen(
             [tool("postgres"), "-D", cluster],
-            **where,
+            **launch,
             env={**_MEMORY, **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -171,7 +171,7 @@ def _start(data_dir: Path, options: Mapping[str, str], held: ExitStack) -> str:
         held.callback(_stop, server)
         keeper = subprocess.Popen(
             ["/bin/sh", "-c", _KEEPER, str(server.pid)],
-            **where,
+            **launch,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -179,9 +179,9 @@ def _start(data_dir: Path, options: Mapping[str, str], held: ExitStack) -> str:
         held.callback(keeper.communicate, b"\n")  # closing is not enough while a forked child holds the pipe too
     while not _ready(cluster):
         if server.poll() is not None:
-            log.seek(said_before)
-            said = log.read().strip()
-            raise OperatorError(f"PostgreSQL did not start in {cluster}; it said (postgresql.log):\n{said}")
+            log.seek(log_start)
+            output = log.read().strip()
+            raise OperatorError(f"PostgreSQL did not start in {cluster}; it said (postgresql.log):\n{output}")
         time.sleep(0.01)
     return _address(str(sockets))
 
@@ -262,17 +262,17 @@ def _account(name: str) -> pwd.struct_passwd:
     return pwd.getpwnam(name)
 
 
-def _initialise(cluster: Path, where: Mapping[str, Any]) -> None:
+def _initialise(cluster: Path, launch: Mapping[str, Any]) -> None:
     """Create an empty cluster atomically: under a temporary name first."""
     unfinished = cluster.with_name(f"{_CLUSTER}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    if "user" in where:
-        os.chown(unfinished, where["user"], where["group"])
+    if "user" in launch:
+        os.chown(unfinished, launch["user"], launch["group"])
     # The builtin locale sorts the same on every machine.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command = [str(tool("initdb")), "-U", "postgres", "--auth=trust", *locale, "-D", unfinished.name]
-    made = subprocess.run(command, check=False, **where, capture_output=True, text=True)
+    made = subprocess.run(command, check=False, **launch, capture_output=True, text=True)
     if made.returncode != 0:
         raise OperatorError(f"cannot make a PostgreSQL cluster in {cluster}: {made.stderr.strip()}")
     unfinished.rename(cluster)

@@ -71,15 +71,15 @@ class Answer(NamedTuple):
 
 _LOST = Answer(Unavailable, "the connection to the database was lost")
 _AGAIN = Answer(Unavailable, "conflict with a concurrent change: try again")
-_SLOW = Answer(Unavailable, "this took longer than a statement may take")
+_SLOW = Answer(Unavailable, "the statement took too long")
 # A home that is being dropped, or that is not migrated yet. A wrong statement looks the same.
-_HOME = Answer(Unavailable, "the home of this tenant is not as this server needs it", ours=True)
-_FULL = Answer(Unavailable, "the database has run out of what it needs for this", ours=True)
-_BROKEN = Answer(Unavailable, "the database has failed", ours=True)
+_HOME = Answer(Unavailable, "the tables of this tenant do not match this server", ours=True)
+_FULL = Answer(Unavailable, "the database is out of resources", ours=True)
+_BROKEN = Answer(Unavailable, "the database failed", ours=True)
 _VALUE = Answer(BadUserInput, "a value cannot be stored in the database")
-_TOO_MUCH = Answer(BadUserInput, "this is more than the database can do in one statement")
+_TOO_MUCH = Answer(BadUserInput, "the statement exceeds a limit of the database")
 # Raised when a cluster must be vacuumed before anything can be written again: no caller's fault.
-_STOPPED = Answer(Unavailable, "the database takes no changes at present", ours=True)
+_STOPPED = Answer(Unavailable, "the database accepts no changes at present", ours=True)
 
 CLASSES: Mapping[str, Answer | None] = MappingProxyType(
     {
@@ -112,7 +112,7 @@ CLASSES: Mapping[str, Answer | None] = MappingProxyType(
         "38": None,
         "39": None,
         "3B": None,
-        "3D": Answer(Unavailable, "the database is not there", ours=True),
+        "3D": Answer(Unavailable, "the database does not exist", ours=True),
         "3F": _HOME,
         "40": _AGAIN,
         "42": None,
@@ -133,26 +133,30 @@ CLASSES: Mapping[str, Answer | None] = MappingProxyType(
 STATES: Mapping[str, Answer | None] = MappingProxyType(
     {
         NOT_ACTIVE: Answer(Forbidden, "the tenant is not active"),
-        NOT_PROVED: Answer(Unavailable, "the home of this tenant cannot be entered"),
+        NOT_PROVED: Answer(Unavailable, "the home of this tenant cannot be accessed"),
         NO_PLACE: Answer(QuotaExceeded, "{table}: the plan allows {constraint}"),
         MOVED: Answer(Unavailable, "the tenant is being moved: try again in some seconds"),
-        "23001": Answer(Conflict, "{table}: what this refers to is not there, or is still referred to"),
-        "23503": Answer(Conflict, "{table}: what this refers to is not there, or is still referred to"),
+        "23001": Answer(Conflict, "{table}: a referenced object does not exist, or this object is still referenced"),
+        "23503": Answer(Conflict, "{table}: a referenced object does not exist, or this object is still referenced"),
         "23505": Answer(Conflict, "{table}: there is one with the same {rule} already"),
-        "23514": Answer(BadUserInput, "{table}: the value breaks the rule {rule}"),
+        "23514": Answer(BadUserInput, "{table}: the value violates the rule {rule}"),
         "23P01": Answer(Conflict, "{table}: there is one with the same {rule} already"),
         # In a transaction that was begun as read-only, see ``translate``, it is a bug.
         "25006": _STOPPED,
         "25P03": _SLOW,
         "25P04": _SLOW,
         # Not to be retried: the change may have been committed.
-        "40003": Answer(Unconfirmed, "the database does not say whether the change was made"),
+        "40003": Answer(Unconfirmed, "the outcome of the transaction is unknown: the change may have been made or not"),
         "42P01": _HOME,
         "42703": _HOME,
         "42704": _HOME,
         "42883": _HOME,
         # Limited by settings of the server, for this statement or for similar ones.
-        "53400": Answer(Unavailable, "this takes more of the database than the server allows: ask for less", ours=True),
+        "53400": Answer(
+            Unavailable,
+            "the request needs more resources of the database than the server allows: request less data",
+            ours=True,
+        ),
         "55006": _AGAIN,
         "55P03": _AGAIN,
         "57014": _SLOW,
@@ -186,7 +190,7 @@ def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Excep
             if answer is None:
                 return error  # type: ignore[no-any-return]  # asyncpg has no annotations
             if answer.ours:
-                log.error("the database could not do what was asked", sqlstate=sqlstate, exc_info=error)
+                log.error("the database could not execute a statement", sqlstate=sqlstate, exc_info=error)
             refusal = answer.kind(answer.message.format(**_names(error)))
             refusal.rule = _rule(error) or None
             return refusal
@@ -196,7 +200,7 @@ def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Excep
             return error
 
 
-def words(error: BaseException) -> str | None:
+def sql_message(error: BaseException) -> str | None:
     """PostgreSQL's message about a wrong statement or a violated rule, in one line; None for any other error.
 
     Only for the owner of the database: it names tables, columns and constraints.
@@ -229,24 +233,24 @@ CAUSES: Sequence[tuple[type[BaseException], str]] = (
     (socket.gaierror, "there is no host of that name"),
     (ConnectionRefusedError, "nothing listens at this host and port"),
     (FileNotFoundError, "there is no such socket, or a file that the address names is missing"),
-    (PermissionError, "its socket or a file that the address names may not be opened"),
+    (PermissionError, "its socket or a file that the address names cannot be opened"),
     (ssl.SSLCertVerificationError, "its TLS certificate is not trusted"),
-    (ssl.SSLError, "no TLS connection comes about"),
+    (ssl.SSLError, "the TLS handshake fails"),
     (ConnectionResetError, "it closes the connection"),
     # asyncpg's error for a server without TLS when sslmode requires it.
-    (ConnectionError, "it offers no TLS, which sslmode demands"),
-    (asyncpg.TargetServerAttributeNotMatched, "no host is one that target_session_attrs allows"),
-    (asyncpg.ClientConfigurationError, "the address asks for what cannot be done: look at its parameters"),
+    (ConnectionError, "it does not support TLS, which sslmode requires"),
+    (asyncpg.TargetServerAttributeNotMatched, "no host matches target_session_attrs"),
+    (asyncpg.ClientConfigurationError, "the parameters of the address are invalid"),
     (asyncpg.InvalidPasswordError, "it refuses the password of the login; has isola migrate been run?"),
     (asyncpg.InvalidAuthorizationSpecificationError, "it refuses the login; has isola migrate been run?"),
     (asyncpg.InvalidCatalogNameError, "there is no such database at this server"),
     (asyncpg.InsufficientPrivilegeError, "the login may not connect to this database; has isola migrate been run?"),
     (asyncpg.TooManyConnectionsError, "it has no connection left"),
     (asyncpg.CannotConnectNowError, "it is starting or stopping"),
-    (asyncpg.InterfaceError, "it asks for an authentication that the address has nothing for"),
+    (asyncpg.InterfaceError, "it requires an authentication for which the address has no credentials"),
 )
 
 
 def cause(error: BaseException) -> str:
     """Why a connection failed."""
-    return next((said for kind, said in CAUSES if isinstance(error, kind)), "the connection fails")
+    return next((message for kind, message in CAUSES if isinstance(error, kind)), "the connection fails")

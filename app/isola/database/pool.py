@@ -122,7 +122,7 @@ class Pool:
         link.home, link.is_lent = home, is_lent
         return link
 
-    def give_back(self, link: Link, group: Hashable, *, clean: bool) -> None:
+    def release(self, link: Link, group: Hashable, *, clean: bool) -> None:
         """Return a connection to the pool if it is clean; discard it otherwise."""
         link.uses += 1
         # Limits the weight of very long transactions.
@@ -130,7 +130,7 @@ class Pool:
         self._usual += (took - self._usual) * LATEST
         if clean and link.uses < USES and not self._closing and not link.connection.is_closed():
             if link.kept.bytes > GROWTH:
-                log.info("a connection has grown to its bound, and is replaced", uses=link.uses, bytes=link.kept.bytes)
+                log.info("a connection reached its memory limit and is replaced", uses=link.uses, bytes=link.kept.bytes)
                 self._discard(link)
             else:
                 self._offer(link)
@@ -304,7 +304,7 @@ class Pool:
     async def _turn(self, group: Hashable, home: Hashable) -> None:
         queue = self._queues.setdefault(group, _Queue(home))
         if group is not None and len(queue) >= self._queue_length:
-            raise Unavailable("too many requests wait for the database already")
+            raise Unavailable("too many requests are waiting for the database")
         waiter = asyncio.get_running_loop().create_future()
         queue[waiter] = None
         if not self._free:

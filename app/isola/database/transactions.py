@@ -139,24 +139,24 @@ class Transaction:
             compiled = _compiled(statement, self._strategy, ())
             parameters = compiled.params
         else:
-            compiled = _remembered(statement, self._strategy, tuple(values))
+            compiled = _compiled_once(statement, self._strategy, tuple(values))
             parameters = compiled.construct_params(values)
         return str(compiled), [parameters[name] for name in compiled.positiontup or ()]
 
 
-def _compiled(statement: ClauseElement, strategy: Strategy | None, given: tuple[str, ...]) -> SQLCompiler:
+def _compiled(statement: ClauseElement, strategy: Strategy | None, names: tuple[str, ...]) -> SQLCompiler:
     if strategy is not None and isinstance(statement, Update | Delete):
         predicate = strategy.predicate(str(statement.table))
         if predicate is not None:
             statement = statement.where(text(predicate))
     compiled = statement.compile(
-        dialect=DIALECT, column_keys=list(given) or None, compile_kwargs={"render_postcompile": True}
+        dialect=DIALECT, column_keys=list(names) or None, compile_kwargs={"render_postcompile": True}
     )
     return cast("SQLCompiler", compiled)
 
 
 # Only for statements whose values are passed separately: the cache contains no values of tenants.
-_remembered = lru_cache(maxsize=512)(_compiled)
+_compiled_once = lru_cache(maxsize=512)(_compiled)
 
 
 class Database:
@@ -221,7 +221,7 @@ class Database:
                     if not keep:
                         raise
                     keep = False
-                    _tell_that_none_is_kept()
+                    _warn_not_reused()
                     connection = await connected(keep)
                 try:
                     if strategies and await _has_settings_of_its_own(connection):
@@ -231,7 +231,7 @@ class Database:
                         connection = await connected(keep)
                     if keep and strategies and not await _hides_names(connection):
                         keep = False
-                        _tell_that_none_is_kept()
+                        _warn_not_reused()
                         connection.terminate()
                         connection = await connected(keep)
                     return await _prepared(connection, limits, enters=bool(strategies), keep=keep)
@@ -280,7 +280,7 @@ class Database:
         except asyncpg.PostgresError as error:
             raise Unavailable("the settings of the login cannot be reset") from error
         finally:
-            self.give_back(link, None, clean=False)
+            self.release(link, None, clean=False)
 
     async def roll_back_prepared(self) -> None:
         """Roll back prepared transactions (``PREPARE TRANSACTION``) of this login or a role of its tenants.
@@ -295,7 +295,7 @@ class Database:
         except asyncpg.PostgresError as error:
             raise Unavailable("a prepared transaction cannot be rolled back") from error
         finally:
-            self.give_back(link, None, clean=False)
+            self.release(link, None, clean=False)
 
     async def begun(self, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool) -> Link:
         """A connection with an open transaction, to be given back. Raises Unavailable.
@@ -330,10 +330,10 @@ class Database:
                 translated = translate(error, lost=False)
                 if isinstance(translated, Unavailable):
                     raise translated from error
-                raise Unavailable("the home of this tenant cannot be entered") from error
+                raise Unavailable("the home of this tenant cannot be accessed") from error
             finally:
                 if not begun:
-                    self.give_back(link, tenant, clean=False)
+                    self.release(link, tenant, clean=False)
             return link
         raise Unavailable("the database closes its connections")
 
@@ -352,7 +352,7 @@ class Database:
     async def _newer_key(self, key: BindingKey | None) -> BindingKey:
         """The current key of the database; concurrent callers with this ``key`` share one read. Raises Unavailable."""
         if (read_key := self._read_key) is None:
-            raise RuntimeError("these connections were opened without a key to enter tenants with")
+            raise RuntimeError("these connections were opened without a binding key")
         try:
             async with asyncio.timeout(self._wait), self._key_lock:
                 if self._key is None or self._key is key:
@@ -360,14 +360,14 @@ class Database:
                     self._key = await read_key()
                     self._key_read_at = time.monotonic()
                     if key is not None and self._key != key:
-                        log.info("the database has another binding key, and it was read")
+                        log.info("the binding key has changed and was read again")
                 return self._key
         except TimeoutError as error:
             raise Unavailable("the binding key cannot be read") from error
 
-    def give_back(self, link: Link, tenant: UUID | None, *, clean: bool) -> None:
+    def release(self, link: Link, tenant: UUID | None, *, clean: bool) -> None:
         """Return a connection to the pool if it is proven clean; discard it otherwise."""
-        self._pool.give_back(link, tenant, clean=clean)
+        self._pool.release(link, tenant, clean=clean)
 
     async def _borrowed(self, tenant: UUID | None, home: str | None = None, *, fresh: bool = False) -> Link:
         try:
@@ -387,10 +387,10 @@ async def accepts(url: str) -> bool:
         raise
 
 
-def _tell_that_none_is_kept() -> None:
+def _warn_not_reused() -> None:
     log.warning(
-        "no statements are kept prepared",
-        reason="a pooler or pg_prepared_statement() tells their names: see docs/deployment.md",
+        "prepared statements are not reused",
+        reason="a pooler or pg_prepared_statement() reveals their names: see docs/deployment.md",
     )
 
 
@@ -518,7 +518,7 @@ class _Running:
                     raise
             elif isinstance(error, TimeoutError):
                 # The statement may still run, and a rollback would wait for it. Closing the connection ends it.
-                raise Unavailable("this took longer than a statement may take") from error
+                raise Unavailable("the statement took too long") from error
             elif isinstance(error, Exception):
                 clean = await _rolled_back(connection)
                 lost = not clean
@@ -526,7 +526,7 @@ class _Running:
                     clean = False
                 _raise_translated(error, self._tenant, lost=lost, read_only=self._read_only)
         finally:
-            self._database.give_back(self._link, self._tenant, clean=clean)
+            self._database.release(self._link, self._tenant, clean=clean)
 
 
 async def _committed(connection: Connection, *, read_only: bool) -> bool:
@@ -534,13 +534,13 @@ async def _committed(connection: Connection, *, read_only: bool) -> bool:
     try:
         if not connection.is_in_transaction():
             await connection.end_session()
-            raise RuntimeError("a statement ended the transaction in which it was run")
+            raise RuntimeError("a statement ended its own transaction")
         clean = await connection.commit(read_only=read_only)
     except LOST as error:
         raise Unconfirmed("the connection was lost while committing: the change may have been made or not") from error
     if clean:
         return True
-    log.error("a session was left unclean, and is ended")
+    log.error("a session has leftover state and is closed")
     await connection.end_session()
     return False
 
@@ -553,7 +553,7 @@ async def _rolled_back(connection: Connection) -> bool:
     except LOST:
         return False
     except asyncpg.PostgresError as error:
-        log.warning("a session could not be cleaned up", sqlstate=error.sqlstate)
+        log.warning("a session could not be reset", sqlstate=error.sqlstate)
     await connection.end_session()
     return False
 
@@ -561,7 +561,7 @@ async def _rolled_back(connection: Connection) -> bool:
 def _raise_translated(error: Exception, tenant: UUID | None, *, lost: bool, read_only: bool) -> None:
     """Raise the client error for a database error, if there is one. Log attempts to reach other tenants."""
     if tenant is not None and isinstance(error, asyncpg.PostgresError) and error.sqlstate in REACHING:
-        log.warning("a statement reached beyond its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
+        log.warning("a statement tried to reach outside its tenant", tenant=str(tenant), sqlstate=error.sqlstate)
     translated = translate(error, lost=lost, read_only=read_only)
     if translated is not error:
         raise translated from error

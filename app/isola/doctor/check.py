@@ -10,7 +10,7 @@ class Severity(StrEnum):
     DANGER = "danger"
     """A tenant can access another tenant's data."""
     WARNING = "warning"
-    """A safeguard is missing: one more mistake, and a tenant can access another tenant's data."""
+    """A protection is missing: one further mistake would let a tenant access another tenant's data."""
     NOTE = "note"
     """For information; no change is needed."""
 

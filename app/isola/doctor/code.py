@@ -6,12 +6,12 @@ from isola.platform.logins import FOR_NO_TENANT
 
 # Extensions that allow a bypass, and which one. Most are restricted to superusers until somebody grants them.
 WAYS_OUT = {
-    "adminpack": "writes files of the server",
-    "dblink": "connects to databases with the server's own standing, which pg_hba.conf may trust",
-    "file_fdw": "reads files and programs of the server",
+    "adminpack": "writes files on the server",
+    "dblink": "connects to databases as the server's own user, which pg_hba.conf may trust",
+    "file_fdw": "reads files and runs programs on the server",
     "mysql_fdw": "reads other servers with a stored password",
     "pageinspect": "reads pages of tables, rows of all tenants included",
-    "pg_buffercache": "tells which tables others use",
+    "pg_buffercache": "reveals which tables others use",
     "pg_cron": "runs statements later, outside the tenant's transaction",
     "pg_visibility": "reads pages of tables",
     "plperlu": "runs programs on the server",
@@ -33,7 +33,7 @@ CHECKS = (
         "VIW001",
         Severity.DANGER,
         "a view reads with its owner's rights",
-        "Policies and grants are asked about the owner, not about the tenant that reads.",
+        "PostgreSQL checks policies and grants for the owner, not for the tenant that reads.",
         """
         SELECT name AS object, NULL AS detail, format('ALTER VIEW %s SET (security_invoker = true)', name) AS fix
         FROM relations
@@ -47,7 +47,7 @@ CHECKS = (
         "VIW002",
         Severity.DANGER,
         "tenant traffic reads a materialised view",
-        "Its rows were read by its owner, those of all tenants, and no policy can be made for it.",
+        "It contains rows of all tenants, read by its owner, and cannot have policies.",
         """
         SELECT g.relation AS object, string_agg(DISTINCT w.name, ', ') AS detail,
             string_agg(DISTINCT format('REVOKE ALL ON %s FROM %s', g.relation, w.name), '; ') AS fix
@@ -58,7 +58,7 @@ CHECKS = (
         "VIW003",
         Severity.WARNING,
         "tenant traffic reads a foreign table",
-        "What keeps tenants apart there is up to the other side; no policy can be made for it here.",
+        "Only the remote server can isolate tenants: a foreign table cannot have policies.",
         """
         SELECT g.relation AS object, string_agg(DISTINCT w.name, ', ') AS detail, NULL AS fix
         FROM grants g JOIN reached w ON w.oid = g.grantee WHERE g.relkind = 'f' GROUP BY g.relation
@@ -68,7 +68,7 @@ CHECKS = (
         "FUN001",
         Severity.DANGER,
         "PUBLIC may call a function that runs with its owner's rights",
-        "Every role that there is or will be has the rights of its owner, as far as the function goes.",
+        "Every current and future role can act with its owner's rights through the function.",
         """
         SELECT f.name AS object, 'runs as ' || quote_ident(pg_get_userbyid(f.proowner)) AS detail,
             format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f.name) AS fix
@@ -78,8 +78,8 @@ CHECKS = (
     Check(
         "FUN002",
         Severity.DANGER,
-        "a function that runs with its owner's rights takes the search path of its caller",
-        "The caller decides which tables and functions its names mean, and has them run as the owner.",
+        "a function that runs with its owner's rights uses the search path of its caller",
+        "The caller determines which tables and functions it uses, and runs them as the owner.",
         f"""
         SELECT f.name AS object, NULL AS detail, NULL AS fix FROM functions f WHERE f.prosecdef AND {PINNED} IS NULL
         """,
@@ -87,8 +87,8 @@ CHECKS = (
     Check(
         "FUN003",
         Severity.WARNING,
-        "a function that runs with its owner's rights looks among temporary tables first",
-        "Where pg_temp is not named last, a temporary table of the caller stands for the one that is meant.",
+        "a function that runs with its owner's rights searches temporary tables first",
+        "If pg_temp is not last in its search path, a temporary table of the caller replaces the intended one.",
         rf"""
         SELECT f.name AS object, 'search_path = ' || {PINNED} AS detail,
             format('ALTER ROUTINE %s SET search_path = %s', f.name,
@@ -99,8 +99,8 @@ CHECKS = (
     Check(
         "FUN004",
         Severity.DANGER,
-        "a function that runs with its owner's rights looks where tenant traffic can make objects",
-        "A table or function that a tenant puts there runs as the owner.",
+        "a function that runs with its owner's rights searches a schema in which tenant traffic can create objects",
+        "It uses a table or function that a tenant creates there, and runs it as the owner.",
         rf"""
         SELECT f.name AS object, string_agg(DISTINCT e.name, ', ') AS detail, NULL AS fix
         FROM functions f JOIN entries e ON e.privilege_type = 'CREATE'
@@ -113,8 +113,8 @@ CHECKS = (
     Check(
         "FUN005",
         Severity.WARNING,
-        "tenant traffic may call a function that no policy holds",
-        "Its owner is a superuser or has BYPASSRLS: what its own code does not check is checked by nobody.",
+        "tenant traffic may call a function that bypasses policies",
+        "Its owner is a superuser or has BYPASSRLS, so only its own code restricts access.",
         f"""
         SELECT f.name AS object, 'runs as ' || quote_ident(o.rolname) AS detail, NULL AS fix
         FROM functions f JOIN pg_roles o ON o.oid = f.proowner
@@ -125,7 +125,7 @@ CHECKS = (
         "FUN006",
         Severity.WARNING,
         "a function is declared LEAKPROOF",
-        "The planner runs it before the policy is asked; if it leaks after all, it leaks other tenants' values.",
+        "PostgreSQL may run it before it checks the policy; if it leaks, it leaks other tenants' values.",
         """
         SELECT name AS object, NULL AS detail, format('ALTER FUNCTION %s NOT LEAKPROOF', name) AS fix
         FROM functions WHERE proleakproof
@@ -135,7 +135,7 @@ CHECKS = (
         "FUN007",
         Severity.WARNING,
         "tenant traffic may call a function in an untrusted language",
-        "Its code runs as the server's own user, where no grant and no policy holds it.",
+        "Its code runs as the server's own user, without any check of grants or policies.",
         f"""
         SELECT f.name AS object, l.lanname AS detail, format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f.name) AS fix
         FROM functions f JOIN pg_language l ON l.oid = f.prolang
@@ -145,8 +145,8 @@ CHECKS = (
     Check(
         "FUN008",
         Severity.DANGER,
-        "policies believe what a transaction says",
-        "Whoever runs SQL of their own in one tenant reaches all: the setting that names it is theirs to change.",
+        "policies trust an unproven setting of the transaction",
+        "Whoever runs SQL of their own in one tenant reaches all: any SQL can change the setting that names it.",
         """
         SELECT name AS object, NULL AS detail, 'CREATE OR REPLACE FUNCTION isola.current_tenant_id() RETURNS uuid '
             'LANGUAGE sql STABLE PARALLEL RESTRICTED RETURN isola.proved_tenant_id()' AS fix
@@ -157,9 +157,9 @@ CHECKS = (
     Check(
         "FUN009",
         Severity.WARNING,
-        "tenant traffic may call what reaches past schemas and policies",
-        "The next tenant runs the statements that a connection keeps; sessions of one login may end each other; large "
-        "objects are in no schema. PostgreSQL gives all of this to everybody, and only a superuser can take it.",
+        "tenant traffic may call functions that bypass schemas and policies",
+        "Prepared statements of a connection are visible to its next tenant; sessions of one login may end each other; "
+        "large objects are in no schema. PostgreSQL grants all of this to PUBLIC; only a superuser can revoke it.",
         f"""
         SELECT quote_ident(current_database()) AS object, string_agg(oid::regprocedure::text, ', ') AS detail,
             format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', string_agg(oid::regprocedure::text, ', ')) AS fix
@@ -189,8 +189,8 @@ CHECKS = (
     Check(
         "EXT001",
         Severity.WARNING,
-        "an extension opens a way out of the database, or past its policies",
-        "One grant too many, and tenant traffic has it.",
+        "an extension gives access to files, programs or other databases, or bypasses policies",
+        "One wrong grant gives tenant traffic this access.",
         f"""
         SELECT quote_ident(e.extname) AS object, w.way AS detail, NULL AS fix
         FROM pg_extension e JOIN (VALUES {VALUES}) w (extension, way) ON w.extension = e.extname
@@ -199,9 +199,8 @@ CHECKS = (
     Check(
         "EXT002",
         Severity.NOTE,
-        "statements of all tenants are kept where the login can read them",
-        "Values written into a statement, rather than sent as parameters, are there to read. Proofs of bindings are "
-        "parameters.",
+        "statements of all tenants are stored where the login can read them",
+        "Literal values in statements are readable there. Proofs of bindings are parameters.",
         """
         SELECT quote_ident(e.extname) AS object, w.what AS detail, NULL AS fix
         FROM pg_extension e JOIN (VALUES

@@ -9,13 +9,13 @@ import asyncpg
 from isola.database.transactions import Database, Transaction
 from isola.doctor.check import Check, Finding, Severity
 from isola.doctor.checks import CHECKS
-from isola.doctor.vocabulary import HOMES, TENANT_COLUMN, WORDS
+from isola.doctor.vocabulary import DEFINITIONS, HOMES, TENANT_COLUMN
 from isola.errors import OperatorError
 
 OLDEST = 150000
 
-Given = tuple[str, str, str, int, date]
-"""The parameters of a query: see ``given`` in ``isola.doctor.vocabulary``."""
+Parameters = tuple[str, str, str, int, date]
+"""The parameters of a query: see ``parameters`` in ``isola.doctor.vocabulary``."""
 
 READ_ONLY = """
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
@@ -67,42 +67,41 @@ async def examine(
         if running < OLDEST:
             raise OperatorError(f"expected PostgreSQL 15 or later, not {running // 10000}")
         day = today or datetime.now(UTC).date()
-        return await ask(transaction, (login, tenant_column, homes, version or running, day))
+        return await run_checks(transaction, (login, tenant_column, homes, version or running, day))
 
 
-async def ask(transaction: Transaction, given: Given, checks: Sequence[Check] = CHECKS) -> Report:
+async def run_checks(transaction: Transaction, parameters: Parameters, checks: Sequence[Check] = CHECKS) -> Report:
     """As ``examine``, inside an open transaction, so that it also sees its uncommitted changes."""
-    await _refuse_blind(transaction, given)
+    await _refuse_blind(transaction, parameters)
     order = list(Severity)
-    findings = [finding for check in checks for finding in await _found(transaction, check, given)]
+    findings = [finding for check in checks for finding in await _findings(transaction, check, parameters)]
     return Report(
         database=await transaction.value("SELECT current_database()"),
         server=await transaction.value("SELECT current_setting('server_version')"),
-        login=given[0],
+        login=parameters[0],
         findings=sorted(findings, key=lambda finding: order.index(finding.severity)),
     )
 
 
-async def _refuse_blind(transaction: Transaction, given: Given) -> None:
+async def _refuse_blind(transaction: Transaction, parameters: Parameters) -> None:
     """Refuse to examine a database without tenants: no findings would wrongly look healthy."""
-    login, column, homes, *_ = given
-    if not await transaction.value(f"{WORDS} SELECT EXISTS (SELECT FROM traffic)", *given):
+    login, column, homes, *_ = parameters
+    if not await transaction.value(f"{DEFINITIONS} SELECT EXISTS (SELECT FROM traffic)", *parameters):
         raise OperatorError(f"there is no role {login}: name the login of tenant traffic (--login)")
-    if not await transaction.value(f"{WORDS} SELECT EXISTS (SELECT FROM tenant_schemas)", *given):
+    if not await transaction.value(f"{DEFINITIONS} SELECT EXISTS (SELECT FROM tenant_schemas)", *parameters):
         raise OperatorError(
-            f"no table has a column {column}, and no schema is called like {homes}: "
-            "say how tenants are told apart here (--tenant-column, --homes)"
+            f"no table has a column {column}, and no schema matches {homes}: "
+            "expected --tenant-column or --homes to identify tenants"
         )
 
 
-async def _found(transaction: Transaction, check: Check, given: Given) -> list[Finding]:
-    question = (
-        f"{WORDS} SELECT coalesce(jsonb_agg(to_jsonb(f) ORDER BY f.object, f.detail), '[]') FROM ({check.query}) f"
-    )
+async def _findings(transaction: Transaction, check: Check, parameters: Parameters) -> list[Finding]:
+    findings = "coalesce(jsonb_agg(to_jsonb(f) ORDER BY f.object, f.detail), '[]')"
+    query = f"{DEFINITIONS} SELECT {findings} FROM ({check.query}) f"
     try:
-        rows = await transaction.value(question, *given)
+        rows = await transaction.value(query, *parameters)
     except asyncpg.PostgresError as error:
-        raise OperatorError(f"the check {check.code} could not be made: {error}") from error
+        raise OperatorError(f"the check {check.code} failed: {error}") from error
     return [
         Finding(check.code, check.severity, row["object"], check.title, check.consequence, row["detail"], row["fix"])
         for row in rows

@@ -7,7 +7,7 @@ CHECKS = (
         "GRT001",
         Severity.DANGER,
         "PUBLIC has rights on a table of tenants",
-        "Every role that there is or will be has them.",
+        "Every current and future role has them.",
         """
         SELECT name AS object, string_agg(privilege_type, ', ') AS detail,
             format('REVOKE ALL %sON %s FROM PUBLIC', '(' || column_name || ') ', relation) AS fix
@@ -18,8 +18,8 @@ CHECKS = (
     Check(
         "GRT002",
         Severity.DANGER,
-        "PUBLIC enters a schema of tenants",
-        "Every role that there is or will be can use what is in it and granted widely enough.",
+        "PUBLIC has rights on a schema of tenants",
+        "Every current and future role can use its objects, if they have a grant to PUBLIC.",
         """
         SELECT name AS object, string_agg(privilege_type, ', ') AS detail,
             format('REVOKE ALL ON SCHEMA %s FROM PUBLIC', name) AS fix
@@ -30,8 +30,8 @@ CHECKS = (
     Check(
         "GRT003",
         Severity.DANGER,
-        "tenant traffic can make objects in a schema",
-        "A table or function of its own catches names that others mean for theirs, and remembers what it sees.",
+        "tenant traffic can create objects in a schema",
+        "An object that it creates can replace one that other tenants' statements mean, and record their data.",
         """
         SELECT name AS object, role AS detail, format('REVOKE CREATE ON SCHEMA %s FROM %s', name, role) AS fix
         FROM entries WHERE privilege_type = 'CREATE'
@@ -41,8 +41,8 @@ CHECKS = (
         "GRT004",
         Severity.DANGER,
         "tenant traffic has rights beyond rows",
-        "TRUNCATE removes all tenants' rows, REFERENCES asks which keys exist, TRIGGER and MAINTAIN run code on "
-        "others' rows: no policy holds them.",
+        "TRUNCATE removes all tenants' rows, REFERENCES reveals which keys exist, TRIGGER and MAINTAIN run code on "
+        "others' rows: policies do not apply to them.",
         """
         SELECT g.name AS object, w.name || ': ' || string_agg(g.privilege_type, ', ') AS detail,
             format('REVOKE %s ON %s FROM %s', string_agg(
@@ -55,8 +55,8 @@ CHECKS = (
     Check(
         "GRT005",
         Severity.DANGER,
-        "a role enters the home of a tenant that is not its own",
-        "What keeps tenants apart is then the search path alone, and any SQL can set that.",
+        "a role has access to a home of another tenant",
+        "Only the search path then isolates tenants, and any SQL can set it.",
         """
         SELECT name AS object, role AS detail, format('REVOKE ALL ON SCHEMA %s FROM %s', name, role) AS fix
         FROM (
@@ -71,8 +71,8 @@ CHECKS = (
     Check(
         "GRT006",
         Severity.WARNING,
-        "tenant traffic reaches the revision of the tables",
-        "Changed, it lets a migration be skipped or repeated for all tenants.",
+        "tenant traffic has rights on the revision of the tables",
+        "If it is changed, a migration is skipped or repeated for all tenants.",
         """
         SELECT g.name AS object, w.name || ': ' || string_agg(g.privilege_type, ', ') AS detail,
             format('REVOKE ALL ON %s FROM %s', g.relation, w.name) AS fix
@@ -86,8 +86,8 @@ CHECKS = (
     Check(
         "GRT007",
         Severity.DANGER,
-        "tenant traffic enters the schema control",
-        "The directory of tenants, what they share and the platform's secrets are there.",
+        "tenant traffic has access to the schema control",
+        "It contains the directory of tenants, their shares and the platform's secrets.",
         """
         SELECT name AS object, role AS detail, format('REVOKE ALL ON SCHEMA %s FROM %s', name, role) AS fix
         FROM entries WHERE nspname = 'control' AND privilege_type = 'USAGE'
@@ -96,8 +96,8 @@ CHECKS = (
     Check(
         "GRT008",
         Severity.WARNING,
-        "tenant traffic can pass its rights on",
-        "It can give every other role what it may do itself.",
+        "tenant traffic can grant its rights to others",
+        "It can grant them to every other role.",
         """
         SELECT g.name AS object, w.name || ': ' || string_agg(g.privilege_type, ', ') AS detail,
             format('REVOKE GRANT OPTION FOR %s ON %s FROM %s', string_agg(
@@ -109,8 +109,8 @@ CHECKS = (
     Check(
         "GRT009",
         Severity.WARNING,
-        "tenant traffic gets rights on objects that are still to be made",
-        "A new table is open to it before it has a policy.",
+        "tenant traffic gets rights on objects that are created later",
+        "It can access a new table before the table has a policy.",
         """
         SELECT format('%s of %I%s', k.kind, pg_get_userbyid(d.defaclrole), ' in ' || quote_ident(n.nspname)) AS object,
             w.name || ': ' || string_agg(a.privilege_type, ', ') AS detail,
@@ -128,7 +128,7 @@ CHECKS = (
         "GRT010",
         Severity.WARNING,
         "tenant traffic can change a protected setting",
-        "Settings of superusers switch off what isolation rests on: the checks of keys, the log, what is loaded.",
+        "Settings of superusers can disable the basis of isolation: foreign keys, the log, loaded libraries.",
         """
         SELECT p.parname AS object, w.name AS detail,
             format('REVOKE ALL ON PARAMETER %s FROM %s', p.parname, w.name) AS fix
@@ -139,8 +139,8 @@ CHECKS = (
     Check(
         "GRT011",
         Severity.WARNING,
-        "tenant traffic can make schemas or temporary tables",
-        "A temporary table outlives the transaction, and hides a table of the same name from the next borrower.",
+        "tenant traffic can create schemas or temporary tables",
+        "A temporary table outlives the transaction, and hides a table of the same name from the next tenant.",
         """
         SELECT quote_ident(d.datname) AS object, w.name || ': ' || string_agg(a.privilege_type, ', ') AS detail,
             format('REVOKE %s ON DATABASE %I FROM %s', string_agg(a.privilege_type, ', '), d.datname, w.name) AS fix
@@ -154,7 +154,7 @@ CHECKS = (
         "GRT012",
         Severity.NOTE,
         "PUBLIC may connect to the database",
-        "Every login of the server reads the catalogue, with the names and sizes of what tenants have.",
+        "Every login of the server can read the catalogue, including names and sizes of tenants' tables.",
         """
         SELECT quote_ident(d.datname) AS object, NULL AS detail,
             format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', d.datname) AS fix
@@ -166,7 +166,7 @@ CHECKS = (
         "GRT013",
         Severity.NOTE,
         "PUBLIC may call a function in a schema of tenants",
-        "It runs with the caller's own rights; still, nobody decided who is to call it.",
+        "It runs with the caller's rights; still, the grant to PUBLIC is a default, not a decision.",
         """
         SELECT f.name AS object, NULL AS detail, format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f.name) AS fix
         FROM functions f CROSS JOIN aclexplode(f.proacl) a
@@ -177,7 +177,7 @@ CHECKS = (
         "GRT014",
         Severity.NOTE,
         "rows of tenants are published",
-        "A subscriber gets the rows of all tenants: policies do not hold logical replication.",
+        "A subscriber gets the rows of all tenants: policies do not apply to logical replication.",
         """
         SELECT quote_ident(p.pubname) AS object, NULL AS detail, NULL AS fix
         FROM pg_publication p

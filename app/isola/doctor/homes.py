@@ -55,7 +55,7 @@ GRANTS = """
 """
 
 
-def _drift(code: str, what: str, consequence: str, items: str) -> Check:
+def _drift(code: str, aspect: str, consequence: str, items: str) -> Check:
     """A definition is expected if at least half of the homes have it: if two homes differ, both are reported."""
     query = f"""
         WITH items AS ({items}),
@@ -80,25 +80,25 @@ def _drift(code: str, what: str, consequence: str, items: str) -> Check:
             NULL AS fix
         FROM differences GROUP BY 1
     """
-    return Check(code, Severity.WARNING, f"a tenant's home differs from the others in its {what}", consequence, query)
+    return Check(code, Severity.WARNING, f"a tenant's home differs from the others in its {aspect}", consequence, query)
 
 
 CHECKS = (
     _drift(
         "DRF001",
         "objects",
-        "A name that is missing there may be found elsewhere; one that should not be there is looked after by nobody.",
+        "A missing name may resolve to another schema; an unexpected object is not migrated.",
         OBJECTS,
     ),
-    _drift("DRF002", "columns", "Statements made for all homes fail there, or do something else.", COLUMNS),
-    _drift("DRF003", "constraints", "Rules that hold for all others do not hold there.", CONSTRAINTS),
-    _drift("DRF004", "indexes", "Reads take longer there, and take from all others while they do.", INDEXES),
-    _drift("DRF005", "grants", "Roles may do more there than was decided for all homes, or less.", GRANTS),
+    _drift("DRF002", "columns", "Statements written for all homes fail there, or have another effect.", COLUMNS),
+    _drift("DRF003", "constraints", "Data can violate rules there that hold in all others.", CONSTRAINTS),
+    _drift("DRF004", "indexes", "Reads are slower there, and use resources of all others.", INDEXES),
+    _drift("DRF005", "grants", "Roles have more or fewer rights there than in all others.", GRANTS),
     Check(
         "DRF006",
         Severity.WARNING,
         "homes are at different revisions",
-        "Statements made for the newest one fail there, and what a migration closed is still open.",
+        "Statements written for the newest one fail there, and holes that a migration closed are still open.",
         """
         WITH versions AS (
             SELECT s.name, r.relname, v.word AS version
@@ -128,8 +128,8 @@ CHECKS = (
     Check(
         "DRF007",
         Severity.WARNING,
-        "a home is no tenant's",
-        "What it holds was a tenant's once: nobody migrates it, erases it with its tenant, or looks after it.",
+        "a home belongs to no tenant",
+        "It contains data of a former tenant, and is neither migrated nor erased.",
         """
         WITH directory AS (
             SELECT r.name FROM relations r
@@ -152,7 +152,7 @@ CHECKS = (
         "DRF008",
         Severity.WARNING,
         "a role that the installation needs is missing",
-        "Tenants cannot be entered: a restored database brings no roles along.",
+        "Transactions inside tenants fail: a database dump does not include roles.",
         """
         WITH directory AS (
             SELECT r.name FROM relations r
@@ -180,7 +180,7 @@ CHECKS = (
         "DRF009",
         Severity.WARNING,
         "an index is invalid",
-        "A unique one lets duplicates in, and no query uses it: making it failed.",
+        "Its creation failed: a unique index admits duplicates, and no query uses the index.",
         """
         SELECT format('%I.%I', n.nspname, c.relname) AS object, NULL AS detail,
             format('REINDEX INDEX %I.%I', n.nspname, c.relname) AS fix
@@ -191,8 +191,8 @@ CHECKS = (
     Check(
         "DRF010",
         Severity.WARNING,
-        "texts are compared by other rules than when their indexes were built",
-        "Indexes on texts miss rows, and unique ones let duplicates in: the system's collation has another version.",
+        "the collation version differs from that of the indexes",
+        "The system's collation was changed: indexes on texts miss rows, and unique ones admit duplicates.",
         """
         SELECT 'the database' AS object,
             format('REINDEX DATABASE %1$I, then ALTER DATABASE %1$I REFRESH COLLATION VERSION', datname) AS detail,
@@ -212,7 +212,7 @@ CHECKS = (
     Check(
         "DRF011",
         Severity.WARNING,
-        "the lock table has no room for the tables of all homes",
+        "the lock table is too small for the tables of all homes",
         "pg_dump, which locks all of them at once, fails.",
         """
         SELECT 'max_locks_per_transaction' AS object,

@@ -15,8 +15,8 @@ CHECKS = (
     Check(
         "KEY001",
         Severity.DANGER,
-        "a foreign key does not hold the tenant",
-        "A row can refer to another tenant's, and trying tells which keys exist there.",
+        "a foreign key does not include the tenant",
+        "A row can refer to another tenant's, and attempts reveal which keys exist there.",
         """
         SELECT format('%I ON %s', k.conname, t.name) AS object, 'refers to ' || f.name AS detail, NULL AS fix
         FROM pg_constraint k JOIN relations t ON t.oid = k.conrelid JOIN tenant_tables f ON f.oid = k.confrelid
@@ -28,8 +28,8 @@ CHECKS = (
     Check(
         "KEY002",
         Severity.WARNING,
-        "a unique key does not hold the tenant",
-        "Whether a value is refused tells that another tenant has it, and one tenant can take it from all others.",
+        "a unique key does not include the tenant",
+        "A refused value reveals that another tenant has it, and one tenant can block values for all others.",
         f"""
         SELECT name AS object, definition AS detail, NULL AS fix
         FROM ({INDEXES}) i WHERE is_key AND tenant <> ALL (columns)
@@ -38,8 +38,8 @@ CHECKS = (
     Check(
         "KEY003",
         Severity.NOTE,
-        "an index is not led by the tenant",
-        "A read through it passes the rows of all tenants, and its time tells how many they have.",
+        "an index does not begin with the tenant",
+        "A read that uses it scans rows of all tenants, and its duration reveals their number.",
         f"""
         SELECT name AS object, definition AS detail, NULL AS fix
         FROM ({INDEXES}) i WHERE columns[1] <> tenant AND NOT (is_key AND tenant <> ALL (columns))
@@ -48,8 +48,8 @@ CHECKS = (
     Check(
         "KEY004",
         Severity.DANGER,
-        "a foreign key leaves the home of its tenant",
-        "Rows of one tenant depend on rows that are not its own, and trying tells which keys exist there.",
+        "a foreign key refers to a table outside its tenant's home",
+        "Rows of one tenant depend on rows of others, and attempts reveal which keys exist there.",
         """
         SELECT format('%I ON %s', k.conname, t.name) AS object, 'refers to ' || f.name AS detail, NULL AS fix
         FROM pg_constraint k JOIN relations t ON t.oid = k.conrelid JOIN relations f ON f.oid = k.confrelid
@@ -59,8 +59,8 @@ CHECKS = (
     Check(
         "KEY005",
         Severity.WARNING,
-        "a foreign key blanks the tenant of a row",
-        "When what it refers to is deleted or changed, the row becomes nobody's, or the statement fails.",
+        "a foreign key can set the tenant of a row to NULL or its default",
+        "When the referenced row is deleted or changed, the row loses its tenant, or the statement fails.",
         """
         SELECT format('%I ON %s', k.conname, t.name) AS object, NULL AS detail, NULL AS fix
         FROM pg_constraint k JOIN tenant_tables t ON t.oid = k.conrelid
@@ -72,8 +72,8 @@ CHECKS = (
     Check(
         "KEY006",
         Severity.NOTE,
-        "tenants draw numbers from one sequence",
-        "The gaps between its own numbers tell a tenant how much the others write.",
+        "tenants share a sequence",
+        "The gaps between its own numbers reveal to a tenant how much the others write.",
         """
         SELECT t.name || '.' || quote_ident(a.attname) AS object, NULL AS detail, NULL AS fix
         FROM tenant_tables t JOIN pg_attribute a ON a.attrelid = t.oid
@@ -84,8 +84,8 @@ CHECKS = (
     Check(
         "LKP001",
         Severity.NOTE,
-        "an index is of no use under row-level security",
-        "Its operator is not leakproof, so a policy has to be asked first; to declare it leakproof would open a leak.",
+        "an index cannot be used under row-level security",
+        "Its operator is not leakproof, so PostgreSQL checks the policy first. Declaring it leakproof would be unsafe.",
         f"""
         SELECT DISTINCT i.name AS object,
             format('%s on %s', o.amopopr::regoperator, format_type(c.opcintype, NULL)) AS detail, NULL AS fix
@@ -100,8 +100,8 @@ CHECKS = (
     Check(
         "LKP002",
         Severity.NOTE,
-        "an index on an expression, or of a kind that is not leakproof, is of no use under row-level security",
-        "Its functions (lower(), full text, jsonb, geometry) are not leakproof, so a policy has to be asked first.",
+        "an index on an expression, or of a kind that is not leakproof, cannot be used under row-level security",
+        "Its functions (lower(), full text, jsonb, geometry) are not leakproof, so PostgreSQL checks the policy first.",
         f"""
         SELECT name AS object, definition AS detail, NULL AS fix
         FROM ({INDEXES}) i WHERE relrowsecurity AND (has_expressions OR amname NOT IN ('btree', 'hash'))

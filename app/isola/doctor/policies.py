@@ -6,7 +6,7 @@ from isola.doctor.check import Check, Severity
 EXPRESSIONS = r"""
     SELECT p.name, e.clause, e.expression,
         '\m' || regexp_replace(g.tenant_column, '(\W)', '\\\1', 'g') || '\M' AS tenant
-    FROM policies p CROSS JOIN given g
+    FROM policies p CROSS JOIN parameters g
     CROSS JOIN LATERAL (VALUES ('USING', p."using"), ('WITH CHECK', p.with_check)) e (clause, expression)
     WHERE p.polpermissive AND e.expression IS NOT NULL
 """
@@ -26,7 +26,7 @@ CHECKS = (
         "RLS002",
         Severity.WARNING,
         "row-level security is not forced on the owner",
-        "Whatever runs as the owner, a function or a job, reads and writes the rows of all tenants.",
+        "A function or job that runs as the owner reads and writes the rows of all tenants.",
         """
         SELECT name AS object, 'owned by ' || quote_ident(pg_get_userbyid(relowner)) AS detail,
             format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', name) AS fix
@@ -37,7 +37,7 @@ CHECKS = (
         "RLS003",
         Severity.WARNING,
         "row-level security is on, without a policy",
-        "Nobody but those whom it does not hold can use the table, so tenant traffic is soon run as one of them.",
+        "Only roles that bypass row-level security can use the table, so tenant traffic may come to use one.",
         """
         SELECT name AS object, NULL AS detail, NULL AS fix FROM tenant_tables t
         WHERE relrowsecurity AND NOT EXISTS (SELECT FROM policies p WHERE p.relation = t.oid)
@@ -47,8 +47,7 @@ CHECKS = (
         "RLS004",
         Severity.WARNING,
         "a policy lacks USING or WITH CHECK",
-        "Without WITH CHECK, whoever widens what a tenant may read widens what it may write; without USING, no row is "
-        "found.",
+        "Without WITH CHECK, a wider condition for reads also widens writes; without USING, no row is visible.",
         """
         SELECT name AS object,
             CASE WHEN polwithcheck IS NULL THEN 'no WITH CHECK' ELSE 'no USING' END AS detail,
@@ -62,8 +61,8 @@ CHECKS = (
     Check(
         "RLS005",
         Severity.WARNING,
-        "several permissive policies hold the same command",
-        "They are joined by OR: the widest of them decides, and a new one can open what the others close.",
+        "several permissive policies apply to the same command",
+        "They are combined with OR: a new one can allow what the others forbid.",
         """
         SELECT table_name AS object, string_agg(DISTINCT quote_ident(polname), ', ') AS detail, NULL AS fix
         FROM (
@@ -77,7 +76,7 @@ CHECKS = (
         "RLS006",
         Severity.WARNING,
         "a policy is more than an equality with the tenant",
-        "An alternative in it lets other tenants' rows through in some case, and keeps the planner from using indexes.",
+        "An alternative in it can admit other tenants' rows, and prevents the use of indexes.",
         rf"""
         SELECT name AS object, string_agg(format('%s %s', clause, expression), '; ') AS detail, NULL AS fix
         FROM ({EXPRESSIONS}) e
@@ -90,8 +89,8 @@ CHECKS = (
     Check(
         "RLS007",
         Severity.DANGER,
-        "a policy does not look at the tenant",
-        "The rows that it lets through are those of all tenants.",
+        "a policy does not depend on the tenant",
+        "It admits rows of all tenants.",
         f"""
         SELECT name AS object, string_agg(format('%s %s', clause, expression), '; ') AS detail, NULL AS fix
         FROM ({EXPRESSIONS}) e WHERE expression !~ tenant GROUP BY name
@@ -101,7 +100,7 @@ CHECKS = (
         "RLS008",
         Severity.WARNING,
         "the policies leave out commands or roles",
-        "What is left out is refused, until somebody adds a policy for it that is wider than the others.",
+        "They are refused, until a policy for them is added, which may be wider than the others.",
         """
         SELECT t.name AS object, 'none for every role: ' || string_agg(command, ', ' ORDER BY command) AS detail,
             NULL AS fix
@@ -116,8 +115,8 @@ CHECKS = (
     Check(
         "RLS009",
         Severity.WARNING,
-        "a table beside the tenants' tables does not say whose its rows are",
-        "What tenants can do in it they can do to each other's rows, unless all of it is common to them.",
+        "a table next to the tenants' tables has no tenant column",
+        "Tenants can access each other's rows in it, unless all its rows are common to all tenants.",
         """
         SELECT r.name AS object, string_agg(DISTINCT g.privilege_type, ', ') AS detail, NULL AS fix
         FROM relations r JOIN grants g ON g.oid = r.oid JOIN reached w ON w.oid = g.grantee
@@ -129,8 +128,8 @@ CHECKS = (
     Check(
         "RLS010",
         Severity.WARNING,
-        "the tenant of a row can be left open",
-        "A row with NULL there is nobody's, and foreign and unique keys do not check it.",
+        "the tenant of a row can be NULL",
+        "Such a row belongs to no tenant, and foreign and unique keys do not check it.",
         """
         SELECT t.name AS object, NULL AS detail,
             format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL', t.name, a.attname) AS fix
@@ -141,10 +140,10 @@ CHECKS = (
     Check(
         "RLS011",
         Severity.NOTE,
-        "policies believe a setting that any SQL can set",
-        "Whoever smuggles SQL into a tenant's transaction can bind it to another tenant.",
+        "policies trust a setting that any SQL can set",
+        "SQL injected into a tenant's transaction can bind it to another tenant.",
         """
-        SELECT f.name AS object, 'asked by policies of ' || count(DISTINCT p.relation) || ' tables' AS detail,
+        SELECT f.name AS object, 'used by policies of ' || count(DISTINCT p.relation) || ' tables' AS detail,
             NULL AS fix
         FROM policies p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
         JOIN functions f ON d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid
@@ -157,8 +156,8 @@ CHECKS = (
     Check(
         "RLS012",
         Severity.WARNING,
-        "a rule, or a trigger with the rights of somebody whom no policy holds, stands behind a table",
-        "It runs with the rights of its owner, and reaches the rows of all tenants.",
+        "a table has a rule, or a trigger whose owner bypasses policies",
+        "It runs with the rights of its owner, and can access the rows of all tenants.",
         """
         SELECT format('%I ON %s', w.rulename, t.name) AS object, 'rule' AS detail, NULL AS fix
         FROM pg_rewrite w JOIN tenant_tables t ON t.oid = w.ev_class
@@ -174,7 +173,7 @@ CHECKS = (
         "RLS013",
         Severity.DANGER,
         "a table without row-level security is the parent of a tenants' table",
-        "Read through the parent, the rows of all tenants are there: the policies of a child hold the child alone.",
+        "A read of the parent returns the rows of all tenants: policies of a child do not apply to its parent.",
         """
         SELECT p.name AS object, 'parent of ' || string_agg(t.name, ', ') AS detail, NULL AS fix
         FROM pg_inherits i JOIN tenant_tables t ON t.oid = i.inhrelid JOIN relations p ON p.oid = i.inhparent

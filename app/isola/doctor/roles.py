@@ -3,21 +3,21 @@
 from isola.doctor.check import Check, Severity
 
 
-def _attribute(code: str, severity: Severity, column: str, word: str, consequence: str) -> Check:
+def _attribute(code: str, severity: Severity, column: str, attribute: str, consequence: str) -> Check:
     query = f"""
         SELECT name AS object, CASE WHEN NOT is_login THEN 'the login can become it' END AS detail,
-            format('ALTER ROLE %s NO{word}', name) AS fix
+            format('ALTER ROLE %s NO{attribute}', name) AS fix
         FROM traffic WHERE {column} AND rolname !~ '^pg_'
     """
-    return Check(code, severity, f"a role of tenant traffic is {word}", consequence, query)
+    return Check(code, severity, f"a role of tenant traffic is {attribute}", consequence, query)
 
 
 CHECKS = (
-    _attribute("ROL001", Severity.DANGER, "rolsuper", "SUPERUSER", "No policy, grant or role holds it."),
-    _attribute("ROL002", Severity.DANGER, "rolbypassrls", "BYPASSRLS", "No policy holds it."),
+    _attribute("ROL001", Severity.DANGER, "rolsuper", "SUPERUSER", "It bypasses all policies, grants and role checks."),
+    _attribute("ROL002", Severity.DANGER, "rolbypassrls", "BYPASSRLS", "It bypasses all policies."),
     _attribute("ROL003", Severity.DANGER, "rolreplication", "REPLICATION", "It can copy the whole server."),
-    _attribute("ROL004", Severity.DANGER, "rolcreaterole", "CREATEROLE", "It can make roles, and change others."),
-    _attribute("ROL005", Severity.WARNING, "rolcreatedb", "CREATEDB", "It owns, and so rules, what it makes."),
+    _attribute("ROL004", Severity.DANGER, "rolcreaterole", "CREATEROLE", "It can create roles, and change others."),
+    _attribute("ROL005", Severity.WARNING, "rolcreatedb", "CREATEDB", "It owns the databases that it creates."),
     Check(
         "ROL006",
         Severity.DANGER,
@@ -38,7 +38,7 @@ CHECKS = (
     Check(
         "ROL007",
         Severity.DANGER,
-        "tenant traffic can become one of PostgreSQL's own roles",
+        "tenant traffic can become a predefined role of PostgreSQL",
         "They read all data, files or settings, end others' sessions, or run programs.",
         """
         SELECT r.name AS object, t.name AS detail, format('REVOKE %s FROM %s', r.name, t.name) AS fix
@@ -49,8 +49,8 @@ CHECKS = (
     Check(
         "ROL008",
         Severity.WARNING,
-        "a role that the login switches to can log in by itself",
-        "A way in that the server, its limits and its log know nothing of.",
+        "a role that the login switches to can log in directly",
+        "Such a login bypasses the server, its limits and its log.",
         """
         SELECT name AS object, NULL AS detail, format('ALTER ROLE %s NOLOGIN', name) AS fix
         FROM traffic WHERE rolcanlogin AND NOT is_login AND NOT rolsuper
@@ -59,8 +59,8 @@ CHECKS = (
     Check(
         "ROL009",
         Severity.DANGER,
-        "a tenant's role can become another tenant's",
-        "A transaction inside one tenant reads and writes what is the other's.",
+        "a tenant's role can become the role of another tenant",
+        "A transaction inside one tenant can read and write the other tenant's data.",
         """
         SELECT t.name AS object, 'can become ' || string_agg(r.name, ', ') AS detail,
             string_agg(format('REVOKE %s FROM %s', r.name, t.name), '; ') AS fix
@@ -71,8 +71,8 @@ CHECKS = (
     Check(
         "ROL010",
         Severity.WARNING,
-        "another role can become a tenant's",
-        "It reads and writes what is the tenant's, past the login of tenant traffic.",
+        "another role can become a tenant's role",
+        "It can read and write the tenant's data without the login of tenant traffic.",
         """
         SELECT r.name AS object, string_agg(quote_ident(o.rolname), ', ') AS detail,
             string_agg(format('REVOKE %s FROM %I', r.name, o.rolname), '; ') AS fix
@@ -85,8 +85,8 @@ CHECKS = (
     Check(
         "ROL011",
         Severity.DANGER,
-        "tenant traffic can make others members of a role",
-        "It can give any role, itself included, the rights of that one.",
+        "tenant traffic can grant membership in a role",
+        "It can give any role, including itself, the rights of that role.",
         """
         SELECT t.name AS object, 'ADMIN OPTION for ' || string_agg(quote_ident(r.rolname), ', ') AS detail,
             string_agg(format('REVOKE ADMIN OPTION FOR %I FROM %s', r.rolname, t.name), '; ') AS fix
@@ -97,8 +97,8 @@ CHECKS = (
     Check(
         "ROL012",
         Severity.WARNING,
-        "the login may take every connection of the server",
-        "Sessions that SQL inside a tenant keeps open leave none for the owner and the control plane.",
+        "the login may use every connection of the server",
+        "Sessions that SQL inside a tenant keeps open can exclude the owner and the control plane.",
         """
         SELECT t.name AS object, NULL AS detail,
             format('ALTER ROLE %s CONNECTION LIMIT %s', t.name, current_setting('max_connections')::int * 4 / 5) AS fix
@@ -111,7 +111,7 @@ CHECKS = (
         "OWN001",
         Severity.DANGER,
         "tenant traffic owns something, or can become its owner",
-        "An owner takes away policies and grants, and unforced policies do not hold it.",
+        "An owner can remove policies and grants, and bypasses policies that are not forced.",
         """
         SELECT t.name AS object, 'owns ' || min(o.name)
             || CASE WHEN count(*) > 1 THEN format(' and %s more', count(*) - 1) ELSE '' END AS detail, NULL AS fix

@@ -27,13 +27,13 @@ class Hole:
 NOVEMBER_2026 = {15: 20, 16: 16, 17: 12, 18: 7}
 
 IN_POLICIES = (
-    Hole("CVE-2023-2455", {15: 3}, "policies of another role are applied after a function was inlined"),
-    Hole("CVE-2023-39418", {15: 4}, "MERGE leaves out policies for UPDATE and SELECT"),
-    Hole("CVE-2024-10976", {15: 9, 16: 5, 17: 1}, "policies of another role are applied below sub-queries"),
+    Hole("CVE-2023-2455", {15: 3}, "policies of the wrong role are applied after a function was inlined"),
+    Hole("CVE-2023-39418", {15: 4}, "MERGE ignores policies for UPDATE and SELECT"),
+    Hole("CVE-2024-10976", {15: 9, 16: 5, 17: 1}, "policies of the wrong role are applied in sub-queries"),
     Hole(
         "CVE-2025-8713",
         {15: 14, 16: 10, 17: 6},
-        "statistics tell values that a policy hides, in partitions and child tables",
+        "statistics reveal values that a policy hides, in partitions and child tables",
     ),
     Hole(
         "CVE-2026-120154",
@@ -42,8 +42,8 @@ IN_POLICIES = (
     ),
 )
 FOR_ANY_SQL = (
-    Hole("CVE-2024-4317", {15: 7, 16: 3}, "pg_stats_ext shows others' values; mended only where made anew since"),
-    Hole("CVE-2024-10978", {15: 9, 16: 5, 17: 1}, "SET ROLE inside a function ends in another role than it should"),
+    Hole("CVE-2024-4317", {15: 7, 16: 3}, "pg_stats_ext shows others' values; fixed only for statistics created since"),
+    Hole("CVE-2024-10978", {15: 9, 16: 5, 17: 1}, "SET ROLE inside a function leaves the wrong role active"),
     Hole("CVE-2026-2003", {15: 16, 16: 12, 17: 8, 18: 2}, "oidvector discloses memory of the server"),
     Hole("CVE-2026-2006", {15: 16, 16: 12, 17: 8, 18: 2}, "a broken multibyte character runs code on the server"),
     Hole("CVE-2026-6473", {15: 18, 16: 14, 17: 10, 18: 4}, "a wrapped integer runs code on the server"),
@@ -58,8 +58,8 @@ def _open(holes: Iterable[Hole]) -> str:
         for major, minor in hole.fixed.items()
     )
     return f"""
-        SELECT h.cve AS object, format('%s; mended in %s.%s', h.what, h.major, h.minor) AS detail, NULL AS fix
-        FROM given g JOIN (VALUES {values}) h (cve, major, minor, what)
+        SELECT h.cve AS object, format('%s; fixed in %s.%s', h.what, h.major, h.minor) AS detail, NULL AS fix
+        FROM parameters g JOIN (VALUES {values}) h (cve, major, minor, what)
             ON h.major = g.version / 10000 AND h.minor > g.version % 10000
     """
 
@@ -69,24 +69,24 @@ CHECKS = (
         "SRV001",
         Severity.DANGER,
         "this version of PostgreSQL has a hole in row-level security",
-        "Policies are passed by, however well they are written.",
+        "Even correct policies can be bypassed.",
         f"{_open(IN_POLICIES)} WHERE EXISTS (SELECT FROM tenant_tables)",
     ),
     Check(
         "SRV002",
         Severity.WARNING,
         "this version of PostgreSQL has a hole that any SQL can use",
-        "SQL smuggled into a tenant's transaction gets past grants and roles.",
+        "SQL injected into a tenant's transaction can bypass grants and roles.",
         _open(FOR_ANY_SQL),
     ),
     Check(
         "SRV003",
         Severity.WARNING,
         "this version of PostgreSQL gets no more fixes",
-        "The holes found since, and those still to be found, stay open.",
+        "Holes found since then remain open.",
         f"""
         SELECT 'PostgreSQL ' || v.major AS object, 'since ' || v.until AS detail, NULL AS fix
-        FROM given g
+        FROM parameters g
         JOIN (VALUES {", ".join(f"({major}, date '{until}')" for major, until in SUPPORTED_UNTIL.items())})
             v (major, until) ON v.major = g.version / 10000 AND v.until < g.today
         """,
@@ -94,11 +94,11 @@ CHECKS = (
     Check(
         "SRV004",
         Severity.NOTE,
-        "this version of PostgreSQL is newer than what is known here",
-        f"Holes in it are not looked for: the list is of {KNOWN_ON}.",
+        "this version of PostgreSQL is newer than the list of known holes",
+        f"Its holes are not checked: the list is of {KNOWN_ON}.",
         f"""
         SELECT 'PostgreSQL ' || version / 10000 AS object, NULL AS detail, NULL AS fix
-        FROM given WHERE version / 10000 > {max(SUPPORTED_UNTIL)}
+        FROM parameters WHERE version / 10000 > {max(SUPPORTED_UNTIL)}
         """,
     ),
 )

@@ -15,8 +15,8 @@ CHECKS = (
     Check(
         "SET001",
         Severity.DANGER,
-        "a binding stands outside transactions",
-        "A transaction that binds no tenant is inside one all the same.",
+        "a binding is set outside transactions",
+        "A transaction that binds no tenant still runs inside one.",
         """
         SELECT format('%s: %s', owner, setting) AS object, NULL AS detail,
             format('ALTER %s RESET %s', owner, setting) AS fix
@@ -35,8 +35,8 @@ CHECKS = (
     Check(
         "SET002",
         Severity.WARNING,
-        "a session of tenant traffic begins with a safeguard off, or with other code loaded",
-        "What every other session relies on does not hold there.",
+        "a session of tenant traffic starts with a protection off, or with other code loaded",
+        "Protections of every other session do not apply there.",
         """
         SELECT format('%s: %s', o.owner, o.setting) AS object, d.what AS detail,
             format('ALTER %s RESET %s', o.owner, o.setting) AS fix
@@ -53,12 +53,12 @@ CHECKS = (
     Check(
         "SET003",
         Severity.DANGER,
-        "the search path of the login leads through a schema in which tenant traffic can make objects",
-        "A table or function put there stands for one that another tenant's statement means.",
+        "the search path of the login includes a schema in which tenant traffic can create objects",
+        "A table or function created there can replace one that another tenant's statement means.",
         f"""
         SELECT DISTINCT e.name AS object, 'search_path = ' || path AS detail,
             format('REVOKE CREATE ON SCHEMA %s FROM %s', e.name, e.role) AS fix
-        FROM entries e CROSS JOIN given g CROSS JOIN (
+        FROM entries e CROSS JOIN parameters g CROSS JOIN (
             SELECT {_beginning("search_path")}
         ) s (path)
         WHERE e.privilege_type = 'CREATE' AND e.nspname IN (
@@ -70,7 +70,7 @@ CHECKS = (
         "SET004",
         Severity.WARNING,
         "the server writes statements and their values into its log",
-        "The rows of all tenants are in one file, kept and read by other rules than the database. Proofs of bindings "
+        "Rows of all tenants are in one file, with other access rules than the database. Proofs of bindings "
         "are among the parameters, and of no use by then.",
         """
         SELECT s.owner || s.setting AS object, s.setting || ' = ' || s.value AS detail,
@@ -96,7 +96,7 @@ CHECKS = (
         "SET005",
         Severity.NOTE,
         "the server writes details of errors into its log",
-        "Details quote rows, and statements that failed have values in them.",
+        "Details quote rows, and failed statements contain values.",
         """
         SELECT name AS object, name || ' = ' || setting AS detail,
             format('ALTER SYSTEM SET %s = %s', name,
@@ -109,7 +109,7 @@ CHECKS = (
     Check(
         "SET006",
         Severity.NOTE,
-        "sessions of the login see each other's statements",
+        "sessions of the login can read each other's statements",
         "In pg_stat_activity SQL smuggled into one tenant's transaction reads what others are running, values written "
         "into their statements included. Parameters are not shown, and so no proof of a binding is.",
         f"""
@@ -125,7 +125,7 @@ CHECKS = (
         "SET007",
         Severity.WARNING,
         "sessions of the login begin with settings that it can change itself",
-        "SQL inside one tenant may have left them for all others. Servers reset them; give settings to the database.",
+        "SQL inside one tenant may have set them for all. Servers reset them; use settings of the database instead.",
         """
         SELECT format('%s: %s', owner, setting) AS object, NULL AS detail,
             format('ALTER %s RESET %s', owner, setting) AS fix
@@ -138,7 +138,7 @@ CHECKS = (
         "SET008",
         Severity.NOTE,
         "a transaction can be left prepared",
-        "It outlives its session and keeps its locks. Servers roll back what tenant traffic leaves.",
+        "It outlives its session and keeps its locks. Servers roll back those of tenant traffic.",
         """
         SELECT 'max_prepared_transactions' AS object,
             (
@@ -153,7 +153,7 @@ CHECKS = (
         "SET009",
         Severity.WARNING,
         "a transaction of tenant traffic has been open for more than five minutes",
-        "Its locks keep others waiting, and what it could still read is not vacuumed. Servers end such sessions.",
+        "Its locks block others, and it prevents vacuum from removing dead rows. Servers end such sessions.",
         """
         SELECT 'the session ' || a.pid AS object, (statement_timestamp() - a.xact_start)::text AS detail,
             format('SELECT pg_terminate_backend(%s)', a.pid) AS fix

@@ -1,7 +1,7 @@
 """The vocabulary of the checks: common table expressions that precede each query.
 
 ==================  =========================================================================================
-``given``           one row: ``login``, ``tenant_column``, ``homes``, ``version``, ``today``
+``parameters``      one row: ``login``, ``tenant_column``, ``homes``, ``version``, ``today``
 ``schemas``         all but the system's; ``is_home`` where one belongs to one tenant
 ``relations``       tables, views and sequences in them; ``tenant`` is the number of the tenant column
 ``tenant_tables``   tables that several tenants share
@@ -20,7 +20,7 @@
 Objects of extensions are excluded. Names of roles are quoted for SQL.
 """
 
-# The defaults of ``given``: those of Isola's own databases.
+# The defaults of ``parameters``: those of Isola's own databases.
 TENANT_COLUMN = "tenant_id"
 HOMES = "^t_[0-9a-f]{32}$"
 
@@ -30,19 +30,19 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-WORDS = r"""
-WITH RECURSIVE given AS (
+DEFINITIONS = r"""
+WITH RECURSIVE parameters AS (
     SELECT $1::text AS login, $2::text AS tenant_column, $3::text AS homes, $4::int AS version, $5::date AS today
 ),
 schemas AS (
     SELECT n.oid, n.nspname, quote_ident(n.nspname) AS name, n.nspowner, n.nspacl, n.nspname ~ g.homes AS is_home
-    FROM pg_namespace n, given g
+    FROM pg_namespace n, parameters g
     WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ),
 relations AS (
     SELECT c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.reloptions, c.relrowsecurity, c.relforcerowsecurity,
         s.oid AS schema, s.nspname, s.is_home, s.name || '.' || quote_ident(c.relname) AS name, a.attnum AS tenant
-    FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace CROSS JOIN given g
+    FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace CROSS JOIN parameters g
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = g.tenant_column AND a.attnum > 0
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT EXISTS (
         SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
@@ -75,13 +75,13 @@ policies AS (
     FROM pg_policy p JOIN tenant_tables t ON t.oid = p.polrelid
 ),
 traffic_oids AS (
-    SELECT oid FROM pg_roles JOIN given ON login = rolname
+    SELECT oid FROM pg_roles JOIN parameters ON login = rolname
     UNION
     SELECT m.roleid FROM pg_auth_members m JOIN traffic_oids t ON t.oid = m.member
 ),
 traffic AS (
     SELECT r.*, quote_ident(r.rolname) AS name, r.rolname = g.login AS is_login
-    FROM pg_roles r JOIN traffic_oids USING (oid) CROSS JOIN given g
+    FROM pg_roles r JOIN traffic_oids USING (oid) CROSS JOIN parameters g
 ),
 reached AS (
     SELECT oid, name FROM traffic UNION ALL SELECT 0, 'PUBLIC'

@@ -64,10 +64,10 @@ class UnknownKey(Unauthenticated):
 class KeyVerifier:
     """Verifies keys. ``clock`` gives seconds since 1970."""
 
-    def __init__(self, mint: Mint, known: ApiKeys, refuse: Refuse, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, mint: Mint, keys: ApiKeys, refuse: Refuse, clock: Callable[[], float] = time.time) -> None:
         self._refuse = refuse
         self._mint = mint
-        self._known = known
+        self._keys = keys
         self._clock = clock
 
     async def verify(self, text: str) -> ApiKey:
@@ -76,12 +76,12 @@ class KeyVerifier:
         if opened is None:
             raise UnknownKey(_REFUSED)
         prefix, digest = opened
-        key = await self._known.find(prefix)
+        key = await self._keys.find(prefix)
         same = hmac.compare_digest(digest, _NOBODYS if key is None else key.digest)
         if key is None or not same:
             raise UnknownKey(_REFUSED)
         if key.revoked or self._clock() >= key.expires_at:
             self._refuse(UUID(key.tenant), Reason.REVOKED_KEY if key.revoked else Reason.EXPIRED_KEY)
             raise Unauthenticated(_REFUSED)
-        self._known.used(key)
+        self._keys.used(key)
         return key

@@ -13,7 +13,7 @@ from isola.identity.claims import Claims, Expired
 from isola.identity.descendants import Descendants
 from isola.identity.members import Members
 from isola.identity.memberships import Memberships
-from isola.identity.resolution import Asked, Resolution, means, unknown_host
+from isola.identity.resolution import ParsedRequest, Resolution, identifies, unknown_host
 from isola.identity.revocations import Revocations
 from isola.identity.sessions import Visitor
 from isola.identity.tokens import TokenVerifier
@@ -81,27 +81,27 @@ class Authenticator:
         TenantDeleted for the credential's own; TenantRequired where no tenant is named; BadUserInput for a malformed
         source; and Unavailable.
         """
-        asked = self._resolution.read(scope)
-        if asked.other_key is not None:
-            await self._refuse_two(asked, asked.other_key)
-        if asked.token is None:
-            return await self._machine(asked, asked.api_key or "")
-        claims = self._tokens.cached(asked.token) or await self._verified(asked, asked.token)
+        parsed = self._resolution.read(scope)
+        if parsed.other_key is not None:
+            await self._refuse_two(parsed, parsed.other_key)
+        if parsed.token is None:
+            return await self._machine(parsed, parsed.api_key or "")
+        claims = self._tokens.cached(parsed.token) or await self._verified(parsed, parsed.token)
         if claims.tenant is None:
-            tenant = await self._meant(asked, claims)
+            tenant = await self._requested_tenant(parsed, claims)
         else:
-            known = await self._directory.find(claims.tenant)
-            if known is None:
+            found_tenant = await self._directory.find(claims.tenant)
+            if found_tenant is None:
                 raise Unauthenticated("the token names a tenant that is not known here")
-            tenant = known
+            tenant = found_tenant
             self._refuse_issued_before(claims, tenant)
-            if (asked.names or asked.domain is not None) and not await self._agrees(asked, tenant):
-                return await self._from_above(asked, tenant, partial(self._person_above, claims, tenant))
+            if (parsed.names or parsed.domain is not None) and not await self._agrees(parsed, tenant):
+                return await self._from_above(parsed, tenant, partial(self._person_above, claims, tenant))
         if not _speaks_for(claims, tenant):
             self._refuse(tenant.id, Reason.OTHER_TENANT)
             raise _not_for_it()
         await self._refuse_unusable(claims, tenant)
-        return self._person(tenant, claims, await self.members.come_in(tenant, claims))
+        return self._person(tenant, claims, await self.members.admit(tenant, claims))
 
     def address(self, scope: Mapping[str, Any]) -> str:
         """The client's address; behind a trusted proxy, the one that the proxy reports."""
@@ -109,61 +109,61 @@ class Authenticator:
 
     def visitor(self, scope: Mapping[str, Any], request_id: str) -> Visitor:
         """A client without a credential. Raises BadUserInput for a malformed source of tenant names."""
-        asked = self._resolution.read(scope, credential=False)
-        names = asked.names
-        if not names and asked.domain is None and self._default is not None:
+        parsed = self._resolution.read(scope, credential=False)
+        names = parsed.names
+        if not names and parsed.domain is None and self._default is not None:
             names = (self._default,)
-        return Visitor(self.address(scope), names, asked.domain, request_id)
+        return Visitor(self.address(scope), names, parsed.domain, request_id)
 
-    async def _verified(self, asked: Asked, token: str) -> Claims:
+    async def _verified(self, parsed: ParsedRequest, token: str) -> Claims:
         try:
             return await self._tokens.verify(token)
         except Unauthenticated as refusal:
             reason = Reason.EXPIRED_TOKEN if isinstance(refusal, Expired) else Reason.TOKEN
-            self._refuse_meant(asked, reason, self._tokens.tenant_claimed(token))
+            self._count_refusal(parsed, reason, self._tokens.tenant_claimed(token))
             raise
 
-    async def _verified_key(self, asked: Asked, text: str) -> ApiKey:
+    async def _verified_key(self, parsed: ParsedRequest, text: str) -> ApiKey:
         try:
             return await self._keys.verify(text)
         except UnknownKey:
-            self._refuse_meant(asked, Reason.KEY)
+            self._count_refusal(parsed, Reason.KEY)
             raise
 
-    def _refuse_meant(self, asked: Asked, reason: Reason, claimed: str | None = None) -> None:
+    def _count_refusal(self, parsed: ParsedRequest, reason: Reason, claimed: str | None = None) -> None:
         """Count a refusal for the tenant that the request names in any way."""
-        name = next(filter(None, (*asked.names[:1], asked.domain, claimed, self._default)), None)
+        name = next(filter(None, (*parsed.names[:1], parsed.domain, claimed, self._default)), None)
         if name is not None:
             self._refuse(name, reason)
 
-    def _other_tenant(self, asked: Asked, own: Tenant | None = None) -> Forbidden:
+    def _other_tenant(self, parsed: ParsedRequest, own: Tenant | None = None) -> Forbidden:
         """The refusal of a valid credential for another tenant than its own, ``own`` if it has one.
 
         It is counted for both tenants; for its own whether the other exists or not.
         """
         if own is not None:
             self._refuse(own.id, Reason.OTHER_TENANT)
-        named = next((name for name in asked.names if own is None or not means(name, own)), asked.domain)
+        named = next((name for name in parsed.names if own is None or not identifies(name, own)), parsed.domain)
         if named is not None:
             self._refuse(named, Reason.OTHER_TENANT)
         return _not_for_it()
 
-    async def _refuse_two(self, asked: Asked, other_key: str) -> NoReturn:
+    async def _refuse_two(self, parsed: ParsedRequest, other_key: str) -> NoReturn:
         """Refuse a request with two credentials: if both are valid, as one whose sources disagree."""
-        if asked.token is not None:
-            await self._verified(asked, asked.token)
+        if parsed.token is not None:
+            await self._verified(parsed, parsed.token)
         else:
-            await self._verified_key(asked, asked.api_key or "")
-        await self._verified_key(asked, other_key)
-        raise self._other_tenant(asked)
+            await self._verified_key(parsed, parsed.api_key or "")
+        await self._verified_key(parsed, other_key)
+        raise self._other_tenant(parsed)
 
-    async def _machine(self, asked: Asked, text: str) -> Principal:
-        key = await self._verified_key(asked, text)
+    async def _machine(self, parsed: ParsedRequest, text: str) -> Principal:
+        key = await self._verified_key(parsed, text)
         tenant = await self._directory.find(key.tenant)
         if tenant is None:
             raise Unauthenticated("the API key is of a tenant that is not known here")
-        if not await self._agrees(asked, tenant):
-            return await self._from_above(asked, tenant, partial(self._as_machine, key, tenant))
+        if not await self._agrees(parsed, tenant):
+            return await self._from_above(parsed, tenant, partial(self._as_machine, key, tenant))
         return await self._as_machine(key, tenant)
 
     async def _as_machine(self, key: ApiKey, tenant: Tenant) -> Principal:
@@ -191,12 +191,14 @@ class Authenticator:
         if not _speaks_for(claims, tenant):
             raise _not_for_it()
         await self._refuse_unusable(claims, tenant)
-        standing = await self.members.known(tenant, claims.subject)
+        standing = await self.members.lookup(tenant, claims.subject)
         if standing is None:
             raise _not_for_it()
         return self._person(tenant, claims, standing)
 
-    async def _from_above(self, asked: Asked, above: Tenant, caller: Callable[[], Awaitable[Principal]]) -> Principal:
+    async def _from_above(
+        self, parsed: ParsedRequest, above: Tenant, caller: Callable[[], Awaitable[Principal]]
+    ) -> Principal:
         """The principal of a caller in a tenant below their own: a guest user there, with the caller's permissions.
 
         Every refusal is the same as for sources that disagree. The named tenant is looked up only for a caller with the
@@ -205,44 +207,44 @@ class Authenticator:
         try:
             principal = await caller()
         except (Forbidden, Unauthenticated):
-            raise self._other_tenant(asked, above) from None
+            raise self._other_tenant(parsed, above) from None
         if Permission.DESCENDANT_ENTER not in principal.permissions:
-            raise self._other_tenant(asked, above)
-        name = asked.names[0] if asked.names else str(await self._named_by(str(asked.domain)))
+            raise self._other_tenant(parsed, above)
+        name = parsed.names[0] if parsed.names else str(await self._named_by(str(parsed.domain)))
         tenant = await self._descendants.tenant(above.id, name)
-        if tenant is None or not await self._agrees(asked, tenant):
-            raise self._other_tenant(asked, above)
+        if tenant is None or not await self._agrees(parsed, tenant):
+            raise self._other_tenant(parsed, above)
         tenant.require_active()
         # The tenant below may know that the caller is from above, and recognise them, but not from which tenant.
-        guest = await self.members.guest(tenant, f"parent:{uuid5(above.id, str(principal.user_id))}", "parent")
+        guest = await self.members.admit_guest(tenant, f"parent:{uuid5(above.id, str(principal.user_id))}", "parent")
         if guest.disabled:
             raise self._disabled(tenant)
         behalf = f"parent:usr_{principal.user_id}"
         return Principal(tenant, guest.user_id, (), principal.permissions, on_behalf_of=behalf)
 
-    async def _agrees(self, asked: Asked, tenant: Tenant) -> bool:
+    async def _agrees(self, parsed: ParsedRequest, tenant: Tenant) -> bool:
         """Whether everything in a request names this tenant.
 
         Other tenants are not looked up: whether they exist affects neither the answer nor its timing.
         """
-        return all(means(name, tenant) for name in asked.names) and (
-            asked.domain is None or await self._named_by(asked.domain) == tenant.id
+        return all(identifies(name, tenant) for name in parsed.names) and (
+            parsed.domain is None or await self._named_by(parsed.domain) == tenant.id
         )
 
-    async def _meant(self, asked: Asked, claims: Claims) -> Tenant:
+    async def _requested_tenant(self, parsed: ParsedRequest, claims: Claims) -> Tenant:
         """The tenant that a request names if its token does not. The user must be a member there."""
-        if asked.names:
-            name = asked.names[0]
-        elif asked.domain is not None:
-            name = str(await self._named_by(asked.domain))
+        if parsed.names:
+            name = parsed.names[0]
+        elif parsed.domain is not None:
+            name = str(await self._named_by(parsed.domain))
         elif self._default is not None:
             name = self._default
         else:
-            raise TenantRequired("the token names no tenant, and nor does the request")
+            raise TenantRequired("neither the token nor the request names a tenant")
         # The directory is not queried: for non-members, existing and missing tenants must look alike.
         tenant = await self._memberships.tenant(claims.subject, name)
-        if tenant is None or not await self._agrees(asked, tenant):
-            raise self._other_tenant(asked)
+        if tenant is None or not await self._agrees(parsed, tenant):
+            raise self._other_tenant(parsed)
         return tenant
 
     async def _named_by(self, domain: str) -> UUID:
@@ -282,7 +284,7 @@ class Authenticator:
 
 def _speaks_for(claims: Claims, tenant: Tenant) -> bool:
     """Whether a token's issuer may vouch for its users in this tenant."""
-    return claims.tenants is None or any(means(name, tenant) for name in claims.tenants)
+    return claims.tenants is None or any(identifies(name, tenant) for name in claims.tenants)
 
 
 def _not_for_it() -> Forbidden:

@@ -11,7 +11,7 @@ from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
 from isola.platform.tenants import SERVED, SLUG, Status, Tenant, entry, tenants
 
-REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 
 class Descendants:
@@ -19,9 +19,9 @@ class Descendants:
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
         self._control = control
-        self._known: Cache[tuple[UUID, str], Tenant | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
+        self._cache: Cache[tuple[UUID, str], Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
         # Moving a tenant in the hierarchy moves all its descendants.
-        changes.listen(Kind.TENANT, lambda _: self._known.forget(None))
+        changes.listen(Kind.TENANT, lambda _: self._cache.invalidate(None))
 
     async def tenant(self, above: UUID, name: str) -> Tenant | None:
         """The tenant with this slug or id, at any depth below another; else None, whether it exists or not.
@@ -30,11 +30,13 @@ class Descendants:
         """
         if not SLUG.fullmatch(name) and identifier_of(name) is None:
             return None
-        asked = above, name
-        known = self._known.get(asked)
-        return known if known is not MISSING else await self._known.learn(asked, partial(self._ask, above, name))
+        key = above, name
+        cached = self._cache.get(key)
+        return (
+            cached if cached is not MISSING else await self._cache.get_or_fetch(key, partial(self._fetch, above, name))
+        )
 
-    async def _ask(self, above: UUID, name: str) -> Tenant | None:
+    async def _fetch(self, above: UUID, name: str) -> Tenant | None:
         async with self._control.unbound() as transaction:
             rows = await transaction.rows(_FIND, {"above": above, "name": name, "identifier": identifier_of(name)})
         return entry(rows[0]) if rows else None

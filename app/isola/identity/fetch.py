@@ -31,22 +31,22 @@ def _is_loopback(host: str) -> bool:
 
 
 async def fetch(
-    where: SplitResult, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    address: SplitResult, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
 ) -> tuple[int, bytes]:
     """The status and body of a GET response, or of a POST response if there is a form.
 
     Raises OSError (TimeoutError among them) or HTTPException, also for more than 256 KiB.
     """
     async with asyncio.timeout(TIMEOUT):
-        return await asyncio.to_thread(_exchange, where, form, headers or {})
+        return await asyncio.to_thread(_exchange, address, form, headers or {})
 
 
-def _exchange(where: SplitResult, form: Mapping[str, str] | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+def _exchange(address: SplitResult, form: Mapping[str, str] | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """http.client neither follows redirects nor uses a proxy."""
     deadline = time.monotonic() + TIMEOUT
-    connection = HTTPSConnection if where.scheme == "https" else HTTPConnection
-    target = f"{where.path or '/'}?{where.query}".removesuffix("?")
-    with closing(connection(where.hostname or "", where.port, timeout=TIMEOUT)) as provider:
+    connection = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    target = f"{address.path or '/'}?{address.query}".removesuffix("?")
+    with closing(connection(address.hostname or "", address.port, timeout=TIMEOUT)) as provider:
         if form is None:
             provider.request("GET", target, headers=dict(headers))
         else:

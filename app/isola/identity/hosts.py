@@ -89,32 +89,32 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
     Raises BadUserInput for contradictory values, or a malformed header.
     """
-    said = set()
+    hosts = set()
     for name, value in headers:
         if name == b"x-forwarded-host":
-            said.add(value)
+            hosts.add(value)
         elif name == b"forwarded":
             text = value.decode("latin-1").strip()
             if not _FORWARDED.fullmatch(text):
-                raise BadUserInput("forwarded: expected what one proxy says")
-            said |= {(quoted or plain).encode("latin-1") for quoted, plain in _FORWARDED_HOST.findall(text)}
-    if len(said) > 1:
+                raise BadUserInput("forwarded: expected the value of one proxy")
+            hosts |= {(quoted or plain).encode("latin-1") for quoted, plain in _FORWARDED_HOST.findall(text)}
+    if len(hosts) > 1:
         raise BadUserInput("forwarded: expected one host")
-    return said.pop() if said else None
+    return hosts.pop() if hosts else None
 
 
 def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The client address that a trusted proxy reports; None if there is none, or no valid one."""
-    said = None
+    reported = None
     for name, value in headers:
         text = value.decode("latin-1").strip()
         if name == b"x-forwarded-for":
             # The client may have written everything before the last entry.
-            said = text.rpartition(",")[2].strip()
-        elif name == b"forwarded" and said is None and _FORWARDED.fullmatch(text):
-            said = next((quoted or plain for quoted, plain in _FORWARDED_FOR.findall(text)), None)
-    with_port = _ADDRESS.fullmatch(said or "")
-    bare = (with_port[1] or with_port[2]) if with_port else said or ""
+            reported = text.rpartition(",")[2].strip()
+        elif name == b"forwarded" and reported is None and _FORWARDED.fullmatch(text):
+            reported = next((quoted or plain for quoted, plain in _FORWARDED_FOR.findall(text)), None)
+    with_port = _ADDRESS.fullmatch(reported or "")
+    bare = (with_port[1] or with_port[2]) if with_port else reported or ""
     try:
         return str(ipaddress.ip_address(bare))
     except ValueError:

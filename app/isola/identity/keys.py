@@ -153,7 +153,9 @@ def _development_secret(path: Path) -> bytes:
         if not path.exists():
             _make_secret(path)
         if path.stat().st_mode & 0o077:
-            raise OperatorError(f"{path}: expected mode 0600, so that nobody else reads it; delete it for a new key")
+            raise OperatorError(
+                f"{path}: expected mode 0600, so that no other user reads it; delete it to get a new key"
+            )
         return path.read_bytes()
     except OSError as error:
         raise OperatorError(f"ISOLA_DATA_DIR: no development key at {path}: {error.strerror}") from None

@@ -16,9 +16,9 @@ from isola.subjects import roles
 from isola.subjects.permissions import Role
 from isola.subjects.roles import Standing
 
-REMEMBERED = 100_000
+MAX_CACHED = 100_000
 
-Who = tuple[UUID, str]
+UserKey = tuple[UUID, str]
 """A tenant, and the subject or the id of a user there."""
 
 
@@ -36,75 +36,75 @@ class Members:
         self._control = control
         self._first_role = first_role
         self._changes = changes
-        self._known: Cache[Who, Standing] = Cache(changes, size=REMEMBERED, ttl=ttl, group_of=lambda who: who[0])
-        self._asked: dict[tuple[Who, bool], asyncio.Task[Standing | None]] = {}
-        changes.listen(Kind.USER, self._forget)
-        changes.listen(Kind.ROLE, self._forget_tenant)
+        self._cache: Cache[UserKey, Standing] = Cache(changes, size=MAX_CACHED, ttl=ttl, group_of=lambda user: user[0])
+        self._pending: dict[tuple[UserKey, bool], asyncio.Task[Standing | None]] = {}
+        changes.listen(Kind.USER, self._invalidate)
+        changes.listen(Kind.ROLE, self._invalidate_tenant)
 
-    async def come_in(self, tenant: Tenant, claims: Claims) -> Standing:
+    async def admit(self, tenant: Tenant, claims: Claims) -> Standing:
         """The standing of the user with these claims; created if missing. Raises Unavailable."""
-        let_in = partial(self._let_in, tenant, claims)
-        standing = await self._learn((tenant.id, claims.subject), let_in, makes=True)
+        admit = partial(self._admit, tenant, claims)
+        standing = await self._lookup((tenant.id, claims.subject), admit, makes=True)
         if standing is None:
-            raise TypeError("whoever comes in has a standing")
+            raise TypeError("an admitted user has a standing")
         return standing
 
-    async def known(self, tenant: Tenant, subject: str) -> Standing | None:
+    async def lookup(self, tenant: Tenant, subject: str) -> Standing | None:
         """A user's standing, by subject; None for one who has never entered the tenant. Raises Unavailable."""
-        return await self._learn((tenant.id, subject), partial(self._ask_subject, tenant, subject))
+        return await self._lookup((tenant.id, subject), partial(self._fetch_by_subject, tenant, subject))
 
-    async def guest(self, tenant: Tenant, subject: str, name: str) -> Standing:
+    async def admit_guest(self, tenant: Tenant, subject: str, name: str) -> Standing:
         """The standing of a user who enters from another tenant; created if missing. Raises Unavailable."""
-        let_in = partial(self._let_guest_in, tenant, subject, name)
-        standing = await self._learn((tenant.id, subject), let_in, makes=True)
+        admit = partial(self._admit_guest, tenant, subject, name)
+        standing = await self._lookup((tenant.id, subject), admit, makes=True)
         if standing is None:
-            raise TypeError("whoever is let in has a standing")
+            raise TypeError("an admitted guest has a standing")
         return standing
 
     async def user(self, tenant: Tenant, user_id: UUID) -> Standing | None:
         """A user's standing, by id; None if there is no such user. Raises Unavailable."""
-        return await self._learn((tenant.id, str(user_id)), partial(self._ask_user, tenant, user_id))
+        return await self._lookup((tenant.id, str(user_id)), partial(self._fetch_by_id, tenant, user_id))
 
     async def memberships(self, subject: str) -> Sequence[tuple[Tenant, Standing]]:
         """The tenants that a subject of tokens belongs to, and its standing there; at most 100. Raises Unavailable.
 
         Must be shown only to that subject.
         """
-        found = []
+        result = []
         for tenant in await memberships.of(self._control, subject):
-            standing = await self.known(tenant, subject)
+            standing = await self.lookup(tenant, subject)
             if standing is not None and not standing.disabled:
-                found.append((tenant, standing))
-        return found
+                result.append((tenant, standing))
+        return result
 
-    async def _learn(
-        self, who: Who, ask: Callable[[], Awaitable[Standing | None]], *, makes: bool = False
+    async def _lookup(
+        self, user: UserKey, fetch: Callable[[], Awaitable[Standing | None]], *, makes: bool = False
     ) -> Standing | None:
-        known = self._known.get(who)
-        if known is not MISSING:
-            return known
-        task = self._asked.get((who, makes))
+        cached = self._cache.get(user)
+        if cached is not MISSING:
+            return cached
+        task = self._pending.get((user, makes))
         if task is None:
-            task = self._asked[who, makes] = asyncio.create_task(self._ask(who, ask))
-            task.add_done_callback(lambda _: self._asked.pop((who, makes)))
+            task = self._pending[user, makes] = asyncio.create_task(self._fetch(user, fetch))
+            task.add_done_callback(lambda _: self._pending.pop((user, makes)))
             # Waiting callers get the error; retrieve it here, in case none is left.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         # Shielded: a cancelled caller must not cancel the query for the others.
         return await asyncio.shield(task)
 
-    async def _ask(self, who: Who, ask: Callable[[], Awaitable[Standing | None]]) -> Standing | None:
-        epoch, asked_at = self._changes.epoch, time.monotonic()
-        standing = await ask()
+    async def _fetch(self, user: UserKey, fetch: Callable[[], Awaitable[Standing | None]]) -> Standing | None:
+        epoch, requested_at = self._changes.epoch, time.monotonic()
+        standing = await fetch()
         if standing is not None:
-            self._known.put(who, standing, epoch, asked_at)
+            self._cache.put(user, standing, epoch, requested_at)
         return standing
 
-    async def _let_in(self, tenant: Tenant, claims: Claims) -> Standing:
-        standing = await self._ask_subject(tenant, claims.subject)
+    async def _admit(self, tenant: Tenant, claims: Claims) -> Standing:
+        standing = await self._fetch_by_subject(tenant, claims.subject)
         if standing is not None:
             return standing
         async with self._tenants.transaction(tenant) as work:
-            return await roles.come_in(
+            return await roles.admit(
                 work,
                 subject=claims.subject,
                 name=claims.name,
@@ -112,27 +112,27 @@ class Members:
                 role=claims.role or self._first_role,
             )
 
-    async def _let_guest_in(self, tenant: Tenant, subject: str, name: str) -> Standing:
+    async def _admit_guest(self, tenant: Tenant, subject: str, name: str) -> Standing:
         async with self._tenants.transaction(tenant) as work:
-            return await roles.guest(work, subject=subject, name=name)
+            return await roles.admit_guest(work, subject=subject, name=name)
 
-    async def _ask_subject(self, tenant: Tenant, subject: str) -> Standing | None:
+    async def _fetch_by_subject(self, tenant: Tenant, subject: str) -> Standing | None:
         async with self._tenants.transaction(tenant, read_only=True) as work:
             return await roles.standing(work, subject=subject)
 
-    async def _ask_user(self, tenant: Tenant, user_id: UUID) -> Standing | None:
+    async def _fetch_by_id(self, tenant: Tenant, user_id: UUID) -> Standing | None:
         async with self._tenants.transaction(tenant, read_only=True) as work:
             return await roles.standing_of(work, user_id)
 
-    def _forget(self, key: str | None) -> None:
+    def _invalidate(self, key: str | None) -> None:
         if key is None:
-            self._known.forget(None)
+            self._cache.invalidate(None)
         else:
-            tenant, _, who = key.partition("/")
-            self._known.forget((UUID(tenant), who))
+            tenant, _, user = key.partition("/")
+            self._cache.invalidate((UUID(tenant), user))
 
-    def _forget_tenant(self, key: str | None) -> None:
+    def _invalidate_tenant(self, key: str | None) -> None:
         if key is None:
-            self._known.forget(None)
+            self._cache.invalidate(None)
         else:
-            self._known.forget_group(UUID(key.partition("/")[0]))
+            self._cache.invalidate_group(UUID(key.partition("/")[0]))

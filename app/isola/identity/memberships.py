@@ -11,7 +11,7 @@ from isola.platform.changes import Changes, Kind
 from isola.platform.memberships import memberships
 from isola.platform.tenants import SERVED, SLUG, Status, Tenant, entry, tenants
 
-REMEMBERED = 10_000
+MAX_CACHED = 10_000
 TTL = 2.0
 """How long a membership is cached at most, in seconds: new ones are not announced."""
 
@@ -21,8 +21,8 @@ class Memberships:
 
     def __init__(self, control: Database, changes: Changes) -> None:
         self._control = control
-        self._known: Cache[tuple[str, str], Tenant | None] = Cache(changes, size=REMEMBERED, ttl=TTL)
-        changes.listen(Kind.TENANT, lambda _: self._known.forget(None))
+        self._cache: Cache[tuple[str, str], Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=TTL)
+        changes.listen(Kind.TENANT, lambda _: self._cache.invalidate(None))
 
     async def tenant(self, subject: str, name: str) -> Tenant | None:
         """The tenant with this slug or id, if the subject has ever entered it; else None, whether it exists or not.
@@ -31,11 +31,15 @@ class Memberships:
         """
         if not SLUG.fullmatch(name) and identifier_of(name) is None:
             return None
-        asked = subject, name
-        known = self._known.get(asked)
-        return known if known is not MISSING else await self._known.learn(asked, partial(self._ask, subject, name))
+        key = subject, name
+        cached = self._cache.get(key)
+        return (
+            cached
+            if cached is not MISSING
+            else await self._cache.get_or_fetch(key, partial(self._fetch, subject, name))
+        )
 
-    async def _ask(self, subject: str, name: str) -> Tenant | None:
+    async def _fetch(self, subject: str, name: str) -> Tenant | None:
         async with self._control.unbound() as transaction:
             rows = await transaction.rows(_FIND, {"subject": subject, "name": name, "identifier": identifier_of(name)})
         return entry(rows[0]) if rows else None

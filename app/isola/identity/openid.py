@@ -69,7 +69,7 @@ class Provider:
         answer.
         """
         if redirect_uri not in self.settings.redirect_uris:
-            raise BadUserInput("redirectUri: not one that is configured for this provider", "redirectUri")
+            raise BadUserInput("redirectUri: not configured for this provider", "redirectUri")
         endpoints = await self._discovered()
         form = {
             "grant_type": "authorization_code",
@@ -168,12 +168,12 @@ class Provider:
         keys = PublishedKeys(described["jwks_uri"], algorithms=public_key.ALGORITHMS, **self._lifetimes)
         return _Endpoints(address(described["token_endpoint"]), keys)
 
-    def _failed(self, what: str, error: Exception) -> Unavailable:
-        _log.warning("identity.provider_failed", provider=self.settings.name, endpoint=what, error=type(error).__name__)
+    def _failed(self, name: str, error: Exception) -> Unavailable:
+        _log.warning("identity.provider_failed", provider=self.settings.name, endpoint=name, error=type(error).__name__)
         return self._unavailable()
 
     def _unavailable(self) -> Unavailable:
-        return Unavailable("nobody can sign in at the moment: the identity provider does not answer as it should")
+        return Unavailable("sign-in is unavailable: the identity provider does not respond as expected")
 
 
 def from_settings(settings: Settings) -> Mapping[str, Provider]:
@@ -209,10 +209,10 @@ def _object(body: bytes) -> Mapping[str, Any]:
     return answer
 
 
-def _same(said: object, expected: str | None) -> bool:
-    if not isinstance(said, str) or expected is None:
+def _same(received: object, expected: str | None) -> bool:
+    if not isinstance(received, str) or expected is None:
         return False
-    return hmac.compare_digest(said.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass"))
+    return hmac.compare_digest(received.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass"))
 
 
 def _half(access_token: object, algorithm: str) -> str | None:
@@ -228,4 +228,4 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def _refused() -> Unauthenticated:
-    return Unauthenticated("the identity provider does not bear this sign-in out")
+    return Unauthenticated("the identity provider does not confirm this sign-in")

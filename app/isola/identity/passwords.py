@@ -67,13 +67,13 @@ class Passwords:
         self._people = people
         self._turns = asyncio.Semaphore(_AT_ONCE)
         # Makes the check for an unknown login take as long as for a known one.
-        self._nobody = Person(password=hashed(secrets.token_hex()))
+        self._unknown_person = Person(password=hashed(secrets.token_hex()))
 
     async def verify(self, tenant: str, login: str, password: str) -> Person | None:
         """The person with this password, or None. Takes equally long whether the person exists or not."""
         person = self._people.get(tenant, {}).get(login)
         async with self._turns:
-            same = await asyncio.to_thread(_matches, (person or self._nobody).password, password)
+            same = await asyncio.to_thread(_matches, (person or self._unknown_person).password, password)
         return person if same else None
 
 
@@ -104,8 +104,8 @@ def _read(path: Path) -> Mapping[str, Mapping[str, Person]]:
 def write(path: Path, people: Mapping[str, Mapping[str, Person]]) -> None:
     """Write a file of people that only its owner can read."""
     path.touch(mode=0o600)
-    said = {tenant: {login: one.model_dump() for login, one in those.items()} for tenant, those in people.items()}
-    path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    content = {tenant: {login: one.model_dump() for login, one in those.items()} for tenant, those in people.items()}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _matches(stored: str, password: str) -> bool:

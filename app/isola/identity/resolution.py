@@ -41,7 +41,7 @@ _SINGLE: dict[bytes, tuple[type[Refusal], str]] = {
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds a credential
-class Asked:
+class ParsedRequest:
     """The parsed request: a token or an API key, ``names`` of tenants, and a ``domain`` that may belong to one.
 
     ``other_key`` is a different API key that is sent in addition to the credential.
@@ -75,7 +75,7 @@ class Resolution:
 
     def read(  # noqa: C901  one step for each source, read in one go
         self, scope: Mapping[str, Any], *, credential: bool = True
-    ) -> Asked:
+    ) -> ParsedRequest:
         """Parse the request of an ASGI scope; without ``credential``, only its tenant names.
 
         Raises BadUserInput for a source that is malformed or given twice, and Unauthenticated without an accepted
@@ -109,7 +109,7 @@ class Resolution:
             said["query"] = parameter
         token, api_key, other_key = self._credentials(headers) if credential else (None, None, None)
         names = tuple(said[source] for source in self._order if source in said) if said else ()
-        return Asked(token, api_key, names, where.domain, other_key)
+        return ParsedRequest(token, api_key, names, where.domain, other_key)
 
     def address(self, scope: Mapping[str, Any]) -> str:
         """The client's address; behind a trusted proxy, the one that the proxy reports."""
@@ -166,7 +166,7 @@ def no_credential() -> NoCredential:
     return NoCredential("expected the header Authorization: Bearer <token>")
 
 
-def means(name: str, tenant: Tenant) -> bool:
+def identifies(name: str, tenant: Tenant) -> bool:
     """Whether a name in a request is this tenant's slug or id."""
     return name == tenant.slug or identifier_of(name) == tenant.id
 
@@ -177,4 +177,4 @@ def identifier_of(name: str) -> UUID | None:
 
 
 def unknown_host() -> BadUserInput:
-    return BadUserInput("host: not one that is served here")
+    return BadUserInput("host: not a host of this server")

@@ -12,7 +12,7 @@ from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
 from isola.platform.revocations import Revocable
 
-REMEMBERED = 100_000
+MAX_CACHED = 100_000
 _NEVER = 0.0
 
 
@@ -23,8 +23,8 @@ class Revocations:
         self._control = control
         self._changes = changes
         # Tokens issued before this time are refused.
-        self._known: Cache[Revocable, float] = Cache(changes, size=REMEMBERED)
-        changes.listen(Kind.REVOCATION, self._forget)
+        self._cache: Cache[Revocable, float] = Cache(changes, size=MAX_CACHED)
+        changes.listen(Kind.REVOCATION, self._invalidate)
 
     async def refuse_revoked(self, claims: Claims, tenant: UUID) -> None:
         """Raise Unauthenticated if a token, used in this tenant, was revoked; Unavailable if that is unknown."""
@@ -33,19 +33,19 @@ class Revocations:
             ways.append(Revocable("token", claims.issuer, claims.token_id))
         if claims.session_id is not None:
             ways.append(Revocable("session", claims.issuer, claims.session_id))
-        known = [not_before for way in ways if (not_before := self._known.get(way)) is not MISSING]
-        if len(known) < len(ways):
-            known = await self._ask(ways)
-        if claims.issued_at < max(known):
+        times = [not_before for way in ways if (not_before := self._cache.get(way)) is not MISSING]
+        if len(times) < len(ways):
+            times = await self._fetch(ways)
+        if claims.issued_at < max(times):
             raise Unauthenticated("the token was revoked")
 
-    async def _ask(self, ways: Sequence[Revocable]) -> list[float]:
-        epoch, asked_at = self._changes.epoch, time.monotonic()
+    async def _fetch(self, ways: Sequence[Revocable]) -> list[float]:
+        epoch, requested_at = self._changes.epoch, time.monotonic()
         async with self._control.unbound() as transaction:
             revoked = await revocations.find(transaction, ways[0], ways[1:])
         for way in ways:
-            self._known.put(way, revoked.get(way, _NEVER), epoch, asked_at)
+            self._cache.put(way, revoked.get(way, _NEVER), epoch, requested_at)
         return [revoked.get(way, _NEVER) for way in ways]
 
-    def _forget(self, key: str | None) -> None:
-        self._known.forget(None if key is None else Revocable.announced(key))
+    def _invalidate(self, key: str | None) -> None:
+        self._cache.invalidate(None if key is None else Revocable.announced(key))

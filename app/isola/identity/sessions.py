@@ -17,7 +17,7 @@ from isola.database.transactions import Database
 from isola.errors import Forbidden, NotFound, RateLimited, Refusal, TenantRequired, TenantSuspended, Unauthenticated
 from isola.identity.openid import Identity, Provider
 from isola.identity.passwords import Passwords
-from isola.identity.resolution import means
+from isola.identity.resolution import identifies
 from isola.identity.signing import Signer
 from isola.identity.throttle import Throttle
 from isola.platform import sessions
@@ -145,10 +145,8 @@ class Sessions:
         vouched = chosen.settings.tenants
         name = next(iter(vouched)) if len(vouched) == 1 and not (tenant or visitor.names) else _one_of(tenant, visitor)
         found = await self._directory.find(name)
-        if found is None or not any(means(each, found) for each in vouched) or not _agrees(found, tenant, visitor):
-            raise self._refused(
-                found, Reason.OTHER_TENANT, Forbidden("this provider does not vouch for people of the tenant")
-            )
+        if found is None or not any(identifies(each, found) for each in vouched) or not _agrees(found, tenant, visitor):
+            raise self._refused(found, Reason.OTHER_TENANT, Forbidden("this provider is not configured for the tenant"))
         with self._refusals_counted(found, Unauthenticated, Reason.CODE):
             identity = await chosen.identify(
                 code=code, code_verifier=code_verifier, redirect_uri=redirect_uri, nonce=nonce
@@ -202,7 +200,7 @@ class Sessions:
         name = next(iter(visitor.names), visitor.domain)
         if name is not None:
             self._log.refuse(name, Reason.REFRESH_TOKEN)
-        return Unauthenticated("the refresh token is not good, or not any more")
+        return Unauthenticated("the refresh token is invalid or no longer valid")
 
     async def sign_out(self, text: str) -> None:
         """End the session of a refresh token, with all its access tokens. An unknown token is ignored."""
@@ -216,19 +214,19 @@ class Sessions:
 
     def _required(self) -> Signer:
         if self._signer is None:
-            raise Forbidden("nobody can sign in here: tokens come from elsewhere")
+            raise Forbidden("sign-in is off: tokens come from another issuer")
         return self._signer
 
-    async def _begin(self, signer: Signer, tenant: Tenant, visitor: Visitor, who: Identity, role: Role) -> Issued:
+    async def _begin(self, signer: Signer, tenant: Tenant, visitor: Visitor, person: Identity, role: Role) -> Issued:
         if tenant.status is Status.SUSPENDED:
             raise self._refused(tenant, Reason.SUSPENDED_TENANT, TenantSuspended("the tenant is suspended"))
         if tenant.status is not Status.ACTIVE:
             raise _wrong()
         tenant.refuse_moving()
         async with self._control.unbound() as transaction:
-            prepared = await sessions.prepare(transaction, tenant.id, who.subject, self._lifetimes)
+            prepared = await sessions.prepare(transaction, tenant.id, person.subject, self._lifetimes)
         async with self._tenants.transaction(tenant, about={"request": visitor.request_id}) as work:
-            standing = await roles.come_in(work, subject=who.subject, name=who.name, email=who.email, role=role)
+            standing = await roles.admit(work, subject=person.subject, name=person.name, email=person.email, role=role)
             if standing.disabled:
                 raise self._refused(tenant, Reason.DISABLED_USER, Forbidden("the user is disabled"))
             await sessions.begin(work, prepared.session.id, standing.user_id)
@@ -263,12 +261,12 @@ class Sessions:
 def _one_of(tenant: str | None, visitor: Visitor) -> str:
     name = tenant or next(iter(visitor.names), None)
     if name is None:
-        raise TenantRequired("tenant: expected a slug, as nothing else in the request names one", "tenant")
+        raise TenantRequired("tenant: expected a slug, because the request does not name a tenant otherwise", "tenant")
     return name
 
 
 def _agrees(found: Tenant, tenant: str | None, visitor: Visitor) -> bool:
-    return all(means(name, found) for name in (*visitor.names, *((tenant,) if tenant else ())))
+    return all(identifies(name, found) for name in (*visitor.names, *((tenant,) if tenant else ())))
 
 
 def _network(address: str) -> str:

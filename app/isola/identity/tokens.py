@@ -61,21 +61,21 @@ class TokenVerifier:
         entry = self._verified.get(digest)
         if entry is None:
             return None
-        forget_at, known = entry
+        forget_at, cached_claims = entry
         if self._clock() >= forget_at:
             del self._verified[digest]
             return None
         self._verified.move_to_end(digest)
-        return known
+        return cached_claims
 
     async def verify(self, token: str) -> Claims:
         """The claims of ``token``. Waits only if keys must be fetched.
 
         Raises Unauthenticated if the token is refused, and Unavailable if there is no key to verify it with.
         """
-        known = self.cached(token)
-        if known is not None:
-            return known
+        cached_claims = self.cached(token)
+        if cached_claims is not None:
+            return cached_claims
         if len(token) > MAX_TOKEN_LENGTH:
             raise _malformed()
         refused = self._refused.get(_digest(token))
@@ -92,8 +92,8 @@ class TokenVerifier:
             payload = _decode_object(parts["payload"])
         except Unauthenticated:
             return None
-        said = payload.get("iss")
-        issuer = self._issuers.get(said) if isinstance(said, str) else None
+        issuer_claim = payload.get("iss")
+        issuer = self._issuers.get(issuer_claim) if isinstance(issuer_claim, str) else None
         for each in self._issuers.values() if issuer is None else (issuer,):
             tenant = payload.get(each.settings.claim_tenant)
             if isinstance(tenant, str):
@@ -121,20 +121,20 @@ class TokenVerifier:
         try:
             if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):
                 raise _refused()
-            known = claims.parse(payload, issuer.settings, now)
+            cached_claims = claims.parse(payload, issuer.settings, now)
         except NotYetValid:
             raise
         except Unauthenticated as refusal:
             _keep(self._refused, self._size, token, (now + REFUSED_FOR, type(refusal), refusal.message))
             raise
-        _keep(self._verified, self._size, token, (min(known.expires_at, now + REVERIFY_AFTER), known))
-        return known
+        _keep(self._verified, self._size, token, (min(cached_claims.expires_at, now + REVERIFY_AFTER), cached_claims))
+        return cached_claims
 
 
-def _keep(remembered: OrderedDict[bytes, Entry], size: int, token: str, entry: Entry) -> None:
-    remembered[_digest(token)] = entry
-    if len(remembered) > size:
-        remembered.popitem(last=False)
+def _keep(cache: OrderedDict[bytes, Entry], size: int, token: str, entry: Entry) -> None:
+    cache[_digest(token)] = entry
+    if len(cache) > size:
+        cache.popitem(last=False)
 
 
 def bearer(authorization: str | None) -> str:
@@ -224,4 +224,4 @@ def _malformed() -> Unauthenticated:
 
 def _refused() -> Unauthenticated:
     # One message for all errors of key, algorithm and signature: details would only help forgers.
-    return Unauthenticated("the token is not signed by a key that is accepted here")
+    return Unauthenticated("the token is not signed with an accepted key")

@@ -40,7 +40,7 @@ from isola.subjects.permissions import known
 
 log = structlog.get_logger()
 
-REMEMBERED = 10_000
+MAX_CACHED = 10_000
 USE_WRITTEN_EVERY = 60.0
 """Minimum seconds between two updates of a key's last use, by one server."""
 
@@ -136,12 +136,12 @@ class ApiKeys:
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
         self._control = control
-        self._known: Cache[str, ApiKey | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
+        self._cache: Cache[str, ApiKey | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
         # Evicted together with the key: at worst the last use is written once more.
         self._write_at: dict[UUID, float] = {}
         self._used: set[UUID] = set()
         self._writing: asyncio.Task[None] | None = None
-        changes.listen(Kind.KEY, self._forget)
+        changes.listen(Kind.KEY, self._invalidate)
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,22 +155,22 @@ class ApiKeys:
 
     async def find(self, prefix: str) -> ApiKey | None:
         """The key with this prefix, also if it is revoked; None if there is none. Raises Unavailable."""
-        known = self._known.get(prefix)
-        return known if known is not MISSING else await self._known.learn(prefix, partial(self._ask, prefix))
+        cached = self._cache.get(prefix)
+        return cached if cached is not MISSING else await self._cache.get_or_fetch(prefix, partial(self._fetch, prefix))
 
     def used(self, key: ApiKey) -> None:
         """Record that a key was used now, at most once a minute. Does not block."""
         now = time.monotonic()
         if now < self._write_at.get(key.id, 0.0):
             return
-        if len(self._write_at) >= REMEMBERED:
+        if len(self._write_at) >= MAX_CACHED:
             self._write_at.clear()
         self._write_at[key.id] = now + USE_WRITTEN_EVERY
         self._used.add(key.id)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
-    async def _ask(self, prefix: str) -> ApiKey | None:
+    async def _fetch(self, prefix: str) -> ApiKey | None:
         async with self._control.unbound() as transaction:
             rows = await transaction.rows(_FIND, {"wanted": prefix})
         if not rows:
@@ -192,11 +192,11 @@ class ApiKeys:
                 async with self._control.unbound() as transaction:
                     await transaction.value(_WRITE, used, USE_WRITTEN_EVERY)
             except Refusal as refusal:
-                log.warning("when API keys were last used is not written down", reason=refusal.code)
+                log.warning("the last use of API keys cannot be stored", reason=refusal.code)
 
-    def _forget(self, key: str | None) -> None:
+    def _invalidate(self, key: str | None) -> None:
         # Changes announced from inside a tenant have its id as a prefix.
-        self._known.forget(key and key.rpartition("/")[2])
+        self._cache.invalidate(key and key.rpartition("/")[2])
 
 
 _FOUND = ("id", "tenant_id", "digest", "permissions", "user_id", "created_by", "expires_at", "revoked_at")

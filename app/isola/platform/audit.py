@@ -240,7 +240,7 @@ async def _check_rest(log: _Log, read: Read, walk: "_Walk") -> int:
 
 def _unsealed_reason(row: Mapping[str, Any]) -> str | None:
     if row["noted"] is None:
-        return f"aud_{row['id']} is forged: it is neither sealed nor waits to be"
+        return f"aud_{row['id']} is forged: it is neither sealed nor waiting to be sealed"
     if row["hash"] is None:
         return f"aud_{row['id']}, which is not sealed yet, is missing"
     if not row["noted"] == row["hash"] == sha256(row["content"].encode()).digest():

@@ -24,7 +24,7 @@ MISSING: Final = _Missing.MISSING
 class Cache(Generic[Key, Value]):
     """At most ``size`` answers (LRU), each for ``ttl`` seconds, and none that may have changed without notice.
 
-    The creator of a cache registers ``forget`` for the relevant changes with ``Changes.listen``.
+    The creator of a cache registers ``invalidate`` for the relevant changes with ``Changes.listen``.
     """
 
     def __init__(
@@ -35,66 +35,66 @@ class Cache(Generic[Key, Value]):
         ttl: float = math.inf,
         group_of: Callable[[Key], Hashable] | None = None,
     ) -> None:
-        """``group_of`` says which group a key belongs to, for ``forget_group``."""
+        """``group_of`` says which group a key belongs to, for ``invalidate_group``."""
         self._changes = changes
         self._group_of = group_of
-        self._forgotten: dict[Hashable, int] = {}
+        self._invalidated_groups: dict[Hashable, int] = {}
         """For each invalidated group, the count of group invalidations at that time."""
-        self._forgets = 0
+        self._invalidations = 0
         self._size = size
         self._ttl = ttl
-        self._known: OrderedDict[Key, tuple[float, Value, int]] = OrderedDict()
+        self._entries: OrderedDict[Key, tuple[float, Value, int]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._entries)
 
     def get(self, key: Key) -> Value | Missing:
         """The cached value of ``key``; MISSING where there is none, or where it cannot be trusted now."""
-        entry = self._known.get(key)
+        entry = self._entries.get(key)
         if entry is None:
             return MISSING
         now = time.monotonic()
-        if now >= entry[0] or self._of_forgotten(key, entry[2]):
-            del self._known[key]
+        if now >= entry[0] or self._is_invalidated(key, entry[2]):
+            del self._entries[key]
             return MISSING
         if now >= self._changes.fresh_until:
             return MISSING
-        self._known.move_to_end(key)
+        self._entries.move_to_end(key)
         return entry[1]
 
-    async def learn(self, key: Key, ask: Callable[[], Awaitable[Value]]) -> Value:
+    async def get_or_fetch(self, key: Key, fetch: Callable[[], Awaitable[Value]]) -> Value:
         """The cached value of ``key``, or else what ``ask`` returns, cached from now on. Raises what ``ask`` raises."""
-        known = self.get(key)
-        if known is not MISSING:
-            return known
-        epoch, asked_at = self._changes.epoch, time.monotonic()
-        value = await ask()
-        self.put(key, value, epoch, asked_at)
+        cached = self.get(key)
+        if cached is not MISSING:
+            return cached
+        epoch, requested_at = self._changes.epoch, time.monotonic()
+        value = await fetch()
+        self.put(key, value, epoch, requested_at)
         return value
 
-    def put(self, key: Key, value: Value, epoch: int, asked_at: float) -> None:
+    def put(self, key: Key, value: Value, epoch: int, requested_at: float) -> None:
         """Cache an answer. ``epoch`` and ``asked_at`` (``time.monotonic()``) are from before the query was sent."""
         if epoch != self._changes.epoch or not self._ttl:
             return
-        self._known[key] = (asked_at + self._ttl, value, self._forgets)
-        self._known.move_to_end(key)
-        if len(self._known) > self._size:
-            self._known.popitem(last=False)
+        self._entries[key] = (requested_at + self._ttl, value, self._invalidations)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
 
-    def forget(self, key: Key | None) -> None:
+    def invalidate(self, key: Key | None) -> None:
         """Invalidate one answer; all of them when ``key`` is None."""
         if key is None:
-            self._known.clear()
-            self._forgotten.clear()
+            self._entries.clear()
+            self._invalidated_groups.clear()
         else:
-            self._known.pop(key, None)
+            self._entries.pop(key, None)
 
-    def forget_group(self, group: Hashable) -> None:
+    def invalidate_group(self, group: Hashable) -> None:
         """Invalidate all answers of a group, in constant time."""
-        self._forgets += 1
-        self._forgotten[group] = self._forgets
+        self._invalidations += 1
+        self._invalidated_groups[group] = self._invalidations
 
-    def _of_forgotten(self, key: Key, forgets: int) -> bool:
-        if self._group_of is None or not self._forgotten:
+    def _is_invalidated(self, key: Key, invalidations: int) -> bool:
+        if self._group_of is None or not self._invalidated_groups:
             return False
-        return self._forgotten.get(self._group_of(key), 0) > forgets
+        return self._invalidated_groups.get(self._group_of(key), 0) > invalidations

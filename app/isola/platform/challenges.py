@@ -90,8 +90,8 @@ class Challenges:
         except (NXDOMAIN, NoAnswer):
             return False
         except (DNSException, OSError) as error:
-            log.warning("a challenge cannot be looked up", error=type(error).__name__)
-            raise Unavailable("DNS gives no answer: try again") from error
+            log.warning("the DNS lookup of a challenge failed", error=type(error).__name__)
+            raise Unavailable("DNS does not answer: try again") from error
         records = [record for record in answer.rrset or () if isinstance(record, TXTBase)]
         return any(b"".join(record.strings) == challenge.encode() for record in records)
 

@@ -35,7 +35,7 @@ from isola.platform.tenants import metadata
 
 log = structlog.get_logger()
 
-HEARD_WITHIN = 5.0
+EFFECTIVE_WITHIN = 5.0
 """Seconds after its commit until a change is effective on every server that still responds."""
 
 _TRUSTED_FOR = 4.0  # after the last successful poll
@@ -67,7 +67,7 @@ changes = Table(
     Index(None, "transaction"),
 )
 
-Forget = Callable[[str | None], None]
+Invalidate = Callable[[str | None], None]
 """Invalidates the cached data of a key; of all keys when it is None. Raises nothing."""
 
 
@@ -104,10 +104,10 @@ class Changes:
         """``control`` needs a connection that no other work keeps busy; ``interval`` is in seconds."""
         self._control = control
         self._interval = interval
-        self._listeners: defaultdict[str, list[Forget]] = defaultdict(list)
+        self._listeners: defaultdict[str, list[Invalidate]] = defaultdict(list)
         self._horizon: int | None = None
-        self._heard: frozenset[int] = frozenset()
-        self._asked_at = float("-inf")
+        self._processed: frozenset[int] = frozenset()
+        self._polled_at = float("-inf")
         self._prune_at = float("-inf")
         self._prunable: int | None = None
         self._task: asyncio.Task[None] | None = None
@@ -119,13 +119,13 @@ class Changes:
     def fresh(self) -> bool:
         return time.monotonic() < self.fresh_until
 
-    def listen(self, kind: Kind, forget: Forget) -> None:
-        """Call ``forget`` with the key of every change of this kind."""
-        self._listeners[kind].append(forget)
+    def listen(self, kind: Kind, invalidate: Invalidate) -> None:
+        """Call ``invalidate`` with the key of every change of this kind."""
+        self._listeners[kind].append(invalidate)
 
     async def __aenter__(self) -> Self:
-        await self._try_to_hear()
-        self._task = asyncio.create_task(self._keep_hearing())
+        await self._try_poll()
+        self._task = asyncio.create_task(self._poll_repeatedly())
         return self
 
     async def __aexit__(
@@ -137,34 +137,34 @@ class Changes:
                 await self._task
         self.fresh_until = float("-inf")
 
-    async def hear(self) -> None:
+    async def poll(self) -> None:
         """Read the changes since the last poll, and invalidate their keys. Raises Unavailable."""
-        asked_at = time.monotonic()
+        polled_at = time.monotonic()
         async with self._control.unbound() as transaction:
             rows = await transaction.rows(_ASK, {"horizon": self._horizon})
-            if asked_at >= self._prune_at:
-                await self._prune(transaction, asked_at, rows[0]["horizon"])
-        self._forget(rows, asked_at)
+            if polled_at >= self._prune_at:
+                await self._prune(transaction, polled_at, rows[0]["horizon"])
+        self._invalidate(rows, polled_at)
         self._horizon = rows[0]["horizon"]
-        self._asked_at = asked_at
-        self.fresh_until = asked_at + _TRUSTED_FOR
+        self._polled_at = polled_at
+        self.fresh_until = polled_at + _TRUSTED_FOR
 
-    def _forget(self, rows: Sequence[Mapping[str, Any]], asked_at: float) -> None:
-        if self._horizon is None or rows[0]["horizon"] < self._horizon or asked_at > self._asked_at + _KEPT_FOR / 2:
+    def _invalidate(self, rows: Sequence[Mapping[str, Any]], polled_at: float) -> None:
+        if self._horizon is None or rows[0]["horizon"] < self._horizon or polled_at > self._polled_at + _KEPT_FOR / 2:
             # First poll, other database, or so long a pause that rows of changes may have been deleted.
-            self._heard = frozenset()
+            self._processed = frozenset()
             self.epoch += 1
-            for forget in (forget for forgets in self._listeners.values() for forget in forgets):
-                forget(None)
+            for invalidate in (each for listeners in self._listeners.values() for each in listeners):
+                invalidate(None)
             return
         # While a long transaction is open, every poll returns all rows written after it began.
-        new = [row for row in rows if row["id"] is not None and row["id"] not in self._heard]
-        self._heard = frozenset(row["id"] for row in rows)
+        new = [row for row in rows if row["id"] is not None and row["id"] not in self._processed]
+        self._processed = frozenset(row["id"] for row in rows)
         if new:
             self.epoch += 1
         for row in new:
-            for forget in self._listeners[row["kind"]]:
-                forget(row["key"])
+            for invalidate in self._listeners[row["kind"]]:
+                invalidate(row["key"])
 
     async def _prune(self, transaction: Transaction, now: float, horizon: int) -> None:
         """Delete rows that were visible to all at the last pruning: they were received, or never will be."""
@@ -173,19 +173,19 @@ class Changes:
         self._prunable = horizon
         self._prune_at = now + _KEPT_FOR
 
-    async def _keep_hearing(self) -> None:
+    async def _poll_repeatedly(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            await self._try_to_hear()
+            await self._try_poll()
 
-    async def _try_to_hear(self) -> None:
+    async def _try_poll(self) -> None:
         was_fresh = self.fresh
         try:
             async with asyncio.timeout(_PATIENCE):
-                await self.hear()
+                await self.poll()
         except (Refusal, TimeoutError) as error:
             if was_fresh:
-                log.warning("changes cannot be heard of", error=type(error).__name__)
+                log.warning("changes cannot be polled", error=type(error).__name__)
         except Exception:
             # If this task ended, no cached data would be trusted again.
-            log.exception("changes cannot be heard of")
+            log.exception("changes cannot be polled")

@@ -21,9 +21,9 @@ async def remaining(database: Database, question: str, values: Sequence[str], pa
     """Wait up to ``patience`` seconds for the transactions that a query returns now; those that remain."""
     end = time.monotonic() + patience
     async with database.unbound() as transaction:
-        found = set(await transaction.texts(question, *values))
-    while found and time.monotonic() < end:
+        running = set(await transaction.texts(question, *values))
+    while running and time.monotonic() < end:
         await asyncio.sleep(0.02)
         async with database.unbound() as transaction:
-            found &= set(await transaction.texts(question, *values))
-    return found
+            running &= set(await transaction.texts(question, *values))
+    return running

@@ -10,7 +10,7 @@ from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
 from isola.platform.tenants import SERVED, SLUG, Status, Tenant, entry, tenants
 
-REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 
 class Directory:
@@ -21,14 +21,14 @@ class Directory:
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
         self._control = control
-        self._known: Cache[str, Tenant | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
-        changes.listen(Kind.TENANT, self._known.forget)
+        self._cache: Cache[str, Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
+        changes.listen(Kind.TENANT, self._cache.invalidate)
 
     async def find(self, name: str) -> Tenant | None:
         """The tenant with this slug or id, None if there is none. Raises Unavailable when it cannot be determined."""
-        known = self._known.get(name)
-        if known is not MISSING:
-            return known
+        cached = self._cache.get(name)
+        if cached is not MISSING:
+            return cached
         identifier = _uuid(name)
         if not SLUG.fullmatch(name):
             if identifier is None:
@@ -38,9 +38,9 @@ class Directory:
             name = str(identifier)
         elif str(identifier) != name:
             identifier = None
-        return await self._known.learn(name, partial(self._ask, name, identifier))
+        return await self._cache.get_or_fetch(name, partial(self._fetch, name, identifier))
 
-    async def _ask(self, name: str, identifier: UUID | None) -> Tenant | None:
+    async def _fetch(self, name: str, identifier: UUID | None) -> Tenant | None:
         async with self._control.unbound() as transaction:
             rows = await transaction.rows(_FIND, {"name": name, "identifier": identifier})
         return entry(rows[0]) if rows else None

@@ -11,7 +11,7 @@ from isola.platform.changes import Changes, Kind
 from isola.platform.tenants import metadata
 from isola.subjects.metadata import identifier, indexed_text, moment
 
-REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 domains = Table(
     "domains",
@@ -41,21 +41,21 @@ class Domains:
 
     def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
         self._control = control
-        self._known: Cache[str, UUID | None] = Cache(changes, size=REMEMBERED, ttl=ttl)
-        changes.listen(Kind.DOMAIN, self._forget)
+        self._cache: Cache[str, UUID | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
+        changes.listen(Kind.DOMAIN, self._invalidate)
 
     async def tenant(self, name: str) -> UUID | None:
         """The id of the tenant that has proven to own this domain, None if none has. Raises Unavailable."""
-        known = self._known.get(name)
-        return known if known is not MISSING else await self._known.learn(name, partial(self._ask, name))
+        cached = self._cache.get(name)
+        return cached if cached is not MISSING else await self._cache.get_or_fetch(name, partial(self._fetch, name))
 
-    async def _ask(self, name: str) -> UUID | None:
+    async def _fetch(self, name: str) -> UUID | None:
         async with self._control.unbound() as transaction:
-            found: UUID | None = await transaction.value(
+            tenant_id: UUID | None = await transaction.value(
                 "SELECT tenant_id FROM control.domains WHERE name = $1 AND verified_at IS NOT NULL", name
             )
-        return found
+        return tenant_id
 
-    def _forget(self, key: str | None) -> None:
+    def _invalidate(self, key: str | None) -> None:
         # Changes announced from inside a tenant have its id as a prefix.
-        self._known.forget(key and key.rpartition("/")[2])
+        self._cache.invalidate(key and key.rpartition("/")[2])

@@ -71,11 +71,11 @@ async def grant(control: Database, tenant: Tenant, by: Author, *, reason: str, l
     new = insert(access_grants).values(tenant_id=tenant.id, staff=by.actor, reason=reason, expires_at=until)
     async with control.unbound() as transaction:
         [row] = await transaction.rows(new.returning(*_COLUMNS))
-        given = AccessGrant(**row)
-        told = {"grant": str(given.id), "reason": reason, "expires_at": given.expires_at.isoformat()}
+        access = AccessGrant(**row)
+        values = {"grant": str(access.id), "reason": reason, "expires_at": access.expires_at.isoformat()}
         about = platform_log.about(tenant.slug)
-        await platform_log.note(transaction, by.actor, Action.ACCESS_GRANT, about, None, told, by.request)
-    return given
+        await platform_log.note(transaction, by.actor, Action.ACCESS_GRANT, about, None, values, by.request)
+    return access
 
 
 async def end(control: Database, by: Author, grant_id: UUID) -> AccessGrant:
@@ -89,18 +89,18 @@ async def end(control: Database, by: Author, grant_id: UUID) -> AccessGrant:
         if not rows:
             raise NotFound("there is no such grant")
         if ended is not None:
-            told, about = {"grant": str(grant_id)}, platform_log.about(ended)
-            await platform_log.note(transaction, by.actor, Action.ACCESS_END, about, told, None, by.request)
+            values, about = {"grant": str(grant_id)}, platform_log.about(ended)
+            await platform_log.note(transaction, by.actor, Action.ACCESS_END, about, values, None, by.request)
     return AccessGrant(**rows[0])
 
 
 async def live(control: Database, tenant: Tenant, staff: str | None = None) -> Sequence[AccessGrant]:
     """Active read access to a tenant, of all staff or of one person, the newest first."""
-    wanted = select(*_COLUMNS).where(access_grants.c.tenant_id == tenant.id, _LIVE)
+    query = select(*_COLUMNS).where(access_grants.c.tenant_id == tenant.id, _LIVE)
     if staff is not None:
-        wanted = wanted.where(access_grants.c.staff == staff)
+        query = query.where(access_grants.c.staff == staff)
     async with control.unbound() as transaction:
-        rows = await transaction.rows(wanted.order_by(access_grants.c.id.desc()))
+        rows = await transaction.rows(query.order_by(access_grants.c.id.desc()))
     return [AccessGrant(**row) for row in rows]
 
 

@@ -108,19 +108,19 @@ def derived(owner: URL, login: str, secret: str | None = None) -> URL:
     return owner.set(username=login, password=password).difference_update_query(["passfile"])
 
 
-async def prepare(owner: Transaction, where: Addresses) -> None:
+async def prepare(owner: Transaction, urls: Addresses) -> None:
     """Create missing roles and schemas of the platform. Idempotent.
 
     Raises OperatorError if an existing login has rights that a login must not have.
     """
-    roles = where.roles
+    roles = urls.roles
     for role in (roles.members, *roles.inner):
         await owner.script(_made(role, "NOLOGIN"))
-    for login in (where.tenant_login, where.control_login):
+    for login in (urls.tenant_login, urls.control_login):
         await _prepare_login(owner, login)
-    await owner.script(f"GRANT {quote(where.tenant_login)} TO {roles.watchdog}")
-    await _limit_connections(owner, where.tenant_login)
-    await owner.script(admit_to_database(await owner.value("SELECT current_database()"), where))
+    await owner.script(f"GRANT {quote(urls.tenant_login)} TO {roles.watchdog}")
+    await _limit_connections(owner, urls.tenant_login)
+    await owner.script(admit_to_database(await owner.value("SELECT current_database()"), urls))
     # These functions belong to the superuser: no other owner can revoke them.
     if await owner.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
         await owner.script(
@@ -141,12 +141,12 @@ async def prepare(owner: Transaction, where: Addresses) -> None:
     )
 
 
-def admit_to_database(name: str, where: Addresses) -> str:
+def admit_to_database(name: str, urls: Addresses) -> str:
     """Statements that grant rights on a database itself: the only ones that a copy of it lacks."""
     database = quote(name)
     return f"""
         REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;
-        GRANT CONNECT ON DATABASE {database} TO {quote(where.tenant_login)}, {quote(where.control_login)}
+        GRANT CONNECT ON DATABASE {database} TO {quote(urls.tenant_login)}, {quote(urls.control_login)}
         """
 
 
@@ -159,12 +159,12 @@ async def _prepare_login(owner: Transaction, login: str) -> None:
     await owner.script(_made(quote(login), "LOGIN NOINHERIT"))
 
 
-async def give_passwords(owner: Transaction, where: Addresses, *, anyway: bool) -> None:
+async def set_passwords(owner: Transaction, urls: Addresses, *, anyway: bool) -> None:
     """Set each login's password to that of its address.
 
     Raises OperatorError for a login that another database uses with another password, unless ``anyway`` overwrites it.
     """
-    for text in (where.tenant, where.control):
+    for text in (urls.tenant, urls.control):
         url = make_url(text)
         if url.password is None:
             continue
@@ -183,9 +183,9 @@ async def give_passwords(owner: Transaction, where: Addresses, *, anyway: bool) 
         )
 
 
-async def refuse_without_password(where: Addresses) -> None:
+async def refuse_without_password(urls: Addresses) -> None:
     """Raise OperatorError for a login without a password that cannot connect: the owner has none to derive one from."""
-    for text in (where.tenant, where.control):
+    for text in (urls.tenant, urls.control):
         url = make_url(text)
         if url.password is None and address.password(url) is None and not await accepts(text):
             raise OperatorError(
@@ -294,7 +294,7 @@ async def refuse_dangerous(tenant: Transaction) -> None:
     """Raise OperatorError, naming every reason, if this login could bypass the isolation of tenants."""
     # Connections of tenant traffic plan nested loops of index scans: for pages of rows, not for the whole catalogue.
     await tenant.script("SET LOCAL enable_hashjoin TO on; SET LOCAL enable_seqscan TO on")
-    found = await tenant.texts(DANGERS)
-    if found:
+    reasons = await tenant.texts(DANGERS)
+    if reasons:
         login = await tenant.value("SELECT session_user")
-        raise OperatorError(f"the login of tenant traffic, {login}, could bypass isolation: it {'; it '.join(found)}")
+        raise OperatorError(f"the login of tenant traffic, {login}, could bypass isolation: it {'; it '.join(reasons)}")

@@ -152,8 +152,8 @@ def known(history: str) -> frozenset[str]:
 
 def advice(history: str, at: str | None) -> str:
     """Advice for revisions that are not the newest."""
-    found = {} if at is None else {history: at} if history == "control" else parsed(at)
-    newer = [f"{name} {each}" for name, each in found.items() if _is_newer(name, each)]
+    revisions = {} if at is None else {history: at} if history == "control" else parsed(at)
+    newer = [f"{name} {each}" for name, each in revisions.items() if _is_newer(name, each)]
     if not newer:
         return f"at {at or 'nothing'}, not at revision {head(history)}: isola migrate"
     return (
@@ -201,8 +201,8 @@ def refuse_unwritten() -> None:
 
 def forget_histories() -> None:
     """Clear the caches of all histories, after a change of MIGRATIONS."""
-    for remembered in (_scripts, newest, head, known, rendered):
-        remembered.cache_clear()
+    for cached in (_scripts, newest, head, known, rendered):
+        cached.cache_clear()
 
 
 def upgrade(placed: Placed, roles: Roles) -> str:
@@ -248,36 +248,36 @@ def _changes(strategy: Strategy, revision: str | None) -> Iterator[str]:
             yield rendered(name, strategy, at.get(name))
 
 
-async def prepare(owner: Database, where: logins.Addresses, *, new_passwords: bool = False) -> None:
+async def prepare(owner: Database, addresses: logins.Addresses, *, new_passwords: bool = False) -> None:
     """Create the roles, migrate the platform's own tables to the newest revision, and grant each role its rights."""
     async with owner.unbound() as transaction:
-        await _prepare(transaction, where)
-        await logins.give_passwords(transaction, where, anyway=new_passwords)
-    await logins.refuse_without_password(where)
+        await _prepare(transaction, addresses)
+        await logins.set_passwords(transaction, addresses, anyway=new_passwords)
+    await logins.refuse_without_password(addresses)
 
 
-async def _prepare(transaction: Transaction, where: logins.Addresses) -> None:
+async def _prepare(transaction: Transaction, addresses: logins.Addresses) -> None:
     refuse_unwritten()
-    await refuse_powerless(transaction, where.all_roles)
+    await refuse_powerless(transaction, addresses.all_roles)
     await refuse_newer(transaction)
     await transaction.script(LOCK_TIMEOUT)
     # First, since concurrent grants on the same database fail.
     await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
-    await logins.prepare(transaction, where)
+    await logins.prepare(transaction, addresses)
     at = await control_revision(transaction)
     if at != head("control"):
         await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
     await registry.fill(transaction, {name: str(newest(name)) for name in APPLICATIONS})
-    await transaction.script(rights.admit_to_platform(where))
+    await transaction.script(rights.admit_to_platform(addresses))
 
 
-async def _amiss(owner: Database, where: logins.Addresses) -> Sequence[str]:
+async def _differences(owner: Database, addresses: logins.Addresses) -> Sequence[str]:
     """What a migration would change in the rights of the platform's roles: runs one, and rolls it back."""
     try:
         async with owner.unbound() as transaction:
-            before = await rights.of_platform(transaction, where)
-            await _prepare(transaction, where)
-            after = await rights.of_platform(transaction, where)
+            before = await rights.of_platform(transaction, addresses)
+            await _prepare(transaction, addresses)
+            after = await rights.of_platform(transaction, addresses)
             raise _Tried
     except _Tried:
         # Roles first: other missing rights may follow from them.
@@ -310,10 +310,10 @@ async def refuse_behind(control: Transaction) -> None:
     at = await control_revision(control)
     if at != head("control"):
         raise OperatorError(f"the database is {advice('control', at)}")
-    there = await registry.applications(control)
+    stored = await registry.applications(control)
     for name in APPLICATIONS:
-        if there.get(name) != newest(name):
-            found = f"revision {there[name]}" if name in there else "no tables"
+        if stored.get(name) != newest(name):
+            found = f"revision {stored[name]}" if name in stored else "no tables"
             raise OperatorError(
                 f"the application {name} is installed, but the database has {found} of it: expected revision "
                 f"{newest(name)}: isola migrate"
@@ -325,7 +325,7 @@ async def refuse_strangers(control: Transaction) -> None:
     strange = sorted((await registry.applications(control)).keys() - APPLICATIONS.keys())
     if strange:
         raise OperatorError(
-            f"tenants have tables of the application {strange[0]}, which is not installed here: install it first"
+            f"tenants have tables of the application {strange[0]}, which is not installed: install it first"
         )
 
 
@@ -351,33 +351,33 @@ async def placements(transaction: Transaction, strategies: Mapping[str, Strategy
     return [Placed(strategy, home, revisions.get(home.schema)) for strategy, home in homes]
 
 
-async def check(owner: Database, strategies: Mapping[str, Strategy], where: logins.Addresses) -> Report:
+async def check(owner: Database, strategies: Mapping[str, Strategy], addresses: logins.Addresses) -> Report:
     """Find outdated homes and missing rights. Changes nothing.
 
     Raises OperatorError for a database that is newer than this program, and if its owner could not migrate it.
     """
     async with owner.unbound() as transaction:
-        await refuse_powerless(transaction, where.all_roles)
+        await refuse_powerless(transaction, addresses.all_roles)
         await refuse_newer(transaction)
         at = await control_revision(transaction)
         if at is None:
             return Report(homes=0, control=None, behind={}, failed={})
         placed = await placements(transaction, strategies)
-        shut = await _shut(transaction, placed, where)
+        shut = await _shut(transaction, placed, addresses)
     behind = {one.home.schema: one.revision for one in placed if not one.is_newest}
-    platform = await _amiss(owner, where) if at == head("control") else ()
+    platform = await _differences(owner, addresses) if at == head("control") else ()
     return Report(len(placed), at, behind, {}, shut, platform)
 
 
-async def _shut(transaction: Transaction, placed: Sequence[Placed], where: logins.Addresses) -> Mapping[str, str]:
+async def _shut(transaction: Transaction, placed: Sequence[Placed], addresses: logins.Addresses) -> Mapping[str, str]:
     homes = [one.home for one in placed if one.is_newest]
-    return await rights.shut(transaction, homes, domain_metadata.sorted_tables, where)
+    return await rights.shut(transaction, homes, domain_metadata.sorted_tables, addresses)
 
 
 async def migrate(
     owner: Database,
     strategies: Mapping[str, Strategy],
-    where: logins.Addresses,
+    addresses: logins.Addresses,
     *,
     workers: int = 4,
     progress: Progress = silent,
@@ -389,10 +389,10 @@ async def migrate(
     remaining homes. ``new_passwords`` sets the logins' passwords even if other databases use others. Raises
     OperatorError or Unavailable when the platform's own tables cannot be migrated.
     """
-    await prepare(owner, where, new_passwords=new_passwords)
+    await prepare(owner, addresses, new_passwords=new_passwords)
     async with owner.unbound() as transaction:
         placed = await placements(transaction, strategies)
-        shut = await _shut(transaction, placed, where)
+        shut = await _shut(transaction, placed, addresses)
     waiting = [one for one in placed if not one.is_newest or one.home.schema in shut]
     behind = {one.home.schema: one.revision for one in waiting if one.home.schema not in shut}
     failed: dict[str, str] = {}
@@ -404,15 +404,15 @@ async def migrate(
         while waiting:
             one = waiting.pop()
             try:
-                await _upgrade(owner, one, where.roles, mend=one.home.schema in shut)
+                await _upgrade(owner, one, addresses.roles, mend=one.home.schema in shut)
             except IsolaError as error:
-                failed[one.home.schema] = failures.words(error) or error.message
+                failed[one.home.schema] = failures.sql_message(error) or error.message
             except Exception as error:
                 # A failure in one home must not affect the others.
-                words = failures.words(error)
-                if words is None:
+                message = failures.sql_message(error)
+                if message is None:
                     log.warning("a home could not be migrated", home=one.home.schema, exc_info=error)
-                failed[one.home.schema] = words or str(error)
+                failed[one.home.schema] = message or str(error)
             done += 1
             progress(done, len(placed))
 
@@ -425,11 +425,11 @@ async def migrate(
 async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool) -> None:
     async with owner.unbound() as transaction:
         await transaction.script(LOCK_TIMEOUT)
-        await take_turn(transaction, placed.home)
+        await lock_in_turn(transaction, placed.home)
         now = await _revisions(transaction, [placed.home.schema])
         current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
         # A tenant that was dropped since the list was read must not come back as an empty home.
-        if (mend or not current.is_newest) and await _wanted(transaction, current):
+        if (mend or not current.is_newest) and await _is_current(transaction, current):
             await transaction.script(upgrade(current, roles))
 
 
@@ -443,14 +443,14 @@ async def found(transaction: Transaction, strategy: Strategy, home: Home) -> Non
         raise OperatorError(f"the home {home.schema} is {advice('tenant', placed.revision)}")
 
 
-async def take_turn(transaction: Transaction, home: Home) -> None:
+async def lock_in_turn(transaction: Transaction, home: Home) -> None:
     """Serialise creation, migration and deletion of a home, until the end of the transaction."""
     await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", home.schema)
     # After waiting, a session refreshes its catalogue caches only when it opens a table.
     await transaction.value("SELECT id FROM control.tenants LIMIT 0")
 
 
-async def _wanted(transaction: Transaction, placed: Placed) -> bool:
+async def _is_current(transaction: Transaction, placed: Placed) -> bool:
     """Whether a home should exist: a shared one always, one of a single tenant while the tenant's entry names it."""
     if placed.home in placed.strategy.homes([]):
         return True

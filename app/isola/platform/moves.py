@@ -91,36 +91,36 @@ async def _announced(owner: Database, strategies: Mapping[str, Strategy], slug: 
         await refuse_behind(transaction)
         await refuse_strangers(transaction)
         if not await proofs.demanded(transaction):
-            raise Conflict("tenants are moved only while proofs are demanded: isola platform proofs --demand")
+            raise Conflict("moving tenants requires proofs of bindings: isola platform proofs --demand")
     tenant = await provisioning.named(owner, slug)
     if tenant.strategy not in strategies:
         raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
-    as_seen = _entry(tenant.id, strategy=tenant.strategy, moving_to=tenant.moving_to)
+    unchanged = _entry(tenant.id, strategy=tenant.strategy, moving_to=tenant.moving_to)
     if tenant.strategy == to:
-        opened = await _opened(owner, as_seen) if tenant.moving_to is not None else None
+        opened = await _opened(owner, unchanged) if tenant.moving_to is not None else None
         if opened is None:
             raise Conflict("the tenant is placed under this strategy already", "strategy", value=slug)
         return opened
     async with owner.unbound() as transaction:
-        marked = as_seen.where(tenants.c.status != Status.DELETED).values(moving_to=to)
+        marked = unchanged.where(tenants.c.status != Status.DELETED).values(moving_to=to)
         changed = await transaction.rows(marked.returning(*COLUMNS))
     if not changed:
-        raise Conflict("the tenant is being moved or deleted by somebody else", value=slug)
+        raise Conflict("the tenant is being moved or deleted by another process", value=slug)
     return entry(changed[0])
 
 
-def _entry(tenant: UUID, **seen: str | None) -> Update:
+def _entry(tenant: UUID, **expected: str | None) -> Update:
     """An update of a tenant's entry, conditional on the entry as it was read."""
     change = update(tenants).where(tenants.c.id == tenant)
-    for name, value in seen.items():
+    for name, value in expected.items():
         change = change.where(tenants.c[name].is_not_distinct_from(value))
     return change
 
 
-async def _opened(owner: Database, seen: Update) -> Tenant | None:
+async def _opened(owner: Database, expected: Update) -> Tenant | None:
     """Remove the mark, so that the tenant is served in its current home."""
     async with owner.unbound() as transaction:
-        rows = await transaction.rows(seen.values(moving_to=None).returning(*COLUMNS))
+        rows = await transaction.rows(expected.values(moving_to=None).returning(*COLUMNS))
     return entry(rows[0]) if rows else None
 
 
@@ -167,23 +167,23 @@ async def _moved(
     for table in tables:
         progress(f"comparing {table.name}")
         if await transaction.value(_digest(table, source)) != await transaction.value(_digest(table, target)):
-            raise OperatorError(f"the copy of {table.name} is not like what was copied: nothing was moved")
+            raise OperatorError(f"the copy of {table.name} differs from the original: nothing was moved")
     progress("erasing what was copied")
     await transaction.script("; ".join(source.strategy.erase(tenant.id, tables)))
     await enter(transaction, tenant)
-    progress("entering it in the directory")
+    progress("updating the directory")
     placed = _entry(tenant.id).values(
         strategy=to, home=target.home.schema, role=target.home.role or "none", moving_to=None, moved_at=func.now()
     )
     rows = await transaction.rows(placed.returning(*COLUMNS))
     await _note(transaction, tenant, target.home, to, by)
-    await transaction.script(_TELL)
+    await transaction.script(_ANNOUNCE)
     progress("committing")
     return entry(rows[0])
 
 
 # Concurrent moves that are about to update it wait here.
-_TELL = f"""
+_ANNOUNCE = f"""
 SELECT FROM control.binding_key FOR UPDATE;
 UPDATE control.binding_key SET moved = (
     SELECT coalesce(array_agg(id), '{{}}') FROM control.tenants WHERE moved_at > now() - interval '{LATELY}'
@@ -213,7 +213,7 @@ async def _hold(transaction: Transaction, tenant: Tenant, source: Place, target:
         tenants.c.status != Status.DELETED,
     )
     if not await transaction.rows(mine.with_for_update(key_share=True)):
-        raise Conflict("the tenant is being moved or deleted by somebody else", value=tenant.slug)
+        raise Conflict("the tenant is being moved or deleted by another process", value=tenant.slug)
 
 
 async def enter(transaction: Transaction, tenant: Tenant) -> None:

@@ -119,8 +119,8 @@ async def create(
             await plans.offered(transaction, plan)
     if parent is not None:
         await provisioning.named(control, parent)
-    wanted = {"kind": Kind.CREATE, "slug": slug, "name": name, "strategy": strategy, "parent": parent, "plan": plan}
-    return await _ordered(control, by, wanted)
+    values = {"kind": Kind.CREATE, "slug": slug, "name": name, "strategy": strategy, "parent": parent, "plan": plan}
+    return await _ordered(control, by, values)
 
 
 async def move(control: Database, strategies: Collection[str], by: Author, *, slug: str, strategy: str) -> Order:
@@ -133,12 +133,12 @@ async def move(control: Database, strategies: Collection[str], by: Author, *, sl
     tenant = await provisioning.named(control, slug)
     if tenant.strategy == strategy and tenant.moving_to is None:
         raise Conflict("the tenant is placed under this strategy already", "strategy", value=slug)
-    wanted = {"kind": Kind.MOVE, "tenant_id": tenant.id, "slug": slug, "strategy": strategy}
-    return await _ordered(control, by, wanted)
+    values = {"kind": Kind.MOVE, "tenant_id": tenant.id, "slug": slug, "strategy": strategy}
+    return await _ordered(control, by, values)
 
 
-async def _ordered(control: Database, by: Author, wanted: Mapping[str, Any]) -> Order:
-    new = insert(orders).values(**wanted, ordered_by=by.actor, request=by.request)
+async def _ordered(control: Database, by: Author, values: Mapping[str, Any]) -> Order:
+    new = insert(orders).values(**values, ordered_by=by.actor, request=by.request)
     async with control.unbound() as transaction:
         [row] = await transaction.rows(new.returning(*_COLUMNS))
     return _order(row)
@@ -196,7 +196,7 @@ async def carry_out(
         rows = await holding.rows(
             ended.values(state=state, message=message, finished_at=func.clock_timestamp()).returning(*_COLUMNS)
         )
-        log.info("an order was carried out", order=str(order.id), kind=order.kind, state=state)
+        log.info("an order was executed", order=str(order.id), kind=order.kind, state=state)
     return _order(rows[0])
 
 
@@ -234,8 +234,8 @@ async def _outcome(
     except IsolaError as error:
         return error.message
     except Exception:
-        log.exception("an order could not be carried out", order=str(order.id))
-        return "internal error: the log of the operator's process tells more"
+        log.exception("an order failed", order=str(order.id))
+        return "internal error: see the log of the operator's process"
     return None
 
 

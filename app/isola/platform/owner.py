@@ -5,7 +5,7 @@ from isola.errors import OperatorError
 
 # $1 are the roles of the installation. ``another`` are those with rights in another database's schema that another role
 # owns. Before PostgreSQL 16, a role with CREATEROLE may also grant all roles.
-_LACKS = """
+_MISSING_RIGHTS = """
 WITH another AS (
     SELECT rolname, datname FROM pg_shdepend used
     JOIN pg_roles r ON r.oid = used.refobjid JOIN pg_database d ON d.oid = used.dbid
@@ -63,6 +63,6 @@ async def refuse_powerless(owner: Transaction, roles: list[str]) -> None:
 
     ``roles`` are those that it creates, or has created.
     """
-    lacks = await owner.texts(_LACKS, roles)
-    if lacks:
-        raise OperatorError(f"this cannot be migrated: {'; '.join(lacks)}")
+    missing = await owner.texts(_MISSING_RIGHTS, roles)
+    if missing:
+        raise OperatorError(f"this cannot be migrated: {'; '.join(missing)}")

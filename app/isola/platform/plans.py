@@ -116,15 +116,15 @@ async def change(
     Existing data stays: a tenant above a new limit cannot add more. Raises NotFound, BadUserInput naming the invalid
     input, and Conflict for the built-in plan.
     """
-    given = quotas or {}
-    allowed = {quota: most for quota, most in given.items() if most is not None}
+    limits = quotas or {}
+    allowed = {quota: most for quota, most in limits.items() if most is not None}
     title = None if title is None else names.checked("title", title, MAX_TITLE)
-    _check(given)
-    if name == UNLIMITED and given:
+    _check(limits)
+    if name == UNLIMITED and limits:
         raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one", "name")
     async with control.unbound() as transaction:
         before = await _locked(transaction, name)
-        kept = {name: most for name, most in before.quotas.items() if name not in given}
+        kept = {name: most for name, most in before.quotas.items() if name not in limits}
         values = {
             "title": before.title if title is None else title,
             "quotas": {**kept, **allowed},
@@ -182,8 +182,8 @@ async def offered(transaction: Transaction, name: str) -> None:
 
 async def _locked(transaction: Transaction, name: str, *, shared: bool = False) -> Plan:
     # The database may reject a text that is not a valid name.
-    wanted = _PLANS.where(plans.c.name == name).with_for_update(read=shared)
-    rows = await transaction.rows(wanted) if SLUG.fullmatch(name) else []
+    query = _PLANS.where(plans.c.name == name).with_for_update(read=shared)
+    rows = await transaction.rows(query) if SLUG.fullmatch(name) else []
     if not rows:
         raise NotFound("there is no such plan", value=name)
     return Plan(**rows[0])

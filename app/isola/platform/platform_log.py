@@ -145,7 +145,7 @@ async def intervene(work: Transaction, intervention: UUID) -> None:
     Raises Forbidden unless it was announced within the last minute, and is used for the first time.
     """
     if not await work.scalar(select(func.isola.note_intervention(intervention))):
-        raise Forbidden("this was not announced")
+        raise Forbidden("this action was not announced")
 
 
 async def page(
@@ -163,9 +163,9 @@ async def page(
 
     ``since`` is inclusive, ``until`` exclusive.
     """
-    wanted = {entries.c.actor: actor, entries.c.action: action, entries.c.object: object}
+    filters = {entries.c.actor: actor, entries.c.action: action, entries.c.object: object}
     question = select(*_COLUMNS).order_by(entries.c.id.desc()).limit(first)
-    question = question.where(*(column == value for column, value in wanted.items() if value is not None))
+    question = question.where(*(column == value for column, value in filters.items() if value is not None))
     if since is not None:
         question = question.where(entries.c.at >= since)
     if until is not None:

@@ -8,12 +8,12 @@ from isola.database.transactions import Database, Transaction
 from isola.errors import Conflict
 from isola.platform.platform_log import Action, Author, note
 
-_ASKED = (
+_REPLACED = (
     "CREATE OR REPLACE FUNCTION isola.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED RETURN"
 )
-DEMANDED = f"{_ASKED} isola.proved_tenant_id()"
-BELIEVED = f"{_ASKED} isola.claimed_tenant_id()"
-DANGER = "whoever runs SQL of their own in one tenant reaches all"
+DEMANDED = f"{_REPLACED} isola.proved_tenant_id()"
+TRUSTED = f"{_REPLACED} isola.claimed_tenant_id()"
+DANGER = "arbitrary SQL in one tenant can reach all tenants"
 
 
 async def demanded(work: Transaction) -> bool:
@@ -33,8 +33,8 @@ async def believe(owner: Database, by: Author) -> None:
     async with owner.unbound() as transaction:
         moving = await transaction.texts("SELECT slug FROM control.tenants WHERE moving_to IS NOT NULL LIMIT 1")
         if moving:
-            raise Conflict(f"tenant {moving[0]} is being moved: proofs are needed until that has ended")
-        await _decide(transaction, BELIEVED, Action.PROOFS_BELIEVE, by)
+            raise Conflict(f"tenant {moving[0]} is being moved: proofs are required until the move has ended")
+        await _decide(transaction, TRUSTED, Action.PROOFS_BELIEVE, by)
 
 
 async def _decide(transaction: Transaction, function: str, action: Action, by: Author) -> None:

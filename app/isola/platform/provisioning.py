@@ -17,7 +17,7 @@ from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
 from isola.platform.memberships import memberships
-from isola.platform.migrations import found, refuse_behind, refuse_strangers, take_turn
+from isola.platform.migrations import found, lock_in_turn, refuse_behind, refuse_strangers
 from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
@@ -127,8 +127,8 @@ async def page(control: Database, *, status: Status | None, after: UUID | None, 
 
     With a status, only tenants whose own status it is, whatever their ancestors'; else all that are not deleted.
     """
-    wanted = tenants.c.status == status if status else tenants.c.status != Status.DELETED
-    question = ENTRY.where(wanted).order_by(tenants.c.id).limit(first)
+    condition = tenants.c.status == status if status else tenants.c.status != Status.DELETED
+    question = ENTRY.where(condition).order_by(tenants.c.id).limit(first)
     if after is not None:
         question = question.where(tenants.c.id > after)
     async with control.unbound() as transaction:
@@ -186,7 +186,7 @@ async def drop(
         raise Unavailable("a transaction is about to commit, and takes too long")
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
-        await take_turn(transaction, strategy.home(tenant.id))
+        await lock_in_turn(transaction, strategy.home(tenant.id))
         await transaction.execute(delete(shares).where(shares.c.owner_id == tenant.id))
         # For tenants that shared something with it nothing changes: they never learnt whether it existed.
         await transaction.execute(update(shares).where(shares.c.grantee_id == tenant.id).values(grantee_id=None))
@@ -216,9 +216,9 @@ async def drop(
 
 
 async def _named(transaction: Transaction, slug: str, *, to_erase: bool = False) -> Tenant:
-    wanted = tenants.c.home.is_not(None) if to_erase else tenants.c.status != Status.DELETED
+    condition = tenants.c.home.is_not(None) if to_erase else tenants.c.status != Status.DELETED
     # The slug may have been reused while its former tenant still waits to be erased: take the former one first.
-    question = ENTRY.where(tenants.c.slug == slug, wanted).order_by(tenants.c.id).limit(1)
+    question = ENTRY.where(tenants.c.slug == slug, condition).order_by(tenants.c.id).limit(1)
     # The database may reject a text that is not a valid slug.
     rows = await transaction.rows(question) if SLUG.fullmatch(slug) else []
     if not rows:

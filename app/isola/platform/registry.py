@@ -51,8 +51,8 @@ async def applications(control: Transaction) -> Mapping[str, str]:
 async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
     """Fill the registry from the current declarations, and the newest ``revisions`` by application."""
     for name, revision in revisions.items():
-        known = upsert(applications_).values(name=name, revision=revision)
-        await owner.execute(known.on_conflict_do_update(index_elements=["name"], set_={"revision": revision}))
+        new = upsert(applications_).values(name=name, revision=revision)
+        await owner.execute(new.on_conflict_do_update(index_elements=["name"], set_={"revision": revision}))
     # Keep the entries of applications that are not installed here: tenants have their tables.
     stays = (await applications(owner)).keys() - revisions.keys()
     for declaring, ours in ((counted, counted.c.tenant_column.is_(None)), (subjects, true())):

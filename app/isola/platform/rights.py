@@ -88,10 +88,10 @@ CALLED_BY_AUDIT = (
 )
 
 
-def admit_to_platform(where: Addresses) -> str:
+def admit_to_platform(addresses: Addresses) -> str:
     """Idempotent statements that grant each role its rights on the platform's own tables and functions."""
-    tenant, control = quote(where.tenant_login), quote(where.control_login)
-    roles = where.roles
+    tenant, control = quote(addresses.tenant_login), quote(addresses.control_login)
+    roles = addresses.roles
     owners = "".join(
         f"ALTER FUNCTION {function} OWNER TO {role}; "
         for role, functions in zip(roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG), strict=True)
@@ -267,16 +267,16 @@ GROUP BY schema
 
 
 async def shut(
-    owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], where: Addresses
+    owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], addresses: Addresses
 ) -> Mapping[str, str]:
     """The homes, by schema, in which a role lacks a right, and the first right that it lacks.
 
     This happens after a database was restored without its roles.
     """
-    wanted = [("", table.name, right, "") for table in tables for right in rights(table).split(", ")]
-    wanted.append((where.roles.audit, "audit_entries", "INSERT", ""))
-    wanted += [
-        (role, table, "SELECT", column) for role, table, columns in _read(tables, where.roles) for column in columns
+    required = [("", table.name, right, "") for table in tables for right in rights(table).split(", ")]
+    required.append((addresses.roles.audit, "audit_entries", "INSERT", ""))
+    required += [
+        (role, table, "SELECT", column) for role, table, columns in _read(tables, addresses.roles) for column in columns
     ]
     # Rights of thousands of homes are sorted.
     await owner.script("SET LOCAL work_mem TO '64MB'")
@@ -284,9 +284,9 @@ async def shut(
         _SHUT,
         [home.schema for home in homes],
         [home.role or "" for home in homes],
-        where.tenant_login,
-        where.roles.members,
-        *(list(column) for column in zip(*wanted, strict=True)),
+        addresses.tenant_login,
+        addresses.roles.members,
+        *(list(column) for column in zip(*required, strict=True)),
     )
 
 
@@ -329,6 +329,6 @@ SELECT format('the sharing of %s from %s: %s', name, relation, array_to_string(s
 """
 
 
-async def of_platform(owner: Transaction, where: Addresses) -> set[str]:
+async def of_platform(owner: Transaction, addresses: Addresses) -> set[str]:
     """The attributes and rights of the platform's roles outside of homes, as text."""
-    return set(await owner.texts(_PLATFORM, where.all_roles))
+    return set(await owner.texts(_PLATFORM, addresses.all_roles))

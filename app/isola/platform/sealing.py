@@ -89,7 +89,7 @@ class Sealer:
         behind = await lag(self._control)
         if behind.seconds > self._alarm and not self._alarmed:
             log.error(
-                "entries of logs wait to be sealed",
+                "entries of audit logs are not sealed",
                 seconds=round(behind.seconds),
                 entries=behind.entries,
                 committing=behind.committing,
@@ -99,7 +99,7 @@ class Sealer:
 
 def sealing(control: Database, interval: float = INTERVAL) -> AbstractAsyncContextManager[None]:
     """Seals committed entries every ``interval`` seconds, as long as the context is open."""
-    return repeating(Sealer(control).turn, interval, "the logs cannot be sealed")
+    return repeating(Sealer(control).turn, interval, "the audit logs cannot be sealed")
 
 
 async def follow(work: Transaction, after: int, most: int = 1000) -> Sequence[Mapping[str, Any]]:

@@ -215,14 +215,14 @@ async def _continued(control: Transaction, session: Session, lifetimes: Lifetime
     return Refreshed(session, token)
 
 
-async def _end(control: Transaction, issuer: str, token: str, why: End, *conditions: ColumnElement[bool]) -> None:
+async def _end(control: Transaction, issuer: str, token: str, reason: End, *conditions: ColumnElement[bool]) -> None:
     belongs = select(refresh_tokens.c.session_id).where(refresh_tokens.c.hash == _hash(token), *conditions)
-    await _end_all(control, issuer, why, sessions.c.id == belongs.scalar_subquery())
+    await _end_all(control, issuer, reason, sessions.c.id == belongs.scalar_subquery())
 
 
-async def _end_all(control: Transaction, issuer: str, why: End, condition: ColumnElement[bool]) -> list[UUID]:
+async def _end_all(control: Transaction, issuer: str, reason: End, condition: ColumnElement[bool]) -> list[UUID]:
     """End sessions, with all their access tokens; the tenants that they belonged to."""
-    ended = _ended(why).where(condition)
+    ended = _ended(reason).where(condition)
     rows = await control.rows(ended.returning(sessions.c.id, sessions.c.expires_at, sessions.c.tenant_id))
     for row in rows:
         revocable = Revocable.session(issuer, str(row["id"]))
@@ -230,8 +230,8 @@ async def _end_all(control: Transaction, issuer: str, why: End, condition: Colum
     return [row["tenant_id"] for row in rows]
 
 
-def _ended(why: End) -> Update:
-    return update(sessions).where(_LIVE).values(ended_at=func.now(), ended_for=why.value)
+def _ended(reason: End) -> Update:
+    return update(sessions).where(_LIVE).values(ended_at=func.now(), ended_for=reason.value)
 
 
 def _hash(token: str) -> bytes:

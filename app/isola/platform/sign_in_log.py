@@ -132,11 +132,11 @@ class SignInLog:
             self._failing = False
         except Refusal as refusal:
             if not self._failing:
-                log.warning("sign-ins cannot be written down", reason=refusal.code)
+                log.warning("sign-ins cannot be stored", reason=refusal.code)
             self._failing = True
         except Exception:
             # If this task ended, nothing would be written again.
-            log.exception("sign-ins cannot be written down")
+            log.exception("sign-ins cannot be stored")
 
     async def _write_counts(self) -> None:
         if not self._counted:
@@ -161,7 +161,7 @@ async def carry(tenants: Database, tenant: Tenant) -> None:
         async with tenants.transaction(tenant) as work:
             await work.scalar(_NOTE)
     except Refusal as refusal:
-        log.warning("sign-ins are not in the tenant's log yet", tenant=str(tenant.id), reason=refusal.code)
+        log.warning("sign-ins are not copied to the tenant's log yet", tenant=str(tenant.id), reason=refusal.code)
 
 
 def _identifier(name: UUID | str) -> UUID | None:

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 INTERVAL = 5.0
 """Seconds between two checks."""
 
-_LOOK = text("""
+_CHECK = text("""
     SELECT statement_timestamp() AS at,
         ARRAY(
             SELECT split_part(setting, '=', 1)
@@ -57,19 +57,19 @@ class Watchdog:
         self._clean_at: datetime | None = None
         """When the login was last seen without settings of its own, by the database's clock."""
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Find and undo what was left behind. Raises Unavailable."""
         async with self._control.unbound() as control:
-            [seen] = await control.rows(_LOOK, {"login": self._login})
+            [state] = await control.rows(_CHECK, {"login": self._login})
         began_with_settings = None
-        if seen["settings"]:
-            log.error("the login of tenant traffic had settings of its own", settings=sorted(seen["settings"]))
+        if state["settings"]:
+            log.error("the login of tenant traffic had settings of its own", settings=sorted(state["settings"]))
             await self._tenants.reset_login()
             began_with_settings = self._clean_at
         else:
-            self._clean_at = seen["at"]
-        if seen["prepared"]:
-            log.error("transactions were left prepared", count=len(seen["prepared"]))
+            self._clean_at = state["at"]
+        if state["prepared"]:
+            log.error("transactions were left prepared", count=len(state["prepared"]))
             await self._tenants.roll_back_prepared()
         async with self._control.unbound() as control:
             ended = await control.rows(
@@ -86,4 +86,4 @@ class Watchdog:
 def watching(control: Database, tenants: Database, login: str, limit: float) -> AbstractAsyncContextManager[None]:
     """Run a watchdog every ``INTERVAL`` seconds, as long as the context is open: see ``Watchdog``."""
     watchdog = Watchdog(control, tenants, login, limit=limit)
-    return repeating(watchdog.look, INTERVAL, "sessions of tenant traffic cannot be watched")
+    return repeating(watchdog.check, INTERVAL, "sessions of tenant traffic cannot be watched")

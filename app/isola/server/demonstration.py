@@ -84,10 +84,10 @@ async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, S
             await provisioning.create(owner, strategies, slug=cast.slug, name=cast.name, strategy=cast.strategy)
         except Conflict:
             continue
-    found = {tenant.slug: tenant for tenant in await provisioning.every(owner)}
-    filled = [cast for cast in TENANTS if await _fill(tenants, found[cast.slug], cast)]
+    tenants_by_slug = {tenant.slug: tenant for tenant in await provisioning.every(owner)}
+    filled = [cast for cast in TENANTS if await _fill(tenants, tenants_by_slug[cast.slug], cast)]
     for cast in filled:
-        await _accept(tenants, found[cast.slug], cast)
+        await _accept(tenants, tenants_by_slug[cast.slug], cast)
 
 
 async def _accept(tenants: Database, tenant: Tenant, cast: Cast) -> None:
@@ -123,7 +123,7 @@ async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
 async def _person(work: Work, cast: Cast, subject: str, name: str) -> UUID:
     role = Role.OWNER if subject == cast.owner else Role.EDITOR
     email = f"{subject}@{cast.slug}.example"
-    return (await roles.come_in(work, subject=subject, name=name, email=email, role=role)).user_id
+    return (await roles.admit(work, subject=subject, name=name, email=email, role=role)).user_id
 
 
 async def _resources(work: Work, chance: random.Random, people: list[UUID]) -> list[UUID]:
@@ -161,10 +161,10 @@ async def _of_applications(work: Work, seed: str) -> None:
     """Rows for the subjects of all applications except the built-in one."""
     keys: dict[str, Sequence[UUID]] = {}
     for subject in APPLICATIONS[BUILT_IN].subjects:
-        found = await work.rows(select(subject.table.c.id).order_by(subject.table.c.id).limit(ROWS))
-        keys[subject.declaration.name] = [row["id"] for row in found]
+        tenants_by_slug = await work.rows(select(subject.table.c.id).order_by(subject.table.c.id).limit(ROWS))
+        keys[subject.declaration.name] = [row["id"] for row in tenants_by_slug]
     theirs = [each for each in SUBJECTS if each.application != BUILT_IN]
-    counts = {**{name: len(known) for name, known in keys.items()}, **{each.declaration.name: ROWS for each in theirs}}
+    counts = {**{name: len(ids) for name, ids in keys.items()}, **{each.declaration.name: ROWS for each in theirs}}
     made = generate(theirs, counts, crc32(seed.encode()))
     for name, each in made.items():
         declaration = each.subject.declaration
@@ -175,11 +175,11 @@ async def _of_applications(work: Work, seed: str) -> None:
     for name, each in made.items():
         for member in each.subject.declaration.pairs:
             near, far = pair_columns(each.subject.declaration, member)
-            here, there = keys[name], keys[member.target.declaration.name]
+            near_ids, far_ids = keys[name], keys[member.target.declaration.name]
             pairs = [
-                {near: here[one - 1], far: there[other - 1]}
+                {near: near_ids[one - 1], far: far_ids[other - 1]}
                 for one, other in each.pairs[member.name]
-                if one <= len(here) and other <= len(there)
+                if one <= len(near_ids) and other <= len(far_ids)
             ]
             if pairs:
                 await work.execute(insert(pairs_table(each.subject.declaration, member)).values(pairs))
@@ -189,8 +189,8 @@ def _stored(declaration: Declaration, row: Mapping[str, Any], keys: Mapping[str,
     """A generated row with the keys of the rows that it references, as far as they are known."""
     stored = dict(row)
     for member in declaration.references:
-        known, number = keys.get(member.target.declaration.name, ()), row[member.column]
-        stored[member.column] = known[number - 1] if number and number <= len(known) else None
+        ids, number = keys.get(member.target.declaration.name, ()), row[member.column]
+        stored[member.column] = ids[number - 1] if number and number <= len(ids) else None
     return stored
 
 

@@ -89,10 +89,10 @@ def installation(settings: Settings, *, alone: bool = False, start: bool = True)
 
 
 def _installed(settings: Settings, embedded_address: str | None) -> Installation:
-    where = logins.addresses(settings, embedded_address)
-    strategies = registry.load(where.tenant_login)
+    urls = logins.addresses(settings, embedded_address)
+    strategies = registry.load(urls.tenant_login)
     if settings.strategy not in strategies:
         raise OperatorError(f"ISOLA_STRATEGY: expected one of {', '.join(sorted(strategies))}")
-    if where.tenant_login == where.control_login:
+    if urls.tenant_login == urls.control_login:
         raise OperatorError("ISOLA_TENANT_URL and ISOLA_CONTROL_URL name the same login: expected one for each")
-    return Installation(settings, where, strategies)
+    return Installation(settings, urls, strategies)

@@ -55,16 +55,16 @@ def _connections(settings: Settings) -> int:
 
     Raises the process's soft limit of open files if necessary and possible.
     """
-    wanted = settings.max_connections or MOST_CONNECTIONS
+    limit = settings.max_connections or MOST_CONNECTIONS
     own = OWN_FILES + settings.pool_size
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    if soft < wanted + own:
-        soft = wanted + own if hard == resource.RLIM_INFINITY else max(soft, min(hard, wanted + own))
+        return limit
+    if soft < limit + own:
+        soft = limit + own if hard == resource.RLIM_INFINITY else max(soft, min(hard, limit + own))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     # With a very low limit, use half of it.
-    return min(wanted, max(soft - own, soft // 2))
+    return min(limit, max(soft - own, soft // 2))
 
 
 class Listener:

@@ -38,9 +38,9 @@ async def carry_out_for_ever(owner: Database, strategies: Mapping[str, Strategy]
         try:
             await carry_out_waiting(owner, strategies, progress)
         except Refusal as refusal:
-            _log.warning("orders cannot be carried out now", reason=refusal.message)
+            _log.warning("orders cannot be executed", reason=refusal.message)
         except Exception:  # noqa: BLE001  otherwise later orders would never be carried out
-            _log.exception("orders cannot be carried out now")
+            _log.exception("orders cannot be executed")
         await asyncio.sleep(INTERVAL)
 
 

@@ -78,7 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
         limits = self.limits
         if len(self.connections) > limits.connections:
             if not limits.waiting:
-                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "the server has as many connections as it takes")
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections")
                 return
             oldest, _ = limits.waiting.popitem(last=False)
             oldest.transport.abort()
@@ -130,7 +130,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             return self._without_upgrade() + piece[upgrade.args[0] :] + rest
         if not self._in_body and self._head_bytes >= limits.head:
-            self._refuse(_TOO_LARGE, f"expected a head of at most {limits.head} bytes")
+            self._refuse(_TOO_LARGE, f"expected a request head of at most {limits.head} bytes")
             return b""
         return rest
 
@@ -173,7 +173,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.headers) > self.limits.headers:
             raise _RefusedError(_TOO_LARGE, f"expected at most {self.limits.headers} headers")
         if len(value) > self.limits.head:
-            raise _RefusedError(_TOO_LARGE, f"expected a head of at most {self.limits.head} bytes")
+            raise _RefusedError(_TOO_LARGE, f"expected a request head of at most {self.limits.head} bytes")
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():

@@ -66,25 +66,25 @@ def actions_of(subject: "type[Subject]") -> Sequence[tuple[Action, bool]]:
 
 
 def _read(subject: "type[Subject]", name: str, method: Callable[..., Any], permission: str | None) -> Action:
-    where = f"{subject.declaration.where}.{name}"
+    place = f"{subject.declaration.where}.{name}"
     parameters = inspect.signature(method).parameters
     if len(parameters) < _FIRST or not inspect.iscoroutinefunction(method):
-        raise DeclarationError(f"{where}: expected async def {name}(self, work, actor, *, …)")
+        raise DeclarationError(f"{place}: expected async def {name}(self, work, actor, *, …)")
     if not PLAIN.fullmatch(name) or any(name in vars(base) for base in subject.__mro__[1:]):
-        raise DeclarationError(f"{where}: expected another name, in lower case with underscores")
+        raise DeclarationError(f"{place}: expected another name, in lower case with underscores")
     try:
         hints = get_type_hints(method, localns=dict(Registry.by_class), include_extras=True)
     except NameError as error:
-        raise DeclarationError(f"{where}: an annotation: there is no {error.name!r}") from error
+        raise DeclarationError(f"{place}: an annotation: there is no {error.name!r}") from error
     arguments = dict(list(parameters.items())[_FIRST:])
     for argument, parameter in arguments.items():
         annotation = read(hints.get(argument))
         is_subject = annotation.type in Registry.by_class.values() and not annotation.listed
         if argument.removesuffix("_") == "id" or parameter.kind in _VARIABLE or not (annotation.kind or is_subject):
-            raise DeclarationError(f"{where}: {argument}: expected an argument that is one of {EXPECTED}")
+            raise DeclarationError(f"{place}: {argument}: expected an argument that is one of {EXPECTED}")
     made = Action(
         name, permission or f"{subject.declaration.name}:{name}", method, inspect.getdoc(method), arguments, hints
     )
     if hints.get("return", NoneType) is not NoneType and made.returns is None:
-        raise DeclarationError(f"{where}: expected to return None or a subject")
+        raise DeclarationError(f"{place}: expected to return None or a subject")
     return made

@@ -62,10 +62,10 @@ def load(built_in: Application) -> Mapping[str, Application]:
     They may refer to the subjects of the ``built_in`` application. Raises OperatorError for an application that cannot
     be imported, is invalid, or has the name of another.
     """
-    found: dict[str, Application] = {}
-    for point in _wanted():
+    loaded: dict[str, Application] = {}
+    for point in _selected():
         application = _imported(point)
-        if application.name in {BUILT_IN, *found} or not PLAIN.fullmatch(application.name):
+        if application.name in {BUILT_IN, *loaded} or not PLAIN.fullmatch(application.name):
             raise OperatorError(
                 f"the application {point.value} is called {application.name!r}: expected a name in lower case that no "
                 "other one has"
@@ -74,35 +74,35 @@ def load(built_in: Application) -> Mapping[str, Application]:
             raise OperatorError(f"{point.value} is offered as {point.name!r} but calls itself {application.name!r}")
         for subject in application.subjects:
             subject.application = application.name
-        found[application.name] = application
+        loaded[application.name] = application
     try:
-        for application in (built_in, *found.values()):
+        for application in (built_in, *loaded.values()):
             for subject in application.subjects:
                 _complete(subject)
     except DeclarationError as error:
         raise OperatorError(f"the application {application.name}: {error}") from error
     _open_circles()
-    return MappingProxyType({name: found[name] for name in ordered(found, metadata.tables.values())})
+    return MappingProxyType({name: loaded[name] for name in ordered(loaded, metadata.tables.values())})
 
 
-def _wanted() -> Iterator[EntryPoint]:
+def _selected() -> Iterator[EntryPoint]:
     offered = {point.name: point for point in entry_points(group=GROUP)}
     setting = _Setting().applications
     if setting is None:
         yield from (offered[name] for name in sorted(offered))
         return
     # An application that is not installed is imported from the working directory.
-    here = str(Path.cwd())
+    folder = str(Path.cwd())
     for name in filter(None, map(str.strip, setting.split(","))):
         if ":" in name:
-            if here not in sys.path:
-                sys.path.append(here)
+            if folder not in sys.path:
+                sys.path.append(folder)
             yield EntryPoint(name, name, GROUP)
         elif name in offered:
             yield offered[name]
         else:
-            known = ", ".join(sorted(offered)) or "none is installed"
-            raise OperatorError(f"ISOLA_APPLICATIONS: {name[:80]!r} is not installed: expected some of {known}")
+            expected = ", ".join(sorted(offered)) or "none is installed"
+            raise OperatorError(f"ISOLA_APPLICATIONS: {name[:80]!r} is not installed: expected some of {expected}")
 
 
 def _imported(point: EntryPoint) -> Application:
@@ -112,8 +112,8 @@ def _imported(point: EntryPoint) -> Application:
         raise OperatorError(f"the application {point.value}: {error}") from error
     except Exception as error:
         # Third-party code can raise anything.
-        what = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
-        raise OperatorError(f"the application {point.value} cannot be imported: {what}") from error
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise OperatorError(f"the application {point.value} cannot be imported: {reason}") from error
     if not isinstance(application, Application):
         raise OperatorError(f"the application {point.value}: expected an isola.applications.Application")
     return application

@@ -111,14 +111,14 @@ def differences(application: Application) -> Sequence[MigrateOperation]:
 def described(operation: MigrateOperation) -> str:
     """An operation in words, for an error."""
     name = type(operation).__name__.removesuffix("Op")
-    words = re.sub("(?<=[a-z])([A-Z])", r" \1", name).lower()
+    verb = re.sub("(?<=[a-z])([A-Z])", r" \1", name).lower()
     if isinstance(operation, ops.ExecuteSQLOp):
-        found = _TRIGGER.match(str(operation.sqltext))
-        return f"{words}: {found[0]}" if found else words
+        matched = _TRIGGER.match(str(operation.sqltext))
+        return f"{verb}: {matched[0]}" if matched else verb
     table = getattr(operation, "table_name", "")
-    what = getattr(operation, "column_name", None) or getattr(getattr(operation, "column", None), "name", None)
-    what = what or getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None)
-    return f"{words} {table}{f'.{what}' if what else ''}"
+    part = getattr(operation, "column_name", None) or getattr(getattr(operation, "column", None), "name", None)
+    part = part or getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None)
+    return f"{verb} {table}{f'.{part}' if part else ''}"
 
 
 def source(operations: Sequence[MigrateOperation], *, revision: str, after: str | None, message: str) -> str:
@@ -185,11 +185,11 @@ class _Recorder(Operations):
                 raise DeclarationError(f"{type(operation).__name__}: this operation has no form for all strategies")
 
     def _execute(self, statement: str) -> None:
-        found = _TRIGGER.match(statement)
-        if found and found[1] == "CREATE":
-            self._made.triggers[found[3], found[2]] = statement
-        elif found:
-            self._made.triggers.pop((found[3], found[2]), None)
+        matched = _TRIGGER.match(statement)
+        if matched and matched[1] == "CREATE":
+            self._made.triggers[matched[3], matched[2]] = statement
+        elif matched:
+            self._made.triggers.pop((matched[3], matched[2]), None)
 
 
 def _forget_column(table: Table, name: str) -> None:
@@ -274,20 +274,20 @@ def _is_later(item: Any) -> bool:
 
 def _changed(declared: Table, made: Table) -> Iterator[MigrateOperation]:
     """The operations on one table: drops first, then additions."""
-    wanted, there = _constraints(declared), _constraints(made)
-    indexes, indexes_there = _indexes(declared), _indexes(made)
+    expected, actual = _constraints(declared), _constraints(made)
+    indexes, actual_indexes = _indexes(declared), _indexes(made)
     for index in _sorted(made.indexes):
         if indexes.get(_name(index)) != _index(index):
             yield ops.DropIndexOp.from_index(index)
-    yield from (ops.DropConstraintOp(name, made.name) for name in there if wanted.get(name) != there[name])
+    yield from (ops.DropConstraintOp(name, made.name) for name in actual if expected.get(name) != actual[name])
     yield from (ops.DropColumnOp(made.name, each.name) for each in made.columns if each.name not in declared.columns)
     for column in declared.columns:
         yield from _altered(column, made.columns[column.name]) if column.name in made.columns else [_added(column)]
     for constraint in _sorted(declared.constraints):
-        if there.get(_name(constraint)) != wanted[_name(constraint)]:
+        if actual.get(_name(constraint)) != expected[_name(constraint)]:
             yield ops.AddConstraintOp.from_constraint(constraint)
     for index in _sorted(declared.indexes):
-        if indexes_there.get(_name(index)) != _index(index):
+        if actual_indexes.get(_name(index)) != _index(index):
             yield ops.CreateIndexOp.from_index(index)
 
 
@@ -323,9 +323,9 @@ def _altered(declared: Column[Any], made: Column[Any]) -> Iterator[MigrateOperat
 def _declared_triggers(tables: Any) -> Iterator[tuple[tuple[str, str], str]]:
     for table in tables:
         for text in audit.triggers(table):
-            found = _TRIGGER.match(text)
-            if found:
-                yield (found[3], found[2]), text
+            matched = _TRIGGER.match(text)
+            if matched:
+                yield (matched[3], matched[2]), text
 
 
 def _dropped_triggers(
@@ -353,10 +353,10 @@ def _name(item: Constraint | Index) -> str:
 
 def _constraints(table: Table) -> Mapping[str, str]:
     """The definition of each constraint, by its name."""
-    return {_name(each): _says(each) for each in _sorted(table.constraints)}
+    return {_name(each): _describe(each) for each in _sorted(table.constraints)}
 
 
-def _says(constraint: Constraint) -> str:
+def _describe(constraint: Constraint) -> str:
     match constraint:
         case CheckConstraint():
             return f"CHECK {_spaced(str(constraint.sqltext))}"

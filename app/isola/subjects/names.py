@@ -46,8 +46,8 @@ def checked(field: str, text: str, most: int) -> str:
 
 def cleaned(text: str, most: int) -> str | None:
     """A name from a trusted source, without invisible characters, and truncated; None if nothing is left."""
-    seen = "".join(" " if unicodedata.category(each) in {"Cc", "Zl", "Zp"} else each for each in text)
-    return _normalized("".join(each for each in seen if not _is_invisible(each)))[:most].strip() or None
+    printable = "".join(" " if unicodedata.category(each) in {"Cc", "Zl", "Zp"} else each for each in text)
+    return _normalized("".join(each for each in printable if not _is_invisible(each)))[:most].strip() or None
 
 
 def key(name: str) -> str:

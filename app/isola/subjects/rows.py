@@ -60,22 +60,22 @@ def generate(subjects: Sequence[type[Subject]], counts: Mapping[str, int], seed:
     if the unique values are used up. Raises OperatorError, naming the subject and the attribute, if no row is
     possible, and for an invalid sample.
     """
-    there = dict(counts)
+    sizes = dict(counts)
     made: dict[str, list[dict[str, Any]]] = {}
     order = _ordered(subjects)
     later = {each.declaration.name for each in order}
     for subject in order:
         name = subject.declaration.name
         later.discard(name)
-        made[name] = _rows(subject, there, later, seed)
-        there[name] = len(made[name])
+        made[name] = _rows(subject, sizes, later, seed)
+        sizes[name] = len(made[name])
     for subject in order:
-        _close_circles(subject, made, there, seed)
+        _close_circles(subject, made, sizes, seed)
     return {
         subject.declaration.name: Rows(
             subject,
             made[subject.declaration.name],
-            {each.name: _pairs(each, there, seed) for each in subject.declaration.pairs},
+            {each.name: _pairs(each, sizes, seed) for each in subject.declaration.pairs},
         )
         for subject in order
     }
@@ -103,7 +103,7 @@ def _parents(declaration: Declaration, *, required: bool = False) -> set[str]:
     return named - {declaration.name}
 
 
-def _rows(subject: type[Subject], there: Mapping[str, int], later: set[str], seed: int) -> list[dict[str, Any]]:
+def _rows(subject: type[Subject], sizes: Mapping[str, int], later: set[str], seed: int) -> list[dict[str, Any]]:
     declaration = subject.declaration
     chance = Random(f"{seed} {declaration.name}")  # noqa: S311  the same in every run
     unique: list[tuple[str, ...]] = [
@@ -112,14 +112,14 @@ def _rows(subject: type[Subject], there: Mapping[str, int], later: set[str], see
     unique += [tuple(map(declaration.column_of, names)) for names in subject.unique_together]
     taken: list[set[tuple[Any, ...]]] = [set() for _ in unique]
     rows: list[dict[str, Any]] = []
-    for number in range(1, there[declaration.name] + 1):
-        row = _row(subject, number, there, later, chance, list(zip(unique, taken, strict=True)))
+    for number in range(1, sizes[declaration.name] + 1):
+        row = _row(subject, number, sizes, later, chance, list(zip(unique, taken, strict=True)))
         if row is None:
             break
-        for columns, known in zip(unique, taken, strict=True):
-            known.add(tuple(row[name] for name in columns))
+        for columns, used in zip(unique, taken, strict=True):
+            used.add(tuple(row[name] for name in columns))
         rows.append(row)
-    if not rows and there[declaration.name]:
+    if not rows and sizes[declaration.name]:
         raise OperatorError(f"{declaration.where}: no row can be made of what is unique: expected samples of it")
     return rows
 
@@ -127,7 +127,7 @@ def _rows(subject: type[Subject], there: Mapping[str, int], later: set[str], see
 def _row(
     subject: type[Subject],
     number: int,
-    there: Mapping[str, int],
+    sizes: Mapping[str, int],
     later: set[str],
     chance: Random,
     unique: Sequence[tuple[tuple[str, ...], set[tuple[Any, ...]]]],
@@ -140,14 +140,14 @@ def _row(
                 if member.attribute in subject.samples:
                     row[member.column] = _sampled(subject, member, chance, row)
                 elif isinstance(member.declared, Reference):
-                    row[member.column] = _referred(member, number, there, later, chance)
+                    row[member.column] = _referred(member, number, sizes, later, chance)
                 else:
                     row[member.column] = value(member, number, chance)
         except _ExhaustedError:
             return None
         # In a unique constraint, NULLs are distinct.
         if not any(
-            None not in (key := tuple(row[name] for name in columns)) and key in known for columns, known in unique
+            None not in (key := tuple(row[name] for name in columns)) and key in used for columns, used in unique
         ):
             return row
     return None
@@ -165,12 +165,12 @@ def _sampled(subject: type[Subject], member: Member, chance: Random, row: Mappin
     return sample
 
 
-def _referred(member: Member, number: int, there: Mapping[str, int], later: set[str], chance: Random) -> int | None:
+def _referred(member: Member, number: int, sizes: Mapping[str, int], later: set[str], chance: Random) -> int | None:
     """The number of the referenced row; in the same table it is an earlier row, which prevents cycles."""
     target = member.target.declaration.name
     itself = target == member.declaration.name
     optional = member.annotation.optional
-    count = number - 1 if itself else there.get(target, 0)
+    count = number - 1 if itself else sizes.get(target, 0)
     # Targets made later do not exist yet; ``_close_circles`` fills in optional references to them.
     if optional and (not count or target in later or chance.random() < EMPTY):
         return None
@@ -186,7 +186,7 @@ def _referred(member: Member, number: int, there: Mapping[str, int], later: set[
 
 
 def _close_circles(
-    subject: type[Subject], made: Mapping[str, list[dict[str, Any]]], there: Mapping[str, int], seed: int
+    subject: type[Subject], made: Mapping[str, list[dict[str, Any]]], sizes: Mapping[str, int], seed: int
 ) -> None:
     """Fill in the references to rows that were made later."""
     declaration = subject.declaration
@@ -195,7 +195,7 @@ def _close_circles(
         target = member.target.declaration.name
         if target in made and target not in before and target != declaration.name:
             chance = Random(f"{seed} {declaration.name} {member.name}")  # noqa: S311  the same in every run
-            count, alone = there[target], getattr(member.declared, "unique", False)
+            count, alone = sizes[target], getattr(member.declared, "unique", False)
             for number, row in enumerate(made[declaration.name], start=1):
                 if row[member.column] is not None and row[member.column] > count:
                     raise OperatorError(f"{member.where}: there are {count} of {target} only")
@@ -208,8 +208,8 @@ def skewed(count: int, chance: Random) -> int:
     return 1 + int(count * chance.random() ** SKEW)
 
 
-def _pairs(member: Member, there: Mapping[str, int], seed: int) -> Sequence[tuple[int, int]]:
-    near, far = there[member.declaration.name], there.get(member.target.declaration.name, 0)
+def _pairs(member: Member, sizes: Mapping[str, int], seed: int) -> Sequence[tuple[int, int]]:
+    near, far = sizes[member.declaration.name], sizes.get(member.target.declaration.name, 0)
     chance = Random(f"{seed} {member.declaration.name} {member.name}")  # noqa: S311  the same in every run
     return [
         (number, other)
@@ -268,8 +268,8 @@ def _text(declared: Column, number: int, chance: Random) -> str:
         if declared.unique:
             raise _ExhaustedError
         return "".join(chance.choices(string.ascii_lowercase, k=most))
-    wanted = chance.randint(SHORT // 4, SHORT if most <= NAMES else LONG)
-    room = max(min(most, wanted), declared.min_length) - len(tail) - 1
+    length = chance.randint(SHORT // 4, SHORT if most <= NAMES else LONG)
+    room = max(min(most, length), declared.min_length) - len(tail) - 1
     words = " ".join(chance.choices(WORDS, k=1 + max(room, 0) // min(map(len, WORDS))))
     head = words[: max(room, 0)].rstrip().ljust(room, "x")
     return f"{head} {tail}" if head else tail.rjust(declared.min_length, "0")
@@ -299,12 +299,12 @@ def _in_range(type_: Any, declared: Column, number: int, chance: Random) -> Any:
         start = least if type_ is not Decimal else Decimal(least).quantize(step, ROUND_CEILING)
     elif most is not None and most < start:
         start = most - SPREAD * step
-    there = SPREAD if most is None else int((most - start) // step) + 1
+    sizes = SPREAD if most is None else int((most - start) // step) + 1
     if declared.unique:
-        if most is not None and number > there:
+        if most is not None and number > sizes:
             raise _ExhaustedError
         return start + (number - 1) * step
-    return start + chance.randrange(max(1, min(there, SPREAD))) * step
+    return start + chance.randrange(max(1, min(sizes, SPREAD))) * step
 
 
 def _steps(type_: Any, declared: Column) -> tuple[Any, Any]:
@@ -324,11 +324,11 @@ def _steps(type_: Any, declared: Column) -> tuple[Any, Any]:
 
 def referred(subjects: Sequence[type[Subject]]) -> Iterator[type[Subject]]:
     """Subjects, and all that they refer to, directly or indirectly; each once."""
-    found: dict[str, type[Subject]] = {}
+    by_name: dict[str, type[Subject]] = {}
     waiting = list(subjects)
     while waiting:
         subject = waiting.pop(0)
-        if subject.declaration.name not in found:
-            found[subject.declaration.name] = subject
+        if subject.declaration.name not in by_name:
+            by_name[subject.declaration.name] = subject
             waiting += [each.target for each in (*subject.declaration.references, *subject.declaration.pairs)]
-    yield from found.values()
+    yield from by_name.values()

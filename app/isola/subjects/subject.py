@@ -105,13 +105,13 @@ class Subject:
         plural = plural or f"{name}s"
         if not CLASS.fullmatch(cls.__name__):
             raise DeclarationError(f"{where}: expected a class with a name such as Agent")
-        for what, text in (("name", name), ("plural", plural), ("listed_as", listed_as or plural)):
+        for kind, text in (("name", name), ("plural", plural), ("listed_as", listed_as or plural)):
             if not PLAIN.fullmatch(text) or len(text) > MAX_NAME:
                 raise DeclarationError(
-                    f"{where}: {what}: expected lower case with underscores, at most {MAX_NAME} characters"
+                    f"{where}: {kind}: expected lower case with underscores, at most {MAX_NAME} characters"
                 )
             if iskeyword(text):
-                raise DeclarationError(f"{where}: {what}: expected a word that Python does not reserve")
+                raise DeclarationError(f"{where}: {kind}: expected a word that Python does not reserve")
         if name == plural:
             raise DeclarationError(f"{where}: plural: expected another word than the name")
         if quoted(plural) != plural:
@@ -131,7 +131,7 @@ class Subject:
             listed_as=listed_as or plural,
             mutations=frozenset(mutations),
             order=_order(order),
-            permissions={what: f"{name}:{what}" for what in PERMISSIONS} | dict(permissions or {}),
+            permissions={kind: f"{name}:{kind}" for kind in PERMISSIONS} | dict(permissions or {}),
             own={each: declared for each, declared in vars(cls).items() if isinstance(declared, Attribute)},
         )
         _refuse_attributes(cls)
@@ -235,9 +235,9 @@ class Subject:
         names = ("id", *only) if only is not None else tuple(cls.table.c.keys())
         rows = await values.locked(work, actor, cls.declaration, keys, names)
         if len(rows) < len(set(keys)):
-            there = {row["id"] for row in rows}
+            existing = {row["id"] for row in rows}
             missing = cls.missing()
-            missing.index = next(index for index, key in enumerate(keys) if key not in there)
+            missing.index = next(index for index, key in enumerate(keys) if key not in existing)
             raise missing
         return [cls(**row) for row in rows]
 
@@ -249,8 +249,8 @@ class Subject:
     @classmethod
     async def find(cls, work: Work, actor: Actor, *conditions: ColumnElement[bool], most: int = 1000) -> list[Self]:
         """The rows that fulfil conditions on ``Agent.table.c`` and that the actor may see, sorted by id."""
-        wanted = select(cls.table).where(*conditions, *values.visible(cls.table, actor))
-        return [cls(**row) for row in await work.rows(wanted.order_by(cls.table.c.id).limit(most))]
+        query = select(cls.table).where(*conditions, *values.visible(cls.table, actor))
+        return [cls(**row) for row in await work.rows(query.order_by(cls.table.c.id).limit(most))]
 
     async def update(self, work: Work, actor: Actor, **changes: Any) -> None:
         """Change a locked row. Raises BadUserInput, NotFound for the target of a reference, and Conflict."""

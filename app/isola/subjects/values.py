@@ -62,10 +62,10 @@ def complete(declaration: Declaration, given: Mapping[str, Any], actor: Actor) -
 
     Raises BadUserInput naming an invalid or missing field.
     """
-    known = by_column(declaration, given)
+    passed = by_column(declaration, given)
     # In the declaration's order, not the client's: statements are cached by the names of columns.
     values = {
-        member.column: known[member.column] if member.column in known else _default(member, actor)
+        member.column: passed[member.column] if member.column in passed else _default(member, actor)
         for member in declaration.columns
     }
     check_columns(declaration, values)
@@ -243,11 +243,11 @@ async def refuse_missing(
             parameters = {"keys": list(keys), **viewer_of(member.target.table, actor)}
             if await work.scalar(question, parameters) < len(keys):
                 missing = NotFound(member.target.missing().message, field_of(member.column))
-                there = {row["id"] for row in await work.rows(_which(member.target.table), parameters)}
+                existing = {row["id"] for row in await work.rows(_which(member.target.table), parameters)}
                 missing.index = next(
                     index
                     for index, values in enumerate(batch)
-                    if values.get(member.column) is not None and values[member.column] not in there
+                    if values.get(member.column) is not None and values[member.column] not in existing
                 )
                 raise missing
 
@@ -299,8 +299,8 @@ async def remove(work: Work, declaration: Declaration, keys: Sequence[UUID]) -> 
 def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
     rule: Visible | None = table.info.get("visible")
     conditions = [table.c.id == func.any(KEYS), *([] if rule is None else [rule(table.c, VIEWER)])]
-    wanted = select(*(table.c[name] for name in names)).where(*conditions).order_by(table.c.id)
-    return wanted.with_for_update(of=table)
+    query = select(*(table.c[name] for name in names)).where(*conditions).order_by(table.c.id)
+    return query.with_for_update(of=table)
 
 
 @cache
@@ -322,8 +322,8 @@ def _count(table: Table) -> Select[Any]:
 @cache
 def _which(table: Table) -> Select[Any]:
     rule: Visible | None = table.info.get("visible")
-    known = table.c.id == func.any(bindparam("keys", type_=ARRAY(Uuid)))
-    return select(table.c.id).select_from(table).where(known, *([] if rule is None else [rule(table.c, VIEWER)]))
+    passed = table.c.id == func.any(bindparam("keys", type_=ARRAY(Uuid)))
+    return select(table.c.id).select_from(table).where(passed, *([] if rule is None else [rule(table.c, VIEWER)]))
 
 
 @cache
@@ -341,5 +341,5 @@ def _insert_many(table: Table, names: tuple[str, ...]) -> Insert:
     )
     rows = rows.bindparams(bindparam("rows", type_=Text()))
     given = rows.columns(*columns, column("ordinality", Integer())).subquery("given")
-    wanted = select(*(given.c[name] for name in names)).order_by(given.c.ordinality)
-    return insert(table).from_select(list(names), wanted).returning(table.c.id)
+    query = select(*(given.c[name] for name in names)).order_by(given.c.ordinality)
+    return insert(table).from_select(list(names), query).returning(table.c.id)

@@ -114,11 +114,11 @@ class Worker:
     async def _standing(self, tenant: Tenant, inside: Scope) -> Standing:
         match inside.user:
             case None:
-                return await self._members.guest(tenant, self._name, self._name)
+                return await self._members.admit_guest(tenant, self._name, self._name)
             case UUID():
                 standing = await self._members.user(tenant, inside.user)
             case _:
-                standing = await self._members.known(tenant, inside.user)
+                standing = await self._members.lookup(tenant, inside.user)
         if standing is None:
             raise NotFound("the tenant has no such user who has ever signed in")
         return standing
@@ -144,11 +144,11 @@ async def _organization(work: Transaction, organization: str | UUID | None, user
     if organization is None:
         return None
     if isinstance(organization, UUID):
-        found = await work.scalar(_BY_ID, {"organization": organization})
+        key = await work.scalar(_BY_ID, {"organization": organization})
     else:
-        found = await work.scalar(_BY_NAME, {"organization": names.key(organization)})
-    if found is None:
+        key = await work.scalar(_BY_NAME, {"organization": names.key(organization)})
+    if key is None:
         raise NotFound("the tenant has no such organization")
-    if user_id is not None and await work.scalar(_MEMBER, {"organization": found, "member": user_id}) is None:
+    if user_id is not None and await work.scalar(_MEMBER, {"organization": key, "member": user_id}) is None:
         raise Forbidden("the user is not a member of the organization")
-    return UUID(str(found))
+    return UUID(str(key))

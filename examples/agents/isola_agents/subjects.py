@@ -20,12 +20,12 @@ class ExecutionStatus(StrEnum):
 
 
 class Agent(Subject, name="agent", prefix="agt", counted=True):
-    """Something that carries out what it is asked to."""
+    """An agent that executes skills."""
 
     name: str = column(max_length=200, min_length=1, unique=True)
     kind: AgentKind = column(default=AgentKind.CHAT)
     config: JSON = column(default=dict)
-    enabled: bool = column(default=True, description="Only agents that are enabled execute.")
+    enabled: bool = column(default=True, description="Only enabled agents execute.")
     owner: User = reference(default=caller)
     patterns: Many["Pattern"] = many()
     executions: Many["Execution"] = many("agent")
@@ -61,7 +61,7 @@ class Execution(Subject, name="execution", prefix="exe", mutations=frozenset(), 
 
     @action()
     async def finish(self, work: Work, actor: Actor, *, output: JSON, cost: Decimal, failed: bool = False) -> None:
-        """End an execution that is running."""
+        """Stop a running execution."""
         if self.status is not ExecutionStatus.RUNNING:
             raise Conflict("the execution is finished already", "id")
         status = ExecutionStatus.FAILED if failed else ExecutionStatus.SUCCEEDED

@@ -35,14 +35,14 @@ class ActivityKind(StrEnum):
 
 
 class Case(Subject, name="case", prefix="cas", counted=True, order=("-created_at",)):
-    """Something that somebody wants to have solved."""
+    """A problem that a user wants to have solved."""
 
     title: str = column(max_length=200, min_length=1, index=True, insensitive=True)
     description: str = column(default="", max_length=20_000)
     state: CaseState = column(default=CaseState.NEW)
     reporter: User = reference(default=caller)
-    assignee: User | None = reference(on_delete="set null", description="Who works on it.")
-    activities: Many["Activity"] = many("case", description="What happened to it, from the beginning.")
+    assignee: User | None = reference(on_delete="set null", description="The user who works on it.")
+    activities: Many["Activity"] = many("case", description="The activities of the case, oldest first.")
 
     def may_change(self, actor: Actor) -> Decision:
         """Who works on a case may change it, beside who reported it."""
@@ -65,7 +65,7 @@ class Case(Subject, name="case", prefix="cas", counted=True, order=("-created_at
 
     @action(permission="case:comment")
     async def comment(self, work: Work, actor: Actor, *, text: str) -> "Activity":
-        """Say something about a case, whoever reported it."""
+        """Comment on a case, also on one that somebody else reported."""
         return await Activity.create(work, actor, case=self, kind=ActivityKind.COMMENT, text=text)
 
 

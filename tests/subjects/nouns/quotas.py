@@ -42,7 +42,7 @@ async def _make_resource(work: Transaction, scene: Scene) -> UUID:
 
 async def _come_in(work: Transaction, _: Scene) -> UUID:
     subject = f"person-{next(_numbers)}"
-    return (await roles.come_in(work, subject=subject, name=None, email=None, role=None)).user_id
+    return (await roles.admit(work, subject=subject, name=None, email=None, role=None)).user_id
 
 
 async def _make_key(work: Transaction, scene: Scene) -> UUID:

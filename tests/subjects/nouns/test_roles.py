@@ -52,7 +52,7 @@ async def place(database: Database, a: Tenant) -> Place:
     made = Place(database, a)
     async with database.transaction(a) as work:
         for role in Role:
-            standing = await roles.come_in(work, subject=role.value, name=None, email=None, role=role)
+            standing = await roles.admit(work, subject=role.value, name=None, email=None, role=role)
             made.actors[role] = Actor(standing.user_id, standing.permissions)
         rows = await work.rows(select(roles.roles.c.name, roles.roles.c.id))
         made.roles = {row["name"]: row["id"] for row in rows}
@@ -69,15 +69,15 @@ def test_a_check_says_why() -> None:
 async def test_who_comes_in_first_is_given_a_role_and_then_what_is_stored_counts(database: Database, a: Tenant) -> None:
     async with database.transaction(a) as work:
         assert await roles.standing(work, subject="ada") is None
-        first = await roles.come_in(work, subject="ada", name="Ada", email=None, role=Role.EDITOR)
-        again = await roles.come_in(work, subject="ada", name="Ada", email=None, role=Role.OWNER)
+        first = await roles.admit(work, subject="ada", name="Ada", email=None, role=Role.EDITOR)
+        again = await roles.admit(work, subject="ada", name="Ada", email=None, role=Role.OWNER)
     assert (first.roles, first.permissions) == (("editor",), of_role(Role.EDITOR))
     assert again == first
 
 
 async def test_who_comes_in_without_a_role_may_do_nothing(database: Database, a: Tenant) -> None:
     async with database.transaction(a) as work:
-        standing = await roles.come_in(work, subject="ada", name=None, email=None, role=None)
+        standing = await roles.admit(work, subject="ada", name=None, email=None, role=None)
     assert (standing.roles, standing.permissions, standing.disabled) == ((), frozenset(), False)
 
 

@@ -155,7 +155,7 @@ async def test_the_database_keeps_the_rules_as_well(database: Database, a: Tenan
         ("title, signature", "'t', 'of no key'"),
         ("title, metadata", "'t', to_jsonb(repeat('m', 65536))"),
     ):
-        with pytest.raises(BadUserInput, match="spans: the value breaks the rule"):
+        with pytest.raises(BadUserInput, match="spans: the value violates the rule"):
             async with database.transaction(a) as work:
                 statement = f"INSERT INTO spans (author_id, {columns}) VALUES ($1, {values})"
                 await work.value(statement, people.ada.user_id)

@@ -201,7 +201,10 @@ async def test_what_is_unique_together_is_refused_together_only(alice: Client) -
 
 async def test_a_check_of_the_database_is_told_by_its_name(alice: Client) -> None:
     answer = await alice.ask(CREATE, {"input": {"name": "one", "class": "FISH", "tame": True}})
-    assert (answer.code, answer.error["message"]) == ("BAD_USER_INPUT", "animals: the value breaks the rule tame fish")
+    assert (answer.code, answer.error["message"]) == (
+        "BAD_USER_INPUT",
+        "animals: the value violates the rule tame fish",
+    )
     assert await names(alice) == []
 
 

@@ -46,11 +46,14 @@ def _fields(subject: type[Subject]) -> Fields:
     access = Requires(permission=declaration.permissions["read"])
     filter_, order = getattr(subject_types, f"{name}Filter"), getattr(subject_types, f"{name}Order")
     listed = many(filter=filter_, order=order, description=_listed(declaration), access=access)
-    found = by_id("Null when there is none with this id, or it cannot be seen.", access=access)
+    by_key = by_id("Null if no object has this id or the caller may not read it.", access=access)
     queries = strawberry.type(
         made_class(
             f"{name}Queries",
-            {declaration.name: (subject | None, found), declaration.listed_as: (connection_of(subject) | None, listed)},
+            {
+                declaration.name: (subject | None, by_key),
+                declaration.listed_as: (connection_of(subject) | None, listed),
+            },
         )
     )
     made = mutations_of(declaration)

@@ -34,8 +34,8 @@ Locate = Callable[[Work, Actor, Any, str], Awaitable[int | None]]
 def mutations_of(declaration: Declaration) -> dict[str, Any]:
     """The mutations of a subject, by their names in Python."""
     made: dict[str, Any] = {}
-    for what, make in (("create", _create), ("update", _update), ("delete", _delete)):
-        if what in declaration.mutations:
+    for action_name, make in (("create", _create), ("update", _update), ("delete", _delete)):
+        if action_name in declaration.mutations:
             made |= make(declaration)
     for pairs in declaration.pairs:
         made |= _pair(declaration, pairs)
@@ -71,7 +71,7 @@ def _create(declaration: Declaration) -> dict[str, Any]:
 def _update(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
     fields = {"id": (ID, ...), **_settable(declaration, update=True)}
-    input_ = made_input(f"Update{subject.__name__}Input", fields, "What is left out keeps its value.")
+    input_ = made_input(f"Update{subject.__name__}Input", fields, "An omitted field keeps its value.")
     selected = {declaration.name: (perhaps(subject), one(key))}
     returned = made_payload(f"Update{subject.__name__}Payload", {key: Uuid()}, selected)
 
@@ -272,7 +272,7 @@ def _argument(name: str, annotation: Annotation) -> str:
 
 async def _argument_value(work: Any, actor: Any, annotation: Annotation, value: Any, field: str) -> Any:
     if value is None and not annotation.optional:
-        raise BadUserInput(f"{field}: expected anything but null; left out, it gets the default", field)
+        raise BadUserInput(f"{field}: expected a value other than null; omitted, it gets the default", field)
     if annotation.kind or value is None:
         return value
     target: type[Subject] = annotation.type

@@ -150,7 +150,7 @@ def counted(member: Member) -> Callable[[Row], ColumnElement[int]]:
 def _many(declaration: Declaration, member: Member) -> Any:
     other, declared = member.target.declaration, member.declared
     if not isinstance(declared, Relation):
-        raise TypeError(f"{member.name} is no relation to many")
+        raise TypeError(f"{member.name} is not a to-many relation")
     options: dict[str, Any] = {
         "filter": getattr(subject_types, f"{member.target.__name__}Filter"),
         "order": getattr(subject_types, f"{member.target.__name__}Order"),
@@ -199,7 +199,7 @@ def declare_filter(declaration: Declaration) -> None:
         "or_": (f"list[{name}] | None", strawberry.field(name="or", default=strawberry.UNSET)),
         "not_": (f"{name} | None", strawberry.field(name="not", default=strawberry.UNSET)),
     }
-    made_input(name, fields, "All conditions given have to hold; null is refused.")
+    made_input(name, fields, "Conditions are combined with AND; null is refused.")
 
 
 def _compared(name: str, comparison: Comparison) -> Any:

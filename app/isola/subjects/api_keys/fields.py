@@ -36,17 +36,17 @@ every_key = Function(
 
 
 @mapped(every_key)
-@strawberry.type(description="A key that a machine calls with.", directives=[requires(Permission.API_KEY_READ)])
+@strawberry.type(description="The API key of a machine.", directives=[requires(Permission.API_KEY_READ)])
 class ApiKey:
     id: strawberry.ID = typed_id(PREFIX)
-    prefix: str = strawberry.field(description="What the key begins with, after isk_. The rest of it is not kept.")
+    prefix: str = strawberry.field(description="The first characters of the key after isk_. The rest is not stored.")
     name: str
     permissions: list[str]
-    user: User = one("user_id", description="The machine: to it belongs what is made with the key.")
+    user: User = one("user_id", description="The user of the machine, which owns what is created with the key.")
     created_by: User = one("created_by")
     created_at: DateTime
     expires_at: DateTime | None
-    last_used_at: DateTime | None = strawberry.field(description="To the minute.")
+    last_used_at: DateTime | None = strawberry.field(description="Accurate to one minute.")
     revoked_at: DateTime | None
 
 
@@ -54,7 +54,7 @@ class ApiKey:
 class ApiKeyQueries:
     api_keys: Connection[ApiKey] | None = many(
         source=every_key,
-        description="In the order of their creation.",
+        description="In the order of creation.",
         access=requires(Permission.API_KEY_READ),
     )
 
@@ -62,7 +62,7 @@ class ApiKeyQueries:
 @strawberry.input
 class CreateApiKeyInput:
     name: str
-    permissions: list[str] = strawberry.field(description="Some of the caller's own.")
+    permissions: list[str] = strawberry.field(description="Permissions of the key; the caller must have them.")
     expires_at: DateTime | None = None
 
 
@@ -75,7 +75,7 @@ def _shown(root: strawberry.Parent[Any]) -> str:
 class CreateApiKeyPayload:
     api_key: ApiKey = one("key_id", source=every_key)
     key: str = strawberry.field(
-        resolver=_shown, description="The key itself. It is shown this once and cannot be had again."
+        resolver=_shown, description="The key. It is returned only once and cannot be retrieved later."
     )
 
 
@@ -92,7 +92,7 @@ class RevokeApiKeyPayload:
 
 @strawberry.type
 class ApiKeyMutations:
-    @mutation(requires(Permission.API_KEY_MANAGE), "Makes a key, and the user that it acts as.")
+    @mutation(requires(Permission.API_KEY_MANAGE), "Create an API key and its user.")
     async def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyPayload:
         made = info.context.services.mint.make()
         async with info.context.transaction() as work:
@@ -109,7 +109,7 @@ class ApiKeyMutations:
             selected: Any = await payload(CreateApiKeyPayload, info, work, key_id=key)
             return {**selected, SHOWN_ONCE: made.text}  # type: ignore[return-value]  # what a statement returned, as fields read it
 
-    @mutation(requires(Permission.API_KEY_MANAGE), "Ends a key for good.")
+    @mutation(requires(Permission.API_KEY_MANAGE), "Revoke an API key permanently.")
     async def revoke_api_key(self, info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyPayload:
         key = decode(input.api_key_id, PREFIX, "apiKeyId")
         async with info.context.transaction() as work:

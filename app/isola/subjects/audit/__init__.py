@@ -101,16 +101,16 @@ def shown(entry: Row, values: str, viewer: Viewer) -> ColumnElement[bool]:
             deleted = entry["action"] == literal_column(f"'{audited.subject}:delete'")
             cases.append((_of_table(entry, audited), and_(rule(then, viewer), or_(deleted, visible_now))))
         elif audited is not None and (ends := _hidden_ends(table)):
-            seen = [
+            visible = [
                 exists().where(
                     other.c.id == cast(entry[values].op("->>")(literal_column(f"'{name}'")), Uuid), of(other.c, viewer)
                 )
                 for name, other, of in ends
             ]
-            cases.append((_of_table(entry, audited), and_(*seen)))
+            cases.append((_of_table(entry, audited), and_(*visible)))
     # Default deny: values of unknown subjects are hidden, as applications not installed here may have rules, too.
-    known: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects()]
-    return func.coalesce(case(*cases, else_=_subject(entry).in_(known)), false(), type_=Boolean)
+    subjects: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects()]
+    return func.coalesce(case(*cases, else_=_subject(entry).in_(subjects)), false(), type_=Boolean)
 
 
 def _subjects() -> Sequence[str]:
@@ -142,9 +142,9 @@ def _deciding(table: Table) -> Sequence[str]:
     rule: Visible | None = table.info.get("visible")
     if rule is None:
         return ()
-    asked = _Asked(table)
-    rule(asked, Viewer(bindparam("viewer", type_=Uuid()), bindparam("permissions", type_=ARRAY(Text()))))
-    return sorted(asked.names)
+    probe = _Asked(table)
+    rule(probe, Viewer(bindparam("viewer", type_=Uuid()), bindparam("permissions", type_=ARRAY(Text()))))
+    return sorted(probe.names)
 
 
 class _Asked:

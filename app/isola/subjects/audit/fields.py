@@ -29,27 +29,25 @@ def _withheld(entry: Row) -> ColumnElement[bool]:
 
 @mapped(audit_entries, prefix=PREFIX, order=(("id", True),))
 @strawberry.type(
-    description="An entry of the log of what was done. The database writes it; nobody can change it.",
+    description="An entry of the audit log. The database writes it; it cannot be changed.",
     directives=[requires(Permission.AUDIT_READ)],
 )
 class AuditEntry(Node):
     id: strawberry.ID = typed_id(PREFIX)
     at: DateTime
     actor: str | None = strawberry.field(
-        description="The id of who did it, a user's mostly. Null where nobody was signed in yet, and for commands."
+        description="The id of the user who acted. Null before authentication, and for commands."
     )
-    on_behalf_of: str | None = strawberry.field(description="Who is behind the actor, where that is somebody else.")
-    request: str | None = strawberry.field(description="X-Request-ID of the request that it was done by.")
+    on_behalf_of: str | None = strawberry.field(description="The person on whose behalf the actor acted.")
+    request: str | None = strawberry.field(description="The X-Request-ID of the request.")
     action: str = strawberry.field(description="subject:action, such as resource:update.")
-    object: str = strawberry.field(description="The id of what it was done to; of a pair, both with a slash between.")
-    old: JSON | None = expression(_old, "The values before: those that changed, all of what was deleted.")
-    new: JSON | None = expression(_new, "The values after: those that changed, all of what was made.")
-    withheld: bool = expression(
-        _withheld, "Whether values were left out, since the caller may not see what they are of."
-    )
+    object: str = strawberry.field(description="The id of the object; for a pair, both ids separated by a slash.")
+    old: JSON | None = expression(_old, "The old values: the changed ones of an update, all of a deletion.")
+    new: JSON | None = expression(_new, "The new values: the changed ones of an update, all of a creation.")
+    withheld: bool = expression(_withheld, "Whether values are omitted because the caller may not read the object.")
 
 
-@strawberry.input(description="All conditions given have to hold; null is refused.")
+@strawberry.input(description="Conditions are combined with AND; null is refused.")
 class AuditFilter:
     id: IDFilter | None = compared_id(PREFIX)
     actor: StringFilter | None = strawberry.UNSET
@@ -78,6 +76,6 @@ class AuditQueries:
     audit_log: Connection[AuditEntry] | None = many(
         filter=AuditFilter,
         order=AuditOrder,
-        description="What was done in the tenant, by default newest first.",
+        description="The audit log of the tenant, by default newest first.",
         access=requires(Permission.AUDIT_READ),
     )

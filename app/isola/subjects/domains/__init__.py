@@ -29,8 +29,8 @@ async def add(work: Work, actor: Actor, name: str) -> UUID:
     tenant has already verified it.
     """
     actor.require(Permission.DOMAIN_MANAGE)
-    known = func.isola.domains().table_valued("name")
-    if await work.scalar(select(func.count()).select_from(known).where(known.c.name != name)) >= MAX_DOMAINS:
+    domains = func.isola.domains().table_valued("name")
+    if await work.scalar(select(func.count()).select_from(domains).where(domains.c.name != name)) >= MAX_DOMAINS:
         raise QuotaExceeded(f"there are {MAX_DOMAINS} domains already: remove one first")
     domain: UUID | None = await work.scalar(select(func.isola.add_domain(name)))
     if domain is None:
@@ -41,8 +41,8 @@ async def add(work: Work, actor: Actor, name: str) -> UUID:
 async def claimed(work: Work, actor: Actor, domain_id: UUID) -> Claimed:
     """The record expected in DNS. Raises Forbidden, NotFound, and BadUserInput for an expired challenge."""
     actor.require(Permission.DOMAIN_MANAGE)
-    known = func.isola.domains().table_valued("id", "name", "challenge", "challenge_expires_at", "verified_at")
-    rows = await work.rows(select(known).where(known.c.id == domain_id))
+    domains = func.isola.domains().table_valued("id", "name", "challenge", "challenge_expires_at", "verified_at")
+    rows = await work.rows(select(domains).where(domains.c.id == domain_id))
     if not rows:
         raise NotFound("there is no such domain")
     [row] = rows

@@ -33,17 +33,17 @@ def _record(domain: Row) -> ColumnElement[str]:
 
 @mapped(every_domain)
 @strawberry.type(
-    description="A domain of the tenant's own, by which it can be named once it is verified.",
+    description="A custom domain, by which requests can name the tenant once it is verified.",
     directives=[requires(Permission.DOMAIN_READ)],
 )
 class Domain:
     id: strawberry.ID = typed_id(PREFIX)
     name: str
-    challenge_record: str = expression(_record, "The name of the TXT record that shows whose the domain is.")
-    challenge: str = strawberry.field(description="What the record has to say.")
+    challenge_record: str = expression(_record, "The name of the TXT record that proves ownership of the domain.")
+    challenge: str = strawberry.field(description="The required value of the record.")
     challenge_expires_at: DateTime
     created_at: DateTime
-    verified_at: DateTime | None = strawberry.field(description="Null until the record was found.")
+    verified_at: DateTime | None = strawberry.field(description="Null until the domain is verified.")
 
 
 @strawberry.type
@@ -75,7 +75,7 @@ class VerifyDomainInput:
 @strawberry.type(directives=[PUBLIC])
 class VerifyDomainPayload:
     domain: Domain = one("domain_id", source=every_domain)
-    found: bool = strawberry.field(description="Whether DNS has the record. If not, nothing has changed.")
+    found: bool = strawberry.field(description="Whether DNS has the record. If not, nothing changes.")
 
 
 @strawberry.input
@@ -93,7 +93,7 @@ class RemoveDomainPayload:
 class DomainMutations:
     @mutation(
         requires(Permission.DOMAIN_MANAGE),
-        "Claims a domain, with a challenge to be met in DNS; again, with a new one, until it is verified.",
+        "Claim a domain with a challenge for DNS. Until it is verified, a repeated claim renews the challenge.",
     )
     async def add_domain(self, info: Info, input: AddDomainInput) -> AddDomainPayload:
         name = info.context.services.challenges.domain(input.name)
@@ -103,7 +103,7 @@ class DomainMutations:
 
     @mutation(
         requires(Permission.DOMAIN_MANAGE),
-        "Looks for the record that shows whose a domain is. Once it was found, the domain names the tenant.",
+        "Look up the TXT record of the challenge. If it is found, the domain names the tenant from then on.",
     )
     async def verify_domain(self, info: Info, input: VerifyDomainInput) -> VerifyDomainPayload:
         key = decode(input.domain_id, PREFIX, "domainId")
@@ -117,7 +117,7 @@ class DomainMutations:
                 await domains.verify(work, info.context.actor, key)
             return await payload(VerifyDomainPayload, info, work, domain_id=key, found=found)
 
-    @mutation(requires(Permission.DOMAIN_MANAGE), "Gives a domain up. Whoever takes it next has to prove it anew.")
+    @mutation(requires(Permission.DOMAIN_MANAGE), "Release a domain. Its next claim has to be verified again.")
     async def remove_domain(self, info: Info, input: RemoveDomainInput) -> RemoveDomainPayload:
         key = decode(input.domain_id, PREFIX, "domainId")
         async with info.context.transaction() as work:

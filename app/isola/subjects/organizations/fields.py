@@ -19,7 +19,7 @@ PREFIX, USER = Organization.declaration.prefix, User.declaration.prefix
 @extend(Organization)
 class OrganizationFields:
     members: Connection[User] = many(
-        through=(memberships, "organization_id", "user_id"), description="In the order of their creation."
+        through=(memberships, "organization_id", "user_id"), description="In the order of creation."
     )
 
 

@@ -21,7 +21,7 @@ class Resource(Subject, name="resource", prefix="res", counted=True):
     kind: str | None = column(max_length=MAX_KIND, index=True)
     data: JSON = column(default=dict)
     size_bytes: BigInt = column(default=0, minimum=0, index=True)
-    spans: Many["Span"] = many("resource", description="The spans about it that the caller may see.")
+    spans: Many["Span"] = many("resource", description="The spans about it that the caller may read.")
 
     shared = ("name", "kind", "data", "size_bytes", "created_at", "updated_at")
 

@@ -39,7 +39,7 @@ MAX_NAME = 100
 
 
 class Role(Subject, name="role", prefix="rol", mutations=frozenset()):
-    """A name for permissions, which users can be given."""
+    """A named set of permissions that users can be granted."""
 
     name: str = column(max_length=MAX_NAME, min_length=1, index=True)
     # The form in which names are compared: see isola.subjects.names.
@@ -110,7 +110,7 @@ def permissions_of(name: str, stored: Sequence[str]) -> frozenset[str]:
 
 
 async def standing(work: Work, *, subject: str) -> Standing | None:
-    """The standing of a user; None for a user who has never signed in. See ``come_in``."""
+    """The standing of a user; None for a user who has never signed in. See ``admit``."""
     return await _standing(work, BY_SUBJECT, {"subject": subject})
 
 
@@ -119,7 +119,7 @@ async def standing_of(work: Work, user_id: UUID) -> Standing | None:
     return await _standing(work, BY_KEY, {"key": user_id})
 
 
-async def come_in(work: Work, *, subject: str, name: str | None, email: str | None, role: BuiltIn | None) -> Standing:
+async def admit(work: Work, *, subject: str, name: str | None, email: str | None, role: BuiltIn | None) -> Standing:
     """The standing of a person who signs in; an unknown person becomes a new user.
 
     A person who signs in for the first time, and has no role yet, gets ``role``.
@@ -134,7 +134,7 @@ async def come_in(work: Work, *, subject: str, name: str | None, email: str | No
     return await _held(work, user)
 
 
-async def guest(work: Work, *, subject: str, name: str) -> Standing:
+async def admit_guest(work: Work, *, subject: str, name: str) -> Standing:
     """The standing of a guest from outside of the tenant; a new user without roles if there is none yet."""
     return await _held(work, await people.ensure(work, subject=subject, name=name, email=None))
 

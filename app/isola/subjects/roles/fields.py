@@ -20,8 +20,8 @@ PREFIX, USER = Role.declaration.prefix, User.declaration.prefix
 def _permissions(role: Row) -> ColumnElement[list[str]]:
     """The permissions of a role; those of a built-in role are defined in the code."""
     texts = {name.value: ", ".join(f"'{each}'" for each in sorted(of_role(name))) for name in BuiltIn}
-    given = {name: literal_column(f"ARRAY[{text}]", ARRAY(Text())) for name, text in texts.items()}
-    return case(given, value=role["name"], else_=role["permissions"])
+    by_name = {name: literal_column(f"ARRAY[{text}]", ARRAY(Text())) for name, text in texts.items()}
+    return case(by_name, value=role["name"], else_=role["permissions"])
 
 
 def _built_in(role: Row) -> ColumnElement[bool]:
@@ -31,16 +31,16 @@ def _built_in(role: Row) -> ColumnElement[bool]:
 @extend(Role)
 class RoleFields:
     permissions: list[str] = expression(_permissions, "By name, as in viewer.permissions.")
-    built_in: bool = expression(_built_in, "Whether it comes with the program, and cannot be changed.")
+    built_in: bool = expression(_built_in, "Whether the role is built in and cannot be changed.")
     members: Connection[User] = many(
-        through=(user_roles, "role_id", "user_id"), description="Who has it, in the order of their creation."
+        through=(user_roles, "role_id", "user_id"), description="The users with this role, in the order of creation."
     )
 
 
 @strawberry.input
 class CreateRoleInput:
     name: str
-    permissions: list[str] = strawberry.field(description="Some of the caller's own.")
+    permissions: list[str] = strawberry.field(description="Permissions of the role; the caller must have them.")
 
 
 @mapped(Parameters({"role_id": Uuid()}))
@@ -49,7 +49,7 @@ class CreateRolePayload:
     role: Role = one("role_id")
 
 
-@strawberry.input(description="What is left out keeps its value.")
+@strawberry.input(description="An omitted field keeps its value.")
 class UpdateRoleInput:
     id: strawberry.ID
     name: str | None = None

@@ -19,14 +19,14 @@ OPEN = frozenset({"signIn", "signInWithCode", "refreshSession", "signOut"})
 """The fields of SignInMutations, by their names in the schema."""
 
 
-@strawberry.type(directives=[PUBLIC], description="What a client goes on with. Both tokens are credentials.")
+@strawberry.type(directives=[PUBLIC], description="The tokens of a session. Both are credentials.")
 class Session:
     access_token: str = strawberry.field(description="For the header Authorization: Bearer <token>.")
-    access_token_expires_at: DateTime = strawberry.field(description="The session is to be refreshed before that.")
+    access_token_expires_at: DateTime = strawberry.field(description="Refresh the session before this time.")
     refresh_token: str = strawberry.field(
-        description="Good for one refreshSession, which gives the next. Used a second time, it ends the session."
+        description="Valid for one refreshSession, which returns the next one. A second use ends the session."
     )
-    expires_at: DateTime = strawberry.field(description="From then on the session cannot be refreshed any more.")
+    expires_at: DateTime = strawberry.field(description="When the session ends and can no longer be refreshed.")
 
 
 @strawberry.type(directives=[PUBLIC])
@@ -39,19 +39,19 @@ class SignInInput:
     login: str
     password: str
     tenant: str | None = strawberry.field(
-        default=None, description="Its slug or id; not needed where the request names the tenant otherwise."
+        default=None, description="The tenant's slug or id; not needed if the request names the tenant otherwise."
     )
 
 
 @strawberry.input
 class SignInWithCodeInput:
-    provider: str = strawberry.field(description="The name that an OpenID Connect provider has in the configuration.")
-    code: str = strawberry.field(description="What the provider sent the person back with.")
-    code_verifier: str = strawberry.field(description="Of which the provider was told the challenge (PKCE, S256).")
-    redirect_uri: str = strawberry.field(description="The one that the provider was told.")
-    nonce: str = strawberry.field(description="The one that the provider was told.")
+    provider: str = strawberry.field(description="The name of an OpenID Connect provider in the configuration.")
+    code: str = strawberry.field(description="The authorization code from the provider's redirect.")
+    code_verifier: str = strawberry.field(description="The PKCE verifier of the challenge (S256) sent to the provider.")
+    redirect_uri: str = strawberry.field(description="The redirect URI that was sent to the provider.")
+    nonce: str = strawberry.field(description="The redirect URI that was sent to the provider.")
     tenant: str | None = strawberry.field(
-        default=None, description="Its slug or id; not needed where the request names the tenant otherwise."
+        default=None, description="The tenant's slug or id; not needed if the request names the tenant otherwise."
     )
 
 
@@ -77,7 +77,7 @@ class SignOutInput:
 
 @strawberry.type(directives=[PUBLIC])
 class SignOutPayload:
-    signed_out: bool = strawberry.field(description="Where there was a session, there is none any more.")
+    signed_out: bool = strawberry.field(description="The result is the same whether or not there was a session.")
 
 
 @strawberry.type
@@ -87,7 +87,7 @@ class SignInMutations:
         issued = await _sessions(info).sign_in(_visitor(info), input.tenant, input.login, input.password)
         return SignInPayload(session=_session_of(issued))
 
-    @mutation(PUBLIC, description="Begin a session with what an OpenID Connect provider gave.")
+    @mutation(PUBLIC, description="Begin a session with an authorization code of an OpenID Connect provider.")
     async def sign_in_with_code(self, info: Info, input: SignInWithCodeInput) -> SignInWithCodePayload:
         issued = await _sessions(info).sign_in_with_code(
             _visitor(info),
@@ -100,7 +100,7 @@ class SignInMutations:
         )
         return SignInWithCodePayload(session=_session_of(issued))
 
-    @mutation(PUBLIC, description="Go on with a session: new tokens for the refresh token, which is used up.")
+    @mutation(PUBLIC, description="Exchange a refresh token for new tokens. A refresh token can be used once.")
     async def refresh_session(self, info: Info, input: RefreshSessionInput) -> RefreshSessionPayload:
         issued = await _sessions(info).refresh(_visitor(info), input.refresh_token)
         return RefreshSessionPayload(session=_session_of(issued))
@@ -154,7 +154,7 @@ class RevokeSessionsPayload:
 class SessionMutations:
     @mutation(
         PUBLIC,
-        description="End all sessions of the caller in this tenant, and refuse all tokens that were issued until now.",
+        description="End all sessions of the caller in this tenant, and revoke all tokens that were issued until now.",
     )
     async def sign_out_everywhere(self, info: Info) -> SignOutEverywherePayload:
         user = info.context.actor.user_id

@@ -36,8 +36,8 @@ PREFIX = "shr"
 T = TypeVar("T")
 
 
-SHARED_WITH = "The slug of the tenant that is to read it. The answer is the same if there is none."
-TERM = "Null: until it is revoked. Left out, a share that is there keeps its end; a new one has none."
+SHARED_WITH = "The slug of the recipient. The answer is the same if no tenant has it."
+TERM = "Null: no expiry. Omitted: an existing share keeps its expiry, a new one has none."
 
 Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
 """The types and declarations of fields, by their names."""
@@ -84,7 +84,7 @@ def received_fields(subject: type[Subject]) -> Fields:
     shared = one(
         source=Function("isola.shared_row", columns, ("id",), subject=of.name, typed=True),
         plain=f"what hangs off a shared {of.name} is not shared",
-        description="Only its values: what refers to it, or is referred to, is refused.",
+        description="Only its values; fields of related objects are refused.",
     )
     return {of.name: (subject | None, shared)}
 
@@ -137,14 +137,14 @@ def add_shares(subject: type[Subject]) -> None:
     """Add the list of a row's shares to the type of a subject, visible to users who may end them."""
     of = subject.declaration
 
-    def may_see_shares(row: Row) -> ColumnElement[bool]:
+    def may_read_shares(row: Row) -> ColumnElement[bool]:
         manages = may(of.permissions["manage"])
         return manages if of.owner is None else or_(row[of.owner.column] == user_id(), manages)
 
     listed = many(
         source=shares_of(of.name, "id"),
-        when=may_see_shares,
-        description="With whom it is shared; empty to all but its owner and those who may manage all.",
+        when=may_read_shares,
+        description="The shares of it; empty unless the caller owns it or may manage all of its kind.",
     )
     extend(subject)(_class(f"{subject.__name__}Shares", {"shares": (Connection[Share], listed)}))
 
@@ -197,7 +197,7 @@ share_offers = Function(
 
 @mapped(Parameters({"slug": Text()}))
 @strawberry.type(
-    description="Whom something is shared with. Whether there is such a tenant is not told.", directives=[PUBLIC]
+    description="The recipient of a share. The answer does not reveal whether the tenant exists.", directives=[PUBLIC]
 )
 class Grantee:
     slug: str
@@ -206,7 +206,7 @@ class Grantee:
 # Each field with shares passes the subject to the function: only the columns matter here.
 @mapped(shares_of("", "id"))
 @strawberry.type(
-    description="A partner's right to read something of the caller's tenant: what, says the field that is not null.",
+    description="A partner's right to read an object of the caller's tenant: the field that is not null.",
     directives=[requires(Permission.SHARE_READ)],
 )
 @having(*map(share_fields, SHARED))
@@ -220,7 +220,7 @@ class Share:
 
 @mapped(shares_received, prefix=PREFIX, order=(("granted_at", True), ("id", True)))
 @strawberry.type(
-    description="Something of another tenant that the caller's tenant may read: the field that is not null.",
+    description="An object of another tenant that the caller's tenant may read: the field that is not null.",
     directives=[requires(Permission.SHARE_READ)],
 )
 @having(*map(received_fields, SHARED))
@@ -233,7 +233,7 @@ class SharedResource(Node):
 
 @mapped(share_offers, order=(("offered_at", False), ("id", False)))
 @strawberry.type(
-    description="A tenant that shares something with the caller's, and what was said to that.",
+    description="A tenant that shares something with the caller's tenant, and the answer to that.",
     directives=[requires(Permission.SHARE_READ)],
 )
 class ShareOffer:
@@ -247,12 +247,12 @@ class ShareOffer:
 class ShareQueries:
     shared_with_me: Connection[SharedResource] | None = many(
         backward=False,
-        description="What other tenants share with the caller's, as far as that was accepted; newest first.",
+        description="Accepted shares from other tenants, newest first.",
         access=requires(Permission.SHARE_READ),
     )
     share_offers: Connection[ShareOffer] | None = many(
         source=share_offers,
-        description="The tenants that share something with the caller's, each once.",
+        description="The tenants that share something with the caller's tenant.",
         access=requires(Permission.SHARE_READ),
     )
 
@@ -302,7 +302,7 @@ class ShareMutations:
 
     @mutation(
         requires(Permission.SHARE_MANAGE),
-        "Takes what the owner of a share shares with the caller's tenant, now and later, into sharedWithMe.",
+        "Accept all current and future shares of the share's owner: sharedWithMe then includes them.",
     )
     async def accept_share(self, info: Info, input: AcceptShareInput) -> AcceptSharePayload:
         share = decode(input.share_id, PREFIX, "shareId")
@@ -312,7 +312,7 @@ class ShareMutations:
 
     @mutation(
         requires(Permission.SHARE_MANAGE),
-        "Keeps what the owner of a share shares with the caller's tenant, now and later, out of sharedWithMe.",
+        "Decline all current and future shares of the share's owner: sharedWithMe then excludes them.",
     )
     async def decline_share(self, info: Info, input: DeclineShareInput) -> DeclineSharePayload:
         share = decode(input.share_id, PREFIX, "shareId")

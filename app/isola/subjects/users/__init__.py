@@ -11,10 +11,9 @@ from isola.subjects.work import Work
 
 
 class UserKind(StrEnum):
-    """What a user is.
+    """The kind of a user.
 
-    A person of the tenant's own, a machine (an API key or a worker), the platform's staff, or somebody who acts from a
-    tenant above.
+    A person of the tenant, a machine (an API key or a worker), staff of the platform, or a user of an ancestor tenant.
     """
 
     PERSON = "person"
@@ -50,11 +49,11 @@ class User(
     email: str | None = column(
         max_length=MAX_EMAIL,
         index=True,
-        description="In lower case, as verified by who named it. Several users can have the same.",
+        description="In lower case, as verified by the issuer. Not unique.",
     )
     # The time of the first sign-in. Null for a user who was made in another way and has never signed in.
     seen_at: datetime | None = column(private=True, logged=True)
-    disabled_at: datetime | None = column(description="From then on, whatever they ask is refused.")
+    disabled_at: datetime | None = column(description="When the user was disabled. Their requests are refused.")
 
 
 users = User.table

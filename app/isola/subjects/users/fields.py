@@ -19,11 +19,9 @@ PREFIX = User.declaration.prefix
 
 @extend(User)
 class UserFields:
-    roles: Connection[Role] = many(
-        through=(user_roles, "user_id", "role_id"), description="In the order of their creation."
-    )
+    roles: Connection[Role] = many(through=(user_roles, "user_id", "role_id"), description="In the order of creation.")
     organizations: Connection[Organization] = many(
-        through=(memberships, "user_id", "organization_id"), description="In the order of their creation."
+        through=(memberships, "user_id", "organization_id"), description="In the order of creation."
     )
 
 

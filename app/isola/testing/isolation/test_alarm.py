@@ -28,7 +28,7 @@ async def test_is_one_warning_with_the_tenant_and_without_values(
             await work.script(sql.format(bind_b=strategy.bind(canary_b.tenant.id)))
     [entry] = logged
     assert entry == {
-        "event": "a statement reached beyond its tenant",
+        "event": "a statement tried to reach outside its tenant",
         "log_level": "warning",
         "tenant": str(a.id),
         "sqlstate": sqlstate,

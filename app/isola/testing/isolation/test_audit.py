@@ -44,7 +44,7 @@ async def followed(database: Database, tenant: Tenant) -> Sequence[Entry]:
 @pytest.fixture
 async def ada(database: Database, a: Tenant) -> Actor:
     async with database.transaction(a) as work:
-        standing = await roles.come_in(work, subject="ada", name=None, email=None, role=Role.OWNER)
+        standing = await roles.admit(work, subject="ada", name=None, email=None, role=Role.OWNER)
     return Actor(standing.user_id, of_role(Role.OWNER))
 
 
@@ -267,7 +267,7 @@ async def test_the_sealer_passes_over_nobody_who_is_about_to_commit(
         assert await followed(database, a) == before
         with capture_logs() as logged:
             await sealing.Sealer(control, alarm=0).turn()
-        assert [entry["event"] for entry in logged] == ["entries of logs wait to be sealed"]
+        assert [entry["event"] for entry in logged] == ["entries of audit logs are not sealed"]
     assert await sealing.seal(control) == 2
     assert [entry["object"][:4] for entry in (await followed(database, a))[len(before) :]] == ["org_", "res_"]
     assert (await sealing.lag(control)).entries == 0
@@ -338,7 +338,7 @@ CUT = f"DELETE FROM control.audit_seals WHERE {LAST}; DELETE FROM {{log}} WHERE 
         ("DELETE FROM control.audit_seals WHERE first = 1 AND tenant_id = '{tenant}'", 0, "entry 1 is missing"),
         (f"DELETE FROM control.audit_seals WHERE {LAST}", None, "is forged"),
         (CUT, None, "is missing: there were"),
-        (COPIED, None, "is forged: it is neither sealed nor waits to be"),
+        (COPIED, None, "is forged: it is neither sealed nor waiting to be sealed"),
         (FORGED, None, "is forged: the head counts"),
         ("UPDATE control.audit_heads SET entries = entries - 1 WHERE tenant_id = '{tenant}'", None, "the head counts"),
         ("UPDATE control.audit_heads SET hash = sha256(hash) WHERE tenant_id = '{tenant}'", None, "was written anew"),
@@ -510,7 +510,7 @@ async def test_a_tenant_that_is_dropped_takes_its_log_along(
     before = await log(database, b)
     made = await provisioning.create(owner, copy.strategies, slug="short", name="Short", strategy=strategy.name)
     async with database.transaction(made) as work:
-        await roles.come_in(work, subject="ada", name=None, email=None, role=Role.OWNER)
+        await roles.admit(work, subject="ada", name=None, email=None, role=Role.OWNER)
     await provisioning.drop(owner, copy.strategies, "short", notice=0)
     async with owner.unbound() as work:
         for table in ("audit_heads", "audit_pending", "audit_seals", "memberships"):

@@ -108,7 +108,7 @@ async def test_where_names_of_statements_can_be_known_none_is_kept(
             async with single.transaction(a) as work:
                 await work.rows(READ, {"other": ""})
                 await work.script("DEALLOCATE ALL")
-        assert [entry["event"] for entry in logged] == ["no statements are kept prepared"]
+        assert [entry["event"] for entry in logged] == ["prepared statements are not reused"]
         async with single.transaction(a) as work:
             await work.rows(READ, {"other": ""})
 

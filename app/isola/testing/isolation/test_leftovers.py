@@ -123,12 +123,12 @@ async def test_settings_that_the_owner_gave_the_database_stay(owner: Database, o
 async def test_the_watchdog_resets_the_login_and_ends_the_sessions_that_began_with_its_settings(
     copy: Copy, owner: Database, database: Database, watchdog: Watchdog, login: asyncpg.Connection, a: Tenant
 ) -> None:
-    await watchdog.look()
+    await watchdog.check()
     await left(database, a, "ALTER ROLE isola_tenant SET synchronous_commit = remote_write")
     begun = await asyncpg.connect(copy.where.tenant)
     assert await begun.fetchval("SHOW synchronous_commit") == "remote_write"
     with capture_logs() as logged:
-        await watchdog.look()
+        await watchdog.check()
     assert "the login of tenant traffic had settings of its own" in [entry["event"] for entry in logged]
     with pytest.raises(LOST):
         await begun.fetchval("SELECT 1")
@@ -148,7 +148,7 @@ async def test_a_transaction_that_catches_its_cancellation_is_ended(
     await asyncio.sleep(0.7)
     assert not running.done()
     with capture_logs() as logged:
-        await watchdog.look()
+        await watchdog.check()
         with pytest.raises(Unavailable):
             await running
     ended = [entry for entry in logged if entry["event"] == "a session of tenant traffic was ended"]
@@ -168,7 +168,7 @@ async def test_short_transactions_and_other_logins_are_left_alone(
     with capture_logs() as logged:
         async with owner.unbound() as mine:
             await mine.value("SELECT pg_sleep(0.6)")
-            await watchdog.look()
+            await watchdog.check()
             assert await mine.value("SELECT 1") == 1
     assert logged == []
 
@@ -182,7 +182,7 @@ async def test_what_was_prepared_is_rolled_back(
     async with owner.unbound() as work:
         assert await work.value("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()") == 1
     with capture_logs() as logged:
-        await watchdog.look()
+        await watchdog.check()
     assert [entry["event"] for entry in logged] == ["transactions were left prepared"]
     async with owner.unbound() as work:
         assert await work.value("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()") == 0

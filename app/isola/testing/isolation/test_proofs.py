@@ -34,7 +34,7 @@ async def test_only_the_owners_decision_opens_the_way_and_it_can_be_undone(
         connection = await asyncpg.connect(login)
         try:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute(proofs.BELIEVED)
+                await connection.execute(proofs.TRUSTED)
         finally:
             await connection.close()
     assert not await reached(database, strategy, canary_a, canary_b)
