@@ -36,7 +36,7 @@ async def test_an_application_that_is_not_migrated_is_named(owner: Database, cop
         await migrations.refuse_behind(work)
 
 
-async def test_no_tenant_is_dropped_or_moved_while_it_may_have_tables_that_are_not_known_here(
+async def test_no_tenant_is_dropped_or_moved_while_it_may_have_unknown_tables(
     owner: Database, copy: Copy, a: Tenant, other: Strategy
 ) -> None:
     async with owner.unbound() as work:
@@ -81,7 +81,7 @@ def test_a_history_is_written_from_what_is_declared(tmp_path: Path) -> None:
     ]
 
 
-def test_a_column_that_rows_would_have_no_value_for_is_refused(tmp_path: Path) -> None:
+def test_a_new_required_column_without_a_default_is_refused(tmp_path: Path) -> None:
     ours = APPLICATIONS[BUILT_IN]
     copied = Application(name=ours.name, subjects=ours.subjects, migrations=tmp_path)
     text = history.source(history.differences(copied), revision="0001", after=None, message="All tables")
@@ -102,7 +102,7 @@ def revised(folder: Path, body: str) -> Application:
     return copied
 
 
-def test_a_column_that_is_renamed_is_known_by_its_new_name_with_what_is_named_after_the_old(tmp_path: Path) -> None:
+def test_a_renamed_column_is_tracked_under_its_new_name(tmp_path: Path) -> None:
     copied = revised(tmp_path, 'op.alter_column("resources", "kind", new_column_name="sort")')
     (tmp_path / "0003_back.py").write_text(
         'revision = "0003"\ndown_revision = "0002"\n\n\ndef upgrade(op):\n'
@@ -130,7 +130,7 @@ def test_a_column_that_is_renamed_is_known_by_its_new_name_with_what_is_named_af
         ('raise ValueError("no")', "revision 0002: ValueError: no"),
     ],
 )
-def test_a_revision_that_cannot_be_is_named(tmp_path: Path, body: str, message: str) -> None:
+def test_an_invalid_revision_is_named(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(DeclarationError, match=f"revision 0002: .*|{message}") as caught:
         history.differences(revised(tmp_path, body))
     assert message in str(caught.value)
@@ -142,7 +142,7 @@ DECLARED = """
 """
 
 
-async def test_what_an_application_has_declared_that_is_not_installed_here_stays(owner: Database, copy: Copy) -> None:
+async def test_declarations_of_an_uninstalled_application_stay(owner: Database, copy: Copy) -> None:
     async with owner.unbound() as work:
         before = await work.texts(DECLARED)
         await work.script(
@@ -168,7 +168,7 @@ async def test_what_an_application_has_declared_that_is_not_installed_here_stays
         ({"0001_a.py": None}, "invalid syntax"),
     ],
 )
-def test_a_history_that_is_none_is_told(
+def test_an_invalid_history_is_reported(
     tmp_path: Path, files: Mapping[str, tuple[str, str | None] | None], message: str
 ) -> None:
     for name, revision in files.items():

@@ -33,7 +33,7 @@ async def say(control: Database, key: str) -> None:
         await announce(transaction, Kind.USER, key)
 
 
-async def test_a_change_is_heard_of_once_and_by_those_who_listen_to_its_kind(
+async def test_a_change_reaches_the_listeners_of_its_kind_once(
     changes: Changes, control: Database, heard: list[str | None]
 ) -> None:
     roles: list[str | None] = []
@@ -47,7 +47,7 @@ async def test_a_change_is_heard_of_once_and_by_those_who_listen_to_its_kind(
     assert roles == []
 
 
-async def test_what_is_not_committed_is_not_heard_of(
+async def test_uncommitted_changes_are_not_announced(
     changes: Changes, control: Database, heard: list[str | None]
 ) -> None:
     with pytest.raises(LookupError):
@@ -61,7 +61,7 @@ async def test_what_is_not_committed_is_not_heard_of(
     assert heard == []
 
 
-async def test_a_change_that_commits_after_a_later_one_is_heard_of(
+async def test_a_change_that_commits_after_a_later_one_is_processed(
     changes: Changes, control: Database, heard: list[str | None]
 ) -> None:
     async with control.unbound() as slow:
@@ -77,7 +77,7 @@ async def test_a_change_that_commits_after_a_later_one_is_heard_of(
     assert heard == ["second", "third", "first"]
 
 
-async def test_what_was_changed_before_a_server_started_is_nothing_to_it(
+async def test_changes_before_the_start_of_a_server_are_ignored(
     copy: Copy, control: Database, heard: list[str | None]
 ) -> None:
     await say(control, "ada")
@@ -91,9 +91,7 @@ async def test_what_was_changed_before_a_server_started_is_nothing_to_it(
     assert heard == []
 
 
-async def test_where_the_numbers_of_transactions_went_back_everything_is_forgotten(
-    changes: Changes, heard: list[str | None]
-) -> None:
+async def test_the_cache_is_cleared_when_transaction_ids_go_back(changes: Changes, heard: list[str | None]) -> None:
     """The address leads to another database."""
     assert changes._horizon is not None
     changes._horizon += 1_000_000
@@ -104,7 +102,7 @@ async def test_where_the_numbers_of_transactions_went_back_everything_is_forgott
     assert heard == [None]
 
 
-async def test_a_bound_transaction_speaks_of_its_own_tenant(
+async def test_a_bound_transaction_announces_changes_of_its_own_tenant(
     changes: Changes, database: Database, a: Tenant, b: Tenant, heard: list[str | None]
 ) -> None:
     async with database.transaction(a) as work:
@@ -115,7 +113,9 @@ async def test_a_bound_transaction_speaks_of_its_own_tenant(
     assert heard == [f"{a.id}/{b.id}/ada"]
 
 
-async def test_nobody_else_speaks(database: Database, changes: Changes, a: Tenant, heard: list[str | None]) -> None:
+async def test_only_functions_announce_changes(
+    database: Database, changes: Changes, a: Tenant, heard: list[str | None]
+) -> None:
     with pytest.raises(Exception, match="permission denied"):
         async with database.unbound() as work:
             await work.value("INSERT INTO control.changes (kind, key) VALUES ('user', 'ada')")
@@ -130,7 +130,7 @@ async def test_nobody_else_speaks(database: Database, changes: Changes, a: Tenan
     assert heard == []
 
 
-async def test_the_directory_hears_of_whatever_happens_to_a_tenant(
+async def test_every_change_of_a_tenant_invalidates_the_directory(
     changes: Changes, control: Database, owner: Database, copy: Copy, a: Tenant, b: Tenant
 ) -> None:
     directory = Directory(control, changes, 3600)
@@ -154,7 +154,7 @@ async def test_the_directory_hears_of_whatever_happens_to_a_tenant(
     assert await directory.find(b.slug) == b
 
 
-async def test_an_answer_that_a_change_overtook_is_not_remembered(changes: Changes, control: Database) -> None:
+async def test_an_answer_that_is_outdated_by_a_change_is_not_cached(changes: Changes, control: Database) -> None:
     cache: Cache[str, int] = Cache(changes, size=10)
     changes.listen(Kind.USER, cache.invalidate)
 
@@ -169,7 +169,7 @@ async def test_an_answer_that_a_change_overtook_is_not_remembered(changes: Chang
     assert cache.get("ada") == 2
 
 
-async def test_nothing_remembered_is_used_while_changes_cannot_be_heard_of(
+async def test_cached_data_is_not_used_while_changes_cannot_be_polled(
     copy: Copy, control: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hearing, "_TRUSTED_FOR", 0.5)
@@ -189,7 +189,7 @@ async def test_nothing_remembered_is_used_while_changes_cannot_be_heard_of(
         assert cache.get("grace") == "before"
 
 
-async def test_after_a_long_silence_everything_is_forgotten(changes: Changes, heard: list[str | None]) -> None:
+async def test_after_a_long_interruption_the_cache_is_cleared(changes: Changes, heard: list[str | None]) -> None:
     changes._polled_at -= hearing._KEPT_FOR
 
     await changes.poll()
@@ -197,9 +197,7 @@ async def test_after_a_long_silence_everything_is_forgotten(changes: Changes, he
     assert heard == [None]
 
 
-async def test_rows_that_everybody_has_heard_of_are_deleted(
-    changes: Changes, control: Database, heard: list[str | None]
-) -> None:
+async def test_processed_changes_are_deleted(changes: Changes, control: Database, heard: list[str | None]) -> None:
     async def rows() -> list[str]:
         async with control.unbound() as transaction:
             return await transaction.texts("SELECT key FROM control.changes WHERE kind = 'user' ORDER BY id")
@@ -227,7 +225,7 @@ async def listeners(copy: Copy, request: pytest.FixtureRequest) -> AsyncIterator
         yield [await held.enter_async_context(Changes(database)) for database in databases]
 
 
-async def test_every_server_hears_of_a_change_within_five_seconds(
+async def test_every_server_processes_a_change_within_five_seconds(
     listeners: list[Changes], control: Database, a: Tenant
 ) -> None:
     directories = [Directory(control, listener, 3600) for listener in listeners]

@@ -46,11 +46,13 @@ async def test_finds_a_tenant_by_slug_and_by_id(changes: Changes, control: Datab
     ],
     ids=lambda name: ascii(name)[:20],
 )
-async def test_a_name_that_no_tenant_has_finds_none(changes: Changes, control: Database, name: str) -> None:
+async def test_an_unused_name_finds_no_tenant(changes: Changes, control: Database, name: str) -> None:
     assert await Directory(control, changes, LONG).find(name) is None
 
 
-async def test_a_status_is_as_old_as_the_ttl_at_most(changes: Changes, control: Database, tenant: Tenant) -> None:
+async def test_a_cached_status_is_at_most_as_old_as_the_ttl(
+    changes: Changes, control: Database, tenant: Tenant
+) -> None:
     steady, brief, forgetful = (
         Directory(control, changes, LONG),
         Directory(control, changes, 0.05),
@@ -67,7 +69,7 @@ async def test_a_status_is_as_old_as_the_ttl_at_most(changes: Changes, control: 
     assert await brief.find(tenant.slug) == suspended
 
 
-async def test_what_is_remembered_needs_no_database(changes: Changes, copy: Copy, tenant: Tenant) -> None:
+async def test_cached_answers_need_no_database(changes: Changes, copy: Copy, tenant: Tenant) -> None:
     async with await Database.open(copy.where.control) as closing:
         known = Directory(closing, changes, LONG)
         assert await known.find(tenant.slug) == tenant
@@ -78,7 +80,7 @@ async def test_what_is_remembered_needs_no_database(changes: Changes, copy: Copy
         await known.find("somebody-else")
 
 
-async def test_a_failure_is_not_remembered(changes: Changes, copy: Copy, tenant: Tenant) -> None:
+async def test_a_failure_is_not_cached(changes: Changes, copy: Copy, tenant: Tenant) -> None:
     async with await Database.open(copy.where.control, wait=0.05) as busy:
         known = Directory(busy, changes, LONG)
         async with busy.unbound():
@@ -87,7 +89,7 @@ async def test_a_failure_is_not_remembered(changes: Changes, copy: Copy, tenant:
         assert await known.find(tenant.slug) == tenant
 
 
-async def test_that_nobody_has_a_name_is_forgotten_too(
+async def test_a_cached_negative_answer_is_invalidated(
     changes: Changes, control: Database, owner: Database, copy: Copy, first: str
 ) -> None:
     steady, forgetful = Directory(control, changes, LONG), Directory(control, changes, 0)
@@ -109,7 +111,7 @@ async def test_a_flood_of_names_does_not_fill_the_memory(
     assert await known.find(tenant.slug) == tenant
 
 
-async def test_a_slug_given_again_means_the_living_tenant(
+async def test_a_reused_slug_names_the_new_tenant(
     changes: Changes, control: Database, owner: Database, copy: Copy, first: str
 ) -> None:
     forgetful = Directory(control, changes, 0)

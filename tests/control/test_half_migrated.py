@@ -95,7 +95,7 @@ async def rows(copy: Copy, tenants: Sequence[Tenant]) -> Mapping[str, object]:
         return found
 
 
-async def test_a_new_home_is_served_and_an_old_one_is_refused_and_nothing_is_mixed(
+async def test_a_migrated_home_is_served_and_an_old_one_refused(
     blank: Copy, api: Api, old: Sequence[Tenant], waiting: Sequence[Tenant]
 ) -> None:
     served = [tenant for tenant in old if tenant not in waiting]
@@ -120,7 +120,7 @@ async def test_a_new_home_is_served_and_an_old_one_is_refused_and_nothing_is_mix
     assert await rows(blank, waiting) == before
 
 
-async def test_what_is_shared_from_an_old_home_is_refused_and_what_is_from_a_new_one_is_read(
+async def test_shares_from_an_old_home_are_refused_and_from_a_migrated_one_readable(
     blank: Copy,
     blank_owner: Database,
     api: Api,
@@ -154,7 +154,7 @@ async def test_what_is_shared_from_an_old_home_is_refused_and_what_is_from_a_new
     assert read["resource"]["name"] == marker(sharing.slug)
 
 
-async def test_the_server_goes_on_with_a_home_as_soon_as_it_is_new(
+async def test_the_server_uses_a_home_as_soon_as_it_is_migrated(
     blank: Copy, blank_owner: Database, api: Api, old: Sequence[Tenant], waiting: Sequence[Tenant]
 ) -> None:
     refused = await ask_all(api, waiting, "Resources")

@@ -43,7 +43,9 @@ async def test_a_tenant_is_made_below_another_and_moved(owner: Database, control
     assert await parents(control) == {"top": "other"}
 
 
-async def test_what_cannot_be_changes_nothing(owner: Database, control: Database, copy: Copy) -> None:
+async def test_invalid_hierarchies_are_refused_and_change_nothing(
+    owner: Database, control: Database, copy: Copy
+) -> None:
     await make(owner, copy, "top", "middle", "bottom")
     await hierarchy.place(control, "middle", under="top")
     await hierarchy.place(control, "bottom", under="middle")
@@ -61,7 +63,7 @@ async def test_what_cannot_be_changes_nothing(owner: Database, control: Database
     assert (await provisioning.named(control, "middle")).status is Status.ACTIVE
 
 
-async def test_there_are_only_so_many_levels(owner: Database, control: Database, copy: Copy) -> None:
+async def test_the_number_of_levels_is_limited(owner: Database, control: Database, copy: Copy) -> None:
     chain = [f"level-{number}" for number in range(1, LEVELS + 2)]
     await make(owner, copy, *chain)
     for below, above in zip(chain[1:LEVELS], chain, strict=False):
@@ -74,7 +76,7 @@ async def test_there_are_only_so_many_levels(owner: Database, control: Database,
     await hierarchy.place(control, chain[LEVELS], under=chain[LEVELS - 2])
 
 
-async def test_changes_at_once_make_no_circle(owner: Database, control: Database, copy: Copy) -> None:
+async def test_concurrent_changes_create_no_cycle(owner: Database, control: Database, copy: Copy) -> None:
     """Each change alone would be valid: the last one is rejected."""
     ring = ["one", "two", "three", "four"]
     await make(owner, copy, *ring)
@@ -92,7 +94,7 @@ async def test_changes_at_once_make_no_circle(owner: Database, control: Database
                 await hierarchy.place(many, slug, under=None)
 
 
-async def test_one_who_waited_sees_what_the_other_did(owner: Database, copy: Copy) -> None:
+async def test_a_change_that_waited_for_another_sees_its_result(owner: Database, copy: Copy) -> None:
     one, two = await make(owner, copy, "one", "two")
     placed = "UPDATE control.tenants SET parent_id = $2 WHERE id = $1"
     async with owner.unbound() as first:
@@ -147,7 +149,7 @@ async def test_suspending_one_suspends_all_below(
     assert await status(a) is Status.ACTIVE
 
 
-async def test_what_one_below_a_suspended_one_shares_cannot_be_had(
+async def test_shares_of_a_tenant_below_a_suspended_one_are_refused(
     owner: Database, control: Database, database: Database, a: Tenant, b: Tenant, copy: Copy
 ) -> None:
     await make(owner, copy, "top")
@@ -169,7 +171,7 @@ async def test_what_one_below_a_suspended_one_shares_cannot_be_had(
         assert await work.value(f"SELECT count(*) FROM {row_of()}", share) == 0
 
 
-async def test_descendants_are_found_from_above_only(
+async def test_descendants_are_found_only_from_their_ancestors(
     owner: Database, control: Database, changes: Changes, copy: Copy
 ) -> None:
     top, child, grandchild, sibling = await make(owner, copy, "top", "child", "grandchild", "sibling")

@@ -114,7 +114,7 @@ async def test_the_tenant_history_makes_what_the_models_declare(
     ],
 )
 @pytest.mark.parametrize("strategy_name", TRIED)
-async def test_a_model_that_the_history_forgot_is_found(
+async def test_a_model_missing_in_the_history_is_detected(
     blank: Copy, blank_owner: Database, strategy_name: str, difference: str
 ) -> None:
     replayed, declared = await made_both_ways(blank, blank_owner, strategy_name, difference)
@@ -133,7 +133,7 @@ async def test_a_model_that_the_history_forgot_is_found(
     ],
 )
 @pytest.mark.parametrize("strategy_name", SHARED_TABLES)
-async def test_a_guard_that_the_history_forgot_is_found(
+async def test_a_missing_trigger_in_the_history_is_detected(
     blank: Copy, blank_owner: Database, strategy_name: str, difference: str
 ) -> None:
     replayed, declared = await made_both_ways(blank, blank_owner, strategy_name, difference)

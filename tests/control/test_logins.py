@@ -14,7 +14,7 @@ from isola_strategies import registry
 ODD = 'Isola "tenant"-traffic'
 
 
-async def test_a_login_may_have_any_name(blank: Copy, blank_owner: Database) -> None:
+async def test_logins_can_have_any_name(blank: Copy, blank_owner: Database) -> None:
     assert blank.where.owner
     connection = await asyncpg.connect(blank.where.owner)
     quoted = logins.quote(ODD)
@@ -42,7 +42,7 @@ def named(url: str, login: str) -> str:
     return make_url(url).set(username=login).render_as_string(hide_password=False)
 
 
-async def test_an_owner_is_no_login_for_tenants(blank: Copy, blank_owner: Database) -> None:
+async def test_the_owners_login_is_refused_for_tenant_traffic(blank: Copy, blank_owner: Database) -> None:
     assert blank.where.owner
     where = Addresses(blank.where.owner, blank.where.owner, blank.where.control)
     with pytest.raises(OperatorError, match="is the owner, a superuser or has BYPASSRLS: name another one"):

@@ -61,7 +61,7 @@ def shapes(copy: Copy, schemas: list[str]) -> dict[str, object]:
     return {schema: found[schema] for schema in schemas}
 
 
-async def test_brings_a_blank_database_to_the_newest_revision(blank: Copy, blank_owner: Database) -> None:
+async def test_migrates_a_blank_database_to_the_newest_revision(blank: Copy, blank_owner: Database) -> None:
     report = await migrations.migrate(blank_owner, blank.strategies, blank.where)
     expected = homes(blank, [])
     assert (report.control, report.homes, report.failed) == (migrations.head("control"), len(expected), {})
@@ -69,7 +69,7 @@ async def test_brings_a_blank_database_to_the_newest_revision(blank: Copy, blank
     assert await revisions(blank_owner, expected) == dict.fromkeys(expected, NEW)
 
 
-async def test_a_second_run_finds_nothing_to_do_and_changes_nothing(copy: Copy, owner: Database) -> None:
+async def test_a_second_run_changes_nothing(copy: Copy, owner: Database) -> None:
     assert copy.where.owner
     before = dumped(copy.where.owner)
     told: list[tuple[int, int]] = []
@@ -81,7 +81,9 @@ async def test_a_second_run_finds_nothing_to_do_and_changes_nothing(copy: Copy, 
     assert dumped(copy.where.owner) == before
 
 
-async def test_brings_old_homes_to_what_new_ones_are(blank: Copy, blank_owner: Database, old: list[Tenant]) -> None:
+async def test_migrates_old_homes_to_the_form_of_new_ones(
+    blank: Copy, blank_owner: Database, old: list[Tenant]
+) -> None:
     schemas = homes(blank, old)
     old_shapes = shapes(blank, schemas)
     told: list[tuple[int, int]] = []
@@ -103,7 +105,7 @@ async def test_brings_old_homes_to_what_new_ones_are(blank: Copy, blank_owner: D
         assert shapes(blank, [new_home])[new_home] == new_shapes[old_home]
 
 
-async def test_keeps_the_rows_of_old_homes(blank: Copy, blank_owner: Database, old: list[Tenant]) -> None:
+async def test_a_migration_keeps_the_rows_of_old_homes(blank: Copy, blank_owner: Database, old: list[Tenant]) -> None:
     async with await Database.open(blank.where.tenant, blank.strategies, blank.binding_key) as database:
         for tenant in old:
             async with database.transaction(tenant) as work:
@@ -114,7 +116,7 @@ async def test_keeps_the_rows_of_old_homes(blank: Copy, blank_owner: Database, o
                 assert await work.texts("SELECT subject FROM users") == [tenant.slug]
 
 
-async def test_check_says_what_is_behind_and_changes_nothing(
+async def test_check_reports_what_is_behind_and_changes_nothing(
     blank: Copy, blank_owner: Database, old: list[Tenant]
 ) -> None:
     assert blank.where.owner
@@ -133,7 +135,7 @@ async def test_check_of_a_blank_database_changes_nothing(blank: Copy, blank_owne
     assert dumped(blank.where.owner) == {}
 
 
-async def test_a_locked_home_is_reported_and_keeps_no_other(
+async def test_a_locked_home_is_reported_and_does_not_stop_the_others(
     blank: Copy, blank_owner: Database, old: list[Tenant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '100ms'")
@@ -151,7 +153,7 @@ async def test_a_locked_home_is_reported_and_keeps_no_other(
     assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, NEW)
 
 
-async def test_a_home_that_is_not_as_it_should_be_is_reported_and_keeps_no_other(
+async def test_a_damaged_home_is_reported_and_does_not_stop_the_others(
     blank: Copy, blank_owner: Database, old: list[Tenant]
 ) -> None:
     schemas = homes(blank, old)
@@ -238,7 +240,7 @@ async def test_two_runs_at_once_from_an_old_revision(blank: Copy, blank_owner: D
     assert await revisions(blank_owner, schemas) == dict.fromkeys(schemas, NEW)
 
 
-async def test_a_tenant_dropped_meanwhile_does_not_come_back(
+async def test_a_tenant_dropped_during_a_move_is_not_restored(
     blank: Copy, blank_owner: Database, old: list[Tenant]
 ) -> None:
     """The run has listed the homes and started with the last one when a tenant of the first one is dropped."""
@@ -272,7 +274,7 @@ async def test_a_strategy_that_is_not_installed_is_named_and_nothing_changes(
 
 
 @pytest.mark.parametrize("where", ["control", "rls"])
-async def test_a_database_ahead_of_this_program_is_reported_and_left_alone(
+async def test_a_database_of_a_newer_program_is_reported_and_not_changed(
     copy: Copy, owner: Database, where: str
 ) -> None:
     changes = {

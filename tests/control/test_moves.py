@@ -92,7 +92,7 @@ async def test_a_suspended_tenant_goes_through_every_strategy_and_back_and_loses
     assert (found.schemas, found.roles) == (homes.schemas, homes.roles)
 
 
-async def test_a_tenant_is_at_work_in_its_new_home(
+async def test_a_moved_tenant_works_in_its_new_home(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant, b: Tenant
 ) -> None:
     tenant = await made(owner, copy, strategy)
@@ -113,7 +113,7 @@ async def test_a_tenant_is_at_work_in_its_new_home(
     assert (await audit.verify(owner, database, moved)).broken is None
 
 
-async def test_what_cannot_be_is_refused_and_changes_nothing(
+async def test_invalid_requests_are_refused_and_change_nothing(
     owner: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
 ) -> None:
     before = await footprint(owner)
@@ -166,7 +166,7 @@ async def marked(owner: Database, slug: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_is_being_written_is_waited_for_and_refused(
+async def test_a_move_waits_for_open_writes_and_refuses_new_ones(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy
 ) -> None:
     tenant = await made(owner, copy, strategy)
@@ -187,7 +187,7 @@ async def test_what_is_being_written_is_waited_for_and_refused(
     assert await names_in(database, moved) == []
 
 
-async def test_whoever_still_believes_it_where_it_was_reads_and_writes_nothing(
+async def test_a_stale_placement_reads_and_writes_nothing(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
 ) -> None:
     tenant = await made(owner, copy, strategy)
@@ -202,7 +202,7 @@ async def test_whoever_still_believes_it_where_it_was_reads_and_writes_nothing(
     assert await names_in(database, a) == []
 
 
-async def test_whoever_holds_it_up_for_too_long_stops_the_move_and_nothing_else(
+async def test_a_blocking_transaction_aborts_the_move_and_nothing_else(
     owner: Database,
     database: Database,
     copy: Copy,
@@ -222,7 +222,9 @@ async def test_whoever_holds_it_up_for_too_long_stops_the_move_and_nothing_else(
     await moves.move(owner, copy.strategies, "new", to=other.name)
 
 
-async def test_two_moves_at_once_are_one(owner: Database, copy: Copy, strategy: Strategy, other: Strategy) -> None:
+async def test_concurrent_moves_of_a_tenant_are_one_move(
+    owner: Database, copy: Copy, strategy: Strategy, other: Strategy
+) -> None:
     await made(owner, copy, strategy)
     tried = await asyncio.gather(
         *(moves.move(owner, copy.strategies, "new", to=other.name) for _ in range(2)), return_exceptions=True
@@ -231,7 +233,7 @@ async def test_two_moves_at_once_are_one(owner: Database, copy: Copy, strategy: 
     assert [type(each) for each in tried if not isinstance(each, Tenant)] == [Conflict]
 
 
-async def test_many_move_at_once_without_getting_into_each_others_way(
+async def test_concurrent_moves_do_not_conflict(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
 ) -> None:
     tenants = [await made(owner, copy, strategy, f"new-{number}") for number in range(3)]
@@ -244,7 +246,7 @@ async def test_many_move_at_once_without_getting_into_each_others_way(
     assert [await names_in(database, each) for each in moved] == [["canary"]] * 3
 
 
-async def test_a_tenant_that_is_dropped_meanwhile_is_gone_wherever_it_was(
+async def test_a_tenant_dropped_during_a_move_is_erased_in_both_places(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
 ) -> None:
     homes = await footprint(owner)
@@ -268,7 +270,7 @@ async def test_a_tenant_that_is_dropped_meanwhile_is_gone_wherever_it_was(
 # --- interrupted
 
 
-async def test_a_move_that_was_broken_off_goes_on_or_is_undone(
+async def test_an_interrupted_move_can_be_resumed_or_undone(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant
 ) -> None:
     tenant = await made(owner, copy, strategy)
@@ -303,7 +305,7 @@ async def test_a_move_that_is_cancelled_leaves_the_tenant_where_it_was(
     assert await provisioning.named(owner, "new") == tenant
 
 
-def test_nothing_declared_needs_more_than_copying() -> None:
+def test_every_declared_table_can_be_moved_by_copying() -> None:
     """A sequence of a table would have to keep its value: moves.py does not support that yet."""
     columns = [column for table in metadata.tables.values() for column in table.columns]
     assert [str(column) for column in columns if column.identity is not None] == []

@@ -43,7 +43,7 @@ async def test_a_tenant_is_ordered_and_made(
     assert await orders.carry_out(owner, copy.strategies) is None
 
 
-async def test_a_tenant_is_ordered_elsewhere_and_moved_in_the_name_of_who_ordered_it(
+async def test_an_ordered_move_is_executed_in_the_name_of_its_author(
     owner: Database,
     control: Database,
     database: Database,
@@ -62,7 +62,7 @@ async def test_a_tenant_is_ordered_elsewhere_and_moved_in_the_name_of_who_ordere
     assert (entry["action"], entry["actor"], entry["request"]) == ("tenant:move", "staff:sam", "request-1")
 
 
-async def test_what_is_known_to_be_wrong_is_refused_at_once(
+async def test_orders_known_to_be_invalid_are_refused_at_once(
     control: Database,
     copy: Copy,
     strategy: Strategy,
@@ -92,7 +92,7 @@ async def test_what_is_known_to_be_wrong_is_refused_at_once(
         await ordered(control, copy)
 
 
-async def test_an_order_that_turns_out_to_be_impossible_fails_and_says_why(
+async def test_an_order_that_cannot_be_executed_fails_with_its_reason(
     owner: Database, control: Database, copy: Copy
 ) -> None:
     await ordered(control, copy)
@@ -104,7 +104,7 @@ async def test_an_order_that_turns_out_to_be_impossible_fails_and_says_why(
     assert await footprint(owner) == before
 
 
-async def test_an_order_is_taken_back_while_it_waits(owner: Database, control: Database, copy: Copy) -> None:
+async def test_a_waiting_order_can_be_cancelled(owner: Database, control: Database, copy: Copy) -> None:
     order = await ordered(control, copy)
     assert (await orders.cancel(control, order.id)).state is State.CANCELLED
     assert await orders.carry_out(owner, copy.strategies) is None
@@ -114,7 +114,7 @@ async def test_an_order_is_taken_back_while_it_waits(owner: Database, control: D
         await orders.cancel(control, order.tenant_id)
 
 
-async def test_several_at_once_do_each_order_once(control: Database, copy: Copy) -> None:
+async def test_concurrent_operators_execute_each_order_once(control: Database, copy: Copy) -> None:
     wanted = [await ordered(control, copy, f"new-{number}") for number in range(6)]
 
     async def work() -> None:
@@ -131,7 +131,7 @@ async def test_several_at_once_do_each_order_once(control: Database, copy: Copy)
 
 
 @pytest.mark.parametrize("when", ["before it was done", "after it was done"])
-async def test_what_a_dead_process_left_is_taken_up_again(
+async def test_an_order_of_a_killed_process_is_executed_again(
     owner: Database, control: Database, copy: Copy, when: str
 ) -> None:
     order = await ordered(control, copy)
@@ -152,7 +152,7 @@ async def test_what_a_dead_process_left_is_taken_up_again(
         assert await provisioning.named(control, "new") == made
 
 
-async def test_what_is_in_work_is_left_to_who_works_at_it(owner: Database, control: Database, copy: Copy) -> None:
+async def test_a_running_order_is_left_to_its_process(owner: Database, control: Database, copy: Copy) -> None:
     await ordered(control, copy)
     async with held_up(owner, "LOCK TABLE control.tenants IN SHARE MODE"):
         working = asyncio.create_task(orders.carry_out(owner, copy.strategies))
@@ -168,7 +168,7 @@ async def test_what_is_in_work_is_left_to_who_works_at_it(owner: Database, contr
     assert done.state is State.DONE
 
 
-async def test_a_move_that_was_broken_off_can_be_ordered_back(
+async def test_an_interrupted_move_can_be_reversed_by_an_order(
     owner: Database, control: Database, copy: Copy, a: Tenant, other: Strategy
 ) -> None:
     async with owner.unbound() as work:
@@ -180,7 +180,7 @@ async def test_a_move_that_was_broken_off_can_be_ordered_back(
     assert await provisioning.named(control, a.slug) == a
 
 
-async def test_the_control_login_orders_and_makes_nothing(control: Database, copy: Copy) -> None:
+async def test_the_control_login_stores_orders_but_cannot_execute_them(control: Database, copy: Copy) -> None:
     connection = await asyncpg.connect(copy.where.control)
     try:
         for statement in (

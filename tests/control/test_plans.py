@@ -73,7 +73,7 @@ def _made(tenant: Tenant) -> Mapping[str, Any]:
     return {**known, "parent": None, "plan": tenant.plan}
 
 
-async def test_a_retired_plan_stays_with_those_that_have_it_and_is_given_to_nobody_else(
+async def test_a_retired_plan_stays_with_its_tenants_and_is_refused_for_others(
     copy: Copy, control: Database, owner: Database, a: Tenant, b: Tenant
 ) -> None:
     await plans.create(control, SAM, name="small", title="Small", quotas={})
@@ -92,7 +92,7 @@ async def test_a_retired_plan_stays_with_those_that_have_it_and_is_given_to_nobo
         await plans.retire(control, SAM, "small")
 
 
-async def test_a_plan_that_is_being_given_is_not_retired_meanwhile(control: Database, a: Tenant, b: Tenant) -> None:
+async def test_a_plan_is_not_retired_while_a_tenant_gets_it(control: Database, a: Tenant, b: Tenant) -> None:
     """Nor assigned once it has been retired meanwhile: the two are serialized."""
     await plans.create(control, SAM, name="small", title="Small", quotas={})
     async with control.unbound() as transaction:
@@ -122,7 +122,7 @@ async def test_a_plan_that_is_being_given_is_not_retired_meanwhile(control: Data
         ("small", "Small", {"users": MOST + 1}, "users: expected 0 to"),
     ],
 )
-async def test_a_plan_that_cannot_be_is_refused(
+async def test_an_invalid_plan_is_refused(
     control: Database, name: str, title: str, quotas: Mapping[str, int], reason: str
 ) -> None:
     with pytest.raises(BadUserInput, match=reason):
@@ -143,7 +143,7 @@ async def test_the_plan_that_is_built_in_stays_as_it_is(control: Database) -> No
 
 
 @pytest.mark.parametrize("name", ["nothing", "no\0thing", "", "x" * 1000])
-async def test_a_plan_that_there_is_not_is_told(control: Database, a: Tenant, name: str) -> None:
+async def test_an_unknown_plan_is_reported(control: Database, a: Tenant, name: str) -> None:
     with pytest.raises(NotFound, match="there is no such plan"):
         await plans.change(control, SAM, name, title="Title")
     with pytest.raises(NotFound, match="there is no such plan"):

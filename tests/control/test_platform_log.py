@@ -28,9 +28,7 @@ def test_actions_are_sorted() -> None:
     assert names == sorted(names)
 
 
-async def test_each_thing_that_is_done_has_its_entry(
-    copy: Copy, control: Database, owner: Database, a: Tenant, b: Tenant
-) -> None:
+async def test_each_action_has_an_entry(copy: Copy, control: Database, owner: Database, a: Tenant, b: Tenant) -> None:
     began = len(await entries(control))
     await provisioning.suspend(control, a.slug, SAM)
     await provisioning.resume(control, a.slug, SAM)
@@ -74,7 +72,7 @@ async def test_each_thing_that_is_done_has_its_entry(
     assert {entry.request for entry in found} == {SAM.request, None}
 
 
-async def test_what_is_undone_has_no_entry_and_what_cannot_be_noted_is_not_done(
+async def test_rolled_back_actions_have_no_entry_and_unlogged_actions_are_refused(
     control: Database, owner: Database, a: Tenant
 ) -> None:
     before = await entries(control)
@@ -142,7 +140,7 @@ ATTEMPTS = (
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-async def test_nobody_who_serves_requests_changes_or_shortens_the_log(
+async def test_logins_of_servers_cannot_change_or_truncate_the_log(
     control: Database, database: Database, a: Tenant, attempt: str
 ) -> None:
     before = await entries(control)
@@ -168,7 +166,7 @@ async def test_nobody_who_serves_requests_changes_or_shortens_the_log(
         "SELECT isola.quota_used(gen_random_uuid(), 'control', 'domains', NULL)",
     ],
 )
-async def test_nothing_inside_a_tenant_writes_or_reads_what_is_the_platforms(
+async def test_tenant_transactions_cannot_access_data_of_the_platform(
     control: Database, database: Database, a: Tenant, attempt: str
 ) -> None:
     before = await entries(control)
@@ -177,7 +175,7 @@ async def test_nothing_inside_a_tenant_writes_or_reads_what_is_the_platforms(
     assert await entries(control) == before
 
 
-async def test_what_staff_do_inside_a_tenant_is_noted_once_there_and_as_it_was_announced(
+async def test_an_announced_action_of_staff_is_logged_once_in_the_tenant(
     control: Database, database: Database, owner: Database, a: Tenant, b: Tenant
 ) -> None:
     announced = await announce(control, SAM, Action.API_KEY_REVOKE, a, {"prefix": "p"})
@@ -209,7 +207,7 @@ async def test_what_staff_do_inside_a_tenant_is_noted_once_there_and_as_it_was_a
             await intervene(work, late)
 
 
-async def test_the_log_is_one_chain_however_many_write_at_once(copy: Copy, control: Database) -> None:
+async def test_concurrent_writers_produce_one_chain(copy: Copy, control: Database) -> None:
     async with await Database.open(copy.where.control, size=4, wait=30) as many:
         before = (await audit.verify_platform(many)).entries
         await asyncio.gather(
@@ -238,7 +236,9 @@ LAST = "(SELECT id FROM control.audit_entries ORDER BY id DESC LIMIT 1)"
         f"DELETE FROM control.audit_pending WHERE ids[1] = {LAST}",
     ],
 )
-async def test_what_the_owner_changes_in_it_shows(control: Database, owner: Database, a: Tenant, change: str) -> None:
+async def test_changes_of_the_log_by_the_owner_are_detected(
+    control: Database, owner: Database, a: Tenant, change: str
+) -> None:
     while await sealing.seal(control):
         pass
     await provisioning.suspend(control, a.slug, SAM)

@@ -103,7 +103,7 @@ async def held_up(owner: Database, lock: str) -> AsyncIterator[None]:
 # --- creating
 
 
-async def test_a_new_tenant_is_empty_and_at_work_at_once(
+async def test_a_new_tenant_is_empty_and_usable_at_once(
     owner: Database, database: Database, copy: Copy, strategy: Strategy
 ) -> None:
     tenant = await made(owner, copy, strategy)
@@ -155,7 +155,7 @@ async def test_a_new_tenant_is_made_with_the_control_planes_own_defaults(
     ],
     ids=lambda slug: ascii(slug)[:30],
 )
-async def test_a_slug_that_cannot_be_is_refused(owner: Database, copy: Copy, slug: str) -> None:
+async def test_an_invalid_slug_is_refused(owner: Database, copy: Copy, slug: str) -> None:
     before = await footprint(owner)
     for strategy in copy.strategies:
         with pytest.raises(BadUserInput, match=r"^slug: ") as refused:
@@ -175,7 +175,7 @@ async def test_a_slug_with_a_meaning_elsewhere_is_a_name_like_any_other(
 
 
 @pytest.mark.parametrize("name", ["", "n" * 201, "a\nb", "a\x00b", "a\x1b[31mb", "a\ud800b", "a\u202eb"], ids=ascii)
-async def test_a_name_that_cannot_be_is_refused(owner: Database, copy: Copy, name: str) -> None:
+async def test_an_invalid_name_is_refused(owner: Database, copy: Copy, name: str) -> None:
     before = await footprint(owner)
     for strategy in copy.strategies:
         with pytest.raises(BadUserInput, match=r"^name: expected (1 to 200 characters|characters that can be seen)$"):
@@ -221,7 +221,9 @@ async def test_many_tenants_at_once(owner: Database, database: Database, copy: C
     assert [await names_in(database, tenant) for tenant in tenants] == [[]] * 12
 
 
-async def test_a_home_that_is_behind_takes_no_new_tenant(owner: Database, copy: Copy, strategy: Strategy) -> None:
+async def test_a_home_that_is_not_migrated_accepts_no_new_tenant(
+    owner: Database, copy: Copy, strategy: Strategy
+) -> None:
     shared = strategy.homes([])
     behind = migrations.written({**migrations.parsed(migrations.head("tenant")), BUILT_IN: "0001"})
     async with owner.unbound() as transaction:
@@ -319,7 +321,7 @@ async def test_suspending_keeps_the_data(control: Database, database: Database, 
     assert await received(database, b) == [a.slug]
 
 
-async def test_what_is_suspended_cannot_be_again_and_what_is_active_not_resumed(control: Database, a: Tenant) -> None:
+async def test_a_suspended_tenant_cannot_be_suspended_nor_an_active_one_resumed(control: Database, a: Tenant) -> None:
     with pytest.raises(Conflict, match="the tenant is active, not suspended"):
         await provisioning.resume(control, a.slug)
     assert (await provisioning.named(control, a.slug)).status is Status.ACTIVE
@@ -379,7 +381,7 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
         await provisioning.named(owner, tenant.slug)
 
 
-async def test_no_table_of_the_platform_says_anything_of_a_tenant_that_is_gone(
+async def test_no_table_of_the_platform_has_data_of_a_deleted_tenant(
     owner: Database, database: Database, copy: Copy, strategy: Strategy
 ) -> None:
     """Only the directory, the platform's log and the announced changes still mention it."""
@@ -419,7 +421,7 @@ async def test_dropped_once_is_dropped(owner: Database, copy: Copy, strategy: St
     assert await footprint(owner) == before
 
 
-async def test_a_slug_given_again_finds_nothing_of_the_old_tenant(
+async def test_a_reused_slug_finds_no_data_of_the_former_tenant(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, a: Tenant
 ) -> None:
     gone = await made(owner, copy, strategy)
@@ -529,7 +531,7 @@ async def until_deleted(owner: Database, tenant: Tenant) -> None:
 
 
 @pytest.mark.parametrize("interrupted", ["before the erasing", "while erasing"])
-async def test_a_drop_cut_short_is_finished_by_a_second_one(
+async def test_an_interrupted_drop_is_completed_by_a_second_one(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, a: Tenant, interrupted: str
 ) -> None:
     before = await footprint(owner)

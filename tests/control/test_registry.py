@@ -13,7 +13,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, **offered: str) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda *, group: points.select(group=group))
 
 
-def test_finds_what_this_package_brings() -> None:
+def test_finds_the_strategies_of_this_package() -> None:
     found = registry.load("somebody")
     assert {"rls", "schema"} <= found.keys()
     assert all(strategy.name == name for name, strategy in found.items())
@@ -31,6 +31,6 @@ def test_a_strategy_offered_under_another_name_is_refused(monkeypatch: pytest.Mo
         registry.load("somebody")
 
 
-def test_what_was_found_cannot_be_changed() -> None:
+def test_loaded_strategies_are_read_only() -> None:
     with pytest.raises(TypeError, match="does not support item assignment"):
         registry.load("somebody")["moon"] = registry.load("somebody")["rls"]  # type: ignore[index]  # that is the test

@@ -74,7 +74,7 @@ async def test_a_statement_of_a_revision_reaches_the_rows_of_all_tenants(
             assert await work.value(FORCED) == 0
 
 
-async def test_a_statement_that_policies_keep_from_rows_fails_and_changes_nothing(history: Path, second: str) -> None:
+async def test_a_statement_restricted_by_policies_fails_and_changes_nothing(history: Path, second: str) -> None:
     # The tables that a function uses are not visible in the statement.
     hidden = "CREATE FUNCTION pg_temp.hidden() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM resources'"
     where = addresses(second, "second")
@@ -90,7 +90,7 @@ async def test_a_statement_that_policies_keep_from_rows_fails_and_changes_nothin
         assert (await migrations.check(owner, strategies, where)).behind.keys() == report.failed.keys()
 
 
-async def test_a_condition_of_a_quota_that_is_wrong_is_told_when_homes_are_migrated(
+async def test_an_invalid_condition_of_a_quota_is_reported_when_homes_are_migrated(
     blank: Copy, blank_owner: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(

@@ -47,7 +47,7 @@ class _Undone(Exception):  # noqa: N818  no error: it ends a transaction
     pass
 
 
-async def test_each_right_that_a_home_lacks_is_found(
+async def test_each_missing_right_of_a_home_is_detected(
     strategy: Strategy, a: Tenant, copy: Copy, owner: Database
 ) -> None:
     home = strategy.home(a.id)
@@ -64,7 +64,7 @@ async def test_each_right_that_a_home_lacks_is_found(
                 raise _Undone
 
 
-async def test_a_home_without_its_rights_is_mended_and_entered_again(
+async def test_a_home_without_its_rights_is_repaired_and_accessible_again(
     strategy: Strategy, copy: Copy, owner: Database, database: Database
 ) -> None:
     # The roles of all other tenants are shared with the database that this one was copied from.
@@ -88,7 +88,7 @@ async def test_a_home_without_its_rights_is_mended_and_entered_again(
         assert await work.value("SELECT count(*) FROM users") == before
 
 
-async def test_each_right_that_the_platform_lacks_is_found_and_given_back(copy: Copy, owner: Database) -> None:
+async def test_each_missing_right_of_the_platform_is_detected_and_restored(copy: Copy, owner: Database) -> None:
     async with owner.unbound() as work:
         whole = await rights.of_platform(work, copy.where)
         taken = await work.texts(PLATFORM_RIGHTS)
@@ -104,7 +104,7 @@ async def test_each_right_that_the_platform_lacks_is_found_and_given_back(copy: 
         assert await rights.of_platform(work, copy.where) == whole
 
 
-async def test_a_declaration_that_the_database_does_not_know_is_found_and_told(copy: Copy, owner: Database) -> None:
+async def test_a_declaration_without_a_revision_is_detected_and_reported(copy: Copy, owner: Database) -> None:
     async with owner.unbound() as work:
         await work.script("UPDATE control.counted SET counts = 'true' WHERE quota = 'resources'")
     amiss = [
@@ -166,7 +166,9 @@ LACKS: Mapping[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("lack", LACKS)
-async def test_what_an_owner_lacks_is_said_and_nothing_is_made(lack: str, second: str, cluster: Cluster) -> None:
+async def test_missing_rights_of_the_owner_are_reported_and_nothing_is_created(
+    lack: str, second: str, cluster: Cluster
+) -> None:
     statement, said = LACKS[lack]
     name = str(make_url(second).database)
     inside = await asyncpg.connect(cluster.address(name))

@@ -48,7 +48,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("refused", REFUSED)
-def test_what_cannot_be_honoured_is_refused_by_name(refused: str) -> None:
+def test_unsupported_parameters_are_refused_by_name(refused: str) -> None:
     address, said = REFUSED[refused]
     with pytest.raises(ValueError, match=f"^{re.escape(said)}") as caught:
         normalised(address)
@@ -74,7 +74,7 @@ def test_an_address_has_one_form(address: str, form: str) -> None:
     assert normalised(normalised(address)) == normalised(address)
 
 
-async def test_parameters_of_libpq_are_honoured(copy: Copy) -> None:
+async def test_parameters_of_libpq_are_supported(copy: Copy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d?connect_timeout=1"
         async with await Database.open(normalised(address), wait=60) as database:
@@ -181,7 +181,7 @@ CAUSES = {
 
 
 @pytest.mark.parametrize("address", CAUSES)
-async def test_who_cannot_connect_is_told_the_cause_and_no_name(address: str, listening: int, tmp_path: Path) -> None:
+async def test_a_failed_connection_reports_the_cause_and_no_name(address: str, listening: int, tmp_path: Path) -> None:
     with answering(tmp_path, b"N") as plain, answering(tmp_path, b"S") as tls:
         names = {"port": listening, "plain": plain, "tls": tls, "another": tmp_path / "N.crt"}
         url = normalised(f"postgresql://{address.format(**names)}")
@@ -197,7 +197,7 @@ async def test_who_cannot_connect_is_told_the_cause_and_no_name(address: str, li
 
 
 @pytest.mark.parametrize("source", ["PGPASSWORD", "PGPASSFILE", "a file that the address names"])
-def test_logins_have_a_password_wherever_the_owner_has_its_own_from(
+def test_logins_have_a_password_if_the_owner_has_one(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoken = logins.addresses(settings("postgresql://owner:hidden@h/d"))

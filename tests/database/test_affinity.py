@@ -79,7 +79,7 @@ def homes() -> Iterator[Homes]:
     made.loop.close()
 
 
-def test_a_home_gets_the_connection_that_served_it_while_that_is_idle(homes: Homes) -> None:
+def test_a_home_gets_the_connection_that_last_served_it_if_idle(homes: Homes) -> None:
     known = homes.spread()
     for home in (*HOMES, *reversed(HOMES)):
         link = homes.lend(home)
@@ -94,7 +94,7 @@ def test_a_new_home_gets_the_connection_that_has_grown_the_least(homes: Homes) -
     assert homes.lend("new") is known[HOMES[0]]
 
 
-def test_who_finds_its_connection_busy_gets_it_as_soon_as_it_is_back(homes: Homes) -> None:
+def test_a_busy_preferred_connection_is_assigned_as_soon_as_it_is_released(homes: Homes) -> None:
     known = homes.spread()
     first = homes.keep_busy("acme")
     waiting = homes.ask("acme")
@@ -103,7 +103,7 @@ def test_who_finds_its_connection_busy_gets_it_as_soon_as_it_is_back(homes: Home
     assert waiting.result() is known["acme"]
 
 
-def test_a_home_with_several_transactions_at_once_is_known_by_as_many_connections(homes: Homes) -> None:
+def test_a_home_with_concurrent_transactions_uses_as_many_connections(homes: Homes) -> None:
     """Waiting would limit it to the connections that know it already, while others are idle."""
     homes.spread()
     at_once = [homes.lend("acme") for _ in range(3)]
@@ -114,7 +114,7 @@ def test_a_home_with_several_transactions_at_once_is_known_by_as_many_connection
     assert [homes.lend("acme") for _ in range(3)] == [*reversed(at_once)]
 
 
-def test_nobody_waits_longer_than_a_moment_for_a_connection_of_its_own(homes: Homes) -> None:
+def test_the_wait_for_the_preferred_connection_is_short(homes: Homes) -> None:
     known = homes.spread()
     homes.keep_busy("acme")
     waiting = homes.ask("acme")
@@ -124,13 +124,13 @@ def test_nobody_waits_longer_than_a_moment_for_a_connection_of_its_own(homes: Ho
     assert waiting.result() is not known["acme"]
 
 
-def test_nobody_waits_for_a_connection_on_which_something_takes_long(homes: Homes) -> None:
+def test_requests_do_not_wait_for_a_connection_with_a_long_transaction(homes: Homes) -> None:
     homes.spread()
     homes.keep_busy("acme").lent_at -= MOST_PATIENCE
     assert homes.ask("acme").done()
 
 
-def test_a_home_that_could_wait_no_longer_comes_to_be_known_by_few_others(homes: Homes) -> None:
+def test_a_home_that_waited_too_long_spreads_to_few_other_connections(homes: Homes) -> None:
     known = homes.spread()
     homes.keep_busy("acme").lent_at -= MOST_PATIENCE
     kept = []
@@ -157,7 +157,7 @@ def test_no_long_queue_forms_at_one_connection() -> None:
     homes.loop.close()
 
 
-def test_nobody_holds_a_place_idly_while_others_queue_for_one(homes: Homes) -> None:
+def test_no_connection_is_idle_while_requests_are_queued(homes: Homes) -> None:
     known = homes.spread()
     homes.keep_busy("acme")
     for home in HOMES[1:3]:
@@ -169,7 +169,7 @@ def test_nobody_holds_a_place_idly_while_others_queue_for_one(homes: Homes) -> N
     assert waiting.result() is known[HOMES[3]]
 
 
-def test_a_connection_that_ends_keeps_nobody_waiting(homes: Homes) -> None:
+def test_a_connection_that_ends_does_not_block_waiting_requests(homes: Homes) -> None:
     homes.spread()
     link = homes.keep_busy("acme")
     waiting = homes.ask("acme")
@@ -179,7 +179,7 @@ def test_a_connection_that_ends_keeps_nobody_waiting(homes: Homes) -> None:
     assert waiting.result() is not link
 
 
-def test_in_a_queue_the_home_that_an_idle_connection_knows_comes_first_but_passes_over_nobody_for_ever() -> None:
+def test_an_idle_connection_prefers_its_home_in_the_queue_without_starvation() -> None:
     homes = Homes(3)
     links = {home: homes.lend(home) for home in ("acme", "globex", "initech")}
     for home, link in links.items():
@@ -209,7 +209,7 @@ def test_a_fresh_connection_takes_the_place_of_an_idle_one(homes: Homes) -> None
     assert len(homes.pool._links) == len(HOMES)
 
 
-def test_a_connection_that_has_grown_to_its_bound_is_replaced(homes: Homes) -> None:
+def test_a_connection_at_its_memory_limit_is_replaced(homes: Homes) -> None:
     link = homes.lend("acme")
     for number in range(GROWTH // HOME_BYTES):
         meet(link, number)
@@ -219,7 +219,7 @@ def test_a_connection_that_has_grown_to_its_bound_is_replaced(homes: Homes) -> N
     assert homes.lend("acme") is not link
 
 
-def test_statements_stay_within_their_bytes_and_who_floods_loses_its_own_first() -> None:
+def test_cached_statements_are_bounded_and_a_flooding_tenant_evicts_its_own() -> None:
     closed: list[object] = []
     kept = Statements(closed.append)
     for home in ("modest", "flooding"):
@@ -312,7 +312,7 @@ class Borrowers(RuleBasedStateMachine):
         self.homes.loop.close()
 
 
-def test_whatever_borrowers_do_no_place_and_no_connection_is_lost() -> None:
+def test_no_place_or_connection_is_leaked_under_random_use() -> None:
     run_state_machine_as_test(
         Borrowers,
         settings=hypothesis_settings(max_examples=80, stateful_step_count=40, derandomize=True, deadline=None),

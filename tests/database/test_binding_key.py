@@ -63,7 +63,7 @@ async def write(database: Database, tenant: Tenant, name: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["a statement", "several statements", "a read-only transaction"])
-async def test_whoever_comes_next_reads_it_and_nothing_is_run_twice(
+async def test_the_next_transaction_reads_the_new_key_and_no_statement_runs_twice(
     first: str, serving: Database, owner: Database, keys: Keys, a: Tenant
 ) -> None:
     await write(serving, a, "before")
@@ -82,7 +82,7 @@ async def test_whoever_comes_next_reads_it_and_nothing_is_run_twice(
     assert [entry["log_level"] for entry in logged] == ["info"]
 
 
-async def test_however_many_are_refused_it_is_read_once(
+async def test_the_key_is_read_once_for_many_refused_transactions(
     serving: Database, owner: Database, keys: Keys, a: Tenant, b: Tenant
 ) -> None:
     await asyncio.gather(*(write(serving, a, f"before {number}") for number in range(20)))
@@ -130,7 +130,7 @@ async def test_while_it_is_rotated_no_transaction_fails(
     assert total == len(written)
 
 
-async def test_a_rotation_waits_for_who_is_in_a_tenant_and_is_in_the_log(
+async def test_a_key_rotation_waits_for_open_transactions_and_is_logged(
     serving: Database, owner: Database, control: Database, a: Tenant
 ) -> None:
     async with serving.transaction(a) as work:
@@ -147,7 +147,7 @@ async def test_a_rotation_waits_for_who_is_in_a_tenant_and_is_in_the_log(
     assert (entry.actor, entry.action, entry.old, entry.new) == (BY.actor, "binding_key:rotate", None, None)
 
 
-async def test_the_key_before_is_good_for_nothing(serving: Database, owner: Database, copy: Copy, a: Tenant) -> None:
+async def test_the_previous_key_is_invalid(serving: Database, owner: Database, copy: Copy, a: Tenant) -> None:
     await write(serving, a, "before")
     await secrets.rotate_binding_key(owner, BY)
     login = await asyncpg.connect(copy.where.tenant)
@@ -161,7 +161,7 @@ async def test_the_key_before_is_good_for_nothing(serving: Database, owner: Data
         await login.close()
 
 
-async def test_sql_that_pretends_has_the_key_read_no_more_than_once_a_second(
+async def test_sql_with_forged_proofs_causes_at_most_one_key_read_per_second(
     serving: Database, keys: Keys, a: Tenant
 ) -> None:
     pretend = "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'IS002'; END $$"
@@ -179,7 +179,7 @@ async def test_sql_that_pretends_has_the_key_read_no_more_than_once_a_second(
     await write(serving, a, "after")
 
 
-async def test_a_key_that_stays_the_wrong_one_lets_nobody_in(copy: Copy, a: Tenant) -> None:
+async def test_a_wrong_binding_key_refuses_all_transactions(copy: Copy, a: Tenant) -> None:
     async def wrong() -> BindingKey:
         return BindingKey(b"x" * 32, b"y" * 32)
 

@@ -37,7 +37,7 @@ async def _interrupted(database: Database, tenant: Tenant, subject: str, at: int
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["while it waits", "when the wait is over"])
-async def test_at_every_await_leaves_nothing_to_the_next(
+async def test_cancellation_at_every_await_leaves_no_state_to_the_next_transaction(
     late: bool,  # noqa: FBT001
     database: Database,
     login_count: "LoginCount",
@@ -62,7 +62,7 @@ async def test_at_every_await_leaves_nothing_to_the_next(
     await login_count.settles_at(most=2)
 
 
-async def test_many_at_random_moments_leave_nothing_to_the_next(
+async def test_random_cancellations_leave_no_state_to_the_next_transaction(
     database: Database, login_count: "LoginCount", a: Tenant, b: Tenant
 ) -> None:
     """More clients than connections, so that some are cancelled while they wait for one."""
@@ -83,7 +83,7 @@ async def test_many_at_random_moments_leave_nothing_to_the_next(
     await login_count.settles_at(most=2)
 
 
-async def test_a_cancelled_statement_does_not_go_on(database: Database, login_count: "LoginCount", a: Tenant) -> None:
+async def test_a_cancelled_statement_stops(database: Database, login_count: "LoginCount", a: Tenant) -> None:
     async def sleep() -> None:
         async with database.transaction(a) as work:
             await work.value("SELECT pg_sleep(3600)")

@@ -61,7 +61,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("refused", REFUSED)
-async def test_names_the_rule_and_no_value(
+async def test_an_error_names_the_rule_and_no_value(
     refused: str, database: Database, a: Tenant, caplog: pytest.LogCaptureFixture
 ) -> None:
     statement, kind, message = REFUSED[refused]
@@ -80,7 +80,7 @@ async def test_names_the_rule_and_no_value(
         assert await work.scalar(select(func.count()).select_from(users)) == 1
 
 
-async def test_what_is_still_referred_to_is_a_conflict(database: Database, a: Tenant) -> None:
+async def test_deleting_a_referenced_object_is_a_conflict(database: Database, a: Tenant) -> None:
     async with database.transaction(a) as work:
         user = await work.scalar(USER.returning(users.c.id))
         await work.execute(insert(resources).values(owner_id=user, name=SECRET))
@@ -91,7 +91,7 @@ async def test_what_is_still_referred_to_is_a_conflict(database: Database, a: Te
             await work.script("DELETE FROM users")
 
 
-async def test_an_error_that_was_swallowed_is_reported_by_the_commit(database: Database, a: Tenant) -> None:
+async def test_a_swallowed_error_is_reported_by_the_commit(database: Database, a: Tenant) -> None:
     """COMMIT of a failed transaction rolls back silently. It must not be reported as a success."""
     with capture_logs() as logged, pytest.raises(asyncpg.InFailedSQLTransactionError):
         async with database.transaction(a) as work:
@@ -115,7 +115,7 @@ async def test_an_error_in_a_savepoint_ends_no_transaction(database: Database, a
         assert len(await work.rows(select(users))) == 1
 
 
-async def test_a_write_in_a_transaction_that_only_reads_is_refused(database: Database, a: Tenant) -> None:
+async def test_a_write_in_a_read_only_transaction_is_refused(database: Database, a: Tenant) -> None:
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         async with database.transaction(a, read_only=True) as work:
             await work.execute(USER)

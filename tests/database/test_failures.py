@@ -51,12 +51,12 @@ def expected(sqlstate: str) -> type[Exception]:
     return Exception
 
 
-def test_every_class_of_errors_is_decided_on() -> None:
+def test_every_class_of_errors_has_a_translation() -> None:
     assert {sqlstate[:2] for sqlstate in KNOWN} | {"IS"} <= CLASSES.keys()
     assert {sqlstate for sqlstate, _ in FUNCTIONS} | STATES.keys() <= {*KNOWN, *OURS}
 
 
-async def test_every_error_is_told_as_what_it_is(database: Database, a: Tenant) -> None:
+async def test_every_error_has_its_message(database: Database, a: Tenant) -> None:
     for sqlstate in (*KNOWN, *OURS):
         with capture_logs(), pytest.raises((Refusal, asyncpg.PostgresError)) as caught:
             async with database.transaction(a) as work:
@@ -85,9 +85,7 @@ async def having(copy: Copy, owner: Database, setting: str) -> AsyncIterator[Dat
         yield database
 
 
-async def test_a_database_that_only_reads_is_unavailable_for_changes_and_answers_reads(
-    copy: Copy, owner: Database, a: Tenant
-) -> None:
+async def test_a_read_only_database_refuses_changes_and_answers_reads(copy: Copy, owner: Database, a: Tenant) -> None:
     async with having(copy, owner, "default_transaction_read_only = on") as database:
         for _ in range(2):
             with pytest.raises(Unavailable, match="accepts no changes"):
@@ -97,9 +95,7 @@ async def test_a_database_that_only_reads_is_unavailable_for_changes_and_answers
             assert await work.rows(select(users)) == []
 
 
-async def test_too_large_temporary_files_are_unavailable_and_the_operator_is_told(
-    copy: Copy, owner: Database, a: Tenant
-) -> None:
+async def test_too_large_temporary_files_are_unavailable_and_logged(copy: Copy, owner: Database, a: Tenant) -> None:
     try:
         async with owner.unbound() as work:
             await work.script("SET LOCAL temp_file_limit = '1MB'")
@@ -125,7 +121,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("asked", REAL)
-async def test_limits_of_the_server_are_told_from_bugs(asked: str, database: Database, a: Tenant) -> None:
+async def test_limits_of_the_server_are_distinguished_from_bugs(asked: str, database: Database, a: Tenant) -> None:
     sql, kind = REAL[asked]
     with capture_logs() as logged, pytest.raises(Refusal) as caught:
         async with database.transaction(a) as work:
@@ -148,7 +144,7 @@ async def test_a_disk_that_is_full_is_unavailable(owner: Database) -> None:
 
 
 @pytest.mark.parametrize("silent", ["in the middle of a statement", "at the rollback"])
-async def test_a_database_that_vanishes_without_a_word_is_unavailable(silent: str, copy: Copy, a: Tenant) -> None:
+async def test_a_database_that_disappears_silently_is_unavailable(silent: str, copy: Copy, a: Tenant) -> None:
     """Nothing closes the connection, as if a cable were cut."""
     gone = asyncio.Event()
 
@@ -183,7 +179,7 @@ async def test_a_database_that_vanishes_without_a_word_is_unavailable(silent: st
         assert await work.rows(select(users)) == []
 
 
-async def test_a_cable_that_is_cut_while_committing_leaves_it_open_what_was_done(copy: Copy, a: Tenant) -> None:
+async def test_a_connection_lost_during_the_commit_is_reported_as_unconfirmed(copy: Copy, a: Tenant) -> None:
     async def hold_back(message: Message) -> bool:
         if message.says("COMMIT"):
             await asyncio.Event().wait()

@@ -36,9 +36,7 @@ async def one(copy: Copy) -> AsyncIterator[Database]:
         yield database
 
 
-async def test_who_asks_once_is_served_before_who_asks_often_is_served_twice(
-    one: Database, tenants: list[Tenant]
-) -> None:
+async def test_a_tenants_first_request_precedes_the_second_of_another(one: Database, tenants: list[Tenant]) -> None:
     greedy, *modest = tenants
     served: list[Tenant] = []
 
@@ -88,7 +86,7 @@ async def test_a_queue_that_is_too_long_is_refused_at_once_and_only_to_its_tenan
     assert await other == str(modest.id)
 
 
-async def test_those_who_go_away_while_they_wait_take_no_turn(one: Database, tenants: list[Tenant]) -> None:
+async def test_cancelled_waiters_take_no_turn(one: Database, tenants: list[Tenant]) -> None:
     greedy, modest, *_ = tenants
     async with one.transaction(greedy):
         gone = [asyncio.create_task(tenant_of(one, modest)) for _ in range(5)]

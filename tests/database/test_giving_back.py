@@ -41,7 +41,7 @@ async def other_role(control: Database) -> str:
 
 
 @pytest.mark.parametrize("leftover", LEFTOVERS)
-async def test_the_next_borrower_finds_nothing(
+async def test_the_next_transaction_on_the_connection_has_no_leftover_state(
     leftover: str,
     strategy: Strategy,
     single: Database,
@@ -64,7 +64,7 @@ async def test_the_next_borrower_finds_nothing(
             assert await work.value("SELECT current_setting('role')") == (strategy.home(a.id).role or "none")
 
 
-async def test_a_role_that_outlives_a_rollback_is_noticed(
+async def test_a_role_left_after_a_rollback_is_detected(
     single: Database, next_borrower: Callable[[], Awaitable[State]], untouched: State, other_role: str, a: Tenant
 ) -> None:
     """Set between two transactions, by separate messages, it is not rolled back with either."""
@@ -107,7 +107,9 @@ async def test_binding_to_another_in_an_undone_savepoint_has_no_effect(
         assert await work.value("SELECT current_setting('search_path')") == strategy.home(a.id).schema
 
 
-async def test_what_one_borrower_prepared_is_not_run_for_another(single: Database, a: Tenant, b: Tenant) -> None:
+async def test_a_prepared_statement_of_one_tenant_is_not_run_for_another(
+    single: Database, a: Tenant, b: Tenant
+) -> None:
     """The statement cache outlives the borrower, but its statements always run as the bound tenant."""
     sql = "SELECT isola.current_tenant_id(), current_setting('role')"
     for tenant in (a, b, a, b):

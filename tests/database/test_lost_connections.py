@@ -25,7 +25,7 @@ async def _backend(work: Transaction) -> int:
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen at once", "not seen before they are used"])
-async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(
+async def test_dead_connections_in_the_pool_are_replaced_transparently(
     seen: bool,  # noqa: FBT001
     copy: Copy,
     killer: asyncpg.Connection,
@@ -151,7 +151,7 @@ async def test_under_load_there_are_clean_errors_and_then_none(
         assert set(there.values()) == {str(tenant.id)}
 
 
-async def test_what_is_logged_of_a_home_that_cannot_be_entered_is_a_code(
+async def test_an_inaccessible_home_is_logged_with_a_code(
     copy: Copy, owner: Database, database: Database, a: Tenant
 ) -> None:
     """The name of a role and the tenant are only in the log of the database."""

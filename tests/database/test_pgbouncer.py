@@ -167,7 +167,7 @@ async def leftovers(control: Database, tenants: list[Tenant]) -> list[str]:
     return [sql.format(role=role, b=tenants[-1].id) for sql in LEFT_IN_SESSION]
 
 
-async def test_whatever_was_left_in_a_session_the_next_transaction_is_right(
+async def test_leftover_session_state_does_not_affect_the_next_transaction(
     one: str, behind: Database, tenants: list[Tenant], leftovers: list[str], owner: Database
 ) -> None:
     """Left by a client that disconnected abruptly."""
@@ -201,7 +201,7 @@ async def test_whatever_was_left_in_a_session_the_next_transaction_is_right(
                 assert await work.value(ADVISORY_LOCKS) == 0, left
 
 
-async def test_what_a_transaction_is_bound_with_is_its_own(behind: Database, tenants: list[Tenant]) -> None:
+async def test_a_binding_is_valid_only_in_its_own_transaction(behind: Database, tenants: list[Tenant]) -> None:
     """PgBouncer may give the session to another client as soon as a transaction ends, however it ends."""
     for tenant in tenants:
         async with behind.transaction(tenant) as work:
@@ -212,7 +212,7 @@ async def test_what_a_transaction_is_bound_with_is_its_own(behind: Database, ten
 
 
 @pytest.mark.parametrize("end", ["", "; COMMIT", "; COMMIT; BEGIN", "; ROLLBACK"])
-async def test_a_session_that_was_left_unclean_ends_at_the_server(
+async def test_a_session_with_leftover_state_is_closed(
     end: str, behind: Database, tenants: list[Tenant], leftovers: list[str], owner: Database
 ) -> None:
     alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1"

@@ -208,7 +208,7 @@ class Single(Borrowers):
 
 
 @pytest.mark.parametrize("borrowers", [Borrowers, Pair, Single], ids=["five", "two", "one"])
-def test_whatever_borrowers_do_the_accounts_are_right(borrowers: type[Borrowers]) -> None:
+def test_the_pools_counts_are_correct_under_random_use(borrowers: type[Borrowers]) -> None:
     run_state_machine_as_test(
         borrowers,
         settings=hypothesis_settings(max_examples=60, stateful_step_count=40, derandomize=True, deadline=None),
@@ -216,7 +216,7 @@ def test_whatever_borrowers_do_the_accounts_are_right(borrowers: type[Borrowers]
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 1), (2, 1), (3, 2), (4, 3), (5, 4), (9, 8), (10, 8), (100, 80)])
-def test_a_tenant_has_at_most_four_fifths_and_never_all_of_several(size: int, most: int) -> None:
+def test_a_tenant_uses_at_most_four_fifths_of_the_connections(size: int, most: int) -> None:
     with loop() as running:
 
         async def connect() -> Link:
@@ -235,7 +235,7 @@ def test_a_tenant_has_at_most_four_fifths_and_never_all_of_several(size: int, mo
 
 
 @pytest.mark.parametrize("ends", ["give up", "wait in vain"])
-def test_who_no_longer_waits_takes_no_room_in_the_queue(ends: str) -> None:
+def test_a_cancelled_waiter_leaves_the_queue(ends: str) -> None:
     with loop() as running:
 
         async def connect() -> Link:

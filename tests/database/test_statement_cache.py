@@ -39,7 +39,7 @@ async def test_each_tenant_gets_its_own_rows_by_the_same_statement(either: Datab
             assert row["name"] == str(tenant.id)
 
 
-async def test_what_is_kept_prepared_is_bounded_by_its_length(copy: Copy, a: Tenant) -> None:
+async def test_prepared_statements_are_bounded_by_their_length(copy: Copy, a: Tenant) -> None:
     """However few statements there are; the most recently used ones stay."""
     kept = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'SELECT ''%'"
 
@@ -75,9 +75,7 @@ async def test_a_text_is_prepared_once_for_each_home(
     assert len(found) == len({strategy.home(tenant.id) for tenant in (a, b)})
 
 
-async def test_what_is_no_longer_kept_is_closed_at_the_server(
-    copy: Copy, owner: Database, a: Tenant, b: Tenant
-) -> None:
+async def test_evicted_statements_are_closed_at_the_server(copy: Copy, owner: Database, a: Tenant, b: Tenant) -> None:
     async with owner.unbound() as work:
         await work.script(f"GRANT EXECUTE ON FUNCTION pg_prepared_statement() TO {quote(copy.where.tenant_login)}")
     filler = "x" * (STATEMENT_LENGTH // 2)

@@ -23,7 +23,9 @@ END $$
 """
 
 
-async def test_a_statement_that_heeds_no_limit_is_given_up_and_ends(copy: Copy, owner: Database, a: Tenant) -> None:
+async def test_a_statement_that_ignores_its_time_limit_is_abandoned_and_ended(
+    copy: Copy, owner: Database, a: Tenant
+) -> None:
     async with await Database.open(
         copy.where.tenant, copy.strategies, copy.binding_key, wait=1, statement_timeout=0.2
     ) as database:

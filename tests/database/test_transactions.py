@@ -16,7 +16,7 @@ async def test_commits_at_the_end(database: Database, a: Tenant) -> None:
         assert await work.scalar(select(table.c.id)) == user
 
 
-async def test_an_exception_rolls_back_and_is_passed_on(database: Database, a: Tenant) -> None:
+async def test_an_exception_rolls_back_and_propagates(database: Database, a: Tenant) -> None:
     with pytest.raises(LookupError):
         async with database.transaction(a) as work:
             await users.ensure(work, subject="ada", name=None, email=None)

@@ -41,7 +41,7 @@ async def test_without_a_free_connection_it_is_unavailable_in_time(impatient: Da
     assert list(found) == [str(b.id), str(a.id)]
 
 
-async def test_who_waits_gets_the_connection_that_is_given_back(impatient: Database, a: Tenant, b: Tenant) -> None:
+async def test_a_waiter_gets_the_released_connection(impatient: Database, a: Tenant, b: Tenant) -> None:
     async with AsyncExitStack() as held:
         for tenant in (a, b):
             await held.enter_async_context(impatient.transaction(tenant))
@@ -58,7 +58,7 @@ async def test_a_statement_that_takes_too_long_is_unavailable(impatient: Databas
     assert await tenant_of(impatient, a) == str(a.id)
 
 
-async def test_waiting_for_a_row_takes_no_longer_than_a_statement_may(impatient: Database, a: Tenant) -> None:
+async def test_waiting_for_a_row_is_limited_by_the_statement_timeout(impatient: Database, a: Tenant) -> None:
     async with impatient.transaction(a) as first:
         await first.script("INSERT INTO users (subject, name) VALUES ('ada', 'Ada')")
         with pytest.raises(Unavailable):
@@ -86,7 +86,9 @@ async def test_a_database_that_is_down_is_unavailable(copy: Copy, a: Tenant) -> 
                 assert "isola@" not in caught.value.message
 
 
-async def test_a_database_that_accepts_and_says_nothing_is_unavailable_in_time(copy: Copy, a: Tenant) -> None:
+async def test_a_database_that_accepts_connections_but_does_not_answer_is_unavailable_in_time(
+    copy: Copy, a: Tenant
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://isola@127.0.0.1:{silent.getsockname()[1]}/isola"
         async with await Database.open(url, copy.strategies, copy.binding_key, wait=WAIT) as database:

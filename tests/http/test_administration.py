@@ -55,7 +55,9 @@ async def accesses(reader: Client) -> list[dict[str, Any]]:
 # --- Authentication
 
 
-async def test_without_an_issuer_of_staff_there_is_nothing(copy: Copy, settings: Settings, strategy: Strategy) -> None:
+async def test_without_an_issuer_of_staff_administration_does_not_exist(
+    copy: Copy, settings: Settings, strategy: Strategy
+) -> None:
     async with serving(copy, settings.model_copy(update={"admin_issuer": None})) as api:
         client = StaffClient(api.http, token())
         for path in (ADMIN, f"/admin/t/{strategy.name}-a/graphql"):
@@ -63,7 +65,7 @@ async def test_without_an_issuer_of_staff_there_is_nothing(copy: Copy, settings:
             assert (await api.http.post(path, headers=headers)).status_code == 404
 
 
-async def test_credentials_of_tenants_open_nothing_here(api: Api, alice: Client) -> None:
+async def test_credentials_of_tenants_are_refused_for_administration(api: Api, alice: Client) -> None:
     owner = api.client(alice.tenant, "olga", Role.OWNER)
     key = await machine(owner)
     bearer = owner.headers["authorization"]
@@ -74,7 +76,7 @@ async def test_credentials_of_tenants_open_nothing_here(api: Api, alice: Client)
             assert (answer.status, answer.code) == (401, "UNAUTHENTICATED"), (path, headers.keys())
 
 
-async def test_what_staff_have_opens_nothing_of_tenants(api: Api, sam: StaffClient, alice: Client) -> None:
+async def test_credentials_of_staff_are_refused_by_tenants(api: Api, sam: StaffClient, alice: Client) -> None:
     await sam.leave(alice.tenant)
     for claims in ({}, {"tenant": alice.tenant, "role": "owner"}, {"tenant": alice.tenant, "aud": ["isola", AUDIENCE]}):
         client = StaffClient(api.http, token(**claims))
@@ -94,12 +96,12 @@ async def test_what_staff_have_opens_nothing_of_tenants(api: Api, sam: StaffClie
         {"sub": None},
     ],
 )
-async def test_bad_tokens_of_staff_are_refused(api: Api, claims: dict[str, Any]) -> None:
+async def test_invalid_tokens_of_staff_are_refused(api: Api, claims: dict[str, Any]) -> None:
     answer = await StaffClient(api.http, token(**claims)).ask("{ tenants { slug } }")
     assert (answer.status, answer.code) == (401, "UNAUTHENTICATED")
 
 
-async def test_an_issuer_of_tenants_is_none_of_staff(copy: Copy, settings: Settings) -> None:
+async def test_an_issuer_of_tenants_cannot_issue_tokens_of_staff(copy: Copy, settings: Settings) -> None:
     assert settings.admin_issuer is not None
     issuer = settings.admin_issuer.model_copy(update={"token_issuer": settings.token_issuer})
     with pytest.raises(OperatorError, match="ISOLA_ADMIN_ISSUER"):
@@ -116,7 +118,7 @@ async def test_hosts_that_are_not_the_platforms_own_are_refused(api: Api, sam: S
 # --- The contract
 
 
-def test_every_type_says_whom_it_is_open_to() -> None:
+def test_every_type_declares_its_access_rule() -> None:
     types = [each for each in parse(schema.as_str()).definitions if isinstance(each, ObjectTypeDefinitionNode)]
     assert {"Query", "Mutation", "Tenant", "Plan", "ApiKey", "PlatformLogEntry"} <= {each.name.value for each in types}
     for each in types:
@@ -174,7 +176,7 @@ async def test_keys_are_listed_and_revoked_in_sight_of_the_tenant(sam: StaffClie
 # --- Temporary read access to a tenant
 
 
-async def test_with_leave_staff_read_what_a_viewer_may(sam: StaffClient, alice: Client) -> None:
+async def test_read_access_permits_what_a_viewer_may_read(sam: StaffClient, alice: Client) -> None:
     await alice.create("first")
     await sam.leave(alice.tenant)
     seen = (await sam.look(alice.tenant)).data
@@ -184,7 +186,7 @@ async def test_with_leave_staff_read_what_a_viewer_may(sam: StaffClient, alice: 
     assert all(each.endswith(":read") for each in seen["viewer"]["permissions"])
 
 
-async def test_each_look_is_in_the_log(api: Api, sam: StaffClient, alice: Client) -> None:
+async def test_each_staff_access_is_in_the_tenants_log(api: Api, sam: StaffClient, alice: Client) -> None:
     leave = await sam.leave(alice.tenant)
     assert await accesses(alice) == []
     requests = [(await sam.look(alice.tenant)).response.headers["x-request-id"] for _ in range(3)]
@@ -198,7 +200,9 @@ async def test_each_look_is_in_the_log(api: Api, sam: StaffClient, alice: Client
     assert (await audit.verify(api.control, api.tenants, tenant)).broken is None
 
 
-async def test_what_cannot_be_logged_cannot_be_seen(sam: StaffClient, alice: Client, owner: Database) -> None:
+async def test_a_staff_access_that_cannot_be_logged_is_refused(
+    sam: StaffClient, alice: Client, owner: Database
+) -> None:
     await alice.create("secret name")
     await sam.leave(alice.tenant)
     assert (await sam.look(alice.tenant)).status == 200
@@ -215,7 +219,7 @@ async def test_what_cannot_be_logged_cannot_be_seen(sam: StaffClient, alice: Cli
     assert "secret name" not in (await sam.look(alice.tenant)).response.text
 
 
-async def test_staff_change_nothing(api: Api, sam: StaffClient, alice: Client) -> None:
+async def test_staff_cannot_change_anything_in_a_tenant(api: Api, sam: StaffClient, alice: Client) -> None:
     await sam.leave(alice.tenant)
     assert (await sam.look(alice.tenant)).status == 200
     before = await api.content(alice.tenant)
@@ -231,7 +235,7 @@ async def test_staff_change_nothing(api: Api, sam: StaffClient, alice: Client) -
     assert (await sam.look(alice.tenant, "{ auditLog { nodes { id } } }")).code == "FORBIDDEN"
 
 
-async def test_leave_is_for_one_tenant_and_one_of_the_staff(
+async def test_read_access_is_for_one_tenant_and_one_staff_member(
     api: Api, sam: StaffClient, alice: Client, bob: Client
 ) -> None:
     await sam.leave(alice.tenant)
@@ -242,7 +246,7 @@ async def test_leave_is_for_one_tenant_and_one_of_the_staff(
     assert await accesses(alice) == await accesses(bob) == []
 
 
-async def test_leave_ends(api: Api, sam: StaffClient, alice: Client, owner: Database) -> None:
+async def test_read_access_ends(api: Api, sam: StaffClient, alice: Client, owner: Database) -> None:
     leave = await sam.leave(alice.tenant)
     tim = StaffClient(api.http, token("tim"))
     end = "mutation ($g: ID!) { endAccess(grant: $g) { endedAt } }"
@@ -265,12 +269,14 @@ async def test_leave_ends(api: Api, sam: StaffClient, alice: Client, owner: Data
     ("reason", "minutes"),
     [("", 10), ("too short", 10), (" " * 20, 10), ("x" * 501, 10), (REASON, 0), (REASON, -1), (REASON, 481)],
 )
-async def test_leave_needs_a_reason_and_an_end(sam: StaffClient, alice: Client, reason: str, minutes: int) -> None:
+async def test_read_access_needs_a_reason_and_an_end(
+    sam: StaffClient, alice: Client, reason: str, minutes: int
+) -> None:
     assert (await sam.ask(LOOK, t=alice.tenant, r=reason, m=minutes)).code == "BAD_USER_INPUT"
     assert (await sam.look(alice.tenant)).status == 403
 
 
-async def test_a_tenant_can_shut_one_of_the_staff_out(sam: StaffClient, alice: Client) -> None:
+async def test_a_tenant_can_disable_a_staff_member(sam: StaffClient, alice: Client) -> None:
     await sam.leave(alice.tenant)
     user = (await sam.look(alice.tenant, "{ viewer { user { id } } }")).data["viewer"]["user"]["id"]
     disable = "mutation ($i: DisableUserInput!) { disableUser(input: $i) { user { id } } }"
@@ -281,7 +287,7 @@ async def test_a_tenant_can_shut_one_of_the_staff_out(sam: StaffClient, alice: C
     assert (answer.status, answer.code) == (403, "FORBIDDEN")
 
 
-async def test_suspended_tenants_are_closed_to_staff_as_well(api: Api, sam: StaffClient, alice: Client) -> None:
+async def test_suspended_tenants_are_unavailable_to_staff_as_well(api: Api, sam: StaffClient, alice: Client) -> None:
     await sam.leave(alice.tenant)
     await provisioning.suspend(api.control, alice.tenant)
     assert (await sam.look(alice.tenant)).code == "TENANT_SUSPENDED"

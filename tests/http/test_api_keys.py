@@ -44,7 +44,7 @@ async def until(ask: Callable[[], Any], expected: tuple[int, str]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_machine_calls_with_the_key_that_was_shown_once(alice: Client) -> None:
+async def test_a_machine_authenticates_with_the_key_that_was_returned_once(alice: Client) -> None:
     made = await make(alice, expiresAt=(datetime.now(UTC) + timedelta(days=1)).isoformat())
     key, about = made["key"], made["apiKey"]
 
@@ -63,7 +63,7 @@ async def test_a_machine_calls_with_the_key_that_was_shown_once(alice: Client) -
     assert about["createdBy"]["id"] == (await alice.ask(ME)).data["viewer"]["user"]["id"]
 
 
-async def test_users_are_told_apart_by_kind(alice: Client) -> None:
+async def test_users_are_filtered_by_kind(alice: Client) -> None:
     made = await make(alice)
     await alice.run("Viewer")
     asked = "query ($kinds: [UserKind!]) { users(filter: {kind: {in: $kinds}}) { nodes { id kind } } }"
@@ -75,9 +75,7 @@ async def test_users_are_told_apart_by_kind(alice: Client) -> None:
     assert {each["kind"] for each in people} == {"PERSON"}
 
 
-async def test_what_a_machine_makes_is_its_own_and_it_may_do_no_more_than_its_key_says(
-    api: Api, alice: Client, bob: Client
-) -> None:
+async def test_a_machine_owns_what_it_creates_and_is_limited_by_its_key(api: Api, alice: Client, bob: Client) -> None:
     made = await make(alice)
     robot = machine(alice, made["key"])
 
@@ -97,7 +95,7 @@ async def test_what_a_machine_makes_is_its_own_and_it_may_do_no_more_than_its_ke
 
 
 @pytest.mark.parametrize("permissions", [["api_key:manage"], ["nothing:known"], [], ["resource:read\x00"]], ids=str)
-async def test_a_key_cannot_be_given_what_its_maker_has_not_or_what_makes_keys(
+async def test_a_key_cannot_get_permissions_that_its_creator_lacks_or_that_create_keys(
     api: Api, alice: Client, permissions: list[str]
 ) -> None:
     refused = await alice.ask(CREATE, {"input": {"name": "robot", "permissions": permissions}})
@@ -107,7 +105,7 @@ async def test_a_key_cannot_be_given_what_its_maker_has_not_or_what_makes_keys(
     assert all(not user["subject"].startswith("key:") for user in (await api.content(alice.tenant))["users"])
 
 
-async def test_a_key_is_good_in_its_own_tenant_only(alice: Client, bob: Client) -> None:
+async def test_a_key_is_valid_only_in_its_own_tenant(alice: Client, bob: Client) -> None:
     made = await make(alice)
 
     assert (await machine(bob, made["key"]).ask(ME)).data["viewer"]["tenant"]["slug"] == alice.tenant
@@ -129,7 +127,7 @@ async def test_a_revoked_key_is_refused_soon(alice: Client) -> None:
     assert listed["revokedAt"] is not None
 
 
-async def test_a_key_ends_with_its_time(alice: Client) -> None:
+async def test_a_key_expires(alice: Client) -> None:
     made = await make(alice, expiresAt=(datetime.now(UTC) + timedelta(seconds=2)).isoformat())
     robot = machine(alice, made["key"])
 
@@ -198,7 +196,7 @@ async def test_neither_answers_nor_logs_repeat_a_key(
     assert secret not in str(await api.content(alice.tenant))
 
 
-async def test_a_key_may_no_more_than_its_maker_still_may(api: Api, alice: Client) -> None:
+async def test_a_key_loses_the_permissions_that_its_creator_loses(api: Api, alice: Client) -> None:
     maker = api.client(alice.tenant, "eve")
     robot = machine(alice, (await make(maker))["key"])
     eve = (await maker.ask(ME)).data["viewer"]["user"]["id"]
@@ -217,7 +215,7 @@ async def test_a_key_may_no_more_than_its_maker_still_may(api: Api, alice: Clien
 
 
 @pytest.mark.parametrize("disabled", ["maker", "machine"])
-async def test_a_key_of_somebody_who_was_disabled_is_refused(api: Api, alice: Client, disabled: str) -> None:
+async def test_a_key_whose_creator_is_disabled_is_refused(api: Api, alice: Client, disabled: str) -> None:
     maker = api.client(alice.tenant, "eve")
     made = await make(maker)
     robot = machine(alice, made["key"])

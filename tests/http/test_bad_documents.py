@@ -55,7 +55,7 @@ REFUSED_WHOLE: dict[str, tuple[str, dict[str, Any] | None, str]] = {
 
 
 @pytest.mark.parametrize(("document", "variables", "named"), REFUSED_WHOLE.values(), ids=REFUSED_WHOLE)
-async def test_a_request_that_makes_no_sense_is_refused_as_a_whole(
+async def test_an_invalid_request_is_refused_entirely(
     guest: Client, document: str, variables: dict[str, Any] | None, named: str
 ) -> None:
     refused = await guest.ask(document, variables)
@@ -96,7 +96,7 @@ REFUSED_ARGUMENT: dict[str, tuple[str, dict[str, Any] | None, str]] = {
 
 
 @pytest.mark.parametrize(("document", "variables", "field"), REFUSED_ARGUMENT.values(), ids=REFUSED_ARGUMENT)
-async def test_an_argument_that_makes_no_sense_is_the_error_of_its_field(
+async def test_an_invalid_argument_is_an_error_of_its_field(
     guest: Client, document: str, variables: dict[str, Any] | None, field: str
 ) -> None:
     refused = await guest.ask(document.replace("resources", "viewer { roles } resources", 1), variables)
@@ -150,7 +150,7 @@ async def test_a_mutation_that_breaks_a_rule_names_the_field(
 @pytest.mark.parametrize(
     "id_", ["", "42", "res_", "usr_00000000-0000-7000-8000-000000000000", "res_00000000-0000-7000-8000-000000000000"]
 )
-async def test_an_id_of_nothing_of_another_type_or_none_at_all_finds_nothing(guest: Client, id_: str) -> None:
+async def test_unknown_foreign_and_malformed_ids_find_nothing(guest: Client, id_: str) -> None:
     assert (await guest.run("Resource", id=id_)).data == {"resource": None}
     assert (await guest.run("Node", id=id_)).data == {"node": None}
     assert (await guest.run("Nodes", ids=[id_])).data == {"nodes": [None]}
@@ -165,20 +165,20 @@ async def test_an_unknown_operation_name_is_refused(guest: Client) -> None:
     assert taken.data == {"viewer": {"roles": ["admin"]}}
 
 
-async def test_a_variable_that_the_document_does_not_know_changes_nothing(guest: Client) -> None:
+async def test_an_undeclared_variable_is_ignored(guest: Client) -> None:
     plain = await guest.ask("{ resources { totalCount } }")
 
     assert (await guest.ask("{ resources { totalCount } }", {"unknown": 1})).body == plain.body
 
 
-async def test_several_mistakes_are_all_told_up_to_a_limit(guest: Client) -> None:
+async def test_several_errors_are_all_reported_up_to_a_limit(guest: Client) -> None:
     mistakes = await guest.ask("{ " + " ".join(f"f{n}" for n in range(100)) + " }")
 
     assert mistakes.status == 400
     assert 2 <= len(mistakes.body["errors"]) <= 21
 
 
-async def test_a_viewer_who_may_not_write_is_told_so_before_what_is_wrong(standing: Api, guest: Client) -> None:
+async def test_a_missing_permission_is_reported_before_invalid_input(standing: Api, guest: Client) -> None:
     viewer = standing.client(guest.tenant, role=Role.VIEWER)
 
     refused = await viewer.run("CreateResource", input={"name": ""})

@@ -30,7 +30,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("case", BODIES.values(), ids=BODIES)
-async def test_a_body_that_is_no_request_is_refused(guest: Client, case: bytes | tuple[bytes, str]) -> None:
+async def test_a_body_that_is_not_a_request_is_refused(guest: Client, case: bytes | tuple[bytes, str]) -> None:
     body, named = (case, "body") if isinstance(case, bytes) else case
 
     refused = await guest.send(body)
@@ -63,12 +63,12 @@ async def test_a_content_type_other_than_json_in_utf_8_is_refused(guest: Client,
 @pytest.mark.parametrize(
     "content_type", ["application/json", "Application/JSON;charset=UTF-8", 'application/json; charset="utf-8"']
 )
-async def test_json_in_utf_8_is_taken_however_it_is_written(guest: Client, content_type: str) -> None:
+async def test_json_in_utf_8_is_accepted_in_any_spelling(guest: Client, content_type: str) -> None:
     assert (await guest.send(QUERY, content_type=content_type)).data == {"__typename": "Query"}
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0", "application/xml, text/*;q=0.5"])
-async def test_an_answer_that_the_client_does_not_accept_is_not_given(guest: Client, accept: str) -> None:
+async def test_a_media_type_that_the_client_does_not_accept_is_not_sent(guest: Client, accept: str) -> None:
     refused = await guest.send(QUERY, accept=accept)
 
     assert (refused.status, refused.code) == (406, "BAD_USER_INPUT")
@@ -134,7 +134,7 @@ async def test_get_with_bad_parameters_names_them(guest: Client, params: dict[st
     assert named in refused.error["message"]
 
 
-async def test_a_server_tells_that_it_lives_and_that_it_is_ready(standing: Api) -> None:
+async def test_the_server_reports_liveness_and_readiness(standing: Api) -> None:
     for question, answer in (("/livez", "alive"), ("/readyz", "ready")):
         told = await standing.http.get(question)
         assert (told.status_code, told.json()) == (200, {"status": answer})

@@ -39,7 +39,7 @@ async def proxied(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
-async def test_nobody_is_given_the_answer_to_what_another_client_hid_in_a_body(
+async def test_smuggled_requests_get_no_response(
     upgrade: dict[str, str], proxied: httpx.AsyncClient, alice: Client, bob: Client
 ) -> None:
     alice, bob = replace(alice, http=proxied), replace(bob, http=proxied)

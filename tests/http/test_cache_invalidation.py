@@ -117,7 +117,7 @@ async def suspend_tenant(two: Two) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-async def test_what_is_taken_back_on_one_server_is_refused_on_the_other_within_five_seconds(
+async def test_a_revocation_on_one_server_applies_on_the_other_within_five_seconds(
     two: Two, change: Callable[[Two], Awaitable[None]], status: int, code: str
 ) -> None:
     await change(two)
@@ -126,7 +126,7 @@ async def test_what_is_taken_back_on_one_server_is_refused_on_the_other_within_f
         assert (answer.status, answer.code) == (status, code)
 
 
-async def test_a_role_that_is_taken_is_gone_on_the_other_server_within_five_seconds(two: Two) -> None:
+async def test_a_revoked_role_is_revoked_on_the_other_server_within_five_seconds(two: Two) -> None:
     roles = {each["name"]: each["id"] for each in (await two.admin.ask(ROLES)).data["roles"]["nodes"]}
     assert "user:manage" in (await two.elsewhere.ask(PERMISSIONS)).data["viewer"]["permissions"]
     taken = await two.admin.ask(
@@ -155,7 +155,7 @@ async def test_a_key_that_is_revoked_is_refused_on_the_other_server_within_five_
     assert (answer.status, answer.code) == (401, "UNAUTHENTICATED")
 
 
-async def test_others_are_not_touched(two: Two) -> None:
+async def test_signing_out_does_not_affect_other_users(two: Two) -> None:
     grace = two.there.client(two.admin.tenant, "grace")
     assert (await grace.ask(ME)).data
     await sign_out_everywhere(two)
@@ -171,7 +171,7 @@ async def test_others_are_not_touched(two: Two) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_a_server_that_hears_of_nothing_trusts_nothing(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_cannot_poll_uses_no_cached_data(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hearing.Changes, "hear", deaf)
     await provisioning.suspend(two.here.control, two.admin.tenant)
 

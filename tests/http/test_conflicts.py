@@ -54,7 +54,7 @@ async def test_a_name_in_use_is_named(alice: Client) -> None:
     assert await refused(alice, "updateRole", {"id": other, "name": VALUE}) == "input.name"
 
 
-async def test_of_a_pair_that_is_there_the_second_is_named(alice: Client) -> None:
+async def test_a_duplicate_pair_is_reported_at_its_second_id(alice: Client) -> None:
     user = (await alice.run("Viewer")).data["viewer"]["user"]["id"]
     organization = await made(alice, "createOrganization", {"name": VALUE}, "organization { id }")
     role = await made(alice, "createRole", {"name": VALUE, "permissions": ["resource:read"]}, "role { id }")

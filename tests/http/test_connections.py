@@ -119,7 +119,7 @@ async def test_the_chunks_of_a_request_to_upgrade_are_its_body(raw: Raw) -> None
     assert statuses(answer) == [200, 200]
 
 
-async def test_connect_is_refused(raw: Raw) -> None:
+async def test_the_method_connect_is_refused(raw: Raw) -> None:
     assert await raw.answers(b"CONNECT localhost:443 HTTP/1.1\r\nhost: localhost\r\n\r\n" + SMUGGLED) == [400]
 
 
@@ -143,9 +143,7 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("ambiguous", AMBIGUOUS.values(), ids=AMBIGUOUS)
-async def test_what_could_be_framed_in_two_ways_is_refused_once_and_the_connection_ends(
-    ambiguous: bytes, raw: Raw
-) -> None:
+async def test_ambiguous_framing_is_refused_once_and_the_connection_closed(ambiguous: bytes, raw: Raw) -> None:
     assert await raw.answers(raw.request(ambiguous) + SMUGGLED) == [400]
 
 
@@ -154,7 +152,7 @@ CODINGS = [b"gzip", b"gzip, chunked", b"GZIP , Chunked", b"identity", b"xchunked
 
 @pytest.mark.parametrize("more", [CLOSES, UPGRADES["h2c"]], ids=["as it is", "with an upgrade"])
 @pytest.mark.parametrize("coding", CODINGS)
-async def test_a_coding_that_is_not_undone_is_refused_and_the_connection_ends(
+async def test_an_unsupported_transfer_coding_is_refused_and_the_connection_closed(
     coding: bytes, more: bytes, raw: Raw
 ) -> None:
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(QUERY), QUERY)
@@ -163,19 +161,19 @@ async def test_a_coding_that_is_not_undone_is_refused_and_the_connection_ends(
 
 
 @pytest.mark.parametrize("coding", [b"chunked", b"Chunked"])
-async def test_chunks_are_a_body(coding: bytes, raw: Raw) -> None:
+async def test_a_chunked_body_is_read(coding: bytes, raw: Raw) -> None:
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(QUERY), QUERY)
     assert await raw.answers(raw.head(b"transfer-encoding:%b\r\n" % coding + CLOSES) + chunked) == [200]
 
 
 @pytest.mark.parametrize(("size", "status"), [(len(QUERY), 200), (1_000_001, 413)], ids=["fits", "too large"])
-async def test_zeros_before_a_length_change_nothing(size: int, status: int, raw: Raw) -> None:
+async def test_leading_zeros_of_a_length_are_ignored(size: int, status: int, raw: Raw) -> None:
     length = b"content-length: %b%d\r\n" % (b"0" * 5000, size)
     assert await raw.answers(raw.head(length + CLOSES) + QUERY) == [status]
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-forwarded-for", "x-tenant-id", "host"])
-async def test_trailers_are_no_headers(name: str, api: Api, alice: Client) -> None:
+async def test_trailers_are_ignored(name: str, api: Api, alice: Client) -> None:
     async with connected(api, alice) as raw:
         head = raw.head(b"transfer-encoding: chunked\r\n" + CLOSES)
         if name == "authorization":
@@ -185,7 +183,7 @@ async def test_trailers_are_no_headers(name: str, api: Api, alice: Client) -> No
         assert await raw.answers(head + chunked) == [401 if name == "authorization" else 200]
 
 
-async def test_an_answer_to_what_is_malformed_is_none_to_the_request_before(raw: Raw) -> None:
+async def test_the_error_of_a_malformed_request_does_not_answer_the_previous_one(raw: Raw) -> None:
     answer = await _answer(raw, raw.request() + b"nonsense\r\n\r\n")
     assert 400 not in statuses(answer)
 
@@ -237,7 +235,7 @@ LATE = {
 
 
 @pytest.mark.parametrize(("sent", "answered"), LATE.values(), ids=LATE)
-async def test_what_does_not_arrive_in_time_ends_the_connection(
+async def test_a_request_that_does_not_arrive_in_time_is_disconnected(
     sent: bytes, answered: list[int], tight: Api, alice: Client
 ) -> None:
     async with connected(tight, alice) as raw:
@@ -245,7 +243,7 @@ async def test_what_does_not_arrive_in_time_ends_the_connection(
         assert await raw.answers(sent % headers if b"%b" in sent else sent) == answered
 
 
-async def test_a_head_that_comes_byte_by_byte_has_no_more_time(tight: Api, alice: Client) -> None:
+async def test_a_head_sent_byte_by_byte_has_the_same_time_limit(tight: Api, alice: Client) -> None:
     async with connected(tight, alice) as raw:
         for byte in b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx":
             raw.writer.write(bytes([byte]))
@@ -269,7 +267,7 @@ HALVES = {
 
 
 @pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
-async def test_requests_that_do_not_come_to_an_end_keep_nobody_out(half: bytes, tight: Api, alice: Client) -> None:
+async def test_incomplete_requests_do_not_exclude_other_clients(half: bytes, tight: Api, alice: Client) -> None:
     halves = []
     for _ in range(8):
         reader, writer = await asyncio.open_connection(tight.http.base_url.host, tight.http.base_url.port)
@@ -302,7 +300,7 @@ async def test_where_every_connection_has_a_request_under_way_a_further_one_is_r
         assert await raw.answers(raw.request(CLOSES)) == [200]
 
 
-async def test_who_never_reads_is_cut_off_and_who_reads_slowly_is_not(tight: Api, alice: Client) -> None:
+async def test_a_client_that_never_reads_is_disconnected_and_a_slow_one_is_not(tight: Api, alice: Client) -> None:
     await alice.create("large", data={"text": "x" * 20_000})
     aliases = " ".join(f"a{number}: resources(first: 1) {{ nodes {{ data }} }}" for number in range(10))
     request = json.dumps({"query": f"{{ {aliases} }}"}).encode()
@@ -328,12 +326,12 @@ async def test_who_never_reads_is_cut_off_and_who_reads_slowly_is_not(tight: Api
 
 
 @pytest.mark.parametrize("version", [b" HTTP/2.0", b" HTTP/1.2", b" HTTP/0.9", b""])
-async def test_versions_that_are_not_spoken_here_are_refused(version: bytes, raw: Raw) -> None:
+async def test_unsupported_http_versions_are_refused(version: bytes, raw: Raw) -> None:
     assert (await raw.answers(b"GET /livez%b\r\nhost: localhost\r\n\r\n" % version))[0] in {400, 505}
 
 
 @pytest.mark.parametrize("target", [b"http://elsewhere.example", b"http://[", b"/\xff"])
-async def test_a_target_that_is_none_is_refused(target: bytes, raw: Raw) -> None:
+async def test_an_invalid_request_target_is_refused(target: bytes, raw: Raw) -> None:
     assert await raw.answers(b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n" % target) == [400]
 
 

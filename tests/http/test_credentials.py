@@ -34,7 +34,7 @@ CREDENTIALS = {
 
 
 @pytest.mark.parametrize("authorization", CREDENTIALS.values(), ids=CREDENTIALS)
-async def test_without_a_good_token_nothing_is_looked_at(guest: Client, authorization: str) -> None:
+async def test_without_a_valid_token_the_body_is_not_read(guest: Client, authorization: str) -> None:
     stranger = guest.saying(authorization)
 
     for body in (CREATE, "not even JSON"):
@@ -74,7 +74,7 @@ async def test_a_token_is_refused_from_the_moment_it_expires(
     assert "expired" in refused.error["message"]
 
 
-async def test_a_new_user_with_the_address_of_another_comes_in_as_somebody_else(api: Api, alice: Client) -> None:
+async def test_a_new_user_with_the_email_address_of_another_is_a_separate_user(api: Api, alice: Client) -> None:
     people = [
         api.client(alice.tenant, subject, email=email)
         for subject, email in {"one": "same@example.org", "two": "Same@Example.org", "three": None}.items()

@@ -118,7 +118,7 @@ async def test_a_statement_that_takes_too_long_is_ended(copy: Copy, settings: Se
         assert [resource["name"] for resource in found] == ["before"]
 
 
-async def test_who_finds_no_connection_in_time_is_refused_and_the_others_are_served(
+async def test_a_request_without_a_connection_in_time_is_refused_and_others_are_served(
     copy: Copy, settings: Settings, strategy: Strategy
 ) -> None:
     small = settings.model_copy(update={"pool_size": 3, "pool_wait": 1.0})
@@ -136,7 +136,7 @@ async def test_who_finds_no_connection_in_time_is_refused_and_the_others_are_ser
 
 
 @pytest.mark.parametrize("slug", [f"{strategy}-a" for strategy in STRATEGIES])
-async def test_a_connection_that_is_killed_is_replaced_unnoticed(copy: Copy, api: Api, slug: str) -> None:
+async def test_a_killed_connection_is_replaced_transparently(copy: Copy, api: Api, slug: str) -> None:
     client = api.client(slug)
     await client.create("before")
     connection = await asyncpg.connect(copy.where.owner)

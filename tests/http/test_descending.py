@@ -42,7 +42,7 @@ async def owner_above(api: Api, strategy: Strategy) -> Client:
     return client
 
 
-async def test_an_owner_acts_in_all_that_is_below(owner_above: Client, bob: Client) -> None:
+async def test_an_owner_can_access_all_descendants(owner_above: Client, bob: Client) -> None:
     own = (await owner_above.ask(VIEWER)).data["viewer"]
     for tenant in (bob.tenant, "grandchild"):
         there = (await below(owner_above, tenant).ask(VIEWER)).data["viewer"]
@@ -58,12 +58,14 @@ async def test_an_owner_acts_in_all_that_is_below(owner_above: Client, bob: Clie
 
 
 @pytest.mark.parametrize("source", [source for source in SOURCES if source != "domain"])
-async def test_what_is_below_can_be_named_in_every_way(api: Api, owner_above: Client, bob: Client, source: str) -> None:
+async def test_descendants_can_be_named_by_every_source(
+    api: Api, owner_above: Client, bob: Client, source: str
+) -> None:
     answer = await ask(api, {"authorization": owner_above.headers["authorization"]}, SOURCES[source](bob.tenant))
     assert answer.json() == {"data": {"viewer": {"tenant": {"slug": bob.tenant}}}}
 
 
-async def test_the_log_shows_both(owner_above: Client, bob: Client) -> None:
+async def test_the_log_names_the_user_and_the_person_of_the_ancestor(owner_above: Client, bob: Client) -> None:
     above = (await owner_above.ask(VIEWER)).data["viewer"]["user"]["id"]
     there = below(owner_above, bob.tenant)
     me = (await there.ask(VIEWER)).data["viewer"]["user"]["id"]
@@ -83,7 +85,9 @@ async def same_refusal(client: Client, *names: str) -> bytes:
     return said
 
 
-async def test_all_others_are_refused_alike(api: Api, owner_above: Client, alice: Client, bob: Client) -> None:
+async def test_all_other_tenants_get_the_same_refusal(
+    api: Api, owner_above: Client, alice: Client, bob: Client
+) -> None:
     grandchild = (await provisioning.named(api.control, "grandchild")).id
     assert (await bob.ask(VIEWER)).status == 200
     other = next(t.slug for t in await provisioning.every(api.control) if not t.slug.startswith(alice.tenant[:3]))
@@ -114,7 +118,7 @@ async def test_sources_that_disagree_on_what_is_below_are_refused(api: Api, owne
         assert answer.json()["errors"][0]["extensions"]["code"] == "FORBIDDEN"
 
 
-async def test_nothing_below_tells_of_what_is_above(api: Api, owner_above: Client, bob: Client) -> None:
+async def test_a_descendant_reveals_nothing_about_its_ancestors(api: Api, owner_above: Client, bob: Client) -> None:
     """The log names an actor from an ancestor, by an id that identifies no one."""
     above = await provisioning.named(api.control, owner_above.tenant)
     there = below(owner_above, bob.tenant)
@@ -137,7 +141,7 @@ async def awaited(client: Client, code: str | None) -> None:
     pytest.fail(f"never heard of: expected {code}, got {body}")
 
 
-async def test_what_is_taken_back_takes_effect(api: Api, owner_above: Client, bob: Client) -> None:
+async def test_a_revocation_takes_effect(api: Api, owner_above: Client, bob: Client) -> None:
     there, further = below(owner_above, bob.tenant), below(owner_above, "grandchild")
     for client in (there, further, bob):
         await awaited(client, None)
@@ -154,7 +158,7 @@ async def test_what_is_taken_back_takes_effect(api: Api, owner_above: Client, bo
     await awaited(bob, None)
 
 
-async def test_those_below_can_keep_one_person_out(owner_above: Client, bob: Client) -> None:
+async def test_a_descendant_can_disable_a_person_of_an_ancestor(owner_above: Client, bob: Client) -> None:
     there = below(owner_above, bob.tenant)
     user = (await there.ask(VIEWER)).data["viewer"]["user"]["id"]
     disable = "mutation ($i: DisableUserInput!) { disableUser(input: $i) { user { id } } }"
@@ -163,7 +167,7 @@ async def test_those_below_can_keep_one_person_out(owner_above: Client, bob: Cli
     assert (await owner_above.ask(VIEWER)).status == 200
 
 
-async def test_a_machine_acts_below_with_the_permission(api: Api, owner_above: Client, bob: Client) -> None:
+async def test_a_machine_with_the_permission_can_access_descendants(api: Api, owner_above: Client, bob: Client) -> None:
     document = "mutation ($i: CreateApiKeyInput!) { createApiKey(input: $i) { key } }"
     keys = []
     for permissions in (["descendant:enter", "resource:read"], ["resource:read"]):

@@ -72,7 +72,9 @@ async def stored(owner: Database) -> list[dict[str, Any]]:
         return [dict(row) for row in await work.rows(select(domains).order_by(domains.c.id))]
 
 
-async def test_a_domain_counts_once_its_record_was_found(api: Api, alice: Client, bob: Client, dns: NameServer) -> None:
+async def test_a_domain_names_its_tenant_once_it_is_verified(
+    api: Api, alice: Client, bob: Client, dns: NameServer
+) -> None:
     claim = await add(alice, "API.Acme-Own.example")
 
     assert claim["name"] == "api.acme-own.example"
@@ -96,14 +98,14 @@ async def test_a_domain_counts_once_its_record_was_found(api: Api, alice: Client
     assert (await bob.ask(LIST)).data["domains"]["totalCount"] == 0
 
 
-async def test_a_record_is_asked_for_without_a_search_path(alice: Client, dns: NameServer) -> None:
+async def test_a_record_is_looked_up_without_a_search_domain(alice: Client, dns: NameServer) -> None:
     claim = await add(alice, "acme-own.example")
     await verify(alice, claim)
     assert set(dns.asked) == {claim["challengeRecord"]}
 
 
 @pytest.mark.parametrize("answer", [rcode.SERVFAIL, rcode.REFUSED])
-async def test_where_dns_gives_no_answer_nothing_is_decided(
+async def test_without_an_answer_of_dns_verification_is_undecided(
     alice: Client, dns: NameServer, owner: Database, answer: rcode.Rcode
 ) -> None:
     claim = await add(alice, "acme-own.example")
@@ -130,7 +132,7 @@ async def test_two_may_claim_a_domain_and_one_has_it(api: Api, alice: Client, bo
     assert await reached(api, bob, "shared.example") == 403
 
 
-async def test_a_domain_that_was_given_up_is_proven_anew_by_whoever_takes_it(
+async def test_a_released_domain_must_be_verified_again_by_its_next_tenant(
     api: Api, alice: Client, bob: Client, dns: NameServer
 ) -> None:
     first = await add(alice, "passed-on.example")
@@ -181,7 +183,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-async def test_what_can_be_no_domain_of_a_tenants_is_refused(alice: Client, owner: Database) -> None:
+async def test_an_invalid_domain_is_refused(alice: Client, owner: Database) -> None:
     for name in [*REFUSED, "ä" * 100_000 + ".example"]:
         refused = await alice.ask(ADD, {"name": name})
         assert refused.code == "BAD_USER_INPUT", name
@@ -214,7 +216,7 @@ async def test_domains_are_for_those_who_may_manage_them(
     assert await stored(owner) == before
 
 
-async def test_nobody_touches_a_domain_of_another_tenant(
+async def test_a_domain_of_another_tenant_cannot_be_changed(
     alice: Client, bob: Client, dns: NameServer, owner: Database
 ) -> None:
     claim = await add(alice, "acme-own.example")
@@ -249,7 +251,7 @@ async def test_the_domains_and_keys_of_a_dropped_tenant_are_gone(
         assert await work.value("SELECT count(*) FROM control.api_keys") == 0
 
 
-async def test_a_domain_of_another_tenant_is_claimed_like_a_free_one(
+async def test_a_claim_of_another_tenants_domain_looks_like_that_of_a_free_one(
     alice: Client, bob: Client, dns: NameServer
 ) -> None:
     claim = await add(alice, "taken.example")

@@ -95,14 +95,14 @@ HOSTS: dict[bytes, Expected] = {
 }
 
 
-async def test_a_host_is_one_of_the_servers_or_a_tenants_or_refused(api: Api, alice: Client, bob: Client) -> None:
+async def test_a_host_belongs_to_the_server_or_to_a_tenant_or_is_refused(api: Api, alice: Client, bob: Client) -> None:
     names = alice.tenant.encode(), bob.tenant.encode()
     for host, expected in HOSTS.items():
         sent = host.replace(b"{tenant}", names[0]).replace(b"{other}", names[1])
         assert await told(api, alice, b"Host: " + sent) == expected, host
 
 
-async def test_a_stranger_learns_nothing_of_hosts(api: Api, alice: Client) -> None:
+async def test_an_unauthenticated_client_cannot_probe_hosts(api: Api, alice: Client) -> None:
     stranger = alice.saying("Bearer a.b.c")
     tenant = alice.tenant.encode()
 
@@ -126,7 +126,7 @@ async def test_a_control_character_in_a_host_is_refused(api: Api, alice: Client)
         assert status == 400
 
 
-async def test_the_host_of_an_absolute_target_counts_for_nothing(api: Api, alice: Client, bob: Client) -> None:
+async def test_the_host_of_an_absolute_target_is_ignored(api: Api, alice: Client, bob: Client) -> None:
     elsewhere = f"http://{bob.tenant}.{PLATFORM}/graphql".encode()
 
     assert await told(api, alice, b"Host: localhost", target=elsewhere) == ACCEPTED
@@ -138,7 +138,7 @@ FORWARDED = [b"X-Forwarded-Host: %b", b"Forwarded: for=192.0.2.1;host=%b;proto=h
 
 
 @pytest.mark.parametrize("header", FORWARDED)
-async def test_what_is_forwarded_counts_for_nothing_unless_the_proxy_is_trusted(
+async def test_forwarding_headers_are_ignored_unless_the_proxy_is_trusted(
     api: Api, alice: Client, bob: Client, header: bytes
 ) -> None:
     for host in (f"{bob.tenant}.{PLATFORM}".encode(), b"evil.test", b"%", b""):
@@ -149,9 +149,7 @@ async def test_what_is_forwarded_counts_for_nothing_unless_the_proxy_is_trusted(
 
 @behind_a_proxy
 @pytest.mark.parametrize("header", FORWARDED)
-async def test_a_trusted_proxy_says_which_host_its_client_asked_for(
-    api: Api, alice: Client, bob: Client, header: bytes
-) -> None:
+async def test_a_trusted_proxy_reports_the_requested_host(api: Api, alice: Client, bob: Client, header: bytes) -> None:
     own_host, others = f"{alice.tenant}.{PLATFORM}:443".encode(), f"{bob.tenant}.{PLATFORM}".encode()
 
     assert await told(api, alice, b"Host: localhost", header % own_host) == ACCEPTED
@@ -175,7 +173,7 @@ async def test_a_trusted_proxy_says_which_host_its_client_asked_for(
         [b"Forwarded: "],
     ],
 )
-async def test_what_a_trusted_proxy_says_is_read_strictly(api: Api, alice: Client, headers: list[bytes]) -> None:
+async def test_headers_of_a_trusted_proxy_are_parsed_strictly(api: Api, alice: Client, headers: list[bytes]) -> None:
     status, _ = await told(api, alice, b"Host: localhost", *headers)
 
     assert status == 400

@@ -8,7 +8,7 @@ from isola.subjects.permissions import Role
 from isola.testing.served import Api, Client
 
 
-async def test_a_user_seen_for_the_first_time_is_made_and_sees_who_it_is(api: Api, alice: Client) -> None:
+async def test_a_new_user_is_created_and_can_read_their_identity(api: Api, alice: Client) -> None:
     viewer = (await alice.run("Viewer")).data["viewer"]
 
     assert viewer["tenant"] == {"slug": alice.tenant, "name": alice.tenant.title()}
@@ -61,7 +61,7 @@ async def _pages(client: Client, search: dict[str, Any], size: str, place: str) 
     return pages
 
 
-async def test_spans_are_seen_by_their_author_their_organization_or_everybody(api: Api, alice: Client) -> None:
+async def test_spans_are_visible_to_their_author_their_organization_or_all(api: Api, alice: Client) -> None:
     member, stranger = (api.client(alice.tenant, name, Role.EDITOR) for name in ("mia", "sam"))
     people = [(await client.run("Viewer")).data["viewer"]["user"]["id"] for client in (alice, member)]
     organization = await _organization(alice, *people)
@@ -86,7 +86,7 @@ async def test_spans_are_seen_by_their_author_their_organization_or_everybody(ap
     assert refused.code == "FORBIDDEN"
 
 
-async def test_who_leaves_an_organization_sees_its_spans_no_longer(api: Api, alice: Client) -> None:
+async def test_former_members_cannot_read_spans_of_an_organization(api: Api, alice: Client) -> None:
     member = api.client(alice.tenant, "mia", Role.EDITOR)
     people = [(await client.run("Viewer")).data["viewer"]["user"]["id"] for client in (alice, member)]
     organization = await _organization(alice, *people)
@@ -118,7 +118,7 @@ async def _organization(admin: Client, *people: str) -> str:
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.EDITOR])
-async def test_a_role_holds_as_far_as_it_goes(api: Api, alice: Client, role: Role) -> None:
+async def test_a_role_permits_exactly_its_permissions(api: Api, alice: Client, role: Role) -> None:
     resource = await alice.create("of the administrator")
     other = api.client(alice.tenant, "eve", role)
     await other.run("Viewer")
@@ -135,7 +135,7 @@ async def test_a_role_holds_as_far_as_it_goes(api: Api, alice: Client, role: Rol
     assert await api.content(alice.tenant) == before
 
 
-async def test_what_each_field_of_a_mutation_did_is_told_where_one_fails(alice: Client) -> None:
+async def test_results_of_other_mutation_fields_are_returned_if_one_fails(alice: Client) -> None:
     done = await alice.ask(
         """mutation {
             one: createResource(input: {name: "one"}) { resource { name } }

@@ -35,7 +35,7 @@ async def log(client: Client, **filter_: object) -> list[dict[str, Any]]:
     return list((await client.ask(LOG, {"filter": filter_})).data["auditLog"]["nodes"])
 
 
-async def test_a_token_can_say_less_than_what_is_stored_and_never_more(api: Api, alice: Client) -> None:
+async def test_a_token_can_restrict_the_stored_roles_but_not_extend_them(api: Api, alice: Client) -> None:
     editor = api.client(alice.tenant, "eve", Role.EDITOR)
     assert await viewer(editor) == {"roles": ["editor"], "permissions": sorted(of_role(Role.EDITOR))}
     for claimed in (Role.ADMIN, Role.OWNER):
@@ -54,7 +54,7 @@ async def test_a_token_can_say_less_than_what_is_stored_and_never_more(api: Api,
         ({"token_roles": False, "new_user_role": "none"}, frozenset()),
     ],
 )
-async def test_what_a_new_user_may_do_is_a_setting(
+async def test_the_role_of_new_users_is_a_setting(
     copy: Copy, settings: Settings, strategy: Strategy, changed: dict[str, Any], permitted: frozenset[str]
 ) -> None:
     async with serving(copy, settings.model_copy(update=changed)) as api:
@@ -68,7 +68,7 @@ def test_in_production_a_token_that_names_no_role_gives_none(settings: Settings)
     assert settings.model_copy(update={"production": True, "new_user_role": Role.VIEWER}).first_role is Role.VIEWER
 
 
-async def test_a_role_of_the_tenants_own_holds_as_far_as_it_goes(api: Api, alice: Client) -> None:
+async def test_a_custom_role_permits_exactly_its_permissions(api: Api, alice: Client) -> None:
     reader = api.client(alice.tenant, "rita", Role.OWNER)
     rita = await user_id(reader)
     made = await alice.ask(
@@ -110,7 +110,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_somebody_sees_the_tenants_that_they_belong_to_and_nobody_elses(api: Api) -> None:
+async def test_a_user_lists_only_their_own_tenants(api: Api) -> None:
     tenants = [f"{name}-{letter}" for name in STRATEGIES for letter in "ab"]
     for tenant, role in zip(tenants, (Role.ADMIN, Role.VIEWER, Role.EDITOR, Role.OWNER), strict=True):
         await viewer(api.client(tenant, "ada", role))
@@ -128,7 +128,7 @@ async def test_somebody_sees_the_tenants_that_they_belong_to_and_nobody_elses(ap
     ]
 
 
-async def test_the_log_is_read_by_those_who_may_and_says_who_did_what(api: Api, alice: Client, bob: Client) -> None:
+async def test_the_log_requires_a_permission_and_names_the_actor(api: Api, alice: Client, bob: Client) -> None:
     ada = await user_id(alice)
     create = '{"query": "mutation { createResource(input: {name: \\"map\\"}) { resource { id } } }"}'
     named = await alice.send(create, x_request_id="r-1")
@@ -149,7 +149,7 @@ async def test_the_log_is_read_by_those_who_may_and_says_who_did_what(api: Api, 
         assert (refused.status, refused.code, refused.error["path"]) == (200, "FORBIDDEN", ["auditLog"])
 
 
-async def test_a_key_acts_on_behalf_of_its_maker_and_is_no_part_of_the_log(alice: Client) -> None:
+async def test_a_key_acts_on_behalf_of_its_creator_and_is_not_in_the_log(alice: Client) -> None:
     made = await alice.ask(
         'mutation { createApiKey(input: {name: "robot", permissions: ["resource:write", "resource:read"]}) '
         "{ key apiKey { id user { id } } } }"
@@ -167,13 +167,13 @@ async def test_a_key_acts_on_behalf_of_its_maker_and_is_no_part_of_the_log(alice
 
 
 @pytest.mark.parametrize("given", ["r-1", "A.b_c-9", "x" * 128])
-async def test_a_request_keeps_the_id_that_it_came_with(alice: Client, given: str) -> None:
+async def test_a_request_keeps_its_request_id(alice: Client, given: str) -> None:
     answer = await alice.send('{"query": "{ viewer { roles } }"}', x_request_id=given)
     assert answer.response.headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "a'b", "{}"])
-async def test_a_request_without_a_good_id_is_given_one(alice: Client, given: str | None) -> None:
+async def test_a_request_without_a_valid_request_id_gets_one(alice: Client, given: str | None) -> None:
     headers = {} if given is None else {"x_request_id": given}
     answered = await alice.send('{"query": "{ viewer { roles } }"}', **headers)
     refused = await alice.saying("Bearer nothing").send("{}", **headers)

@@ -25,7 +25,7 @@ ORIGIN = "https://app.example.com"
         "application/json;odata=verbose",
     ],
 )
-async def test_json_is_taken_with_whatever_parameters(content_type: str, guest: Client) -> None:
+async def test_json_is_accepted_with_any_parameters(content_type: str, guest: Client) -> None:
     assert (await guest.send(QUERY, content_type=content_type)).data == {"__typename": "Query"}
 
 
@@ -44,7 +44,7 @@ async def test_json_is_taken_with_whatever_parameters(content_type: str, guest: 
         "json",
     ],
 )
-async def test_other_content_is_not(content_type: str, guest: Client) -> None:
+async def test_other_content_types_are_refused(content_type: str, guest: Client) -> None:
     refused = await guest.send(QUERY, content_type=content_type)
     assert (refused.status, refused.error["message"]) == (415, "content-type: expected application/json in UTF-8")
 
@@ -58,7 +58,7 @@ async def test_a_compressed_body_is_refused_by_name_and_a_byte_order_mark_is_non
     assert (await guest.send(b"\xef\xbb\xbf" + QUERY)).data == {"__typename": "Query"}
 
 
-async def test_large_answers_to_queries_are_compressed_for_those_who_can_read_them(alice: Client) -> None:
+async def test_large_responses_to_queries_are_compressed_if_accepted(alice: Client) -> None:
     for number in range(60):
         await alice.create(f"resource {number}", data={"text": "the same in each"})
     plain = await alice.request("POST", json={"query": LARGE}, headers={"accept-encoding": "identity"})
@@ -120,12 +120,12 @@ async def test_nothing_is_redirected(path: str, guest: Client) -> None:
     assert "location" not in answer.headers
 
 
-async def test_a_slash_at_the_end_makes_no_difference(alice: Client) -> None:
+async def test_a_trailing_slash_is_ignored(alice: Client) -> None:
     answer = await alice.http.post("/graphql/", content=QUERY, headers=alice.headers)
     assert answer.json() == {"data": {"__typename": "Query"}}
 
 
-async def test_a_server_is_not_ready_while_its_database_only_reads(copy: Copy, owner: Database, api: Api) -> None:
+async def test_a_server_is_not_ready_while_its_database_is_read_only(copy: Copy, owner: Database, api: Api) -> None:
     assert (await api.http.get("/readyz")).status_code == 200
     async with owner.unbound() as work:
         name = await work.value("SELECT quote_ident(current_database())")

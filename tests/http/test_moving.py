@@ -113,9 +113,7 @@ async def test_under_load_no_write_is_lost_and_no_answer_wrong(
     assert (await audit.verify(api.control, api.tenants, moved)).broken is None
 
 
-async def test_while_it_is_moved_every_request_is_told_to_come_again(
-    owner: Database, mover: Client, bob: Client
-) -> None:
+async def test_requests_during_a_move_are_told_to_retry(owner: Database, mover: Client, bob: Client) -> None:
     robot = mover.saying(f"Bearer {(await mover.ask(KEY)).data['createApiKey']['key']}")
     async with owner.unbound() as work:
         await work.script("UPDATE control.tenants SET moving_to = 'elsewhere' WHERE slug = 'mover'")
@@ -132,7 +130,7 @@ async def test_while_it_is_moved_every_request_is_told_to_come_again(
     assert (await bob.ask(READ)).status == 200
 
 
-async def test_what_clients_hold_stays_good(
+async def test_credentials_and_cursors_of_clients_stay_valid_after_a_move(
     copy: Copy, owner: Database, other: Strategy, mover: Client, bob: Client
 ) -> None:
     ids = [await mover.create(f"map {number}") for number in range(3)]

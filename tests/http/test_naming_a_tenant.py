@@ -86,7 +86,7 @@ async def test_sources_that_disagree_get_one_and_the_same_answer(
 
 
 @pytest.mark.parametrize("source", SOURCES)
-async def test_without_a_credential_no_source_gets_anywhere(api: Api, alice: Client, source: str) -> None:
+async def test_without_a_credential_every_source_is_refused(api: Api, alice: Client, source: str) -> None:
     refused = [await ask(api, {}, SOURCES[source](name)) for name in (alice.tenant, SUSPENDED, "nobody")]
 
     assert {code(each) for each in refused} == {(401, "UNAUTHENTICATED")}
@@ -95,7 +95,7 @@ async def test_without_a_credential_no_source_gets_anywhere(api: Api, alice: Cli
 
 @pytest.mark.parametrize("path", ["/graphql", "/t/{tenant}/graphql", "/graphql?tenant={tenant}"])
 @pytest.mark.parametrize(("status", "told"), [(SUSPENDED, "TENANT_SUSPENDED"), (DELETED, "TENANT_DELETED")])
-async def test_who_has_a_credential_for_it_is_told_that_a_tenant_is_not_active(
+async def test_only_holders_of_credentials_learn_that_a_tenant_is_inactive(
     api: Api, status: str, told: str, path: str
 ) -> None:
     client = api.client(status)
@@ -127,7 +127,7 @@ async def test_several_headers_or_parameters_are_refused_even_if_they_agree(api:
         "/t/%E2%82%AC/graphql",
     ],
 )
-async def test_a_path_is_taken_as_it_was_sent(api: Api, alice: Client, bob: Client, path: str) -> None:
+async def test_a_path_is_used_as_sent(api: Api, alice: Client, bob: Client, path: str) -> None:
     """A proxy that routes by the path must not read another name there than this server does."""
     sent = path.format(alice.tenant, bob.tenant).encode()
     authorization = f"Authorization: {alice.headers['authorization']}".encode()
@@ -163,7 +163,7 @@ async def test_two_credentials_are_refused_as_sources_that_disagree(api: Api, al
         assert code(await ask(api, two)) == (401, "UNAUTHENTICATED")
 
 
-async def test_more_parameters_than_anybody_needs_are_refused(api: Api, alice: Client) -> None:
+async def test_too_many_parameters_are_refused(api: Api, alice: Client) -> None:
     assert code(await ask(api, alice.headers, ("/graphql?" + "a=1&" * 1000, {}))) == (400, "BAD_USER_INPUT")
 
 
@@ -179,7 +179,7 @@ async def test_a_source_that_is_not_configured_is_not_accepted(copy: Copy, setti
         assert code(await ask(api, {"x-api-key": "isk_"})) == (401, "UNAUTHENTICATED")
 
 
-async def test_an_issuer_speaks_for_the_tenants_that_it_is_believed_for(
+async def test_an_issuer_is_accepted_only_for_its_configured_tenants(
     copy: Copy, settings: Settings, api: Api, alice: Client, bob: Client
 ) -> None:
     id_ = str((await provisioning.named(api.control, alice.tenant)).id)
@@ -204,7 +204,7 @@ async def test_where_nothing_names_a_tenant_none_is_guessed(copy: Copy, open_set
         assert code(await ask(api, alice.headers)) == (400, "TENANT_REQUIRED")
 
 
-async def test_a_default_counts_only_where_it_is_configured_and_nothing_else_is_said(
+async def test_the_default_tenant_applies_to_requests_that_name_none(
     copy: Copy, open_settings: Settings, alice: Client, bob: Client
 ) -> None:
     await alice.run("Viewer")
@@ -214,7 +214,7 @@ async def test_a_default_counts_only_where_it_is_configured_and_nothing_else_is_
         assert code(await ask(api, bob.headers)) == (403, "FORBIDDEN")
 
 
-async def test_a_default_does_not_stand_against_a_token(
+async def test_a_token_takes_precedence_over_the_default_tenant(
     copy: Copy, settings: Settings, alice: Client, bob: Client
 ) -> None:
     async with serving(copy, settings.model_copy(update={"default_tenant": alice.tenant})) as api:
@@ -222,7 +222,7 @@ async def test_a_default_does_not_stand_against_a_token(
         assert code(await ask(api, {})) == (401, "UNAUTHENTICATED")
 
 
-async def test_a_token_without_a_tenant_is_good_where_its_user_is_a_member(
+async def test_a_token_without_a_tenant_is_valid_where_its_user_is_a_member(
     copy: Copy, api: Api, open_settings: Settings, alice: Client, bob: Client
 ) -> None:
     await alice.run("Viewer")

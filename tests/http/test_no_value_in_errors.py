@@ -274,7 +274,7 @@ HEADERS = [
 ]
 
 
-async def test_nothing_of_a_request_that_is_none(planted_api: Api) -> None:
+async def test_no_value_of_an_invalid_request(planted_api: Api) -> None:
     client = planted_api.client("rls-a")
     with logged() as log:
         for body in BODIES:

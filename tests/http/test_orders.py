@@ -35,7 +35,7 @@ def sam(api: Api) -> StaffClient:
     return StaffClient(api.http, token())
 
 
-async def test_a_tenant_is_ordered_made_ordered_elsewhere_and_moved(
+async def test_orders_create_and_move_a_tenant(
     copy: Copy, api: Api, owner: Database, sam: StaffClient, strategy: Strategy, other: Strategy
 ) -> None:
     placed = await sam.ask(CREATE, slug="new", strategy=strategy.name, parent=f"{strategy.name}-a")
@@ -59,7 +59,7 @@ async def test_a_tenant_is_ordered_made_ordered_elsewhere_and_moved(
     assert rest.data["orders"] == [{"slug": "new", "kind": "CREATE"}]
 
 
-async def test_what_cannot_be_is_refused_at_once_and_nothing_ordered(
+async def test_invalid_orders_are_refused_at_once(
     sam: StaffClient, alice: Client, strategy: Strategy, other: Strategy
 ) -> None:
     refused = {
@@ -78,7 +78,7 @@ async def test_what_cannot_be_is_refused_at_once_and_nothing_ordered(
     assert (await sam.ask(ORDER, id="x")).data == {"order": None}
 
 
-async def test_an_order_is_taken_back_while_it_waits(sam: StaffClient, alice: Client, other: Strategy) -> None:
+async def test_a_waiting_order_can_be_cancelled(sam: StaffClient, alice: Client, other: Strategy) -> None:
     placed = (await sam.ask(MOVE, slug=alice.tenant, strategy=other.name)).data["moveTenant"]["id"]
     # Only one open order per tenant.
     assert (await sam.ask(MOVE, slug=alice.tenant, strategy=other.name)).code == "CONFLICT"

@@ -46,7 +46,7 @@ async def rename(client: Client, id_: str, name: str) -> None:
 
 @pytest.mark.parametrize("walk", [forwards, backwards])
 @pytest.mark.parametrize("field", ["CREATED_AT", "ID", "NAME"])
-async def test_rows_that_keep_their_place_are_met_once_whatever_becomes_of_others(
+async def test_paging_returns_unchanged_rows_exactly_once_despite_concurrent_changes(
     alice: Client, field: str, walk: Callable[[Client, str], AsyncIterator[list[str]]]
 ) -> None:
     ids = [await alice.create(f"row {number:02}") for number in range(ROWS)]

@@ -56,7 +56,7 @@ async def log(sam: StaffClient, **conditions: Any) -> list[dict[str, Any]]:
     return list((await sam.ask(LOG, **conditions)).data["platformLog"])
 
 
-async def test_a_tenant_sees_its_plan_and_what_it_has_used(sam: StaffClient, alice: Client) -> None:
+async def test_a_tenant_can_read_its_plan_and_usage(sam: StaffClient, alice: Client) -> None:
     unlimited = (await alice.ask(PLAN)).data["viewer"]["plan"]
     assert (unlimited["name"], unlimited["title"]) == ("unlimited", "Unlimited")
     assert [(each["name"], each["limit"]) for each in unlimited["quotas"]["nodes"]] == [
@@ -117,7 +117,7 @@ async def test_connections_outlive_refusals(sam: StaffClient, alice: Client, bob
         assert (await client.ask("{ resources { totalCount } }")).data == {"resources": {"totalCount": 5}}
 
 
-async def test_a_plan_holds_on_every_server_within_five_seconds(
+async def test_a_changed_plan_applies_on_every_server_within_five_seconds(
     copy: Copy, settings: Settings, strategy: Strategy
 ) -> None:
     async with serving(copy, settings) as here, serving(copy, settings) as there:
@@ -159,7 +159,7 @@ async def test_plans_are_changed_and_retired_by_staff(sam: StaffClient, alice: C
     assert unlimited == {"name": "unlimited", "quotas": [], "retiredAt": None}
 
 
-async def test_all_that_staff_do_is_in_the_log_of_the_platform(
+async def test_all_actions_of_staff_are_in_the_platforms_log(
     api: Api, sam: StaffClient, alice: Client, bob: Client
 ) -> None:
     """Each mutation of the contract writes an entry with its actor and request; rejected ones write none."""
@@ -230,7 +230,7 @@ async def test_the_log_is_filtered_and_paged(api: Api, sam: StaffClient, alice: 
         assert (await sam.ask(LOG, **bad)).code == "BAD_USER_INPUT"
 
 
-async def test_those_without_the_permission_do_not_see_the_plan(api: Api, alice: Client) -> None:
+async def test_reading_the_plan_requires_the_permission(api: Api, alice: Client) -> None:
     key = 'mutation { createApiKey(input: {name: "robot", permissions: ["resource:read"]}) { key } }'
     machine = alice.saying(f"Bearer {(await alice.ask(key)).data['createApiKey']['key']}")
     refused = await machine.ask(PLAN)

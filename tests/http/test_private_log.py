@@ -53,7 +53,9 @@ async def change(api: Api, client: Client, span: str, values: str) -> None:
     await run(api, client, f"UPDATE spans SET {values} WHERE id::text = $1", span.partition("_")[2])
 
 
-async def test_a_private_span_is_in_the_log_and_its_values_are_its_authors(author: Client, auditor: Client) -> None:
+async def test_a_private_span_is_in_the_log_and_only_its_author_reads_the_values(
+    author: Client, auditor: Client
+) -> None:
     span = await write(author, "PRIVATE")
 
     [seen] = await entries(auditor, span)
@@ -69,7 +71,7 @@ async def test_a_private_span_is_in_the_log_and_its_values_are_its_authors(autho
     assert found == {"old": None, "new": None, "withheld": True}
 
 
-async def test_a_span_of_an_organization_is_its_members(author: Client, auditor: Client) -> None:
+async def test_a_span_of_an_organization_is_visible_to_its_members(author: Client, auditor: Client) -> None:
     make = 'mutation { createOrganization(input: {name: "red"}) { organization { id } } }'
     red = (await auditor.ask(make)).data["createOrganization"]["organization"]["id"]
     join = "mutation ($input: AddMemberInput!) { addMember(input: $input) { user { id } } }"
@@ -86,9 +88,7 @@ async def test_a_span_of_an_organization_is_its_members(author: Client, auditor:
     assert (entry["new"]["title"], entry["withheld"]) == (SECRET, False)
 
 
-async def test_what_was_private_once_stays_so_and_what_is_private_now_is_so_from_its_beginning(
-    api: Api, author: Client, auditor: Client
-) -> None:
+async def test_entries_of_once_private_columns_stay_private(api: Api, author: Client, auditor: Client) -> None:
     opened, closed = await write(author, "PRIVATE"), await write(author, "PUBLIC")
     assert [entry["withheld"] for entry in await entries(auditor, closed)] == [False]
     await change(api, author, opened, "title = 'changed while private'")
@@ -110,7 +110,7 @@ async def test_what_was_private_once_stays_so_and_what_is_private_now_is_so_from
     assert [entry["withheld"] for entry in own] == [False] * 6
 
 
-async def test_of_a_deleted_span_nobody_sees_more_than_in_the_end(api: Api, author: Client, auditor: Client) -> None:
+async def test_a_deleted_span_has_its_last_visibility_in_the_log(api: Api, author: Client, auditor: Client) -> None:
     private, public, closed = [await write(author, each) for each in ("PRIVATE", "PUBLIC", "PUBLIC")]
     await change(api, author, closed, "visibility = 'private'")
     await run(api, author, "DELETE FROM spans")
@@ -123,7 +123,7 @@ async def test_of_a_deleted_span_nobody_sees_more_than_in_the_end(api: Api, auth
     assert (await entries(author, private))[-1]["old"]["title"] == SECRET
 
 
-async def test_no_filter_and_no_order_asks_for_values(auditor: Client) -> None:
+async def test_no_filter_or_order_reads_private_values(auditor: Client) -> None:
     kinds = """{ filter: __type(name: "AuditFilter") { inputFields { name } }
         order: __type(name: "AuditOrderField") { enumValues { name } } }"""
     told = (await auditor.ask(kinds)).data
@@ -133,7 +133,7 @@ async def test_no_filter_and_no_order_asks_for_values(auditor: Client) -> None:
     assert names == {"id", "actor", "action", "object", "at", "and", "or", "not"}
 
 
-async def test_what_an_application_has_that_is_not_installed_here_is_withheld(
+async def test_data_of_an_uninstalled_application_is_not_readable(
     api: Api, author: Client, owner: Database, strategy: Strategy
 ) -> None:
     """The server cannot know whether the application restricts who sees a row."""
@@ -147,7 +147,7 @@ async def test_what_an_application_has_that_is_not_installed_here_is_withheld(
     assert (entry["action"], entry["old"], entry["new"], entry["withheld"]) == ("ghost:create", None, None, True)
 
 
-async def test_all_that_the_platform_notes_is_known(owner: Database) -> None:
+async def test_all_actions_in_the_platforms_log_are_declared(owner: Database) -> None:
     noted = """
         SELECT DISTINCT split_part(encode(tgargs, 'escape'), '\\000', 1) FROM pg_trigger
         WHERE tgfoid = 'isola.audit'::regproc AND tgrelid IN (

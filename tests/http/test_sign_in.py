@@ -98,7 +98,7 @@ WRONG: list[dict[str, str]] = [
 ]
 
 
-async def test_whatever_is_wrong_the_answer_is_the_same(api: Api, tenant: str) -> None:
+async def test_all_failed_sign_ins_get_the_same_response(api: Api, tenant: str) -> None:
     right = {"tenant": tenant, "login": "ada", "password": PASSWORD}
     for wrong in (*WRONG, {"tenant": tenant.replace("-a", "-b")}):
         refused = await run(api, "SignIn", **{**right, **wrong})
@@ -126,7 +126,7 @@ async def test_too_many_attempts_on_an_account_are_refused_and_others_go_on(api:
     assert await sign_in(api, tenant, "grace", "another")
 
 
-async def test_whoever_remembers_in_time_has_all_attempts_again(api: Api, tenant: str) -> None:
+async def test_a_successful_sign_in_restores_all_attempts(api: Api, tenant: str) -> None:
     for _ in range(3):
         for _ in range(4):
             assert (await run(api, "SignIn", tenant=tenant, login="ada", password="guess")).code == "UNAUTHENTICATED"
@@ -147,7 +147,7 @@ async def test_a_suspended_tenant_is_refused_and_its_sessions_go_on_after(api: A
 # --- refreshing
 
 
-async def test_a_session_goes_on_with_ever_new_tokens(api: Api, tenant: str) -> None:
+async def test_a_session_is_refreshed_with_new_tokens_each_time(api: Api, tenant: str) -> None:
     steps = [await sign_in(api, tenant, "ada", PASSWORD)]
     for _ in range(3):
         steps.append(await refresh(api, steps[-1].refresh_token))
@@ -175,7 +175,7 @@ async def test_a_refresh_token_that_is_used_again_ends_the_session_and_its_acces
     assert await refresh(api, other.refresh_token)
 
 
-async def test_of_two_who_refresh_at_once_one_wins_and_the_session_ends(api: Api, tenant: str) -> None:
+async def test_of_two_concurrent_refreshes_one_succeeds_and_the_session_ends(api: Api, tenant: str) -> None:
     begun = await sign_in(api, tenant, "ada", PASSWORD)
 
     answers = await asyncio.gather(*(run(api, "RefreshSession", refreshToken=begun.refresh_token) for _ in range(2)))
@@ -200,7 +200,7 @@ FORGERIES: dict[str, Callable[[str], str]] = {
 }
 
 
-async def test_what_is_no_refresh_token_is_refused_without_a_look_into_the_database(
+async def test_a_malformed_refresh_token_is_refused_without_a_query(
     api: Api, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = await sign_in(api, tenant, "ada", PASSWORD)
@@ -212,7 +212,7 @@ async def test_what_is_no_refresh_token_is_refused_without_a_look_into_the_datab
     assert await refresh(api, begun.refresh_token)
 
 
-async def test_a_refresh_token_that_was_refused_is_not_looked_up_for_ever(api: Api, tenant: str) -> None:
+async def test_repeated_use_of_a_refused_refresh_token_is_throttled(api: Api, tenant: str) -> None:
     begun = await sign_in(api, tenant, "ada", PASSWORD)
     await refresh(api, begun.refresh_token)
 
@@ -286,7 +286,7 @@ NOT_OPEN = [
 ]
 
 
-async def test_without_a_credential_there_is_nothing_else(api: Api, tenant: str) -> None:
+async def test_without_a_credential_only_public_mutations_are_available(api: Api, tenant: str) -> None:
     before = await api.content(tenant)
     for document in NOT_OPEN:
         refused = await ask(api, document)
@@ -298,12 +298,12 @@ async def test_without_a_credential_there_is_nothing_else(api: Api, tenant: str)
     assert await api.content(tenant) == before
 
 
-async def test_nor_with_a_large_body(api: Api) -> None:
+async def test_a_large_body_without_a_credential_is_refused(api: Api) -> None:
     refused = await run(api, "SignOut", refreshToken="a" * 20_000)
     assert refused.status == 401
 
 
-async def test_what_is_wrong_with_a_sign_in_is_told(api: Api) -> None:
+async def test_errors_of_a_sign_in_are_reported(api: Api) -> None:
     for document, variables in (
         ("mutation { signIn(input: {login: 7}) { session { accessToken } } }", None),
         (OPERATIONS["SignIn"], {"input": {"login": "ada"}}),
@@ -377,7 +377,7 @@ async def test_a_sign_in_by_its_hash(api: Api, tenant: str) -> None:
     assert (await send(query=document, extensions=wrong)).status == 400
 
 
-async def test_what_others_have_sent_is_not_found_by_its_hash(api: Api, tenant: str) -> None:
+async def test_documents_of_other_tenants_are_not_found_by_their_hash(api: Api, tenant: str) -> None:
     ada = client(api, tenant, await sign_in(api, tenant, "ada", PASSWORD))
     for document in (f"{VIEWER} # hers", f"{OPERATIONS['SignOut']} # hers"):
         extensions = {"persistedQuery": {"sha256Hash": hashlib.sha256(document.encode()).hexdigest()}}
@@ -392,7 +392,7 @@ def expired(api: Api, tenant: str) -> str:
     return "Bearer " + jwt.encode({**claims, "exp": claims["exp"] - 7200}, development_key(api.settings))
 
 
-async def test_a_session_goes_on_and_ends_with_whatever_credential_is_beside(api: Api, tenant: str) -> None:
+async def test_a_session_can_be_refreshed_and_ended_despite_other_credentials(api: Api, tenant: str) -> None:
     """Clients send their access token with every request, even if it has expired."""
     begun = await sign_in(api, tenant, "ada", PASSWORD)
     old = expired(api, tenant)
@@ -436,7 +436,7 @@ async def until_key_refused(api: Api, key: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_bad_credential_is_refused_for_all_else_as_it_was(api: Api, tenant: str) -> None:
+async def test_an_invalid_credential_is_refused_for_everything_but_public_mutations(api: Api, tenant: str) -> None:
     for credential in (expired(api, tenant), "Bearer not-a-token"):
         told = {(await ask(api, document, authorization=credential)).response.content for document in NOT_OPEN}
         assert len(told) == 1
@@ -447,7 +447,7 @@ async def test_a_bad_credential_is_refused_for_all_else_as_it_was(api: Api, tena
         assert (large.status, large.response.content) == (401, next(iter(told)))
 
 
-async def test_too_many_attempts_say_when_there_is_the_next(api: Api, tenant: str) -> None:
+async def test_a_throttled_attempt_reports_when_to_retry(api: Api, tenant: str) -> None:
     for _ in range(5):
         assert (await run(api, "SignIn", tenant=tenant, login="eve", password="x")).code == "UNAUTHENTICATED"
     limited = await run(api, "SignIn", tenant=tenant, login="eve", password="x")
@@ -456,7 +456,7 @@ async def test_too_many_attempts_say_when_there_is_the_next(api: Api, tenant: st
     assert "retry-after" not in limited.response.headers
 
 
-async def test_a_client_with_a_good_token_refreshes_as_well(api: Api, tenant: str) -> None:
+async def test_a_client_with_a_valid_token_can_refresh(api: Api, tenant: str) -> None:
     begun = await sign_in(api, tenant, "ada", PASSWORD)
     with_token = client(api, tenant, begun)
 
@@ -470,7 +470,7 @@ async def test_a_client_with_a_good_token_refreshes_as_well(api: Api, tenant: st
     assert both.data["refreshSession"]["session"]["refreshToken"].startswith("isr_")
 
 
-async def test_without_the_setting_there_are_no_passwords(copy: Copy, tmp_path: Path, tenant: str) -> None:
+async def test_passwords_require_the_setting(copy: Copy, tmp_path: Path, tenant: str) -> None:
     async with serving(copy, DEFAULTS.model_copy(update={"data_dir": tmp_path})) as api:
         refused = await run(api, "SignIn", tenant=tenant, login="ada", password=PASSWORD)
         assert refused.code == "FORBIDDEN"

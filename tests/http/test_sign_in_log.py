@@ -122,7 +122,7 @@ async def test_a_session_begins_with_an_entry(api: Api, tenant: str, other: str)
     await verified(api, tenant)
 
 
-async def test_who_is_first_seen_with_a_token_is_an_entry(api: Api, tenant: str) -> None:
+async def test_the_first_request_of_a_new_user_is_logged(api: Api, tenant: str) -> None:
     assert (await api.client(tenant, "grace").run("Viewer")).data
     assert [each["action"] for each in await entries(api, tenant)].count("user:create") == 1
     assert await sessions_of(api, tenant) == []
@@ -144,7 +144,7 @@ async def test_a_refresh_token_that_is_used_again_is_an_entry(api: Api, tenant: 
     await until_ended(api, tenant, "reuse")
 
 
-async def test_signing_out_everywhere_is_an_entry_and_each_session_that_finds_out(api: Api, tenant: str) -> None:
+async def test_signing_out_everywhere_is_logged_for_the_user_and_each_session(api: Api, tenant: str) -> None:
     begun = await sign_in(api, tenant, "ada", PASSWORD)
     everywhere = await client(api, tenant, begun).ask("mutation { signOutEverywhere { user { id } } }")
     user = everywhere.data["signOutEverywhere"]["user"]["id"]
@@ -159,7 +159,7 @@ async def test_signing_out_everywhere_is_an_entry_and_each_session_that_finds_ou
 # --- refusals
 
 
-async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenant: str, other: str) -> None:
+async def test_many_refusals_are_one_entry(api: Api, owner: Database, tenant: str, other: str) -> None:
     before = await entries(api, tenant), await entries(api, other)
     logins = [f"nobody-{number}@example.org" for number in range(12)]
     guesses = [run(api, "SignIn", tenant=tenant, login=login, password=f"guess of {login}") for login in logins]
@@ -186,7 +186,7 @@ async def test_a_flood_of_refusals_is_one_entry(api: Api, owner: Database, tenan
     await verified(api, tenant)
 
 
-async def test_nobody_who_is_refused_waits_for_the_log(api: Api, owner: Database, tenant: str) -> None:
+async def test_refusals_do_not_wait_for_the_log(api: Api, owner: Database, tenant: str) -> None:
     """Refusals are answered even while the heads of all logs and the counts are locked."""
     async with owner.unbound() as work:
         await work.script("LOCK control.audit_heads, control.refusals IN ACCESS EXCLUSIVE MODE")
@@ -258,7 +258,7 @@ async def nobody_came_in(api: Api, before: Mapping[str, int]) -> None:
     assert {tenant: len((await api.content(tenant))["users"]) for tenant in before} == before
 
 
-async def test_tokens_that_are_refused_are_counted_for_the_tenant_that_they_mean(
+async def test_refused_tokens_are_counted_for_the_tenant_that_they_name(
     api: Api, owner: Database, tenant: str, other: str
 ) -> None:
     users = {each: len((await api.content(each))["users"]) for each in (tenant, other)}
@@ -299,7 +299,7 @@ async def nowhere_else(api: Api, *counted_for: str) -> bool:
     return {*found} == {*counted_for}
 
 
-async def test_a_good_credential_of_another_tenant_is_counted_for_both(
+async def test_a_valid_credential_of_another_tenant_is_counted_for_both(
     api: Api, owner: Database, tenant: str, other: str
 ) -> None:
     ada = api.client(tenant, "chief", Role.OWNER)
@@ -333,7 +333,7 @@ async def test_refresh_tokens_that_are_refused_are_counted_for_the_tenant_that_t
     assert await nowhere_else(api, tenant)
 
 
-async def test_of_names_that_are_made_up_only_so_many_are_kept(
+async def test_the_number_of_cached_unknown_names_is_bounded(
     api: Api, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sign_in_log, "INTERVAL", 3600)
@@ -388,9 +388,7 @@ async def test_no_session_begins_without_its_entry(api: Api, owner: Database, st
     await verified(api, tenant)
 
 
-async def test_what_happens_while_a_tenant_is_moved_is_in_its_log_afterwards(
-    api: Api, owner: Database, tenant: str
-) -> None:
+async def test_events_during_a_move_are_in_the_tenants_log_afterwards(api: Api, owner: Database, tenant: str) -> None:
     begun = await sign_in(api, tenant, "ada", PASSWORD)
     before = await entries(api, tenant)
     mark = f"UPDATE control.tenants SET moving_to = %s WHERE slug = '{tenant}'"
@@ -411,7 +409,7 @@ async def test_what_happens_while_a_tenant_is_moved_is_in_its_log_afterwards(
     assert refusals(await entries(api, tenant)) == Counter(password=1)
 
 
-async def test_what_happens_while_a_tenant_is_suspended_is_in_its_log_afterwards(
+async def test_events_during_a_suspension_are_in_the_tenants_log_afterwards(
     api: Api, owner: Database, tenant: str
 ) -> None:
     begun = await sign_in(api, tenant, "ada", PASSWORD)
@@ -430,7 +428,7 @@ async def test_what_happens_while_a_tenant_is_suspended_is_in_its_log_afterwards
     await until_ended(api, tenant, "sign_out")
 
 
-async def test_a_database_that_only_reads_refuses_as_ever_and_begins_no_session(
+async def test_a_read_only_database_refuses_invalid_credentials_and_begins_no_session(
     copy: Copy, owner: Database, settings: Settings, tenant: str
 ) -> None:
     async with owner.unbound() as work:
@@ -443,7 +441,7 @@ async def test_a_database_that_only_reads_refuses_as_ever_and_begins_no_session(
         assert await prepared(api) == 0
 
 
-async def test_what_was_counted_is_written_before_a_server_ends(
+async def test_counts_are_stored_before_a_server_stops(
     copy: Copy, settings: Settings, tenant: str, control: Database
 ) -> None:
     async with serving(copy, settings) as api:

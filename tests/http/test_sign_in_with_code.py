@@ -109,7 +109,9 @@ async def test_a_person_signs_in_and_works(api: Api, issuer: str, tenant: str, p
     assert [user["subject"] for user in users] == [f"iss:{provider}:ada"]
 
 
-async def test_an_address_that_the_provider_did_not_verify_is_nobodys(api: Api, issuer: str, tenant: str) -> None:
+async def test_an_email_address_that_the_provider_did_not_verify_is_not_stored(
+    api: Api, issuer: str, tenant: str
+) -> None:
     begun = session((await exchange(api, tenant, await authorize(issuer, "mallory"))).data)
 
     viewer = (await client(api, tenant, begun).ask("{ viewer { user { name email } } }")).data["viewer"]
@@ -117,7 +119,7 @@ async def test_an_address_that_the_provider_did_not_verify_is_nobodys(api: Api, 
     assert viewer["user"] == {"name": "Person mallory", "email": None}
 
 
-async def test_a_code_is_good_once(api: Api, issuer: str, tenant: str) -> None:
+async def test_a_code_is_valid_once(api: Api, issuer: str, tenant: str) -> None:
     given = await authorize(issuer, "ada")
     assert session((await exchange(api, tenant, given)).data)
 
@@ -138,7 +140,7 @@ WRONG: dict[str, Any] = {
 }
 
 
-async def test_whatever_does_not_fit_is_refused_in_the_same_words(api: Api, issuer: str, tenant: str) -> None:
+async def test_all_mismatches_get_the_same_refusal(api: Api, issuer: str, tenant: str) -> None:
     before = await api.content(tenant)
     for wrong in WRONG.values():
         refused = await exchange(api, tenant, replace(await authorize(issuer, "ada"), **wrong))
@@ -146,7 +148,7 @@ async def test_whatever_does_not_fit_is_refused_in_the_same_words(api: Api, issu
     assert await api.content(tenant) == before
 
 
-async def test_who_came_in_and_who_was_refused_is_in_the_log(
+async def test_successful_and_refused_sign_ins_are_in_the_log(
     api: Api, issuer: str, tenant: str, owner: Database
 ) -> None:
     assert session((await exchange(api, tenant, await authorize(issuer, "ada"))).data)
@@ -170,20 +172,20 @@ async def test_a_code_of_another_client_is_refused(api: Api, issuer: str, tenant
         assert (refused.code, refused.error["message"]) == ("UNAUTHENTICATED", REFUSED)
 
 
-async def test_a_server_that_the_provider_does_not_know_gets_nothing(api: Api, issuer: str, tenant: str) -> None:
+async def test_an_unregistered_client_gets_no_tokens(api: Api, issuer: str, tenant: str) -> None:
     for provider in ("secretless", "mistaken"):
         refused = await exchange(api, tenant, await authorize(issuer, "ada"), provider)
         assert (refused.code, refused.error["message"]) == ("UNAUTHENTICATED", REFUSED)
 
 
-async def test_a_provider_that_is_away_or_is_not_who_it_says_is_unavailable(api: Api, issuer: str, tenant: str) -> None:
+async def test_an_unreachable_or_misidentified_provider_is_unavailable(api: Api, issuer: str, tenant: str) -> None:
     for provider in ("nowhere", "impostor"):
         refused = await exchange(api, tenant, await authorize(issuer, "ada"), provider)
         assert refused.code == "UNAVAILABLE"
         assert "127.0.0.1" not in refused.response.text
 
 
-async def test_a_provider_vouches_for_its_tenants_alone(api: Api, issuer: str, tenant: str) -> None:
+async def test_a_provider_authenticates_users_of_its_tenants_only(api: Api, issuer: str, tenant: str) -> None:
     for other in (tenant.replace("-a", "-b"), "nowhere"):
         refused = await exchange(api, other, await authorize(issuer, "ada"))
         assert (refused.code, refused.error["message"]) == (
@@ -196,7 +198,7 @@ async def test_a_provider_vouches_for_its_tenants_alone(api: Api, issuer: str, t
     assert unknown.code == "NOT_FOUND"
 
 
-async def test_people_are_sent_back_to_where_the_settings_say(api: Api, issuer: str, tenant: str) -> None:
+async def test_redirect_uris_must_be_configured(api: Api, issuer: str, tenant: str) -> None:
     given = replace(await authorize(issuer, "ada"), redirect_uri="https://evil.example/callback")
 
     refused = await exchange(api, tenant, given)

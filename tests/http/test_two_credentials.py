@@ -5,7 +5,7 @@ import json
 from isola.testing.served import Client
 
 
-async def test_two_tokens_are_none(alice: Client, bob: Client) -> None:
+async def test_two_tokens_are_refused(alice: Client, bob: Client) -> None:
     body = json.dumps({"query": "{ viewer { tenant { slug } } }"})
     mine, theirs = (client.headers["authorization"] for client in (alice, bob))
     for pair in ((mine, theirs), (theirs, mine), (mine, mine)):

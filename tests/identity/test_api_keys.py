@@ -83,7 +83,7 @@ async def stored(owner: Database) -> dict[str, dict[str, Any]]:
 # --- The format of a key
 
 
-def test_a_key_shows_what_it_is_and_nothing_else_shows_the_key(mint: Mint) -> None:
+def test_a_key_is_returned_once_and_never_shown_again(mint: Mint) -> None:
     key = mint.make()
     assert re.fullmatch(r"isk_[0-9a-f]{12}_[0-9a-f]{56}", key.text)
     assert key.text.startswith(f"isk_{key.prefix}_")
@@ -92,7 +92,7 @@ def test_a_key_shows_what_it_is_and_nothing_else_shows_the_key(mint: Mint) -> No
     assert len({mint.make().text for _ in range(1000)}) == 1000
 
 
-def test_only_the_installation_that_made_a_key_knows_it_as_one(mint: Mint) -> None:
+def test_a_key_is_valid_only_in_its_own_installation(mint: Mint) -> None:
     key = mint.make()
     assert mint.opened(key.text) == (key.prefix, key.digest)
     assert Mint(b"another secret").opened(key.text) is None
@@ -107,7 +107,7 @@ def test_only_the_installation_that_made_a_key_knows_it_as_one(mint: Mint) -> No
 # --- What is stored, and the rights of a machine
 
 
-async def test_a_key_gives_the_permissions_it_was_made_with_to_a_user_of_its_own(
+async def test_a_key_has_its_own_user_with_the_permissions_of_its_creation(
     verifier: KeyVerifier, make: Make, a: Tenant, database: Database, admin: Actor
 ) -> None:
     key = await make(permissions=[Permission.RESOURCE_READ, Permission.USER_READ])
@@ -121,7 +121,9 @@ async def test_a_key_gives_the_permissions_it_was_made_with_to_a_user_of_its_own
     assert (machine["subject"], machine["name"]) == (f"key:{key.prefix}", "robot")
 
 
-async def test_the_database_never_sees_a_key(make: Make, owner: Database, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_key_is_never_sent_to_the_database(
+    make: Make, owner: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     key = await make()
     secret = key.text.rpartition("_")[2]
@@ -133,7 +135,7 @@ async def test_the_database_never_sees_a_key(make: Make, owner: Database, caplog
     assert secret not in caplog.text
 
 
-async def test_nobody_makes_a_key_that_may_more_than_they(make: Make, admin: Actor, owner: Database) -> None:
+async def test_a_key_cannot_exceed_the_permissions_of_its_creator(make: Make, admin: Actor, owner: Database) -> None:
     limited = Actor(admin.user_id, {Permission.API_KEY_MANAGE, Permission.USER_READ})
     for permissions in ([Permission.RESOURCE_READ], [Permission.USER_READ, Permission.RESOURCE_MANAGE]):
         with pytest.raises(Forbidden):
@@ -156,9 +158,7 @@ async def test_nobody_makes_a_key_that_may_more_than_they(make: Make, admin: Act
     ],
     ids=str,
 )
-async def test_a_key_that_makes_no_sense_is_refused(
-    make: Make, owner: Database, values: dict[str, Any], named: str
-) -> None:
+async def test_an_invalid_key_is_refused(make: Make, owner: Database, values: dict[str, Any], named: str) -> None:
     with pytest.raises(BadUserInput, match=named):
         await make(**values)
     assert await stored(owner) == {}
@@ -187,7 +187,7 @@ async def test_every_bad_key_gets_the_same_answer(
     assert (await verifier.verify(soon.text)).user_id
 
 
-async def test_keys_that_nobody_made_cost_the_database_nothing(copy: Copy, make: Make, mint: Mint) -> None:
+async def test_malformed_keys_cause_no_query(copy: Copy, make: Make, mint: Mint) -> None:
     """Even without a database the answer is the same."""
     key = await make()
     closed = await Database.open(copy.where.control)
@@ -221,7 +221,7 @@ async def test_a_key_that_was_revoked_is_refused_soon_on_every_server(
                 await asyncio.sleep(0.01)
 
 
-async def test_a_key_is_revoked_by_its_own_tenant_only(
+async def test_a_key_can_be_revoked_only_by_its_own_tenant(
     make: Make, b: Tenant, a: Tenant, database: Database, admin: Actor, owner: Database
 ) -> None:
     await make()
@@ -238,7 +238,7 @@ async def test_a_key_is_revoked_by_its_own_tenant_only(
     assert await stored(owner) == before
 
 
-async def test_a_tenant_sees_its_own_keys_only(make: Make, a: Tenant, b: Tenant, database: Database) -> None:
+async def test_a_tenant_lists_only_its_own_keys(make: Make, a: Tenant, b: Tenant, database: Database) -> None:
     key = await make()
     seen = {}
     for tenant in (a, b):
@@ -247,7 +247,7 @@ async def test_a_tenant_sees_its_own_keys_only(make: Make, a: Tenant, b: Tenant,
     assert seen == {a.slug: [key.prefix], b.slug: []}
 
 
-async def test_when_a_key_was_used_is_written_down_once_a_minute_and_nobody_waits(
+async def test_the_last_use_of_a_key_is_stored_once_a_minute_in_the_background(
     verifier: KeyVerifier, known: ApiKeys, make: Make, owner: Database
 ) -> None:
     key = await make()

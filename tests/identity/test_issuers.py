@@ -82,12 +82,12 @@ def test_a_key_of_one_issuer_never_verifies_anothers_token(make_verify: Callable
     [{"iss": "isola"}, {"aud": "isola"}, {"iss": "https://partner.example/"}, {"iss": ["https://partner.example"]}],
     ids=str,
 )
-def test_a_token_is_held_to_what_its_own_issuer_says(make_verify: Callable[..., Verify], changes: Any) -> None:
+def test_a_token_is_validated_by_the_settings_of_its_issuer(make_verify: Callable[..., Verify], changes: Any) -> None:
     refusal(make_verify(PARTNER), partners(**changes))
 
 
 @pytest.mark.parametrize("subject", ["iss:partner:ada", "key:0123456789ab", "iss:", "key:"])
-def test_the_first_issuer_cannot_speak_of_anothers_people_or_of_machines(
+def test_the_first_issuer_cannot_use_reserved_prefixes_of_subjects(
     make_verify: Callable[..., Verify], subject: str
 ) -> None:
     verify = make_verify(PARTNER)
@@ -97,7 +97,7 @@ def test_the_first_issuer_cannot_speak_of_anothers_people_or_of_machines(
     assert verify(partners(sub=subject)).subject == f"iss:partner:{subject}"
 
 
-def test_an_issuer_may_leave_the_tenant_to_the_request_if_its_settings_say_so(
+def test_an_issuer_can_be_configured_to_leave_the_tenant_to_the_request(
     make_verify: Callable[..., Verify],
 ) -> None:
     without: dict[str, Any] = {"https://partner.example/org": ...}
@@ -155,9 +155,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("changes", "told"), WRONG.values(), ids=WRONG)
-def test_an_issuer_that_makes_no_sense_is_named(
-    make_verify: Callable[..., Verify], changes: dict[str, Any], told: str
-) -> None:
+def test_an_invalid_issuer_is_named(make_verify: Callable[..., Verify], changes: dict[str, Any], told: str) -> None:
     with pytest.raises(OperatorError) as refused:
         make_verify({**PARTNER, **changes})
 
@@ -186,7 +184,7 @@ class Counted:
         return bool(self.algorithm.verify(*arguments))
 
 
-def test_a_bad_token_costs_cryptography_once_and_a_good_one_in_time_is_taken(make_settings: MakeSettings) -> None:
+def test_a_refused_token_is_verified_once_and_a_valid_one_is_accepted_in_time(make_settings: MakeSettings) -> None:
     settings = make_settings(token_key=SECRET)
     known = issuers.from_settings(settings)
     now = 1_800_000_000.0

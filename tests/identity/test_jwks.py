@@ -107,7 +107,7 @@ def test_keys_are_fetched_once_for_many_tokens_at_once(answer: Answer, provider:
     assert len(provider.requests) == 1
 
 
-def test_a_token_may_leave_the_key_unnamed_only_if_there_is_one(answer: Answer, provider: Provider) -> None:
+def test_a_token_without_a_key_id_is_valid_only_if_there_is_one_key(answer: Answer, provider: Provider) -> None:
     provider.respond = key_set(published(ADA, kid="a"))
     assert answer(token(ADA, kid=None)) == "ada"
     provider.respond = key_set(published(ADA, kid="a"), published(BOB, kid="b"))
@@ -141,7 +141,7 @@ def test_a_token_may_leave_the_key_unnamed_only_if_there_is_one(answer: Answer, 
         [],
     ],
 )
-def test_an_entry_that_is_no_key_for_us_is_passed_over(answer: Answer, provider: Provider, entry: Any) -> None:
+def test_an_unusable_published_key_is_ignored(answer: Answer, provider: Provider, entry: Any) -> None:
     named = {**entry, "kid": "x"} if isinstance(entry, dict) else entry
     provider.respond = key_set(named, published(BOB, kid="b"))
     assert answer(token(BOB, kid="b")) == "ada"
@@ -151,7 +151,7 @@ def test_an_entry_that_is_no_key_for_us_is_passed_over(answer: Answer, provider:
 
 
 @pytest.mark.parametrize("kid", [7, [], {}, True])
-def test_a_key_id_that_is_no_text_is_passed_over(answer: Answer, provider: Provider, kid: Any) -> None:
+def test_a_published_key_whose_id_is_not_a_text_is_ignored(answer: Answer, provider: Provider, kid: Any) -> None:
     provider.respond = key_set(published(ADA, kid=kid), published(BOB, kid="b"))
     assert answer(token(BOB, kid="b")) == "ada"
 
@@ -164,7 +164,7 @@ def test_one_algorithm_a_key(answer: Answer, provider: Provider) -> None:
     assert answer(token(RSA, "r", "PS256")) == "UNAUTHENTICATED"
 
 
-def test_a_header_that_contradicts_its_key_is_refused_even_if_the_signature_is_good(
+def test_a_header_that_contradicts_its_key_is_refused_despite_a_valid_signature(
     answer: Answer, provider: Provider
 ) -> None:
     provider.respond = key_set(published(ADA, kid="a"), published(RSA, kid="r"))
@@ -172,7 +172,7 @@ def test_a_header_that_contradicts_its_key_is_refused_even_if_the_signature_is_g
     assert answer(f"{signed}.{encode(ADA.sign(signed.encode()))}") == "UNAUTHENTICATED"
 
 
-def test_an_algorithm_in_the_settings_leaves_the_others_out(answer: Answer, provider: Provider) -> None:
+def test_only_the_configured_algorithm_is_accepted(answer: Answer, provider: Provider) -> None:
     provider.respond = key_set(published(ADA, kid="a"), published(RSA, kid="r"))
     assert answer(token(RSA, "r", "RS256"), token_algorithm="RS256") == "ada"
     assert answer(token(ADA, "a")) == "UNAUTHENTICATED"
@@ -195,7 +195,7 @@ def test_an_algorithm_in_the_settings_leaves_the_others_out(answer: Answer, prov
         {"alg": "EdDSA", "kid": ["unknown"]},
     ],
 )
-def test_a_token_that_no_key_could_save_causes_no_fetch(
+def test_a_token_that_is_invalid_with_any_key_causes_no_fetch(
     answer: Answer, provider: Provider, header: dict[str, Any]
 ) -> None:
     assert answer(hs256(payload(), header)) == "UNAUTHENTICATED"
@@ -211,7 +211,9 @@ def test_unknown_key_ids_cause_one_fetch_however_many_they_are(answer: Answer, p
     assert provider.requests == ["/keys"] * 2
 
 
-def test_a_flood_of_unknown_key_ids_causes_few_fetches_and_signs_nobody_out(answer: Answer, provider: Provider) -> None:
+def test_many_unknown_key_ids_cause_few_fetches_and_do_not_affect_valid_tokens(
+    answer: Answer, provider: Provider
+) -> None:
     provider.respond = key_set(published(ADA, kid="a"))
     assert answer(token(ADA), token_jwks_cooldown=60) == "ada"
     refused = [answer(hs256(payload(nonce=n), {"alg": "EdDSA", "kid": f"unknown-{n}"})) for n in range(50)]
@@ -223,7 +225,7 @@ def test_a_flood_of_unknown_key_ids_causes_few_fetches_and_signs_nobody_out(answ
 # --- Rotation
 
 
-def test_a_rotated_key_is_found(answer: Answer, provider: Provider) -> None:
+def test_a_rotated_key_is_fetched(answer: Answer, provider: Provider) -> None:
     provider.respond = key_set(published(ADA, kid="a"))
     assert answer(token(ADA)) == "ada"
     provider.respond = key_set(published(ADA, kid="a"), published(BOB, kid="b"))
@@ -248,7 +250,7 @@ def test_a_withdrawn_key_ends_with_the_lifetime(answer: Answer, provider: Provid
     assert answer(token(ADA, nonce=1)) == "UNAUTHENTICATED"
 
 
-def test_a_provider_that_withdraws_all_its_keys_is_believed(answer: Answer, provider: Provider) -> None:
+def test_a_provider_can_withdraw_all_its_keys(answer: Answer, provider: Provider) -> None:
     provider.respond = key_set(published(ADA, kid="a"))
     assert answer(token(ADA), token_jwks_lifetime=0.01) == "ada"
     provider.respond = key_set()
@@ -292,7 +294,7 @@ TROUBLE: dict[str, Respond] = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
-def test_without_keys_nothing_can_be_decided(answer: Answer, provider: Provider, trouble: Respond) -> None:
+def test_without_keys_tokens_cannot_be_verified(answer: Answer, provider: Provider, trouble: Respond) -> None:
     provider.respond = trouble
     with capture_logs() as logs:
         assert answer(token(ADA)) == "UNAVAILABLE"
@@ -304,7 +306,7 @@ def test_without_keys_nothing_can_be_decided(answer: Answer, provider: Provider,
 
 
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
-def test_the_keys_at_hand_serve_while_the_provider_fails(answer: Answer, provider: Provider, trouble: Respond) -> None:
+def test_fetched_keys_are_used_while_the_provider_fails(answer: Answer, provider: Provider, trouble: Respond) -> None:
     provider.respond = body(GOOD)
     assert answer(token(ADA), token_jwks_lifetime=0.01) == "ada"
     provider.respond = trouble
@@ -314,9 +316,7 @@ def test_the_keys_at_hand_serve_while_the_provider_fails(answer: Answer, provide
     assert answer(token(BOB, kid="b")) == "UNAVAILABLE"
 
 
-def test_the_keys_at_hand_do_not_serve_for_ever(
-    answer: Answer, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetched_keys_expire(answer: Answer, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "STALE_LIMIT", 0.05)
     provider.respond = body(GOOD)
     assert answer(token(ADA), token_jwks_lifetime=0.01) == "ada"
@@ -325,7 +325,7 @@ def test_the_keys_at_hand_do_not_serve_for_ever(
     assert answer(token(ADA, nonce=1)) == "UNAVAILABLE"
 
 
-def test_a_provider_that_fails_is_not_asked_again_at_once(answer: Answer, provider: Provider) -> None:
+def test_a_failed_provider_is_not_requested_again_at_once(answer: Answer, provider: Provider) -> None:
     provider.respond = hang_up
     assert answer(token(ADA), token_jwks_cooldown=60) == "UNAVAILABLE"
     assert answer(token(ADA)) == "UNAVAILABLE"
@@ -358,7 +358,7 @@ HEADER = b"HTTP/1.0 200 OK\r\n\r\n"
     [(b"", b""), (b"HTTP/1.0 200 OK\r\nX: ", b"x"), (HEADER, b""), (HEADER, b" ")],
     ids=["silent", "dripping header", "silent body", "dripping body"],
 )
-def test_a_provider_that_never_ends_is_given_up(
+def test_an_endless_response_of_a_provider_is_aborted(
     answer: Answer, provider: Provider, monkeypatch: pytest.MonkeyPatch, begin: bytes, drip: bytes
 ) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
@@ -369,7 +369,7 @@ def test_a_provider_that_never_ends_is_given_up(
     released.set()
 
 
-def test_a_body_that_never_ends_is_hung_up_on(
+def test_a_body_that_never_ends_is_disconnected(
     answer: Answer, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
@@ -398,7 +398,7 @@ def test_only_the_first_token_waits_for_a_provider_that_hangs(
     released.set()
 
 
-def test_a_client_that_goes_away_leaves_the_fetch_to_the_others(
+def test_a_cancelled_client_does_not_cancel_the_fetch_of_others(
     make_settings: MakeSettings, provider: Provider
 ) -> None:
     arrived, released = threading.Event(), threading.Event()
@@ -425,14 +425,16 @@ def test_a_client_that_goes_away_leaves_the_fetch_to_the_others(
     assert len(provider.requests) == 1
 
 
-def test_a_provider_that_is_not_there_makes_tokens_undecidable(make_settings: MakeSettings, provider: Provider) -> None:
+def test_tokens_cannot_be_verified_while_the_provider_is_unreachable(
+    make_settings: MakeSettings, provider: Provider
+) -> None:
     settings = make_settings(token_jwks_url=provider.url)
     provider.server_close()
     with pytest.raises(Unavailable):
         asyncio.run(TokenVerifier(issuers.from_settings(settings), settings.token_cache_size).verify(token(ADA)))
 
 
-def test_a_forged_token_is_refused_alike_whether_its_key_is_known_or_not(
+def test_a_forged_token_gets_the_same_refusal_whether_or_not_its_key_exists(
     make_settings: MakeSettings, provider: Provider
 ) -> None:
     provider.respond = key_set(published(ADA, kid="a"))

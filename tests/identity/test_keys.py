@@ -74,7 +74,7 @@ def test_a_secret_file_may_end_with_a_line_break(make_settings: MakeSettings, tm
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
-def test_a_public_key_is_no_secret(make_settings: MakeSettings, algorithm: str) -> None:
+def test_a_public_key_is_refused_as_a_secret(make_settings: MakeSettings, algorithm: str) -> None:
     message = refusal(make_settings, token_key=public_pem(PRIVATE[algorithm]))
     assert message == "ISOLA_TOKEN_KEY: expected a secret, as ISOLA_TOKEN_ALGORITHM says HS256"
 
@@ -141,14 +141,14 @@ def test_a_key_of_another_type_stops_the_start(make_settings: MakeSettings, algo
 @pytest.mark.parametrize(
     "content", ["", "x" * 64, "-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----\n", UNKNOWN_TYPE]
 )
-def test_a_text_that_is_no_key_stops_the_start(make_settings: MakeSettings, algorithm: str, content: str) -> None:
+def test_a_malformed_key_stops_the_start(make_settings: MakeSettings, algorithm: str, content: str) -> None:
     message = refusal(make_settings, token_algorithm=algorithm, token_key=content)
     assert message.startswith("ISOLA_TOKEN_KEY: expected ")
     assert "canary" not in message
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE)
-def test_a_private_key_has_no_business_here(make_settings: MakeSettings, algorithm: str) -> None:
+def test_a_private_key_is_refused(make_settings: MakeSettings, algorithm: str) -> None:
     pem = private_pem(PRIVATE[algorithm])
     assert refusal(make_settings, token_algorithm=algorithm, token_key=pem).startswith("ISOLA_TOKEN_KEY: expected ")
 
@@ -218,7 +218,9 @@ def test_published_keys_are_never_secrets(make_settings: MakeSettings) -> None:
 # --- The development key
 
 
-def test_a_development_key_is_made_once_and_for_its_owner_only(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_a_development_key_is_created_once_and_readable_only_by_its_owner(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
     settings = make_settings()
     first = keys.development_key(settings)
     file = tmp_path / "data" / "development.key"

@@ -115,7 +115,7 @@ async def identify(speaker: Speaker) -> Identity:
 
 
 @pytest.mark.parametrize("algorithm", KEYS)
-async def test_a_good_id_token_says_who_signed_in(speaker: Speaker, algorithm: str) -> None:
+async def test_a_valid_id_token_identifies_the_user(speaker: Speaker, algorithm: str) -> None:
     speaker.algorithm = algorithm
     digest = (hashlib.sha512 if algorithm == "EdDSA" else hashlib.sha256)(ACCESS_TOKEN.encode()).digest()
     half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
@@ -158,14 +158,14 @@ async def test_a_good_id_token_says_who_signed_in(speaker: Speaker, algorithm: s
     ],
     ids=str,
 )
-async def test_an_id_token_that_says_anything_else_is_refused(speaker: Speaker, claims: dict[str, Any]) -> None:
+async def test_an_id_token_with_other_claims_is_refused(speaker: Speaker, claims: dict[str, Any]) -> None:
     speaker.claims = claims
     with pytest.raises(Unauthenticated, match="does not confirm this sign-in"):
         await identify(speaker)
 
 
 @pytest.mark.parametrize("claim", ["iss", "sub", "aud", "exp", "iat", "nonce"])
-async def test_an_id_token_that_says_less_is_refused(speaker: Speaker, claim: str) -> None:
+async def test_an_id_token_with_missing_claims_is_refused(speaker: Speaker, claim: str) -> None:
     speaker.left_out = {claim}
     with pytest.raises(Unauthenticated):
         await identify(speaker)
@@ -207,7 +207,7 @@ async def test_an_answer_without_an_id_token_is_refused(speaker: Speaker, answer
     ],
     ids=str,
 )
-async def test_a_provider_that_describes_itself_badly_is_unavailable(
+async def test_a_provider_with_invalid_discovery_is_unavailable(
     speaker: Speaker, described: Mapping[str, Any], provider: Provider
 ) -> None:
     speaker.described = described
@@ -216,7 +216,7 @@ async def test_a_provider_that_describes_itself_badly_is_unavailable(
     assert provider.requests == ["/.well-known/openid-configuration"]
 
 
-async def test_a_provider_that_fails_is_unavailable_and_found_again(speaker: Speaker, provider: Provider) -> None:
+async def test_a_failed_provider_is_unavailable_and_recovers(speaker: Speaker, provider: Provider) -> None:
     known = client(speaker)
     given = {"code": "code", "code_verifier": "verifier", "redirect_uri": CALLBACK, "nonce": NONCE}
     assert await known.identify(**given)

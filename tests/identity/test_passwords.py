@@ -15,7 +15,7 @@ from tests.identity.conftest import MakeSettings
 ADA = Person(password=hashed("secret"), name="Ada", role=Role.ADMIN)
 
 
-async def test_a_person_is_known_by_tenant_login_and_password() -> None:
+async def test_a_person_is_identified_by_tenant_login_and_password() -> None:
     known = Passwords({"acme": {"ada": ADA}})
     assert await known.verify("acme", "ada", "secret") == ADA
     for wrong in (
@@ -27,12 +27,12 @@ async def test_a_person_is_known_by_tenant_login_and_password() -> None:
         assert await known.verify(*wrong) is None
 
 
-def test_a_hash_is_another_each_time() -> None:
+def test_hashes_of_the_same_password_differ() -> None:
     assert hashed("secret") != hashed("secret")
     assert "secret" not in hashed("secret")
 
 
-async def test_whoever_is_there_or_not_the_work_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_and_known_logins_take_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Passwords({"acme": {"ada": ADA}})
     worked: list[str] = []
     digest = passwords._digest
@@ -48,7 +48,7 @@ async def test_whoever_is_there_or_not_the_work_is_the_same(monkeypatch: pytest.
         assert worked == ["wrong"]
 
 
-def test_what_is_written_is_read_and_nobody_else_can_read_it(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_a_written_file_can_be_read_only_by_its_owner(make_settings: MakeSettings, tmp_path: Path) -> None:
     file = tmp_path / "people.json"
     passwords.write(file, {"acme": {"ada": ADA}})
     assert file.stat().st_mode & 0o777 == 0o600
@@ -73,9 +73,7 @@ def test_what_is_written_is_read_and_nobody_else_can_read_it(make_settings: Make
     ],
     ids=lambda content: json.dumps(content)[:30],
 )
-def test_a_file_that_is_not_as_it_should_be_is_refused(
-    make_settings: MakeSettings, tmp_path: Path, content: Any
-) -> None:
+def test_an_invalid_file_is_refused(make_settings: MakeSettings, tmp_path: Path, content: Any) -> None:
     file = tmp_path / "people.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(OperatorError, match="ISOLA_DEVELOPMENT_PASSWORDS") as refusal:
@@ -83,7 +81,7 @@ def test_a_file_that_is_not_as_it_should_be_is_refused(
     assert "secret" not in refusal.value.message
 
 
-def test_there_are_none_in_production(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_passwords_are_refused_in_production(make_settings: MakeSettings, tmp_path: Path) -> None:
     file = tmp_path / "people.json"
     passwords.write(file, {})
     with pytest.raises(OperatorError, match="is for development"):

@@ -19,19 +19,19 @@ def test_a_viewer_reads_all_but_the_log_the_keys_and_ghosts_and_changes_nothing(
     assert of_role(Role.VIEWER) == {each for each in known() if each.endswith(":read")} - kept
 
 
-def test_an_editor_writes_but_leaves_what_others_own_alone() -> None:
+def test_an_editor_writes_but_cannot_change_objects_of_others() -> None:
     added = of_role(Role.EDITOR) - of_role(Role.VIEWER)
     kept = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
     assert added == {each for each in known() if not each.endswith((":read", ":manage"))} - kept
     assert added >= {permission for permission in Permission if permission.endswith(":write")}
 
 
-def test_an_admin_may_do_all_but_make_owners_and_act_in_what_is_below() -> None:
+def test_an_admin_may_do_everything_except_creating_owners_and_acting_in_descendants() -> None:
     assert of_role(Role.ADMIN) == known() - {Permission.OWNER_MANAGE, Permission.DESCENDANT_ENTER}
     assert of_role(Role.OWNER) == known()
 
 
-def test_what_an_application_declares_is_in_the_roles_as_its_action_says() -> None:
+def test_permissions_of_an_application_are_in_the_roles_of_their_action() -> None:
     before = {role: of_role(role) for role in Role}
     names = {"rocket:manage", "rocket:read", "rocket:start"}
     try:
@@ -58,6 +58,6 @@ def test_a_permission_of_another_form_is_refused(name: str) -> None:
     assert known() == before
 
 
-def test_a_role_that_is_not_built_in_has_nothing_of_its_own() -> None:
+def test_a_custom_role_has_no_built_in_permissions() -> None:
     with pytest.raises(ValueError, match="support"):
         of_role("support")

@@ -118,7 +118,7 @@ async def test_a_user_who_signs_out_everywhere_is_refused_with_all_that_was_issu
     assert await refused(known, b, before) == [False] * 3
 
 
-async def test_others_are_signed_out_by_who_may_do_so_and_has_no_less(
+async def test_signing_others_out_requires_the_permission_and_at_least_their_rights(
     database: Database, changes: Changes, known: Revocations, a: Tenant
 ) -> None:
     admin, ada = [await member(database, a, subject) for subject in ("admin", "ada")]
@@ -167,7 +167,7 @@ async def test_ending_sessions_is_in_the_log(database: Database, a: Tenant) -> N
         assert (each["actor"], each["object"]) == ("usr_admin", f"usr_{user}")
 
 
-async def test_what_is_known_needs_no_database(copy: Copy, changes: Changes, a: Tenant) -> None:
+async def test_a_cached_answer_needs_no_database(copy: Copy, changes: Changes, a: Tenant) -> None:
     async with await Database.open(copy.where.control) as closing:
         known = Revocations(closing, changes)
         tokens = [claims(token="1", session="1")]
@@ -180,7 +180,7 @@ async def test_what_is_known_needs_no_database(copy: Copy, changes: Changes, a: 
         await refused(known, a, tokens)
 
 
-async def test_what_has_expired_is_forgotten(control: Database, owner: Database) -> None:
+async def test_expired_entries_are_evicted(control: Database, owner: Database) -> None:
     async with control.unbound() as transaction:
         now = await transaction.value("SELECT now()")
         await revoked.revoke(transaction, Revocable.token(ISSUER, "old"), until=now)

@@ -53,7 +53,7 @@ def verifier(settings: Settings, *signers: Signer) -> TokenVerifier:
 
 
 @pytest.mark.parametrize("algorithm", KEYS)
-async def test_a_token_of_a_key_is_good_on_every_server_that_has_it(
+async def test_a_token_is_valid_on_every_server_with_the_key(
     make_settings: MakeSettings, tmp_path: Path, algorithm: str
 ) -> None:
     file = written(tmp_path / "session.pem", KEYS[algorithm])
@@ -85,7 +85,7 @@ async def test_a_token_expires(make_settings: MakeSettings) -> None:
         await verifier(settings, signer).verify(token(signer, ttl=-signing.LEEWAY - 1))
 
 
-def test_in_development_there_is_a_key_and_elsewhere_only_the_one_that_is_set(make_settings: MakeSettings) -> None:
+def test_the_development_key_is_used_only_in_development(make_settings: MakeSettings) -> None:
     assert signer_of(make_settings()).algorithm == "HS256"
     assert signing.from_settings(make_settings(production=True, token_key=SECRET)) is None
     assert signing.from_settings(make_settings(token_key=SECRET)) is None

@@ -27,7 +27,7 @@ def taken(throttle: Throttle, key: str, tries: int) -> int:
     return tries
 
 
-def test_some_tries_are_to_be_had_at_once_and_then_one_at_a_time(clock: Clock) -> None:
+def test_a_burst_of_attempts_is_allowed_and_then_one_per_interval(clock: Clock) -> None:
     throttle = Throttle(burst=3, interval=10, clock=clock)
     assert taken(throttle, "ada", 10) == 3
     assert taken(throttle, "ada", 1) == 0
@@ -39,7 +39,7 @@ def test_some_tries_are_to_be_had_at_once_and_then_one_at_a_time(clock: Clock) -
     assert taken(throttle, "ada", 10) == 3
 
 
-def test_what_is_refused_counts_for_nothing(clock: Clock) -> None:
+def test_refused_requests_do_not_use_quotas(clock: Clock) -> None:
     throttle = Throttle(burst=1, interval=10, clock=clock)
     for _ in range(5):
         taken(throttle, "ada", 10)
@@ -48,13 +48,13 @@ def test_what_is_refused_counts_for_nothing(clock: Clock) -> None:
     assert taken(throttle, "ada", 10) == 1
 
 
-def test_keys_are_apart(clock: Clock) -> None:
+def test_keys_are_throttled_separately(clock: Clock) -> None:
     throttle = Throttle(burst=2, interval=10, clock=clock)
     assert taken(throttle, "ada", 10) == 2
     assert taken(throttle, "grace", 10) == 2
 
 
-def test_a_key_that_is_forgiven_has_all_tries(clock: Clock) -> None:
+def test_a_reset_key_has_all_attempts_again(clock: Clock) -> None:
     throttle = Throttle(burst=2, interval=10, clock=clock)
     assert taken(throttle, "ada", 10) == 2
     throttle.forgive("ada")

@@ -59,18 +59,18 @@ def said(claims: Claims) -> tuple[object, ...]:
 # --- What is accepted
 
 
-def test_a_good_token_gives_its_claims(verify: Verify) -> None:
+def test_a_valid_token_returns_its_claims(verify: Verify) -> None:
     token = hs256(payload(role="admin", name="Ada Lovelace", email="ada@acme.example", email_verified=True, exp=4e9))
     assert said(verify(token)) == ("acme", "ada", Role.ADMIN, "Ada Lovelace", "ada@acme.example", 4e9)
 
 
-def test_a_token_may_leave_role_name_and_email_out(verify: Verify) -> None:
+def test_role_name_and_email_are_optional_claims(verify: Verify) -> None:
     claims = verify(hs256(payload()))
     assert (claims.role, claims.name, claims.email) == (None, None, None)
 
 
 @pytest.mark.parametrize("unknown", [None, ""])
-def test_a_name_that_the_issuer_does_not_know_is_no_name(verify: Verify, unknown: str | None) -> None:
+def test_a_placeholder_name_of_the_issuer_is_ignored(verify: Verify, unknown: str | None) -> None:
     assert verify(hs256(payload(name=unknown, email=unknown))).name is None
 
 
@@ -129,7 +129,7 @@ NONE = ["none", "None", "NONE", "nOnE", " none", "none ", "", "none\x00"]
 
 
 @pytest.mark.parametrize("alg", [*NONE, "HS384", "hs256", "HS256 ", "RS256", "ES256", "EdDSA", None, 5, True, [], {}])
-def test_any_other_algorithm_is_refused_even_if_the_signature_is_good(verify: Verify, alg: object) -> None:
+def test_any_other_algorithm_is_refused_despite_a_valid_signature(verify: Verify, alg: object) -> None:
     refusal(verify, hs256(payload(), {"alg": alg}))
 
 
@@ -166,12 +166,12 @@ def test_another_secret_is_refused(verify: Verify, secret: str) -> None:
     "kid",
     ["", "unknown", "../../../../dev/null", "/etc/passwd", "' OR 1=1 --", "a\x00b", "http://localhost/", "k" * 9_000],
 )
-def test_a_key_id_that_is_not_ours_is_refused_even_if_the_signature_is_good(verify: Verify, kid: str) -> None:
+def test_an_unknown_key_id_is_refused_despite_a_valid_signature(verify: Verify, kid: str) -> None:
     refusal(verify, hs256(payload(), {"alg": "HS256", "kid": kid}))
 
 
 @pytest.mark.parametrize("kid", [0, 1.5, True, [], ["a"], {}])
-def test_a_key_id_that_is_no_text_is_refused(verify: Verify, kid: object) -> None:
+def test_a_key_id_that_is_not_a_text_is_refused(verify: Verify, kid: object) -> None:
     refusal(verify, hs256(payload(), {"alg": "HS256", "kid": kid}))
 
 
@@ -194,19 +194,19 @@ def test_a_key_id_that_is_no_text_is_refused(verify: Verify, kid: object) -> Non
         {"typ": ["JWT"]},
     ],
 )
-def test_a_header_that_brings_a_key_or_an_extension_or_another_type_is_refused(
+def test_a_header_with_a_key_an_extension_or_another_type_is_refused(
     verify: Verify, parameter: dict[str, object]
 ) -> None:
     refusal(verify, hs256(payload(), {"alg": "HS256", **parameter}))
 
 
 @pytest.mark.parametrize("header", [b"", b"[]", b"null", b'"HS256"', b"{", b"\xff\xfe", b"[" * 9_000, b'{"a":' * 2_000])
-def test_a_header_that_is_no_json_object_is_malformed(verify: Verify, header: bytes) -> None:
+def test_a_header_that_is_not_a_json_object_is_malformed(verify: Verify, header: bytes) -> None:
     assert refusal(verify, hs256(payload(), header)) == "the token is malformed"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"7", b"{", b"\xff", b"[" * 9_000, b'{"a":' * 2_000 + b"1"])
-def test_a_payload_that_is_no_json_object_is_malformed(verify: Verify, body: bytes) -> None:
+def test_a_payload_that_is_not_a_json_object_is_malformed(verify: Verify, body: bytes) -> None:
     assert refusal(verify, hs256(body)) == "the token is malformed"
 
 
@@ -228,7 +228,7 @@ def test_a_payload_that_is_no_json_object_is_malformed(verify: Verify, body: byt
         "a b",
     ],
 )
-def test_a_text_that_is_no_token_is_malformed(verify: Verify, text: str) -> None:
+def test_a_text_that_is_not_a_token_is_malformed(verify: Verify, text: str) -> None:
     assert refusal(verify, text) == "the token is malformed"
 
 
@@ -237,7 +237,7 @@ def test_a_token_has_one_spelling(verify: Verify, around: str) -> None:
     assert refusal(verify, around.format(hs256(payload()))) == "the token is malformed"
 
 
-def test_the_spare_bits_of_a_signature_are_zero(verify: Verify) -> None:
+def test_unused_bits_of_an_encoded_signature_must_be_zero(verify: Verify) -> None:
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     token = hs256(payload())
     for spare in (1, 2, 3):
@@ -259,7 +259,7 @@ def test_a_required_claim_that_is_missing_or_of_another_type_is_refused(
 
 
 @pytest.mark.parametrize("aud", [["isola", 7], ["isola", None], [["isola"], "isola"]])
-def test_an_audience_among_what_is_no_text_does_not_count(verify: Verify, aud: object) -> None:
+def test_an_audience_list_with_other_types_is_refused(verify: Verify, aud: object) -> None:
     assert refusal(verify, hs256(payload(aud=aud))) == "the token's claim aud must be a text or a list of texts"
 
 
@@ -288,13 +288,13 @@ def test_a_text_that_is_too_long_or_unprintable_is_refused(verify: Verify, claim
 
 
 @pytest.mark.parametrize("value", NO_TEXTS)
-def test_a_name_or_an_address_that_cannot_be_kept_is_left_out(verify: Verify, value: object) -> None:
+def test_a_name_or_address_that_cannot_be_stored_is_omitted(verify: Verify, value: object) -> None:
     claims = verify(hs256(payload(name=value, email=value, email_verified=True)))
     assert (claims.name, claims.email) == (None, None)
 
 
 @pytest.mark.parametrize("verified", [None, False, "true", 1, [True], {}])
-def test_an_address_that_the_issuer_has_not_verified_is_left_out(verify: Verify, verified: object) -> None:
+def test_an_email_address_that_the_issuer_did_not_verify_is_omitted(verify: Verify, verified: object) -> None:
     said = {} if verified is None else {"email_verified": verified}
     assert verify(hs256(payload(email="ada@acme.example", **said))).email is None
 
@@ -315,7 +315,7 @@ def test_another_audience_is_refused(verify: Verify, aud: object) -> None:
     assert refusal(verify, hs256(payload(aud=aud))) == "the token is for another audience"
 
 
-def test_a_refusal_before_the_signature_is_checked_tells_nothing_of_the_claims(verify: Verify) -> None:
+def test_a_refusal_before_signature_verification_reveals_no_claims(verify: Verify) -> None:
     forged = [hs256(payload(**change), secret="x" * 32) for change in ({}, {"exp": 1}, {"aud": "b"}, {"sub": ...})]
     assert len({refusal(verify, token) for token in forged}) == 1
 
@@ -382,7 +382,7 @@ def test_the_longest_token_is_16_kib(verify: Verify) -> None:
 # --- Caching
 
 
-def test_a_verified_token_is_remembered_until_it_expires(make_verifier: MakeVerifier) -> None:
+def test_a_verified_token_is_cached_until_it_expires(make_verifier: MakeVerifier) -> None:
     clock = Clock(NOW)
     verifier = make_verifier(clock=clock, token_leeway=5)
     token = hs256(payload(exp=NOW + 60))
@@ -397,7 +397,7 @@ def test_a_verified_token_is_remembered_until_it_expires(make_verifier: MakeVeri
         asyncio.run(verifier.verify(token))
 
 
-def test_a_token_is_verified_anew_after_a_while(make_verifier: MakeVerifier) -> None:
+def test_a_cached_token_is_verified_again_after_some_time(make_verifier: MakeVerifier) -> None:
     clock = Clock(NOW)
     verifier = make_verifier(clock=clock)
     token = hs256(payload(exp=NOW + 86_400))
@@ -409,7 +409,7 @@ def test_a_token_is_verified_anew_after_a_while(make_verifier: MakeVerifier) -> 
     assert asyncio.run(verifier.verify(token)) == claims
 
 
-def test_the_token_unused_for_longest_is_forgotten_first(make_verifier: MakeVerifier) -> None:
+def test_the_least_recently_used_token_is_evicted_first(make_verifier: MakeVerifier) -> None:
     verifier = make_verifier(token_cache_size=2)
     first, second, third = (hs256(payload(sub=subject)) for subject in ("ada", "bob", "eve"))
     for token in (first, second):
@@ -419,7 +419,7 @@ def test_the_token_unused_for_longest_is_forgotten_first(make_verifier: MakeVeri
     assert [verifier.cached(token) is not None for token in (first, second, third)] == [True, False, True]
 
 
-def test_a_refused_token_is_not_remembered(make_verifier: MakeVerifier) -> None:
+def test_a_refused_token_is_not_cached(make_verifier: MakeVerifier) -> None:
     verifier = make_verifier()
     token = hs256(payload(aud="other"))
     for _ in range(2):
@@ -429,7 +429,7 @@ def test_a_refused_token_is_not_remembered(make_verifier: MakeVerifier) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\ud800", "a" * 1_000_000])
-def test_asking_for_what_is_no_token_finds_nothing(make_verifier: MakeVerifier, text: str) -> None:
+def test_looking_up_a_text_that_is_not_a_token_finds_nothing(make_verifier: MakeVerifier, text: str) -> None:
     assert make_verifier().cached(text) is None
 
 
@@ -439,7 +439,7 @@ def test_claims_do_not_show_when_printed(verify: Verify) -> None:
 
 
 @pytest.mark.parametrize("claim", ["iss", "aud", "exp", "nbf", "sub", "tenant", "role"])
-def test_no_refusal_repeats_what_the_token_said(verify: Verify, claim: str) -> None:
+def test_no_refusal_quotes_the_token(verify: Verify, claim: str) -> None:
     assert "canary" not in refusal(verify, hs256(payload(**{claim: "canary\n"})))
 
 
@@ -447,7 +447,7 @@ def test_no_refusal_repeats_what_the_token_said(verify: Verify, claim: str) -> N
 
 
 @pytest.mark.parametrize("authorization", ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c"])
-def test_bearer_takes_the_token_out_of_the_header(authorization: str) -> None:
+def test_bearer_parses_the_token_in_the_header(authorization: str) -> None:
     assert bearer(authorization) == "a.b.c"
 
 
@@ -490,7 +490,7 @@ def test_a_minted_token_is_verified_with_the_same_settings(make_settings: MakeSe
     assert 59 < claims.expires_at - time.time() <= 61
 
 
-def test_a_minted_token_says_nothing_of_what_is_not_known(make_settings: MakeSettings) -> None:
+def test_a_minted_token_omits_unknown_claims(make_settings: MakeSettings) -> None:
     token = mint(make_settings(), "acme", "ada", Role.VIEWER, 60)
     said = jwt.decode(token, options={"verify_signature": False})
     assert set(said) == {"iss", "aud", "iat", "exp", "tenant", "sub", "role"}
@@ -514,7 +514,7 @@ def test_tokens_are_minted_with_the_development_key_only(
 
 
 @pytest.mark.parametrize("ttl", [0, -1, math.nan, math.inf, 1e300])
-def test_a_token_is_minted_for_a_time_only(make_settings: MakeSettings, ttl: float) -> None:
+def test_a_minted_token_needs_a_valid_lifetime(make_settings: MakeSettings, ttl: float) -> None:
     with pytest.raises(OperatorError):
         mint(make_settings(), "acme", "ada", Role.ADMIN, ttl)
 

@@ -727,7 +727,7 @@ READING = (
         "app/isola/query/connection.py",
         'select_(literal_column("1")).select_from(scan).where(each, *conditions)',
         'select_(literal_column("1")).select_from(scan).where(each)',
-        (f"{NONINTERFERENCE}::test_what_is_left_out_of_a_list_is_not_told_of_by_its_pages",),
+        (f"{NONINTERFERENCE}::test_page_information_does_not_reveal_filtered_rows",),
     ),
     Patch(
         "shares seen by all",

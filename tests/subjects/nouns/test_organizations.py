@@ -66,7 +66,7 @@ async def test_another_tenant_may_have_the_same_name(database: Database, a: Tena
     assert len((await state(database, b))["organizations"]) == 1
 
 
-async def test_a_name_that_cannot_be_is_refused(database: Database, a: Tenant, people: People) -> None:
+async def test_an_invalid_name_is_refused(database: Database, a: Tenant, people: People) -> None:
     before = await state(database, a)
     for name in ("", "n" * 201, "a\x00b", "a\ud800b"):
         with pytest.raises(BadUserInput):

@@ -194,7 +194,7 @@ UNSEEN = [
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 101, *LOOK_ALIKES, *UNSEEN])
-async def test_a_name_that_cannot_be_is_refused(place: Place, name: str) -> None:
+async def test_an_invalid_name_is_refused(place: Place, name: str) -> None:
     owner = place.actors["owner"]
     reader = await place.run(lambda work: roles.create(work, owner, name="reader", permissions=READS))
     assert reader

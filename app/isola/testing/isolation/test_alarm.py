@@ -19,7 +19,7 @@ REACHES = {
 
 
 @pytest.mark.parametrize("reach", REACHES)
-async def test_is_one_warning_with_the_tenant_and_without_values(
+async def test_an_attempt_is_one_warning_with_the_tenant_and_without_values(
     reach: str, strategy: Strategy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
     sql, sqlstate = REACHES[reach]
@@ -35,7 +35,7 @@ async def test_is_one_warning_with_the_tenant_and_without_values(
     }
 
 
-async def test_writing_into_another_tenants_table_is_one_too(
+async def test_a_write_into_another_tenants_table_is_an_attempt(
     strategy: Strategy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
     sql, row = forgery(strategy, TABLES[0], canary_b)
@@ -47,7 +47,7 @@ async def test_writing_into_another_tenants_table_is_one_too(
     assert not canary_b.traced_in(logged)
 
 
-async def test_what_a_rule_refuses_is_none(database: Database, a: Tenant) -> None:
+async def test_a_violated_constraint_is_not_reported_as_an_attempt(database: Database, a: Tenant) -> None:
     with capture_logs() as logged, pytest.raises(Refusal):
         async with database.transaction(a) as work:
             await work.script("INSERT INTO users (subject, name) VALUES ('twice', 'x'), ('twice', 'x')")

@@ -54,7 +54,7 @@ async def resource(database: Database, a: Tenant, ada: Actor) -> UUID:
         return await resources.create(work, ada, name="map", data={"a": 1})
 
 
-async def test_what_is_made_changed_and_deleted_is_told_with_its_values(
+async def test_creations_changes_and_deletions_are_logged_with_their_values(
     database: Database, a: Tenant, ada: Actor, resource: UUID
 ) -> None:
     async with database.transaction(a, about=ABOUT) as work:
@@ -79,7 +79,7 @@ async def test_what_is_made_changed_and_deleted_is_told_with_its_values(
     assert (deleted["old"]["name"], deleted["new"]) == ("atlas", None)
 
 
-async def test_what_is_shared_and_revoked_is_told_to_its_owner_and_to_nobody_else(
+async def test_sharing_and_revoking_are_logged_only_for_the_owner(
     database: Database, a: Tenant, b: Tenant, ada: Actor, resource: UUID
 ) -> None:
     before = await log(database, b)
@@ -96,9 +96,7 @@ async def test_what_is_shared_and_revoked_is_told_to_its_owner_and_to_nobody_els
     assert await log(database, b) == before
 
 
-async def test_raw_sql_is_told_too_and_what_the_database_deletes_along(
-    database: Database, a: Tenant, ada: Actor
-) -> None:
+async def test_raw_sql_and_cascading_deletions_are_logged(database: Database, a: Tenant, ada: Actor) -> None:
     async with database.transaction(a) as work:
         group = await work.scalar(insert(organizations).values(name="g", name_key="g").returning(organizations.c.id))
         await work.execute(insert(memberships).values(organization_id=group, user_id=ada.user_id))
@@ -110,7 +108,7 @@ async def test_raw_sql_is_told_too_and_what_the_database_deletes_along(
     assert sorted(told[2:]) == [("membership:delete", both), ("organization:delete", f"org_{group}")]
 
 
-async def test_what_is_undone_is_not_told(database: Database, a: Tenant, ada: Actor) -> None:
+async def test_rolled_back_changes_are_not_logged(database: Database, a: Tenant, ada: Actor) -> None:
     before = await log(database, a)
     with pytest.raises(Unavailable):
         async with database.transaction(a) as work:
@@ -123,7 +121,7 @@ async def test_what_is_undone_is_not_told(database: Database, a: Tenant, ada: Ac
     assert await log(database, a) == before
 
 
-async def test_long_values_are_told_by_hash_and_size(database: Database, a: Tenant, ada: Actor) -> None:
+async def test_long_values_are_logged_as_hash_and_size(database: Database, a: Tenant, ada: Actor) -> None:
     async with database.transaction(a) as work:
         await resources.create(work, ada, name="large", data={"text": "x" * 5000})
     entry = (await log(database, a))[-1]
@@ -132,7 +130,7 @@ async def test_long_values_are_told_by_hash_and_size(database: Database, a: Tena
     assert entry["new"]["data"]["size"] > 5000
 
 
-async def test_a_statement_on_many_rows_is_told_row_by_row(database: Database, a: Tenant, control: Database) -> None:
+async def test_a_statement_on_many_rows_is_logged_row_by_row(database: Database, a: Tenant, control: Database) -> None:
     async with database.transaction(a) as work:
         made = select(text("'org ' || i"), text("'org ' || i")).select_from(text("generate_series(1, 2500) i"))
         await work.execute(insert(organizations).from_select(["name", "name_key"], made))
@@ -143,7 +141,7 @@ async def test_a_statement_on_many_rows_is_told_row_by_row(database: Database, a
     assert (await audit.verify(control, database, a)).broken is None
 
 
-async def test_tenant_traffic_can_write_nothing_into_a_log_and_nothing_out_of_it(
+async def test_tenant_traffic_cannot_modify_a_log(
     copy: Copy, strategy: Strategy, database: Database, login: asyncpg.Connection, a: Tenant, written: int
 ) -> None:
     before = await log(database, a)
@@ -173,7 +171,7 @@ async def test_tenant_traffic_can_write_nothing_into_a_log_and_nothing_out_of_it
 
 
 @pytest.mark.parametrize("said", ["SET LOCAL isola.tenant TO ''", "SET LOCAL isola.proof TO 'x'", "RESET ROLE"])
-async def test_what_a_transaction_says_of_itself_later_changes_no_entry(
+async def test_changing_the_context_later_changes_no_entry(
     copy: Copy, database: Database, login: asyncpg.Connection, a: Tenant, resource: UUID, said: str
 ) -> None:
     before = await log(database, a)
@@ -187,7 +185,7 @@ async def test_what_a_transaction_says_of_itself_later_changes_no_entry(
 
 
 @pytest.mark.parametrize("said", ["SET LOCAL isola.tenant TO ''", "SET LOCAL isola.proof TO 'x'"])
-async def test_a_change_whose_entry_cannot_be_written_is_not_made(
+async def test_a_change_without_an_audit_entry_is_rolled_back(
     copy: Copy, database: Database, login: asyncpg.Connection, a: Tenant, resource: UUID, said: str
 ) -> None:
     before = await log(database, a)
@@ -200,7 +198,7 @@ async def test_a_change_whose_entry_cannot_be_written_is_not_made(
     assert await log(database, a) == before
 
 
-async def test_many_at_once_make_one_chain(
+async def test_concurrent_entries_form_one_chain(
     copy: Copy, database: Database, control: Database, a: Tenant, ada: Actor
 ) -> None:
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=4, wait=30) as many:
@@ -234,7 +232,7 @@ async def test_entries_are_numbered_in_the_order_of_commits(
     assert names == ["committed first", "written first"]
 
 
-async def test_whoever_follows_a_log_gets_each_entry_once_from_any_number_on(
+async def test_following_a_log_returns_each_entry_once_from_any_number(
     database: Database, a: Tenant, written: int
 ) -> None:
     whole = await followed(database, a)
@@ -248,7 +246,7 @@ async def test_whoever_follows_a_log_gets_each_entry_once_from_any_number_on(
         assert got == whole
 
 
-async def test_the_sealer_passes_over_nobody_who_is_about_to_commit(
+async def test_the_sealer_skips_no_transaction_that_is_about_to_commit(
     copy: Copy, database: Database, control: Database, login: asyncpg.Connection, a: Tenant, ada: Actor
 ) -> None:
     while await sealing.seal(control):
@@ -345,7 +343,7 @@ CUT = f"DELETE FROM control.audit_seals WHERE {LAST}; DELETE FROM {{log}} WHERE 
         ("DELETE FROM control.audit_heads WHERE tenant_id = '{tenant}'", 0, "head"),
     ],
 )
-async def test_whoever_owns_the_tables_cannot_change_a_log_unseen(
+async def test_changes_of_a_log_by_the_table_owner_are_detected(
     copy: Copy,
     owner: Database,
     database: Database,
@@ -397,7 +395,7 @@ async def test_a_long_log_is_verified_within_the_time_limit_of_a_statement(
         (COPIED, "neither sealed nor waits"),
     ],
 )
-async def test_nor_what_is_not_sealed_yet(
+async def test_an_unsealed_entry_cannot_be_changed_undetected(
     copy: Copy,
     owner: Database,
     database: Database,
@@ -453,7 +451,7 @@ class Ids(list[UUID]):
         return super().__getitem__(int(index))
 
 
-async def test_a_hash_kept_elsewhere_shows_that_a_log_was_cut_off_together_with_its_head(
+async def test_a_known_hash_detects_a_log_truncated_together_with_its_head(
     copy: Copy, owner: Database, database: Database, control: Database, strategy: Strategy, a: Tenant, written: int
 ) -> None:
     known = (await audit.verify(control, database, a)).head
@@ -482,7 +480,7 @@ async def test_a_hash_kept_elsewhere_shows_that_a_log_was_cut_off_together_with_
     ],
     ids=["without a head", "behind its seals"],
 )
-async def test_without_the_head_of_its_log_nothing_of_a_tenant_is_sealed_and_all_of_others(
+async def test_a_log_without_a_head_is_not_sealed_and_others_are(
     owner: Database, database: Database, control: Database, a: Tenant, b: Tenant, tampering: str, broken: str
 ) -> None:
     async with database.transaction(a) as work:
@@ -504,7 +502,7 @@ async def test_without_the_head_of_its_log_nothing_of_a_tenant_is_sealed_and_all
     assert broken in str((await audit.verify(control, database, a)).broken)
 
 
-async def test_a_tenant_that_is_dropped_takes_its_log_along(
+async def test_dropping_a_tenant_erases_its_log(
     copy: Copy, owner: Database, database: Database, strategy: Strategy, b: Tenant
 ) -> None:
     before = await log(database, b)

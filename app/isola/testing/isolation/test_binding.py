@@ -61,7 +61,7 @@ async def test_a_proof_is_for_one_tenant_one_request_and_one_transaction(
         assert await proved(login, strategy, a, await copy.proof(login, a)) == a.id
 
 
-async def test_not_even_in_the_same_moment_is_a_proof_good_in_another_process(
+async def test_a_proof_is_invalid_in_another_process_at_the_same_time(
     copy: Copy, strategy: Strategy, login: asyncpg.Connection, a: Tenant
 ) -> None:
     """Nor can one be reused in the same process: a later transaction has another start time."""
@@ -75,7 +75,7 @@ async def test_not_even_in_the_same_moment_is_a_proof_good_in_another_process(
         await login.execute("ROLLBACK")
 
 
-async def test_what_is_proved_of_a_request_is_there_to_be_asked(database: Database, a: Tenant) -> None:
+async def test_the_proved_context_of_a_request_can_be_queried(database: Database, a: Tenant) -> None:
     about = {"user": str(a.id), "actor": "usr_ada l'étoile", "behalf": "parent:usr_1", "request": "r-1"}
     async with database.transaction(a, about=about) as work:
         proved = await work.value("SELECT isola.proved_request()")
@@ -88,9 +88,7 @@ async def test_what_is_proved_of_a_request_is_there_to_be_asked(database: Databa
 
 
 @pytest.mark.parametrize("about", [{"actor": "two\nlines"}, {"request": "\0"}, {"role": "owner"}])
-async def test_what_could_be_read_in_two_ways_is_not_proved(
-    about: Mapping[str, str], database: Database, a: Tenant
-) -> None:
+async def test_ambiguous_values_are_not_proved(about: Mapping[str, str], database: Database, a: Tenant) -> None:
     with pytest.raises(ValueError, match="without control characters"):
         database.transaction(a, about=about)
 
@@ -123,7 +121,7 @@ async def test_other_sessions_of_the_login_see_no_proof(
     assert proof[-64:] not in running
 
 
-async def test_a_binding_that_lacks_its_role_calls_nothing(
+async def test_a_binding_without_its_role_cannot_call_functions(
     copy: Copy, strategy: Strategy, login: asyncpg.Connection, a: Tenant
 ) -> None:
     """Even with a valid proof: functions that access other tenants check the role as well, if there is one."""

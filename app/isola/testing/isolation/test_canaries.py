@@ -115,7 +115,7 @@ async def test_no_path_through_the_schema_leads_to_another_tenant(
         assert found > 50 or role is not Role.ADMIN
 
 
-async def test_no_mutation_given_another_tenants_ids_shows_or_changes_anything_there(
+async def test_mutations_with_another_tenants_ids_reveal_and_change_nothing(
     canaries: Canaries, api: Api, database: Database, strategy: Strategy
 ) -> None:
     slug = f"{strategy.name}-a"
@@ -176,7 +176,7 @@ async def test_no_error_of_the_database_tells_of_another_tenant(
         await owner.close()
 
 
-async def test_what_the_database_says_of_a_row_reaches_neither_client_nor_log(
+async def test_values_in_database_errors_reach_neither_client_nor_log(
     canaries: Canaries, api: Api, copy: Copy, strategy: Strategy
 ) -> None:
     """An unexpected error, with the failing row in its details. The log is searched at the end."""
@@ -194,7 +194,7 @@ async def test_what_the_database_says_of_a_row_reaches_neither_client_nor_log(
     canaries.seen_by_nobody("the answer", refused.response.text)
 
 
-async def test_the_watch_sees_what_it_is_for(canaries: Canaries, database: Database, tmp_path: Path) -> None:
+async def test_the_watch_detects_canaries(canaries: Canaries, database: Database, tmp_path: Path) -> None:
     """In plain text, in a cursor, in an exception, in a file."""
     [own, other] = list(canaries.of.values())[:2]
     mine = own.tenant.slug

@@ -75,7 +75,9 @@ async def test_one_policy_of_plain_equality_holds_all_commands_and_roles(
     assert await offenders(owner, sql, homes, equality) == []
 
 
-async def test_every_index_and_key_is_led_by_the_tenant(strategy: Strategy, owner: Database, homes: list[str]) -> None:
+async def test_every_index_and_key_begins_with_the_tenant(
+    strategy: Strategy, owner: Database, homes: list[str]
+) -> None:
     """Constraint checks bypass policies: a key without the tenant would reveal other tenants' rows."""
     guarded(strategy)
     [discriminator] = {column for table in TABLES for column in discriminators(strategy, table)}
@@ -97,7 +99,7 @@ async def test_every_index_and_key_is_led_by_the_tenant(strategy: Strategy, owne
     assert await offenders(owner, exclusions, homes) == []
 
 
-async def test_the_tenant_of_a_row_is_never_left_open(strategy: Strategy, owner: Database, homes: list[str]) -> None:
+async def test_the_tenant_of_a_row_is_never_null(strategy: Strategy, owner: Database, homes: list[str]) -> None:
     guarded(strategy)
     [discriminator] = {column for table in TABLES for column in discriminators(strategy, table)}
     sql = f"""
@@ -133,7 +135,7 @@ async def test_no_trigger_but_those_of_the_log_and_no_rule_stands_behind_a_table
     assert await offenders(owner, rules, homes) == []
 
 
-async def test_a_log_can_be_read_by_its_tenant_and_be_added_to_by_its_triggers(
+async def test_a_log_is_readable_by_its_tenant_and_writable_only_by_its_triggers(
     owner: Database, homes: list[str]
 ) -> None:
     rights = f"""
@@ -162,7 +164,7 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
     assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
 
 
-async def test_public_may_nothing(owner: Database) -> None:
+async def test_public_has_no_rights(owner: Database) -> None:
     """PUBLIC is every existing and future role. Its USAGE on the empty schema public is PostgreSQL's default."""
     sql = f"""
         SELECT format('%s %s', a.privilege_type, o.name) FROM (
@@ -213,7 +215,7 @@ async def test_views_run_with_the_rights_of_who_reads_them(owner: Database) -> N
     assert await offenders(owner, materialised) == []
 
 
-async def test_functions_that_lend_rights_pin_their_search_path(owner: Database) -> None:
+async def test_security_definer_functions_set_their_search_path(owner: Database) -> None:
     """With pg_temp last: if it is not listed, it is searched first."""
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -223,7 +225,7 @@ async def test_functions_that_lend_rights_pin_their_search_path(owner: Database)
     assert await offenders(owner, sql) == []
 
 
-async def test_functions_that_lend_rights_lend_those_of_a_role_that_has_little_else(owner: Database) -> None:
+async def test_security_definer_functions_run_as_roles_with_minimal_rights(owner: Database) -> None:
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
@@ -237,7 +239,7 @@ async def test_functions_that_lend_rights_lend_those_of_a_role_that_has_little_e
     assert await offenders(owner, sql) == []
 
 
-async def test_functions_that_set_the_tenant_can_be_called_by_none_that_is_not_bound(owner: Database) -> None:
+async def test_functions_that_set_the_tenant_require_a_bound_transaction(owner: Database) -> None:
     """Every SECURITY DEFINER function first checks its caller: isola.bound_tenant() raises an error if unbound.
 
     isola.proved_tenant_id() then returns no tenant, and so do functions that only read the log.
@@ -264,7 +266,7 @@ async def test_the_log_of_the_platform_is_written_by_the_control_plane_and_by_wh
         assert set(await work.texts(sql)) - {await work.value("SELECT current_user")} == may
 
 
-async def test_what_keeps_quotas_reads_what_is_counted_and_nothing_else(owner: Database, homes: list[str]) -> None:
+async def test_the_quota_role_reads_only_counted_columns(owner: Database, homes: list[str]) -> None:
     """The readable columns: ids, and times of beginning and end. It can also write its counts."""
     sql = f"""
         SELECT format('%s.%s %s', c.relname, a.attname, acl.privilege_type) FROM pg_attribute a
@@ -288,7 +290,7 @@ async def test_what_keeps_quotas_reads_what_is_counted_and_nothing_else(owner: D
     assert sorted(await offenders(owner, whole)) == ["counted SELECT", *bounds, *turns]
 
 
-async def test_a_tenants_role_enters_its_own_schema_and_what_all_may_call(
+async def test_a_tenants_role_can_use_only_its_own_schema_and_common_functions(
     strategy: Strategy, owner: Database, a: Tenant, b: Tenant
 ) -> None:
     if strategy.home(a.id).role is None:
@@ -333,7 +335,7 @@ async def test_the_login_itself_reaches_tables_that_tenants_share_and_no_tenants
     assert tables(needed) <= found <= tables(shared)
 
 
-async def test_the_control_plane_is_out_of_reach_of_tenant_traffic(owner: Database, copy: Copy) -> None:
+async def test_tenant_traffic_cannot_access_the_control_plane(owner: Database, copy: Copy) -> None:
     sql = """
         SELECT rolname FROM pg_roles
         WHERE pg_has_role($1, oid, 'MEMBER') AND has_schema_privilege(oid, 'control', 'USAGE')

@@ -41,7 +41,7 @@ async def superuser(owner: Database) -> None:
             pytest.skip("the owner given for the tests cannot take from everybody what is PostgreSQL's own")
 
 
-async def test_no_tenant_may_call_what_reaches_over_to_others(owner: Database) -> None:
+async def test_no_tenant_may_call_functions_that_affect_other_sessions(owner: Database) -> None:
     sql = """
         SELECT format('%s %s', rolname, function) FROM pg_roles, unnest($1::text[]) function
         WHERE NOT rolsuper AND rolname !~ '^pg_' AND has_function_privilege(rolname, function, 'EXECUTE')
@@ -95,7 +95,7 @@ async def test_no_large_object_can_be_made_or_read(
 
 
 @pytest.mark.parametrize("known", ["as everybody may look them up", "as a pooler counts them"])
-async def test_where_names_of_statements_can_be_known_none_is_kept(
+async def test_prepared_statements_are_not_reused_if_their_names_are_readable(
     known: str, copy: Copy, owner: Database, a: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if known == "as a pooler counts them":
@@ -123,7 +123,7 @@ async def test_no_session_of_another_tenant_can_be_ended(end: str, database: Dat
         assert await theirs.value("SELECT 1") == 1
 
 
-async def test_statements_that_are_thrown_away_cost_who_did_it_and_nobody_else(
+async def test_discarded_statements_cost_only_the_tenant_that_caused_it(
     copy: Copy, a: Tenant, canary_b: Canary
 ) -> None:
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1) as single:

@@ -50,7 +50,7 @@ def attacks(strategy: Strategy, table: Table, canary: Canary) -> Mapping[str, tu
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-async def test_shows_and_changes_nothing(
+async def test_a_wrong_context_reads_and_changes_nothing(
     context: str,
     copy: Copy,
     strategy: Strategy,
@@ -74,7 +74,7 @@ async def test_shows_and_changes_nothing(
     assert not canary_b.traced_in(await content(database, a))
 
 
-async def test_of_the_transaction_before_is_gone(
+async def test_the_binding_of_the_previous_transaction_is_gone(
     copy: Copy, strategy: Strategy, database: Database, login: asyncpg.Connection, canary_b: Canary
 ) -> None:
     b = canary_b.tenant
@@ -91,7 +91,7 @@ async def test_of_the_transaction_before_is_gone(
     assert await content(database, b) == before
 
 
-async def test_of_the_tenant_itself_lets_all_of_these_through(
+async def test_a_binding_of_the_tenant_itself_permits_all_of_these(
     copy: Copy, strategy: Strategy, login: asyncpg.Connection, canary_b: Canary
 ) -> None:
     """Otherwise the tests above could not fail."""

@@ -11,7 +11,7 @@ from isola.testing.oracles.canary import TABLES, Canary
 from isola_strategies.base import Strategy
 
 
-async def test_copy_to_gives_own_rows_only(
+async def test_copy_to_returns_own_rows_only(
     strategy: Strategy, database: Database, canary_a: Canary, canary_b: Canary
 ) -> None:
     home = strategy.home(canary_a.tenant.id)
@@ -25,7 +25,7 @@ async def test_copy_to_gives_own_rows_only(
                 assert not canary_b.traced_in(copied)
 
 
-async def test_copy_from_another_tenants_tables_gives_nothing(
+async def test_copy_from_another_tenants_tables_returns_no_rows(
     strategy: Strategy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
     home = strategy.home(canary_b.tenant.id)

@@ -25,7 +25,7 @@ async def claim(database: Database, a: Tenant) -> UUID:
         return await domains.add(work, MANAGER, NAME)
 
 
-async def test_a_domain_that_no_server_found_proven_does_not_count(
+async def test_a_domain_that_no_server_verified_names_no_tenant(
     database: Database, owner: Database, a: Tenant, claim: UUID
 ) -> None:
     with pytest.raises(Conflict):
@@ -43,7 +43,7 @@ async def test_a_domain_that_no_server_found_proven_does_not_count(
         assert await work.texts(VERIFIED) == []
 
 
-async def test_a_tenant_does_not_choose_its_challenge(database: Database, a: Tenant, claim: UUID) -> None:
+async def test_a_tenant_cannot_choose_its_challenge(database: Database, a: Tenant, claim: UUID) -> None:
     async with database.transaction(a) as work:
         first = await domains.claimed(work, MANAGER, claim)
         assert await domains.add(work, MANAGER, NAME) == claim
@@ -53,7 +53,7 @@ async def test_a_tenant_does_not_choose_its_challenge(database: Database, a: Ten
 
 
 @pytest.mark.parametrize("since", ["a new challenge", "another day", "a removal"])
-async def test_what_was_proven_counts_for_this_challenge_and_for_a_minute(
+async def test_a_verification_is_valid_for_its_challenge_and_one_minute(
     database: Database, owner: Database, a: Tenant, claim: UUID, since: str
 ) -> None:
     moment = "clock_timestamp() - interval '2 min'" if since == "another day" else "clock_timestamp()"
@@ -72,7 +72,7 @@ async def test_what_was_proven_counts_for_this_challenge_and_for_a_minute(
         assert await work.texts(VERIFIED) == []
 
 
-async def test_what_one_tenant_proved_counts_for_no_other(
+async def test_a_verified_domain_applies_to_one_tenant_only(
     database: Database, owner: Database, a: Tenant, b: Tenant, claim: UUID
 ) -> None:
     async with database.transaction(b) as work:
@@ -92,7 +92,7 @@ async def test_what_one_tenant_proved_counts_for_no_other(
 
 
 @pytest.mark.parametrize("name", ["com", "127.0.0.1", "api.platform.test", "ACME.example", "a.example/b", ""])
-async def test_a_name_that_was_smuggled_in_is_not_looked_up(control: Database, a: Tenant, name: str) -> None:
+async def test_a_malformed_name_is_not_looked_up(control: Database, a: Tenant, name: str) -> None:
     nowhere = ["192.0.2.1"]
     challenges = Challenges(lambda domain: domain.endswith("platform.test"), nowhere, control=control)
     try:

@@ -29,7 +29,7 @@ UNION ALL SELECT count(*) FROM pg_roles WHERE rolname = $1
 
 
 @pytest.mark.parametrize("left", LEFT)
-async def test_nothing_that_was_left_keeps_a_tenant_from_being_erased(
+async def test_leftover_objects_do_not_prevent_the_erasure_of_a_tenant(
     left: str, copy: Copy, strategy: Strategy, database: Database, owner: Database
 ) -> None:
     doomed = await provisioning.create(owner, copy.strategies, slug="doomed", name="Doomed", strategy=strategy.name)
@@ -62,7 +62,7 @@ async def test_what_a_transaction_wrote_before_a_deletion_cannot_be_committed_af
     await assert_nothing_is_left(owner, strategy, doomed)
 
 
-async def test_what_began_to_commit_before_a_deletion_is_erased_with_the_tenant(
+async def test_transactions_that_commit_during_a_deletion_are_erased_with_the_tenant(
     copy: Copy, strategy: Strategy, database: Database, owner: Database
 ) -> None:
     doomed = await provisioning.create(owner, copy.strategies, slug="doomed", name="Doomed", strategy=strategy.name)

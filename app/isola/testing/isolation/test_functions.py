@@ -62,7 +62,7 @@ async def shown(work: Transaction, sql: str) -> object:
 
 
 @pytest.mark.parametrize("smuggled", SMUGGLED)
-async def test_what_runs_sql_runs_it_as_its_caller(
+async def test_functions_that_run_sql_run_it_as_their_caller(
     smuggled: str, strategy: Strategy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
     b = canary_b.tenant
@@ -77,7 +77,7 @@ async def test_what_runs_sql_runs_it_as_its_caller(
     assert await content(database, b) == before
 
 
-async def test_with_a_good_proof_all_of_them_show_what_there_is(
+async def test_with_a_valid_proof_all_of_them_return_rows(
     copy: Copy, strategy: Strategy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
     """Otherwise the test above could not fail."""
@@ -96,7 +96,7 @@ async def test_with_a_good_proof_all_of_them_show_what_there_is(
 
 
 @pytest.mark.parametrize("smuggled", SMUGGLED)
-async def test_what_was_collected_of_values_is_not_shown(
+async def test_collected_statistics_of_values_are_not_visible(
     smuggled: str, strategy: Strategy, database: Database, owner: Database, a: Tenant, b: Tenant
 ) -> None:
     marker = f"canary-{uuid4()}"
@@ -116,7 +116,7 @@ async def test_what_was_collected_of_values_is_not_shown(
                 raise LookupError
 
 
-async def test_how_much_there_is_and_what_is_common_shows_in_sizes_and_estimates(
+async def test_sizes_and_estimates_reveal_row_counts_and_common_values(
     strategy: Strategy, database: Database, owner: Database, a: Tenant, b: Tenant
 ) -> None:
     """What remains: PostgreSQL shows sizes to all roles, and its row estimates are based on all rows of a table."""
@@ -150,7 +150,7 @@ async def test_a_table_that_several_share_can_be_locked_by_each(
     assert (found == LOCKED) == (strategy.home(a.id) == strategy.home(b.id))
 
 
-async def test_two_who_both_run_sql_here_can_signal_each_other(database: Database, a: Tenant, b: Tenant) -> None:
+async def test_tenants_that_run_sql_can_signal_each_others_sessions(database: Database, a: Tenant, b: Tenant) -> None:
     """What remains: advisory locks are shared by all sessions of a database."""
     async with database.transaction(a) as one, database.transaction(b) as other:
         assert await other.value("SELECT pg_try_advisory_xact_lock(42)")

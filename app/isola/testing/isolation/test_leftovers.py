@@ -173,7 +173,7 @@ async def test_short_transactions_and_other_logins_are_left_alone(
     assert logged == []
 
 
-async def test_what_was_prepared_is_rolled_back(
+async def test_a_prepared_transaction_is_rolled_back(
     owner: Database, watchdog: Watchdog, login: asyncpg.Connection, copy: Copy, a: Tenant
 ) -> None:
     await login.execute("BEGIN")

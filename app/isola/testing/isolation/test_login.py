@@ -62,12 +62,12 @@ async def refuse_dangerous(where: logins.Addresses) -> None:
         await logins.refuse_dangerous(transaction)
 
 
-async def test_as_it_was_made_it_is_accepted(where: logins.Addresses) -> None:
+async def test_the_created_login_is_accepted(where: logins.Addresses) -> None:
     await refuse_dangerous(where)
 
 
 @pytest.mark.parametrize("danger", DANGERS)
-async def test_one_that_could_bypass_isolation_is_refused(
+async def test_a_login_that_could_bypass_isolation_is_refused(
     danger: str, where: logins.Addresses, owner: Database
 ) -> None:
     async with owner.unbound() as transaction:
@@ -88,18 +88,18 @@ async def test_one_that_could_bypass_isolation_is_refused(
     assert where.tenant_login in caught.value.message
 
 
-async def test_the_owner_is_never_taken_for_it(copy: Copy, owner: Database) -> None:
+async def test_the_owner_is_never_used_as_the_login(copy: Copy, owner: Database) -> None:
     assert copy.where.owner
     with pytest.raises(OperatorError, match="name another one"):
         await migrations.prepare(owner, replace(copy.where, tenant=copy.where.owner))
 
 
-async def test_has_no_temporary_tables(login: asyncpg.Connection) -> None:
+async def test_the_login_cannot_create_temporary_tables(login: asyncpg.Connection) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await login.execute("CREATE TEMP TABLE mine (id int)")
 
 
-async def test_reads_no_files_and_runs_no_programs(login: asyncpg.Connection) -> None:
+async def test_the_login_cannot_read_files_or_run_programs(login: asyncpg.Connection) -> None:
     for sql in (
         "COPY (SELECT 1) TO '/tmp/copied'",
         "COPY (SELECT 1) TO PROGRAM 'cat'",

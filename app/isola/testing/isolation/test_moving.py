@@ -28,7 +28,7 @@ async def mover(owner: Database, database: Database, copy: Copy, strategy: Strat
     )
 
 
-async def test_what_others_have_stays_theirs_and_what_it_has_its_own(
+async def test_a_drop_or_move_keeps_the_data_of_others(
     copy: Copy,
     owner: Database,
     database: Database,
@@ -48,7 +48,7 @@ async def test_what_others_have_stays_theirs_and_what_it_has_its_own(
         assert [await content(database, each.tenant) for each in (canary_b, neighbour)] == before
 
 
-async def test_the_old_binding_finds_no_row_and_says_why(
+async def test_the_former_binding_finds_no_row_and_is_reported(
     copy: Copy,
     owner: Database,
     database: Database,
@@ -78,7 +78,7 @@ async def test_the_old_binding_finds_no_row_and_says_why(
 
 
 @pytest.mark.parametrize("moves_away", [True, False])
-async def test_a_reference_that_went_with_the_tenant_is_no_conflict_of_the_client(
+async def test_a_reference_deleted_with_its_tenant_is_not_reported_as_a_conflict(
     copy: Copy, owner: Database, database: Database, strategy: Strategy, mover: Canary, *, moves_away: bool
 ) -> None:
     """The row that a statement references may be gone if a move finishes while the statement runs."""

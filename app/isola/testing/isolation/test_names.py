@@ -81,7 +81,7 @@ async def test_a_table_that_is_missing_does_not_exist(
                 assert await tried(work, sql) == UNDEFINED_TABLE
 
 
-async def test_what_one_tenant_lacks_the_others_have(
+async def test_a_change_in_one_home_does_not_affect_the_others(
     strategy: Strategy, owner: Database, database: Database, canary_a: Canary, canary_b: Canary
 ) -> None:
     if Capability.ROLES not in strategy.capabilities:
@@ -111,7 +111,7 @@ async def test_the_path_to_another_tenants_tables_is_closed(
             assert len(await tried(work, f"SELECT * FROM {table.name}")) == 1
 
 
-async def test_a_tenant_that_is_erased_has_nothing_and_takes_nothing_along(
+async def test_erasing_a_tenant_deletes_all_its_rows_and_no_others(
     strategy: Strategy, copy: Copy, owner: Database, database: Database, canary_b: Canary
 ) -> None:
     before = await content(database, canary_b.tenant)

@@ -135,7 +135,7 @@ async def cursors(client: Client) -> dict[str, list[str]]:
     return found
 
 
-async def test_reads_are_the_same_bytes_before_and_after_others_have_data(
+async def test_responses_do_not_change_when_others_add_data(
     api: Api, strategy: Strategy, record_property: Callable[[str, object], None]
 ) -> None:
     slug = f"{strategy.name}-a"
@@ -159,7 +159,7 @@ async def test_reads_are_the_same_bytes_before_and_after_others_have_data(
         assert differences(before, await record(user, documents)) == []
 
 
-async def test_a_life_from_its_first_request_is_the_same_in_an_empty_world_and_in_a_crowded_one(
+async def test_a_tenants_history_is_the_same_in_an_empty_and_in_a_crowded_database(
     cluster: Cluster,
     server: asyncpg.Connection,
     settings: Settings,
@@ -212,7 +212,7 @@ async def life(admin: Client, editor: Client) -> list[Told]:
     return recording
 
 
-async def test_what_is_left_out_of_a_list_is_not_told_of_by_its_pages(api: Api, strategy: Strategy) -> None:
+async def test_page_information_does_not_reveal_filtered_rows(api: Api, strategy: Strategy) -> None:
     """The look-up before a cursor counts only rows that the list would show, even if the cursor's own row is gone."""
     client = api.client(f"{strategy.name}-a")
     await client.create("left out")
@@ -227,7 +227,7 @@ async def test_what_is_left_out_of_a_list_is_not_told_of_by_its_pages(api: Api, 
         assert (page["edges"], page["pageInfo"][asked]) == ([], False)
 
 
-def test_a_difference_is_seen() -> None:
+def test_a_difference_is_detected() -> None:
     """In a body, a status, a header, and in repeated values."""
     one = "01980000-0000-7000-8000-000000000001"
     two = "01980000-0000-7000-8000-000000000002"

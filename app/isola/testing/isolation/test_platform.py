@@ -19,7 +19,7 @@ STAFF = Author("staff:sam")
 USER = UUID(int=2)
 
 
-async def test_leave_to_look_into_one_tenant_is_none_to_look_into_another(
+async def test_read_access_to_one_tenant_does_not_include_another(
     control: Database, database: Database, a: Tenant, b: Tenant
 ) -> None:
     leave = await grants.grant(control, a, STAFF, reason="a question of theirs", lasting=timedelta(minutes=5))
@@ -41,7 +41,7 @@ async def test_leave_to_look_into_one_tenant_is_none_to_look_into_another(
         assert await work.texts("SELECT new::text FROM audit_entries WHERE object LIKE '%' || $1", str(leave.id))
 
 
-async def test_whether_another_has_proven_a_domain_is_not_told_by_adding_it(
+async def test_adding_a_domain_does_not_reveal_whether_another_tenant_verified_it(
     owner: Database, database: Database, a: Tenant, b: Tenant
 ) -> None:
     async with database.transaction(a) as work:
@@ -60,7 +60,7 @@ async def test_whether_another_has_proven_a_domain_is_not_told_by_adding_it(
     assert seen[0] == seen[1]
 
 
-async def test_a_session_begins_in_its_own_tenant_alone_and_once(
+async def test_a_session_begins_once_and_only_in_its_own_tenant(
     control: Database, database: Database, a: Tenant, b: Tenant
 ) -> None:
     lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
@@ -92,7 +92,7 @@ async def test_a_session_begins_in_its_own_tenant_alone_and_once(
             assert await work.value(entries) == expected
 
 
-async def test_what_becomes_of_sign_ins_is_carried_to_the_log_of_its_tenant_alone(
+async def test_sign_in_events_are_copied_only_to_their_tenants_log(
     control: Database, database: Database, a: Tenant, b: Tenant
 ) -> None:
     lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
@@ -114,7 +114,7 @@ async def test_what_becomes_of_sign_ins_is_carried_to_the_log_of_its_tenant_alon
             assert await work.texts(entries) == expected
 
 
-async def test_refusals_are_counted_for_the_tenant_that_was_meant(
+async def test_refusals_are_counted_for_the_requested_tenant(
     owner: Database, control: Database, database: Database, a: Tenant, b: Tenant
 ) -> None:
     async with owner.unbound() as work:

@@ -26,7 +26,7 @@ async def reached(database: Database, strategy: Strategy, a: Canary, b: Canary) 
             return False
 
 
-async def test_only_the_owners_decision_opens_the_way_and_it_can_be_undone(
+async def test_only_the_owner_can_disable_proofs_and_enable_them_again(
     copy: Copy, owner: Database, database: Database, strategy: Strategy, canary_a: Canary, canary_b: Canary
 ) -> None:
     own = await content(database, canary_a.tenant)
@@ -48,7 +48,7 @@ async def test_only_the_owners_decision_opens_the_way_and_it_can_be_undone(
     assert await content(database, canary_a.tenant) == own
 
 
-async def test_it_is_in_the_log_of_the_platform_once(owner: Database, control: Database) -> None:
+async def test_each_change_of_proofs_is_logged_once(owner: Database, control: Database) -> None:
     await proofs.demand(owner, BY)
     await proofs.believe(owner, BY)
     await proofs.believe(owner, BY)
@@ -60,7 +60,7 @@ async def test_it_is_in_the_log_of_the_platform_once(owner: Database, control: D
     ]
 
 
-async def test_tenants_are_moved_only_under_proofs(
+async def test_moving_tenants_requires_proofs(
     copy: Copy, owner: Database, database: Database, other: Strategy, canary_a: Canary
 ) -> None:
     before = await content(database, canary_a.tenant)

@@ -71,7 +71,9 @@ async def made(owner: Database) -> Sequence[object]:
         ]
 
 
-async def test_bad_ones_are_refused_and_nothing_is_made(strategy: Strategy, copy: Copy, owner: Database) -> None:
+async def test_invalid_slugs_are_refused_and_nothing_is_created(
+    strategy: Strategy, copy: Copy, owner: Database
+) -> None:
     before = await made(owner)
     for slug in BAD:
         with pytest.raises(BadUserInput, match=r"^slug: expected 2 to 63 of a-z") as caught:
@@ -81,7 +83,9 @@ async def test_bad_ones_are_refused_and_nothing_is_made(strategy: Strategy, copy
     assert await made(owner) == before
 
 
-async def test_bad_names_are_refused_and_nothing_is_made(strategy: Strategy, copy: Copy, owner: Database) -> None:
+async def test_invalid_names_are_refused_and_nothing_is_created(
+    strategy: Strategy, copy: Copy, owner: Database
+) -> None:
     before = await made(owner)
     for name in ("", "a\x00", "a\nb", "\u202e", "\ud800", "a" * 201):
         with pytest.raises(BadUserInput, match=r"^name: expected"):

@@ -52,7 +52,7 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("smuggled", SMUGGLED)
-async def test_reaches_no_row_of_another_tenant(
+async def test_injected_sql_reaches_no_row_of_another_tenant(
     smuggled: str,
     copy: Copy,
     strategy: Strategy,
@@ -101,7 +101,7 @@ async def test_reaches_no_row_of_another_tenant(
     assert await content(single, b) == before
 
 
-async def test_a_good_proof_lets_all_of_this_through(
+async def test_a_valid_proof_permits_all_of_these_statements(
     copy: Copy, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
     """Otherwise the tests above could not fail."""
@@ -115,7 +115,7 @@ async def test_a_good_proof_lets_all_of_this_through(
 
 
 @pytest.mark.parametrize("how", ["by function", "for the session", "in the proof", "without a proof"])
-async def test_nobody_else_is_put_into_the_log(how: str, database: Database, a: Tenant) -> None:
+async def test_injected_sql_cannot_forge_the_actor_in_the_log(how: str, database: Database, a: Tenant) -> None:
     """SQL cannot forge the actor: the audit log has the real one, or the change is refused."""
     about = {"user": str(a.id), "actor": "usr_ada", "behalf": "key_1", "request": "r-1"}
     for name, value in about.items():

@@ -347,7 +347,7 @@ class Life(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(3600)
-def test_every_mix_of_placements_is_told_the_same(
+def test_every_mix_of_strategies_gives_the_same_responses(
     cluster: Cluster, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     with asyncio.Runner() as runner:

@@ -62,7 +62,7 @@ async def test_moving_a_row_to_another_tenant_is_refused(
     assert [await content(database, canary.tenant) for canary in (canary_a, canary_b)] == before
 
 
-async def test_what_another_tenant_has_is_no_more_there_than_what_nobody_has(
+async def test_objects_of_another_tenant_look_like_missing_ones(
     database: Database, canary_a: Canary, canary_b: Canary
 ) -> None:
     """A reference to B's row has the same error as one to a missing row, in a new row and in an existing one."""
@@ -82,7 +82,7 @@ async def test_what_another_tenant_has_is_no_more_there_than_what_nobody_has(
     assert [await content(database, canary.tenant) for canary in (canary_a, canary_b)] == before
 
 
-async def test_every_value_that_another_tenant_has_can_be_had(database: Database, a: Tenant, canary_b: Canary) -> None:
+async def test_every_value_of_another_tenant_can_be_inserted(database: Database, a: Tenant, canary_b: Canary) -> None:
     """Values are unique only within a tenant, including keys, so that no conflict reveals another tenant's rows."""
     before = await content(database, canary_b.tenant)
     async with database.transaction(a) as work:
@@ -92,7 +92,7 @@ async def test_every_value_that_another_tenant_has_can_be_had(database: Database
     assert await content(database, canary_b.tenant) == before
 
 
-async def test_a_conflict_with_ones_own_row_touches_no_other_tenants(
+async def test_a_conflict_with_an_own_row_affects_no_other_tenants_rows(
     database: Database, canary_b: Canary, a: Tenant
 ) -> None:
     async with database.transaction(a) as work:
@@ -138,7 +138,7 @@ async def test_a_statement_on_every_row_is_on_every_own_row(
     assert await content(database, canary_b.tenant) == before
 
 
-async def test_takes_no_lock_on_another_tenants_rows(
+async def test_injected_sql_takes_no_lock_on_another_tenants_rows(
     copy: Copy, database: Database, login: asyncpg.Connection, canary_a: Canary, canary_b: Canary
 ) -> None:
     """Otherwise B could detect that A reads for update, or A could block B."""

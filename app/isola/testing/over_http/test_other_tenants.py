@@ -113,7 +113,7 @@ async def test_ids_of_another_tenant_are_answered_like_ids_of_nothing(
     assert {name for name in QUERIES if found[name] == told[name]} == {"node, a share"}
 
 
-async def test_what_a_tenant_is_told_does_not_depend_on_what_others_have(api: Api, alice: Client, bob: Client) -> None:
+async def test_responses_do_not_depend_on_data_of_other_tenants(api: Api, alice: Client, bob: Client) -> None:
     everything = """{ resources { totalCount nodes { name } } users { totalCount } organizations { totalCount }
         timeline { totalCount } sharedWithMe { totalCount } }"""
     await alice.create("mine")
@@ -127,7 +127,7 @@ async def test_what_a_tenant_is_told_does_not_depend_on_what_others_have(api: Ap
     assert len((await api.content(bob.tenant))["resources"]) == 3
 
 
-async def test_cursors_of_another_tenant_are_refused_like_edited_ones(alice: Client, bob: Client) -> None:
+async def test_cursors_of_another_tenant_are_refused_like_modified_ones(alice: Client, bob: Client) -> None:
     for client in (alice, bob):
         for number in range(3):
             await client.create(f"r{number}")

@@ -102,7 +102,7 @@ async def test_a_share_ends_when_it_expires_and_when_its_resource_is_deleted(pai
     assert (await owner.run("ResourceShares", id=expired)).data["resource"]["shares"]["totalCount"] == 0
 
 
-async def test_what_was_shared_is_paged_newest_first(pair: tuple[Client, Client]) -> None:
+async def test_received_shares_are_paged_newest_first(pair: tuple[Client, Client]) -> None:
     owner, partner = pair
     for number in range(5):
         await share(owner, await owner.create(str(number)), partner)
@@ -131,7 +131,7 @@ async def test_only_the_owner_or_an_administrator_shares(api: Api, alice: Client
 
 
 @pytest.mark.parametrize("grantee", ["No-body", "", "x'; --", "\u0430cme", "a"])
-async def test_what_is_no_slug_of_another_tenant_is_refused_by_name(guest: Client, grantee: str) -> None:
+async def test_an_invalid_slug_of_another_tenant_is_refused_by_name(guest: Client, grantee: str) -> None:
     [resource] = (await guest.run("Resources", first=1)).data["resources"]["nodes"]
 
     for slug in (grantee, guest.tenant):
@@ -141,7 +141,7 @@ async def test_what_is_no_slug_of_another_tenant_is_refused_by_name(guest: Clien
         assert refused.error["message"] == "grantee: expected the slug of another tenant"
 
 
-async def test_a_slug_is_told_apart_from_nobodys_by_nothing(alice: Client, bob: Client) -> None:
+async def test_an_existing_slug_is_indistinguishable_from_an_unused_one(alice: Client, bob: Client) -> None:
     resource = await alice.create("lent")
     document = """mutation ($input: ShareResourceInput!) { shareResource(input: $input) {
         share { grantee { slug } expiresAt resource { shares { totalCount nodes { grantee { slug } } } } } } }"""
@@ -186,7 +186,7 @@ async def test_a_partner_accepts_and_declines(api: Api, pair: tuple[Client, Clie
     assert await received(partner) == []
 
 
-async def test_what_is_left_out_of_sharing_again_stays(alice: Client, bob: Client) -> None:
+async def test_omitted_fields_stay_when_sharing_again(alice: Client, bob: Client) -> None:
     resource = await alice.create("lent")
     until = "2100-01-01T00:00:00.000000+00:00"
     for more, end in (({"expiresAt": until}, until), ({}, until), ({"expiresAt": None}, None), ({}, None)):

@@ -19,7 +19,7 @@ async def at_home(connection: asyncpg.Connection, canary: Canary, *others: Canar
         assert not any(other.traced_in(rows) for other in others)
 
 
-async def test_the_transaction_is_at_home_again(
+async def test_the_transaction_is_bound_to_its_own_home_again(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
@@ -28,7 +28,7 @@ async def test_the_transaction_is_at_home_again(
         await at_home(work._connection, partner, sharer)
 
 
-async def test_nothing_of_the_visit_outlives_the_transaction(
+async def test_no_state_of_a_partners_read_outlives_the_transaction(
     login: asyncpg.Connection, copy: Copy, partner: Canary, grant: Grant
 ) -> None:
     """On a bare connection, which is not reset."""
@@ -40,7 +40,7 @@ async def test_nothing_of_the_visit_outlives_the_transaction(
     assert await login.fetchval("SELECT current_setting('role')") == "none"
 
 
-async def test_it_is_at_home_again_after_a_failure_in_a_savepoint(
+async def test_the_transaction_is_bound_to_its_own_home_after_a_failure_in_a_savepoint(
     database: Database, owner: Database, copy: Copy, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     """The home of the owner is broken, so that reading fails while the transaction is bound to it."""
@@ -63,7 +63,7 @@ async def test_it_is_at_home_again_after_a_failure_in_a_savepoint(
         await at_home(work._connection, partner, sharer)
 
 
-async def test_no_other_part_of_the_statement_is_abroad(
+async def test_other_parts_of_the_statement_do_not_run_in_the_owners_home(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
@@ -84,7 +84,7 @@ async def test_no_other_part_of_the_statement_is_abroad(
         await at_home(work._connection, partner, sharer)
 
 
-async def test_a_cursor_left_half_way_is_not_abroad(
+async def test_an_open_cursor_does_not_read_the_owners_home(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
@@ -117,7 +117,7 @@ async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, 
         assert len(await received(work)) == 1
 
 
-async def test_who_is_bound_to_nothing_can_call_nothing(
+async def test_unbound_transactions_cannot_call_functions(
     login: asyncpg.Connection, sharer: Canary, grant: Grant
 ) -> None:
     share = await grant()

@@ -61,7 +61,7 @@ async def test_nothing_is_received_until_it_is_accepted_and_nothing_once_it_is_d
         assert offer["accepted"] is accepted
 
 
-async def test_an_answer_is_to_all_that_one_tenant_shares_and_to_nothing_of_others(
+async def test_consent_covers_all_shares_of_one_tenant_and_none_of_others(
     database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
 ) -> None:
     first = await grant()
@@ -83,7 +83,7 @@ async def test_an_answer_is_to_all_that_one_tenant_shares_and_to_nothing_of_othe
     }
 
 
-async def test_only_whom_it_is_for_answers_and_only_who_manages_shares(
+async def test_only_recipients_with_the_permission_answer_shares(
     database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
 ) -> None:
     share = await grant()
@@ -98,7 +98,7 @@ async def test_only_whom_it_is_for_answers_and_only_who_manages_shares(
     assert await seen(database, partner.tenant, share) == NOBODY
 
 
-async def test_the_log_of_who_answers_says_so_and_that_of_who_shares_does_not(
+async def test_an_answer_is_in_the_recipients_log_and_not_in_the_sharers(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
@@ -117,7 +117,7 @@ async def log(database: Database, tenant: Tenant) -> Sequence[Row]:
         return [dict(row) for row in await work.rows(audit_entries.select().order_by(audit_entries.c.id))]
 
 
-async def test_sharing_with_nobody_is_like_sharing_with_somebody(
+async def test_sharing_with_an_unknown_tenant_looks_like_sharing_with_an_existing_one(
     database: Database, owner: Database, sharer: Canary, partner: Canary
 ) -> None:
     """In the result, the list and the audit log, also if it is shared again, and with a suspended tenant."""
@@ -151,7 +151,7 @@ def _without_times(values: Any) -> Any:
     return values and {name: value for name, value in values.items() if name != "granted_at"}
 
 
-async def test_who_gets_a_slug_later_receives_nothing_that_was_shared_with_it_before(
+async def test_a_reused_slug_receives_no_earlier_shares(
     database: Database, owner: Database, copy: Copy, placements: tuple[str, str], sharer: Canary, grant: Grant
 ) -> None:
     async def made(slug: str) -> Tenant:
@@ -184,7 +184,7 @@ async def test_who_gets_a_slug_later_receives_nothing_that_was_shared_with_it_be
     assert [each["id"] for each in await offers(database, heir)] == [lost]
 
 
-async def test_a_share_keeps_its_end_unless_another_is_given(
+async def test_a_share_keeps_its_expiry_unless_it_is_changed(
     database: Database, sharer: Canary, partner: Canary
 ) -> None:
     soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
@@ -199,7 +199,7 @@ async def test_a_share_keeps_its_end_unless_another_is_given(
         assert await work.value("SELECT expires_at FROM isola.shares_of('resource', $1)", resource) is None
 
 
-async def test_a_share_that_has_expired_is_not_made_endless_by_sharing_again(
+async def test_sharing_again_does_not_remove_the_expiry_of_an_expired_share(
     database: Database, owner: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant(datetime.now(UTC) + timedelta(hours=1))

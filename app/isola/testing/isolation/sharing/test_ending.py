@@ -56,7 +56,7 @@ async def _wait(_: Scene) -> None:
         pytest.param(_wait, id="its time"),
     ],
 )
-async def test_holds_with_the_next_statement(
+async def test_the_end_of_a_share_applies_to_the_next_statement(
     end: End, database: Database, control: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     until = datetime.now(UTC) + timedelta(seconds=EXPIRY) if end is _wait else None
@@ -81,7 +81,7 @@ async def test_a_suspended_partner_is_refused(
     assert len(rows) == len(listed) == 1
 
 
-async def test_what_is_not_committed_is_not_shared(database: Database, sharer: Canary, partner: Canary) -> None:
+async def test_uncommitted_rows_are_not_shared(database: Database, sharer: Canary, partner: Canary) -> None:
     async with database.transaction(sharer.tenant) as work:
         share = await shares.grant(work, actor(sharer), "resource", sharer.rows["resources"]["id"], partner.tenant.slug)
         assert await seen(database, partner.tenant, share) == ([], [])

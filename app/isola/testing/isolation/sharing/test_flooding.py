@@ -73,7 +73,7 @@ async def test_pages_together_are_all_that_is_received(
         assert found == everything
 
 
-async def test_what_is_read_is_what_a_page_needs(
+async def test_only_the_rows_of_a_page_are_read(
     database: Database, owner: Database, sharer: Canary, partner: Canary, older: UUID
 ) -> None:
     async with owner.unbound() as work:
@@ -101,7 +101,7 @@ async def read_by_partner(work: Transaction, places: Sequence[str]) -> int:
     return after - before
 
 
-async def test_what_has_expired_is_not_read_once_it_is_marked(
+async def test_marked_expired_shares_are_not_read(
     database: Database, control: Database, owner: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
@@ -166,7 +166,7 @@ async def test_only_what_has_ended_by_its_date_is_marked(
 
 
 @pytest.mark.parametrize("until", [None, datetime(2100, 1, 1, tzinfo=UTC)], ids=["without end", "with a new end"])
-async def test_what_has_lapsed_is_shared_again(
+async def test_an_expired_share_can_be_shared_again(
     until: datetime | None,
     database: Database,
     control: Database,

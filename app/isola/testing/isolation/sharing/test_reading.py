@@ -26,13 +26,15 @@ async def test_the_partner_reads_what_is_shared(
     assert (listed["id"], listed["owner_slug"]) == (share, sharer.tenant.slug)
 
 
-async def test_nobody_else_does(database: Database, sharer: Canary, stranger: Canary, grant: Grant) -> None:
+async def test_no_other_tenant_reads_the_share(
+    database: Database, sharer: Canary, stranger: Canary, grant: Grant
+) -> None:
     share = await grant()
     for tenant in (sharer.tenant, stranger.tenant):
         assert await seen(database, tenant, share) == ([], [])
 
 
-async def test_a_share_that_is_not_there_is_like_anothers(
+async def test_a_missing_share_looks_like_one_of_another_tenant(
     database: Database, partner: Canary, stranger: Canary, grant: Grant
 ) -> None:
     share = await grant(to=stranger.tenant)
@@ -50,7 +52,7 @@ async def test_own_tables_and_counts_stay_the_same(
         assert await work.value(f"SELECT count(*) FROM {table.name}") == 1
 
 
-async def test_what_lies_beside_it_stays_out_of_reach(
+async def test_rows_next_to_a_shared_one_are_not_readable(
     database: Database, copy: Copy, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     async with database.transaction(sharer.tenant) as work:
@@ -75,7 +77,7 @@ async def test_what_lies_beside_it_stays_out_of_reach(
             assert await tried(work, sql) == INSUFFICIENT_PRIVILEGE
 
 
-async def test_what_is_shared_cannot_be_written(
+async def test_shared_objects_cannot_be_changed(
     database: Database, copy: Copy, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     await grant()
@@ -107,7 +109,7 @@ async def test_what_is_shared_cannot_be_written(
     assert [await content(database, canary.tenant) for canary in (sharer, partner)] == before
 
 
-async def test_only_who_has_a_resource_shares_it(
+async def test_only_the_tenant_of_a_resource_can_share_it(
     database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
 ) -> None:
     """A partner cannot share a resource further; another tenant's resource is handled like a missing one."""
@@ -130,7 +132,7 @@ async def test_only_who_has_a_resource_shares_it(
     assert len(rows) == len(listed) == 1
 
 
-async def test_only_who_shared_it_ends_a_share(
+async def test_only_the_owner_of_a_share_can_revoke_it(
     database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
 ) -> None:
     share = await grant()
@@ -147,7 +149,7 @@ async def test_only_who_shared_it_ends_a_share(
     assert len((await seen(database, partner.tenant, share))[0]) == 1
 
 
-async def test_arguments_are_no_sql(database: Database, partner: Canary, grant: Grant) -> None:
+async def test_arguments_are_never_sql(database: Database, partner: Canary, grant: Grant) -> None:
     await grant()
     async with database.transaction(partner.tenant) as work:
         for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", "", None):

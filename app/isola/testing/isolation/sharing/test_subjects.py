@@ -74,7 +74,7 @@ async def test_no_column_is_read_that_is_not_declared(
         assert await work.value("SELECT isola.current_tenant_id()") == partner.tenant.id
 
 
-async def test_what_no_table_declares_cannot_be_shared(database: Database, sharer: Canary, partner: Canary) -> None:
+async def test_undeclared_tables_cannot_be_shared(database: Database, sharer: Canary, partner: Canary) -> None:
     own = sharer.rows["spans"]["id"], partner.tenant.slug, sharer.rows["users"]["id"]
     async with database.transaction(sharer.tenant) as work:
         for subject in ("span", "spans", "resources", "tenants", "' OR true --", "", None):
