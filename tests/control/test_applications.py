@@ -123,8 +123,11 @@ def test_a_renamed_column_is_tracked_under_its_new_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ('op.drop_column("resources", "colour")', "drop column resources.colour: there is none by then"),
-        ('op.drop_constraint("ck_colour", "resources")', "drop constraint resources.ck_colour: there is none by then"),
+        ('op.drop_column("resources", "colour")', "drop column resources.colour: it does not exist at that point"),
+        (
+            'op.drop_constraint("ck_colour", "resources")',
+            "drop constraint resources.ck_colour: it does not exist at that point",
+        ),
         ('op.add_column("things", None)', "revision 0002: "),
         ('op.rename_table("resources", "things")', "RenameTableOp: this operation has no form for all strategies"),
         ('raise ValueError("no")', "revision 0002: ValueError: no"),

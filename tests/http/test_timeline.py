@@ -427,7 +427,7 @@ async def test_what_no_index_serves_is_asked_of_rows_that_another_condition_narr
     ):  # fmt: skip
         answer = await ada.ask(LIST, {"filter": refused})
         assert answer.code == "BAD_USER_INPUT", refused
-        assert "a condition that an index serves" in answer.error["message"]
+        assert "a condition that uses an index" in answer.error["message"]
     for accepted in (
         {**slow, **narrow}, {**slow, **FOREVER}, {"and": [slow, narrow]}, {**slow, "title": {"startsWith": "t"}},
         {"replayCount": {"eq": 0}, **narrow}, {"replayCount": {"in": [0, 1]}, **FOREVER},

@@ -739,7 +739,7 @@ READING = (
         ("tests/api/test_sharing.py",),
     ),
     Patch(
-        "what hangs off a shared resource",
+        "relations of a shared resource",
         "that only values of a shared resource can be selected",
         BOTH,
         "app/isola/query/planning.py",

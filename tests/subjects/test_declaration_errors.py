@@ -765,8 +765,8 @@ def test_a_column_that_every_table_has_is_refused(name: str) -> None:
         (BigInt, {"minimum": -(2**53)}, "minimum and maximum: expected values that BigInt has"),
         (Decimal, {"digits": 0}, "digits: expected at least 1"),
         (float, {"minimum": float("nan")}, "minimum and maximum: expected finite numbers"),
-        (datetime, {"minimum": datetime(2026, 1, 1)}, "expected moments with an offset from UTC"),  # noqa: DTZ001  as said
-        (datetime, {"default": datetime(2026, 1, 1)}, "expected a moment with an offset from UTC"),  # noqa: DTZ001  as said
+        (datetime, {"minimum": datetime(2026, 1, 1)}, "expected times with an offset from UTC"),  # noqa: DTZ001  as said
+        (datetime, {"default": datetime(2026, 1, 1)}, "expected a time with an offset from UTC"),  # noqa: DTZ001  as said
         (StrEnum("Empty", []), {}, "expected Empty to have members"),
         (StrEnum("Odd", {"true": "t"}), {}, "Odd.true: expected another name"),
     ],

@@ -18,8 +18,8 @@ def test_a_decimal_with_the_digits_that_its_column_has_is_taken(value: str) -> N
     ("value", "expected"),
     [
         # More digits than Python's default decimal context keeps: the last one must not be rounded.
-        ("12345678901234567890.01234567891", "10 digits behind the point"),
-        ("0.00000000001", "10 digits behind the point"),
+        ("12345678901234567890.01234567891", "10 digits after the point"),
+        ("0.00000000001", "10 digits after the point"),
         ("123456789012345678901", "20 digits before the point"),
         ("1E+20", "20 digits before the point"),
     ],

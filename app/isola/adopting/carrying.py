@@ -112,7 +112,7 @@ def carried(type_: Type, enum: str | None, dimensions: int) -> Carried:
 
 def _numeric(type_: Type) -> Carried:
     if type_.modifier < 0:
-        return Carried("Decimal", wide="numeric", fits=_FITS, note=f"at most {DIGITS} digits, {SCALE} behind the point")
+        return Carried("Decimal", wide="numeric", fits=_FITS, note=f"at most {DIGITS} digits, {SCALE} after the point")
     digits, scale = _precision(type_.modifier)
     return Carried("Decimal", options={"digits": str(digits), "scale": str(scale)}, fits="{} <> 'NaN'")
 

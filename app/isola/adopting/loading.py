@@ -64,7 +64,7 @@ async def load(
     tables = _tables(plan)
     async with owner.unbound() as turn:
         if not await turn.value("SELECT pg_try_advisory_xact_lock(hashtext($1))", f"isola.adopt {tenant.id}"):
-            raise Conflict("rows are being copied into this tenant by somebody else", value=slug)
+            raise Conflict("another process is copying rows into this tenant", value=slug)
         await _refuse_unready(owner, tenant, place, tables)
         stage = _stage(tenant)
         async with source.unbound() as reading:
@@ -218,7 +218,7 @@ async def _hold(transaction: Transaction, place: Place, tenant: Tenant) -> None:
         tenants.c.status != Status.DELETED,
     )
     if not await transaction.rows(mine.with_for_update(key_share=True)):
-        raise Conflict("the tenant is being moved or deleted by somebody else", value=tenant.slug)
+        raise Conflict("the tenant is being moved or deleted by another process", value=tenant.slug)
 
 
 async def _refuse_unfit(transaction: Transaction, stage: Stage, plan: TablePlan) -> None:

@@ -109,7 +109,7 @@ class Connection(NamedTuple):
         if slow is not None and not _narrows(self.filter, given):
             served = ", ".join(sorted(name for name, each in self.filter.items() if each.indexed))
             raise BadUserInput(
-                f"{slow}: expected beside it a condition that an index serves: eq, in, startsWith or both ends of a "
+                f"{slow}: expected together with a condition that uses an index: eq, in, startsWith or both ends of a "
                 f"range, of one of {served}",
                 slow,
             )
@@ -287,7 +287,7 @@ def _value(comparison: Comparison, given: Any, path: str) -> Any:
         case str() if comparison.prefix:
             return identifiers.decode(given, comparison.prefix, path)
         case str() if not storable(given):
-            raise BadUserInput(f"{path} holds characters that no text can hold", path)
+            raise BadUserInput(f"{path} contains characters that cannot be stored", path)
         case str() | int() | float() | date() | Decimal() | UUID():
             return given
     raise BadUserInput(f"{path} cannot be compared", path)
@@ -295,7 +295,7 @@ def _value(comparison: Comparison, given: Any, path: str) -> Any:
 
 def _refuse_null(given: Any, path: str) -> None:
     if given is None:
-        raise BadUserInput(f"{path} must not be null; leave it out for no condition, or use isNull", path)
+        raise BadUserInput(f"{path} must not be null; omit it for no condition, or use isNull", path)
 
 
 def storable(text: str) -> bool:

@@ -55,7 +55,7 @@ def write(writer: "Writer", selected: Connection, row: Row) -> list[Json]:
     """The JSON of a connection of the object in ``row``."""
     page = writer.shapes[selected.site]
     if not isinstance(page, Page):
-        raise TypeError(f"{selected.key} is no connection")
+        raise TypeError(f"{selected.key} is not a connection")
     return _Writer(writer, selected, row, page).write()
 
 
@@ -288,7 +288,7 @@ class _Tests:
                 return not_(func.coalesce(self.write(part), false()))
             case (_, column, comparison):
                 return self._test(column, comparison)
-        raise TypeError(f"{condition} is no condition")
+        raise TypeError(f"{condition} is not a condition")
 
     def _test(self, name: str, comparison: str) -> ColumnElement[bool]:
         if comparison.startswith("json."):

@@ -124,5 +124,5 @@ class Effort:
 
 
 def _too_much(wait: float) -> RateLimited:
-    message = "too much that is new: send documents that stay the same, and what changes in variables"
+    message = "too many new documents: send constant documents, and changing values in variables"
     return RateLimited(message, math.ceil(wait))

@@ -273,7 +273,7 @@ class Model:
                 _refuse(where, "has neither a mapping nor a resolver")
             self._check_field(where, field, graphql_field, columns)
         for field_name in entity.fields.keys() - type_.fields.keys():
-            _refuse(f"{name}.{field_name}", "is mapped but is no field of the type")
+            _refuse(f"{name}.{field_name}", "is mapped but is not a field of the type")
 
     def _check_field(
         self, where: str, field: Field, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]]
@@ -335,7 +335,7 @@ class Model:
                     if column.nullable and not usual[value.of].nullable:
                         _refuse(where, f"column {column.name} can be null in {field.source.name}, not in {target}")
         if isinstance(field, One) and field.join is None and field.source is None:
-            _refuse(where, "says neither what it joins on nor what it is read from")
+            _refuse(where, "declares neither a join nor a source")
         if isinstance(field, Many):
             _column(there, "id", where)
 
@@ -376,7 +376,7 @@ def _check_value(where: str, field: Value, graphql_field: GraphQLField, columns:
     if not is_leaf_type(leaf):
         _refuse(where, f"is mapped as a value, but {leaf} has fields")
     if (field.prefix is None) == (leaf.name == "ID"):
-        _refuse(where, "is an ID without a prefix" if leaf.name == "ID" else "has a prefix but is no ID")
+        _refuse(where, "is an ID without a prefix" if leaf.name == "ID" else "has a prefix but is not an ID")
     if not isinstance(field.of, str):
         _check_expression(where, field.of, columns)
         return

@@ -287,7 +287,7 @@ def argument(
         for wrong in mistakes(given[name], expected.type, variables=variables):
             path = _dotted((name, *wrong.path))
             return BadUserInput(f"{path}: {wrong.expected}", path)
-    return BadUserInput("an argument has a value that it cannot have")
+    return BadUserInput("an argument has an invalid value")
 
 
 class _Uses(Visitor):

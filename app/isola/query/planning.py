@@ -120,7 +120,7 @@ class _Planner:
     def _plan(self, type_: GraphQLNamedType, root: Selection) -> ReadPlan:
         row = self.model.entities[type_.name].source if type_.name in self.model.entities else _NO_ROW
         if not isinstance(row, mapping.Parameters):
-            raise TypeError(f"{type_} is a row of a table and cannot be where a statement begins")
+            raise TypeError(f"{type_} is a row of a table and cannot be the root of a statement")
         return ReadPlan(root, row, tuple(self.sites), self.complete, self.roots, self.found, self.refused)
 
     def require(self, what: str, at: Place) -> None:
@@ -138,7 +138,7 @@ class _Planner:
     ) -> Selection:
         """``by``: the relation that leads to the row, which can have fewer fields than its type."""
         if not isinstance(type_, GraphQLObjectType):
-            raise TypeError(f"{type_} is no object type")
+            raise TypeError(f"{type_} is not an object type")
         selected: list[_Field] = []
         needed: dict[str, None] = {}
         self.require(type_.name, at)
@@ -287,7 +287,7 @@ class _Planner:
         connection = get_named_type(definition.type)
         node = mapping.node_type(connection)
         if node is None:
-            raise TypeError(f"{connection} is no connection")
+            raise TypeError(f"{connection} is not a connection")
         self.require(node.name, at)
         source = self.model.source(field, node.name)
         filter_type = definition.args.get("filter")
@@ -315,7 +315,7 @@ class _Planner:
     ) -> tuple[ConnectionPart, ...]:
         """The fields of a connection, an edge or a pageInfo: types with the same structure in every connection."""
         if not isinstance(type_, GraphQLObjectType):
-            raise TypeError(f"{type_} is no object type")
+            raise TypeError(f"{type_} is not an object type")
         parts = []
         self.require(type_.name, at)
         for key, nodes in self.collect(type_, group).items():

@@ -244,7 +244,7 @@ class Writer:
     def _found(self, selected: Found) -> list[Json]:
         ids = self.shapes[selected.site]
         if not isinstance(ids, Ids):
-            raise TypeError(f"{selected.key} is no look-up")
+            raise TypeError(f"{selected.key} is not a look-up")
         if not selected.many:
             key = self.parameter(selected.site, 0, Uuid())
             found = [self._by_key(selected, type_, key) for type_ in ids.types]

@@ -145,7 +145,7 @@ def _check_enum(where: str, annotation: Annotation) -> None:
         _refuse(where, f"expected {enum.__name__} to have members")
     for name in enum.__members__:
         if not ENUM_MEMBER.fullmatch(name) or name in {"true", "false", "null"}:
-            _refuse(where, f"{enum.__name__}.{name}: expected another name, which GraphQL knows no other meaning of")
+            _refuse(where, f"{enum.__name__}.{name}: expected another name, since GraphQL reserves this one")
 
 
 def _check_name(member: Member) -> None:
@@ -289,7 +289,7 @@ def _of_bounds(bounds: Sequence[Any], annotation: Annotation, graphql: str) -> I
     elif any(isinstance(each, float) and not math.isfinite(each) for each in bounds):
         yield "minimum and maximum: expected finite numbers"
     elif any(isinstance(each, datetime) and each.tzinfo is None for each in bounds):
-        yield "minimum and maximum: expected moments with an offset from UTC"
+        yield "minimum and maximum: expected times with an offset from UTC"
     elif bounds and bounds[0] > bounds[-1]:
         yield "expected minimum <= maximum"
     elif not all(values.fits(annotation.type, each) for each in bounds):

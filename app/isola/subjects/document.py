@@ -39,7 +39,7 @@ def check(field: str, value: Any, most: int | None = None) -> None:
         written = exact_json.dumps(value)
         size = len(written.encode())
     except ValueError as error:
-        raise BadUserInput(f"{field}: expected what JSON in UTF-8 can say", field) from error
+        raise BadUserInput(f"{field}: expected a value that JSON in UTF-8 can represent", field) from error
     if size > MAX_DOCUMENT_BYTES:
         raise BadUserInput(f"{field}: expected at most {MAX_DOCUMENT_BYTES} bytes of JSON", field)
     if most is not None and size + spread > most:
@@ -74,7 +74,7 @@ def _check_number(field: str, value: Any) -> None:
         case float() | Decimal():
             exact = value if isinstance(value, Decimal) else Decimal(repr(value))
             if exact.is_zero() and exact.is_signed():
-                raise BadUserInput(f"{field}: expected no negative zero, which the database does not keep", field)
+                raise BadUserInput(f"{field}: expected no negative zero, which the database does not preserve", field)
             fits = not exact.is_finite() or _digits(exact) <= MAX_DIGITS
         case _:
             return

@@ -149,7 +149,7 @@ class _Recorder(Operations):
         try:
             self._record(operation)
         except (KeyError, StopIteration) as error:
-            raise DeclarationError(f"{described(operation)}: there is none by then") from error
+            raise DeclarationError(f"{described(operation)}: it does not exist at that point") from error
 
     def _record(self, operation: MigrateOperation) -> None:  # noqa: C901  one case for each operation
         tables = self._made.metadata.tables
@@ -294,7 +294,7 @@ def _changed(declared: Table, made: Table) -> Iterator[MigrateOperation]:
 def _added(column: Column[Any]) -> MigrateOperation:
     if not column.nullable and column.server_default is None:
         raise DeclarationError(
-            f"{column.table.name}.{column.name}: expected a default, or a column that can be None: rows that are there "
+            f"{column.table.name}.{column.name}: expected a default, or a column that can be None: existing rows "
             "need a value"
         )
     computed = column.computed

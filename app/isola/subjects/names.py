@@ -40,7 +40,7 @@ def checked(field: str, text: str, most: int) -> str:
     if not 1 <= len(name) <= most or len(key(name)) > KEY_GROWTH * most:
         raise BadUserInput(f"{field}: expected 1 to {most} characters", field)
     if any(map(_is_invisible, name)):
-        raise BadUserInput(f"{field}: expected characters that can be seen", field)
+        raise BadUserInput(f"{field}: expected visible characters", field)
     return name
 
 

@@ -127,7 +127,7 @@ _EXPECTED: Mapping[Any, str] = MappingProxyType(
         Decimal: "a number, or a string of its digits",
         bool: "true or false",
         date: "a day such as 2026-01-31",
-        datetime: "a moment such as 2026-01-31T12:00:00Z",
+        datetime: "a time such as 2026-01-31T12:00:00Z",
         UUID: "a UUID",
         JSON: "JSON",
     }

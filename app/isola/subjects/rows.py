@@ -120,7 +120,7 @@ def _rows(subject: type[Subject], sizes: Mapping[str, int], later: set[str], see
             used.add(tuple(row[name] for name in columns))
         rows.append(row)
     if not rows and sizes[declaration.name]:
-        raise OperatorError(f"{declaration.where}: no row can be made of what is unique: expected samples of it")
+        raise OperatorError(f"{declaration.where}: no unique row can be generated: expected samples of it")
     return rows
 
 

@@ -176,7 +176,7 @@ class Subject:
         if of is not None and of.id == actor.user_id:
             return ALLOWED
         name = self.declaration.name
-        return Denied(f"only the owner of a {name} may do this, or who has the permission {manage}")
+        return Denied(f"only the owner of a {name} or a user with the permission {manage}")
 
     # Methods for rules.
 

@@ -130,7 +130,7 @@ def _check(member: Member, value: Any, field: str) -> None:
     declared, annotation = member.declared, member.annotation
     if value is None:
         if not annotation.optional:
-            message = f"{field}: expected anything but null; left out, it keeps its value or gets the default"
+            message = f"{field}: expected a value other than null; omitted, it keeps its value or gets the default"
             raise BadUserInput(message, field)
         return
     if not isinstance(declared, Column):
@@ -194,7 +194,7 @@ def _check_bounds(type_: Any, declared: Column, value: Any, field: str) -> None:
 
 def _check_moment(value: datetime, field: str) -> None:
     if value.tzinfo is None:
-        raise BadUserInput(f"{field}: expected a moment with an offset from UTC", field)
+        raise BadUserInput(f"{field}: expected a time with an offset from UTC", field)
 
 
 def _check_decimal(value: Decimal, declared: Column, field: str) -> None:
@@ -202,7 +202,7 @@ def _check_decimal(value: Decimal, declared: Column, field: str) -> None:
     # A context with lower precision would round excess digits away, and so accept them.
     exponent = value.normalize(_EXACT).as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -scale:
-        raise BadUserInput(f"{field}: expected at most {scale} digits behind the point", field)
+        raise BadUserInput(f"{field}: expected at most {scale} digits after the point", field)
     if value.adjusted() >= digits - scale:
         raise BadUserInput(f"{field}: expected at most {digits - scale} digits before the point", field)
 

@@ -142,7 +142,7 @@ async def test_who_manages_neither_roles_nor_users_changes_nothing_about_them(pl
 async def test_the_last_owner_stays(place: Place) -> None:
     owner, admin = place.actors["owner"], place.actors["admin"]
     taken = lambda work: roles.unassign(work, owner, owner.user_id, place.roles["owner"])  # noqa: E731  said twice
-    assert await place.refused(Conflict, taken) == "the last owner cannot be taken away"
+    assert await place.refused(Conflict, taken) == "the last owner cannot be removed"
     await place.run(lambda work: roles.assign(work, owner, admin.user_id, place.roles["owner"]))
     await place.run(lambda work: roles.disable(work, owner, admin.user_id))
     # A disabled owner does not count.

@@ -172,7 +172,7 @@ async def test_what_cannot_be_shared_is_refused(
         (one, "a" * 64, None, BadUserInput, partner),
         (one, "", None, BadUserInput, partner),
         (one, a.slug, None, BadUserInput, partner),
-        (one, b.slug, past, BadUserInput, "expiresAt: expected a time to come"),
+        (one, b.slug, past, BadUserInput, "expiresAt: expected a future time"),
         (theirs, b.slug, None, NotFound, "there is no such resource"),
         (uuid4(), b.slug, None, NotFound, "there is no such resource"),
     ]

@@ -34,9 +34,9 @@ async def create(
     actor.require(Permission.API_KEY_MANAGE)
     name = names.checked("name", name, MAX_NAME)
     if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
+        raise BadUserInput("expiresAt: expected a future time", "expiresAt")
     if not permissions or Permission.API_KEY_MANAGE in permissions:
-        message = f"permissions: expected one at least, and not {Permission.API_KEY_MANAGE}: people make keys"
+        message = f"permissions: expected one at least, and not {Permission.API_KEY_MANAGE}: only people create keys"
         raise BadUserInput(message, "permissions")
     if not set(permissions) <= known():
         raise BadUserInput(f"permissions: expected any of {', '.join(sorted(known()))}", "permissions")

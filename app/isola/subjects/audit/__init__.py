@@ -173,7 +173,7 @@ def triggers(table: Table) -> Sequence[str]:
         arguments.append(_array(deciding))
     if counted is not None:
         if set(counted.columns) & set(audited.left_out):
-            raise ValueError(f"{table.name}: expected what decides whether a row counts not to be left out of the log")
+            raise ValueError(f"{table.name}: expected the columns that decide whether a row counts to be logged")
         arguments += [counted.quota, _array(counted.columns)]
     listed = ", ".join(f"'{argument}'" for argument in arguments)
     return [

@@ -199,7 +199,7 @@ async def disable(work: Work, actor: Actor, user_id: UUID) -> None:
     """Refuse all requests of a user from now on. Raises Forbidden, NotFound, and Conflict for the last owner."""
     subject = await _manageable(work, actor, user_id)
     if user_id == actor.user_id:
-        raise Forbidden("nobody can disable themselves")
+        raise Forbidden("users cannot disable themselves")
     if BuiltIn.OWNER in (await _held(work, user_id)).roles:
         await _keep_an_owner(work, user_id)
     off = update_of(users).where(users.c.id == user_id, users.c.disabled_at.is_(None)).values(disabled_at=func.now())
@@ -260,7 +260,7 @@ async def _own(work: Work, actor: Actor, role_id: UUID) -> AbstractSet[str]:
 async def _keep_an_owner(work: Work, leaving: UUID) -> None:
     await work.scalar(HELD_OWNERSHIP)
     if [row["user_id"] for row in await work.rows(OWNERS)] == [leaving]:
-        raise Conflict("the last owner cannot be taken away")
+        raise Conflict("the last owner cannot be removed")
 
 
 async def _announce(work: Work, user_id: UUID, subject: str) -> None:
@@ -272,7 +272,7 @@ def _named(name: str) -> Mapping[str, str]:
     """The columns of a role's name. Raises BadUserInput."""
     name = names.checked("name", name, MAX_NAME)
     if names.looks_like(name, BuiltIn):
-        raise BadUserInput("name: expected one that cannot be taken for a built-in role's", "name")
+        raise BadUserInput("name: expected one that cannot be mistaken for that of a built-in role", "name")
     return {"name": name, "name_key": names.key(name)}
 
 

@@ -122,14 +122,14 @@ def _session_of(issued: Issued) -> Session:
 
 def _sessions(info: Info) -> Sessions:
     if info.context.services.sessions is None:
-        raise Forbidden("nobody can sign in here")
+        raise Forbidden("sign-in is off")
     return info.context.services.sessions
 
 
 def _visitor(info: Info) -> Visitor:
     visitor = info.context.visitor()
     if visitor is None:
-        raise Forbidden("nobody can sign in here")
+        raise Forbidden("sign-in is off")
     return visitor
 
 
@@ -162,7 +162,10 @@ class SessionMutations:
             await sessions.revoke(work, info.context.actor, user)
             return await payload(SignOutEverywherePayload, info, work, user_id=user)
 
-    @mutation(requires(Permission.USER_MANAGE), description="The same for another user.")
+    @mutation(
+        requires(Permission.USER_MANAGE),
+        description="End all sessions of another user, and revoke all tokens that were issued until now.",
+    )
     async def revoke_sessions(self, info: Info, input: RevokeSessionsInput) -> RevokeSessionsPayload:
         user = decode(input.user_id, User.declaration.prefix, "userId")
         async with info.context.transaction() as work:

@@ -29,13 +29,13 @@ async def grant(work: Work, actor: Actor, subject: str, row_id: UUID, grantee: s
     actor.require(Permission.SHARE_WRITE)
     expires_at = term.get("expires_at")
     if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise BadUserInput("expiresAt: expected a time to come", "expiresAt")
+        raise BadUserInput("expiresAt: expected a future time", "expiresAt")
     await _hold(work, actor, subject, row_id)
     until = literal(expires_at, DateTime(timezone=True))
     call = func.isola.share(subject, row_id, grantee, actor.user_id, until, "expires_at" not in term)
     [row] = await work.rows(select(call.table_valued("share", "expired")))
     if row["expired"]:
-        raise BadUserInput("expiresAt: expected, since the share has expired; null shares without an end", "expiresAt")
+        raise BadUserInput("expiresAt: expected, because the share has expired; null for no expiry", "expiresAt")
     share: UUID | None = row["share"]
     if share is None:
         raise BadUserInput("grantee: expected the slug of another tenant", "grantee")

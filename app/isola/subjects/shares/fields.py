@@ -83,7 +83,7 @@ def received_fields(subject: type[Subject]) -> Fields:
     )
     shared = one(
         source=Function("isola.shared_row", columns, ("id",), subject=of.name, typed=True),
-        plain=f"what hangs off a shared {of.name} is not shared",
+        plain=f"relations of a shared {of.name} is not shared",
         description="Only its values; fields of related objects are refused.",
     )
     return {of.name: (subject | None, shared)}

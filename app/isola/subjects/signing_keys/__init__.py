@@ -32,7 +32,7 @@ class SigningKey(Subject, name="signing_key", prefix="sgk", mutations=frozenset(
         max_length=uris.MAX_URI, description="The URI of the process or device that has the private key."
     )
     revoked_at: datetime | None = column(
-        read_only=True, description="From then on, nothing is signed with it, and what it signed is not verified."
+        read_only=True, description="When the key was revoked. Its signatures are no longer verified."
     )
 
     async def before_create(self, work: Work, actor: Actor) -> None:  # noqa: ARG002  required by the interface

@@ -75,12 +75,12 @@ class Span(
     replay_from: "Span | None" = reference(
         read_only=True, on_delete="set null", logged=False, description="The span that this one replays."
     )
-    replays: Many["Span"] = many("replay_from", description="The replays of it that the caller may see.")
-    replay_count: int = count("replays", description="How many replays of it there are that the caller may see.")
+    replays: Many["Span"] = many("replay_from", description="The replays of it that the caller may read.")
+    replay_count: int = count("replays", description="The number of replays of it that the caller may read.")
     verification: Verification = column(default=Verification.PENDING, read_only=True)
     signing_key: SigningKey | None = reference(read_only=True)
     signature: str | None = column(
-        read_only=True, max_length=SIGNATURE_CHARACTERS, description="In base64, of its canonical JSON."
+        read_only=True, max_length=SIGNATURE_CHARACTERS, description="The signature of its canonical JSON, in base64."
     )
 
     checks = {  # noqa: RUF012
@@ -118,7 +118,7 @@ class Span(
             self.author = User(id=actor.user_id)
         if self.author is not None:
             if self.type is SpanType.GHOST:
-                raise BadUserInput("authorId: expected none, since the type is GHOST", "authorId")
+                raise BadUserInput("authorId: expected none, because the type is GHOST", "authorId")
             if self.author.id != actor.user_id:
                 raise Forbidden("authorId: expected the caller's own id, or none", "authorId")
         uris.check("node", self.node)
@@ -183,7 +183,7 @@ class Span(
 async def _check_audience(work: Work, actor: Actor, visibility: Visibility, organization: Organization | None) -> None:
     if organization is None:
         if visibility is Visibility.ORGANIZATION:
-            message = "organizationId: expected, since the visibility is ORGANIZATION"
+            message = "organizationId: expected, because the visibility is ORGANIZATION"
             raise BadUserInput(message, "organizationId")
         return
     member = select(memberships.c.user_id).where(

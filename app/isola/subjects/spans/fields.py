@@ -55,16 +55,18 @@ class SpansOfDay:
 
 
 @strawberry.type(
-    description="Of the spans that were made in a time and that the caller may see.",
+    description="Statistics of the spans of a period that the caller may read.",
     directives=[requires(Permission.SPAN_READ)],
 )
 class TenantStats:
     spans: int
-    by_type: list[SpansOfType] = strawberry.field(description="Those that there are, in the order of the enum.")
-    by_visibility: list[SpansOfVisibility] = strawberry.field(description="As by type.")
-    by_day: list[SpansOfDay] = strawberry.field(description="The days in UTC that have any, in order.")
-    active_users: int = strawberry.field(description="How many users are authors of them.")
-    replays: int = strawberry.field(description="How many replay a span that the caller may see.")
+    by_type: list[SpansOfType] = strawberry.field(description="The types that occur, in the order of the enum.")
+    by_visibility: list[SpansOfVisibility] = strawberry.field(
+        description="The visibilities that occur, in the order of the enum."
+    )
+    by_day: list[SpansOfDay] = strawberry.field(description="The days in UTC that have spans, in order.")
+    active_users: int = strawberry.field(description="The number of their distinct authors.")
+    replays: int = strawberry.field(description="The number of replays of spans that the caller may read.")
     storage_bytes: BigInt = strawberry.field(description="The size of their titles, payloads and metadata.")
 
 
@@ -100,6 +102,6 @@ async def _stats(
 class SpanQueries:
     tenant_stats: TenantStats | None = strawberry.field(
         resolver=_stats,
-        description="Statistics of the spans from a moment until before another, at most 366 days later.",
+        description="Statistics of the spans in a half-open period of at most 366 days.",
         directives=[requires(Permission.SPAN_READ)],
     )

@@ -83,7 +83,7 @@ async def ensure(work: Work, *, subject: str, name: str | None, email: str | Non
     elif address is not None:
         await work.execute(ADDRESSED, {"key": user, "email": address})
     if user is None:
-        raise LookupError("a user who was just made is not there")
+        raise LookupError("a user who was just created does not exist")
     return user
 
 

@@ -206,7 +206,7 @@ async def test_sharing_again_does_not_remove_the_expiry_of_an_expired_share(
     async with owner.unbound() as work:
         await work.value("UPDATE control.shares SET expires_at = now() - interval '1 s' WHERE id = $1", share)
     resource = sharer.rows["resources"]["id"]
-    with pytest.raises(BadUserInput, match=r"^expiresAt: expected, since the share has expired"):
+    with pytest.raises(BadUserInput, match=r"^expiresAt: expected, because the share has expired"):
         async with database.transaction(sharer.tenant) as work:
             await shares.grant(work, actor(sharer), "resource", resource, partner.tenant.slug)
     async with database.transaction(sharer.tenant) as work:
