@@ -650,8 +650,8 @@ SPANS = (
         "that what no index serves is asked of few rows",
         BOTH,
         "app/isola/query/arguments.py",
-        "if slow is not None and not _narrows(self.filter, given):",
-        "if slow is not None and not given:",
+        "if slow is not None and not _narrows(self.filter, arguments):",
+        "if slow is not None and not arguments:",
         (TIMELINE,),
     ),
 )
@@ -752,8 +752,8 @@ READING = (
         "the prefix of an id",
         BOTH,
         "app/isola/query/identifiers.py",
-        "if found is None or found[0] != prefix:",
-        "if found is None:",
+        "if matched is None or matched[0] != prefix:",
+        "if matched is None:",
         (MUTATIONS,),
     ),
     Patch(
@@ -761,8 +761,8 @@ READING = (
         "the one form of an id",
         BOTH,
         "app/isola/query/identifiers.py",
-        "found = _FORM.fullmatch(text)",
-        "found = _FORM.match(text.lower())",
+        "matched = _FORM.fullmatch(text)",
+        "matched = _FORM.match(text.lower())",
         ("tests/query/test_identifiers.py", MUTATIONS),
     ),
 )

@@ -162,7 +162,7 @@ class Executor:
             return public
         tenant = context.principal.tenant.id
         await effort.turn(tenant)
-        document = self.documents.known(text, sha, tenant)
+        document = self.documents.cached(text, sha, tenant)
         if document is None and text is not None:
             read = partial(self._read, text)
             document = await effort.spend(tenant, read, large=len(text) > _LARGE)

@@ -78,22 +78,22 @@ class Connection(NamedTuple):
     limits: Limits
     joined: bool = False
 
-    def depends_on_caller(self, given: Mapping[str, Any]) -> bool:
-        return self.keyed or given.get("after") is not None or given.get("before") is not None
+    def depends_on_caller(self, arguments: Mapping[str, Any]) -> bool:
+        return self.keyed or arguments.get("after") is not None or arguments.get("before") is not None
 
-    def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:
+    def read(self, arguments: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:
         """Raises BadUserInput, naming the argument, for an invalid argument."""
-        size, backward = self._size(given)
-        order = self._order(given.get("orderBy"))
+        size, backward = self._size(arguments)
+        order = self._order(arguments.get("orderBy"))
         tests: list[Any] = []
         condition = None
-        if (conditions := given.get("filter")) is not None:
+        if (conditions := arguments.get("filter")) is not None:
             if not self.joined:
                 self._refuse_slow(conditions)
             condition = _Reader(self.filter, tests, self.limits).conditions(conditions, "filter")
-        after, before = given.get("after"), given.get("before")
+        after, before = arguments.get("after"), arguments.get("before")
         # A cursor is valid only for this field, order and filter, with the same values.
-        made = cursor_key((self.place, order, condition, tests)) if self.depends_on_caller(given) else None
+        made = cursor_key((self.place, order, condition, tests)) if self.depends_on_caller(arguments) else None
         types = [self.types[column] for column, _ in order]
         values: list[Any] = [made]
         nulls: list[Nulls | None] = []
@@ -103,10 +103,10 @@ class Connection(NamedTuple):
             values += keys or ()
         return Page(size, backward, order, nulls[0], nulls[1], condition), (*values, *tests)
 
-    def _refuse_slow(self, given: Mapping[str, Any]) -> None:
+    def _refuse_slow(self, arguments: Mapping[str, Any]) -> None:
         """Raise BadUserInput for a comparison that each row has to be read for, if all rows would be read."""
-        slow = _slow(self.filter, given, "filter")
-        if slow is not None and not _narrows(self.filter, given):
+        slow = _slow(self.filter, arguments, "filter")
+        if slow is not None and not _narrows(self.filter, arguments):
             served = ", ".join(sorted(name for name, each in self.filter.items() if each.indexed))
             raise BadUserInput(
                 f"{slow}: expected together with a condition that uses an index: eq, in, startsWith or both ends of a "
@@ -114,8 +114,8 @@ class Connection(NamedTuple):
                 slow,
             )
 
-    def _size(self, given: Mapping[str, Any]) -> tuple[int, bool]:
-        first, last = given.get("first"), given.get("last")
+    def _size(self, arguments: Mapping[str, Any]) -> tuple[int, bool]:
+        first, last = arguments.get("first"), arguments.get("last")
         if first is not None and last is not None:
             raise BadUserInput("first and last cannot be given together", "last")
         name, size = ("first", first) if last is None else ("last", last)
@@ -124,38 +124,38 @@ class Connection(NamedTuple):
             raise BadUserInput(f"{name} must be between 0 and {most}", name)
         return (self.limits.default_page_size if size is None else size), last is not None
 
-    def _order(self, given: Sequence[Mapping[str, Any]] | None) -> Order:
-        if not given:
+    def _order(self, arguments: Sequence[Mapping[str, Any]] | None) -> Order:
+        if not arguments:
             return self.order
         order: dict[str, bool] = {}
-        for key in given:
+        for key in arguments:
             order.setdefault(key["field"].value, key["direction"].value == "DESC")
         # The primary key is the tie-breaker, in the direction of the last key, so that one index serves both.
         order.setdefault("id", next(reversed(order.values())))
         return tuple(order.items())
 
 
-def _slow(filter_: Filter, given: Mapping[str, Any], path: str) -> str | None:
+def _slow(filter_: Filter, arguments: Mapping[str, Any], path: str) -> str | None:
     """The path of the first comparison that each row has to be read for."""
-    for name, value in given.items():
+    for name, value in arguments.items():
         inner = f"{path}.{name}"
         match name, value:
             case _, None:
                 continue
             case (("and" | "or"), _):
-                found = next(filter(None, (_slow(filter_, each, inner) for each in value)), None)
+                decoded = next(filter(None, (_slow(filter_, each, inner) for each in value)), None)
             case "not", _:
-                found = _slow(filter_, value, inner)
+                decoded = _slow(filter_, value, inner)
             case _:
-                found = inner if filter_[name].slow else None
-        if found:
-            return found
+                decoded = inner if filter_[name].slow else None
+        if decoded:
+            return decoded
     return None
 
 
-def _narrows(filter_: Filter, given: Mapping[str, Any]) -> bool:
+def _narrows(filter_: Filter, arguments: Mapping[str, Any]) -> bool:
     """Whether an index serves a condition that all rows have to fulfil."""
-    for name, value in given.items():
+    for name, value in arguments.items():
         if value is None or name in {"or", "not"}:
             continue
         if name == "and":
@@ -174,23 +174,23 @@ class Identified(NamedTuple):
     prefixes: Mapping[str, str]
     limits: Limits
 
-    def depends_on_caller(self, given: Mapping[str, Any]) -> bool:  # noqa: ARG002  required by the interface
+    def depends_on_caller(self, arguments: Mapping[str, Any]) -> bool:  # noqa: ARG002  required by the interface
         return False
 
-    def read(self, given: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:  # noqa: ARG002  the caller gives it
+    def read(self, arguments: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:  # noqa: ARG002  the caller gives it
         """A malformed id, or an id of another type, is read as one that finds nothing."""
-        if "ids" not in given:
-            found = self._find(given["id"])
-            return (Ids((found[0],), 1), (found[1],)) if found else (Ids((), 1), ())
-        ids = given["ids"]
+        if "ids" not in arguments:
+            decoded = self._find(arguments["id"])
+            return (Ids((decoded[0],), 1), (decoded[1],)) if decoded else (Ids((), 1), ())
+        ids = arguments["ids"]
         if len(ids) > self.limits.page_size:
             raise BadUserInput(f"ids must be at most {self.limits.page_size}, not {len(ids)}", "ids")
-        found_all = [self._find(text) for text in ids]
-        types = tuple(sorted({found[0] for found in found_all if found}))
-        keys = [found[1] if found else None for found in found_all]
+        all_decoded = [self._find(text) for text in ids]
+        types = tuple(sorted({decoded[0] for decoded in all_decoded if decoded}))
+        keys = [decoded[1] if decoded else None for decoded in all_decoded]
         return Ids(types, self.limits.page_size), (
             keys,
-            [types.index(found[0]) if found else None for found in found_all],
+            [types.index(decoded[0]) if decoded else None for decoded in all_decoded],
         )
 
     def _find(self, text: str) -> tuple[str, UUID] | None:
@@ -207,24 +207,24 @@ class _Reader(NamedTuple):
     values: list[Any]
     limits: Limits
 
-    def conditions(self, given: Mapping[str, Any], path: str) -> Condition:
-        return "and", tuple(self._field(name, value, f"{path}.{name}") for name, value in given.items())
+    def conditions(self, arguments: Mapping[str, Any], path: str) -> Condition:
+        return "and", tuple(self._field(name, value, f"{path}.{name}") for name, value in arguments.items())
 
-    def _field(self, name: str, given: Any, path: str) -> Condition:
-        _refuse_null(given, path)
+    def _field(self, name: str, arguments: Any, path: str) -> Condition:
+        _refuse_null(arguments, path)
         match name:
             case "and" | "or":
-                return name, tuple(self.conditions(each, f"{path}.{index}") for index, each in enumerate(given))
+                return name, tuple(self.conditions(each, f"{path}.{index}") for index, each in enumerate(arguments))
             case "not":
-                return "not", self.conditions(given, path)
+                return "not", self.conditions(arguments, path)
         comparison = self.filter[name]
         if comparison.document:
-            return self._document(comparison, given, path)
-        return "and", tuple(self._test(comparison, key, value, f"{path}.{key}") for key, value in given.items())
+            return self._document(comparison, arguments, path)
+        return "and", tuple(self._test(comparison, key, value, f"{path}.{key}") for key, value in arguments.items())
 
-    def _document(self, comparison: Comparison, given: Mapping[str, Any], path: str) -> Condition:
-        keys = given.get("path")
-        if "path" in given:
+    def _document(self, comparison: Comparison, arguments: Mapping[str, Any], path: str) -> Condition:
+        keys = arguments.get("path")
+        if "path" in arguments:
             _refuse_null(keys, f"{path}.path")
         for key in keys or ():
             if len(key) > _KEY_LENGTH or not storable(key):
@@ -232,7 +232,7 @@ class _Reader(NamedTuple):
         if len(keys or ()) > _KEYS:
             raise BadUserInput(f"{path}.path: expected at most {_KEYS} keys", f"{path}.path")
         tests: list[Condition] = []
-        for operator, value in given.items():
+        for operator, value in arguments.items():
             if operator == "path":
                 continue
             inner = f"{path}.{operator}"
@@ -247,21 +247,21 @@ class _Reader(NamedTuple):
             self._refuse_many()
         return "and", tuple(tests)
 
-    def _test(self, comparison: Comparison, operator: str, given: Any, path: str) -> Condition:
-        _refuse_null(given, path)
+    def _test(self, comparison: Comparison, operator: str, arguments: Any, path: str) -> Condition:
+        _refuse_null(arguments, path)
         value = partial(_value, comparison)
         match operator:
             case "in":
-                if len(given) > self.limits.list_values:
-                    message = f"{path} takes at most {self.limits.list_values} values, not {len(given)}"
+                if len(arguments) > self.limits.list_values:
+                    message = f"{path} takes at most {self.limits.list_values} values, not {len(arguments)}"
                     raise BadUserInput(message, path)
-                self.values.append([value(each, f"{path}.{index}") for index, each in enumerate(given)])
+                self.values.append([value(each, f"{path}.{index}") for index, each in enumerate(arguments)])
             case "isNull":
-                operator = "isNull" if given else "isNotNull"
+                operator = "isNull" if arguments else "isNotNull"
             case "contains":
-                self.values.append(f"%{_escaped(value(given, path))}%")
+                self.values.append(f"%{_escaped(value(arguments, path))}%")
             case "startsWith":
-                prefix = value(given, path)
+                prefix = value(arguments, path)
                 pattern, end = f"{_escaped(prefix)}%", _successor(prefix)
                 if end is None:
                     operator = "contains"
@@ -269,7 +269,7 @@ class _Reader(NamedTuple):
                 else:
                     self.values.append([prefix, end, pattern])
             case _:
-                self.values.append(value(given, path))
+                self.values.append(value(arguments, path))
         self._refuse_many()
         column = comparison.folded if operator in INSENSITIVE and comparison.folded else comparison.column
         return "test", column, operator
@@ -279,22 +279,22 @@ class _Reader(NamedTuple):
             raise BadUserInput(f"a filter holds at most {self.limits.conditions} conditions", "filter")
 
 
-def _value(comparison: Comparison, given: Any, path: str) -> Any:
-    _refuse_null(given, path)
-    match given:
+def _value(comparison: Comparison, arguments: Any, path: str) -> Any:
+    _refuse_null(arguments, path)
+    match arguments:
         case Enum():
-            return given.value
+            return arguments.value
         case str() if comparison.prefix:
-            return identifiers.decode(given, comparison.prefix, path)
-        case str() if not storable(given):
+            return identifiers.decode(arguments, comparison.prefix, path)
+        case str() if not storable(arguments):
             raise BadUserInput(f"{path} contains characters that cannot be stored", path)
         case str() | int() | float() | date() | Decimal() | UUID():
-            return given
+            return arguments
     raise BadUserInput(f"{path} cannot be compared", path)
 
 
-def _refuse_null(given: Any, path: str) -> None:
-    if given is None:
+def _refuse_null(arguments: Any, path: str) -> None:
+    if arguments is None:
         raise BadUserInput(f"{path} must not be null; omit it for no condition, or use isNull", path)
 
 

@@ -83,8 +83,8 @@ class Budget:
     def _measured(self, text: ColumnElement[Any], place: str) -> ColumnElement[Any]:
         # Values in nested lists are counted again by each enclosing list.
         total = self.most * (self.lists + 1)
-        where = literal_column(f"'{place}'", Text())
-        return func.isola.measured(text, _number(self.most), _number(total), where, type_=Text)
+        path = literal_column(f"'{place}'", Text())
+        return func.isola.measured(text, _number(self.most), _number(total), path, type_=Text)
 
 
 def of(plan: ReadPlan, shapes: Sequence[Shape], most: int) -> Budget:
@@ -127,8 +127,8 @@ def _selected(selected: Selected, shapes: Sequence[Shape]) -> _Size:
         case Found():
             shape = shapes[selected.site]
             types = shape.types if isinstance(shape, Ids) else ()
-            found = [_selection(selected.choices[each], shapes) for each in types]
-            largest = _Size(*(max(figures) for figures in zip(*found, strict=True))) if found else _Size()
+            sizes = [_selection(selected.choices[each], shapes) for each in types]
+            largest = _Size(*(max(figures) for figures in zip(*sizes, strict=True))) if sizes else _Size()
             return _list(largest, shape.size) if selected.many else largest
     raise TypeError(f"{selected} has no size")
 

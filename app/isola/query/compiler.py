@@ -129,9 +129,14 @@ class Compiler:
         return Reading(plan, shapes, values, caller.values(principal), refused, principal.tenant.id)
 
     async def fetch(
-        self, reading: Reading, transaction: Transaction, given: Mapping[str, object] | None = None, *, marked: bool
+        self,
+        reading: Reading,
+        transaction: Transaction,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        marked: bool,
     ) -> str:
-        """The JSON text of the selection. It may contain json_text.VIOLATION. ``given``: see mapping.Parameters.
+        """The JSON text of the selection. It may contain json_text.VIOLATION. ``parameters``: see mapping.Parameters.
 
         Raises AnswerTooLarge.
         """
@@ -142,7 +147,7 @@ class Compiler:
             write = partial(self._write, reading, placement, marked=marked)
             written = await self.effort.spend(reading.user, write, large=len(reading.shapes) > _LARGE)
             self._statements.put(key, written, written.size, reading.user)
-        handed = () if given is None else tuple([given[name] for name in reading.plan.row.columns])
+        handed = () if parameters is None else tuple([parameters[name] for name in reading.plan.row.columns])
         text: str = await transaction.value(written.sql, *written.arguments(reading.caller, handed, reading.values))
         self.limits.check_answer(text)
         return text
@@ -157,8 +162,8 @@ class Compiler:
 
     def measures(self) -> dict[str, int]:
         """The number of plans made, and the figures of the statement cache."""
-        known = self._statements
-        return {"plans": self._planned, "hits": known.hits, "misses": known.misses, "bytes": known.bytes}
+        cache = self._statements
+        return {"plans": self._planned, "hits": cache.hits, "misses": cache.misses, "bytes": cache.bytes}
 
     def _write(self, reading: Reading, placement: Placement, *, marked: bool) -> Statement:
         most = self.limits.answer_bytes

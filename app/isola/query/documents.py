@@ -111,8 +111,8 @@ class Document:
     def operation(self, name: str | None) -> Operation:
         """The operation of that name, or the only one. Raises BadUserInput if there is none, or if a name is needed."""
         if name:
-            if found := self.operations.get(name):
-                return found
+            if operation := self.operations.get(name):
+                return operation
             raise BadUserInput("operationName: the document has no operation of that name")
         if len(self.operations) != 1:
             raise BadUserInput(f"operationName is needed: the document has {len(self.operations)} operations")
@@ -151,16 +151,16 @@ class Documents:
         return self._trusted.values()
 
     def find(self, text: str | None, *, user: Hashable = None, keep: bool = True) -> Document:
-        """The document of a text. A new one is cached, unless ``keep`` is off. Raises as ``known`` and ``read``."""
-        found = self.known(text, None, user)
-        if found is None:
+        """The document of a text. A new one is cached, unless ``keep`` is off. Raises as ``cached`` and ``read``."""
+        document = self.cached(text, None, user)
+        if document is None:
             text = text or ""
-            found = self.read(text)
+            document = self.read(text)
             if keep:
-                self.keep(text, found, user)
-        return found
+                self.keep(text, document, user)
+        return document
 
-    def known(self, text: str | None, sha: str | None, user: Hashable) -> Document | None:
+    def cached(self, text: str | None, sha: str | None, user: Hashable) -> Document | None:
         """The document of a request: by its text, its hash or both. None for a text that has not been parsed yet.
 
         ``user`` is charged for the cached document: see Remembered. Raises UnknownHashError, Forbidden for an
@@ -170,18 +170,18 @@ class Documents:
         if text is None:
             if sha is None:
                 raise BadUserInput("query: a document, or the hash of one, is needed")
-            found = self._trusted.get(sha) or self._sent.get(sha, user)
-            if found is None:
+            document = self._trusted.get(sha) or self._sent.get(sha, user)
+            if document is None:
                 raise UnknownHashError
-            return found
+            return document
         self._limits.check("text", len(text))
         key = digest(text)
         if sha is not None and sha != key:
             raise BadUserInput("extensions.persistedQuery.sha256Hash is not the hash of the document")
-        found = self._trusted.get(key) or self._sent.get(key, user)
-        if found is None and self._trusted_only:
+        document = self._trusted.get(key) or self._sent.get(key, user)
+        if document is None and self._trusted_only:
             raise Forbidden("only trusted documents are admitted here")
-        return found
+        return document
 
     def read(self, text: str) -> Document:
         """Parse and validate a document. Raises InvalidError, and BadUserInput for a document that exceeds a limit."""
@@ -200,24 +200,26 @@ class Documents:
         raises what ``find`` raises.
         """
         if text is None:
-            found = self._known_public(sha) if sha else None
+            document = self._cached_public(sha) if sha else None
         elif len(text) > self._limits.text or not any(field in text for field in fields):
             return None
         else:
             key = digest(text)
-            found = self._trusted.get(key) or self._public.get(key, None) or self._read_public(key, text, name, fields)
-        if found is None or not found.is_within(fields, name):
+            document = (
+                self._trusted.get(key) or self._public.get(key, None) or self._read_public(key, text, name, fields)
+            )
+        if document is None or not document.is_within(fields, name):
             return None
         if text is not None and sha not in {None, key}:
             raise BadUserInput("extensions.persistedQuery.sha256Hash is not the hash of the document")
-        return found
+        return document
 
-    def _known_public(self, sha: str) -> Document:
+    def _cached_public(self, sha: str) -> Document:
         # Not in ``_sent``: an unauthenticated client could probe for documents that others have sent.
-        found = self._trusted.get(sha) or self._public.get(sha, None)
-        if found is None:
+        document = self._trusted.get(sha) or self._public.get(sha, None)
+        if document is None:
             raise UnknownHashError
-        return found
+        return document
 
     def _read_public(self, key: str, text: str, name: str | None, fields: AbstractSet[str]) -> Document | None:
         try:
@@ -311,7 +313,7 @@ def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
 
 
 def _roots(
-    selection_set: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
+    selection_set: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], visited: set[str]
 ) -> Iterator[str]:
     """The names of the selected fields, fragments included. ``seen`` are the fragments already visited."""
     for selection in selection_set.selections:
@@ -319,10 +321,10 @@ def _roots(
             case FieldNode():
                 yield selection.name.value
             case InlineFragmentNode():
-                yield from _roots(selection.selection_set, fragments, seen)
-            case FragmentSpreadNode() if (name := selection.name.value) in fragments and name not in seen:
-                seen.add(name)
-                yield from _roots(fragments[name].selection_set, fragments, seen)
+                yield from _roots(selection.selection_set, fragments, visited)
+            case FragmentSpreadNode() if (name := selection.name.value) in fragments and name not in visited:
+                visited.add(name)
+                yield from _roots(fragments[name].selection_set, fragments, visited)
 
 
 def _is_within(type_: OperationType, roots: AbstractSet[str], fields: AbstractSet[str]) -> bool:
@@ -341,20 +343,20 @@ def _chosen_are_within(document: DocumentNode, name: str | None, fields: Abstrac
 
 def _conditions(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> set[str]:
     """The variables in ``@skip`` and ``@include``, in the operation and in its fragments."""
-    found: set[str] = set()
+    variables: set[str] = set()
     waiting: list[Any] = [operation]
-    seen: set[str] = set()
+    visited: set[str] = set()
 
     class Collect(Visitor):
         def enter(self, node: Any, *_: Any) -> None:
             if isinstance(node, FieldNode | InlineFragmentNode | FragmentSpreadNode):
                 for directive in node.directives or ():
                     if directive.name.value in {"skip", "include"}:
-                        found.update(variables_in(directive))
-            if isinstance(node, FragmentSpreadNode) and node.name.value not in seen:
-                seen.add(node.name.value)
+                        variables.update(variables_in(directive))
+            if isinstance(node, FragmentSpreadNode) and node.name.value not in visited:
+                visited.add(node.name.value)
                 waiting.append(fragments[node.name.value])
 
     while waiting:
         visit(waiting.pop(), Collect())
-    return found
+    return variables

@@ -14,13 +14,13 @@ def encode(prefix: str, key: UUID) -> str:
 
 def split(text: str) -> tuple[str, UUID] | None:
     """Prefix and key, or None if the text is not an id."""
-    found = _FORM.fullmatch(text)
-    return (found[1], UUID(found[2])) if found else None
+    matched = _FORM.fullmatch(text)
+    return (matched[1], UUID(matched[2])) if matched else None
 
 
 def decode(text: str, prefix: str, field: str) -> UUID:
     """The key in an id that a client gave for ``field``. Raises BadUserInput naming the field."""
-    found = split(text)
-    if found is None or found[0] != prefix:
+    matched = split(text)
+    if matched is None or matched[0] != prefix:
         raise BadUserInput(f"{field} must be an id of the form {prefix}_<uuid>", field)
-    return found[1]
+    return matched[1]

@@ -79,11 +79,11 @@ class UnfitValueError(ValueError):
 
 def syntax(error: GraphQLSyntaxError) -> GraphQLError:
     """The error of a document that cannot be parsed."""
-    known = _SYNTAX.match(error.message)
-    told = ClientError(known[0] if known else "Syntax Error")
+    matched = _SYNTAX.match(error.message)
+    safe = ClientError(matched[0] if matched else "Syntax Error")
     # The location only; the text around it is not quoted.
-    told.source, told.positions, told.locations = error.source, error.positions, error.locations
-    return told
+    safe.source, safe.positions, safe.locations = error.source, error.positions, error.locations
+    return safe
 
 
 class Names:
@@ -170,7 +170,7 @@ class Mistake:
 
 
 def mistakes(
-    given: Any,
+    received: Any,
     type_: GraphQLInputType,
     *,
     suggest: bool = False,
@@ -190,12 +190,12 @@ def mistakes(
 
     # A value nested too deeply for this check has already been rejected.
     with suppress(_EnoughError, RecursionError):
-        if isinstance(given, ValueNode):
-            validate_input_literal(given, type_, note, variables)
+        if isinstance(received, ValueNode):
+            validate_input_literal(received, type_, note, variables)
         else:
-            validate_input_value(given, type_, note)
+            validate_input_value(received, type_, note)
     examination = _Examination(variables, suggest=suggest)
-    return [wrong for path, cause in places.items() for wrong in examination.at(path, given, type_, cause)][:most]
+    return [wrong for path, cause in places.items() for wrong in examination.at(path, received, type_, cause)][:most]
 
 
 class _EnoughError(Exception):
@@ -207,13 +207,13 @@ class _Examination:
     variables: VariableValues | None
     suggest: bool
 
-    def at(self, path: Path, given: Any, type_: GraphQLInputType, cause: Exception | None) -> Iterator[Mistake]:
+    def at(self, path: Path, received: Any, type_: GraphQLInputType, cause: Exception | None) -> Iterator[Mistake]:
         """The errors at a path, without the value itself."""
         for step in path:
-            given = _item(self._plain(given), step)
+            received = _item(self._plain(received), step)
             type_ = _type_at(type_, step)
-        node = given if isinstance(given, Node) else None
-        plain = self._plain(given)
+        node = received if isinstance(received, Node) else None
+        plain = self._plain(received)
         named = get_named_type(type_)
         if plain is None or plain is Undefined:
             yield Mistake(path, f"expected a value of the type {type_}", node)
@@ -222,7 +222,7 @@ class _Examination:
         elif isinstance(cause, UnfitValueError):
             yield Mistake(path, str(cause), node)
         else:
-            written = getattr(given, "value", plain)
+            written = getattr(received, "value", plain)
             hint = self._hint(written, named.values) if isinstance(named, GraphQLEnumType) else ""
             yield Mistake(path, f"expected a value of the type {named}{hint}", node)
 
@@ -239,23 +239,23 @@ class _Examination:
         if type_.is_one_of:
             yield Mistake(path, f"expected exactly one field of the type {type_}", node)
 
-    def _hint(self, written: Any, known: Iterable[str]) -> str:
-        likely = suggestion_list(written, list(known)) if self.suggest and isinstance(written, str) else []
+    def _hint(self, written: Any, names: Iterable[str]) -> str:
+        likely = suggestion_list(written, list(names)) if self.suggest and isinstance(written, str) else []
         return f".{did_you_mean(likely)}" if likely else ""
 
-    def _plain(self, given: Any) -> Any:
+    def _plain(self, literal: Any) -> Any:
         """A literal converted one level deep: its items or fields stay literals."""
-        match given:
+        match literal:
             case NullValueNode():
                 return None
             case ListValueNode():
-                return list(given.values)
+                return list(literal.values)
             case ObjectValueNode():
-                return {each.name.value: each.value for each in given.fields}
+                return {each.name.value: each.value for each in literal.fields}
             case VariableNode():
-                known: Mapping[str, Any] = self.variables.coerced if self.variables else {}
-                return known.get(given.name.value, Undefined)
-        return given
+                values: Mapping[str, Any] = self.variables.coerced if self.variables else {}
+                return values.get(literal.name.value, Undefined)
+        return literal
 
 
 def _item(plain: Any, step: str | int) -> Any:

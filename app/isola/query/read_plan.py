@@ -160,18 +160,18 @@ class Site:
         """Raises BadUserInput, naming the argument."""
         if self._constant is not None:
             return self._constant
-        given = self._constant_arguments
-        if given is None:
-            given = self._by_name(variables)
-        if given is None:
-            given = coerced(self.definition, self.node, variables)
-        return self.reader.read(given, cursor_key)
+        arguments = self._constant_arguments
+        if arguments is None:
+            arguments = self._by_name(variables)
+        if arguments is None:
+            arguments = coerced(self.definition, self.node, variables)
+        return self.reader.read(arguments, cursor_key)
 
     def _by_name(self, variables: VariableValues) -> dict[str, Any] | None:
         """The arguments if each is just a variable, which is already coerced; None otherwise."""
         if self._names is None:
             return None
-        given = {}
+        arguments = {}
         for argument, variable, required in self._names:
             value = variables.coerced.get(variable, Undefined)
             if value is Undefined or value is None:
@@ -179,21 +179,21 @@ class Site:
                     return None  # graphql-core makes the error
                 if value is Undefined:
                     continue
-            given[argument] = value
-        return given
+            arguments[argument] = value
+        return arguments
 
     @cached_property
     def _names(self) -> list[tuple[str, str, bool]] | None:
         """Each argument's name, its variable, and whether null is refused."""
         defined = self.definition.args
-        given = self.node.arguments or ()
+        arguments = self.node.arguments or ()
         if any(each.default is not None for each in defined.values()):
             return None
-        if any(not isinstance(each.value, VariableNode) for each in given):
+        if any(not isinstance(each.value, VariableNode) for each in arguments):
             return None
         return [
             (defined[name].out_name or name, each.value.name.value, isinstance(defined[name].type, GraphQLNonNull))
-            for each in given
+            for each in arguments
             for name in [each.name.value]
             if isinstance(each.value, VariableNode)
         ]

@@ -71,8 +71,8 @@ class Statement:
         """The memory that it takes in the cache, including the shapes in its key."""
         return 2000 + 2 * len(self.sql) + 300 * len(self.parameters)
 
-    def arguments(self, caller: Sequence[Any], given: Sequence[Any], sites: Sequence[Sequence[Any]]) -> list[Any]:
-        groups = (caller, given, *sites)
+    def arguments(self, caller: Sequence[Any], row: Sequence[Any], sites: Sequence[Sequence[Any]]) -> list[Any]:
+        groups = (caller, row, *sites)
         return [groups[group][index] for group, index in self.parameters]
 
 

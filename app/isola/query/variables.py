@@ -39,8 +39,8 @@ class Variables:
         self._used_in = (operation.node, *operation.fragments.values())
         signatures = [get_variable_signature(schema, definition) for definition in definitions]
         self._signatures = [each for each in signatures if isinstance(each, GraphQLVariableSignature)]
-        known: dict[str, Read] = {}
-        self._read = {each.name: _reader(each.type, known) for each in self._signatures}
+        visited: dict[str, Read] = {}
+        self._read = {each.name: _reader(each.type, visited) for each in self._signatures}
         self._defaults = {
             each.name: value
             for each, definition in zip(self._signatures, definitions, strict=True)
@@ -48,34 +48,34 @@ class Variables:
         }
 
     def coerced(
-        self, given: Mapping[str, Any], *, max_errors: int, hide_suggestions: bool
+        self, received: Mapping[str, Any], *, max_errors: int, hide_suggestions: bool
     ) -> VariableValues | list[ClientError]:
         """The coerced values of an operation's variables, or the errors in those given."""
-        found = self._found(given)
-        if found is not None:
-            return found
+        valid = self._coerce_valid(received)
+        if valid is not None:
+            return valid
         # graphql-core decides whether they are invalid.
-        values = get_variable_values(self._schema, self._definitions, dict(given), 1, hide_suggestions)
-        return self._wrong(given, max_errors, hide_suggestions) if isinstance(values, list) else values
+        values = get_variable_values(self._schema, self._definitions, dict(received), 1, hide_suggestions)
+        return self._wrong(received, max_errors, hide_suggestions) if isinstance(values, list) else values
 
-    def _wrong(self, given: Mapping[str, Any], most: int, hide_suggestions: bool) -> list[ClientError]:  # noqa: FBT001  passed through
+    def _wrong(self, received: Mapping[str, Any], most: int, hide_suggestions: bool) -> list[ClientError]:  # noqa: FBT001  passed through
         places = uses(self._schema, self._used_in)
         errors: list[ClientError] = []
         for signature, definition in zip(self._signatures, self._definitions, strict=True):
             name = signature.name
-            value = given.get(name, Undefined)
+            value = received.get(name, Undefined)
             if value is Undefined and (signature.default or not is_non_null_type(signature.type)):
                 continue
             found = mistakes(value, signature.type, suggest=not hide_suggestions, most=most)
             errors += [each.located((f"${name}",), definition, places.get(name, "")) for each in found]
         return errors[:most] or [ClientError("variables: expected values that are less deeply nested")]
 
-    def _found(self, given: Mapping[str, Any]) -> VariableValues | None:
+    def _coerce_valid(self, received: Mapping[str, Any]) -> VariableValues | None:
         sources: dict[str, VariableValueSource] = {}
         values: dict[str, Any] = {}
         for signature in self._signatures:
             name = signature.name
-            value = given.get(name, Undefined)
+            value = received.get(name, Undefined)
             if value is Undefined:
                 sources[name] = VariableValueSource(signature)
                 if name in self._defaults:
@@ -97,15 +97,15 @@ class Variables:
         return values.coerced.get(definition.variable.name.value, Undefined)
 
 
-def _reader(type_: GraphQLInputType, known: dict[str, Read]) -> Read:
+def _reader(type_: GraphQLInputType, visited: dict[str, Read]) -> Read:
     """The coercion of a type. ``known`` has the input objects visited so far, which may be recursive."""
     if is_non_null_type(type_):
-        read = _reader(type_.of_type, known)
+        read = _reader(type_.of_type, visited)
         return lambda value, depth: Undefined if value is None else read(value, depth)
     if is_list_type(type_):
-        return _list_reader(_reader(type_.of_type, known))
+        return _list_reader(_reader(type_.of_type, visited))
     if is_input_object_type(type_):
-        return known[type_.name] if type_.name in known else _object_reader(type_, known)
+        return visited[type_.name] if type_.name in visited else _object_reader(type_, visited)
     return _leaf_reader(cast("GraphQLLeafType", type_))
 
 

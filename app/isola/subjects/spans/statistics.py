@@ -54,18 +54,18 @@ async def of_time(work: Work, actor: Actor, start: datetime, end: datetime) -> S
         raise BadUserInput("to: expected a moment after from", "to")
     if end - start > timedelta(days=MAX_DAYS):
         raise BadUserInput(f"to: expected at most {MAX_DAYS} days after from", "to")
-    found = Statistics()
+    result = Statistics()
     for row in await work.rows(_statement(), {"start": start, "end": end, **viewer_of(spans, actor)}):
         if row["type"] is None:
-            found.active_users = row["spans"]
+            result.active_users = row["spans"]
             continue
-        found.spans += row["spans"]
-        found.by_type[SpanType(row["type"])] += row["spans"]
-        found.by_visibility[Visibility(row["visibility"])] += row["spans"]
-        found.by_day[row["day"]] += row["spans"]
-        found.replays += row["replays"]
-        found.bytes += row["bytes"]
-    return found
+        result.spans += row["spans"]
+        result.by_type[SpanType(row["type"])] += row["spans"]
+        result.by_visibility[Visibility(row["visibility"])] += row["spans"]
+        result.by_day[row["day"]] += row["spans"]
+        result.replays += row["replays"]
+        result.bytes += row["bytes"]
+    return result
 
 
 @cache
@@ -73,8 +73,8 @@ def _statement() -> Select[tuple[object, ...]]:
     """A row for each type, visibility and day; and one with the number of authors."""
     rule: Visible = spans.info["visible"]
     origin = spans.alias("origin")
-    seen = exists().where(origin.c.id == spans.c.replay_from_id, rule(origin.c, VIEWER))
-    is_replay = case((and_(spans.c.replay_from_id.is_not(None), seen), literal_column("1")))
+    visible = exists().where(origin.c.id == spans.c.replay_from_id, rule(origin.c, VIEWER))
+    is_replay = case((and_(spans.c.replay_from_id.is_not(None), visible), literal_column("1")))
     size = sum(
         (func.octet_length(cast(spans.c[name], spans.c.title.type)) for name in ("payload", "metadata")),
         start=func.octet_length(spans.c.title),

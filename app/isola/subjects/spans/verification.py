@@ -69,15 +69,15 @@ async def verify_page(work: Work, key: Mapping[str, Any], after: Place | None) -
         rows = await work.rows(_FIRST_PAGE, {"key": key["id"]})
     else:
         rows = await work.rows(_NEXT_PAGE, {"key": key["id"], "at": after[0], "last": after[1]})
-    found = Findings()
+    findings = Findings()
     for row in rows:
         state = state_of(row, key)
         if state is Verification.VERIFIED:
-            found.verified += 1
+            findings.verified += 1
         else:
-            found.failed.append(row["id"])
+            findings.failed.append(row["id"])
         if state != row["verification"]:
             # A span that was changed in the meantime is left for the next time.
             values = {"span": row["id"], "read": row["updated_at"], "state": state.value}
-            found.changed += await work.execute(_STORED, values)
-    return found, (rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == PAGE else None
+            findings.changed += await work.execute(_STORED, values)
+    return findings, (rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == PAGE else None
