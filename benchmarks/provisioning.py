@@ -232,12 +232,12 @@ def one_more_revision() -> Iterator[None]:
     with TemporaryDirectory(prefix="isola-benchmark-") as directory:
         migrations.MIGRATIONS = copytree(ours, Path(directory) / "migrations")
         (migrations.MIGRATIONS / "tenant" / "benchmark.py").write_text(revision)
-        migrations.forget_histories()
+        migrations.clear_caches()
         try:
             yield
         finally:
             migrations.MIGRATIONS = ours
-            migrations.forget_histories()
+            migrations.clear_caches()
 
 
 async def compared(server: str, tenants: int) -> Figure:

@@ -26,7 +26,7 @@ class Groups(RowLevelSecurity):
     def homes(self, tenants: Iterable[UUID]) -> Sequence[Home]:
         return [_group(number) for number in range(GROUPS)]
 
-    def found(self, home: Home) -> Sequence[str]:
+    def create_home(self, home: Home) -> Sequence[str]:
         name = home.schema
         return (
             create_role(name),

@@ -75,7 +75,7 @@ class Strategy(Hashable, Protocol):
         """The homes that a migration of these tenants has to process, each once."""
         ...
 
-    def found(self, home: Home) -> Sequence[str]:
+    def create_home(self, home: Home) -> Sequence[str]:
         """Statements that create an empty home, before its tables, and its role if it has one. The owner runs them.
 
         They are idempotent: a database may have been restored without its roles.

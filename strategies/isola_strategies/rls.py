@@ -97,7 +97,7 @@ class RowLevelSecurity:
     def homes(self, tenants: Iterable[UUID]) -> Sequence[Home]:
         return [Home("rls")]
 
-    def found(self, home: Home) -> Sequence[str]:
+    def create_home(self, home: Home) -> Sequence[str]:
         return (f"CREATE SCHEMA IF NOT EXISTS {home.schema}", f"GRANT USAGE ON SCHEMA {home.schema} TO {self.login}")
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:

@@ -36,7 +36,7 @@ class SchemaPerTenant:
     def homes(self, tenants: Iterable[UUID]) -> Sequence[Home]:
         return [self.home(tenant) for tenant in tenants]
 
-    def found(self, home: Home) -> Sequence[str]:
+    def create_home(self, home: Home) -> Sequence[str]:
         name = home.schema
         return (
             create_role(name),

@@ -40,10 +40,10 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     copied = tmp_path / "migrations"
     shutil.copytree(migrations.MIGRATIONS, copied)
     monkeypatch.setattr(migrations, "MIGRATIONS", copied)
-    migrations.forget_histories()
+    migrations.clear_caches()
     yield copied / "tenant"
     monkeypatch.undo()
-    migrations.forget_histories()
+    migrations.clear_caches()
 
 
 @pytest.mark.parametrize("statement", [AS_TEXT, AS_CONSTRUCT])
@@ -65,7 +65,7 @@ async def test_a_statement_of_a_revision_reaches_the_rows_of_all_tenants(
                     await work.value("INSERT INTO users (subject, name) VALUES ('ada', 'Ada')")
                     await work.value("INSERT INTO resources (name, owner_id) SELECT $1, id FROM users", tenant.slug)
             (history / "0004_label.py").write_text(REVISION.format(statement=statement))
-            migrations.forget_histories()
+            migrations.clear_caches()
             assert (await migrations.migrate(owner, strategies, where)).failed == {}
             for tenant in tenants:
                 async with database.transaction(tenant) as work:
@@ -84,7 +84,7 @@ async def test_a_statement_restricted_by_policies_fails_and_changes_nothing(hist
         (history / "0004_hidden.py").write_text(
             REVISION.format(statement=f'op.execute("{hidden}")\n    op.execute("SELECT pg_temp.hidden()")')
         )
-        migrations.forget_histories()
+        migrations.clear_caches()
         report = await migrations.migrate(owner, strategies, where)
         assert report.failed == {"rls": 'query would be affected by row-level security policy for table "resources"'}
         assert (await migrations.check(owner, strategies, where)).behind.keys() == report.failed.keys()

@@ -199,7 +199,7 @@ def refuse_unwritten() -> None:
             raise OperatorError(f"the history of the application {name} does not fit its declaration: {first}: {how}")
 
 
-def forget_histories() -> None:
+def clear_caches() -> None:
     """Clear the caches of all histories, after a change of MIGRATIONS."""
     for cached in (_scripts, newest, head, known, rendered):
         cached.cache_clear()
@@ -213,7 +213,7 @@ def upgrade(placed: Placed, roles: Roles) -> str:
     strategy, home = placed.strategy, placed.home
     tables = domain_metadata.sorted_tables
     statements = [
-        *strategy.found(home),
+        *strategy.create_home(home),
         f"SET LOCAL search_path TO {home.schema}",
         NOTHING_HIDDEN,
         *_changes(strategy, placed.revision),
@@ -433,7 +433,7 @@ async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool)
             await transaction.script(upgrade(current, roles))
 
 
-async def found(transaction: Transaction, strategy: Strategy, home: Home) -> None:
+async def create_home(transaction: Transaction, strategy: Strategy, home: Home) -> None:
     """Create a home that does not exist yet. Raises OperatorError for an outdated one."""
     revisions = await _revisions(transaction, [home.schema])
     placed = Placed(strategy, home, revisions.get(home.schema))

@@ -16,7 +16,7 @@ from isola.database.transactions import DIALECT, Database, Transaction
 from isola.errors import Conflict, OperatorError, Refusal, Unavailable
 from isola.installed import metadata
 from isola.platform import commits, platform_log, proofs, provisioning
-from isola.platform.migrations import LOCK_TIMEOUT, found, refuse_behind, refuse_strangers
+from isola.platform.migrations import LOCK_TIMEOUT, create_home, refuse_behind, refuse_strangers
 from isola.platform.platform_log import Action, Author
 from isola.platform.tenants import COLUMNS, Status, Tenant, entry, tenants
 from isola_strategies.base import Home, Strategy
@@ -156,7 +156,7 @@ async def _moved(
     await _hold(transaction, tenant, source, target)
     progress("making the home")
     for place in (source, target):
-        await found(transaction, place.strategy, place.home)
+        await create_home(transaction, place.strategy, place.home)
     await enter(transaction, tenant)
     # Rows can have circular references.
     await transaction.script("SET CONSTRAINTS ALL DEFERRED")

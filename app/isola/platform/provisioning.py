@@ -17,7 +17,7 @@ from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
 from isola.platform.memberships import memberships
-from isola.platform.migrations import found, lock_in_turn, refuse_behind, refuse_strangers
+from isola.platform.migrations import create_home, lock_in_turn, refuse_behind, refuse_strangers
 from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
@@ -80,7 +80,7 @@ async def create(
         rows = await transaction.rows(new.returning(*COLUMNS))
         # Needed from the beginning: a log without a head counts as tampered with.
         await transaction.execute(insert(audit_heads).values(tenant_id=tenant))
-        await found(transaction, chosen, home)
+        await create_home(transaction, chosen, home)
         made = {"id": str(tenant), "name": name, "strategy": strategy, "parent": parent, "plan": plan}
         await _note(transaction, by, Action.TENANT_CREATE, slug, None, made)
     return entry(rows[0])

@@ -280,12 +280,12 @@ def _revised(operations: Sequence[str]) -> Iterator[None]:
             (theirs / "tenant" / f"{revision}.py").write_text(text)
             before = revision
         migrations.MIGRATIONS = theirs
-        migrations.forget_histories()
+        migrations.clear_caches()
         try:
             yield
         finally:
             migrations.MIGRATIONS = ours
-            migrations.forget_histories()
+            migrations.clear_caches()
 
 
 Doing = Callable[[asyncpg.Connection, Home], Awaitable[object]]
