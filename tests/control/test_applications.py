@@ -46,7 +46,7 @@ async def test_no_tenant_is_dropped_or_moved_while_it_may_have_unknown_tables(
         provisioning.drop(owner, copy.strategies, a.slug, notice=0),
         moves.move(owner, copy.strategies, a.slug, to=other.name),
     ):
-        with pytest.raises(OperatorError, match="tables of the application ghosts, which is not installed here"):
+        with pytest.raises(OperatorError, match="tables of the application ghosts, which is not installed"):
             await attempt
     assert everything(copy) == before
     async with owner.unbound() as work:
