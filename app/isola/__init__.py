@@ -1,4 +1,4 @@
-"""Isola as a library: code beside requests chooses its tenant by ``run_with_tenant``. See docs/workers.md."""
+"""Isola as a library: code outside of requests chooses its tenant with ``run_with_tenant``. See docs/workers.md."""
 
 from isola.scope import run_with_tenant
 

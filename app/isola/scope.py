@@ -1,4 +1,4 @@
-"""The tenant that code beside requests runs in, carried by a context variable.
+"""The tenant of code outside of requests, in a context variable.
 
 asyncio copies context variables into tasks, task groups and ``asyncio.to_thread``; ``run_coroutine_threadsafe`` takes
 those of the thread that calls it. A plain ``threading.Thread`` begins without any before Python 3.14: there,

@@ -1,11 +1,11 @@
-"""Finds what a history shows of dirty reads, lost writes, and orders that cannot be.
+"""Finds dirty reads, lost writes and impossible orders in a history.
 
-Two graphs are searched for cycles. In the first, transactions depend on each other as Adya (1999) has it: ``ww`` where
-one wrote over the other, ``wr`` where one read what the other wrote. READ COMMITTED admits no cycle of these. In the
-second, each transaction has two moments: the one at which its statement looked (``look``), and the one at which what it
-wrote was there (``commit``). A look comes behind every commit that it saw and before every one that it did not; and
-both moments lie between request and answer. That such moments can be found at all says that each read saw one state of
-the database, that all saw these states in one order, and that nobody was shown a state that was over when they asked.
+It searches two graphs for cycles. The first has the dependencies of Adya (1999): ``ww`` if a transaction overwrote
+another's value, ``wr`` if it read another's value. READ COMMITTED permits no cycle of these. In the second, each
+transaction has two points in time: that of its statement's snapshot (``look``), and that of its commit (``commit``). A
+snapshot is after every commit that it includes, before every one that it does not, and both points are between request
+and response. If there is no cycle, each read saw one state of the database, all reads saw these states in one order,
+and none saw a state that was outdated when it began.
 """
 
 from bisect import bisect_left
@@ -25,22 +25,22 @@ Graph: TypeAlias = "nx.DiGraph[int]"
 
 class Kind(StrEnum):
     G0 = "G0: a cycle of writes"
-    G1A = "G1a: what was rolled back was read"
-    G1B = "G1b: what was only on its way was read"
+    G1A = "G1a: a rolled back value was read"
+    G1B = "G1b: an intermediate value was read"
     G1C = "G1c: a cycle of writes and reads"
-    SNAPSHOT = "reads that show no single order of states"
-    STALE = "a state was shown that was over"
-    LOST = "what was acknowledged is lost"
-    OWN = "a transaction did not read what it wrote"
-    DUPLICATE = "what was written once is there twice"
-    ORDER = "two reads show two orders"
-    GARBAGE = "what nobody wrote was read"
-    CROSSTALK = "what another tenant wrote was read"
+    SNAPSHOT = "reads without a common order of states"
+    STALE = "an outdated state was read"
+    LOST = "an acknowledged write is lost"
+    OWN = "a transaction did not read its own write"
+    DUPLICATE = "a value that was written once occurs twice"
+    ORDER = "two reads have different orders"
+    GARBAGE = "a value that was never written was read"
+    CROSSTALK = "a value of another tenant was read"
 
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """``operations`` are those that show it, in the order of the cycle where it is one."""
+    """``operations`` are the evidence; for a cycle, in its order."""
 
     kind: Kind
     operations: tuple[Operation, ...]
@@ -51,24 +51,24 @@ class Anomaly:
         return f"{self.kind} {self.about}\n{told}"
 
 
-# The nodes of the second graph are numbers, as the first one's are: there are many of them.
+# Nodes of both graphs are numbers, because there are many.
 def look(operation: int) -> int:
-    """The moment at which a transaction's statement saw the database."""
+    """The point in time of a transaction's snapshot."""
     return 2 * operation
 
 
 def commit(operation: int) -> int:
-    """The moment at which what a transaction wrote was there."""
+    """The point in time of a transaction's commit."""
     return 2 * operation + 1
 
 
 def end(place: int) -> int:
-    """The moment at which the transaction ended that is at this place in the order of ends."""
+    """The point in time of the end at this place in the order of all ends."""
     return -1 - place
 
 
 def check(history: Sequence[Operation]) -> list[Anomaly]:
-    """All anomalies of a history; of each cycle in a tangle of them, one."""
+    """All anomalies of a history; one cycle of each strongly connected component."""
     return list(_Checker(history).anomalies())
 
 
@@ -86,7 +86,7 @@ class _Checker:
                 self._appended[append.key].append(append.value)
             for read in operation.reads:
                 self._reads[read.key].append((number, read))
-        # What is longest shows the order best.
+        # The longest read has the most complete order.
         self._order = {
             key: max((read.values for _, read in reads), key=len) for key, reads in self._reads.items() if key.ordered
         }
@@ -134,7 +134,7 @@ class _Checker:
             yield Anomaly(Kind.ORDER, (reader,), f"{read.key.name}: {self._order[read.key]}")
 
     def _lost(self) -> Iterator[Anomaly]:
-        """Of what was acknowledged, whatever the last read of its list does not show."""
+        """Acknowledged values that are missing in the last read of their list."""
         for key, reads in self._reads.items():
             last, read = max(reads, key=lambda each: self._history[each[0]].began)
             for value in self._appended[key]:
@@ -171,7 +171,7 @@ class _Checker:
         return (key, value) in self._seen or self._history[self._writer[key, value]].outcome is Outcome.OK
 
     def _times(self) -> Iterator[tuple[int, int]]:
-        """What ended before something else began, by a chain of the moments at which anything ended."""
+        """Edges for operations that ended before others began, by a chain of all ends."""
         ends = sorted({operation.ended for operation in self._history})
         yield from pairwise(map(end, range(len(ends))))
         places = {moment: end(place) for place, moment in enumerate(ends)}
@@ -192,7 +192,7 @@ class _Checker:
             yield look(number)
 
     def _cycles(self, graph: Graph, kind: Kind, but: "Graph | None" = None, *, scale: int = 1) -> Iterator[Anomaly]:
-        """A cycle for each tangle of the graph, ``but`` for those that are in a smaller graph already.
+        """A cycle of each strongly connected component that has no component of the smaller graph ``but``.
 
         There are ``scale`` nodes for each operation.
         """

@@ -10,7 +10,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     """It was refused, and must have had no effect."""
     UNKNOWN = "unknown"
-    """Nobody was told: it may have happened or not."""
+    """The client got no response: it may have happened or not."""
 
 
 @dataclass(frozen=True, slots=True)

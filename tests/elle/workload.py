@@ -30,10 +30,10 @@ READ = f"query ($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on Resource {{ {LISTS} 
 RESOURCES = 4
 """How many resources of a tenant its clients work on at a time."""
 SPANS = 10
-"""After how many spans a resource is left alone: what is never read again costs no time to check."""
+"""The number of spans after which a resource is no longer used, which limits the time to check."""
 READ_AT_ONCE = 3
 BETWEEN_KILLS = 40
-"""How many transactions there are at least between one killing of connections and the next."""
+"""The minimum number of transactions between two terminations of connections."""
 # The error code if the server does not know the outcome either.
 PERHAPS = "may have been"
 

@@ -192,7 +192,7 @@ async def run_of_digits(ada: Client, span: str) -> None:
     [
         "title = 'u'", "payload = '{\"n\": 2}'", "metadata = '[]'", "visibility = 'private'", "delta_s = 1",
         "node = 'urn:node:2'", "created_at = created_at + interval '1 microsecond'", "type = 'system'",
-        "signature = replace(signature, left(signature, 1), 'A')",
+        "signature = CASE left(signature, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr(signature, 2)",
         "author_id = (SELECT id FROM users WHERE subject = 'bob')",
     ],
 )  # fmt: skip

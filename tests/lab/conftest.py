@@ -1,4 +1,4 @@
-"""The lab at a small scale, in the PostgreSQL of the tests, which must be unchanged afterwards."""
+"""The lab at a small scale, on the tests' PostgreSQL, which must be unchanged afterwards."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files of results, made up with noise, as a run of the lab would have written them."""
+"""Generated results files with noise, in the form of a run of the lab."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""``isola advise`` as a user has it, and what it goes by."""
+"""``isola advise`` on the command line, and its reasons."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The operations that follow from a declaration, and those that an application brings."""
+"""The operations derived from a declaration, and those of an application."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ KEYS = [uuid4(), uuid4()]
 
 @pytest.fixture(autouse=True)
 def subjects() -> Iterator[None]:
-    """What a test declares is gone after it."""
+    """Removes the declarations of a test after it."""
     before = dict(Registry.by_class), dict(Registry.by_name)
     yield
     Registry.by_class, Registry.by_name = before

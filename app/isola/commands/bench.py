@@ -107,7 +107,7 @@ def compare(
     before: Annotated[Path, typer.Argument(help="results of a run", exists=True, dir_okay=False)],
     after: Annotated[Path, typer.Argument(help="results of another run", exists=True, dir_okay=False)],
 ) -> None:
-    """Say what changed from one run to another, and whether that is more than noise."""
+    """Compare two runs, and report which changes exceed the noise."""
     from isola.lab.report import compare
 
     typer.echo(compare(before, after))

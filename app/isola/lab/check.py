@@ -102,7 +102,7 @@ async def _check(address: str, directory: Path, slowed: str) -> bool:
 
 
 def main(slowed: str = "schema") -> None:
-    """Plant a slow-down and look for it. Ends with 1 if it is not found, or if one is found that is not there."""
+    """Inject a slow-down and check that it is detected. Exit status 1 if it is not, or for a false positive."""
     with TemporaryDirectory(prefix="isola-lab-") as directory:
         working = Path(directory)
         with (

@@ -1,4 +1,4 @@
-"""What reads of one tenant take, by the connections of tenant traffic."""
+"""Measures reads of one tenant through connections of tenant traffic."""
 
 import json
 import time
@@ -21,7 +21,7 @@ async def timed(database: Database, resident: Resident, written: Written, times:
 
 
 async def pages(database: Database, resident: Resident, written: Written) -> int:
-    """How many pages PostgreSQL looks at for a statement."""
+    """The number of pages that PostgreSQL accesses for a statement."""
     async with database.transaction(resident.tenant, read_only=True) as work:
         explained = await work.value(
             f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {written.sql}", *written.arguments

@@ -1,4 +1,4 @@
-"""A tenant that comes beside those of a population, and leaves again."""
+"""A temporary tenant in addition to those of a population."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress

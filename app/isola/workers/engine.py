@@ -1,4 +1,4 @@
-"""Writes to the timeline what code beside requests does."""
+"""Writes spans for code outside of requests."""
 
 import time
 from collections.abc import AsyncIterator

@@ -32,7 +32,7 @@ def points(about: Applied, name: str) -> list[Point]:
 
 
 async def rows(about: Applied, population: Population) -> list[list[list[str]]]:
-    """What each resident has in the tables of the application, as tenant traffic sees it."""
+    """The rows of each resident in the application's tables, as read by tenant traffic."""
     found = []
     async with await population.place.tenants() as tenants:
         for resident in population.residents:

@@ -1,6 +1,6 @@
 """The lab on the tables of an application: generated rows in all homes, and its operations under every strategy.
 
-An application belongs to a process from its beginning: so these tests run one of their own.
+The applications of a process are fixed at its start, so these tests start processes.
 """
 
 import json

@@ -77,7 +77,7 @@ async def test_a_database_with_data_in_it_is_told_from_an_empty_one(cluster: Clu
 
 
 async def a_tenant_with_a_role(address: str) -> None:
-    """The least that makes a database bring a role: one that something in it depends on."""
+    """A minimal database with a role that its objects depend on."""
     connection = await asyncpg.connect(address)
     try:
         name = await connection.fetchval("SELECT 't_' || replace(gen_random_uuid()::text, '-', '')")

@@ -1,4 +1,4 @@
-"""Scenarios that ask servers: real ones, each in a process of its own, with a load that is as small as can be."""
+"""Scenarios with servers: real ones in separate processes, with minimal load."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Populations: equal rows under every strategy, lying and guarded as the strategy has it."""
+"""Populations: equal rows under every strategy, in its tables and with its policies."""
 
 import pytest
 from sqlalchemy import select
@@ -19,7 +19,7 @@ DISABLED = "SELECT count(*) FROM pg_trigger WHERE tgenabled <> 'O'"
 
 
 async def rows(population: Population) -> list[list[tuple[str, ...]]]:
-    """All that each resident has, as tenant traffic sees it."""
+    """All rows of each resident, as read by tenant traffic."""
     found = []
     async with await population.place.tenants() as tenants:
         for resident in population.residents:

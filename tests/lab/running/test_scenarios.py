@@ -1,4 +1,4 @@
-"""Scenarios that ask the database itself, at their smallest: each gives its values, and leaves no trace."""
+"""Scenarios on the database, at minimal size: each returns its values, and leaves nothing behind."""
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -95,7 +95,7 @@ WHERE roleid::regrole::text LIKE 'isola_lab%' AND member::regrole::text LIKE 'is
 
 @pytest.fixture(scope="module")
 async def laboratory(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Laboratory]:
-    """One for all: what scenarios leave behind, the next would meet."""
+    """Shared by all tests: leftovers of a scenario would affect the next."""
     async with clusters.entered(cluster.url, lasting=True) as ground:
         connection = await asyncpg.connect(cluster.url)
         postgresql = await machine.postmaster(connection)

@@ -1,4 +1,4 @@
-"""An application that uses all that declarations have: tests/subjects/test_zoo.py runs suite.py with it."""
+"""An application that uses all features of declarations: tests/subjects/test_zoo.py runs suite.py with it."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
     """One that lives here."""
 
     name: str = column(max_length=50, min_length=1, index=True)
-    # Words that Python, SQL and filters have for themselves.
+    # Reserved words of Python, SQL and filters.
     class_: Class = column(default=Class.BIRD)
     order: int = column(default=0, minimum=-5, maximum=5, index=True)
     from_: str | None = column(max_length=10)
@@ -73,7 +73,7 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
     samples = {"tame": lambda _, row: row["class"] == "bird"}  # noqa: RUF012
 
     async def before_update(self, work: Work, actor: Actor, changes: dict[str, Any]) -> None:  # noqa: ARG002
-        """What a rule is given is as the row has it, by attribute."""
+        """A rule receives the values as stored, by attribute."""
         if changes.get("class_") is Class.FISH and self.class_ is Class.BIRD and changes.get("cage", self.cage):
             raise Conflict("class: a bird in a cage stays one", "class")
         if "order" in changes:
@@ -99,5 +99,5 @@ class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
 
     @staticmethod
     def visible(row: Row, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
-        """Everybody sees what they wrote themselves, until it is sealed."""
+        """Visible to its author until it is sealed."""
         return and_(row["author_id"] == viewer, not_(row["sealed"]))

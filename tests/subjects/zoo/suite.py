@@ -1,4 +1,4 @@
-"""What declarations give, over HTTP and under each strategy: tests/subjects/test_zoo.py runs this with the zoo."""
+"""The features of declarations over HTTP under each strategy: tests/subjects/test_zoo.py runs this with the zoo."""
 
 import json
 from decimal import Decimal
@@ -48,7 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "mother": None,
     "keeper": {"name": "ada"},
 }
-# By field: what is given and what is answered, then what a filter finds it by, and what is refused.
+# By field: the input, the output, a filter that matches, and refused values.
 VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
     "class": ("FISH", "FISH", {"eq": "FISH"}, "BEAST"),
     "order": (-5, -5, {"lt": 0}, 6),
@@ -74,7 +74,7 @@ VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
     "weights": ([0.1, 1e308, 0], [0.1, 1e308, 0], None, ["1"]),
     "fees": (["9999.99", "-1.50"], ["9999.99", "-1.5"], None, ["1.001"]),
     "flags": ([True, False], [True, False], None, [1]),
-    # The first and the last there are: PostgreSQL has others beyond them, which are endless.
+    # The minimum and maximum; PostgreSQL also has infinity beyond them.
     "visits": (
         ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"],
         ["0001-01-01T00:00:00.000000+00:00", "9999-12-31T23:59:59.999999+00:00"],
@@ -150,7 +150,7 @@ async def test_the_first_and_the_last_of_all_days_and_moments_are_like_others(
 
 
 def _free(field: str) -> dict[str, Any]:
-    """A chip is one animal's: the first lets go of it."""
+    """A chip belongs to one animal: assigning it to another removes it from the first."""
     return {field: str(UUID(int=8))} if field == "chip" else {}
 
 
@@ -293,7 +293,7 @@ async def test_actions_take_values_and_rows(alice: Client, api: Api) -> None:
     assert (absent.code, absent.error["extensions"]["field"]) == ("NOT_FOUND", "input.toId")
     empty = await alice.ask(move, {"input": {"id": animal["id"], "toId": cage, "times": None}})
     assert (empty.code, empty.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.times")
-    # ``changes``: of others' rows, only who may change them.
+    # ``changes``: rows of others can be changed only with the permission.
     editor = api.client(alice.tenant, "ed", Role.EDITOR)
     assert (await editor.ask(move, {"input": {"id": animal["id"], "toId": cage}})).code == "FORBIDDEN"
     assert (await editor.ask(breed, {"input": {"id": animal["id"], "name": "x", "class": "FISH"}})).data
@@ -408,7 +408,7 @@ async def test_the_quota_counts_the_rows_of_its_condition(alice: Client) -> None
         ({"name": "b", "nicknames": ["a", "\0"]}, "BAD_USER_INPUT", "input.items.1.nicknames.1"),
         ({"name": "c", "chip": str(UUID(int=1))}, "CONFLICT", "input.items.2.chip"),
         ({"name": "b", "chip": str(UUID(int=9))}, "CONFLICT", "input.items.1.chip"),
-        # Of a check, in a statement for all rows, the database does not say which one.
+        # In a statement for all rows, the database does not report which row violates a check.
         ({"name": "b", "class": "FISH", "tame": True}, "BAD_USER_INPUT", "input.items"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the results of the lab say: a report, a comparison of two runs, and advice."""
+"""Evaluation of the lab's results: a report, a comparison of two runs, and advice."""
 
 from isola.lab.report.comparison import compare
 from isola.lab.report.writing import write

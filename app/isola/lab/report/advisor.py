@@ -1,4 +1,4 @@
-"""Which strategy for given needs: estimates from what was measured, what they exceed, and how far they reach."""
+"""Recommends a strategy for given needs: estimates from measurements, exceeded limits, and extrapolations."""
 
 import math
 import statistics
@@ -21,7 +21,7 @@ RESERVED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What is wanted of a strategy.
+    """The requirements for a strategy.
 
     ``rows`` are a tenant's in its largest table, ``tables`` those of a tenant, ``qps`` requests a second of all
     tenants. ``connections`` and ``memory_bytes`` are PostgreSQL's. A migration of all tenants may take ``bearable_s``.
@@ -36,7 +36,7 @@ class Needs:
     bearable_s: float = 3600
 
     def sizes(self) -> Mapping[str, float]:
-        """The needs by the names that the lab's dimensions have."""
+        """The needs by the names of the lab's dimensions."""
         found = {
             TENANTS: self.tenants,
             "rows": self.rows,
@@ -58,7 +58,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """One respect: what each strategy is expected to do, who is ahead by more than a little, and who fails."""
+    """One respect: the estimate for each strategy, which one is clearly ahead, and which fail."""
 
     aspect: Aspect
     estimates: Sequence[Estimate]
@@ -69,7 +69,7 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """``strategy`` is what is recommended; None where nothing measured sets them apart, or all fail."""
+    """``strategy`` is the recommendation; None if measurements do not distinguish them, or all fail."""
 
     needs: Needs
     strategy: str | None
@@ -79,7 +79,7 @@ class Advice:
 
 
 def advise(results: Results, needs: Needs) -> Advice:
-    """Weigh the strategies that were measured against what is needed.
+    """Compare the measured strategies for the needs.
 
     One that fails a need is out. Of the others, the one that serves requests for less is better, unless all serve many
     times what is wanted; then the one that is ahead in more respects. Raises OperatorError where the results have fewer
@@ -110,7 +110,7 @@ def _weighed(results: Results, needs: Needs, aspect: Aspect, names: Sequence[str
 
 
 def _nearest(results: Results, aspect: Aspect, needs: Needs) -> Sequence[Slice]:
-    """The cuts that are nearest to the needs in all that is counted; of those as near, the longest.
+    """The slices nearest to the needs in all dimensions; the longest of several.
 
     A cut of one point shows no trend, and is taken only where there is no other.
     """
@@ -172,7 +172,7 @@ def interpolated(known: Mapping[float, float], at: float) -> float:
 
 
 def _sure(results: Results, needs: Needs, aspect: Aspect, slices: Sequence[Slice], best: str, second: str) -> bool:
-    """Whether the better one is so beyond noise at the measured size that is nearest."""
+    """Whether the difference exceeds the noise at the nearest measured size."""
     ratios = better(results, slices, aspect.value, best, second)
     if not ratios:
         return False
@@ -258,7 +258,7 @@ def _explained(one: Weighed) -> str:
 
 
 def _extrapolated(results: Results, needs: Needs, weighed: Sequence[Weighed]) -> list[str]:
-    """Which needs the figures do not reach: by how many times, and in which respects."""
+    """The needs outside of the measured range: by which factor, and in which respects."""
     found: dict[tuple[str, float], list[str]] = {}
     for one in weighed:
         for name, times in max((each.beyond for each in one.estimates), key=len).items():

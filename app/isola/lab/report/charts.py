@@ -137,7 +137,7 @@ def dots(
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How two strategies compare in one respect: ``by_size`` says how many times better the first is, by tenants."""
+    """Two strategies in one respect: ``by_size`` has the factor by which the first is better, by tenants."""
 
     label: str
     verdict: str

@@ -1,4 +1,4 @@
-"""What changed from one run to another, and whether that is more than noise."""
+"""The changes between two runs, and whether they exceed the noise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ DETAILS = ("postgresql", "python", "commit")
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A value of a subject in both runs, at one point or, where ``point`` is None, on average over those it shares.
+    """A value of a subject in both runs, at one point, or averaged over the common points if ``point`` is None.
 
     ``found`` if the change is more than noise.
     """
@@ -38,7 +38,7 @@ class Compared:
 
 
 def compare(a: Path, b: Path) -> str:
-    """What changed from the results in ``a`` to those in ``b``, as text; what is in one only is named.
+    """The changes from the results in ``a`` to those in ``b``, as text, with the points that only one has.
 
     Raises OperatorError when either is no file of results, and when they are of different applications.
     """
@@ -98,7 +98,7 @@ def _shared(before: Results, after: Results) -> Mapping[tuple[str, str, str], Se
 
 
 def _shown(compared: Sequence[Compared]) -> Iterator[Compared]:
-    """What was found: of a value that changed on average, no single points."""
+    """The significant changes; without single points of a value that changed on average."""
     whole = {(each.scenario, each.subject, each.value) for each in compared if each.found and each.point is None}
     for each in compared:
         if each.found and (each.point is None or (each.scenario, each.subject, each.value) not in whole):

@@ -1,4 +1,4 @@
-"""The first sentences of the report: which strategy for whom, and from how many tenants on that changes."""
+"""The first sentences of the report: the better strategy for each need, and how that depends on the number of tenants."""
 
 from collections.abc import Iterator, Sequence
 
@@ -30,7 +30,7 @@ Found = Sequence[tuple[Aspect, Finding]]
 
 
 def recommendation(results: Results, found: Found) -> list[Block]:
-    """What a reader should choose, by what the reader needs; empty if no respect that was measured is a need."""
+    """The recommended strategy for each need; empty if no measured respect is a need."""
     needs = [(aspect, one) for aspect, one in found if aspect.need]
     if not needs:
         return []
@@ -43,18 +43,18 @@ def recommendation(results: Results, found: Found) -> list[Block]:
 
 
 def strength(one: Finding, size: float) -> float:
-    """How many times as good the better strategy is at a size."""
+    """The factor by which the better strategy is ahead at a size."""
     return max(one.by_size[size].value, 1 / one.by_size[size].value)
 
 
 def _ahead(one: Finding) -> str | None:
-    """The strategy that is better at the largest size, by more than is slight."""
+    """The strategy that is clearly better at the largest size."""
     size = one.largest
     return one.ahead(size) if strength(one, size) >= SLIGHT else None
 
 
 def _leads(needs: Found, names: tuple[str, str]) -> list[str]:
-    """A sentence each for what concerns all tenants, and for what concerns one tenant by itself."""
+    """One sentence about needs of all tenants, and one about those of single tenants."""
     most = max((one.largest for _, one in needs if one.dimension == TENANTS), default=None)
     sides = {
         f"for many tenants ({most:,.0f} were the most that were measured)" if most else "for all tenants together": [

@@ -1,4 +1,4 @@
-"""A section for each scenario: its question, pictures, what they say, and the figures behind them."""
+"""A section for each scenario: its question, charts, findings, and figures."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ FIGURES = "What this machine took: medians of the rounds, and between what they 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a scenario is about: a heading, what its values are, and what is so by our design rather than by nature.
+    """The description of a scenario: heading, values, and effects of our design.
 
     ``about`` is as in docstrings: paragraphs apart by empty lines, items begin with ``- ``, code is between `` `` ``.
     """
@@ -140,7 +140,7 @@ def _statements(results: Results, scenario: str) -> list[Block]:
 
 
 def _own_ratios(results: Results, scenario: str) -> Iterator[str]:
-    """Of values that are ratios in themselves: how far each subject's is from 1."""
+    """For values that are ratios: the distance of each subject's value from 1."""
     for value in charted(results, scenario):
         if units.ending(value) != "_ratio":
             continue
@@ -158,7 +158,7 @@ def _own_ratios(results: Results, scenario: str) -> Iterator[str]:
 
 
 def _ratios(results: Results, scenario: str) -> Block:
-    """How many times better one subject is than another, point by point: figures that hold elsewhere."""
+    """The factor by which one subject is better than another at each point. Such ratios apply to other machines."""
     names = strategies(results, scenario)
     pairs = [*combinations(names, 2), *((name, base) for name in names for base in BASELINES)]
     values = [value for value in results.values(scenario) if units.ending(value) not in {"_count", "_ratio", ""}]
@@ -181,7 +181,7 @@ def _compared(results: Results, scenario: str, point: Point, value: str, pair: t
 
 
 def interval(ratio: Ratio) -> str:
-    """A ratio with what it lies between, or that there is none."""
+    """A ratio with its confidence interval, or the absence of a difference."""
     if ratio.rounds == 1:
         return f"{units.factor(ratio.value)} (one round)"
     reach = f"({units.number(ratio.low)}{units.TO}{units.number(ratio.high)})"

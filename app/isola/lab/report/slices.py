@@ -1,4 +1,4 @@
-"""Cuts through what a scenario measured: points that differ in one dimension only, which a line of a chart can join."""
+"""Slices of a scenario's measurements: points that differ in one dimension only, which a line of a chart can join."""
 
 import math
 import statistics

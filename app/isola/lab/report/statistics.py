@@ -1,4 +1,4 @@
-"""What figures of repeated rounds allow one to say.
+"""Statistics of repeated rounds.
 
 Times spread by factors rather than by amounts, so differences are ratios, and are worked out on logarithms. Rounds of
 one run alternate between the subjects, so two subjects are compared round by round: what slowed the machine for a while
@@ -35,7 +35,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as large one is as the other, and between what it lies with 95 % confidence.
+    """The ratio of two figures, with its 95 % confidence interval.
 
     One round alone says nothing of its noise: then ``low`` is 0 and ``high`` infinite.
     """
@@ -74,7 +74,7 @@ def paired(numerators: Mapping[int, float], denominators: Mapping[int, float]) -
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From the rounds of one run to those of another: how many times as large, and how likely by chance."""
+    """The ratio between the rounds of two runs, and its p-value."""
 
     ratio: float
     probability: float

@@ -1,4 +1,4 @@
-"""Names of values in words, and figures as people read them. A value's unit is the ending of its name."""
+"""Readable names of values, and formatted figures. The suffix of a value's name is its unit."""
 
 import math
 
@@ -34,7 +34,7 @@ def more_is_better(name: str) -> bool:
 
 
 def is_absolute_time(name: str) -> bool:
-    """Whether a value is what this machine took, which another will not."""
+    """Whether a value is an absolute figure of this machine."""
     return ending(name) in (*SECONDS, "_per_s")
 
 
@@ -47,7 +47,7 @@ def words(name: str) -> str:
 
 
 def dimension(name: str) -> str:
-    """What is counted along a dimension: ``rate_per_s`` are requests a second."""
+    """The unit of a dimension: ``rate_per_s`` is requests per second."""
     return DIMENSIONS.get(name, name.replace("_", " "))
 
 
@@ -92,7 +92,7 @@ def number(value: float) -> str:
 
 
 def rounded(value: float) -> str:
-    """A size between those that were measured, no more exact than interpolation is: two digits."""
+    """An interpolated size, rounded to two digits."""
     step = 10 ** max(0, math.floor(math.log10(value)) - 1) if value > 0 else 1
     return f"{round(value / step) * step:,}"
 

@@ -1,4 +1,4 @@
-"""The first page: what the figures say, in plain words."""
+"""The first page: the findings in words."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -67,12 +67,12 @@ def _line(results: Results, aspect: Aspect, one: Finding) -> str:
 
 
 def _leading(found: Found) -> Found:
-    """Of each group the respect that matters most, which is its first."""
+    """The first respect of each group, which is the most important one."""
     return list({aspect.group: (aspect, one) for aspect, one in reversed(found)}.values())[::-1]
 
 
 def _ends(found: Found) -> list[str]:
-    """Who is ahead in what with few tenants, and with many."""
+    """Which strategy is ahead in which respects, with few tenants and with many."""
     by_tenants = [one for _, one in found if one.dimension == TENANTS]
     sizes = sorted({size for one in by_tenants for size in one.by_size})
     if not sizes:
@@ -104,7 +104,7 @@ def _lower(label: str) -> str:
 
 
 def _failures(results: Results) -> Sequence[str]:
-    """What failed and why, with where it was if that is one point, or else at how many."""
+    """The failures with their reasons, and their point or the number of points."""
     found: dict[tuple[str, str, str], list[Point]] = {}
     for scenario in results.scenarios:
         for (subject, point), reason in results.failures(scenario).items():

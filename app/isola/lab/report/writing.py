@@ -30,7 +30,7 @@ def write(results: Path, *, html: Path, markdown: Path) -> None:
 
 
 def asked() -> Mapping[str, Asked]:
-    """What every scenario says of itself."""
+    """The descriptions of all scenarios."""
     return {
         name: Asked(scenario.question, inspect.getdoc(type(scenario)) or "", tuple(getattr(scenario, "notes", ())))
         for name, scenario in scenarios.load().items()

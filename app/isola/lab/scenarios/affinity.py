@@ -1,4 +1,4 @@
-"""Connections that stay with the tenants that they know, and connections that serve whoever comes next."""
+"""Connections with tenant affinity, compared with connections without."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""An index for the reads of one large tenant: what it takes to make it, and what the others pay for it."""
+"""An index for the reads of one large tenant: its cost for that tenant and for the others."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Dropping a large tenant among small ones, and what the others notice of it."""
+"""Dropping a large tenant among small ones, and the effect on the others."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Bringing back the rows of one tenant from the backup of all, while the others stay as they are."""
+"""Restoring the rows of one tenant from the backup of all, without changes to the others."""
 
 import asyncio
 import subprocess

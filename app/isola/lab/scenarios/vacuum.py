@@ -1,4 +1,4 @@
-"""One tenant changes its rows over and over: what that leaves, what VACUUM takes, and what another tenant notices."""
+"""One tenant updates its rows repeatedly: the bloat, the cost of VACUUM, and the effect on another tenant."""
 
 import re
 import statistics
