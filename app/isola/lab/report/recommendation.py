@@ -1,4 +1,4 @@
-"""The first sentences of the report: the better strategy for each need, and how that depends on the number of tenants."""
+"""The first sentences of the report: the better strategy for each need, and how it depends on the number of tenants."""
 
 from collections.abc import Iterator, Sequence
 
