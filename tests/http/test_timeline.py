@@ -301,6 +301,9 @@ async def test_statistics_are_what_a_recount_of_what_the_caller_sees_gives(
     await replay(bob, public)
     hidden = await replay(ada, public)
     await run(api, ada, "UPDATE spans SET visibility = 'private' WHERE id::text = $1", hidden[4:])
+    origin = await write(ada)
+    await replay(bob, origin)
+    await run(api, ada, "UPDATE spans SET visibility = 'private' WHERE id::text = $1", origin[4:])
     moment = "'2020-01-01 00:00:00+00'::timestamptz + (n * interval '9 hours')"
     await run(
         api,

@@ -21,7 +21,7 @@ from isola.subjects import Subject, column, reference
 from isola.subjects.declaration import Registry
 from isola.subjects.resources import Resource
 from isola.subjects.roles import Role as RoleSubject
-from isola.subjects.spans import Span
+from isola.subjects.signing_keys import SigningKey
 
 KEYS = [uuid4(), uuid4()]
 
@@ -56,10 +56,10 @@ def test_the_operations_of_a_subject_fit_the_schema() -> None:
 
 
 def test_what_a_subject_cannot_be_asked_is_left_out_with_the_reason() -> None:
-    made = usual(Span)
+    made = usual(SigningKey)
     assert made.left_out == {
-        "span: a list of lists": "span has no relation to many rows",
-        "span: changing one": "clients change no spans",
+        "signing_key: a list of lists": "signing_key has no relation to many rows",
+        "signing_key: changing one": "clients change no signing_keys",
     }
     assert set(made.operations) == {"Resource", "Resources", "SearchResources", "CreateResource"}
     assert usual(RoleSubject).left_out["role: making one"] == "clients make no roles"
@@ -97,7 +97,7 @@ def test_what_is_unique_and_cannot_be_counted_up_is_not_made() -> None:
 
 
 def test_the_most_connected_subject_is_asked() -> None:
-    assert most_connected([Span, Resource]) is Resource
+    assert most_connected([SigningKey, Resource]) is Resource
 
 
 def test_an_application_s_own_operations_are_read_with_their_variables(tmp_path: Path, resident: Resident) -> None:

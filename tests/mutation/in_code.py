@@ -580,7 +580,7 @@ SPANS = (
         "app/isola/subjects/spans/__init__.py",
         'if self.author.id != actor.user_id:\n                raise Forbidden("authorId',
         'if self.author.id is None:\n                raise Forbidden("authorId',
-        (TIMELINE,),
+        ("tests/subjects/nouns/test_spans.py",),
     ),
     Patch(
         "spans signed with another user's key",

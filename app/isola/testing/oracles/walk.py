@@ -5,7 +5,8 @@ Additions to the schema in later versions are covered automatically.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from datetime import UTC, datetime, timedelta
+from itertools import count, product
 from typing import Any, TypeVar
 
 from graphql import (
@@ -71,7 +72,19 @@ def reads(schema: GraphQLSchema, ids: Sequence[str], prefixes: Mapping[str, str]
             elif not required:
                 yield Document(where, f"{{ {name}{_page(field)} {selection} }}", {})
             else:
-                raise TypeError(f"{name}: tell the walk what to give for {', '.join(required)}")
+                types = {each: argument.type for each, argument in field.args.items() if each in required}
+                variables = ", ".join(f"${each}: {type_}" for each, type_ in types.items())
+                arguments = ", ".join(f"{each}: ${each}" for each in types)
+                yield Document(where, f"query ({variables}) {{ {name}({arguments}) {selection} }}", _around_now(types))
+
+
+def _around_now(types: Mapping[str, GraphQLInputType]) -> dict[str, Any]:
+    """Values of arguments: the moments are in order, the first before now, and the others after it."""
+    moments = (datetime.now(UTC) + timedelta(days=2 * number - 1) for number in count())
+    return {
+        name: next(moments).isoformat() if get_named_type(type_).name == "DateTime" else _given(type_, name, {})
+        for name, type_ in types.items()
+    }
 
 
 def _fitting(ids: Sequence[str], prefixes: Mapping[str, str], path: str, type_: str) -> Iterator[str]:
