@@ -84,7 +84,7 @@ BINDING = (
         ("app/isola/testing/isolation/test_names.py",),
     ),
     Patch(
-        "homes named by a part of the id",
+        "homes named after a part of the id",
         "that each tenant has a home of its own",
         SCHEMA,
         "strategies/isola_strategies/schema.py",
@@ -189,8 +189,8 @@ PROOFS = (
         ("tests/database/test_transactions.py",),
     ),
     Patch(
-        "key that is read once",
-        "that a server reads the binding key again when there is another one",
+        "binding key that is never read again",
+        "that a server reads a changed binding key again",
         BOTH,
         "app/isola/database/transactions.py",
         "        if newer == key:\n",
@@ -198,8 +198,8 @@ PROOFS = (
         ("tests/database/test_binding_key.py",),
     ),
     Patch(
-        "sessions that stay with the pooler",
-        "that a session which was left unclean ends at the server",
+        "unclean sessions that stay in the pooler",
+        "that an unclean session ends at the server",
         BOTH,
         "app/isola/database/connection.py",
         "for _ in range(_ENDING_ATTEMPTS):",
@@ -208,7 +208,7 @@ PROOFS = (
     ),
     Patch(
         "bindings that trust the session",
-        "that a binding is right whatever a session was left with",
+        "that leftover session state does not affect a binding",
         BOTH,
         "app/isola/database/connection.py",
         '_WHATEVER_WAS_LEFT = ("SET ROLE NONE", "RESET ALL", ',
@@ -225,8 +225,8 @@ PROOFS = (
         ("app/isola/testing/isolation/test_alarm.py",),
     ),
     Patch(
-        "turns without tenants",
-        "that no tenant keeps the others waiting",
+        "queue turns without tenants",
+        "that no tenant blocks the others",
         BOTH,
         "app/isola/database/transactions.py",
         "return await self._pool.borrow(tenant, home, fresh=fresh)",
@@ -235,7 +235,7 @@ PROOFS = (
     ),
     Patch(
         "all connections for one tenant",
-        "that some connections are never one tenant's",
+        "that no tenant gets all connections",
         BOTH,
         "app/isola/database/pool.py",
         "self._most = max(1, size - max(1, size // KEPT))",
@@ -244,7 +244,7 @@ PROOFS = (
     ),
     Patch(
         "all connections for one tenant in a small pool",
-        "that some connections are never one tenant's",
+        "that no tenant gets all connections",
         BOTH,
         "app/isola/database/pool.py",
         "max(1, size // KEPT)",
@@ -252,8 +252,8 @@ PROOFS = (
         ("tests/database/test_pool.py",),
     ),
     Patch(
-        "a queue that nobody leaves unserved",
-        "that who gives up waiting makes room",
+        "queue in which cancelled waiters stay",
+        "that a cancelled waiter leaves the queue",
         BOTH,
         "app/isola/database/pool.py",
         "            self._forget(group, waiter)\n            if waiter.done()",
@@ -261,7 +261,7 @@ PROOFS = (
         ("tests/database/test_pool.py",),
     ),
     Patch(
-        "a queue in which nobody takes turns",
+        "queue without turns",
         "that queues take turns",
         BOTH,
         "app/isola/database/pool.py",
@@ -270,7 +270,7 @@ PROOFS = (
         ("tests/database/test_fairness.py",),
     ),
     Patch(
-        "a home that can be passed over for ever",
+        "home that can starve in the queue",
         "that queues take turns",
         BOTH,
         "app/isola/database/pool.py",
@@ -279,8 +279,8 @@ PROOFS = (
         ("tests/database/test_affinity.py",),
     ),
     Patch(
-        "places that are held idly while others queue",
-        "that no tenant keeps the others waiting",
+        "idle connections while requests are queued",
+        "that no tenant blocks the others",
         BOTH,
         "app/isola/database/pool.py",
         "        if not self._free:\n            for link in self._links:\n                _settle(*link.waiters)\n",
@@ -340,7 +340,7 @@ SHAPE = (
 CONNECTIONS_KEPT = (
     Patch(
         "settings not reset",
-        "RESET ALL when a connection comes back",
+        "RESET ALL when a connection is returned",
         BOTH,
         "app/isola/database/connection.py",
         '_CLEAN = ("CLOSE ALL", "UNLISTEN *", "RESET ALL")',
@@ -348,8 +348,8 @@ CONNECTIONS_KEPT = (
         (GIVING_BACK,),
     ),
     Patch(
-        "role not asked for",
-        "that a connection proves that it has no role",
+        "role not checked",
+        "that a returned connection has no role",
         BOTH,
         "app/isola/database/connection.py",
         "SELECT current_setting('role') = 'none', ",
@@ -358,7 +358,7 @@ CONNECTIONS_KEPT = (
     ),
     Patch(
         "locks kept",
-        "that a connection comes back without locks",
+        "that a returned connection has no locks",
         BOTH,
         "app/isola/database/connection.py",
         "= 'none', pg_advisory_unlock_all()",
@@ -367,7 +367,7 @@ CONNECTIONS_KEPT = (
     ),
     Patch(
         "cursors kept",
-        "that a connection comes back without cursors",
+        "that a returned connection has no cursors",
         BOTH,
         "app/isola/database/connection.py",
         '_CLEAN = ("CLOSE ALL", "UNLISTEN *", "RESET ALL")',
@@ -376,7 +376,7 @@ CONNECTIONS_KEPT = (
     ),
     Patch(
         "subscriptions kept",
-        "that a connection comes back without subscriptions",
+        "that a returned connection has no subscriptions",
         BOTH,
         "app/isola/database/connection.py",
         '_CLEAN = ("CLOSE ALL", "UNLISTEN *", "RESET ALL")',
@@ -385,7 +385,7 @@ CONNECTIONS_KEPT = (
     ),
     Patch(
         "prepared statements with names that can be guessed",
-        "that nobody can name a statement that a connection keeps",
+        "that names of prepared statements cannot be guessed",
         BOTH,
         "app/isola/database/connection.py",
         'return f"{prefix}_{token_hex(16)}"',
@@ -393,8 +393,8 @@ CONNECTIONS_KEPT = (
         (PREPARED,),
     ),
     Patch(
-        "prepared statements kept where names are told",
-        "that no statement is kept that another could replace",
+        "prepared statements kept where their names are readable",
+        "that prepared statements cannot be replaced",
         BOTH,
         "app/isola/database/transactions.py",
         "AND NOT has_function_privilege('public', 'pg_prepared_statement()', 'EXECUTE')",
@@ -403,7 +403,7 @@ CONNECTIONS_KEPT = (
     ),
     Patch(
         "unclean connections returned after a commit",
-        "that what is not proven clean is thrown away",
+        "that only proven clean connections are reused",
         BOTH,
         "app/isola/database/transactions.py",
         "    if clean:\n        return True\n",
@@ -412,7 +412,7 @@ CONNECTIONS_KEPT = (
     ),
     Patch(
         "unclean connections returned after a failure",
-        "that what is not proven clean is thrown away",
+        "that only proven clean connections are reused",
         BOTH,
         "app/isola/database/transactions.py",
         "if await connection.roll_back():",
@@ -429,8 +429,8 @@ CONNECTIONS_KEPT = (
         ("tests/database/test_transactions.py", MUTATIONS),
     ),
     Patch(
-        "commits that a statement made go unnoticed",
-        "that nobody else commits",
+        "undetected commits by statements",
+        "that only the dispatcher commits",
         BOTH,
         "app/isola/database/transactions.py",
         "if not connection.is_in_transaction():",
@@ -441,7 +441,7 @@ CONNECTIONS_KEPT = (
 
 CACHES = (
     Patch(
-        "users remembered without their tenant",
+        "users cached without their tenant",
         "the tenant in a cache's key",
         BOTH,
         "app/isola/identity/members.py",
@@ -450,7 +450,7 @@ CACHES = (
         (OTHERS, NONINTERFERENCE),
     ),
     Patch(
-        "statements remembered without the placement",
+        "statements cached without the placement",
         "the placement in a cache's key",
         BOTH,
         "app/isola/query/compiler.py",
@@ -459,7 +459,7 @@ CACHES = (
         (READS,),
     ),
     Patch(
-        "tokens remembered by what anybody can write",
+        "tokens cached without their signature",
         "the signature in a cache's key",
         BOTH,
         "app/isola/identity/tokens.py",
@@ -468,7 +468,7 @@ CACHES = (
         (TOKENS,),
     ),
     Patch(
-        "answers that anybody may keep",
+        "responses without no-store",
         "no-store",
         BOTH,
         "app/isola/api/http.py",
@@ -477,8 +477,8 @@ CACHES = (
         ("tests/http/test_bad_requests.py", "tests/api/test_documents.py"),
     ),
     Patch(
-        "variables of one request for the next",
-        "that nothing of a request is kept with its document",
+        "variables kept for the next request",
+        "that cached documents contain no data of a request",
         BOTH,
         "app/isola/api/execute.py",
         'return self._computed(operation, variables) if variables else operation.once("", self._computed, operation)',
@@ -498,7 +498,7 @@ CURSORS_MADE = (
         (CURSORS, CONNECTIONS, OTHERS),
     ),
     Patch(
-        "cursors for every place",
+        "cursors for every field",
         "the field, its ordering and filter in a cursor's key",
         BOTH,
         "app/isola/query/cursor.py",
@@ -507,7 +507,7 @@ CURSORS_MADE = (
         (CURSORS, CONNECTIONS),
     ),
     Patch(
-        "cursors that can be edited",
+        "cursors without a signature",
         "the tag of a cursor",
         BOTH,
         "app/isola/query/cursor.py",
@@ -520,8 +520,8 @@ CURSORS_MADE = (
 # Each is noticed by the tests of the timeline.
 SPANS = (
     Patch(
-        "ghosts seen by all",
-        "the permission to see spans without an author",
+        "ghosts visible to all",
+        "the permission to read spans without an author",
         BOTH,
         "app/isola/subjects/spans/__init__.py",
         'and_(span["author_id"].is_(None), may(Permission.GHOST_READ))',
@@ -529,8 +529,8 @@ SPANS = (
         (TIMELINE,),
     ),
     Patch(
-        "replays of what cannot be seen that are counted",
-        "that a count is of the rows that the caller may see",
+        "invisible replays that are counted",
+        "that counts include only rows that the caller may read",
         BOTH,
         "app/isola/api/declared/types.py",
         "seen = [] if rule is None else [rule(rows.c, viewer())]",
@@ -538,8 +538,8 @@ SPANS = (
         (TIMELINE,),
     ),
     Patch(
-        "a filter by an origin that cannot be seen",
-        "that a reference to a row that cannot be seen is like null in filters",
+        "filter by an invisible origin",
+        "that filters treat a reference to an invisible row as null",
         BOTH,
         "app/isola/api/declared/types.py",
         "return exists().where(other.c.id == row[member.column], rule(other.c, viewer()))",
@@ -547,8 +547,8 @@ SPANS = (
         (TIMELINE,),
     ),
     Patch(
-        "statistics of what cannot be seen",
-        "the rule of who sees a span, in statistics",
+        "statistics of invisible spans",
+        "the visibility rule of spans, in statistics",
         BOTH,
         "app/isola/subjects/spans/statistics.py",
         "            rule(spans.c, VIEWER),\n        )\n        .group_by",
@@ -556,8 +556,8 @@ SPANS = (
         (TIMELINE,),
     ),
     Patch(
-        "statistics of replays of what cannot be seen",
-        "that a replay counts for those who see its origin",
+        "statistics of replays of invisible spans",
+        "that a replay is counted for callers who may read its origin",
         BOTH,
         "app/isola/subjects/spans/statistics.py",
         "exists().where(origin.c.id == spans.c.replay_from_id, rule(origin.c, VIEWER))",
@@ -566,7 +566,7 @@ SPANS = (
     ),
     Patch(
         "replays of one's own replay's descendants",
-        "that chains of replays have no circles",
+        "that chains of replays have no cycles",
         BOTH,
         "app/isola/subjects/spans/__init__.py",
         'above = [row for row in chain if row["place"] > 0]',
@@ -574,8 +574,8 @@ SPANS = (
         (TIMELINE,),
     ),
     Patch(
-        "authors who are others",
-        "that the author of a span is who makes it",
+        "spans with another author",
+        "that the author of a span is its creator",
         BOTH,
         "app/isola/subjects/spans/__init__.py",
         'if self.author.id != actor.user_id:\n                raise Forbidden("authorId',
@@ -601,8 +601,8 @@ SPANS = (
         (TIMELINE,),
     ),
     Patch(
-        "what revoked keys signed stays verified",
-        "that what a revoked key signed fails",
+        "signatures of revoked keys that stay verified",
+        "that signatures of a revoked key fail",
         BOTH,
         "app/isola/subjects/spans/signatures.py",
         'if key is None or key["revoked_at"] is not None:',
@@ -611,7 +611,7 @@ SPANS = (
     ),
     Patch(
         "signatures without the time",
-        "that everything that a span is is signed",
+        "that all fields of a span are signed",
         BOTH,
         "app/isola/subjects/spans/signatures.py",
         '        "createdAt": moment.astimezone(UTC).isoformat(timespec="microseconds"),\n',
@@ -620,7 +620,7 @@ SPANS = (
     ),
     Patch(
         "signatures that are not verified",
-        "that a signature is good",
+        "that signatures are verified",
         BOTH,
         "app/isola/subjects/spans/signatures.py",
         "key.verify(data, canonical(span))",
@@ -629,7 +629,7 @@ SPANS = (
     ),
     Patch(
         "spans verified without a signature",
-        "that nothing but a signature makes a span verified",
+        "that only a valid signature makes a span verified",
         BOTH,
         "app/isola/subjects/spans/signatures.py",
         'return Verification.PENDING if span["verification"] == Verification.PENDING else Verification.FAILED',
@@ -647,7 +647,7 @@ SPANS = (
     ),
     Patch(
         "documents filtered without an index",
-        "that what no index serves is asked of few rows",
+        "that conditions without an index apply to few rows",
         BOTH,
         "app/isola/query/arguments.py",
         "if slow is not None and not _narrows(self.filter, arguments):",
@@ -658,8 +658,8 @@ SPANS = (
 
 READING = (
     Patch(
-        "spans seen by all",
-        "the rule of who sees a span",
+        "spans visible to all",
+        "the visibility rule of spans",
         BOTH,
         "app/isola/query/statement.py",
         'if rule := source.info.get("visible"):',
@@ -667,8 +667,8 @@ READING = (
         (READS,),
     ),
     Patch(
-        "spans about a resource seen by all",
-        "the rule of who sees a span, on one path",
+        "spans about a resource visible to all",
+        "the visibility rule of spans, on one path",
         BOTH,
         "app/isola/query/statement.py",
         'if rule := source.info.get("visible"):',
@@ -676,8 +676,8 @@ READING = (
         (READS,),
     ),
     Patch(
-        "spans of organizations seen by all",
-        "membership in the rule of who sees a span",
+        "spans of organizations visible to all",
+        "membership in the visibility rule of spans",
         BOTH,
         "app/isola/subjects/spans/__init__.py",
         'and_(span["visibility"] == Visibility.ORGANIZATION, member)',
@@ -686,7 +686,7 @@ READING = (
     ),
     Patch(
         "private values in the log",
-        "the rule of who sees a row, in the log",
+        "the visibility rule of rows, in the log",
         BOTH,
         "app/isola/subjects/audit/fields.py",
         'case((shown(entry, "new", viewer()), entry["new"]))',
@@ -694,8 +694,8 @@ READING = (
         (PRIVATE_LOG,),
     ),
     Patch(
-        "a log that goes by what was",
-        "that what is private now is so from its beginning",
+        "log with the visibility of the old row only",
+        "that rows that are private now are private in old entries",
         BOTH,
         "app/isola/subjects/audit/__init__.py",
         "and_(rule(then, viewer), or_(deleted, visible_now))",
@@ -703,8 +703,8 @@ READING = (
         (PRIVATE_LOG,),
     ),
     Patch(
-        "a log that goes by what is",
-        "that what was private once stays so",
+        "log with the visibility of the new row only",
+        "that values that were private stay private",
         BOTH,
         "app/isola/subjects/audit/__init__.py",
         "and_(rule(then, viewer), or_(deleted, visible_now))",
@@ -712,7 +712,7 @@ READING = (
         (PRIVATE_LOG,),
     ),
     Patch(
-        "counts of what cannot be seen",
+        "counts of invisible rows",
         "the conditions of totalCount",
         BOTH,
         "app/isola/query/connection.py",
@@ -721,7 +721,7 @@ READING = (
         (CONNECTIONS,),
     ),
     Patch(
-        "a look at what lies behind without the conditions",
+        "hasPreviousPage without the conditions",
         "the conditions of hasPreviousPage",
         BOTH,
         "app/isola/query/connection.py",
@@ -730,8 +730,8 @@ READING = (
         (f"{NONINTERFERENCE}::test_page_information_does_not_reveal_filtered_rows",),
     ),
     Patch(
-        "shares seen by all",
-        "the rule of who sees a resource's shares",
+        "shares visible to all",
+        "the visibility rule of a resource's shares",
         BOTH,
         "app/isola/subjects/shares/fields.py",
         "or_(row[of.owner.column] == user_id(), manages)",
@@ -758,7 +758,7 @@ READING = (
     ),
     Patch(
         "ids in any spelling",
-        "the one form of an id",
+        "the canonical form of an id",
         BOTH,
         "app/isola/query/identifiers.py",
         "matched = _FORM.fullmatch(text)",
@@ -769,8 +769,8 @@ READING = (
 
 WRITES = (
     Patch(
-        "quotas that forget",
-        "that a tenant with another plan is counted anew",
+        "quotas that are not recounted",
+        "that a tenant with another plan is recounted",
         BOTH,
         "app/isola/platform/plans.py",
         "        await transaction.execute(delete(quota_bounds).where(quota_bounds.c.tenant_id == tenant.id))",
@@ -806,7 +806,7 @@ WRITES = (
     ),
     Patch(
         "shares that lapse before their end",
-        "that only what has ended is marked",
+        "that only expired shares are marked",
         BOTH,
         "app/isola/platform/lapsing.py",
         " AND expires_at <= statement_timestamp()",
@@ -815,7 +815,7 @@ WRITES = (
     ),
     Patch(
         "shares revoked by any editor",
-        "that only its owner ends what is shared of a resource",
+        "that only the owner revokes shares of a resource",
         BOTH,
         "app/isola/subjects/shares/__init__.py",
         "    # Only now is it known what was shared; a refusal undoes the revocation with the transaction.\n"
@@ -833,8 +833,8 @@ WRITES = (
         ("tests/subjects/nouns/test_spans.py",),
     ),
     Patch(
-        "roles that look like built-in ones",
-        "that no role can be taken for a built-in one",
+        "roles with names like built-in ones",
+        "that no role can be mistaken for a built-in one",
         BOTH,
         "app/isola/subjects/roles/__init__.py",
         "if names.looks_like(name, BuiltIn):",
@@ -842,8 +842,8 @@ WRITES = (
         (ROLE_RULES,),
     ),
     Patch(
-        "names compared letter by letter",
-        "that names are compared as people do",
+        "names compared without normalization",
+        "that names are compared in normalized form",
         BOTH,
         "app/isola/subjects/names.py",
         'return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())',
@@ -851,7 +851,7 @@ WRITES = (
         (ROLE_RULES,),
     ),
     Patch(
-        "organizations made by anybody",
+        "organizations created without permission",
         "the permission to manage organizations",
         BOTH,
         "app/isola/subjects/organizations/__init__.py",
@@ -861,7 +861,7 @@ WRITES = (
     ),
     Patch(
         "viewers that write",
-        "what a role may do",
+        "the permissions of a role",
         BOTH,
         "app/isola/subjects/permissions.py",
         'read = {each for each in known() if each.endswith(":read")}',
@@ -882,7 +882,7 @@ WRITES = (
 TELLING = (
     Patch(
         "details of errors",
-        "that an error quotes no rows",
+        "that errors do not quote rows",
         BOTH,
         "app/isola/database/failures.py",
         "answer.kind(answer.message.format(**_names(error)))",
@@ -911,8 +911,8 @@ CREDENTIALS = (
         (TOKENS,),
     ),
     Patch(
-        "headers that bring their own keys",
-        "what no token's header may say",
+        "token headers with their own keys",
+        "forbidden parameters in a token's header",
         BOTH,
         "app/isola/identity/tokens.py",
         'frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})',
@@ -929,8 +929,8 @@ CREDENTIALS = (
         (TOKENS,),
     ),
     Patch(
-        "tokens remembered beyond their time",
-        "exp of a token that was seen before",
+        "expired tokens accepted from the cache",
+        "exp of a cached token",
         BOTH,
         "app/isola/identity/tokens.py",
         "if self._clock() >= forget_at:",
@@ -938,7 +938,7 @@ CREDENTIALS = (
         (TOKENS,),
     ),
     Patch(
-        "tokens for others",
+        "tokens for other audiences",
         "aud",
         BOTH,
         "app/isola/identity/claims.py",
@@ -947,7 +947,7 @@ CREDENTIALS = (
         (TOKENS,),
     ),
     Patch(
-        "several headers for one request",
+        "several Authorization headers",
         "one Authorization header",
         BOTH,
         "app/isola/identity/resolution.py",
@@ -974,7 +974,7 @@ CREDENTIALS = (
         ("tests/http/test_cache_invalidation.py",),
     ),
     Patch(
-        "tokens that say more than what is stored",
+        "tokens that exceed the stored roles",
         "that a token never gives more than a user's roles",
         BOTH,
         "app/isola/identity/authentication.py",
@@ -983,7 +983,7 @@ CREDENTIALS = (
         ("tests/http/test_members.py", "tests/http/test_cache_invalidation.py"),
     ),
     Patch(
-        "tenants that the request chooses",
+        "tenants chosen by the request",
         "that every source names the tenant of the credential",
         BOTH,
         "app/isola/identity/authentication.py",
@@ -992,7 +992,7 @@ CREDENTIALS = (
         ("tests/http/test_naming_a_tenant.py",),
     ),
     Patch(
-        "tenants by domains of others",
+        "tenants named by domains of others",
         "that a domain names the tenant of the credential",
         BOTH,
         "app/isola/identity/authentication.py",
@@ -1002,7 +1002,7 @@ CREDENTIALS = (
     ),
     Patch(
         "revoked tokens admitted",
-        "the look at what was revoked",
+        "the check for revoked tokens",
         BOTH,
         "app/isola/identity/authentication.py",
         "            await self._revocations.refuse_revoked(claims, tenant.id)\n",
@@ -1010,8 +1010,8 @@ CREDENTIALS = (
         ("tests/http/test_cache_invalidation.py",),
     ),
     Patch(
-        "API keys with any secret",
-        "the seal of an API key",
+        "API keys without verification of the secret",
+        "the digest of an API key",
         BOTH,
         "app/isola/identity/api_keys.py",
         "return (match[1], digest) if hmac.compare_digest(self._seal(digest), match[2]) else None",
@@ -1020,7 +1020,7 @@ CREDENTIALS = (
     ),
     Patch(
         "API keys that never expire",
-        "the end of an API key",
+        "the expiry of an API key",
         BOTH,
         "app/isola/identity/api_keys.py",
         " or self._clock() >= key.expires_at:",
@@ -1028,8 +1028,8 @@ CREDENTIALS = (
         ("tests/identity/test_api_keys.py",),
     ),
     Patch(
-        "API keys that outlive their maker's rights",
-        "that a key gives no more than who made it has",
+        "API keys that exceed their creator's rights",
+        "that a key does not exceed its creator's rights",
         BOTH,
         "app/isola/identity/authentication.py",
         "permitted = key.permissions & maker.permissions",
@@ -1037,8 +1037,8 @@ CREDENTIALS = (
         ("tests/http/test_api_keys.py",),
     ),
     Patch(
-        "API keys that are remembered when they are revoked",
-        "that a revoked key is forgotten",
+        "revoked API keys accepted from the cache",
+        "that a revoked key is removed from the cache",
         BOTH,
         "app/isola/platform/api_keys.py",
         '        self._cache.invalidate(key and key.rpartition("/")[2])\n',
@@ -1046,8 +1046,8 @@ CREDENTIALS = (
         ("tests/http/test_cache_invalidation.py",),
     ),
     Patch(
-        "answers that are trusted unheard",
-        "that nothing is trusted while changes cannot be polled",
+        "cached answers used while polling fails",
+        "that cached data is not used while changes cannot be polled",
         BOTH,
         "app/isola/platform/cache.py",
         "if now >= self._changes.fresh_until:",
@@ -1055,8 +1055,8 @@ CREDENTIALS = (
         ("tests/control/test_changes.py", "tests/http/test_cache_invalidation.py"),
     ),
     Patch(
-        "answers that are remembered from before a change",
-        "that what was asked before a change is not remembered after it",
+        "answers cached from before a change",
+        "that an answer from before a change is not cached after it",
         BOTH,
         "app/isola/platform/cache.py",
         "if epoch != self._changes.epoch or not self._ttl:",
@@ -1065,7 +1065,7 @@ CREDENTIALS = (
     ),
     Patch(
         "refusals counted for every tenant",
-        "the tenant of refusals that are counted",
+        "the tenant of counted refusals",
         BOTH,
         "app/isola/platform/sign_in_log.py",
         "WHERE tenants.id = counted.id AND status",
@@ -1073,8 +1073,8 @@ CREDENTIALS = (
         ("app/isola/testing/isolation/test_platform.py", "tests/http/test_sign_in_log.py"),
     ),
     Patch(
-        "refusals counted by any name",
-        "the name of the tenant of refusals that are counted",
+        "refusals counted for any name",
+        "the name of the tenant of counted refusals",
         BOTH,
         "app/isola/platform/sign_in_log.py",
         "WHERE slug = counted.name AND status",
@@ -1082,8 +1082,8 @@ CREDENTIALS = (
         ("app/isola/testing/isolation/test_platform.py", "tests/http/test_sign_in_log.py"),
     ),
     Patch(
-        "sessions without an entry",
-        "that a session begins with its entry in the log",
+        "sessions without a log entry",
+        "that a session begins with its log entry",
         BOTH,
         "app/isola/platform/sessions.py",
         "_LIVE = and_(sessions.c.user_id.is_not(None), sessions.c.ended_at.is_(None))",
@@ -1092,7 +1092,7 @@ CREDENTIALS = (
     ),
     Patch(
         "dangerous logins admitted",
-        "the look at the login when a server starts",
+        "the check of the login when a server starts",
         BOTH,
         "app/isola/server/application.py",
         "            await logins.refuse_dangerous(work)\n",

@@ -111,7 +111,7 @@ POLICIES = (
         (CATALOGUE,),
     ),
     Sql("policy dropped", "the policy of one table", RLS, "DROP POLICY bound_tenant ON rls.organizations", (CONTEXT,)),
-    Sql("policy always true", "what the policy asks", RLS, policy("rls.resources", "true"), (CONTEXT,)),
+    Sql("policy always true", "the condition of the policy", RLS, policy("rls.resources", "true"), (CONTEXT,)),
     Sql(
         "policy without check",
         "WITH CHECK",
@@ -127,14 +127,14 @@ POLICIES = (
         (CATALOGUE,),
     ),
     Sql(
-        "second policy for inserting",
+        "second policy for INSERT",
         "WITH CHECK, for one command",
         RLS,
         "CREATE POLICY welcome ON rls.spans FOR INSERT WITH CHECK (true)",
         (WRITING,),
     ),
     Sql(
-        "second policy for updating",
+        "second policy for UPDATE",
         "WITH CHECK, for one command",
         RLS,
         "CREATE POLICY welcome ON rls.users FOR UPDATE USING (true) WITH CHECK (true)",
@@ -148,8 +148,8 @@ POLICIES = (
         (CATALOGUE,),
     ),
     Sql(
-        "policy with an OR for the unbound",
-        "that who is unbound sees nothing",
+        "policy with an OR for unbound transactions",
+        "that unbound transactions read nothing",
         RLS,
         policy("rls.users", f"{IS_BOUND} OR nullif(current_setting('isola.tenant', true), '') IS NULL"),
         (CONTEXT,),
@@ -170,7 +170,7 @@ POLICIES = (
     ),
     Sql(
         "policy that reads a list of friends",
-        "that sharing goes another way than the policy",
+        "that policies do not implement sharing",
         RLS,
         policy(
             "rls.resources",
@@ -235,7 +235,7 @@ KEYS = (
     ),
     Sql(
         "foreign key into another schema",
-        "that a schema stands by itself",
+        "that no foreign key leaves a schema",
         SCHEMA,
         "ALTER TABLE {a}.spans DROP CONSTRAINT fk_spans_author_id,"
         " ADD CONSTRAINT fk_spans_author_id FOREIGN KEY (author_id) REFERENCES {b}.users (id)",
@@ -243,7 +243,7 @@ KEYS = (
     ),
     Sql(
         "index without the tenant",
-        "the tenant at the head of an index",
+        "the tenant as the first column of an index",
         RLS,
         "DROP INDEX rls.ix_resources_name_id; CREATE INDEX ix_resources_name_id ON rls.resources (name, id)",
         (CATALOGUE,),
@@ -281,37 +281,37 @@ ROLES = (
         "ALTER ROLE {login} INHERIT; GRANT {b} TO {login} WITH INHERIT TRUE",
         (LOGIN, CATALOGUE),
     ),
-    Sql("login that makes roles", "NOCREATEROLE of the login", BOTH, "ALTER ROLE {login} CREATEROLE", (CATALOGUE,)),
+    Sql("login that creates roles", "NOCREATEROLE of the login", BOTH, "ALTER ROLE {login} CREATEROLE", (CATALOGUE,)),
     Sql(
         "login that can become the sharing role",
-        "its memberships",
+        "the memberships of the login",
         BOTH,
         "GRANT isola_sharing TO {login}",
         (LOGIN, CATALOGUE),
     ),
     Sql(
         "login that reads all data",
-        "its memberships",
+        "the memberships of the login",
         BOTH,
         "GRANT pg_read_all_data TO {login} WITH INHERIT TRUE",
         (LOGIN, CONTEXT),
     ),
     Sql(
         "role of one tenant in that of another",
-        "that tenants' roles are apart",
+        "that tenants' roles are separate",
         SCHEMA,
         "GRANT {b} TO {a}",
         (CATALOGUE,),
     ),
     Sql(
-        "role of a tenant with powers",
+        "role of a tenant with attributes",
         "the limits of a tenant's role",
         SCHEMA,
         "ALTER ROLE {a} BYPASSRLS",
         (CATALOGUE,),
     ),
     Sql(
-        "role that shares with powers",
+        "sharing role with attributes",
         "the limits of the sharing role",
         BOTH,
         "ALTER ROLE isola_sharing BYPASSRLS",
@@ -342,7 +342,7 @@ GRANTS = (
         (CATALOGUE,),
     ),
     Sql(
-        "foreign schema to look into",
+        "foreign schema to read",
         "no USAGE on a foreign schema",
         SCHEMA,
         "GRANT USAGE ON SCHEMA {b} TO {a}",
@@ -363,8 +363,8 @@ GRANTS = (
         (CONTEXT, CATALOGUE),
     ),
     Sql(
-        "schema for everybody",
-        "that PUBLIC may nothing",
+        "schema for PUBLIC",
+        "that PUBLIC has no rights",
         SCHEMA,
         "GRANT USAGE ON SCHEMA {b} TO PUBLIC; GRANT SELECT ON {b}.resources TO PUBLIC",
         (CATALOGUE, CONTEXT),
@@ -389,7 +389,7 @@ GRANTS = (
     Sql("trigger", "that rights are to rows alone", SCHEMA, "GRANT TRIGGER ON {b}.users TO {b}", (CATALOGUE,)),
     Sql(
         "secrets",
-        "that the control plane is out of reach",
+        "that tenant traffic cannot access the control plane",
         BOTH,
         "GRANT USAGE ON SCHEMA control TO {login}, isola_members;"
         "GRANT SELECT ON control.secrets, control.binding_key TO {login}, isola_members",
@@ -397,7 +397,7 @@ GRANTS = (
     ),
     Sql(
         "directory",
-        "that the control plane is out of reach",
+        "that tenant traffic cannot access the control plane",
         SCHEMA,
         "GRANT USAGE ON SCHEMA control TO isola_members;"
         "GRANT SELECT ON control.tenants, control.shares TO isola_members",
@@ -420,8 +420,8 @@ GRANTS = (
         each_copy=True,
     ),
     Sql(
-        "by default",
-        "what PUBLIC gets of tables to come",
+        "default privileges for new tables",
+        "the rights of PUBLIC on new tables",
         BOTH,
         "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
         (CATALOGUE,),
@@ -431,13 +431,13 @@ GRANTS = (
 OBJECTS = (
     Sql(
         "view of its owner",
-        "that views run as who reads them",
+        "that views run with the reader's rights",
         RLS,
         "CREATE VIEW rls.everything AS SELECT * FROM rls.resources; GRANT SELECT ON rls.everything TO {login}",
         (CATALOGUE,),
     ),
     Sql(
-        "view not of its reader",
+        "view without security_invoker",
         "security_invoker",
         BOTH,
         "ALTER VIEW control.live_shares SET (security_invoker = false)",
@@ -445,34 +445,34 @@ OBJECTS = (
     ),
     Sql(
         "materialised view",
-        "that what is materialised is not granted",
+        "that materialised views are not granted",
         RLS,
         "CREATE MATERIALIZED VIEW isola.names AS SELECT name FROM rls.users; GRANT SELECT ON isola.names TO {login}",
         (CATALOGUE,),
     ),
     Sql(
-        "function that looks up for anybody",
-        "no functions of the owner's",
+        "function with its owner's rights that reads rows",
+        "no functions with the owner's rights",
         RLS,
         definer("SELECT * FROM rls.resources WHERE id = $1", "uuid"),
         (CATALOGUE,),
     ),
     Sql(
-        "function that lists a schema",
-        "no functions of the owner's",
+        "function with its owner's rights that lists a schema",
+        "no functions with the owner's rights",
         SCHEMA,
         definer("SELECT name FROM {b}.resources", returns="SETOF text"),
         (CATALOGUE,),
     ),
     Sql(
-        "function without its path",
+        "function without its search path",
         "the pinned search_path",
         BOTH,
         "ALTER FUNCTION isola.shared_row(text, uuid) RESET search_path",
         (CATALOGUE,),
     ),
     Sql(
-        "function with a path that begins in pg_temp",
+        "function with a search path that begins with pg_temp",
         "the pinned search_path",
         BOTH,
         "ALTER FUNCTION isola.shares_of(text, uuid) SET search_path = pg_temp, pg_catalog",
@@ -480,7 +480,7 @@ OBJECTS = (
     ),
     Sql(
         "trigger that copies",
-        "that nothing stands behind a table",
+        "that no trigger or rule copies rows",
         SCHEMA,
         "CREATE TABLE isola.seen (name text);"
         "CREATE FUNCTION isola.see() RETURNS trigger LANGUAGE plpgsql"
@@ -499,8 +499,8 @@ LISTED = "(s.owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND"
 
 DOMAINS_OF_TENANTS = (
     Sql(
-        "domains that tell whose they are",
-        "that a claim tells nothing of others",
+        "domains that reveal their tenant",
+        "that a claim reveals nothing about others",
         BOTH,
         rewritten(
             "isola.add_domain(text)",
@@ -511,15 +511,15 @@ DOMAINS_OF_TENANTS = (
         ("tests/http/test_domains.py",),
     ),
     Sql(
-        "domains without a proof",
-        "that a server found a domain proven",
+        "domains without verification",
+        "that a server verified the domain",
         BOTH,
         rewritten("isola.verify_domain(uuid)", " AND proven_at > now() - interval '1 minute'", ""),
         (DOMAINS,),
     ),
     Sql(
-        "proofs that outlive their challenge",
-        "that a new challenge is proven anew",
+        "verifications that outlive their challenge",
+        "that a new challenge needs a new verification",
         BOTH,
         rewritten("isola.add_domain(text)", ", proven_at = NULL", ""),
         (DOMAINS,),
@@ -548,15 +548,15 @@ SHARES = (
         (ENDING,),
     ),
     Sql(
-        "lapsed shares that stay so",
-        "that sharing again takes the mark away",
+        "lapsed shares that cannot be renewed",
+        "that sharing again removes the mark",
         BOTH,
         rewritten("isola.share(text, uuid, text, uuid, timestamptz, boolean)", "lapsed = false, ", ""),
         (FLOODING,),
     ),
     Sql(
-        "lapsed shares that partners pass over",
-        "that the index of what is received has nothing that has lapsed",
+        "lapsed shares in the index of received shares",
+        "that the index of received shares has no lapsed ones",
         BOTH,
         "DROP INDEX control.ix_shares_grantee_id_owner_id_granted_at_id;"
         "CREATE INDEX ix_shares_grantee_id_owner_id_granted_at_id"
@@ -582,7 +582,7 @@ SHARES = (
         (ENDING,),
     ),
     Sql(
-        "shares for whoever knows them",
+        "shares for any tenant with their id",
         "the grantee of a share",
         BOTH,
         rewritten("isola.shared_row(text, uuid)", "s.id = share AND s.grantee_id = grantee", "s.id = share"),
@@ -596,21 +596,21 @@ SHARES = (
         ("app/isola/testing/isolation/sharing/test_subjects.py",),
     ),
     Sql(
-        "shares received by everybody",
+        "shares received by all tenants",
         "the grantee of a share",
         BOTH,
         rewritten("isola.shares_received()", TO_THE_BOUND, TO_ANYBODY),
         (SHARING,),
     ),
     Sql(
-        "shares received by everybody one by one",
+        "shares received by all tenants, by id",
         "the grantee of a share",
         BOTH,
         rewritten("isola.share_received(uuid)", TO_THE_BOUND, TO_ANYBODY),
         (SHARING,),
     ),
     Sql(
-        "shares received by everybody page by page",
+        "shares received by all tenants, by page",
         "the grantee of a share",
         BOTH,
         rewritten("isola.page_of_shares_received(timestamptz, uuid, int)", TO_THE_BOUND, TO_ANYBODY),
@@ -631,22 +631,22 @@ SHARES = (
         (CONSENT,),
     ),
     Sql(
-        "shares listed without consent one by one",
+        "shares listed without consent, by id",
         "that a tenant receives what it accepted",
         BOTH,
         rewritten("isola.share_received(uuid)", " AND a.accepted", ""),
         (CONSENT,),
     ),
     Sql(
-        "shares listed without consent page by page",
+        "shares listed without consent, by page",
         "that a tenant receives what it accepted",
         BOTH,
         rewritten("isola.page_of_shares_received(timestamptz, uuid, int)", " AND a.accepted", ""),
         (CONSENT,),
     ),
     Sql(
-        "grantees told apart from nobody",
-        "that sharing tells nothing of a tenant",
+        "existing recipients distinguishable from unknown ones",
+        "that sharing reveals nothing about a tenant",
         BOTH,
         rewritten(
             "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
@@ -656,7 +656,7 @@ SHARES = (
         (CONSENT,),
     ),
     Sql(
-        "shares listed for whoever asks",
+        "shares listed for all tenants",
         "the owner of a share",
         BOTH,
         rewritten(
@@ -667,7 +667,7 @@ SHARES = (
         (SHARING, "app/isola/testing/isolation/test_canaries.py"),
     ),
     Sql(
-        "shares revoked by whoever knows them",
+        "shares revoked by any tenant with their id",
         "the owner of a share",
         BOTH,
         rewritten(
@@ -676,7 +676,7 @@ SHARES = (
         (SHARING,),
     ),
     Sql(
-        "shares of what others have ended with one's own",
+        "shares of another tenant's object revoked with one's own",
         "the owner of a share",
         BOTH,
         rewritten(
@@ -687,8 +687,8 @@ SHARES = (
         (SHARING,),
     ),
     Sql(
-        "shares of what one does not have",
-        "that only who has a resource shares it",
+        "shares of another tenant's objects",
+        "that only the owner of a resource shares it",
         BOTH,
         rewritten(
             "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
@@ -715,35 +715,35 @@ SHARES = (
     ),
     Sql(
         "binding without its role",
-        "that the role has to fit the binding",
+        "that the role must match the binding",
         SCHEMA,
         rewritten("isola.bound_tenant()", " AND role = current_setting('role')", ""),
         (BINDINGS,),
     ),
     Sql(
         "binding of suspended tenants",
-        "that a suspended tenant can call nothing",
+        "that a suspended tenant cannot call functions",
         BOTH,
         rewritten("isola.bound_tenant()", " AND status = 'active'", ""),
         (ENDING,),
     ),
     Sql(
-        "one column more to share",
+        "one more shared column",
         "the shared columns",
         RLS,
         "GRANT SELECT (owner_id) ON rls.resources TO isola_sharing",
         (CATALOGUE,),
     ),
     Sql(
-        "one table more to share",
+        "one more shared table",
         "the shared tables",
         SCHEMA,
         "GRANT SELECT ON {b}.spans TO isola_sharing",
         (CATALOGUE,),
     ),
     Sql(
-        "sharing that writes",
-        "that sharing is reading",
+        "sharing role that writes",
+        "that sharing is read-only",
         RLS,
         "GRANT UPDATE (name) ON rls.resources TO isola_sharing",
         (CATALOGUE,),
@@ -752,36 +752,36 @@ SHARES = (
 
 PROOFS = (
     Sql(
-        "policy by what is claimed",
+        "policy on the claimed tenant",
         "the proof of a binding",
         RLS,
         policy("rls.resources", "tenant_id = isola.claimed_tenant_id()"),
         (CATALOGUE, CONTEXT),
     ),
     Sql(
-        "lock of a home opened",
+        "policy of a home removed",
         "the policy of a table in a tenant's own schema",
         SCHEMA,
         "ALTER TABLE {b}.resources DISABLE ROW LEVEL SECURITY",
         (BINDINGS,),
     ),
     Sql(
-        "proofs that nobody checks",
+        "proofs without verification",
         "the check of a proof",
         BOTH,
         rewritten("isola.proved_tenant_id()", "IF right(proof, 64) = encode(", "IF true OR right(proof, 64) = encode("),
         (BINDINGS,),
     ),
     Sql(
-        "policies that believe",
-        "that policies ask for what is proved",
+        "policies that trust the claimed tenant",
+        "that policies use the proven tenant",
         BOTH,
         TRUSTED,
         (BINDINGS,),
     ),
     Sql(
-        "statements that anybody can look up",
-        "that names of prepared statements are told to nobody",
+        "prepared statements that all sessions can list",
+        "that names of prepared statements are not readable",
         BOTH,
         "GRANT EXECUTE ON FUNCTION pg_prepared_statement() TO PUBLIC",
         (CONNECTIONS,),
@@ -802,21 +802,21 @@ PROOFS = (
     ),
     Sql(
         "proofs for every transaction of a process",
-        "the moment in a proof",
+        "the transaction in a proof",
         BOTH,
         this_transaction("pg_backend_pid()::text"),
         (BINDINGS,),
     ),
     Sql(
-        "proofs for a transaction that says which it is",
-        "that no setting says which transaction a proof is for",
+        "proofs for a transaction named by a setting",
+        "that no setting determines the transaction of a proof",
         BOTH,
         this_transaction("current_setting('application_name')"),
         (BINDINGS,),
     ),
     Sql(
-        "log that believes who says to act",
-        "that who acts is proved",
+        "log with an unproven actor",
+        "that the actor is proved",
         BOTH,
         rewritten(
             "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
@@ -827,14 +827,14 @@ PROOFS = (
         ("app/isola/testing/isolation/test_smuggled.py",),
     ),
     Sql(
-        "proofs that leave out who acts",
-        "who acts in a proof",
+        "proofs without the actor",
+        "the actor in a proof",
         BOTH,
         rewritten("isola.proved_request()", "IF isola.proved_tenant_id() IS NULL THEN", "IF false THEN"),
         ("app/isola/testing/isolation/test_binding.py",),
     ),
     Sql(
-        "proofs on demand",
+        "proofs made by tenants",
         "that tenants can make no proofs",
         BOTH,
         "GRANT EXECUTE ON FUNCTION isola.proof(uuid) TO {login}, isola_members",
@@ -842,7 +842,7 @@ PROOFS = (
     ),
     Sql(
         "log that can be changed",
-        "that the log is only added to",
+        "that the log is append-only",
         RLS,
         "GRANT UPDATE, DELETE ON rls.audit_entries TO {login}",
         ("app/isola/testing/isolation/test_audit.py", CATALOGUE),
@@ -868,7 +868,7 @@ PLATFORM = (
     ),
     Sql(
         "refusals in the log of any tenant",
-        "the tenant of refusals that are noted",
+        "the tenant of logged refusals",
         BOTH,
         rewritten("isola.note_sign_ins()", "WHERE tenant_id = tenant AND due_at", "WHERE due_at"),
         ("app/isola/testing/isolation/test_platform.py",),
@@ -881,8 +881,8 @@ PLATFORM = (
         ("app/isola/testing/isolation/test_platform.py",),
     ),
     Sql(
-        "domains that tell of others",
-        "that adding a domain says nothing of other tenants",
+        "domains that reveal others' claims",
+        "that adding a domain reveals nothing about other tenants",
         BOTH,
         rewritten(
             "isola.add_domain(text)",
@@ -894,48 +894,48 @@ PLATFORM = (
     ),
     Sql(
         "log of the platform that can be changed",
-        "that the platform's log is only added to",
+        "that the platform's log is append-only",
         BOTH,
         "GRANT UPDATE, DELETE ON control.audit_entries TO isola_control",
         (PLATFORM_LOG,),
     ),
     Sql(
-        "entries of the platform made up inside a tenant",
-        "who may note what staff do",
+        "platform log entries forged by a tenant",
+        "who may log actions of staff",
         BOTH,
         "GRANT EXECUTE ON FUNCTION isola.audit_platform TO {login}, isola_members",
         (PLATFORM_LOG, CATALOGUE),
     ),
     Sql(
-        "interventions in any tenant",
-        "the tenant of what staff announced",
+        "announced actions in any tenant",
+        "the tenant of announced actions",
         BOTH,
         rewritten("isola.note_intervention(uuid)", " AND tenant_id = isola.bound_tenant()", ""),
         (PLATFORM_LOG, CATALOGUE),
     ),
     Sql(
-        "quotas that two can take the end of",
+        "quotas that concurrent transactions exceed",
         "counting when a transaction commits",
         BOTH,
         "ALTER TABLE control.audit_pending DISABLE TRIGGER quota",
         (QUOTAS,),
     ),
     Sql(
-        "a sealer that passes over who is about to commit",
-        "that the places which were drawn are decided",
+        "sealer that skips committing transactions",
+        "that all drawn numbers are decided",
         BOTH,
         rewritten("control.seal(bigint)", "c.virtualtransaction = ANY (committing)", "false"),
         (LOG,),
     ),
     Sql(
-        "numbers in the order of writing",
+        "numbers in the order of writes",
         "that entries are numbered in the order of commits",
         BOTH,
         rewritten("control.seal(bigint)", "max(p.place) OVER (PARTITION BY p.transaction)", "p.id"),
         (LOG,),
     ),
     Sql(
-        "seals without the one before",
+        "seals without the previous hash",
         "that seals are a chain",
         BOTH,
         rewritten("control.seal(bigint)", "sha256(h.hash || ", "sha256("),

@@ -9,7 +9,7 @@ MOVING, MOVES = "app/isola/testing/isolation/test_moving.py", "tests/control/tes
 
 IN_MOVES = (
     Sql(
-        "writes in a home that is being left",
+        "writes in a home during a move",
         "that nothing is written while a tenant moves",
         BOTH,
         rewritten("isola.audit_commit()", "home <> NEW.home OR moving_to IS NOT NULL OR ", ""),
@@ -24,7 +24,7 @@ IN_MOVES = (
     ),
     Patch(
         "erasure that waits for no commit",
-        "that commits which have begun are over before their tenant is erased",
+        "that commits end before their tenant is erased",
         BOTH,
         "app/isola/platform/provisioning.py",
         "if not await commits.settled(owner, PATIENCE):",
@@ -32,14 +32,14 @@ IN_MOVES = (
         (ERASING,),
     ),
     Sql(
-        "reads in a home that was left",
+        "reads in a former home",
         "that a binding is to the tenant's home",
         RLS,
         rewritten("isola.proved_tenant_id()", "IF tenant::uuid = ANY (key.moved) THEN", "IF false THEN"),
         (MOVING, MOVES),
     ),
     Patch(
-        "move that takes others' rows along",
+        "move that copies others' rows",
         "the tenant in what a move copies",
         RLS,
         "app/isola/platform/moves.py",
@@ -48,8 +48,8 @@ IN_MOVES = (
         (MOVING, MOVES),
     ),
     Patch(
-        "move that compares nothing",
-        "that a copy is compared with what was copied",
+        "move without comparison",
+        "that a copy is compared with the original",
         BOTH,
         "app/isola/platform/moves.py",
         "if await transaction.value(_digest(table, source)) != await transaction.value(_digest(table, target)):",
