@@ -479,6 +479,14 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.parent: owner: expected a reference to User")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        parent: "Bird" = reference(owner=True)
+
+    return Bird
+
+
 @refused('Bird.chicks: expected the annotation to be Many["…"] of a subject')
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):

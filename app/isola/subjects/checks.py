@@ -175,7 +175,8 @@ def _check_reference(where: str, declared: Reference, annotation: Annotation) ->
     if declared.default not in {UNSET, caller}:
         _refuse(where, "default: expected caller")
     if declared.owner and annotation.type.declaration.name != "user":
-        _refuse(where, "default=caller, owner: expected a reference to User")
+        option = "default=caller" if declared.default is caller else "owner"
+        _refuse(where, f"{option}: expected a reference to User")
 
 
 def _check_relation(member: Member, declared: Relation) -> None:
