@@ -35,7 +35,7 @@ def verify(tenant: TenantOption) -> None:
         for key in found.failed[:SHOWN]:
             typer.echo(f"  spn_{key}")
         if found.failed:
-            raise OperatorError(f"{len(found.failed)} spans of {tenant} are not as they were signed")
+            raise OperatorError(f"{tenant}: {len(found.failed)} of the signed spans are not as they were signed")
         typer.echo("OK")
 
     act(run, looking=True)
