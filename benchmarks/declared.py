@@ -58,7 +58,7 @@ async def copied(population: Population) -> Sequence[Resident]:
     return [replace(each, keys={**each.keys, "resource": each.keys["thing"]}) for each in population.residents]
 
 
-def asked(served: Served, residents: Sequence[Resident]) -> Mapping[str, Mapping[str, list[str]]]:
+def compared_requests(served: Served, residents: Sequence[Resident]) -> Mapping[str, Mapping[str, list[str]]]:
     """The requests for each subject, by operation. Raises ValueError if their answers differ."""
     operations = {subject.declaration.name: usual(subject).operations for subject in (Resource, Thing)}
     found = {}
@@ -85,7 +85,7 @@ async def measured(
     residents = await copied(population)
     served = await laboratory.server(population, strategy, connections=CONNECTIONS)
     port = served.server.port
-    every = asked(served, residents)
+    every = compared_requests(served, residents)
     found: dict[str, dict[str, dict[int, float]]] = {like: {name: {} for name in both} for like, both in every.items()}
     with laboratory.pinned():
         for both in every.values():

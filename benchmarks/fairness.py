@@ -63,7 +63,7 @@ async def measured(database: Database, greedy: Tenant, modest: Sequence[Tenant],
     return sorted(seconds for task in tasks for seconds in task.result())
 
 
-def told(name: str, took: Sequence[float]) -> float:
+def report(name: str, took: Sequence[float]) -> float:
     p99 = took[int(len(took) * 0.99)]
     print(f"{name:42} {len(took):6} transactions  median {median(took) * 1000:6.1f} ms  p99 {p99 * 1000:6.1f} ms")
     return p99
@@ -73,8 +73,8 @@ async def main(installed: Installation) -> None:
     greedy, *modest = await prepared(installed)
     async with await installed.tenants() as database:
         await measured(database, greedy, modest, 1)  # warm-up: opens connections, prepares statements
-        alone = told("each tenant has one client", await measured(database, greedy, modest, 1))
-        beside = told(f"one tenant has {GREED * MODEST}", await measured(database, greedy, modest, GREED * MODEST))
+        alone = report("each tenant has one client", await measured(database, greedy, modest, 1))
+        beside = report(f"one tenant has {GREED * MODEST}", await measured(database, greedy, modest, GREED * MODEST))
         print(f"the others' p99 is {beside / alone:.2f} times what it was")
 
 

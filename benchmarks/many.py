@@ -169,7 +169,7 @@ def resources_of(tenant: Tenant) -> list[str]:
     return [md5(f"{tenant.id}/{n}".encode()).hexdigest() for n in range(1, 6)]  # noqa: S324  PostgreSQL's md5()
 
 
-def asked(served: Served, some: Sequence[Resident], names: Sequence[str]) -> list[str]:
+def reads_of(served: Served, some: Sequence[Resident], names: Sequence[str]) -> list[str]:
     """The requests of these tenants, all of one before those of the next."""
     found = []
     for resident in some:
@@ -180,7 +180,9 @@ def asked(served: Served, some: Sequence[Resident], names: Sequence[str]) -> lis
 
 async def first_requests(served: Served, some: Sequence[Resident]) -> list[float]:
     """Sorted milliseconds."""
-    measured = await load(served, Job(served.server.port, 1, PATIENCE, asked(served, some, ["Resources"]), once=True))
+    measured = await load(
+        served, Job(served.server.port, 1, PATIENCE, reads_of(served, some, ["Resources"]), once=True)
+    )
     return [seconds * 1e3 for seconds in measured.latencies]
 
 
@@ -223,7 +225,7 @@ async def memory(address: str, login: str, served: Served, some: Sequence[Reside
     sizes: dict[int, int] = {}
     task = asyncio.create_task(largest(address, login, sizes))
     try:
-        job = Job(served.server.port, CLIENTS, PATIENCE, asked(served, some, [*READS]), once=True)
+        job = Job(served.server.port, CLIENTS, PATIENCE, reads_of(served, some, [*READS]), once=True)
         measured = await load(served, job)
     finally:
         task.cancel()
@@ -260,7 +262,7 @@ async def measure(address: str, directory: Path) -> list[Figure]:
     given = environment(place, directory, secret, port, CONNECTIONS)
     with started(ISOLA, given, port, directory / "server.log", Cores.split(pinned=False), directory) as server:
         served = Served(server, secret, "editor")
-        await load(served, Job(port, CLIENTS, PATIENCE, asked(served, warming * 4, [*READS]), once=True))
+        await load(served, Job(port, CLIENTS, PATIENCE, reads_of(served, warming * 4, [*READS]), once=True))
         took = await first_requests(served, first)
         again = await first_requests(served, first)
         async with granting(address, login):

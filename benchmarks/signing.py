@@ -58,7 +58,7 @@ def main(
         data.discard_other(directory, size)
         address = held.enter_context(embedded.running(directory, data.POSTGRESQL))
         places = asyncio.run(data.fill(address, directory, size, err.print))
-        held.callback(lambda: asyncio.run(_asked(address, DEMANDED)))
+        held.callback(lambda: asyncio.run(_timed_query(address, DEMANDED)))
         secret = secrets.token_hex(32)
         for strategy, name in STRATEGIES.items():
             [peer] = [each for each in PEERS if each.name == name]
@@ -69,13 +69,13 @@ def main(
                 samples: dict[str, list[Sample]] = {DEMANDED: [], TRUSTED: []}
                 for number in track(range(rounds + 1), strategy, console=err):
                     for form in (DEMANDED, TRUSTED) if number % 2 else (TRUSTED, DEMANDED):
-                        asyncio.run(_asked(address, form))
+                        asyncio.run(_timed_query(address, form))
                         # Warm-up: every connection plans its statements again, which must not be measured.
                         measure.load(Job(server.port, 8, 0.5 if number else 5.0, requests), server)
                         sample = measure.sample(server, PostgreSQL(directory), Job(server.port, 8, seconds, requests))
                         if number:
                             samples[form].append(sample)
-                asyncio.run(_asked(address, DEMANDED))
+                asyncio.run(_timed_query(address, DEMANDED))
             less = _less(samples[DEMANDED], samples[TRUSTED])
             worst = max(worst, statistics.median(less))
             table.add_row(strategy, *_row(samples[DEMANDED], samples[TRUSTED], less))
@@ -98,7 +98,7 @@ def _row(checked: Sequence[Sample], believed: Sequence[Sample], less: Sequence[f
     return cells
 
 
-async def _asked(address: str, sql: str) -> str:
+async def _timed_query(address: str, sql: str) -> str:
     connection = await asyncpg.connect(address)
     try:
         return str(await connection.fetchval(sql))

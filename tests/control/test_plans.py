@@ -18,7 +18,7 @@ from isola_strategies.base import Strategy
 SAM = Author("staff:sam", "request-1")
 
 
-async def told(control: Database, about: str) -> Sequence[tuple[str, Any, Any]]:
+async def entries(control: Database, about: str) -> Sequence[tuple[str, Any, Any]]:
     """The log entries about an object, oldest first."""
     found = await platform_log.page(control, object=about, first=100)
     return [(entry.action, entry.old, entry.new) for entry in reversed(found)]
@@ -40,7 +40,7 @@ async def test_a_plan_is_made_changed_and_retired(control: Database) -> None:
     retired = await plans.retire(control, SAM, "small")
     assert retired.retired_at is not None
     assert [plan.name for plan in await plans.every(control)] == ["small", UNLIMITED]
-    assert await told(control, "plan:small") == [
+    assert await entries(control, "plan:small") == [
         ("plan:create", None, {"title": "Small", "quotas": {"users": 5, "shares": 0}, "retired": False}),
         ("plan:change", {"quotas": {"users": 5, "shares": 0}}, {"quotas": {"users": 7}}),
         ("plan:change", {"title": "Small"}, {"title": "Little"}),
@@ -57,7 +57,7 @@ async def test_a_tenant_is_given_a_plan_at_first_or_later(
     assert given.plan == (await provisioning.named(control, a.slug)).plan == "small"
     with pytest.raises(Conflict, match="the tenant has this plan already"):
         await plans.give(control, SAM, a, "small")
-    assert await told(control, f"tenant:{a.slug}") == [
+    assert await entries(control, f"tenant:{a.slug}") == [
         ("tenant:create", None, _made(a)),
         ("tenant:set_plan", {"plan": UNLIMITED}, {"plan": "small"}),
     ]
@@ -65,7 +65,7 @@ async def test_a_tenant_is_given_a_plan_at_first_or_later(
         owner, copy.strategies, slug="new", name="New", strategy=strategy.name, plan="large", by=SAM
     )
     assert new.plan == "large"
-    assert await told(control, "tenant:new") == [("tenant:create", None, _made(new))]
+    assert await entries(control, "tenant:new") == [("tenant:create", None, _made(new))]
 
 
 def _made(tenant: Tenant) -> Mapping[str, Any]:
@@ -139,7 +139,7 @@ async def test_the_plan_that_is_built_in_stays_as_it_is(control: Database) -> No
     with pytest.raises(Conflict, match="plans: there is one"):
         await plans.create(control, SAM, name=UNLIMITED, title="Mine", quotas={})
     assert await plans.every(control) == before
-    assert await told(control, f"plan:{UNLIMITED}") == []
+    assert await entries(control, f"plan:{UNLIMITED}") == []
 
 
 @pytest.mark.parametrize("name", ["nothing", "no\0thing", "", "x" * 1000])

@@ -178,7 +178,7 @@ async def test_a_slug_with_a_meaning_elsewhere_is_a_name_like_any_other(
 async def test_an_invalid_name_is_refused(owner: Database, copy: Copy, name: str) -> None:
     before = await footprint(owner)
     for strategy in copy.strategies:
-        with pytest.raises(BadUserInput, match=r"^name: expected (1 to 200 characters|characters that can be seen)$"):
+        with pytest.raises(BadUserInput, match=r"^name: expected (1 to 200 characters|visible characters)$"):
             await provisioning.create(owner, copy.strategies, slug="new", name=name, strategy=strategy)
     assert await footprint(owner) == before
 

@@ -35,7 +35,7 @@ async def api(copy: Copy, settings: Settings, owner: Database, proxies: list[str
         yield api
 
 
-async def told(api: Api, client: Client, *headers: bytes, target: bytes = b"/graphql") -> Expected:
+async def outcome(api: Api, client: Client, *headers: bytes, target: bytes = b"/graphql") -> Expected:
     authorization = f"Authorization: {client.headers['authorization']}".encode()
     status, body = await raw(api, target, authorization, *headers)
     message = body["errors"][0]["message"] if "errors" in body else None
@@ -99,7 +99,7 @@ async def test_a_host_belongs_to_the_server_or_to_a_tenant_or_is_refused(api: Ap
     names = alice.tenant.encode(), bob.tenant.encode()
     for host, expected in HOSTS.items():
         sent = host.replace(b"{tenant}", names[0]).replace(b"{other}", names[1])
-        assert await told(api, alice, b"Host: " + sent) == expected, host
+        assert await outcome(api, alice, b"Host: " + sent) == expected, host
 
 
 async def test_an_unauthenticated_client_cannot_probe_hosts(api: Api, alice: Client) -> None:
@@ -107,7 +107,7 @@ async def test_an_unauthenticated_client_cannot_probe_hosts(api: Api, alice: Cli
     tenant = alice.tenant.encode()
 
     answers = {
-        await told(api, stranger, b"Host: " + host)
+        await outcome(api, stranger, b"Host: " + host)
         for host in (b"localhost", b"evil.test", tenant + b".own.test", tenant + b".platform.test")
     }
 
@@ -117,21 +117,21 @@ async def test_an_unauthenticated_client_cannot_probe_hosts(api: Api, alice: Cli
 
 @pytest.mark.parametrize("count", [0, 2], ids=["none", "two"])
 async def test_a_request_names_its_host_once(api: Api, alice: Client, count: int) -> None:
-    assert await told(api, alice, *[b"Host: localhost"] * count) == MALFORMED
+    assert await outcome(api, alice, *[b"Host: localhost"] * count) == MALFORMED
 
 
 async def test_a_control_character_in_a_host_is_refused(api: Api, alice: Client) -> None:
     for character in (b"\x00", b"\x0b", b"\x7f"):
-        status, _ = await told(api, alice, b"Host: local" + character + b"host")
+        status, _ = await outcome(api, alice, b"Host: local" + character + b"host")
         assert status == 400
 
 
 async def test_the_host_of_an_absolute_target_is_ignored(api: Api, alice: Client, bob: Client) -> None:
     elsewhere = f"http://{bob.tenant}.{PLATFORM}/graphql".encode()
 
-    assert await told(api, alice, b"Host: localhost", target=elsewhere) == ACCEPTED
-    assert await told(api, alice, f"Host: {bob.tenant}.{PLATFORM}".encode(), target=elsewhere) == ANOTHERS
-    assert await told(api, alice, target=elsewhere) == MALFORMED
+    assert await outcome(api, alice, b"Host: localhost", target=elsewhere) == ACCEPTED
+    assert await outcome(api, alice, f"Host: {bob.tenant}.{PLATFORM}".encode(), target=elsewhere) == ANOTHERS
+    assert await outcome(api, alice, target=elsewhere) == MALFORMED
 
 
 FORWARDED = [b"X-Forwarded-Host: %b", b"Forwarded: for=192.0.2.1;host=%b;proto=https", b'forwarded: host="%b"']
@@ -143,8 +143,8 @@ async def test_forwarding_headers_are_ignored_unless_the_proxy_is_trusted(
 ) -> None:
     for host in (f"{bob.tenant}.{PLATFORM}".encode(), b"evil.test", b"%", b""):
         twice = [header % host] * 2
-        assert await told(api, alice, b"Host: localhost", *twice, b"X-Forwarded-For: 127.0.0.1") == ACCEPTED
-    assert await told(api, alice, b"Host: evil.test", header % b"localhost") == UNKNOWN
+        assert await outcome(api, alice, b"Host: localhost", *twice, b"X-Forwarded-For: 127.0.0.1") == ACCEPTED
+    assert await outcome(api, alice, b"Host: evil.test", header % b"localhost") == UNKNOWN
 
 
 @behind_a_proxy
@@ -152,10 +152,10 @@ async def test_forwarding_headers_are_ignored_unless_the_proxy_is_trusted(
 async def test_a_trusted_proxy_reports_the_requested_host(api: Api, alice: Client, bob: Client, header: bytes) -> None:
     own_host, others = f"{alice.tenant}.{PLATFORM}:443".encode(), f"{bob.tenant}.{PLATFORM}".encode()
 
-    assert await told(api, alice, b"Host: localhost", header % own_host) == ACCEPTED
-    assert await told(api, alice, b"Host: localhost", header % others) == ANOTHERS
-    assert await told(api, alice, b"Host: localhost", header % b"evil.test") == UNKNOWN
-    assert await told(api, alice, b"Host: localhost") == ACCEPTED
+    assert await outcome(api, alice, b"Host: localhost", header % own_host) == ACCEPTED
+    assert await outcome(api, alice, b"Host: localhost", header % others) == ANOTHERS
+    assert await outcome(api, alice, b"Host: localhost", header % b"evil.test") == UNKNOWN
+    assert await outcome(api, alice, b"Host: localhost") == ACCEPTED
 
 
 @behind_a_proxy
@@ -174,7 +174,7 @@ async def test_a_trusted_proxy_reports_the_requested_host(api: Api, alice: Clien
     ],
 )
 async def test_headers_of_a_trusted_proxy_are_parsed_strictly(api: Api, alice: Client, headers: list[bytes]) -> None:
-    status, _ = await told(api, alice, b"Host: localhost", *headers)
+    status, _ = await outcome(api, alice, b"Host: localhost", *headers)
 
     assert status == 400
 

@@ -29,7 +29,7 @@ async def mover(copy: Copy, api: Api, strategy: Strategy) -> Client:
     return api.client("mover")
 
 
-def told(answer: Answer) -> str | None:
+def refusal_code(answer: Answer) -> str | None:
     """The code of an answer's first error."""
     errors = answer.body.get("errors")
     return None if errors is None else str(errors[0]["extensions"]["code"])
@@ -55,7 +55,7 @@ class Load:
         while not self.ended:
             name = f"number {next(self.numbers)}"
             answer = await self.client.run("CreateResource", input={"name": name})
-            if told(answer) is None:
+            if refusal_code(answer) is None:
                 self.acknowledged.append(name)
             else:
                 self.refused.append(answer)
@@ -64,7 +64,7 @@ class Load:
         while not self.ended:
             at_least = len(self.acknowledged)
             answer = await self.client.ask(READ)
-            if told(answer) is None:
+            if refusal_code(answer) is None:
                 assert answer.data["viewer"]["tenant"] == {"slug": self.client.tenant}
                 assert answer.data["resources"]["totalCount"] >= at_least
             else:
@@ -100,7 +100,7 @@ async def test_under_load_no_write_is_lost_and_no_answer_wrong(
     async with under_load(bob) as beside, under_load(mover) as load:
         moved = await moves.move(owner, copy.strategies, "mover", to=other.name)
 
-    assert {told(answer) for answer in load.refused} <= {"UNAVAILABLE"}
+    assert {refusal_code(answer) for answer in load.refused} <= {"UNAVAILABLE"}
     assert {answer.status for answer in load.refused} <= {200, 503}
     assert {answer.response.headers.get("retry-after") for answer in load.refused if answer.status == 503} <= {"1"}
     assert beside.refused == []

@@ -52,6 +52,6 @@ async def payload(type_: Callable[..., Payload], info: Info, work: Transaction, 
     return selected
 
 
-def given(input_: object) -> dict[str, Any]:
-    """The fields of an input that the client gave."""
+def fields_of(input_: object) -> dict[str, Any]:
+    """The fields of an input that the client sent."""
     return {name: value for name, value in vars(input_).items() if value is not strawberry.UNSET}

@@ -301,12 +301,12 @@ class _Tests:
         if special.of is not None:
             value = self._writer.writer.expression(special.of, self._scan)
             return self._of_column(value, value.type, comparison)
-        if special.seen is None:
+        if special.visible is None:
             raise TypeError(f"{name} is compared like any column")
-        seen = self._writer.writer.expression(special.seen, self._scan)
+        visible = self._writer.writer.expression(special.visible, self._scan)
         if comparison in {"isNull", "isNotNull"}:
-            return not_(seen) if comparison == "isNull" else seen
-        return and_(self._of_column(self._scan.c[name], self._writer.columns[name].type, comparison), seen)
+            return not_(visible) if comparison == "isNull" else visible
+        return and_(self._of_column(self._scan.c[name], self._writer.columns[name].type, comparison), visible)
 
     def _in_document(self, column: ColumnElement[Any], comparison: str) -> ColumnElement[bool]:
         found: ColumnElement[Any] = column.op("#>", return_type=JSONB())(self._parameter(ARRAY(Text())))

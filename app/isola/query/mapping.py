@@ -173,7 +173,7 @@ class Comparison:
     """Whether it compares values inside of JSON documents."""
     of: Callable[[Row], ColumnElement[Any]] | None = field(default=None, repr=False)
     """What it compares instead of the column: an expression of the row."""
-    seen: Callable[[Row], ColumnElement[bool]] | None = field(default=None, repr=False)
+    visible: Callable[[Row], ColumnElement[bool]] | None = field(default=None, repr=False)
     """Of a reference: whether the caller may see the row that it refers to. One that they may not see is like NULL."""
 
     @property
@@ -352,7 +352,7 @@ class Model:
                     _column(columns, comparison.column, f"{type_}.{name}")
                 if comparison.folded is not None:
                     _column(columns, comparison.folded, f"{type_}.{name}")
-                if comparison.of or comparison.seen:
+                if comparison.of or comparison.visible:
                     self.comparisons[node, comparison.column] = comparison
         if argument := graphql_field.args.get("orderBy"):
             field = getattr(get_named_type(argument.type), "fields", {}).get("field")

@@ -20,7 +20,7 @@ async def accept_all(owner: Database) -> None:
         await work.script(_ACCEPTED)
 
 
-async def forget(owner: Database, *tenants: UUID) -> None:
+async def withdraw_answers(owner: Database, *tenants: UUID) -> None:
     """Delete the answers of these tenants to shares."""
     keys: Sequence[str] = [str(tenant) for tenant in tenants]
     async with owner.unbound() as work:

@@ -11,7 +11,7 @@ from strawberry.utils.str_converters import to_camel_case
 from isola.api.access import Requires, mutation
 from isola.api.declared.making import ID, list_of, made_input, made_payload, perhaps, python_name, value_type
 from isola.api.fields import one, typed_id
-from isola.api.request import Info, given, payload
+from isola.api.request import Info, fields_of, payload
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.query.identifiers import decode
 from isola.subjects import operations
@@ -155,7 +155,7 @@ def _settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any,
 def _values(declaration: Declaration, input_: object) -> dict[str, Any]:
     """The values that a client gave, by column."""
     values = {}
-    for key, value in given(input_).items():
+    for key, value in fields_of(input_).items():
         column = key.removesuffix("_")
         member = declaration.by_column(column)
         if member is not None:
@@ -249,7 +249,7 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
             found = await operations.changeable(work, actor, subject, row)
         else:
             found = await subject.lock(work, actor, row)
-        values = given(sent)
+        values = fields_of(sent)
         del values["id"]
         passed = {}
         for name, annotation in arguments.items():

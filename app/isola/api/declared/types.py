@@ -177,7 +177,7 @@ def declare_filter(declaration: Declaration) -> None:
         match member.declared:
             case Reference():
                 other = member.target.declaration.prefix
-                comparison = Comparison(member.column, other, indexed=True, seen=_seen(member))
+                comparison = Comparison(member.column, other, indexed=True, visible=_visible_reference(member))
                 fields[member.column] = (IDFilter | None, _compared(member.column, comparison))
             case Count():
                 comparison = Comparison(member.name, of=counted(member))
@@ -206,17 +206,17 @@ def _compared(name: str, comparison: Comparison) -> Any:
     return strawberry.field(name=to_camel_case(name), default=strawberry.UNSET, metadata={FIELD: comparison})
 
 
-def _seen(member: Member) -> Callable[[Row], ColumnElement[bool]] | None:
+def _visible_reference(member: Member) -> Callable[[Row], ColumnElement[bool]] | None:
     """Whether the caller may see the row that a reference leads to; None if all callers may see all such rows."""
     rule: Visible | None = member.target.table.info.get("visible")
     if rule is None:
         return None
 
-    def seen(row: Row) -> ColumnElement[bool]:
+    def is_visible(row: Row) -> ColumnElement[bool]:
         other = member.target.table.alias(f"seen_{member.target.declaration.plural}")
         return exists().where(other.c.id == row[member.column], rule(other.c, viewer()))
 
-    return seen
+    return is_visible
 
 
 def _enum_filter(enum: type[StrEnum]) -> Any:

@@ -9,7 +9,7 @@ from isola.errors import OperatorError
 from isola.lab.report import units
 from isola.lab.report.about import disturbed
 from isola.lab.report.results import BASELINES, Point, Results, read
-from isola.lab.report.slices import said
+from isola.lab.report.slices import described
 from isola.lab.report.statistics import DRIFT, Change, changed, discoveries
 
 Key = tuple[str, str, Point, str]
@@ -129,7 +129,7 @@ def _different_machines(before: Results, after: Results) -> Iterator[str]:
 
 
 def _line(each: Compared) -> str:
-    where = f" at {', '.join(said(*pair) for pair in each.point)}" if each.point else ""
+    where = f" at {', '.join(described(*pair) for pair in each.point)}" if each.point else ""
     change = f"{each.change.ratio - 1:+.0%}"
     return f"{each.scenario}, {each.subject}, {units.words(each.value)}: {change} {each.told}{where}"
 

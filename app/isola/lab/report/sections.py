@@ -11,7 +11,7 @@ from isola.lab.report.charts import Chart, dots, lines
 from isola.lab.report.document import Block, Bullets, Gallery, Heading, Section, Table
 from isola.lab.report.findings import Finding
 from isola.lab.report.results import BASELINES, Point, Results, strategies
-from isola.lab.report.slices import Slice, along, better, dimensions, label, main_cut, said, varied
+from isola.lab.report.slices import Slice, along, better, described, dimensions, label, main_cut, varied
 from isola.lab.report.statistics import Ratio, Summary, paired
 
 PANELS = 8
@@ -197,7 +197,7 @@ def _figures(results: Results, scenario: str) -> Block:
             if any(cells):
                 rows.append([*_cells(results, scenario, point), subject, *cells])
     header = [*_varying(results, scenario), "subject", *(units.words(value) for value in values)]
-    fixed = [said(name, found[0]) for name, found in dimensions(results, scenario).items() if len(found) == 1]
+    fixed = [described(name, found[0]) for name, found in dimensions(results, scenario).items() if len(found) == 1]
     note = FIGURES + (f" Everywhere: {', '.join(fixed)}." if fixed else "")
     figures_from = len(header) - len(values)
     return Table("Table of figures", header, rows, folded=True, figures_from=figures_from, note=note) if rows else ""

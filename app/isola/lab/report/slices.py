@@ -80,10 +80,10 @@ def main_cut(results: Results, scenario: str, regardless: Sequence[str] = ()) ->
 def label(results: Results, scenario: str, rest: Point) -> str:
     """How points differ from the others of their scenario: ``Resources, 8 connections``. Empty if they do not."""
     several = {name for name, values in dimensions(results, scenario).items() if len(values) > 1}
-    return ", ".join(said(name, value) for name, value in rest if name in several)
+    return ", ".join(described(name, value) for name, value in rest if name in several)
 
 
-def said(name: str, value: str | int) -> str:
+def described(name: str, value: str | int) -> str:
     return value if isinstance(value, str) else f"{value:,} {units.dimension(name)}"
 
 

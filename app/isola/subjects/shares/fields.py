@@ -20,7 +20,7 @@ from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
 from isola.api.declared import extend
 from isola.api.fields import many, mapped, one, part, typed_id
-from isola.api.request import Info, given, payload
+from isola.api.request import Info, fields_of, payload
 from isola.api.scalars import DateTime
 from isola.api.tenants import Tenant
 from isola.installed import SUBJECTS
@@ -122,7 +122,7 @@ def share_mutation(subject: type[Subject]) -> Any:
     payload_type = strawberry.type(payload_class, directives=[PUBLIC])
 
     async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  passed by GraphQL
-        values = given(input)
+        values = fields_of(input)
         row = decode(values.pop(key), of.prefix, to_camel_case(key))
         async with info.context.transaction() as work:
             made = await shares.grant(work, info.context.actor, of.name, row, **values)

@@ -18,7 +18,7 @@ from isola.testing.fixtures import DEFAULTS, STRATEGIES, Cluster, Copy, copied
 from isola.testing.oracles import walk
 from isola.testing.oracles.canary import TABLES, Row
 from isola.testing.oracles.ids import OF_TYPES
-from isola.testing.oracles.noninterference import Told, differences, normal, record
+from isola.testing.oracles.noninterference import Entry, differences, normal, record
 from isola.testing.oracles.walk import Document
 from isola.testing.served import Api, Client, serving
 from isola_strategies.base import Strategy
@@ -49,7 +49,7 @@ def others(slug: str) -> list[str]:
     return [f"{strategy}-{letter}" for strategy in STRATEGIES for letter in "ab" if f"{strategy}-{letter}" != slug]
 
 
-async def furnish(client: Client) -> list[Told]:
+async def furnish(client: Client) -> list[Entry]:
     """Make a tenant's own data by its own requests; returns the recorded responses."""
     documents = [
         Document("a first request", "{ viewer { user { id name } tenant { slug } } }", {}),
@@ -168,7 +168,7 @@ async def test_a_tenants_history_is_the_same_in_an_empty_and_in_a_crowded_databa
 ) -> None:
     """Also for writes, including failing ones: unique values and references in other tenants have no effect here."""
     slug = f"{strategy.name}-a"
-    lives: list[list[Told]] = []
+    lives: list[list[Entry]] = []
     for crowded in (False, True):
         async with copied(cluster, server) as database, serving(database, settings) as api:
             if crowded:
@@ -188,7 +188,7 @@ async def crowd_of_its_own(client: Client) -> None:
         await client.create(f"more {number}")
 
 
-async def life(admin: Client, editor: Client) -> list[Told]:
+async def life(admin: Client, editor: Client) -> list[Entry]:
     """All kinds of operations, and many that fail."""
     recording = [*await furnish(admin), *await furnish(editor)]
     viewers = [(await each.run("Viewer")).data["viewer"]["user"]["id"] for each in (admin, editor)]
@@ -232,8 +232,8 @@ def test_a_difference_is_detected() -> None:
     one = "01980000-0000-7000-8000-000000000001"
     two = "01980000-0000-7000-8000-000000000002"
 
-    def recording(body: str, status: int = 200, **headers: str) -> list[Told]:
-        return normal([Told("", status, tuple(headers.items()), body)])
+    def recording(body: str, status: int = 200, **headers: str) -> list[Entry]:
+        return normal([Entry("", status, tuple(headers.items()), body)])
 
     assert differences(recording(f'["{one}","{two}"]'), recording(f'["{two}","{one}"]')) == []
     assert differences(recording(f'["{one}","{two}"]'), recording(f'["{one}","{one}"]'))

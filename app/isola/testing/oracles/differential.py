@@ -105,13 +105,13 @@ class Laboratory:
 
         ``made`` are pairs of a new name and a response key: the name replaces the first ``id`` under that key.
         """
-        told = [await self._told(mix, user, document, variables, made) for mix in range(len(self.mixes))]
-        self.asked += len(told)
-        for mix, each in zip(self.mixes, told, strict=True):
-            assert each == told[0], f"{document}\n{variables}\n{self.mixes[0]}: {told[0]}\n{mix}: {each}"
-        return told[0]
+        responses = [await self._response(mix, user, document, variables, made) for mix in range(len(self.mixes))]
+        self.asked += len(responses)
+        for mix, each in zip(self.mixes, responses, strict=True):
+            assert each == responses[0], f"{document}\n{variables}\n{self.mixes[0]}: {responses[0]}\n{mix}: {each}"
+        return responses[0]
 
-    async def _told(
+    async def _response(
         self, mix: int, user: User, document: str, variables: Mapping[str, Any], made: Sequence[tuple[str, str]]
     ) -> Answer:
         response = await self.http.post(
@@ -128,7 +128,7 @@ class Laboratory:
             if found and found[1] not in self.names[mix]:
                 self.names[mix][found[1]] = name
                 self.ids[mix][name] = found[1]
-        text = _ID.sub(lambda found: self.names[mix].get(found[0], "an id that was never told"), text)
+        text = _ID.sub(lambda found: self.names[mix].get(found[0], "an id that was never returned"), text)
         for pattern, name in ((_MOMENT, "<moment>"), (_CURSOR, "<cursor>")):
             text = pattern.sub(name, text)
         return Answer(response.status_code, json.loads(_SLUG.sub(r"\1", _titles(text))))

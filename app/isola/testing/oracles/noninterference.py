@@ -25,7 +25,7 @@ CHANGING = frozenset({"date", "x-request-id"})
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Entry:
     """One response. ``about`` describes the request, for the report of a difference."""
 
     about: str
@@ -34,20 +34,20 @@ class Told:
     body: str
 
 
-def told(about: str, answer: Answer) -> Told:
+def recorded(about: str, answer: Answer) -> Entry:
     headers = tuple((name, value) for name, value in answer.response.headers.multi_items() if name not in CHANGING)
-    return Told(about, answer.status, headers, answer.response.text)
+    return Entry(about, answer.status, headers, answer.response.text)
 
 
-async def record(client: Client, documents: Iterable[Document]) -> list[Told]:
+async def record(client: Client, documents: Iterable[Document]) -> list[Entry]:
     """The recorded responses of a client, in order."""
     return [
-        told(f"{document.path}: {document.text}", await client.ask(document.text, document.variables))
+        recorded(f"{document.path}: {document.text}", await client.ask(document.text, document.variables))
         for document in documents
     ]
 
 
-def normal(recording: Sequence[Told]) -> list[Told]:
+def normal(recording: Sequence[Entry]) -> list[Entry]:
     """The recording with identifiers, moments and cursors replaced by their numbers in the order of appearance."""
     places: dict[str, str] = {}
 
@@ -57,7 +57,7 @@ def normal(recording: Sequence[Told]) -> list[Told]:
         return places.setdefault(made, f"<{found.lastgroup} {len(places)}>")
 
     return [
-        Told(each.about, each.status, _without_length(each.headers), _MADE.sub(place, each.body)) for each in recording
+        Entry(each.about, each.status, _without_length(each.headers), _MADE.sub(place, each.body)) for each in recording
     ]
 
 
@@ -66,5 +66,5 @@ def _without_length(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, st
     return tuple((name, value) for name, value in headers if name != "content-length")
 
 
-def differences(one: Sequence[Told], other: Sequence[Told]) -> list[tuple[Told, Told]]:
+def differences(one: Sequence[Entry], other: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
     return [(here, there) for here, there in zip(one, other, strict=True) if here != there]

@@ -8,7 +8,7 @@ import pytest
 from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.subjects.permissions import Role
-from isola.testing.consent import forget
+from isola.testing.consent import withdraw_answers
 from isola.testing.fixtures import STRATEGIES, TRIED
 from isola.testing.served import Api, Client
 
@@ -163,7 +163,7 @@ async def test_a_partner_accepts_and_declines(api: Api, pair: tuple[Client, Clie
     manager = api.client(partner.tenant, "mia", Role.ADMIN)
     editor = api.client(partner.tenant, "eve", Role.EDITOR)
     tenants = [await provisioning.named(api.control, each.tenant) for each in pair]
-    await forget(owner, *(tenant.id for tenant in tenants))
+    await withdraw_answers(owner, *(tenant.id for tenant in tenants))
     shared = await share(sharer, await sharer.create("lent"), partner)
     offers = "{ shareOffers { totalCount nodes { id owner { slug name } accepted } } }"
     offer = {"id": shared, "owner": {"slug": sharer.tenant, "name": sharer.tenant.title()}, "accepted": None}

@@ -16,7 +16,7 @@ from isola.subjects import shares
 from isola.subjects.actor import Actor
 from isola.subjects.audit import audit_entries
 from isola.subjects.permissions import Permission
-from isola.testing.consent import forget
+from isola.testing.consent import withdraw_answers
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import seen
@@ -41,7 +41,7 @@ async def answer(database: Database, canary: Canary, share: UUID, *, accepted: b
 
 @pytest.fixture(autouse=True)
 async def nothing_answered(owner: Database, sharer: Canary, partner: Canary, stranger: Canary) -> None:
-    await forget(owner, *(canary.tenant.id for canary in (sharer, partner, stranger)))
+    await withdraw_answers(owner, *(canary.tenant.id for canary in (sharer, partner, stranger)))
 
 
 async def test_nothing_is_received_until_it_is_accepted_and_nothing_once_it_is_declined(
@@ -122,7 +122,7 @@ async def test_sharing_with_an_unknown_tenant_looks_like_sharing_with_an_existin
 ) -> None:
     """In the result, the list and the audit log, also if it is shared again, and with a suspended tenant."""
 
-    async def told(grantee: str) -> list[Any]:
+    async def granted(grantee: str) -> list[Any]:
         found: list[Any] = []
         for term in ({}, {"expires_at": datetime(2100, 1, 1, tzinfo=UTC)}, {"expires_at": None}):
             async with database.transaction(sharer.tenant) as work:
@@ -143,7 +143,7 @@ async def test_sharing_with_an_unknown_tenant_looks_like_sharing_with_an_existin
         return [str(each).replace(str(found[1]), "share").replace(grantee, "slug") for each in found]
 
     await provisioning.suspend(owner, "stranger")
-    answers = [await told(grantee) for grantee in (partner.tenant.slug, "nobody", "stranger")]
+    answers = [await granted(grantee) for grantee in (partner.tenant.slug, "nobody", "stranger")]
     assert answers[0] == answers[1] == answers[2]
 
 

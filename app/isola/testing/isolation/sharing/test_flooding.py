@@ -13,7 +13,7 @@ from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput
 from isola.platform import lapsing
 from isola.subjects import shares
-from isola.testing.consent import forget
+from isola.testing.consent import withdraw_answers
 from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import received
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, Row, tried
@@ -81,7 +81,7 @@ async def test_only_the_rows_of_a_page_are_read(
         await work.script("ANALYZE control.shares")
     for accepted in (True, False):
         if not accepted:
-            await forget(owner, sharer.tenant.id, partner.tenant.id)
+            await withdraw_answers(owner, sharer.tenant.id, partner.tenant.id)
         async with database.transaction(partner.tenant) as work:
             before = await work.value(_READ, places)
             await page(work, None)
