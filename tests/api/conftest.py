@@ -26,7 +26,7 @@ from isola.query.effort import Effort
 from isola.subjects import names
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.organizations import memberships, organizations
-from isola.subjects.permissions import known
+from isola.subjects.permissions import all_permissions
 from isola.subjects.resources import resources
 from isola.subjects.roles import Standing, roles, user_roles
 from isola.subjects.rows import generate
@@ -43,7 +43,7 @@ SECRET = b"32 bytes that only these tests know"
 NAMES = ["Ada", "Brün", 'c "quoted"', "d\\el", "Ève", "f_%o", "漢字", "line\nfeed", "O'Neil", "z\u2028", "Ada", "ada"]
 KINDS = ["image", "Video", None, "text", None]
 START = datetime(2026, 1, 1, tzinfo=UTC)
-READING = frozenset(permission for permission in known() if permission.endswith(":read"))
+READING = frozenset(permission for permission in all_permissions() if permission.endswith(":read"))
 EVERYTHING = READING | {"resource:write", "share:write", "span:write", "organization:manage"}
 
 

@@ -33,14 +33,14 @@ from isola.api.schema import model, schema
 from isola.database.transactions import Transaction
 from isola.errors import Unavailable
 from isola.query.mapping import MappingError, Parameters
-from isola.subjects.permissions import Permission, known
+from isola.subjects.permissions import Permission, all_permissions
 from tests.api.conftest import Caller, ids, uuid
 
 # The contract as clients read it, without the model behind it.
 TYPES: Mapping[str, ObjectTypeDefinitionNode] = {
     each.name.value: each for each in parse(schema.as_str()).definitions if isinstance(each, ObjectTypeDefinitionNode)
 }
-ALL = known()
+ALL = all_permissions()
 
 
 def declared(node: ObjectTypeDefinitionNode | FieldDefinitionNode) -> set[str] | None:

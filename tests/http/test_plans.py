@@ -14,7 +14,7 @@ from isola.platform.changes import EFFECTIVE_WITHIN
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
 from isola.subjects.permissions import Role
-from isola.subjects.quotas import known
+from isola.subjects.quotas import names
 from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client, serving
 from isola_strategies.base import Strategy
@@ -60,7 +60,7 @@ async def test_a_tenant_can_read_its_plan_and_usage(sam: StaffClient, alice: Cli
     unlimited = (await alice.ask(PLAN)).data["viewer"]["plan"]
     assert (unlimited["name"], unlimited["title"]) == ("unlimited", "Unlimited")
     assert [(each["name"], each["limit"]) for each in unlimited["quotas"]["nodes"]] == [
-        (name.upper(), None) for name in known()
+        (name.upper(), None) for name in names()
     ]
     made = await sam.ask(CREATE, n="small", q=[*RESOURCES, {"name": "API_KEYS", "limit": None}])
     assert made.data["createPlan"] == {"name": "small", "title": "Small", "quotas": RESOURCES, "retiredAt": None}
@@ -68,9 +68,9 @@ async def test_a_tenant_can_read_its_plan_and_usage(sam: StaffClient, alice: Cli
     await alice.create("one")
 
     seen = (await alice.ask(PLAN)).data["viewer"]["plan"]
-    assert (seen["name"], seen["title"], seen["quotas"]["totalCount"]) == ("small", "Small", len(known()))
+    assert (seen["name"], seen["title"], seen["quotas"]["totalCount"]) == ("small", "Small", len(names()))
     used = {each["name"]: (each["limit"], each["used"]) for each in seen["quotas"]["nodes"]}
-    others = {name.upper(): (None, 0) for name in known()}
+    others = {name.upper(): (None, 0) for name in names()}
     assert used == {
         **others,
         "API_KEYS": (None, 0),
@@ -79,7 +79,7 @@ async def test_a_tenant_can_read_its_plan_and_usage(sam: StaffClient, alice: Cli
         "SHARES": (None, 0),
         "USERS": (None, 1),
     }
-    half = len(known()) // 2 + 1
+    half = len(names()) // 2 + 1
     quotas = f"quotas(first: {half}, after: $a) {{ nodes {{ name }} pageInfo {{ endCursor }} }}"
     pages = f"query ($a: String) {{ viewer {{ plan {{ {quotas} }} }} }}"
     first = (await alice.ask(pages)).data["viewer"]["plan"]["quotas"]

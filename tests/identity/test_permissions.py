@@ -1,7 +1,7 @@
 import pytest
 
 from isola.subjects import permissions
-from isola.subjects.permissions import Permission, Role, known, of_role
+from isola.subjects.permissions import Permission, Role, all_permissions, of_role
 
 
 def test_permissions_are_sorted_and_named_subject_action() -> None:
@@ -16,19 +16,19 @@ def test_every_role_has_what_the_role_below_it_has() -> None:
 
 def test_a_viewer_reads_all_but_the_log_the_keys_and_ghosts_and_changes_nothing() -> None:
     kept = {Permission.AUDIT_READ, Permission.API_KEY_READ, Permission.GHOST_READ}
-    assert of_role(Role.VIEWER) == {each for each in known() if each.endswith(":read")} - kept
+    assert of_role(Role.VIEWER) == {each for each in all_permissions() if each.endswith(":read")} - kept
 
 
 def test_an_editor_writes_but_cannot_change_objects_of_others() -> None:
     added = of_role(Role.EDITOR) - of_role(Role.VIEWER)
     kept = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
-    assert added == {each for each in known() if not each.endswith((":read", ":manage"))} - kept
+    assert added == {each for each in all_permissions() if not each.endswith((":read", ":manage"))} - kept
     assert added >= {permission for permission in Permission if permission.endswith(":write")}
 
 
 def test_an_admin_may_do_everything_except_creating_owners_and_acting_in_descendants() -> None:
-    assert of_role(Role.ADMIN) == known() - {Permission.OWNER_MANAGE, Permission.DESCENDANT_ENTER}
-    assert of_role(Role.OWNER) == known()
+    assert of_role(Role.ADMIN) == all_permissions() - {Permission.OWNER_MANAGE, Permission.DESCENDANT_ENTER}
+    assert of_role(Role.OWNER) == all_permissions()
 
 
 def test_permissions_of_an_application_are_in_the_roles_of_their_action() -> None:
@@ -36,7 +36,7 @@ def test_permissions_of_an_application_are_in_the_roles_of_their_action() -> Non
     names = {"rocket:manage", "rocket:read", "rocket:start"}
     try:
         permissions.declare(*names)
-        assert known() >= names
+        assert all_permissions() >= names
         more = {role: of_role(role) - before[role] for role in Role}
     finally:
         permissions._known.difference_update(names)
@@ -52,10 +52,10 @@ def test_permissions_of_an_application_are_in_the_roles_of_their_action() -> Non
 
 @pytest.mark.parametrize("name", ["agent", "agent:", "agent:Start", "agent:start:now", "Agent:read", "agent:rea d"])
 def test_a_permission_of_another_form_is_refused(name: str) -> None:
-    before = known()
+    before = all_permissions()
     with pytest.raises(ValueError, match="expected subject:action"):
         permissions.declare("rocket:read", name)
-    assert known() == before
+    assert all_permissions() == before
 
 
 def test_a_custom_role_has_no_built_in_permissions() -> None:

@@ -864,8 +864,8 @@ WRITES = (
         "the permissions of a role",
         BOTH,
         "app/isola/subjects/permissions.py",
-        'read = {each for each in known() if each.endswith(":read")}',
-        'read = {each for each in known() if each.endswith((":read", ":write"))}',
+        'read = {each for each in all_permissions() if each.endswith(":read")}',
+        'read = {each for each in all_permissions() if each.endswith((":read", ":write"))}',
         ("tests/identity/test_permissions.py",),
     ),
     Patch(
@@ -1134,8 +1134,8 @@ WORKERS = (
         "that a worker has the rights of the user for whom it acts",
         BOTH,
         "app/isola/workers/worker.py",
-        "known() if inside.user is None else standing.permissions",
-        "known()",
+        "all_permissions() if inside.user is None else standing.permissions",
+        "all_permissions()",
         ("tests/workers/test_workers.py",),
     ),
     Patch(

@@ -15,7 +15,7 @@ own_plan = Function("isola.plan", (Column("name", Text, nullable=False), Column(
 
 def _is_known(quota: Row) -> ColumnElement[bool]:
     """Whether the schema has a name for a quota. It has none if the declaring application is not installed here."""
-    return quota["id"].in_([literal_column(f"'{name}'", Text()) for name in quotas.known()])
+    return quota["id"].in_([literal_column(f"'{name}'", Text()) for name in quotas.names()])
 
 
 own_quotas = Function(

@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 else:
     QuotaName = strawberry.enum(
-        StrEnum("QuotaName", [(name.upper(), name) for name in quotas.known()]),
+        StrEnum("QuotaName", [(name.upper(), name) for name in quotas.names()]),
         description="The names of quotas.",
     )

@@ -93,7 +93,7 @@ try:
 except MappingError as error:
     raise OperatorError(str(error)) from error
 for _place, _needed in model.requires.items():
-    if _unknown := set(_needed) - permissions.known():
+    if _unknown := set(_needed) - permissions.all_permissions():
         raise OperatorError(f"{_place}: there is no permission {min(_unknown)!r}")
 for _name, _entity in model.entities.items():
     _other = model.by_prefix.get(_entity.prefix or "", _name)

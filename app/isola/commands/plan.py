@@ -36,9 +36,9 @@ def list_(*, as_json: JsonOption = False) -> None:
         if as_json:
             print_json(list(every))
             return
-        table = Table("name", "title", *quotas.known(), "retired", box=None)
+        table = Table("name", "title", *quotas.names(), "retired", box=None)
         for plan in every:
-            allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.known()]
+            allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.names()]
             table.add_row(plan.name, plan.title, *allowed, "retired" if plan.retired_at else "")
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -116,8 +116,8 @@ def _parse_quotas(options: list[str] | None) -> dict[str, int | None]:
     limits: dict[str, int | None] = {}
     for option in options or ():
         name, _, most = option.partition("=")
-        if name not in quotas.known() or name in limits:
-            raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(quotas.known())}, each once")
+        if name not in quotas.names() or name in limits:
+            raise typer.BadParameter(f"--quota {option[:80]!r}: expected one of {', '.join(quotas.names())}, each once")
         if most != "none" and not re.fullmatch(r"[0-9]{1,16}", most):
             raise typer.BadParameter(f"--quota {option[:80]!r}: expected {name}=<number> or {name}=none")
         limits[name] = None if most == "none" else int(most)
@@ -129,7 +129,7 @@ def _show(plan: "Plan") -> None:
 
     typer.echo(f"name: {plan.name}")
     typer.echo(f"title: {plan.title}")
-    for quota in quotas.known():
+    for quota in quotas.names():
         typer.echo(f"{quota}: {plan.quotas.get(quota, 'none')}")
     if plan.retired_at is not None:
         typer.echo(f"retired_at: {plan.retired_at}")

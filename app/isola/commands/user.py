@@ -95,9 +95,9 @@ def _act(subject: str, tenant: str, change: Change, *, made: bool = False) -> No
 def _operator() -> "Actor":
     """An actor outside of the tenant, with all rights and the id of no user."""
     from isola.subjects.actor import Actor
-    from isola.subjects.permissions import known
+    from isola.subjects.permissions import all_permissions
 
-    return Actor(UUID(int=0), known())
+    return Actor(UUID(int=0), all_permissions())
 
 
 async def _role(work: "Work", name: str) -> UUID:

@@ -36,7 +36,7 @@ from isola.platform.changes import Changes, Kind
 from isola.platform.platform_log import Action, Author, announce, intervene
 from isola.platform.tenants import Tenant, metadata
 from isola.subjects.metadata import identifier, indexed_text, moment
-from isola.subjects.permissions import known
+from isola.subjects.permissions import all_permissions
 
 log = structlog.get_logger()
 
@@ -179,7 +179,7 @@ class ApiKeys:
         expires_at = row.pop("expires_at")
         return ApiKey(
             tenant=str(row.pop("tenant_id")),
-            permissions=known() & set(row.pop("permissions")),
+            permissions=all_permissions() & set(row.pop("permissions")),
             revoked=row.pop("revoked_at") is not None,
             expires_at=math.inf if expires_at is None else expires_at.timestamp(),
             **row,

@@ -145,7 +145,7 @@ def parsed(revisions: str | None) -> Mapping[str, str]:
 
 
 @cache
-def known(history: str) -> frozenset[str]:
+def known_revisions(history: str) -> frozenset[str]:
     """Every revision of ``control`` or of an application that this program knows."""
     return frozenset(script.revision for script in _scripts(history).walk_revisions())
 
@@ -163,7 +163,7 @@ def advice(history: str, at: str | None) -> str:
 
 
 def _is_newer(history: str, revision: str) -> bool:
-    return history in {"control", *APPLICATIONS} and revision not in known(history)
+    return history in {"control", *APPLICATIONS} and revision not in known_revisions(history)
 
 
 @cache
@@ -172,7 +172,7 @@ def rendered(history: str, strategy: Strategy | None, start: str | None) -> str:
 
     Raises OperatorError for a revision that this program does not know.
     """
-    if start is not None and start not in known(history):
+    if start is not None and start not in known_revisions(history):
         raise OperatorError(f"{history} is at revision {start}, which this program does not know: upgrade the program")
     output = StringIO()
     command.upgrade(_config(history, strategy, output), f"{start or 'base'}:head", sql=True)
@@ -201,7 +201,7 @@ def refuse_unwritten() -> None:
 
 def clear_caches() -> None:
     """Clear the caches of all histories, after a change of MIGRATIONS."""
-    for cached in (_scripts, newest, head, known, rendered):
+    for cached in (_scripts, newest, head, known_revisions, rendered):
         cached.cache_clear()
 
 
@@ -300,7 +300,7 @@ async def control_revision(transaction: Transaction) -> str | None:
 async def refuse_newer(transaction: Transaction) -> None:
     """Raise OperatorError if the platform's own tables belong to a newer program."""
     at = await control_revision(transaction)
-    if at is not None and at not in known("control"):
+    if at is not None and at not in known_revisions("control"):
         raise OperatorError(f"the database is {advice('control', at)}")
 
 

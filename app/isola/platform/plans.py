@@ -216,7 +216,7 @@ def _logged_values(plan: Plan) -> Mapping[str, object]:
 
 def _check(quotas: Mapping[str, int | None]) -> None:
     for quota, most in quotas.items():
-        if quota not in quota_names.known():
-            raise BadUserInput(f"quotas: expected any of {', '.join(quota_names.known())}", "quotas", value=quota)
+        if quota not in quota_names.names():
+            raise BadUserInput(f"quotas: expected any of {', '.join(quota_names.names())}", "quotas", value=quota)
         if most is not None and not 0 <= most <= MOST:
             raise BadUserInput(f"{quota}: expected 0 to {MOST}", "quotas", value=str(most))

@@ -60,7 +60,7 @@ def declare(*names: str) -> None:
         if not _FORM.fullmatch(name):
             raise ValueError(f"permission {name!r}: expected subject:action, of a-z, 0-9 and '_'")
     _known.update(names)
-    known.cache_clear()
+    all_permissions.cache_clear()
     of_role.cache_clear()
 
 
@@ -71,7 +71,7 @@ def complete() -> None:
 
 
 @cache
-def known() -> frozenset[str]:
+def all_permissions() -> frozenset[str]:
     """All permissions, including those of all applications.
 
     Raises RuntimeError before the applications are loaded: roles would lack their permissions.
@@ -84,14 +84,14 @@ def known() -> frozenset[str]:
 @cache
 def of_role(name: str) -> frozenset[str]:
     """The permissions of a built-in role. Raises ValueError for other names."""
-    read = {each for each in known() if each.endswith(":read")} - _KEPT_FROM_VIEWERS
+    read = {each for each in all_permissions() if each.endswith(":read")} - _KEPT_FROM_VIEWERS
     match Role(name):
         case Role.VIEWER:
             return frozenset(read)
         case Role.EDITOR:
-            kept = {each for each in known() if each.endswith((":read", ":manage"))} | _KEPT_FROM_ADMINS
-            return known() - kept | read
+            kept = {each for each in all_permissions() if each.endswith((":read", ":manage"))} | _KEPT_FROM_ADMINS
+            return all_permissions() - kept | read
         case Role.ADMIN:
-            return known() - _KEPT_FROM_ADMINS
+            return all_permissions() - _KEPT_FROM_ADMINS
         case Role.OWNER:
-            return known()
+            return all_permissions()

@@ -9,7 +9,7 @@ OF_PLATFORM = ("api_keys", "domains", "shares")
 """The quotas counted in the platform's own tables: see migrations/control/0001_platform.py."""
 
 
-def known() -> Sequence[str]:
+def names() -> Sequence[str]:
     """The names of quotas, sorted: those that tables declare as ``counted``, and the platform's own."""
     declared: list[Counted] = [table.info["counted"] for table in metadata.tables.values() if "counted" in table.info]
     return sorted({*OF_PLATFORM, *(each.quota for each in declared)})

@@ -27,7 +27,7 @@ from isola.settings import Settings, load
 from isola.subjects import names
 from isola.subjects.actor import Actor
 from isola.subjects.organizations import memberships, organizations
-from isola.subjects.permissions import known
+from isola.subjects.permissions import all_permissions
 from isola.subjects.roles import Standing
 from isola.subjects.users import User
 
@@ -107,7 +107,7 @@ class Worker:
             about["behalf"] = f"{User.declaration.prefix}_{standing.user_id}"
         async with self._tenants.transaction(tenant, read_only=read_only, about=about) as work:
             user_id = None if inside.user is None else standing.user_id
-            permissions = known() if inside.user is None else standing.permissions
+            permissions = all_permissions() if inside.user is None else standing.permissions
             organization_id = await _organization(work, inside.organization, user_id)
             yield Inside(work, Actor(standing.user_id, permissions), tenant, user_id, organization_id)
 

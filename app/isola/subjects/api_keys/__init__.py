@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, DateTime, LargeBinary, Text, func, literal, select
 from isola.errors import BadUserInput, NotFound, QuotaExceeded
 from isola.subjects import names, users
 from isola.subjects.actor import Actor
-from isola.subjects.permissions import Permission, known
+from isola.subjects.permissions import Permission, all_permissions
 from isola.subjects.work import Work
 
 MAX_LIVE = 1000
@@ -38,8 +38,8 @@ async def create(
     if not permissions or Permission.API_KEY_MANAGE in permissions:
         message = f"permissions: expected one at least, and not {Permission.API_KEY_MANAGE}: only people create keys"
         raise BadUserInput(message, "permissions")
-    if not set(permissions) <= known():
-        raise BadUserInput(f"permissions: expected any of {', '.join(sorted(known()))}", "permissions")
+    if not set(permissions) <= all_permissions():
+        raise BadUserInput(f"permissions: expected any of {', '.join(sorted(all_permissions()))}", "permissions")
     actor.may_all(set(permissions)).enforce()
     keys = func.isola.api_keys().table_valued("revoked_at")
     if await work.scalar(select(func.count()).select_from(keys).where(keys.c.revoked_at.is_(None))) >= MAX_LIVE:

@@ -31,7 +31,7 @@ from isola.errors import BadUserInput, Conflict, Forbidden, NotFound
 from isola.subjects import Subject, column, names, users as people
 from isola.subjects.actor import Actor
 from isola.subjects.metadata import Audited, metadata, moment
-from isola.subjects.permissions import Permission, Role as BuiltIn, known, of_role
+from isola.subjects.permissions import Permission, Role as BuiltIn, all_permissions, of_role
 from isola.subjects.users import users
 from isola.subjects.work import Work
 
@@ -106,7 +106,7 @@ _BUILT_IN = [{"name": each.value, "name_key": names.key(each)} for each in Built
 
 def permissions_of(name: str, stored: Sequence[str]) -> frozenset[str]:
     """The permissions of a role. Unknown permission names are ignored."""
-    return of_role(name) if name in set(BuiltIn) else known() & set(stored)
+    return of_role(name) if name in set(BuiltIn) else all_permissions() & set(stored)
 
 
 async def standing(work: Work, *, subject: str) -> Standing | None:
@@ -277,6 +277,6 @@ def _named(name: str) -> Mapping[str, str]:
 
 
 def _check(permissions: AbstractSet[str] | None) -> None:
-    unknown = (permissions or frozenset()) - known()
+    unknown = (permissions or frozenset()) - all_permissions()
     if unknown:
-        raise BadUserInput(f"permissions: expected any of {', '.join(sorted(known()))}", "permissions")
+        raise BadUserInput(f"permissions: expected any of {', '.join(sorted(all_permissions()))}", "permissions")
