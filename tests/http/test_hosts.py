@@ -14,7 +14,7 @@ from tests.http.naming import PLATFORM, naming, raw
 ACCEPTED, MALFORMED, UNKNOWN, ANOTHERS = (
     (200, None),
     (400, "host: expected"),
-    (400, "host: not one"),
+    (400, "host: not a host"),
     (403, "credential"),
 )
 Expected = tuple[int, str | None]
