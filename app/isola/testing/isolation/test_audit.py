@@ -390,9 +390,9 @@ async def test_a_long_log_is_verified_within_the_time_limit_of_a_statement(
         ("UPDATE {log} SET actor = 'mallory' WHERE id = '{unsealed}'", "is not as it was written"),
         (ANEW + "'{unsealed}'", "is not as it was written"),
         ("DELETE FROM {log} WHERE id = '{unsealed}'", "is missing"),
-        ("DELETE FROM control.audit_pending WHERE ids[1] = '{unsealed}'", "neither sealed nor waits"),
+        ("DELETE FROM control.audit_pending WHERE ids[1] = '{unsealed}'", "neither sealed nor waiting"),
         ("UPDATE control.audit_pending SET hashes[1] = '' WHERE ids[1] = '{unsealed}'", "is not as it was written"),
-        (COPIED, "neither sealed nor waits"),
+        (COPIED, "neither sealed nor waiting"),
     ],
 )
 async def test_an_unsealed_entry_cannot_be_changed_undetected(
@@ -498,7 +498,7 @@ async def test_a_log_without_a_head_is_not_sealed_and_others_are(
     assert (await sealing.lag(control)).entries == 1
     with capture_logs() as logged:
         await sealing.Sealer(control, alarm=0).turn()
-    assert [entry["event"] for entry in logged] == ["entries of logs wait to be sealed"]
+    assert [entry["event"] for entry in logged] == ["entries of audit logs are not sealed"]
     assert broken in str((await audit.verify(control, database, a)).broken)
 
 

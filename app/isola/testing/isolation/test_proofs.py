@@ -67,13 +67,13 @@ async def test_moving_tenants_requires_proofs(
     mark = "UPDATE control.tenants SET moving_to = $1 WHERE id = $2"
     async with owner.unbound() as work:
         await work.value(mark, other.name, canary_a.tenant.id)
-    with pytest.raises(Conflict, match="is being moved: proofs are needed"):
+    with pytest.raises(Conflict, match="is being moved: proofs are required"):
         await proofs.believe(owner, BY)
     async with owner.unbound() as work:
         assert await proofs.demanded(work)
         await work.value(mark, None, canary_a.tenant.id)
 
     await proofs.believe(owner, BY)
-    with pytest.raises(Conflict, match="only while proofs are demanded"):
+    with pytest.raises(Conflict, match="requires proofs of bindings"):
         await moves.move(owner, copy.strategies, canary_a.tenant.slug, to=other.name)
     assert await content(database, canary_a.tenant) == before
