@@ -68,7 +68,7 @@ def read(folder: Path) -> Plan:
         return Plan.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeError, ValidationError) as error:
         raise OperatorError(
-            f"{folder / FILE}: expected the file that isola adopt wrote, which says where each row goes"
+            f"{folder / FILE}: expected the file that isola adopt wrote, which maps tables to subjects"
         ) from error
 
 

@@ -270,7 +270,7 @@ def _difference(plan: TablePlan, found: str, wanted: str, was: str) -> str:
     if found == was:
         return (
             f"{plan.table} has changed in the source while it was copied, or since an earlier run that was killed: "
-            "nothing was copied; expected a source in which nobody writes"
+            "nothing was copied; expected a source without concurrent writes"
         )
     count, expected = found.partition(" ")[0], wanted.partition(" ")[0]
     return (

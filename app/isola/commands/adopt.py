@@ -21,12 +21,14 @@ READING = 24 * 3600.0
 def adopt(
     source: Annotated[str, typer.Argument(help="the database: postgresql://user:password@host:port/database")],
     *,
-    schema: Annotated[str, typer.Option(help="whose tables")] = "public",
-    application: Annotated[str | None, typer.Option(help="what it is called; as the database unless given")] = None,
+    schema: Annotated[str, typer.Option(help="the schema with the tables")] = "public",
+    application: Annotated[
+        str | None, typer.Option(help="the application's name; by default that of the database")
+    ] = None,
     load: Annotated[bool, typer.Option("--load", help="copy the rows into a tenant of the application")] = False,
     tenant: Annotated[str | None, typer.Option(help="with --load: the tenant's slug")] = None,
 ) -> None:
-    """Write an application for a database, in a folder of its name; or copy its rows into a tenant, with --load.
+    """Generate an application for a database, in a folder of its name; with --load, copy its rows into a tenant.
 
     The database is only read.
     """

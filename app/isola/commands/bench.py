@@ -90,8 +90,12 @@ def run(
 def report(
     file: Annotated[Path, typer.Argument(help="results of a run", exists=True, dir_okay=False)],
     *,
-    html: Annotated[Path | None, typer.Option(help="beside the results unless given", dir_okay=False)] = None,
-    markdown: Annotated[Path | None, typer.Option(help="beside the results unless given", dir_okay=False)] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="the HTML file; by default next to the results", dir_okay=False)
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="the Markdown file; by default next to the results", dir_okay=False)
+    ] = None,
 ) -> None:
     """Write the report of a run: one HTML file that needs nothing else, and Markdown."""
     from isola.lab.report import write

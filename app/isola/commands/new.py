@@ -7,7 +7,7 @@ import typer
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="in lower case: the name of the package as well")],
+    name: Annotated[str, typer.Argument(help="the name of the application and its package, in lower case")],
 ) -> None:
     """Write an application of one subject, with its history, tests, Makefile and README, into a new folder."""
     from isola import packages

@@ -175,7 +175,7 @@ CHECKS = (
         "EVT001",
         Severity.WARNING,
         "an event trigger is enabled",
-        "Its function runs with the rights of whoever changes the schema or logs in, the owner included.",
+        "Its function runs with the rights of the role that changes the schema or logs in, including the owner.",
         """
         SELECT quote_ident(e.evtname) AS object, format('%s: %s', e.evtevent, e.evtfoid::regprocedure) AS detail,
             format('ALTER EVENT TRIGGER %I DISABLE', e.evtname) AS fix

@@ -38,7 +38,7 @@ IN_POLICIES = (
     Hole(
         "CVE-2026-120154",
         NOVEMBER_2026,
-        "INSERT … ON CONFLICT DO UPDATE, repeated, reads every row (beside CVE-2026-16237, which writes)",
+        "INSERT … ON CONFLICT DO UPDATE, repeated, reads every row (CVE-2026-16237 writes)",
     ),
 )
 FOR_ANY_SQL = (

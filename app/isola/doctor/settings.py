@@ -110,8 +110,8 @@ CHECKS = (
         "SET006",
         Severity.NOTE,
         "sessions of the login can read each other's statements",
-        "In pg_stat_activity SQL smuggled into one tenant's transaction reads what others are running, values written "
-        "into their statements included. Parameters are not shown, and so no proof of a binding is.",
+        "In pg_stat_activity, SQL injected into one tenant's transaction can read the running statements of others, "
+        "including literal values. It cannot read parameters, which include the proofs of bindings.",
         f"""
         SELECT t.name AS object,
             'up to ' || current_setting('track_activity_query_size') || ' of each' AS detail,

@@ -73,7 +73,7 @@ async def move(
     if tenant.moving_to is None:
         return tenant
     try:
-        progress("waiting for what is being written")
+        progress("waiting for open write transactions")
         await _until_written(owner, strategies[tenant.strategy].home(tenant.id), patience)
         async with owner.unbound() as transaction:
             return await _moved(transaction, strategies, tenant, to, by, progress)
@@ -132,7 +132,7 @@ async def _until_written(owner: Database, home: Home, patience: float) -> None:
     """
     await commits.remaining(owner, _WRITING, [home.schema], patience)
     if not await commits.settled(owner, max(patience, 1)):
-        raise Unavailable("a transaction is about to commit, and takes too long")
+        raise Unavailable("a commit in progress takes too long")
 
 
 # Every role can see the locks of all sessions, but not their transactions.
@@ -168,7 +168,7 @@ async def _moved(
         progress(f"comparing {table.name}")
         if await transaction.value(_digest(table, source)) != await transaction.value(_digest(table, target)):
             raise OperatorError(f"the copy of {table.name} differs from the original: nothing was moved")
-    progress("erasing what was copied")
+    progress("erasing the original rows")
     await transaction.script("; ".join(source.strategy.erase(tenant.id, tables)))
     await enter(transaction, tenant)
     progress("updating the directory")

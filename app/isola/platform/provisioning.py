@@ -183,7 +183,7 @@ async def drop(
         tenant = entry((await transaction.rows(deleted.returning(*COLUMNS)))[0])
     await asyncio.sleep(notice)
     if not await commits.settled(owner, PATIENCE):
-        raise Unavailable("a transaction is about to commit, and takes too long")
+        raise Unavailable("a commit in progress takes too long")
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
         await lock_in_turn(transaction, strategy.home(tenant.id))

@@ -120,7 +120,7 @@ class Worker:
             case _:
                 standing = await self._members.lookup(tenant, inside.user)
         if standing is None:
-            raise NotFound("the tenant has no such user who has ever signed in")
+            raise NotFound("the tenant has no such user who ever signed in")
         return standing
 
 
