@@ -111,8 +111,8 @@ async def run(address: str, strategy: str, rows: int) -> Sequence[Found]:
 
 def main(
     *,
-    tenants: Annotated[int, typer.Option(min=SAMPLED, help="how many small tenants")] = 1_000,
-    rows: Annotated[int, typer.Option(min=1_000, help="resources of the large one")] = 1_000_000,
+    tenants: Annotated[int, typer.Option(min=SAMPLED, help="number of small tenants")] = 1_000,
+    rows: Annotated[int, typer.Option(min=1_000, help="resources of the large tenant")] = 1_000_000,
 ) -> None:
     """Measure reads of small tenants beside a large one."""
     table = Table(

@@ -280,9 +280,9 @@ async def measure(address: str, directory: Path) -> list[Figure]:
 
 def main(
     *,
-    tenants: Annotated[int, typer.Option(min=WARMING + 2, help="how many tenants")] = 10_000,
-    strategy: Annotated[str, typer.Option(help="where they are placed")] = "schema",
-    directory: Annotated[Path | None, typer.Option(help="where the data is kept")] = None,
+    tenants: Annotated[int, typer.Option(min=WARMING + 2, help="number of tenants")] = 10_000,
+    strategy: Annotated[str, typer.Option(help="their isolation strategy")] = "schema",
+    directory: Annotated[Path | None, typer.Option(help="directory for the data")] = None,
 ) -> None:
     """Make tenants, and measure what their number costs."""
     kept = (directory or Path(".isola") / f"many-{strategy}").resolve()

@@ -85,15 +85,15 @@ class Figure:
 
 def main(
     *,
-    tenants: Annotated[int, typer.Option(min=1, help="how many schema tenants")] = 1000,
-    rows: Annotated[int, typer.Option(min=1, help="how many rows are imported under each strategy")] = 50_000,
+    tenants: Annotated[int, typer.Option(min=1, help="number of schema tenants")] = 1000,
+    rows: Annotated[int, typer.Option(min=1, help="rows to import under each strategy")] = 50_000,
     database_url: Annotated[
-        str | None, typer.Option(help="an owner's address; the embedded server unless given")
+        str | None, typer.Option(help="address of a database owner; by default the embedded server")
     ] = None,
     peer: Annotated[
-        bool, typer.Option("--peer", help=f"beside it, {PEER} on the same server; installed for that from PyPI")
+        bool, typer.Option("--peer", help=f"also measure {PEER} on the same server; installs it from PyPI")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there, too")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="JSON file for the figures")] = None,
 ) -> None:
     """Measure the life of many tenants."""
     with ExitStack() as held:

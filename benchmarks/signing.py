@@ -40,11 +40,13 @@ err = Console(stderr=True)
 
 def main(
     *,
-    tenants: Annotated[int, typer.Option(min=2, help="tenants under each strategy")] = 200,
+    tenants: Annotated[int, typer.Option(min=2, help="number of tenants under each strategy")] = 200,
     rounds: Annotated[int, typer.Option(min=3)] = 15,
-    seconds: Annotated[float, typer.Option(min=0.1, help="of load, for each form and round")] = 1.0,
-    pin: Annotated[bool, typer.Option(help="keep the server on a core of its own")] = True,
-    directory: Annotated[Path, typer.Option(help="where the data is kept between runs")] = Path(".isola/bench-peers"),
+    seconds: Annotated[float, typer.Option(min=0.1, help="seconds of load for each form and round")] = 1.0,
+    pin: Annotated[bool, typer.Option(help="reserve a core for the server")] = True,
+    directory: Annotated[Path, typer.Option(help="directory in which the data is kept between runs")] = Path(
+        ".isola/bench-peers"
+    ),
 ) -> None:
     """Print both forms beside each other, and what the check takes of the throughput."""
     size, directory = Size(tenants), directory / str(tenants)

@@ -136,7 +136,9 @@ async def run(address: str, spans: int, days: list[int], rounds: int) -> dict[tu
 
 def main(
     spans: Annotated[int, typer.Option(min=1000)] = 1_000_000,
-    days: Annotated[str, typer.Option(help="over how many days they were made; the bar is for the first")] = "365",
+    days: Annotated[
+        str, typer.Option(help="days over which the spans are spread; the bar is for the first value")
+    ] = "365",
     rounds: Annotated[int, typer.Option(min=1)] = 15,
 ) -> None:
     """Print signatures a second, and the milliseconds of a day's statistics."""

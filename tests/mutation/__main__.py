@@ -48,10 +48,10 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("names", nargs="*", help="sabotages to try; all of them if none is named")
-    parser.add_argument("--green", action="store_true", help="the suite has just passed: no test is red by itself")
-    parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="how many are tried at once")
-    parser.add_argument("--remember", action="store_true", help="write down which test noticed which sabotage")
+    parser.add_argument("names", nargs="*", help="sabotages to run; by default all")
+    parser.add_argument("--green", action="store_true", help="assume that the suite passes without sabotage")
+    parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="sabotages to run at the same time")
+    parser.add_argument("--remember", action="store_true", help="store which test detected which sabotage")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
     parser.add_argument("--markdown", type=Path, help="write the report to this file")
     return parser.parse_args()

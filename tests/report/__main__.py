@@ -60,7 +60,12 @@ class Part:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.report", description=__doc__)
-    parser.add_argument("--without-mutation", type=Path, metavar="JSON", help="take these outcomes of the gate instead")
+    parser.add_argument(
+        "--without-mutation",
+        type=Path,
+        metavar="JSON",
+        help="use these stored outcomes instead of running the sabotages",
+    )
     arguments = parser.parse_args()
     parts = [ran(about, paths) for about, paths in PARTS.items()]
     outcomes, gate_seconds = gate(arguments.without_mutation)

@@ -35,20 +35,24 @@ err = Console(stderr=True)
 
 def main(
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="a tenth of the data and short rounds, for trying")] = False,
-    tenants: Annotated[int, typer.Option(min=2, help="tenants under each strategy")] = 200,
+    quick: Annotated[bool, typer.Option("--quick", help="use a tenth of the data and short rounds")] = False,
+    tenants: Annotated[int, typer.Option(min=2, help="number of tenants under each strategy")] = 200,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
-    seconds: Annotated[float, typer.Option(min=0.1, help="of load, for each peer, operation and round")] = 2.0,
-    warming: Annotated[float, typer.Option(min=0.1, help="seconds of load before the first round, for each")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="seconds of load for each peer, operation and round")] = 2.0,
+    warming: Annotated[float, typer.Option(min=0.1, help="seconds of load before the first round")] = 5.0,
     connections: Annotated[int, typer.Option(min=1)] = 8,
-    pin: Annotated[bool, typer.Option(help="keep the server under test on a core of its own")] = True,
-    peer: Annotated[list[str] | None, typer.Option(help="only these: " + ", ".join(p.name for p in PEERS))] = None,
-    operation: Annotated[
-        list[str] | None, typer.Option(help="only these: " + ", ".join(o.name for o in OPERATIONS))
+    pin: Annotated[bool, typer.Option(help="reserve a core for the server under test")] = True,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="peers to measure: " + ", ".join(p.name for p in PEERS))
     ] = None,
-    directory: Annotated[Path, typer.Option(help="where the data is kept between runs")] = Path(".isola/bench-peers"),
-    output: Annotated[Path | None, typer.Option("--json", help="where to write all figures")] = None,
-    documents: Annotated[int, typer.Option(help="instead: watch the server's memory over so many documents")] = 0,
+    operation: Annotated[
+        list[str] | None, typer.Option(help="operations to measure: " + ", ".join(o.name for o in OPERATIONS))
+    ] = None,
+    directory: Annotated[Path, typer.Option(help="directory in which the data is kept between runs")] = Path(
+        ".isola/bench-peers"
+    ),
+    output: Annotated[Path | None, typer.Option("--json", help="JSON file for all figures")] = None,
+    documents: Annotated[int, typer.Option(help="measure only the server's memory, over this number of documents")] = 0,
 ) -> None:
     """Measure this server beside its peers, interleaved, over loopback, tenants rotating, tokens verified."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
