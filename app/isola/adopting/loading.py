@@ -126,15 +126,15 @@ def _stage(tenant: Tenant) -> Stage:
 
 
 async def _refuse_other_shape(source: Transaction, plan: Plan) -> None:
-    found = {table.name: table for table in (await catalogue.read(source, plan.schema_name)).tables}
+    tables = {table.name: table for table in (await catalogue.read(source, plan.schema_name)).tables}
     for each in plan.tables:
-        if each.table not in found:
+        if each.table not in tables:
             raise OperatorError(f"the source has no table {each.table}: expected the tables that were adopted")
-        if found[each.table].shape != each.shape:
+        if tables[each.table].shape != each.shape:
             raise OperatorError(
                 f"the columns or keys of {each.table} are not those that were adopted: adopt the database anew"
             )
-    new = found.keys() - {each.table for each in plan.tables} - set(plan.left_out)
+    new = tables.keys() - {each.table for each in plan.tables} - set(plan.left_out)
     if new:
         raise OperatorError(f"the source has a table {min(new)} that was not adopted: adopt the database anew")
 
@@ -266,13 +266,13 @@ async def _source_digests(source: Database, stage: Stage, plan: Plan) -> Mapping
         return {each.target: str(await later.value(_digest_of(stage, each))) for each in plan.tables}
 
 
-def _difference(plan: TablePlan, found: str, wanted: str, was: str) -> str:
-    if found == was:
+def _difference(plan: TablePlan, copied: str, wanted: str, was: str) -> str:
+    if copied == was:
         return (
             f"{plan.table} has changed in the source while it was copied, or since an earlier run that was killed: "
             "nothing was copied; expected a source without concurrent writes"
         )
-    count, expected = found.partition(" ")[0], wanted.partition(" ")[0]
+    count, expected = copied.partition(" ")[0], wanted.partition(" ")[0]
     return (
         f"{plan.table}: {count} rows were copied, and the source has {expected}, or some are not alike: nothing was "
         "copied; if it has changed since a run that was killed, run it again"

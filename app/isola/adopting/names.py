@@ -81,17 +81,17 @@ def _plural(word: str) -> str:
     return f"{word}es" if word.endswith((*_HISSING, "s")) else f"{word}s"
 
 
-def free(wanted: Iterable[str], taken: Iterable[str]) -> str:
+def free(candidates: Iterable[str], taken: Iterable[str]) -> str:
     """The first name that is not taken, or the last with a number. Names that differ only in underscores collide."""
-    known = {each.replace("_", "") for each in taken}
+    used = {each.replace("_", "") for each in taken}
     last = ""
-    for each in wanted:
+    for each in candidates:
         last = each[:MAX_NAME].rstrip("_")
-        if last.replace("_", "") not in known:
+        if last.replace("_", "") not in used:
             return last
     for number in count(2):
         numbered = f"{last[: MAX_NAME - len(str(number))]}{number}"
-        if numbered.replace("_", "") not in known:
+        if numbered.replace("_", "") not in used:
             return numbered
     raise TypeError("there is always another number")
 
