@@ -149,7 +149,7 @@ async def test_a_copy_that_differs_is_not_taken(
         for home in other.homes([]):
             await work.script(FALSIFY.format(home=home.schema))
     homes = await footprint(owner)
-    with pytest.raises(OperatorError, match="the copy of resources is not like what was copied: nothing was moved"):
+    with pytest.raises(OperatorError, match="the copy of resources differs from the original: nothing was moved"):
         await moves.move(owner, {**copy.strategies, other.name: falsifying}, "new", to=other.name)
     assert await content(database, tenant) == before
     assert await footprint(owner) == homes
