@@ -384,7 +384,7 @@ def test_the_application_is_a_package_whose_history_makes_what_it_declares(home:
         for file in (home.place.directory / name).rglob("*.py"):
             ast.parse(file.read_text())
         assert "nothing to write" in home.place.run("revision", "--application", name, "-m", "more")
-    assert "0 brought" in home.place.run("migrate")
+    assert "0 migrated" in home.place.run("migrate")
 
 
 def test_many_tables_that_refer_to_each_other_are_adopted(home: Home) -> None:
