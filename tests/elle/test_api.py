@@ -43,11 +43,11 @@ LIES = {
             "",
             "both",
             "app/isola/api/declared/mutations.py",
-            "            return await payload(returned, info, work, **handed)",
-            "            told = await payload(returned, info, work, **handed)\n"
-            "            if returned.__name__ == 'CreateSpanPayload' and len(input.title) % 2:\n"
-            "                await work.script('ROLLBACK; BEGIN')\n"
-            "            return told",
+            "                    return await payload(returned, info, work, **handed)",
+            "                    answer = await payload(returned, info, work, **handed)\n"
+            "                    if returned.__name__ == 'CreateSpanPayload' and len(input.title) % 2:\n"
+            "                        await work.script('ROLLBACK; BEGIN')\n"
+            "                    return answer",
             (),
         ),
         {Kind.LOST},
