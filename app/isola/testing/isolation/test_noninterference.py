@@ -16,7 +16,7 @@ from isola.subjects.resources import resources
 from isola.subjects.spans import spans
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Cluster, Copy, copied
 from isola.testing.oracles import walk
-from isola.testing.oracles.canary import TABLES, Row
+from isola.testing.oracles.canary import TABLES, Row, insertable
 from isola.testing.oracles.ids import OF_TYPES
 from isola.testing.oracles.noninterference import Entry, differences, normal, record
 from isola.testing.oracles.walk import Document
@@ -83,7 +83,7 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
         async with api.tenants.transaction(tenant) as work:
             for table in TABLES:
                 for row in rows[table.name]:
-                    await work.execute(insert(table).values(row))
+                    await work.execute(insert(table).values(insertable(table, row)))
             user = rows["users"][0]["id"]
             many = [{"owner_id": user, "name": f"resource {number}", "kind": "map"} for number in range(300)]
             await work.execute(insert(resources).values(many))

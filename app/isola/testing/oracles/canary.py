@@ -115,6 +115,11 @@ async def plant(database: Database, tenant: Tenant, marker: str | None = None) -
     return Canary(tenant, marker, rows)
 
 
+def insertable(table: Table, row: Row) -> Row:
+    """A row without its generated columns, which nobody can insert."""
+    return {name: value for name, value in row.items() if table.c[name].computed is None}
+
+
 async def _planted(work: Transaction, table: Table, values: Row, samples: Row) -> Row:
     """Store a row. If check constraints refuse the values, use the samples, or the fewest empty columns possible."""
     optional = [name for name in _in_rules(table) if table.c[name].nullable and name in values]
@@ -125,8 +130,7 @@ async def _planted(work: Transaction, table: Table, values: Row, samples: Row) -
         try:
             async with work.savepoint():
                 [row] = await work.rows(insert(table).values(kept).returning(table))
-                # Without generated columns, which nobody can insert.
-                return {name: value for name, value in row.items() if table.c[name].computed is None}
+                return insertable(table, row)
         except BadUserInput:
             if number == len(tries):
                 raise
