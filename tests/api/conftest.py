@@ -52,9 +52,11 @@ def uuid(kind: int, index: int) -> UUID:
     return UUID(int=0x01980000_0000_7000_8000_000000000000 + (kind << 32) + index)
 
 
-# The subjects of applications follow the built-in ones.
+# The rows of these are written below, those of the others are generated.
+WRITTEN = ["usr", "org", "res", "spn", "rol"]
 FURTHER = [each for each in SUBJECTS if each.application != BUILT_IN]
-PREFIXES = ["usr", "org", "res", "spn", "rol", *(each.declaration.prefix for each in FURTHER)]
+FURTHER += [each for each in SUBJECTS if each.declaration.prefix not in WRITTEN and each not in FURTHER]
+PREFIXES = [*WRITTEN, *(each.declaration.prefix for each in FURTHER)]
 ROWS = 12
 """How many rows there are of each of these."""
 
@@ -239,7 +241,7 @@ async def settle(database: Database, tenant: Tenant, size: int) -> None:
 
 
 async def fill(work: Transaction) -> None:
-    """Insert rows of all subjects of applications, according to their declarations."""
+    """Insert rows of all further subjects, according to their declarations."""
     random = Random(11)  # noqa: S311  as above
     counts = {"user": 6, "resource": 3, **{each.declaration.name: ROWS for each in FURTHER}}
     for made in generate(FURTHER, counts, seed=11).values():

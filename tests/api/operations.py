@@ -25,7 +25,7 @@ from graphql import (
 )
 
 from isola.subjects.declaration import field_of
-from tests.api.conftest import KINDS, NAMES, PREFIXES, ids
+from tests.api.conftest import FURTHER, KINDS, NAMES, ids
 from tests.api.reference import DECLARED, ENUMS, REFERENCES, SCHEMA, SHAREABLE
 
 TEXTS = [
@@ -56,7 +56,7 @@ IDS = {
     "spn": [ids("spn", i) for i in (0, 1, 2, 3, 4, 119, 500)],
     "rol": [ids("rol", i) for i in (0, 1, 2, 50)],
     "aud": ["aud_" + ids("res", 0)[4:]],
-    **{prefix: [ids(prefix, i) for i in (0, 1, 2, 5, 50)] for prefix in PREFIXES[5:]},
+    **{each.declaration.prefix: [ids(each.declaration.prefix, i) for i in (0, 1, 2, 5, 50)] for each in FURTHER},
 }
 NO_IDS = ["", "?", "res_", ids("res", 1).upper(), "shr_" + ids("res", 0)[4:]]
 # The prefix of the ids that each field of a filter compares with.

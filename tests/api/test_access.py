@@ -89,11 +89,10 @@ def places(root: str) -> Iterator[Place]:
         assert isinstance(definition, GraphQLObjectType)
         for name, field in definition.fields.items():
             target = get_named_type(field.type)
-            given = ", ".join(
-                f"{each}: {listed(argument.type)}"
-                for each, argument in field.args.items()
-                if is_required_argument(argument)
-            )
+            required = {each: argument for each, argument in field.args.items() if is_required_argument(argument)}
+            given = ", ".join(f"{each}: {listed(argument.type)}" for each, argument in required.items())
+            if {"from", "to"} <= required.keys():
+                given = given.replace(LITERALS["DateTime"], '"2025-12-31T00:00:00Z"', 1)  # the beginning of a time
             if isinstance(target, GraphQLInterfaceType):
                 given = given.replace(ids("res", 1), "of nothing")  # an object that exists needs more: see below
             here = (*way, (name, f"({given})" if given else ""))

@@ -172,7 +172,7 @@ async def test_signing_out_does_not_affect_other_users(two: Two) -> None:
 
 
 async def test_a_server_that_cannot_poll_uses_no_cached_data(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing.Changes, "hear", deaf)
+    monkeypatch.setattr(hearing.Changes, "poll", deaf)
     await provisioning.suspend(two.here.control, two.admin.tenant)
 
     answer = await in_time(two.elsewhere, ME, lambda answer: answer.status != 200)
