@@ -306,6 +306,8 @@ class Data:
 
     def _compare(self, name: str, each: Object, comparison: str, given: Any) -> bool:  # noqa: PLR0911, C901  as above
         value = each.row[_snake(name)]
+        if REFERENCES.get((each.type, name)) == "Span" and self._by_key("Span", value) is None:
+            value = None  # a span that the caller may not see is like none
         if comparison == "isNull":
             return (value is None) is given
         if value is None:

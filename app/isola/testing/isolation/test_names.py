@@ -119,7 +119,7 @@ async def test_erasing_a_tenant_deletes_all_its_rows_and_no_others(
     await plant(database, gone)
     await provisioning.drop(owner, copy.strategies, "gone", notice=0)
     if Capability.ROLES in strategy.capabilities:
-        with pytest.raises(Unavailable, match="cannot be entered"):
+        with pytest.raises(Unavailable, match="cannot be accessed"):
             await content(database, gone)
     else:
         assert not any((await content(database, gone)).values())
