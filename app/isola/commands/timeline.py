@@ -38,4 +38,4 @@ def verify(tenant: TenantOption) -> None:
             raise OperatorError(f"{tenant}: {len(found.failed)} of the signed spans are not as they were signed")
         typer.echo("OK")
 
-    act(run, looking=True)
+    act(run)
