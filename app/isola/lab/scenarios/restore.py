@@ -12,6 +12,7 @@ import asyncpg
 from sqlalchemy import make_url
 
 from isola.database import embedded
+from isola.database.transactions import DIALECT
 from isola.errors import OperatorError
 from isola.installed import metadata
 from isola.lab.filling import discriminator
@@ -171,14 +172,20 @@ async def _copied(address: str, population: Population, strategy: Strategy, lost
     """Copy the rows of a tenant into its home. Returns how many there were."""
     schema = strategy.home(lost.tenant.id).schema
     there, here = await asyncpg.connect(address), await asyncpg.connect(population.place.address)
+    own = [column] if (column := discriminator(strategy)) else []
     copied = 0
     try:
         async with here.transaction():
             await here.execute(FOLLOWS)
             for table in metadata.sorted_tables:
-                query = f"SELECT * FROM {schema}.{table.name}{_own(strategy, lost)}"
+                # Generated columns cannot be written.
+                columns = [*own, *(column.name for column in table.columns if column.computed is None)]
+                names = ", ".join(map(DIALECT.identifier_preparer.quote, columns))
+                query = f"SELECT {names} FROM {schema}.{table.name}{_own(strategy, lost)}"
                 await there.copy_from_query(query, output=rows, format="binary")
-                status = await here.copy_to_table(table.name, schema_name=schema, source=rows, format="binary")
+                status = await here.copy_to_table(
+                    table.name, schema_name=schema, columns=columns, source=rows, format="binary"
+                )
                 copied += int(status.rpartition(" ")[2])
     finally:
         await there.close()
