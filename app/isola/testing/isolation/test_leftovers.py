@@ -34,6 +34,7 @@ ENDLESS = """
     END $$
 """
 PROGRAM_LIMIT_EXCEEDED = "54000"
+ATTEMPTS = 5
 
 
 @pytest.fixture
@@ -85,7 +86,6 @@ async def test_sessions_do_not_begin_with_settings_that_the_login_gave_itself(
     owner: Database,
     database: Database,
     copy: Copy,
-    opened: Database,
     a: Tenant,
     b: Tenant,
 ) -> None:
@@ -95,15 +95,20 @@ async def test_sessions_do_not_begin_with_settings_that_the_login_gave_itself(
     name_of_setting = setting.partition(" ")[0]
     async with await opening(copy) as before, before.unbound() as work:
         usual = await work.value("SELECT current_setting($1)", name_of_setting)
-    await left(database, a, f"ALTER ROLE isola_tenant {where.format(name=name)} SET {setting}")
-    with capture_logs() as logged:
-        async with opened.unbound() as work:
-            assert await work.value("SELECT current_setting($1)", name_of_setting) == usual
-    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == [
-        "the login of tenant traffic had settings of its own"
-    ]
-    async with opened.transaction(b) as work:
-        assert await work.value("SELECT count(*) FROM users") == 0
+    events: list[str] = []
+    # In a cluster that others use, one of their sessions may notice the settings first, and reset them.
+    for _ in range(ATTEMPTS):
+        await left(database, a, f"ALTER ROLE isola_tenant {where.format(name=name)} SET {setting}")
+        with capture_logs() as logged:
+            async with await opening(copy) as opened:
+                async with opened.unbound() as work:
+                    assert await work.value("SELECT current_setting($1)", name_of_setting) == usual
+                async with opened.transaction(b) as work:
+                    assert await work.value("SELECT count(*) FROM users") == 0
+        events = [entry["event"] for entry in logged if entry["log_level"] == "error"]
+        if events:
+            break
+    assert events == ["the login of tenant traffic had settings of its own"]
     async with owner.unbound() as work:
         assert await work.texts(SETTINGS) == []
 
