@@ -471,7 +471,7 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused("Bird.parent: default=caller, owner: expected a reference to User")
+@refused("Bird.parent: default=caller: expected a reference to User")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
         parent: "Bird" = reference(default=caller)
