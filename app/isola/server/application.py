@@ -78,13 +78,15 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
         async with (
             await installed.control(1) as hearing,
             await installed.control(1) as background,
+            # It visits every tenant, and would make the connections of requests forget the homes that they serve.
+            await installed.tenants(1) as visiting,
             Changes(hearing) as changes,
             watching(control, tenants, installed.addresses.tenant_login, settings.transaction_timeout),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
             SignInLog(control, tenants) as sign_ins,
             lapsing(background),
             sealing(background),
-            verifying(background, tenants),
+            verifying(background, visiting),
         ):
             mint = Mint(secret)
             domains = Domains(control, changes, settings.directory_ttl)

@@ -37,9 +37,9 @@ class Installation:
         """The control plane's connections."""
         return await self._opened(self.addresses.control, connections)
 
-    async def tenants(self) -> Database:
-        """The connections of tenant traffic."""
-        return await self._opened(self.addresses.tenant, self.settings.pool_size)
+    async def tenants(self, connections: int | None = None) -> Database:
+        """The connections of tenant traffic; as many as the settings say, if None."""
+        return await self._opened(self.addresses.tenant, connections or self.settings.pool_size)
 
     async def _binding_key(self) -> BindingKey:
         async with await self.control(1) as control, control.unbound() as work:
