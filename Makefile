@@ -67,7 +67,7 @@ bench-changes: $(READY) ## measure the cost and latency of cache invalidation be
 	$(BIN)/python -m benchmarks.changes
 
 bench-provisioning: $(READY) ## measure the creation, check, migration and import of 1,000 tenants
-	$(BIN)/python benchmarks/provisioning.py
+	$(BIN)/python -m benchmarks.provisioning
 
 bench-signing: $(READY) ## measure the cost of proofs of bindings, for a list of 50
 	$(BIN)/python -m benchmarks.signing

@@ -3,10 +3,10 @@
 ``python -m benchmarks.many`` from the checkout. The data stays in ``.isola/many-<strategy>``: an interrupted run
 continues there, and the next one measures at once. 10,000 tenants under ``schema`` take 11 GB in a million files.
 
-First requests are sent one at a time, each to a tenant that neither the server nor any connection knows; the server is
-warm otherwise. The second time, somebody keeps granting a role to the login of tenant traffic, as new tenants do. Then
-clients send the usual reads in thousands of tenants, while the memory of the connections' processes is sampled: their
-own, without buffers that all share.
+First requests are sent one at a time, each of a user who has signed in before, to a tenant that neither the server nor
+any connection knows since it started; the server is warm otherwise. The second time, somebody keeps granting a role to
+the login of tenant traffic, as new tenants do. Then clients send the usual reads in thousands of tenants, while the
+memory of the connections' processes is sampled: their own, without buffers that all share.
 
 Exit status 1 if a bar is missed.
 """
@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
 from secrets import token_hex
@@ -29,8 +28,8 @@ import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from benchmarks.figures import Figure, show
 from isola.database import embedded
 from isola.lab.asking import load
 from isola.lab.backend import Backend
@@ -42,6 +41,7 @@ from isola.lab.place import Place
 from isola.lab.population import Resident
 from isola.lab.serving import Served, environment
 from isola.platform import logins, migrations, provisioning
+from isola.platform.background import repeating
 from isola.platform.tenants import Tenant
 from isola.server.installation import Installation
 from isola.settings import Settings
@@ -69,18 +69,6 @@ SELECT {value}md5('{tenant}:' || n)::uuid, '{tenant}', 'reviewed ' || n,
     md5('{tenant}/' || 1 + n % {resources})::uuid, 'public'
 FROM generate_series(1, {spans}) n
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    name: str
-    value: float
-    unit: str
-    bar: float | None = None
-
-    @property
-    def passed(self) -> bool:
-        return self.bar is None or self.value <= self.bar
 
 
 def place_of(address: str, connections: int = CONNECTIONS) -> Place:
@@ -193,20 +181,13 @@ async def granting(address: str, login: str) -> AsyncIterator[None]:
     role = f"benchmark_{token_hex(4)}"
 
     async def grant() -> None:
-        while True:
-            await connection.execute(f"GRANT {role} TO {login}; REVOKE {role} FROM {login}")
-            await asyncio.sleep(GRANTS_INTERVAL)
+        await connection.execute(f"GRANT {role} TO {login}; REVOKE {role} FROM {login}")
 
     await connection.execute(f"CREATE ROLE {role}")
-    task = asyncio.create_task(grant())
-    try:
+    async with repeating(grant, GRANTS_INTERVAL, "a role cannot be granted"):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await connection.execute(f"DROP ROLE {role}")
-        await connection.close()
+    await connection.execute(f"DROP ROLE {role}")
+    await connection.close()
 
 
 async def largest(address: str, login: str, sizes: dict[int, int]) -> None:
@@ -260,7 +241,11 @@ async def measure(address: str, directory: Path) -> list[Figure]:
     figures = [check(address, directory)]
     secret, port = token_hex(32), free_port()
     given = environment(place, directory, secret, port, CONNECTIONS)
-    with started(ISOLA, given, port, directory / "server.log", Cores.split(pinned=False), directory) as server:
+    cores, log = Cores.split(pinned=False), directory / "server.log"
+    # Users sign in for the first time, which writes: at another server, whose connections end with it.
+    with started(ISOLA, given, port, log, cores, directory) as server:
+        await first_requests(Served(server, secret, "editor"), [*first, *later])
+    with started(ISOLA, given, port, log, cores, directory) as server:
         served = Served(server, secret, "editor")
         await load(served, Job(port, CLIENTS, PATIENCE, reads_of(served, warming * 4, [*READS]), once=True))
         took = await first_requests(served, first)
@@ -290,12 +275,7 @@ def main(
         asyncio.run(make(address, strategy, tenants))
     with embedded.running(kept, POSTGRESQL) as address:
         figures = asyncio.run(measure(address, kept))
-    table = Table("", "measured", "bar", "", title=f"{tenants:,} tenants under {strategy}", box=None)
-    for figure in figures:
-        bar = "" if figure.bar is None else f"{figure.bar:g} {figure.unit}"
-        verdict = "" if figure.bar is None else "ok" if figure.passed else "MISSED"
-        table.add_row(figure.name, f"{figure.value:,.2f} {figure.unit}", bar, verdict)
-    Console().print(table)
+    show(figures, f"{tenants:,} tenants under {strategy}")
     sys.exit(not all(figure.passed for figure in figures))
 
 

@@ -1,8 +1,8 @@
 """Create, check, migrate and fill many tenants that have a schema each.
 
-``python benchmarks/provisioning.py`` runs it on a separate embedded PostgreSQL with the settings of the server, so
-commits are durable. ``--database-url`` is an owner's address on another server; the benchmark creates a database
-there and removes it with its roles at the end.
+``python -m benchmarks.provisioning`` from the checkout runs it on a separate embedded PostgreSQL with the settings of
+the server, so commits are durable. ``--database-url`` is an owner's address on another server; the benchmark creates a
+database there and removes it with its roles at the end.
 
 Let the machine rest before: for some seconds after a file was deleted, ext4 does not reuse its inode and searches for
 others one by one. Creating a tenant, which mostly creates files, takes several times as long just after thousands of
@@ -32,9 +32,9 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from sqlalchemy import make_url
 
+from benchmarks.figures import Figure, show
 from isola.database import embedded
 from isola.database.transactions import Database
 from isola.lab.django_tenants_peer import MAKING, PEER, PEER_NEEDS
@@ -68,21 +68,6 @@ def upgrade(op):
 err = Console(stderr=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A measurement and its bar: a maximum, or a minimum with ``at_least``. None: no bar."""
-
-    name: str
-    value: float
-    unit: str
-    bar: float | None = None
-    at_least: bool = False
-
-    @property
-    def passed(self) -> bool:
-        return self.bar is None or (self.value >= self.bar if self.at_least else self.value < self.bar)
-
-
 def main(
     *,
     tenants: Annotated[int, typer.Option(min=1, help="number of schema tenants")] = 1000,
@@ -103,7 +88,7 @@ def main(
         figures = asyncio.run(measure(database_url, tenants, rows))
         if peer:
             figures.append(asyncio.run(compared(database_url, min(tenants, PEER_TENANTS))))
-    show(figures, tenants)
+    show(figures, f"{tenants} schema tenants")
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
     sys.exit(not all(figure.passed for figure in figures))
@@ -277,18 +262,6 @@ def milliseconds(seconds: Sequence[float], percentile: int) -> float:
     if len(seconds) == 1:
         return seconds[0] * 1000
     return statistics.quantiles(seconds, n=100, method="inclusive")[percentile - 1] * 1000
-
-
-def show(figures: Sequence[Figure], tenants: int) -> None:
-    table = Table("", "measured", "bar", "", title=f"{tenants} schema tenants", box=None)
-    for column in table.columns[1:3]:
-        column.justify = "right"
-    for figure in figures:
-        bar = "" if figure.bar is None else f"{'≥' if figure.at_least else '<'} {figure.bar:,g} {figure.unit}"
-        verdict = "" if figure.bar is None else "ok" if figure.passed else "MISSED"
-        digits = 0 if figure.at_least else 2 if figure.unit == "s" else 1
-        table.add_row(figure.name, f"{figure.value:,.{digits}f} {figure.unit}", bar, verdict)
-    Console().print(table)
 
 
 if __name__ == "__main__":

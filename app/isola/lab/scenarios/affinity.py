@@ -49,7 +49,7 @@ class Affinity:
     notes = (
         (
             "A connection that has grown by about 44 MB is replaced, with affinity and without. So with very many "
-            "tenants its memory stops growing, and CPU goes up instead: what was known is learnt again."
+            "tenants its memory stops growing, and CPU grows instead: catalogue caches and plans are built again."
         ),
         (
             "Under `rls` all tenants have one home, so every connection knows it: there is nothing to stay with, and "
