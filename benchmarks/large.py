@@ -28,6 +28,7 @@ from isola.lab.peers.data import POSTGRESQL
 from isola.lab.population import Resident
 from isola.lab.statements import Statements
 from isola.platform import provisioning
+from isola.platform.collation import sorts_by_code_point
 from isola_strategies.base import Strategy
 
 STRATEGIES = ("rls", "schema")
@@ -53,8 +54,8 @@ def shape(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 async def measured(database: Database, strategy: Strategy, some: Sequence[Resident]) -> Found:
-    statements = Statements()
     async with database.unbound() as work:
+        statements = Statements(by_code_point=await sorts_by_code_point(work))
         backend = psutil.Process(await work.value("SELECT pg_backend_pid()"))
     found = {}
     for name, operation in OPERATIONS.items():

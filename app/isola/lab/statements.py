@@ -33,8 +33,9 @@ class Written:
 class Statements:
     """Caches plans and statements, as a server does."""
 
-    def __init__(self) -> None:
-        self._compiler = Compiler(model, Limits(), SECRET)
+    def __init__(self, *, by_code_point: bool = False) -> None:
+        """``by_code_point``: the database sorts texts by code point: see ``isola.platform.collation``."""
+        self._compiler = Compiler(model, Limits(), SECRET, by_code_point=by_code_point)
         self._documents = Documents(model.schema, self._compiler.limits)
 
     def of(self, asked: Operation, resident: Resident, placement: Placement) -> Written:
