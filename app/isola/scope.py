@@ -19,6 +19,8 @@ class Scope(NamedTuple):
     organization: str | UUID | None = None
 
 
+_NAMES = (str, UUID)
+
 _current: ContextVar[Scope | None] = ContextVar("isola_scope", default=None)
 
 
@@ -53,8 +55,14 @@ def run_with_tenant(
 
     A text is the tenant's slug, the subject of the user's tokens, or the organization's name; a UUID is the id. Nothing
     is looked up before the first transaction. An inner context replaces the outer one as a whole, and inherits neither
-    user nor organization; its end restores the outer one.
+    user nor organization; its end restores the outer one. Raises TypeError for values of other types.
     """
+    if not isinstance(tenant, _NAMES):
+        raise TypeError("tenant: expected a text or a UUID")
+    if not (user is None or isinstance(user, _NAMES)):
+        raise TypeError("user: expected a text, a UUID or None")
+    if not (organization is None or isinstance(organization, _NAMES)):
+        raise TypeError("organization: expected a text, a UUID or None")
     return _Running(Scope(tenant, user, organization))
 
 

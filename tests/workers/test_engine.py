@@ -99,3 +99,34 @@ async def test_what_does_not_fit_is_refused(worker: Worker, database: Database, 
     with pytest.raises(RuntimeError, match="run_with_tenant"):
         await engine.record("nowhere")
     assert await written(database, a) == before
+
+
+async def test_a_step_that_is_cancelled_says_so(worker: Worker, database: Database, a: Tenant) -> None:
+    begun = asyncio.Event()
+
+    async def export() -> None:
+        async with Engine(worker).span("export"):
+            begun.set()
+            await asyncio.Event().wait()
+
+    with isola.run_with_tenant(a.slug):
+        task = asyncio.create_task(export())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    [*_, span] = await written(database, a)
+    assert (span["title"], span["payload"]) == ("export", {"error": "CancelledError"})
+
+
+@pytest.mark.parametrize(("title", "payload"), [("", {}), ("export", 5), ("export", {"rows": object()})])
+async def test_a_span_that_cannot_be_written_does_not_hide_the_error_of_its_step(
+    title: str, payload: Any, worker: Worker, database: Database, a: Tenant
+) -> None:
+    before = await written(database, a)
+    with isola.run_with_tenant(a.slug), pytest.raises(KeyError):
+        async with Engine(worker).span(title) as step:
+            step.payload = payload
+            raise KeyError
+    assert await written(database, a) == before

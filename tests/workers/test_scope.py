@@ -4,6 +4,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,12 @@ def test_threads_of_a_pool_have_no_tenant_unless_they_run_in_a_copied_context() 
         with isola.run_with_tenant("acme"):
             assert isinstance(pool.submit(current).exception(), RuntimeError)
             assert pool.submit(copy_context().run, current).result() == Scope("acme")
+
+
+@pytest.mark.parametrize(
+    "given", [{"tenant": None}, {"tenant": b"acme"}, {"user": 5}, {"user": ["ada"]}, {"organization": True}]
+)
+def test_a_value_of_another_type_is_refused_at_once(given: dict[str, Any]) -> None:
+    [name] = given
+    with pytest.raises(TypeError, match=f"{name}: expected a text"):
+        isola.run_with_tenant(**{"tenant": "acme", **given})

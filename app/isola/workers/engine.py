@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from isola.subjects.spans import Span, SpanType, Visibility
 from isola.workers.worker import Inside, Worker
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -65,18 +69,23 @@ class Engine:
     async def span(self, title: str, *, visibility: Visibility | None = None, **payload: Any) -> AsyncIterator[Step]:
         """Write a span of what runs inside when it has ended, with the seconds that it took as ``deltaS``.
 
-        If it raises an error, the payload gets the error's type as ``error``, and the error is raised again.
+        If it raises an error or is cancelled, the payload gets the error's type as ``error``, and the error is raised
+        again, even if the span cannot be written; that is logged.
         """
         step = Step(title, payload)
         began = time.monotonic()
         try:
             yield step
-        except Exception as error:
-            step.payload = {**step.payload, "error": type(error).__name__}
-            raise
-        finally:
+        except BaseException as error:
             took = time.monotonic() - began
-            await self.record(step.title, step.payload, visibility=visibility, delta_s=took)
+            try:
+                values = {**step.payload, "error": type(error).__name__}
+                await self.record(step.title, values, visibility=visibility, delta_s=took)
+            except Exception as failure:  # noqa: BLE001  the block's error is what the caller must see
+                log.warning("the span of a failed block was not written", error=type(failure).__name__)
+            raise
+        took = time.monotonic() - began
+        await self.record(step.title, step.payload, visibility=visibility, delta_s=took)
 
 
 def _type(inside: Inside) -> SpanType:
