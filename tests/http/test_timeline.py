@@ -464,3 +464,23 @@ async def test_a_filter_by_the_origin_tells_nothing_of_one_that_cannot_be_seen(
         ({"replayCount": {"gte": 1}}, 1, 0),
     ):
         assert (len(await titles(ada, condition)), len(await titles(bob, condition))) == (of_ada, of_bob), condition
+
+
+@pytest.mark.parametrize("written", ["1.50", "1e308", "15E-1", "1e-400"])
+async def test_numbers_of_variables_are_accepted_in_any_notation_whatever_is_selected(
+    written: str, ada: Client
+) -> None:
+    for selected in ("deltaS", "deltaS canonicalJson"):
+        query = f"mutation ($input: CreateSpanInput!) {{ createSpan(input: $input) {{ span {{ {selected} }} }} }}"
+        variables = f'{{"input": {{"title": "t", "deltaS": {written}}}}}'
+        made = await ada.send(f'{{"query": {json.dumps(query)}, "variables": {variables}}}')
+        assert made.data["createSpan"]["span"]["deltaS"] == float(written)
+
+
+async def test_a_refused_argument_is_reported_whatever_the_notation_of_its_variable(ada: Client) -> None:
+    query = json.dumps("query ($first: Int) { timeline(first: $first) { totalCount } }")
+    plain, scientific = [
+        await ada.send(f'{{"query": {query}, "variables": {{"first": {first}}}}}') for first in ("1000", "1E3")
+    ]
+    assert plain.code == scientific.code == "BAD_USER_INPUT"
+    assert plain.error["message"] == scientific.error["message"]

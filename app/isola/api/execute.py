@@ -16,15 +16,17 @@ from graphql import (
     ExecutionResult,
     Executor as GraphQLExecutor,
     FieldNode,
+    FragmentDefinitionNode,
     GraphQLResolveInfo,
+    MiddlewareManager,
     NameNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
     default_field_resolver,
     default_type_resolver,
-    execute,
 )
+from graphql.execution.collect_fields import FragmentDetails
 from graphql.execution.values import VariableValues
 
 from isola.api import errors
@@ -185,16 +187,16 @@ class Executor:
         values = self._coerced(operation, variables)
         if operation.is_within(OPEN):
             request = Request(context, _read_nothing, self._services, visitor)
-            return _answered(await self._core(operation, variables, None, request))
+            return _answered(await self._core(operation, values, None, request))
         plans = self.compiler.plans(operation, values.coerced, context.principal.tenant.id)
         if isinstance(plans, ReadPlan):
             reading = self.compiler.read(plans, values, context.principal)
-            return replace(await self._query(operation, variables, reading, context), is_read=True)
+            return replace(await self._query(operation, values, reading, context), is_read=True)
         readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
-        return await self._mutate(operation, variables, values, readings, context, visitor)
+        return await self._mutate(operation, values, readings, context, visitor)
 
     async def _query(
-        self, operation: Operation, variables: Mapping[str, Any], reading: Reading, context: Context
+        self, operation: Operation, values: VariableValues, reading: Reading, context: Context
     ) -> Response:
         """Raises Unavailable and RateLimited: there is no result, and a read is safe to retry."""
         source: Any = {}
@@ -213,12 +215,11 @@ class Executor:
                 raise
             except Exception as error:  # noqa: BLE001  it becomes the error of every field of this read
                 source = _Failed(error)
-        return _answered(await self._core(operation, variables, source, context, reading.refused))
+        return _answered(await self._core(operation, values, source, context, reading.refused))
 
     async def _mutate(
         self,
         operation: Operation,
-        variables: Mapping[str, Any],
         values: VariableValues,
         readings: Mapping[str, Reading],
         context: Context,
@@ -248,24 +249,11 @@ class Executor:
 
         if refused or bare is None or not read or not all(reading.plan.complete for reading in readings.values()):
             request = Request(context, load, self._services, visitor)
-            result = await self._core(operation, variables, None, request, refused)
+            result = await self._core(operation, values, None, request, refused)
             texts.clear()
         else:
-            # The variables are already coerced; graphql-core's ``execute`` would coerce them again.
-            executor: GraphQLExecutor[Any] = GraphQLExecutor(
-                self._schema,
-                {},
-                {},
-                None,
-                Request(context, keep, self._services, visitor),
-                bare,
-                values,
-                default_field_resolver,
-                default_type_resolver,
-                default_field_resolver,
-                hide_suggestions=not self._suggestions,
-            )
-            result = await _finished(executor.execute_operation())
+            request = Request(context, keep, self._services, visitor)
+            result = await self._executed(bare, {}, values, {}, request)
         # A public mutation also calls other services, where it may have had effects.
         if not operation.roots & OPEN and (refusal := unavailable(result)):
             return refusal
@@ -274,7 +262,7 @@ class Executor:
     async def _core(
         self,
         operation: Operation,
-        variables: Mapping[str, Any],
+        values: VariableValues,
         source: Any,
         context: Any,
         refused: Mapping[str, Refused] = MappingProxyType({}),
@@ -286,24 +274,42 @@ class Executor:
                 raise refused[str(info.path.key)].error()
             return resolve(parent, info, **given)
 
-        execution = execute(
-            self._schema,
-            operation.document,
-            root_value=source,
-            context_value=context,
-            variable_values=dict(variables),
-            operation_name=operation.node.name.value if operation.node.name else None,
-            max_coercion_errors=_MAX_ERRORS,
-            hide_suggestions=not self._suggestions,
-            middleware=[refuse] if refused else None,
-        )
-        result = await _finished(execution)
+        middleware = MiddlewareManager(refuse) if refused else None
+        result = await self._executed(operation.node, operation.fragments, values, source, context, middleware)
         # graphql-core reports invalid arguments in its own words; replace its error by ours.
         reported = [
             refused[str(each.path[0])].error() if each.path and each.path[0] in refused else each
             for each in result.errors or ()
         ]
         return ExecutionResult(result.data, reported or None)
+
+    async def _executed(
+        self,
+        node: OperationDefinitionNode,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        values: VariableValues,
+        source: Any,
+        context: Any,
+        middleware: MiddlewareManager | None = None,
+    ) -> ExecutionResult:
+        # graphql-core's ``execute`` would coerce the variables again, and refuse the exact numbers of the body.
+        executor: GraphQLExecutor[Any] = GraphQLExecutor(
+            self._schema,
+            dict(fragments),
+            {name: FragmentDetails(each) for name, each in fragments.items()},
+            source,
+            context,
+            node,
+            values,
+            default_field_resolver,
+            default_type_resolver,
+            default_field_resolver,
+            middleware_manager=middleware,
+            hide_suggestions=not self._suggestions,
+        )
+        execution: Any = executor.execute_operation()
+        result: ExecutionResult = await execution if isawaitable(execution) else execution
+        return result
 
     def _coerced(self, operation: Operation, variables: Mapping[str, Any]) -> VariableValues:
         # Without variables the values are the same for every request, so they can be cached.
@@ -324,11 +330,6 @@ _NO_VARIABLES = VariableValues({}, {})
 
 async def _read_nothing(key: str, transaction: Transaction, given: dict[str, object]) -> Any:  # noqa: ARG001  a Select
     raise TypeError(f"{key}: a public field has no data that a statement reads")
-
-
-async def _finished(execution: Any) -> ExecutionResult:
-    result: ExecutionResult = await execution if isawaitable(execution) else execution
-    return result
 
 
 def _bare(operation: Operation) -> OperationDefinitionNode | None:
