@@ -88,6 +88,17 @@ async def test_whoever_is_not_there_is_not_found(worker: Worker, a: Tenant, b: T
                 pytest.fail("it was entered")
 
 
+async def test_a_subject_that_is_the_text_of_an_id_is_not_the_user_with_that_id(
+    worker: Worker, a: Tenant, ada: UUID
+) -> None:
+    with isola.run_with_tenant(a.slug, user=ada):
+        async with worker.transaction(read_only=True) as inside:
+            assert inside.user_id == ada
+    with isola.run_with_tenant(a.slug, user=str(ada)), pytest.raises(NotFound):
+        async with worker.transaction():
+            pytest.fail("it was entered")
+
+
 async def test_it_is_refused_what_its_user_would_be(
     worker: Worker, database: Database, a: Tenant, ada: UUID, sales: UUID
 ) -> None:

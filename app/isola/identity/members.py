@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
@@ -18,8 +19,8 @@ from isola.subjects.roles import Standing
 
 MAX_CACHED = 100_000
 
-UserKey = tuple[UUID, str]
-"""A tenant, and the subject or the id of a user there."""
+UserKey = tuple[UUID, str | UUID]
+"""A tenant, and the subject or the id of a user there: a subject may be the text of another user's id."""
 
 
 class Members:
@@ -63,7 +64,7 @@ class Members:
 
     async def user(self, tenant: Tenant, user_id: UUID) -> Standing | None:
         """A user's standing, by id; None if there is no such user. Raises Unavailable."""
-        return await self._lookup((tenant.id, str(user_id)), partial(self._fetch_by_id, tenant, user_id))
+        return await self._lookup((tenant.id, user_id), partial(self._fetch_by_id, tenant, user_id))
 
     async def memberships(self, subject: str) -> Sequence[tuple[Tenant, Standing]]:
         """The tenants that a subject of tokens belongs to, and its standing there; at most 100. Raises Unavailable.
@@ -130,6 +131,8 @@ class Members:
         else:
             tenant, _, user = key.partition("/")
             self._cache.invalidate((UUID(tenant), user))
+            with suppress(ValueError):
+                self._cache.invalidate((UUID(tenant), UUID(user)))
 
     def _invalidate_tenant(self, key: str | None) -> None:
         if key is None:
