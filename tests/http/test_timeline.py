@@ -266,6 +266,26 @@ async def test_other_bytes_and_keys_of_others_revoked_and_unknown_are_refused(
         assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.publicKey")
 
 
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        "00" * 32,
+        "01" + "00" * 31,
+        "01" + "00" * 30 + "80",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 31,
+    ],
+)
+async def test_a_key_that_verifies_one_signature_over_many_texts_is_refused(encoded: str, ada: Client) -> None:
+    document = "mutation ($input: CreateSigningKeyInput!) { createSigningKey(input: $input) { signingKey { id } } }"
+    public = base64.b64encode(bytes.fromhex(encoded)).decode()
+    refused = await ada.ask(document, {"input": {"publicKey": public}})
+    assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", "input.publicKey")
+
+
 def other_key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 

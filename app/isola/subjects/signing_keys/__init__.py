@@ -16,6 +16,13 @@ from isola.subjects.work import Work
 KEY_BYTES = 32
 KEY_CHARACTERS = 44
 """The characters of 32 bytes in base64."""
+_PRIME = 2**255 - 19
+_SMALL_Y = (
+    *(0, 1, _PRIME - 1, _PRIME, _PRIME + 1),
+    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+)
+"""The coordinates of the points of small order. With such a key, one signature is valid for many messages."""
 
 
 class SigningKey(Subject, name="signing_key", prefix="sgk", mutations=frozenset({"create"})):
@@ -53,6 +60,8 @@ def public_key(encoded: str) -> Ed25519PublicKey:
     try:
         data = base64.b64decode(encoded, validate=True)
         if len(data) != KEY_BYTES:
+            raise ValueError
+        if int.from_bytes(data, "little") % 2**255 in _SMALL_Y:
             raise ValueError
         return Ed25519PublicKey.from_public_bytes(data)
     except (ValueError, binascii.Error, UnsupportedAlgorithm):
