@@ -76,8 +76,8 @@ def _write(address: str, schema: str, application: str | None) -> None:
     for note in made.notes:
         err.print(f"not carried: {note.of}: {note.what}: {note.why}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(
-        f"{made.application}/ has {len(made.models)} subjects and {len(made.pairs)} relations between many; "
-        f"{len(made.notes)} things are not carried: see {made.application}/ADOPTED.md"
+        f"{made.application}/ has {len(made.models)} subjects and {len(made.pairs)} many-to-many relations; "
+        f"{len(made.notes)} objects are not carried over: see {made.application}/ADOPTED.md"
     )
     typer.echo(f"{made.application}: cd {made.application} && make demo")
 
