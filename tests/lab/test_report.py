@@ -124,7 +124,7 @@ def test_other_results_give_another_verdict(tmp_path: Path) -> None:
     assert "no crossover" in said
     even = Written(tmp_path, record(tmp_path / "even.jsonl", noise=2.0))
     (said,) = lines_about(even, "Reads a second")
-    assert said == "Reads a second: no difference beyond noise from 10 to 1,000 tenants."
+    assert said == "Reads a second: no significant difference from 10 to 1,000 tenants."
 
 
 def first_sentences(written: Written) -> str:

@@ -154,4 +154,7 @@ async def run(job: Job) -> Measured:
 
 
 if __name__ == "__main__":
-    json.dump(asdict(uvloop.run(run(Job(**json.load(sys.stdin))))), sys.stdout)
+    try:
+        json.dump(asdict(uvloop.run(run(Job(**json.load(sys.stdin))))), sys.stdout)
+    except RuntimeError as wrong:
+        sys.exit(str(wrong))

@@ -21,7 +21,7 @@ PAIRS = (
     "past this by chance: believe a trend over several sizes before a single point."
 )
 CROSSINGS = (
-    "A crossover is interpolated, on logarithms, between two sizes at which opposite sides are ahead beyond noise."
+    "A crossover is interpolated, on logarithms, between two sizes at which opposite sides are ahead significantly."
 )
 RATIOS = (
     "Ratios between subjects of one run hold on other machines as long as the same thing is short there: who is ahead, "
@@ -66,7 +66,7 @@ def disturbed(results: Results) -> str | None:
         return None
     return (
         f"The machine was busy: other work took {statistics.median(busy):.0%} of it at the median. Differences that a "
-        "quiet machine would show may be inside the noise here, and times are longer than they need be."
+        "idle machine would show may not be significant here, and times are longer than on such a machine."
     )
 
 

@@ -111,10 +111,10 @@ def _headline(compared: Sequence[Compared], shown: Sequence[Compared], a: str, b
     if not tested:
         yield "Nothing can be said: of no value do both have two rounds or more."
     elif not shown:
-        yield f"No difference beyond noise and beyond {DRIFT:.0%}, by which runs of the same code may differ."
+        yield f"No significant difference beyond {DRIFT:.0%}, by which runs of the same code may differ."
     else:
         worse = sum(each.worse for each in shown)
-        yield f"{worse:,} worse and {len(shown) - worse:,} better, beyond noise and beyond {DRIFT:.0%}."
+        yield f"{worse:,} worse and {len(shown) - worse:,} better, significantly and beyond {DRIFT:.0%}."
 
 
 def _different_machines(before: Results, after: Results) -> Iterator[str]:

@@ -23,7 +23,7 @@ class Finding:
         return crossovers(self.by_size)
 
     def ahead(self, size: float) -> str | None:
-        """The strategy that is better at a size, beyond noise."""
+        """The strategy that is better at a size, by more than noise."""
         ratio = self.by_size.get(size)
         if ratio is None or not ratio.differs:
             return None
@@ -50,7 +50,7 @@ class Finding:
         sizes = sorted(self.by_size)
         sure = [size for size in sizes if self.ahead(size)]
         if not sure:
-            return f"no difference beyond noise{self._range(sizes)}"
+            return f"no significant difference{self._range(sizes)}"
         if self.crossovers:
             return self._crossing(sure, why)
         winner = self.ahead(sure[0])

@@ -92,7 +92,7 @@ def _for_whom(needs: Found, names: tuple[str, str]) -> list[str]:
     even = [aspect.need for aspect, one in needs if _ahead(one) is None]
     if even:
         lines.append(
-            f"Either will do for {'; '.join(even)}: the difference is inside the noise, or under {SLIGHT - 1:.0%}."
+            f"Either will do for {'; '.join(even)}: the difference is not significant, or under {SLIGHT - 1:.0%}."
         )
     return lines
 

@@ -18,10 +18,10 @@ PANELS = 8
 """Beyond these a reader is helped by a table more than by further charts."""
 
 RATIOS = (
-    "How many times better the first is than the second, and between what this lies with 95 % confidence. Below 1 the "
-    "second is better; “none” is a difference inside the noise."
+    "How many times better the first is than the second, with the 95 % confidence interval. Below 1 the second is "
+    "better; “none” means no significant difference."
 )
-FIGURES = "What this machine took: medians of the rounds, and between what they lay."
+FIGURES = "Medians of the rounds on this machine, with their ranges."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ def section(results: Results, scenario: str, asked: Asked) -> Section:
             ),
         ]
     if asked.about:
-        blocks += [Heading("What the figures are"), *_paragraphs(asked.about)]
+        blocks += [Heading("Definitions"), *_paragraphs(asked.about)]
     if asked.notes:
-        blocks += [Heading("What to know of them, and what is so by our design, not by nature"), Bullets(asked.notes)]
+        blocks += [Heading("Notes: what is inherent, and what follows from our design"), Bullets(asked.notes)]
     return Section(f"scenario-{scenario}", asked.question, [block for block in blocks if block])
 
 

@@ -14,7 +14,7 @@ from isola.lab.report.slices import TENANTS, label
 
 LEGEND = (
     "Each mark is one size; the larger the mark, the more tenants (or of whatever was varied). A mark that is not "
-    "filled is a difference inside the noise. The figure to the right is for the largest size."
+    "filled is not significant. The figure to the right is for the largest size."
 )
 
 
@@ -93,9 +93,7 @@ def _at(size: float, found: Sequence[Finding]) -> str:
             parts.append(f"`{name}` is ahead in {len(led)} of {len(there)} respects: {said}")
     even = [_lower(one.label) for one in there if one not in clear]
     if even:
-        parts.append(
-            f"no difference worth choosing by (inside the noise, or under {SLIGHT - 1:.0%}): {', '.join(even)}"
-        )
+        parts.append(f"no relevant difference (not significant, or under {SLIGHT - 1:.0%}): {', '.join(even)}")
     return f"With {size:,.0f} tenants: {'; '.join(parts)}."
 
 

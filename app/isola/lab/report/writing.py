@@ -32,7 +32,11 @@ def write(results: Path, *, html: Path, markdown: Path) -> None:
 def asked() -> Mapping[str, Asked]:
     """The descriptions of all scenarios."""
     return {
-        name: Asked(scenario.question, inspect.getdoc(type(scenario)) or "", tuple(getattr(scenario, "notes", ())))
+        name: Asked(
+            scenario.question,
+            inspect.cleandoc(vars(type(scenario)).get("__doc__") or ""),
+            tuple(getattr(scenario, "notes", ())),
+        )
         for name, scenario in scenarios.load().items()
     }
 

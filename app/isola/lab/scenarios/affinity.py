@@ -45,7 +45,7 @@ class Affinity:
     """
 
     name = "affinity"
-    question = "What do connections save that stay with their tenants?"
+    question = "What does connection affinity save?"
     notes = (
         (
             "A connection that has grown by about 44 MB is replaced, with affinity and without. So with very many "
@@ -53,7 +53,7 @@ class Affinity:
         ),
         (
             "Under `rls` all tenants have one home, so every connection knows it: there is nothing to stay with, and "
-            "both are the same but for noise."
+            "both are the same except for noise."
         ),
     )
 

@@ -26,7 +26,7 @@ AHEAD_SECONDS = 0.5
 
 class Neighbour(Workload):
     name = "neighbour"
-    question = "What does a tenant at ten times its share cost the others?"
+    question = "How does a tenant at ten times its share of requests affect the others?"
     notes = (
         (
             "Under both strategies, tenants take turns for the server's connections: that is the product's pool and "

@@ -67,11 +67,11 @@ class Provisioning:
     """
 
     name = "provisioning"
-    question = "What do making, changing, exporting and dropping tenants take?"
+    question = "What does it take to create, change, export and drop tenants?"
     notes = (
         (
             "CREATE INDEX CONCURRENTLY cannot run in a transaction, and each migration of the product is one "
-            "transaction for each home: by our design. So the lab runs it, outside of migrations, equally for all "
+            "transaction for each home, by our design. So the lab runs it, outside of migrations, equally for all "
             "strategies."
         ),
         (
@@ -79,8 +79,8 @@ class Provisioning:
             "it ends; under `schema` it is one for each tenant. The time says nothing about who waits meanwhile."
         ),
         (
-            "The backfill is run by the triggers of the log, too, once a statement, which find that the owner is not "
-            "noted: but they hold all changed rows in memory first. That is by our design, and worst for one large "
+            "The backfill fires the triggers of the log, once a statement. They do not log changes by the owner, but "
+            "collect all changed rows in memory first. This follows from our design, and is worst for one large "
             "statement."
         ),
         (

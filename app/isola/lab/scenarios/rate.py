@@ -17,11 +17,11 @@ WARMING_SECONDS = 4.0
 
 class Rate(Workload):
     name = "rate"
-    question = "How long do callers wait at a steady rate of requests?"
+    question = "What are the latencies at a steady rate of requests?"
     notes = (
         (
-            "The rate is the same for all subjects, so that latencies compare. One that cannot keep up falls behind "
-            "further and further: its latencies then say only that."
+            "The rate is the same for all subjects, so that latencies compare. One that cannot keep up falls "
+            "further and further behind: its latencies then show only that."
         ),
     )
 

@@ -34,11 +34,11 @@ class Removal(Beside):
     """
 
     name = "removal"
-    question = "What does dropping a large tenant take, and what do the others notice?"
+    question = "What does dropping a large tenant cost, and how does it affect the others?"
     notes = (
         (
             "Under `rls` the rows are deleted one by one, each with its index entries; under `schema` files are "
-            "removed. That is by nature. That all of it is one transaction is by our design: a tenant is erased "
+            "removed. This is inherent. One transaction for all of it follows from our design: a tenant is erased "
             "entirely or not at all."
         ),
         "With a schema there is nothing to vacuum afterwards, so those two figures are 0 there.",

@@ -45,7 +45,7 @@ class Restore:
     notes = (
         (
             "A backup holds each table by itself, so from shared tables the rows of one tenant cannot be taken alone: "
-            "that is by nature. Only a backup of each tenant by itself would change it, which the product does not "
+            "this is inherent. Only a backup of each tenant by itself would change it, which the product does not "
             "make."
         ),
         (

@@ -36,11 +36,11 @@ class Vacuum(Beside):
     """
 
     name = "vacuum"
-    question = "What does one busy tenant leave to be vacuumed, and who pays for it?"
+    question = "What does VACUUM cost after one busy tenant?"
     notes = (
         (
             "VACUUM skips pages in which nothing has changed, but reads every index of the table from end to end: in a "
-            "shared table those of all tenants. That is by nature."
+            "shared table those of all tenants. This is inherent."
         ),
         (
             "The changes are made by the owner, which the log of changes does not note: entries of the log are never "
