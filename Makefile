@@ -96,6 +96,9 @@ bench-quotas: $(READY) ## measure the cost of quotas for inserts
 bench-declared: $(READY) ## compare reads of a declared subject with the same reads of resources
 	$(BIN)/python -m benchmarks.declared
 
+bench-visible: $(READY) ## measure what policies of visibility rules cost PostgreSQL
+	$(BIN)/python -m benchmarks.visible $(ARGS)
+
 bench-large: $(READY) ## measure the effect of a tenant with 1,000,000 rows on 1,000 small ones: CPU and plans
 	$(BIN)/python -m benchmarks.large $(ARGS)
 

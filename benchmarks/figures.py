@@ -30,6 +30,6 @@ def show(figures: Sequence[Figure], title: str) -> None:
     for figure in figures:
         bar = "" if figure.bar is None else f"{'≥' if figure.at_least else '<'} {figure.bar:,g} {figure.unit}"
         verdict = "" if figure.bar is None else "ok" if figure.passed else "MISSED"
-        digits = 0 if figure.at_least else 2 if figure.unit == "s" else 1
+        digits = 0 if figure.at_least else 2 if figure.unit in {"s", ""} else 1
         table.add_row(figure.name, f"{figure.value:,.{digits}f} {figure.unit}", bar, verdict)
     Console().print(table)

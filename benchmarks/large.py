@@ -65,13 +65,13 @@ async def measured(database: Database, strategy: Strategy, some: Sequence[Reside
             before = backend.cpu_times()
             for _ in range(REPEATED):
                 for resident, statement in written:
-                    async with database.transaction(resident.tenant, read_only=True) as work:
+                    async with database.transaction(resident.tenant, read_only=True, about=statement.about) as work:
                         await work.value(statement.sql, *statement.arguments)
             after = backend.cpu_times()
             spent = after.user + after.system - before.user - before.system
             rounds.append(spent / REPEATED / len(written) * 1e6)
         resident, statement = written[0]
-        async with database.transaction(resident.tenant, read_only=True) as work:
+        async with database.transaction(resident.tenant, read_only=True, about=statement.about) as work:
             plan = await work.value(f"EXPLAIN (FORMAT JSON) {statement.sql}", *statement.arguments)
         found[name] = statistics.median(rounds[1:]), "; ".join(shape(json.loads(plan)[0]["Plan"]))
     return found

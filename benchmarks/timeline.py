@@ -125,8 +125,8 @@ async def run(address: str, spans: int, days: list[int], rounds: int) -> dict[tu
                 for number in range(rounds):
                     start = START + timedelta(days=number % each)
                     before = time.perf_counter()
-                    async with tenants.transaction(tenant, read_only=True) as work:
-                        counted = await of_time(work, actor, start, start + timedelta(days=1))
+                    async with tenants.transaction(tenant, read_only=True, about=actor.reader) as work:
+                        counted = await of_time(work, start, start + timedelta(days=1))
                     took.append((time.perf_counter() - before) * 1000)
                     if not counted.spans:
                         raise ValueError("there is nothing to count")

@@ -46,7 +46,8 @@ BEGIN
 END $$;
 
 -- The fields that a transaction has proved about its request: the tenant, its user, the actor, on whose behalf the
--- actor acts, and the request. Unknown fields are ''; the result is NULL in a transaction that names no tenant.
+-- actor acts, the request, and those of the user's permissions that visibility rules ask for, separated by spaces.
+-- Unknown fields are ''; the result is NULL in a transaction that names no tenant.
 CREATE FUNCTION isola.proved_request() RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -61,12 +62,24 @@ END $$;
 CREATE FUNCTION isola.current_tenant_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
 RETURN isola.proved_tenant_id();
 
--- A proof for this transaction, for functions that visit another tenant: it names no actor there. No other role may
--- call it.
-CREATE FUNCTION isola.proof(tenant uuid) RETURNS text LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+-- The user and the permissions that visibility rules ask for, as proved. NULL in a transaction that proves no user, and
+-- in one that names no tenant: then a user sees what everybody in the tenant sees. PostgreSQL inlines both, so only the
+-- check of the proof costs anything. It is necessary: a statement that runs could have changed the setting.
+CREATE FUNCTION isola.current_user_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED
+RETURN CASE WHEN isola.proved_tenant_id() IS NOT NULL
+    THEN nullif(split_part(current_setting('isola.proof'), chr(10), 2), '')::uuid END;
+
+CREATE FUNCTION isola.current_permissions() RETURNS text[] LANGUAGE sql STABLE PARALLEL RESTRICTED
+RETURN CASE WHEN isola.proved_tenant_id() IS NOT NULL
+    THEN string_to_array(split_part(current_setting('isola.proof'), chr(10), 6), ' ') END;
+
+-- A proof for this transaction, for functions that visit another tenant: it names no actor there, and no user but the
+-- one whose rows are read. No other role may call it.
+CREATE FUNCTION isola.proof(tenant uuid, reader uuid DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    record text := tenant || repeat(chr(10), 5);
+    record text := concat(tenant, chr(10), reader, repeat(chr(10), 5));
     key control.binding_key;
 BEGIN
     SELECT * INTO key FROM control.binding_key;

@@ -207,7 +207,8 @@ END;
 -- The row of a subject that a share grants to the bound tenant: the columns that its table declares as shared, in that
 -- order. No row if the share is of another subject. It is read in its owner's home, of whatever strategy, by name: so
 -- an owner that moves meanwhile does not look like one without such a row. The policies apply to this function as well,
--- so the owner is bound while its row is read. The grantee is bound again before anything else runs; an error on the
+-- so the owner is bound while its row is read, with the user who shared it: where a subject has a visibility rule, a
+-- partner reads a row as long as that user may. The grantee is bound again before anything else runs; an error on the
 -- way ends the transaction and with it the binding.
 CREATE FUNCTION isola.shared_row(of_subject text, share uuid) RETURNS SETOF record LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -217,14 +218,15 @@ DECLARE
     grantees_home text := coalesce(current_setting('isola.home', true), '');
     owner uuid;
     owners_home text;
+    sharer uuid;
     shared_row uuid;
     relation text;
     columns text;
 BEGIN
-    SELECT s.owner_id, t.home, s.row_id, o.relation, (
+    SELECT s.owner_id, t.home, s.granted_by, s.row_id, o.relation, (
         SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(o.shared) WITH ORDINALITY c (name, place)
     )
-    INTO owner, owners_home, shared_row, relation, columns
+    INTO owner, owners_home, sharer, shared_row, relation, columns
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
     JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
@@ -233,7 +235,7 @@ BEGIN
     IF owner IS NULL THEN
         RETURN;
     END IF;
-    PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner), true),
+    PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner, sharer), true),
         set_config('isola.home', owners_home, true);
     RETURN QUERY EXECUTE format('SELECT %s FROM %I.%I WHERE id = $1', columns, owners_home, relation)
     USING shared_row;

@@ -34,8 +34,10 @@ class Home:
 
 
 def rights(table: Table) -> str:
-    """The privileges of tenant traffic on a table; on a table declared read-only, only SELECT."""
-    return "SELECT" if table.info.get("read_only") else "SELECT, INSERT, UPDATE, DELETE"
+    """The privileges of tenant traffic on a table; if only some columns are ``readable``, SELECT on these."""
+    if (readable := table.info.get("readable")) is not None:
+        return f"SELECT ({', '.join(readable)})"
+    return "SELECT, INSERT, UPDATE, DELETE"
 
 
 def create_role(name: str) -> str:
@@ -52,6 +54,7 @@ class Strategy(Hashable, Protocol):
 
     name: str
     capabilities: frozenset[Capability]
+    login: str
 
     def __init__(self, login: str) -> None: ...
 
@@ -83,7 +86,11 @@ class Strategy(Hashable, Protocol):
         ...
 
     def admit(self, home: Home, tables: Iterable[Table]) -> Sequence[str]:
-        """Statements that grant tenant traffic its privileges on a home's tables. They are idempotent."""
+        """Statements that grant tenant traffic its ``rights`` on a home's tables. They are idempotent.
+
+        Row-level security has to be enabled afterwards, with a permissive policy: policies of visibility rules restrict
+        it further.
+        """
         ...
 
     def erase(self, tenant: UUID, tables: Sequence[Table]) -> Sequence[str]:

@@ -24,6 +24,7 @@ from isola.installed import SUBJECTS
 from isola.platform.tenants import Tenant
 from isola.query.effort import Effort
 from isola.subjects import names
+from isola.subjects.actor import Actor
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.organizations import memberships, organizations
 from isola.subjects.permissions import all_permissions
@@ -106,7 +107,8 @@ class Caller:
 
     def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
         self.transactions += 1
-        return self.database.transaction(self.principal.tenant, read_only=read_only)
+        about = Actor(self.principal.user_id, self.principal.permissions).reader
+        return self.database.transaction(self.principal.tenant, read_only=read_only, about=about)
 
     async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
         standing = Standing(self.principal.user_id, "s", self.principal.roles, frozenset(), disabled=False)
@@ -137,6 +139,7 @@ class Caller:
 @dataclass(frozen=True)
 class World:
     database: Database
+    owner: Database
     tenants: Mapping[str, Tenant]
 
 
@@ -145,12 +148,13 @@ async def world(cluster: Cluster, server: asyncpg.Connection) -> AsyncIterator[W
     async with (
         copied(cluster, server) as copy,
         await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=2) as database,
+        await Database.open(str(copy.where.owner), copy.strategies, copy.binding_key) as owner,
     ):
         tenants = cluster.tenants
         for slug, tenant in tenants.items():
             await settle(database, tenant, 40 if slug.endswith("a") else 3)
         await share(database, tenants)
-        yield World(database, tenants)
+        yield World(database, owner, tenants)
 
 
 async def settle(database: Database, tenant: Tenant, size: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from graphql import GraphQLResolveInfo, GraphQLSchema, build_schema, execute_sync, parse, print_schema
-from sqlalchemy import Column, func, select, text
+from sqlalchemy import Column, Table, TextClause, func, select, text
 
 from isola.api.schema import model
 from isola.database.transactions import Transaction
@@ -387,9 +387,12 @@ def _snake(name: str) -> str:
     return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
 
 
-async def read(work: Transaction, principal: Principal, texts: Sequence[str]) -> Data:
-    """Read everything in the caller's tenant; ``texts`` are the values that filters compare with."""
-    tables = {type_: [dict(row) for row in await work.rows(select(table))] for type_, table in TABLES.items()}
+async def read(whole: Transaction, work: Transaction, principal: Principal, texts: Sequence[str]) -> Data:
+    """Read everything in the caller's tenant; ``texts`` are the values that filters compare with.
+
+    ``whole`` is a transaction of the owner, which no policy applies to; ``work`` is one of the caller.
+    """
+    tables = {type_: await _all_of(whole, table) for type_, table in TABLES.items()}
     rows = [row for each in tables.values() for row in each]
     known = sorted({value for row in rows for value in row.values() if isinstance(value, str)} | set(texts))
     in_order = await work.texts("SELECT t FROM unnest($1::text[]) t ORDER BY t", known)
@@ -398,23 +401,34 @@ async def read(work: Transaction, principal: Principal, texts: Sequence[str]) ->
     return Data(
         principal,
         tables,
-        {(row["organization_id"], row["user_id"]) for row in await work.rows(select(memberships))},
-        {(row["role_id"], row["user_id"]) for row in await work.rows(select(user_roles))},
+        {(row["organization_id"], row["user_id"]) for row in await _all_of(whole, memberships)},
+        {(row["role_id"], row["user_id"]) for row in await _all_of(whole, user_roles)},
         {row["id"]: await _shares(work, DECLARED[type_], row["id"]) for type_ in SHAREABLE for row in tables[type_]},
         received,
         [dict(row) for row in offers],
         {row["id"]: await _shared(work, row["id"]) for row in received},
         {text: place for place, text in enumerate(in_order)},
-        {table.name: [dict(row) for row in await work.rows(select(table))] for table, _, _ in PAIRS},
-        {each.plural: await _counted(work, each) for each in DECLARED.values() if each.counted},
+        {table.name: await _all_of(whole, table) for table, _, _ in PAIRS},
+        {each.plural: await _counted(whole, each) for each in DECLARED.values() if each.counted},
     )
 
 
-async def _counted(work: Transaction, declaration: Declaration) -> int:
+async def _all_of(whole: Transaction, table: Table) -> Sequence[Row]:
+    return [dict(row) for row in await whole.rows(select(table).where(_of_tenant(whole, table)))]
+
+
+async def _counted(whole: Transaction, declaration: Declaration) -> int:
     """How many rows of a subject count towards its quota."""
+    table = declaration.subject.table
     condition = [text(declaration.counted)] if isinstance(declaration.counted, str) else []
-    count: int = await work.scalar(select(func.count()).select_from(declaration.subject.table).where(*condition))
+    rows = select(func.count()).select_from(table).where(_of_tenant(whole, table), *condition)
+    count: int = await whole.scalar(rows)
     return count
+
+
+def _of_tenant(whole: Transaction, table: Table) -> TextClause:
+    """The rows of the tenant that the owner's transaction is bound to."""
+    return text(whole.strategy.predicate(table.name) or "true")
 
 
 _RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at")

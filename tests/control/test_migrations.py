@@ -3,16 +3,17 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from isola.database.transactions import Database
 from isola.errors import OperatorError
-from isola.platform import migrations, provisioning
+from isola.platform import migrations, provisioning, visibility
 from isola.platform.logins import quote
 from isola.platform.tenants import Tenant
+from isola.subjects.spans import spans
 from isola.testing.fixtures import STRATEGIES, Copy
 from tests.control.conftest import OLD, until_alone
 from tests.control.dumps import dumped
@@ -214,6 +215,55 @@ async def finished_after(copy: Copy, owner: Database, old_shapes: dict[str, obje
     new_shapes = shapes(copy, schemas)
     assert cut_short == {one: (old_shapes if left[one] == OLD else new_shapes)[one] for one in schemas}
     assert await revisions(owner, schemas) == dict.fromkeys(schemas, NEW)
+
+
+@pytest.fixture
+def other_rule(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Spans are visible to their authors only, in the next release of the application."""
+    cached = (migrations.everything, migrations.head, visibility.digest, visibility.read_for_users)
+    with monkeypatch.context() as changed:
+        changed.setitem(spans.info, "visible", lambda row, viewer: row["author_id"] == viewer.id)
+        for each in cached:
+            each.cache_clear()
+        yield
+    for each in cached:
+        each.cache_clear()
+
+
+@pytest.mark.usefixtures("other_rule")
+async def test_a_changed_visibility_rule_is_applied_to_every_home(
+    copy: Copy, owner: Database, database: Database, a: Tenant
+) -> None:
+    async with database.transaction(a) as work:
+        author = await work.value("INSERT INTO users (subject, name) VALUES ('ada', 'Ada') RETURNING id")
+        public = "INSERT INTO spans (author_id, title, visibility) VALUES ($1, 's', 'public')"
+        await work.value(public, author)
+
+    async def seen(about: Mapping[str, str]) -> object:
+        async with database.transaction(a, read_only=True, about=about) as work:
+            return await work.value("SELECT count(*) FROM spans"), await work.value(
+                "SELECT count(new) FROM audit_log WHERE action = 'span:create'"
+            )
+
+    before = await migrations.check(owner, copy.strategies, copy.where)
+    assert before.behind == dict.fromkeys(await schemas_of_homes(owner), NEW)
+    async with owner.unbound() as work:
+        with pytest.raises(OperatorError, match=r"other visibility rules .* \(isola-rules\): isola migrate"):
+            await migrations.refuse_behind(work)
+    assert await seen({}) == (1, 1)
+
+    report = await migrations.migrate(owner, copy.strategies, copy.where)
+    assert (report.behind, report.failed) == (before.behind, {})
+    assert (await migrations.check(owner, copy.strategies, copy.where)).behind == {}
+    async with owner.unbound() as work:
+        await migrations.refuse_behind(work)
+    assert await seen({}) == (0, 0)
+    assert await seen({"user": str(author)}) == (1, 1)
+
+
+async def schemas_of_homes(owner: Database) -> list[str]:
+    async with owner.unbound() as work:
+        return list(await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL"))
 
 
 async def test_two_runs_at_once_from_nothing(blank: Copy, blank_owner: Database) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, select
+from sqlalchemy import Table
 
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
@@ -17,6 +17,7 @@ from isola.subjects.metadata import metadata
 from isola.testing.consent import accept_all
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.reading import row_of
+from isola.testing.oracles.canary import stored
 from isola.testing.patience import PATIENCE
 from isola_strategies.base import Home, Strategy
 from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up, made, names_in, received
@@ -24,11 +25,8 @@ from tests.control.test_provisioning import EVERYTHING, fill, footprint, held_up
 Content = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-async def content(database: Database, tenant: Tenant) -> Content:
-    async with database.transaction(tenant) as work:
-        return {
-            table.name: sorted(map(dict, await work.rows(select(table))), key=str) for table in metadata.sorted_tables
-        }
+async def content(owner: Database, copy: Copy, tenant: Tenant) -> Content:
+    return await stored(owner, copy.strategies[tenant.strategy], tenant)
 
 
 async def test_everything_of_a_tenant_is_in_the_new_home_and_nothing_in_the_old_one(
@@ -44,20 +42,20 @@ async def test_everything_of_a_tenant_is_in_the_new_home_and_nothing_in_the_old_
     await fill(database, b, a)
     tenant = await made(owner, copy, strategy)
     await fill(database, tenant, a)
-    before, neighbours = await content(database, tenant), await content(database, b)
+    before, neighbours = await content(owner, copy, tenant), await content(owner, copy, b)
     homes = await footprint(owner)
 
     moved = await moves.move(owner, copy.strategies, "new", to=other.name)
 
     assert (moved.id, moved.strategy, moved.moving_to) == (tenant.id, other.name, None)
     assert moved == await provisioning.named(control, "new")
-    after = await content(database, moved)
+    after = await content(owner, copy, moved)
     [entry] = [each for each in after["audit_entries"] if each not in before["audit_entries"]]
     assert {**after, "audit_entries": before["audit_entries"]} == before
     assert (entry["action"], entry["object"]) == ("tenant:move", "tenant:new")
     assert entry["actor"] == platform_log.operator().actor
     assert (entry["old"], entry["new"]) == ({"strategy": strategy.name}, {"strategy": other.name})
-    assert await content(database, b) == neighbours
+    assert await content(owner, copy, b) == neighbours
     assert (await audit.verify(control, database, moved)).broken is None
     left, reached = strategy.home(tenant.id), other.home(tenant.id)
     found = await footprint(owner)
@@ -79,13 +77,13 @@ async def test_a_suspended_tenant_goes_through_every_strategy_and_back_and_loses
 ) -> None:
     tenant = await made(owner, copy, strategy)
     await fill(database, tenant, a)
-    before, homes = await content(database, tenant), await footprint(owner)
+    before, homes = await content(owner, copy, tenant), await footprint(owner)
     await provisioning.suspend(owner, "new")
     for to in [*(name for name in copy.strategies if name != strategy.name), strategy.name]:
         tenant = await moves.move(owner, copy.strategies, "new", to=to)
         assert tenant.status is Status.SUSPENDED
         assert await names_in(database, tenant) == ["canary"]
-    after = await content(database, tenant)
+    after = await content(owner, copy, tenant)
     assert {**after, "audit_entries": before["audit_entries"]} == before
     assert (await audit.verify(owner, database, tenant)).broken is None
     found = await footprint(owner)
@@ -144,14 +142,14 @@ async def test_a_copy_that_differs_is_not_taken(
     falsifying = type("Falsifying", (type(other),), {"admit": admit})(copy.where.tenant_login)
     tenant = await made(owner, copy, strategy)
     await fill(database, tenant, a)
-    before = await content(database, tenant)
+    before = await content(owner, copy, tenant)
     async with owner.unbound() as work:
         for home in other.homes([]):
             await work.script(FALSIFY.format(home=home.schema))
     homes = await footprint(owner)
     with pytest.raises(OperatorError, match="the copy of resources differs from the original: nothing was moved"):
         await moves.move(owner, {**copy.strategies, other.name: falsifying}, "new", to=other.name)
-    assert await content(database, tenant) == before
+    assert await content(owner, copy, tenant) == before
     assert await footprint(owner) == homes
     assert await provisioning.named(owner, "new") == tenant
 
@@ -204,21 +202,20 @@ async def test_a_stale_placement_reads_and_writes_nothing(
 
 async def test_a_blocking_transaction_aborts_the_move_and_nothing_else(
     owner: Database,
-    database: Database,
     copy: Copy,
     strategy: Strategy,
     other: Strategy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tenant = await made(owner, copy, strategy)
-    before = await content(database, tenant)
+    before = await content(owner, copy, tenant)
     monkeypatch.setattr(moves, "LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '0.2s'")
     # For example, a migration.
     async with held_up(owner, f"SELECT pg_advisory_xact_lock(hashtext('{strategy.home(tenant.id).schema}'))"):
         with pytest.raises(Unavailable, match="try again"):
             await moves.move(owner, copy.strategies, "new", to=other.name)
         assert await provisioning.named(owner, "new") == tenant
-    assert await content(database, tenant) == before
+    assert await content(owner, copy, tenant) == before
     await moves.move(owner, copy.strategies, "new", to=other.name)
 
 

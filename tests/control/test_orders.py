@@ -46,7 +46,6 @@ async def test_a_tenant_is_ordered_and_made(
 async def test_an_ordered_move_is_executed_in_the_name_of_its_author(
     owner: Database,
     control: Database,
-    database: Database,
     copy: Copy,
     strategy: Strategy,
     other: Strategy,
@@ -58,7 +57,7 @@ async def test_an_ordered_move_is_executed_in_the_name_of_its_author(
     assert done.state is State.DONE
     moved = await provisioning.named(control, "new")
     assert moved.strategy == other.name
-    [entry] = (await content(database, moved))["audit_entries"]
+    [entry] = (await content(owner, copy, moved))["audit_entries"]
     assert (entry["action"], entry["actor"], entry["request"]) == ("tenant:move", "staff:sam", "request-1")
 
 

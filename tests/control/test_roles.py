@@ -64,6 +64,23 @@ async def test_each_missing_right_of_a_home_is_detected(
                 raise _Undone
 
 
+async def test_a_home_without_a_policy_of_a_visibility_rule_is_detected_and_repaired(
+    strategy: Strategy, a: Tenant, copy: Copy, owner: Database
+) -> None:
+    """For example, restored where a role of the policy was missing. Then all rows would be visible."""
+    home = strategy.home(a.id).schema
+    policies = "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polname = 'visible_rows'"
+    async with owner.unbound() as work:
+        before = sorted(await work.texts(policies))
+        await work.script(f"DROP POLICY visible_rows ON {home}.spans")
+    report = await migrations.check(owner, copy.strategies, copy.where)
+    assert report.shut == {home: "a policy visible_rows is missing"}
+    assert (await migrations.migrate(owner, copy.strategies, copy.where)).failed == {}
+    assert (await migrations.check(owner, copy.strategies, copy.where)).shut == {}
+    async with owner.unbound() as work:
+        assert sorted(await work.texts(policies)) == before
+
+
 async def test_a_home_without_its_rights_is_repaired_and_accessible_again(
     strategy: Strategy, copy: Copy, owner: Database, database: Database
 ) -> None:

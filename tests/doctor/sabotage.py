@@ -99,6 +99,12 @@ SABOTAGES = (
     ),
     Sabotage(
         "RLS011",
+        "CREATE OR REPLACE FUNCTION isola.current_user_id() RETURNS uuid LANGUAGE sql STABLE PARALLEL RESTRICTED "
+        "RETURN nullif(split_part(current_setting('isola.proof'), chr(10), 2), '')::uuid",
+        "isola.current_user_id()",
+    ),
+    Sabotage(
+        "RLS011",
         "ALTER POLICY bound_tenant ON rls.users USING (tenant_id = current_setting('isola.tenant')::uuid)",
         "bound_tenant ON rls.users",
     ),
@@ -162,6 +168,7 @@ SABOTAGES = (
     Sabotage("OWN001", "ALTER SCHEMA {a} OWNER TO {a}", "{a}"),
     # --- Views, functions, extensions
     Sabotage("VIW001", "CREATE VIEW rls.names AS SELECT name FROM rls.users", "rls.names"),
+    Sabotage("VIW001", "ALTER VIEW rls.audit_log OWNER TO CURRENT_USER", "rls.audit_log"),
     Sabotage("VIW001", "ALTER VIEW control.live_shares SET (security_invoker = off)", "control.live_shares"),
     Sabotage(
         "VIW002",
@@ -250,10 +257,10 @@ SABOTAGES = (
     Sabotage("LKP002", "CREATE INDEX k ON rls.users (tenant_id, lower(name))", "rls.k"),
     Sabotage("LKP002", "CREATE INDEX k ON rls.resources USING gin (data)", "rls.k", also=("KEY003",)),
     # --- Drift
-    Sabotage("DRF001", "DROP TABLE {a}.memberships", "{a}"),
+    Sabotage("DRF001", "DROP TABLE {a}.user_roles", "{a}"),
     Sabotage("DRF001", "CREATE TABLE {a}.notes (text text)", "{b}"),
     Sabotage("DRF002", "ALTER TABLE {a}.users ADD nickname text", "{b}.users"),
-    Sabotage("DRF002", "ALTER TABLE {a}.spans ALTER title TYPE varchar(200)", "{a}.spans", also=("DRF003",)),
+    Sabotage("DRF002", "ALTER TABLE {a}.resources ALTER name TYPE varchar(200)", "{a}.resources", also=("DRF003",)),
     Sabotage("DRF003", "ALTER TABLE {a}.users DROP CONSTRAINT uq_users_subject", "{a}.users"),
     Sabotage("DRF004", "DROP INDEX {a}.ix_resources_name_id", "{a}.resources"),
     Sabotage("DRF005", "REVOKE DELETE ON {a}.users FROM {a}", "{a}.users"),

@@ -72,7 +72,7 @@ async def test_when(
     awaited, done = STEPS[step]
     tenant = await made(owner, copy, strategy)
     await fill(database, tenant, await provisioning.named(owner, f"{strategy.name}-a"))
-    before, homes = await content(database, tenant), await footprint(owner)
+    before, homes = await content(owner, copy, tenant), await footprint(owner)
 
     command = [sys.executable, "-c", MOVE, between.address, copy.where.tenant_login, other.name]
     moving = await asyncio.create_subprocess_exec(*command, cwd=Path(__file__).parents[2])
@@ -86,9 +86,9 @@ async def test_when(
     if not done:
         after = await footprint(owner)
         assert (after.schemas, after.roles) == (homes.schemas, homes.roles)
-        assert await content(database, tenant) == before
+        assert await content(owner, copy, tenant) == before
         found = await moves.move(owner, copy.strategies, "new", to=other.name)
-    moved = await content(database, found)
+    moved = await content(owner, copy, found)
     assert {**moved, "audit_entries": before["audit_entries"]} == before
     assert (await audit.verify(owner, database, found)).broken is None
 

@@ -6,14 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import literal_column, select, table
 
 from isola.database.transactions import Database
 from isola.platform import provisioning, span_verification
+from isola.subjects.actor import Actor
 from isola.subjects.permissions import Role
+from isola.subjects.spans import SpanType, Visibility
 from isola.testing.served import Api, Client
 from isola_strategies.base import Strategy
 
@@ -64,8 +68,15 @@ async def replays(client: Client, span: str) -> tuple[int, int]:
     return found["replayCount"], found["replays"]["totalCount"]
 
 
+async def me(client: Client) -> str:
+    """The id of the client's user."""
+    return str((await client.ask("{ viewer { user { id } } }")).data["viewer"]["user"]["id"])
+
+
 async def run(api: Api, client: Client, sql: str, *values: object) -> None:
-    async with api.tenants.transaction(await provisioning.named(api.control, client.tenant)) as work:
+    """Run SQL in the client's tenant, on rows that the client's user may see."""
+    tenant = await provisioning.named(api.control, client.tenant)
+    async with api.tenants.transaction(tenant, about={"user": (await me(client))[4:]}) as work:
         await work.value(sql, *values)
 
 
@@ -75,10 +86,9 @@ async def test_replays_are_counted_exactly_however_many_are_made_at_once(ada: Cl
     assert len(set(made)) == 50
     assert await replays(ada, origin) == await replays(bob, origin) == (50, 50)
     found = (await bob.ask(REPLAY, {"id": origin})).data["replaySpan"]["span"]
-    me = (await bob.ask("{ viewer { user { id } } }")).data["viewer"]["user"]["id"]
     assert {**found, "id": None} == {
         "id": None, "type": "USER", "title": "t", "payload": {"a": 1.5}, "metadata": {"m": [None]},
-        "visibility": "PUBLIC", "deltaS": -2.5, "author": {"id": me}, "replayFrom": {"id": origin},
+        "visibility": "PUBLIC", "deltaS": -2.5, "author": {"id": await me(bob)}, "replayFrom": {"id": origin},
     }  # fmt: skip
 
 
@@ -113,6 +123,59 @@ async def test_a_span_that_cannot_be_seen_is_not_replayed_nor_counted(
     entries = (await admin.ask(log, {"id": secret})).response.text
     assert "title" in entries
     assert public[4:] not in entries
+
+
+async def test_who_manages_spans_may_hide_anothers_span_from_themselves(
+    api: Api, ada: Client, bob: Client, admin: Client
+) -> None:
+    """One by one and several at once: the change succeeds, and is in the log, but is not shown to who made it."""
+    make = 'mutation { createOrganization(input: {name: "red"}) { organization { id } } }'
+    red = (await admin.ask(make)).data["createOrganization"]["organization"]["id"]
+    join = "mutation ($input: AddMemberInput!) { addMember(input: $input) { user { id } } }"
+    for client in (ada, bob, admin):
+        await admin.ask(join, {"input": {"organizationId": red, "userId": await me(client)}})
+    one, *others = [await write(ada, "ORGANIZATION", organizationId=red, title=f"t{number}") for number in range(4)]
+    update = """mutation ($input: UpdateSpanInput!) { updateSpan(input: $input) { span { id visibility } } }"""
+    refused = await bob.ask(update, {"input": {"id": one, "visibility": "PRIVATE"}})
+    assert refused.code == "FORBIDDEN"
+
+    changed = await admin.ask(update, {"input": {"id": one, "visibility": "PRIVATE", "title": "hidden"}})
+    assert changed.data == {"updateSpan": {"span": None}}
+    several = "mutation ($input: UpdateSpansInput!) { updateSpans(input: $input) { updatedIds } }"
+    items = [
+        {"id": others[0], "visibility": "PRIVATE"},
+        {"id": others[1], "title": "renamed"},
+        {"id": others[2], "visibility": "PUBLIC"},
+    ]
+    assert (await admin.ask(several, {"input": {"items": items}})).data == {"updateSpans": {"updatedIds": others}}
+
+    listed = "{ timeline(orderBy: [{field: TITLE}]) { totalCount nodes { id title visibility } } }"
+    hidden = [
+        {"id": one, "title": "hidden", "visibility": "PRIVATE"},
+        {"id": others[1], "title": "renamed", "visibility": "ORGANIZATION"},
+        {"id": others[0], "title": "t1", "visibility": "PRIVATE"},
+        {"id": others[2], "title": "t3", "visibility": "PUBLIC"},
+    ]
+    shown = [each for each in hidden if each["visibility"] != "PRIVATE"]
+    assert (await ada.ask(listed)).data["timeline"] == {"totalCount": 4, "nodes": hidden}
+    for client in (bob, admin):
+        assert (await client.ask(listed)).data["timeline"] == {"totalCount": 2, "nodes": shown}
+    # None of several is changed if one of them cannot be seen.
+    for document, given in ((update, items[0]), (several, {"items": [{"id": others[1], "title": "again"}, items[0]]})):
+        assert (await admin.ask(document, {"input": given})).code == "NOT_FOUND"
+    assert (await ada.ask(listed)).data["timeline"] == {"totalCount": 4, "nodes": hidden}
+    actor = await me(admin)
+    entries = [each for each in (await api.content(ada.tenant))["audit_entries"] if each["action"] == "span:update"]
+    assert [(each["object"], each["actor"], each["new"]["visibility"]) for each in entries] == [
+        (one, actor, "private"),
+        (others[0], actor, "private"),
+        (others[1], actor, "organization"),
+        (others[2], actor, "public"),
+    ]
+    log = """query ($id: String!) { auditLog(first: 1, filter: {object: {eq: $id}}) {
+        nodes { action old new withheld } } }"""
+    entry = {"action": "span:update", "old": None, "new": None, "withheld": True}
+    assert (await admin.ask(log, {"id": one})).data["auditLog"]["nodes"] == [entry]
 
 
 async def test_chains_are_followed_and_end_before_a_replay_of_ones_own(ada: Client, bob: Client, admin: Client) -> None:
@@ -210,8 +273,8 @@ async def test_one_byte_that_the_owner_of_the_database_changes_makes_a_span_fail
         await work.value(f"UPDATE spans SET {change} WHERE id::text = $1", span[4:])
     found = await span_verification.verify(api.tenants, tenant)
     assert (found.verified, [f"spn_{each}" for each in found.failed], found.changed) == (1, [span], 1)
-    async with api.tenants.transaction(tenant) as work:
-        states = await work.pairs("SELECT 'spn_' || id, verification FROM spans")
+    async with owner.unbound() as work:
+        states = await work.pairs(f"SELECT 'spn_' || id, verification FROM {home.schema}.spans")
     assert states == {span: "failed", other: "verified"}
     # A second pass finds the same, and changes nothing.
     again = await span_verification.verify(api.tenants, tenant)
@@ -309,7 +372,7 @@ async def test_nothing_but_a_signature_makes_a_span_verified(api: Api, ada: Clie
 
 
 async def test_statistics_are_what_a_recount_of_what_the_caller_sees_gives(
-    api: Api, ada: Client, bob: Client, admin: Client
+    api: Api, owner: Database, strategy: Strategy, ada: Client, bob: Client, admin: Client
 ) -> None:
     clients = (ada, bob, admin)
     for number, client in enumerate(clients * 4):
@@ -325,20 +388,21 @@ async def test_statistics_are_what_a_recount_of_what_the_caller_sees_gives(
     await replay(bob, origin)
     await run(api, ada, "UPDATE spans SET visibility = 'private' WHERE id::text = $1", origin[4:])
     moment = "'2020-01-01 00:00:00+00'::timestamptz + (n * interval '9 hours')"
-    await run(
-        api,
-        ada,
-        f"UPDATE spans s SET created_at = {moment} "
-        "FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n FROM spans) o WHERE s.id = o.id",
-    )
+    tenant = await provisioning.named(api.control, ada.tenant)
+    home = strategy.home(tenant.id).schema
+    async with owner.unbound() as work:
+        await work.script(
+            f"UPDATE {home}.spans s SET created_at = {moment} "
+            f"FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n FROM {home}.spans) o WHERE s.id = o.id"
+        )
     every = """{ timeline(first: 100) { nodes { type visibility createdAt author { id } replayFrom { id } id } } }"""
     size = "octet_length(title) + octet_length(payload::text) + octet_length(metadata::text)"
-    sizes = f"SELECT {size} FROM spans WHERE id::text = $1"
+    sizes = f"SELECT {size} FROM {home}.spans WHERE id::text = $1"
     totals = []
     for client in clients:
         nodes = (await client.ask(every)).data["timeline"]["nodes"]
         found = (await client.ask(STATS)).data["tenantStats"]
-        async with api.tenants.transaction(await provisioning.named(api.control, client.tenant)) as work:
+        async with owner.unbound() as work:
             stored = [await work.value(sizes, node["id"][4:]) for node in nodes]
         assert {each["type"]: each["spans"] for each in found["byType"]} == Counter(node["type"] for node in nodes)
         assert {each["visibility"]: each["spans"] for each in found["byVisibility"]} == Counter(
@@ -350,8 +414,40 @@ async def test_statistics_are_what_a_recount_of_what_the_caller_sees_gives(
         assert found["activeUsers"] == len({node["author"]["id"] for node in nodes if node["author"]})
         assert found["replays"] == sum(node["replayFrom"] is not None for node in nodes)
         assert found["storageBytes"] == sum(stored)
+        assert await stored_statistics(api, client) == found
         totals.append((found["spans"], found["replays"]))
     assert len(set(totals)) == 3
+
+
+async def stored_statistics(api: Api, client: Client) -> dict[str, Any]:
+    """The statistics of the view in the client's home, as the client's user reads it, in the form of STATS."""
+    viewer = (await client.ask("{ viewer { user { id } permissions } }")).data["viewer"]
+    reader = Actor(UUID(viewer["user"]["id"][4:]), frozenset(viewer["permissions"])).reader
+    tenant = await provisioning.named(api.control, client.tenant)
+    async with api.tenants.transaction(tenant, read_only=True, about=reader) as work:
+        rows = await work.rows(select(literal_column("*")).select_from(table("tenant_stats")))
+        authors = await work.value("SELECT count(DISTINCT author_id) FROM spans")
+        cells = "SELECT concat(day, type, visibility), active_users::text FROM tenant_stats"
+        recounted = """SELECT concat((created_at AT TIME ZONE 'UTC')::date, type, visibility),
+            count(DISTINCT author_id)::text FROM spans GROUP BY 1"""
+        assert await work.pairs(cells) == await work.pairs(recounted)
+    sums: dict[str, Counter[str]] = {"type": Counter(), "visibility": Counter(), "day": Counter()}
+    for row in rows:
+        for name, counted in sums.items():
+            counted[str(row[name])] += row["spans"]
+    return {
+        "spans": sum(row["spans"] for row in rows),
+        "byType": [{"type": each.name, "spans": sums["type"][each]} for each in SpanType if sums["type"][each]],
+        "byVisibility": [
+            {"visibility": each.name, "spans": sums["visibility"][each]}
+            for each in Visibility
+            if sums["visibility"][each]
+        ],
+        "byDay": [{"day": day, "spans": spans} for day, spans in sorted(sums["day"].items())],
+        "activeUsers": authors,
+        "replays": sum(row["replays"] for row in rows),
+        "storageBytes": sum(row["bytes"] for row in rows),
+    }
 
 
 async def test_the_time_of_statistics_is_bounded_and_half_open(ada: Client) -> None:
@@ -369,10 +465,9 @@ async def test_the_time_of_statistics_is_bounded_and_half_open(ada: Client) -> N
 
 
 async def test_bad_input_is_one_clear_error_each(ada: Client) -> None:
-    me = (await ada.ask("{ viewer { user { id } } }")).data["viewer"]["user"]["id"]
     before = (await ada.ask("{ timeline { totalCount } }")).data
     for given, field in (
-        ({"type": "GHOST", "authorId": me}, "authorId"),
+        ({"type": "GHOST", "authorId": await me(ada)}, "authorId"),
         ({"metadata": {"m": "x" * 2**16}}, "metadata"),
         ({"metadata": [1e99] * 900}, "metadata"),
         ({"node": "no uri"}, "node"),

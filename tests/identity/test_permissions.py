@@ -1,7 +1,8 @@
 import pytest
 
-from isola.subjects import permissions
+from isola.subjects import permissions, visibility
 from isola.subjects.permissions import Permission, Role, all_permissions, of_role
+from isola.subjects.spans import ALL_SPANS
 
 
 def test_permissions_are_sorted_and_named_subject_action() -> None:
@@ -61,3 +62,8 @@ def test_a_permission_of_another_form_is_refused(name: str) -> None:
 def test_a_custom_role_has_no_built_in_permissions() -> None:
     with pytest.raises(ValueError, match="support"):
         of_role("support")
+
+
+def test_a_role_cannot_give_what_only_the_platform_proves() -> None:
+    stored = {visibility.WHOLE_LOG, ALL_SPANS, Permission.GHOST_READ, "no:such", Permission.SPAN_READ}
+    assert visibility.proved(stored) == Permission.GHOST_READ

@@ -14,6 +14,7 @@ DOMAINS = "app/isola/testing/isolation/test_domains.py"
 CONSENT = "app/isola/testing/isolation/sharing/test_consent.py"
 SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
+VISIBILITY = "app/isola/testing/isolation/test_visibility.py"
 CONNECTIONS = "app/isola/testing/isolation/test_connections.py"
 FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
@@ -837,8 +838,41 @@ PROOFS = (
         "proofs made by tenants",
         "that tenants can make no proofs",
         BOTH,
-        "GRANT EXECUTE ON FUNCTION isola.proof(uuid) TO {login}, isola_members",
+        "GRANT EXECUTE ON FUNCTION isola.proof(uuid, uuid) TO {login}, isola_members",
         (BINDINGS, CATALOGUE),
+    ),
+    Sql(
+        "visibility of reads only",
+        "that a statement without a condition changes and deletes only rows that its user may see",
+        BOTH,
+        """
+            DO $$ DECLARE
+                rule text := (SELECT pg_get_expr(polqual, polrelid) FROM pg_policy
+                    WHERE polrelid = '{a}.spans'::regclass AND polname = 'visible_rows');
+            BEGIN
+                DROP POLICY visible_rows ON {a}.spans;
+                EXECUTE format('CREATE POLICY visible_rows ON {a}.spans AS RESTRICTIVE FOR SELECT USING (%s)', rule);
+            END $$
+        """,
+        (VISIBILITY,),
+    ),
+    Sql(
+        "the user of a claim",
+        "that the user is proved",
+        BOTH,
+        rewritten(
+            "isola.current_user_id()",
+            "(isola.proved_tenant_id() IS NOT NULL)",
+            "true",
+        ),
+        (VISIBILITY,),
+    ),
+    Sql(
+        "log readable without its view",
+        "that tenant traffic reads values in the log through the view only",
+        BOTH,
+        "GRANT SELECT ON {a}.audit_entries TO {login}, isola_members",
+        (VISIBILITY,),
     ),
     Sql(
         "log that can be changed",

@@ -10,8 +10,10 @@ from decimal import Decimal
 from enum import StrEnum
 from types import new_class
 from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy import ColumnElement, exists
 
 from isola.subjects import (
     JSON,
@@ -30,7 +32,7 @@ from isola.subjects import (
 )
 from isola.subjects.applications import _complete
 from isola.subjects.declaration import Registry
-from isola.subjects.metadata import metadata
+from isola.subjects.metadata import Row, metadata
 from isola.subjects.users import User
 
 CASES: list[tuple[str, Callable[[], type[Subject]]]] = []
@@ -682,6 +684,38 @@ def _() -> type[Subject]:
         name: str = column(max_length=9)
 
         visible = lambda row: row["name"] == "x"  # noqa: E731  as authors write it
+
+    return Bird
+
+
+@refused("Bird: visible: the rule reads the table birds itself, which PostgreSQL refuses in a policy")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        @staticmethod
+        def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:  # noqa: ARG004  as authors write it
+            other = Bird.table.alias()
+            return exists().where(other.c.name == row["name"], other.c.id != row["id"])
+
+    return Bird
+
+
+@refused("Bird: visible: the rule reads the table birds itself, which PostgreSQL refuses in a policy")
+def _() -> type[Subject]:
+    class Nest(Subject, name="nest", prefix="nst"):
+        name: str = column(max_length=9)
+
+        @staticmethod
+        def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:  # noqa: ARG004  as authors write it
+            return exists().where(Bird.table.c.name == row["name"])
+
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        @staticmethod
+        def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:  # noqa: ARG004  as authors write it
+            return exists().where(Nest.table.c.name == row["name"])
 
     return Bird
 

@@ -6,14 +6,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
 
 import isola
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Forbidden
 from isola.platform.tenants import Tenant
 from isola.subjects.organizations import memberships
-from isola.subjects.spans import SpanType, Visibility, spans
+from isola.subjects.spans import SpanType, Visibility
+from isola.testing.oracles.canary import content
 from isola.workers import Engine, Worker
 
 NODE = "urn:host:worker-1"
@@ -21,8 +21,7 @@ NODE = "urn:host:worker-1"
 
 async def written(database: Database, tenant: Tenant) -> list[Mapping[str, Any]]:
     """All spans of a tenant, as the owner of the tables would see them, oldest first."""
-    async with database.transaction(tenant, read_only=True) as work:
-        return list(await work.rows(select(spans).order_by(spans.c.created_at)))
+    return sorted((await content(database, tenant))["spans"], key=lambda span: span["created_at"])
 
 
 async def test_a_span_is_of_the_user_in_whose_name_it_runs(

@@ -15,7 +15,7 @@ from isola.platform import provisioning
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
 from isola.subjects import organizations, resources, users
-from isola.subjects.audit import audit_entries
+from isola.subjects.audit import audit_log
 from isola.subjects.users import UserKind
 from isola.testing.fixtures import Copy
 from isola.workers import Worker
@@ -26,7 +26,7 @@ TENANTS, TASKS = 50, 1000
 async def logged(database: Database, tenant: Tenant, key: UUID) -> Mapping[str, object]:
     """The only log entry about a resource."""
     async with database.transaction(tenant, read_only=True) as work:
-        [entry] = await work.rows(select(audit_entries).where(audit_entries.c.object == f"res_{key}"))
+        [entry] = await work.rows(select(audit_log).where(audit_log.c.object == f"res_{key}"))
     return entry
 
 

@@ -38,8 +38,7 @@ class Context:
                 raise Forbidden("temporary read access allows no changes")
             return self._recorded(self.principal.grant)
         if read_only:
-            about = {"user": str(self.principal.user_id)}
-            return self.database.transaction(self.principal.tenant, read_only=True, about=about)
+            return self.database.transaction(self.principal.tenant, read_only=True, about=self.actor.reader)
         return self._attributed()
 
     @asynccontextmanager
@@ -49,8 +48,8 @@ class Context:
             yield work
 
     def _attributed(self) -> AbstractAsyncContextManager[Transaction]:
-        user = str(self.principal.user_id)
-        about = {"user": user, "actor": f"{User.declaration.prefix}_{user}", "request": self.request_id}
+        actor = f"{User.declaration.prefix}_{self.principal.user_id}"
+        about = {**self.actor.reader, "actor": actor, "request": self.request_id}
         if self.principal.on_behalf_of is not None:
             about["behalf"] = self.principal.on_behalf_of
         return self.database.transaction(self.principal.tenant, about=about)

@@ -13,10 +13,11 @@ from hashlib import sha256
 from types import MappingProxyType
 from uuid import UUID
 
-FIELDS = ("user", "actor", "behalf", "request")
+FIELDS = ("user", "actor", "behalf", "request", "permissions")
 """The fields about a request, in their order in a record, after the tenant.
 
-``user`` is the id of the tenant's user, ``actor`` the actor's name in the log, ``behalf`` the person behind the actor.
+``user`` is the id of the tenant's user, ``actor`` the actor's name in the log, ``behalf`` the person behind the actor;
+``permissions`` are those of the user that visibility rules ask for, separated by spaces.
 """
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -29,7 +30,7 @@ def record(tenant: UUID, about: Mapping[str, str] = NOTHING) -> str:
     Raises ValueError for names that are not in ``FIELDS``, and for ambiguous values.
     """
     if not about:
-        return f"{tenant}\n\n\n\n"
+        return f"{tenant}\n\n\n\n\n"
     values = [about.get(name, "") for name in FIELDS]
     stated = "\n".join((str(tenant), *values))
     if about.keys() - FIELDS or stated.count("\n") > len(FIELDS) or _CONTROLS.search(stated):

@@ -33,14 +33,22 @@ CHECKS = (
         "VIW001",
         Severity.DANGER,
         "a view reads with its owner's rights",
-        "PostgreSQL checks policies and grants for the owner, not for the tenant that reads.",
+        "PostgreSQL checks policies and grants for the owner, not for the tenant that reads, and no policy restricts "
+        "the owner.",
         """
-        SELECT name AS object, NULL AS detail, format('ALTER VIEW %s SET (security_invoker = true)', name) AS fix
-        FROM relations
-        WHERE relkind = 'v' AND NOT EXISTS (
-            SELECT FROM pg_options_to_table(reloptions)
+        SELECT v.name AS object, NULL AS detail, format('ALTER VIEW %s SET (security_invoker = true)', v.name) AS fix
+        FROM relations v JOIN pg_roles o ON o.oid = v.relowner
+        WHERE v.relkind = 'v' AND NOT EXISTS (
+            SELECT FROM pg_options_to_table(v.reloptions)
             WHERE option_name = 'security_invoker' AND lower(option_value) IN ('true', 'on', 'yes', '1')
         )
+        AND (o.rolbypassrls OR EXISTS (
+            SELECT FROM pg_rewrite w
+            JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+            JOIN pg_class t ON d.refclassid = 'pg_class'::regclass AND t.oid = d.refobjid
+            WHERE w.ev_class = v.oid AND t.oid <> v.oid
+              AND (NOT t.relrowsecurity OR pg_has_role(v.relowner, t.relowner, 'USAGE'))
+        ))
         """,
     ),
     Check(

@@ -148,6 +148,11 @@ CHECKS = (
         FROM policies p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
         JOIN functions f ON d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid
         WHERE f.prokind = 'f' AND NOT f.prosecdef AND pg_get_functiondef(f.oid) LIKE '%current_setting(%'
+        -- Isola's own functions return what a proof contains, after it was checked.
+        AND NOT EXISTS (
+            SELECT FROM pg_depend c WHERE c.classid = 'pg_proc'::regclass AND c.objid = f.oid
+              AND c.refobjid = to_regprocedure('isola.proved_tenant_id()')
+        )
         GROUP BY f.name
         UNION ALL
         SELECT name, NULL, NULL FROM policies WHERE concat("using", with_check) LIKE '%current_setting(%'

@@ -14,7 +14,7 @@ async def timed(database: Database, resident: Resident, written: Written, times:
     found = []
     for _ in range(times):
         started = time.perf_counter()
-        async with database.transaction(resident.tenant, read_only=True) as work:
+        async with database.transaction(resident.tenant, read_only=True, about=written.about) as work:
             await work.value(written.sql, *written.arguments)
         found.append((time.perf_counter() - started) * 1000)
     return found
@@ -22,7 +22,7 @@ async def timed(database: Database, resident: Resident, written: Written, times:
 
 async def pages(database: Database, resident: Resident, written: Written) -> int:
     """The number of pages that PostgreSQL accesses for a statement."""
-    async with database.transaction(resident.tenant, read_only=True) as work:
+    async with database.transaction(resident.tenant, read_only=True, about=written.about) as work:
         explained = await work.value(
             f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {written.sql}", *written.arguments
         )

@@ -18,7 +18,6 @@ from isola.lab.peers.operations import Dialect
 from isola.lab.peers.processes import Cores, Peer, Server
 from isola.lab.place import Place
 from isola.lab.population import SHARED, WITHOUT, Population, Resident, Size
-from isola.subjects.applications import BUILT_IN
 
 POSTGRAPHILE = "postgraphile"
 BASELINES = (WITHOUT, POSTGRAPHILE)
@@ -111,7 +110,7 @@ class Servers:
             if subject == WITHOUT:
                 # The database creates its proofs, as for all peers.
                 login = place.installation.addresses.tenant_login
-                await connection.execute(f'GRANT EXECUTE ON FUNCTION isola.proof(uuid) TO "{login}"')
+                await connection.execute(f'GRANT EXECUTE ON FUNCTION isola.proof(uuid, uuid) TO "{login}"')
         finally:
             await connection.close()
         return self._started(peer, population, connections)
@@ -122,8 +121,8 @@ class Servers:
         given = environment(population.place, self._directory, secret, port, connections)
         log = self._directory / f"{peer.name}.log"
         with processes.started(peer, given, port, log, self._cores, self._directory) as server:
-            # Changing resources of other users requires the permission to manage all.
-            yield Served(server, secret, "editor" if population.size.application == BUILT_IN else "admin")
+            # Changing rows of other users requires the permission to manage all.
+            yield Served(server, secret, "admin")
 
 
 def environment(place: Place, directory: Path, secret: str, port: int, connections: int) -> Mapping[str, str]:

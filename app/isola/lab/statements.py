@@ -1,7 +1,7 @@
 """The SQL that the read compiler generates for the contract's operations, for residents of a population."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import get_variable_values
@@ -16,6 +16,7 @@ from isola.query.compiler import Compiler
 from isola.query.documents import Documents
 from isola.query.limits import Limits
 from isola.query.read_plan import ReadPlan
+from isola.subjects.actor import Actor
 from isola.subjects.permissions import Role, of_role
 
 # It signs cursors that no client sends back.
@@ -24,10 +25,11 @@ SECRET = b"the lab's"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """SQL text with ``$n`` parameters, and their values."""
+    """SQL text with ``$n`` parameters, their values, and what its transaction proves about the user."""
 
     sql: str
     arguments: Sequence[Any]
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 class Statements:
@@ -56,4 +58,5 @@ class Statements:
         caller = Principal(resident.tenant, resident.user, (Role.OWNER,), of_role(Role.OWNER))
         reading = self._compiler.read(plan, values, caller)
         statement = self._compiler.statement(reading, placement)
-        return Written(statement.sql, statement.arguments(reading.caller, (), reading.values))
+        about = Actor(caller.user_id, caller.permissions).reader
+        return Written(statement.sql, statement.arguments(reading.caller, (), reading.values), about)

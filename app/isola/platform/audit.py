@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from sqlalchemy import (
 from isola.database.transactions import Database
 from isola.platform import platform_log
 from isola.platform.tenants import Tenant, metadata
+from isola.subjects import visibility
 from isola.subjects.metadata import moment
 
 BATCH = 1000
@@ -69,6 +71,9 @@ audit_seals = Table(
     Column("ids", ARRAY(Uuid), nullable=False),
     Column("hash", LargeBinary, nullable=False),
 )
+
+WHOLE = MappingProxyType({"permissions": visibility.WHOLE_LOG})
+"""What a transaction proves to read the values of all rows in its tenant's log."""
 
 _HEAD = select(audit_heads.c.entries, audit_heads.c.hash).where(audit_heads.c.tenant_id == bindparam("tenant"))
 _SEALS = (
@@ -118,8 +123,8 @@ class _Log:
 
 
 _OF_TENANT = _Log(
-    _entries("audit_entries"),
-    _rest("audit_entries", "SELECT id FROM isola.feed(0, NULL)", "SELECT id, hash FROM isola.unsealed()"),
+    _entries("audit_log"),
+    _rest("audit_log", "SELECT id FROM isola.feed(0, NULL)", "SELECT id, hash FROM isola.unsealed()"),
 )
 _OF_PLATFORM = _Log(
     _entries("control.audit_entries"),
@@ -162,7 +167,7 @@ async def verify(control: Database, tenants: Database, tenant: Tenant, known: st
     """
 
     async def read(statement: TextClause, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        async with tenants.transaction(tenant, read_only=True) as work:
+        async with tenants.transaction(tenant, read_only=True, about=WHOLE) as work:
             await work.script(_PLANNING)
             return await work.rows(statement, {"tenant": tenant.id, **values})
 

@@ -22,7 +22,7 @@ from isola.database import failures
 from isola.database.transactions import Database, Transaction
 from isola.errors import IsolaError, OperatorError
 from isola.installed import APPLICATIONS, metadata as domain_metadata
-from isola.platform import logins, registry, rights
+from isola.platform import logins, registry, rights, visibility
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles
 from isola.platform.tenants import metadata as control_metadata, tenants
@@ -74,7 +74,7 @@ class Placed:
     @property
     def is_newest(self) -> bool:
         at = parsed(self.revision)
-        return all(at.get(name) == newest(name) for name in APPLICATIONS)
+        return all(at.get(name) == each for name, each in everything().items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,18 @@ def head(history: str) -> str:
     """The newest revision of ``control``, or of ``tenant``: of all applications, as in the comments of homes."""
     if history == "control":
         return str(newest(history))
-    return written({name: newest(name) for name in APPLICATIONS})
+    return written(everything())
+
+
+@cache
+def everything() -> Mapping[str, str | None]:
+    """The newest revision of each application, and the digest of its visibility rules under ``<name>-rules``."""
+    revisions = {name: newest(name) for name in APPLICATIONS}
+    return {**revisions, **{f"{name}-rules": visibility.digest(name) for name in APPLICATIONS}}
 
 
 def written(revisions: Mapping[str, str | None]) -> str:
-    """Revisions by application as one text: ``0003, agents 0001``."""
+    """Revisions by application as one text: ``0003, agents 0001``, with the digests of their rules."""
     of_others = [f"{name} {at}" for name, at in sorted(revisions.items()) if name != BUILT_IN and at is not None]
     return ", ".join([str(revisions[BUILT_IN]), *of_others])
 
@@ -201,7 +208,7 @@ def refuse_unwritten() -> None:
 
 def clear_caches() -> None:
     """Clear the caches of all histories, after a change of MIGRATIONS."""
-    for cached in (_scripts, newest, head, known_revisions, rendered):
+    for cached in (_scripts, newest, head, everything, known_revisions, rendered):
         cached.cache_clear()
 
 
@@ -216,12 +223,14 @@ def upgrade(placed: Placed, roles: Roles) -> str:
         *strategy.create_home(home),
         f"SET LOCAL search_path TO {home.schema}",
         NOTHING_HIDDEN,
+        *(() if placed.revision is None else visibility.release(strategy, home)),
         *_changes(strategy, placed.revision),
         "SET LOCAL row_security TO on",
         # Checked here, since a condition that fails would block all inserts once there is a limit.
         *(f"EXPLAIN SELECT FROM {table.name} WHERE {each.where}" for table, each in _conditions(tables)),
         *strategy.admit(home, tables),
         *rights.admit_to_home(home, tables, roles),
+        *visibility.hold(strategy, home, roles),
         f"COMMENT ON SCHEMA {home.schema} IS '{_comment(placed.revision)}'",
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
@@ -229,7 +238,7 @@ def upgrade(placed: Placed, roles: Roles) -> str:
 
 def _comment(revision: str | None) -> str:
     """The comment of a home that was at ``revision`` and is at the newest now."""
-    return (MARK + written({**parsed(revision), **{name: newest(name) for name in APPLICATIONS}})).replace("'", "''")
+    return (MARK + written({**parsed(revision), **everything()})).replace("'", "''")
 
 
 def _conditions(tables: Iterable[Table]) -> Iterator[tuple[Table, Counted]]:
@@ -267,7 +276,7 @@ async def _prepare(transaction: Transaction, addresses: logins.Addresses) -> Non
     at = await control_revision(transaction)
     if at != head("control"):
         await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
-    await registry.fill(transaction, {name: str(newest(name)) for name in APPLICATIONS})
+    await registry.fill(transaction, {name: str(each) for name, each in everything().items()})
     await transaction.script(rights.admit_to_platform(addresses))
 
 
@@ -311,18 +320,23 @@ async def refuse_behind(control: Transaction) -> None:
     if at != head("control"):
         raise OperatorError(f"the database is {advice('control', at)}")
     stored = await registry.applications(control)
-    for name in APPLICATIONS:
-        if stored.get(name) != newest(name):
+    for name, expected in everything().items():
+        if stored.get(name) == expected:
+            continue
+        if name in APPLICATIONS:
             found = f"revision {stored[name]}" if name in stored else "no tables"
             raise OperatorError(
                 f"the application {name} is installed, but the database has {found} of it: expected revision "
-                f"{newest(name)}: isola migrate"
+                f"{expected}: isola migrate"
             )
+        raise OperatorError(
+            f"the database has other visibility rules than the application declares ({name}): isola migrate"
+        )
 
 
 async def refuse_strangers(control: Transaction) -> None:
     """Raise OperatorError where tenants may have rows of an application that is not installed here."""
-    strange = sorted((await registry.applications(control)).keys() - APPLICATIONS.keys())
+    strange = sorted((await registry.applications(control)).keys() - everything().keys())
     if strange:
         raise OperatorError(
             f"tenants have tables of the application {strange[0]}, which is not installed: install it first"

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Table
 
 from isola.database.transactions import Transaction
+from isola.platform import visibility
 from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
+from isola.subjects.audit import audit_entries, audit_log
 from isola.subjects.metadata import Counted, quoted
 from isola_strategies.base import Home, rights
 
@@ -42,14 +44,16 @@ COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
 MEASURED = "isola.measured(text, bigint, bigint, text)"
 CALLED_BY_ALL = (
     "isola.claimed_tenant_id()",
+    "isola.current_permissions()",
     "isola.current_tenant_id()",
+    "isola.current_user_id()",
     "isola.proved_request()",
     "isola.proved_tenant_id()",
     "isola.this_transaction()",
     "isola.uuid_v7()",
 )
 # Functions that access data which their callers may not: they run as isola_sharing.
-AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid)")
+AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid, uuid)")
 
 # Functions that record changes and write them to the log run as isola_audit: triggers, and what they call. Only staff
 # access and sign-in events are recorded by functions that run as isola_sharing.
@@ -197,7 +201,8 @@ def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Seq
 
 
 # $1 and $2 are the schemas of homes and their roles, '' for the login itself; $3 the login and $4 the role of members;
-# $5 to $8 the rights on tables: the role, '' for the home's own, the table, the right, and the column or ''.
+# $5 to $8 the rights on tables: the role, '' for the home's own, the table, the right, and the column or ''; $9 and $10
+# the name of the policies of visibility rules, which hold for two roles each, and their number.
 # Homes whose tables have the same owners and rights but for their own role, which has the same memberships, are alike:
 # the rights on tables are examined in one example of each kind. Memberships are looked up: pg_has_role would collect
 # all of the login's, one of every tenant, for each home.
@@ -251,6 +256,14 @@ SELECT schema, min(lacks) FROM (
     ) h JOIN pg_roles r ON r.rolname = h.name
     WHERE NOT coalesce(has_schema_privilege(r.oid, to_regnamespace(quote_ident(h.schema)), 'USAGE'), false)
     UNION ALL
+    SELECT h.schema, format('a policy %s is missing', $9::text)
+    FROM homes h LEFT JOIN (
+        SELECT n.nspname, count(*) AS policies
+        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE p.polname = $9::text AND cardinality(p.polroles) = 2 GROUP BY 1
+    ) p ON p.nspname = h.schema
+    WHERE coalesce(p.policies, 0) < $10
+    UNION ALL
     SELECT k.schema, format('%s lacks %s on %s', coalesce(nullif(l.role, ''), k.enters), privilege, name)
     FROM kinds k JOIN (
         SELECT h.schema, w.*
@@ -269,12 +282,25 @@ GROUP BY schema
 async def shut(
     owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], addresses: Addresses
 ) -> Mapping[str, str]:
-    """The homes, by schema, in which a role lacks a right, and the first right that it lacks.
+    """The homes, by schema, in which a role lacks a right or a policy is missing, and the first of these.
 
     This happens after a database was restored without its roles.
     """
-    required = [("", table.name, right, "") for table in tables for right in rights(table).split(", ")]
-    required.append((addresses.roles.audit, "audit_entries", "INSERT", ""))
+    required = [
+        ("", table.name, right, "")
+        for table in tables
+        if "readable" not in table.info
+        for right in rights(table).split(", ")
+    ]
+    required += [("", table.name, "SELECT", column) for table in tables for column in table.info.get("readable", ())]
+    required += [("", view, "SELECT", "") for view in (audit_log.name, visibility.STATISTICS)]
+    required.append((addresses.roles.audit, audit_entries.name, "INSERT", ""))
+    required.append((addresses.roles.sharing, audit_entries.name, "SELECT", ""))
+    required += [
+        (addresses.roles.sharing, table, "SELECT", column)
+        for table, columns in visibility.read_for_users().items()
+        for column in columns
+    ]
     required += [
         (role, table, "SELECT", column) for role, table, columns in _read(tables, addresses.roles) for column in columns
     ]
@@ -287,6 +313,8 @@ async def shut(
         addresses.tenant_login,
         addresses.roles.members,
         *(list(column) for column in zip(*required, strict=True)),
+        visibility.POLICY,
+        len(visibility.restricted()),
     )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Uuid, column, func, select
 
 from isola.database.transactions import Database, Transaction
 from isola.platform.background import repeating
-from isola.subjects.audit import audit_entries
+from isola.subjects.audit import audit_log
 
 log = structlog.get_logger()
 
@@ -105,9 +105,10 @@ def sealing(control: Database, interval: float = INTERVAL) -> AbstractAsyncConte
 async def follow(work: Transaction, after: int, most: int = 1000) -> Sequence[Mapping[str, Any]]:
     """The entries of the bound tenant's log after the number ``after``, at most ``most``, in order.
 
+    Values of rows that the transaction's user may not see are null, unless it proves isola.platform.audit.WHOLE.
     Each also has its ``number``. Numbers start at 1, have no gaps, and never change. Committed entries are sealed a
     moment later: a reader that continues from the last number it got misses none.
     """
     feed = func.isola.feed(after, most).table_valued(column("number", BigInteger), column("id", Uuid))
-    entries = select(feed.c.number, *audit_entries.columns).join(feed, feed.c.id == audit_entries.c.id)
+    entries = select(feed.c.number, *audit_log.columns).join(feed, feed.c.id == audit_log.c.id)
     return await work.rows(entries.order_by(feed.c.number))

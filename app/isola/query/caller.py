@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, Uuid, bindparam, literal
 from sqlalchemy.types import TypeEngine
 
-from isola.subjects.metadata import Viewer
 from isola.subjects.work import Work
 
 
@@ -88,11 +87,6 @@ PARAMETERS: dict[str, BindParameter[Any]] = {
 def user_id() -> BindParameter[UUID]:
     """The caller's user id, for a mapping's condition."""
     return PARAMETERS["user_id"]
-
-
-def viewer() -> Viewer:
-    """The caller, for a visibility rule."""
-    return Viewer(PARAMETERS["user_id"], PARAMETERS["permissions"])
 
 
 def may(permission: str) -> ColumnElement[bool]:

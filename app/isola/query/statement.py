@@ -107,7 +107,7 @@ def _row(source: Parameters) -> Row:
 
 
 class Writer:
-    """Writes the pieces of one plan. Every scan gets the placement's predicate and the table's visibility rule."""
+    """Writes the pieces of one plan. Every scan gets the placement's predicate."""
 
     def __init__(
         self,
@@ -146,10 +146,7 @@ class Writer:
             case Table():
                 self._scans += 1
                 scan = source.alias(f"{source.name}_{self._scans}")
-                conditions: list[ColumnElement[bool]] = self._predicates([scan])
-                if rule := source.info.get("visible"):
-                    conditions.append(self._guarded(rule(scan.c, caller.viewer()), scan))
-                return scan, conditions
+                return scan, self._predicates([scan])
             case Parameters():
                 raise TypeError("parameters are a row, and cannot be scanned")
             case _:
@@ -275,7 +272,7 @@ class Writer:
         return [_Predicate(scan, self._placement) for scan in scans if self._placement.predicate("any") is not None]
 
     def _guarded(self, expression: T, *outer: FromClause, within: T | None = None) -> T:
-        """A scan's rule or a value, with the placement's predicate added to all tables in its sub-selects."""
+        """A condition or a value, with the placement's predicate added to all tables in its sub-selects."""
 
         def replace(element: Any, **_: Any) -> Select[Any] | None:
             if not isinstance(element, Select) or element is within:

@@ -1,9 +1,10 @@
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
 from isola.errors import Forbidden
+from isola.subjects import visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Actor:
 
     user_id: UUID
     permissions: AbstractSet[str]
+
+    @property
+    def reader(self) -> Mapping[str, str]:
+        """What a transaction proves to see the rows that the actor may see: see ``Database.transaction``."""
+        return {"user": str(self.user_id), "permissions": visibility.proved(self.permissions)}
 
     def may(self, permission: str) -> Decision:
         """Whether the actor has a permission."""

@@ -119,13 +119,18 @@ def _imported(point: EntryPoint) -> Application:
     return application
 
 
+VIEWS = frozenset({"audit_log", "tenant_stats"})
+"""The views in every home."""
+
+
 def _complete(subject: type[Subject]) -> None:
     """Make the table of a subject, and check its declaration. Raises DeclarationError."""
     declaration = subject.declaration
     check(declaration)
     for name in {declaration.plural, *(f"{declaration.plural}_{each.name}" for each in declaration.pairs)}:
         table = metadata.tables.get(name)
-        if table is not None and table.info.get("application", BUILT_IN) != subject.application:
+        is_taken = table is not None and table.info.get("application", BUILT_IN) != subject.application
+        if is_taken or name in VIEWS:
             raise DeclarationError(f"{declaration.where}: there is a table {name!r} already: expected another plural")
     try:
         permissions.declare(*_permissions(subject))

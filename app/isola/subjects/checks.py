@@ -32,6 +32,7 @@ from isola.subjects.declaration import (
 from isola.subjects.metadata import MAX_DOCUMENT_BYTES
 from isola.subjects.table import visible_to
 from isola.subjects.types import EXPECTED, INTEGER, TEXT, Annotation, Kind
+from isola.subjects.visibility import VIEWER, refuse_circle
 
 RANGED = frozenset({"Int", "BigInt", "Float", "Decimal", "Date", "DateTime"})
 MAX_DIGITS = 1000
@@ -72,7 +73,8 @@ def check_expressions(declaration: Declaration) -> None:
     """Raise DeclarationError for the first function of a declaration that returns no SQL for a row's columns."""
     row, visible = declaration.subject.table.c, declaration.subject.visible
     if visible is not None:
-        _check_expression(f"{declaration.where}: visible", lambda: visible_to(visible)(row, values.VIEWER))
+        _check_expression(f"{declaration.where}: visible", lambda: visible_to(visible)(row, VIEWER))
+        refuse_circle(declaration.subject.table, partial(_refuse, f"{declaration.where}: visible"))
     for member in declaration.members.values():
         if isinstance(member.declared, Computed):
             _check_expression(f"{member.where}: computed", partial(member.declared.of, row))

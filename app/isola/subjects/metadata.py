@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
-    BindParameter,
     CheckConstraint,
     Column,
     ColumnElement,
@@ -21,7 +20,6 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -174,16 +172,11 @@ class Row(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The user who reads, in SQL: their id, and the names of their permissions."""
+    """The user who reads, in SQL: their id, and whether they have a permission."""
 
-    id: BindParameter[UUID]
-    permissions: BindParameter[Sequence[str]]
-
-    def may(self, permission: str) -> ColumnElement[bool]:
-        """Whether they have a permission."""
-        return literal_column(f"'{permission}'", Text()) == self.permissions.any_()
+    id: ColumnElement[UUID]
+    may: Callable[[str], ColumnElement[bool]]
 
 
 Visible: TypeAlias = Callable[[Row, Viewer], ColumnElement[bool]]
-"""Whether a user may see a row. In a table's ``info`` as ``visible``: every statement that reads the table carries the
-rule, and the audit log shows the values of a row only to users who may see it."""
+"""Whether a user may see a row. In a table's ``info`` as ``visible``: see isola.subjects.visibility."""

@@ -131,7 +131,7 @@ async def changeable_all(
     declaration = subject.declaration
     owner = [declaration.owner.column] if declaration.owner else []
     only = None if whole or subject.may_change is not Subject.may_change else owner
-    rows = await subject.lock_all(work, actor, keys, only=only)
+    rows = await subject.lock_all(work, keys, only=only)
     actor.require(declaration.permissions["write"])
     for row in rows:
         try:
@@ -146,7 +146,7 @@ async def pair(work: Work, actor: Actor, subject: type[Subject], member: Member,
     """Add a row to a many-to-many relation. Raises NotFound for either row, Forbidden, and Conflict."""
     await _paired(work, actor, subject, member, key)
     field = field_of(pair_columns(subject.declaration, member)[1])
-    if not await member.target.find(work, actor, member.target.table.c.id == other, most=1):
+    if not await member.target.find(work, member.target.table.c.id == other, most=1):
         raise NotFound(str(member.target.missing()), field)
     table, values = _pairs(subject, member, key, other)
     if not await work.execute(insert(table).values(values).on_conflict_do_nothing()):

@@ -55,7 +55,8 @@ class Subject:
     ``unique_together``, ``indexes``: tuples of attributes. ``checks``: conditions in SQL, by their names.
     ``shared``: the attributes that can be shared with a partner.
     ``visible``: ``(row, user) -> condition``, which rows a user may read; by default, all. With a third parameter, the
-    rule can ask for the user's permissions: ``may("agent:read_all")`` is a condition as well.
+    rule can ask for the user's permissions: ``may("agent:read_all")`` is a condition as well. A policy of the database
+    enforces the rule, for the user that the transaction has proved.
     ``samples``: ``attribute -> (random, row) -> value``, for generated rows, if other values would violate ``checks``;
     ``row`` has the values of the preceding columns, by their names.
 
@@ -207,33 +208,31 @@ class Subject:
                 raise
             made.append(row)
             stored.append(complete)
-        await values.refuse_missing(work, actor, cls.declaration, stored)
+        await values.refuse_missing(work, cls.declaration, stored)
         keys = await values.insert_all(work, cls.declaration, stored)
         for row, key in zip(made, keys, strict=True):
             row.id = key
         return made
 
     @classmethod
-    async def get(cls, work: Work, actor: Actor, key: UUID) -> Self:
-        """The row with an id, if the actor may see it. Raises NotFound."""
-        rows = await cls.find(work, actor, cls.table.c.id == key)
+    async def get(cls, work: Work, key: UUID) -> Self:
+        """The row with an id, if the transaction's user may see it. Raises NotFound."""
+        rows = await cls.find(work, cls.table.c.id == key)
         if not rows:
             raise cls.missing()
         return rows[0]
 
     @classmethod
-    async def lock(cls, work: Work, actor: Actor, key: UUID, *, only: Sequence[str] | None = None) -> Self:
+    async def lock(cls, work: Work, key: UUID, *, only: Sequence[str] | None = None) -> Self:
         """The same, locked until the end of the transaction; with ``only``, just these columns are read."""
-        [row] = await cls.lock_all(work, actor, [key], only=only)
+        [row] = await cls.lock_all(work, [key], only=only)
         return row
 
     @classmethod
-    async def lock_all(
-        cls, work: Work, actor: Actor, keys: Sequence[UUID], *, only: Sequence[str] | None = None
-    ) -> list[Self]:
+    async def lock_all(cls, work: Work, keys: Sequence[UUID], *, only: Sequence[str] | None = None) -> list[Self]:
         """The rows with these ids by one statement, by id, without duplicates. Raises NotFound if any is missing."""
         names = ("id", *only) if only is not None else tuple(cls.table.c.keys())
-        rows = await values.locked(work, actor, cls.declaration, keys, names)
+        rows = await values.locked(work, cls.declaration, keys, names)
         if len(rows) < len(set(keys)):
             existing = {row["id"] for row in rows}
             missing = cls.missing()
@@ -243,13 +242,13 @@ class Subject:
 
     @classmethod
     def missing(cls) -> NotFound:
-        """The error for a row that does not exist, or that the actor may not see."""
+        """The error for a row that does not exist, or that the user may not see."""
         return NotFound(f"there is no such {cls.declaration.name.replace('_', ' ')}")
 
     @classmethod
-    async def find(cls, work: Work, actor: Actor, *conditions: ColumnElement[bool], most: int = 1000) -> list[Self]:
-        """The rows that fulfil conditions on ``Agent.table.c`` and that the actor may see, sorted by id."""
-        query = select(cls.table).where(*conditions, *values.visible(cls.table, actor))
+    async def find(cls, work: Work, *conditions: ColumnElement[bool], most: int = 1000) -> list[Self]:
+        """The rows that fulfil conditions on ``Agent.table.c`` and that the user may see, sorted by id."""
+        query = select(cls.table).where(*conditions)
         return [cls(**row) for row in await work.rows(query.order_by(cls.table.c.id).limit(most))]
 
     async def update(self, work: Work, actor: Actor, **changes: Any) -> None:
@@ -259,7 +258,7 @@ class Subject:
             changed = values.by_attribute(self.declaration, new)
             await self.before_update(work, actor, changed)
             new = values.checked(self.declaration, changed)
-        await values.refuse_missing(work, actor, self.declaration, [new])
+        await values.refuse_missing(work, self.declaration, [new])
         await values.change(work, self.declaration, self.id, new)
         for name, value in values.by_attribute(self.declaration, new).items():
             setattr(self, name, value)

@@ -15,11 +15,13 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Delete,
+    FromClause,
     Insert,
     Integer,
     Select,
     Table,
     Text,
+    TextClause,
     Update,
     Uuid,
     bindparam,
@@ -34,10 +36,10 @@ from sqlalchemy import (
 
 from isola import exact_json
 from isola.errors import BadUserInput, NotFound
-from isola.subjects import document
+from isola.subjects import document, visibility
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller, field_of
-from isola.subjects.metadata import DIALECT, Viewer, Visible, quoted
+from isola.subjects.metadata import DIALECT, quoted
 from isola.subjects.table import MAX_ITEMS, MAX_SAFE_INTEGER, MAX_TEXT, bounds, precision
 from isola.subjects.types import JSON, BigInt
 from isola.subjects.work import Work
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 # Names that no column can have.
 KEY: BindParameter[UUID] = bindparam("row__id", type_=Uuid())
 KEYS: BindParameter[Sequence[UUID]] = bindparam("row__ids", type_=ARRAY(Uuid))
-VIEWER = Viewer(bindparam("viewer__id", type_=Uuid()), bindparam("viewer__permissions", type_=ARRAY(Text())))
 
 _EXACT = Context(prec=1000)
 _INTEGERS: Mapping[Any, tuple[int, int]] = MappingProxyType(
@@ -211,36 +212,15 @@ def _shown(bound: Any) -> str:
     return bound.isoformat() if hasattr(bound, "isoformat") else str(bound)
 
 
-def visible(table: Table, actor: Actor) -> Sequence[ColumnElement[bool]]:
-    """The condition under which an actor may read a row of a table; empty if all users may."""
-    rule: Visible | None = table.info.get("visible")
-    if rule is None:
-        return []
-    viewer = Viewer(
-        bindparam(None, actor.user_id, type_=Uuid(), unique=True),
-        bindparam(None, sorted(actor.permissions), type_=ARRAY(Text()), unique=True),
-    )
-    return [rule(table.c, viewer)]
-
-
-def viewer_of(table: Table, actor: Actor) -> dict[str, Any]:
-    """The values of VIEWER for a statement with the visibility rule of a table, if it has one."""
-    if "visible" not in table.info:
-        return {}
-    return {"viewer__id": actor.user_id, "viewer__permissions": sorted(actor.permissions)}
-
-
-async def refuse_missing(
-    work: Work, actor: Actor, declaration: Declaration, batch: Sequence[Mapping[str, Any]]
-) -> None:
-    """Raise NotFound, naming the field, for a reference to a row that does not exist or that the actor may not see."""
+async def refuse_missing(work: Work, declaration: Declaration, batch: Sequence[Mapping[str, Any]]) -> None:
+    """Raise NotFound, naming the field, for a reference to a row that does not exist or that the user may not see."""
     for member in declaration.references:
         if member is declaration.owner:
             continue
         keys = {values[member.column] for values in batch if values.get(member.column) is not None}
         if keys:
             question = _count(member.target.table)
-            parameters = {"keys": list(keys), **viewer_of(member.target.table, actor)}
+            parameters = {"keys": list(keys)}
             if await work.scalar(question, parameters) < len(keys):
                 missing = NotFound(member.target.missing().message, field_of(member.column))
                 existing = {row["id"] for row in await work.rows(_which(member.target.table), parameters)}
@@ -255,7 +235,7 @@ async def refuse_missing(
 async def insert_all(work: Work, declaration: Declaration, batch: Sequence[Mapping[str, Any]]) -> Sequence[UUID]:
     """Insert rows with all their values by one statement; returns their ids, in order."""
     if len(batch) == 1:
-        return [await work.scalar(_insert_one(declaration.subject.table), batch[0])]
+        return [await work.scalar(_insert_one(declaration.subject.table, tuple(batch[0])), batch[0])]
     names = list(batch[0]) if batch else []
     if not names:
         return []
@@ -276,19 +256,27 @@ def _plain(value: Any) -> Any:
 
 
 async def locked(
-    work: Work, actor: Actor, declaration: Declaration, keys: Sequence[UUID], names: tuple[str, ...]
+    work: Work, declaration: Declaration, keys: Sequence[UUID], names: tuple[str, ...]
 ) -> Sequence[Mapping[str, Any]]:
-    """Rows that the actor may see, locked until the end of the transaction; reads the columns ``names``.
+    """Rows that the user may see, locked until the end of the transaction; reads the columns ``names``.
 
     They are locked in the order of their ids, to avoid deadlocks.
     """
-    parameters = {"row__ids": list(keys), **viewer_of(declaration.subject.table, actor)}
-    return await work.rows(_locked(declaration.subject.table, names), parameters)
+    return await work.rows(_locked(declaration.subject.table, names), {"row__ids": list(keys)})
 
 
 async def change(work: Work, declaration: Declaration, key: UUID, values: Mapping[str, Any]) -> None:
     """Update some values of a row, by column, and its time of change."""
-    await work.execute(_update(declaration.subject.table), {"row__id": key, **values})
+    table = declaration.subject.table
+    if values.keys().isdisjoint(visibility.deciding(table)):
+        await work.execute(_update(table), {"row__id": key, **values})
+        return
+    # The change may hide the row from the user who makes it. PostgreSQL refuses that in an update that searches the row
+    # itself, as its policies for reading then hold for the new row as well. The cursor searches under these policies.
+    await work.execute(_cursor(table), {"row__id": key})
+    await work.execute(_TO_FIRST)
+    await work.execute(_update_current(table, tuple(values)), values)
+    await work.execute(_CLOSE)
 
 
 async def remove(work: Work, declaration: Declaration, keys: Sequence[UUID]) -> None:
@@ -297,9 +285,7 @@ async def remove(work: Work, declaration: Declaration, keys: Sequence[UUID]) -> 
 
 @cache
 def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
-    rule: Visible | None = table.info.get("visible")
-    conditions = [table.c.id == func.any(KEYS), *([] if rule is None else [rule(table.c, VIEWER)])]
-    query = select(*(table.c[name] for name in names)).where(*conditions).order_by(table.c.id)
+    query = select(*(table.c[name] for name in names)).where(table.c.id == func.any(KEYS)).order_by(table.c.id)
     return query.with_for_update(of=table)
 
 
@@ -307,6 +293,24 @@ def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
 def _update(table: Table) -> Update:
     changed = update(table).where(table.c.id == KEY)
     return changed.values(updated_at=func.now()) if "updated_at" in table.c else changed
+
+
+_TO_FIRST = text("MOVE NEXT FROM changing")
+_CLOSE = text("CLOSE changing")
+
+
+@cache
+def _cursor(table: Table) -> TextClause:
+    declared = f"DECLARE changing CURSOR FOR SELECT FROM {quoted(table.name)} WHERE id = :row__id FOR UPDATE"
+    return text(declared).bindparams(KEY)
+
+
+@cache
+def _update_current(table: Table, names: tuple[str, ...]) -> TextClause:
+    """Without a condition, of the strategy or otherwise: the cursor has them."""
+    changes = [f"{quoted(name)} = :{name}" for name in names] + ["updated_at = now()"] * ("updated_at" in table.c)
+    sql = f"UPDATE {quoted(table.name)} SET {', '.join(changes)} WHERE CURRENT OF changing"
+    return text(sql).bindparams(*(bindparam(name, type_=table.c[name].type) for name in names))
 
 
 @cache
@@ -321,18 +325,29 @@ def _count(table: Table) -> Select[Any]:
 
 @cache
 def _which(table: Table) -> Select[Any]:
-    rule: Visible | None = table.info.get("visible")
     passed = table.c.id == func.any(bindparam("keys", type_=ARRAY(Uuid)))
-    return select(table.c.id).select_from(table).where(passed, *([] if rule is None else [rule(table.c, VIEWER)]))
+    return select(table.c.id).select_from(table).where(passed)
 
 
 @cache
-def _insert_one(table: Table) -> Insert:
-    return insert(table).returning(table.c.id)
+def _insert_one(table: Table, names: tuple[str, ...]) -> Insert | Select[Any]:
+    if visibility.rule_of(table) is None:
+        return insert(table).returning(table.c.id)
+    values = select(*(bindparam(name, type_=table.c[name].type).label(name) for name in names)).subquery("given")
+    return _insert_unseen(table, names, values)
+
+
+def _insert_unseen(
+    table: Table, names: tuple[str, ...], values: FromClause, order: Sequence[ColumnElement[Any]] = ()
+) -> Select[Any]:
+    """Insert rows that their user may not be allowed to see. Then RETURNING is refused: so the ids are made first."""
+    made = select(func.isola.uuid_v7(type_=Uuid()).label("id"), *values.c).order_by(*order).cte("made")
+    stored = insert(table).from_select(["id", *names], select(made.c.id, *(made.c[name] for name in names)))
+    return select(made.c.id).add_cte(stored.cte("stored"))
 
 
 @cache
-def _insert_many(table: Table, names: tuple[str, ...]) -> Insert:
+def _insert_many(table: Table, names: tuple[str, ...]) -> Insert | Select[Any]:
     columns = [column(name, table.c[name].type) for name in names]
     # A JSON null would be stored as a document; a missing key is stored as NULL.
     types = ", ".join(f"{quoted(name)} {table.c[name].type.compile(DIALECT)}" for name in names)
@@ -341,5 +356,7 @@ def _insert_many(table: Table, names: tuple[str, ...]) -> Insert:
     )
     rows = rows.bindparams(bindparam("rows", type_=Text()))
     given = rows.columns(*columns, column("ordinality", Integer())).subquery("given")
+    if visibility.rule_of(table) is not None:
+        return _insert_unseen(table, names, given, [given.c.ordinality])
     query = select(*(given.c[name] for name in names)).order_by(given.c.ordinality)
     return insert(table).from_select(list(names), query).returning(table.c.id)

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import uvicorn
-from sqlalchemy import select
 
 from isola.database.transactions import Database
 from isola.identity.tokens import mint
@@ -21,10 +20,11 @@ from isola.server.installation import Installation
 from isola.server.listener import configured
 from isola.settings import Settings
 from isola.shipped import shipped
-from isola.subjects.metadata import metadata
+from isola.subjects.audit import audit_entries
 from isola.subjects.permissions import Role
 from isola.testing import modes
 from isola.testing.fixtures import Copy
+from isola.testing.oracles import canary
 from isola.testing.patience import PATIENCE
 
 # No request uses TLS. Without an explicit context, a client first loads all CA certificates.
@@ -123,9 +123,8 @@ class Api:
     async def content(self, slug: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """All rows of a tenant, read directly from the database."""
         tenant = await provisioning.named(self.control, slug)
-        async with self.tenants.transaction(tenant) as work:
-            tables = metadata.sorted_tables
-            return {table.name: [dict(row) for row in await work.rows(select(table))] for table in tables}
+        rows = await canary.content(self.tenants, tenant)
+        return {**rows, audit_entries.name: await canary.log(self.tenants, tenant)}
 
 
 class _Server(uvicorn.Server):

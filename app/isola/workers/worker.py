@@ -102,14 +102,15 @@ class Worker:
         standing = await self._standing(tenant, inside)
         if standing.disabled:
             raise Forbidden("the user is disabled")
-        about = {"user": str(standing.user_id), "actor": self._name}
+        user_id = None if inside.user is None else standing.user_id
+        permissions = all_permissions() if inside.user is None else standing.permissions
+        actor = Actor(standing.user_id, permissions)
+        about = {**actor.reader, "actor": self._name}
         if inside.user is not None:
             about["behalf"] = f"{User.declaration.prefix}_{standing.user_id}"
         async with self._tenants.transaction(tenant, read_only=read_only, about=about) as work:
-            user_id = None if inside.user is None else standing.user_id
-            permissions = all_permissions() if inside.user is None else standing.permissions
             organization_id = await _organization(work, inside.organization, user_id)
-            yield Inside(work, Actor(standing.user_id, permissions), tenant, user_id, organization_id)
+            yield Inside(work, actor, tenant, user_id, organization_id)
 
     async def _standing(self, tenant: Tenant, inside: Scope) -> Standing:
         match inside.user:

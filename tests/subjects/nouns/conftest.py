@@ -8,8 +8,8 @@ from isola.database.transactions import Database
 from isola.platform.tenants import Tenant
 from isola.subjects import users
 from isola.subjects.actor import Actor
-from isola.subjects.metadata import metadata
 from isola.subjects.permissions import Permission, Role, of_role
+from isola.testing.oracles import canary
 
 State = dict[str, list[str]]
 
@@ -43,10 +43,8 @@ async def people(database: Database, a: Tenant) -> People:
 
 async def state(database: Database, tenant: Tenant) -> State:
     """Every row of a tenant, and its live shares."""
+    rows = {**await canary.content(database, tenant), "log": await canary.log(database, tenant)}
     async with database.transaction(tenant) as work:
-        rows = {
-            table.name: sorted(await work.texts(f"SELECT to_jsonb(t)::text FROM {table.name} t"))
-            for table in metadata.sorted_tables
-        }
         shared = "SELECT to_jsonb(s)::text FROM resources r, isola.shares_of('resource', r.id) s"
-        return {**rows, "shares": sorted(await work.texts(shared))}
+        shares = sorted(await work.texts(shared))
+    return {**{name: sorted(map(repr, each)) for name, each in rows.items()}, "shares": shares}

@@ -136,6 +136,7 @@ async def test_deleting_ends_what_was_shared_and_frees_the_spans(
                 "INSERT INTO spans (author_id, title, resource_id) VALUES ($1, 's', $2)", people.bob.user_id, resource
             )
         await resources.delete(work, people.ada, one)
+    async with database.transaction(a, about=people.bob.reader) as work:
         assert await work.texts("SELECT resource_id FROM spans ORDER BY created_at, resource_id") == [other, None]
     async with database.transaction(b) as work:
         (share,) = await work.texts("SELECT id FROM isola.shares_received()")

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, and_, not_
+from sqlalchemy import ColumnElement, and_, not_
 
 from isola.errors import Conflict
 from isola.subjects import JSON, Actor, BigInt, Many, Subject, Work, action, caller, column, computed, many, reference
@@ -98,6 +98,6 @@ class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
     foods: Many[Food] = many()
 
     @staticmethod
-    def visible(row: Row, viewer: BindParameter[UUID]) -> ColumnElement[bool]:
+    def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:
         """Visible to its author until it is sealed."""
         return and_(row["author_id"] == viewer, not_(row["sealed"]))

@@ -248,14 +248,14 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
         if changes:
             found = await operations.changeable(work, actor, subject, row)
         else:
-            found = await subject.lock(work, actor, row)
+            found = await subject.lock(work, row)
         values = fields_of(sent)
         del values["id"]
         passed = {}
         for name, annotation in arguments.items():
             argument = _argument(name, annotation)
             if (key_ := python_name(argument)) in values:
-                passed[name] = await _argument_value(work, actor, annotation, values[key_], to_camel_case(argument))
+                passed[name] = await _argument_value(work, annotation, values[key_], to_camel_case(argument))
         result = await action.method(found, work, actor, **passed)
         # A returned row of the same subject replaces the row that the action was called on.
         return {key: row} if made is None else {key: row, f"{made.declaration.name}_id": result.id}
@@ -270,13 +270,13 @@ def _argument(name: str, annotation: Annotation) -> str:
     return plain if annotation.kind else f"{plain}_id"
 
 
-async def _argument_value(work: Any, actor: Any, annotation: Annotation, value: Any, field: str) -> Any:
+async def _argument_value(work: Any, annotation: Annotation, value: Any, field: str) -> Any:
     if value is None and not annotation.optional:
         raise BadUserInput(f"{field}: expected a value other than null; omitted, it gets the default", field)
     if annotation.kind or value is None:
         return value
     target: type[Subject] = annotation.type
     try:
-        return await target.get(work, actor, decode(value, target.declaration.prefix, field))
+        return await target.get(work, decode(value, target.declaration.prefix, field))
     except NotFound as error:
         raise NotFound(error.message, field) from None

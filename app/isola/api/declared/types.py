@@ -40,10 +40,8 @@ from isola.api.scalars import (
     StringFilter,
     UUIDFilter,
 )
-from isola.query.caller import viewer
 from isola.query.mapping import Comparison, Row, Value
 from isola.subjects.declaration import Column, Computed, Count, Declaration, Member, Reference, Relation
-from isola.subjects.metadata import Visible
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
 from isola.subjects.types import JSON
@@ -135,13 +133,11 @@ def counted(member: Member) -> Callable[[Row], ColumnElement[int]]:
     relation = member.declaration.members[member.declared.of]  # type: ignore[attr-defined]  # it is a Count
     other = relation.target.declaration
     by = other.members[relation.declared.by].column  # type: ignore[attr-defined]  # it is a Relation
-    rule: Visible | None = other.subject.table.info.get("visible")
 
     def count(row: Row) -> ColumnElement[int]:
         # Named, since a statement numbers its own scans as SQLAlchemy would number this one.
         rows = other.subject.table.alias(f"counted_{other.plural}")
-        seen = [] if rule is None else [rule(rows.c, viewer())]
-        found = select(func.count()).select_from(rows).where(rows.c[by] == row["id"], *seen)
+        found = select(func.count()).select_from(rows).where(rows.c[by] == row["id"])
         return found.correlate_except(rows).scalar_subquery()
 
     return count
@@ -208,13 +204,12 @@ def _compared(name: str, comparison: Comparison) -> Any:
 
 def _visible_reference(member: Member) -> Callable[[Row], ColumnElement[bool]] | None:
     """Whether the caller may see the row that a reference leads to; None if all callers may see all such rows."""
-    rule: Visible | None = member.target.table.info.get("visible")
-    if rule is None:
+    if member.target.visible is None:
         return None
 
     def is_visible(row: Row) -> ColumnElement[bool]:
         other = member.target.table.alias(f"seen_{member.target.declaration.plural}")
-        return exists().where(other.c.id == row[member.column], rule(other.c, viewer()))
+        return exists().where(other.c.id == row[member.column])
 
     return is_visible
 

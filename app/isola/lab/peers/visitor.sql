@@ -8,7 +8,7 @@ GRANT EXECUTE ON FUNCTION isola.claimed_tenant_id(), isola.current_tenant_id(), 
     isola.this_transaction(), isola.uuid_v7() TO peer_postgraphile;
 -- Peers have their proofs made by the database, and pay for that with no round trip. Never do that elsewhere: SQL that is
 -- smuggled into a transaction could make them, too.
-GRANT EXECUTE ON FUNCTION isola.proof(uuid) TO isola_tenant, peer_postgraphile;
+GRANT EXECUTE ON FUNCTION isola.proof(uuid, uuid) TO peer_postgraphile;
 
 CREATE SCHEMA peers;
 GRANT USAGE ON SCHEMA peers TO peer_postgraphile;

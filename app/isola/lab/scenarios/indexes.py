@@ -40,12 +40,12 @@ class Indexes(Beside):
     """
 
     name = "indexes"
-    question = "What does an index cost that only one tenant needs?"
+    question = "What does an index for a single tenant cost?"
     notes = (
         (
             "Under `rls` statements name the tenant by a sub-select, whose value the planner does not know, so it "
             "cannot prove that the condition of an index holds: one with a condition on the tenant is never used. "
-            "That is by our design: one text and one plan serve all tenants."
+            "This follows from our design: one text and one plan serve all tenants."
         ),
     )
 
@@ -115,7 +115,7 @@ async def _read(database: Database, resident: Resident, written: Written) -> flo
 
 
 async def _used(database: Database, resident: Resident, written: Written) -> int:
-    async with database.transaction(resident.tenant, read_only=True) as work:
+    async with database.transaction(resident.tenant, read_only=True, about=written.about) as work:
         plan: str = await work.value(f"EXPLAIN (FORMAT JSON) {written.sql}", *written.arguments)
     return int(INDEX in plan)
 

@@ -64,11 +64,11 @@ class Memory:
     """
 
     name = "memory"
-    question = "How much room do tenants take, in memory and on disk?"
+    question = "How much memory and disk space do tenants take?"
     notes = (
         (
             "Under `schema` each tenant has its own prepared statements, within 32 MB a connection. What PostgreSQL "
-            "remembers of tables and indexes comes on top, and is never forgotten."
+            "caches about tables and indexes comes on top, and is never evicted."
         ),
         (
             "`database` is no strategy of the product: each database is a copy of a whole installation with one "
@@ -150,7 +150,7 @@ class Memory:
             # In this order, each in a transaction.
             for operation in (each for each in laboratory.operations.values() if not each.writes):
                 written = self._statements.of(operation, resident, strategy)
-                async with database.transaction(resident.tenant, read_only=True) as work:
+                async with database.transaction(resident.tenant, read_only=True, about=written.about) as work:
                     await work.value(written.sql, *written.arguments)
             size = backend.own_bytes()
             if size is None:  # the first connection, or the one after a connection that was replaced

@@ -38,7 +38,7 @@ class Statistics(Beside):
     """
 
     name = "statistics"
-    question = "What does the planner know of a tenant that has just come?"
+    question = "What does the planner know about a new tenant?"
     notes = (
         (
             "Autovacuum analyzes a table when a tenth of its rows have changed: tables of a tenant's own within about "
@@ -47,13 +47,13 @@ class Statistics(Beside):
         ),
         (
             "In a shared table one statistic serves all tenants: a tenant that is not among the most common values is "
-            "taken for one of average size. That is by nature."
+            "treated as one of average size. This is inherent."
         ),
         (
-            "Under `rls` statements name the tenant by a sub-select, whose value the planner does not know: it takes "
-            "every tenant for one of average size, before ANALYZE and after. That is by our design: one text and one "
-            "plan serve all tenants. With the value in the text it would know the largest tenants, and keep a text "
-            "for each."
+            "Under `rls` statements name the tenant by a sub-select, whose value the planner does not know: it "
+            "assumes that every tenant is of average size, before ANALYZE and after. This follows from our design: one "
+            "text and one plan serve all tenants. With the value in the text it would know the largest tenants, and "
+            "keep a text for each."
         ),
     )
 
@@ -89,14 +89,14 @@ class Statistics(Beside):
         async with await population.place.tenants() as database:
             for other in population.residents[-OTHERS:]:
                 others = self._statements.of(operation, other, strategy)
-                async with database.transaction(other.tenant, read_only=True) as work:
+                async with database.transaction(other.tenant, read_only=True, about=others.about) as work:
                     await work.value(others.sql, *others.arguments)
             for _ in range(VISITS):
                 started = time.perf_counter()
-                async with database.transaction(newcomer.tenant, read_only=True) as work:
+                async with database.transaction(newcomer.tenant, read_only=True, about=written.about) as work:
                     await work.value(written.sql, *written.arguments)
                 times.append(time.perf_counter() - started)
-            async with database.transaction(newcomer.tenant, read_only=True) as work:
+            async with database.transaction(newcomer.tenant, read_only=True, about=written.about) as work:
                 explained = await work.value(
                     f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {written.sql}", *written.arguments
                 )

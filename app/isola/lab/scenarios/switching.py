@@ -127,7 +127,7 @@ async def _one(place: Place) -> AsyncIterator[Database]:
 async def _asked(database: Database, resident: Resident, written: Written) -> float:
     """Microseconds of a transaction with one statement."""
     started = time.perf_counter()
-    async with database.transaction(resident.tenant, read_only=True) as work:
+    async with database.transaction(resident.tenant, read_only=True, about=written.about) as work:
         await work.value(written.sql, *written.arguments)
     return (time.perf_counter() - started) * 1e6
 

@@ -9,29 +9,32 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     Boolean,
     Column,
     ColumnElement,
-    FromClause,
     Index,
     LargeBinary,
+    MetaData,
+    Select,
     Table,
     Text,
     Uuid,
     and_,
-    bindparam,
     case,
     cast,
     exists,
     false,
     func,
     literal_column,
+    not_,
     or_,
+    select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from isola.subjects.metadata import Audited, Counted, Row, Viewer, Visible, identifier, indexed_text, metadata, moment
+from isola.subjects import visibility
+from isola.subjects.metadata import Audited, Counted, Row, identifier, indexed_text, metadata, moment
+from isola.subjects.visibility import VIEWER
 
 OF_PLATFORM = (
     "access",
@@ -51,6 +54,9 @@ MAX_ACTION = 100
 MAX_OBJECT = 400
 # The most parts of a key that isola.audit() accepts.
 MAX_KEY = 2
+
+READABLE = ("id", "at", "actor", "on_behalf_of", "request", "action", "object")
+"""The columns of the log that tenant traffic reads directly. The others contain, or depend on, the values of rows."""
 
 audit_entries = Table(
     "audit_entries",
@@ -73,50 +79,85 @@ audit_entries = Table(
     Index(None, "actor", "id"),
     Index(None, "action", "id"),
     Index(None, "object", "id"),
-    # Tenant traffic has only the right to read it.
-    info={"read_only": True},
+    info={"readable": READABLE},
 )
 
 
-def shown(entry: Row, values: str, viewer: Viewer) -> ColumnElement[bool]:
-    """Whether a user may see the values of an entry, in its column ``values``, which is ``old`` or ``new``.
+audit_log = Table(
+    "audit_log",
+    MetaData(),
+    *(column._copy() for column in audit_entries.columns),  # noqa: SLF001  no public method copies one
+    Column("withheld", Boolean, nullable=False),
+)
+"""The log as the proved user may read it: a view in every home. ``withheld``: values are left out."""
+
+
+def masked(further: Sequence[str] = (), tables: Sequence[Table] | None = None) -> Select[Any]:
+    """The query of the view: values of a row that the proved user may not see are null, and the hash of such an entry.
+
+    A hash of values that can be guessed would reveal them. ``further`` are columns that a strategy has added. Entries
+    about others than ``tables`` are withheld; by default, these are all.
+    """
+    known = metadata.sorted_tables if tables is None else tables
+    entry = audit_entries.alias("entry")
+    columns = [
+        *(entry.c[name] for name in READABLE),
+        *(literal_column(f"entry.{name}").label(name) for name in further),
+    ]
+    values = [entry.c[name] for name in ("old", "new", "hash")]
+    shown = [
+        or_(entry.c[name].is_(None), _shown(entry.c, name, known)).label(f"{name}_shown") for name in ("old", "new")
+    ]
+    entries = select(*columns, *values, *shown).subquery("entries")
+    row = entries.c
+    whole = and_(row.old_shown, row.new_shown)
+    return select(
+        *(row[column.name] for column in columns),
+        case((row.old_shown, row.old)).label("old"),
+        case((row.new_shown, row.new)).label("new"),
+        case((whole, row.hash)).label("hash"),
+        not_(whole).label("withheld"),
+    )
+
+
+def _shown(entry: Row, values: str, tables: Sequence[Table]) -> ColumnElement[bool]:
+    """Whether the proved user may see the values of an entry, in its column ``values``, which is ``old`` or ``new``.
 
     If the table has a visibility rule, the user must be able to see the row both as it was then and as it is now. Of a
     deleted row, only the last state is visible. The values of a pair are visible to users who can see both rows.
+    Policies decide which rows can be found now.
     """
     cases = []
-    for table in metadata.sorted_tables:
+    for table in tables:
         audited: Audited | None = table.info.get("audited")
-        rule: Visible | None = table.info.get("visible")
+        rule = visibility.rule_of(table)
         if audited is not None and rule is not None:
             [(key, prefix)] = audited.key.items()
             then = {
-                column.name: cast(entry[values].op("->>")(literal_column(f"'{column.name}'")), column.type)
-                for column in table.columns
-                if column.name in _deciding(table)
+                name: cast(entry[values].op("->>")(literal_column(f"'{name}'")), table.c[name].type)
+                for name in visibility.deciding(table)
             }
             now = table.alias()
             row = cast(func.substr(entry["object"], literal_column(str(len(prefix) + 1))), table.c[key].type)
-            visible_now = exists().where(now.c[key] == row, rule(now.c, viewer))
+            visible_now = exists().where(now.c[key] == row)
             deleted = entry["action"] == literal_column(f"'{audited.subject}:delete'")
-            cases.append((_of_table(entry, audited), and_(rule(then, viewer), or_(deleted, visible_now))))
-        elif audited is not None and (ends := _hidden_ends(table)):
+            cases.append((_of_table(entry, audited), and_(rule(then, VIEWER), or_(deleted, visible_now))))
+        elif audited is not None and (ends := visibility.hidden_ends(table)):
             visible = [
-                exists().where(
-                    other.c.id == cast(entry[values].op("->>")(literal_column(f"'{name}'")), Uuid), of(other.c, viewer)
-                )
-                for name, other, of in ends
+                exists().where(other.c.id == cast(entry[values].op("->>")(literal_column(f"'{name}'")), Uuid))
+                for name, other in ends
             ]
             cases.append((_of_table(entry, audited), and_(*visible)))
     # Default deny: values of unknown subjects are hidden, as applications not installed here may have rules, too.
-    subjects: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects()]
-    return func.coalesce(case(*cases, else_=_subject(entry).in_(subjects)), false(), type_=Boolean)
+    subjects: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects(tables)]
+    known = func.coalesce(case(*cases, else_=_subject(entry).in_(subjects)), false(), type_=Boolean)
+    return or_(VIEWER.may(visibility.WHOLE_LOG), known)
 
 
-def _subjects() -> Sequence[str]:
-    """The log's names of all known subjects."""
-    tables: list[Audited] = [table.info["audited"] for table in metadata.tables.values() if "audited" in table.info]
-    return sorted({*OF_PLATFORM, *(each.subject for each in tables)})
+def _subjects(tables: Sequence[Table]) -> Sequence[str]:
+    """The log's names of the platform's objects and of the subjects with these tables."""
+    audited: list[Audited] = [table.info["audited"] for table in tables if "audited" in table.info]
+    return sorted({*OF_PLATFORM, *(each.subject for each in audited)})
 
 
 def _subject(entry: Row) -> ColumnElement[str]:
@@ -127,45 +168,13 @@ def _of_table(entry: Row, audited: Audited) -> ColumnElement[bool]:
     return _subject(entry) == literal_column(f"'{audited.subject}'")
 
 
-def _hidden_ends(table: Table) -> Sequence[tuple[str, FromClause, Visible]]:
-    """The columns of a table of pairs that reference tables with visibility rules, with those tables and rules."""
-    return [
-        (column.name, key.column.table.alias(), key.column.table.info["visible"])
-        for column in table.primary_key.columns
-        for key in column.foreign_keys
-        if "visible" in key.column.table.info
-    ]
-
-
-def _deciding(table: Table) -> Sequence[str]:
-    """The columns that the visibility rule reads, sorted. Every entry about a row of the table has them."""
-    rule: Visible | None = table.info.get("visible")
-    if rule is None:
-        return ()
-    probe = _Asked(table)
-    rule(probe, Viewer(bindparam("viewer", type_=Uuid()), bindparam("permissions", type_=ARRAY(Text()))))
-    return sorted(probe.names)
-
-
-class _Asked:
-    """A row that records which of its columns are read."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self.names: set[str] = set()
-
-    def __getitem__(self, name: str) -> ColumnElement[Any]:
-        self.names.add(name)
-        return self._table.c[name]
-
-
 def triggers(table: Table) -> Sequence[str]:
     """The statements that create the audit triggers of a table."""
     audited: Audited | None = table.info.get("audited")
     if audited is None:
         return []
     counted: Counted | None = table.info.get("counted")
-    deciding = _deciding(table)
+    deciding = visibility.deciding(table)
     arguments = [audited.subject, _array(audited.left_out)]
     arguments += [part for column, prefix in audited.key.items() for part in (prefix, column)]
     if deciding or counted is not None:

@@ -1,33 +1,18 @@
 from enum import Enum
 
 import strawberry
-from sqlalchemy import ColumnElement, and_, case, not_, or_
 
 from isola.api.access import requires
 from isola.api.connections import Connection, Node
-from isola.api.fields import compared_id, expression, many, mapped, typed_id
+from isola.api.fields import compared_id, many, mapped, typed_id
 from isola.api.scalars import JSON, DateTime, DateTimeFilter, IDFilter, OrderDirection, StringFilter
-from isola.query.caller import viewer
-from isola.query.mapping import Row
-from isola.subjects.audit import audit_entries, shown
+from isola.subjects.audit import audit_log
 from isola.subjects.permissions import Permission
 
 PREFIX = "aud"
 
 
-def _old(entry: Row) -> ColumnElement[object]:
-    return case((shown(entry, "old", viewer()), entry["old"]))
-
-
-def _new(entry: Row) -> ColumnElement[object]:
-    return case((shown(entry, "new", viewer()), entry["new"]))
-
-
-def _withheld(entry: Row) -> ColumnElement[bool]:
-    return or_(*(and_(entry[name].is_not(None), not_(shown(entry, name, viewer()))) for name in ("old", "new")))
-
-
-@mapped(audit_entries, prefix=PREFIX, order=(("id", True),))
+@mapped(audit_log, prefix=PREFIX, order=(("id", True),))
 @strawberry.type(
     description="An entry of the audit log. The database writes it; it cannot be changed.",
     directives=[requires(Permission.AUDIT_READ)],
@@ -42,9 +27,11 @@ class AuditEntry(Node):
     request: str | None = strawberry.field(description="The X-Request-ID of the request.")
     action: str = strawberry.field(description="subject:action, such as resource:update.")
     object: str = strawberry.field(description="The id of the object; for a pair, both ids separated by a slash.")
-    old: JSON | None = expression(_old, "The old values: the changed ones of an update, all of a deletion.")
-    new: JSON | None = expression(_new, "The new values: the changed ones of an update, all of a creation.")
-    withheld: bool = expression(_withheld, "Whether values are omitted because the caller may not read the object.")
+    old: JSON | None = strawberry.field(description="The old values: the changed ones of an update, all of a deletion.")
+    new: JSON | None = strawberry.field(description="The new values: the changed ones of an update, all of a creation.")
+    withheld: bool = strawberry.field(
+        description="Whether values are omitted because the caller may not read the object."
+    )
 
 
 @strawberry.input(description="Conditions are combined with AND; null is refused.")

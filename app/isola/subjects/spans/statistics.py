@@ -23,10 +23,7 @@ from sqlalchemy import (
 )
 
 from isola.errors import BadUserInput
-from isola.subjects.actor import Actor
-from isola.subjects.metadata import Visible
 from isola.subjects.spans import SpanType, Visibility, spans
-from isola.subjects.values import VIEWER, viewer_of
 from isola.subjects.work import Work
 
 MAX_DAYS = 366
@@ -48,14 +45,14 @@ class Statistics:
     bytes: int = 0
 
 
-async def of_time(work: Work, actor: Actor, start: datetime, end: datetime) -> Statistics:
+async def of_time(work: Work, start: datetime, end: datetime) -> Statistics:
     """The statistics from ``start`` until before ``end``; days are in UTC. Raises BadUserInput."""
     if end <= start:
         raise BadUserInput("to: expected a moment after from", "to")
     if end - start > timedelta(days=MAX_DAYS):
         raise BadUserInput(f"to: expected at most {MAX_DAYS} days after from", "to")
     result = Statistics()
-    for row in await work.rows(_statement(), {"start": start, "end": end, **viewer_of(spans, actor)}):
+    for row in await work.rows(_statement(), {"start": start, "end": end}):
         if row["type"] is None:
             result.active_users = row["spans"]
             continue
@@ -68,37 +65,38 @@ async def of_time(work: Work, actor: Actor, start: datetime, end: datetime) -> S
     return result
 
 
-@cache
-def _statement() -> Select[tuple[object, ...]]:
-    """A row for each type, visibility and day; and one with the number of authors."""
-    rule: Visible = spans.info["visible"]
+def _cells() -> Select[tuple[object, ...]]:
+    """The spans by type, visibility and day in UTC, with their number, replays and size."""
     origin = spans.alias("origin")
-    visible = exists().where(origin.c.id == spans.c.replay_from_id, rule(origin.c, VIEWER))
+    visible = exists().where(origin.c.id == spans.c.replay_from_id)
     is_replay = case((and_(spans.c.replay_from_id.is_not(None), visible), literal_column("1")))
     size = sum(
         (func.octet_length(cast(spans.c[name], spans.c.title.type)) for name in ("payload", "metadata")),
         start=func.octet_length(spans.c.title),
     )
-    moment = DateTime(timezone=True)
-    day = cast(func.timezone(literal_column("'UTC'"), spans.c.created_at), Date)
-    cells = (
-        select(
-            spans.c.type,
-            spans.c.visibility,
-            day.label("day"),
-            spans.c.author_id,
-            func.count().label("spans"),
-            func.count(is_replay).label("replays"),
-            func.sum(size).label("bytes"),
-        )
-        .where(
-            spans.c.created_at >= bindparam("start", type_=moment),
-            spans.c.created_at < bindparam("end", type_=moment),
-            rule(spans.c, VIEWER),
-        )
-        .group_by(spans.c.type, spans.c.visibility, day, spans.c.author_id)
-        .cte("cells")
+    kinds = (spans.c.type, spans.c.visibility, cast(func.timezone(literal_column("'UTC'"), spans.c.created_at), Date))
+    figures = (
+        func.count().label("spans"),
+        func.count(is_replay).label("replays"),
+        cast(func.sum(size), BigInteger).label("bytes"),
     )
+    return select(*kinds[:2], kinds[2].label("day"), *figures).group_by(*kinds)
+
+
+def daily() -> Select[tuple[object, ...]]:
+    """The query of the view ``tenant_stats``: the same of all days, with the number of distinct authors."""
+    return _cells().add_columns(func.count(spans.c.author_id.distinct()).label("active_users"))
+
+
+@cache
+def _statement() -> Select[tuple[object, ...]]:
+    """A row for each type, visibility and day; and one with the number of authors."""
+    moment = DateTime(timezone=True)
+    within = (
+        spans.c.created_at >= bindparam("start", type_=moment),
+        spans.c.created_at < bindparam("end", type_=moment),
+    )
+    cells = _cells().add_columns(spans.c.author_id).where(*within).group_by(spans.c.author_id).cte("cells")
     totals = [cast(func.sum(cells.c[name]), BigInteger).label(name) for name in ("spans", "replays", "bytes")]
     kinds = (cells.c.type, cells.c.visibility, cells.c.day)
     counted = select(*kinds, *totals).group_by(*kinds)

@@ -21,7 +21,7 @@ from isola.subjects.organizations import memberships, organizations
 from isola.subjects.permissions import Role, of_role
 from isola.subjects.users import users
 from isola.testing.fixtures import Copy
-from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, physical, tried
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, log, physical, tried
 from isola.testing.patience import PATIENCE
 from isola_strategies.base import Capability, Strategy
 
@@ -31,13 +31,8 @@ LONG, LIMIT = 25_000, 4.0
 Entry = Mapping[str, Any]
 
 
-async def log(database: Database, tenant: Tenant) -> Sequence[Entry]:
-    async with database.transaction(tenant, read_only=True) as work:
-        return await work.rows(select(audit_entries).order_by(audit_entries.c.id))
-
-
 async def followed(database: Database, tenant: Tenant) -> Sequence[Entry]:
-    async with database.transaction(tenant, read_only=True) as work:
+    async with database.transaction(tenant, read_only=True, about=audit.WHOLE) as work:
         return await sealing.follow(work, 0, 100_000)
 
 
@@ -239,7 +234,7 @@ async def test_following_a_log_returns_each_entry_once_from_any_number(
     assert len(whole) == written
     for most in (1, 3, written):
         got: list[Entry] = []
-        async with database.transaction(a, read_only=True) as work:
+        async with database.transaction(a, read_only=True, about=audit.WHOLE) as work:
             while page := await sealing.follow(work, got[-1]["number"] if got else 0, most):
                 assert len(page) <= most
                 got += page
@@ -277,7 +272,7 @@ async def test_a_tenant_reads_its_own_log_only(
     entries = await log(database, canary_a.tenant)
     assert len(entries) >= len(TABLES)
     assert not canary_b.traced_in(entries)
-    async with database.transaction(canary_a.tenant) as work:
+    async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
         read = await tried(work, f"SELECT * FROM {physical(strategy, canary_b.tenant, audit_entries)}")
     assert not canary_b.traced_in(read)
 

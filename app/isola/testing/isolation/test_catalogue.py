@@ -12,16 +12,26 @@ from isola.installed import metadata
 from isola.platform import rights
 from isola.platform.roles import Roles
 from isola.platform.tenants import Tenant
+from isola.platform.visibility import POLICY, STATISTICS
+from isola.subjects import visibility
+from isola.subjects.audit import READABLE, audit_entries, audit_log
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, discriminators
 from isola_strategies.base import Capability, Strategy
 
-# Tables in the homes on which roles other than the owner have privileges: not the table of revisions.
-REACHED = """
-SELECT DISTINCT c.oid, c.oid::regclass::text AS name, c.relname, n.nspname, c.relrowsecurity, c.relforcerowsecurity
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+# Relations in the homes on which roles other than the owner have privileges: not the table of revisions.
+REACHED_RELATIONS = """
+SELECT DISTINCT c.oid, c.oid::regclass::text AS name, c.relname, n.nspname, c.relrowsecurity, c.relforcerowsecurity,
+    c.relkind
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT grantee FROM aclexplode(c.relacl)
+    UNION ALL SELECT e.grantee FROM pg_attribute t, aclexplode(t.attacl) e WHERE t.attrelid = c.oid
+) a
 WHERE n.nspname = ANY ($1::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND a.grantee <> c.relowner
 """
+REACHED = f"SELECT * FROM ({REACHED_RELATIONS}) every WHERE relkind <> 'v'"
+VIEWS = (audit_log.name, STATISTICS)
 OUTSIDE_THE_SYSTEM = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
 
 
@@ -51,6 +61,8 @@ def guarded(strategy: Strategy) -> None:
 async def test_tenants_reach_the_declared_tables_and_no_others(owner: Database, homes: list[str]) -> None:
     found = await offenders(owner, f"SELECT nspname || '.' || relname FROM ({REACHED}) r ORDER BY 1", homes)
     assert found == sorted(f"{home}.{table}" for home in homes for table in metadata.tables)
+    views = f"SELECT nspname || '.' || relname FROM ({REACHED_RELATIONS}) r WHERE relkind = 'v' ORDER BY 1"
+    assert await offenders(owner, views, homes) == sorted(f"{home}.{view}" for home in homes for view in VIEWS)
 
 
 async def test_row_level_security_is_enabled_and_forced(strategy: Strategy, owner: Database, homes: list[str]) -> None:
@@ -64,15 +76,37 @@ async def test_one_policy_of_plain_equality_holds_all_commands_and_roles(
 ) -> None:
     guarded(strategy)
     sql = f"""
-        SELECT name FROM ({REACHED}) r LEFT JOIN pg_policy p ON p.polrelid = r.oid
+        SELECT name FROM ({REACHED}) r LEFT JOIN pg_policy p ON p.polrelid = r.oid AND p.polpermissive
         GROUP BY name
         HAVING count(p.oid) <> 1 OR NOT bool_and(
-            p.polpermissive AND p.polcmd = '*' AND p.polroles = '{{0}}'
+            p.polcmd = '*' AND p.polroles = '{{0}}'
             AND pg_get_expr(p.polqual, p.polrelid) = $2 AND pg_get_expr(p.polwithcheck, p.polrelid) = $2
         )
     """
     equality = "(tenant_id = ( SELECT isola.current_tenant_id() AS current_tenant_id))"
     assert await offenders(owner, sql, homes, equality) == []
+
+
+async def test_the_restrictive_policies_are_those_of_visibility_rules(
+    strategy: Strategy, owner: Database, copy: Copy, a: Tenant, b: Tenant
+) -> None:
+    """One for each table with a rule, and for each table of pairs of such rows, for all commands of tenant traffic."""
+    found = """
+        SELECT format('%s.%s %s %s %s for %s', n.nspname, c.relname, p.polname, p.polcmd,
+            pg_get_expr(p.polwithcheck, p.polrelid),
+            (SELECT string_agg(role::regrole::text, ', ' ORDER BY role::regrole::text) FROM unnest(p.polroles) role))
+        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT p.polpermissive AND n.nspname = ANY ($1)
+    """
+    homes = {home.schema: home.role or copy.where.tenant_login for home in strategy.homes([a.id, b.id])}
+    expected = {
+        f"{home}.{table.name} {POLICY} * true for {', '.join(sorted([role, 'isola_sharing']))}"
+        for home, role in homes.items()
+        for table in metadata.sorted_tables
+        if visibility.rule_of(table) is not None or visibility.hidden_ends(table)
+    }
+    assert expected
+    assert set(await offenders(owner, found, list(homes))) == expected
 
 
 async def test_every_index_and_key_begins_with_the_tenant(
@@ -135,21 +169,38 @@ async def test_no_trigger_but_those_of_the_log_and_no_rule_stands_behind_a_table
     assert await offenders(owner, rules, homes) == []
 
 
-async def test_a_log_is_readable_by_its_tenant_and_writable_only_by_its_triggers(
-    owner: Database, homes: list[str]
+async def test_a_log_is_readable_by_its_tenant_through_its_view_and_writable_only_by_its_triggers(
+    strategy: Strategy, owner: Database, copy: Copy, a: Tenant, b: Tenant
 ) -> None:
+    """Tenant traffic reads the columns of the table that contain no values of rows, and the view."""
     rights = f"""
-        SELECT format('%s.%s %s', r.nspname, r.relname, a.privilege_type)
-        FROM ({REACHED}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
-        WHERE a.grantee <> c.relowner AND (a.grantee::regrole::text = 'isola_audit') = $2
-          AND ($2 OR r.relname = 'audit_entries')
+        SELECT format('%s.%s %s %s', r.nspname, r.relname, a.grantee::regrole, a.privilege_type)
+        FROM ({REACHED_RELATIONS}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
+        WHERE a.grantee <> c.relowner
+          AND (a.grantee::regrole::text ~ '^isola_(audit|sharing)$' OR r.relname ~ '^audit_')
     """
-    assert sorted(await offenders(owner, rights, homes, *[False])) == [f"{home}.audit_entries SELECT" for home in homes]
-    assert sorted(await offenders(owner, rights, homes, *[True])) == [f"{home}.audit_entries INSERT" for home in homes]
+    columns = f"""
+        SELECT format('%s.%s %s %s %s', r.nspname, r.relname, a.grantee::regrole, a.privilege_type, t.attname)
+        FROM ({REACHED_RELATIONS}) r JOIN pg_attribute t ON t.attrelid = r.oid, aclexplode(t.attacl) a
+        WHERE r.relname ~ '^audit_' AND a.grantee <> 'isola_sharing'::regrole
+    """
+    homes = {home.schema: home.role or copy.where.tenant_login for home in strategy.homes([a.id, b.id])}
+    assert set(await offenders(owner, rights, list(homes))) == {
+        *(
+            f"{home}.audit_entries {right}"
+            for home in homes
+            for right in ("isola_audit INSERT", "isola_sharing SELECT")
+        ),
+        *(f"{home}.audit_log {role} SELECT" for home, role in homes.items()),
+    }
+    assert set(await offenders(owner, columns, list(homes))) == {
+        f"{home}.audit_entries {role} SELECT {column}" for home, role in homes.items() for column in READABLE
+    }
+    assert not {"old", "new", "hash"} & set(READABLE)
 
 
 def test_every_table_is_audited_or_read_only() -> None:
-    forgotten = {name for name, table in metadata.tables.items() if not {"audited", "read_only"} & table.info.keys()}
+    forgotten = {name for name, table in metadata.tables.items() if not {"audited", "readable"} & table.info.keys()}
     assert forgotten == set()
 
 
@@ -159,7 +210,7 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
         FROM ({REACHED}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
         WHERE a.grantee <> c.relowner
           AND (a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') OR a.is_grantable
-               OR a.grantee::regrole::text NOT IN ($2, r.nspname, 'isola_audit'))
+               OR a.grantee::regrole::text NOT IN ($2, r.nspname, 'isola_audit', 'isola_sharing'))
     """
     assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
 
@@ -201,12 +252,14 @@ async def test_the_schema_public_is_empty(owner: Database) -> None:
 
 
 async def test_views_run_with_the_rights_of_who_reads_them(owner: Database) -> None:
+    """But the view of the log, which runs as a role that policies apply to, and which nobody can write to."""
     views = f"""
-        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        SELECT concat_ws(' ', c.relname, c.relowner::regrole, pg_relation_is_updatable(c.oid, true))
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND c.relkind = 'v'
           AND NOT coalesce(c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on'], false)
     """
-    assert await offenders(owner, views) == []
+    assert set(await offenders(owner, views)) == {"audit_log isola_sharing 0"}
     # A materialized view contains rows read by its owner, to whom the tenant's binding does not apply.
     materialised = f"""
         SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
@@ -323,11 +376,11 @@ async def test_the_login_itself_reaches_tables_that_tenants_share_and_no_tenants
     reached = """
         SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = ANY ($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-          AND has_table_privilege($1, c.oid, 'SELECT')
+          AND has_any_column_privilege($1, c.oid, 'SELECT')
     """
 
     def tables(of: set[str]) -> set[str]:
-        return {f"{home}.{table}" for home in of for table in metadata.tables}
+        return {f"{home}.{table}" for home in of for table in (*metadata.tables, *VIEWS)}
 
     needed = {home.schema for home in strategy.homes([a.id, b.id]) if home.role is None}
     shared = set(homes) if Capability.POLICIES in strategy.capabilities else set()
@@ -343,13 +396,21 @@ async def test_tenant_traffic_cannot_access_the_control_plane(owner: Database, c
     assert await offenders(owner, sql, copy.where.tenant_login) == []
 
 
-async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(owner: Database, homes: list[str]) -> None:
-    declared = {
-        f"{home}.{table.name}.{column}"
-        for home in homes
-        for table in TABLES
-        for column in table.info.get("shared_columns", ())
-    }
+async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(
+    strategy: Strategy, owner: Database, homes: list[str]
+) -> None:
+    """It also reads what visibility rules and the view of the log need, on behalf of the user who reads."""
+    read = {(table.name, column) for table in TABLES for column in table.info.get("shared_columns", ())}
+    for table in TABLES:
+        read |= visibility.columns_read_by_rule(table)
+        if visibility.rule_of(table) is not None:
+            read.add((table.name, "id"))
+    logged = {column.name for column in audit_entries.columns}
+    read |= {(audit_log.name, name) for name in audit_log.columns.keys()}  # noqa: SIM118
+    read |= {(audit_entries.name, name) for name in logged}
+    for name in discriminators(strategy, audit_entries):
+        read |= {(audit_entries.name, name), (audit_log.name, name)}
+    declared = {f"{home}.{table}.{column}" for home in homes for table, column in read}
     columns = """
         SELECT format('%s.%s', c.oid::regclass, a.attname) FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -363,7 +424,8 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(owner:
           AND (has_table_privilege('isola_sharing', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                OR has_any_column_privilege('isola_sharing', c.oid, 'INSERT, UPDATE, REFERENCES'))
     """
-    assert await offenders(owner, more, homes) == []
+    # It owns the view, which nobody can write to.
+    assert set(await offenders(owner, more, homes)) == {f"{home}.{audit_log.name}" for home in homes}
 
 
 async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_become_them(owner: Database) -> None:

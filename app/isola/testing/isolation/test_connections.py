@@ -135,5 +135,5 @@ async def test_discarded_statements_cost_only_the_tenant_that_caused_it(
                 await work.script("UPDATE users SET name = 'lost'; DEALLOCATE ALL")
         async with single.transaction(a) as work:
             assert await work.rows(READ, {"other": ""}) == []
-        async with single.transaction(canary_b.tenant) as work:
+        async with single.transaction(canary_b.tenant, about=canary_b.about) as work:
             assert [row["name"] for row in await work.rows(READ, {"other": ""})] == [canary_b.marker]

@@ -99,7 +99,7 @@ async def test_a_binding_of_the_tenant_itself_permits_all_of_these(
     for table in TABLES:
         for command, (sql, *values) in attacks(strategy, table, canary_b).items():
             async with _undone(login):
-                await copy.enter(login, canary_b.tenant)
+                await copy.enter(login, canary_b.tenant, canary_b.about)
                 got = await tried(login, str(sql), *values)
             if not got or isinstance(got, str):
                 refused[table.name, command] = got

@@ -15,7 +15,7 @@ async def test_copy_to_returns_own_rows_only(
     strategy: Strategy, database: Database, canary_a: Canary, canary_b: Canary
 ) -> None:
     home = strategy.home(canary_a.tenant.id)
-    async with database.transaction(canary_a.tenant) as work:
+    async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
         for table in TABLES:
             whole, chosen = BytesIO(), BytesIO()
             await work._connection.copy_from_table(table.name, output=whole)

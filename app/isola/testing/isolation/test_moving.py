@@ -89,7 +89,7 @@ async def test_a_reference_deleted_with_its_tenant_is_not_reported_as_a_conflict
         await work.execute(insert(resources).values(id=key, owner_id=author, name="leaves"))
 
     async def write() -> None:
-        async with database.transaction(tenant) as work:
+        async with database.transaction(tenant, about={"user": str(author)}) as work:
             await work.execute(insert(spans).values(author_id=author, title="refers", resource_id=key))
 
     async with owner.unbound() as moving:

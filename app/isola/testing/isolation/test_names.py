@@ -71,7 +71,7 @@ async def test_a_table_that_is_missing_does_not_exist(
         name = table.name
         async with owner.unbound() as transaction:
             await transaction.script(f"DROP TABLE {physical(strategy, canary_a.tenant, table)} CASCADE")
-        async with database.transaction(canary_a.tenant) as work:
+        async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
             for sql in (
                 f"SELECT * FROM {name}",
                 f"INSERT INTO {name} DEFAULT VALUES RETURNING *",
@@ -99,7 +99,7 @@ async def test_the_path_to_another_tenants_tables_is_closed(
     if Capability.ROLES not in strategy.capabilities:
         pytest.skip("tenants share their tables")
     home = strategy.home(canary_b.tenant.id)
-    async with database.transaction(canary_a.tenant) as work:
+    async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
         # PostgreSQL skips schemas without USAGE in the search path, so their tables are not found.
         await work.script(f"SET LOCAL search_path TO {home.schema}")
         for table in TABLES:

@@ -1,6 +1,6 @@
 """A's responses are the same, whether other tenants have no data, the same data, or a thousand times as much."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from isola.testing.fixtures import DEFAULTS, STRATEGIES, Cluster, Copy, copied
 from isola.testing.oracles import walk
 from isola.testing.oracles.canary import TABLES, Row, insertable
 from isola.testing.oracles.ids import OF_TYPES
-from isola.testing.oracles.noninterference import Entry, differences, normal, record
+from isola.testing.oracles.noninterference import Entry, differences, normal, recorded
 from isola.testing.oracles.walk import Document
 from isola.testing.served import Api, Client, serving
 from isola_strategies.base import Strategy
@@ -47,6 +47,14 @@ async def api(copy: Copy, settings: Settings) -> AsyncIterator[Api]:
 
 def others(slug: str) -> list[str]:
     return [f"{strategy}-{letter}" for strategy in STRATEGIES for letter in "ab" if f"{strategy}-{letter}" != slug]
+
+
+async def record(client: Client, documents: Iterable[Document]) -> list[Entry]:
+    """The recorded responses of a client, in order."""
+    return [
+        recorded(f"{each.path}: {each.text}", (await client.ask(each.text, each.variables)).response)
+        for each in documents
+    ]
 
 
 async def furnish(client: Client) -> list[Entry]:
@@ -80,11 +88,11 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
     """Give every other tenant a copy of the same rows, including keys, and many more, and make them share."""
     for other in others(slug):
         tenant = await provisioning.named(api.control, other)
-        async with api.tenants.transaction(tenant) as work:
+        user = rows["users"][0]["id"]
+        async with api.tenants.transaction(tenant, about={"user": str(user)}) as work:
             for table in TABLES:
                 for row in rows[table.name]:
                     await work.execute(insert(table).values(insertable(table, row)))
-            user = rows["users"][0]["id"]
             many = [{"owner_id": user, "name": f"resource {number}", "kind": "map"} for number in range(300)]
             await work.execute(insert(resources).values(many))
             await work.execute(

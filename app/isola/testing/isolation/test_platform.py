@@ -38,7 +38,7 @@ async def test_read_access_to_one_tenant_does_not_include_another(
     async with database.transaction(a) as work:
         await grants.note(work, leave.id)
     async with database.transaction(a) as work:
-        assert await work.texts("SELECT new::text FROM audit_entries WHERE object LIKE '%' || $1", str(leave.id))
+        assert await work.texts("SELECT new::text FROM audit_log WHERE object LIKE '%' || $1", str(leave.id))
 
 
 async def test_adding_a_domain_does_not_reveal_whether_another_tenant_verified_it(

@@ -11,10 +11,9 @@ from isola.database.binding import record
 from isola.database.transactions import Database
 from isola.errors import Refusal
 from isola.platform.tenants import Tenant
-from isola.subjects.audit import audit_entries
 from isola.subjects.organizations import organizations
 from isola.testing.fixtures import Copy
-from isola.testing.oracles.canary import TABLES, Canary, content, physical
+from isola.testing.oracles.canary import TABLES, Canary, content, log, physical
 from isola_strategies.base import Strategy
 
 NOT_PROVED = "IS002"
@@ -65,7 +64,7 @@ async def test_injected_sql_reaches_no_row_of_another_tenant(
     before = await content(single, b)
     got: list[object] = []
     async with login.transaction():
-        elsewhere = await copy.proof(login, b)
+        elsewhere = await copy.proof(login, b, canary_b.about)
         for table in TABLES:
             column = next(iter(table.columns)).name
             for name in {physical(strategy, b, table), table.name}:
@@ -75,7 +74,7 @@ async def test_injected_sql_reaches_no_row_of_another_tenant(
                     f"UPDATE {name} SET {column} = {column} RETURNING *",
                     f"DELETE FROM {name} RETURNING *",
                 ):
-                    async with single.transaction(b) as work:
+                    async with single.transaction(b, about=canary_b.about) as work:
                         old = await work.value("SELECT current_setting('isola.proof')")
                     # It may be refused at any point. If not, an error ends it, so that everything is rolled back.
                     with suppress(LookupError, Refusal, asyncpg.PostgresError), capture_logs():
@@ -90,7 +89,7 @@ async def test_injected_sql_reaches_no_row_of_another_tenant(
                                     own=own,
                                     cut=own[:-1],
                                     relabelled=own.replace(str(a.id), str(b.id)),
-                                    record_b=f"{record(b.id)}\n",
+                                    record_b=f"{record(b.id, canary_b.about)}\n",
                                     elsewhere=elsewhere,
                                     before=old,
                                 )
@@ -108,7 +107,7 @@ async def test_a_valid_proof_permits_all_of_these_statements(
     with pytest.raises(LookupError):
         async with database.transaction(a) as work:
             await work.script("RESET ROLE")
-            await copy.enter(work._connection, canary_b.tenant)
+            await copy.enter(work._connection, canary_b.tenant, canary_b.about)
             for table in TABLES:
                 assert canary_b.traced_in(await work._connection.fetch(f"SELECT * FROM {table.name}"))
             raise LookupError
@@ -131,8 +130,8 @@ async def test_injected_sql_cannot_forge_the_actor_in_the_log(how: str, database
                     }[how]
                 )
                 await work.script(f"INSERT INTO organizations (name, name_key) VALUES ('by {name}', '{name}')")
+    entries = await log(database, a)
     async with database.transaction(a) as work:
-        entries = await work.rows(select(audit_entries))
         written = len(await work.rows(select(organizations)))
     assert len(entries) == written == (len(about) if how in {"by function", "for the session"} else 0)
     assert {(each["actor"], each["on_behalf_of"], each["request"]) for each in entries} <= {("usr_ada", "key_1", "r-1")}

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Date,
     DateTime,
     Float,
@@ -29,25 +30,27 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    column,
     insert,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Integer, TypeEngine
 
+from isola.database.binding import NOTHING
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput
 from isola.installed import SUBJECTS, metadata
+from isola.platform.audit import WHOLE
 from isola.platform.tenants import Tenant, metadata as platform
-from isola.subjects.declaration import Column as Declared
+from isola.subjects import visibility
+from isola.subjects.audit import audit_entries, audit_log
+from isola.subjects.declaration import UNSET, Column as Declared
 from isola.subjects.metadata import quoted
 from isola_strategies.base import Strategy
 
-# The tables that are not read-only to tenant traffic, parents first.
-TABLES: Sequence[Table] = [table for table in metadata.sorted_tables if not table.info.get("read_only")]
-
-# The tables that tenant traffic writes to. The rows of the others are written by the database itself.
-WRITTEN: Sequence[Table] = [table for table in TABLES if not table.info.get("read_only")]
+# The tables that tenant traffic writes to, parents first. The database itself writes the others.
+TABLES: Sequence[Table] = [table for table in metadata.sorted_tables if "readable" not in table.info]
 
 # PostgreSQL's error code for a missing privilege.
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -83,6 +86,11 @@ class Canary:
         return any(form in seen for form in _forms(self.marker))
 
     @cached_property
+    def about(self) -> Mapping[str, str]:
+        """What a transaction proves to be one of the canary's user, who may see all its rows."""
+        return _seeing(self.rows["users"]["id"])
+
+    @cached_property
     def _traces(self) -> frozenset[str]:
         keys = {str(value) for row in self.rows.values() for value in row.values() if isinstance(value, UUID)}
         return frozenset(form for trace in {self.marker, str(self.tenant.id), *keys} for form in _forms(trace))
@@ -104,15 +112,20 @@ async def plant(database: Database, tenant: Tenant, marker: str | None = None) -
     """Make a row in each table of a tenant; each references the earlier rows where it can."""
     marker = marker or f"canary-{tenant.slug}."
     rows: dict[str, Row] = {}
-    async with database.transaction(tenant) as work:
-        for table in WRITTEN:
-            values = _values(table, marker, rows)
-            rows[table.name] = await _planted(work, table, values, _samples(table, values))
-    async with database.transaction(tenant) as work:
-        for table in TABLES:
-            if table not in WRITTEN:
-                rows[table.name] = dict((await work.rows(select(table).order_by(*table.primary_key)))[-1])
+    with_users = TABLES.index(metadata.tables["users"]) + 1
+    for tables in (TABLES[:with_users], TABLES[with_users:]):
+        # Whoever stores a row and reads it back has to see it.
+        about = _seeing(rows["users"]["id"]) if rows else NOTHING
+        async with database.transaction(tenant, about=about) as work:
+            for table in tables:
+                values = _values(table, marker, rows)
+                rows[table.name] = await _planted(work, table, values, _samples(table, values))
     return Canary(tenant, marker, rows)
+
+
+def _seeing(user: UUID | None) -> Mapping[str, str]:
+    """What a transaction proves to see all rows that a user could see with some permissions."""
+    return {"user": str(user or ""), "permissions": " ".join(sorted(visibility.asked()))}
 
 
 def insertable(table: Table, row: Row) -> Row:
@@ -142,11 +155,18 @@ def _samples(table: Table, values: Row) -> Row:
     subject = next((each for each in SUBJECTS if each.table is table), None)
     if subject is None or not subject.samples:
         return {}
-    found: dict[str, Any] = dict(values)
-    for member in subject.declaration.columns:
-        if member.attribute in subject.samples and isinstance(member.declared, Declared):
-            found[member.column] = subject.samples[member.attribute](Random(0), found)  # noqa: S311  the same each time
-    return {name: value for name, value in found.items() if name not in values or value != values[name]}
+    columns = [(each, each.declared) for each in subject.declaration.columns if isinstance(each.declared, Declared)]
+    # A sample may depend on any earlier column, and so on one with a default.
+    found: dict[str, Any] = {
+        each.column: declared.initial for each, declared in columns if declared.default is not UNSET
+    }
+    found.update(values)
+    sampled: dict[str, Any] = {}
+    for member, _ in columns:
+        if member.attribute in subject.samples:
+            sample = subject.samples[member.attribute](Random(0), found)  # noqa: S311  the same each time
+            found[member.column] = sampled[member.column] = sample
+    return {name: value for name, value in sampled.items() if name not in values or value != values[name]}
 
 
 def _in_rules(table: Table) -> Sequence[str]:
@@ -172,12 +192,42 @@ async def plant_platform(owner: Database, canary: Canary) -> Canary:
 
 
 async def content(database: Database, tenant: Tenant) -> Mapping[str, Sequence[Row]]:
-    """All rows of a tenant."""
+    """All rows of a tenant: of tables with visibility rules, those that any of its users may see."""
     async with database.transaction(tenant) as work:
+        found = {table.name: await _rows(work, table) for table in TABLES if visibility.condition(table) is None}
+    ruled = [table for table in TABLES if table.name not in found]
+    seen: dict[str, dict[str, Row]] = {table.name: {} for table in ruled}
+    for user in [None, *(row["id"] for row in found["users"])]:
+        async with database.transaction(tenant, read_only=True, about=_seeing(user)) as work:
+            for table in ruled:
+                seen[table.name] |= {
+                    str([row[key.name] for key in table.primary_key]): row for row in await _rows(work, table)
+                }
+    return found | {name: [rows[key] for key in sorted(rows)] for name, rows in seen.items()}
+
+
+async def log(database: Database, tenant: Tenant) -> Sequence[Row]:
+    """The entries of a tenant's log, with the values of all rows."""
+    columns = [audit_log.c[column.name] for column in audit_entries.columns]
+    async with database.transaction(tenant, read_only=True, about=WHOLE) as work:
+        return [dict(row) for row in await work.rows(select(*columns).order_by(audit_log.c.id))]
+
+
+async def stored(owner: Database, strategy: Strategy, tenant: Tenant) -> Mapping[str, Sequence[Row]]:
+    """All rows of a tenant and its log, as the owner of the tables reads them."""
+    async with owner.unbound() as work:
+        home = strategy.home(tenant.id).schema
+        await work.script(f"SET LOCAL row_security TO off; SET LOCAL search_path TO {home}")
         return {
-            table.name: [dict(row) for row in await work.rows(select(table).order_by(*table.primary_key))]
-            for table in TABLES
+            table.name: await _rows(
+                work, table, *(column(name) == tenant.id for name in discriminators(strategy, table))
+            )
+            for table in metadata.sorted_tables
         }
+
+
+async def _rows(work: Transaction, table: Table, *conditions: ColumnElement[bool]) -> Sequence[Row]:
+    return [dict(row) for row in await work.rows(select(table).where(*conditions).order_by(*table.primary_key))]
 
 
 def physical(strategy: Strategy, tenant: Tenant, table: Table) -> str:

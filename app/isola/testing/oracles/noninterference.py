@@ -6,12 +6,11 @@ number in the order of appearance, so that repeated values are still recognized 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from isola.testing.oracles.walk import Document
-from isola.testing.served import Answer, Client
+import httpx
 
 _MADE = re.compile(
     r"(?P<uuid>[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
@@ -34,17 +33,9 @@ class Entry:
     body: str
 
 
-def recorded(about: str, answer: Answer) -> Entry:
-    headers = tuple((name, value) for name, value in answer.response.headers.multi_items() if name not in CHANGING)
-    return Entry(about, answer.status, headers, answer.response.text)
-
-
-async def record(client: Client, documents: Iterable[Document]) -> list[Entry]:
-    """The recorded responses of a client, in order."""
-    return [
-        recorded(f"{document.path}: {document.text}", await client.ask(document.text, document.variables))
-        for document in documents
-    ]
+def recorded(about: str, response: httpx.Response) -> Entry:
+    headers = tuple((name, value) for name, value in response.headers.multi_items() if name not in CHANGING)
+    return Entry(about, response.status_code, headers, response.text)
 
 
 def normal(recording: Sequence[Entry]) -> list[Entry]:

@@ -23,7 +23,7 @@ async def test_the_transaction_is_bound_to_its_own_home_again(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
-    async with database.transaction(partner.tenant) as work:
+    async with database.transaction(partner.tenant, about=partner.about) as work:
         assert len(await shared(work, share)) == 1
         await at_home(work._connection, partner, sharer)
 
@@ -48,7 +48,7 @@ async def test_the_transaction_is_bound_to_its_own_home_after_a_failure_in_a_sav
     home = copy.strategies[sharer.tenant.strategy].home(sharer.tenant.id)
     async with owner.unbound() as transaction:
         await transaction.script(f"ALTER TABLE {home.schema}.resources RENAME kind TO sort")
-    async with database.transaction(partner.tenant) as work:
+    async with database.transaction(partner.tenant, about=partner.about) as work:
         assert await tried(work, SHARED_RESOURCE, share) == "42703"
         await at_home(work._connection, partner, sharer)
         await work.script(
@@ -67,7 +67,7 @@ async def test_other_parts_of_the_statement_do_not_run_in_the_owners_home(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
-    async with database.transaction(partner.tenant) as work:
+    async with database.transaction(partner.tenant, about=partner.about) as work:
         for sql in (
             f"SELECT u.* FROM ({SHARED_RESOURCE}) s CROSS JOIN users u",
             f"SELECT u.* FROM users u CROSS JOIN ({SHARED_RESOURCE}) s",
@@ -88,7 +88,7 @@ async def test_an_open_cursor_does_not_read_the_owners_home(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
-    async with database.transaction(partner.tenant) as work:
+    async with database.transaction(partner.tenant, about=partner.about) as work:
         row = row_of(f"'{share}'")
         await work.script(f"DECLARE c CURSOR FOR SELECT * FROM {row}, generate_series(1, 9)")
         for _ in range(2):
@@ -113,7 +113,7 @@ async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, 
                 ("SELECT isola.share('resource', $1, $2, $3, NULL, false)", resource, thief.tenant.slug, user),
             ):
                 assert await tried(work, str(sql), *values) == NOT_PROVED
-    async with database.transaction(partner.tenant) as work:
+    async with database.transaction(partner.tenant, about=partner.about) as work:
         assert len(await received(work)) == 1
 
 

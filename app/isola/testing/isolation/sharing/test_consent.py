@@ -14,13 +14,12 @@ from isola.platform import provisioning
 from isola.platform.tenants import Tenant, tenants
 from isola.subjects import shares
 from isola.subjects.actor import Actor
-from isola.subjects.audit import audit_entries
 from isola.subjects.permissions import Permission
 from isola.testing.consent import withdraw_answers
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import seen
-from isola.testing.oracles.canary import Canary, Row
+from isola.testing.oracles.canary import Canary, Row, log
 
 NOBODY: tuple[Sequence[Row], Sequence[Row]] = ([], [])
 
@@ -110,11 +109,6 @@ async def test_an_answer_is_in_the_recipients_log_and_not_in_the_sharers(
     noted = (await log(database, partner.tenant))[-1]
     assert (noted["action"], noted["object"]) == ("share_answer:create", f"shr_{share}")
     assert (noted["new"]["owner_slug"], noted["new"]["accepted"]) == (sharer.tenant.slug, True)
-
-
-async def log(database: Database, tenant: Tenant) -> Sequence[Row]:
-    async with database.transaction(tenant) as work:
-        return [dict(row) for row in await work.rows(audit_entries.select().order_by(audit_entries.c.id))]
 
 
 async def test_sharing_with_an_unknown_tenant_looks_like_sharing_with_an_existing_one(

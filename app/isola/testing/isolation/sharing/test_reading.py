@@ -47,7 +47,7 @@ async def test_own_tables_and_counts_stay_the_same(
     before = [await content(database, canary.tenant) for canary in (sharer, partner)]
     await grant()
     assert [await content(database, canary.tenant) for canary in (sharer, partner)] == before
-    async with database.transaction(partner.tenant) as work:
+    async with database.transaction(partner.tenant, about=partner.about) as work:
         assert await work.rows(select(table).where(table.c.id == sharer.rows["resources"]["id"])) == []
         assert await work.value(f"SELECT count(*) FROM {table.name}") == 1
 
@@ -100,9 +100,9 @@ async def test_shared_objects_cannot_be_changed(
             async with database.transaction(partner.tenant) as work:
                 await attempt(work)
     with pytest.raises(Conflict):
-        async with database.transaction(partner.tenant) as work:
+        async with database.transaction(partner.tenant, about=partner.about) as work:
             await work.execute(update(Span.table).values(resource_id=resource))
-    async with database.transaction(partner.tenant) as work:
+    async with database.transaction(partner.tenant, about=partner.about) as work:
         assert await work.execute(update(table).where(table.c.id == resource).values(name="mine")) == 0
         for each in TABLES:
             assert await tried(work, *forgery(strategy, each, sharer)) == INSUFFICIENT_PRIVILEGE

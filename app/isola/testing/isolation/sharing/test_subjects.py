@@ -1,9 +1,14 @@
 """The tables' declarations decide what can be shared: the functions contain no names of subjects."""
 
+from uuid import UUID
+
 import pytest
+from sqlalchemy import insert, update
 
 from isola.database.transactions import Database
-from isola.testing.isolation.sharing.conftest import Grant
+from isola.subjects.spans import Span, Visibility, spans
+from isola.subjects.users import users
+from isola.testing.isolation.sharing.conftest import Grant, actor
 from isola.testing.isolation.sharing.reading import received, shared
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, tried
 
@@ -22,20 +27,28 @@ async def spans_are_shared(owner: Database) -> None:
             await work.script(f"GRANT SELECT (id, title) ON {home}.spans TO isola_sharing")
 
 
+@pytest.fixture
+async def span(database: Database, sharer: Canary) -> UUID:
+    """A private span of the sharer's user."""
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
+        made = await Span.create(work, actor(sharer), title="private", payload={}, visibility=Visibility.PRIVATE)
+    return made.id
+
+
 @pytest.mark.usefixtures("spans_are_shared")
 async def test_rows_of_another_subject_are_shared_and_read_in_the_same_way(
-    database: Database, sharer: Canary, partner: Canary, grant: Grant
+    database: Database, sharer: Canary, partner: Canary, grant: Grant, span: UUID
 ) -> None:
     other = await grant()
-    span, user = sharer.rows["spans"]["id"], sharer.rows["users"]["id"]
-    async with database.transaction(sharer.tenant) as work:
+    user = sharer.rows["users"]["id"]
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
         share = await work.value(SHARE, "span", span, partner.tenant.slug, user)
         assert await work.texts("SELECT id::text FROM isola.shares_of('span', $1)", span) == [str(share)]
         assert await work.texts("SELECT id::text FROM isola.shares_of('resource', $1)", span) == []
     async with database.transaction(partner.tenant) as work:
         assert {row["id"] for row in await received(work)} == {share, other}
         [row] = await work._connection.fetch(SHARED_SPAN, share)
-        assert dict(row) == {"id": span, "title": sharer.rows["spans"]["title"]}
+        assert dict(row) == {"id": span, "title": "private"}
         # Read as another subject, it is not found; nor is a share of another subject found as a span.
         assert await shared(work, share) == []
         assert await tried(work, SHARED_SPAN, other) == []
@@ -49,11 +62,11 @@ async def test_rows_of_another_subject_are_shared_and_read_in_the_same_way(
 
 @pytest.mark.usefixtures("spans_are_shared")
 async def test_no_column_is_read_that_is_not_declared(
-    database: Database, owner: Database, sharer: Canary, partner: Canary
+    database: Database, owner: Database, sharer: Canary, partner: Canary, span: UUID
 ) -> None:
     """With any types in the call, and even if the registry has more columns than the role may read."""
-    span, user = sharer.rows["spans"]["id"], sharer.rows["users"]["id"]
-    async with database.transaction(sharer.tenant) as work:
+    user = sharer.rows["users"]["id"]
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
         share = await work.value(SHARE, "span", span, partner.tenant.slug, user)
     async with database.transaction(partner.tenant) as work:
         for columns in (
@@ -72,6 +85,32 @@ async def test_no_column_is_read_that_is_not_declared(
         sql = "SELECT * FROM isola.shared_row('span', $1) AS s (id uuid, payload jsonb)"
         assert await tried(work, sql, share) == INSUFFICIENT_PRIVILEGE
         assert await work.value("SELECT isola.current_tenant_id()") == partner.tenant.id
+
+
+@pytest.mark.usefixtures("spans_are_shared")
+async def test_a_partner_reads_a_row_as_long_as_the_user_who_shared_it_may(
+    database: Database, sharer: Canary, partner: Canary, span: UUID
+) -> None:
+    async with database.transaction(sharer.tenant) as work:
+        another = await work.scalar(insert(users).values(subject="another", name="another").returning(users.c.id))
+
+    async def make(visibility: Visibility) -> UUID | None:
+        """Change the span as its author; share it as another user."""
+        async with database.transaction(sharer.tenant, about=sharer.about) as work:
+            change = update(spans).where(spans.c.id == span).values(visibility=visibility)
+            assert await work.execute(change) == 1
+        async with database.transaction(sharer.tenant, about={"user": str(another)}) as work:
+            made: UUID | None = await work.value(SHARE, "span", span, partner.tenant.slug, another)
+            return made
+
+    assert await make(Visibility.PRIVATE) is None
+    share = await make(Visibility.PUBLIC)
+    for read in (1, 0):
+        async with database.transaction(partner.tenant, about=partner.about) as work:
+            assert len(await tried(work, SHARED_SPAN, share)) == read
+            # Its own user is proved again.
+            assert await work.value("SELECT isola.current_user_id()") == partner.rows["users"]["id"]
+        assert await make(Visibility.PRIVATE) is None
 
 
 async def test_undeclared_tables_cannot_be_shared(database: Database, sharer: Canary, partner: Canary) -> None:

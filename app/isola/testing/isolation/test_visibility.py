@@ -1,0 +1,157 @@
+"""Rows that a user may not see: the database keeps them from every statement inside the tenant, and from the log."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import Table, insert, select
+
+from isola.database.transactions import Database
+from isola.installed import metadata
+from isola.platform.audit import WHOLE
+from isola.platform.tenants import Tenant
+from isola.subjects import users, visibility
+from isola.subjects.audit import audit_log
+from isola.testing.fixtures import Copy
+from isola.testing.isolation.test_binding import NOT_PROVED
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, tried
+from isola_strategies.base import Strategy
+
+HIDDEN = [table for table in TABLES if visibility.condition(table) is not None]
+"""The tables with visibility rules, and the tables of pairs of such rows."""
+WITH_RULES = [table for table in HIDDEN if visibility.rule_of(table) is not None]
+
+
+@pytest.fixture
+async def stranger(database: Database, canary_a: Canary) -> Mapping[str, str]:
+    """What a transaction proves to be another user of A, with no permission. The canary's rows are private."""
+    async with database.transaction(canary_a.tenant) as work:
+        return {"user": str(await users.ensure(work, subject="stranger", name=None, email=None))}
+
+
+def key_of(table: Table, canary: Canary) -> str:
+    row = canary.rows[table.name]
+    return " AND ".join(f"{column.name} = '{row[column.name]}'" for column in table.primary_key)
+
+
+@pytest.mark.parametrize("table", HIDDEN, ids=str)
+async def test_no_statement_reads_changes_or_deletes_a_row_that_its_user_may_not_see(
+    table: Table, database: Database, canary_a: Canary, stranger: Mapping[str, str]
+) -> None:
+    before = await content(database, canary_a.tenant)
+    key = key_of(table, canary_a)
+    column = next(iter(table.columns)).name
+    statements = [
+        f"SELECT * FROM {table.name}",
+        f"SELECT * FROM {table.name} WHERE {key} FOR UPDATE",
+        f"SELECT 1 FROM {table.name} WHERE {key} OR 1 / (length({table.name}::text) - length({table.name}::text)) = 1",
+        f"UPDATE {table.name} SET {column} = {column} WHERE {key} RETURNING *",
+        f"WITH changed AS (UPDATE {table.name} SET {column} = gen_random_uuid() RETURNING 1) SELECT * FROM changed",
+        f"DELETE FROM {table.name} WHERE {key} RETURNING *",
+        f"SELECT FROM {table.name} TABLESAMPLE SYSTEM (100)",
+    ]
+    for about in (stranger, {}):
+        async with database.transaction(canary_a.tenant, about=about) as work:
+            assert [await tried(work, sql) for sql in statements] == [[]] * len(statements)
+            assert await work.value(f"SELECT count(*) FROM {table.name}") == 0
+            # Without a condition, a statement needs no right to read.
+            await work.script(f"UPDATE {table.name} SET {column} = gen_random_uuid(); DELETE FROM {table.name}")
+    assert await content(database, canary_a.tenant) == before
+    async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
+        assert len(await work.rows(select(table))) == 1
+
+
+async def test_the_user_is_the_proved_one(
+    strategy: Strategy, copy: Copy, login: asyncpg.Connection, canary_a: Canary, stranger: Mapping[str, str]
+) -> None:
+    """Neither user nor permissions can be changed by settings, by another's proof or by another transaction's."""
+    if not WITH_RULES:
+        pytest.skip("no subject has a visibility rule")
+    user, permissions = canary_a.about["user"], canary_a.about["permissions"]
+    async with login.transaction():
+        of_another_transaction = await copy.proof(login, canary_a.tenant, canary_a.about)
+    async with login.transaction():
+        await copy.enter(login, canary_a.tenant, stranger)
+        proof = await login.fetchval("SELECT current_setting('isola.proof')")
+        assert await login.fetchval("SELECT isola.current_user_id()") == UUID(stranger["user"])
+        assert await login.fetchval("SELECT isola.current_permissions()") == []
+        for forged in (
+            proof.replace(stranger["user"], user),
+            proof.replace(stranger["user"], ""),
+            f"{proof[:-65]}{permissions or 'ghost:read'}\n{proof[-64:]}",
+            of_another_transaction,
+        ):
+            await login.execute(f"SET LOCAL isola.proof TO '{forged}'")
+            for sql in (
+                *(f"SELECT 1 FROM {table.name}" for table in HIDDEN),
+                "SELECT old FROM audit_log",
+                "SELECT isola.current_user_id()",
+                "SELECT isola.current_permissions()",
+            ):
+                assert await tried(login, sql) == NOT_PROVED, (sql, forged)
+        await login.execute("SET LOCAL isola.tenant TO ''")
+        assert await login.fetchval("SELECT isola.current_user_id()") is None
+    assert strategy.login == "isola_tenant"
+
+
+async def test_values_of_a_row_that_its_user_may_not_see_are_not_in_the_log(
+    database: Database, canary_a: Canary, stranger: Mapping[str, str]
+) -> None:
+    actions = sorted(f"{table.info['audited'].subject}:create" for table in HIDDEN if "audited" in table.info)
+    log = audit_log.c
+    entries = (
+        select(
+            log.action, log.old, log.new.is_(None).label("empty"), log.hash.is_(None).label("unhashed"), log.withheld
+        )
+        .where(log.action.in_(actions))
+        .order_by(log.action)
+    )
+
+    async def read(about: Mapping[str, str]) -> list[tuple[object, ...]]:
+        async with database.transaction(canary_a.tenant, read_only=True, about=about) as work:
+            found = [tuple(row.values()) for row in await work.rows(entries)]
+            for column in ("old", "new", "hash", "*"):
+                assert await tried(work, f"SELECT {column} FROM audit_entries") == INSUFFICIENT_PRIVILEGE
+            return found
+
+    for about in (stranger, {}):
+        assert await read(about) == [(action, None, True, True, True) for action in actions]
+    for about in (canary_a.about, WHOLE):
+        assert await read(about) == [(action, None, False, False, False) for action in actions]
+
+
+@pytest.mark.parametrize("table", WITH_RULES, ids=str)
+async def test_a_row_that_its_maker_may_not_see_is_stored_and_not_returned(
+    table: Table, database: Database, a: Tenant, canary_b: Canary
+) -> None:
+    row = canary_b.rows[table.name]
+    above = _above(table)
+    async with database.transaction(a) as work:
+        for parent in metadata.sorted_tables:
+            if parent.name in above:
+                await work.execute(insert(parent).values(canary_b.rows[parent.name]))
+    before = await content(database, a)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with database.transaction(a) as work:
+            await work.rows(insert(table).values(row).returning(table.c.id))
+    assert await content(database, a) == before
+    async with database.transaction(a) as work:
+        await work.execute(insert(table).values(row))
+        assert await work.rows(select(table)) == []
+    after = await content(database, a)
+    assert [each["id"] for each in after[table.name]] == [row["id"]]
+    assert {**after, table.name: []} == before
+
+
+def _above(table: Table) -> set[str]:
+    """The tables without rules that rows of a table refer to, directly or not."""
+    found: set[str] = set()
+    waiting = [table]
+    while waiting:
+        for key in waiting.pop().foreign_keys:
+            other = key.column.table
+            if other.name not in found and other is not table and visibility.rule_of(other) is None:
+                found.add(other.name)
+                waiting.append(other)
+    return found
