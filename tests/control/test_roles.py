@@ -81,6 +81,22 @@ async def test_a_home_without_a_policy_of_a_visibility_rule_is_detected_and_repa
         assert sorted(await work.texts(policies)) == before
 
 
+async def test_a_log_that_is_read_with_the_rights_of_the_owner_is_detected_and_repaired(
+    strategy: Strategy, a: Tenant, copy: Copy, owner: Database
+) -> None:
+    """For example, restored without its owner, but with its rights. No policy restricts the owner."""
+    home = strategy.home(a.id).schema
+    view = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = $1::text::regclass"
+    async with owner.unbound() as work:
+        await work.script(f"ALTER VIEW {home}.audit_log OWNER TO CURRENT_USER")
+    report = await migrations.check(owner, copy.strategies, copy.where)
+    assert report.shut == {home: "audit_log does not belong to isola_sharing"}
+    assert (await migrations.migrate(owner, copy.strategies, copy.where)).failed == {}
+    assert (await migrations.check(owner, copy.strategies, copy.where)).shut == {}
+    async with owner.unbound() as work:
+        assert await work.value(view, f"{home}.audit_log") == "isola_sharing"
+
+
 async def test_a_home_without_its_rights_is_repaired_and_accessible_again(
     strategy: Strategy, copy: Copy, owner: Database, database: Database
 ) -> None:

@@ -264,6 +264,9 @@ SELECT schema, min(lacks) FROM (
     ) p ON p.nspname = h.schema
     WHERE coalesce(p.policies, 0) < $10
     UNION ALL
+    SELECT schema, format('%s does not belong to %s', relname, $12::text)
+    FROM found WHERE relname = $11 AND pg_get_userbyid(relowner) <> $12::text
+    UNION ALL
     SELECT k.schema, format('%s lacks %s on %s', coalesce(nullif(l.role, ''), k.enters), privilege, name)
     FROM kinds k JOIN (
         SELECT h.schema, w.*
@@ -315,6 +318,8 @@ async def shut(
         *(list(column) for column in zip(*required, strict=True)),
         visibility.POLICY,
         len(visibility.restricted()),
+        audit_log.name,
+        addresses.roles.sharing,
     )
 
 
