@@ -521,6 +521,15 @@ CURSORS_MADE = (
 # Each is noticed by the tests of the timeline.
 SPANS = (
     Patch(
+        "verification of spans that a user sees",
+        "that spans are verified whoever may see them",
+        BOTH,
+        "app/isola/platform/span_verification.py",
+        'about={"permissions": ALL_SPANS}',
+        'about={"permissions": "ghost:read"}',
+        ("tests/cli/test_timeline.py",),
+    ),
+    Patch(
         "ghosts visible to all",
         "the permission to read spans without an author",
         BOTH,
