@@ -136,7 +136,7 @@ QUERIES = list(places("Query"))
 MUTATIONS = [replace(each, document=f"mutation {each.document}") for each in places("Mutation")]
 
 
-def test_every_field_says_what_it_needs_or_its_type_does() -> None:
+def test_every_field_or_its_type_declares_a_permission() -> None:
     silent = {
         f"{name}.{field.name.value}"
         for name, type_ in TYPES.items()
@@ -157,7 +157,7 @@ def test_every_field_of_every_type_is_walked() -> None:
     assert {place.field for place in (*QUERIES, *MUTATIONS)} == fields
 
 
-def test_a_schema_with_a_field_that_says_nothing_is_refused() -> None:
+def test_a_schema_with_a_field_that_declares_no_permission_is_refused() -> None:
     @mapped(Parameters({}))
     @strawberry.type
     class Query:

@@ -193,7 +193,7 @@ async def test_a_filtered_walk(a: Caller) -> None:
     assert 0 < whole["totalCount"] < 40
 
 
-async def test_nothing_but_what_was_asked_for(a: Caller) -> None:
+async def test_only_selected_fields_are_computed(a: Caller) -> None:
     answer = await a.ask("{ resources { n: totalCount __typename pageInfo { __typename } } }")
     assert answer.text == (
         '{"data":{"resources":{"n":40,"__typename":"ResourceConnection","pageInfo":{"__typename":"PageInfo"}}}}'

@@ -18,7 +18,7 @@ VIEWER = (OPERATIONS / "Viewer.graphql").read_text()
 
 
 @pytest.mark.parametrize("name", EVIL)
-async def test_too_much_is_refused_before_the_database_is_asked(a: Caller, name: str) -> None:
+async def test_an_operation_over_the_limits_is_refused_before_any_statement(a: Caller, name: str) -> None:
     answer = await a.ask(EVIL[name])
     assert answer.code == "BAD_USER_INPUT"
     assert len(answer.text) < 2000

@@ -56,7 +56,7 @@ def broken(a: Caller, outcome: object) -> Broken:
     return Broken(a.database, a.principal, a.executor, outcome=outcome)
 
 
-async def test_a_crash_is_told_once_by_its_id(a: Caller) -> None:
+async def test_a_crash_is_logged_once_with_its_id(a: Caller) -> None:
     secret = RuntimeError("SELECT secret FROM /etc/passwd")
     document = '{ resource(id: "x") { id } b: resource(id: "y") { id } node(id: "z") { id } }'
     with capture_logs() as logs:
@@ -72,7 +72,7 @@ async def test_a_crash_is_told_once_by_its_id(a: Caller) -> None:
     assert answer.status == 200
 
 
-async def test_a_null_goes_up_from_a_field_that_must_not_be_null(a: Caller) -> None:
+async def test_a_null_in_a_non_null_field_propagates(a: Caller) -> None:
     answer = await broken(a, RuntimeError("x")).ask('{ resource(id: "x") { id } viewer { roles } }')
     assert answer.body["data"] == {"resource": None, "viewer": None}
 
@@ -178,7 +178,7 @@ async def test_a_null_that_validation_could_not_foresee(a: Caller) -> None:
         assert (answer.error["path"], answer.error["extensions"]["field"]) == ([key], field)
 
 
-async def test_production_says_less(a: Caller) -> None:
+async def test_production_reveals_no_schema_in_errors(a: Caller) -> None:
     closed = a.using(Executor(model, secret=SECRET, production=True))
     for document in ("{ __schema { queryType { name } } }", '{ __type(name: "Query") { name } }'):
         answer = await closed.ask(document)

@@ -145,7 +145,7 @@ async def test_nodes_keep_order_length_and_duplicates(a: Caller) -> None:
     assert answer.code == "BAD_USER_INPUT"
 
 
-async def test_values_are_json_as_the_contract_says(a: Caller) -> None:
+async def test_values_have_the_json_forms_of_the_contract(a: Caller) -> None:
     answer = await a.ask(
         "{ resources(first: 100) { nodes { id name data sizeBytes createdAt updatedAt kind } } }",
     )
@@ -156,7 +156,7 @@ async def test_values_are_json_as_the_contract_says(a: Caller) -> None:
     assert {"line\nfeed", 'c "quoted"', "d\\el"} <= {node["name"].rstrip(" 0123456789") for node in nodes}
 
 
-async def test_spans_are_seen_by_whom_they_are_for_on_every_path(a: Caller) -> None:
+async def test_the_visibility_of_spans_holds_on_every_path(a: Caller) -> None:
     every = """{ timeline(first: 100) { totalCount nodes { id visibility author { id } organization { id } } }
       resources(first: 100) { nodes { spans(first: 100) { nodes { id } } } } }"""
     seen: dict[int, set[str]] = {}
@@ -205,7 +205,7 @@ async def test_python_and_postgresql_answer_alike(a: Caller) -> None:
     assert mixed.transactions == 1
 
 
-async def test_introspection_alone_asks_the_database_nothing(a: Caller) -> None:
+async def test_introspection_alone_sends_no_statement(a: Caller) -> None:
     answer = await a.ask('{ __type(name: "Resource") { name } __typename }')
     assert answer.data == {"__type": {"name": "Resource"}, "__typename": "Query"}
     assert answer.transactions == 0

@@ -45,7 +45,7 @@ async def test_values_are_the_owners(a: Caller, world: World) -> None:
         ("... on Resource { ... on Node { ...F } }", "spans"),
     ],
 )
-async def test_what_hangs_off_is_refused_before_the_database_is_asked(a: Caller, selection: str, path: str) -> None:
+async def test_relations_of_shared_rows_are_refused_before_any_statement(a: Caller, selection: str, path: str) -> None:
     fragment = "fragment F on Resource { id spans { totalCount } }" if "F" in selection else ""
     answer = await a.ask(
         f"{{ s: sharedWithMe {{ edges {{ node {{ resource {{ name {selection} }} }} }} }} }} {fragment}"

@@ -21,9 +21,7 @@ def test_a_tenant_gets_its_first_owner_from_whoever_runs_the_server(awake: Place
     assert (checked.split()[1:3], verdict) == (["entries", "checked,"], "OK")
 
 
-async def test_a_log_that_was_changed_is_told_with_the_first_entry_that_was(
-    empty: Place, copy: Copy, owner: Database
-) -> None:
+async def test_the_first_changed_entry_of_a_log_is_reported(empty: Place, copy: Copy, owner: Database) -> None:
     assert copy.where.owner
     there = {"ISOLA_DATABASE_URL": copy.where.owner}
     tenant = await provisioning.named(owner, "schema-a")

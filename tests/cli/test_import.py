@@ -18,7 +18,7 @@ def written(place: Place, *lines: object) -> Path:
 
 
 @pytest.mark.parametrize("tenant", ["acme", "globex"], ids=["rls", "schema"])
-def test_good_lines_are_loaded_and_bad_ones_told_by_number_and_reason(furnished: Place, tenant: str) -> None:
+def test_valid_lines_are_loaded_and_invalid_ones_reported_with_number_and_reason(furnished: Place, tenant: str) -> None:
     file = written(furnished, *GOOD, "", *BAD)
 
     printed, said, status = finished(furnished.begin("import", str(file), "--tenant", tenant))
@@ -44,7 +44,7 @@ def test_strict_loads_nothing_if_any_line_is_bad(furnished: Place) -> None:
     assert furnished.run("import", str(good), "--tenant", "acme", "--strict") == "1 rows loaded, 0 invalid lines\n"
 
 
-def test_an_import_that_was_interrupted_goes_on_at_a_line(furnished: Place) -> None:
+def test_an_interrupted_import_continues_at_a_line(furnished: Place) -> None:
     file = written(furnished, *GOOD)
 
     printed = furnished.run("import", str(file), "--tenant", "acme", "--from-line", "2499")
@@ -52,7 +52,7 @@ def test_an_import_that_was_interrupted_goes_on_at_a_line(furnished: Place) -> N
     assert printed == "2 rows loaded, 0 invalid lines\n"
 
 
-def test_what_cannot_be_imported_is_said_in_one_line(furnished: Place) -> None:
+def test_an_impossible_import_fails_with_one_line(furnished: Place) -> None:
     file = written(furnished, GOOD[0])
 
     assert "no such tenant: 'nobody'" in furnished.fail("import", str(file), "--tenant", "nobody")

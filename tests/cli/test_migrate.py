@@ -34,7 +34,7 @@ async def test_a_database_of_ones_own_is_checked_by_its_address(empty: Place, co
     assert not empty.data_dir.exists()
 
 
-def test_a_right_that_the_owner_lacks_is_said_in_one_line(empty: Place) -> None:
+def test_a_right_that_the_owner_lacks_is_reported_in_one_line(empty: Place) -> None:
     with embedded.running(empty.data_dir) as url:
         ran(url, "CREATE ROLE weak LOGIN; CREATE DATABASE shop OWNER weak")
         owner = make_url(url).set(username="weak", database="shop").render_as_string()
@@ -70,7 +70,7 @@ def test_a_login_keeps_the_password_that_another_database_uses(empty: Place) -> 
         assert "refuses the password of the login" in finished(refused)[1]
 
 
-def test_a_login_that_can_have_no_password_is_said(empty: Place) -> None:
+def test_a_login_that_cannot_have_a_password_is_reported(empty: Place) -> None:
     with embedded.running(empty.data_dir) as url:
         (empty.data_dir / "postgresql" / "pg_hba.conf").write_text(RULES)
         ran(url, "SELECT pg_reload_conf()")

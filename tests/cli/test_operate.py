@@ -25,7 +25,7 @@ def place(copy: Copy, tmp_path: Path) -> Place:
     return Place(tmp_path, {f"ISOLA_{name}_URL": str(address) for name, address in addresses.items()})
 
 
-async def test_a_tenant_is_moved_and_each_step_told(owner: Database, copy: Copy, place: Place) -> None:
+async def test_a_move_reports_each_step(owner: Database, copy: Copy, place: Place) -> None:
     here, *_, there = sorted(copy.strategies)
     await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=here)
     moving = await asyncio.to_thread(place.begin, "tenant", "move", "new", "--to", there)

@@ -33,7 +33,7 @@ def owner_at(url: str, database: str) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_what_the_page_says_can_be_done_as_it_stands(empty: Place) -> None:
+def test_the_commands_of_the_page_work_as_written(empty: Place) -> None:
     with (
         TemporaryDirectory(prefix="isola-test-", dir=_memory()) as elsewhere,
         embedded.running(empty.directory / "one", FAST) as one,

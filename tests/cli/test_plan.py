@@ -13,7 +13,7 @@ def log(place: Place, *conditions: str) -> Sequence[Mapping[str, Any]]:
     return [json.loads(line) for line in place.run("platform", "log", *conditions).splitlines()]
 
 
-def test_plans_are_made_and_given_and_the_log_says_by_whom(awake: Place, tmp_path: Path) -> None:
+def test_plans_are_created_and_assigned_and_the_log_names_the_actor(awake: Place, tmp_path: Path) -> None:
     made = awake.run("plan", "create", "small", "--title", "Small", "--quota", "resources=1001", "--quota", "users=9")
     assert {"name: small", "title: Small", "resources: 1001", "users: 9", "shares: none"} <= set(made.splitlines())
     assert "users: none" in awake.run("plan", "change", "small", "--quota", "users=none").splitlines()
@@ -47,7 +47,7 @@ def test_what_no_plan_can_be_is_refused(awake: Place) -> None:
     assert awake.run("plan", "list") == before
 
 
-def test_whether_proofs_are_demanded_is_said_and_decided_by_the_owner(awake: Place) -> None:
+def test_the_owner_reads_and_sets_whether_proofs_are_required(awake: Place) -> None:
     demanded = "proofs are demanded\n"
     assert awake.run("platform", "proofs") == demanded
     said = awake.run("platform", "proofs", "--believe")

@@ -89,7 +89,7 @@ def test_a_server_ends_with_one_line_about_it(empty: Place, settings: Mapping[st
     assert re.match(said, empty.fail("serve", **settings))
 
 
-def test_an_embedded_postgresql_stands_in_for_no_half_of_the_addresses(empty: Place) -> None:
+def test_an_embedded_postgresql_replaces_all_addresses_or_none(empty: Place) -> None:
     empty.fail("serve", ISOLA_TENANT_URL="postgresql://one@h/d")
     assert not empty.data_dir.exists()
 
@@ -99,6 +99,6 @@ def test_a_misspelled_setting_in_a_file_is_named_too(empty: Place) -> None:
     assert empty.fail("serve") == "isola: unknown settings: ISOLA_POOLSIZE (did you mean ISOLA_POOL_SIZE?)"
 
 
-def test_production_runs_an_embedded_postgresql_where_that_is_asked_for(empty: Place) -> None:
+def test_production_runs_an_embedded_postgresql_if_a_setting_allows_it(empty: Place) -> None:
     said = empty.fail("serve", ISOLA_PRODUCTION="true", ISOLA_EMBEDDED="true")
     assert "no database is set" not in said

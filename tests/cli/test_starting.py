@@ -9,7 +9,7 @@ from isola.testing.fixtures import Copy
 from tests.cli.processes import Place
 
 
-def test_a_port_in_use_is_said_in_one_line_before_anything_is_started(empty: Place) -> None:
+def test_a_port_in_use_is_reported_in_one_line_before_anything_starts(empty: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         complaint = empty.fail("demo", ISOLA_PORT=port)

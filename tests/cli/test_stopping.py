@@ -21,7 +21,7 @@ async def waiting(connection: asyncpg.Connection, wanted: int) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_requests_that_run_when_sigterm_comes_are_answered(furnished: Place) -> None:
+async def test_requests_in_progress_at_sigterm_are_answered(furnished: Place) -> None:
     token = furnished.token("acme")
     with furnished.server() as server:
         writer = Writer(server.url, token)

@@ -83,7 +83,7 @@ def test_tenants_are_listed_with_their_placements(awake: Place) -> None:
     ]
 
 
-def test_what_cannot_be_done_is_said_in_one_line_and_not_done(furnished: Place, server: Running) -> None:
+def test_an_impossible_command_fails_with_one_line_and_changes_nothing(furnished: Place, server: Running) -> None:
     before = furnished.run("tenant", "list")
     refused = {
         ("create", "acme"): "the same slug already",

@@ -11,7 +11,7 @@ def claims(token: str) -> dict[str, object]:
     return said
 
 
-def test_the_token_stands_alone_on_the_last_line(empty: Place) -> None:
+def test_the_last_line_is_only_the_token(empty: Place) -> None:
     printed = empty.run("token", "--tenant", "acme", "--user", "ada", "--role", "admin", "--ttl", "60")
 
     *_, token = printed.splitlines()

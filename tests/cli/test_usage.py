@@ -116,7 +116,7 @@ def test_an_option_that_a_command_does_not_have_ends_with_2(
     [("--port 80", "ISOLA_PORT"), ("--host=::", "ISOLA_HOST"), ("--data-dir x", "ISOLA_DATA_DIR")],
 )
 @pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_an_option_that_is_a_setting_says_so(
+def test_the_help_of_an_option_names_its_setting(
     name: str, option: str, setting: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")

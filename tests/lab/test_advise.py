@@ -78,7 +78,7 @@ def test_even_strategies_are_called_even(results: Results) -> None:
     assert all(one.ahead is None for one in advice.weighed)
 
 
-def test_what_reaches_beyond_the_measured_is_told_with_how_far(results: Results) -> None:
+def test_extrapolation_is_reported_with_its_extent(results: Results) -> None:
     assert advise(results, Needs(500, rows=50)).extrapolated == [
         "500 tenants is 5 times outside of what was measured: making: make"
     ]
@@ -124,7 +124,7 @@ def test_the_command_takes_the_results_of_an_application_and_names_it(place: Pla
     assert "zoo.jsonl of the application zoo, measured on" in told
 
 
-def test_without_results_or_tenants_the_command_says_what_it_needs(place: Place, file: Path) -> None:
+def test_without_results_or_tenants_the_error_names_what_is_missing(place: Place, file: Path) -> None:
     missing = place.directory / "none.jsonl"
     _, said, status = finished(place.begin("advise", "--tenants", "5", "--results", str(missing)))
     assert status == 2
@@ -157,7 +157,7 @@ async def test_any_other_database_is_counted_by_columns_and_schemas(owner: Datab
     assert (nobody.tenants, nobody.rows, nobody.tables) == (0, 0, 0)
 
 
-async def test_what_is_counted_stands_in_for_what_is_not_given(place: Place, file: Path, copy: Copy) -> None:
+async def test_counted_values_replace_missing_options(place: Place, file: Path, copy: Copy) -> None:
     assert copy.where.owner
     wanted = ("advise", "--results", str(file), "--database-url", copy.where.owner, "--json")
     data = json.loads(place.run(*wanted))

@@ -54,7 +54,7 @@ def test_what_only_one_run_has_is_named(tmp_path: Path) -> None:
         assert "Only in b.jsonl" not in said
 
 
-def test_another_machine_and_other_versions_are_told(tmp_path: Path) -> None:
+def test_another_machine_and_other_versions_are_reported(tmp_path: Path) -> None:
     before = record(tmp_path / "a.jsonl")
     after = record(
         tmp_path / "b.jsonl",

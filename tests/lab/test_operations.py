@@ -55,7 +55,7 @@ def test_the_operations_of_a_subject_fit_the_schema() -> None:
         assert validate(model.schema, parse(each.document)) == [], each.name
 
 
-def test_what_a_subject_cannot_be_asked_is_left_out_with_the_reason() -> None:
+def test_operations_that_a_subject_lacks_are_left_out_with_the_reason() -> None:
     made = usual(SigningKey)
     assert made.left_out == {
         "signing_key: a list of lists": "signing_key has no relation to many rows",
@@ -96,7 +96,7 @@ def test_what_is_unique_and_cannot_be_counted_up_is_not_made() -> None:
     assert usual(Day).left_out["day: making one"] == "day.code is unique, and cannot be counted up"
 
 
-def test_the_most_connected_subject_is_asked() -> None:
+def test_the_most_connected_subject_is_chosen() -> None:
     assert most_connected([SigningKey, Resource]) is Resource
 
 

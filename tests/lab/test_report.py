@@ -131,7 +131,7 @@ def first_sentences(written: Written) -> str:
     return written.plain.partition("## The verdict")[2].partition("### ")[0]
 
 
-def test_the_first_sentences_say_which_strategy_for_whom_with_the_crossover(written: Written) -> None:
+def test_the_first_sentences_recommend_a_strategy_with_the_crossover(written: Written) -> None:
     said = first_sentences(written).strip()
     assert said.startswith("Choose `rls` for many tenants (1,000 were the most that were measured)")
     assert re.search(
@@ -166,7 +166,7 @@ def test_what_concerns_one_tenant_is_recommended_apart_from_what_concerns_all(tm
     assert re.search(r"`schema` is the better choice if you need restoring one tenant \(50. with 1,000 tenants\)", said)
 
 
-def test_what_failed_was_left_out_or_disturbed_is_told_and_is_text_whatever_it_says(tmp_path: Path) -> None:
+def test_failed_omitted_and_disturbed_measurements_are_reported_as_plain_text(tmp_path: Path) -> None:
     results = record(tmp_path / "results.jsonl")
     results.write_text(results.read_text().replace('"busy_elsewhere": 0.02', '"busy_elsewhere": 0.5'))
     written = Written(tmp_path, results)
@@ -176,7 +176,7 @@ def test_what_failed_was_left_out_or_disturbed_is_told_and_is_text_whatever_it_s
     assert "other work took 50% of it" in written.text
 
 
-def test_whose_tables_were_measured_is_told_with_their_rows(tmp_path: Path) -> None:
+def test_the_report_names_the_measured_tables_with_their_rows(tmp_path: Path) -> None:
     about = {"name": "zoo", "subject": "keeper", "rows": {"100": {"keepers": 100, "animals": 1234}}}
     results = record(tmp_path / "zoo.jsonl", run={"application": about})
     write(results, html=tmp_path / "zoo.html", markdown=tmp_path / "zoo.md")
@@ -207,7 +207,7 @@ def test_the_newest_results_are_those_whose_run_began_last(tmp_path: Path) -> No
     assert newest(tmp_path) == late
 
 
-def test_what_does_not_depend_on_rows_is_told_over_points_that_differ_in_them(tmp_path: Path) -> None:
+def test_measures_independent_of_rows_are_summarised_over_all_numbers_of_rows(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     points = [{"tenants": 10, "rows": 100}, {"tenants": 100, "rows": 100}, {"tenants": 5000, "rows": 10}]
     lines = [

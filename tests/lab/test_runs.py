@@ -85,7 +85,7 @@ async def test_a_run_begins_with_itself_and_has_every_measurement(laboratory: La
     assert measured[0]["values"] == {"p50_ms": 1.5}
 
 
-async def test_an_interruption_loses_nothing_and_a_rerun_goes_on(laboratory: Laboratory, tmp_path: Path) -> None:
+async def test_an_interruption_loses_nothing_and_a_rerun_continues(laboratory: Laboratory, tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     first, second, third = Toy(interrupted_after=7), Toy(), Toy()
     with pytest.raises(KeyboardInterrupt):

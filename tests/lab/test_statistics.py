@@ -52,13 +52,13 @@ def test_what_slows_a_whole_round_slows_both_subjects_and_leaves_their_ratio_sur
     assert ratio.inverse.high == pytest.approx(1 / ratio.low)
 
 
-def test_equal_subjects_differ_by_noise_only_about_as_often_as_was_said() -> None:
+def test_equal_subjects_differ_about_as_often_as_the_confidence_level_implies() -> None:
     chance = random.Random(7)  # noqa: S311  noise is no secret
     ratios = [paired(numbered(noisy(chance, 100)), numbered(noisy(chance, 100))) for _ in range(1000)]
     assert sum(ratio is not None and ratio.differs for ratio in ratios) == pytest.approx(50, abs=20)
 
 
-def test_only_rounds_that_both_have_are_compared_and_one_says_nothing_of_noise() -> None:
+def test_only_common_rounds_are_compared_and_a_single_one_gives_no_interval() -> None:
     one = paired({1: 200.0, 2: 900.0}, {0: 1.0, 1: 100.0})
     assert one is not None
     assert one.value == pytest.approx(2.0)
@@ -97,7 +97,7 @@ def test_several_things_together_show_what_each_alone_does_not() -> None:
     assert together.probability < min(alone)
 
 
-def test_without_two_rounds_or_with_zeros_nothing_is_said_of_a_change() -> None:
+def test_without_two_rounds_or_with_zeros_no_change_is_reported() -> None:
     assert changed([]) is None
     assert changed([([1.0], [1.0, 2.0])]) is None
     assert changed([([1.0, 0.0], [1.0, 2.0])]) is None

@@ -16,7 +16,7 @@ def tables(**refers: str | None) -> MetaData:
     return made
 
 
-def test_an_application_comes_behind_those_that_its_tables_refer_to() -> None:
+def test_applications_are_ordered_by_the_references_of_their_tables() -> None:
     made = tables(a="z", m="a", z=None)
     assert ordered(["a", "m", "z"], made.tables.values()) == ["z", "a", "m"]
 

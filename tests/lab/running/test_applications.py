@@ -70,7 +70,7 @@ def test_the_usual_operations_are_measured_under_every_strategy(found: Mapping[s
         assert all(values["throughput_per_s"] > 0 for values in measured[name].values())
 
 
-def test_what_asks_the_database_itself_is_measured_too(found: Mapping[str, Any]) -> None:
+def test_operations_with_own_statements_are_measured(found: Mapping[str, Any]) -> None:
     measured = found["measured"]
     assert {values["statements_count"] > 0 for values in measured["memory None"].values()} == {True}
     for name in ("policies Agents", "switching Agents"):

@@ -69,7 +69,7 @@ async def test_a_run_that_is_alive_is_left_alone_by_the_next(cluster: Cluster, s
         assert f"database {place.name}" in await everything(server)
 
 
-async def test_a_database_with_data_in_it_is_told_from_an_empty_one(cluster: Cluster) -> None:
+async def test_a_database_with_data_is_distinguished_from_an_empty_one(cluster: Cluster) -> None:
     found = await clusters.holds_data(cluster.address(cluster.template))
     assert found is not None
     assert found.startswith(f"{cluster.template} holds ")

@@ -27,7 +27,7 @@ async def test_every_subject_answers_the_same_and_is_measured(laboratory: Labora
         assert 0 < measured["p50_ms"] <= measured["p95_ms"] <= measured["p99_ms"]
 
 
-async def test_a_cold_tenant_is_told_from_a_warm_one(laboratory: Laboratory) -> None:
+async def test_a_cold_tenant_is_distinguished_from_a_warm_one(laboratory: Laboratory) -> None:
     cold = scenarios.load()["cold"]
     values = {**SIZE, "operation": ("Resource",), "tenants": (22,)}
     [point] = cold.points(Profile("smallest", {"cold": [Grid(1, values)]}, {"cold": 0.1}))
@@ -70,5 +70,5 @@ def test_latencies_are_those_that_few_exceed() -> None:
 
 
 @pytest.mark.parametrize("name", ["quick", "standard", "full"])
-def test_every_profile_asks_every_scenario_something(name: str) -> None:
+def test_every_profile_has_points_for_every_scenario(name: str) -> None:
     assert profiles.load(name).parts.keys() == scenarios.load().keys()

@@ -107,7 +107,7 @@ async def laboratory(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.parametrize("subject", STRATEGIES)
 @pytest.mark.parametrize("name", SMALLEST)
-async def test_gives_its_values_and_leaves_the_population_as_it_was(
+async def test_a_scenario_returns_its_values_and_restores_the_population(
     laboratory: Laboratory, name: str, subject: str
 ) -> None:
     scenario = scenarios.load()[name]
@@ -180,7 +180,7 @@ async def test_an_index_of_one_tenant_is_used_where_a_tenant_has_tables_of_its_o
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_says_what_it_needs_and_what_is_by_design(name: str) -> None:
+def test_a_scenario_declares_its_needs_and_notes(name: str) -> None:
     scenario = scenarios.load()[name]
     point = Point(tuple({"tenants": 3, "rows": ROWS, **SMALLEST[name]}.items()))
     assert {size.strategy for size in scenario.needs(point).populations} == set(STRATEGIES)
@@ -190,7 +190,7 @@ def test_says_what_it_needs_and_what_is_by_design(name: str) -> None:
     assert vars(type(scenario))["notes"]
 
 
-def test_the_peer_is_asked_for_no_more_tenants_than_it_makes_in_reasonable_time() -> None:
+def test_a_peer_is_limited_to_the_tenants_that_it_creates_in_reasonable_time() -> None:
     subjects = {
         tenants: scenarios.load()["provisioning"].subjects(Point((("tenants", tenants), ("rows", ROWS))))
         for tenants in (100, 1000)

@@ -164,7 +164,7 @@ async def test_strict_looks_only_at_lines_that_would_be_loaded(database: Databas
     assert outcome == Outcome(1, 2, [])
 
 
-async def test_goes_on_from_a_line(database: Database, a: Tenant, tmp_path: Path) -> None:
+async def test_an_import_continues_from_a_line(database: Database, a: Tenant, tmp_path: Path) -> None:
     file = written(tmp_path, *(b'{"name": "%d"}' % number for number in range(1, 6)))
     assert await load(database, a, file, from_line=4) == Outcome(2, 5, [])
     assert await names(database, a) == ["4", "5"]
@@ -234,7 +234,7 @@ async def test_batches_are_of_so_many_rows_or_bytes(
 
 
 @pytest.mark.parametrize("interruption", [asyncio.CancelledError, OSError])
-async def test_an_interruption_leaves_whole_batches_and_says_where_to_go_on(
+async def test_an_interruption_leaves_whole_batches_and_reports_the_next_line(
     database: Database,
     a: Tenant,
     tmp_path: Path,
@@ -278,7 +278,7 @@ async def test_cancelled_while_a_batch_is_under_way_leaves_whole_batches(
     assert 0 < loaded <= 2000
 
 
-async def test_a_pipe_is_read_as_it_comes(database: Database, a: Tenant, tmp_path: Path) -> None:
+async def test_a_pipe_is_read_incrementally(database: Database, a: Tenant, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=[(GOOD + b"\n") * 2500])

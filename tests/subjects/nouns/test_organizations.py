@@ -43,7 +43,7 @@ async def test_only_who_manages_organizations_makes_and_fills_them(
     assert await state(database, a) == before
 
 
-async def test_who_may_not_is_not_told_what_there_is(database: Database, a: Tenant, people: People) -> None:
+async def test_a_forbidden_caller_does_not_learn_what_exists(database: Database, a: Tenant, people: People) -> None:
     async with database.transaction(a) as work:
         with pytest.raises(Forbidden):
             await organizations.add_member(work, people.ada, uuid4(), uuid4())

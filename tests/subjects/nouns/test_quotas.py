@@ -177,7 +177,7 @@ async def test_only_what_has_a_quota_is_limited_and_only_for_who_has_the_plan(
         await TAKEN["resources"][0](work, scene)
 
 
-async def test_what_comes_back_takes_a_place(
+async def test_a_restored_row_counts_towards_the_quota(
     database: Database, control: Database, owner: Database, scene: Scene
 ) -> None:
     """A share renewed after its end, and a user enabled again; but not one that still counts."""
@@ -246,7 +246,7 @@ async def test_keys_that_have_expired_and_machines_take_no_place(
     assert await used(database, scene.tenant, "users") == 0
 
 
-async def test_who_goes_on_where_there_is_no_place_uses_up_no_connections(
+async def test_writers_at_a_full_quota_do_not_exhaust_the_connections(
     database: Database, control: Database, scene: Scene
 ) -> None:
     await allow(control, scene.tenant, resources=1)

@@ -59,14 +59,16 @@ async def place(database: Database, a: Tenant) -> Place:
     return made
 
 
-def test_a_check_says_why() -> None:
+def test_a_refused_check_gives_the_reason() -> None:
     actor = Actor(uuid4(), {"resource:read"})
     assert isinstance(actor.may("resource:read"), Allowed)
     assert actor.may("resource:write") == Denied("this needs the permission resource:write")
     assert actor.may_all({"resource:read", "span:read"}) == Denied("this needs the permission span:read as well")
 
 
-async def test_who_comes_in_first_is_given_a_role_and_then_what_is_stored_counts(database: Database, a: Tenant) -> None:
+async def test_a_first_sign_in_assigns_a_role_and_later_ones_use_the_stored_roles(
+    database: Database, a: Tenant
+) -> None:
     async with database.transaction(a) as work:
         assert await roles.standing(work, subject="ada") is None
         first = await roles.admit(work, subject="ada", name="Ada", email=None, role=Role.EDITOR)
@@ -75,7 +77,7 @@ async def test_who_comes_in_first_is_given_a_role_and_then_what_is_stored_counts
     assert again == first
 
 
-async def test_who_comes_in_without_a_role_may_do_nothing(database: Database, a: Tenant) -> None:
+async def test_a_user_without_a_role_has_no_permissions(database: Database, a: Tenant) -> None:
     async with database.transaction(a) as work:
         standing = await roles.admit(work, subject="ada", name=None, email=None, role=None)
     assert (standing.roles, standing.permissions, standing.disabled) == ((), frozenset(), False)

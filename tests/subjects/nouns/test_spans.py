@@ -35,7 +35,7 @@ async def write(work: Transaction, actor: Actor, **values: Any) -> UUID:
     return await operations.create(work, actor, Span, values)
 
 
-async def test_each_visibility_is_seen_by_whom_it_names(database: Database, a: Tenant, people: People) -> None:
+async def test_each_visibility_admits_its_readers_only(database: Database, a: Tenant, people: People) -> None:
     ada, bob, admin, viewer = people.ada, people.bob, people.admin, people.viewer
     async with database.transaction(a) as work:
         red = await organization(work, people, "red", ada, bob)
@@ -80,7 +80,7 @@ async def test_nobody_sees_the_public_spans_of_another_tenant(
     assert await seen(database, b, people.ada) == []
 
 
-async def test_a_span_is_written_as_it_was_said(database: Database, a: Tenant, people: People) -> None:
+async def test_a_span_is_stored_with_the_given_values(database: Database, a: Tenant, people: People) -> None:
     async with database.transaction(a) as work:
         red = await organization(work, people, "red", people.ada)
         resource = await resources.create(work, people.bob, name="of bob")

@@ -199,7 +199,7 @@ async def test_what_is_unique_together_is_refused_together_only(alice: Client) -
     assert await names(alice) == ["other", "same", "same"]
 
 
-async def test_a_check_of_the_database_is_told_by_its_name(alice: Client) -> None:
+async def test_a_violated_check_is_named(alice: Client) -> None:
     answer = await alice.ask(CREATE, {"input": {"name": "one", "class": "FISH", "tame": True}})
     assert (answer.code, answer.error["message"]) == (
         "BAD_USER_INPUT",
@@ -412,7 +412,7 @@ async def test_the_quota_counts_the_rows_of_its_condition(alice: Client) -> None
         ({"name": "b", "class": "FISH", "tame": True}, "BAD_USER_INPUT", "input.items"),
     ],
 )
-async def test_what_is_wrong_with_one_of_several_is_told_by_its_place(
+async def test_an_invalid_item_of_several_is_named_by_its_index(
     alice: Client, wrong: dict[str, Any], code: str, field: str
 ) -> None:
     create = "mutation ($items: [CreateAnimalInput!]!) { createAnimals(input: {items: $items}) { createdIds } }"
@@ -423,7 +423,7 @@ async def test_what_is_wrong_with_one_of_several_is_told_by_its_place(
     assert await names(alice) == ["first"]
 
 
-async def test_a_unique_pair_that_one_of_several_breaks_is_told_by_its_place(alice: Client, bob: Client) -> None:
+async def test_an_item_that_violates_a_unique_pair_is_named_by_its_index(alice: Client, bob: Client) -> None:
     create = "mutation ($items: [CreateAnimalInput!]!) { createAnimals(input: {items: $items}) { createdIds } }"
     cage, others = await caged(alice, 1), await caged(bob, 1)
     await made(bob, "a", cageId=others)
@@ -438,7 +438,7 @@ async def test_a_unique_pair_that_one_of_several_breaks_is_told_by_its_place(ali
     assert await names(alice) == ["a", "a", "a", "b"]
 
 
-async def test_what_is_wrong_with_one_of_several_changes_is_told_by_its_place(alice: Client, api: Api) -> None:
+async def test_an_invalid_change_of_several_is_named_by_its_index(alice: Client, api: Api) -> None:
     one, two = await made(alice, "one"), await made(alice, "two", cageId=await caged(alice, 1))
     gone = "anm_00000000-0000-7000-8000-000000000001"
     update = "mutation ($items: [UpdateAnimalInput!]!) { updateAnimals(input: {items: $items}) { updatedIds } }"
@@ -462,7 +462,7 @@ async def test_what_is_wrong_with_one_of_several_changes_is_told_by_its_place(al
     assert await names(alice) == ["hers", "one", "two"]
 
 
-async def test_which_of_two_is_not_there_is_told(alice: Client) -> None:
+async def test_the_missing_one_of_two_rows_is_named(alice: Client) -> None:
     animal, gone = (await made(alice, "one"))["id"], "00000000-0000-7000-8000-000000000001"
     food = (await alice.ask('mutation { createFood(input: {name: "hay"}) { food { id } } }')).data["createFood"]["food"]
     pair = "mutation ($a: ID!, $f: ID!) { %sAnimalFoods(input: {animalId: $a, foodId: $f}) { animal { id } } }"
