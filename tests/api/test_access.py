@@ -146,7 +146,7 @@ def test_every_field_or_its_type_declares_a_permission() -> None:
     assert silent == set()
 
 
-def test_what_is_needed_is_the_name_of_a_permission() -> None:
+def test_a_declared_permission_must_exist() -> None:
     of_types = {need for type_ in TYPES.values() for need in declared(type_) or ()}
     of_fields = {need for type_ in TYPES.values() for each in type_.fields or () for need in declared(each) or ()}
     assert of_types | of_fields <= ALL
@@ -203,7 +203,7 @@ async def test_every_mutation_is_refused_without_each_of_its_permissions_before_
         assert "this needs the permission" not in told.text, (place, told.text)
 
 
-async def test_what_an_id_leads_to_decides_what_a_look_up_needs(a: Caller) -> None:
+async def test_a_look_up_by_id_requires_the_permission_of_the_type(a: Caller) -> None:
     document = "query ($ids: [ID!]!) { nodes(ids: $ids) { id ... on Span { title author { name } } } }"
     reader = holding(a, frozenset({"resource:read"}))
     assert len((await reader.ask(document, {"ids": [ids("res", 1), "?"]})).data["nodes"]) == 2

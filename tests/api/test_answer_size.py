@@ -94,7 +94,9 @@ async def memory(owner: Database, caller: Caller) -> Memory:
 
 
 @pytest.mark.parametrize("document", TOO_LARGE.values(), ids=TOO_LARGE)
-async def test_what_is_too_large_is_refused_before_it_is_built(document: str, full: Caller, owner: Database) -> None:
+async def test_an_answer_that_is_too_large_is_refused_before_it_is_built(
+    document: str, full: Caller, owner: Database
+) -> None:
     measured = await memory(owner, full)
     answer = await full.ask(document)
     assert_refused(answer, LIMIT)
@@ -140,7 +142,7 @@ async def test_the_payloads_of_all_mutations_are_one_answer(full: Caller) -> Non
     assert found.data == {"resource": {"name": "2"}}
 
 
-async def test_what_partners_share_is_measured(
+async def test_shared_rows_count_towards_the_size_of_an_answer(
     full: Caller, control: Database, other: Strategy, owner: Database
 ) -> None:
     partner = await provisioning.named(control, f"{other.name}-a")

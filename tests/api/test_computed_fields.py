@@ -89,7 +89,7 @@ async def test_it_is_computed_under_any_alias_with_its_arguments_at_any_depth(a:
     assert asked.transactions == 1
 
 
-async def test_what_it_needs_is_read_only_where_it_is_selected(a: Caller, executor: Executor) -> None:
+async def test_columns_of_computed_fields_are_read_only_if_selected(a: Caller, executor: Executor) -> None:
     assert (await a.using(executor).ask("{ me { initials } }")).body == {"data": {"me": {"initials": "A"}}}
     plan = executor.compiler.plans(executor.documents.find("{ me { id } }").operation(None), {})
     assert isinstance(plan, ReadPlan)

@@ -81,9 +81,7 @@ async def test_all_answer_alike(first: int, a: Caller, world: World) -> None:
     assert answered > len(seeds) * 0.8
 
 
-async def test_who_lacks_a_permission_is_answered_all_that_does_not_need_it(
-    first: int, a: Caller, world: World
-) -> None:
+async def test_fields_without_permission_leave_the_others_unaffected(first: int, a: Caller, world: World) -> None:
     everything = await data_of(a, world.owner)
     refused = 0
     # Permissions are checked before the strategy is used, so each operation runs under only one strategy.

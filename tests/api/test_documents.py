@@ -68,7 +68,7 @@ BELOW = "{{ resources(first: {}) {{ nodes {{ spans(first: 0) {{ {} }} }} }} }}"
         ('{ resource(id: "x") { id spans(first: 5) { nodes { id } } } }', 1 + 5),
     ],
 )
-async def test_what_is_scanned_costs_as_well(document: str, cost: int, a: Caller) -> None:
+async def test_scanned_rows_count_towards_the_cost(document: str, cost: int, a: Caller) -> None:
     enough = a.using(Executor(model, secret=SECRET, limits=Limits(rows=cost)))
     assert (await enough.ask(document)).data
     answer = await a.using(Executor(model, secret=SECRET, limits=Limits(rows=cost - 1))).ask(document)
@@ -117,7 +117,7 @@ async def test_trusted_documents_only(a: Caller) -> None:
     assert (await closed.ask(None, extensions=persisted("{ __typename }"))).code == "PERSISTED_QUERY_NOT_FOUND"
 
 
-async def test_what_is_remembered_is_bounded_by_its_bytes(a: Caller) -> None:
+async def test_the_cache_of_documents_is_bounded_by_bytes(a: Caller) -> None:
     executor = Executor(model, secret=SECRET, cache_bytes=600_000, effort=Effort(rate=1))
     a = a.using(executor)
     for index in range(100):
@@ -150,7 +150,7 @@ WIDE = " ".join(
 )
 
 
-async def test_who_sends_new_documents_all_the_time_is_slowed_down_alone(a: Caller, b: Caller) -> None:
+async def test_a_tenant_that_floods_new_documents_slows_down_only_itself(a: Caller, b: Caller) -> None:
     """A caller over its budget waits or gets a retry time. Others, and documents of others, are served as usual."""
     executor = Executor(model, secret=SECRET, effort=Effort(rate=0.001, burst=0.2))
     a, b = a.using(executor), b.using(executor)

@@ -102,7 +102,7 @@ async def test_refusals_leave_nothing_behind(writer: Caller, input_: dict[str, A
     assert (await writer.ask("{ resources { totalCount } }")).data == {"resources": {"totalCount": 0}}
 
 
-async def test_what_cannot_be_read_is_not_written(writer: Caller) -> None:
+async def test_a_mutation_whose_selection_is_refused_changes_nothing(writer: Caller) -> None:
     document = """mutation { createResource(input: {name: "x"}) { resource { spans(first: 1000) { totalCount } } } }"""
     answer = await writer.ask(document)
     assert (answer.code, answer.transactions) == ("BAD_USER_INPUT", 0)
@@ -121,7 +121,7 @@ async def test_malformed_ids_are_named(writer: Caller, key: str) -> None:
     assert answer.error["extensions"]["field"] == "input.organizationId"
 
 
-async def test_what_is_not_there_is_not_found(writer: Caller) -> None:
+async def test_missing_rows_are_not_found(writer: Caller) -> None:
     for name, input_ in {
         "UpdateResource": {"id": ids("res", 99), "name": "x"},
         "DeleteResource": {"id": ids("res", 99)},

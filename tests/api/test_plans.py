@@ -178,7 +178,7 @@ async def test_a_tenant_far_larger_than_the_others_is_read_row_by_row_by_index(
         ("organizations", 'eqInsensitive: "Org 99999"', "ix_organizations_name_folded_id", 1),
     ],
 )
-async def test_what_starts_with_a_text_is_found_by_index(
+async def test_startswith_is_served_by_an_index(
     filled: Principal, database: Database, field: str, condition: str, index: str, expected: int
 ) -> None:
     document = f"{{ {field}(first: 20, filter: {{name: {{{condition}}}}}) {{ nodes {{ name }} }} }}"

@@ -16,7 +16,7 @@ SHARED = """{ sharedWithMe(first: 100) { totalCount nodes {
   resource { __typename id name kind data sizeBytes createdAt updatedAt } } } }"""
 
 
-async def test_every_placement_reads_what_every_other_shares(a: Caller, world: World) -> None:
+async def test_sharing_works_between_all_placements(a: Caller, world: World) -> None:
     found = (await a.ask(SHARED)).data["sharedWithMe"]
     owners = {node["owner"]["slug"] for node in found["nodes"]}
     assert owners == set(world.tenants) - {a.principal.tenant.slug}
@@ -60,7 +60,7 @@ async def test_relations_of_shared_rows_are_refused_before_any_statement(a: Call
     assert answer.code == "FORBIDDEN"
 
 
-async def test_shares_are_seen_by_the_owner_and_by_those_who_manage(a: Caller) -> None:
+async def test_shares_are_visible_to_the_owner_and_to_managers(a: Caller) -> None:
     query = """query ($id: ID!) { resource(id: $id) { owner { id } shares { totalCount nodes {
       id resourceId resource { id owner { id } } grantee { slug } grantedBy { id } grantedAt expiresAt } } } }"""
     for index in range(3):
@@ -78,7 +78,7 @@ async def test_shares_are_seen_by_the_owner_and_by_those_who_manage(a: Caller) -
         assert share["grantee"]["slug"] != a.principal.tenant.slug
 
 
-async def test_pages_of_what_is_shared(a: Caller) -> None:
+async def test_shared_rows_are_paged(a: Caller) -> None:
     query = """query ($after: String) { sharedWithMe(first: 2, after: $after) {
       nodes { id } pageInfo { hasNextPage endCursor } } }"""
     whole = [node["id"] for node in (await a.ask(SHARED)).data["sharedWithMe"]["nodes"]]

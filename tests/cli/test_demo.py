@@ -50,7 +50,7 @@ def test_the_printed_commands_work_when_pasted(furnished: Place) -> None:
             assert httpx.get(f"{demo.url}/{question}", trust_env=False, timeout=PATIENCE).status_code == 200
 
 
-def test_the_demo_ends_on_sigterm_with_status_0_and_takes_postgresql_along(first_demo: FirstDemo) -> None:
+def test_the_demo_ends_on_sigterm_with_status_0_and_stops_postgresql(first_demo: FirstDemo) -> None:
     assert first_demo.status == 0
     assert first_demo.place.postgresql_is_gone()
     assert not [line for line in first_demo.printed.splitlines() if "rror" in line]

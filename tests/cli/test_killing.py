@@ -12,9 +12,7 @@ WRITERS = 6
 
 
 @pytest.mark.parametrize("tenant", ["acme", "globex"], ids=["rls", "schema"])
-async def test_what_was_acknowledged_is_there_after_a_restart_and_nothing_is_half_made(
-    furnished: Place, tenant: str
-) -> None:
+async def test_acknowledged_changes_survive_a_kill_and_no_other_is_half_done(furnished: Place, tenant: str) -> None:
     token = furnished.token(tenant)
     with furnished.server() as server:
         writer = Writer(server.url, token)

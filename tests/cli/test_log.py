@@ -34,7 +34,7 @@ async def broken(copy: Copy) -> None:
 
 @pytest.mark.usefixtures("broken")
 @pytest.mark.parametrize("production", ["true", "false"])
-async def test_a_crash_is_in_the_log_with_its_id_and_trace_and_without_what_the_client_sent(
+async def test_a_crash_is_logged_with_id_and_trace_but_without_client_data(
     empty: Place, copy: Copy, production: str
 ) -> None:
     token = jwt.encode(

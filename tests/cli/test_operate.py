@@ -35,7 +35,7 @@ async def test_a_move_reports_each_step(owner: Database, copy: Copy, place: Plac
     assert {"copying resources", "comparing audit_entries", "committing"} <= set(steps)
 
 
-async def test_what_waits_is_carried_out(owner: Database, control: Database, copy: Copy, place: Place) -> None:
+async def test_waiting_orders_are_executed(owner: Database, control: Database, copy: Copy, place: Place) -> None:
     names = sorted(copy.strategies)
     for name in names:
         await orders.create(control, copy.strategies, SAM, slug=f"of-{name}", name="New", strategy=name)

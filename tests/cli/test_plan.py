@@ -41,7 +41,7 @@ def test_plans_are_created_and_assigned_and_the_log_names_the_actor(awake: Place
     assert "resources: the plan allows 1001" in said
 
 
-def test_what_no_plan_can_be_is_refused(awake: Place) -> None:
+def test_invalid_plans_are_refused(awake: Place) -> None:
     before = awake.run("plan", "list")
     assert "there is no such plan: 'small'" in awake.fail("tenant", "set-plan", "acme", "small")
     assert awake.run("plan", "list") == before

@@ -68,7 +68,7 @@ def refused_in_time(server: Running, token: str) -> None:
         time.sleep(0.05)
 
 
-def test_what_is_revoked_is_refused_by_a_running_server_within_five_seconds(furnished: Place) -> None:
+def test_a_running_server_refuses_revoked_credentials_within_five_seconds(furnished: Place) -> None:
     with furnished.server("demo") as server:
         numbered = token(furnished, sub="ada", jti=TOKEN_ID)
         in_session = token(furnished, sub="ada", sid=SESSION_ID)

@@ -44,7 +44,7 @@ async def test_requests_in_progress_at_sigterm_are_answered(furnished: Place) ->
     assert furnished.postgresql_is_gone()
 
 
-async def test_what_was_done_under_load_before_sigterm_was_answered_too(furnished: Place) -> None:
+async def test_changes_committed_before_sigterm_are_acknowledged_under_load(furnished: Place) -> None:
     token = furnished.token("globex")
     with furnished.server() as server:
         writer = Writer(server.url, token)

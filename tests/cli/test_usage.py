@@ -168,7 +168,7 @@ def test_wrong_usage_ends_with_2_before_anything_is_done(
     assert not empty.data_dir.exists()
 
 
-def test_what_is_refused_ends_with_1_and_one_line(awake: Place) -> None:
+def test_a_refused_command_prints_one_line_and_exits_with_1(awake: Place) -> None:
     refused = (
         "tenant create 'Bad slug'",
         "tenant create umbrella --name ''",

@@ -43,7 +43,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_who_serves_requests_for_less_is_recommended_on_either_side_of_the_crossover(results: Results) -> None:
+def test_the_cheaper_strategy_is_recommended_on_both_sides_of_the_crossover(results: Results) -> None:
     assert advise(results, Needs(10)).strategy == "schema"
     assert advise(results, Needs(1000)).strategy == "rls"
 
@@ -118,7 +118,7 @@ def test_the_command_tells_and_the_json_has_the_same(place: Place, file: Path) -
     assert data["counted"] is None
 
 
-def test_the_command_takes_the_results_of_an_application_and_names_it(place: Place, tmp_path: Path) -> None:
+def test_results_of_an_application_are_accepted_and_named(place: Place, tmp_path: Path) -> None:
     of_zoo = record(tmp_path / "zoo.jsonl", run={"application": {"name": "zoo"}})
     told = place.run("advise", "--tenants", "500", "--results", str(of_zoo))
     assert "zoo.jsonl of the application zoo, measured on" in told

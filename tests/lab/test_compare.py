@@ -45,7 +45,7 @@ def test_a_busy_machine_is_named(tmp_path: Path) -> None:
     assert "a.jsonl: The machine" not in said
 
 
-def test_what_only_one_run_has_is_named(tmp_path: Path) -> None:
+def test_points_of_only_one_run_are_named(tmp_path: Path) -> None:
     before, after = record(tmp_path / "a.jsonl"), tmp_path / "b.jsonl"
     kept = [line for line in before.read_text().splitlines() if '"django-tenants"' not in line]
     after.write_text("\n".join(kept) + "\n")
@@ -87,7 +87,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         compare(other, other)
 
 
-def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_ignored(tmp_path: Path) -> None:
     whole, cut = record(tmp_path / "a.jsonl"), tmp_path / "b.jsonl"
     cut.write_text(whole.read_text()[:-40])
     assert "No significant difference" in compare(whole, cut)

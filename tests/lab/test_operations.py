@@ -65,7 +65,7 @@ def test_operations_that_a_subject_lacks_are_left_out_with_the_reason() -> None:
     assert usual(RoleSubject).left_out["role: making one"] == "clients make no roles"
 
 
-def test_a_new_row_is_given_what_it_needs_and_what_is_unique_is_counted_up(resident: Resident) -> None:
+def test_new_rows_get_required_values_and_distinct_unique_ones(resident: Resident) -> None:
     class Hut(Subject, name="hut", prefix="hut"):
         name: str = column(max_length=20, unique=True)
         beds: int = column(minimum=1, maximum=4)
@@ -89,7 +89,7 @@ def test_a_new_row_is_given_what_it_needs_and_what_is_unique_is_counted_up(resid
     assert str(NUMBER).encode() not in first
 
 
-def test_what_is_unique_and_cannot_be_counted_up_is_not_made() -> None:
+def test_rows_whose_unique_values_cannot_be_generated_are_not_created() -> None:
     class Day(Subject, name="day", prefix="day"):
         code: str = column(max_length=3, unique=True)
 

@@ -19,7 +19,7 @@ def test_a_run_that_fits_is_not_refused() -> None:
     refusal.refuse([MANY], PLENTY)
 
 
-def test_what_nobody_can_tell_is_not_refused() -> None:
+def test_unknown_room_is_not_refused() -> None:
     refusal.refuse([MANY], Room(None, 1000, None))
 
 
@@ -76,7 +76,7 @@ def test_every_profile_can_be_planned(name: str) -> None:
     refusal.refuse((step.needs for step in steps), PLENTY)
 
 
-def test_dimensions_given_take_the_place_of_the_profile_s() -> None:
+def test_given_dimensions_override_the_profile() -> None:
     steps = command.planned(Asked("quick", scenarios=["read"], strategies=["rls"], dimensions={"tenants": [7]}))
     assert {step.point.number("tenants") for step in steps} == {7}
     assert {step.subject for step in steps} == {"rls", "none", "postgraphile"}

@@ -153,7 +153,7 @@ def test_without_a_crossover_the_first_sentences_say_why(tmp_path: Path) -> None
     )
 
 
-def test_what_concerns_one_tenant_is_recommended_apart_from_what_concerns_all(tmp_path: Path, results: Path) -> None:
+def test_criteria_of_single_tenants_and_of_all_are_recommended_separately(tmp_path: Path, results: Path) -> None:
     lines = [
         line("restore", subject, {"tenants": tenants}, number, values={"restore_s": seconds * (1 + number / 100)})
         for tenants in (10, 1000)

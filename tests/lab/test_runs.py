@@ -65,7 +65,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_subject_takes_every_place_in_a_round() -> None:
+def test_every_subject_has_every_position_in_a_round() -> None:
     subjects = ["rls", "schema", "none"]
     orders = [runner.in_turn(subjects, number) for number in range(6)]
     for place in range(3):
@@ -113,7 +113,7 @@ async def test_a_line_that_was_cut_off_is_measured_again(laboratory: Laboratory,
     ]
 
 
-async def test_what_cannot_be_measured_is_recorded_with_the_reason_and_tried_again(
+async def test_failed_measurements_are_recorded_with_the_reason_and_retried(
     laboratory: Laboratory, tmp_path: Path
 ) -> None:
     file = tmp_path / "run.jsonl"
@@ -146,7 +146,7 @@ async def test_measurements_of_different_things_do_not_go_into_one_file(
     assert file.read_bytes() == before
 
 
-async def test_a_file_of_something_else_is_left_alone(laboratory: Laboratory, tmp_path: Path) -> None:
+async def test_a_file_with_other_content_is_not_changed(laboratory: Laboratory, tmp_path: Path) -> None:
     file = tmp_path / "letter.txt"
     file.write_text("Dear Sir,\n")
     with pytest.raises(OperatorError, match="expected a file of results"):

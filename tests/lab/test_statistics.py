@@ -42,7 +42,7 @@ def test_students_distribution_is_that_of_the_tables(freedom: int, t: float) -> 
     assert within(t, freedom) == pytest.approx(0.95, abs=2e-4)
 
 
-def test_what_slows_a_whole_round_slows_both_subjects_and_leaves_their_ratio_sure() -> None:
+def test_a_slow_round_affects_both_subjects_and_not_their_ratio() -> None:
     load = [1.0, 3.0, 1.2, 2.0, 5.0]
     ratio = paired(numbered([120 * each for each in load]), numbered([100 * each for each in load]))
     assert ratio is not None
@@ -88,7 +88,7 @@ def test_a_drift_that_two_runs_of_the_same_code_may_have_is_no_change() -> None:
     assert drifted.probability == 1
 
 
-def test_several_things_together_show_what_each_alone_does_not() -> None:
+def test_combined_measurements_reveal_a_change_that_single_ones_do_not() -> None:
     chance = random.Random(3)  # noqa: S311  noise is no secret
     runs = [(noisy(chance, 100, noise=0.1), noisy(chance, 120, noise=0.1)) for _ in range(12)]
     alone = [change.probability for run in runs if (change := changed([run])) is not None]
@@ -130,5 +130,5 @@ def test_noise_between_two_sides_widens_where_they_cross() -> None:
     "ratios",
     [{10: sure(2.0), 100: sure(1.1)}, {10: unsure(0.9), 100: sure(1.5)}, {10: sure(0.5), 100: unsure(1.2)}, {}],
 )
-def test_without_opposite_sides_beyond_noise_there_is_no_crossover(ratios: Mapping[float, Ratio]) -> None:
+def test_without_significant_differences_on_both_sides_there_is_no_crossover(ratios: Mapping[float, Ratio]) -> None:
     assert crossovers(ratios) == []

@@ -391,7 +391,7 @@ def _() -> type[Subject]:
 
 
 @pytest.mark.parametrize("wrong", [bool, str, Level, list[int]])
-def test_limits_are_for_what_has_an_order(wrong: Any) -> None:
+def test_limits_require_an_ordered_type(wrong: Any) -> None:
     class Bird(Subject, name="bird", prefix="brd"):
         size: wrong = column(minimum=1)
 
@@ -534,7 +534,7 @@ def _() -> type[Subject]:
 
 
 @pytest.mark.parametrize("where", ["shared", "unique_together", "indexes"])
-def test_what_names_attributes_names_some_that_there_are(where: str) -> None:
+def test_named_attributes_must_exist(where: str) -> None:
     class Bird(Subject, name="bird", prefix="brd"):
         size: int = column()
 
@@ -813,7 +813,7 @@ def test_a_column_that_every_table_has_is_refused(name: str) -> None:
         (StrEnum("Odd", {"true": "t"}), {}, "Odd.true: expected another name"),
     ],
 )
-def test_what_the_database_or_the_schema_would_refuse_is_refused_before(
+def test_a_declaration_that_the_database_or_schema_would_refuse_is_refused_first(
     type_: Any, wrong: dict[str, Any], message: str
 ) -> None:
     body = {"__module__": __name__, "__annotations__": {"flight": type_}, "flight": column(**wrong)}

@@ -33,7 +33,7 @@ def test_an_attribute_with_an_underscore_at_the_end_can_be_named_with_it_or_with
     assert Bird.declaration.shared == ["id", "class", "from"]
 
 
-def test_rights_on_columns_quote_what_sql_reserves() -> None:
+def test_rights_on_columns_quote_reserved_words() -> None:
     table = Table(
         "birds", MetaData(), Column("id", Uuid, primary_key=True), info={"shared_columns": ["id", "order", "name"]}
     )

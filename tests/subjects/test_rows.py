@@ -111,7 +111,7 @@ def test_references_lead_to_rows_and_a_few_rows_have_most_children() -> None:
     assert all(1 <= number <= COUNT for pair in pairs for number in pair)
 
 
-def test_a_circle_is_closed_by_what_can_be_empty() -> None:
+def test_a_cycle_is_closed_by_a_nullable_reference() -> None:
     class Team(Subject, name="team", prefix="tea"):
         captain: "Player | None" = reference()
 
@@ -172,7 +172,7 @@ def test_a_sample_that_does_not_fit_is_refused(sample: Any, message: str) -> Non
         generated(Word)
 
 
-def test_a_reference_to_what_is_not_there_is_refused() -> None:
+def test_a_reference_to_a_missing_row_is_refused() -> None:
     class Badge(Subject, name="badge", prefix="bad"):
         user: User = reference()
 

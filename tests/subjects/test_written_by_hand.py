@@ -55,7 +55,7 @@ def schema(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(COMMAND, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_what_fits_is_in_the_schema(tmp_path: Path) -> None:
+def test_valid_fields_are_in_the_schema(tmp_path: Path) -> None:
     done = schema(tmp_path, APPLICATION)
     assert (done.returncode, done.stderr) == (0, "")
     assert '  clear(most: Int!): Int @requires(permission: "bird:write")' in done.stdout
@@ -73,7 +73,7 @@ def test_what_fits_is_in_the_schema(tmp_path: Path) -> None:
         ("most: int", "most: bytes", "the schema is invalid: Mutation fields cannot be resolved."),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+def test_invalid_fields_are_refused(tmp_path: Path, right: str, wrong: str, message: str) -> None:
     assert APPLICATION.count(right) == 1
     done = schema(tmp_path, APPLICATION.replace(right, wrong))
     assert done.returncode == 1

@@ -87,7 +87,7 @@ async def test_a_step_that_fails_is_written_and_raises(worker: Worker, database:
     assert span["payload"] == {"format": "csv", "error": "KeyError"}
 
 
-async def test_what_does_not_fit_is_refused(worker: Worker, database: Database, a: Tenant) -> None:
+async def test_invalid_fields_are_refused(worker: Worker, database: Database, a: Tenant) -> None:
     before = await written(database, a)
     engine = Engine(worker)
     with isola.run_with_tenant(a.slug):

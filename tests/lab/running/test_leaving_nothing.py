@@ -50,7 +50,7 @@ async def test_a_place_is_dropped_with_its_roles_while_others_stay(
         assert f"database {kept.name}" in before
 
 
-async def test_what_a_dead_run_left_is_removed_by_the_next(cluster: Cluster, server: asyncpg.Connection) -> None:
+async def test_leftovers_of_a_dead_run_are_removed_by_the_next(cluster: Cluster, server: asyncpg.Connection) -> None:
     before = await everything(server)
     async with clusters.entered(cluster.url, lasting=False) as dying:
         place = await dying.make()
@@ -61,7 +61,7 @@ async def test_what_a_dead_run_left_is_removed_by_the_next(cluster: Cluster, ser
     assert await everything(server) == before
 
 
-async def test_a_run_that_is_alive_is_left_alone_by_the_next(cluster: Cluster, server: asyncpg.Connection) -> None:
+async def test_a_running_run_is_not_disturbed_by_the_next(cluster: Cluster, server: asyncpg.Connection) -> None:
     async with clusters.entered(cluster.url, lasting=True) as first:
         place = await first.make()
         async with clusters.entered(cluster.url, lasting=True):

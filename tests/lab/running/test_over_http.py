@@ -36,7 +36,7 @@ async def test_a_cold_tenant_is_distinguished_from_a_warm_one(laboratory: Labora
 
 
 @pytest.mark.parametrize(("owners", "partners"), [(1, 3), (101, 1)])
-async def test_partners_read_what_owners_share_however_many_there_are(
+async def test_partners_read_the_shares_of_any_number_of_owners(
     laboratory: Laboratory, owners: int, partners: int
 ) -> None:
     partner = scenarios.load()["partner"]

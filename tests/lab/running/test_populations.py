@@ -70,6 +70,6 @@ def test_a_skewed_population_has_as_many_rows_as_an_even_one() -> None:
     assert min(skewed) > 0
 
 
-def test_a_skew_that_there_is_not_is_refused() -> None:
+def test_an_unknown_skew_is_refused() -> None:
     with pytest.raises(OperatorError, match="expected even or zipf"):
         shares(Size("rls", 10, 10, "normal"))

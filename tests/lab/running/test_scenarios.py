@@ -134,9 +134,7 @@ async def test_measures_the_memory_and_the_time_of_the_process_behind_a_connecti
 
 
 @pytest.mark.parametrize("name", ["memory", "provisioning"])
-async def test_a_database_for_each_tenant_is_measured_beside_strategies_and_left_as_it_was(
-    laboratory: Laboratory, name: str
-) -> None:
+async def test_a_database_for_each_tenant_is_measured_and_unchanged(laboratory: Laboratory, name: str) -> None:
     scenario = scenarios.load()[name]
     point = Point(tuple({"tenants": 3, "rows": ROWS, **SMALLEST[name]}.items()))
     copies = await laboratory.copies(one_database(point), 3)

@@ -106,14 +106,16 @@ async def test_every_field_arrives_as_it_was_written(database: Database, a: Tena
     assert owners == ["ada"]
 
 
-async def test_another_tenant_is_left_alone(database: Database, a: Tenant, b: Tenant, tmp_path: Path) -> None:
+async def test_another_tenant_is_unchanged(database: Database, a: Tenant, b: Tenant, tmp_path: Path) -> None:
     before = await state(database, b)
     await load(database, a, written(tmp_path, GOOD, b"nonsense", GOOD))
     assert await names(database, a) == ["good", "good"]
     assert await state(database, b) == before
 
 
-async def test_a_bad_line_is_left_out_with_its_number_and_reason(database: Database, a: Tenant, tmp_path: Path) -> None:
+async def test_an_invalid_line_is_skipped_and_reported_with_number_and_reason(
+    database: Database, a: Tenant, tmp_path: Path
+) -> None:
     lines = [line for bad in BAD for line in (bad, GOOD)]
     outcome = await load(database, a, written(tmp_path, *lines))
     assert [number for number, _ in outcome.bad] == list(range(1, 2 * len(BAD), 2))

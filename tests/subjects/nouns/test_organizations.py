@@ -25,9 +25,7 @@ async def test_a_user_may_be_a_member_of_any_number(database: Database, a: Tenan
     assert members == ["blue ada", "red bob"]
 
 
-async def test_only_who_manages_organizations_makes_and_fills_them(
-    database: Database, a: Tenant, people: People
-) -> None:
+async def test_managing_organizations_requires_the_permission(database: Database, a: Tenant, people: People) -> None:
     async with database.transaction(a) as work:
         red = await organizations.create(work, people.admin, name="red")
         await organizations.add_member(work, people.admin, red, people.ada.user_id)
@@ -49,7 +47,7 @@ async def test_a_forbidden_caller_does_not_learn_what_exists(database: Database,
             await organizations.add_member(work, people.ada, uuid4(), uuid4())
 
 
-async def test_a_name_is_given_once(database: Database, a: Tenant, people: People) -> None:
+async def test_names_are_unique(database: Database, a: Tenant, people: People) -> None:
     async with database.transaction(a) as work:
         await organizations.create(work, people.admin, name="red")
     before = await state(database, a)
@@ -75,7 +73,7 @@ async def test_an_invalid_name_is_refused(database: Database, a: Tenant, people:
     assert await state(database, a) == before
 
 
-async def test_what_is_not_there_is_not_found(database: Database, a: Tenant, b: Tenant, people: People) -> None:
+async def test_missing_rows_are_not_found(database: Database, a: Tenant, b: Tenant, people: People) -> None:
     async with database.transaction(b) as work:
         theirs = await organizations.create(work, people.admin, name="theirs")
     async with database.transaction(a) as work:

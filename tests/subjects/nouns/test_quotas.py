@@ -49,7 +49,7 @@ async def scene(database: Database, a: Tenant, b: Tenant) -> Scene:
 
 
 @EACH
-async def test_there_is_as_much_as_the_plan_allows_and_no_more(
+async def test_a_quota_allows_exactly_its_number(
     database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
     take, give_up = TAKEN[quota]
@@ -77,7 +77,7 @@ async def test_there_is_as_much_as_the_plan_allows_and_no_more(
 
 
 @EACH
-async def test_of_two_who_take_the_last_place_at_once_one_gets_it(
+async def test_of_two_concurrent_writers_one_gets_the_last_place(
     copy: Copy, database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
     """Neither sees the other's changes, and neither waits for the other to end."""
@@ -93,7 +93,7 @@ async def test_of_two_who_take_the_last_place_at_once_one_gets_it(
     assert await used(database, scene.tenant, quota) == 1
 
 
-async def test_what_is_about_to_be_committed_when_a_tenant_gets_a_quota_is_counted(
+async def test_uncommitted_rows_count_when_a_tenant_gets_a_quota(
     copy: Copy, login: asyncpg.Connection, database: Database, control: Database, scene: Scene
 ) -> None:
     """Without quotas no transaction waits, so a concurrent count does not include it."""
@@ -119,7 +119,7 @@ async def test_what_is_about_to_be_committed_when_a_tenant_gets_a_quota_is_count
     assert await used(database, scene.tenant, "resources") == 3
 
 
-async def test_many_at_once_take_what_there_is(copy: Copy, control: Database, scene: Scene) -> None:
+async def test_many_concurrent_writers_fill_a_quota_exactly(copy: Copy, control: Database, scene: Scene) -> None:
     await allow(control, scene.tenant, resources=7, users=5)
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=8, wait=30) as many:
 
@@ -139,7 +139,7 @@ async def test_many_at_once_take_what_there_is(copy: Copy, control: Database, sc
 
 
 @EACH
-async def test_a_smaller_plan_takes_nothing_away_and_only_stops_adding(
+async def test_a_smaller_plan_deletes_nothing_and_only_refuses_new_rows(
     database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
     take, give_up = TAKEN[quota]
@@ -159,7 +159,7 @@ async def test_a_smaller_plan_takes_nothing_away_and_only_stops_adding(
         await take(work, scene)
 
 
-async def test_only_what_has_a_quota_is_limited_and_only_for_who_has_the_plan(
+async def test_a_quota_limits_only_its_rows_and_only_tenants_with_the_plan(
     database: Database, control: Database, scene: Scene, b: Tenant
 ) -> None:
     await allow(control, scene.tenant, resources=0)
@@ -203,7 +203,7 @@ async def test_a_restored_row_counts_towards_the_quota(
             await roles.enable(work, scene.actor, user)
 
 
-async def test_one_statement_on_many_rows_takes_as_many_places_as_more_of_them_count(
+async def test_a_statement_on_many_rows_uses_the_quota_by_the_increase(
     database: Database, control: Database, scene: Scene
 ) -> None:
     """Also if the log records it in parts, and if as many rows start to count as stop."""
@@ -283,7 +283,7 @@ async def test_an_import_ends_where_the_plan_does(
     assert await used(database, scene.tenant, "resources") == importing.BATCH
 
 
-async def test_what_is_added_while_there_is_no_quota_counts_when_there_is_one_again(
+async def test_rows_added_without_a_quota_count_once_there_is_one(
     database: Database, control: Database, scene: Scene
 ) -> None:
     take, give_up = TAKEN["resources"]

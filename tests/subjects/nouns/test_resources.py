@@ -23,7 +23,7 @@ async def made(database: Database, tenant: Tenant, actor: Actor, name: str = "on
         return await resources.create(work, actor, name=name)
 
 
-async def test_what_is_left_out_gets_its_default(database: Database, a: Tenant, people: People) -> None:
+async def test_omitted_values_get_their_defaults(database: Database, a: Tenant, people: People) -> None:
     resource = await made(database, a, people.ada)
     async with database.transaction(a) as work:
         (row,) = await work.rows(select(table).where(table.c.id == resource))
@@ -45,7 +45,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-async def test_any_json_is_kept_as_it_is(database: Database, a: Tenant, people: People) -> None:
+async def test_any_json_is_stored_unchanged(database: Database, a: Tenant, people: People) -> None:
     deepest: Any = 1
     for _ in range(document.MAX_DEPTH):
         deepest = [deepest]
@@ -55,7 +55,7 @@ async def test_any_json_is_kept_as_it_is(database: Database, a: Tenant, people: 
             assert await work.scalar(select(table.c.data).where(table.c.id == resource)) == data
 
 
-async def test_a_change_touches_what_it_names_only(database: Database, a: Tenant, people: People) -> None:
+async def test_an_update_changes_only_the_named_fields(database: Database, a: Tenant, people: People) -> None:
     async with database.transaction(a) as work:
         one = await resources.create(work, people.ada, name="one", kind="report", data={"a": 1}, size_bytes=7)
         other = await resources.create(work, people.ada, name="other")
@@ -69,7 +69,7 @@ async def test_a_change_touches_what_it_names_only(database: Database, a: Tenant
         assert await work.rows(select(table).where(table.c.id == other)) == [neighbour]
 
 
-async def test_who_does_not_write_resources_makes_none(database: Database, a: Tenant, people: People) -> None:
+async def test_creating_resources_requires_the_permission(database: Database, a: Tenant, people: People) -> None:
     before = await state(database, a)
     async with database.transaction(a) as work:
         with pytest.raises(Forbidden, match="resource:write"):
@@ -104,7 +104,7 @@ async def test_owner_and_admin_change_and_delete_and_nobody_else(database: Datab
         resource = await made(database, a, people.ada)
 
 
-async def test_what_another_tenant_has_is_not_found_like_what_nobody_has(
+async def test_another_tenants_rows_are_not_found_like_missing_ones(
     database: Database, a: Tenant, b: Tenant, people: People
 ) -> None:
     async with database.transaction(b) as work:
@@ -125,7 +125,7 @@ async def test_what_another_tenant_has_is_not_found_like_what_nobody_has(
     assert (await state(database, a), await state(database, b)) == before
 
 
-async def test_deleting_ends_what_was_shared_and_frees_the_spans(
+async def test_deleting_a_resource_ends_its_shares_and_clears_references(
     database: Database, a: Tenant, b: Tenant, people: People
 ) -> None:
     one, other = await made(database, a, people.ada), await made(database, a, people.ada, "other")
@@ -172,7 +172,7 @@ CANNOT_BE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-async def test_what_cannot_be_is_refused_naming_the_field(database: Database, a: Tenant, people: People) -> None:
+async def test_invalid_values_are_refused_naming_the_field(database: Database, a: Tenant, people: People) -> None:
     resource = await made(database, a, people.ada)
     before = await state(database, a)
     async with database.transaction(a) as work:

@@ -83,7 +83,7 @@ async def test_a_user_without_a_role_has_no_permissions(database: Database, a: T
     assert (standing.roles, standing.permissions, standing.disabled) == ((), frozenset(), False)
 
 
-async def test_a_role_is_made_given_changed_taken_and_deleted(place: Place) -> None:
+async def test_a_role_is_created_granted_changed_revoked_and_deleted(place: Place) -> None:
     admin, viewer = place.actors["admin"], place.actors["viewer"].user_id
     key = await place.run(lambda work: roles.create(work, admin, name="reader", permissions=READS))
     assert key
@@ -127,7 +127,7 @@ async def test_an_admin_makes_no_owner_and_unmakes_none(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", ["editor", "viewer"])
-async def test_who_manages_neither_roles_nor_users_changes_nothing_about_them(place: Place, name: str) -> None:
+async def test_changing_roles_and_users_requires_the_permissions(place: Place, name: str) -> None:
     actor, viewer, role = place.actors[name], place.actors["viewer"].user_id, place.roles["viewer"]
     for refused in (
         lambda work: roles.create(work, actor, name="x", permissions=frozenset()),
@@ -141,7 +141,7 @@ async def test_who_manages_neither_roles_nor_users_changes_nothing_about_them(pl
         await place.refused(Forbidden, refused)
 
 
-async def test_the_last_owner_stays(place: Place) -> None:
+async def test_the_last_owner_cannot_be_removed(place: Place) -> None:
     owner, admin = place.actors["owner"], place.actors["admin"]
     taken = lambda work: roles.unassign(work, owner, owner.user_id, place.roles["owner"])  # noqa: E731  said twice
     assert await place.refused(Conflict, taken) == "the last owner cannot be removed"
@@ -156,7 +156,7 @@ async def test_the_last_owner_stays(place: Place) -> None:
 
 
 @pytest.mark.parametrize("subject", ["key:0123456789ab", "parent:0b6ab8f0", "staff:eve", "never-came-in"])
-async def test_who_is_no_person_that_can_come_in_is_not_the_last_owner(place: Place, subject: str) -> None:
+async def test_users_that_cannot_sign_in_do_not_count_as_owners(place: Place, subject: str) -> None:
     owner = place.actors["owner"]
     other = await place.run(lambda work: users.ensure(work, subject=subject, name=None, email=None))
     assert isinstance(other, UUID)
@@ -234,7 +234,7 @@ async def test_names_that_people_take_for_one_are_one(place: Place, name: str, a
     await place.run(lambda work: roles.update(work, owner, first, name=again))
 
 
-async def test_a_name_is_kept_in_one_form(place: Place) -> None:
+async def test_names_are_stored_in_one_normal_form(place: Place) -> None:
     owner = place.actors["owner"]
     await place.run(
         lambda work: roles.create(work, owner, name="  Mu\u0308ller \u3000 & S\u00f6hne ", permissions=READS)
@@ -244,7 +244,7 @@ async def test_a_name_is_kept_in_one_form(place: Place) -> None:
     assert [row["name"] for row in found] == ["M\u00fcller & S\u00f6hne"]
 
 
-async def test_what_is_not_there_is_refused(place: Place) -> None:
+async def test_missing_rows_are_refused(place: Place) -> None:
     owner, viewer = place.actors["owner"], place.actors["viewer"].user_id
     unknown = frozenset({"resource:fly"})
     await place.refused(BadUserInput, lambda work: roles.create(work, owner, name="x", permissions=unknown))

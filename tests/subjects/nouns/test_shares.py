@@ -36,7 +36,7 @@ async def shared(database: Database, tenant: Tenant, share: UUID) -> Sequence[st
         return await work.texts(f"SELECT to_jsonb(s)::text FROM {row_of()}", share)
 
 
-async def test_a_partner_reads_what_was_shared_and_nothing_else(
+async def test_a_partner_reads_shared_rows_only(
     database: Database, a: Tenant, b: Tenant, people: People, one: UUID
 ) -> None:
     async with database.transaction(a) as work:
@@ -156,9 +156,7 @@ async def test_a_share_that_was_revoked_can_be_granted_anew(
     assert await shared(database, b, gone) == []
 
 
-async def test_what_cannot_be_shared_is_refused(
-    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
-) -> None:
+async def test_invalid_shares_are_refused(database: Database, a: Tenant, b: Tenant, people: People, one: UUID) -> None:
     async with database.transaction(b) as work:
         stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), of_role(Role.ADMIN))
         theirs = await resources.create(work, stranger, name="theirs")

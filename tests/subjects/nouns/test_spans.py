@@ -106,7 +106,7 @@ async def test_a_span_is_stored_with_the_given_values(database: Database, a: Ten
     }  # fmt: skip
 
 
-async def test_what_cannot_be_written_is_refused(database: Database, a: Tenant, b: Tenant, people: People) -> None:
+async def test_invalid_spans_are_refused(database: Database, a: Tenant, b: Tenant, people: People) -> None:
     async with database.transaction(a) as work:
         red = await organization(work, people, "red", people.bob)
     async with database.transaction(b) as work:
@@ -154,7 +154,7 @@ async def test_what_cannot_be_written_is_refused(database: Database, a: Tenant, 
     assert await state(database, a) == before
 
 
-async def test_the_database_keeps_the_rules_as_well(database: Database, a: Tenant, people: People) -> None:
+async def test_the_database_enforces_the_rules_as_well(database: Database, a: Tenant, people: People) -> None:
     before = await state(database, a)
     for columns, values in (
         ("title", "''"),
@@ -174,7 +174,7 @@ async def test_the_database_keeps_the_rules_as_well(database: Database, a: Tenan
     assert await state(database, a) == before
 
 
-async def test_who_the_author_is_follows_from_the_type(database: Database, a: Tenant, people: People) -> None:
+async def test_the_type_determines_the_author(database: Database, a: Tenant, people: People) -> None:
     ada = people.ada
     async with database.transaction(a) as work:
         for type_ in SpanType:
@@ -188,7 +188,7 @@ async def test_who_the_author_is_follows_from_the_type(database: Database, a: Te
     }  # fmt: skip
 
 
-async def test_what_has_no_author_is_seen_with_a_permission_and_ghosts_only_so(
+async def test_spans_without_an_author_are_visible_with_a_permission(
     database: Database, a: Tenant, people: People
 ) -> None:
     ada, bob, admin = people.ada, people.bob, people.admin
@@ -209,7 +209,7 @@ async def test_what_has_no_author_is_seen_with_a_permission_and_ghosts_only_so(
     assert await seen(database, a, without(admin, Permission.GHOST_READ)) == ["system public"]
 
 
-async def test_its_author_and_who_manages_all_change_and_delete_what_they_see(
+async def test_authors_and_managers_change_and_delete_visible_spans(
     database: Database, a: Tenant, people: People
 ) -> None:
     ada, bob, admin = people.ada, people.bob, people.admin

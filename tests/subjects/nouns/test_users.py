@@ -85,7 +85,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize(("email", "kept"), ADDRESSES.items())
-async def test_no_address_keeps_anybody_out(database: Database, a: Tenant, email: str, kept: str | None) -> None:
+async def test_no_email_address_locks_a_user_out(database: Database, a: Tenant, email: str, kept: str | None) -> None:
     async with database.transaction(a) as work:
         users_made = {await users.ensure(work, subject=subject, name=None, email=email) for subject in ("ada", "bob")}
         rows = await work.rows(select(table.c.id, table.c.email))
@@ -140,7 +140,9 @@ async def test_another_tenant_may_have_the_same_user(database: Database, a: Tena
         "x" * 255: "x" * 200,
     }.items(),
 )
-async def test_a_name_is_kept_without_what_nobody_sees(database: Database, a: Tenant, name: str, kept: str) -> None:
+async def test_names_are_stored_without_invisible_characters(
+    database: Database, a: Tenant, name: str, kept: str
+) -> None:
     async with database.transaction(a) as work:
         await users.ensure(work, subject="ada", name=name, email=None)
         assert await work.scalar(select(table.c.name)) == kept

@@ -103,7 +103,7 @@ async def names(client: Client, filter_: Any = None, *by: Any) -> list[str]:
     return [each["name"] for each in answer.data["animals"]["nodes"]]
 
 
-async def test_what_is_left_out_gets_its_default(alice: Client) -> None:
+async def test_omitted_values_get_their_defaults(alice: Client) -> None:
     animal = await made(alice, "plain")
     assert animal == {"id": animal["id"], "name": "plain", **DEFAULTS}
 
@@ -155,7 +155,7 @@ def _free(field: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("field", ["population", "weight", "born", "cageId", "sizes", "from", *LISTS])
-async def test_what_can_be_empty_can_be_emptied_and_what_cannot_is_kept(alice: Client, field: str) -> None:
+async def test_nullable_columns_accept_null_and_others_keep_their_values(alice: Client, field: str) -> None:
     value = await caged(alice, 1) if field == "cageId" else VALUES[field][0]
     animal = await made(alice, "one", **{field: value})
     emptied = (await alice.ask(UPDATE, {"input": {"id": animal["id"], field: None}})).data["updateAnimal"]["animal"]
@@ -165,7 +165,7 @@ async def test_what_can_be_empty_can_be_emptied_and_what_cannot_is_kept(alice: C
     assert "null" in refused.error["message"]
 
 
-async def test_clients_set_neither_what_is_read_only_nor_private_nor_who_owns_it(alice: Client) -> None:
+async def test_clients_cannot_set_read_only_private_and_owner_columns(alice: Client) -> None:
     for field in ("ring", "secret", "keeperId"):
         answer = await alice.ask(CREATE, {"input": {"name": "one", field: "x"}})
         assert answer.code == "BAD_USER_INPUT"
@@ -173,7 +173,7 @@ async def test_clients_set_neither_what_is_read_only_nor_private_nor_who_owns_it
     assert (await alice.ask("{ animals { nodes { secret } } }")).code == "BAD_USER_INPUT"
 
 
-async def test_rows_are_ordered_by_what_has_an_index(alice: Client) -> None:
+async def test_rows_are_ordered_by_indexed_columns(alice: Client) -> None:
     for name, order, seen in (("b", 1, None), ("a", 2, "2026-01-02T00:00:00Z"), ("c", 1, "2026-01-01T00:00:00Z")):
         await made(alice, name, order=order, seen=seen)
     assert await names(alice) == ["a", "b", "c"]
@@ -190,7 +190,7 @@ async def test_unique_is_unique_in_a_tenant(alice: Client, bob: Client) -> None:
     assert await caged(bob, 1)
 
 
-async def test_what_is_unique_together_is_refused_together_only(alice: Client) -> None:
+async def test_a_unique_combination_is_refused_only_as_a_whole(alice: Client) -> None:
     one, two = await caged(alice, 1), await caged(alice, 2)
     for cage in (one, two):
         await made(alice, "same", cageId=cage)
@@ -208,7 +208,7 @@ async def test_a_violated_check_is_named(alice: Client) -> None:
     assert await names(alice) == []
 
 
-async def test_on_delete_keeps_empties_or_takes_along(alice: Client) -> None:
+async def test_on_delete_restricts_sets_null_or_cascades(alice: Client) -> None:
     cage = await caged(alice, 1)
     mother = await made(alice, "mother", cageId=cage)
     child = await made(alice, "child", motherId=mother["id"])
@@ -223,14 +223,16 @@ async def test_on_delete_keeps_empties_or_takes_along(alice: Client) -> None:
 
 
 @pytest.mark.parametrize("key", ["anm_00000000-0000-7000-8000-000000000001", "cag_1", "usr", ""])
-async def test_a_reference_to_what_is_not_there_is_refused(alice: Client, key: str) -> None:
+async def test_a_reference_to_a_missing_row_is_refused(alice: Client, key: str) -> None:
     answer = await alice.ask(CREATE, {"input": {"name": "one", "motherId": key}})
     assert answer.code == ("NOT_FOUND" if key.startswith("anm_") else "BAD_USER_INPUT")
     assert answer.error["extensions"]["field"] == "input.motherId"
     assert await names(alice) == []
 
 
-async def test_a_reference_to_what_another_tenant_has_is_refused_alike(alice: Client, bob: Client) -> None:
+async def test_a_reference_to_another_tenants_row_has_the_same_error_as_a_missing_one(
+    alice: Client, bob: Client
+) -> None:
     foreign = await made(bob, "foreign")
     answer = await alice.ask(CREATE, {"input": {"name": "one", "motherId": foreign["id"]}})
     assert (answer.code, answer.error["message"]) == ("NOT_FOUND", "there is no such animal")
@@ -507,14 +509,14 @@ async def test_a_decimal_that_is_sent_as_a_number_keeps_its_digits(alice: Client
 LOG = "query ($of: AuditFilter) { auditLog(filter: $of) { nodes { action object old new withheld } } }"
 
 
-async def test_the_log_has_nothing_of_what_is_private(alice: Client) -> None:
+async def test_the_log_has_no_private_values(alice: Client) -> None:
     await made(alice, "one")
     [entry] = (await alice.ask(LOG, {"of": {"action": {"eq": "animal:create"}}})).data["auditLog"]["nodes"]
     assert "secret" not in entry["new"]
     assert entry["new"]["ring"] == "none"
 
 
-async def test_what_hangs_together_with_a_hidden_row_is_hidden_with_it(alice: Client, api: Api) -> None:
+async def test_pairs_and_references_of_a_hidden_row_are_hidden(alice: Client, api: Api) -> None:
     food = (await alice.ask('mutation { createFood(input: {name: "hay"}) { food { id } } }')).data["createFood"]["food"]
     write = 'mutation { createDiary(input: {text: "mine"}) { diary { id } } }'
     mine = (await alice.ask(write)).data["createDiary"]["diary"]["id"]
