@@ -1,14 +1,13 @@
 """Populations: equal rows under every strategy, in its tables and with its policies."""
 
 import pytest
-from sqlalchemy import select
 
 from isola.errors import OperatorError
 from isola.lab.filling import FILLED, shares
 from isola.lab.laboratory import Laboratory
 from isola.lab.population import OWN_TABLES, Population, Size
-from isola.subjects.metadata import metadata
 from isola.testing.fixtures import STRATEGIES
+from isola.testing.oracles.canary import stored
 
 LOOSE = """
 SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -19,15 +18,13 @@ DISABLED = "SELECT count(*) FROM pg_trigger WHERE tgenabled <> 'O'"
 
 
 async def rows(population: Population) -> list[list[tuple[str, ...]]]:
-    """All rows of each resident, as read by tenant traffic."""
+    """All rows of each resident, whoever may see them."""
     found = []
-    async with await population.place.tenants() as tenants:
+    async with await population.place.owner() as owner:
         for resident in population.residents:
-            for name in FILLED:
-                table = metadata.tables[name]
-                async with tenants.transaction(resident.tenant) as work:
-                    seen = await work.rows(select(*table.columns).order_by(*table.primary_key.columns))
-                found.append([tuple(map(str, row.values())) for row in seen])
+            strategy = population.place.strategies[resident.tenant.strategy]
+            tables = await stored(owner, strategy, resident.tenant)
+            found += [[tuple(map(str, row.values())) for row in tables[name]] for name in FILLED]
     return found
 
 
