@@ -25,6 +25,16 @@ def upgrade(op):
     {statement}
     op.alter_column("resources", "label", nullable=False)
 """
+ADDED = """
+import sqlalchemy as sa
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade(op):
+    {statement}
+"""
 AS_TEXT = r"""op.execute("UPDATE resources SET label = 'at 12:30, ' || name || '\\'")"""
 AS_CONSTRUCT = r"""resources = sa.table("resources", sa.column("label"), sa.column("name"))
     op.execute(sa.update(resources).values(label=sa.literal("at 12:30, ") + resources.c.name + sa.literal("\\")))"""
@@ -44,6 +54,35 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield copied / "tenant"
     monkeypatch.undo()
     migrations.clear_caches()
+
+
+@pytest.mark.parametrize(
+    ("table", "missing", "kept"), [("resources", "", True), ("spans", "", False), ("resources", "DROP", False)]
+)
+async def test_policies_of_visibility_rules_are_kept_unless_a_revision_touches_them_or_one_is_missing(
+    history: Path, second: str, table: str, missing: str, *, kept: bool
+) -> None:
+    """PostgreSQL refuses to alter a column that they read."""
+    policies = """
+        SELECT p.oid::text FROM pg_policy p JOIN pg_class c ON c.oid = polrelid
+        WHERE polname = 'visible_rows' AND relname = 'spans' AND relnamespace = 'rls'::regnamespace
+    """
+    where = addresses(second, "second")
+    strategies = registry.load(where.tenant_login)
+    async with await Database.open(second, size=2, wait=10, statement_timeout=60) as owner:
+        await migrations.migrate(owner, strategies, where)
+        async with owner.unbound() as work:
+            before = await work.texts(policies)
+            if missing:
+                await work.script("DROP POLICY visible_rows ON rls.spans")
+        statement = f"op.add_column('{table}', sa.Column('label', sa.Text(), nullable=True))"
+        (history / "0004_label.py").write_text(ADDED.format(statement=statement))
+        migrations.clear_caches()
+        assert (await migrations.migrate(owner, strategies, where)).failed == {}
+        async with owner.unbound() as work:
+            after = await work.texts(policies)
+    assert len(before) == len(after) == 1
+    assert (after == before) is kept
 
 
 @pytest.mark.parametrize("statement", [AS_TEXT, AS_CONSTRUCT])

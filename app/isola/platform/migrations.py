@@ -212,28 +212,38 @@ def clear_caches() -> None:
         cached.cache_clear()
 
 
-def upgrade(placed: Placed, roles: Roles) -> str:
+def upgrade(placed: Placed, roles: Roles, *, complete: bool = False) -> str:
     """Statements that migrate one home to the newest revision, and grant all roles their rights there.
 
     Everything but the tables is created anew at any revision: the database may have been restored without its roles.
+    Only policies and views of visibility are kept where the home is ``complete`` (none of them is missing), no
+    rule has changed, and the revisions do not touch what they read: they take longer than most revisions.
     """
     strategy, home = placed.strategy, placed.home
     tables = domain_metadata.sorted_tables
+    changes = [*_changes(strategy, placed.revision)]
+    keeps = complete and _has_rules(placed) and not visibility.is_touched("\n".join(changes))
     statements = [
         *strategy.create_home(home),
         f"SET LOCAL search_path TO {home.schema}",
         NOTHING_HIDDEN,
-        *(() if placed.revision is None else visibility.release(strategy, home)),
-        *_changes(strategy, placed.revision),
+        *(() if keeps or placed.revision is None else visibility.release(strategy, home)),
+        *changes,
         "SET LOCAL row_security TO on",
         # Checked here, since a condition that fails would block all inserts once there is a limit.
         *(f"EXPLAIN SELECT FROM {table.name} WHERE {each.where}" for table, each in _conditions(tables)),
         *strategy.admit(home, tables),
         *rights.admit_to_home(home, tables, roles),
-        *visibility.hold(strategy, home, roles),
+        *(() if keeps else visibility.hold(strategy, home, roles)),
         f"COMMENT ON SCHEMA {home.schema} IS '{_comment(placed.revision)}'",
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
+
+
+def _has_rules(placed: Placed) -> bool:
+    """Whether a home has the visibility rules of the installed applications."""
+    at = parsed(placed.revision)
+    return all(at.get(name) == each for name, each in everything().items() if name not in APPLICATIONS)
 
 
 def _comment(revision: str | None) -> str:
@@ -407,6 +417,8 @@ async def migrate(
     async with owner.unbound() as transaction:
         placed = await placements(transaction, strategies)
         shut = await _shut(transaction, placed, addresses)
+        behind_ = [one.home for one in placed if not one.is_newest]
+        complete = await visibility.complete(transaction, behind_, addresses.roles)
     waiting = [one for one in placed if not one.is_newest or one.home.schema in shut]
     behind = {one.home.schema: one.revision for one in waiting if one.home.schema not in shut}
     failed: dict[str, str] = {}
@@ -418,7 +430,9 @@ async def migrate(
         while waiting:
             one = waiting.pop()
             try:
-                await _upgrade(owner, one, addresses.roles, mend=one.home.schema in shut)
+                await _upgrade(
+                    owner, one, addresses.roles, mend=one.home.schema in shut, complete=one.home.schema in complete
+                )
             except IsolaError as error:
                 failed[one.home.schema] = failures.sql_message(error) or error.message
             except Exception as error:
@@ -436,7 +450,7 @@ async def migrate(
     return Report(len(placed), head("control"), behind, failed, shut)
 
 
-async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool) -> None:
+async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool, complete: bool) -> None:
     async with owner.unbound() as transaction:
         await transaction.script(LOCK_TIMEOUT)
         await lock_in_turn(transaction, placed.home)
@@ -444,7 +458,7 @@ async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool)
         current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
         # A tenant that was dropped since the list was read must not come back as an empty home.
         if (mend or not current.is_newest) and await _is_current(transaction, current):
-            await transaction.script(upgrade(current, roles))
+            await transaction.script(upgrade(current, roles, complete=complete))
 
 
 async def create_home(transaction: Transaction, strategy: Strategy, home: Home) -> None:

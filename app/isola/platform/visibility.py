@@ -1,22 +1,25 @@
 """Who may read which rows, in every home: the policies of visibility rules, and the views of the log and of statistics.
 
-They follow from the declarations, so no revision contains them: every migration drops them first, as PostgreSQL refuses
-to alter columns that they use, and creates them last. ``isola migrate`` applies the change of a rule like a revision:
+They follow from the declarations, so no revision contains them: a migration drops them first, as PostgreSQL refuses to
+alter columns that they use, and creates them last. ``isola migrate`` applies the change of a rule like a revision:
 homes and the registry have a digest of each application's rules.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from functools import cache
 from hashlib import sha256
 
 from sqlalchemy import MetaData, Table
 
+from isola.database.transactions import Transaction
 from isola.installed import metadata
 from isola.platform.roles import Roles
 from isola.subjects import visibility
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.audit import audit_entries, audit_log, masked
 from isola.subjects.metadata import quoted
+from isola.subjects.spans import spans
 from isola.subjects.spans.statistics import daily
 from isola_strategies.base import Home, Strategy
 
@@ -92,6 +95,31 @@ def hold(strategy: Strategy, home: Home, roles: Roles) -> Iterator[str]:
     yield f"GRANT CREATE ON SCHEMA {home.schema} TO {roles.sharing}"
     yield f"ALTER VIEW {audit_log.name} OWNER TO {roles.sharing}"
     yield f"REVOKE CREATE ON SCHEMA {home.schema} FROM {roles.sharing}"
+
+
+_COMPLETE = """
+SELECT nspname FROM pg_namespace n
+WHERE nspname = ANY ($1) AND (
+    SELECT count(*) FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+    WHERE c.relnamespace = n.oid AND p.polname = $2 AND cardinality(p.polroles) = 2
+) = $3 AND (
+    SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind = 'v'
+      AND (c.relname = $4 OR c.relname = $5 AND pg_get_userbyid(c.relowner) = $6)
+) = 2
+"""
+
+
+async def complete(owner: Transaction, homes: Sequence[Home], roles: Roles) -> AbstractSet[str]:
+    """Those of the homes, by schema, that have all policies and views."""
+    names = [home.schema for home in homes]
+    expected = (POLICY, len(restricted()), STATISTICS, audit_log.name, roles.sharing)
+    return set(await owner.texts(_COMPLETE, names, *expected))
+
+
+def is_touched(revisions: str) -> bool:
+    """Whether the SQL of revisions names a table that policies or views read: its columns cannot be altered then."""
+    names = {audit_entries.name, spans.name, *restricted(), *read_for_users()}
+    return any(re.search(rf"\b{name}\b", revisions) for name in names)
 
 
 def restricted() -> Sequence[str]:
