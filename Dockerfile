@@ -7,6 +7,7 @@ COPY app app
 COPY strategies strategies
 COPY migrations migrations
 COPY graphql graphql
+COPY docs docs
 COPY benchmarks/results/standard.jsonl benchmarks/results/
 # The lock file holds versions for development too; as a constraint it pins only what the server needs. pip
 # compiles what it installs: the root filesystem can be read-only.

@@ -45,6 +45,9 @@ bench: $(READY) ## compare the strategies and write a report: about six minutes 
 wheel: $(READY) ## build the package in dist/
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
+graphiql: ## build the page of GraphiQL from its locked packages: needs Node.js and npm
+	cd app/isola/pages/source && npm ci --ignore-scripts --no-audit --no-fund && node build.mjs
+
 outdated: $(READY) ## check for a newer minor release of the embedded PostgreSQL
 	$(BIN)/python -m tests.embedded
 
@@ -99,8 +102,23 @@ bench-declared: $(READY) ## compare reads of a declared subject with the same re
 bench-visible: $(READY) ## measure what policies of visibility rules cost PostgreSQL
 	$(BIN)/python -m benchmarks.visible $(ARGS)
 
+bench-finding: $(READY) ## measure what filters cost PostgreSQL in a tenant of 100,000 rows among 200
+	$(BIN)/python -m benchmarks.finding $(ARGS)
+
+bench-live: $(READY) ## measure how soon a write reaches subscribers, and what a subscription costs
+	$(BIN)/python -m benchmarks.live $(ARGS)
+
+bench-idempotency: $(READY) ## measure what an idempotency key adds to the cost of a create
+	$(BIN)/python -m benchmarks.idempotency $(ARGS)
+
+bench-reconnecting: $(READY) ## lose 1,000 connections of subscribers while servers are killed: no event is lost or repeated
+	$(BIN)/python -m benchmarks.reconnecting $(ARGS)
+
 bench-large: $(READY) ## measure the effect of a tenant with 1,000,000 rows on 1,000 small ones: CPU and plans
 	$(BIN)/python -m benchmarks.large $(ARGS)
+
+bench-assumed: $(READY) ## measure what it changes that the planner assumes large tenants in shared tables
+	$(BIN)/python -m benchmarks.assumed $(ARGS)
 
 bench-many: $(READY) ## measure 10,000 tenants: first requests, memory, a check (ARGS="--tenants 2000 --strategy rls")
 	$(BIN)/python -m benchmarks.many $(ARGS)

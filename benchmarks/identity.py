@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from isola.api import http
 from isola.api.execute import Executor
+from isola.api.live.hub import Hub
 from isola.api.schema import model
 from isola.database import embedded
 from isola.database.transactions import Database
@@ -32,6 +33,7 @@ from isola.identity.api_keys import Mint
 from isola.identity.authentication import Principal
 from isola.identity.tokens import mint
 from isola.platform import migrations, provisioning
+from isola.platform.changes import Changes
 from isola.platform.secrets import cursor_secret
 from isola.server.application import application
 from isola.server.installation import Installation, installation
@@ -181,7 +183,9 @@ async def main(installed: Installation) -> None:
         await run(REVOKE, id=keys[1]["apiKey"]["id"])
         good, revoked = (each["key"] for each in keys)
         caller = Principal(tenant, tenant.id, ("admin",), of_role(Role.ADMIN))
-        told = http.application(settings, Told(caller), Executor(model, secret=secret), tenants, control)  # type: ignore[arg-type]  # a stand-in
+        executor = Executor(model, secret=secret)
+        hub = Hub(executor, secret, control, tenants, Changes(control), most_of_user=1, patience=1)
+        told = http.application(settings, Told(caller), executor, tenants, control, hub)  # type: ignore[arg-type]  # a stand-in
         gc.collect()
         gc.freeze()
         added = await compare(

@@ -10,8 +10,7 @@ import asyncio
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import asyncpg
@@ -20,11 +19,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.many import MAKING, make, place_of, residents, rows_of
-from isola.database import embedded
+from benchmarks.many import place_of, populated, residents, rows_of, script_of
 from isola.database.transactions import Database
 from isola.lab.operations import READS, Declared, Operation
-from isola.lab.peers.data import POSTGRESQL
 from isola.lab.population import Resident
 from isola.lab.statements import Statements
 from isola.platform import provisioning
@@ -77,15 +74,24 @@ async def measured(database: Database, strategy: Strategy, some: Sequence[Reside
     return found
 
 
-async def grow(address: str, strategy: str, rows: int) -> Resident:
-    """Create the large tenant."""
+async def grow(
+    address: str,
+    strategy: str,
+    rows: int,
+    spans: int,
+    more: str = "",
+    figures: Mapping[str, int] = MappingProxyType({}),
+) -> Resident:
+    """Create the large tenant, also by another script with these figures: see ``script_of``."""
     place = place_of(address)
     async with await place.owner() as owner:
         tenant = await provisioning.create(owner, place.strategies, slug="large", name="Large", strategy=strategy)
     connection = await asyncpg.connect(address)
     try:
         await connection.execute("SET session_replication_role TO replica")
-        await connection.execute(rows_of(place, tenant, rows, rows // SHARE))
+        await connection.execute(rows_of(place, tenant, rows, spans))
+        if more:
+            await connection.execute(script_of(more, place, tenant, **figures))
     finally:
         await connection.close()
     return next(each for each in await residents(place) if each.tenant.id == tenant.id)
@@ -104,7 +110,7 @@ async def run(address: str, strategy: str, rows: int) -> Sequence[Found]:
     small = (await residents(place))[:SAMPLED]
     async with await place.tenants() as database:
         before = await measured(database, chosen, small)
-    large = await grow(address, strategy, rows)
+    large = await grow(address, strategy, rows, rows // SHARE)
     await analyze(address)
     async with await place.tenants() as database:
         return before, await measured(database, chosen, small), await measured(database, chosen, [large])
@@ -120,12 +126,8 @@ def main(
         "strategy", "read", "small alone, µs", "beside it, µs", "ratio", "plan", "large, µs", "its plan", box=None
     )
     for strategy in STRATEGIES:
-        with TemporaryDirectory(prefix="isola-benchmark-") as held:
-            directory = Path(held)
-            with embedded.running(directory, MAKING) as address:
-                asyncio.run(make(address, strategy, tenants, RESOURCES, SPANS))
-            with embedded.running(directory, POSTGRESQL) as address:
-                before, after, large = asyncio.run(run(address, strategy, rows))
+        with populated(strategy, tenants, RESOURCES, SPANS) as address:
+            before, after, large = asyncio.run(run(address, strategy, rows))
         for name, (cost, plan) in before.items():
             (later, plan_later), (most, plan_large) = after[name], large[name]
             same = ["the same" if each == plan else "another" for each in (plan_later, plan_large)]

@@ -16,11 +16,12 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import Annotated
 from uuid import UUID
 
@@ -77,6 +78,17 @@ def place_of(address: str, connections: int = CONNECTIONS) -> Place:
     return Place("postgres", Installation(settings, where, registry.load(where.tenant_login)))
 
 
+@contextmanager
+def populated(strategy: str, tenants: int, resources: int, spans: int) -> Iterator[str]:
+    """The address of a PostgreSQL of its own with that many tenants, as long as the context is open."""
+    with TemporaryDirectory(prefix="isola-benchmark-") as held:
+        directory = Path(held)
+        with embedded.running(directory, MAKING) as address:
+            asyncio.run(make(address, strategy, tenants, resources, spans))
+        with embedded.running(directory, POSTGRESQL) as address:
+            yield address
+
+
 async def make(address: str, strategy: str, number: int, resources: int = RESOURCES, spans: int = SPANS) -> None:
     """Create the missing tenants, each with a user and its rows."""
     place = place_of(address)
@@ -131,15 +143,19 @@ async def fill(
 
 def rows_of(place: Place, tenant: Tenant, resources: int, spans: int) -> str:
     """A script that inserts a tenant's rows."""
+    return script_of(ROWS, place, tenant, resources=resources, spans=spans)
+
+
+def script_of(script: str, place: Place, tenant: Tenant, **figures: int) -> str:
+    """A script with the names of a tenant's home filled in, and with further figures."""
     strategy = place.strategies[tenant.strategy]
     is_shared = bool(strategy.homes([]))
-    return ROWS.format(
+    return script.format(
         home=strategy.home(tenant.id).schema,
         tenant=tenant.id,
         column=f"{TENANT}, " if is_shared else "",
         value=f"'{tenant.id}', " if is_shared else "",
-        resources=resources,
-        spans=spans,
+        **figures,
     )
 
 

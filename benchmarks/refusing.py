@@ -35,7 +35,7 @@ class Refused:
 
     principal: Principal
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Never]:
+    def transaction(self, *, read_only: bool = False, claim: object = None) -> AbstractAsyncContextManager[Never]:  # noqa: ARG002  the interface
         raise AssertionError(f"a transaction was begun (read only: {read_only})")
 
 

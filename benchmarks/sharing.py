@@ -26,6 +26,7 @@ from rich.table import Table
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database import embedded
+from isola.database.claims import Claim
 from isola.database.transactions import Database, Transaction
 from isola.identity.authentication import Principal
 from isola.platform import lapsing, logins, migrations, provisioning
@@ -70,8 +71,10 @@ class Caller:
     principal: Principal
     executor: Executor
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
-        return self.database.transaction(self.principal.tenant, read_only=read_only)
+    def transaction(
+        self, *, read_only: bool = False, claim: Claim | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        return self.database.transaction(self.principal.tenant, read_only=read_only, claim=claim)
 
     async def ask(self, document: str, variables: Mapping[str, Any]) -> Any:
         answer = json.loads((await self.executor.execute(document, None, variables, None, self)).body)

@@ -10,27 +10,24 @@ import asyncio
 import re
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
+from uuid import UUID
 
 import asyncpg
 import typer
 
 from benchmarks.figures import Figure, show
 from benchmarks.large import STRATEGIES, analyze
-from benchmarks.many import MAKING, make, place_of, residents
-from isola.database import embedded
-from isola.database.transactions import Database
-from isola.errors import OperatorError
+from benchmarks.many import place_of, populated, residents
+from benchmarks.reading import microseconds
 from isola.installed import metadata
 from isola.lab.backend import Backend
 from isola.lab.operations import READS
-from isola.lab.peers.data import POSTGRESQL
 from isola.lab.population import Resident
 from isola.lab.statements import Statements, Written
-from isola.platform.visibility import POLICY
+from isola.platform.visibility import POLICY, condition as of_policy
 from isola.subjects import visibility
+from isola.subjects.permissions import Role, of_role
 from isola_strategies.base import Strategy
 
 OPERATIONS = ("ResourcesWithSpans", "Resources")
@@ -41,43 +38,31 @@ BAR = 1.03
 MIXED = "UPDATE {home}.spans SET visibility = 'private' WHERE abs(hashtext(id::text)) % 5 < 2"
 
 
-def with_condition(written: Written, user: object) -> Written:
-    """The statement with the rule of spans as a condition of each scan, for a fixed user."""
+def with_condition(written: Written) -> Written:
+    """The statement with the rule of spans as a condition of each scan, for the user and permissions in parameters."""
+    place = len(written.arguments)
     rule = visibility.condition_in_sql(metadata.tables["spans"]) or ""
-    rule = rule.replace("(SELECT isola.current_user_id())", f"'{user}'::uuid")
-    rule = rule.replace("(SELECT isola.current_permissions())::text[]", "'{ghost:read}'::text[]")
+    rule = rule.replace("(SELECT isola.current_user_id())", f"${place + 1}::uuid")
+    rule = rule.replace("(SELECT isola.current_permissions())::text[]", f"${place + 2}::text[]")
 
     def scan(found: re.Match[str]) -> str:
         return f"{found[0]}({rule.replace('spans.', f'{found[1]}.')}) AND "
 
     sql, count = re.subn(r"FROM spans AS (\w+)\s+WHERE ", scan, written.sql)
-    if "spans" in written.sql and not count:
-        raise ValueError("the statement has no scan of spans where one was expected")
-    return Written(sql, written.arguments, written.about)
-
-
-async def microseconds(database: Database, reads: Sequence[tuple[Resident, Written]], backend: Backend) -> float:
-    """PostgreSQL's CPU of a read."""
-    for times in (WARMING, REPEATED):
-        used = backend.timed()
-        for _ in range(times):
-            for resident, written in reads:
-                async with database.transaction(resident.tenant, read_only=True, about=written.about) as work:
-                    await work.value(written.sql, *written.arguments)
-        spent = used()
-    if spent is None:
-        raise OperatorError("the CPU of PostgreSQL is not known: expected Linux")
-    return spent / REPEATED / len(reads)
+    if not count:
+        return written
+    user = [UUID(written.about["user"]), sorted(of_role(Role.OWNER))]
+    return Written(sql, [*written.arguments, *user], written.about)
 
 
 async def without_policy(
     owner: asyncpg.Connection, strategy: Strategy, some: Sequence[Resident], *, dropped: bool
 ) -> None:
     """Drop the policies of the residents' homes, or create them again."""
-    condition = visibility.condition_in_sql(metadata.tables["spans"])
+    using = of_policy(strategy, "spans")
     for home in {strategy.home(each.tenant.id) for each in some}:
         role = home.role or strategy.login
-        create = f"CREATE POLICY {POLICY} ON spans AS RESTRICTIVE TO {role} USING ({condition}) WITH CHECK (true)"
+        create = f"CREATE POLICY {POLICY} ON spans AS RESTRICTIVE TO {role} USING ({using}) WITH CHECK (true)"
         await owner.execute(f"SET search_path TO {home.schema}; DROP POLICY IF EXISTS {POLICY} ON spans")
         if not dropped:
             await owner.execute(create)
@@ -99,14 +84,16 @@ async def run(address: str, name: str, rounds: int) -> Sequence[Figure]:
             backend = Backend(await work.value("SELECT pg_backend_pid()"))
         for operation in OPERATIONS:
             held = [(each, statements.of(READS[operation], each, strategy)) for each in some]
-            written = [(each, with_condition(read, each.user)) for each, read in held]
+            written = [(each, with_condition(read)) for each, read in held]
             found: list[tuple[float, float]] = []
-            for _ in range(rounds):
-                pair = []
-                for reads in (held, written):
-                    await without_policy(owner, strategy, some, dropped=reads is written)
-                    pair.append(await microseconds(database, reads, backend))
-                found.append((pair[0], pair[1]))
+            for number in range(rounds):
+                used = {}
+                for dropped in (number % 2 == 0, number % 2 != 0):
+                    await without_policy(owner, strategy, some, dropped=dropped)
+                    used[dropped] = await microseconds(
+                        database, written if dropped else held, backend, warming=WARMING, repeated=REPEATED
+                    )
+                found.append((used[False], used[True]))
             ratio = statistics.median(policy / condition for policy, condition in found)
             medians = " against ".join(f"{statistics.median(each):.0f}" for each in zip(*found, strict=True))
             figures.append(Figure(f"{name}, {operation}: {medians} µs", ratio, "", BAR))
@@ -120,12 +107,8 @@ def main(
     """Print the ratios."""
     figures: list[Figure] = []
     for name in STRATEGIES:
-        with TemporaryDirectory(prefix="isola-benchmark-") as held:
-            directory = Path(held)
-            with embedded.running(directory, MAKING) as address:
-                asyncio.run(make(address, name, tenants, RESOURCES, SPANS))
-            with embedded.running(directory, POSTGRESQL) as address:
-                figures += asyncio.run(run(address, name, rounds))
+        with populated(name, tenants, RESOURCES, SPANS) as address:
+            figures += asyncio.run(run(address, name, rounds))
     show(figures, "CPU with the rule in a policy, to that with the rule in the statement")
 
 

@@ -3,6 +3,7 @@
 IsolaError
 ├── Refusal               a client's request is not carried out; each has a code
 │   ├── Unauthenticated   UNAUTHENTICATED   401
+│   │   └── TokenExpired      UNAUTHENTICATED   401
 │   ├── Forbidden         FORBIDDEN         403
 │   │   ├── TenantSuspended   TENANT_SUSPENDED   403
 │   │   └── TenantDeleted     TENANT_DELETED     403
@@ -37,7 +38,7 @@ class IsolaError(Exception):
 
 
 class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
-    """A refusal with the code that clients see in ``extensions.code``.
+    """A refusal with the code that clients see in ``extensions.code``, and the ``reason`` in ``extensions.reason``.
 
     ``status`` is the HTTP status when a whole request is refused with it. A field that fails inside a response does
     not change the status of that response. The message never contains a value that a client sent. ``field`` is the
@@ -50,6 +51,7 @@ class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
 
     code: ClassVar[str]
     status: ClassVar[int]
+    reason: ClassVar[str | None] = None
     retry_after: int | None = None
     rule: str | None = None
     index: int | None = None
@@ -68,6 +70,12 @@ class Refusal(IsolaError):  # noqa: N818  a refusal is no fault of the program
 class Unauthenticated(Refusal):
     code = "UNAUTHENTICATED"
     status = 401
+
+
+class TokenExpired(Unauthenticated):
+    """The token is right in every other way: a new one of its session would be accepted."""
+
+    reason = "TOKEN_EXPIRED"
 
 
 class Forbidden(Refusal):

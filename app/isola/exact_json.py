@@ -29,6 +29,12 @@ def dumps(value: object) -> str:
     return _MARKED.sub(r"\1", text) if _MARK in text else text
 
 
+def canonical(value: object) -> str:
+    """Write JSON as ``dumps`` does, with the members of objects in the order of their names."""
+    text = _CANONICAL.encode(value)
+    return _MARKED.sub(r"\1", text) if _MARK in text else text
+
+
 def number(text: str) -> int | float | Decimal:
     """The number that a text is in JSON or GraphQL."""
     return _real(text) if set(text) & set(".eE") else _integer(text)
@@ -63,3 +69,6 @@ def _marked(value: object) -> str:
 # The functions of the module json make one for every text.
 _DECODER = json.JSONDecoder(parse_float=_real, parse_int=_integer, parse_constant=_refused)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_marked)
+_CANONICAL = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_marked, sort_keys=True
+)

@@ -190,7 +190,9 @@ class Settings(BaseSettings, TokenSettings):
     shutdown_grace: float = Field(
         default=10, gt=0, le=3600, description="how long accepted requests may take after SIGTERM"
     )
-    production: bool = Field(default=False, description="no introspection, no IDE, no suggestions in errors, no GET")
+    production: bool = Field(
+        default=False, description="no introspection, no pages for browsers, no suggestions in errors, no GET"
+    )
     max_body_bytes: int = Field(default=1_000_000, gt=0)
     max_head_bytes: int = Field(default=32_768, ge=1024, description="maximum size of the request line and all headers")
     max_headers: int = Field(default=100, ge=10)
@@ -203,6 +205,8 @@ class Settings(BaseSettings, TokenSettings):
     max_connections: int | None = Field(
         default=None, ge=1, description="connections of clients; by default 10,000; bounded by the limit of open files"
     )
+    max_subscriptions_per_connection: int = Field(default=100, ge=1, description="operations at once on one WebSocket")
+    max_subscriptions_per_user: int = Field(default=1000, ge=1, description="subscriptions of one user per process")
     compress_from: int | None = Field(
         default=4096, ge=256, description="size in bytes from which responses to queries are compressed; null: never"
     )
@@ -221,6 +225,11 @@ class Settings(BaseSettings, TokenSettings):
         le=256 * 1024 * 1024,
         description="maximum size of the data in a response; PostgreSQL needs about ten times this memory to build it",
     )
+    kept_answer_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="size of the first answers to mutations with idempotency keys that a tenant may have per process",
+    )
     cors_origins: Annotated[list[str], NoDecode, JsonList] = Field(
         default=[], description="allowed origins of web pages, as a JSON list"
     )
@@ -237,7 +246,7 @@ class Settings(BaseSettings, TokenSettings):
     )
     trusted_documents: Path = Field(
         default=shipped("graphql") / "operations",
-        description="a directory of documents that are compiled at start-up",
+        description="a directory of documents and manifests that are compiled at start-up",
     )
     trusted_documents_only: bool = Field(default=False, description="refuse all other documents")
 
@@ -304,6 +313,13 @@ class Settings(BaseSettings, TokenSettings):
     session_token_ttl: float = Field(default=600, ge=10, le=3600, description="lifetime of an access token")
     session_idle: float = Field(default=7 * 86_400, ge=60, description="lifetime of a session without a refresh")
     session_lifetime: float = Field(default=30 * 86_400, ge=60, description="maximum lifetime of a session")
+    session_reuse_interval: float = Field(
+        default=10, ge=0, le=60, description="how long after its use a refresh token gets the same next token again"
+    )
+    session_cookie_tenants: Annotated[frozenset[str], NoDecode, JsonList] = Field(
+        default=frozenset(),
+        description="slugs or ids of the tenants whose sessions may have a cookie, as a JSON list; * for all",
+    )
     sign_in_providers: Annotated[list[ProviderSettings], NoDecode, JsonList] = Field(
         default=[], description="a JSON list of objects with the settings of ProviderSettings"
     )

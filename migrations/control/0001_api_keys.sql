@@ -12,8 +12,9 @@ BEGIN ATOMIC
     FROM control.api_keys k WHERE k.tenant_id = (SELECT isola.bound_tenant());
 END;
 
+-- Makes a key, created by the proved user: a key has no permission that its creator lacks. Fails if there is no user.
 CREATE FUNCTION isola.create_api_key(
-    prefix text, digest bytea, name text, permissions text[], user_id uuid, created_by uuid, expires_at timestamptz
+    prefix text, digest bytea, name text, permissions text[], user_id uuid, expires_at timestamptz
 ) RETURNS uuid LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -23,7 +24,7 @@ BEGIN
     INSERT INTO control.api_keys AS k (tenant_id, prefix, digest, name, permissions, user_id, created_by, expires_at)
     VALUES (
         isola.bound_tenant(), create_api_key.prefix, create_api_key.digest, create_api_key.name,
-        create_api_key.permissions, create_api_key.user_id, create_api_key.created_by, create_api_key.expires_at
+        create_api_key.permissions, create_api_key.user_id, isola.current_user_id(), create_api_key.expires_at
     )
     RETURNING k.id INTO created;
     RETURN created;

@@ -73,13 +73,11 @@ CREATE FUNCTION isola.current_permissions() RETURNS text[] LANGUAGE sql STABLE P
 RETURN CASE WHEN isola.proved_tenant_id() IS NOT NULL
     THEN string_to_array(split_part(current_setting('isola.proof'), chr(10), 6), ' ') END;
 
--- A proof for this transaction, for functions that visit another tenant: it names no actor there, and no user but the
--- one whose rows are read. No other role may call it.
-CREATE FUNCTION isola.proof(tenant uuid, reader uuid DEFAULT NULL) RETURNS text
+-- A proof of a record for this transaction. A record is one line for each field. No other role may call it.
+CREATE FUNCTION isola.proof_of(record text) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    record text := concat(tenant, chr(10), reader, repeat(chr(10), 5));
     key control.binding_key;
 BEGIN
     SELECT * INTO key FROM control.binding_key;
@@ -87,3 +85,10 @@ BEGIN
         key.inner || convert_to(record || isola.this_transaction(), 'UTF8')
     )), 'hex');
 END $$;
+
+-- A proof for this transaction, for functions that visit another tenant: it names no actor there, and no user but the
+-- one whose rows are read. No other role may call it.
+CREATE FUNCTION isola.proof(tenant uuid, reader uuid DEFAULT NULL) RETURNS text
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN isola.proof_of(concat(tenant, chr(10), reader, repeat(chr(10), 5)));

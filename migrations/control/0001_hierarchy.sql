@@ -45,9 +45,11 @@ BEGIN ATOMIC
 END;
 
 -- Keeps the hierarchy a forest of at most 8 levels. A change of the hierarchy or of a tenant's status in it holds a
--- lock until the transaction ends: so each change sees the earlier ones, and one of them announces the descendants.
+-- lock until the transaction ends: so each change sees the earlier ones, and one of them announces the descendants. It
+-- is a lock on the table that conflicts with itself and neither with reading nor with writing, since any SQL could take
+-- an advisory lock.
 CREATE FUNCTION control.keep_hierarchy() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
 DECLARE
     above uuid[];
     levels int;
@@ -56,7 +58,7 @@ BEGIN
         RAISE EXCEPTION 'a snapshot from before the lock does not show what it guards'
         USING ERRCODE = 'serialization_failure';
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('isola.hierarchy'));
+    LOCK TABLE control.tenants IN SHARE UPDATE EXCLUSIVE MODE;
     IF NEW.status = 'deleted' THEN
         IF EXISTS (SELECT FROM control.tenants WHERE parent_id = NEW.id) THEN
             RAISE EXCEPTION 'there are tenants below' USING ERRCODE = 'restrict_violation', TABLE = 'tenants';

@@ -53,7 +53,10 @@ def upgrade(op: Operations) -> None:
     memberships(op)
     functions(op, "memberships")
     log(op)
-    functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "watchdog")
+    tickets(op)
+    first_answers(op)
+    functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "watchdog", "tickets", "timeline")
+    functions(op, "idempotency")
     orders(op)
 
 
@@ -211,7 +214,7 @@ def shares(op: Operations) -> None:
         sa.Column("row_id", sa.Uuid, nullable=False),
         sa.Column("grantee_slug", sa.Text, nullable=False),
         sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
-        sa.Column("granted_by", sa.Uuid, nullable=False),
+        sa.Column("granted_by", sa.Uuid),
         moment("granted_at", default="now()"),
         moment("expires_at", nullable=True),
         moment("revoked_at", nullable=True),
@@ -252,7 +255,7 @@ def shares(op: Operations) -> None:
         sa.Column("owner_slug", sa.Text, nullable=False),
         sa.Column("share_id", sa.Uuid, nullable=False),
         sa.Column("accepted", sa.Boolean, nullable=False),
-        sa.Column("answered_by", sa.Uuid, nullable=False),
+        sa.Column("answered_by", sa.Uuid),
         moment("answered_at", default="now()"),
         sa.CheckConstraint("length(owner_slug) BETWEEN 2 AND 63", name="owner_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="to_another"),
@@ -344,10 +347,15 @@ def changes_and_sessions(op: Operations) -> None:
         moment("expires_at"),
         moment("ended_at", nullable=True),
         sa.Column("ended_for", sa.Text),
+        sa.Column("user_agent", sa.Text),
+        length("user_agent", 200),
         sa.CheckConstraint("ended_for IN ('reuse', 'revocation', 'sign_out')", name="ended_for"),
         sa.CheckConstraint("ended_at IS NULL OR ended_for IS NOT NULL", name="ended"),
     )
     op.create_index(None, "sessions", ["expires_at"], schema="control")
+    op.create_index(
+        None, "sessions", ["tenant_id", "user_id"], schema="control", postgresql_where=sa.text("ended_at IS NULL")
+    )
     op.create_index(None, "sessions", ["created_at"], schema="control", postgresql_where=sa.text("user_id IS NULL"))
     op.create_index(None, "sessions", ["tenant_id"], schema="control", postgresql_where=sa.text("ended_at IS NOT NULL"))
     create_table(
@@ -399,6 +407,53 @@ def memberships(op: Operations) -> None:
         length("subject", 400),
     )
     op.create_index(None, "memberships", ["tenant_id"], schema="control")
+
+
+def tickets(op: Operations) -> None:
+    create_table(
+        op,
+        "tickets",
+        identifier(),
+        tenant(),
+        sa.Column("user_id", sa.Uuid, nullable=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("permissions", sa.ARRAY(sa.Text), nullable=False),
+        sa.Column("roles", sa.Text, nullable=False),
+        sa.Column("proved", sa.Text, nullable=False),
+        sa.Column("organization_id", sa.Uuid),
+        sa.Column("backend", sa.Integer),
+        sa.Column("on_behalf_of", sa.Text),
+        moment("issued_at", default="now()"),
+        moment("expires_at"),
+        moment("used_at", nullable=True),
+        # The transaction that the ticket binds: see isola.this_transaction().
+        sa.Column("used_by", sa.Text),
+        length("used_by", 100),
+        sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+        sa.UniqueConstraint("digest"),
+        sa.UniqueConstraint("used_by"),
+    )
+    op.create_index(None, "tickets", ["tenant_id", "user_id"], schema="control")
+
+
+def first_answers(op: Operations) -> None:
+    # No foreign keys: each write would pay for them. Only a function writes rows.
+    create_table(
+        op,
+        "first_answers",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("user_id", sa.Uuid, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("place", sa.Integer, primary_key=True),
+        # SHA-256.
+        sa.Column("request", sa.LargeBinary, nullable=False),
+        sa.Column("permissions", sa.Text, nullable=False),
+        sa.Column("refusal", sa.Boolean, nullable=False),
+        sa.Column("answer", sa.Text, nullable=False),
+        moment("kept_at", default="now()"),
+        sa.CheckConstraint("length(key) BETWEEN 1 AND 255", name="key_length"),
+    )
+    op.create_index(None, "first_answers", ["kept_at"], schema="control")
 
 
 def log(op: Operations) -> None:

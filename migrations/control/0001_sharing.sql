@@ -3,15 +3,19 @@
 -- home, is subject to row-level security like every other role, and writes only shares, domains and API keys.
 
 -- The bound tenant, if the transaction also has the role of this tenant's transactions: a transaction inside a schema
--- cannot pass for another tenant by changing a setting. All ancestors of the tenant also have to be active.
+-- cannot pass for another tenant by changing a setting. A transaction that a ticket binds has no such role. All ancestors
+-- of the tenant also have to be active.
 CREATE FUNCTION isola.bound_tenant() RETURNS uuid LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     bound uuid;
 BEGIN
-    SELECT id INTO bound FROM control.tenants
-    WHERE id = isola.current_tenant_id() AND role = current_setting('role') AND status = 'active'
-      AND (parent_id IS NULL OR NOT control.below_inactive(id));
+    SELECT t.id INTO bound FROM control.tenants t
+    WHERE t.id = isola.current_tenant_id() AND t.status = 'active'
+      AND (t.role = current_setting('role') OR EXISTS (
+          SELECT FROM control.tickets k WHERE k.used_by = isola.this_transaction() AND k.tenant_id = t.id
+      ))
+      AND (t.parent_id IS NULL OR NOT control.below_inactive(t.id));
     IF bound IS NULL THEN
         RAISE EXCEPTION 'this transaction is not bound to an active tenant' USING ERRCODE = 'IS001';
     END IF;
@@ -29,34 +33,43 @@ CREATE VIEW control.sharers WITH (security_invoker = true) AS
 SELECT id, slug, name, home FROM control.tenants
 WHERE status = 'active' AND (parent_id IS NULL OR NOT control.below_inactive(id));
 
--- Shares one of the bound tenant's own rows with the tenant of that slug; control.subjects lists the tables. The result
--- does not reveal whether that tenant exists. ``share`` is NULL if there is no such row, if the slug is malformed or
--- the tenant's own, or if the share has expired and ``keep`` is set (``expired``). Sharing again renews the share; with
--- ``keep`` it retains its expiry time.
+-- Whether a tenant has that row and the proved user may read it; control.subjects lists the tables. Only the functions
+-- below may call it: the policies apply to their role.
+CREATE FUNCTION isola.may_read(owner uuid, of_subject text, of_row uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    place text;
+    found boolean := false;
+BEGIN
+    SELECT format('%I.%I', t.home, s.relation) INTO place FROM control.tenants t, control.subjects s
+    WHERE t.id = owner AND s.name = of_subject;
+    IF place IS NOT NULL THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE id = $1)', place) INTO found USING of_row;
+    END IF;
+    RETURN found;
+END $$;
+
+-- Shares one of the bound tenant's own rows with the tenant of that slug, as the proved user; as nobody if there is
+-- none. The result does not reveal whether that tenant exists. ``share`` is NULL if there is no such row, if the slug is
+-- malformed or the tenant's own, or if the share has expired and ``keep`` is set (``expired``). Sharing again renews the
+-- share; with ``keep`` it retains its expiry time.
 CREATE FUNCTION isola.share(
-    of_subject text, of_row uuid, grantee text, by_user uuid, until timestamptz, keep boolean,
-    OUT share uuid, OUT expired boolean
+    of_subject text, of_row uuid, grantee text, until timestamptz, keep boolean, OUT share uuid, OUT expired boolean
 ) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     owner uuid := isola.bound_tenant();
-    place text;
     partner uuid;
-    owned boolean := false;
+    owned boolean := isola.may_read(owner, of_subject, of_row);
 BEGIN
     expired := false;
-    SELECT format('%I.%I', t.home, s.relation) INTO place FROM control.tenants t, control.subjects s
-    WHERE t.id = owner AND s.name = of_subject;
-    IF place IS NOT NULL THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE id = $1)', place) INTO owned USING of_row;
-    END IF;
     SELECT id INTO partner FROM control.tenants WHERE slug = grantee AND status <> 'deleted';
     IF NOT owned OR partner = owner OR (grantee ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$') IS NOT TRUE THEN
         RETURN;
     END IF;
     INSERT INTO control.shares AS s (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, expires_at)
-    VALUES (owner, of_subject, of_row, grantee, partner, by_user, until)
+    VALUES (owner, of_subject, of_row, grantee, partner, isola.current_user_id(), until)
     ON CONFLICT (owner_id, row_id, subject, grantee_slug) WHERE revoked_at IS NULL
     DO UPDATE SET granted_by = excluded.granted_by, granted_at = excluded.granted_at, grantee_id = excluded.grantee_id,
         lapsed = false, expires_at = CASE WHEN keep THEN s.expires_at ELSE excluded.expires_at END
@@ -65,12 +78,14 @@ BEGIN
     expired := share IS NULL;
 END $$;
 
--- Revokes a share of the bound tenant and returns the subject and id of its row; NULLs if there is no such share.
+-- Revokes a share of the bound tenant and returns the subject and id of its row; NULLs if there is no such share, or if
+-- the proved user may not read the row.
 CREATE FUNCTION isola.revoke_share(share uuid, OUT subject text, OUT row_id uuid) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE control.shares s SET revoked_at = now()
     WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL
+      AND isola.may_read(s.owner_id, s.subject, s.row_id)
     RETURNING s.subject, s.row_id INTO subject, row_id;
 END $$;
 
@@ -81,18 +96,23 @@ BEGIN
     WHERE row_id = of_row AND owner_id = isola.bound_tenant() AND revoked_at IS NULL;
 END $$;
 
--- The live shares of one of the bound tenant's own rows.
+-- The live shares of one of the bound tenant's own rows; none if the proved user may not read it.
 CREATE FUNCTION isola.shares_of(of_subject text, of_row uuid)
 RETURNS TABLE (
     id uuid, subject text, row_id uuid, grantee_slug text, granted_by uuid, granted_at timestamptz,
     expires_at timestamptz
-) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT s.id, s.subject, s.row_id, s.grantee_slug, s.granted_by, s.granted_at, s.expires_at
-    FROM control.live_shares s
-    WHERE s.owner_id = (SELECT isola.bound_tenant()) AND s.row_id = of_row AND s.subject = of_subject;
-END;
+) LANGUAGE plpgsql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    owner uuid := isola.bound_tenant();
+BEGIN
+    IF isola.may_read(owner, of_subject, of_row) THEN
+        RETURN QUERY
+        SELECT s.id, s.subject, s.row_id, s.grantee_slug, s.granted_by, s.granted_at, s.expires_at
+        FROM control.live_shares s
+        WHERE s.owner_id = owner AND s.row_id = of_row AND s.subject = of_subject;
+    END IF;
+END $$;
 
 -- The tenants that share anything with the bound one, each with its oldest live share and the answer to it: NULL if
 -- there is none yet. However much a tenant shares, it is one row and costs two index lookups. The planner is held to
@@ -129,9 +149,9 @@ BEGIN ATOMIC
     LEFT JOIN control.share_answers a ON a.grantee_id = (SELECT isola.bound_tenant()) AND a.owner_id = t.id;
 END;
 
--- Accepts or declines everything that the owner of this live share shares with the bound tenant, now and later. False
--- if there is no such share.
-CREATE FUNCTION isola.answer_share(share uuid, accepted boolean, answered_by uuid) RETURNS boolean LANGUAGE plpgsql
+-- Accepts or declines everything that the owner of this live share shares with the bound tenant, now and later, as the
+-- proved user. False if there is no such share.
+CREATE FUNCTION isola.answer_share(share uuid, accepted boolean) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -145,7 +165,7 @@ BEGIN
         RETURN false;
     END IF;
     INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)
-    VALUES (isola.bound_tenant(), owner, slug, share, answer_share.accepted, answer_share.answered_by)
+    VALUES (isola.bound_tenant(), owner, slug, share, answer_share.accepted, isola.current_user_id())
     ON CONFLICT (grantee_id, owner_id) DO UPDATE SET owner_slug = excluded.owner_slug, share_id = excluded.share_id,
         accepted = excluded.accepted, answered_by = excluded.answered_by, answered_at = excluded.answered_at;
     RETURN true;
@@ -208,8 +228,9 @@ END;
 -- order. No row if the share is of another subject. It is read in its owner's home, of whatever strategy, by name: so
 -- an owner that moves meanwhile does not look like one without such a row. The policies apply to this function as well,
 -- so the owner is bound while its row is read, with the user who shared it: where a subject has a visibility rule, a
--- partner reads a row as long as that user may. The grantee is bound again before anything else runs; an error on the
--- way ends the transaction and with it the binding.
+-- partner reads a row as long as that user may, and a row that nobody shared as long as all users may. There is no row
+-- while the user is disabled. The grantee is bound again before anything else runs; an error on the way ends the
+-- transaction and with it the binding.
 CREATE FUNCTION isola.shared_row(of_subject text, share uuid) RETURNS SETOF record LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -237,8 +258,11 @@ BEGIN
     END IF;
     PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner, sharer), true),
         set_config('isola.home', owners_home, true);
-    RETURN QUERY EXECUTE format('SELECT %s FROM %I.%I WHERE id = $1', columns, owners_home, relation)
-    USING shared_row;
+    RETURN QUERY EXECUTE format(
+        'SELECT %s FROM %I.%I WHERE id = $1'
+        ' AND ($2 IS NULL OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = $2 AND u.disabled_at IS NULL))',
+        columns, owners_home, relation
+    ) USING shared_row, sharer;
     PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
         set_config('isola.home', grantees_home, true);
 END $$;

@@ -16,7 +16,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM isola.audit_note(
-        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,ended_at,ended_for}",usr_,user_id,/ses_,id}'::text[],
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent,ended_at,ended_for}",usr_,user_id,/ses_,id}'::text[],
         NULL, ARRAY[to_jsonb(begun)]
     );
     RETURN true;
@@ -36,7 +36,7 @@ BEGIN
     )
     SELECT array_agg(to_jsonb(gone) ORDER BY ended_at, id) INTO ended FROM gone;
     PERFORM isola.audit_note(
-        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject}",usr_,user_id,/ses_,id}'::text[], ended, NULL
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent}",usr_,user_id,/ses_,id}'::text[], ended, NULL
     );
     WITH due AS (
         DELETE FROM control.refusals WHERE tenant_id = tenant AND due_at <= now() RETURNING *
@@ -45,4 +45,59 @@ BEGIN
     PERFORM isola.audit_note(
         'control.refusals'::regclass, 'control', '[0:3]={refusal,"{due_at}",refusal:,reason}'::text[], NULL, refused
     );
+END $$;
+
+-- The sessions of the proved user in the bound tenant that can be refreshed. Without a user there are none.
+CREATE FUNCTION isola.own_sessions()
+RETURNS TABLE (
+    id uuid, started_at timestamptz, refreshed_at timestamptz, expires_at timestamptz, user_agent text
+) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT s.id, s.created_at, t.refreshed_at, least(s.expires_at, t.expires_at), s.user_agent
+    FROM control.sessions s CROSS JOIN LATERAL (
+        SELECT max(r.used_at) AS refreshed_at, max(r.expires_at) AS expires_at
+        FROM control.refresh_tokens r WHERE r.session_id = s.id
+    ) t
+    WHERE s.tenant_id = (SELECT isola.bound_tenant()) AND s.user_id = (SELECT isola.current_user_id())
+      AND s.ended_at IS NULL AND least(s.expires_at, t.expires_at) > now()
+      AND NOT EXISTS (
+          SELECT FROM control.sign_outs o
+          WHERE o.tenant_id = s.tenant_id AND o.subject = s.subject AND o.not_before > s.created_at
+      );
+END;
+
+-- Ends a session of the proved user in the bound tenant, or all but one, with their access tokens of that issuer, and
+-- returns their number. The log has it twice: now, under the user's name, and when isola.note_sign_ins() records the end.
+CREATE FUNCTION isola.end_own_sessions(session uuid, kept uuid, issuer text) RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    before jsonb[];
+    after jsonb[];
+BEGIN
+    WITH ended AS (
+        UPDATE control.sessions SET ended_at = now(), ended_for = 'sign_out'
+        WHERE tenant_id = isola.bound_tenant() AND user_id = isola.current_user_id() AND ended_at IS NULL
+          AND (session IS NULL OR id = session) AND id IS DISTINCT FROM kept
+        RETURNING *
+    ),
+    keyed AS (
+        -- As isola.platform.revocations.Revocable writes it.
+        SELECT json_build_array('session', issuer, id)::text AS key, expires_at FROM ended
+    ),
+    revoked AS (
+        -- Clocks differ: a token may be accepted after its session has expired.
+        INSERT INTO control.revocations (key, until) SELECT key, expires_at + interval '1 hour' FROM keyed
+        ON CONFLICT DO NOTHING
+    ),
+    announced AS (
+        INSERT INTO control.changes (kind, key) SELECT 'revocation', key FROM keyed
+    )
+    SELECT array_agg(to_jsonb(ended) || '{"ended_at": null, "ended_for": null}'), array_agg(to_jsonb(ended))
+    INTO before, after FROM ended;
+    PERFORM isola.audit_note(
+        'control.sessions'::regclass, 'control', '[0:5]={session,"{subject,user_agent}",usr_,user_id,/ses_,id}'::text[],
+        before, after
+    );
+    RETURN coalesce(array_length(after, 1), 0);
 END $$;

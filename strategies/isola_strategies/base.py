@@ -104,6 +104,13 @@ class Strategy(Hashable, Protocol):
         """
         ...
 
+    def proved(self, table: str) -> str | None:
+        """The condition, for further policies of ``table``, that a row is of the proved tenant.
+
+        None where a home has one tenant.
+        """
+        ...
+
     def predicate(self, table: str) -> str | None:
         """The condition that restricts ``table`` (a name or an alias) to the bound tenant, as a hint for the planner.
 

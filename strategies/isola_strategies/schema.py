@@ -64,6 +64,9 @@ class SchemaPerTenant:
             f"SET LOCAL isola.home TO {name}; SET LOCAL isola.tenant TO '{tenant}'"
         )
 
+    def proved(self, table: str) -> None:
+        return None
+
     def predicate(self, table: str) -> None:
         return None
 

@@ -19,6 +19,7 @@ from sqlalchemy import false, func, insert, select
 
 from isola.api.execute import Executor
 from isola.api.schema import model
+from isola.database.claims import Claim
 from isola.database.transactions import Database, Transaction
 from isola.installed import SUBJECTS
 from isola.platform.tenants import Tenant
@@ -37,8 +38,9 @@ from isola.subjects.users import users
 from isola.testing.fixtures import TRIED, Cluster, copied
 
 OPERATIONS = Path(__file__).parents[2] / "graphql" / "operations"
-# Operations without a credential run no read statement: see isola.subjects.sessions.fields.
-OPEN = {"SignIn", "SignInWithCode", "RefreshSession", "SignOut"}
+# Operations without a credential run no read statement, and the others need a server: see
+# isola.subjects.sessions.fields.
+OPEN = {"SignIn", "SignInWithCode", "RefreshSession", "SignOut", "EndSession", "EndOtherSessions"}
 READ = sorted(path.stem for path in OPERATIONS.glob("*.graphql") if path.stem not in OPEN)
 SECRET = b"32 bytes that only these tests know"
 NAMES = ["Ada", "Brün", 'c "quoted"', "d\\el", "Ève", "f_%o", "漢字", "line\nfeed", "O'Neil", "z\u2028", "Ada", "ada"]
@@ -105,10 +107,12 @@ class Caller:
     executor: Executor
     transactions: int = 0
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(
+        self, *, read_only: bool = False, claim: Claim | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
         self.transactions += 1
         about = Actor(self.principal.user_id, self.principal.permissions).reader
-        return self.database.transaction(self.principal.tenant, read_only=read_only, about=about)
+        return self.database.transaction(self.principal.tenant, read_only=read_only, claim=claim, about=about)
 
     async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
         standing = Standing(self.principal.user_id, "s", self.principal.roles, frozenset(), disabled=False)
@@ -278,10 +282,10 @@ async def fill(work: Transaction) -> None:
 async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
     """Each tenant shares its first resources with each other one."""
     for slug, tenant in tenants.items():
-        async with database.transaction(tenant) as work:
+        async with database.transaction(tenant, about={"user": str(uuid(0, 0))}) as work:
             for index, partner in enumerate(sorted(tenants.keys() - {slug})):
                 shared = uuid(2, index % 3)
-                call = func.isola.share("resource", shared, partner, uuid(0, 0), None, false()).table_valued("share")
+                call = func.isola.share("resource", shared, partner, None, false()).table_valued("share")
                 assert await work.scalar(select(call.c.share))
 
 

@@ -7,11 +7,13 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLInputObjectType,
     GraphQLInterfaceType,
     InlineFragmentNode,
     OperationDefinitionNode,
     SelectionNode,
     SelectionSetNode,
+    get_named_type,
     parse,
     value_from_ast_untyped,
 )
@@ -73,6 +75,28 @@ def needs(text: str, variables: Mapping[str, Any]) -> Mapping[str, set[str]]:
     return found
 
 
+def _of_filter(filter_: str, given: Mapping[str, Any]) -> set[str]:
+    """The permissions to read the rows that a filter compares, beyond those that it filters."""
+    needed: set[str] = set()
+    for name, value in given.items():
+        if name in {"and", "or"}:
+            needed |= {need for each in value for need in _of_filter(filter_, each)}
+        elif name == "not":
+            needed |= _of_filter(filter_, value)
+        else:
+            type_ = SCHEMA.type_map[filter_]
+            assert isinstance(type_, GraphQLInputObjectType)
+            inner = get_named_type(type_.fields[name].type).name
+            several = inner.endswith("RelationFilter")
+            related = inner.removesuffix("RelationFilter") if several else inner.removesuffix("Filter")
+            # Neither some nor none: no condition.
+            if related in NODES and (value or not several):
+                needed |= declared(TYPES[related]) or set()
+                for each in value.values() if several else [value]:
+                    needed |= _of_filter(f"{related}Filter", each)
+    return needed
+
+
 def _of_field(document: _Document, field: FieldNode, type_: str) -> set[str]:
     name = field.name.value
     if name == "__typename":
@@ -90,6 +114,10 @@ def _of_field(document: _Document, field: FieldNode, type_: str) -> set[str]:
         # A connection always needs the permissions of its nodes: a count reveals them, too.
         nodes = [one for one in TYPES[each].fields or () if one.name.value == "nodes"]
         needed |= {need for one in nodes for need in declared(TYPES[named(one.type)]) or ()}
+    for argument in definition.arguments or ():
+        if argument.name.value == "filter":
+            needed |= _of_filter(named(argument.type), document.argument(field, "filter") or {})
+    for each in targets:
         if field.selection_set is not None:
             for below in document.fields(field.selection_set, each):
                 needed |= _of_field(document, below, each)

@@ -26,7 +26,7 @@ from graphql import (
 
 from isola.subjects.declaration import field_of
 from tests.api.conftest import FURTHER, KINDS, NAMES, ids
-from tests.api.reference import DECLARED, ENUMS, REFERENCES, SCHEMA, SHAREABLE
+from tests.api.reference import DECLARED, DURATIONS, ENUMS, REFERENCES, SCHEMA, SHAREABLE
 
 TEXTS = [
     *NAMES,
@@ -224,12 +224,16 @@ class Maker:
         assert isinstance(type_, GraphQLInputObjectType)
         fields = list(get_named_type(type_.fields["field"].type).values)
         chosen = self.some(fields, 3)
-        return [{"field": each, "direction": self.random.choice(["ASC", "DESC"])} for each in chosen]
+        order = [{"field": each, "direction": self.random.choice(["ASC", "DESC"])} for each in chosen]
+        for each in order:
+            if "nulls" in type_.fields and self.often(2):
+                each["nulls"] = self.random.choice(["FIRST", "LAST"])
+        return order
 
     def filter(self, type_: GraphQLInputObjectType, depth: int) -> dict[str, Any]:
         # What no index serves needs other conditions beside it: see tests/http/test_timeline.py.
         chosen = self.some([name for name, each in type_.fields.items() if not _is_slow(type_, name, each)], 2)
-        return {name: self.condition(type_, name, depth) for name in chosen if depth < 3 or name not in _LOGIC}
+        return {name: self.condition(type_, name, depth) for name in chosen if depth < 3 or not _nests(type_, name)}
 
     def condition(self, type_: GraphQLInputObjectType, name: str, depth: int) -> Any:
         if name == "not":
@@ -238,6 +242,12 @@ class Maker:
             return [self.filter(type_, depth + 1) for _ in range(self.random.randint(0, 2))]
         filter_ = get_named_type(type_.fields[name].type)
         assert isinstance(filter_, GraphQLInputObjectType)
+        if filter_.fields.keys() >= _LOGIC:
+            return self.filter(filter_, depth + 1)
+        if filter_.fields.keys() == _QUANTIFIERS:
+            inner = get_named_type(filter_.fields["some"].type)
+            assert isinstance(inner, GraphQLInputObjectType)
+            return {each: self.filter(inner, depth + 1) for each in self.some(sorted(_QUANTIFIERS), 2)}
         prefix = COMPARED.get((type_.name, name), "")
         comparisons = self.some(list(filter_.fields), 2)
         return {each: self.compared(filter_.name, each, prefix) for each in comparisons}
@@ -245,6 +255,8 @@ class Maker:
     def compared(self, filter_: str, comparison: str, prefix: str) -> Any:
         if comparison == "isNull":
             return self.often(2)
+        if comparison in {"newerThan", "olderThan"}:
+            return self.random.choice(sorted(DURATIONS))
         pool = IDS[prefix] if filter_ == "IDFilter" else POOLS[filter_]
         if comparison == "in":
             return self.some(pool, 3)
@@ -253,12 +265,19 @@ class Maker:
 
 COMPUTED = {("Query", "tenantStats"), ("Span", "canonicalJson")}
 _LOGIC = {"and", "or", "not"}
+_QUANTIFIERS = {"some", "none"}
 
 
 @lru_cache(100)
 def operation(seed: int) -> Operation:
     """The operation of a seed, shared by all strategies: do not modify it."""
     return Maker(Random(seed)).operation()  # noqa: S311  nothing here is a secret
+
+
+def _nests(type_: GraphQLInputObjectType, name: str) -> bool:
+    """Whether a filter's field has filters within it."""
+    inner = get_named_type(type_.fields[name].type)
+    return isinstance(inner, GraphQLInputObjectType) and not inner.fields.keys().isdisjoint(_LOGIC | _QUANTIFIERS)
 
 
 def _is_slow(type_: GraphQLInputObjectType, name: str, field: GraphQLInputField) -> bool:

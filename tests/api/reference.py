@@ -6,7 +6,7 @@ It does not use the compiler or its mapping; it defines the meaning of each fiel
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -28,6 +28,14 @@ from tests.api.conftest import Principal
 
 SCHEMA: GraphQLSchema = build_schema(print_schema(model.schema))
 CURSOR = "<cursor>"
+# Durations that filters compare with.
+DURATIONS = {
+    "PT0S": timedelta(0),
+    "P52W": timedelta(weeks=52),
+    "P36500D": timedelta(days=36_500),
+    "-P1DT2H": -timedelta(days=1, hours=2),
+    "PT90M": timedelta(minutes=90),
+}
 # A cache, because the same documents are answered for a caller under each strategy.
 parsed = lru_cache(100)(parse)
 DECLARED: Mapping[str, Declaration] = {each.__name__: each.declaration for each in SUBJECTS}
@@ -52,6 +60,8 @@ RELATIONS = {
     for each in declaration.members.values()
     if isinstance(each.declared, Reference | Relation)
 }
+# Relations that hand-written fields add.
+PAIRED = {("Organization", "members"), ("User", "organizations"), ("User", "roles"), ("Role", "members")}
 SHAREABLE = [type_ for type_, each in DECLARED.items() if each.subject.shared]
 ONE = {field_of(each.name): type_ for type_, each in DECLARED.items()}
 LISTS = {"auditLog": "AuditEntry", **{field_of(each.listed_as): type_ for type_, each in DECLARED.items()}}
@@ -124,6 +134,8 @@ class Data:
             case "Plan", "quotas":
                 rows = [{"name": name.upper(), "limit": None, "used": used} for name, used in self._used().items()]
                 return self._page([Object("Quota", each) for each in rows], given, ordered=True)
+            case "Viewer", "sessions":
+                return self._page([], given)
             case "Viewer", "user":
                 return self._by_key("User", self.principal.user_id)
             case type_, "shares":
@@ -146,16 +158,8 @@ class Data:
             case "SharedResource", name if name in ONE:
                 shared = self.shared[row["id"]]
                 return shared if shared.type == ONE[name] else None
-            case "Organization", "members":
-                return self._page([o for o in self._all("User") if (row["id"], o.row["id"]) in self.members], given)
-            case "User", "organizations":
-                return self._page(
-                    [o for o in self._all("Organization") if (o.row["id"], row["id"]) in self.members], given
-                )
-            case "User", "roles":
-                return self._page([o for o in self._all("Role") if (o.row["id"], row["id"]) in self.given], given)
-            case "Role", "members":
-                return self._page([o for o in self._all("User") if (row["id"], o.row["id"]) in self.given], given)
+            case type_, name if (type_, name) in PAIRED:
+                return self._page(self._paired(type_, name, row), given)
             case "Role", "permissions":
                 return sorted(of_role(row["name"])) if row["name"] in set(Role) else row["permissions"]
             case "Role", "builtIn":
@@ -175,14 +179,27 @@ class Data:
                 return f"{PREFIXES[type_]}_{row['id']}"
         return _shown(row[_snake(field)])
 
+    def _paired(self, type_: str, name: str, row: Row) -> list[Object]:
+        match type_, name:
+            case "Organization", "members":
+                return [o for o in self._all("User") if (row["id"], o.row["id"]) in self.members]
+            case "User", "organizations":
+                return [o for o in self._all("Organization") if (o.row["id"], row["id"]) in self.members]
+            case "User", "roles":
+                return [o for o in self._all("Role") if (o.row["id"], row["id"]) in self.given]
+        return [o for o in self._all("User") if (row["id"], o.row["id"]) in self.given]
+
     def _related(self, member: Member, row: Row, given: Mapping[str, Any]) -> Any:
-        target = member.target.__name__
         if isinstance(member.declared, Reference):
-            return self._by_key(target, row[member.column])
+            return self._by_key(member.target.__name__, row[member.column])
+        return self._page(self._several(member, row), given)
+
+    def _several(self, member: Member, row: Row) -> list[Object]:
+        target = member.target.__name__
         by = member.declared.by if isinstance(member.declared, Relation) else None
         back = member.target.declaration.members.get(by or "")
         if back is not None and isinstance(back.declared, Reference):
-            return self._page([each for each in self._all(target) if each.row[back.column] == row["id"]], given)
+            return [each for each in self._all(target) if each.row[back.column] == row["id"]]
         if back is None:
             near, far = pair_columns(member.declaration, member)
             table = pairs_table(member.declaration, member).name
@@ -190,7 +207,7 @@ class Data:
             far, near = pair_columns(member.target.declaration, back)
             table = pairs_table(member.target.declaration, back).name
         keys = {pair[far] for pair in self.pairs[table] if pair[near] == row["id"]}
-        return self._page([each for each in self._all(target) if each.row["id"] in keys], given)
+        return [each for each in self._all(target) if each.row["id"] in keys]
 
     def _root(self, field: str, given: Mapping[str, Any]) -> Any:  # noqa: PLR0911  as above
         match field:
@@ -275,13 +292,17 @@ class Data:
         return Connection(rows[:size], total, before=False, after=size < total)
 
     def _ordered(self, rows: list[Object], order: Sequence[Mapping[str, str]] | None) -> list[Object]:
-        keys = [(each["field"].lower(), each["direction"] == "DESC") for each in order or ()]
+        keys: list[tuple[str, bool, str | None]] = [
+            (each["field"].lower(), each["direction"] == "DESC", each.get("nulls")) for each in order or ()
+        ]
         if not keys and rows:
-            keys = list(ORDERS.get(rows[0].type, ()))
-        if "id" not in dict(keys):
-            keys.append(("id", bool(keys) and keys[-1][1]))
-        for column, descending in reversed(keys):
+            keys = [(*each, None) for each in ORDERS.get(rows[0].type, ())]
+        if "id" not in {column for column, _, _ in keys}:
+            keys.append(("id", bool(keys) and keys[-1][1], None))
+        for column, descending, nulls in reversed(keys):
             rows = sorted(rows, key=lambda each: self._rank(each.row[column]), reverse=descending)
+            if nulls is not None:
+                rows = sorted(rows, key=lambda each: (each.row[column] is None) == (nulls == "LAST"))
         return rows
 
     def _rank(self, value: Any) -> tuple[bool, Any]:
@@ -298,11 +319,27 @@ class Data:
                     holds = any(self._holds(part, each) for part in given)
                 case "not":
                     holds = not self._holds(given, each)
+                case _ if (each.type, name) in PAIRED:
+                    holds = self._some_or_none(self._paired(each.type, name, each.row), given)
+                case _ if (each.type, name) in RELATIONS:
+                    holds = self._relation_holds(RELATIONS[each.type, name], each, given)
                 case _:
                     holds = all(self._compare(name, each, *test) for test in given.items())
             if not holds:
                 return False
         return True
+
+    def _relation_holds(self, member: Member, each: Object, given: Mapping[str, Any]) -> bool:
+        if isinstance(member.declared, Relation):
+            return self._some_or_none(self._several(member, each.row), given)
+        related = self._by_key(member.target.__name__, each.row[member.column])
+        return related is not None and self._holds(given, related)
+
+    def _some_or_none(self, rows: list[Object], given: Mapping[str, Any]) -> bool:
+        wanted = {"some": True, "none": False}
+        return all(
+            any(self._holds(inner, row) for row in rows) is wanted[quantifier] for quantifier, inner in given.items()
+        )
 
     def _compare(self, name: str, each: Object, comparison: str, given: Any) -> bool:  # noqa: PLR0911, C901  as above
         value = each.row[_snake(name)]
@@ -312,6 +349,9 @@ class Data:
             return (value is None) is given
         if value is None:
             return False
+        if comparison in {"newerThan", "olderThan"}:
+            then = datetime.now(UTC) - DURATIONS[given]
+            return bool(value > then if comparison == "newerThan" else value < then)
         if comparison == "in":
             return any(self._compare(name, each, "eq", one) for one in given)
         if name == "id" or (each.type, name) in REFERENCES:

@@ -134,6 +134,7 @@ def listed(type_: Any) -> str:
 
 QUERIES = list(places("Query"))
 MUTATIONS = [replace(each, document=f"mutation {each.document}") for each in places("Mutation")]
+SUBSCRIPTIONS = [replace(each, document=f"subscription {each.document}") for each in places("Subscription")]
 
 
 def test_every_field_or_its_type_declares_a_permission() -> None:
@@ -154,7 +155,7 @@ def test_a_declared_permission_must_exist() -> None:
 
 def test_every_field_of_every_type_is_walked() -> None:
     fields = {f"{name}.{field.name.value}" for name, type_ in TYPES.items() for field in type_.fields or ()}
-    assert {place.field for place in (*QUERIES, *MUTATIONS)} == fields
+    assert {place.field for place in (*QUERIES, *MUTATIONS, *SUBSCRIPTIONS)} == fields
 
 
 def test_a_schema_with_a_field_that_declares_no_permission_is_refused() -> None:
@@ -186,7 +187,7 @@ async def test_every_field_of_a_query_is_refused_without_each_of_its_permissions
 class Reached(Caller):
     """A caller whose mutations fail as soon as they open a transaction."""
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  the interface
+    def transaction(self, *, read_only: bool = False, claim: object = None) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  the interface
         raise Unavailable("reached")
 
 
@@ -201,6 +202,21 @@ async def test_every_mutation_is_refused_without_each_of_its_permissions_before_
             assert refused.body["data"] == {place.path[0]: None}
         told = await holding(caller, place.needs).ask(place.document)
         assert "this needs the permission" not in told.text, (place, told.text)
+
+
+async def test_every_subscription_is_refused_without_each_of_its_permissions(a: Caller) -> None:
+    async def refusals(place: Place, permissions: frozenset[str]) -> list[str]:
+        caller = holding(a, permissions)
+        operation, values = await a.executor.operation(place.document, None, None, None, caller)
+        plans = a.executor.compiler.plans(operation, values.coerced)
+        assert isinstance(plans, Mapping)
+        reading = a.executor.compiler.read(plans[place.path[0]], values, caller.principal)
+        return [f"{each.refusal.code} {each.refusal.message}" for each in reading.refused.values()]
+
+    for place in SUBSCRIPTIONS:
+        for missing in place.needs:
+            assert await refusals(place, ALL - {missing}) == [f"FORBIDDEN this needs the permission {missing}"], place
+        assert await refusals(place, place.needs) == [], place
 
 
 async def test_a_look_up_by_id_requires_the_permission_of_the_type(a: Caller) -> None:

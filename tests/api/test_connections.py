@@ -31,13 +31,18 @@ ORDERS = [
     ["SIZE_BYTES ASC", "KIND ASC", "ID DESC"],
     ["CREATED_AT ASC", "KIND DESC", "NAME ASC"],
     ["KIND ASC", "KIND DESC"],
+    ["KIND ASC FIRST"],
+    ["KIND DESC LAST"],
+    ["KIND DESC FIRST", "NAME ASC FIRST"],
+    ["SIZE_BYTES ASC", "KIND ASC FIRST"],
+    ["KIND DESC LAST", "CREATED_AT DESC", "NAME ASC"],
 ]
 
 
 def order_by(order: list[str] | None) -> list[dict[str, str]] | None:
     if order is None:
         return None
-    return [dict(zip(("field", "direction"), each.split(), strict=True)) for each in order]
+    return [dict(zip(("field", "direction", "nulls"), each.split(), strict=False)) for each in order]
 
 
 async def page(a: Caller, **variables: Any) -> dict[str, Any]:
@@ -100,6 +105,15 @@ async def test_null_sorts_as_the_largest(a: Caller) -> None:
     assert 0 < nulls < 40
     assert kinds[-nulls:] == [None] * nulls
     assert all(one <= other for one, other in pairwise(kinds[:-nulls]))
+
+
+@pytest.mark.parametrize(("order", "first"), [("ASC FIRST", True), ("DESC LAST", False), ("ASC LAST", False)])
+async def test_null_sorts_where_it_is_asked_for(a: Caller, order: str, first: bool) -> None:  # noqa: FBT001  pytest passes it by name
+    kinds = [edge["node"]["kind"] for edge in (await page(a, first=100, orderBy=order_by([f"KIND {order}"])))["edges"]]
+    given = [kind for kind in kinds if kind is not None]
+    nulls: list[str | None] = [None] * (len(kinds) - len(given))
+    assert given == sorted(given, reverse=order.startswith("DESC"))
+    assert kinds == (nulls + given if first else given + nulls)
 
 
 async def test_default_page_and_order(a: Caller) -> None:

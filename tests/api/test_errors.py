@@ -27,7 +27,7 @@ class Broken(Caller):
 
     outcome: Any = None
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002
+    def transaction(self, *, read_only: bool = False, claim: object = None) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002
         self.transactions += 1
         return self._transaction()
 

@@ -1,6 +1,8 @@
 """Each comparison against the result of Python for the same rows."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ from sqlalchemy import delete, insert
 from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.query.effort import Effort
+from isola.query.limits import Limits
 from isola.subjects.organizations import organizations
+from isola.subjects.resources import resources
 from isola.testing.fixtures import STRATEGIES
-from tests.api.conftest import SECRET, Caller, Principal, World, ids, uuid
+from tests.api.conftest import NAMES as PEOPLE, SECRET, Caller, Principal, World, ids, uuid
 
 QUERY = """query ($filter: ResourceFilter) { resources(first: 100, filter: $filter) {
   totalCount nodes { id name kind sizeBytes createdAt owner { id } } } }"""
@@ -92,6 +96,101 @@ async def test_comparisons(
     assert found["totalCount"] == len(found["nodes"])
 
 
+WITH_RELATED = """query ($filter: ResourceFilter, $after: String, $order: [ResourceOrder!]) {
+  resources(first: 100, after: $after, filter: $filter, orderBy: $order) {
+    nodes { id kind owner { name roles { nodes { name } } } spans(first: 100) { nodes { title visibility } } }
+    totalCount } }"""
+RELATED: list[tuple[dict[str, Any], Callable[[Node], bool]]] = [
+    ({"owner": {"name": {"eq": PEOPLE[1]}}}, lambda n: n["owner"]["name"] == PEOPLE[1]),
+    ({"owner": {}}, lambda _: True),
+    ({"not": {"owner": {"name": {"eq": PEOPLE[1]}}}}, lambda n: n["owner"]["name"] != PEOPLE[1]),
+    ({"spans": {"some": {}}}, lambda n: n["spans"]["nodes"]),
+    ({"spans": {"none": {}}}, lambda n: not n["spans"]["nodes"]),
+    (
+        {"spans": {"some": {"visibility": {"eq": "PRIVATE"}}, "none": {"visibility": {"eq": "PUBLIC"}}}},
+        lambda n: {"PRIVATE"} <= {each["visibility"] for each in n["spans"]["nodes"]} <= {"PRIVATE", "ORGANIZATION"},
+    ),
+    (
+        {"owner": {"roles": {"some": {"name": {"eq": "reviewer"}}}}, "kind": {"eq": "text"}},
+        lambda n: n["kind"] == "text" and {"name": "reviewer"} in n["owner"]["roles"]["nodes"],
+    ),
+    (
+        {"or": [{"owner": {"name": {"eq": PEOPLE[0]}}}, {"spans": {"some": {}}}], "owner": {"roles": {"none": {}}}},
+        lambda n: (n["owner"]["name"] == PEOPLE[0] or n["spans"]["nodes"]) and not n["owner"]["roles"]["nodes"],
+    ),
+]
+
+
+async def test_times_are_compared_with_the_present_one(a: Caller, world: World) -> None:
+    query = """query ($filter: ResourceFilter) { resources(first: 100, filter: $filter) {
+      nodes { name } pageInfo { endCursor } } }"""
+    now = datetime.now(UTC)
+    times = {"an hour ago": now - timedelta(hours=1), "in an hour": now + timedelta(hours=1)}
+    async with world.database.transaction(a.principal.tenant) as work:
+        new = [{"name": name, "owner_id": uuid(0, 0), "kind": "moment", "created_at": at} for name, at in times.items()]
+        await work.execute(insert(resources).values(new))
+    found = {}
+    for name, operator in {
+        "recent": {"newerThan": "PT2H"}, "old": {"olderThan": "PT2H"}, "past": {"olderThan": "PT0S"},
+        "soon": {"newerThan": "PT0S", "olderThan": "-PT2H"},
+    }.items():  # fmt: skip
+        page = (await a.ask(query, {"filter": {"createdAt": operator, "kind": {"eq": "moment"}}})).data["resources"]
+        found[name] = {node["name"] for node in page["nodes"]}
+    async with world.database.transaction(a.principal.tenant) as work:
+        await work.execute(delete(resources).where(resources.c.kind == "moment"))
+    assert found == {"recent": set(times), "old": set(), "past": {"an hour ago"}, "soon": {"in an hour"}}
+
+
+@pytest.mark.parametrize("few", [0, 1_200])
+@pytest.mark.parametrize(("filter_", "holds"), RELATED)
+async def test_rows_are_found_by_related_rows(
+    a: Caller, filter_: dict[str, Any], holds: Callable[[Node], bool], few: int
+) -> None:
+    a = a.using(Executor(model, secret=SECRET, limits=Limits(few=few), effort=Effort(rate=1)))
+    every = (await a.ask(WITH_RELATED)).data["resources"]["nodes"]
+    expected = [node for node in every if holds(node)]
+    assert 0 < len(expected) < len(every) or filter_ == {"owner": {}}
+    found = (await a.ask(WITH_RELATED, {"filter": filter_})).data["resources"]
+    assert (found["nodes"], found["totalCount"]) == (expected, len(expected))
+
+
+@pytest.mark.parametrize("few", [0, 1_200])
+async def test_pages_of_rows_that_related_rows_lead_to(a: Caller, few: int) -> None:
+    a = a.using(Executor(model, secret=SECRET, limits=Limits(few=few), effort=Effort(rate=1)))
+    query = """query ($after: String, $before: String, $first: Int, $last: Int) {
+      resources(first: $first, last: $last, after: $after, before: $before, filter: {spans: {some: {}}},
+        orderBy: [{field: NAME, direction: DESC}]) {
+        nodes { id } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+    whole = (await a.ask(query, {"first": 100})).data["resources"]["nodes"]
+    for size, begin, end, more in (("first", "after", "endCursor", "hasNextPage"),
+                                   ("last", "before", "startCursor", "hasPreviousPage")):  # fmt: skip
+        pages: list[Any] = []
+        cursor = None
+        while not pages or pages[-1]["pageInfo"][more]:
+            pages.append((await a.ask(query, {size: 3, begin: cursor})).data["resources"])
+            cursor = pages[-1]["pageInfo"][end]
+        in_order = pages if size == "first" else pages[::-1]
+        assert [node for page in in_order for node in page["nodes"]] == whole
+        assert [page["pageInfo"]["hasPreviousPage"] for page in in_order] == [False] + [True] * (len(pages) - 1)
+    assert len(whole) > 6
+
+
+async def test_a_filter_by_related_rows_needs_the_permission_to_read_them(a: Caller) -> None:
+    query = "query ($filter: ResourceFilter) { resources(filter: $filter) { totalCount } organizations { totalCount } }"
+    lacking = replace(a, principal=replace(a.principal, permissions=a.principal.permissions - {"role:read"}))
+    refused: list[dict[str, Any]] = [
+        {"owner": {"roles": {"some": {"name": {"startsWith": "o"}}}}},
+        {"not": {"or": [{"kind": {"eq": "text"}}, {"owner": {"roles": {"none": {}}}}]}},
+    ]
+    for filter_ in refused:
+        answer = await lacking.ask(query, {"filter": filter_})
+        assert (answer.error["message"], answer.error["path"]) == ("this needs the permission role:read", ["resources"])
+        assert answer.body["data"] == {"resources": None, "organizations": {"totalCount": 3}}
+    accepted: list[dict[str, Any]] = [{}, {"owner": {"name": {"startsWith": "o"}}}, {"owner": {"roles": {}}}]
+    for filter_ in accepted:
+        assert (await lacking.ask(query, {"filter": filter_})).data["resources"] is not None
+
+
 async def test_literals_are_as_good_as_variables(a: Caller) -> None:
     answer = await a.ask(
         """query ($kinds: [String!], $name: String!) { resources(first: 100, filter: {
@@ -112,6 +211,11 @@ async def test_enums_are_compared_by_their_names(a: Caller) -> None:
     assert (await a.ask(query, {"f": {"visibility": {"eq": "public"}}})).code == "BAD_USER_INPUT"
 
 
+FIVE_DEEP: dict[str, Any] = {
+    "owner": {"roles": {"some": {"members": {"some": {"organizations": {"some": {"members": {"none": {}}}}}}}}}
+}
+
+
 @pytest.mark.parametrize(
     ("filter_", "named"),
     [
@@ -127,6 +231,14 @@ async def test_enums_are_compared_by_their_names(a: Caller) -> None:
         ({"name": {"contains": "\ud800"}}, "filter.name.contains"),
         ({"name": {"in": ["x"] * 1001}}, "filter.name.in"),
         ({"and": [{"name": {"eq": "x"}}] * 101}, "a filter"),
+        ({"and": [{"kind": {"isNull": True}}] * 101}, "a filter"),
+        ({"and": [{"spans": {"some": {}, "none": {}}}] * 51}, "a filter"),
+        ({"owner": None}, "filter.owner must not be null; omit it for no condition, or use ownerId: {isNull: true}"),
+        ({"spans": None}, "filter.spans must not be null; omit it for no condition, or use none"),
+        ({"spans": {"some": None}}, "filter.spans.some must not be null; omit it for no condition, or use {}"),
+        ({"owner": {"name": {"eq": None}}}, "filter.owner.name.eq"),
+        ({"owner": {"id": {"eq": ids("res", 0)}}}, "filter.owner.id.eq"),
+        (FIVE_DEEP, "filter.owner.roles.some.members.some.organizations: expected at most 3 nested relations"),
     ],
 )
 async def test_conditions_that_make_no_sense(a: Caller, filter_: dict[str, Any], named: str) -> None:
@@ -148,6 +260,8 @@ async def test_conditions_that_make_no_sense(a: Caller, filter_: dict[str, Any],
         {"createdAt": {"eq": "2026-01-01T00:00:00"}},
         {"createdAt": {"eq": "0001-01-01T00:00:00+14:00"}},
         {"createdAt": {"eq": 5}},
+        *({"createdAt": {"newerThan": wrong}} for wrong in ("P", "PT", "P1M", "P1Y", "P1.5D", "1 day", "P1W1D", 5)),
+        *({"createdAt": {"olderThan": wrong}} for wrong in ("P36501D", "PT9999999999S", "--P1D", "P\u0661D", "P1DT")),
         "x",
         [[]],
     ],

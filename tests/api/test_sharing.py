@@ -109,7 +109,7 @@ async def test_a_share_of_another_subject_has_null_where_a_resource_would_be(
     async with database.transaction(sharer, about={"user": str(uuid(0, 0))}) as work:
         await work.execute(insert(users).values(id=uuid(0, 0), subject="s", name="n"))
         await work.execute(insert(spans).values(id=uuid(1, 0), author_id=uuid(0, 0), title="t"))
-        call = func.isola.share("span", uuid(1, 0), partner.slug, uuid(0, 0), None, false()).table_valued("share")
+        call = func.isola.share("span", uuid(1, 0), partner.slug, None, false()).table_valued("share")
         share = await work.scalar(select(call.c.share))
     async with database.transaction(partner) as work:
         await work.execute(insert(users).values(id=uuid(0, 1), subject="s", name="n"))

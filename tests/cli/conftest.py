@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from isola.database import embedded
-from isola.testing.fixtures import _memory
+from isola.testing.fixtures import memory
 from tests.cli.processes import Place
 
 
 @contextmanager
 def _place() -> Iterator[Place]:
     # Not in pytest's directory: each new run makes that inaccessible to the user that PostgreSQL runs as.
-    with TemporaryDirectory(prefix="isola-test-", dir=_memory()) as directory:
+    with TemporaryDirectory(prefix="isola-test-", dir=memory()) as directory:
         place = Place(Path(directory))
         yield place
         place.await_postgresql_end()

@@ -46,6 +46,9 @@ def test_the_printed_commands_work_when_pasted(furnished: Place) -> None:
         assert ada["user"] == {"name": "Ada Lovelace"}  # type: ignore[index]  # as JSON has it
         assert names == [{"viewer": {"tenant": {"name": name}}} for name in TENANTS]
         assert f"{demo.url}/graphql" in demo.printed
+        home = httpx.get(demo.url, trust_env=False, timeout=PATIENCE).text
+        assert [name for name in TENANTS if f"<h3>{name}" not in home] == []
+        assert not [secret for secret in (*tokens, session["accessToken"]) if secret in home]
         for question in ("livez", "readyz"):
             assert httpx.get(f"{demo.url}/{question}", trust_env=False, timeout=PATIENCE).status_code == 200
 

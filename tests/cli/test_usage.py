@@ -64,6 +64,7 @@ CHANGING = {
     "tenant set-parent",
     "tenant set-plan",
     "tenant suspend",
+    "ticket",
     "timeline verify",
     "user assign",
     "user disable",

@@ -77,7 +77,7 @@ def test_a_history_is_written_from_what_is_declared(tmp_path: Path) -> None:
         "create check constraint resources.ck_resources_kind_length",
         "create index resources.ix_resources_kind_id",
         "create index users.ix_users_name_id",
-        "execute sql: CREATE TRIGGER audit_update AFTER update ON users",
+        "create trigger audit_update of users, which writes the log",
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.errors import Forbidden, Refusal, Unavailable
-from isola.platform import changes as hearing, provisioning
+from isola.platform import changes as hearing, migrations, provisioning
 from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import EFFECTIVE_WITHIN, Changes, Kind, announce
 from isola.platform.directory import Directory
@@ -133,7 +133,7 @@ async def test_only_functions_announce_changes(
 async def test_every_change_of_a_tenant_invalidates_the_directory(
     changes: Changes, control: Database, owner: Database, copy: Copy, a: Tenant, b: Tenant
 ) -> None:
-    directory = Directory(control, changes, 3600)
+    directory = Directory(control, changes, 3600, migrations.unprotected)
     names = [a.slug, str(a.id), a.id.hex.upper(), "new", "renamed"]
     before = [await directory.find(name) for name in names]
     assert before == [a, a, a, None, None]
@@ -228,7 +228,7 @@ async def listeners(copy: Copy, request: pytest.FixtureRequest) -> AsyncIterator
 async def test_every_server_processes_a_change_within_five_seconds(
     listeners: list[Changes], control: Database, a: Tenant
 ) -> None:
-    directories = [Directory(control, listener, 3600) for listener in listeners]
+    directories = [Directory(control, listener, 3600, migrations.unprotected) for listener in listeners]
     for directory in directories:
         assert await directory.find(a.slug) == a
 

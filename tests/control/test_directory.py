@@ -6,7 +6,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.errors import Unavailable
-from isola.platform import directory, provisioning
+from isola.platform import directory, migrations, provisioning
 from isola.platform.changes import Changes
 from isola.platform.directory import Directory
 from isola.platform.tenants import Status, Tenant
@@ -26,7 +26,7 @@ async def tenant(first: str, control: Database) -> Tenant:
 
 
 async def test_finds_a_tenant_by_slug_and_by_id(changes: Changes, control: Database, tenant: Tenant) -> None:
-    known = Directory(control, changes, LONG)
+    known = Directory(control, changes, LONG, migrations.unprotected)
     assert await known.find(tenant.slug) == tenant
     assert await known.find(str(tenant.id)) == tenant
     assert await known.find(tenant.id.hex.upper()) == tenant
@@ -47,16 +47,16 @@ async def test_finds_a_tenant_by_slug_and_by_id(changes: Changes, control: Datab
     ids=lambda name: ascii(name)[:20],
 )
 async def test_an_unused_name_finds_no_tenant(changes: Changes, control: Database, name: str) -> None:
-    assert await Directory(control, changes, LONG).find(name) is None
+    assert await Directory(control, changes, LONG, migrations.unprotected).find(name) is None
 
 
 async def test_a_cached_status_is_at_most_as_old_as_the_ttl(
     changes: Changes, control: Database, tenant: Tenant
 ) -> None:
     steady, brief, forgetful = (
-        Directory(control, changes, LONG),
-        Directory(control, changes, 0.05),
-        Directory(control, changes, 0),
+        Directory(control, changes, LONG, migrations.unprotected),
+        Directory(control, changes, 0.05, migrations.unprotected),
+        Directory(control, changes, 0, migrations.unprotected),
     )
     for known in (steady, brief, forgetful):
         assert await known.find(tenant.slug) == tenant
@@ -71,7 +71,7 @@ async def test_a_cached_status_is_at_most_as_old_as_the_ttl(
 
 async def test_cached_answers_need_no_database(changes: Changes, copy: Copy, tenant: Tenant) -> None:
     async with await Database.open(copy.where.control) as closing:
-        known = Directory(closing, changes, LONG)
+        known = Directory(closing, changes, LONG, migrations.unprotected)
         assert await known.find(tenant.slug) == tenant
         assert await known.find("nobody") is None
     assert await known.find(tenant.slug) == tenant
@@ -82,7 +82,7 @@ async def test_cached_answers_need_no_database(changes: Changes, copy: Copy, ten
 
 async def test_a_failure_is_not_cached(changes: Changes, copy: Copy, tenant: Tenant) -> None:
     async with await Database.open(copy.where.control, wait=0.05) as busy:
-        known = Directory(busy, changes, LONG)
+        known = Directory(busy, changes, LONG, migrations.unprotected)
         async with busy.unbound():
             with pytest.raises(Unavailable):
                 await known.find(tenant.slug)
@@ -92,7 +92,10 @@ async def test_a_failure_is_not_cached(changes: Changes, copy: Copy, tenant: Ten
 async def test_a_cached_negative_answer_is_invalidated(
     changes: Changes, control: Database, owner: Database, copy: Copy, first: str
 ) -> None:
-    steady, forgetful = Directory(control, changes, LONG), Directory(control, changes, 0)
+    steady, forgetful = (
+        Directory(control, changes, LONG, migrations.unprotected),
+        Directory(control, changes, 0, migrations.unprotected),
+    )
     assert await steady.find("new") is None
     assert await forgetful.find("new") is None
     made = await provisioning.create(owner, copy.strategies, slug="new", name="New", strategy=first)
@@ -104,7 +107,7 @@ async def test_a_flood_of_names_does_not_fill_the_memory(
     changes: Changes, control: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "MAX_CACHED", 3)
-    known = Directory(control, changes, LONG)
+    known = Directory(control, changes, LONG, migrations.unprotected)
     for number in range(20):
         assert await known.find(f"nobody-{number}") is None
         assert len(known._cache) <= 3
@@ -114,7 +117,7 @@ async def test_a_flood_of_names_does_not_fill_the_memory(
 async def test_a_reused_slug_names_the_new_tenant(
     changes: Changes, control: Database, owner: Database, copy: Copy, first: str
 ) -> None:
-    forgetful = Directory(control, changes, 0)
+    forgetful = Directory(control, changes, 0, migrations.unprotected)
     for _ in range(2):
         gone = await provisioning.create(
             owner, copy.strategies, slug="new", name="Old", strategy=first, reuse_slug=True

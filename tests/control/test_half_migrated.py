@@ -112,7 +112,7 @@ async def test_a_migrated_home_is_served_and_an_old_one_refused(
                     else:
                         assert answer.data
                     assert not any(marker(each.slug) in answer.response.text for each in old if each.slug != slug)
-    assert {entry["event"] for entry in logged} == {"the database could not execute a statement"}
+    assert {entry["event"] for entry in logged} == {"a home is not protected and not served: isola migrate"}
 
     for slug, answer in (await ask_all(api, served, "Resources")).items():
         names = [node["name"] for node in answer.data["resources"]["nodes"]]

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 
+import asyncpg
 import pytest
 
 from isola.database.transactions import Database
-from isola.errors import BadUserInput, Conflict, Forbidden, NotFound, Refusal
+from isola.errors import BadUserInput, Conflict, Forbidden, NotFound, Refusal, Unavailable
 from isola.identity.descendants import Descendants
-from isola.platform import hierarchy, provisioning
+from isola.platform import hierarchy, migrations, provisioning
 from isola.platform.changes import Changes
 from isola.platform.directory import Directory
 from isola.platform.hierarchy import LEVELS
 from isola.platform.tenants import Status, Tenant
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.reading import row_of
+from isola.testing.sql_sessions import analyst
 
 
 async def make(owner: Database, copy: Copy, *slugs: str) -> Sequence[Tenant]:
@@ -105,11 +107,36 @@ async def test_a_change_that_waited_for_another_sees_its_result(owner: Database,
                 await work.value(placed, two.id, one.id)
 
         waiting = asyncio.create_task(second())
-        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        held = "SELECT count(*) FROM pg_locks WHERE relation = 'control.tenants'::regclass AND NOT granted"
         while not await first.value(held):  # noqa: ASYNC110  that somebody waits is told to nobody
             await asyncio.sleep(0.01)
     with pytest.raises(BadUserInput, match="not below itself"):
         await waiting
+
+
+async def test_sql_without_rights_cannot_delay_a_change_of_the_hierarchy(
+    owner: Database, control: Database, copy: Copy, server: asyncpg.Connection
+) -> None:
+    await make(owner, copy, "top", "below")
+    async with analyst(copy, server) as stranger:
+        session = await stranger.session()
+        await session.execute("SELECT pg_advisory_lock(hashtext('isola.hierarchy'))")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await session.execute("BEGIN; LOCK TABLE control.tenants IN SHARE UPDATE EXCLUSIVE MODE")
+        async with asyncio.timeout(5):
+            await hierarchy.place(control, "below", under="top")
+            await provisioning.suspend(control, "below")
+    assert len(await parents(control)) == 1
+
+
+async def test_a_change_of_the_hierarchy_waits_a_bounded_time(owner: Database, control: Database, copy: Copy) -> None:
+    await make(owner, copy, "one")
+    async with owner.unbound() as work:
+        await work.script("ALTER FUNCTION control.keep_hierarchy() SET lock_timeout = '0.2s'")
+    async with owner.unbound() as holder:
+        await holder.script(hierarchy.TURN)
+        with pytest.raises(Unavailable, match="another session did not release a lock in time: try again"):
+            await provisioning.suspend(control, "one")
 
 
 async def test_no_snapshot_from_before_is_trusted(owner: Database, copy: Copy) -> None:
@@ -126,7 +153,7 @@ async def test_suspending_one_suspends_all_below(
     await make(owner, copy, "top")
     await hierarchy.place(control, a.slug, under="top")
     await hierarchy.place(control, b.slug, under=a.slug)
-    directory = Directory(control, changes, ttl=3600)
+    directory = Directory(control, changes, 3600, migrations.unprotected)
 
     async def status(tenant: Tenant) -> Status:
         await changes.poll()
@@ -159,9 +186,7 @@ async def test_shares_of_a_tenant_below_a_suspended_one_are_refused(
         resource = await work.value(
             "INSERT INTO resources (name, kind, owner_id) VALUES ('r', 'document', $1) RETURNING id", user
         )
-        share = await work.value(
-            "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)", resource, b.slug, user
-        )
+        share = await work.value("SELECT share FROM isola.share('resource', $1, $2, NULL, false)", resource, b.slug)
     received = "SELECT count(*) FROM isola.shares_received()"
     async with database.transaction(b) as work:
         assert await work.value(received) == 1

@@ -14,6 +14,7 @@ from isola.platform import (
     changes,
     domains,
     grants,
+    idempotency,
     memberships,
     migrations,
     orders,
@@ -26,6 +27,7 @@ from isola.platform import (
     shares,
     sign_in_log,
     tenants,
+    tickets,
 )
 from isola.subjects import audit
 from isola.testing.fixtures import TRIED, Copy
@@ -53,6 +55,8 @@ CONTROL = [
     audit_tables.audit_pending,
     audit_tables.audit_seals,
     grants.access_grants,
+    tickets.tickets,
+    idempotency.first_answers,
     plans.plans,
     plans.quota_bounds,
     plans.quota_turns,

@@ -64,37 +64,117 @@ async def test_each_missing_right_of_a_home_is_detected(
                 raise _Undone
 
 
-async def test_a_home_without_a_policy_of_a_visibility_rule_is_detected_and_repaired(
+# The expressions and roles of policies, the definitions, owners and options of views, and rights of tables.
+VISIBILITY = """
+    SELECT concat_ws(
+        ' ', polrelid::regclass, polname, polcmd, polpermissive, polroles, pg_get_expr(polqual, polrelid),
+        pg_get_expr(polwithcheck, polrelid)
+    )
+    FROM pg_policy
+    UNION ALL
+    SELECT concat_ws(
+        ' ', oid::regclass, relowner::regrole, reloptions,
+        (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(relacl) one),
+        relrowsecurity, relforcerowsecurity, CASE relkind WHEN 'v' THEN pg_get_viewdef(oid) END
+    ) FROM pg_class
+    WHERE relkind IN ('v', 'r') AND relnamespace = $1::text::regnamespace
+    UNION ALL
+    SELECT concat_ws(
+        ' ', attrelid::regclass, attname, (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(attacl) one)
+    )
+    FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+    WHERE attacl <> '{}' AND relnamespace = $1::text::regnamespace
+"""
+CHANGED = "a policy, a view, an owner or row-level security was changed"
+# Each weakens what protects the rows of a home: the statement, and what is said of it.
+WEAKENED = (
+    ("ALTER POLICY visible_rows ON {home}.spans USING (true)", CHANGED),
+    ("ALTER POLICY bound_tenant ON {home}.resources USING (true)", CHANGED),
+    ("CREATE POLICY further ON {home}.spans USING (true)", CHANGED),
+    ("ALTER TABLE {home}.spans DISABLE ROW LEVEL SECURITY", CHANGED),
+    ("ALTER TABLE {home}.resources NO FORCE ROW LEVEL SECURITY", CHANGED),
+    ("ALTER TABLE {home}.users OWNER TO {role}", CHANGED),
+    ("ALTER VIEW {home}.tenant_stats SET (security_invoker = false)", CHANGED),
+    (
+        """
+            DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW {home}.audit_log AS '
+                || replace(pg_get_viewdef('{home}.audit_log'::regclass), ';', ' LIMIT 1'); END $$
+        """,
+        CHANGED,
+    ),
+    ("GRANT SELECT (old, new) ON {home}.audit_entries TO {role}", "{role} has SELECT on audit_entries.new"),
+    ("GRANT TRUNCATE ON {home}.spans TO {role}", "{role} has TRUNCATE on spans"),
+    ("GRANT SELECT ON {home}.spans TO PUBLIC", "PUBLIC has SELECT on spans"),
+    ("GRANT UPDATE ON {home}.spans TO isola_sql_functions", "isola_sql_functions has UPDATE on spans"),
+    # As a version before made it.
+    ("COMMENT ON VIEW {home}.audit_log IS NULL", "its policies and views are not of this version"),
+)
+
+
+async def test_each_change_that_weakens_a_home_is_detected(
     strategy: Strategy, a: Tenant, copy: Copy, owner: Database
 ) -> None:
-    """For example, restored where a role of the policy was missing. Then all rows would be visible."""
-    home = strategy.home(a.id).schema
-    policies = "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polname = 'visible_rows'"
+    home = strategy.home(a.id)
+    names = {"home": home.schema, "role": home.role or strategy.login}
     async with owner.unbound() as work:
-        before = sorted(await work.texts(policies))
-        await work.script(f"DROP POLICY visible_rows ON {home}.spans")
-    report = await migrations.check(owner, copy.strategies, copy.where)
-    assert report.shut == {home: "a policy visible_rows is missing"}
+        placed = await migrations.placements(work, copy.strategies)
+    for statement, reason in WEAKENED:
+        with pytest.raises(_Undone):
+            async with owner.unbound() as work:
+                await work.script(statement.format(**names))
+                found = await migrations._shut(work, placed, copy.where)
+                assert found == {home.schema: reason.format(**names)}, statement
+                raise _Undone
+
+
+async def test_a_weakened_home_is_as_before_after_a_migration(
+    strategy: Strategy, a: Tenant, copy: Copy, owner: Database
+) -> None:
+    """Also if all of it happened at once, and if the policies are of a version before."""
+    home = strategy.home(a.id)
+    names = {"home": home.schema, "role": home.role or strategy.login}
+    async with owner.unbound() as work:
+        before = sorted(await work.texts(VISIBILITY, home.schema))
+        for statement, _ in WEAKENED:
+            if "OWNER" not in statement:
+                await work.script(statement.format(**names))
+    assert (await migrations.check(owner, copy.strategies, copy.where)).shut.keys() == {home.schema}
     assert (await migrations.migrate(owner, copy.strategies, copy.where)).failed == {}
     assert (await migrations.check(owner, copy.strategies, copy.where)).shut == {}
     async with owner.unbound() as work:
-        assert sorted(await work.texts(policies)) == before
+        assert sorted(await work.texts(VISIBILITY, home.schema)) == before
 
 
-async def test_a_log_that_is_read_with_the_rights_of_the_owner_is_detected_and_repaired(
-    strategy: Strategy, a: Tenant, copy: Copy, owner: Database
+@pytest.mark.parametrize(
+    ("sabotage", "reason"),
+    [
+        # For example, restored where a role of the policy was missing. Then all rows would be visible.
+        ("DROP POLICY visible_rows ON {home}.spans", "a policy visible_rows is missing"),
+        (
+            """
+                DROP POLICY visible_rows ON {home}.spans;
+                CREATE POLICY visible_rows ON {home}.spans TO {role}, isola_sharing USING (true)
+            """,
+            "a policy visible_rows is missing",
+        ),
+        ("DROP VIEW {home}.tenant_stats", "a view is missing"),
+        # For example, restored without its owner, but with its rights. No policy restricts the owner.
+        ("ALTER VIEW {home}.audit_log OWNER TO CURRENT_USER", "audit_log does not belong to isola_sharing"),
+    ],
+)
+async def test_missing_and_wrong_policies_and_views_of_visibility_rules_are_detected_and_repaired(
+    sabotage: str, reason: str, strategy: Strategy, a: Tenant, copy: Copy, owner: Database
 ) -> None:
-    """For example, restored without its owner, but with its rights. No policy restricts the owner."""
-    home = strategy.home(a.id).schema
-    view = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = $1::text::regclass"
+    home = strategy.home(a.id)
     async with owner.unbound() as work:
-        await work.script(f"ALTER VIEW {home}.audit_log OWNER TO CURRENT_USER")
+        before = sorted(await work.texts(VISIBILITY, home.schema))
+        await work.script(sabotage.format(home=home.schema, role=home.role or strategy.login))
     report = await migrations.check(owner, copy.strategies, copy.where)
-    assert report.shut == {home: "audit_log does not belong to isola_sharing"}
+    assert report.shut == {home.schema: reason}
     assert (await migrations.migrate(owner, copy.strategies, copy.where)).failed == {}
     assert (await migrations.check(owner, copy.strategies, copy.where)).shut == {}
     async with owner.unbound() as work:
-        assert await work.value(view, f"{home}.audit_log") == "isola_sharing"
+        assert sorted(await work.texts(VISIBILITY, home.schema)) == before
 
 
 async def test_a_home_without_its_rights_is_repaired_and_accessible_again(

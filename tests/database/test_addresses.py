@@ -21,7 +21,7 @@ from isola.database.transactions import Database
 from isola.errors import Unavailable
 from isola.platform import logins
 from isola.settings import Settings
-from isola.testing.fixtures import DEFAULTS, FAST, Copy, _memory
+from isola.testing.fixtures import DEFAULTS, FAST, Copy, memory
 
 SECRET = "hidden"
 
@@ -104,7 +104,7 @@ def test_options_of_sockets_have_their_values() -> None:
 @pytest.fixture(scope="module")
 def listening() -> Iterator[int]:
     """The port of a PostgreSQL on TCP that asks for passwords, and has a database ``shop`` owned by ``ada``."""
-    with socket.socket() as free, TemporaryDirectory(prefix="isola-test-", dir=_memory()) as directory:
+    with socket.socket() as free, TemporaryDirectory(prefix="isola-test-", dir=memory()) as directory:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         free.close()

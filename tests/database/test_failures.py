@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import insert, select
 from structlog.testing import capture_logs
 
+from isola.database.claims import Answered
 from isola.database.failures import CLASSES, FUNCTIONS, STATES
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Conflict, Forbidden, QuotaExceeded, Refusal, Unavailable, Unconfirmed
@@ -37,7 +38,15 @@ NOT_NOW: set[str] = {
     *("08", "0P", "26", "27", "28", "3D", "3F", "40", "53", "57", "58", "72", "F0", "HV", "XX"),
     *("25006", "25P03", "25P04", "42P01", "42703", "42704", "42883", "55006", "55P03"),
 }
-OURS = {"IS001": Forbidden, "IS002": Unavailable, "IS003": QuotaExceeded, "IS004": Unavailable}
+OURS = {
+    "IS001": Forbidden,
+    "IS002": Unavailable,
+    "IS003": QuotaExceeded,
+    "IS004": Unavailable,
+    "IS007": Conflict,
+    "IS008": Answered,
+    "IS009": BadUserInput,
+}
 # It is unknown whether the statement was completed.
 SINGLE = {**OURS, "40003": Unconfirmed}
 
@@ -58,7 +67,7 @@ def test_every_class_of_errors_has_a_translation() -> None:
 
 async def test_every_error_has_its_message(database: Database, a: Tenant) -> None:
     for sqlstate in (*KNOWN, *OURS):
-        with capture_logs(), pytest.raises((Refusal, asyncpg.PostgresError)) as caught:
+        with capture_logs(), pytest.raises((Refusal, Answered, asyncpg.PostgresError)) as caught:
             async with database.transaction(a) as work:
                 await work.execute(insert(users).values(subject=SECRET, name="half-written"))
                 await work.script(

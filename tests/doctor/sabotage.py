@@ -278,6 +278,8 @@ SABOTAGES = (
     Sabotage("DRF006", "COMMENT ON SCHEMA {a} IS 'isola 0001'", "{a}"),
     Sabotage("DRF006", "COMMENT ON SCHEMA {a} IS NULL", "{a}"),
     Sabotage("DRF007", "UPDATE control.tenants SET home = 'elsewhere' WHERE home = '{a}'", "{a}"),
+    Sabotage("DRF012", "ALTER POLICY visible_rows ON rls.spans USING (true)", "rls"),
+    Sabotage("DRF012", "ALTER VIEW {a}.tenant_stats SET (security_invoker = false)", "{a}", also=("VIW001",)),
     # --- Settings
     Sabotage(
         "SET001",

@@ -14,7 +14,8 @@ from tests.elle import laboratory
 from tests.elle.checker import Kind
 from tests.elle.history import Outcome
 from tests.mutation.sabotage import Patch
-from tests.mutation.trial import patched, search_path, workshop
+from tests.mutation.trial import patched
+from tests.mutation.workshop import copied, search_path
 
 TRANSACTIONS = int(os.environ.get("TEST_ELLE", "2000"))
 
@@ -85,7 +86,7 @@ LIES = {
 async def test_a_server_that_lies_is_found_out(
     lie: Patch, kinds: set[Kind], copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with workshop() as place, patched(lie, place):
+    with copied() as place, patched(lie, place):
         monkeypatch.setenv("PYTHONPATH", search_path(place))
         report = await laboratory.run(copy, tmp_path, 600, faults=False)
     assert kinds & {anomaly.kind for anomaly in report.anomalies}

@@ -23,8 +23,10 @@ class Deletion:
     client: Client
     id: str
 
-    async def ask(self) -> Answer:
-        return await self.client.ask(DELETE, {"id": self.id})
+    async def ask(self, key: str | None = None) -> Answer:
+        """Delete it, with an idempotency key if there is one."""
+        body = {"query": DELETE, "variables": {"id": self.id}}
+        return await self.client.request("POST", json=body, headers={"idempotency-key": key} if key else {})
 
     async def is_done(self, copy: Copy, owner: Database) -> bool:
         """Whether it has happened. Fails if only a part of it has."""

@@ -1,4 +1,7 @@
-"""kill -9 of the server at each step of a change: committed changes are complete, and others left no trace."""
+"""kill -9 of the server at each step of a change: committed changes are complete, and others left no trace.
+
+A request that is repeated with its idempotency key gets its answer in any case, and is executed once.
+"""
 
 import asyncio
 import signal
@@ -20,6 +23,7 @@ from tests.faults import proxy
 from tests.faults.deletion import Deletion, prepared
 from tests.faults.proxy import Message, Proxy
 
+KEY = "of one deletion"
 READY = "Z"  # ReadyForQuery: the database has finished the request
 
 # After which messages the server is killed, and whether the change has happened then. The last message is held back.
@@ -63,7 +67,7 @@ async def test_when(step: str, copy: Copy, owner: Database, between: Proxy, plac
             deletion = await prepared(client)
             between.stop = _killing(server, list(awaited))
             with pytest.raises(httpx.TransportError):
-                await deletion.ask()
+                await deletion.ask(KEY)
             assert await asyncio.to_thread(server.process.wait) == -signal.SIGKILL
         between.stop = proxy._never
         await _is_over(owner, copy)
@@ -71,10 +75,10 @@ async def test_when(step: str, copy: Copy, owner: Database, between: Proxy, plac
 
         async with _serving(place) as server:
             again = Deletion(a_client(place, server, http, tenant), deletion.id)
-            answer = await again.ask()
-            assert answer.body.get("errors", [{}])[0].get("extensions", {}).get("code") == (
-                "NOT_FOUND" if done else None
-            )
+            answer = await again.ask(KEY)
+            assert answer.data == {"deleteResource": {"deletedId": deletion.id}}
+            assert ("idempotency-replayed" in answer.response.headers) is done
+            assert (await again.ask()).code == "NOT_FOUND"
             assert await again.is_done(copy, owner)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import jwt
 from sqlalchemy import func, insert, update
 
 from isola.database.transactions import Database
+from isola.identity.keys import development_key
 from isola.platform import provisioning
 from isola.platform.domains import domains
 from isola.platform.tenants import Status, tenants
@@ -62,6 +64,14 @@ async def ask(api: Api, credential: Mapping[str, str], *requests: Request) -> ht
     return await api.http.post(
         path, content=QUERY, headers={"content-type": "application/json", **headers, **credential}
     )
+
+
+def expired(api: Api, credential: Mapping[str, str], **changes: object) -> Mapping[str, str]:
+    """The credential with a token that was valid an hour ago, with other claims, correctly signed."""
+    token = credential["authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(token, options={"verify_signature": False})
+    past = {"iat": claims["iat"] - 7200, "exp": claims["iat"] - 3600}
+    return {"authorization": "Bearer " + jwt.encode({**claims, **past, **changes}, development_key(api.settings))}
 
 
 async def raw(api: Api, target: bytes, *headers: bytes) -> tuple[int, dict[str, Any]]:

@@ -24,7 +24,7 @@ def node(folder: Path) -> str:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not marker.exists() or marker.stat().st_mtime < lock.stat().st_mtime:
             command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
             if done.returncode != 0:
                 _missing(f"npm could not install what {folder.name} needs: {done.stderr.strip()}")
     return program

@@ -76,6 +76,13 @@ async def counted(api: Api, tenant: str, expected: Mapping[str, int]) -> None:
                 found = await work.pairs(question, tenant_id)
 
 
+async def after_the_interval(api: Api) -> None:
+    """Let the reuse interval of all used refresh tokens pass."""
+    async with api.control.unbound() as work:
+        seconds = api.settings.session_reuse_interval + 0.1
+        await work.value("UPDATE control.refresh_tokens SET used_at = used_at - make_interval(secs => $1)", seconds)
+
+
 async def after_a_minute(owner: Database) -> None:
     """End the minute in which refusals are counted."""
     async with owner.unbound() as work:

@@ -99,6 +99,7 @@ async def test_credentials_of_staff_are_refused_by_tenants(api: Api, sam: StaffC
 async def test_invalid_tokens_of_staff_are_refused(api: Api, claims: dict[str, Any]) -> None:
     answer = await StaffClient(api.http, token(**claims)).ask("{ tenants { slug } }")
     assert (answer.status, answer.code) == (401, "UNAUTHENTICATED")
+    assert answer.reason == ("TOKEN_EXPIRED" if "exp" in claims else None)
 
 
 async def test_an_issuer_of_tenants_cannot_issue_tokens_of_staff(copy: Copy, settings: Settings) -> None:
@@ -184,6 +185,14 @@ async def test_read_access_permits_what_a_viewer_may_read(sam: StaffClient, alic
     assert seen["viewer"]["tenant"]["slug"] == alice.tenant
     assert seen["viewer"]["user"] == {"name": "platform staff"}
     assert all(each.endswith(":read") for each in seen["viewer"]["permissions"])
+
+
+async def test_read_access_does_not_stream(sam: StaffClient, alice: Client) -> None:
+    await sam.leave(alice.tenant)
+    for document in ("query @live { resources(first: 1) { totalCount } }", "subscription { resourceChanges { kind } }"):
+        refused = await sam.look(alice.tenant, document)
+        assert (refused.status, refused.code) == (400, "BAD_USER_INPUT")
+        assert refused.error["message"] == "this endpoint does not stream: expected no subscription and no live query"
 
 
 async def test_each_staff_access_is_in_the_tenants_log(api: Api, sam: StaffClient, alice: Client) -> None:

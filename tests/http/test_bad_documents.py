@@ -19,7 +19,7 @@ REFUSED_WHOLE: dict[str, tuple[str, dict[str, Any] | None, str]] = {
     "unknown argument": ("{ resources(limit: 3) { totalCount } }", None, "Query.resources"),
     "no selection": ("{ resources }", None, "resources"),
     "two operations, none named": (f"query Q {BOTH}", None, "operationName"),
-    "subscription": ("subscription { resources { totalCount } }", None, "subscription"),
+    "subscription": ("subscription { resourceChanges { id } }", None, "subscription"),
     "missing variable": (LIST, None, "first"),
     "missing variable among others": (LIST, {"last": 3}, "first"),
     "null variable": (LIST, {"first": None}, "first"),

@@ -71,7 +71,7 @@ async def test_a_token_is_refused_from_the_moment_it_expires(
         refused = await short.send(CREATE)
 
     assert (refused.status, refused.code) == (401, "UNAUTHENTICATED")
-    assert "expired" in refused.error["message"]
+    assert (refused.reason, refused.error["message"]) == ("TOKEN_EXPIRED", "the token has expired")
 
 
 async def test_a_new_user_with_the_email_address_of_another_is_a_separate_user(api: Api, alice: Client) -> None:

@@ -17,6 +17,7 @@ from isola.testing.fixtures import DEFAULTS, FAST, STRATEGIES, Copy
 from isola.testing.served import Api, Client, serving
 from isola_strategies import registry
 from isola_strategies.base import Strategy
+from tests.http.listening import Ended, listening
 
 
 class Stoppable:
@@ -116,6 +117,32 @@ async def test_a_statement_that_takes_too_long_is_ended(copy: Copy, settings: Se
         # The only connection works again.
         found = (await client.run("Resources")).data["resources"]["nodes"]
         assert [resource["name"] for resource in found] == ["before"]
+
+
+async def test_slow_live_queries_of_a_user_delay_nobody_else_and_go_on_afterwards(
+    copy: Copy, settings: Settings, strategy: Strategy
+) -> None:
+    slow = "query ($first: Int!) @live { resources(first: $first) { totalCount } }"
+    impatient = settings.model_copy(update={"statement_timeout": 0.3})
+    async with serving(copy, impatient) as api:
+        client, other = (api.client(f"{strategy.name}-a", user) for user in ("ada", "eve"))
+        async with listening(client) as one, listening(other) as another:
+            delayed = [await one.subscribe(slow, {"first": first}) for first in (1, 2)]
+            prompt = await another.subscribe("query @live { organizations { totalCount } }")
+            assert [(await each.next())["totalCount"] for each in (*delayed, prompt)] == [0, 0, 0]
+
+            async with _locked(copy, api, client, strategy) as in_line:
+                made = 'mutation { createOrganization(input: {name: "new"}) { organization { id } } }'
+                assert (await client.ask(made)).data
+                await in_line(1)
+                assert (await prompt.next())["totalCount"] == 1
+                for each in delayed:
+                    with pytest.raises(Ended) as ended:
+                        await each.next()
+                    assert ended.value.code == "UNAVAILABLE"
+
+            await client.create("afterwards")
+            assert [(await each.next())["totalCount"] for each in delayed] == [1, 1]
 
 
 async def test_a_request_without_a_connection_in_time_is_refused_and_others_are_served(

@@ -14,7 +14,7 @@ from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Api, Client, make_tenant, serving
 from isola_strategies.base import Strategy
-from tests.http.naming import SOURCES, ask
+from tests.http.naming import SOURCES, ask, expired
 from tests.http.test_members import log
 
 VIEWER = "{ viewer { tenant { slug } roles permissions user { id kind name } memberships { tenant { slug } } } }"
@@ -63,6 +63,17 @@ async def test_descendants_can_be_named_by_every_source(
 ) -> None:
     answer = await ask(api, {"authorization": owner_above.headers["authorization"]}, SOURCES[source](bob.tenant))
     assert answer.json() == {"data": {"viewer": {"tenant": {"slug": bob.tenant}}}}
+
+
+async def test_an_expired_token_is_called_so_where_it_was_valid(
+    api: Api, owner_above: Client, alice: Client, bob: Client
+) -> None:
+    id_ = str((await provisioning.named(api.control, alice.tenant)).id)
+    for client, expected in ((owner_above, "TOKEN_EXPIRED"), (alice, None)):
+        old = replace(client, headers={**client.headers, **expired(api, client.headers, tenant=id_)})
+        assert (await old.ask(VIEWER)).reason == "TOKEN_EXPIRED"
+        assert (await below(old, bob.tenant).ask(VIEWER)).reason == expected
+        assert (await below(old, "nobody").ask(VIEWER)).reason is None
 
 
 async def test_the_log_names_the_user_and_the_person_of_the_ancestor(owner_above: Client, bob: Client) -> None:

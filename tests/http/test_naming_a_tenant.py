@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from isola.platform import provisioning
 from isola.settings import Settings
 from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client, serving
-from tests.http.naming import DELETED, PLATFORM, SOURCES, SUSPENDED, ask, naming, raw
+from tests.http.naming import DELETED, PLATFORM, SOURCES, SUSPENDED, ask, expired, naming, raw
 
 Credential = Mapping[str, str]
 CREATE_KEY = """
@@ -190,6 +191,44 @@ async def test_an_issuer_is_accepted_only_for_its_configured_tenants(
             assert answered(await ask(served, bob.headers)) == disagreed
 
 
+# --- Tokens that have expired
+
+
+def is_expired(response: httpx.Response) -> bool:
+    """Whether the client is told that its token has expired. All other refusals have the same content."""
+    [error] = response.json()["errors"]
+    assert (response.status_code, error["extensions"]["code"]) == (401, "UNAUTHENTICATED")
+    if error["extensions"].get("reason") == "TOKEN_EXPIRED":
+        assert error["message"] == "the token has expired"
+        return True
+    assert error == {"message": "the token is not valid", "extensions": {"code": "UNAUTHENTICATED"}}
+    return False
+
+
+async def test_only_a_token_for_the_tenant_that_the_request_names_is_called_expired(
+    copy: Copy, settings: Settings, api: Api, alice: Client, bob: Client
+) -> None:
+    id_ = str((await provisioning.named(api.control, alice.tenant)).id)
+    # A token that names a tenant by slug must not be older than the tenant.
+    token = expired(api, alice.headers, tenant=id_)
+    before = {tenant: await api.content(tenant) for tenant in (alice.tenant, bob.tenant)}
+    named = [SOURCES[source](alice.tenant) for source in SOURCES]
+    others = [SOURCES[source](name) for source in SOURCES for name in (bob.tenant, "nobody", SUSPENDED)]
+
+    assert is_expired(await ask(api, token))
+    assert all([is_expired(await ask(api, token, each)) for each in named])
+    assert not any([is_expired(await ask(api, token, each)) for each in others])
+    assert not is_expired(await ask(api, token, named[0], SOURCES["path"](bob.tenant)))
+    for tenant in ("nobody", str(UUID(int=7)), alice.tenant):
+        assert not is_expired(await ask(api, expired(api, alice.headers, tenant=tenant)))
+    head, payload, signature = token["authorization"].split(".")
+    forged = await ask(api, {"authorization": f"{head}.{payload}.{signature[::-1]}"})
+    assert code(forged) == (401, "UNAUTHENTICATED")
+    async with serving(copy, settings.model_copy(update={"token_tenants": frozenset({bob.tenant})})) as served:
+        assert not is_expired(await ask(served, token))
+    assert {tenant: await api.content(tenant) for tenant in before} == before
+
+
 # --- Tokens that name no tenant
 
 
@@ -237,6 +276,12 @@ async def test_a_token_without_a_tenant_is_valid_where_its_user_is_a_member(
             for name in (bob.tenant, *(["nobody"] if source != "domain" else []))
         ]
         mixed = await ask(served, alice.headers, SOURCES["header"](alice.tenant), SOURCES["path"](bob.tenant))
+
+        token = expired(served, alice.headers)
+        assert is_expired(await ask(served, token, SOURCES["header"](alice.tenant)))
+        for name in (bob.tenant, "nobody"):
+            assert not is_expired(await ask(served, token, SOURCES["header"](name)))
+        assert not is_expired(await ask(served, token))
 
     assert {answered(each)[:2] for each in [*refused, mixed]} == {answered(refused[0])[:2]}
     assert code(mixed) == (403, "FORBIDDEN")

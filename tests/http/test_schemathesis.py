@@ -35,7 +35,7 @@ CONTRACT = Path(__file__).parents[2] / "graphql" / "schema.graphql"
 EXAMPLES = 8  # per operation
 CODES = {"BAD_USER_INPUT", "CONFLICT", "FORBIDDEN", "NOT_FOUND", "RATE_LIMITED", "UNAUTHENTICATED"}
 # These invalidate the caller's own token.
-LAST = {"signOutEverywhere", "revokeSessions"}
+LAST = {"signOutEverywhere", "revokeSessions", "endSession", "endOtherSessions"}
 STRING = r'"(?:[^"\\]|\\.)*"'
 ID = re.compile(rf"(\b(?P<place>id|\w+Id|ids|eq|in): \[?){STRING}")
 PLACES = {

@@ -14,7 +14,6 @@ from isola.settings import ProviderSettings, Settings
 from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
 from isola.testing.served import Answer, Api, serving
-from isola_strategies.base import Strategy
 from tests.http import signing_in
 from tests.http.people import (
     after_a_minute,
@@ -70,11 +69,6 @@ async def api(copy: Copy, settings: Settings, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sign_in_log, "INTERVAL", 0.02)
     async with serving(copy, settings) as api:
         yield api
-
-
-@pytest.fixture
-def tenant(strategy: Strategy) -> str:
-    return f"{strategy.name}-a"
 
 
 async def exchange(api: Api, tenant: str | None, given: Code, provider: str = "confidential") -> Answer:

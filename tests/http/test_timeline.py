@@ -32,11 +32,6 @@ STATS = """{ tenantStats(from: "2020-01-01T00:00:00Z", to: "2021-01-01T00:00:00Z
 
 
 @pytest.fixture
-def ada(api: Api, strategy: Strategy) -> Client:
-    return api.client(f"{strategy.name}-a", "ada", Role.EDITOR)
-
-
-@pytest.fixture
 def bob(api: Api, strategy: Strategy) -> Client:
     return api.client(f"{strategy.name}-a", "bob", Role.EDITOR)
 
@@ -541,14 +536,18 @@ async def test_what_no_index_serves_is_asked_of_rows_that_another_condition_narr
     for refused in (
         slow, {"and": [slow]}, {"not": slow}, {**slow, **since}, {**slow, "or": [narrow, {}]}, {**slow, "not": narrow},
         {**slow, "verification": {"eq": "PENDING"}}, {"metadata": {"isNull": True}}, {"replayCount": {"eq": 0}},
-        {"or": [{**narrow, **slow}, slow]},
+        {"or": [{**narrow, **slow}, slow]}, {"replayFrom": slow}, {"not": {"replays": {"some": {**slow, **since}}}},
     ):  # fmt: skip
         answer = await ada.ask(LIST, {"filter": refused})
         assert answer.code == "BAD_USER_INPUT", refused
         assert "a condition that uses an index" in answer.error["message"]
+    nested = await ada.ask(LIST, {"filter": {"resource": {"data": {"isNull": True}}}})
+    assert nested.error["message"].startswith("filter.resource.data: expected together with a condition that uses")
+    assert nested.error["message"].endswith("of one of createdAt, id, kind, name, ownerId, sizeBytes")
     for accepted in (
         {**slow, **narrow}, {**slow, **FOREVER}, {"and": [slow, narrow]}, {**slow, "title": {"startsWith": "t"}},
         {"replayCount": {"eq": 0}, **narrow}, {"replayCount": {"in": [0, 1]}, **FOREVER},
+        {"replays": {"none": {**slow, **narrow}}}, {**narrow, "replays": {"none": slow}},
     ):  # fmt: skip
         assert (await ada.ask(LIST, {"filter": accepted})).data["timeline"]["totalCount"] == 1, accepted
     for wrong, field in (

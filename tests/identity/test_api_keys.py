@@ -47,7 +47,7 @@ def make(a: Tenant, database: Database, mint: Mint, admin: Actor) -> Make:
     async def made(actor: Actor = admin, **values: Any) -> Minted:
         key = mint.make()
         given = {"name": "robot", "permissions": {Permission.RESOURCE_READ}, **values}
-        async with database.transaction(a) as work:
+        async with database.transaction(a, about=actor.reader) as work:
             await api_keys.create(work, actor, prefix=key.prefix, digest=key.digest, **given)
         return key
 

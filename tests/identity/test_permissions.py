@@ -51,6 +51,19 @@ def test_permissions_of_an_application_are_in_the_roles_of_their_action() -> Non
     assert {role: of_role(role) for role in Role} == before
 
 
+def test_what_only_rules_of_visibility_ask_for_is_kept_from_editors() -> None:
+    before = {role: of_role(role) for role in Role}
+    try:
+        permissions.declare_of_rules("rocket:watch", "rocket:read", Permission.SPAN_READ)
+        more = {role: of_role(role) - before[role] for role in Role}
+    finally:
+        permissions._of_rules.difference_update({"rocket:watch", "rocket:read", Permission.SPAN_READ})
+        permissions.declare()
+    added = {"rocket:watch", "rocket:read"}
+    assert more == {Role.VIEWER: set(), Role.EDITOR: set(), Role.ADMIN: added, Role.OWNER: added}
+    assert {role: of_role(role) for role in Role} == before
+
+
 @pytest.mark.parametrize("name", ["agent", "agent:", "agent:Start", "agent:start:now", "Agent:read", "agent:rea d"])
 def test_a_permission_of_another_form_is_refused(name: str) -> None:
     before = all_permissions()

@@ -6,14 +6,18 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 
+from isola.testing.fixtures import memory, prepare
 from tests.mutation.report import markdown, summary
 from tests.mutation.sabotage import Sabotage
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
-from tests.mutation.trial import NOTICED, Outcome, Verdict, confirmed, noticed, tried, workshop
+from tests.mutation.trial import NOTICED, Outcome, Verdict, confirmed, noticed, tried
+from tests.mutation.workshop import Workshop, copied
 
 
 def main() -> int:
@@ -21,26 +25,30 @@ def main() -> int:
     chosen = tuple(BY_NAME[name] for name in arguments.names) or SABOTAGES
     print(f"{len(chosen)} of {len(SABOTAGES)} sabotages", flush=True)
     begun = time.monotonic()
-    places: SimpleQueue[Path] = SimpleQueue()
+    workshops: SimpleQueue[Workshop] = SimpleQueue()
     outcomes: list[Outcome] = []
 
     def trial(sabotage: Sabotage) -> Outcome:
-        place = places.get()
+        workshop = workshops.get()
         try:
-            return tried(sabotage, place)
+            return tried(sabotage, workshop)
         finally:
-            places.put(place)
+            workshops.put(workshop)
 
-    with workshop() as one, workshop() as other, ThreadPoolExecutor(arguments.jobs) as pool:
-        for place in (one, other)[: arguments.jobs]:
-            places.put(place)
+    with ExitStack() as held:
+        prepared = Path(held.enter_context(TemporaryDirectory(prefix="isola-mutation-", dir=memory())))
+        prepare(prepared)
+        for _ in range(arguments.jobs):
+            place = held.enter_context(copied())
+            workshops.put(held.enter_context(closing(Workshop(place, prepared))))
+        pool = held.enter_context(ThreadPoolExecutor(arguments.jobs))
         for done in as_completed([pool.submit(trial, sabotage) for sabotage in chosen]):
             outcome = done.result()
             outcomes.append(outcome)
             print(f"{outcome.verdict:9} {outcome.seconds:6.1f} s  {outcome.name}: {outcome.by}", flush=True)
         # Each test that failed has to pass in the same source without any sabotage.
         if not arguments.green:
-            outcomes = confirmed(outcomes, one, "-n", str(arguments.jobs))
+            outcomes = confirmed(outcomes, place, "-n", str(arguments.jobs))
     _write(arguments, outcomes, time.monotonic() - begun)
     print(summary(outcomes))
     return 0 if all(outcome.verdict is Verdict.KILLED for outcome in outcomes) else 1

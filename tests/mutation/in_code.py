@@ -28,6 +28,16 @@ TOKENS = "tests/identity/test_tokens.py"
 CONCURRENCY = "tests/http/test_concurrency.py"
 OTHERS = "app/isola/testing/over_http/test_other_tenants.py"
 LOGIN = "app/isola/testing/isolation/test_login.py"
+NAMING = "tests/http/test_naming_a_tenant.py"
+COOKIES = "tests/http/test_session_cookie.py"
+SIGN_IN = "tests/http/test_sign_in.py"
+LIVE_EVENTS = "tests/http/test_live.py"
+LIVE_PROTOCOL = "tests/http/test_live_protocol.py"
+PAGES = "tests/http/test_pages.py"
+IDEMPOTENCY = "tests/http/test_idempotency.py"
+LIVE_QUERIES = "tests/http/test_live_queries.py"
+FILTERS = "tests/api/test_filters.py"
+ZOO = "tests/subjects/test_zoo.py"
 
 BINDING = (
     Patch(
@@ -167,7 +177,13 @@ DROPPING = tuple(
         "",
         ("tests/control/test_provisioning.py",),
     )
-    for what, table in (("keys", "api_keys"), ("sessions", "sessions"), ("sign-outs", "sign_outs"))
+    for what, table in (
+        ("keys", "api_keys"),
+        ("sessions", "sessions"),
+        ("sign-outs", "sign_outs"),
+        ("tickets", "tickets"),
+        ("first answers", "first_answers"),
+    )
 )
 
 PROOFS = (
@@ -624,7 +640,7 @@ SPANS = (
         "that conditions without an index apply to few rows",
         BOTH,
         "app/isola/query/arguments.py",
-        "if slow is not None and not _narrows(self.filter, arguments):",
+        "if slow is not None and not _narrows(filter_, arguments):",
         "if slow is not None and not arguments:",
         (TIMELINE,),
     ),
@@ -636,7 +652,7 @@ READING = (
         "the visibility rule of spans",
         BOTH,
         "app/isola/platform/visibility.py",
-        "USING ({condition}) WITH CHECK",
+        "USING ({condition(strategy, name)}) WITH CHECK",
         "USING (true) WITH CHECK",
         (READS,),
     ),
@@ -672,9 +688,18 @@ READING = (
         "that policies of visibility rules hold for the roles of tenants",
         BOTH,
         "app/isola/platform/visibility.py",
-        "TO {_traffic(strategy, home)}, {roles.sharing} USING",
-        "TO {roles.sharing} USING",
+        "TO {traffic}, {roles.sharing}, {roles.sql_functions} ",
+        "TO {roles.sharing}, {roles.sql_functions} ",
         (VISIBILITY,),
+    ),
+    Patch(
+        "pairs with hidden rows",
+        "that nobody makes a pair with a row that they may not see",
+        BOTH,
+        "app/isola/platform/visibility.py",
+        "is not None else policies()[name]",
+        'is not None else "true"',
+        (ZOO,),
     ),
     Patch(
         "all permissions of rules proved",
@@ -690,8 +715,8 @@ READING = (
         "that rows that are private now are private in old entries",
         BOTH,
         "app/isola/subjects/audit/__init__.py",
-        "and_(rule(then, VIEWER), or_(deleted, visible_now))",
-        "rule(then, VIEWER)",
+        "and_(_admitted(entry, values, table, rule), or_(deleted, visible_now))",
+        "_admitted(entry, values, table, rule)",
         (PRIVATE_LOG,),
     ),
     Patch(
@@ -699,7 +724,7 @@ READING = (
         "that values that were private stay private",
         BOTH,
         "app/isola/subjects/audit/__init__.py",
-        "and_(rule(then, VIEWER), or_(deleted, visible_now))",
+        "and_(_admitted(entry, values, table, rule), or_(deleted, visible_now))",
         "or_(deleted, visible_now)",
         (PRIVATE_LOG,),
     ),
@@ -708,8 +733,8 @@ READING = (
         "the conditions of totalCount",
         BOTH,
         "app/isola/query/connection.py",
-        "select_(func.count()).select_from(scan).where(*conditions)",
-        "select_(func.count()).select_from(scan)",
+        "select_(func.count()).select_from(every.scan).where(*every.conditions)",
+        "select_(func.count()).select_from(every.scan)",
         (CONNECTIONS,),
     ),
     Patch(
@@ -717,8 +742,8 @@ READING = (
         "the conditions of hasPreviousPage",
         BOTH,
         "app/isola/query/connection.py",
-        'select_(literal_column("1")).select_from(scan).where(each, *conditions)',
-        'select_(literal_column("1")).select_from(scan).where(each)',
+        ".where(each, *source.conditions)",
+        ".where(each)",
         (f"{NONINTERFERENCE}::test_page_information_does_not_reveal_filtered_rows",),
     ),
     Patch(
@@ -856,8 +881,8 @@ WRITES = (
         "the permissions of a role",
         BOTH,
         "app/isola/subjects/permissions.py",
-        'read = {each for each in all_permissions() if each.endswith(":read")}',
-        'read = {each for each in all_permissions() if each.endswith((":read", ":write"))}',
+        'read = {each for each in _known if each.endswith(":read")}',
+        'read = {each for each in _known if each.endswith((":read", ":write"))}',
         ("tests/identity/test_permissions.py",),
     ),
     Patch(
@@ -1083,6 +1108,92 @@ CREDENTIALS = (
         ("app/isola/testing/isolation/test_platform.py",),
     ),
     Patch(
+        "refresh tokens that can be reused later",
+        "that a refresh token that is used again after the interval ends the session",
+        BOTH,
+        "app/isola/platform/sessions.py",
+        "just_now = refresh_tokens.c.used_at > func.now() - interval",
+        "just_now = refresh_tokens.c.used_at.is_not(None)",
+        (SIGN_IN,),
+    ),
+    Patch(
+        "refresh tokens with several successors",
+        "that a repeated refresh gets the token that the first one got",
+        BOTH,
+        "app/isola/platform/sessions.py",
+        """        return Refreshed(session, last)
+""",
+        """        return await _continued(control, session, lifetimes, secrets.token_urlsafe(_RANDOM_BYTES))
+""",
+        (SIGN_IN,),
+    ),
+    Patch(
+        "expired tokens of any tenant called expired",
+        "that only a token for the tenant that the request names is called expired",
+        BOTH,
+        "app/isola/identity/authentication.py",
+        """        if await self._agrees(parsed, tenant):
+            return True
+""",
+        """        return True
+""",
+        (NAMING,),
+    ),
+    Patch(
+        "expired tokens of former tenants called expired",
+        "that a token older than its tenant is not called expired",
+        BOTH,
+        "app/isola/identity/authentication.py",
+        "not _speaks_for(claims, tenant) or _names_former(claims, tenant):",
+        "not _speaks_for(claims, tenant):",
+        (NAMING,),
+    ),
+    Patch(
+        "session cookies used by other sites",
+        "that only pages of the server and of allowed origins use the cookie of a session",
+        BOTH,
+        "app/isola/identity/cookies.py",
+        'return site == "same-origin"',
+        "return True",
+        (COOKIES,),
+    ),
+    Patch(
+        "session cookies used without their header",
+        "that the cookie of a session needs a header that forms cannot send",
+        BOTH,
+        "app/isola/identity/cookies.py",
+        "if HEADER not in headers:",
+        "if not headers:",
+        (COOKIES,),
+    ),
+    Patch(
+        "session cookies that scripts can read",
+        "that scripts cannot read the cookie of a session",
+        BOTH,
+        "app/isola/identity/cookies.py",
+        "Secure; HttpOnly; SameSite",
+        "Secure; SameSite",
+        (COOKIES,),
+    ),
+    Patch(
+        "session cookies for every tenant",
+        "that only the listed tenants have cookies of sessions",
+        BOTH,
+        "app/isola/identity/sessions.py",
+        "        if visitor.jar is not None and not self._cookies.allowed(tenant):\n",
+        "        if visitor.jar is not None and tenant is None:\n",
+        (COOKIES,),
+    ),
+    Patch(
+        "refresh tokens beside their cookie",
+        "that a refresh token that is in a cookie is not in the answer",
+        BOTH,
+        "app/isola/identity/sessions.py",
+        "            refresh_token = None\n",
+        "            pass\n",
+        (COOKIES,),
+    ),
+    Patch(
         "dangerous logins admitted",
         "the check of the login when a server starts",
         BOTH,
@@ -1141,8 +1252,380 @@ WORKERS = (
     ),
 )
 
+VERSIONS = (
+    Patch(
+        "lost updates",
+        "that a change of a version that is no longer current is refused",
+        BOTH,
+        "app/isola/subjects/operations.py",
+        "rows[key].updated_at != moment:",
+        "rows[key].id != key:",
+        ("tests/http/test_lost_updates.py",),
+    ),
+)
+
+UPSERTS = (
+    Patch(
+        "upserts of rows of others",
+        "that an upsert changes only rows that its user may change",
+        BOTH,
+        "app/isola/subjects/operations.py",
+        "    row = await changeable(work, actor, subject, key)\n",
+        "    row = await subject.lock(work, key)\n",
+        (ZOO,),
+    ),
+    Patch(
+        "upserts over newer versions",
+        "that an upsert of a version that is no longer current is refused",
+        BOTH,
+        "app/isola/subjects/operations.py",
+        "    _refuse_changed({key: row}, [(key, expected)])\n",
+        "",
+        (ZOO,),
+    ),
+    Patch(
+        "upserts of a version that is gone",
+        "that an upsert with a version creates nothing",
+        BOTH,
+        "app/isola/subjects/operations.py",
+        "    if expected is not None:\n        raise _changed_since()\n",
+        "",
+        (ZOO,),
+    ),
+    Patch(
+        "upserts that change fixed columns",
+        "that what is fixed is not changed",
+        BOTH,
+        "app/isola/subjects/operations.py",
+        "    _leave_fixed(row, changes)\n",
+        "",
+        (ZOO,),
+    ),
+    Patch(
+        "upserts without a key",
+        "that an upsert has the key that finds its row",
+        BOTH,
+        "app/isola/subjects/operations.py",
+        "        if made[name] is None:",
+        "        if made[name] is KeyError:",
+        (ZOO,),
+    ),
+    Patch(
+        "upserts of rows that got another key",
+        "that the row which is found by a key still has it when it is changed",
+        BOTH,
+        "app/isola/subjects/values.py",
+        "where(*conditions).with_for_update(of=table)",
+        "where(*conditions)",
+        (ZOO,),
+    ),
+)
+
+LIVE = (
+    Patch(
+        "events of other users' rows",
+        "that an event is read for the users who may see the row",
+        BOTH,
+        "app/isola/api/live/followers.py",
+        "return selection if same_for_all else (*selection, repr(reading.caller))",
+        "return selection",
+        (LIVE_EVENTS,),
+    ),
+    Patch(
+        "live queries after a permission was lost",
+        "that a live query is read with the permissions that its user has now",
+        BOTH,
+        "app/isola/api/live/followers.py",
+        "if each.reading is None or each.reading[0] is not context:",
+        "if each.reading is None:",
+        (LIVE_QUERIES,),
+    ),
+    Patch(
+        "shared reads by filters on hidden rows",
+        "that a filter which compares rows with a rule is read for each user",
+        BOTH,
+        "app/isola/query/sharing.py",
+        "return (type_, column) not in model.comparisons",
+        "return True",
+        ("tests/query/test_shared_reads.py",),
+    ),
+    Patch(
+        "shared reads by filters on hidden related rows",
+        "that a filter which compares related rows with a rule is read for each user",
+        BOTH,
+        "app/isola/query/sharing.py",
+        "all(_is_public(each) for each in (model.entities[related.type].source, *_joined(related.join)))",
+        "True",
+        ("tests/query/test_shared_reads.py",),
+    ),
+    Patch(
+        "filters by related rows without permission",
+        "that a filter by related rows needs the permission to read them",
+        BOTH,
+        "app/isola/query/planning.py",
+        "if reached := self.model.reached.get(reader.filter):",
+        "if reached := frozenset[str]():",
+        (FILTERS,),
+    ),
+    Patch(
+        "live queries about their caller read for all",
+        "that a query about its caller is read for each user",
+        BOTH,
+        "app/isola/query/sharing.py",
+        "if plan.called is None and any(",
+        "if plan.called is not None and any(",
+        (LIVE_QUERIES,),
+    ),
+    Patch(
+        "rules of rows before their tenant",
+        "that a visibility rule is evaluated for rows of the bound tenant only",
+        RLS,
+        "app/isola/platform/visibility.py",
+        "if proved is None:",
+        "if rule:",
+        ("tests/subjects/test_zoo.py::test_all_that_declarations_give[order]",),
+    ),
+    Patch(
+        "live queries that Python answers shared",
+        "that a live query whose response Python makes is read for each subscription",
+        BOTH,
+        "app/isola/api/live/followers.py",
+        "if not reading.plan.complete:",
+        "if reading is None:",
+        (LIVE_QUERIES,),
+    ),
+    Patch(
+        "events about hidden rows",
+        "that a change to a row that was hidden is never mentioned",
+        BOTH,
+        "app/isola/platform/feed.py",
+        'elif entry["old_visible"]:',
+        "else:",
+        (LIVE_EVENTS,),
+    ),
+    Patch(
+        "streams that outlive their credential",
+        "that callers of open streams are authenticated again",
+        BOTH,
+        "app/isola/api/live/caller.py",
+        "        if self.is_current:\n            return True\n        started",
+        "        if not self.ended:\n            return True\n        started",
+        (LIVE_PROTOCOL,),
+    ),
+    Patch(
+        "cursors of other users' subscriptions",
+        "that a subscription continues from its user's own cursors",
+        BOTH,
+        "app/isola/api/live/hub.py",
+        '("changes", name, principal.user_id)',
+        '("changes", name)',
+        (LIVE_EVENTS,),
+    ),
+    Patch(
+        "subscriptions without end",
+        "that a user has a limited number of subscriptions",
+        BOTH,
+        "app/isola/api/live/hub.py",
+        ">= self._most_of_user:",
+        ">= 10 * self._most_of_user:",
+        (LIVE_PROTOCOL,),
+    ),
+)
+
+BROWSERS = (
+    Patch(
+        "pages in production",
+        "that production has no pages",
+        BOTH,
+        "app/isola/server/application.py",
+        "[] if settings.production else pages.routes",
+        "pages.routes",
+        (PAGES,),
+    ),
+    Patch(
+        "pages in frames",
+        "that no other page can frame GraphiQL",
+        BOTH,
+        "app/isola/pages/routes.py",
+        '"frame-ancestors": "\'none\'"',
+        '"frame-ancestors": "*"',
+        (PAGES,),
+    ),
+    Patch(
+        "hosts of clients on the home page",
+        "that the header Host is not repeated",
+        BOTH,
+        "app/isola/pages/routes.py",
+        "home.home(trials, _address(request.scope))",
+        'home.home(trials, "http://" + request.headers.get("host", ""))',
+        (PAGES,),
+    ),
+    Patch(
+        "html in guides",
+        "that HTML in a guide is text",
+        BOTH,
+        "app/isola/pages/documentation.py",
+        '{"html": False}',
+        '{"html": True}',
+        (PAGES,),
+    ),
+)
+
+PROTECTION = "tests/control/test_protection.py"
+RIGHTS = "tests/control/test_roles.py"
+PROTECTED = (
+    Patch(
+        "a start without protected homes",
+        "that a server does not start if no home is protected",
+        BOTH,
+        "app/isola/server/application.py",
+        "            await migrations.refuse_unprotected(work)\n",
+        "",
+        (PROTECTION,),
+    ),
+    Patch(
+        "homes served without protection",
+        "that a home is checked at its first use",
+        SCHEMA,
+        "app/isola/platform/directory.py",
+        "                if found:\n",
+        "                if not found and home is None:\n",
+        (PROTECTION,),
+    ),
+    Patch(
+        "homes served with older rules",
+        "that the rules of a home are those declared",
+        SCHEMA,
+        "app/isola/platform/migrations.py",
+        "if any(at.get(name) not in {rules, stored.get(name)} for name, rules in _rules().items()):",
+        "if any(stored.get(name) is None for name in _rules()) and at:",
+        (PROTECTION,),
+    ),
+    Patch(
+        "changed policies unnoticed",
+        "that a check compares policies and views with those that were made",
+        BOTH,
+        "app/isola/platform/migrations.py",
+        "        **await protection.changed(transaction, [home.schema for home in homes]),\n",
+        "",
+        (RIGHTS,),
+    ),
+    Patch(
+        "row-level security unnoticed",
+        "that a check compares row-level security of tables",
+        BOTH,
+        "app/isola/platform/protection.py",
+        "relowner, relrowsecurity, relforcerowsecurity, CASE",
+        "relowner, CASE",
+        (RIGHTS,),
+    ),
+    Patch(
+        "further rights unnoticed",
+        "that a check finds rights that nobody should have",
+        BOTH,
+        "app/isola/platform/rights.py",
+        "WHERE a.grantee <> g.relowner",
+        "WHERE a.grantee = g.relowner",
+        (RIGHTS,),
+    ),
+    Patch(
+        "added policies kept by a migration",
+        "that a migration replaces the policies of a weakened home",
+        BOTH,
+        "app/isola/platform/migrations.py",
+        "    yield _WITHOUT_POLICIES.format(",
+        "    _WITHOUT_POLICIES.format(",
+        (RIGHTS,),
+    ),
+)
+
+TICKETS = (
+    Patch(
+        "tickets with permissions that were taken",
+        "that a ticket is issued with the present permissions of its user",
+        BOTH,
+        "app/isola/subjects/tickets/__init__.py",
+        "permissions = permissions & (standing.permissions if standing else frozenset())",
+        "permissions = frozenset(permissions)",
+        ("app/isola/testing/isolation/test_tickets.py",),
+    ),
+    Patch(
+        "transactions that outlast every ticket",
+        "that the watchdog ends transactions in which no ticket is valid",
+        BOTH,
+        "app/isola/platform/watchdog.py",
+        '            await self._end(message, login, self._sql_limit, None, state["waiters"])',
+        "            log.debug(message, login=login)",
+        ("app/isola/testing/isolation/test_leftovers.py",),
+    ),
+    Patch(
+        "users who keep themselves from being disabled",
+        "that rows which refer to a user do not delay the end of their access",
+        BOTH,
+        "app/isola/subjects/roles/__init__.py",
+        "with_for_update(key_share=True)",
+        "with_for_update()",
+        ("app/isola/testing/isolation/test_tickets.py",),
+    ),
+)
+
+ANSWERS = (
+    Patch(
+        "first answers for fewer permissions",
+        "that a repetition needs the permissions of the first request",
+        BOTH,
+        "app/isola/api/idempotency.py",
+        'if not set(row["permissions"].split()) <= self._context.principal.permissions:',
+        "if False:",
+        (IDEMPOTENCY,),
+    ),
+    Patch(
+        "keys for mutations that return credentials",
+        "that answers with credentials are not kept",
+        BOTH,
+        "app/isola/api/idempotency.py",
+        " or payload in added",
+        "",
+        (IDEMPOTENCY,),
+    ),
+    Patch(
+        "keys without the request",
+        "that a key is for one request",
+        BOTH,
+        "app/isola/api/idempotency.py",
+        "exact_json.canonical([*request, marked])",
+        'exact_json.canonical(["", marked])',
+        (IDEMPOTENCY,),
+    ),
+    Patch(
+        "any number of first answers",
+        "that the answers that are kept for one tenant have a maximum size",
+        BOTH,
+        "app/isola/api/idempotency.py",
+        "if (wait := self._allowance.wait(self._tenant)) > 0:",
+        "if (wait := 0.0) > 0:",
+        (IDEMPOTENCY,),
+    ),
+    Patch(
+        "changes without the first answer",
+        "that a change and its answer exist together",
+        BOTH,
+        "app/isola/database/transactions.py",
+        "if error is None and self._claim is not None and not self._claim.kept:",
+        "if False:",
+        ("app/isola/testing/isolation/test_idempotency.py",),
+    ),
+)
+
 IN_CODE = (
+    *TICKETS,
+    *BROWSERS,
+    *PROTECTED,
+    *ANSWERS,
     *WORKERS,
+    *LIVE,
+    *VERSIONS,
+    *UPSERTS,
     *BINDING,
     *FOR_THE_SESSION,
     *PROOFS,

@@ -13,10 +13,14 @@ LOGIN = "app/isola/testing/isolation/test_login.py"
 DOMAINS = "app/isola/testing/isolation/test_domains.py"
 CONSENT = "app/isola/testing/isolation/sharing/test_consent.py"
 SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
+SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
 VISIBILITY = "app/isola/testing/isolation/test_visibility.py"
+TICKETS = "app/isola/testing/isolation/test_tickets.py"
+IDEMPOTENCY = "app/isola/testing/isolation/test_idempotency.py"
 CONNECTIONS = "app/isola/testing/isolation/test_connections.py"
 FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
+ORDER = "app/isola/testing/isolation/test_order_of_conditions.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
@@ -119,6 +123,13 @@ POLICIES = (
         RLS,
         f"ALTER POLICY bound_tenant ON rls.resources USING ({IS_BOUND}) WITH CHECK (true)",
         (WRITING,),
+    ),
+    Sql(
+        "policy after cheaper conditions",
+        "the second column of the policy's sub-select",
+        RLS,
+        policy("rls.resources", IS_BOUND),
+        (ORDER,),
     ),
     Sql(
         "second policy for some rows",
@@ -496,7 +507,6 @@ OBJECTS = (
 # As PostgreSQL prints functions with a parsed body.
 TO_THE_BOUND = ".grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
 TO_ANYBODY = ".grantee_id IS NOT NULL"
-LISTED = "(s.owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND"
 
 DOMAINS_OF_TENANTS = (
     Sql(
@@ -552,7 +562,7 @@ SHARES = (
         "lapsed shares that cannot be renewed",
         "that sharing again removes the mark",
         BOTH,
-        rewritten("isola.share(text, uuid, text, uuid, timestamptz, boolean)", "lapsed = false, ", ""),
+        rewritten("isola.share(text, uuid, text, timestamptz, boolean)", "lapsed = false, ", ""),
         (FLOODING,),
     ),
     Sql(
@@ -594,7 +604,7 @@ SHARES = (
         "that a share is of rows of one subject",
         BOTH,
         rewritten("isola.shared_row(text, uuid)", " AND o.name = of_subject", ""),
-        ("app/isola/testing/isolation/sharing/test_subjects.py",),
+        (SUBJECTS_SHARED,),
     ),
     Sql(
         "shares received by all tenants",
@@ -650,7 +660,7 @@ SHARES = (
         "that sharing reveals nothing about a tenant",
         BOTH,
         rewritten(
-            "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
+            "isola.share(text, uuid, text, timestamptz, boolean)",
             "IF NOT owned OR partner",
             "IF partner IS NULL OR NOT owned OR partner",
         ),
@@ -660,11 +670,9 @@ SHARES = (
         "shares listed for all tenants",
         "the owner of a share",
         BOTH,
-        rewritten(
-            "isola.shares_of(text, uuid)",
-            LISTED,
-            "(isola.bound_tenant() IS NOT NULL) AND",
-        ),
+        rewritten("isola.shares_of(text, uuid)", "isola.may_read(owner, of_subject, of_row)", "true")
+        + ";"
+        + rewritten("isola.shares_of(text, uuid)", "s.owner_id = owner AND ", ""),
         (SHARING, "app/isola/testing/isolation/test_canaries.py"),
     ),
     Sql(
@@ -673,7 +681,9 @@ SHARES = (
         BOTH,
         rewritten(
             "isola.revoke_share(uuid)", "owner_id = isola.bound_tenant() AND", "isola.bound_tenant() IS NOT NULL AND"
-        ),
+        )
+        + ";"
+        + rewritten("isola.revoke_share(uuid)", "AND isola.may_read(s.owner_id, s.subject, s.row_id)", ""),
         (SHARING,),
     ),
     Sql(
@@ -692,18 +702,50 @@ SHARES = (
         "that only the owner of a resource shares it",
         BOTH,
         rewritten(
-            "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
+            "isola.share(text, uuid, text, timestamptz, boolean)",
             "IF NOT owned OR partner",
             "IF partner",
         ),
         (SHARING,),
     ),
     Sql(
+        "shares by whoever the caller names",
+        "that the database fills in who shared a row",
+        BOTH,
+        rewritten(
+            "isola.share(text, uuid, text, timestamptz, boolean)",
+            "isola.current_user_id()",
+            "nullif(current_setting('isola.sharer', true), '')::uuid",
+        ),
+        (SUBJECTS_SHARED,),
+    ),
+    Sql(
+        "shares that outlive the access of whoever shared",
+        "that the shares of a disabled user end",
+        BOTH,
+        rewritten("isola.shared_row(text, uuid)", " AND u.disabled_at IS NULL", ""),
+        (SUBJECTS_SHARED,),
+    ),
+    Sql(
+        "shares of hidden rows listed",
+        "that shares of a row are for those who may read it",
+        BOTH,
+        rewritten("isola.shares_of(text, uuid)", "isola.may_read(owner, of_subject, of_row)", "true"),
+        (SUBJECTS_SHARED,),
+    ),
+    Sql(
+        "shares of hidden rows revoked",
+        "that shares of a row are for those who may read it",
+        BOTH,
+        rewritten("isola.revoke_share(uuid)", "AND isola.may_read(s.owner_id, s.subject, s.row_id)", ""),
+        (SUBJECTS_SHARED,),
+    ),
+    Sql(
         "shares with oneself",
         "that a share is with another",
         BOTH,
         "ALTER TABLE control.shares DROP CONSTRAINT ck_shares_with_another;"
-        + rewritten("isola.share(text, uuid, text, uuid, timestamptz, boolean)", " OR partner = owner", ""),
+        + rewritten("isola.share(text, uuid, text, timestamptz, boolean)", " OR partner = owner", ""),
         (SHARING,),
     ),
     Sql(
@@ -718,14 +760,14 @@ SHARES = (
         "binding without its role",
         "that the role must match the binding",
         SCHEMA,
-        rewritten("isola.bound_tenant()", " AND role = current_setting('role')", ""),
+        rewritten("isola.bound_tenant()", "t.role = current_setting('role')", "true"),
         (BINDINGS,),
     ),
     Sql(
         "binding of suspended tenants",
         "that a suspended tenant cannot call functions",
         BOTH,
-        rewritten("isola.bound_tenant()", " AND status = 'active'", ""),
+        rewritten("isola.bound_tenant()", " AND t.status = 'active'", ""),
         (ENDING,),
     ),
     Sql(
@@ -857,6 +899,161 @@ PROOFS = (
         (VISIBILITY,),
     ),
     Sql(
+        "tickets that are used twice",
+        "that a ticket binds one transaction",
+        BOTH,
+        rewritten("isola.enter(text)", " AND used_at IS NULL", ""),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets that are used elsewhere after a rollback",
+        "that a ticket stays with the session that used it",
+        BOTH,
+        rewritten(
+            "isola.enter(text)", "NOT pg_try_advisory_lock(hashtext('isola.ticket'), hashtext(held.id::text))", "false"
+        ),
+        (TICKETS,),
+    ),
+    Sql(
+        "locks that are kept between transactions",
+        "that the watchdog ends sessions that keep advisory locks",
+        BOTH,
+        rewritten(
+            "control.end_sessions(text, interval, timestamptz, text[])",
+            "OR h.kept AND a.state = 'idle' AND",
+            "OR false AND",
+        ),
+        ("app/isola/testing/isolation/test_leftovers.py",),
+    ),
+    Sql(
+        "locks that keep the platform waiting",
+        "that the watchdog ends SQL sessions whose advisory locks the platform waits for",
+        BOTH,
+        rewritten("control.end_sessions(text, interval, timestamptz, text[])", "OR h.waited_for\n", "\n"),
+        ("app/isola/testing/isolation/test_leftovers.py",),
+    ),
+    Sql(
+        "tickets that never expire",
+        "that a ticket expires, also in an open transaction",
+        BOTH,
+        rewritten("isola.entered(text)", "held.expires_at <= clock_timestamp()", "false"),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets for every process",
+        "that a ticket is for the process that it names",
+        BOTH,
+        rewritten("isola.enter(text)", "held.backend <> pg_backend_pid()", "false"),
+        (TICKETS,),
+    ),
+    Sql(
+        "a second ticket in a transaction",
+        "that a transaction enters one tenant",
+        BOTH,
+        rewritten("isola.enter(text)", "coalesce(current_setting('isola.tenant', true), '') <> ''", "false"),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets of the owner",
+        "that what a session with a ticket changes is logged",
+        BOTH,
+        rewritten("isola.enter(text)", "isola.audit_of_owner('control.tickets'::regclass)", "false"),
+        (TICKETS,),
+    ),
+    Sql(
+        "functions without permissions",
+        "that functions for SQL sessions need the permissions of the API",
+        BOTH,
+        rewritten(
+            "isola.entered(text)",
+            "permission IS NOT NULL AND array_position(held.permissions, permission) IS NULL",
+            "false",
+        ),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets refused for settings that others left",
+        "that a setting without a proof keeps nobody from entering",
+        BOTH,
+        rewritten("isola.enter(text)", "WHEN SQLSTATE 'IS002'", "WHEN SQLSTATE 'IS00X'"),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets that outlive roles",
+        "that a ticket ends when the roles of its user change",
+        BOTH,
+        rewritten("isola.entered(text)", "isola.roles_of(home, held.user_id) <> held.roles", "false"),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets beyond the limit, at the same time",
+        "that transactions that issue tickets wait for each other",
+        BOTH,
+        rewritten(
+            "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
+            "DO UPDATE SET tenant_id = excluded.tenant_id",
+            "DO NOTHING",
+        ),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets of disabled users",
+        "that a ticket ends with its user",
+        BOTH,
+        rewritten("isola.entered(text)", "NOT enabled", "false"),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets of users who signed out",
+        "that signing out ends tickets",
+        BOTH,
+        rewritten("isola.entered(text)", "o.not_before >= held.issued_at", "false"),
+        (TICKETS,),
+    ),
+    Sql(
+        "tickets for somebody else",
+        "that code inside a tenant issues tickets for its own user",
+        BOTH,
+        rewritten(
+            "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
+            "tenant, holder, issue_ticket.digest",
+            "tenant, coalesce(holder, isola.uuid_v7()), issue_ticket.digest",
+        ),
+        (TICKETS,),
+    ),
+    Sql(
+        "functions that bypass visibility",
+        "that visibility rules hold for SQL sessions",
+        SCHEMA,
+        "ALTER POLICY visible_rows ON {a}.spans TO isola_sharing, {a}",
+        (TICKETS,),
+    ),
+    Sql(
+        "rights on tables for SQL sessions",
+        "that SQL sessions reach functions only",
+        SCHEMA,
+        "GRANT USAGE ON SCHEMA {a} TO isola_sql; GRANT SELECT ON {a}.spans TO isola_sql",
+        (TICKETS,),
+    ),
+    Sql(
+        "hashes of entries that are not sealed yet",
+        "that the hash of an entry is for those who may read the whole log",
+        BOTH,
+        rewritten("isola.unsealed()", "'isola:whole_log'::text = ANY (isola.current_permissions())", "true"),
+        (VISIBILITY,),
+    ),
+    Sql(
+        "API keys in the name of others",
+        "that the creator of an API key, whose permissions limit it, is the proved user",
+        BOTH,
+        rewritten(
+            "isola.create_api_key(text, bytea, text, text[], uuid, timestamptz)",
+            "isola.current_user_id()",
+            "create_api_key.user_id",
+        ),
+        ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
         "the user of a claim",
         "that the user is proved",
         BOTH,
@@ -913,6 +1110,45 @@ PLATFORM = (
         BOTH,
         rewritten("isola.note_sign_ins()", "WHERE tenant_id = tenant AND ended_at", "WHERE ended_at"),
         ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
+        "sessions of all users listed",
+        "that users see only their own sessions",
+        BOTH,
+        rewritten("isola.own_sessions()", "(s.user_id = ( SELECT isola.current_user_id() AS current_user_id))", "true"),
+        ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
+        "sessions of any tenant listed",
+        "that users see only their sessions in this tenant",
+        BOTH,
+        rewritten("isola.own_sessions()", "(s.tenant_id = ( SELECT isola.bound_tenant() AS bound_tenant))", "true"),
+        ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
+        "sessions of other users ended",
+        "that users end only their own sessions",
+        BOTH,
+        rewritten("isola.end_own_sessions(uuid, uuid, text)", "AND user_id = isola.current_user_id()", ""),
+        ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
+        "sessions in other tenants ended",
+        "that users end only their sessions in this tenant",
+        BOTH,
+        rewritten("isola.end_own_sessions(uuid, uuid, text)", "tenant_id = isola.bound_tenant() AND", ""),
+        ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
+        "ended sessions whose tokens are still good",
+        "that a session that its user ends is announced to every server",
+        BOTH,
+        rewritten(
+            "isola.end_own_sessions(uuid, uuid, text)",
+            "SELECT 'revocation', key FROM keyed",
+            "SELECT 'x', key FROM keyed WHERE false",
+        ),
+        ("tests/http/test_own_sessions.py",),
     ),
     Sql(
         "domains that reveal others' claims",
@@ -977,4 +1213,63 @@ PLATFORM = (
     ),
 )
 
-IN_DATABASE = (*POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *DOMAINS_OF_TENANTS, *SHARES, *PROOFS, *PLATFORM)
+ANSWERS = (
+    Sql(
+        "first answers of other users",
+        "that a first answer is one user's",
+        BOTH,
+        rewritten("isola.first_answer(text, integer, bytea)", "a.user_id = holder AND ", ""),
+        (IDEMPOTENCY,),
+    ),
+    Sql(
+        "first answers of other tenants",
+        "that a first answer is one tenant's",
+        BOTH,
+        rewritten("isola.first_answer(text, integer, bytea)", "a.tenant_id = tenant AND ", ""),
+        (IDEMPOTENCY,),
+    ),
+    Sql(
+        "keys of everybody",
+        "that a key is one user's",
+        BOTH,
+        rewritten("isola.claim_answer(text, integer, bytea)", " AND user_id = holder", ""),
+        (IDEMPOTENCY,),
+    ),
+    Sql(
+        "repetitions that do not wait",
+        "that requests with one key wait for each other",
+        BOTH,
+        rewritten(
+            "isola.claim_answer(text, integer, bytea)",
+            "pg_advisory_xact_lock(hashtextextended(concat_ws(' ', tenant, holder, claim_answer.key), 0)) IS NULL",
+            "false",
+        ),
+        (IDEMPOTENCY,),
+    ),
+    Sql(
+        "first answers that never expire",
+        "that first answers expire",
+        BOTH,
+        rewritten("isola.claim_answer(text, integer, bytea)", "kept_at <= now() - interval '24 hours'", "false"),
+        ("tests/http/test_idempotency.py",),
+    ),
+    Sql(
+        "first answers of any size",
+        "that an answer that is kept has a maximum size",
+        BOTH,
+        rewritten(
+            "isola.keep_answer(text, integer, bytea, text, boolean, text)", "octet_length(keep_answer.answer)", "0"
+        ),
+        ("tests/http/test_idempotency.py",),
+    ),
+    Sql(
+        "first answers in reach of tenants",
+        "that tenants have no right on first answers",
+        BOTH,
+        "GRANT USAGE ON SCHEMA control TO {login}, isola_members;"
+        "GRANT SELECT ON control.first_answers TO {login}, isola_members",
+        (IDEMPOTENCY, CATALOGUE),
+    ),
+)
+
+IN_DATABASE = (*ANSWERS, *POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *DOMAINS_OF_TENANTS, *SHARES, *PROOFS, *PLATFORM)

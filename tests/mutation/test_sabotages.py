@@ -10,7 +10,8 @@ from tests.mutation import statements
 from tests.mutation.report import markdown, summary
 from tests.mutation.sabotage import OutdatedError, Patch, Sql
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
-from tests.mutation.trial import ROOT, Outcome, Verdict
+from tests.mutation.trial import Outcome, Verdict
+from tests.mutation.workshop import ROOT
 
 PATCHES = [sabotage for sabotage in SABOTAGES if isinstance(sabotage, Patch)]
 

@@ -21,6 +21,7 @@ from isola.query.mapping import (
     One,
     Parameters,
     Part,
+    Related,
     Value,
 )
 
@@ -44,6 +45,7 @@ THINGS = Table(
 )
 GOOD: dict[str, Field] = {"id": Value("id", "thg"), "name": Value("name"), "size": Value("size")}
 ROOT: dict[str, Field] = {"thing": Lookup(), "things": Many()}
+NAMED = Comparison("name")
 
 
 def function(*arguments: str, without: str = "", nullable: bool = False) -> Function:
@@ -59,6 +61,7 @@ def model(
     fields: Mapping[str, Field | None],
     root: Mapping[str, Field] = ROOT,
     left: Mapping[str, Needs] | None = None,
+    compared: Comparison | Related = NAMED,
     **options: Any,
 ) -> Model:
     kept = {name: field for name, field in {**GOOD, **fields}.items() if field is not None}
@@ -66,7 +69,7 @@ def model(
         "Query": Entity(Parameters({"user_id": Uuid()}), {**ROOT, **root}),
         "Thing": Entity(THINGS, kept, "thg", **options),
     }
-    return Model(SCHEMA, entities, {"ThingFilter": {"name": Comparison("name")}}, left or {})
+    return Model(SCHEMA, entities, {"ThingFilter": {"name": compared}}, left or {})
 
 
 def test_one_that_fits() -> None:
@@ -128,6 +131,27 @@ def test_relations_that_do_not_fit(root: dict[str, Field], said: str) -> None:
 def test_a_resolver_that_needs_a_column_that_is_not_there(root: dict[str, Field], column: str, said: str) -> None:
     with pytest.raises(MappingError) as caught:
         model({"name": None}, root, {"Thing.name": Needs((column,))})
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("compared", "said"),
+    [
+        (Comparison("nothing"), "ThingFilter.name: there is no column nothing"),
+        (Comparison("name", folded="nothing"), "ThingFilter.name: there is no column nothing"),
+        (Related(Join("nothing"), "Thing", "ThingFilter"), "ThingFilter.name: there is no column nothing"),
+        (Related(Join("id", "nothing"), "Thing", "ThingFilter"), "ThingFilter.name: there is no column nothing"),
+        (
+            Related(Join("id", "id", THINGS, "x", "id"), "Thing", "ThingFilter"),
+            "ThingFilter.name: there is no column x",
+        ),
+        (Related(Join("id"), "Thing", "Nothing"), "ThingFilter.name: is filtered by Nothing, which is not mapped"),
+        (Related(Join("id"), "Query", "ThingFilter"), "ThingFilter.name: compares rows of Query, which is not read"),
+    ],
+)
+def test_filters_that_do_not_fit(compared: Comparison | Related, said: str) -> None:
+    with pytest.raises(MappingError) as caught:
+        model({}, compared=compared)
     assert str(caught.value).startswith(said)
 
 

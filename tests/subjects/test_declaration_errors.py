@@ -129,10 +129,27 @@ def _() -> type[Subject]:
     return _Bird
 
 
-@refused("Bird: mutations: expected some of create, delete, update")
+@refused("Bird: mutations: expected a set of some of create, delete, update, upsert")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd", mutations={"make"}):
         pass
+
+    return Bird
+
+
+@refused("Bird: mutations: upsert: expected create and update as well")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd", mutations={"create", "upsert"}):
+        pass
+
+    return Bird
+
+
+@refused("Bird.by: the input of upserts by several keys has this field already: expected another name, or mutations")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9, unique=True)
+        by: str = column(max_length=9, unique=True)
 
     return Bird
 
@@ -197,6 +214,14 @@ def _() -> type[Subject]:
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
         created_at: datetime = column()
+
+    return Bird
+
+
+@refused("Bird.expected_updated_at: the inputs of updates and deletions have this field already")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        expected_updated_at: datetime = column()
 
     return Bird
 
@@ -684,6 +709,72 @@ def _() -> type[Subject]:
         name: str = column(max_length=9)
 
         visible = lambda row: row["name"] == "x"  # noqa: E731  as authors write it
+
+    return Bird
+
+
+@refused(
+    "Bird: visible: CompileError: No literal value renderer is available for literal value \"['me']\" "
+    "with datatype JSONB"
+)
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        friends: JSON = column(default=list)
+
+        visible = lambda row, user: row["friends"].contains(["me"])  # noqa: ARG005, E731  as authors write it
+
+    return Bird
+
+
+@refused("Bird: visible: expected a function of a row and a user")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = ("name",)
+
+    return Bird
+
+
+@refused('Bird: visible: AttributeError: expected row["name"]')
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = lambda row, user: row.name == "x"  # noqa: ARG005, E731  as authors write it
+
+    return Bird
+
+
+@refused('Bird: visible: TypeError: expected row["name"], not a column of the table birds')
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = lambda row, user: Bird.table.c.name == "x"  # noqa: ARG005, E731  as authors write it
+
+    return Bird
+
+
+@refused(
+    "Bird: visible: TypeError: expected and_(), or_() and not_() of SQLAlchemy: "
+    "`and`, `or` and `not` leave out conditions"
+)
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = lambda row, user: row["name"] == "x" and row["id"] == user  # noqa: E731  as authors write it
+
+    return Bird
+
+
+@refused("Bird: visible: permission 'read all': expected subject:action, of a-z, 0-9 and '_'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+
+        visible = lambda row, user, may: may("read all")  # noqa: ARG005, E731  as authors write it
 
     return Bird
 

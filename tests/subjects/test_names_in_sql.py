@@ -39,7 +39,7 @@ def test_rights_on_columns_quote_reserved_words() -> None:
     )
     roles = Roles("isola")
     statements = rights.admit_to_home(Home("rls"), [table], roles)
-    assert statements[-1] == f'GRANT SELECT (id, "order", name) ON rls.birds TO {roles.sharing}'
+    assert f'GRANT SELECT (id, "order", name) ON rls.birds TO {roles.sharing}' in statements
 
 
 def test_tables_that_refer_to_each_other_are_dropped_after_their_keys() -> None:

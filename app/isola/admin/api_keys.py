@@ -8,8 +8,8 @@ from isola.platform import api_keys, provisioning
 
 @strawberry.type(description="A machine's key. The secret is not stored.", directives=[STAFF])
 class ApiKey:
-    prefix: str
-    name: str
+    prefix: str = strawberry.field(description="The first characters of the key after isk_.")
+    name: str = strawberry.field(description="What the key is for.")
     created_at: DateTime
     expires_at: DateTime | None
     last_used_at: DateTime | None

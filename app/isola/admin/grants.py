@@ -13,8 +13,8 @@ from isola.platform import grants, provisioning
 @strawberry.type(description="Temporary read access of a staff member to a tenant.", directives=[STAFF])
 class AccessGrant:
     id: strawberry.ID
-    staff: str
-    reason: str
+    staff: str = strawberry.field(description="The staff member: the subject of their tokens.")
+    reason: str = strawberry.field(description="The reason that was given.")
     granted_at: DateTime
     expires_at: DateTime
     ended_at: DateTime | None

@@ -4,20 +4,36 @@ import strawberry
 
 from isola.admin.access import STAFF, answered
 from isola.admin.administration import Info, moment, paged, written
+from isola.api.enums import described_enum
 from isola.api.scalars import DateTime
 from isola.errors import NotFound
 from isola.identity.resolution import identifier_of
 from isola.platform import orders
 
 
-@strawberry.enum
+@described_enum
 class OrderKind(Enum):
+    """What an order is for.
+
+    CREATE: The creation of a tenant and its home.
+    MOVE: The move of a tenant to another strategy.
+    """
+
     CREATE = "create"
     MOVE = "move"
 
 
-@strawberry.enum
+@described_enum
 class OrderState(Enum):
+    """How far an order is.
+
+    WAITING: It waits for an operator's process.
+    RUNNING: An operator's process executes it.
+    DONE: It was executed.
+    FAILED: It could not be executed: see its message.
+    CANCELLED: It was cancelled while it waited.
+    """
+
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
@@ -28,15 +44,15 @@ class OrderState(Enum):
 @strawberry.type(description="An order for an operator's process: see `isola operate`.", directives=[STAFF])
 class Order:
     id: strawberry.ID
-    kind: OrderKind
-    state: OrderState
+    kind: OrderKind = strawberry.field(description="What was ordered.")
+    state: OrderState = strawberry.field(description="How far it is.")
     tenant_id: strawberry.ID = strawberry.field(description="For a creation, the id of the new tenant.")
-    slug: str
-    strategy: str
-    name: str | None
-    parent: str | None
-    plan: str | None
-    ordered_by: str
+    slug: str = strawberry.field(description="The slug of the tenant.")
+    strategy: str = strawberry.field(description="The strategy that the tenant gets.")
+    name: str | None = strawberry.field(description="For a creation, the name of the tenant.")
+    parent: str | None = strawberry.field(description="For a creation, the slug of the parent.")
+    plan: str | None = strawberry.field(description="For a creation, the plan of the tenant.")
+    ordered_by: str = strawberry.field(description="The staff member who placed it: the subject of their tokens.")
     ordered_at: DateTime
     request: str | None = strawberry.field(description="The X-Request-ID of the request that placed the order.")
     message: str | None = strawberry.field(description="The error of a failed order.")
@@ -45,7 +61,7 @@ class Order:
 
 @strawberry.type
 class OrderQueries:
-    @answered()
+    @answered("The order with this id; null if there is none.")
     async def order(self, info: Info, id: strawberry.ID) -> Order | None:  # noqa: A002  as the contract calls it
         key = identifier_of(id)
         order = None if key is None else await orders.find(info.context.control, key)

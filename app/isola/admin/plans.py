@@ -12,20 +12,20 @@ from isola.platform import plans
 
 @strawberry.type(description="A quota of a plan.", directives=[STAFF])
 class Quota:
-    name: QuotaName
-    limit: BigInt
+    name: QuotaName = strawberry.field(description="What is limited.")
+    limit: BigInt = strawberry.field(description="The limit.")
 
 
 @strawberry.input(description="A quota to set in a plan.")
 class QuotaInput:
-    name: QuotaName
+    name: QuotaName = strawberry.field(description="What is limited.")
     limit: BigInt | None = strawberry.field(default=None, description="The limit; null for none.")
 
 
 @strawberry.type(description="The quotas of tenants.", directives=[STAFF])
 class Plan:
-    name: str
-    title: str
+    name: str = strawberry.field(description="The unique name.")
+    title: str = strawberry.field(description="The name to show.")
     quotas: list[Quota] = strawberry.field(description="By name. A missing name has no limit.")
     created_at: DateTime
     retired_at: DateTime | None = strawberry.field(description="When the plan was retired.")

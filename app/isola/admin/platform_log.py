@@ -12,13 +12,13 @@ from isola.platform import platform_log
 )
 class PlatformLogEntry:
     id: strawberry.ID
-    at: DateTime
+    at: DateTime = strawberry.field(description="When it happened.")
     actor: str = strawberry.field(description="staff:<subject>, or operator:<name> for the command line.")
     request: str | None = strawberry.field(description="The X-Request-ID of the request.")
     action: str = strawberry.field(description="subject:action, such as tenant:suspend.")
     object: str = strawberry.field(description="tenant:<slug> or plan:<name>.")
-    old: JSON | None
-    new: JSON | None
+    old: JSON | None = strawberry.field(description="The old values.")
+    new: JSON | None = strawberry.field(description="The new values.")
 
 
 @strawberry.type

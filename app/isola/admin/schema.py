@@ -10,8 +10,33 @@ from isola.admin.orders import OrderMutations, OrderQueries
 from isola.admin.plans import PlanMutations, PlanQueries
 from isola.admin.platform_log import PlatformLogQueries
 from isola.admin.tenants import TenantMutations, TenantQueries
+from isola.api.descriptions import complete
 from isola.api.inputs import guard
 from isola.api.scalars import SCALARS
+
+_ARGUMENTS = {
+    "action": "Only entries with this action.",
+    "actor": "Only entries of this actor.",
+    "after": "Only items after the one with this id.",
+    "first": "How many items, at most 100.",
+    "grant": "The id of the access.",
+    "minutes": "How long the access lasts.",
+    "name": "The name.",
+    "object": "Only entries about this object.",
+    "parent": "The slug of the parent; null for none.",
+    "plan": "The name of a plan.",
+    "prefix": "The prefix of the key.",
+    "quotas": "The quotas.",
+    "reason": "The reason, for the tenant's log.",
+    "since": "Only entries from then on.",
+    "slug": "The slug of the tenant.",
+    "state": "Only orders in this state.",
+    "status": "Only tenants with this status.",
+    "strategy": "The name of a strategy.",
+    "tenant": "The slug of the tenant.",
+    "title": "The name to show.",
+    "until": "Only entries before then.",
+}
 
 
 @strawberry.type(directives=[STAFF])
@@ -29,3 +54,4 @@ guard(schema._schema.query_type)  # noqa: SLF001  as below
 guard(schema._schema.mutation_type)  # noqa: SLF001  as below
 if missing := sorted(undeclared(schema._schema)):  # noqa: SLF001  Strawberry has no public way to the schema that it makes
     raise TypeError(f"these types declare no access rule: {', '.join(missing)}")
+complete(schema._schema, {}, arguments=_ARGUMENTS)  # noqa: SLF001  as above

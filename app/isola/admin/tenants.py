@@ -4,29 +4,37 @@ import strawberry
 
 from isola.admin.access import STAFF, answered
 from isola.admin.administration import Info, paged, written
+from isola.api.enums import described_enum
 from isola.api.scalars import DateTime
 from isola.errors import NotFound
 from isola.platform import hierarchy, plans, provisioning, tenants as directory
 
 
-@strawberry.enum
+@described_enum
 class TenantStatus(Enum):
+    """The status of a tenant.
+
+    ACTIVE: It is served.
+    SUSPENDED: Its requests are refused; its data stays.
+    DELETED: It is dropped, or about to be.
+    """
+
     ACTIVE = "active"
     SUSPENDED = "suspended"
     DELETED = "deleted"
 
 
-@strawberry.type(directives=[STAFF])
+@strawberry.type(description="A tenant, as the platform knows it.", directives=[STAFF])
 class Tenant:
     id: strawberry.ID
-    slug: str
-    name: str
+    slug: str = strawberry.field(description="The unique name in addresses.")
+    name: str = strawberry.field(description="The name to show.")
     status: TenantStatus = strawberry.field(
         description="The tenant's own status. Requests are also refused while an ancestor is suspended."
     )
-    strategy: str
+    strategy: str = strawberry.field(description="The strategy that keeps its data apart.")
     plan: str = strawberry.field(description="The name of the tenant's plan.")
-    parent_id: strawberry.ID | None
+    parent_id: strawberry.ID | None = strawberry.field(description="The id of the parent; null at the top.")
     created_at: DateTime
 
     @classmethod
@@ -54,7 +62,7 @@ class TenantQueries:
         page = await provisioning.page(info.context.control, status=only, after=key, first=first)
         return [Tenant.of(each) for each in page]
 
-    @answered()
+    @answered("The tenant with this slug; null if there is none.")
     async def tenant(self, info: Info, slug: str) -> Tenant | None:
         try:
             return Tenant.of(await provisioning.named(info.context.control, slug))

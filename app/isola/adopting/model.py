@@ -243,10 +243,11 @@ def _add_subject(made: Draft, table: Table) -> None:
 
 def _types(class_name: str, plural: str) -> set[str]:
     """The names of a subject's GraphQL types."""
-    ends = ("", "Connection", "Edge", "Filter", "Order", "OrderField")
+    ends = ("", "Connection", "Edge", "Filter", "Order", "OrderField", "UniqueKey")
     changes = [
         f"{verb}{each}" for verb in ("Create", "Update", "Delete") for each in (class_name, names.class_name(plural))
     ]
+    changes.append(f"Upsert{class_name}")
     return {f"{class_name}{end}" for end in ends} | {f"{each}{end}" for each in changes for end in ("Input", "Payload")}
 
 

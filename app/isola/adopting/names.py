@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import count
 
-from isola.subjects.checks import RESERVED
+from isola.subjects.checks import KEY, RESERVED
 from isola.subjects.declaration import MAX_NAME, PREFIX
 from isola.subjects.subject import Subject
 
@@ -14,6 +14,7 @@ from isola.subjects.subject import Subject
 _USED = {"column", "computed", "date", "datetime", "dict", "list", "many", "now", "reference", "today"}
 # Names with another meaning in filters.
 _IN_FILTERS = {"and", "not", "or"}
+_IN_INPUTS = {KEY}
 _EVERY_ROW = {"id", "created_at", "updated_at"} | RESERVED
 _UNCOUNTABLE = {"data", "equipment", "information", "media", "metadata", "news", "series", "species", "staff"}
 _IRREGULAR = {
@@ -103,7 +104,7 @@ def attribute(name: str) -> str:
 
 def is_special(name: str) -> bool:
     """Whether the name is reserved, so that no attribute can have it."""
-    return name in _EVERY_ROW | _IN_FILTERS
+    return name in _EVERY_ROW | _IN_FILTERS | _IN_INPUTS
 
 
 def prefix(name: str, taken: Iterable[str]) -> str:

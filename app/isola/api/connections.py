@@ -23,12 +23,12 @@ class NodeQueries:
     )
 
 
-@strawberry.type(directives=[PUBLIC])
+@strawberry.type(description="Where a page is in its list.", directives=[PUBLIC])
 class PageInfo:
-    has_next_page: bool
-    has_previous_page: bool
-    start_cursor: str | None
-    end_cursor: str | None
+    has_next_page: bool = strawberry.field(description="Whether there are items after the page.")
+    has_previous_page: bool = strawberry.field(description="Whether there are items before the page.")
+    start_cursor: str | None = strawberry.field(description="The cursor of the first item; null if there is none.")
+    end_cursor: str | None = strawberry.field(description="The cursor of the last item; null if there is none.")
 
 
 @strawberry.type(directives=[PUBLIC])

@@ -3,6 +3,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from isola.database.claims import Claim
 from isola.database.transactions import Database, Transaction
 from isola.errors import Forbidden, Refusal
 from isola.identity.authentication import Principal
@@ -27,7 +28,9 @@ class Context:
     def actor(self) -> Actor:
         return Actor(self.principal.user_id, self.principal.permissions)
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(
+        self, *, read_only: bool = False, claim: Claim | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside the tenant of the request; see ``Database.transaction``.
 
         A transaction that can write also proves the acting user, for the audit log. So does every transaction of
@@ -39,7 +42,7 @@ class Context:
             return self._recorded(self.principal.grant)
         if read_only:
             return self.database.transaction(self.principal.tenant, read_only=True, about=self.actor.reader)
-        return self._attributed()
+        return self._attributed(claim)
 
     @asynccontextmanager
     async def _recorded(self, grant: UUID) -> AsyncIterator[Transaction]:
@@ -47,12 +50,12 @@ class Context:
             await grants.note(work, grant)
             yield work
 
-    def _attributed(self) -> AbstractAsyncContextManager[Transaction]:
+    def _attributed(self, claim: Claim | None = None) -> AbstractAsyncContextManager[Transaction]:
         actor = f"{User.declaration.prefix}_{self.principal.user_id}"
         about = {**self.actor.reader, "actor": actor, "request": self.request_id}
         if self.principal.on_behalf_of is not None:
             about["behalf"] = self.principal.on_behalf_of
-        return self.database.transaction(self.principal.tenant, about=about)
+        return self.database.transaction(self.principal.tenant, about=about, claim=claim)
 
     async def memberships(self) -> Sequence[tuple[Tenant, Standing]]:
         """The caller's tenants, with the caller's standing in each. Empty without a subject, as for machines."""
@@ -71,5 +74,10 @@ class Anonymous:
     def principal(self) -> Principal:
         raise self.refusal
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:  # noqa: ARG002  a Context's
+    def transaction(
+        self,
+        *,
+        read_only: bool = False,  # noqa: ARG002  a Context's
+        claim: Claim | None = None,  # noqa: ARG002  a Context's
+    ) -> AbstractAsyncContextManager[Transaction]:
         raise self.refusal

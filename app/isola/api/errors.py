@@ -23,6 +23,8 @@ def graphql_error(message: str, code: str, **extensions: object) -> dict[str, An
 
 def refusal(error: Refusal) -> dict[str, Any]:
     extensions: dict[str, object] = {}
+    if error.reason is not None:
+        extensions["reason"] = error.reason
     if error.field is not None:
         extensions["field"] = error.field
     if isinstance(error, RateLimited):

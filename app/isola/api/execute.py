@@ -5,7 +5,7 @@ mutation, introspection, a custom resolver), graphql-core executes over the resu
 """
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable
@@ -17,6 +17,7 @@ from graphql import (
     Executor as GraphQLExecutor,
     FieldNode,
     FragmentDefinitionNode,
+    GraphQLError,
     GraphQLResolveInfo,
     MiddlewareManager,
     NameNode,
@@ -27,11 +28,13 @@ from graphql import (
     default_type_resolver,
 )
 from graphql.execution.collect_fields import FragmentDetails
-from graphql.execution.values import VariableValues
+from graphql.execution.values import VariableValues, get_directive_values
 
 from isola.api import errors
 from isola.api.body import dumped, loaded
 from isola.api.context import Anonymous
+from isola.api.idempotency import Allowance, Once, refuse_invalid, unrepeatable_in
+from isola.api.payloads import Payloads, Resolver
 from isola.api.request import Request
 from isola.api.services import Services
 from isola.errors import BadUserInput, RateLimited, Refusal, Unavailable
@@ -40,7 +43,7 @@ from isola.identity.sessions import Visitor
 from isola.platform.challenges import Challenges
 from isola.query.caller import Context, Transaction
 from isola.query.compiler import Compiler, Reading
-from isola.query.documents import Document, Documents, InvalidError, Operation, UnknownHashError
+from isola.query.documents import Document, Documents, InvalidError, Operation, UnknownHashError, digest
 from isola.query.effort import Effort
 from isola.query.json_text import VIOLATION
 from isola.query.limits import Limits
@@ -49,6 +52,8 @@ from isola.query.read_plan import ReadPlan, Refused
 from isola.query.variables import Variables
 from isola.subjects.sessions.fields import OPEN
 
+LIVE = "live"
+"""The name of the directive that makes a query a live query."""
 _MAX_ERRORS = 20
 # From this number of characters on, parsing a document takes tens of milliseconds.
 _LARGE = 4000
@@ -60,13 +65,16 @@ class Response:
     """``status`` is the HTTP status; ``body`` is JSON in UTF-8.
 
     ``is_read``: it answers a query. The response to a mutation may contain a new secret. ``retry_after``: the seconds
-    after which the client may retry the request, of which nothing was executed.
+    after which the client may retry the request, of which nothing was executed. ``replayed``: it repeats the first
+    response to a mutation. ``set_cookie`` is the value of that header.
     """
 
     status: int
     body: bytes
     is_read: bool = False
     retry_after: int | None = None
+    replayed: bool = False
+    set_cookie: str | None = None
 
 
 class Executor:
@@ -84,17 +92,22 @@ class Executor:
         trusted_only: bool = False,
         cache_bytes: int = 30 * 1024 * 1024,
         effort: Effort | None = None,
+        kept_bytes: int = 256 * 1024 * 1024,
         by_code_point: bool = False,
     ) -> None:
         """``secret`` keys cursors and API keys; it must be the same on every server and after a restart.
 
         ``production`` turns introspection and suggestions off. ``trusted`` documents are compiled now; with
         ``trusted_only`` no others are accepted. ``cache_bytes`` is the memory for cached documents and statements,
-        ``effort`` limits the time spent on making them. ``by_code_point``: the database sorts texts by code point.
+        ``effort`` limits the time spent on making them. ``kept_bytes`` is the size of the first answers to mutations
+        with a key that a tenant may have. ``by_code_point``: the database sorts texts by code point.
         """
         limits = limits or Limits()
         self._schema = model.schema
+        self._live = model.schema.get_directive(LIVE)
         self._suggestions = not production
+        self._unrepeatable = unrepeatable_in(model)
+        self._allowance = Allowance(kept_bytes)
         self._services = services or Services(Mint(secret), Challenges(reserved=lambda _: False))
         self.compiler = Compiler(
             model, limits, secret, effort=effort, most=cache_bytes // 3, by_code_point=by_code_point
@@ -120,11 +133,15 @@ class Executor:
         context: Context | Anonymous,
         *,
         mutations: bool = True,
+        streams: bool = True,
         visitor: Callable[[], Visitor | None] = lambda: None,
+        key: object = None,
     ) -> Response:
         """Execute one operation. ``mutations=False`` refuses mutations, as for GET. Raises only cancellation.
 
+        ``streams``: the endpoint has other ways for operations that are streamed, which the refusal of one names.
         ``visitor`` identifies the client of a public mutation. With an Anonymous ``context`` only public mutations run.
+        ``key`` is the idempotency key of a mutation, as the client sent it; queries ignore it.
         """
         try:
             sha = _hash(extensions)
@@ -133,15 +150,69 @@ class Executor:
             if operation.type is OperationType.MUTATION and not mutations:
                 message = "mutations are executed by POST only"
                 return _refused(_METHOD_NOT_ALLOWED, [errors.graphql_error(message, BadUserInput.code)])
-            return await self._run(operation, variables or {}, context, visitor)
-        except UnknownHashError:
-            return _refused(200, [errors.graphql_error("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")])
-        except InvalidError as invalid:
-            return _refused(_BAD_REQUEST, errors.invalid(invalid.errors))
-        except Refusal as refusal:
-            return _refused(refusal.status, [errors.refusal(refusal)], refusal.retry_after)
+            values = self._coerced(operation, variables or {})
+            if self.is_streamed(operation, values):
+                raise BadUserInput(
+                    "subscriptions and live queries need a WebSocket, or a request with accept: text/event-stream"
+                    if streams
+                    else "this endpoint does not stream: expected no subscription and no live query"
+                )
+            if key is None or operation.type is not OperationType.MUTATION:
+                return await self._run(operation, values, context, visitor)
+            valid = refuse_invalid(key, operation.roots & self._unrepeatable)
+            sent = sha if text is None else digest(text)
+            once = partial(Once, valid, context, (sent, operation_name, variables or {}), self._allowance)
+            return await self._run(operation, values, context, visitor, once)
         except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
-            return _refused(_INTERNAL, [errors.crash(error)])
+            return refused(error)
+
+    async def operation(
+        self,
+        text: str | None,
+        operation_name: str | None,
+        variables: Mapping[str, Any] | None,
+        extensions: Mapping[str, Any] | None,
+        context: Context,
+    ) -> tuple[Operation, VariableValues]:
+        """The operation of a request, valid and with its variables. Raises what ``refused`` describes to the client."""
+        document = await self._document(text, _hash(extensions), operation_name, context, lambda: None)
+        operation = document.operation(operation_name)
+        return operation, self._coerced(operation, variables or {})
+
+    def is_streamed(self, operation: Operation, values: VariableValues) -> bool:
+        """Whether an operation is a subscription or a live query. Raises BadUserInput if that is null."""
+        if operation.type is not OperationType.QUERY:
+            return operation.type is OperationType.SUBSCRIPTION
+        if not operation.node.directives or self._live is None:
+            return False
+        try:
+            given = get_directive_values(self._live, operation.node, values)
+        except GraphQLError:
+            raise BadUserInput("if: expected a value of the type Boolean!", "if") from None
+        return given is not None and bool(given["if"])
+
+    async def read(self, operation: Operation, values: VariableValues, reading: Reading, context: Context) -> str:
+        """The response to a query, as JSON. Raises Unavailable and RateLimited."""
+        return (await self._query(operation, values, reading, context)).body.decode()
+
+    async def event(
+        self,
+        operation: Operation,
+        values: VariableValues,
+        reading: Reading,
+        context: Context,
+        transaction: Transaction,
+        given: Mapping[str, object],
+    ) -> str:
+        """The response to a subscription for one event, as JSON. ``given`` are the parameters of the event's type."""
+        [key] = reading.plan.required
+        if reading.plan.complete:
+            text = await self.compiler.fetch(reading, transaction, given, marked=False)
+            if VIOLATION not in text:
+                return f'{{"data":{{{json.dumps(key)}:{text}}}}}'
+        source = {key: loaded(await self.compiler.fetch(reading, transaction, given, marked=True))}
+        request = Request(context, _read_nothing, self._services)
+        return _answered(await self._core(operation, values, source, request)).body.decode()
 
     async def _document(
         self,
@@ -179,12 +250,12 @@ class Executor:
     async def _run(
         self,
         operation: Operation,
-        variables: Mapping[str, Any],
+        values: VariableValues,
         context: Context,
         visitor: Callable[[], Visitor | None],
+        keyed: Callable[..., Once] | None = None,
     ) -> Response:
         """Checks each root field before it queries the database: it can refuse one field and execute the others."""
-        values = self._coerced(operation, variables)
         if operation.is_within(OPEN):
             request = Request(context, _read_nothing, self._services, visitor)
             return _answered(await self._core(operation, values, None, request))
@@ -193,7 +264,7 @@ class Executor:
             reading = self.compiler.read(plans, values, context.principal)
             return replace(await self._query(operation, values, reading, context), is_read=True)
         readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
-        return await self._mutate(operation, values, readings, context, visitor)
+        return await self._mutate(operation, values, readings, context, visitor, keyed)
 
     async def _query(
         self, operation: Operation, values: VariableValues, reading: Reading, context: Context
@@ -224,40 +295,26 @@ class Executor:
         readings: Mapping[str, Reading],
         context: Context,
         visitor: Callable[[], Visitor | None],
+        keyed: Callable[..., Once] | None,
     ) -> Response:
         bare = operation.once("bare", _bare, operation)
         refused = {key: each for reading in readings.values() for key, each in reading.refused.items()}
         # No statement reads the payload of a public field.
         read = len(readings) == len(operation.node.selection_set.selections)
-        texts: dict[str, str] = {}
-
-        async def select(key: str, transaction: Transaction, given: dict[str, object], *, marked: bool = True) -> str:
-            text = await self.compiler.fetch(readings[key], transaction, given, marked=marked)
-            if VIOLATION in text:
-                raise ValueError(f"{operation.type.value}: a non-null value is null; the transaction is rolled back")
-            # All payloads count towards one response; if this one exceeds the limit, its change is rolled back.
-            self.compiler.limits.check_answer(text, *texts.values())
-            texts[key] = text
-            return text
-
-        async def load(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
-            return loaded(await select(key, transaction, given))
-
-        async def keep(key: str, transaction: Transaction, given: dict[str, object]) -> Any:
-            await select(key, transaction, given, marked=False)
-            return {}
-
-        if refused or bare is None or not read or not all(reading.plan.complete for reading in readings.values()):
-            request = Request(context, load, self._services, visitor)
-            result = await self._core(operation, values, None, request, refused)
-            texts.clear()
+        marked = bool(refused) or bare is None or not read or not all(each.plan.complete for each in readings.values())
+        once = None if keyed is None else keyed(marked=marked)
+        payloads = Payloads(self.compiler, readings, once, marked=marked)
+        request = Request(context, payloads.select, self._services, visitor, once)
+        middleware = () if once is None else (payloads.once(once, refused.keys()),)
+        if marked or bare is None:
+            result = await self._core(operation, values, None, request, refused, middleware)
         else:
-            request = Request(context, keep, self._services, visitor)
-            result = await self._executed(bare, {}, values, {}, request)
+            result = await self._executed(bare, {}, values, {}, request, middleware)
         # A public mutation also calls other services, where it may have had effects.
         if not operation.roots & OPEN and (refusal := unavailable(result)):
             return refusal
-        return _answered(result, texts)
+        response = _answered(result, None if marked else payloads.texts)
+        return replace(response, replayed=True) if once is not None and once.is_replay else response
 
     async def _core(
         self,
@@ -266,6 +323,7 @@ class Executor:
         source: Any,
         context: Any,
         refused: Mapping[str, Refused] = MappingProxyType({}),
+        middleware: Sequence[Resolver] = (),
     ) -> ExecutionResult:
         """Let graphql-core execute over the rows read: it does completion, errors and null propagation."""
 
@@ -274,7 +332,8 @@ class Executor:
                 raise refused[str(info.path.key)].error()
             return resolve(parent, info, **given)
 
-        middleware = MiddlewareManager(refuse) if refused else None
+        if refused:
+            middleware = (*middleware, refuse)
         result = await self._executed(operation.node, operation.fragments, values, source, context, middleware)
         # graphql-core reports invalid arguments in its own words; replace its error by ours.
         reported = [
@@ -290,7 +349,7 @@ class Executor:
         values: VariableValues,
         source: Any,
         context: Any,
-        middleware: MiddlewareManager | None = None,
+        middleware: Sequence[Resolver] = (),
     ) -> ExecutionResult:
         # graphql-core's ``execute`` would coerce the variables again, and refuse the exact numbers of the body.
         executor: GraphQLExecutor[Any] = GraphQLExecutor(
@@ -304,7 +363,7 @@ class Executor:
             default_field_resolver,
             default_type_resolver,
             default_field_resolver,
-            middleware_manager=middleware,
+            middleware_manager=MiddlewareManager(*middleware) if middleware else None,
             hide_suggestions=not self._suggestions,
         )
         execution: Any = executor.execute_operation()
@@ -349,17 +408,19 @@ _NOTHING = SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typenam
 
 
 def unavailable(result: ExecutionResult) -> Response | None:
-    """The refusal of a whole request of which nothing was executed, because the database was unavailable.
+    """The refusal of a whole request of which nothing was executed: the database was unavailable, or a rate limited it.
 
     The HTTP status lets proxies detect it and retry.
     """
     if not result.errors or any(value is not None for value in (result.data or {}).values()):
         return None
-    for error in result.errors:
-        original = error.original_error
-        if not isinstance(original, Unavailable) or original.retry_after is None:
-            return None
-    return _refused(Unavailable.status, errors.located(result.errors), Unavailable.retry_after)
+    originals = [error.original_error for error in result.errors]
+    refusals = [
+        each for each in originals if isinstance(each, Unavailable | RateLimited) and each.retry_after is not None
+    ]
+    if len(refusals) < len(originals) or len({each.status for each in refusals}) > 1:
+        return None
+    return _refused(refusals[0].status, errors.located(result.errors), refusals[0].retry_after)
 
 
 def _answered(result: ExecutionResult, texts: Mapping[str, str] | None = None) -> Response:
@@ -393,6 +454,18 @@ def _hash(extensions: Mapping[str, Any] | None) -> str | None:
     if not isinstance(sha, str):
         raise BadUserInput("extensions.persistedQuery needs a sha256Hash")
     return sha
+
+
+def refused(error: Exception) -> Response:
+    """The response to a request that an error ended before anything was executed."""
+    match error:
+        case UnknownHashError():
+            return _refused(200, [errors.graphql_error("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")])
+        case InvalidError():
+            return _refused(_BAD_REQUEST, errors.invalid(error.errors))
+        case Refusal():
+            return _refused(error.status, [errors.refusal(error)], error.retry_after)
+    return _refused(_INTERNAL, [errors.crash(error)])
 
 
 def _refused(status: int, reported: list[dict[str, Any]], retry_after: int | None = None) -> Response:

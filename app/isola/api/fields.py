@@ -31,8 +31,10 @@ def mapped(source: Source, *, prefix: str | None = None, order: Order = (("id", 
     return declare
 
 
-def typed_id(prefix: str, of: str | Callable[[Row], ColumnElement[Any]] = "id") -> Any:
-    return _field(Value(of, prefix))
+def typed_id(
+    prefix: str, of: str | Callable[[Row], ColumnElement[Any]] = "id", *, description: str | None = None
+) -> Any:
+    return _field(Value(of, prefix), description)
 
 
 def expression(
@@ -60,9 +62,9 @@ def computed(
     return declare
 
 
-def part(access: Access = None, **columns: str) -> Any:
+def part(access: Access = None, *, description: str | None = None, **columns: str) -> Any:
     """An object stored in the same row; maps its columns to those of the row."""
-    return _field(Part(columns), access=access)
+    return _field(Part(columns), description, access)
 
 
 def one(
@@ -78,7 +80,7 @@ def one(
 
 
 def many(
-    column: str | None = None,
+    join: Join | None = None,
     *,
     through: tuple[Table, str, str] | None = None,
     source: Function | None = None,
@@ -89,43 +91,40 @@ def many(
     description: str | None = None,
     access: Access = None,
 ) -> Any:
-    """A connection to the rows whose ``column`` references this one, to those paired with it by ``through``, or to all.
+    """A connection to the rows that are joined with this one, to those paired with it by ``through``, or to all.
 
     ``through`` is a table, its column that references this row, and its column that references the other row.
     """
-    join = None
-    if column:
-        join = Join("id", column)
-    elif through:
+    if through:
         join = Join("id", "id", *through)
     field = _field(Many(join, source, when), description, access)
     field.arguments = [
-        _argument("first", int | None, "Items from the start (0 to 100); 20 if neither first nor last is given."),
-        _argument("after", str | None, "Return only items after this cursor."),
+        argument("first", int | None, "Items from the start (0 to 100); 20 if neither first nor last is given."),
+        argument("after", str | None, "Return only items after this cursor."),
     ]
     if backward:
         field.arguments += [
-            _argument("last", int | None, "Items from the end (0 to 100); not allowed together with first."),
-            _argument("before", str | None, "Return only items before this cursor."),
+            argument("last", int | None, "Items from the end (0 to 100); not allowed together with first."),
+            argument("before", str | None, "Return only items before this cursor."),
         ]
     if filter:
-        field.arguments.append(_argument("filter", filter | None, None))
+        field.arguments.append(argument("filter", filter | None, None))
     if order:
-        field.arguments.append(_argument("order_by", list[order] | None, None))  # type: ignore[valid-type]  # known at run time
+        field.arguments.append(argument("order_by", list[order] | None, None))  # type: ignore[valid-type]  # known at run time
     return field
 
 
 def by_id(description: str | None = None, *, access: Access = None) -> Any:
     """The object with a given id; null if it does not exist, has another type, or is not visible."""
     field = _field(Lookup(), description, access)
-    field.arguments = [_argument("id", strawberry.ID, None)]
+    field.arguments = [argument("id", strawberry.ID, None)]
     return field
 
 
 def by_ids(description: str | None = None, *, access: Access = None) -> Any:
     """The objects with the given ids, in the same order; null for each id that ``by_id`` would not find."""
     field = _field(Lookup(), description, access)
-    field.arguments = [_argument("ids", list[strawberry.ID], None)]
+    field.arguments = [argument("ids", list[strawberry.ID], None)]
     return field
 
 
@@ -139,6 +138,6 @@ def _field(mapping: Field, description: str | None = None, access: Access = None
     return strawberry.field(description=description, metadata={FIELD: mapping}, directives=directives)
 
 
-def _argument(name: str, type_: Any, description: str | None) -> StrawberryArgument:
+def argument(name: str, type_: Any, description: str | None) -> StrawberryArgument:
     default = strawberry.UNSET
     return StrawberryArgument(name, None, StrawberryAnnotation(type_), description=description, default=default)

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -28,10 +28,16 @@ from isola.api import errors
 from isola.api.body import dumped
 from isola.api.context import Anonymous, Context
 from isola.api.execute import Executor, Response as Answer
+from isola.api.idempotency import HEADER as KEY, REPLAYED, key_in
+from isola.api.live import events
+from isola.api.live.caller import Caller
+from isola.api.live.hub import Hub
+from isola.api.live.websocket import Sockets
 from isola.api.request_id import HEADER, request_id
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Forbidden, Refusal, TenantRequired, Unauthenticated, Unavailable, Unconfirmed
 from isola.identity.authentication import Authenticator, Principal
+from isola.identity.cookies import HEADER as COOKIE, Jar
 from isola.identity.members import Members
 from isola.identity.sessions import Visitor
 from isola.settings import Settings
@@ -40,7 +46,9 @@ log = structlog.get_logger()
 
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
+HTML = "text/html"
 UNAUTHENTICATED_BODY_BYTES = 16 * 1024
+_QUALITY = re.compile(r";\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
@@ -107,15 +115,23 @@ class Endpoint(ABC):
         called = request_id(headers.get(HEADER))
         structlog.contextvars.bind_contextvars(request_id=called)
         try:
-            media, lenient = self.accepted(headers.get("accept"))
-            answer = await self.answer(scope, headers, receive, called)
+            if self.streams(headers.get("accept")):
+                streamed = await self.stream(scope, headers, receive, send, called)
+                if streamed is None:
+                    return
+                answer = streamed
+            else:
+                media, lenient = self.accepted(headers.get("accept"))
+                answer = await self.answer(scope, headers, receive, called)
             # A client that accepts only plain JSON expects 200 for every well-formed request.
             status = 200 if lenient and answer.status in {400, 403} else answer.status
             if status < HTTPStatus.MULTIPLE_CHOICES:
                 compressed = answer.is_read and self.compresses(answer.body, headers)
-                await _answer(send, answer.body, media, called, compressed=compressed, status=status)
+                await _answer(send, answer, media, called, compressed=compressed, status=status)
                 return
             response = _response(answer.body, status, media, answer.retry_after)
+            if answer.replayed:
+                response.headers[REPLAYED] = "true"
         except ClientGone:
             return
         except asyncio.CancelledError:
@@ -129,12 +145,23 @@ class Endpoint(ABC):
         response.headers[HEADER] = called
         await response(scope, receive, send)
 
+    def streams(self, accept: str | None) -> bool:  # noqa: ARG002  see GraphQL
+        """Whether to answer with a stream of events."""
+        return False
+
+    async def stream(
+        self, scope: Scope, headers: Headers, receive: Receive, send: Send, request_id: str
+    ) -> Answer | None:
+        """Answer with a stream of events; if it cannot begin, return the response instead. Raises a Refusal."""
+        raise NotImplementedError
+
     def compresses(self, body: bytes, headers: Headers) -> bool:
         """Whether to compress the response to a query.
 
         BREACH guesses a secret from the sizes of many responses that contain it next to text chosen by the attacker.
         It needs a browser that sends the victim's credentials automatically, such as cookies; here pages set them in
-        headers themselves. Even so, responses to mutations are never compressed: they may contain a secret.
+        headers themselves, except the cookie of sessions, which only mutations read. Responses to mutations are never
+        compressed: they may contain a secret.
         """
         return (
             self.compress_from is not None
@@ -206,32 +233,57 @@ class GraphQL(Endpoint):
     max_body_bytes: int
     compress_from: int | None
     by_get: bool
+    hub: Hub | None = None
+    """Subscriptions; None if there are none here."""
+    origins: Sequence[str] = ()
+    """The origins of other pages that may use the cookie of sessions."""
+
+    def streams(self, accept: str | None) -> bool:
+        return self.hub is not None and accept is not None and events.MEDIA in accept
+
+    async def stream(
+        self, scope: Scope, headers: Headers, receive: Receive, send: Send, request_id: str
+    ) -> Answer | None:
+        if self.hub is None:
+            raise TypeError("there are no subscriptions here")
+        caller = await Caller.authenticated(self.principals, self.hub.changes, self.database, scope, request_id)
+        asked = await self.read_request(scope, headers, receive, self.max_body_bytes)
+        parameters = (asked.query, asked.operation_name, asked.variables, asked.extensions)
+        return await events.stream(self.executor, self.hub, caller, parameters, scope, receive, send, key_in(headers))
 
     async def answer(self, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Answer:
         context: Context | Anonymous
+        jar = Jar.read(headers, self.origins)
         try:
             # Authenticate before reading the body.
             principal = await self.principals.principal(scope)
         except (Unauthenticated, Forbidden, TenantRequired) as refusal:
             # Public mutations need no credential, so they accept an invalid one: a client that renews its session
             # sends its expired token.
-            if (named := self.principals.visitor(scope, request_id)) is None:
+            if (named := self._visitor(scope, request_id, jar)) is None:
                 raise
             context, asked = Anonymous(refusal), await self._read_unauthenticated(scope, headers, receive, refusal)
             visitor: Callable[[], Visitor | None] = partial(lambda known: known, named)
         else:
-            visitor = partial(self.principals.visitor, scope, request_id)
+            visitor = partial(self._visitor, scope, request_id, jar)
             context = Context(principal, self.database, self.principals.members, request_id)
             asked = await self.read_request(scope, headers, receive, self.max_body_bytes)
-        return await self.executor.execute(
+        answer = await self.executor.execute(
             asked.query,
             asked.operation_name,
             asked.variables,
             asked.extensions,
             context,
             mutations=scope["method"] == "POST",
+            streams=self.hub is not None,
             visitor=visitor,
+            key=key_in(headers),
         )
+        return answer if jar is None or jar.set_cookie is None else replace(answer, set_cookie=jar.set_cookie)
+
+    def _visitor(self, scope: Scope, request_id: str, jar: Jar | None) -> Visitor | None:
+        visitor = self.principals.visitor(scope, request_id)
+        return visitor if visitor is None or jar is None else replace(visitor, jar=jar)
 
     async def _read_unauthenticated(
         self, scope: Scope, headers: Headers, receive: Receive, refusal: Refusal
@@ -245,9 +297,13 @@ class GraphQL(Endpoint):
             raise refusal from None
 
 
-async def _answer(send: Send, body: bytes, media: str, called: str, *, compressed: bool, status: int) -> None:
+async def _answer(send: Send, answer: Answer, media: str, called: str, *, compressed: bool, status: int) -> None:
     """Send a successful response. The hot path: it creates no Response object."""
-    headers = [*_HEADERS[media], (_REQUEST_ID, called.encode())]
+    headers, body = [*_HEADERS[media], (_REQUEST_ID, called.encode())], answer.body
+    if answer.replayed:
+        headers.append((REPLAYED.encode(), b"true"))
+    if answer.set_cookie is not None:
+        headers.append((b"set-cookie", answer.set_cookie.encode()))
     if compressed:
         if len(body) <= _INLINE:
             body = gzip.compress(body, _LEVEL, mtime=0)
@@ -262,7 +318,7 @@ async def _answer(send: Send, body: bytes, media: str, called: str, *, compresse
 
 _REQUEST_ID = HEADER.encode()
 _HEADERS = {
-    media: [(b"content-type", media.encode()), (b"cache-control", b"no-store"), (b"vary", b"accept-encoding")]
+    media: [(b"content-type", media.encode()), (b"cache-control", b"no-store"), (b"vary", b"accept, accept-encoding")]
     for media in (JSON, GRAPHQL_JSON)
 }
 # Level 4 takes twice as long for large responses and makes them only a tenth smaller.
@@ -354,6 +410,7 @@ def _explain(response: Response, methods: str) -> None:
         case 405:
             response.headers["allow"] = methods
     response.headers["cache-control"] = "no-store"
+    response.headers["vary"] = "accept"
 
 
 def application(
@@ -362,12 +419,15 @@ def application(
     executor: Executor,
     tenants: Database,
     control: Database,
+    hub: Hub,
     further: Sequence[BaseRoute] = (),
+    page: ASGIApp | None = None,
 ) -> ASGIApp:
     """The HTTP application: ``/graphql``, ``/livez`` (this process answers), ``/readyz`` (it can serve requests).
 
     If the path is a tenant source, ``/t/<tenant>/graphql`` serves the same as ``/graphql``. ``further`` routes are
-    served as well.
+    served as well. ``hub`` follows subscriptions: over WebSockets, and as events in answers. ``page`` is the answer to
+    browsers that open ``/graphql``; None for no such page.
     """
 
     async def livez(_: Request) -> Response:
@@ -384,31 +444,20 @@ def application(
             return JSONResponse({"status": "not ready", "reason": refusal.message}, status_code=refusal.status)
         return JSONResponse({"status": "ready"})
 
-    endpoint = GraphQL(
+    graphql = GraphQL(
         authenticator,
         executor,
         tenants,
         settings.max_body_bytes,
         settings.compress_from,
         by_get=not settings.production,
+        hub=hub,
+        origins=settings.cors_origins,
     )
-    middleware = (
-        Middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=[
-                "authorization",
-                "content-type",
-                "x-api-key",
-                "x-request-id",
-                "x-tenant-id",
-                *settings.cors_headers,
-            ],
-            expose_headers=["retry-after", "x-request-id"],
-            max_age=settings.cors_max_age,
-        ),
+    sockets = Sockets(
+        authenticator, executor, tenants, hub, settings.head_timeout, settings.max_subscriptions_per_connection
     )
+    endpoint = graphql if page is None else _Either(graphql, page)
     by_path = "path" in settings.tenant_sources
     starlette = Starlette(
         routes=[
@@ -418,7 +467,7 @@ def application(
             Route("/readyz", readyz),
             *further,
         ],
-        middleware=middleware if settings.cors_origins else (),
+        middleware=_cors(settings),
     )
     # A redirect would go to the host in the request, which the client controls.
     starlette.router.redirect_slashes = False
@@ -429,11 +478,65 @@ def application(
             path = "/graphql"
             scope = {**scope, "path": path, "raw_path": path.encode()}
         # /graphql handles its own errors, so it needs no middleware but CORS.
-        if settings.cors_origins:
-            await starlette(scope, receive, send)
-        elif path == "/graphql" or (by_path and path.startswith("/t/") and path.endswith("/graphql")):
+        if scope["type"] == "websocket":
+            # The server lets only upgrades of this path through.
+            await sockets(scope, receive, send)
+        elif _is_endpoint(path, by_path=by_path) and not settings.cors_origins:
             await endpoint(scope, receive, send)
         else:
             await starlette(scope, receive, send)
 
     return direct
+
+
+@dataclass(frozen=True, slots=True)
+class _Either:
+    """A page for who prefers HTML, the endpoint for all others."""
+
+    endpoint: ASGIApp
+    page: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["method"] in {"GET", "HEAD"} and prefers_html(Headers(scope=scope).get("accept"))
+        await (self.page if is_page else self.endpoint)(scope, receive, send)
+
+
+@lru_cache(100)
+def prefers_html(accept: str | None) -> bool:
+    """Whether a client prefers HTML to JSON, as browsers do when they open an address."""
+    qualities = {JSON: 0.0, GRAPHQL_JSON: 0.0, HTML: 0.0}
+    for part in (accept or "").split(","):
+        media, _, parameters = part.partition(";")
+        quality = _QUALITY.search(f";{parameters}")
+        if (name := media.strip().lower()) in qualities:
+            qualities[name] = float(quality[1]) if quality else 1.0
+    return qualities[HTML] > max(qualities[JSON], qualities[GRAPHQL_JSON])
+
+
+def _is_endpoint(path: str, *, by_path: bool) -> bool:
+    return path == "/graphql" or (by_path and path.startswith("/t/") and path.endswith("/graphql"))
+
+
+def _cors(settings: Settings) -> Sequence[Middleware]:
+    if not settings.cors_origins:
+        return ()
+    return (
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                KEY,
+                "x-api-key",
+                "x-request-id",
+                "x-tenant-id",
+                *([COOKIE] if settings.session_cookie_tenants else []),
+                *settings.cors_headers,
+            ],
+            expose_headers=[REPLAYED, "retry-after", "x-request-id"],
+            max_age=settings.cors_max_age,
+            allow_credentials=bool(settings.session_cookie_tenants),
+        ),
+    )

@@ -21,7 +21,19 @@ from strawberry.types.field import StrawberryField
 from isola.api.access import Public, Requires
 from isola.api.fields import FIELD, TYPE
 from isola.query import json_text
-from isola.query.mapping import Comparison, Entity, Field, Filter, MappingError, Model, Needs, Value, columns_of, hidden
+from isola.query.mapping import (
+    Comparison,
+    Entity,
+    Field,
+    Filter,
+    MappingError,
+    Model,
+    Needs,
+    Related,
+    Value,
+    columns_of,
+    hidden,
+)
 from isola.query.statement import TYPE_MARK
 
 _DEFINITION = GraphQLCoreConverter.DEFINITION_BACKREF
@@ -112,12 +124,12 @@ def _accesses(directives: Iterable[object]) -> Sequence[Requires | Public]:
 
 
 def _filter(type_: GraphQLInputObjectType) -> Filter:
-    comparisons: dict[str, Comparison] = {}
+    comparisons: dict[str, Comparison | Related] = {}
     for name in type_.fields.keys() - _LOGIC:
         declaration = _declaration(type_.fields[name])
         declared = declaration.metadata.get(FIELD)
         comparisons[name] = (
-            declared if isinstance(declared, Comparison) else Comparison(declaration.python_name, declared)
+            declared if isinstance(declared, Comparison | Related) else Comparison(declaration.python_name, declared)
         )
     return comparisons
 

@@ -38,7 +38,7 @@ def _used(quota: Row) -> ColumnElement[int]:
 @mapped(own_quotas)
 @strawberry.type(description="A limit of the tenant, and its use.", directives=[requires(Permission.PLAN_READ)])
 class Quota:
-    name: QuotaName = expression(_name)
+    name: QuotaName = expression(_name, "What is limited.")
     limit: BigInt | None = expression(_limit, "Null if there is no limit.")
     used: BigInt = expression(_used, "The current number. It can exceed the limit, which only prevents additions.")
 
@@ -46,6 +46,6 @@ class Quota:
 @mapped(own_plan, order=(("name", False),))
 @strawberry.type(description="The quotas of the tenant.", directives=[requires(Permission.PLAN_READ)])
 class Plan:
-    name: str
-    title: str
+    name: str = strawberry.field(description="The unique name.")
+    title: str = strawberry.field(description="The name to show.")
     quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 import strawberry
 
 from isola.subjects import quotas
+from isola.subjects.sentences import words
 
 if TYPE_CHECKING:
 
@@ -15,3 +16,5 @@ else:
         StrEnum("QuotaName", [(name.upper(), name) for name in quotas.names()]),
         description="The names of quotas.",
     )
+    for _name in QuotaName.__strawberry_definition__.values:
+        _name.description = f"The number of {words(_name.name)}."

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import strawberry
 
+from isola.api.idempotency import Once
 from isola.api.services import Services
 from isola.identity.sessions import Visitor
 from isola.query.caller import Context, Transaction
@@ -25,19 +26,20 @@ def _no_visitor() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, as resolvers see it."""
+    """One request, as resolvers see it. ``once``: it has an idempotency key."""
 
     context: Context
     select: Select
     services: Services
     visitor: Callable[[], Visitor | None] = _no_visitor
+    once: Once | None = None
 
     @property
     def actor(self) -> Actor:
         return Actor(self.context.principal.user_id, self.context.principal.permissions)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        return self.context.transaction()
+        return self.context.transaction(claim=self.once.claim if self.once else None)
 
 
 Info: TypeAlias = strawberry.Info[Request, None]

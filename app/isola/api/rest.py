@@ -5,7 +5,7 @@ The executor is that of ``/graphql``, and so are authentication, permissions, ru
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
@@ -37,6 +37,7 @@ from isola.api.body import dumped
 from isola.api.context import Context
 from isola.api.execute import Executor, Response
 from isola.api.http import JSON, REFUSED, Endpoint, MethodNotAllowed, NotAcceptable, Principals
+from isola.api.idempotency import key_in
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, NotFound, OperatorError, Refusal
 from isola.identity.resolution import API
@@ -127,7 +128,7 @@ class Rest(Endpoint):
         variables = operation.values(scope["path_params"], sent)
         context = Context(principal, self.database, self.principals.members, request_id)
         response = await self.executor.execute(
-            operation.route.document, None, variables, None, context, mutations=not reads
+            operation.route.document, None, variables, None, context, mutations=not reads, key=key_in(headers)
         )
         return _shown(operation.route, response)
 
@@ -227,15 +228,15 @@ def _shown(route: Route, response: Response) -> Response:
         status = (
             _STATUSES.get(told[0]["extensions"]["code"], 500) if response.status == HTTPStatus.OK else response.status
         )
-        return Response(status, dumped({"errors": told}), retry_after=response.retry_after)
+        return replace(response, status=status, body=dumped({"errors": told}))
     value = body["data"]
     for key in route.answer.split("."):
         value = value and value[key]
     if value is None:
         missing = NotFound("there is no such object")
-        return Response(missing.status, dumped({"errors": [errors.refusal(missing)]}))
+        return replace(response, status=missing.status, body=dumped({"errors": [errors.refusal(missing)]}))
     status = HTTPStatus.CREATED if route.method == "POST" else HTTPStatus.OK
-    return Response(status, dumped(value), is_read=route.method == "GET")
+    return replace(response, status=status, body=dumped(value), is_read=route.method == "GET")
 
 
 def _extensions(of_error: Mapping[str, Any]) -> Mapping[str, Any]:

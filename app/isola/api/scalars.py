@@ -1,8 +1,9 @@
 """Scalars, and the comparison inputs of filters: ``eq``, ``in`` and so on, one type for each scalar."""
 
 import decimal
+import re
 import uuid
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import Any, NewType
 
@@ -18,11 +19,13 @@ from graphql import (
 from strawberry.types.scalar import ScalarDefinition, scalar
 
 from isola import exact_json
+from isola.api.enums import described_enum
 from isola.query.messages import UnfitValueError
 
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_DECIMAL = 200
 """The most characters of a decimal that a client sends."""
+MAX_DURATION = timedelta(days=36_500)
 MAX_EXPONENT = 1000
 """The most digits before and after the point of a decimal: no column has more."""
 
@@ -31,6 +34,7 @@ DateTime = NewType("DateTime", datetime)
 JSON = NewType("JSON", object)
 Date = NewType("Date", date)
 Decimal = NewType("Decimal", decimal.Decimal)
+Duration = NewType("Duration", timedelta)
 UUID = NewType("UUID", uuid.UUID)
 
 
@@ -76,6 +80,29 @@ def _read_date(value: Any) -> date:
         return date.fromisoformat(value)
     except ValueError:
         raise UnfitValueError(message) from None
+
+
+_DURATION = re.compile(
+    r"(-)?P(?:(?P<weeks>\d{1,9})W|(?=.)(?:(?P<days>\d{1,9})D)?"
+    r"(?:T(?=.)(?:(?P<hours>\d{1,9})H)?(?:(?P<minutes>\d{1,9})M)?(?:(?P<seconds>\d{1,10})S)?)?)",
+    re.ASCII,
+)
+
+
+def _read_duration(value: Any) -> timedelta:
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise UnfitValueError(
+            "a Duration is ISO 8601 in weeks, or in days, hours, minutes and whole seconds, such as P7D"
+        )
+    given = {name: int(number) for name, number in found.groupdict().items() if number}
+    # A week has the most seconds: a timedelta of the largest numbers would overflow.
+    if max(given.get("weeks", 0) * 7, given.get("days", 0)) > MAX_DURATION.days:
+        raise UnfitValueError(f"a Duration is at most {MAX_DURATION.days} days")
+    duration = timedelta(**given)
+    if duration > MAX_DURATION:
+        raise UnfitValueError(f"a Duration is at most {MAX_DURATION.days} days")
+    return -duration if found[1] else duration
 
 
 def _read_decimal(value: Any) -> decimal.Decimal:
@@ -151,6 +178,12 @@ SCALARS: dict[object, ScalarDefinition] = {
         parse_value=_read_date,
         serialize=_write_text,
     ),
+    Duration: scalar(
+        name="Duration",
+        description="A duration in ISO 8601: in weeks, or in days, hours, minutes and whole seconds. P2W, PT90M, -P1D.",
+        parse_value=_read_duration,
+        serialize=_unchanged,
+    ),
     Decimal: scalar(
         name="Decimal",
         description="A decimal with all its digits, as a string. Input may also be a number.",
@@ -174,16 +207,36 @@ SCALARS: dict[object, ScalarDefinition] = {
 }
 
 
-@strawberry.enum
+@described_enum
 class OrderDirection(Enum):
+    """The direction of an order.
+
+    ASC: The smallest first.
+    DESC: The largest first.
+    """
+
     ASC = "ASC"
     DESC = "DESC"
+
+
+@described_enum
+class NullsOrder(Enum):
+    """Where an order has rows without a value.
+
+    FIRST: Before all others.
+    LAST: After all others.
+    """
+
+    FIRST = "FIRST"
+    LAST = "LAST"
 
 
 @strawberry.input(description="Compares texts, case-sensitively. Conditions are combined with AND; null is refused.")
 class StringFilter:
     eq: str | None = strawberry.UNSET
-    in_: list[str] | None = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
+    in_: list[str] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="Equal to one of these. An empty list: no rows."
+    )
     gt: str | None = strawberry.UNSET
     gte: str | None = strawberry.UNSET
     lt: str | None = strawberry.UNSET
@@ -210,7 +263,7 @@ class InsensitiveStringFilter(StringFilter):
 class IDFilter:
     eq: strawberry.ID | None = strawberry.UNSET
     in_: list[strawberry.ID] | None = strawberry.field(
-        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+        name="in", default=strawberry.UNSET, description="Equal to one of these. An empty list: no rows."
     )
     is_null: bool | None = strawberry.UNSET
 
@@ -219,12 +272,20 @@ class IDFilter:
 class DateTimeFilter:
     eq: DateTime | None = strawberry.UNSET
     in_: list[DateTime] | None = strawberry.field(
-        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+        name="in", default=strawberry.UNSET, description="Equal to one of these. An empty list: no rows."
     )
     gt: DateTime | None = strawberry.UNSET
     gte: DateTime | None = strawberry.UNSET
     lt: DateTime | None = strawberry.UNSET
     lte: DateTime | None = strawberry.UNSET
+    newer_than: Duration | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="After the present time less this duration. A negative one is a time in the future.",
+    )
+    older_than: Duration | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Before the present time less this duration. A negative one is a time in the future.",
+    )
     is_null: bool | None = strawberry.UNSET
 
 
@@ -238,7 +299,7 @@ class BooleanFilter:
 class UUIDFilter:
     eq: UUID | None = strawberry.UNSET
     in_: list[UUID] | None = strawberry.field(
-        name="in", default=strawberry.UNSET, description="An empty list: no rows."
+        name="in", default=strawberry.UNSET, description="Equal to one of these. An empty list: no rows."
     )
     is_null: bool | None = strawberry.UNSET
 
@@ -264,7 +325,9 @@ class JSONFilter:
 def _range_filter(type_: Any, name: str, values: str) -> type:
     """A filter for ordered values."""
     one = type_ | None
-    listed = strawberry.field(name="in", default=strawberry.UNSET, description="An empty list: no rows.")
+    listed = strawberry.field(
+        name="in", default=strawberry.UNSET, description="Equal to one of these. An empty list: no rows."
+    )
     annotations = {"eq": one, "in_": list[type_] | None}
     annotations |= dict.fromkeys(("gt", "gte", "lt", "lte"), one) | {"is_null": bool | None}
     body = {"__module__": __name__, "__annotations__": annotations, **dict.fromkeys(annotations, strawberry.UNSET)}

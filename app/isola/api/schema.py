@@ -10,8 +10,10 @@ from strawberry.utils.str_converters import to_camel_case
 
 from isola.api.connections import NodeQueries
 from isola.api.declared import declare
+from isola.api.descriptions import complete
 from isola.api.fields import mapped
 from isola.api.inputs import guard
+from isola.api.live.directive import live
 from isola.api.model import model_of
 from isola.api.scalars import SCALARS
 from isola.api.viewer import ViewerQueries
@@ -28,6 +30,7 @@ from isola.subjects.roles.fields import RoleMutations
 from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations
 from isola.subjects.shares.fields import ShareMutations, ShareQueries
 from isola.subjects.spans.fields import SpanQueries
+from isola.subjects.tickets.fields import TicketMutations
 from isola.subjects.users.fields import UserMutations
 
 __all__ = ["model", "schema"]
@@ -77,11 +80,16 @@ Mutation = _root(
     ApiKeyMutations,
     SignInMutations,
     SessionMutations,
+    TicketMutations,
     *(part for each in _applications for part in each.mutations),
 )
 
+Subscription = _root("Subscription", *(each.subscriptions for each in _declared))
+
 try:
-    schema = strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map=SCALARS))
+    schema = strawberry.Schema(
+        Query, Mutation, Subscription, directives=[live], config=StrawberryConfig(scalar_map=SCALARS)
+    )
 except DuplicatedTypeName as error:
     raise OperatorError(
         f"{error.message}: subjects, enums and the types generated from them share one namespace"
@@ -100,3 +108,4 @@ for _name, _entity in model.entities.items():
     if _other != _name:
         raise OperatorError(f"ids of {_name} and of {_other} begin with {_entity.prefix!r}: expected two prefixes")
 guard(model.schema.mutation_type, unchecked=OPEN)
+complete(model.schema, model.requires, SUBJECTS)

@@ -23,14 +23,18 @@ from isola.commands.platform import platform_app
 from isola.commands.revision import revision
 from isola.commands.revoke import revoke_app
 from isola.commands.tenant import tenant_app
+from isola.commands.ticket import ticket
 from isola.commands.timeline import timeline_app
 from isola.commands.user import user_app
 from isola.doctor.vocabulary import HOMES, TENANT_COLUMN
 from isola.errors import IsolaError, OperatorError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress
 
+    from isola.pages.home import Trial
     from isola.platform import migrations
     from isola.server import listener as server
     from isola.server.installation import Installation
@@ -50,6 +54,7 @@ app.command()(advise)
 app.command()(isolation)
 app.command()(new)
 app.command()(revision)
+app.command()(ticket)
 
 SHOWN_BAD_LINES = 20
 SHOWN_RIGHTS = 20
@@ -128,17 +133,17 @@ def demo() -> None:
                 await demonstration.furnish(owner, tenants, installed.strategies)
         admitting, password = demonstration.admit(settings)
         demonstration.explain(settings, f"{listener.url}/graphql", password)
-        await _serve(replace(installed, settings=admitting), listener)
+        await _serve(replace(installed, settings=admitting), listener, demonstration.trials())
 
     with server.bound(settings) as listener:
         act(run, settings=settings, serving=True)
 
 
-async def _serve(installed: "Installation", listener: "server.Listener") -> None:
+async def _serve(installed: "Installation", listener: "server.Listener", trials: "Sequence[Trial]" = ()) -> None:
     from isola.server.application import application
     from isola.server.operator import operating
 
-    async with application(installed) as served, operating(installed):
+    async with application(installed, trials) as served, operating(installed):
         listener.listen()
         typer.echo(f"Serving on {listener.url}/graphql — press Ctrl-C to stop")
         sys.stdout.flush()
@@ -198,7 +203,7 @@ def _print_report(report: "migrations.Report", *, check: bool) -> None:
         done = len(report.behind.keys() - report.failed)
         typer.echo(
             f"{report.homes} homes, {done} migrated to revision {newest['tenant']}, "
-            f"{len(report.shut.keys() - report.failed)} granted missing rights, {len(report.failed)} failed"
+            f"{len(report.shut.keys() - report.failed)} repaired, {len(report.failed)} failed"
         )
     elif report.control != newest["control"]:
         typer.echo(f"the platform's tables are at {report.control or 'nothing'}, not {newest['control']}")
@@ -212,8 +217,8 @@ def _print_report(report: "migrations.Report", *, check: bool) -> None:
         for home, revision in sorted(report.behind.items()):
             typer.echo(f"{home} is {migrations.advice('tenant', revision)}")
         for home, missing in sorted(report.shut.items()):
-            typer.echo(f"{home} cannot be entered: {missing}")
-        typer.echo(f"{report.homes} homes, {len(report.behind)} behind, {len(report.shut)} that cannot be entered")
+            typer.echo(f"{home} is not as isola migrate made it: {missing}")
+        typer.echo(f"{report.homes} homes, {len(report.behind)} behind, {len(report.shut)} not as they were made")
     if report.failed or (check and outdated):
         raise typer.Exit(1)
 

@@ -21,6 +21,7 @@ from uuid import UUID
 
 import asyncpg
 
+from isola.database.claims import CLAIM, Claim
 from isola.database.failures import LOST, NOT_PROVED
 from isola.database.statements import Statements
 
@@ -51,7 +52,9 @@ _ENTRY = (
     # CASE keeps the order.
     f"SELECT 1 WHERE CASE WHEN length({_SET}) > 0 THEN isola.current_tenant_id() = '{UUID(int=0)}' END",
     f"SELECT 1 WHERE length({_SET}) = 0",
+    f"SELECT 1 WHERE CASE WHEN length({_SET}) > 0 THEN {CLAIM} END",
 )
+_CLAIMED = 2
 _SETTING = re.compile(r"SET LOCAL ([\w.]+) TO (?:'([^']*)'|(\w+))")
 _SET_ROLE = re.compile(r"SET LOCAL ROLE (\w+)")
 
@@ -105,7 +108,7 @@ class Binding:
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no annotations
     """A connection that begins, enters and ends transactions. Call ``prepare_transactions`` first."""
 
-    _entry: tuple[Binding, str, Again, bool] | None = None
+    _entry: tuple[Binding, str, Again, bool, Claim | None] | None = None
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -178,12 +181,13 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
             return str(await self._query(self._begin[read_only], self._report, (), timeout))
         return str(await self._query(self._begin[read_only], self._report_in_role, (binding.role,), timeout))
 
-    def enter(self, binding: Binding, proof: str, again: Again, *, read_only: bool) -> None:
+    def enter(self, binding: Binding, proof: str, again: Again, *, read_only: bool, claim: Claim | None = None) -> None:
         """Enter a tenant, together with the next statement.
 
-        If the proof is refused, the statement has not been run, and ``again`` is called for another proof.
+        If the proof is refused, the statement has not been run, and ``again`` is called for another proof. Neither has
+        it if ``claim`` raises an error.
         """
-        self._entry = binding, proof, again, read_only
+        self._entry = binding, proof, again, read_only, claim
 
     async def commit(self, *, read_only: bool) -> bool:
         """Commit and clean up; whether the session is proven clean. Raises what PostgreSQL raises at commit."""
@@ -213,24 +217,25 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no an
         """All of asyncpg's methods that run one statement end here."""
         if self._entry is None:
             return await super()._execute(query, args, limit, timeout, **more)
-        (binding, proof, again, read_only), self._entry = self._entry, None
-        entry = self._entries[read_only]
+        (binding, proof, again, read_only, claim), self._entry = self._entry, None
+        entry = self._entries[read_only if claim is None else _CLAIMED]
         try:
-            self._send(entry, binding, proof)
+            self._send(entry, binding, proof, claim)
             result = await super()._execute(query, args, limit, timeout, **more)
         except asyncpg.PostgresError as error:
             other = await again() if error.sqlstate == NOT_PROVED else None
             if other is None:
                 raise
-            self._send(entry, binding, other)
+            self._send(entry, binding, other, claim)
             result = await super()._execute(query, args, limit, timeout, **more)
         entry.done()
         return result
 
-    def _send(self, entry: "_Batch", binding: Binding, proof: str) -> None:
+    def _send(self, entry: "_Batch", binding: Binding, proof: str, claim: Claim | None) -> None:
         self._check_open()
-        values = _value(proof) + binding.settings
-        self._transport.write(entry.messages(1 + len(_SETTINGS), values) + binding.statements)
+        claimed = () if claim is None else claim.claimed
+        values = _value(proof) + binding.settings + b"".join(map(_value, claimed))
+        self._transport.write(entry.messages(1 + len(_SETTINGS) + len(claimed), values) + binding.statements)
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109  asyncpg's
         if not args:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
+from isola.database.claims import Answered
 from isola.errors import (
     AnswerTooLarge,
     BadUserInput,
@@ -41,6 +42,11 @@ MOVED = "IS004"
 
 # The SQLSTATE of isola.measured() for an answer that is too large: the field and the limit are part of the error.
 TOO_LARGE = "IS005"
+
+# The SQLSTATEs of isola.claim_answer(), for an idempotency key of another request, and of this one.
+REUSED, ANSWERED = "IS007", "IS008"
+# The SQLSTATE of isola.keep_answer() for an answer that is too large to be kept.
+NOT_KEPT = "IS009"
 
 # The SQLSTATEs that keep a transaction in its tenant: an invalid proof, or a missing right, which is also the error for
 # a row that a policy does not admit.
@@ -135,6 +141,10 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
         NOT_ACTIVE: Answer(Forbidden, "the tenant is not active"),
         NOT_PROVED: Answer(Unavailable, "the home of this tenant cannot be accessed"),
         NO_PLACE: Answer(QuotaExceeded, "{table}: the plan allows {constraint}"),
+        REUSED: Answer(Conflict, "Idempotency-Key: the key was used for another request"),
+        NOT_KEPT: Answer(
+            BadUserInput, "Idempotency-Key: an answer of more than 65536 bytes is not kept: select fewer fields"
+        ),
         MOVED: Answer(Unavailable, "the tenant is being moved: try again in some seconds"),
         "23001": Answer(Conflict, "{table}: a referenced object does not exist, or this object is still referenced"),
         "23503": Answer(Conflict, "{table}: a referenced object does not exist, or this object is still referenced"),
@@ -158,7 +168,7 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
             ours=True,
         ),
         "55006": _AGAIN,
-        "55P03": _AGAIN,
+        "55P03": Answer(Unavailable, "another session did not release a lock in time: try again"),
         "57014": _SLOW,
     }
 )
@@ -188,7 +198,7 @@ def translate(error: Exception, *, lost: bool, read_only: bool = False) -> Excep
                 return AnswerTooLarge(int(error.constraint_name), error.column_name)
             answer = _answer(sqlstate, error.server_source_function)
             if answer is None:
-                return error  # type: ignore[no-any-return]  # asyncpg has no annotations
+                return Answered() if sqlstate == ANSWERED else error
             if answer.ours:
                 log.error("the database could not execute a statement", sqlstate=sqlstate, exc_info=error)
             refusal = answer.kind(answer.message.format(**_names(error)))

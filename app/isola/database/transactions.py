@@ -24,11 +24,12 @@ from isola import exact_json
 from isola.database import moments
 from isola.database.address import connecting
 from isola.database.binding import NOTHING, BindingKey, record
+from isola.database.claims import Claim
 from isola.database.connection import Binding, Connection
 from isola.database.failures import LOST, REACHING, cause, translate
 from isola.database.pool import Link, Pool
 from isola.database.statements import STATEMENT_LENGTH
-from isola.errors import Conflict, Unavailable, Unconfirmed
+from isola.errors import BadUserInput, Conflict, Unavailable, Unconfirmed
 from isola_strategies.base import Strategy
 
 log = structlog.get_logger()
@@ -250,12 +251,20 @@ class Database:
         await self._pool.close()
 
     def transaction(
-        self, tenant: Placed, *, read_only: bool = False, about: Mapping[str, str] = NOTHING
+        self,
+        tenant: Placed,
+        *,
+        read_only: bool = False,
+        about: Mapping[str, str] = NOTHING,
+        claim: Claim | None = None,
     ) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside one tenant, committed at the end, rolled back by any exception.
 
         ``about`` contains further facts about the request that the transaction proves: see ``FIELDS`` in
         isola/database/binding.py. The log takes the actor from it.
+
+        With a ``claim``, the first statement raises Answered if the request was answered before, and Conflict if its
+        key is one of another request. Raises BadUserInput instead of committing a claim without an answer.
 
         Raises Unavailable when no connection is free in time, when the database cannot be reached, and when the
         tenant's home does not exist; Conflict and BadUserInput for constraint violations.
@@ -263,7 +272,7 @@ class Database:
         strategy = self._strategies.get(tenant.strategy)
         if strategy is None:
             raise Unavailable("the strategy of this tenant is not installed here")
-        return _Running(self, strategy, tenant.id, record(tenant.id, about), read_only=read_only)
+        return _Running(self, strategy, tenant.id, record(tenant.id, about), read_only=read_only, claim=claim)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction outside of tenants, for the control plane and the owner. Otherwise like ``transaction``."""
@@ -297,7 +306,15 @@ class Database:
         finally:
             self.release(link, None, clean=False)
 
-    async def begun(self, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool) -> Link:
+    async def begun(
+        self,
+        strategy: Strategy | None,
+        tenant: UUID | None,
+        stated: str,
+        *,
+        read_only: bool,
+        claim: Claim | None = None,
+    ) -> Link:
         """A connection with an open transaction, to be given back. Raises Unavailable.
 
         With a strategy, the first statement on it enters the tenant; ``stated`` is the record that it proves.
@@ -318,7 +335,7 @@ class Database:
                 if binding is not None:
                     proof = key.proof(stated, transaction) if key is not None else stated
                     again = partial(self._again, connection, binding, stated, key, read_only=read_only)
-                    connection.enter(binding, proof, again, read_only=read_only)
+                    connection.enter(binding, proof, again, read_only=read_only, claim=claim)
                 begun = True
             except TimeoutError as error:
                 # PgBouncer accepts connections at once; the wait is for its connection to the database.
@@ -395,9 +412,9 @@ def _warn_not_reused() -> None:
 
 
 # Planner settings inside tenants: nested loops over index scans, in index order. Statements read pages, and join rows
-# to what they reference by key. The planner assumes a tenant of average size, for which it finds other plans cheaper;
-# for a tenant far larger than the others, those plans read all its rows. Before PostgreSQL 18, disabled node types add
-# a huge cost that would trigger JIT for every statement: hence ``jit``.
+# to what they reference by key. One plan serves tenants of all sizes; other plans are cheaper for small ones, and read
+# all rows of a large one. Before PostgreSQL 18, disabled node types add a huge cost that would trigger JIT for every
+# statement: hence ``jit``.
 _PLANNING = dict.fromkeys(
     (
         "enable_seqscan",
@@ -472,25 +489,39 @@ async def _hides_names(connection: Connection) -> bool:
 class _Running:
     """One transaction. A class, because a generator-based context manager is several times slower."""
 
-    __slots__ = ("_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
+    __slots__ = ("_claim", "_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
 
     def __init__(
-        self, database: Database, strategy: Strategy | None, tenant: UUID | None, stated: str, *, read_only: bool
+        self,
+        database: Database,
+        strategy: Strategy | None,
+        tenant: UUID | None,
+        stated: str,
+        *,
+        read_only: bool,
+        claim: Claim | None = None,
     ) -> None:
         self._database = database
         self._strategy = strategy
         self._tenant = tenant
         self._stated = stated
         self._read_only = read_only
+        self._claim = claim
 
     async def __aenter__(self) -> Transaction:
-        self._link = await self._database.begun(self._strategy, self._tenant, self._stated, read_only=self._read_only)
+        self._link = await self._database.begun(
+            self._strategy, self._tenant, self._stated, read_only=self._read_only, claim=self._claim
+        )
         return Transaction(self._link.connection, self._strategy)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if error is None and self._claim is not None and not self._claim.kept:
+                unanswered = BadUserInput("Idempotency-Key: the answer to this mutation cannot be kept")
+                await self._end(unanswered)
+                raise unanswered
             await self._end(error)
         except Conflict as conflict:
             if isinstance(conflict.__cause__, asyncpg.ForeignKeyViolationError | asyncpg.RestrictViolationError):

@@ -1,6 +1,7 @@
 """Drift: objects that one tenant's home has and the others lack, or the other way round."""
 
 from isola.doctor.check import Check, Severity
+from isola.platform import protection
 
 IN_HOMES = "(SELECT r.*, s.name AS home FROM relations r JOIN schemas s ON s.oid = r.schema WHERE s.is_home) r"
 
@@ -228,6 +229,24 @@ CHECKS = (
             ) counted
         ) sized
         WHERE capacity < tables
+        """,
+    ),
+    Check(
+        "DRF012",
+        Severity.WARNING,
+        "the policies or views of a home are not as isola migrate made them",
+        "Rows may be visible to users, or to tenants, that they should be hidden from.",
+        f"""
+        WITH made AS (
+            SELECT array_agg(nspname) AS names FROM pg_namespace
+            WHERE obj_description(oid, 'pg_namespace') LIKE 'isola %'
+              AND to_regprocedure('isola.bound_tenant()') IS NOT NULL
+        )
+        SELECT quote_ident(name) AS object, 'isola migrate makes them again' AS detail, NULL AS fix
+        FROM made CROSS JOIN unnest(names) one (name)
+        LEFT JOIN ({protection.FOUND.format(homes="(SELECT names FROM made)::name[]")}) found ON found.nspname = name
+        LEFT JOIN ({protection.MARKED.format(homes="(SELECT names FROM made)::name[]")}) marked ON marked.nspname = name
+        WHERE found.mark IS DISTINCT FROM marked.mark
         """,
     ),
 )

@@ -82,7 +82,7 @@ CHECKS = (
         FROM ({EXPRESSIONS}) e
         WHERE expression ~ tenant
           AND (expression ~ '\m(OR|CASE|COALESCE|EXISTS|DISTINCT|ANY)\M'
-               OR expression !~ (tenant || '"?\)?(::[a-z ]+)?\)? = | = \(*"?' || tenant))
+               OR expression !~ (tenant || '"?\)?(::[a-z ]+)?(, true)?\)? = | = \(*"?' || tenant))
         GROUP BY name
         """,
     ),

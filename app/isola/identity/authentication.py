@@ -1,25 +1,27 @@
 """Authentication: from a request to the one Principal that all later decisions use."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import floor
 from typing import Any, NoReturn
 from uuid import UUID, uuid5
 
-from isola.errors import Forbidden, TenantRequired, Unauthenticated
+from isola.errors import BadUserInput, Forbidden, TenantRequired, TokenExpired, Unauthenticated
 from isola.identity.api_keys import KeyVerifier, UnknownKey
 from isola.identity.claims import Claims, Expired
 from isola.identity.descendants import Descendants
 from isola.identity.members import Members
 from isola.identity.memberships import Memberships
-from isola.identity.resolution import ParsedRequest, Resolution, identifies, unknown_host
+from isola.identity.resolution import ParsedRequest, Resolution, identifier_of, identifies, unknown_host
 from isola.identity.revocations import Revocations
 from isola.identity.sessions import Visitor
 from isola.identity.tokens import TokenVerifier
 from isola.platform.api_keys import ApiKey
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
+from isola.platform.sessions import MAX_USER_AGENT
 from isola.platform.sign_in_log import Reason, Refuse
 from isola.platform.tenants import Tenant
 from isola.subjects.permissions import Permission, of_role
@@ -32,6 +34,7 @@ class Principal:
 
     ``on_behalf_of`` names the person behind the user for the audit log, if that is somebody else. A principal with a
     ``grant`` is platform staff with temporary read access: read-only, and each transaction is recorded in that log.
+    ``session`` is the session here that the credential belongs to, if any.
     """
 
     tenant: Tenant
@@ -41,10 +44,14 @@ class Principal:
     subject: str | None = None
     on_behalf_of: str | None = None
     grant: UUID | None = None
+    session: UUID | None = None
 
 
 class Authenticator:
-    """Authenticates requests. ``default`` is the tenant, by slug or id, of requests that name none."""
+    """Authenticates requests. ``default`` is the tenant, by slug or id, of requests that name none.
+
+    ``session_issuer`` is this server as the issuer of tokens.
+    """
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class Authenticator:
         refuse: Refuse,
         *,
         default: str | None = None,
+        session_issuer: str | None = None,
     ) -> None:
         self._resolution = resolution
         self._tokens = tokens
@@ -68,6 +76,7 @@ class Authenticator:
         self._domains = domains
         self.members = members
         self._default = default
+        self._session_issuer = session_issuer
         self._memberships = memberships
         self._revocations = revocations
         self._descendants = descendants
@@ -76,10 +85,10 @@ class Authenticator:
     async def principal(self, scope: Mapping[str, Any]) -> Principal:
         """The caller and their tenant, from an ASGI scope; a user is created on their first request.
 
-        Raises Unauthenticated without a valid credential, and for one of a tenant that never existed; Forbidden,
-        always the same, where the request names a tenant that the credential is not valid for; TenantSuspended and
-        TenantDeleted for the credential's own; TenantRequired where no tenant is named; BadUserInput for a malformed
-        source; and Unavailable.
+        Raises Unauthenticated without a valid credential, and for one of a tenant that never existed; TokenExpired if
+        nothing but the time is wrong; Forbidden, always the same, where the request names a tenant that the credential
+        is not valid for; TenantSuspended and TenantDeleted for the credential's own; TenantRequired where no tenant is
+        named; BadUserInput for a malformed source; and Unavailable.
         """
         parsed = self._resolution.read(scope)
         if parsed.other_key is not None:
@@ -113,15 +122,39 @@ class Authenticator:
         names = parsed.names
         if not names and parsed.domain is None and self._default is not None:
             names = (self._default,)
-        return Visitor(self.address(scope), names, parsed.domain, request_id)
+        return Visitor(self.address(scope), names, parsed.domain, request_id, _user_agent(scope))
 
     async def _verified(self, parsed: ParsedRequest, token: str) -> Claims:
         try:
             return await self._tokens.verify(token)
-        except Unauthenticated as refusal:
-            reason = Reason.EXPIRED_TOKEN if isinstance(refusal, Expired) else Reason.TOKEN
-            self._count_refusal(parsed, reason, self._tokens.tenant_claimed(token))
+        except Expired as expired:
+            self._count_refusal(parsed, Reason.EXPIRED_TOKEN, self._tokens.tenant_claimed(token))
+            with suppress(BadUserInput):  # of an unknown host
+                if await self._would_be_valid(parsed, expired.claims):
+                    raise TokenExpired("the token has expired") from None
             raise
+        except Unauthenticated:
+            self._count_refusal(parsed, Reason.TOKEN, self._tokens.tenant_claimed(token))
+            raise
+
+    async def _would_be_valid(self, parsed: ParsedRequest, claims: Claims) -> bool:
+        """Whether an expired token is for the tenant that the request names. Makes no users, and counts no refusals.
+
+        Raises Unavailable.
+        """
+        if claims.tenant is not None:
+            tenant = await self._directory.find(claims.tenant)
+        else:
+            name = await self._name_in(parsed)
+            tenant = None if name is None else await self._memberships.tenant(claims.subject, name)
+        if tenant is None or not _speaks_for(claims, tenant) or _names_former(claims, tenant):
+            return False
+        if await self._agrees(parsed, tenant):
+            return True
+        standing = None if claims.tenant is None else await self.members.lookup(tenant, claims.subject)
+        if standing is None or standing.disabled or Permission.DESCENDANT_ENTER not in _permitted(claims, standing):
+            return False
+        return await self._below(parsed, tenant) is not None
 
     async def _verified_key(self, parsed: ParsedRequest, text: str) -> ApiKey:
         try:
@@ -210,9 +243,8 @@ class Authenticator:
             raise self._other_tenant(parsed, above) from None
         if Permission.DESCENDANT_ENTER not in principal.permissions:
             raise self._other_tenant(parsed, above)
-        name = parsed.names[0] if parsed.names else str(await self._named_by(str(parsed.domain)))
-        tenant = await self._descendants.tenant(above.id, name)
-        if tenant is None or not await self._agrees(parsed, tenant):
+        tenant = await self._below(parsed, above)
+        if tenant is None:
             raise self._other_tenant(parsed, above)
         tenant.require_active()
         # The tenant below may know that the caller is from above, and recognise them, but not from which tenant.
@@ -221,6 +253,12 @@ class Authenticator:
             raise self._disabled(tenant)
         behalf = f"parent:usr_{principal.user_id}"
         return Principal(tenant, guest.user_id, (), principal.permissions, on_behalf_of=behalf)
+
+    async def _below(self, parsed: ParsedRequest, above: Tenant) -> Tenant | None:
+        """The tenant that a request names, if it is below another."""
+        name = await self._name_in(parsed)
+        tenant = None if name is None else await self._descendants.tenant(above.id, name)
+        return tenant if tenant is not None and await self._agrees(parsed, tenant) else None
 
     async def _agrees(self, parsed: ParsedRequest, tenant: Tenant) -> bool:
         """Whether everything in a request names this tenant.
@@ -231,15 +269,16 @@ class Authenticator:
             parsed.domain is None or await self._named_by(parsed.domain) == tenant.id
         )
 
+    async def _name_in(self, parsed: ParsedRequest) -> str | None:
+        """The name of a tenant in a request, or the default."""
+        if parsed.names:
+            return parsed.names[0]
+        return self._default if parsed.domain is None else str(await self._named_by(parsed.domain))
+
     async def _requested_tenant(self, parsed: ParsedRequest, claims: Claims) -> Tenant:
         """The tenant that a request names if its token does not. The user must be a member there."""
-        if parsed.names:
-            name = parsed.names[0]
-        elif parsed.domain is not None:
-            name = str(await self._named_by(parsed.domain))
-        elif self._default is not None:
-            name = self._default
-        else:
+        name = await self._name_in(parsed)
+        if name is None:
             raise TenantRequired("neither the token nor the request names a tenant")
         # The directory is not queried: for non-members, existing and missing tenants must look alike.
         tenant = await self._memberships.tenant(claims.subject, name)
@@ -254,28 +293,17 @@ class Authenticator:
         return tenant
 
     def _refuse_issued_before(self, claims: Claims, tenant: Tenant) -> None:
-        """Refuse a token that names a tenant by slug and is older than it: the slug may mean a former tenant.
-
-        If there was a former tenant, the token must have an issue time, which is compared exactly: no leeway.
-        """
-        if claims.tenant != tenant.slug:
-            return  # an id is never reused
-        created_at = tenant.created_at.timestamp()
-        if not tenant.slug_reused:
-            # Not every issuer sends the time; and some round it down to seconds.
-            created_at = floor(created_at - claims.leeway)
-            if claims.issued_at == 0:
-                return
-        if claims.issued_at < created_at:
+        if _names_former(claims, tenant):
             self._refuse(tenant.id, Reason.FORMER_TENANT)
             raise Unauthenticated("the token was issued before the tenant existed: get a new one")
 
     def _person(self, tenant: Tenant, claims: Claims, standing: Standing) -> Principal:
         if standing.disabled:
             raise self._disabled(tenant)
-        # Stored permissions apply. A token can reduce them, never extend them.
-        permitted = standing.permissions if claims.role is None else standing.permissions & of_role(claims.role)
-        return Principal(tenant, standing.user_id, standing.roles, permitted, claims.subject)
+        permitted, session = _permitted(claims, standing), None
+        if claims.session_id is not None and claims.issuer == self._session_issuer:
+            session = identifier_of(claims.session_id)
+        return Principal(tenant, standing.user_id, standing.roles, permitted, claims.subject, session=session)
 
     def _disabled(self, tenant: Tenant) -> Forbidden:
         self._refuse(tenant.id, Reason.DISABLED_USER)
@@ -285,6 +313,33 @@ class Authenticator:
 def _speaks_for(claims: Claims, tenant: Tenant) -> bool:
     """Whether a token's issuer may vouch for its users in this tenant."""
     return claims.tenants is None or any(identifies(name, tenant) for name in claims.tenants)
+
+
+def _names_former(claims: Claims, tenant: Tenant) -> bool:
+    """Whether a token names a tenant by slug and is older than it: the slug may mean a former tenant.
+
+    If there was a former tenant, the token must have an issue time, which is compared exactly: no leeway.
+    """
+    if claims.tenant != tenant.slug:
+        return False  # an id is never reused
+    created_at = tenant.created_at.timestamp()
+    if not tenant.slug_reused:
+        # Not every issuer sends the time; and some round it down to seconds.
+        created_at = floor(created_at - claims.leeway)
+        if claims.issued_at == 0:
+            return False
+    return claims.issued_at < created_at
+
+
+def _permitted(claims: Claims, standing: Standing) -> frozenset[str]:
+    """Stored permissions apply. A token can reduce them, never extend them."""
+    return standing.permissions if claims.role is None else standing.permissions & of_role(claims.role)
+
+
+def _user_agent(scope: Mapping[str, Any]) -> str | None:
+    """What the client calls itself, as far as it can be stored and shown."""
+    sent = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
+    return "".join(filter(str.isprintable, sent.decode("latin-1")))[:MAX_USER_AGENT].strip() or None
 
 
 def _not_for_it() -> Forbidden:

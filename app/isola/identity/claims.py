@@ -53,7 +53,14 @@ class NotYetValid(Unauthenticated):
 
 
 class Expired(Unauthenticated):
-    """The token has expired. The message is always the same."""
+    """The token has expired, and its issuer, audience and form are right.
+
+    Only who knows its tenant may tell the client: see TokenExpired. The message does not.
+    """
+
+    def __init__(self, claims: Claims) -> None:
+        super().__init__("the token is not valid")
+        self.claims = claims
 
 
 def issuer(payload: Mapping[str, Any]) -> str:
@@ -65,20 +72,18 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
     """The claims of a token's payload at ``now``, in seconds since 1970.
 
     Raises Unauthenticated, naming the claim but never its value, if one is missing, of a wrong type, or not
-    acceptable now and here.
+    acceptable now and here; Expired if only the time is wrong.
     """
     # PyJWT could check the registered claims, but it rounds times to whole seconds and accepts "9" and true as times.
     leeway = settings.token_leeway
     expires_at = _time(payload, "exp") + leeway
-    if now >= expires_at:
-        raise Expired("the token has expired")
     if any(name in payload and now < _time(payload, name) - leeway for name in ("nbf", "iat")):
         raise NotYetValid("the token is not yet valid")
     if issuer(payload) != settings.token_issuer:
         raise Unauthenticated("the token is from another issuer")
     if settings.token_audience not in _audiences(payload):
         raise Unauthenticated("the token is for another audience")
-    return Claims(
+    claims = Claims(
         tenant=_tenant(payload, settings),
         subject=_subject(payload, settings),
         role=_role(payload, settings.claim_role) if settings.token_roles else None,
@@ -93,6 +98,9 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
         tenants=settings.token_tenants,
         leeway=leeway,
     )
+    if now >= expires_at:
+        raise Expired(claims)
+    return claims
 
 
 def _tenant(payload: Mapping[str, Any], settings: TokenSettings) -> str | None:

@@ -14,7 +14,17 @@ from hashlib import sha256
 from uuid import uuid4
 
 from isola.database.transactions import Database
-from isola.errors import Forbidden, NotFound, RateLimited, Refusal, TenantRequired, TenantSuspended, Unauthenticated
+from isola.errors import (
+    BadUserInput,
+    Forbidden,
+    NotFound,
+    RateLimited,
+    Refusal,
+    TenantRequired,
+    TenantSuspended,
+    Unauthenticated,
+)
+from isola.identity.cookies import Cookies, Jar
 from isola.identity.openid import Identity, Provider
 from isola.identity.passwords import Passwords
 from isola.identity.resolution import identifies
@@ -46,15 +56,21 @@ class Visitor:
     names: tuple[str, ...] = ()
     domain: str | None = None
     request_id: str = ""
+    user_agent: str | None = None
+    jar: Jar | None = None
+    """The cookie, if the client wants its refresh token there."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds credentials
 class Issued:
-    """The tokens issued to a client. The access token expires first, and is renewed with the refresh token."""
+    """The tokens issued to a client. The access token expires first, and is renewed with the refresh token.
+
+    ``refresh_token`` is None if it is in the cookie.
+    """
 
     access_token: str
     access_token_expires_at: datetime
-    refresh_token: str
+    refresh_token: str | None
     session_expires_at: datetime
 
 
@@ -77,6 +93,7 @@ class Sessions:
     ) -> None:
         """Without a ``signer`` there are no sessions; without ``passwords``, no sign-in with a password."""
         self._secret = hmac.digest(secret, b"isola refresh tokens", "sha256")
+        self._key = hmac.digest(secret, b"isola next refresh tokens", "sha256")
         self._control = control
         self._tenants = tenants
         self._directory = directory
@@ -85,13 +102,16 @@ class Sessions:
         self._signer = signer
         self._passwords = passwords
         self._providers = providers
+        self._cookies = Cookies.from_settings(settings)
         self._token_ttl = timedelta(seconds=settings.session_token_ttl)
         self._lifetimes = Lifetimes(
-            session=timedelta(seconds=settings.session_lifetime), idle=timedelta(seconds=settings.session_idle)
+            session=timedelta(seconds=settings.session_lifetime),
+            idle=timedelta(seconds=settings.session_idle),
+            reuse=timedelta(seconds=settings.session_reuse_interval),
         )
         self._addresses = Throttle(burst=50, interval=1)
         self._accounts = Throttle(burst=5, interval=10)
-        self._tokens = Throttle(burst=5, interval=10)
+        self._tokens = Throttle(burst=20, interval=10)
 
     async def sign_in(self, visitor: Visitor, tenant: str | None, login: str, password: str) -> Issued:
         """Begin a session with a password.
@@ -102,6 +122,7 @@ class Sessions:
         signer = self._required()
         if self._passwords is None:
             raise Forbidden("passwords are not accepted here")
+        _require_own_page(visitor)
         self._addresses.take(_network(visitor.address))
         visitor = await self._named(visitor)
         name = _one_of(tenant, visitor)
@@ -137,6 +158,7 @@ class Sessions:
         what ``Provider.identify`` raises.
         """
         signer = self._required()
+        _require_own_page(visitor)
         self._addresses.take(_network(visitor.address))
         visitor = await self._named(visitor)
         chosen = self._providers.get(provider)
@@ -175,42 +197,68 @@ class Sessions:
         owner = await self._domains.tenant(visitor.domain)
         return replace(visitor, names=(*visitor.names, str(owner)), domain=None)
 
-    async def refresh(self, visitor: Visitor, text: str) -> Issued:
-        """Continue a session: consume the refresh token, and issue another.
+    async def refresh(self, visitor: Visitor, text: str | None) -> Issued:
+        """Continue a session: consume the refresh token, and issue another. ``text`` is None if it is in the cookie.
 
-        Raises Unauthenticated for an invalid token. If it was used before, the session ends. Raises TenantSuspended and
-        TenantDeleted, which do not consume it.
+        Raises Unauthenticated for an invalid token. If it was used before, the session ends; only within the reuse
+        interval the next token is issued again. Raises TenantSuspended and TenantDeleted, which do not consume it;
+        Forbidden for a cookie that this site's pages did not send, or whose tenant has none; and BadUserInput.
         """
         signer = self._required()
-        token = self._opened(text)
+        token = self._opened(_sent(visitor, text))
         if token is None:
             self._addresses.take(_network(visitor.address))
             raise self._spent(visitor)
         # A refused token stays refused, and retries must not load the database.
         self._tokens.take(sha256(token.encode()).digest())
         async with self._control.unbound() as transaction:
-            refreshed = await sessions.refresh(transaction, signer.name, token, self._lifetimes)
+            refreshed = await sessions.refresh(transaction, signer.name, token, self._lifetimes, self._key)
         if refreshed is None:
             self._log.wake()
             raise self._spent(visitor)
-        return self._issued(signer, refreshed)
+        if visitor.jar is not None:
+            tenant = await self._directory.find(str(refreshed.session.tenant_id))
+            if tenant is None or not self._cookies.allowed(tenant):
+                visitor.jar.clear()
+                await self._end(signer, token)
+                raise _no_cookie()
+        return self._issued(signer, refreshed, visitor)
 
     def _spent(self, visitor: Visitor) -> Unauthenticated:
-        """The refusal of a refresh token, counted for the tenant that the request names, if any."""
+        """The refusal of a refresh token, counted for the tenant that the request names, if any. Clears the cookie."""
+        if visitor.jar is not None:
+            visitor.jar.clear()
         name = next(iter(visitor.names), visitor.domain)
         if name is not None:
             self._log.refuse(name, Reason.REFRESH_TOKEN)
         return Unauthenticated("the refresh token is invalid or no longer valid")
 
-    async def sign_out(self, text: str) -> None:
-        """End the session of a refresh token, with all its access tokens. An unknown token is ignored."""
+    async def sign_out(self, visitor: Visitor, text: str | None) -> None:
+        """End the session of a refresh token, with all its access tokens. An unknown token is ignored.
+
+        ``text`` is None if it is in the cookie, which is cleared.
+        """
         signer = self._required()
-        token = self._opened(text)
+        token = self._opened(_sent(visitor, text))
         if token is not None:
             self._tokens.take(sha256(token.encode()).digest())
-            async with self._control.unbound() as transaction:
-                await sessions.end(transaction, signer.name, token)
-            self._log.wake()
+            await self._end(signer, token)
+        if visitor.jar is not None:
+            visitor.jar.clear()
+
+    async def _end(self, signer: Signer, token: str) -> None:
+        async with self._control.unbound() as transaction:
+            await sessions.end(transaction, signer.name, token)
+        self._log.wake()
+
+    @property
+    def issuer(self) -> str:
+        """The issuer of the sessions' access tokens. Raises Forbidden if there are no sessions."""
+        return self._required().name
+
+    def ended(self) -> None:
+        """Copy the end of a session to its tenant's log at once."""
+        self._log.wake()
 
     def _required(self) -> Signer:
         if self._signer is None:
@@ -222,17 +270,21 @@ class Sessions:
             raise self._refused(tenant, Reason.SUSPENDED_TENANT, TenantSuspended("the tenant is suspended"))
         if tenant.status is not Status.ACTIVE:
             raise _wrong()
+        if visitor.jar is not None and not self._cookies.allowed(tenant):
+            raise _no_cookie()
         tenant.refuse_moving()
         async with self._control.unbound() as transaction:
-            prepared = await sessions.prepare(transaction, tenant.id, person.subject, self._lifetimes)
+            prepared = await sessions.prepare(
+                transaction, tenant.id, person.subject, self._lifetimes, visitor.user_agent
+            )
         async with self._tenants.transaction(tenant, about={"request": visitor.request_id}) as work:
             standing = await roles.admit(work, subject=person.subject, name=person.name, email=person.email, role=role)
             if standing.disabled:
                 raise self._refused(tenant, Reason.DISABLED_USER, Forbidden("the user is disabled"))
             await sessions.begin(work, prepared.session.id, standing.user_id)
-        return self._issued(signer, prepared)
+        return self._issued(signer, prepared, visitor)
 
-    def _issued(self, signer: Signer, refreshed: Refreshed) -> Issued:
+    def _issued(self, signer: Signer, refreshed: Refreshed, visitor: Visitor) -> Issued:
         session = refreshed.session
         expires_at = min(session.now + self._token_ttl, session.expires_at)
         access_token = signer.access_token(
@@ -243,7 +295,11 @@ class Sessions:
             issued_at=session.now,
             expires_at=expires_at,
         )
-        return Issued(access_token, expires_at, self._sealed(refreshed.refresh_token), session.expires_at)
+        refresh_token: str | None = self._sealed(refreshed.refresh_token)
+        if visitor.jar is not None and refresh_token is not None:
+            visitor.jar.keep(refresh_token, min(self._lifetimes.idle, session.expires_at - session.now))
+            refresh_token = None
+        return Issued(access_token, expires_at, refresh_token, session.expires_at)
 
     def _sealed(self, token: str) -> str:
         return _MARK + token + self._seal(token)
@@ -267,6 +323,29 @@ def _one_of(tenant: str | None, visitor: Visitor) -> str:
 
 def _agrees(found: Tenant, tenant: str | None, visitor: Visitor) -> bool:
     return all(identifies(name, found) for name in (*visitor.names, *((tenant,) if tenant else ())))
+
+
+def _sent(visitor: Visitor, text: str | None) -> str:
+    """The refresh token of a request, which is in the cookie or in the input."""
+    if visitor.jar is None:
+        if text is None:
+            raise BadUserInput(
+                "refreshToken: expected, because the request does not ask for the cookie", "refreshToken"
+            )
+        return text
+    if text is not None:
+        raise BadUserInput("refreshToken: expected none, because the request asks for the cookie", "refreshToken")
+    visitor.jar.require_own_page()
+    return visitor.jar.token
+
+
+def _require_own_page(visitor: Visitor) -> None:
+    if visitor.jar is not None:
+        visitor.jar.require_own_page()
+
+
+def _no_cookie() -> Forbidden:
+    return Forbidden("sessions of this tenant are not kept in cookies")
 
 
 def _network(address: str) -> str:

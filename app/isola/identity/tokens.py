@@ -6,6 +6,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from jwt.utils import base64url_decode, base64url_encode
 
 from isola.errors import OperatorError, Unauthenticated
 from isola.identity import claims
-from isola.identity.claims import Claims, NotYetValid
+from isola.identity.claims import Claims, Expired, NotYetValid
 from isola.identity.issuers import Issuer
 from isola.identity.keys import development_key
 from isola.settings import Settings
@@ -51,7 +52,7 @@ class TokenVerifier:
         self._clock = clock
         # Keyed by digest: a memory dump of this process contains no credentials, and the size of an entry is bounded.
         self._verified: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
-        self._refused: OrderedDict[bytes, tuple[float, type[Unauthenticated], str]] = OrderedDict()
+        self._refused: OrderedDict[bytes, tuple[float, Callable[[], Unauthenticated]]] = OrderedDict()
 
     def cached(self, token: str) -> Claims | None:
         """The claims of a token that was verified before and is still valid, or None if ``verify`` is needed."""
@@ -71,7 +72,8 @@ class TokenVerifier:
     async def verify(self, token: str) -> Claims:
         """The claims of ``token``. Waits only if keys must be fetched.
 
-        Raises Unauthenticated if the token is refused, and Unavailable if there is no key to verify it with.
+        Raises Unauthenticated if the token is refused (Expired if it only has expired), and Unavailable if there is no
+        key to verify it with.
         """
         cached_claims = self.cached(token)
         if cached_claims is not None:
@@ -80,7 +82,8 @@ class TokenVerifier:
             raise _malformed()
         refused = self._refused.get(_digest(token))
         if refused is not None and self._clock() < refused[0]:
-            raise refused[1](refused[2])
+            again = refused[1]()
+            raise again
         return await self._decided(token)
 
     def tenant_claimed(self, token: str) -> str | None:
@@ -124,11 +127,17 @@ class TokenVerifier:
             cached_claims = claims.parse(payload, issuer.settings, now)
         except NotYetValid:
             raise
+        except Expired as expired:
+            self._keep_refused(token, now, partial(Expired, expired.claims))
+            raise
         except Unauthenticated as refusal:
-            _keep(self._refused, self._size, token, (now + REFUSED_FOR, type(refusal), refusal.message))
+            self._keep_refused(token, now, partial(type(refusal), refusal.message))
             raise
         _keep(self._verified, self._size, token, (min(cached_claims.expires_at, now + REVERIFY_AFTER), cached_claims))
         return cached_claims
+
+    def _keep_refused(self, token: str, now: float, refusal: Callable[[], Unauthenticated]) -> None:
+        _keep(self._refused, self._size, token, (now + REFUSED_FOR, refusal))
 
 
 def _keep(cache: OrderedDict[bytes, Entry], size: int, token: str, entry: Entry) -> None:

@@ -18,6 +18,8 @@ from isola.lab.peers.operations import Dialect
 from isola.lab.peers.processes import Cores, Peer, Server
 from isola.lab.place import Place
 from isola.lab.population import SHARED, WITHOUT, Population, Resident, Size
+from isola.platform import protection
+from isola_strategies.base import Home
 
 POSTGRAPHILE = "postgraphile"
 BASELINES = (WITHOUT, POSTGRAPHILE)
@@ -164,3 +166,5 @@ async def _admit_postgraphile(connection: asyncpg.Connection) -> None:
         if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'peer_postgraphile')"):
             await connection.execute(made)
         await connection.execute(rights)
+        # It has policies of its own: a server of isola would refuse this home otherwise.
+        await connection.execute(protection.mark(Home("rls")))

@@ -1,31 +1,46 @@
 """Maps names to tenants, with a cache."""
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeAlias
 from uuid import UUID
 
+import structlog
 from sqlalchemy import bindparam, or_
 
-from isola.database.transactions import Database
+from isola.database.transactions import Database, Transaction
+from isola.errors import Unavailable
 from isola.platform.cache import MISSING, Cache
 from isola.platform.changes import Changes, Kind
 from isola.platform.tenants import SERVED, SLUG, Status, Tenant, entry, tenants
 
+log = structlog.get_logger()
+
 MAX_CACHED = 10_000
+Unprotected: TypeAlias = Callable[[Transaction, Sequence[str]], Awaitable[Mapping[str, str]]]
+"""Finds the homes that must not be served, with the reasons: see isola.platform.migrations.unprotected."""
 
 
 class Directory:
     """Looks tenants up by slug or id. Answers are cached until they change, ``ttl`` seconds at most.
 
-    Unknown names are cached as well, so each costs the database one query only.
+    Unknown names are cached as well, so each costs the database one query only. The protection of a home is checked at
+    its first use.
     """
 
-    def __init__(self, control: Database, changes: Changes, ttl: float) -> None:
+    def __init__(self, control: Database, changes: Changes, ttl: float, unprotected: Unprotected) -> None:
         self._control = control
+        self._unprotected = unprotected
+        self._protected: set[str] = set()
+        """Homes whose protection was checked."""
         self._cache: Cache[str, Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
         changes.listen(Kind.TENANT, self._cache.invalidate)
 
     async def find(self, name: str) -> Tenant | None:
-        """The tenant with this slug or id, None if there is none. Raises Unavailable when it cannot be determined."""
+        """The tenant with this slug or id, None if there is none.
+
+        Raises Unavailable when it cannot be determined, and for an active tenant whose home is not protected.
+        """
         cached = self._cache.get(name)
         if cached is not MISSING:
             return cached
@@ -43,12 +58,24 @@ class Directory:
     async def _fetch(self, name: str, identifier: UUID | None) -> Tenant | None:
         async with self._control.unbound() as transaction:
             rows = await transaction.rows(_FIND, {"name": name, "identifier": identifier})
-        return entry(rows[0]) if rows else None
+            if not rows:
+                return None
+            row = dict(rows[0])
+            home = row.pop("home")
+            tenant = entry(row)
+            if tenant.status is Status.ACTIVE and home not in self._protected:
+                found = await self._unprotected(transaction, [home])
+                if found:
+                    log.warning("a home is not protected and not served: isola migrate", home=home, reason=found[home])
+                    raise Unavailable("the tenant cannot be served at the moment")
+                self._protected.add(home)
+        return tenant
 
 
 # Built once, and so compiled once: this query is frequent with many tenants.
 _FIND = (
-    SERVED.where(or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")))
+    SERVED.add_columns(tenants.c.home)
+    .where(or_(tenants.c.slug == bindparam("name"), tenants.c.id == bindparam("identifier")))
     # Another tenant may have a deleted tenant's slug: prefer the one that is not deleted.
     .order_by(tenants.c.status == Status.DELETED, tenants.c.id.desc())
     .limit(1)

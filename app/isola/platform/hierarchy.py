@@ -12,7 +12,7 @@ LEVELS = 8
 
 
 # The lock of the trigger that keeps the hierarchy: later reads stay valid until the end of the transaction.
-TURN = "SELECT pg_advisory_xact_lock(hashtext('isola.hierarchy'))"
+TURN = "SET LOCAL lock_timeout TO '10s'; LOCK TABLE control.tenants IN SHARE UPDATE EXCLUSIVE MODE"
 
 
 async def place(control: Database, slug: str, *, under: str | None, by: Author | None = None) -> Tenant:
@@ -27,7 +27,7 @@ async def place(control: Database, slug: str, *, under: str | None, by: Author |
     placed = update(tenants).where(tenants.c.id == tenant.id).values(parent_id=parent and parent.id)
     by = by or operator()
     async with control.unbound() as transaction:
-        await transaction.value(TURN)
+        await transaction.script(TURN)
         own = select(tenants.c.parent_id).where(tenants.c.id == tenant.id).scalar_subquery()
         was = await transaction.scalar(select(tenants.c.slug).where(tenants.c.id == own))
         [row] = await transaction.rows(placed.returning(*COLUMNS))

@@ -1,15 +1,17 @@
 """The roles that the server works with, their rights, and what none of them may be able to do.
 
-====================  =======================================================================================
-the owner             creates everything and owns it; used by commands, never by requests
-the tenant login      tenant traffic; owns nothing, inherits nothing
-the control login     reads and writes the directory
-``isola_members``     what every bound transaction may call; each tenant's own role is a member
-``isola_sharing``     no login; runs the functions that cross tenant boundaries, and nothing else
-``isola_audit``       no login; runs the triggers that write the audit log, and nothing else
-``isola_quotas``      no login; runs the triggers that enforce quotas and the functions that count, and nothing else
-``isola_watchdog``    no login; a member of the tenant login, to end its sessions; nothing else runs as it
-====================  =======================================================================================
+=======================  =======================================================================================
+the owner                creates everything and owns it; used by commands, never by requests
+the tenant login         tenant traffic; owns nothing, inherits nothing
+the control login        reads and writes the directory
+``isola_members``        what every bound transaction may call; each tenant's own role is a member
+``isola_sharing``        no login; runs the functions that cross tenant boundaries, and nothing else
+``isola_audit``          no login; runs the triggers that write the audit log, and nothing else
+``isola_quotas``         no login; runs the triggers that enforce quotas and the functions that count, and nothing else
+``isola_watchdog``       no login; a member of the tenant login, to end its sessions; nothing else runs as it
+``isola_sql``            what logins with a ticket may call; the operator grants it
+``isola_sql_functions``  no login; runs the functions for sessions with a ticket, and nothing else
+=======================  =======================================================================================
 
 ``isola`` stands for ``ISOLA_ROLES``: see app/isola/platform/roles.py.
 """
@@ -62,7 +64,7 @@ class Addresses:
 
     @property
     def all_roles(self) -> list[str]:
-        return [self.tenant_login, self.control_login, self.roles.members, *self.roles.inner]
+        return [self.tenant_login, self.control_login, self.roles.members, self.roles.sql, *self.roles.inner]
 
     @property
     def tenant_login(self) -> str:
@@ -114,7 +116,7 @@ async def prepare(owner: Transaction, urls: Addresses) -> None:
     Raises OperatorError if an existing login has rights that a login must not have.
     """
     roles = urls.roles
-    for role in (roles.members, *roles.inner):
+    for role in (roles.members, roles.sql, *roles.inner):
         await owner.script(_made(role, "NOLOGIN"))
     for login in (urls.tenant_login, urls.control_login):
         await _prepare_login(owner, login)

@@ -22,7 +22,7 @@ from isola.database import failures
 from isola.database.transactions import Database, Transaction
 from isola.errors import IsolaError, OperatorError
 from isola.installed import APPLICATIONS, metadata as domain_metadata
-from isola.platform import logins, registry, rights, visibility
+from isola.platform import logins, protection, registry, rights, visibility
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles
 from isola.platform.tenants import metadata as control_metadata, tenants
@@ -39,6 +39,8 @@ MIGRATIONS = shipped("migrations")
 
 # A home that is locked by others is reported and left for the next run; otherwise all its traffic would queue up.
 LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '5s'"
+# Nobody queues behind an advisory lock. The watchdog of a server ends SQL sessions that keep it.
+_TURN_TIMEOUT = "SET LOCAL lock_timeout TO '15s'"
 
 # A statement fails if a policy would hide rows from it, instead of silently skipping them.
 NOTHING_HIDDEN = "SET LOCAL row_security TO off"
@@ -74,15 +76,16 @@ class Placed:
     @property
     def is_newest(self) -> bool:
         at = parsed(self.revision)
-        return all(at.get(name) == each for name, each in everything().items())
+        return all(at.get(name) == each for name, each in newest_of_all().items())
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """The findings and results of a run.
 
-    ``behind`` maps homes to their revisions, ``shut`` homes at the newest revision to a right that is missing to enter
-    them, ``failed`` homes to the reason. ``platform`` lists rights that the platform's roles lack or should not have.
+    ``behind`` maps homes to their revisions, ``failed`` homes to the reason, and ``shut`` homes at the newest
+    revision to what is not as it was made: a right that is missing or one too many, a policy, a view. ``platform``
+    lists rights that the platform's roles lack or should not have.
     """
 
     homes: int
@@ -129,14 +132,18 @@ def head(history: str) -> str:
     """The newest revision of ``control``, or of ``tenant``: of all applications, as in the comments of homes."""
     if history == "control":
         return str(newest(history))
-    return written(everything())
+    return written(newest_of_all())
 
 
 @cache
-def everything() -> Mapping[str, str | None]:
+def newest_of_all() -> Mapping[str, str | None]:
     """The newest revision of each application, and the digest of its visibility rules under ``<name>-rules``."""
-    revisions = {name: newest(name) for name in APPLICATIONS}
-    return {**revisions, **{f"{name}-rules": visibility.digest(name) for name in APPLICATIONS}}
+    return {**{name: newest(name) for name in APPLICATIONS}, **_rules()}
+
+
+@cache
+def _rules() -> Mapping[str, str]:
+    return {f"{name}-rules": visibility.digest(name) for name in APPLICATIONS}
 
 
 def written(revisions: Mapping[str, str | None]) -> str:
@@ -207,48 +214,73 @@ def refuse_unwritten() -> None:
 
 
 def clear_caches() -> None:
-    """Clear the caches of all histories, after a change of MIGRATIONS."""
-    for cached in (_scripts, newest, head, everything, known_revisions, rendered):
+    """Clear the caches of all histories and definitions, after a change of MIGRATIONS or of declarations."""
+    for cached in (_scripts, newest, head, newest_of_all, _rules, known_revisions, rendered):
         cached.cache_clear()
+    visibility.clear_caches()
 
 
 def upgrade(placed: Placed, roles: Roles, *, complete: bool = False) -> str:
     """Statements that migrate one home to the newest revision, and grant all roles their rights there.
 
     Everything but the tables is created anew at any revision: the database may have been restored without its roles.
-    Only policies and views of visibility are kept where the home is ``complete`` (none of them is missing), no
-    rule has changed, and the revisions do not touch what they read: they take longer than most revisions.
+    Only policies, views and rights are kept if the home is ``complete`` (they are as they were made), no rule has
+    changed, and the revisions do not touch what they read: creating them takes longer than most revisions.
     """
     strategy, home = placed.strategy, placed.home
     tables = domain_metadata.sorted_tables
     changes = [*_changes(strategy, placed.revision)]
-    keeps = complete and _has_rules(placed) and not visibility.is_touched("\n".join(changes))
+    at = parsed(placed.revision)
+    has_rules = all(at.get(name) == each for name, each in _rules().items())
+    keeps = complete and has_rules and not visibility.is_touched("\n".join(changes))
     statements = [
         *strategy.create_home(home),
         f"SET LOCAL search_path TO {home.schema}",
         NOTHING_HIDDEN,
-        *(() if keeps or placed.revision is None else visibility.release(strategy, home)),
+        *(() if keeps or placed.revision is None else visibility.drop(strategy, home)),
         *changes,
         "SET LOCAL row_security TO on",
+        *(() if keeps or placed.revision is None else _renewed(strategy, home, tables, roles)),
         # Checked here, since a condition that fails would block all inserts once there is a limit.
         *(f"EXPLAIN SELECT FROM {table.name} WHERE {each.where}" for table, each in _conditions(tables)),
         *strategy.admit(home, tables),
         *rights.admit_to_home(home, tables, roles),
-        *(() if keeps else visibility.hold(strategy, home, roles)),
+        *(() if keeps else visibility.create(strategy, home, roles)),
         f"COMMENT ON SCHEMA {home.schema} IS '{_comment(placed.revision)}'",
+        protection.mark(home),
     ]
     return ";\n".join(statement.rstrip().rstrip(";") for statement in statements)
 
 
-def _has_rules(placed: Placed) -> bool:
-    """Whether a home has the visibility rules of the installed applications."""
-    at = parsed(placed.revision)
-    return all(at.get(name) == each for name, each in everything().items() if name not in APPLICATIONS)
+_WITHOUT_POLICIES = """
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT polname, polrelid::regclass AS relation FROM pg_policy JOIN pg_class c ON c.oid = polrelid
+        WHERE relnamespace = current_schema()::regnamespace AND relname = ANY ('{{{tables}}}')
+    LOOP
+        EXECUTE format('DROP POLICY %I ON %s', one.polname, one.relation);
+    END LOOP;
+END $$
+"""
+
+
+def _renewed(strategy: Strategy, home: Home, tables: Sequence[Table], roles: Roles) -> Iterator[str]:
+    """Statements that replace the policies of a strategy by those that it makes now, and take all rights.
+
+    Those that somebody added or changed are gone then.
+    """
+    yield _WITHOUT_POLICIES.format(tables=",".join(table.name for table in tables))
+    for table in tables:
+        yield from strategy.guard(table.name)
+    yield from rights.withdraw_from_home(strategy, home, tables, roles)
 
 
 def _comment(revision: str | None) -> str:
     """The comment of a home that was at ``revision`` and is at the newest now."""
-    return (MARK + written({**parsed(revision), **everything()})).replace("'", "''")
+    return (MARK + written({**parsed(revision), **newest_of_all()})).replace("'", "''")
 
 
 def _conditions(tables: Iterable[Table]) -> Iterator[tuple[Table, Counted]]:
@@ -279,14 +311,15 @@ async def _prepare(transaction: Transaction, addresses: logins.Addresses) -> Non
     refuse_unwritten()
     await refuse_powerless(transaction, addresses.all_roles)
     await refuse_newer(transaction)
-    await transaction.script(LOCK_TIMEOUT)
+    await transaction.script(_TURN_TIMEOUT)
     # First, since concurrent grants on the same database fail.
     await transaction.value("SELECT pg_advisory_xact_lock(hashtext('isola.migrate'))")
+    await transaction.script(LOCK_TIMEOUT)
     await logins.prepare(transaction, addresses)
     at = await control_revision(transaction)
     if at != head("control"):
         await transaction.script(f"SET LOCAL search_path TO control; {rendered('control', None, at)}")
-    await registry.fill(transaction, {name: str(each) for name, each in everything().items()})
+    await registry.fill(transaction, {name: str(each) for name, each in newest_of_all().items()})
     await transaction.script(rights.admit_to_platform(addresses))
 
 
@@ -330,7 +363,7 @@ async def refuse_behind(control: Transaction) -> None:
     if at != head("control"):
         raise OperatorError(f"the database is {advice('control', at)}")
     stored = await registry.applications(control)
-    for name, expected in everything().items():
+    for name, expected in newest_of_all().items():
         if stored.get(name) == expected:
             continue
         if name in APPLICATIONS:
@@ -344,9 +377,41 @@ async def refuse_behind(control: Transaction) -> None:
         )
 
 
+async def unprotected(control: Transaction, schemas: Sequence[str]) -> Mapping[str, str]:
+    """The homes that must not be served, with the reason: the policies that this program relies on are not in force.
+
+    The rules of a home have to be those of this program, or those that the registry has: a newer program migrates while
+    servers of the older one run.
+    """
+    found = dict(await protection.changed(control, schemas))
+    revisions = {schema: parsed(at) for schema, at in (await _revisions(control, schemas)).items()}
+    older = [schema for schema in schemas if not revisions.get(schema, {}).items() >= _rules().items()]
+    if older:
+        stored = await registry.applications(control)
+        for schema in older:
+            at = revisions.get(schema, {})
+            if any(at.get(name) not in {rules, stored.get(name)} for name, rules in _rules().items()):
+                found[schema] = "its visibility rules are not those that applications declare"
+    return found
+
+
+async def refuse_unprotected(control: Transaction) -> None:
+    """Raise OperatorError if no home is protected. If some are not, log it: their tenants are refused."""
+    homes = await control.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL ORDER BY 1")
+    found = await unprotected(control, homes)
+    if not found:
+        return
+    first = min(found)
+    if len(found) == len(homes):
+        raise OperatorError(f"the home {first} is not protected: {found[first]}: isola migrate")
+    log.warning(
+        "some homes are not protected and not served: isola migrate", homes=len(found), first=first, reason=found[first]
+    )
+
+
 async def refuse_strangers(control: Transaction) -> None:
     """Raise OperatorError where tenants may have rows of an application that is not installed here."""
-    strange = sorted((await registry.applications(control)).keys() - everything().keys())
+    strange = sorted((await registry.applications(control)).keys() - newest_of_all().keys())
     if strange:
         raise OperatorError(
             f"tenants have tables of the application {strange[0]}, which is not installed: install it first"
@@ -395,7 +460,11 @@ async def check(owner: Database, strategies: Mapping[str, Strategy], addresses: 
 
 async def _shut(transaction: Transaction, placed: Sequence[Placed], addresses: logins.Addresses) -> Mapping[str, str]:
     homes = [one.home for one in placed if one.is_newest]
-    return await rights.shut(transaction, homes, domain_metadata.sorted_tables, addresses)
+    return {
+        **await rights.shut(transaction, homes, domain_metadata.sorted_tables, addresses),
+        **await protection.changed(transaction, [home.schema for home in homes]),
+        **await visibility.lacking(transaction, homes, addresses.roles),
+    }
 
 
 async def migrate(
@@ -417,8 +486,11 @@ async def migrate(
     async with owner.unbound() as transaction:
         placed = await placements(transaction, strategies)
         shut = await _shut(transaction, placed, addresses)
-        behind_ = [one.home for one in placed if not one.is_newest]
-        complete = await visibility.complete(transaction, behind_, addresses.roles)
+        older = [one.home for one in placed if not one.is_newest]
+        schemas = [home.schema for home in older]
+        lacking = await visibility.lacking(transaction, older, addresses.roles)
+        changed = await protection.changed(transaction, schemas)
+    complete = {*schemas} - lacking.keys() - changed.keys()
     waiting = [one for one in placed if not one.is_newest or one.home.schema in shut]
     behind = {one.home.schema: one.revision for one in waiting if one.home.schema not in shut}
     failed: dict[str, str] = {}
@@ -452,8 +524,8 @@ async def migrate(
 
 async def _upgrade(owner: Database, placed: Placed, roles: Roles, *, mend: bool, complete: bool) -> None:
     async with owner.unbound() as transaction:
-        await transaction.script(LOCK_TIMEOUT)
         await lock_in_turn(transaction, placed.home)
+        await transaction.script(LOCK_TIMEOUT)
         now = await _revisions(transaction, [placed.home.schema])
         current = Placed(placed.strategy, placed.home, now.get(placed.home.schema))
         # A tenant that was dropped since the list was read must not come back as an empty home.
@@ -473,7 +545,9 @@ async def create_home(transaction: Transaction, strategy: Strategy, home: Home) 
 
 async def lock_in_turn(transaction: Transaction, home: Home) -> None:
     """Serialise creation, migration and deletion of a home, until the end of the transaction."""
+    await transaction.script(_TURN_TIMEOUT)
     await transaction.value("SELECT pg_advisory_xact_lock(hashtext($1))", home.schema)
+    await transaction.script("SET LOCAL lock_timeout TO DEFAULT")
     # After waiting, a session refreshes its catalogue caches only when it opens a table.
     await transaction.value("SELECT id FROM control.tenants LIMIT 0")
 

@@ -16,6 +16,7 @@ from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
+from isola.platform.idempotency import first_answers
 from isola.platform.memberships import memberships
 from isola.platform.migrations import create_home, lock_in_turn, refuse_behind, refuse_strangers
 from isola.platform.platform_log import Action, Author, interventions, operator
@@ -24,6 +25,7 @@ from isola.platform.sessions import sessions
 from isola.platform.shares import share_answers, shares
 from isola.platform.sign_in_log import refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
+from isola.platform.tickets import tickets
 from isola.subjects import names
 from isola_strategies.base import Strategy
 
@@ -154,7 +156,7 @@ async def resume(control: Database, slug: str, by: Author | None = None) -> Tena
 async def drop(
     owner: Database, strategies: Mapping[str, Strategy], slug: str, *, notice: float, by: Author | None = None
 ) -> Tenant:
-    """Delete a tenant, then erase its data, its home, its shares, API keys, domains and sessions.
+    """Delete a tenant, then erase its data, its home, its shares, API keys, domains, sessions, tickets and answers.
 
     It is first marked as deleted: transactions that begin to commit later are rejected. ``notice`` seconds later, when
     every server has noticed, all of it is erased in one transaction. If that is interrupted, a second call continues.
@@ -201,6 +203,7 @@ async def drop(
             audit_pending,
             audit_seals,
             domains,
+            first_answers,
             interventions,
             memberships,
             plans.quota_bounds,
@@ -208,6 +211,7 @@ async def drop(
             refusals,
             sessions,
             sign_outs,
+            tickets,
         ):
             await transaction.execute(delete(table).where(table.c.tenant_id == tenant.id))
         await transaction.script("; ".join(strategy.erase(tenant.id, metadata.sorted_tables)))

@@ -10,16 +10,21 @@ from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
 from isola.subjects.audit import audit_entries, audit_log
 from isola.subjects.metadata import Counted, quoted
-from isola_strategies.base import Home, rights
+from isola.subjects.organizations import memberships
+from isola.subjects.resources import resources
+from isola.subjects.roles import roles as roles_of_users, user_roles
+from isola.subjects.spans import spans
+from isola.subjects.users import users
+from isola_strategies.base import Home, Strategy, rights
 
 CALLED_BY_MEMBERS = (
     "isola.bound_tenant()",
-    "isola.share(text, uuid, text, uuid, timestamptz, boolean)",
+    "isola.share(text, uuid, text, timestamptz, boolean)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
     "isola.shares_of(text, uuid)",
     "isola.share_offers()",
-    "isola.answer_share(uuid, boolean, uuid)",
+    "isola.answer_share(uuid, boolean)",
     "isola.shares_received()",
     "isola.share_received(uuid)",
     "isola.page_of_shares_received(timestamptz, uuid, int)",
@@ -29,7 +34,7 @@ CALLED_BY_MEMBERS = (
     "isola.verify_domain(uuid)",
     "isola.remove_domain(uuid)",
     "isola.api_keys()",
-    "isola.create_api_key(text, bytea, text, text[], uuid, uuid, timestamptz)",
+    "isola.create_api_key(text, bytea, text, text[], uuid, timestamptz)",
     "isola.revoke_api_key(uuid)",
     "isola.announce(text, text)",
     "isola.remember_member(text)",
@@ -38,6 +43,12 @@ CALLED_BY_MEMBERS = (
     "isola.note_intervention(uuid)",
     "isola.begin_session(uuid, uuid)",
     "isola.note_sign_ins()",
+    "isola.own_sessions()",
+    "isola.end_own_sessions(uuid, uuid, text)",
+    "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
+    "isola.claim_answer(text, integer, bytea)",
+    "isola.keep_answer(text, integer, bytea, text, boolean, text)",
+    "isola.first_answer(text, integer, bytea)",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
 # Limits the size of answers, in the statements of reads.
@@ -53,7 +64,38 @@ CALLED_BY_ALL = (
     "isola.uuid_v7()",
 )
 # Functions that access data which their callers may not: they run as isola_sharing.
-AS_SHARING = (*CALLED_BY_MEMBERS, "isola.proved_tenant_id()", "isola.proof(uuid, uuid)")
+ENTER = "isola.enter(text)"
+ENTERED = "isola.entered(text)"
+AS_SHARING = (
+    *CALLED_BY_MEMBERS,
+    "isola.may_read(uuid, text, uuid)",
+    "isola.proved_tenant_id()",
+    "isola.proof(uuid, uuid)",
+    "isola.proof_of(text)",
+    "isola.roles_of(text, uuid)",
+    ENTER,
+    ENTERED,
+)
+
+# Functions for sessions with a ticket run as isola_sql_functions.
+AS_SQL = (
+    "isola.get_tenant_timeline(timestamptz, timestamptz, text, text, text, text, text, text, integer)",
+    "isola.create_tenant_span(text, jsonb, jsonb, text, text, text, text, text, float8)",
+    "isola.get_tenant_stats(timestamptz, timestamptz)",
+    "isola.create_resource(jsonb)",
+)
+CALLED_BY_SQL = (
+    "isola.expect(boolean, text, text)",
+    "isola.expect_document(text, jsonb, integer)",
+    "isola.key_of(text, text, text)",
+)
+# What they need in every home.
+INSERTED_BY_SQL = (resources.name, spans.name)
+READ_BY_SQL: Mapping[str, Sequence[str]] = {
+    memberships.name: ("organization_id", "user_id"),
+    resources.name: ("id",),
+    spans.name: [column.name for column in spans.columns],
+}
 
 # Functions that record changes and write them to the log run as isola_audit: triggers, and what they call. Only staff
 # access and sign-in events are recorded by functions that run as isola_sharing.
@@ -74,7 +116,7 @@ CALLED_BY_QUOTAS = (
     "isola.quota_used(uuid, text, text, bigint)",
     "isola.quota_counted(uuid, text, text, bigint)",
 )
-AS_WATCHDOG = ("control.end_sessions(text, interval, timestamptz)",)
+AS_WATCHDOG = ("control.end_sessions(text, interval, timestamptz, text[])",)
 HIERARCHY = (
     "control.ancestors(uuid)",
     "control.descendants(uuid)",
@@ -98,7 +140,7 @@ def admit_to_platform(addresses: Addresses) -> str:
     roles = addresses.roles
     owners = "".join(
         f"ALTER FUNCTION {function} OWNER TO {role}; "
-        for role, functions in zip(roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG), strict=True)
+        for role, functions in zip(roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL), strict=True)
         for function in functions
     )
     return f"""
@@ -106,6 +148,10 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT USAGE ON SCHEMA isola TO {tenant}, {control}, {roles.members}, {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {tenant}, {control}, {roles.members}, {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_MEMBERS)}, {MEASURED} TO {tenant}, {roles.members};
+        GRANT USAGE ON SCHEMA isola TO {roles.sql}, {roles.sql_functions};
+        GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *AS_SQL))}, {ENTER} TO {roles.sql};
+        GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_SQL))}, {ENTERED} TO {roles.sql_functions};
+        GRANT EXECUTE ON FUNCTION isola.audit_of_owner(oid) TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
         GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text, text[], jsonb[], jsonb[]) TO {roles.sharing};
@@ -151,7 +197,9 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, DELETE ON control.changes TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.revocations, control.sessions TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.refresh_tokens TO {control};
-        GRANT SELECT, UPDATE (user_id), DELETE ON control.sessions TO {roles.sharing};
+        GRANT SELECT, UPDATE (user_id, ended_at, ended_for), DELETE ON control.sessions TO {roles.sharing};
+        GRANT SELECT (session_id, expires_at, used_at) ON control.refresh_tokens TO {roles.sharing};
+        GRANT INSERT ON control.revocations TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.refusals TO {control};
         GRANT SELECT, DELETE ON control.refusals TO {roles.sharing};
         GRANT SELECT ON control.sign_outs TO {control};
@@ -166,7 +214,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
         GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.sharers TO {roles.sharing};
-        GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO {roles.sharing}
+        GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE (used_at, used_by), DELETE ON control.tickets TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.quota_turns TO {roles.sharing};
+        GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
+        GRANT SELECT (tenant_id, user_id, key, place, kept_at), DELETE ON control.first_answers TO {control}
     """
 
 
@@ -180,13 +232,25 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
     return [
         # Functions that every transaction may call; the login does not inherit, so each role is granted them.
         *([f"GRANT {roles.members} TO {home.role}"] if home.role else []),
-        f"GRANT USAGE ON SCHEMA {schema} TO {roles.sharing}, {roles.audit}, {roles.quotas}",
+        f"GRANT USAGE ON SCHEMA {schema} TO {roles.sharing}, {roles.audit}, {roles.quotas}, {roles.sql_functions}",
         f"GRANT INSERT ON {schema}.audit_entries TO {roles.audit}",
+        *(f"GRANT INSERT ON {schema}.{table} TO {roles.sql_functions}" for table in INSERTED_BY_SQL),
         *(
             f"GRANT SELECT ({', '.join(map(quoted, columns))}) ON {schema}.{table} TO {role}"
             for role, table, columns in _read(tables, roles)
         ),
     ]
+
+
+def withdraw_from_home(strategy: Strategy, home: Home, tables: Sequence[Table], roles: Roles) -> Sequence[str]:
+    """Statements that take all rights on tables from tenant traffic, the platform's roles and PUBLIC, in its schema."""
+    names = ", ".join(quoted(table.name) for table in tables)
+    return (f"REVOKE ALL ON {names} FROM {', '.join(('PUBLIC', strategy.login, *_watched(home, roles)))}",)
+
+
+def _watched(home: Home, roles: Roles) -> Sequence[str]:
+    """The roles whose rights in a home are those of this module and no others, besides the login."""
+    return (*roles.inner, roles.members, roles.sql, *([home.role] if home.role else []))
 
 
 def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Sequence[str]]]:
@@ -198,11 +262,17 @@ def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Seq
             yield roles.quotas, table.name, counted.columns or [column.name for column in table.primary_key]
         if "shared_columns" in table.info:
             yield roles.sharing, table.name, table.info["shared_columns"]
+    yield roles.sharing, users.name, ("id", "disabled_at")
+    # For tickets, which end when the roles of their user change.
+    yield roles.sharing, user_roles.name, ("user_id", "role_id")
+    yield roles.sharing, roles_of_users.name, ("id", "permissions")
+    for table_name, columns in READ_BY_SQL.items():
+        yield roles.sql_functions, table_name, columns
 
 
 # $1 and $2 are the schemas of homes and their roles, '' for the login itself; $3 the login and $4 the role of members;
-# $5 to $8 the rights on tables: the role, '' for the home's own, the table, the right, and the column or ''; $9 and $10
-# the name of the policies of visibility rules, which hold for two roles each, and their number.
+# $5 to $8 the rights on tables: the role, '' for the home's own, the table, the right, and the column or ''. $9 are
+# roles that have no other rights there; nor have the home's own and PUBLIC.
 # Homes whose tables have the same owners and rights but for their own role, which has the same memberships, are alike:
 # the rights on tables are examined in one example of each kind. Memberships are looked up: pg_has_role would collect
 # all of the login's, one of every tenant, for each home.
@@ -211,7 +281,7 @@ WITH homes AS (
     SELECT schema, role, coalesce(nullif(role, ''), $3) AS enters FROM unnest($1::text[], $2::text[]) h (schema, role)
 ),
 found AS MATERIALIZED (
-    SELECT h.schema, h.role, c.oid, c.relname, c.relowner, c.relacl
+    SELECT h.schema, h.role, h.enters, c.oid, c.relname, c.relowner, c.relacl
     FROM homes h JOIN pg_namespace n ON n.nspname = h.schema JOIN pg_class c ON c.relnamespace = n.oid
     WHERE c.relname = ANY ($6)
 ),
@@ -256,17 +326,6 @@ SELECT schema, min(lacks) FROM (
     ) h JOIN pg_roles r ON r.rolname = h.name
     WHERE NOT coalesce(has_schema_privilege(r.oid, to_regnamespace(quote_ident(h.schema)), 'USAGE'), false)
     UNION ALL
-    SELECT h.schema, format('a policy %s is missing', $9::text)
-    FROM homes h LEFT JOIN (
-        SELECT n.nspname, count(*) AS policies
-        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE p.polname = $9::text AND cardinality(p.polroles) = 2 GROUP BY 1
-    ) p ON p.nspname = h.schema
-    WHERE coalesce(p.policies, 0) < $10
-    UNION ALL
-    SELECT schema, format('%s does not belong to %s', relname, $12::text)
-    FROM found WHERE relname = $11 AND pg_get_userbyid(relowner) <> $12::text
-    UNION ALL
     SELECT k.schema, format('%s lacks %s on %s', coalesce(nullif(l.role, ''), k.enters), privilege, name)
     FROM kinds k JOIN (
         SELECT h.schema, w.*
@@ -277,6 +336,29 @@ SELECT schema, min(lacks) FROM (
             ELSE has_column_privilege(r.oid, tables, w.attribute, privilege) END, false
         )
     ) l ON l.schema = k.example
+    UNION ALL
+    SELECT k.schema, format(
+        '%s has %s on %s', coalesce(nullif(m.held, ''), k.enters), privilege,
+        concat_ws('.', relname, nullif(attribute, ''))
+    )
+    FROM kinds k JOIN (
+        SELECT g.schema, g.relname, g.attribute, a.privilege_type AS privilege,
+            CASE WHEN a.grantee = 0 THEN 'PUBLIC' WHEN holder.rolname = g.enters THEN '' ELSE holder.rolname END AS held
+        FROM (
+            SELECT f.schema, f.enters, f.relname, '' AS attribute, f.relowner, f.relacl AS acl FROM found f
+            JOIN kinds e ON e.schema = f.schema AND e.schema = e.example
+            UNION ALL
+            SELECT f.schema, f.enters, f.relname, attname, f.relowner, attacl FROM found f
+            JOIN kinds e ON e.schema = f.schema AND e.schema = e.example
+            JOIN pg_attribute ON attrelid = f.oid AND attacl IS NOT NULL
+        ) g CROSS JOIN aclexplode(g.acl) a LEFT JOIN pg_roles holder ON holder.oid = a.grantee
+        WHERE a.grantee <> g.relowner
+          AND (a.grantee = 0 OR holder.rolname = g.enters OR holder.rolname = ANY ($9))
+    ) m ON m.schema = k.example
+    WHERE NOT EXISTS (
+        SELECT FROM rights w
+        WHERE w.role = m.held AND w.name = m.relname AND w.privilege = m.privilege AND w.attribute = m.attribute
+    )
 ) lacking
 GROUP BY schema
 """
@@ -285,9 +367,9 @@ GROUP BY schema
 async def shut(
     owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], addresses: Addresses
 ) -> Mapping[str, str]:
-    """The homes, by schema, in which a role lacks a right or a policy is missing, and the first of these.
+    """The homes, by schema, in which a role lacks a right or has one too many, and the first such right.
 
-    This happens after a database was restored without its roles.
+    This happens after a database was restored without its roles, and if somebody granted rights.
     """
     required = [
         ("", table.name, right, "")
@@ -299,8 +381,10 @@ async def shut(
     required += [("", view, "SELECT", "") for view in (audit_log.name, visibility.STATISTICS)]
     required.append((addresses.roles.audit, audit_entries.name, "INSERT", ""))
     required.append((addresses.roles.sharing, audit_entries.name, "SELECT", ""))
+    required += [(addresses.roles.sql_functions, table, "INSERT", "") for table in INSERTED_BY_SQL]
     required += [
-        (addresses.roles.sharing, table, "SELECT", column)
+        (role, table, "SELECT", column)
+        for role in (addresses.roles.sharing, addresses.roles.sql_functions)
         for table, columns in visibility.read_for_users().items()
         for column in columns
     ]
@@ -316,10 +400,7 @@ async def shut(
         addresses.tenant_login,
         addresses.roles.members,
         *(list(column) for column in zip(*required, strict=True)),
-        visibility.POLICY,
-        len(visibility.restricted()),
-        audit_log.name,
-        addresses.roles.sharing,
+        [addresses.tenant_login, addresses.roles.members, addresses.roles.sql, *addresses.roles.inner],
     )
 
 

@@ -39,9 +39,17 @@ class Roles:
         return f"{self.prefix}_watchdog"
 
     @property
+    def sql(self) -> str:
+        return f"{self.prefix}_sql"
+
+    @property
+    def sql_functions(self) -> str:
+        return f"{self.prefix}_sql_functions"
+
+    @property
     def inner(self) -> tuple[str, ...]:
         """Roles without a login that functions run as. No tenant's transaction may become one of them."""
-        return (self.sharing, self.audit, self.quotas, self.watchdog)
+        return (self.sharing, self.audit, self.quotas, self.watchdog, self.sql_functions)
 
     @classmethod
     async def of(cls, transaction: Transaction) -> Self:

@@ -23,7 +23,8 @@ shares = Table(
     indexed_text("grantee_slug", MAX_SLUG, least=2),
     # The tenant with that slug at the time; null if there was none. A later tenant with the slug receives nothing.
     Column("grantee_id", Uuid, ForeignKey("control.tenants.id")),
-    Column("granted_by", Uuid, nullable=False),
+    # Null if the transaction proved no user: a worker's.
+    Column("granted_by", Uuid),
     moment("granted_at"),
     moment("expires_at", nullable=True, default=None),
     moment("revoked_at", nullable=True, default=None),
@@ -54,7 +55,7 @@ share_answers = Table(
     # The owner's share that was answered.
     Column("share_id", Uuid, nullable=False),
     Column("accepted", Boolean, nullable=False),
-    Column("answered_by", Uuid, nullable=False),
+    Column("answered_by", Uuid),
     moment("answered_at"),
     CheckConstraint("owner_id <> grantee_id", name="to_another"),
     Index(None, "owner_id"),

@@ -5,7 +5,8 @@ A shape contains no values, except one that the planner needs: the size of a pag
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
@@ -18,16 +19,19 @@ from isola import exact_json
 from isola.errors import BadUserInput
 from isola.query import cursor, identifiers
 from isola.query.limits import Limits
-from isola.query.mapping import Comparison, Filter, Order
+from isola.query.mapping import Comparison, Filter, Order, Related
 from isola.subjects import document
 
 Condition: TypeAlias = tuple[Any, ...]
-"""``("and"|"or", (condition, …))``, ``("not", condition)`` or ``("test", column, operator)``.
+"""``("and"|"or", (condition, …))``, ``("not", condition)``, ``("test", column, operator)``, or
+``("some"|"none", filter, field, condition)``: whether related rows, those of a filter's field, satisfy a condition.
 
 The value of ``startsWith`` is a list: the prefix, the first text that sorts after all texts with it, and a pattern. If
 there is no such text, the operator becomes ``contains``, with only a pattern as value.
 """
 
+RELATIVE = frozenset({"newerThan", "olderThan"})
+"""Operators that compare with a time before the present one."""
 INSENSITIVE = frozenset({"eqInsensitive", "startsWithInsensitive"})
 """Operators that compare without regard to case. The column is the one with the texts in lower case."""
 
@@ -44,6 +48,12 @@ class Page(NamedTuple):
     after: Nulls | None
     before: Nulls | None
     condition: Condition | None
+    types: tuple[str, ...] = ()
+    """The type of each relation that the condition compares."""
+    flipped: tuple[str, ...] = ()
+    """The columns of the order whose NULLs come first in ascending order, and last in descending order."""
+    leading: int | None = None
+    """The part of the condition whose related rows lead to the rows; None if an index serves another part."""
 
 
 class Ids(NamedTuple):
@@ -58,6 +68,7 @@ class Ids(NamedTuple):
 
 Shape: TypeAlias = Page | Ids
 _EXACT = frozenset({"eq", "in", "startsWith"}) | INSENSITIVE
+_FROM, _TO = frozenset({"gt", "gte", "newerThan"}), frozenset({"lt", "lte", "olderThan"})
 # Of a filter inside of documents: the most keys of a path, characters of a key, and bytes of the value.
 _KEYS, _KEY_LENGTH, _DOCUMENT_BYTES = 8, 200, 4096
 _SURROGATES, _AFTER_SURROGATES = 0xD800, 0xE000
@@ -67,11 +78,13 @@ Read: TypeAlias = tuple[Shape, tuple[Any, ...]]
 class Connection(NamedTuple):
     """How a connection reads its arguments.
 
-    ``place`` names the field; ``keyed``: cursors were selected; ``joined``: its rows are those of another row.
+    ``place`` names the field, ``filter`` its filter among all ``filters``; ``keyed``: cursors were selected;
+    ``joined``: its rows are those of another row.
     """
 
     place: str
-    filter: Filter
+    filters: Mapping[str, Filter]
+    filter: str
     order: Order
     types: Mapping[str, TypeEngine[Any]]
     keyed: bool
@@ -84,16 +97,19 @@ class Connection(NamedTuple):
     def read(self, arguments: Mapping[str, Any], cursor_key: Callable[[object], bytes]) -> Read:
         """Raises BadUserInput, naming the argument, for an invalid argument."""
         size, backward = self._size(arguments)
-        order = self._order(arguments.get("orderBy"))
-        tests: list[Any] = []
-        condition = None
+        order, flipped = self._order(arguments.get("orderBy") or ())
+        reader = _Reader(self.filters, self.limits)
+        condition: Condition | None = None
         if (conditions := arguments.get("filter")) is not None:
             if not self.joined:
                 self._refuse_slow(conditions)
-            condition = _Reader(self.filter, tests, self.limits).conditions(conditions, "filter")
+            condition = reader.conditions(self.filter, conditions, "filter")
+        tests = reader.values
         after, before = arguments.get("after"), arguments.get("before")
         # A cursor is valid only for this field, order and filter, with the same values.
-        made = cursor_key((self.place, order, condition, tests)) if self.depends_on_caller(arguments) else None
+        made = (
+            cursor_key((self.place, order, condition, tests, *flipped)) if self.depends_on_caller(arguments) else None
+        )
         types = [self.types[column] for column, _ in order]
         values: list[Any] = [made]
         nulls: list[Nulls | None] = []
@@ -101,17 +117,25 @@ class Connection(NamedTuple):
             keys = None if text is None else cursor.decode(text, made or b"", types, name)
             nulls.append(None if keys is None else tuple(key is None for key in keys))
             values += keys or ()
-        return Page(size, backward, order, nulls[0], nulls[1], condition), (*values, *tests)
+        leading = None if conditions is None or self.joined else self._leading(conditions, condition)
+        page = Page(size, backward, order, nulls[0], nulls[1], condition, tuple(reader.types), flipped, leading)
+        return page, (*values, *tests)
+
+    def _leading(self, arguments: Mapping[str, Any], condition: Condition | None) -> int | None:
+        related = [index for index, part in enumerate(condition[1] if condition else ()) if part[0] == "some"]
+        return related[0] if related and not _narrows(self.filters[self.filter], arguments) else None
 
     def _refuse_slow(self, arguments: Mapping[str, Any]) -> None:
         """Raise BadUserInput for a comparison that each row has to be read for, if all rows would be read."""
-        slow = _slow(self.filter, arguments, "filter")
-        if slow is not None and not _narrows(self.filter, arguments):
-            served = ", ".join(sorted(name for name, each in self.filter.items() if each.indexed))
+        filter_ = self.filters[self.filter]
+        slow = _slow(self.filters, self.filter, arguments, "filter")
+        if slow is not None and not _narrows(filter_, arguments):
+            path, of = slow
+            served = ", ".join(sorted(name for name, each in self.filters[of].items() if _is_indexed(each)))
             raise BadUserInput(
-                f"{slow}: expected together with a condition that uses an index: eq, in, startsWith or both ends of a "
+                f"{path}: expected together with a condition that uses an index: eq, in, startsWith or both ends of a "
                 f"range, of one of {served}",
-                slow,
+                path,
             )
 
     def _size(self, arguments: Mapping[str, Any]) -> tuple[int, bool]:
@@ -124,33 +148,61 @@ class Connection(NamedTuple):
             raise BadUserInput(f"{name} must be between 0 and {most}", name)
         return (self.limits.default_page_size if size is None else size), last is not None
 
-    def _order(self, arguments: Sequence[Mapping[str, Any]] | None) -> Order:
+    def _order(self, arguments: Sequence[Mapping[str, Any]]) -> tuple[Order, tuple[str, ...]]:
+        """The order, and the columns whose NULLs are not where they are by default."""
         if not arguments:
-            return self.order
+            return self.order, ()
         order: dict[str, bool] = {}
+        flipped: list[str] = []
         for key in arguments:
-            order.setdefault(key["field"].value, key["direction"].value == "DESC")
+            column, descends, nulls = key["field"].value, key["direction"].value == "DESC", key.get("nulls")
+            if column not in order:
+                order[column] = descends
+                if nulls is not None and (nulls.value == "FIRST") != descends:
+                    flipped.append(column)
         # The primary key is the tie-breaker, in the direction of the last key, so that one index serves both.
         order.setdefault("id", next(reversed(order.values())))
-        return tuple(order.items())
+        return tuple(order.items()), tuple(flipped)
 
 
-def _slow(filter_: Filter, arguments: Mapping[str, Any], path: str) -> str | None:
-    """The path of the first comparison that each row has to be read for."""
+_Slow: TypeAlias = tuple[str, str] | None
+"""The path of a comparison, and the filter that it is in."""
+
+
+def _slow(filters: Mapping[str, Filter], of: str, arguments: Mapping[str, Any], path: str) -> _Slow:
+    """The first comparison that each row has to be read for."""
+    found: _Slow
     for name, value in arguments.items():
         inner = f"{path}.{name}"
-        match name, value:
-            case _, None:
-                continue
-            case (("and" | "or"), _):
-                decoded = next(filter(None, (_slow(filter_, each, inner) for each in value)), None)
-            case "not", _:
-                decoded = _slow(filter_, value, inner)
-            case _:
-                decoded = inner if filter_[name].slow else None
-        if decoded:
-            return decoded
+        if value is None:
+            continue
+        if name in {"and", "or"}:
+            found = next(filter(None, (_slow(filters, of, each, inner) for each in value)), None)
+        elif name == "not":
+            found = _slow(filters, of, value, inner)
+        else:
+            found = _slow_field(filters, of, name, value, inner)
+        if found:
+            return found
     return None
+
+
+def _slow_field(filters: Mapping[str, Filter], of: str, name: str, arguments: Mapping[str, Any], path: str) -> _Slow:
+    compared = filters[of][name]
+    if isinstance(compared, Comparison):
+        return (path, of) if compared.slow else None
+    tests = arguments.items() if compared.many else [(None, arguments)]
+    for quantifier, value in tests:
+        if value is None or _narrows(filters[compared.filter], value):
+            continue
+        found = _slow(filters, compared.filter, value, path if quantifier is None else f"{path}.{quantifier}")
+        if found:
+            return found
+    return None
+
+
+def _is_indexed(compared: Comparison | Related) -> bool:
+    return isinstance(compared, Comparison) and compared.indexed
 
 
 def _narrows(filter_: Filter, arguments: Mapping[str, Any]) -> bool:
@@ -161,9 +213,7 @@ def _narrows(filter_: Filter, arguments: Mapping[str, Any]) -> bool:
         if name == "and":
             if any(_narrows(filter_, each) for each in value):
                 return True
-        elif filter_[name].indexed and (
-            value.keys() & _EXACT or (value.keys() & {"gt", "gte"} and value.keys() & {"lt", "lte"})
-        ):
+        elif _is_indexed(filter_[name]) and (value.keys() & _EXACT or (value.keys() & _FROM and value.keys() & _TO)):
             return True
     return False
 
@@ -200,29 +250,60 @@ class Identified(NamedTuple):
         return self.prefixes[parts[0]], parts[1]
 
 
-class _Reader(NamedTuple):
+@dataclass
+class _Reader:
     """Reads a filter. Null is refused: it is neither a value to compare with nor "no condition"."""
 
-    filter: Filter
-    values: list[Any]
+    filters: Mapping[str, Filter]
     limits: Limits
+    values: list[Any] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    """The type of each relation that is compared."""
+    tests: int = 0
 
-    def conditions(self, arguments: Mapping[str, Any], path: str) -> Condition:
-        return "and", tuple(self._field(name, value, f"{path}.{name}") for name, value in arguments.items())
+    def conditions(self, of: str, arguments: Mapping[str, Any], path: str, depth: int = 0) -> Condition:
+        """Reads a filter ``of`` that name, within ``depth`` relations."""
+        parts: list[Condition] = []
+        for name, value in arguments.items():
+            parts += self._field(of, name, value, f"{path}.{name}", depth)
+        return "and", tuple(parts)
 
-    def _field(self, name: str, arguments: Any, path: str) -> Condition:
-        _refuse_null(arguments, path)
+    def _field(self, of: str, name: str, arguments: Any, path: str, depth: int) -> Sequence[Condition]:
+        """The conditions of one field, all of which must hold."""
         match name:
             case "and" | "or":
-                return name, tuple(self.conditions(each, f"{path}.{index}") for index, each in enumerate(arguments))
+                _refuse_null(arguments, path)
+                listed = enumerate(arguments)
+                parts = tuple(self.conditions(of, each, f"{path}.{index}", depth) for index, each in listed)
+                return [inner for _, each in parts for inner in each] if name == "and" else [("or", parts)]
             case "not":
-                return "not", self.conditions(arguments, path)
-        comparison = self.filter[name]
-        if comparison.document:
-            return self._document(comparison, arguments, path)
-        return "and", tuple(self._test(comparison, key, value, f"{path}.{key}") for key, value in arguments.items())
+                _refuse_null(arguments, path)
+                return [("not", self.conditions(of, arguments, path, depth))]
+        compared = self.filters[of][name]
+        if isinstance(compared, Related):
+            instead = "none" if compared.many else f"{name}Id: {{isNull: true}}"
+            _refuse_null(arguments, path, instead)
+            return self._related(compared, (of, name), arguments, path, depth + 1)
+        _refuse_null(arguments, path)
+        if compared.document:
+            return self._document(compared, arguments, path)
+        return [self._test(compared, key, value, f"{path}.{key}") for key, value in arguments.items()]
 
-    def _document(self, comparison: Comparison, arguments: Mapping[str, Any], path: str) -> Condition:
+    def _related(
+        self, related: Related, place: tuple[str, str], arguments: Mapping[str, Any], path: str, depth: int
+    ) -> Sequence[Condition]:
+        if depth > self.limits.relations:
+            raise BadUserInput(f"{path}: expected at most {self.limits.relations} nested relations", path)
+        conditions: list[Condition] = []
+        for quantifier, value in arguments.items() if related.many else [("some", arguments)]:
+            inner = f"{path}.{quantifier}" if related.many else path
+            _refuse_null(value, inner, "{}")
+            self.types.append(related.type)
+            self._count()
+            conditions.append((quantifier, *place, self.conditions(related.filter, value, inner, depth)))
+        return conditions
+
+    def _document(self, comparison: Comparison, arguments: Mapping[str, Any], path: str) -> Sequence[Condition]:
         keys = arguments.get("path")
         if "path" in arguments:
             _refuse_null(keys, f"{path}.path")
@@ -244,8 +325,8 @@ class _Reader(NamedTuple):
                 document.check(inner, value, _DOCUMENT_BYTES)
                 self.values.append(exact_json.dumps(value))
                 tests.append(("test", comparison.column, f"json.{operator}"))
-            self._refuse_many()
-        return "and", tuple(tests)
+            self._count()
+        return tests
 
     def _test(self, comparison: Comparison, operator: str, arguments: Any, path: str) -> Condition:
         _refuse_null(arguments, path)
@@ -270,12 +351,13 @@ class _Reader(NamedTuple):
                     self.values.append([prefix, end, pattern])
             case _:
                 self.values.append(value(arguments, path))
-        self._refuse_many()
+        self._count()
         column = comparison.folded if operator in INSENSITIVE and comparison.folded else comparison.column
         return "test", column, operator
 
-    def _refuse_many(self) -> None:
-        if len(self.values) > self.limits.conditions:
+    def _count(self) -> None:
+        self.tests += 1
+        if self.tests > self.limits.conditions:
             raise BadUserInput(f"a filter holds at most {self.limits.conditions} conditions", "filter")
 
 
@@ -288,14 +370,14 @@ def _value(comparison: Comparison, arguments: Any, path: str) -> Any:
             return identifiers.decode(arguments, comparison.prefix, path)
         case str() if not storable(arguments):
             raise BadUserInput(f"{path} contains characters that cannot be stored", path)
-        case str() | int() | float() | date() | Decimal() | UUID():
+        case str() | int() | float() | date() | timedelta() | Decimal() | UUID():
             return arguments
     raise BadUserInput(f"{path} cannot be compared", path)
 
 
-def _refuse_null(arguments: Any, path: str) -> None:
+def _refuse_null(arguments: Any, path: str, instead: str = "isNull") -> None:
     if arguments is None:
-        raise BadUserInput(f"{path} must not be null; omit it for no condition, or use isNull", path)
+        raise BadUserInput(f"{path} must not be null; omit it for no condition, or use {instead}", path)
 
 
 def storable(text: str) -> bool:

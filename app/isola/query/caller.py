@@ -3,13 +3,16 @@
 from collections.abc import Hashable, Sequence, Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, Uuid, bindparam, literal
 from sqlalchemy.types import TypeEngine
 
 from isola.subjects.work import Work
+
+if TYPE_CHECKING:
+    from isola.database.claims import Claim
 
 
 class Tenant(Protocol):
@@ -53,8 +56,13 @@ class Context(Protocol):
     @property
     def principal(self) -> Principal: ...
 
-    def transaction(self, *, read_only: bool = False) -> AbstractAsyncContextManager[Transaction]:
-        """Begin a transaction bound to the caller's tenant; commit on exit, or roll back after an exception."""
+    def transaction(
+        self, *, read_only: bool = False, claim: "Claim | None" = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction bound to the caller's tenant; commit on exit, or roll back after an exception.
+
+        ``claim`` is for one that can write: see isola.database.claims.
+        """
         ...
 
 

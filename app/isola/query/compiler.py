@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLError, GraphQLField
 from graphql.execution.values import VariableValues
@@ -24,6 +24,9 @@ from isola.query.mapping import Model
 from isola.query.read_plan import Place, ReadPlan, ReadPlans, Refused, coerced
 from isola.query.remembered import Remembered
 from isola.query.statement import Statement
+
+if TYPE_CHECKING:
+    from isola.database.claims import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,11 @@ class Compiler:
         parameters: Mapping[str, object] | None = None,
         *,
         marked: bool,
+        claim: "Claim | None" = None,
     ) -> str:
         """The JSON text of the selection. It may contain json_text.VIOLATION. ``parameters``: see mapping.Parameters.
+
+        With the ``claim`` of the transaction, it is kept as the answer.
 
         Raises AnswerTooLarge.
         """
@@ -148,7 +154,10 @@ class Compiler:
             written = await self.effort.spend(reading.user, write, large=len(reading.shapes) > _LARGE)
             self._statements.put(key, written, written.size, reading.user)
         handed = () if parameters is None else tuple([parameters[name] for name in reading.plan.row.columns])
-        text: str = await transaction.value(written.sql, *written.arguments(reading.caller, handed, reading.values))
+        sql, values = written.sql, written.arguments(reading.caller, handed, reading.values)
+        if claim is not None:
+            sql, values = claim.keep(sql, values)
+        text: str = await transaction.value(sql, *values)
         self.limits.check_answer(text)
         return text
 
@@ -166,13 +175,13 @@ class Compiler:
         return {"plans": self._planned, "hits": cache.hits, "misses": cache.misses, "bytes": cache.bytes}
 
     def _write(self, reading: Reading, placement: Placement, *, marked: bool) -> Statement:
-        most = self.limits.answer_bytes
         return statement.write(
             self.model,
             reading.plan,
             reading.shapes,
             placement,
-            most=most,
+            most=self.limits.answer_bytes,
+            few=self.limits.few,
             marked=marked,
             by_code_point=self._by_code_point,
         )

@@ -1,22 +1,29 @@
 """The SQL of a connection: one page of rows, with only the selected fields."""
 
+import itertools
 import operator
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
+    Column,
     ColumnElement,
     FromClause,
     Integer,
+    Interval,
     LargeBinary,
     Select,
     Text,
+    Uuid,
     and_,
     case,
     cast,
+    distinct,
+    exists,
     false,
     func,
     literal_column,
@@ -27,14 +34,14 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.elements import Grouping
-from sqlalchemy.sql.selectable import Subquery
+from sqlalchemy.sql.elements import Grouping, UnaryExpression
+from sqlalchemy.sql.selectable import LateralFromClause, Subquery
 from sqlalchemy.types import TypeEngine
 
 from isola.query import cursor, json_text, keyset
-from isola.query.arguments import INSENSITIVE, Condition, Nulls, Page
+from isola.query.arguments import INSENSITIVE, RELATIVE, Condition, Nulls, Page
 from isola.query.json_text import Part as Json
-from isola.query.mapping import Function, Row, columns_of
+from isola.query.mapping import Function, Order, Related, Row, columns_of
 from isola.query.read_plan import Connection, ConnectionPart
 
 if TYPE_CHECKING:
@@ -96,35 +103,79 @@ class _Writer:
             keys.append(None if null else parameter)
         return keys, index + len(keys)
 
-    def _scan(self) -> tuple[FromClause, list[ColumnElement[bool]]]:
-        """All rows of the connection, regardless of the page."""
+    def _all(self) -> "_Source":
+        """All rows of the connection, regardless of the page and of the filter."""
         scan, conditions = self.writer.scan(self.source, self.row)
-        return scan, conditions + self._conditions(scan)
+        return _Source(scan, scan, conditions + self._conditions(scan))
 
-    def _beginning(self, after: Keys | None, most: ColumnElement[int]) -> tuple[FromClause, list[ColumnElement[bool]]]:
-        """The connection's rows after the row with these keys, or from the start: the first ``most``, or all."""
+    def _sources(self, after: Keys | None, most: ColumnElement[int]) -> "Sequence[_Source]":
+        """The rows that satisfy the filter, of which only one source has any.
+
+        They come after the row with these keys, or from the start: the first ``most``, or all.
+        """
         source, page = self.source, self.page
+        if page.condition is not None:
+            return self._filtered(page.condition)
         if not isinstance(source, Function) or source.page is None or self.selected.field.join:
-            return self._scan()
+            return [self._all()]
         usual = self.writer.model.entities[self.selected.node].order
         keys = [key for key in after or () if key is not None]
-        if page.backward or page.condition or page.order != usual or len(keys) < len(after or ()):
-            return self._scan()
+        if page.backward or page.order != usual or len(keys) < len(after or ()):
+            return [self._all()]
         given = [self.row[argument] for argument in source.arguments]
         first = keys or [cast(literal_column("NULL"), self.columns[name].type) for name, _ in usual]
         scan = self.writer.call(source, source.page, [*given, *first, most])
-        return scan, self._conditions(scan)
+        return [_Source(scan, scan, self._conditions(scan))]
+
+    def _filtered(self, condition: Condition) -> "Sequence[_Source]":
+        """The rows that satisfy the filter, of which only one source has any.
+
+        If related rows lead to few rows, these are read by their keys. Otherwise rows are read in order, and each is
+        tested: a page is complete soon. The planner cannot know which is better: it knows neither the tenant nor the
+        values.
+        """
+        every = self._all()
+        # What a function returns can depend on the row around it, and has no index.
+        if self.page.leading is None or isinstance(self.source, Function):
+            return [every.where(self._tests(every.scan).write(condition))]
+        few = self._few
+        is_few = select_(few.c.number <= literal_column(str(self.writer.few))).scalar_subquery()
+        ids = cast(select_(few.c.ids).scalar_subquery(), ARRAY(Uuid()))
+        keys = func.unnest(ids).table_valued("id", name=f"few_ids_{self.selected.site}").render_derived()
+        row = _by_key(every, keys.c.id, f"few_rows_{self.selected.site}")
+        other = self._all()
+        tested = self._tests(other.scan, probing=True).write(condition)
+        return [_Source(keys.join(row, true()), row, [is_few]), other.where(not_(is_few), tested)]
+
+    @cached_property
+    def _few(self) -> CTE:
+        """The ``ids`` of the rows to which related rows lead, and their ``number``: one more than few at most."""
+        if self.page.condition is None or self.page.leading is None:
+            raise TypeError(f"no related rows lead to {self.selected.key}")
+        every, site = self._all(), self.selected.site
+        _, parts = self.page.condition
+        key, keys, others = self._tests(every.scan).leading(parts, self.page.leading)
+        first = keys.offset(literal_column("0")).subquery(f"leading_{site}")
+        row = _by_key(every.where(*others), first.c.key, f"row_{site}", key)
+        led = select_(row.c.id).select_from(first.join(row, true())).limit(literal_column(str(self.writer.few + 1)))
+        rows = led.subquery(f"led_{site}")
+        # A row can have several related rows that lead to it.
+        ids = func.array_agg(distinct(rows.c.id), type_=ARRAY(Uuid()))
+        return select_(ids.label("ids"), func.count().label("number")).select_from(rows).cte(f"few_{site}")
 
     def _conditions(self, scan: FromClause) -> list[ColumnElement[bool]]:
-        field, page = self.selected.field, self.page
+        field = self.selected.field
         conditions: list[ColumnElement[bool]] = []
         if field.join:
             conditions.append(self.writer.join(field.join, self.row, scan))
         if field.when:
             conditions.append(field.when(self.row))
-        if page.condition:
-            conditions.append(_Tests(self, scan).write(page.condition))
         return conditions
+
+    def _tests(self, scan: FromClause, *, probing: bool = False) -> "_Tests":
+        numbers = itertools.count(self.first_test)
+        selected = self.selected
+        return _Tests(self.writer, selected.site, selected.node, self.columns, scan, numbers, probing=probing)
 
     def _beyond(
         self, scan: FromClause, keys: Keys, *, forward: bool, inclusive: bool = False
@@ -132,7 +183,22 @@ class _Writer:
         order = self.page.order if forward else keyset.inverse(self.page.order)
         names = [name for name, _ in order]
         nullable = [bool(self.columns[name].nullable) for name in names]
-        return keyset.beyond([scan.c[name] for name in names], nullable, order, keys, inclusive=inclusive)
+        columns = [scan.c[name] for name in names]
+        return keyset.beyond(columns, nullable, order, keys, self.page.flipped, inclusive=inclusive)
+
+    def _ranges(self, scan: FromClause) -> list[ColumnElement[bool]]:
+        """All rows, as ranges each of which an index reads in order."""
+        first, _ = self.page.order[0]
+        if first not in self.page.flipped or not self.columns[first].nullable:
+            return [true()]
+        return [scan.c[first].is_(None), scan.c[first].is_not(None)]
+
+    def _ordered(self, rows: FromClause, order: Order, *, in_range: bool = False) -> list[UnaryExpression[Any]]:
+        """``in_range``: the first column is NULL in all rows or in none, so that an index serves the default order."""
+        flipped = self.page.flipped
+        if in_range:
+            flipped = tuple(name for name in flipped if name != order[0][0])
+        return keyset.ordered([rows.c[name] for name, _ in order], order, flipped)
 
     def _rows(self) -> Subquery:
         """The rows of the page in order, and the spare row."""
@@ -140,32 +206,34 @@ class _Writer:
         forward = not page.backward
         start, end = (self.after, self.before) if forward else (self.before, self.after)
         order = page.order if forward else keyset.inverse(page.order)
-        names = [name for name, _ in order]
         limit = literal_column(str(page.size + self.spare), Integer)
-        scan, conditions = self._beginning(start, limit)
-        if end is not None:
-            conditions.append(or_(*self._beyond(scan, end, forward=not forward)))
-        ranges = [true()] if start is None else self._beyond(scan, start, forward=forward)
-        what: list[Any] = [scan]
-        if self.keyed:
-            what.append(cursor.keys_data([scan.c[name] for name, _ in page.order]).label(_KEYS))
-        selects: list[Any] = [
-            select_(*what)
-            .where(*conditions, each)
-            .order_by(*keyset.ordered([scan.c[name] for name in names], order))
-            .limit(limit)
-            .correlate_except(scan)
-            for each in ranges
-        ]
+        selects: list[Any] = []
+        for source in self._sources(start, limit):
+            scan, conditions = source.scan, list(source.conditions)
+            if end is not None:
+                conditions.append(or_(*self._beyond(scan, end, forward=not forward)))
+            ranges = self._ranges(scan) if start is None else self._beyond(scan, start, forward=forward)
+            what: list[Any] = [scan]
+            if self.keyed:
+                what.append(cursor.keys_data([scan.c[name] for name, _ in page.order]).label(_KEYS))
+            selects += [
+                select_(*what)
+                .select_from(source.rows)
+                .where(*conditions, each)
+                .order_by(*self._ordered(scan, order, in_range=True))
+                .limit(limit)
+                .correlate_except(scan)
+                for each in ranges
+            ]
         rows = selects[0]
         if len(selects) > 1:
-            # Each range is read in order by an index; the page is merged from all ranges.
+            # Each range of each source is read in order by an index; the page is merged from all.
             rows = union_all(*selects)
-            rows = rows.order_by(*keyset.ordered([rows.selected_columns[name] for name in names], order)).limit(limit)
+            columns = [rows.selected_columns[name] for name, _ in order]
+            rows = rows.order_by(*keyset.ordered(columns, order, page.flipped)).limit(limit)
         if page.backward:
             inner = rows.subquery(f"back_{self.selected.site}")
-            names = [name for name, _ in page.order]
-            rows = select_(inner).order_by(*keyset.ordered([inner.c[name] for name in names], page.order))
+            rows = select_(inner).order_by(*self._ordered(inner, page.order))
         page_rows: Subquery = rows.subquery(f"page_{self.selected.site}")
         return page_rows
 
@@ -243,9 +311,11 @@ class _Writer:
         return cursor.written(keys, self.writer.parameter(self.selected.site, 0, LargeBinary()))
 
     def _count(self) -> ColumnElement[int]:
-        scan, conditions = self._scan()
-        counted = select_(func.count()).select_from(scan).where(*conditions)
-        return counted.correlate_except(scan).scalar_subquery()
+        every, condition = self._all(), self.page.condition
+        if condition is not None:
+            every = every.where(self._tests(every.scan).write(condition))
+        counted = select_(func.count()).select_from(every.scan).where(*every.conditions)
+        return counted.correlate_except(every.scan).scalar_subquery()
 
     def _more(self, name: str) -> Json:
         """Whether there are more rows: by the spare row in its direction, by a look-up in the other direction."""
@@ -256,26 +326,62 @@ class _Writer:
             return "false"
         one = literal_column("1", Integer)
         # If any row comes before the page, the first row of the connection does.
-        scan, conditions = self._beginning(None, one)
         forward = self.page.backward
         order = self.page.order if forward else keyset.inverse(self.page.order)
-        keys = keyset.ordered([scan.c[name] for name, _ in order], order)
         # One look-up for the first row of each range: an index serves a single range in order, but not several.
         looks: list[Select[Any]] = [
-            select_(literal_column("1")).select_from(scan).where(each, *conditions).order_by(*keys).limit(one)
-            for each in self._beyond(scan, start, forward=forward, inclusive=True)
+            select_(literal_column("1"))
+            .select_from(source.rows)
+            .where(each, *source.conditions)
+            .order_by(*self._ordered(source.scan, order, in_range=True))
+            .limit(one)
+            .correlate_except(source.scan)
+            for source in self._sources(None, one)
+            for each in self._beyond(source.scan, start, forward=forward, inclusive=True)
         ]
-        found = [look.correlate_except(scan).scalar_subquery().is_not(None) for look in looks]
+        found = [look.scalar_subquery().is_not(None) for look in looks]
         return func.to_json(or_(*found))
 
 
-class _Tests:
-    """Writes a filter's condition; assigns its parameters in sequence."""
+class _Source(NamedTuple):
+    """Rows that ``rows`` joins, with the columns of ``scan``."""
 
-    def __init__(self, writer: _Writer, scan: FromClause) -> None:
+    rows: FromClause
+    scan: FromClause
+    conditions: Sequence[ColumnElement[bool]]
+
+    def where(self, *conditions: ColumnElement[bool]) -> "_Source":
+        return self._replace(conditions=[*self.conditions, *conditions])
+
+
+def _by_key(source: _Source, key: ColumnElement[Any], name: str, column: str = "id") -> LateralFromClause:
+    """The rows with a key of a preceding item of FROM. The planner joins it in this order: it has an offset."""
+    rows = select_(source.scan).where(source.scan.c[column] == key, *source.conditions)
+    return rows.offset(literal_column("0")).correlate_except(source.scan).lateral(name)
+
+
+class _Tests:
+    """Writes a filter's condition on the rows of a scan; takes its parameters in sequence from ``numbers``."""
+
+    def __init__(
+        self,
+        writer: "Writer",
+        site: int,
+        type_: str,
+        columns: Mapping[str, Column[Any]],
+        scan: FromClause,
+        numbers: Iterator[int],
+        *,
+        probing: bool = False,
+    ) -> None:
+        """``probing``: related rows are looked up for each row, whatever the planner would prefer."""
         self._writer = writer
+        self._site = site
+        self._type = type_
+        self._columns = columns
         self._scan = scan
-        self._next = writer.first_test
+        self._numbers = numbers
+        self._probing = probing
 
     def write(self, condition: Condition) -> ColumnElement[bool]:
         match condition:
@@ -286,27 +392,99 @@ class _Tests:
             case ("not", part):
                 # A comparison with a NULL column is unknown; "not" treats it as false.
                 return not_(func.coalesce(self.write(part), false()))
-            case (_, column, comparison):
+            case ("some", of, name, inner):
+                return self._some(of, name, inner)
+            case ("none", of, name, inner):
+                return not_(self._some(of, name, inner))
+            case ("test", column, comparison):
                 return self._test(column, comparison)
         raise TypeError(f"{condition} is not a condition")
+
+    def leading(
+        self, parts: Sequence[Condition], leading: int
+    ) -> tuple[str, Select[tuple[Any]], Sequence[ColumnElement[bool]]]:
+        """The column of the rows that equals the ``key`` of related rows, which satisfy one part; the other parts."""
+        before = [self.write(part) for part in parts[:leading]]
+        _, of, name, condition = parts[leading]
+        related = self._relation(of, name)
+        keys = self._keys(related, condition)
+        return related.join.parent, keys, [*before, *map(self.write, parts[leading + 1 :])]
+
+    def _some(self, of: str, name: str, condition: Condition) -> ColumnElement[bool]:
+        """Whether a related row satisfies a condition."""
+        related = self._relation(of, name)
+        own = self._scan.c[related.join.parent]
+        if self._probing:
+            return self._probed(related, own, condition)
+        keys = self._keys(related, condition)
+        [key] = keys.selected_columns
+        return exists(keys.where(key == own))
+
+    def _probed(self, related: Related, own: ColumnElement[Any], condition: Condition) -> ColumnElement[bool]:
+        """The same, with each related row read by its key.
+
+        The planner could instead read all related rows that satisfy the condition, for each row.
+        """
+        join, source = related.join, self._source(related)
+        if join.through is None:
+            row = _by_key(source, own, f"probed_{source.scan.description}", join.child)
+            rows: FromClause = row
+            conditions: list[ColumnElement[bool]] = []
+        else:
+            pairs, conditions = self._writer.scan(join.through, None)
+            conditions.append(pairs.c[join.near] == own)
+            row = _by_key(source, pairs.c[join.far], f"probed_{source.scan.description}", join.child)
+            rows = pairs.join(row, true())
+        found: Select[Any] = (
+            select_(literal_column("1")).select_from(rows).where(*conditions, self._tested(related, row, condition))
+        )
+        return found.limit(literal_column("1")).correlate_except(rows).scalar_subquery().is_not(None)
+
+    def _keys(self, related: Related, condition: Condition) -> Select[tuple[Any]]:
+        """The ``key`` of each related row that satisfies a condition: that of the row to which it is related."""
+        join, source = related.join, self._source(related)
+        sources, conditions = [source.scan], list(source.conditions)
+        key = source.scan.c[join.child]
+        if join.through is not None:
+            pairs, more = self._writer.scan(join.through, None)
+            sources.append(pairs)
+            conditions += [*more, pairs.c[join.far] == key]
+            key = pairs.c[join.near]
+        keys = select_(key.label("key")).select_from(*sources)
+        return keys.where(*conditions, self._tested(related, source.scan, condition)).correlate_except(*sources)
+
+    def _relation(self, of: str, name: str) -> Related:
+        related = self._writer.model.filters[of][name]
+        if not isinstance(related, Related):
+            raise TypeError(f"{of}.{name} compares no related rows")
+        return related
+
+    def _source(self, related: Related) -> _Source:
+        scan, conditions = self._writer.scan(self._writer.model.entities[related.type].source, None)
+        return _Source(scan, scan, conditions)
+
+    def _tested(self, related: Related, rows: FromClause, condition: Condition) -> ColumnElement[bool]:
+        columns = self._writer.model.columns[related.type]
+        tests = _Tests(self._writer, self._site, related.type, columns, rows, self._numbers, probing=self._probing)
+        return tests.write(condition)
 
     def _test(self, name: str, comparison: str) -> ColumnElement[bool]:
         if comparison.startswith("json."):
             return self._in_document(self._scan.c[name], comparison.removeprefix("json."))
         if comparison in INSENSITIVE:
             return self._insensitive(name, comparison, self._parameter(Text()))
-        special = self._writer.writer.model.comparisons.get((self._writer.selected.node, name))
+        special = self._writer.model.comparisons.get((self._type, name))
         if special is None:
-            return self._of_column(self._scan.c[name], self._writer.columns[name].type, comparison)
+            return self._of_column(self._scan.c[name], self._columns[name].type, comparison)
         if special.of is not None:
-            value = self._writer.writer.expression(special.of, self._scan)
+            value = self._writer.expression(special.of, self._scan)
             return self._of_column(value, value.type, comparison)
         if special.visible is None:
             raise TypeError(f"{name} is compared like any column")
-        visible = self._writer.writer.expression(special.visible, self._scan)
+        visible = self._writer.expression(special.visible, self._scan)
         if comparison in {"isNull", "isNotNull"}:
             return not_(visible) if comparison == "isNull" else visible
-        return and_(self._of_column(self._scan.c[name], self._writer.columns[name].type, comparison), visible)
+        return and_(self._of_column(self._scan.c[name], self._columns[name].type, comparison), visible)
 
     def _in_document(self, column: ColumnElement[Any], comparison: str) -> ColumnElement[bool]:
         found: ColumnElement[Any] = column.op("#>", return_type=JSONB())(self._parameter(ARRAY(Text())))
@@ -319,15 +497,17 @@ class _Tests:
         return condition
 
     def _parameter(self, type_: TypeEngine[Any]) -> ColumnElement[Any]:
-        self._next += 1
-        return self._writer.writer.parameter(self._writer.selected.site, self._next - 1, type_)
+        return self._writer.parameter(self._site, next(self._numbers), type_)
 
     def _of_column(self, column: ColumnElement[Any], of: TypeEngine[Any], comparison: str) -> ColumnElement[bool]:
         if comparison in {"isNull", "isNotNull"}:
             return column.is_(None) if comparison == "isNull" else column.is_not(None)
+        if comparison in RELATIVE:
+            time = func.now() - self._parameter(Interval())
+            later: ColumnElement[bool] = column > time if comparison == "newerThan" else column < time
+            return later
         type_ = json_text.compared(of)
-        parameter = partial(self._writer.writer.parameter, self._writer.selected.site, self._next)
-        self._next += 1
+        parameter = partial(self._writer.parameter, self._site, next(self._numbers))
         if comparison == "in":
             return or_(column == parameter(ARRAY(type_)).any_())
         if comparison == "contains":
@@ -336,7 +516,7 @@ class _Tests:
             given = Grouping(parameter(ARRAY(Text())))
             start, end, pattern = (given[literal_column(str(n), Integer)] for n in (1, 2, 3))
             # LIKE is not leakproof, so under row-level security no index serves it.
-            return and_(column >= start, column < end) if self._writer.writer.by_code_point else column.like(pattern)
+            return and_(column >= start, column < end) if self._writer.by_code_point else column.like(pattern)
         condition: ColumnElement[bool] = _COMPARISONS[comparison](column, parameter(type_))
         return condition
 
@@ -348,6 +528,6 @@ class _Tests:
         column, start = self._scan.c[name], func.lower(given, type_=Text)
         if comparison == "eqInsensitive":
             return or_(column == start)
-        longest = self._writer.columns[name].info["longest"]
+        longest = self._columns[name].info["longest"]
         last = literal_column(f"repeat(chr({sys.maxunicode}), {longest})", Text)
         return and_(column >= start, column <= start.concat(last))

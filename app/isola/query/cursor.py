@@ -49,18 +49,35 @@ def decode(text: str, cursor_key: bytes, types: Sequence[TypeEngine[Any]], field
     """The sort keys in a cursor that a client gave for ``field``. Raises BadUserInput naming the field."""
     message = f"{field} is not a cursor of this connection with this ordering and filter"
     try:
-        if len(text) > _MAX_TEXT:
-            raise ValueError
-        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        # The decoder ignores stray characters and trailing bits; issued cursors have neither.
-        if urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
-            raise ValueError
-        tag, data = raw[:_TAG], raw[_TAG:]
-        if not hmac.compare_digest(tag, sha256(cursor_key + data).digest()[:_TAG]):
-            raise ValueError
+        data = _authenticated(text, cursor_key)
         return tuple(
             json_text.read(value, type_)
             for value, type_ in zip(json.loads(data, parse_float=Decimal), types, strict=True)
         )
     except (ValueError, TypeError):
         raise BadUserInput(message, field) from None
+
+
+def _authenticated(text: str, cursor_key: bytes) -> bytes:
+    """The data in a cursor. Raises ValueError if it was not issued with this key."""
+    if len(text) > _MAX_TEXT:
+        raise ValueError
+    raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    # The decoder ignores stray characters and trailing bits; issued cursors have neither.
+    if urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
+        raise ValueError
+    tag, data = raw[:_TAG], raw[_TAG:]
+    if not hmac.compare_digest(tag, sha256(cursor_key + data).digest()[:_TAG]):
+        raise ValueError
+    return data
+
+
+def of_number(number: int, cursor_key: bytes) -> str:
+    """The cursor for a place in a feed."""
+    data = b"%d" % number
+    return urlsafe_b64encode(sha256(cursor_key + data).digest()[:_TAG] + data).rstrip(b"=").decode()
+
+
+def number(text: str, cursor_key: bytes) -> int:
+    """The place in a feed that a cursor is for. Raises ValueError if it was not issued with this key."""
+    return int(_authenticated(text, cursor_key))

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 from graphql import (
     GraphQLEnumType,
     GraphQLField,
-    GraphQLInputObjectType,
     GraphQLNamedType,
     GraphQLObjectType,
     GraphQLSchema,
@@ -182,7 +181,20 @@ class Comparison:
         return self.document or self.of is not None
 
 
-Filter: TypeAlias = Mapping[str, Comparison]
+@dataclass(frozen=True, slots=True)
+class Related:
+    """The related rows that a filter's field compares: those of ``type``, by the filter of that type.
+
+    With ``many``, the field says whether some or none of the rows satisfy the filter.
+    """
+
+    join: Join
+    type: str
+    filter: str
+    many: bool = False
+
+
+Filter: TypeAlias = Mapping[str, Comparison | Related]
 
 
 class MappingError(Exception):
@@ -246,6 +258,8 @@ class Model:
         self.columns = {name: columns_of(entity.source) for name, entity in entities.items()}
         self.comparisons: dict[tuple[str, str], Comparison] = {}
         """Comparisons that need more than their column, by the type of the rows and the name of the column."""
+        self.reached = {name: _reached(filters, name) for name in filters}
+        """The types whose rows a filter can compare, beyond its own, by the name of the filter."""
         self.by_prefix = {entity.prefix: name for name, entity in entities.items() if entity.prefix}
         for where, needs in left.items():
             for column in needs.columns:
@@ -318,12 +332,7 @@ class Model:
         there = columns_of(self.source(field, target))
         self._check_needed(where, target, there)
         if field.join:
-            _column(columns, field.join.parent, where)
-            _column(there, field.join.child, where)
-            if field.join.through is not None:
-                pairs = columns_of(field.join.through)
-                _column(pairs, field.join.near, where)
-                _column(pairs, field.join.far, where)
+            self._check_join(where, field.join, columns, there)
         if field.source:
             for argument in field.source.arguments:
                 _column(columns, argument, where)
@@ -339,21 +348,21 @@ class Model:
         if isinstance(field, Many):
             _column(there, "id", where)
 
+    def _check_join(
+        self, where: str, join: Join, columns: Mapping[str, Column[Any]], there: Mapping[str, Column[Any]]
+    ) -> None:
+        _column(columns, join.parent, where)
+        _column(there, join.child, where)
+        if join.through is not None:
+            pairs = columns_of(join.through)
+            _column(pairs, join.near, where)
+            _column(pairs, join.far, where)
+
     def _check_arguments(
         self, where: str, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]], node: str
     ) -> None:
         if argument := graphql_field.args.get("filter"):
-            type_ = get_named_type(argument.type)
-            comparisons = self.filters.get(type_.name)
-            if comparisons is None or not isinstance(type_, GraphQLInputObjectType):
-                _refuse(where, f"is filtered by {type_}, which is not mapped")
-            for name, comparison in comparisons.items():
-                if comparison.of is None:
-                    _column(columns, comparison.column, f"{type_}.{name}")
-                if comparison.folded is not None:
-                    _column(columns, comparison.folded, f"{type_}.{name}")
-                if comparison.of or comparison.visible:
-                    self.comparisons[node, comparison.column] = comparison
+            self._check_filter(where, get_named_type(argument.type).name, node, columns, set())
         if argument := graphql_field.args.get("orderBy"):
             field = getattr(get_named_type(argument.type), "fields", {}).get("field")
             enum = get_named_type(field.type) if field else None
@@ -361,6 +370,38 @@ class Model:
                 _refuse(where, "has an order that names no fields")
             for name, value in enum.values.items():
                 _column(columns, value.value, f"{enum}.{name}")
+
+    def _check_filter(
+        self, where: str, name: str, node: str, columns: Mapping[str, Column[Any]], checked: set[str]
+    ) -> None:
+        """Check a filter of rows of ``node`` against their columns, and the filters that it leads to."""
+        if name not in self.filters:
+            _refuse(where, f"is filtered by {name}, which is not mapped")
+        checked.add(name)
+        for field_name, compared in self.filters[name].items():
+            path = f"{name}.{field_name}"
+            if isinstance(compared, Comparison):
+                if compared.of is None:
+                    _column(columns, compared.column, path)
+                if compared.folded is not None:
+                    _column(columns, compared.folded, path)
+                if compared.of or compared.visible:
+                    self.comparisons[node, compared.column] = compared
+                continue
+            entity = self.entities.get(compared.type)
+            if entity is None or not isinstance(entity.source, Table):
+                _refuse(path, f"compares rows of {compared.type}, which is not read from a table")
+            there = columns_of(entity.source)
+            self._check_join(path, compared.join, columns, there)
+            if compared.filter not in checked:
+                self._check_filter(path, compared.filter, compared.type, there, checked)
+
+
+def _reached(filters: Mapping[str, Filter], name: str, known: frozenset[str] = frozenset()) -> frozenset[str]:
+    for compared in filters.get(name, {}).values():
+        if isinstance(compared, Related) and compared.type not in known:
+            known = _reached(filters, compared.filter, known | {compared.type})
+    return known
 
 
 def node_type(connection: GraphQLNamedType) -> GraphQLNamedType | None:

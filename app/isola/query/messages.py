@@ -235,7 +235,7 @@ class _Examination:
                 yield Mistake((*path, name), f"expected a value of the type {definition.type}", node)
         for name in plain.keys() - type_.fields.keys():
             hint = self._hint(name, type_.fields)
-            yield Mistake(path, f"expected no field that the type {type_} does not have{hint}", node)
+            yield Mistake(path, f"expected only fields of the type {type_}{hint}", node)
         if type_.is_one_of:
             yield Mistake(path, f"expected exactly one field of the type {type_}", node)
 

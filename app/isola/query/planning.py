@@ -293,7 +293,8 @@ class _Planner:
         filter_type = definition.args.get("filter")
         reader = arguments.Connection(
             place=f"{type_.name}.{group[0].node.name.value}",
-            filter=self.model.filters[get_named_type(filter_type.type).name] if filter_type else {},
+            filters=self.model.filters,
+            filter=get_named_type(filter_type.type).name if filter_type else "",
             order=self.model.entities[node.name].order,
             types={name: column.type for name, column in mapping.columns_of(source).items()},
             keyed=False,
@@ -302,6 +303,8 @@ class _Planner:
         )
         # Add the site first: fields below refer to it as their parent. They also show whether cursors are selected.
         site = self._site(group, definition, reader, parent, at.path)
+        if reached := self.model.reached.get(reader.filter):
+            self.found.append((site, {each: self._of_type(each, at) for each in reached}))
         parts = self._parts(connection, group, at, site)
         names = [part.name for part in _walk(parts)]
         self.sites[site].reader = reader._replace(keyed=not _CURSORS.isdisjoint(names))
@@ -309,6 +312,9 @@ class _Planner:
         self.sites[site].scan = self.limits.whole_scan if field.join is None else self.limits.joined_scan
         nullable = not isinstance(definition.type, GraphQLNonNull)
         return Connection(key, nullable, reader.place, field, site, node.name, parts)
+
+    def _of_type(self, type_: str, at: Place) -> Required:
+        return dict.fromkeys(self.model.requires.get(type_, ()), at)
 
     def _parts(
         self, type_: GraphQLNamedType, group: list[FieldDetails], at: Place, site: int

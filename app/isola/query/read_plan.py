@@ -154,6 +154,7 @@ class Site:
         if isinstance(self.reader, arguments.Connection) and isinstance(shape, arguments.Page):
             # A filter or another order may require a scan of all rows.
             scans += shape.condition is not None or shape.order != self.reader.order
+            scans += len(shape.types)
         return max(shape.size, 1) + scans * self.scan
 
     def read(self, variables: VariableValues, cursor_key: Callable[[object], bytes]) -> Read:
@@ -226,10 +227,10 @@ def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues
 class ReadPlan:
     """What one statement reads. ``complete``: Python has nothing of the selection left to resolve.
 
-    ``required`` has the permissions of each root field, by response key, that do not depend on ids. ``found`` has the
-    sites of look-ups by id, with the permissions of each type that an id can have. ``refused`` are the root fields
-    that are invalid for every caller; they are not in ``root``. ``called`` is the field of a mutation whose payload
-    this plan reads.
+    ``required`` has the permissions of each root field, by response key, that depend on no argument. ``found`` has the
+    sites whose arguments can lead to several types, by ids or by a filter, with the permissions of each type.
+    ``refused`` are the root fields that are invalid for every caller; they are not in ``root``. ``called`` is the field
+    of a mutation whose payload this plan reads.
     """
 
     root: Selection
@@ -260,8 +261,7 @@ class ReadPlan:
             for key, required in self.required.items():
                 yield from _lacking(key, required, permissions)
         for site, choices in self.found:
-            shape = shapes[site]
-            for type_ in shape.types if isinstance(shape, arguments.Ids) else ():
+            for type_ in shapes[site].types:
                 yield from _lacking(self.sites[site].root, choices[type_], permissions)
 
     def without(self, keys: frozenset[str]) -> "ReadPlan":

@@ -83,16 +83,18 @@ def write(
     placement: caller.Placement,
     *,
     most: int,
+    few: int,
     marked: bool = False,
     by_code_point: bool = False,
 ) -> Statement:
     """The statement that returns the JSON text of the plan's root object as its only value.
 
-    It fails before it builds much more than ``most`` bytes. ``marked`` adds each abstract object's type under
+    It fails before it builds much more than ``most`` bytes. Up to ``few`` rows are found by their related rows, if a
+    filter compares these. ``marked`` adds each abstract object's type under
     TYPE_MARK. ``by_code_point``: the database sorts texts by code point.
     """
     bounds = budget.of(plan, shapes, most)
-    writer = Writer(model, shapes, placement, bounds, marked=marked, by_code_point=by_code_point)
+    writer = Writer(model, shapes, placement, bounds, few, marked=marked, by_code_point=by_code_point)
     compiled = select(json_text.joined(writer.object(plan.root, _row(plan.row)))).compile(dialect=_DIALECT)
     places = [name.removeprefix("v").split("_") for name in compiled.positiontup or ()]
     return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]))
@@ -115,6 +117,7 @@ class Writer:
         shapes: Sequence[Shape],
         placement: caller.Placement,
         budget: Budget,
+        few: int,
         *,
         marked: bool,
         by_code_point: bool,
@@ -123,6 +126,7 @@ class Writer:
         self.model = model
         self.shapes = shapes
         self.budget = budget
+        self.few = few
         self._placement = placement
         self._marked = marked
         self._scans = 0

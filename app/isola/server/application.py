@@ -12,6 +12,7 @@ from isola.admin.looking import Looking
 from isola.admin.staff import StaffVerifier
 from isola.api import http, rest
 from isola.api.execute import Executor
+from isola.api.live.hub import Hub
 from isola.api.schema import model
 from isola.api.services import Services
 from isola.errors import BadUserInput, OperatorError
@@ -27,6 +28,8 @@ from isola.identity.revocations import Revocations
 from isola.identity.sessions import Sessions
 from isola.identity.tokens import TokenVerifier
 from isola.installed import APPLICATIONS
+from isola.pages import routes as pages
+from isola.pages.home import Trial
 from isola.platform import logins, migrations, proofs, secrets
 from isola.platform.api_keys import ApiKeys
 from isola.platform.challenges import Challenges
@@ -34,6 +37,7 @@ from isola.platform.changes import Changes
 from isola.platform.collation import sorts_by_code_point
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
+from isola.platform.idempotency import forgetting
 from isola.platform.lapsing import lapsing
 from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
@@ -42,15 +46,21 @@ from isola.platform.watchdog import watching
 from isola.query.documents import InvalidError
 from isola.query.effort import Effort
 from isola.query.limits import Limits
+from isola.server import trusted
 from isola.server.installation import Installation
 from isola.settings import Settings
 
 log = structlog.get_logger()
 
+FOLLOWING = 4
+"""Connections that read events for subscriptions, so that requests do not wait for them."""
+
 
 @asynccontextmanager
-async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
+async def application(installed: Installation, trials: Sequence[Trial] = ()) -> AsyncIterator[ASGIApp]:
     """The server's application, ready for requests; its databases are open as long as the context is.
+
+    The home page of the open profile presents ``trials``.
 
     Raises OperatorError when the tenant login could bypass isolation, when the database has not been migrated, and
     for unusable keys; Unavailable when the database cannot be reached.
@@ -69,6 +79,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
             await logins.refuse_dangerous(work)
         async with control.unbound() as work:
             await migrations.refuse_behind(work)
+            await migrations.refuse_unprotected(work)
             secret = await secrets.cursor_secret(work)
             by_code_point = await sorts_by_code_point(work)
             if not await proofs.demanded(work):
@@ -78,19 +89,28 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
         async with (
             await installed.control(1) as hearing,
             await installed.control(1) as background,
+            await installed.control(2) as following,
+            await installed.tenants(FOLLOWING) as reading,
             # It visits every tenant, and would make the connections of requests forget the homes that they serve.
             await installed.tenants(1) as visiting,
             Changes(hearing) as changes,
-            watching(control, tenants, installed.addresses.tenant_login, settings.transaction_timeout),
+            watching(
+                control,
+                tenants,
+                installed.addresses.tenant_login,
+                installed.addresses.roles,
+                settings.transaction_timeout,
+            ),
             ApiKeys(control, changes, settings.directory_ttl) as api_keys,
             SignInLog(control, tenants) as sign_ins,
             lapsing(background),
+            forgetting(background),
             sealing(background),
             verifying(background, visiting),
         ):
             mint = Mint(secret)
             domains = Domains(control, changes, settings.directory_ttl)
-            directory = Directory(control, changes, settings.directory_ttl)
+            directory = Directory(control, changes, settings.directory_ttl, migrations.unprotected)
             members = Members(tenants, control, changes, ttl=settings.directory_ttl, first_role=settings.first_role)
             revocations = Revocations(control, changes)
             authenticator = Authenticator(
@@ -105,6 +125,7 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
                 Descendants(control, changes, settings.directory_ttl),
                 sign_ins.refuse,
                 default=settings.default_tenant,
+                session_issuer=settings.session_issuer,
             )
             sessions = Sessions(
                 settings,
@@ -131,15 +152,28 @@ async def application(installed: Installation) -> AsyncIterator[ASGIApp]:
                     settings, verifier, looking, executor, tenants, control, installed.strategies
                 )
             of_applications = rest.routes(paths, settings, authenticator, executor, tenants)
-            further = [*administration, *of_applications]
-            yield http.application(settings, authenticator, executor, tenants, control, further)
+            # In production there is nothing for browsers.
+            browsed = [] if settings.production else pages.routes(trusted.read(settings.trusted_documents), trials)
+            graphiql = None if settings.production else pages.serve_graphiql
+            further = [*administration, *of_applications, *browsed]
+            following_feeds = Hub.open(
+                executor,
+                secret,
+                following,
+                reading,
+                changes,
+                most_of_user=settings.max_subscriptions_per_user,
+                patience=settings.read_timeout,
+            )
+            async with following_feeds as hub:
+                yield http.application(settings, authenticator, executor, tenants, control, hub, further, graphiql)
 
 
 def _executor(
     settings: Settings, secret: bytes, services: Services, documents: Sequence[str], *, by_code_point: bool
 ) -> Executor:
     """``documents`` are trusted in addition to those in the settings."""
-    trusted = [*_trusted(settings), *documents]
+    known = [*trusted.read(settings.trusted_documents), *documents]
     try:
         return Executor(
             model,
@@ -147,10 +181,11 @@ def _executor(
             services=services,
             limits=Limits(answer_bytes=settings.max_answer_bytes),
             production=settings.production,
-            trusted=trusted,
+            trusted=known,
             trusted_only=settings.trusted_documents_only,
             cache_bytes=settings.document_cache_bytes,
             effort=Effort(rate=settings.document_share),
+            kept_bytes=settings.kept_answer_bytes,
             by_code_point=by_code_point,
         )
     except InvalidError as invalid:
@@ -158,13 +193,3 @@ def _executor(
         raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected valid documents, but: {reasons}") from invalid
     except BadUserInput as refusal:
         raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: {refusal.message}") from refusal
-
-
-def _trusted(settings: Settings) -> list[str]:
-    files = sorted(settings.trusted_documents.glob("*.graphql"))
-    if not files:
-        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected .graphql files in {settings.trusted_documents}")
-    try:
-        return [file.read_text(encoding="utf-8") for file in files]
-    except (OSError, UnicodeError) as error:
-        raise OperatorError(f"ISOLA_TRUSTED_DOCUMENTS: expected files in UTF-8 that can be read ({error})") from error

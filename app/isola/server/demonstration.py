@@ -17,6 +17,7 @@ from isola.identity import passwords
 from isola.identity.passwords import Person
 from isola.identity.tokens import mint
 from isola.installed import APPLICATIONS, SUBJECTS
+from isola.pages.home import Trial
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
@@ -72,6 +73,10 @@ PEOPLE = {
     "alan": "Alan Turing",
     "edsger": "Edsger Dijkstra",
     "barbara": "Barbara Liskov",
+}
+PLACEMENTS = {
+    "rls": "In tables that it shares with other tenants, under row-level security",
+    "schema": "In a schema and with a role of its own",
 }
 KINDS = ("dataset", "report", "image", "model", None)
 WORDS = ("amber", "basalt", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper")
@@ -207,6 +212,28 @@ def admit(settings: Settings) -> tuple[Settings, str]:
         },
     )
     return settings.model_copy(update={"development_passwords": file}), password
+
+
+def trials() -> Sequence[Trial]:
+    """The tenants as the home page presents them."""
+    names = {cast.slug: cast.name for cast in TENANTS}
+    by = {cast.slug: [names[each.slug] for each in TENANTS if each.shares_with == cast.slug] for cast in TENANTS}
+    return [
+        Trial(
+            cast.slug,
+            cast.name,
+            PLACEMENTS[cast.strategy],
+            cast.owner,
+            PEOPLE[cast.owner],
+            (
+                ("Viewer", "who you are here, and your permissions"),
+                ("ResourcesWithSpans", "two levels of lists, one SQL statement"),
+                ("CreateResource", "while another window follows ResourceChanges"),
+                *([("SharedWithMe", f"what {' and '.join(by[cast.slug])} shared")] if by[cast.slug] else []),
+            ),
+        )
+        for cast in TENANTS
+    ]
 
 
 def explain(settings: Settings, url: str, password: str) -> None:

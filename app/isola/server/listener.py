@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from isola.errors import OperatorError
 from isola.server.protocol import Limits, guarded
+from isola.server.websocket import guarded_websocket
 from isola.settings import Settings
 
 BACKLOG = 2048
@@ -39,7 +40,9 @@ def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         http=guarded(limits),
-        ws="none",  # an upgrade is ignored, whatever is installed
+        ws=guarded_websocket(limits),
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # its memory is several times that of a connection
         log_config=None,
         access_log=False,
         server_header=False,

@@ -7,6 +7,7 @@ docs/decisions/0014.
 
 import asyncio
 import json
+import re
 import socket
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -17,11 +18,16 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from isola.api.live.events import STOP
+
 # Headers that ask for another protocol; a server may ignore them (RFC 9110, 7.8).
 _UPGRADE = {b"upgrade", b"http2-settings"}
 _HEAD = b"content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
 _TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 _VERSIONS = {"1.0", "1.1"}
+_SOCKET = re.compile(rb"(?:/t/[A-Za-z0-9-]{1,63})?/graphql/?(?:\?.*)?", re.DOTALL)
+_SOCKET_LINE = 8000
+_BODY = {b"content-length", b"transfer-encoding", b"expect", b"trailer"}
 _KERNEL_BYTES = 262_144
 _LINGER = 1.0  # seconds
 _LINGERING = 64
@@ -65,7 +71,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._in_head = True  # a silent client runs into the time limit of a head
-        self._begun = self._in_body = self._lingers = False
+        self._begun = self._in_body = self._lingers = self._handed_over = False
         self._head_bytes = self._wire_bytes = 0
         self._upgrade = False
         self._timer: asyncio.TimerHandle | None = None
@@ -109,7 +115,7 @@ class GuardedProtocol(HttpToolsProtocol):
             else:
                 self._refuse(HTTPStatus.BAD_REQUEST, "expected a request of HTTP/1.1")
             return
-        if not self._lingers:
+        if not (self._lingers or self._handed_over):
             self._watch()
 
     def _feed(self, data: bytes) -> bytes:
@@ -128,11 +134,42 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            return self._without_upgrade() + piece[upgrade.args[0] :] + rest
+            following = piece[upgrade.args[0] :] + rest
+            if self._is_websocket() and not following:
+                self._hand_over()
+                return b""
+            return self._without_upgrade() + following
         if not self._in_body and self._head_bytes >= limits.head:
             self._refuse(_TOO_LARGE, f"expected a request head of at most {limits.head} bytes")
             return b""
         return rest
+
+    def _is_websocket(self) -> bool:
+        """Whether the head that was just parsed, and nothing else, is a handshake for the GraphQL endpoint."""
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in self.headers:
+            headers.setdefault(name, []).append(value.strip())
+        return (
+            self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and _SOCKET.fullmatch(self.url) is not None
+            and [value.lower() for value in headers.get(b"upgrade", ())] == [b"websocket"]
+            and headers.get(b"sec-websocket-version") == [b"13"]
+            and len(headers.get(b"sec-websocket-key", ())) == 1
+            and _BODY.isdisjoint(headers)
+            # Its parser has a limit of its own.
+            and max(len(self.url), *(len(name) + len(value) for name, value in self.headers)) < _SOCKET_LINE
+            and not (self._busy or self.pipeline or self.transport.is_closing())
+        )
+
+    def _hand_over(self) -> None:
+        """Let the WebSocket protocol continue on this connection."""
+        self._handed_over = True
+        self._stop_timer()
+        self._stop_reading()
+        self.limits.waiting.pop(self, None)
+        self.scope["method"] = "GET"
+        self.handle_websocket_upgrade()
 
     def _without_upgrade(self) -> bytes:
         """The head that was just parsed, without its upgrade, to feed to a new parser."""
@@ -221,6 +258,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._read_time = min(self._read_time, _LINGER)
         self._stop_reading()
         self._expect_reading()
+        if self._busy and self._answering is not None:
+            # A response without an end ends now.
+            stop = self._answering.scope["state"].get(STOP)
+            if stop is not None:
+                stop()
         super().shutdown()
 
     def pause_writing(self) -> None:

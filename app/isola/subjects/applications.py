@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from isola.errors import OperatorError
-from isola.subjects import permissions
+from isola.subjects import permissions, visibility
 from isola.subjects.actions import actions_of
 from isola.subjects.checks import check, check_expressions
 from isola.subjects.declaration import PLAIN, DeclarationError
@@ -143,6 +143,10 @@ def _complete(subject: type[Subject]) -> None:
     for table in (declaration.subject.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
         table.info["application"] = subject.application
     check_expressions(declaration)
+    try:
+        permissions.declare_of_rules(*visibility.asked_by(subject.table))
+    except ValueError as error:
+        raise DeclarationError(f"{declaration.where}: visible: {error}") from error
 
 
 def _permissions(subject: type[Subject]) -> Iterator[str]:

@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
 
-from sqlalchemy import ARRAY, ColumnElement
+from sqlalchemy import ARRAY, BinaryExpression, Column as SqlColumn, ColumnElement, Table, select
+from sqlalchemy.sql.visitors import iterate
 
 from isola.errors import BadUserInput
 from isola.subjects import values
@@ -29,15 +31,19 @@ from isola.subjects.declaration import (
     field_of,
     folded,
 )
-from isola.subjects.metadata import MAX_DOCUMENT_BYTES
+from isola.subjects.metadata import MAX_DOCUMENT_BYTES, Visible
 from isola.subjects.table import visible_to
 from isola.subjects.types import EXPECTED, INTEGER, TEXT, Annotation, Kind
-from isola.subjects.visibility import VIEWER, refuse_circle
+from isola.subjects.visibility import VIEWER, deciding, in_sql, refuse_circle
 
 RANGED = frozenset({"Int", "BigInt", "Float", "Decimal", "Date", "DateTime"})
 MAX_DIGITS = 1000
 MAX_TABLE = 60
 """The most characters of a table name."""
+VERSION = "expected_updated_at"
+"""The input field of updates and deletions with the version that a client expects."""
+KEY = "by"
+"""The input field of upserts with the unique key that finds a row, of subjects with several."""
 RESERVED = frozenset({"tenant_id", "tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 """Reserved column names: the strategy's column, and PostgreSQL's system columns."""
 ENUM_MEMBER = re.compile("(?!__)[_A-Za-z][_0-9A-Za-z]*")
@@ -67,22 +73,59 @@ def check(declaration: Declaration) -> None:
     _check_names(declaration)
     _check_shared(declaration)
     _check_conditions(declaration)
+    if declaration.subject.visible is not None and not callable(declaration.subject.visible):
+        _refuse(declaration.where, "visible: expected a function of a row and a user")
 
 
 def check_expressions(declaration: Declaration) -> None:
     """Raise DeclarationError for the first function of a declaration that returns no SQL for a row's columns."""
     row, visible = declaration.subject.table.c, declaration.subject.visible
     if visible is not None:
-        _check_expression(f"{declaration.where}: visible", lambda: visible_to(visible)(row, VIEWER))
+        table, where = declaration.subject.table, f"{declaration.where}: visible"
+        _check_expression(where, lambda: _in_policy(visible_to(visible)(row, VIEWER)))
+        _check_expression(where, lambda: _of_row(visible_to(visible), table))
         refuse_circle(declaration.subject.table, partial(_refuse, f"{declaration.where}: visible"))
     for member in declaration.members.values():
         if isinstance(member.declared, Computed):
             _check_expression(f"{member.where}: computed", partial(member.declared.of, row))
 
 
+def _of_row(rule: Visible, table: Table) -> ColumnElement[bool]:
+    """The condition of a rule, which has to read the row that it receives: the log applies it to rows as they were."""
+    deciding(table)
+    made = rule(table.alias().c, VIEWER)
+    for element in iterate(made):
+        if isinstance(element, SqlColumn) and element.table is table:
+            raise TypeError(f'expected row["{element.name}"], not a column of the table {table.name}')
+    return made
+
+
+def _in_policy(condition: Any) -> Any:
+    """The condition of a policy, which contains its constants as text. Raises an error if one has no such form."""
+    if isinstance(condition, ColumnElement):
+        in_sql(select(condition))
+    return condition
+
+
+@contextmanager
+def _without_truth() -> Iterator[None]:
+    """Refuse ``and``, ``or`` and ``not`` of Python between conditions: SQLAlchemy lets them leave conditions out."""
+
+    def refuse(_: object) -> bool:
+        raise TypeError("expected and_(), or_() and not_() of SQLAlchemy: `and`, `or` and `not` leave out conditions")
+
+    original = BinaryExpression.__bool__
+    BinaryExpression.__bool__ = refuse  # type: ignore[method-assign]  # only while a declaration is checked
+    try:
+        yield
+    finally:
+        BinaryExpression.__bool__ = original  # type: ignore[method-assign]  # as above
+
+
 def _check_expression(where: str, make: Callable[[], Any]) -> None:
     try:
-        made = make()
+        with _without_truth():
+            made = make()
     except KeyError as error:
         _refuse(where, f"there is no column {error}")
     except Exception as error:
@@ -155,6 +198,11 @@ def _check_name(member: Member) -> None:
         _refuse(member.where, f"expected a name in lower case with underscores, of at most {MAX_NAME} characters")
     if member.name in {"id", *member.declaration.TIMES} or member.column in RESERVED:
         _refuse(member.where, f"every table has a column {member.column} already: expected another name")
+    if member.column == VERSION:
+        _refuse(member.where, "the inputs of updates and deletions have this field already: expected another name")
+    if member.column == KEY and len(member.declaration.upserted_by) > 1:
+        expected = "expected another name, or mutations without upsert"
+        _refuse(member.where, f"the input of upserts by several keys has this field already: {expected}")
     if member.name in {"and", "or", "not"}:
         _refuse(member.where, "every filter has this field already")
 

@@ -68,6 +68,7 @@ def today() -> date:
 @dataclass(frozen=True, kw_only=True)
 class Attribute:
     description: str | None = None
+    deprecated: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,7 @@ def column(
     private: bool = False,
     logged: bool | None = None,
     description: str | None = None,
+    deprecated: str | None = None,
 ) -> Any:
     """A column, of the type of its annotation; ``| None`` lets it be empty.
 
@@ -153,7 +155,8 @@ def column(
     ``unique``. Filters can also compare an ``insensitive`` text without regard to case: the database keeps it in lower
     case in a further column, with an index. Clients cannot set ``read_only`` columns, set ``fixed`` ones only when they
     make a row, and cannot see ``private`` ones. The audit log has the values of ``logged`` columns: by default, all
-    that are not private.
+    that are not private. ``deprecated``, as on every attribute, is the reason why clients should not use it any more,
+    and what they should use instead.
     """
     return Column(
         default=default,
@@ -172,6 +175,7 @@ def column(
         private=private,
         logged=logged,
         description=description,
+        deprecated=deprecated,
     )
 
 
@@ -185,6 +189,7 @@ def reference(
     owner: bool = False,
     logged: bool = True,
     description: str | None = None,
+    deprecated: str | None = None,
 ) -> Any:
     """A relation to one row of the subject that the annotation names; ``| None`` lets it be empty.
 
@@ -203,25 +208,28 @@ def reference(
         owner=owner or default is caller,
         logged=logged,
         description=description,
+        deprecated=deprecated,
     )
 
 
-def many(by: str | None = None, *, description: str | None = None) -> Any:
+def many(by: str | None = None, *, description: str | None = None, deprecated: str | None = None) -> Any:
     """A relation to many rows of the subject in ``Many[…]``: those whose reference ``by`` points to this row.
 
     Without ``by`` it is many-to-many, stored in a table of pairs. On the other side, ``by`` names this attribute.
     """
-    return Relation(by=by, description=description)
+    return Relation(by=by, description=description, deprecated=deprecated)
 
 
-def computed(of: Callable[[Row], ColumnElement[Any]], *, description: str | None = None) -> Any:
+def computed(
+    of: Callable[[Row], ColumnElement[Any]], *, description: str | None = None, deprecated: str | None = None
+) -> Any:
     """A field that SQL computes from a row's columns, of the type of its annotation."""
-    return Computed(of=of, description=description)
+    return Computed(of=of, description=description, deprecated=deprecated)
 
 
-def count(of: str, *, description: str | None = None) -> Any:
+def count(of: str, *, description: str | None = None, deprecated: str | None = None) -> Any:
     """The number of the rows of a relation to many, of those that the caller may see: a field and a filter."""
-    return Count(of=of, description=description)
+    return Count(of=of, description=description, deprecated=deprecated)
 
 
 def folded(column: str) -> str:
@@ -324,7 +332,10 @@ class Member:
 
 @dataclass
 class Declaration:
-    """A subject's declaration. ``mutations`` are the generated ones: of ``create``, ``update`` and ``delete``."""
+    """A subject's declaration. ``mutations`` are the generated ones.
+
+    They are some of ``create``, ``update``, ``upsert`` and ``delete``.
+    """
 
     subject: "type[Subject]"
     name: str
@@ -385,6 +396,24 @@ class Declaration:
             and not each.is_private
         ]
         return ["id", *own, "created_at"]
+
+    @cached_property
+    def keys(self) -> Sequence[Sequence[str]]:
+        """The unique keys of columns that clients can set, or whose value is the caller."""
+        unique: list[tuple[str, ...]] = [
+            (each.column,) for each in self.columns if getattr(each.declared, "unique", False)
+        ]
+        unique += [tuple(map(self.column_of, names)) for names in self.subject.unique_together]
+        return [key for key in dict.fromkeys(unique) if all(map(self._is_set_by_clients, key))]
+
+    def _is_set_by_clients(self, column: str) -> bool:
+        member = self.by_column(column)
+        return member is not None and (member.is_settable or getattr(member.declared, "default", None) is caller)
+
+    @property
+    def upserted_by(self) -> Sequence[Sequence[str]]:
+        """The keys by which clients can upsert rows; none if they cannot."""
+        return self.keys if "upsert" in self.mutations else ()
 
     @property
     def shared(self) -> Sequence[str]:

@@ -114,7 +114,7 @@ def described(operation: MigrateOperation) -> str:
     verb = re.sub("(?<=[a-z])([A-Z])", r" \1", name).lower()
     if isinstance(operation, ops.ExecuteSQLOp):
         matched = _TRIGGER.match(str(operation.sqltext))
-        return f"{verb}: {matched[0]}" if matched else verb
+        return f"{matched[1].lower()} trigger {matched[2]} of {matched[3]}, which writes the log" if matched else verb
     table = getattr(operation, "table_name", "")
     part = getattr(operation, "column_name", None) or getattr(getattr(operation, "column", None), "name", None)
     part = part or getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from isola.subjects.actor import Actor
 from isola.subjects.declaration import Member, field_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
-from isola.subjects.values import complete
+from isola.subjects.values import complete, locked_by, stored_row
 from isola.subjects.work import Work
 
 MOST = 1000
@@ -74,18 +75,97 @@ async def conflicting(
     return await uniques.conflicting(work, subject.table, rule, rows)
 
 
-async def update(work: Work, actor: Actor, subject: type[Subject], key: UUID, changes: Mapping[str, Any]) -> None:
-    """Change a row. Raises NotFound, Forbidden, BadUserInput naming the field, and Conflict."""
-    await update_all(work, actor, subject, [(key, changes)])
+async def upsert(
+    work: Work,
+    actor: Actor,
+    subject: type[Subject],
+    key: Sequence[str],
+    given: Mapping[str, Any],
+    expected: datetime | None = None,
+) -> tuple[UUID, bool]:
+    """Change the row with the same values of the columns ``key``, or make it; returns its id, and whether it is new.
+
+    ``given`` are values by column. Raises as ``create`` and ``update``: Conflict for a row that the actor may not see,
+    and, with ``expected``, also if there is no row.
+    """
+    declaration = subject.declaration
+    actor.require(declaration.permissions["write"])
+    made = complete(declaration, given, actor)
+    for name in key:
+        if made[name] is None:
+            field = field_of(name)
+            raise BadUserInput(f"{field}: expected a value, since it finds the object", field)
+    wanted = {name: made[name] for name in key}
+    if (found := await _changed(work, actor, subject, wanted, given, expected)) is not None:
+        return found, False
+    if expected is not None:
+        raise _changed_since()
+    try:
+        # Undone as a whole if there is such a row: its rules may have changed others.
+        async with work.savepoint():
+            return (await subject.create(work, actor, **given)).id, True
+    except Conflict as conflict:
+        # Another transaction may have made it meanwhile. Otherwise the actor may not see it, or violates another rule.
+        if conflict.rule is None or (found := await _changed(work, actor, subject, wanted, given, expected)) is None:
+            raise
+        return found, False
+
+
+async def _changed(
+    work: Work,
+    actor: Actor,
+    subject: type[Subject],
+    wanted: Mapping[str, Any],
+    given: Mapping[str, Any],
+    expected: datetime | None,
+) -> UUID | None:
+    """Change the row with the values ``wanted``, by column; its id, None if the actor sees no such row."""
+    key = await locked_by(work, subject.declaration, wanted)
+    if key is None:
+        return None
+    row = await changeable(work, actor, subject, key)
+    _refuse_changed({key: row}, [(key, expected)])
+    changes = {name: value for name, value in given.items() if name not in wanted}
+    _leave_fixed(row, changes)
+    await row.update(work, actor, **changes)
+    return key
+
+
+def _leave_fixed(row: Subject, changes: dict[str, Any]) -> None:
+    """Remove the values of fixed columns from ``changes``, by column. Raises BadUserInput unless the row has them."""
+    current = stored_row(row)
+    for member in row.declaration.columns:
+        if member.is_fixed and member.column in changes and changes.pop(member.column) != current[member.column]:
+            field = field_of(member.column)
+            raise BadUserInput(f"{field}: it is fixed: expected the value that the object has", field)
+
+
+async def update(
+    work: Work,
+    actor: Actor,
+    subject: type[Subject],
+    key: UUID,
+    changes: Mapping[str, Any],
+    expected: datetime | None = None,
+) -> None:
+    """Change a row; with ``expected``, only if this is its ``updated_at``.
+
+    Raises NotFound, Forbidden, BadUserInput naming the field, and Conflict, also for a row that has changed since.
+    """
+    await update_all(work, actor, subject, [(key, changes)], [expected])
 
 
 async def update_all(
-    work: Work, actor: Actor, subject: type[Subject], batch: Sequence[tuple[UUID, Mapping[str, Any]]]
+    work: Work,
+    actor: Actor,
+    subject: type[Subject],
+    batch: Sequence[tuple[UUID, Mapping[str, Any]]],
+    expected: Sequence[datetime | None] = (),
 ) -> None:
     """Change up to MOST rows, all of them or none. Raises as ``update``."""
     _refuse_too_many(batch)
     whole = subject.before_update is not Subject.before_update
-    rows = await changeable_all(work, actor, subject, [key for key, _ in batch], whole=whole)
+    rows = await changeable_all(work, actor, subject, [key for key, _ in batch], whole=whole, expected=expected)
     by_key = {row.id: row for row in rows}
     for index, (key, changes) in enumerate(batch):
         try:
@@ -95,16 +175,21 @@ async def update_all(
             raise
 
 
-async def remove(work: Work, actor: Actor, subject: type[Subject], key: UUID) -> None:
-    """Delete a row. Raises NotFound, Forbidden, and Conflict while others refer to it."""
-    await remove_all(work, actor, subject, [key])
+async def remove(work: Work, actor: Actor, subject: type[Subject], key: UUID, expected: datetime | None = None) -> None:
+    """Delete a row; with ``expected``, only if this is its ``updated_at``.
+
+    Raises NotFound, Forbidden, and Conflict while others refer to it, also for a row that has changed since.
+    """
+    await remove_all(work, actor, subject, [key], [expected])
 
 
-async def remove_all(work: Work, actor: Actor, subject: type[Subject], keys: Sequence[UUID]) -> None:
+async def remove_all(
+    work: Work, actor: Actor, subject: type[Subject], keys: Sequence[UUID], expected: Sequence[datetime | None] = ()
+) -> None:
     """Delete up to MOST rows, all of them or none. Raises as ``remove``."""
     _refuse_too_many(keys)
     whole = subject.before_delete is not Subject.before_delete
-    rows = await changeable_all(work, actor, subject, keys, whole=whole)
+    rows = await changeable_all(work, actor, subject, keys, whole=whole, expected=expected)
     try:
         await subject.delete_all(work, actor, rows)
     except Refusal as refusal:
@@ -125,12 +210,22 @@ async def changeable(
 
 
 async def changeable_all(
-    work: Work, actor: Actor, subject: type[AnySubject], keys: Sequence[UUID], *, whole: bool
+    work: Work,
+    actor: Actor,
+    subject: type[AnySubject],
+    keys: Sequence[UUID],
+    *,
+    whole: bool,
+    expected: Sequence[datetime | None] = (),
 ) -> list[AnySubject]:
-    """``changeable`` for several rows, sorted by id, without duplicates."""
+    """``changeable`` for several rows, sorted by id, without duplicates.
+
+    ``expected`` has the ``updated_at`` that is expected of each key, or None. Raises Conflict for another one.
+    """
     declaration = subject.declaration
-    owner = [declaration.owner.column] if declaration.owner else []
-    only = None if whole or subject.may_change is not Subject.may_change else owner
+    needed = [declaration.owner.column] if declaration.owner else []
+    needed += ["updated_at"] if any(expected) else []
+    only = None if whole or subject.may_change is not Subject.may_change else needed
     rows = await subject.lock_all(work, keys, only=only)
     actor.require(declaration.permissions["write"])
     for row in rows:
@@ -139,7 +234,21 @@ async def changeable_all(
         except Refusal as refusal:
             refusal.index = keys.index(row.id)
             raise
+    if any(expected):
+        _refuse_changed({row.id: row for row in rows}, list(zip(keys, expected, strict=True)))
     return rows
+
+
+def _refuse_changed(rows: Mapping[UUID, Any], expected: Sequence[tuple[UUID, datetime | None]]) -> None:
+    for index, (key, moment) in enumerate(expected):
+        if moment is not None and rows[key].updated_at != moment:
+            conflict = _changed_since()
+            conflict.index = index
+            raise conflict
+
+
+def _changed_since() -> Conflict:
+    return Conflict("expectedUpdatedAt: the object has been changed since then", "expectedUpdatedAt")
 
 
 async def pair(work: Work, actor: Actor, subject: type[Subject], member: Member, key: UUID, other: UUID) -> None:

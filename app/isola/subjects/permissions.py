@@ -1,6 +1,7 @@
 """Permissions, and the built-in roles. A role is just a set of permissions: code checks permissions, never roles."""
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 
@@ -51,15 +52,25 @@ _KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ, Permission
 _KEPT_FROM_ADMINS = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
 _FORM = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*", re.ASCII)
 _known = {each.value for each in Permission}
+_of_rules: set[str] = set()
 _complete = False
 
 
 def declare(*names: str) -> None:
     """Add permissions, before the server starts. Raises ValueError for a malformed name."""
+    _add(_known, names)
+
+
+def declare_of_rules(*names: str) -> None:
+    """Add permissions that visibility rules ask for. Those that nothing else requires are kept from editors."""
+    _add(_of_rules, names)
+
+
+def _add(permissions: set[str], names: Iterable[str]) -> None:
     for name in names:
         if not _FORM.fullmatch(name):
             raise ValueError(f"permission {name!r}: expected subject:action, of a-z, 0-9 and '_'")
-    _known.update(names)
+    permissions.update(names)
     all_permissions.cache_clear()
     of_role.cache_clear()
 
@@ -78,19 +89,19 @@ def all_permissions() -> frozenset[str]:
     """
     if not _complete:
         raise RuntimeError("permissions are known once isola.installed is imported")
-    return frozenset(_known)
+    return frozenset(_known | _of_rules)
 
 
 @cache
 def of_role(name: str) -> frozenset[str]:
     """The permissions of a built-in role. Raises ValueError for other names."""
-    read = {each for each in all_permissions() if each.endswith(":read")} - _KEPT_FROM_VIEWERS
+    read = {each for each in _known if each.endswith(":read")} - _KEPT_FROM_VIEWERS
     match Role(name):
         case Role.VIEWER:
             return frozenset(read)
         case Role.EDITOR:
-            kept = {each for each in all_permissions() if each.endswith((":read", ":manage"))} | _KEPT_FROM_ADMINS
-            return all_permissions() - kept | read
+            kept = {each for each in _known if each.endswith((":read", ":manage"))} | _KEPT_FROM_ADMINS
+            return frozenset(_known - kept | read)
         case Role.ADMIN:
             return all_permissions() - _KEPT_FROM_ADMINS
         case Role.OWNER:

@@ -26,7 +26,7 @@ from isola.subjects.metadata import quoted
 from isola.subjects.table import table_of
 from isola.subjects.work import Work
 
-MUTATIONS = frozenset({"create", "update", "delete"})
+MUTATIONS = frozenset({"create", "update", "upsert", "delete"})
 PERMISSIONS = frozenset({"read", "write", "manage"})
 UNSHARED = select(func.isola.revoke_shares_of(func.unnest(values.KEYS)))
 
@@ -119,8 +119,7 @@ class Subject:
             raise DeclarationError(f"{where}: plural: expected a word that SQL does not reserve")
         if not PREFIX.fullmatch(prefix):
             raise DeclarationError(f"{where}: prefix: expected 2 to 8 letters in lower case")
-        if not mutations <= MUTATIONS:
-            raise DeclarationError(f"{where}: mutations: expected some of {', '.join(sorted(MUTATIONS))}")
+        _refuse_mutations(where, mutations)
         if set(permissions or {}) - PERMISSIONS:
             raise DeclarationError(f"{where}: permissions: expected some of {', '.join(sorted(PERMISSIONS))}")
         cls._declaration = Declaration(
@@ -177,7 +176,7 @@ class Subject:
         if of is not None and of.id == actor.user_id:
             return ALLOWED
         name = self.declaration.name
-        return Denied(f"only the owner of a {name} or a user with the permission {manage}")
+        return Denied(f"only the owner of this {name} or a user with the permission {manage}")
 
     # Methods for rules.
 
@@ -287,6 +286,13 @@ def _order(order: Sequence[str]) -> Order:
     if all(name != "id" for name, _ in columns):
         columns.append(("id", bool(columns) and columns[-1][1]))
     return tuple(columns)
+
+
+def _refuse_mutations(where: str, mutations: AbstractSet[str]) -> None:
+    if not isinstance(mutations, AbstractSet) or not mutations <= MUTATIONS:
+        raise DeclarationError(f"{where}: mutations: expected a set of some of {', '.join(sorted(MUTATIONS))}")
+    if "upsert" in mutations and not {"create", "update"} <= mutations:
+        raise DeclarationError(f"{where}: mutations: upsert: expected create and update as well")
 
 
 def _refuse_attributes(subject: type[Subject]) -> None:

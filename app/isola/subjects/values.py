@@ -265,6 +265,15 @@ async def locked(
     return await work.rows(_locked(declaration.subject.table, names), {"row__ids": list(keys)})
 
 
+async def locked_by(work: Work, declaration: Declaration, key: Mapping[str, Any]) -> UUID | None:
+    """The id of the row with the values ``key``, by column, locked until the end of the transaction.
+
+    None if there is none that the user may see.
+    """
+    found: UUID | None = await work.scalar(_locked_by(declaration.subject.table, tuple(key)), key)
+    return found
+
+
 async def change(work: Work, declaration: Declaration, key: UUID, values: Mapping[str, Any]) -> None:
     """Update some values of a row, by column, and its time of change."""
     table = declaration.subject.table
@@ -287,6 +296,13 @@ async def remove(work: Work, declaration: Declaration, keys: Sequence[UUID]) -> 
 def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
     query = select(*(table.c[name] for name in names)).where(table.c.id == func.any(KEYS)).order_by(table.c.id)
     return query.with_for_update(of=table)
+
+
+@cache
+def _locked_by(table: Table, names: tuple[str, ...]) -> Select[Any]:
+    """If the row is changed while this waits for its lock, PostgreSQL evaluates the condition again."""
+    conditions = [table.c[name] == bindparam(name, type_=table.c[name].type) for name in names]
+    return select(table.c.id).where(*conditions).with_for_update(of=table)
 
 
 @cache

@@ -6,7 +6,7 @@ wrote it, and statements do not repeat it.
 
 from collections.abc import Callable, Sequence, Set as AbstractSet
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import (
     ARRAY,
@@ -22,6 +22,8 @@ from sqlalchemy import (
     literal_column,
     select,
 )
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 from sqlalchemy.sql.visitors import iterate
 
 from isola.subjects.metadata import DIALECT, Viewer, Visible, metadata
@@ -79,6 +81,26 @@ def condition_in_sql(table: Table) -> str | None:
     made = condition(table)
     if made is None:
         return None
+    return _within(table, made)
+
+
+def of_user_in_sql(table: Table) -> Sequence[str]:
+    """Those parts of the condition that compare a column with the user, which an index can serve."""
+    made = condition(table)
+    parts = made.clauses if isinstance(made, BooleanClauseList) and made.operator is operators.and_ else [made]
+    return [_within(table, part) for part in parts if isinstance(part, BinaryExpression) and _is_of_user(part)]
+
+
+def _is_of_user(part: BinaryExpression[Any]) -> bool:
+    sides = part.left, part.right
+    return (
+        part.operator is operators.eq
+        and any(each is _USER for each in sides)
+        and any(isinstance(each, Column) for each in sides)
+    )
+
+
+def _within(table: Table, made: ColumnElement[bool]) -> str:
     # Within a query of the table, sub-selects correlate with it.
     return in_sql(select(literal_column("1")).select_from(table).where(made)).partition("WHERE ")[2]
 
@@ -100,6 +122,7 @@ def columns_read_by_rule(table: Table) -> set[tuple[str, str]]:
     return set() if made is None else columns_read(made)
 
 
+@cache
 def deciding(table: Table) -> Sequence[str]:
     """The columns that the visibility rule of a table reads, sorted. Every log entry about a row has them."""
     rule = rule_of(table)
@@ -116,6 +139,9 @@ class _Asked:
     def __init__(self, table: Table) -> None:
         self._table = table
         self.names: set[str] = set()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f'expected row["{name}"]')
 
     def __getitem__(self, name: str) -> ColumnElement[Any]:
         self.names.add(name)
@@ -141,16 +167,27 @@ def _proved(permissions: frozenset[str]) -> str:
 @cache
 def asked() -> frozenset[str]:
     """The permissions that the rules of all installed applications ask for, of those that users can have."""
+    return frozenset().union(*(asked_by(table) for table in metadata.sorted_tables))
+
+
+def asked_by(table: Table) -> AbstractSet[str]:
+    """The permissions that the rule of a table asks for, of those that users can have."""
     names: set[str] = set()
 
     def record(permission: str) -> ColumnElement[bool]:
         names.add(permission)
         return _may(permission)
 
-    for table in metadata.sorted_tables:
-        if (rule := rule_of(table)) is not None:
-            rule(table.c, Viewer(_USER, record))
-    return frozenset(name for name in names if not name.startswith(OF_NOBODY))
+    if (rule := rule_of(table)) is not None:
+        rule(table.c, Viewer(_USER, record))
+    return {name for name in names if not name.startswith(OF_NOBODY)}
+
+
+def clear_caches() -> None:
+    """Clear what was derived from rules, after a change of declarations."""
+    deciding.cache_clear()
+    asked.cache_clear()
+    _proved.cache_clear()
 
 
 def refuse_circle(table: Table, refuse: Callable[[str], None]) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import ClauseElement
@@ -23,4 +24,11 @@ class Work(Protocol):
 
     async def execute(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> int:
         """Run a statement that returns no rows; the number of affected rows."""
+        ...
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Undo what is done inside, and only that, if the database refuses it.
+
+        Then raises a Refusal; the transaction can continue.
+        """
         ...

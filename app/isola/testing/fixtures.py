@@ -9,6 +9,7 @@ import gc
 import math
 import os
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -63,6 +64,8 @@ DO $$ BEGIN
     END IF;
 END $$
 """
+# The template of a cluster that ``prepare`` made.
+PREPARED = "isola_test_prepared"
 # Platform roles that the tests created are marked with this comment and removed at the end.
 OURS = "made by the tests of isola"
 PLATFORM_ROLES = r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'isola\_%'"
@@ -146,16 +149,24 @@ def cluster() -> Iterator[Cluster]:
         finally:
             asyncio.run(_clear(made))
     else:
+        prepared = os.environ.get("TEST_PREPARED")
         # Not in pytest's own directory: each new run makes it inaccessible to PostgreSQL's user.
-        with (
-            TemporaryDirectory(prefix="isola-test-", dir=_memory()) as data_dir,
-            embedded.running(Path(data_dir), FAST | SHARED) as url,
-        ):
-            made = Cluster(url, template)
-            yield asyncio.run(_furnish(made))
+        with TemporaryDirectory(prefix="isola-test-", dir=memory()) as data_dir:
+            if prepared:
+                # PostgreSQL runs as the owner of the files.
+                subprocess.run(["cp", "-a", f"{prepared}/.", data_dir], check=True)
+            with embedded.running(Path(data_dir), FAST | SHARED) as url:
+                made = Cluster(url, PREPARED if prepared else template)
+                yield asyncio.run(_known(made) if prepared else _furnish(made))
 
 
-def _memory() -> Path | None:
+def prepare(data_dir: Path) -> None:
+    """Make a cluster with a template. Test runs copy it if ``TEST_PREPARED`` names it; they start four times faster."""
+    with embedded.running(data_dir, FAST | SHARED) as url:
+        asyncio.run(_furnish(Cluster(url, PREPARED)))
+
+
+def memory() -> Path | None:
     """A file system in memory with free space, if there is one: copying a database takes a quarter of the time."""
     memory = Path("/dev/shm")  # noqa: S108  the caller makes its own directory in it
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
@@ -167,7 +178,6 @@ async def _furnish(made: Cluster) -> Cluster:
         await connection.execute(f"CREATE DATABASE {made.template} TEMPLATE template0")
         where = logins.addresses(DEFAULTS, made.address(made.template))
         strategies = registry.load(where.tenant_login)
-        tenants = {}
         async with await Database.open(made.address(made.template), size=2, statement_timeout=60) as owner:
             async with owner.unbound() as work:
                 await work.script(SHOW_STATEMENTS)
@@ -175,16 +185,21 @@ async def _furnish(made: Cluster) -> Cluster:
             for strategy in strategies:
                 for letter in "ab":
                     slug = f"{strategy}-{letter}"
-                    tenants[slug] = await provisioning.create(
-                        owner, strategies, slug=slug, name=slug.title(), strategy=strategy
-                    )
+                    await provisioning.create(owner, strategies, slug=slug, name=slug.title(), strategy=strategy)
             await accept_all(owner)
-            async with owner.unbound() as work:
-                key = await secrets.binding_key(work)
         for row in await connection.fetch(PLATFORM_ROLES):
             if row["rolname"] not in before:
                 await connection.execute(f"COMMENT ON ROLE {row['rolname']} IS '{OURS}'")
-    return replace(made, tenants=tenants, key=key)
+    return await _known(made)
+
+
+async def _known(made: Cluster) -> Cluster:
+    """The cluster with what its template has."""
+    slugs = [f"{strategy}-{letter}" for strategy in STRATEGIES for letter in "ab"]
+    async with await Database.open(made.address(made.template), size=1) as owner:
+        tenants = {slug: await provisioning.named(owner, slug) for slug in slugs}
+        async with owner.unbound() as work:
+            return replace(made, tenants=tenants, key=await secrets.binding_key(work))
 
 
 async def _clear(made: Cluster) -> None:

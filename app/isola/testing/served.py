@@ -60,12 +60,17 @@ class Answer:
         [error] = self.body["errors"]
         assert error.keys() <= {"message", "locations", "path", "extensions"}
         assert isinstance(error["message"], str)
-        assert error["extensions"].keys() <= {"code", "correlationId", "field", "retryAfter"}
+        assert error["extensions"].keys() <= {"code", "correlationId", "field", "reason", "retryAfter"}
         return dict(error)
 
     @property
     def code(self) -> str:
         return str(self.error["extensions"]["code"])
+
+    @property
+    def reason(self) -> str | None:
+        reason: str | None = self.error["extensions"].get("reason")
+        return reason
 
 
 @dataclass(frozen=True, slots=True)

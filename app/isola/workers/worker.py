@@ -78,7 +78,7 @@ class Worker:
             raise OperatorError("the name of a worker: expected a letter, then at most 62 of a-z, 0-9 and '-'")
         with installation(settings or load(), start=False) as installed:
             async with _connected(installed) as (control, tenants, changes):
-                directory = Directory(control, changes, installed.settings.directory_ttl)
+                directory = Directory(control, changes, installed.settings.directory_ttl, migrations.unprotected)
                 members = Members(tenants, control, changes, ttl=installed.settings.directory_ttl)
                 yield cls(name, tenants, directory, members)
 

@@ -43,6 +43,7 @@ async def scene(database: Database, a: Tenant, b: Tenant) -> Scene:
     async with database.transaction(a) as work:
         user = await users.ensure(work, subject="owner", name=None, email=None)
         made = Scene(a, Actor(user, of_role(Role.OWNER)), b.slug)
+    async with database.transaction(a, about=made.actor.reader) as work:
         take, give_up = TAKEN["users"]
         await give_up(work, made, await take(work, made))
     return made
@@ -54,25 +55,25 @@ async def test_a_quota_allows_exactly_its_number(
 ) -> None:
     take, give_up = TAKEN[quota]
     await allow(control, scene.tenant, **{quota: 2})
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         first = await take(work, scene)
         await take(work, scene)
     assert await used(database, scene.tenant, quota) == 2
     before = await state(database, scene.tenant)
 
     with pytest.raises(QuotaExceeded) as refused:
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await take(work, scene)
     assert refused.value.message == f"{quota}: the plan allows 2"
     assert await state(database, scene.tenant) == before
     assert await used(database, scene.tenant, quota) == 2
 
     # A freed place can be taken again, but only once.
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await give_up(work, scene, first)
         await take(work, scene)
     with pytest.raises(QuotaExceeded):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await take(work, scene)
 
 
@@ -86,9 +87,9 @@ async def test_of_two_concurrent_writers_one_gets_the_last_place(
     # In a pool of three, a tenant may take two connections at once.
     async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=3) as both:
         with pytest.raises(QuotaExceeded):
-            async with both.transaction(scene.tenant) as late:
+            async with both.transaction(scene.tenant, about=scene.actor.reader) as late:
                 await take(late, scene)
-                async with both.transaction(scene.tenant) as early:
+                async with both.transaction(scene.tenant, about=scene.actor.reader) as early:
                     await take(early, scene)
     assert await used(database, scene.tenant, quota) == 1
 
@@ -107,14 +108,14 @@ async def test_uncommitted_rows_count_when_a_tenant_gets_a_quota(
         async with control.unbound() as work:
             while await work.value("SELECT plan FROM control.tenants WHERE id = $1", scene.tenant.id) == "unlimited":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await take(work, scene)
         assert not giving.done()
     await giving
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await take(work, scene)
     with pytest.raises(QuotaExceeded):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await take(work, scene)
     assert await used(database, scene.tenant, "resources") == 3
 
@@ -126,7 +127,7 @@ async def test_many_concurrent_writers_fill_a_quota_exactly(copy: Copy, control:
         async def add(number: int) -> bool:
             take, _ = TAKEN["resources" if number % 2 else "users"]
             try:
-                async with many.transaction(scene.tenant) as work:
+                async with many.transaction(scene.tenant, about=scene.actor.reader) as work:
                     await take(work, scene)
             except QuotaExceeded:
                 return False
@@ -143,19 +144,19 @@ async def test_a_smaller_plan_deletes_nothing_and_only_refuses_new_rows(
     database: Database, control: Database, scene: Scene, quota: str
 ) -> None:
     take, give_up = TAKEN[quota]
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         taken = [await take(work, scene) for _ in range(3)]
     before = await state(database, scene.tenant)
     await allow(control, scene.tenant, **{quota: 1})
     assert await state(database, scene.tenant) == before
     for place in taken[:2]:
         with pytest.raises(QuotaExceeded):
-            async with database.transaction(scene.tenant) as work:
+            async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
                 await take(work, scene)
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await give_up(work, scene, place)
     await allow(control, scene.tenant, **{quota: 2})
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await take(work, scene)
 
 
@@ -164,16 +165,16 @@ async def test_a_quota_limits_only_its_rows_and_only_tenants_with_the_plan(
 ) -> None:
     await allow(control, scene.tenant, resources=0)
     for quota in ("api_keys", "domains", "users"):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await TAKEN[quota][0](work, scene)
     with pytest.raises(QuotaExceeded):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await TAKEN["resources"][0](work, scene)
     async with database.transaction(b) as work:
         user = await users.ensure(work, subject="owner", name=None, email=None)
         await resources.create(work, Actor(user, of_role(Role.OWNER)), name="elsewhere")
     await plans.give(control, SOMEBODY, scene.tenant, plans.UNLIMITED)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await TAKEN["resources"][0](work, scene)
 
 
@@ -181,25 +182,25 @@ async def test_a_restored_row_counts_towards_the_quota(
     database: Database, control: Database, owner: Database, scene: Scene
 ) -> None:
     """A share renewed after its end, and a user enabled again; but not one that still counts."""
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         resource = await resources.create(work, scene.actor, name="one")
         share = await shares.grant(work, scene.actor, "resource", resource, scene.partner)
         user = await TAKEN["users"][0](work, scene)
     await allow(control, scene.tenant, shares=0, users=0)
 
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         assert await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later()) == share
     async with owner.unbound() as work:
         await work.execute(update(share_table).values(expires_at=func.now()))
     assert await used(database, scene.tenant, "shares") == 0
     with pytest.raises(QuotaExceeded, match="shares: the plan allows 0"):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later())
 
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await roles.disable(work, scene.actor, user)
     with pytest.raises(QuotaExceeded, match="users: the plan allows 0"):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await roles.enable(work, scene.actor, user)
 
 
@@ -207,14 +208,14 @@ async def test_a_statement_on_many_rows_uses_the_quota_by_the_increase(
     database: Database, control: Database, scene: Scene
 ) -> None:
     """Also if the log records it in parts, and if as many rows start to count as stop."""
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await work.script("INSERT INTO users (subject, name) SELECT 'u' || n, 'u' FROM generate_series(1, 1100) n")
     await allow(control, scene.tenant, users=1050)
     everybody = "UPDATE users SET seen_at = now() WHERE subject ~ '^u[0-9]+$'"
     with pytest.raises(QuotaExceeded, match="users: the plan allows 1050"):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await work.script(everybody)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await work.script(f"{everybody} AND length(subject) < 5")
     assert await used(database, scene.tenant, "users") == 999
 
@@ -223,12 +224,12 @@ async def test_a_statement_on_many_rows_uses_the_quota_by_the_increase(
         "UPDATE users SET disabled_at = CASE WHEN disabled_at IS NULL THEN now() END, seen_at = now() "
         "WHERE subject IN ('u1', 'u2', 'u3')"
     )
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await work.script("UPDATE users SET disabled_at = now() WHERE subject = 'u1'")
         await work.script(in_turn)
     assert await used(database, scene.tenant, "users") == 997
     with pytest.raises(QuotaExceeded, match="users: the plan allows 10"):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await work.script(in_turn)
 
 
@@ -236,11 +237,11 @@ async def test_keys_that_have_expired_and_machines_take_no_place(
     database: Database, control: Database, owner: Database, scene: Scene
 ) -> None:
     await allow(control, scene.tenant, api_keys=1, users=0)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await TAKEN["api_keys"][0](work, scene)
     async with owner.unbound() as work:
         await work.script("UPDATE control.api_keys SET expires_at = now()")
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await TAKEN["api_keys"][0](work, scene)
     assert await used(database, scene.tenant, "api_keys") == 1
     assert await used(database, scene.tenant, "users") == 0
@@ -250,12 +251,12 @@ async def test_writers_at_a_full_quota_do_not_exhaust_the_connections(
     database: Database, control: Database, scene: Scene
 ) -> None:
     await allow(control, scene.tenant, resources=1)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await TAKEN["resources"][0](work, scene)
     processes = []
     for _ in range(8):
         with pytest.raises(QuotaExceeded):
-            async with database.transaction(scene.tenant) as work:
+            async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
                 processes.append(await work.value("SELECT pg_backend_pid()"))
                 await TAKEN["resources"][0](work, scene)
     assert len(set(processes)) == 1
@@ -288,18 +289,18 @@ async def test_rows_added_without_a_quota_count_once_there_is_one(
 ) -> None:
     take, give_up = TAKEN["resources"]
     await allow(control, scene.tenant, resources=3)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await take(work, scene)
     await plans.give(control, SOMEBODY, scene.tenant, plans.UNLIMITED)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         first, _ = [await take(work, scene) for _ in range(2)]
     await plans.give(control, SOMEBODY, scene.tenant, f"of-{scene.tenant.slug}")
     with pytest.raises(QuotaExceeded):
-        async with database.transaction(scene.tenant) as work:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await take(work, scene)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await give_up(work, scene, first)
-    async with database.transaction(scene.tenant) as work:
+    async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await take(work, scene)
     assert await used(database, scene.tenant, "resources") == 3
 
@@ -320,7 +321,7 @@ async def test_sql_that_is_smuggled_in_gets_no_further(
         async with login.transaction(isolation=isolation):
             await copy.enter(login, scene.tenant)
             assert await login.fetchval("SELECT count(*) FROM resources") == 0
-            async with database.transaction(scene.tenant) as work:
+            async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
                 await TAKEN["resources"][0](work, scene)
             await login.execute(insert)
     for said in ("SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"):

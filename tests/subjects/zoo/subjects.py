@@ -13,6 +13,11 @@ from isola.subjects.users import User
 
 
 class Class(StrEnum):
+    """What an animal is.
+
+    BIRD: It flies.
+    """
+
     BIRD = "bird"
     FISH = "a fish"
 
@@ -22,7 +27,7 @@ class Cage(Subject, name="cage", prefix="cag"):
     animals: Many["Animal"] = many("cage")
 
 
-class Food(Subject, name="food", prefix="fod"):
+class Food(Subject, name="food", prefix="fod", mutations=frozenset({"create", "update", "delete"})):
     name: str = column(max_length=50, unique=True)
     animals: Many["Animal"] = many("foods")
     diaries: Many["Diary"] = many("foods")
@@ -35,7 +40,7 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
     # Reserved words of Python, SQL and filters.
     class_: Class = column(default=Class.BIRD)
     order: int = column(default=0, minimum=-5, maximum=5, index=True)
-    from_: str | None = column(max_length=10)
+    from_: str | None = column(max_length=10, deprecated="Use cage.")
     group: date | None = column()
     population: BigInt | None = column()
     weight: float | None = column(minimum=0)
@@ -64,7 +69,7 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
     children: Many["Animal"] = many("mother")
     keeper: User = reference(default=caller)
     friends: Many["Animal"] = many()
-    liked_by: Many["Animal"] = many("friends")
+    liked_by: Many["Animal"] = many("friends", deprecated="Use friends.")
     foods: Many[Food] = many()
     double: int = computed(lambda row: row["order"] * 2)
 
@@ -94,6 +99,8 @@ class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
     author: User = reference(default=caller, on_delete="cascade")
     text: str = column(max_length=100)
     sealed: bool = column(default=False)
+    code: str | None = column(max_length=20, unique=True)
+    place: str | None = column(max_length=20, fixed=True)
     animal: Animal | None = reference(on_delete="cascade")
     foods: Many[Food] = many()
 

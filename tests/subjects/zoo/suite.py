@@ -9,11 +9,13 @@ from uuid import UUID
 import pytest
 
 from isola import exact_json
+from isola.api.schema import model, schema
 from isola.database.transactions import Database
 from isola.platform import importing, provisioning
 from isola.subjects.permissions import Role
 from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client
+from tests.api.described import parts, undescribed
 from tests.subjects.zoo.subjects import Animal
 
 ANIMAL = """id name class order from group population weight price tame born seen chip notes nicknames sizes kin days
@@ -101,6 +103,30 @@ async def caged(client: Client, number: int) -> str:
 async def names(client: Client, filter_: Any = None, *by: Any) -> list[str]:
     answer = await client.ask(FOUND, {"filter": filter_, "by": list(by)} if filter_ is not None else {"by": list(by)})
     return [each["name"] for each in answer.data["animals"]["nodes"]]
+
+
+def test_all_of_the_schema_is_described() -> None:
+    assert undescribed(model.schema) == []
+    described = dict(parts(model.schema))
+    assert described["Class"] == "What an animal is."
+    assert (described["Class.BIRD"], described["Class.FISH"]) == ("It flies.", "The value fish.")
+    assert described["MoveAnimalInput.toId"] == "The id of a cage."
+    assert (
+        described["Animal.price"]
+        == "The price: a decimal, at least 0, of 6 digits, 2 after the point, by default 1.50."
+    )
+
+
+async def test_what_is_deprecated_says_so_to_clients(alice: Client) -> None:
+    asked = """{ __type(name: "Animal") { fields(includeDeprecated: true) { name deprecationReason } } }"""
+    fields = (await alice.ask(asked)).data["__type"]["fields"]
+    deprecated = {each["name"]: each["deprecationReason"] for each in fields if each["deprecationReason"]}
+    assert deprecated == {"from": "Use cage.", "likedBy": "Use friends."}
+    printed = schema.as_str()
+    # As a field, and in the inputs to make, change, upsert and filter.
+    assert printed.count('@deprecated(reason: "Use cage.")') == 5
+    # As a field, and in the filter.
+    assert printed.count('@deprecated(reason: "Use friends.")') == 2
 
 
 async def test_omitted_values_get_their_defaults(alice: Client) -> None:

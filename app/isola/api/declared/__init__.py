@@ -1,4 +1,4 @@
-"""The GraphQL types of declared subjects, with their filters, orderings, queries and mutations.
+"""The GraphQL types of declared subjects, with their filters, orderings, queries, mutations and subscriptions.
 
 The types are equivalent to hand-written ones with isola.api.fields, and are attributes of isola.api.subject_types,
 where Strawberry finds them by name. In annotations of hand-written types, a subject's class stands for its type.
@@ -12,6 +12,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import subject_types
 from isola.api.access import Requires
+from isola.api.declared.changes import changes_of
 from isola.api.declared.making import connection_of, made_class
 from isola.api.declared.mutations import mutations_of
 from isola.api.declared.types import declare_filter, declare_order, declare_type, extend
@@ -27,6 +28,7 @@ class Fields(NamedTuple):
 
     queries: type
     mutations: type | None
+    subscriptions: type
 
 
 def declare(subjects: Sequence[type[Subject]]) -> Sequence[Fields]:
@@ -60,7 +62,7 @@ def _fields(subject: type[Subject]) -> Fields:
     mutations = (
         strawberry.type(type(f"{name}Mutations", (), {"__module__": subject_types.__name__, **made})) if made else None
     )
-    return Fields(queries, mutations)
+    return Fields(queries, mutations, changes_of(declaration))
 
 
 def _listed(declaration: Declaration) -> str:

@@ -1,10 +1,8 @@
 """Makes classes for Strawberry at run time, from names, annotations and values."""
 
-import inspect
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from enum import StrEnum
 from keyword import iskeyword
 from typing import Any
 from uuid import UUID
@@ -14,6 +12,7 @@ import strawberry
 from isola.api import scalars, subject_types
 from isola.api.access import PUBLIC
 from isola.api.connections import Connection
+from isola.api.enums import described_enum
 from isola.api.fields import mapped
 from isola.query.mapping import Parameters
 from isola.subjects.subject import Subject
@@ -32,8 +31,6 @@ TYPES: Mapping[object, Any] = {
     UUID: scalars.UUID,
     JSON: scalars.JSON,
 }
-MARK = "__strawberry_definition__"
-"""The attribute in which Strawberry stores the type of a class."""
 
 
 def made_class(name: str, fields: Mapping[str, tuple[Any, Any]], bases: tuple[type, ...] = ()) -> type:
@@ -68,16 +65,8 @@ def python_name(name: str) -> str:
 
 def value_type(annotation: Annotation) -> Any:
     """The Python annotation of a value for Strawberry."""
-    single = declared_enum(annotation.enum) if annotation.enum else TYPES[annotation.type]
+    single = described_enum(annotation.enum) if annotation.enum else TYPES[annotation.type]
     return list_of(single) if annotation.listed else single
-
-
-def declared_enum(enum: type[StrEnum]) -> type[StrEnum]:
-    if not hasattr(enum, MARK):
-        # An enum without its own docstring would inherit that of StrEnum.
-        written = vars(enum).get("__doc__")
-        strawberry.enum(enum, description=inspect.cleandoc(written) if written else None)
-    return enum
 
 
 def made_payload(name: str, parameters: Mapping[str, Any], fields: Mapping[str, tuple[Any, Any]]) -> type:

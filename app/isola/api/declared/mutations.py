@@ -1,23 +1,30 @@
 """The mutations of a subject: those derived from its declaration, and its actions."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
 from functools import partial
 from typing import Any
 
 import strawberry
-from sqlalchemy import ARRAY, Uuid
+from sqlalchemy import ARRAY, Boolean, Uuid
 from strawberry.utils.str_converters import to_camel_case
 
+from isola.api import subject_types
 from isola.api.access import Requires, mutation
 from isola.api.declared.making import ID, list_of, made_input, made_payload, perhaps, python_name, value_type
-from isola.api.fields import one, typed_id
+from isola.api.enums import described_enum
+from isola.api.fields import expression, one, typed_id
 from isola.api.request import Info, fields_of, payload
+from isola.api.scalars import DateTime
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.query.identifiers import decode
-from isola.subjects import operations
+from isola.subjects import operations, sentences
 from isola.subjects.actions import Action, actions_of
 from isola.subjects.actor import Actor
+from isola.subjects.checks import KEY, VERSION
 from isola.subjects.declaration import Declaration, Member, Reference
+from isola.subjects.sentences import words
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns
 from isola.subjects.types import Annotation, read
@@ -34,7 +41,7 @@ Locate = Callable[[Work, Actor, Any, str], Awaitable[int | None]]
 def mutations_of(declaration: Declaration) -> dict[str, Any]:
     """The mutations of a subject, by their names in Python."""
     made: dict[str, Any] = {}
-    for action_name, make in (("create", _create), ("update", _update), ("delete", _delete)):
+    for action_name, make in (("create", _create), ("update", _update), ("upsert", _upsert), ("delete", _delete)):
         if action_name in declaration.mutations:
             made |= make(declaration)
     for pairs in declaration.pairs:
@@ -63,45 +70,113 @@ def _create(declaration: Declaration) -> dict[str, Any]:
         return await operations.conflicting(work, actor, subject, batch, rule)
 
     return {
-        **_mutation(f"create_{declaration.name}", create, input_, returned, declaration.permissions["write"]),
+        **_mutation(
+            f"create_{declaration.name}",
+            create,
+            input_,
+            returned,
+            declaration.permissions["write"],
+            f"Create one {words(declaration.name)}.",
+        ),
         **_bulk(declaration, "create", {"items": list_of(input_)}, create_all, locate),
     }
 
 
 def _update(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
-    fields = {"id": (ID, ...), **_settable(declaration, update=True)}
+    fields = {"id": (ID, ...), **_expectation(declaration), **_settable(declaration, update=True)}
     input_ = made_input(f"Update{subject.__name__}Input", fields, "An omitted field keeps its value.")
     selected = {declaration.name: (perhaps(subject), one(key))}
     returned = made_payload(f"Update{subject.__name__}Payload", {key: Uuid()}, selected)
 
     async def update(work: Work, actor: Actor, sent: Any) -> Fields:
         row = decode(sent.id, declaration.prefix, "id")
-        await operations.update(work, actor, subject, row, _values(declaration, sent))
+        await operations.update(work, actor, subject, row, _values(declaration, sent), _expected(sent))
         return {key: row}
 
     async def update_all(work: Work, actor: Actor, sent: Any) -> Fields:
         batch = operations.each(
             sent.items, lambda one: (decode(one.id, declaration.prefix, "id"), _values(declaration, one))
         )
-        await operations.update_all(work, actor, subject, batch)
+        await operations.update_all(work, actor, subject, batch, [_expected(each) for each in sent.items])
         return {"ids": [row for row, _ in batch]}
 
     return {
-        **_mutation(f"update_{declaration.name}", update, input_, returned, declaration.permissions["write"]),
+        **_mutation(
+            f"update_{declaration.name}",
+            update,
+            input_,
+            returned,
+            declaration.permissions["write"],
+            f"Change one {words(declaration.name)}.",
+        ),
         **_bulk(declaration, "update", {"items": list_of(input_)}, update_all),
     }
 
 
+def _upsert(declaration: Declaration) -> dict[str, Any]:
+    keys = declaration.upserted_by
+    if not keys:
+        return {}
+    subject, made = declaration.subject, f"{declaration.name}_id"
+    fields: dict[str, tuple[Any, Any]] = {}
+    if len(keys) > 1:
+        described = "The unique key that finds the object. Each of its fields needs a value."
+        fields[KEY] = (_keys_of(declaration), strawberry.field(description=described))
+    fields |= {**_expectation(declaration, " Also if there is no such object."), **_settable(declaration, update=False)}
+    input_ = made_input(
+        f"Upsert{subject.__name__}Input",
+        fields,
+        "An omitted field keeps its value, or gets the default in a new object.",
+    )
+    selected = {
+        declaration.name: (perhaps(subject), one(made)),
+        "created": (bool, expression(lambda row: row["created"], "Whether it was created. Otherwise, it was changed.")),
+    }
+    parameters = {made: Uuid(), "created": Boolean()}
+    returned = made_payload(f"Upsert{subject.__name__}Payload", parameters, selected)
+
+    async def upsert(work: Work, actor: Actor, sent: Any) -> Fields:
+        key = getattr(sent, KEY).value if len(keys) > 1 else keys[0]
+        values = _values(declaration, sent)
+        row, created = await operations.upsert(work, actor, subject, key, values, _expected(sent))
+        return {made: row, "created": created}
+
+    by = "the same key" if len(keys) > 1 else f"the same {_joined(keys[0])}"
+    return _mutation(
+        f"upsert_{declaration.name}",
+        upsert,
+        input_,
+        returned,
+        declaration.permissions["write"],
+        f"Change the {words(declaration.name)} with {by}, or create one.",
+    )
+
+
+def _keys_of(declaration: Declaration) -> Any:
+    """The enum of the keys by which a subject is upserted."""
+    subject, keys = declaration.subject, declaration.upserted_by
+    named = {"_and_".join(key).upper(): key for key in keys}
+    lines = [f"{name}: The {'unique combination of ' * (len(key) > 1)}{_joined(key)}." for name, key in named.items()]
+    made = Enum(f"{subject.__name__}UniqueKey", named, module=subject_types.__name__)  # type: ignore[misc]  # made at run time
+    made.__doc__ = "\n".join([f"What is unique in {words(declaration.plural)}.", "", *lines])
+    setattr(subject_types, made.__name__, made)
+    return described_enum(made)
+
+
+def _joined(key: Sequence[str]) -> str:
+    return " and ".join(to_camel_case(name) for name in key)
+
+
 def _delete(declaration: Declaration) -> dict[str, Any]:
     subject, key = declaration.subject, f"{declaration.name}_id"
-    input_ = made_input(f"Delete{subject.__name__}Input", {"id": (ID, ...)})
+    input_ = made_input(f"Delete{subject.__name__}Input", {"id": (ID, ...), **_expectation(declaration)})
     selected = {"deleted_id": (ID, typed_id(declaration.prefix, key))}
     returned = made_payload(f"Delete{subject.__name__}Payload", {key: Uuid()}, selected)
 
     async def remove(work: Work, actor: Actor, sent: Any) -> Fields:
         row = decode(sent.id, declaration.prefix, "id")
-        await operations.remove(work, actor, subject, row)
+        await operations.remove(work, actor, subject, row, _expected(sent))
         return {key: row}
 
     async def remove_all(work: Work, actor: Actor, sent: Any) -> Fields:
@@ -110,7 +185,14 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
         return {"ids": rows}
 
     return {
-        **_mutation(f"delete_{declaration.name}", remove, input_, returned, declaration.permissions["write"]),
+        **_mutation(
+            f"delete_{declaration.name}",
+            remove,
+            input_,
+            returned,
+            declaration.permissions["write"],
+            f"Delete one {words(declaration.name)}.",
+        ),
         **_bulk(declaration, "delete", {"ids": list_of(ID)}, remove_all),
     }
 
@@ -150,6 +232,22 @@ def _settable(declaration: Declaration, *, update: bool) -> dict[str, tuple[Any,
             )
             fields[python_name(member.column)] = (annotation | None if optional else annotation, field)
     return fields
+
+
+def _expectation(declaration: Declaration, more: str = "") -> dict[str, tuple[Any, Any]]:
+    """The input field with the version that a client expects, of subjects that have one."""
+    if "updated_at" not in declaration.times:
+        return {}
+    field = strawberry.field(
+        default=strawberry.UNSET,
+        description=f"The updatedAt that the client has read. If it is another one by now: CONFLICT, no change.{more}",
+    )
+    return {VERSION: (DateTime | None, field)}
+
+
+def _expected(sent: object) -> datetime | None:
+    moment = getattr(sent, VERSION, None)
+    return moment if isinstance(moment, datetime) else None
 
 
 def _values(declaration: Declaration, input_: object) -> dict[str, Any]:
@@ -217,7 +315,9 @@ def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
             await change(work, actor, subject, member, key, with_)
             return {near: key}
 
-        made |= _mutation(f"{verb}_{declaration.name}_{member.name}", resolve, input_, returned, write)
+        relation = f"the {words(member.name)} of one {words(declaration.name)}"
+        said = f"Add to {relation}." if verb == "add" else f"Remove from {relation}."
+        made |= _mutation(f"{verb}_{declaration.name}_{member.name}", resolve, input_, returned, write, said)
     return made
 
 
@@ -232,7 +332,10 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
         default = action.arguments[name].default is not action.arguments[name].empty
         optional = annotation.optional or default
         argument = _argument(name, annotation)
-        field = strawberry.field(name=to_camel_case(argument), **({"default": strawberry.UNSET} if optional else {}))
+        described = sentences.of_argument(argument, annotation)
+        field = strawberry.field(
+            name=to_camel_case(argument), description=described, **({"default": strawberry.UNSET} if optional else {})
+        )
         fields[python_name(argument)] = (type_ | None if optional else type_, field)
     input_ = made_input(f"{named}Input", fields)
     parameters, selected = {key: Uuid()}, {declaration.name: (perhaps(subject), one(key))}
@@ -260,9 +363,8 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
         # A returned row of the same subject replaces the row that the action was called on.
         return {key: row} if made is None else {key: row, f"{made.declaration.name}_id": result.id}
 
-    return _mutation(
-        f"{action.name}_{declaration.name}", resolve, input_, returned, action.permission, action.description
-    )
+    described = action.description or f"{words(action.name).capitalize()} one {words(declaration.name)}."
+    return _mutation(f"{action.name}_{declaration.name}", resolve, input_, returned, action.permission, described)
 
 
 def _argument(name: str, annotation: Annotation) -> str:

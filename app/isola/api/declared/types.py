@@ -1,9 +1,9 @@
 """The GraphQL type of a subject, with its filter and its ordering."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import strawberry
 from sqlalchemy import ColumnElement, exists, func, select
@@ -15,15 +15,14 @@ from isola.api.access import Requires
 from isola.api.connections import Node
 from isola.api.declared.making import (
     ID,
-    MARK,
     connection_of,
-    declared_enum,
     list_of,
     made_class,
     made_input,
     python_name,
     value_type,
 )
+from isola.api.enums import MARK, described_enum
 from isola.api.fields import FIELD, expression, many, mapped, one, typed_id
 from isola.api.scalars import (
     BigIntFilter,
@@ -36,11 +35,13 @@ from isola.api.scalars import (
     InsensitiveStringFilter,
     IntFilter,
     JSONFilter,
+    NullsOrder,
     OrderDirection,
     StringFilter,
     UUIDFilter,
 )
-from isola.query.mapping import Comparison, Row, Value
+from isola.query.mapping import Comparison, Join, Many, Related, Row, Value
+from isola.subjects import sentences
 from isola.subjects.declaration import Column, Computed, Count, Declaration, Member, Reference, Relation
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
@@ -144,22 +145,27 @@ def counted(member: Member) -> Callable[[Row], ColumnElement[int]]:
 
 
 def _many(declaration: Declaration, member: Member) -> Any:
+    return many(
+        _join(declaration, member),
+        filter=getattr(subject_types, f"{member.target.__name__}Filter"),
+        order=getattr(subject_types, f"{member.target.__name__}Order"),
+        description=member.declared.description,
+    )
+
+
+def _join(declaration: Declaration, member: Member) -> Join:
+    """How the rows of a to-many relation are found."""
     other, declared = member.target.declaration, member.declared
     if not isinstance(declared, Relation):
         raise TypeError(f"{member.name} is not a to-many relation")
-    options: dict[str, Any] = {
-        "filter": getattr(subject_types, f"{member.target.__name__}Filter"),
-        "order": getattr(subject_types, f"{member.target.__name__}Order"),
-        "description": declared.description,
-    }
     back = other.members.get(declared.by or "")
     if back is None:
-        table, (near, far) = pairs_table(declaration, member), pair_columns(declaration, member)
-        return many(through=(table, near, far), **options)
+        near, far = pair_columns(declaration, member)
+        return Join("id", "id", pairs_table(declaration, member), near, far)
     if isinstance(back.declared, Relation):
-        table, (near, far) = pairs_table(other, back), pair_columns(other, back)
-        return many(through=(table, far, near), **options)
-    return many(back.column, **options)
+        far, near = pair_columns(other, back)
+        return Join("id", "id", pairs_table(other, back), near, far)
+    return Join("id", back.column)
 
 
 def declare_filter(declaration: Declaration) -> None:
@@ -175,6 +181,11 @@ def declare_filter(declaration: Declaration) -> None:
                 other = member.target.declaration.prefix
                 comparison = Comparison(member.column, other, indexed=True, visible=_visible_reference(member))
                 fields[member.column] = (IDFilter | None, _compared(member.column, comparison))
+                fields[python_name(member.name)] = _related(member.name, member.target, Join(member.column), many=False)
+            case Relation():
+                fields[python_name(member.name)] = _related(
+                    member.name, member.target, _join(declaration, member), many=True
+                )
             case Count():
                 comparison = Comparison(member.name, of=counted(member))
                 fields[python_name(member.name)] = (IntFilter | None, _compared(member.name, comparison))
@@ -188,6 +199,8 @@ def declare_filter(declaration: Declaration) -> None:
                     document=member.annotation.type == JSON,
                 )
                 fields[python_name(member.name)] = (filter_ | None, _compared(member.name, comparison))
+    for related, target, join in _extended(declaration.subject):
+        fields[python_name(related)] = _related(related, target, join, many=True)
     for time in declaration.times:
         fields[time] = (DateTimeFilter | None, _compared(time, Comparison(time, indexed=time in served)))
     fields |= {
@@ -196,10 +209,45 @@ def declare_filter(declaration: Declaration) -> None:
         "not_": (f"{name} | None", strawberry.field(name="not", default=strawberry.UNSET)),
     }
     made_input(name, fields, "Conditions are combined with AND; null is refused.")
+    subject = declaration.subject.__name__
+    made_input(
+        _of_several(declaration.subject),
+        {
+            "some": (f"{name} | None", strawberry.UNSET),
+            "none": (f"{name} | None", strawberry.UNSET),
+        },
+        f"Compares related objects of type {subject}. Conditions are combined with AND; null is refused.",
+    )
 
 
 def _compared(name: str, comparison: Comparison) -> Any:
     return strawberry.field(name=to_camel_case(name), default=strawberry.UNSET, metadata={FIELD: comparison})
+
+
+def _related(name: str, target: type[Subject], join: Join, *, many: bool) -> tuple[Any, Any]:
+    """A filter's field for the rows of a relation. A filter reveals values, so it needs the permission to read them."""
+    type_ = target.__name__
+    related = Related(join, type_, f"{type_}Filter", many)
+    described = f"A condition on {sentences.words(name)}. Requires {target.declaration.permissions['read']}."
+    made = strawberry.field(
+        name=to_camel_case(name), default=strawberry.UNSET, description=described, metadata={FIELD: related}
+    )
+    return f"{_of_several(target) if many else related.filter} | None", made
+
+
+def _extended(subject: type[Subject]) -> Iterator[tuple[str, type[Subject], Join]]:
+    """The to-many relations among the fields that extensions add: each with its name, its target and its join."""
+    for extension in EXTENSIONS.get(subject, ()):
+        for name, annotation in extension.__annotations__.items():
+            mapping = getattr(getattr(extension, name, None), "metadata", {}).get(FIELD)
+            if isinstance(mapping, Many) and mapping.join and not mapping.source and not mapping.when:
+                [target] = get_args(annotation)
+                yield name, target, mapping.join
+
+
+def _of_several(subject: type[Subject]) -> str:
+    """The name of the input that compares several related rows."""
+    return f"{subject.__name__}RelationFilter"
 
 
 def _visible_reference(member: Member) -> Callable[[Row], ColumnElement[bool]] | None:
@@ -217,7 +265,7 @@ def _visible_reference(member: Member) -> Callable[[Row], ColumnElement[bool]] |
 def _enum_filter(enum: type[StrEnum]) -> Any:
     name = f"{enum.__name__}Filter"
     if not hasattr(subject_types, name):
-        declared_enum(enum)
+        described_enum(enum)
         fields: dict[str, tuple[Any, Any]] = {
             "eq": (enum | None, strawberry.UNSET),
             "in_": (list_of(enum) | None, strawberry.field(name="in", default=strawberry.UNSET)),
@@ -236,5 +284,6 @@ def declare_order(declaration: Declaration) -> None:
         {
             "field": (getattr(subject_types, f"{name}OrderField"), ...),
             "direction": (OrderDirection, OrderDirection.ASC),
+            "nulls": (NullsOrder | None, strawberry.UNSET),
         },
     )

@@ -14,11 +14,11 @@ from sqlalchemy.engine import make_url
 
 from isola.database.transactions import Database
 from isola.installed import metadata
-from isola.platform import logins, migrations, provisioning
+from isola.platform import logins, migrations, protection, provisioning
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
 from isola_strategies import registry
-from isola_strategies.base import Strategy
+from isola_strategies.base import Home, Strategy
 
 HERE = Path(__file__).parent
 STRATEGIES = ("rls", "schema")
@@ -147,6 +147,8 @@ async def _fill(
         sql = Template((HERE / f"{script}.sql").read_text()).substitute(asdict(size))
         async with connection.transaction():
             await connection.execute(sql)
+    # The policies of a peer are not those of isola: a server would refuse this home otherwise.
+    await connection.execute(protection.mark(Home("rls")))
     # The hand-written peers have their proofs made by the database as well: see visitor.sql.
     await connection.execute("GRANT EXECUTE ON FUNCTION isola.proof(uuid, uuid) TO isola_tenant")
     for number, (source, target) in enumerate(zip(tenants["rls"], tenants["schema"], strict=True)):

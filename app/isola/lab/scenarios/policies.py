@@ -15,8 +15,9 @@ from isola.lab.place import Place
 from isola.lab.population import Resident
 from isola.lab.scenario import Needs, Point, Profile, sized, strategies
 from isola.lab.statements import Statements, Written
+from isola.platform import protection
 from isola.platform.visibility import POLICY
-from isola_strategies.base import Strategy
+from isola_strategies.base import Home, Strategy
 
 PROVED, CLAIMED, WITHOUT, UNSAID = "proved", "claimed", "without_policies", "without_predicate"
 # Long enough to make the cost of reading the process clock negligible; short enough for other load on the machine to
@@ -214,11 +215,11 @@ class _Guards:
 
     async def of(self, strategy: Strategy, resident: Resident) -> "_Guarded":
         """The policies of the resident's home, as the product created them."""
-        home = strategy.home(resident.tenant.id).schema
-        if home not in self._known:
+        home = strategy.home(resident.tenant.id)
+        if home.schema not in self._known:
             async with self._owner.unbound() as work:
-                self._known[home] = _Guarded(self._owner, await _policies(work, home))
-        return self._known[home]
+                self._known[home.schema] = _Guarded(self._owner, home, await _policies(work, home.schema))
+        return self._known[home.schema]
 
 
 @asynccontextmanager
@@ -240,8 +241,9 @@ class _Policy:
 
 
 class _Guarded:
-    def __init__(self, owner: Database, policies: Sequence[_Policy]) -> None:
+    def __init__(self, owner: Database, home: Home, policies: Sequence[_Policy]) -> None:
         self._owner = owner
+        self._home = home
         self._policies = policies
 
     async def become(self, kind: str) -> None:
@@ -252,7 +254,8 @@ class _Guarded:
             for policy in self._policies
         ]
         async with self._owner.unbound() as work:
-            await work.script(";\n".join(statements))
+            # A server would refuse the home otherwise.
+            await work.script(";\n".join((*statements, protection.mark(self._home))))
 
 
 def _claimed(expression: str) -> str:

@@ -46,14 +46,14 @@ class Statistics(Beside):
             "table, so it could be made otherwise."
         ),
         (
-            "In a shared table one statistic serves all tenants: a tenant that is not among the most common values is "
-            "treated as one of average size. This is inherent."
+            "In a shared table one statistic serves all tenants: for the planner, a tenant that is not among the most "
+            "common values has the rows of the table divided by the number of tenants. This is inherent."
         ),
         (
-            "Under `rls` statements name the tenant by a sub-select, whose value the planner does not know: it "
-            "assumes that every tenant is of average size, before ANALYZE and after. This follows from our design: one "
-            "text and one plan serve all tenants. With the value in the text it would know the largest tenants, and "
-            "keep a text for each."
+            "Under `rls` statements name the tenant by a sub-select, whose value the planner does not know: one text "
+            "and one plan serve all tenants. It is made to assume that each tenant has a quarter of all rows, before "
+            "ANALYZE and after, because the plans for a large tenant suit a small one as well, and not the other way "
+            "round. With the value in the text it would know the largest tenants, and keep a text for each."
         ),
     )
 

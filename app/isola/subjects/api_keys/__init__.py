@@ -53,7 +53,6 @@ async def create(
                 name,
                 literal(sorted(set(permissions)), ARRAY(Text())),
                 machine,
-                actor.user_id,
                 literal(expires_at, DateTime(timezone=True)),
             )
         )

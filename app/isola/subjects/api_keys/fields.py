@@ -40,10 +40,10 @@ every_key = Function(
 class ApiKey:
     id: strawberry.ID = typed_id(PREFIX)
     prefix: str = strawberry.field(description="The first characters of the key after isk_. The rest is not stored.")
-    name: str
-    permissions: list[str]
+    name: str = strawberry.field(description="What the key is for.")
+    permissions: list[str] = strawberry.field(description="What the key permits, by name.")
     user: User = one("user_id", description="The user of the machine, which owns what is created with the key.")
-    created_by: User = one("created_by")
+    created_by: User = one("created_by", description="The user who created it.")
     created_at: DateTime
     expires_at: DateTime | None
     last_used_at: DateTime | None = strawberry.field(description="Accurate to one minute.")
@@ -61,9 +61,9 @@ class ApiKeyQueries:
 
 @strawberry.input
 class CreateApiKeyInput:
-    name: str
+    name: str = strawberry.field(description="What the key is for.")
     permissions: list[str] = strawberry.field(description="Permissions of the key; the caller must have them.")
-    expires_at: DateTime | None = None
+    expires_at: DateTime | None = strawberry.field(default=None, description="When it expires; by default never.")
 
 
 def _shown(root: strawberry.Parent[Any]) -> str:

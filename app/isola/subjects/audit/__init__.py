@@ -9,10 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     Column,
     ColumnElement,
+    Date,
+    DateTime,
+    Float,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     Select,
@@ -31,9 +36,10 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 from isola.subjects import visibility
-from isola.subjects.metadata import Audited, Counted, Row, identifier, indexed_text, metadata, moment
+from isola.subjects.metadata import Audited, Counted, Row, Visible, identifier, indexed_text, metadata, moment
 from isola.subjects.visibility import VIEWER
 
 OF_PLATFORM = (
@@ -45,6 +51,7 @@ OF_PLATFORM = (
     "share",
     "share_answer",
     "sign_out",
+    "ticket",
     "tenant",
 )
 """The log's names for a tenant's objects in the control plane: see migrations/control."""
@@ -54,6 +61,9 @@ MAX_ACTION = 100
 MAX_OBJECT = 400
 # The most parts of a key that isola.audit() accepts.
 MAX_KEY = 2
+
+SHORT = (Boolean, Date, DateTime, Float, Integer, Uuid)
+"""Types whose values the log has as they are: they are never so long that it has their hash."""
 
 READABLE = ("id", "at", "actor", "on_behalf_of", "request", "action", "object")
 """The columns of the log that tenant traffic reads directly. The others contain, or depend on, the values of rows."""
@@ -91,6 +101,16 @@ audit_log = Table(
 )
 """The log as the proved user may read it: a view in every home. ``withheld``: values are left out."""
 
+audit_visibility = Table(
+    audit_log.name,
+    MetaData(),
+    Column("id", Uuid, primary_key=True),
+    Column("old_visible", Boolean, nullable=False),
+    Column("new_visible", Boolean, nullable=False),
+)
+"""Further columns of the view: whether the visibility rule admits the user to the row as it was before and after the
+change, whatever has happened to it since."""
+
 
 def masked(further: Sequence[str] = (), tables: Sequence[Table] | None = None) -> Select[Any]:
     """The query of the view: values of a row that the proved user may not see are null, and the hash of such an entry.
@@ -108,7 +128,8 @@ def masked(further: Sequence[str] = (), tables: Sequence[Table] | None = None) -
     shown = [
         or_(entry.c[name].is_(None), _shown(entry.c, name, known)).label(f"{name}_shown") for name in ("old", "new")
     ]
-    entries = select(*columns, *values, *shown).subquery("entries")
+    visible = [_visible(entry.c, name, known).label(f"{name}_visible") for name in ("old", "new")]
+    entries = select(*columns, *values, *shown, *visible).subquery("entries")
     row = entries.c
     whole = and_(row.old_shown, row.new_shown)
     return select(
@@ -117,7 +138,64 @@ def masked(further: Sequence[str] = (), tables: Sequence[Table] | None = None) -
         case((row.new_shown, row.new)).label("new"),
         case((whole, row.hash)).label("hash"),
         not_(whole).label("withheld"),
+        row.old_visible,
+        row.new_visible,
     )
+
+
+def _visible(entry: Row, values: str, tables: Sequence[Table]) -> ColumnElement[bool]:
+    """Whether the rule of the table admits the user to the row with the values of an entry. False if there are none."""
+    cases: list[tuple[ColumnElement[bool], ColumnElement[bool]]] = []
+    for table in tables:
+        audited: Audited | None = table.info.get("audited")
+        rule = visibility.rule_of(table)
+        if audited is not None and rule is not None:
+            cases.append((_of_table(entry, audited), _admitted(entry, values, table, rule)))
+        elif audited is not None and visibility.hidden_ends(table):
+            cases.append((_of_table(entry, audited), false()))
+    admitted = func.coalesce(case(*cases, else_=_is_known(entry, tables)), false(), type_=Boolean)
+    return and_(entry[values].is_not(None), or_(VIEWER.may(visibility.WHOLE_LOG), admitted))
+
+
+def _admitted(entry: Row, values: str, table: Table, rule: Visible) -> ColumnElement[bool]:
+    """Whether the rule of a table admits the user to the row with the values of an entry.
+
+    Not if the entry lacks a column that the rule reads, which had another name then, or has only the hash of its value:
+    a rule with a negation, or for rows without a value, would admit everybody.
+    """
+    names = visibility.deciding(table)
+    row = entry[values]
+    complete = row.op("?&", return_type=Boolean())(literal_column(f"'{_array(names)}'::text[]"))
+    whole = {name: _is_whole(row, name) for name in names if not isinstance(table.c[name].type, SHORT)}
+    then = {name: _stored(row, table.c[name]) for name in names}
+    # A hash has not the form of every type.
+    then |= {name: case((is_whole, then[name])) for name, is_whole in whole.items()}
+    return and_(complete, *whole.values(), rule(then, VIEWER))
+
+
+def _is_whole(row: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Whether a logged row has the value of a column, and not its hash."""
+    hashed: ColumnElement[Any] = literal_column("'{sha256,size}'::text[]")
+    return not_(_field(row, "->", name, JSONB()).op("?&", return_type=Boolean())(hashed))
+
+
+def _stored(row: ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
+    """The value of a column in a logged row, with the type of the column."""
+    if isinstance(column.type, ARRAY):
+        elements = func.jsonb_array_elements_text(_field(row, "->", column.name, JSONB())).column_valued("element")
+        is_array = func.jsonb_typeof(_field(row, "->", column.name, JSONB())) == literal_column("'array'")
+        return case((is_array, cast(func.array(select(elements).scalar_subquery()), column.type)))
+    return cast(_field(row, "->>", column.name, Text()), column.type)
+
+
+def _field(row: ColumnElement[Any], operator: str, name: str, of_type: TypeEngine[Any]) -> ColumnElement[Any]:
+    return row.op(operator, return_type=of_type)(literal_column(f"'{name}'", Text()))
+
+
+def _is_known(entry: Row, tables: Sequence[Table]) -> ColumnElement[bool]:
+    """Whether the subject of an entry is known here: one of an application not installed here may have a rule, too."""
+    subjects: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects(tables)]
+    return _subject(entry).in_(subjects)
 
 
 def _shown(entry: Row, values: str, tables: Sequence[Table]) -> ColumnElement[bool]:
@@ -133,24 +211,21 @@ def _shown(entry: Row, values: str, tables: Sequence[Table]) -> ColumnElement[bo
         rule = visibility.rule_of(table)
         if audited is not None and rule is not None:
             [(key, prefix)] = audited.key.items()
-            then = {
-                name: cast(entry[values].op("->>")(literal_column(f"'{name}'")), table.c[name].type)
-                for name in visibility.deciding(table)
-            }
             now = table.alias()
             row = cast(func.substr(entry["object"], literal_column(str(len(prefix) + 1))), table.c[key].type)
             visible_now = exists().where(now.c[key] == row)
             deleted = entry["action"] == literal_column(f"'{audited.subject}:delete'")
-            cases.append((_of_table(entry, audited), and_(rule(then, VIEWER), or_(deleted, visible_now))))
+            cases.append(
+                (_of_table(entry, audited), and_(_admitted(entry, values, table, rule), or_(deleted, visible_now)))
+            )
         elif audited is not None and (ends := visibility.hidden_ends(table)):
             visible = [
                 exists().where(other.c.id == cast(entry[values].op("->>")(literal_column(f"'{name}'")), Uuid))
                 for name, other in ends
             ]
             cases.append((_of_table(entry, audited), and_(*visible)))
-    # Default deny: values of unknown subjects are hidden, as applications not installed here may have rules, too.
-    subjects: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in _subjects(tables)]
-    known = func.coalesce(case(*cases, else_=_subject(entry).in_(subjects)), false(), type_=Boolean)
+    # Default deny: values of unknown subjects are hidden.
+    known = func.coalesce(case(*cases, else_=_is_known(entry, tables)), false(), type_=Boolean)
     return or_(VIEWER.may(visibility.WHOLE_LOG), known)
 
 

@@ -19,7 +19,7 @@ PREFIX = "aud"
 )
 class AuditEntry(Node):
     id: strawberry.ID = typed_id(PREFIX)
-    at: DateTime
+    at: DateTime = strawberry.field(description="When it happened.")
     actor: str | None = strawberry.field(
         description="The id of the user who acted. Null before authentication, and for commands."
     )

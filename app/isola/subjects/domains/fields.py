@@ -38,10 +38,12 @@ def _record(domain: Row) -> ColumnElement[str]:
 )
 class Domain:
     id: strawberry.ID = typed_id(PREFIX)
-    name: str
+    name: str = strawberry.field(description="The domain, in its ASCII form.")
     challenge_record: str = expression(_record, "The name of the TXT record that proves ownership of the domain.")
     challenge: str = strawberry.field(description="The required value of the record.")
-    challenge_expires_at: DateTime
+    challenge_expires_at: DateTime = strawberry.field(
+        description="When the challenge expires, if the domain is not verified before."
+    )
     created_at: DateTime
     verified_at: DateTime | None = strawberry.field(description="Null until the domain is verified.")
 
@@ -57,7 +59,7 @@ class DomainQueries:
 
 @strawberry.input
 class AddDomainInput:
-    name: str
+    name: str = strawberry.field(description="A domain such as app.example.com, without a scheme.")
 
 
 @mapped(Parameters({"domain_id": Uuid()}))
@@ -107,7 +109,7 @@ class DomainMutations:
     )
     async def verify_domain(self, info: Info, input: VerifyDomainInput) -> VerifyDomainPayload:
         key = decode(input.domain_id, PREFIX, "domainId")
-        async with info.context.transaction() as work:
+        async with info.context.context.transaction(read_only=True) as work:
             claimed = await domains.claimed(work, info.context.actor, key)
         # DNS may take seconds, so no transaction is open meanwhile; the next one checks for concurrent changes.
         tenant = info.context.context.principal.tenant.id

@@ -16,6 +16,8 @@ MAX_KIND = 200
 
 
 class Resource(Subject, name="resource", prefix="res", counted=True):
+    """A document with a name."""
+
     owner: User = reference(default=caller)
     name: str = column(max_length=MAX_NAME, min_length=1, index=True)
     kind: str | None = column(max_length=MAX_KIND, index=True)

@@ -83,7 +83,9 @@ _STANDING = (
 )
 BY_SUBJECT = _STANDING.where(users.c.subject == bindparam("subject"), users.c.seen_at.is_not(None))
 BY_KEY = _STANDING.where(users.c.id == bindparam("key", type_=Uuid()))
-HELD_USER = select(users.c.subject).where(users.c.id == bindparam("key", type_=Uuid())).with_for_update()
+# Compatible with the locks of foreign keys: a user whose transaction with a ticket stays open, after it added rows that
+# refer to the user, could not be disabled otherwise.
+HELD_USER = select(users.c.subject).where(users.c.id == bindparam("key", type_=Uuid())).with_for_update(key_share=True)
 HELD_ROLE = (
     select(roles.c.name, roles.c.permissions).where(roles.c.id == bindparam("key", type_=Uuid())).with_for_update()
 )

@@ -1,4 +1,4 @@
-"""Revokes users' sessions: all credentials issued so far are refused from then on."""
+"""Ends users' sessions: single ones, or all, and then all credentials issued so far are refused from then on."""
 
 from uuid import UUID
 
@@ -13,6 +13,26 @@ from isola.subjects.work import Work
 
 _SUBJECT = select(users.c.subject).where(users.c.id == bindparam("key", type_=Uuid()))
 _SIGN_OUT = select(func.isola.sign_out(bindparam("key", type_=Uuid()), bindparam("subject", type_=Text())))
+_END = select(
+    func.isola.end_own_sessions(
+        bindparam("session", type_=Uuid()), bindparam("kept", type_=Uuid()), bindparam("issuer", type_=Text())
+    )
+)
+
+
+async def end(work: Work, session: UUID, issuer: str) -> None:
+    """End a session of the user that the transaction has proved; its access tokens are of this issuer.
+
+    Raises NotFound, also for sessions of others and for those that have ended.
+    """
+    if not await work.scalar(_END, {"session": session, "kept": None, "issuer": issuer}):
+        raise NotFound("there is no such session")
+
+
+async def end_others(work: Work, kept: UUID | None, issuer: str) -> int:
+    """End all sessions of the proved user but one, and return their number."""
+    ended: int = await work.scalar(_END, {"session": None, "kept": kept, "issuer": issuer})
+    return ended
 
 
 async def revoke(work: Work, actor: Actor, user_id: UUID) -> None:

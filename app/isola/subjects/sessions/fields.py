@@ -1,16 +1,20 @@
 """Signing in and out. ``SignInMutations`` are public: they authenticate by another kind of credential."""
 
+from typing import Any, cast
+
 import strawberry
-from sqlalchemy import Uuid
+from sqlalchemy import Column, DateTime as Timestamp, Integer, Text, Uuid
 
 from isola.api.access import PUBLIC, mutation, requires
-from isola.api.fields import mapped, one
+from isola.api.context import Context
+from isola.api.fields import computed, mapped, one, typed_id
 from isola.api.request import Info, payload
 from isola.api.scalars import DateTime
 from isola.errors import Forbidden
+from isola.identity.authentication import Principal
 from isola.identity.sessions import Issued, Sessions, Visitor
 from isola.query.identifiers import decode
-from isola.query.mapping import Parameters
+from isola.query.mapping import Function, Parameters
 from isola.subjects import sessions
 from isola.subjects.permissions import Permission
 from isola.subjects.users import User
@@ -19,12 +23,42 @@ OPEN = frozenset({"signIn", "signInWithCode", "refreshSession", "signOut"})
 """The fields of SignInMutations, by their names in the schema."""
 
 
+PREFIX = "ses"
+
+own_sessions = Function(
+    "isola.own_sessions",
+    (
+        Column("id", Uuid, nullable=False),
+        Column("started_at", Timestamp(timezone=True), nullable=False),
+        Column("refreshed_at", Timestamp(timezone=True)),
+        Column("expires_at", Timestamp(timezone=True), nullable=False),
+        Column("user_agent", Text),
+    ),
+)
+
+
+def _is_current(row: strawberry.Parent[dict[str, Any]], info: strawberry.Info[Context, None]) -> bool:
+    return bool(row["id"] == info.context.principal.session)
+
+
+@mapped(own_sessions, order=(("id", True),))
+@strawberry.type(directives=[PUBLIC], description="A session of the caller that can still be refreshed.")
+class OwnSession:
+    id: strawberry.ID = typed_id(PREFIX, description="For endSession.")
+    started_at: DateTime = strawberry.field(description="When the caller signed in.")
+    refreshed_at: DateTime | None = strawberry.field(description="When it was last refreshed; null if never.")
+    expires_at: DateTime = strawberry.field(description="When it ends unless it is refreshed.")
+    user_agent: str | None = strawberry.field(description="What the client that signed in called itself.")
+    current: bool = computed("id", description="Whether the credential of this request belongs to it.")(_is_current)
+
+
 @strawberry.type(directives=[PUBLIC], description="The tokens of a session. Both are credentials.")
 class Session:
     access_token: str = strawberry.field(description="For the header Authorization: Bearer <token>.")
     access_token_expires_at: DateTime = strawberry.field(description="Refresh the session before this time.")
-    refresh_token: str = strawberry.field(
-        description="Valid for one refreshSession, which returns the next one. A second use ends the session."
+    refresh_token: str | None = strawberry.field(
+        description="Valid for one refreshSession, which returns the next one. A second use ends the session; only for"
+        " a few seconds after the first, it gets the same next one. Null if it is in the cookie."
     )
     expires_at: DateTime = strawberry.field(description="When the session ends and can no longer be refreshed.")
 
@@ -36,8 +70,8 @@ class SignInPayload:
 
 @strawberry.input
 class SignInInput:
-    login: str
-    password: str
+    login: str = strawberry.field(description="The login in the server's file of passwords.")
+    password: str = strawberry.field(description="The password.")
     tenant: str | None = strawberry.field(
         default=None, description="The tenant's slug or id; not needed if the request names the tenant otherwise."
     )
@@ -49,7 +83,7 @@ class SignInWithCodeInput:
     code: str = strawberry.field(description="The authorization code from the provider's redirect.")
     code_verifier: str = strawberry.field(description="The PKCE verifier of the challenge (S256) sent to the provider.")
     redirect_uri: str = strawberry.field(description="The redirect URI that was sent to the provider.")
-    nonce: str = strawberry.field(description="The redirect URI that was sent to the provider.")
+    nonce: str = strawberry.field(description="The nonce that was sent to the provider.")
     tenant: str | None = strawberry.field(
         default=None, description="The tenant's slug or id; not needed if the request names the tenant otherwise."
     )
@@ -62,7 +96,9 @@ class SignInWithCodePayload:
 
 @strawberry.input
 class RefreshSessionInput:
-    refresh_token: str
+    refresh_token: str | None = strawberry.field(
+        default=None, description="The latest refresh token of the session; none if it is in the cookie."
+    )
 
 
 @strawberry.type(directives=[PUBLIC])
@@ -72,7 +108,9 @@ class RefreshSessionPayload:
 
 @strawberry.input
 class SignOutInput:
-    refresh_token: str
+    refresh_token: str | None = strawberry.field(
+        default=None, description="The latest refresh token of the session; none if it is in the cookie."
+    )
 
 
 @strawberry.type(directives=[PUBLIC])
@@ -107,7 +145,7 @@ class SignInMutations:
 
     @mutation(PUBLIC, description="End the session of a refresh token, with all its access tokens.")
     async def sign_out(self, info: Info, input: SignOutInput) -> SignOutPayload:
-        await _sessions(info).sign_out(input.refresh_token)
+        await _sessions(info).sign_out(_visitor(info), input.refresh_token)
         return SignOutPayload(signed_out=True)
 
 
@@ -150,8 +188,49 @@ class RevokeSessionsPayload:
     user: User = one("user_id")
 
 
+@strawberry.input
+class EndSessionInput:
+    session_id: strawberry.ID = strawberry.field(description="The session to end. It can be the current one.")
+
+
+@mapped(Parameters({"session_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class EndSessionPayload:
+    ended_id: strawberry.ID = typed_id(PREFIX, "session_id", description="The session that has ended.")
+
+
+@mapped(Parameters({"ended": Integer()}))
+@strawberry.type(directives=[PUBLIC])
+class EndOtherSessionsPayload:
+    ended: int = strawberry.field(description="How many sessions have ended.")
+
+
 @strawberry.type
 class SessionMutations:
+    @mutation(PUBLIC, description="End a session of the caller in this tenant, with all its access tokens.")
+    async def end_session(self, info: Info, input: EndSessionInput) -> EndSessionPayload:
+        session = decode(input.session_id, PREFIX, "sessionId")
+        issuer = _sessions(info).issuer
+        async with info.context.transaction() as work:
+            await sessions.end(work, session, issuer)
+            selected = await payload(EndSessionPayload, info, work, session_id=session)
+        _sessions(info).ended()
+        return selected
+
+    @mutation(
+        PUBLIC,
+        description="End all sessions of the caller in this tenant except the current one, with their access tokens."
+        " If the credential is not of a session, all of them.",
+    )
+    async def end_other_sessions(self, info: Info) -> EndOtherSessionsPayload:
+        issuer = _sessions(info).issuer
+        current = cast("Principal", info.context.context.principal).session
+        async with info.context.transaction() as work:
+            ended = await sessions.end_others(work, current, issuer)
+            selected = await payload(EndOtherSessionsPayload, info, work, ended=ended)
+        _sessions(info).ended()
+        return selected
+
     @mutation(
         PUBLIC,
         description="End all sessions of the caller in this tenant, and revoke all tokens that were issued until now.",

@@ -32,7 +32,7 @@ async def grant(work: Work, actor: Actor, subject: str, row_id: UUID, grantee: s
         raise BadUserInput("expiresAt: expected a future time", "expiresAt")
     await _hold(work, actor, subject, row_id)
     until = literal(expires_at, DateTime(timezone=True))
-    call = func.isola.share(subject, row_id, grantee, actor.user_id, until, "expires_at" not in term)
+    call = func.isola.share(subject, row_id, grantee, until, "expires_at" not in term)
     [row] = await work.rows(select(call.table_valued("share", "expired")))
     if row["expired"]:
         raise BadUserInput("expiresAt: expected, because the share has expired; null for no expiry", "expiresAt")
@@ -64,5 +64,5 @@ async def answer(work: Work, actor: Actor, share_id: UUID, *, accepted: bool) ->
     Raises Forbidden and NotFound.
     """
     actor.require(Permission.SHARE_MANAGE)
-    if not await work.scalar(select(func.isola.answer_share(share_id, accepted, actor.user_id))):
+    if not await work.scalar(select(func.isola.answer_share(share_id, accepted))):
         raise NotFound("there is no such share")

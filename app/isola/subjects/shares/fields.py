@@ -29,6 +29,7 @@ from isola.query.identifiers import decode
 from isola.query.mapping import Function, Parameters, Row
 from isola.subjects import shares
 from isola.subjects.permissions import Permission
+from isola.subjects.sentences import words
 from isola.subjects.subject import Subject
 from isola.subjects.users import User
 
@@ -69,8 +70,16 @@ def share_fields(subject: type[Subject]) -> Fields:
         return case((share["subject"] == literal_column(f"'{of.name}'"), share["row_id"]))
 
     return {
-        f"{of.name}_id": (strawberry.ID | None, typed_id(of.prefix, key)),
-        of.name: (subject | None, one("row_id")),
+        f"{of.name}_id": (
+            strawberry.ID | None,
+            typed_id(
+                of.prefix, key, description=f"The id of the shared {words(of.name)}; null if it is another object."
+            ),
+        ),
+        of.name: (
+            subject | None,
+            one("row_id", description=f"The shared {words(of.name)}; null if it is another object."),
+        ),
     }
 
 
@@ -130,7 +139,7 @@ def share_mutation(subject: type[Subject]) -> Any:
 
     resolver.__name__ = f"share_{of.name}"
     resolver.__annotations__ = {"info": Info, "input": input_type, "return": payload_type}
-    return mutation(requires(Permission.SHARE_WRITE))(resolver)
+    return mutation(requires(Permission.SHARE_WRITE), f"Let a partner tenant read one {words(of.name)}.")(resolver)
 
 
 def add_shares(subject: type[Subject]) -> None:
@@ -200,7 +209,7 @@ share_offers = Function(
     description="The recipient of a share. The answer does not reveal whether the tenant exists.", directives=[PUBLIC]
 )
 class Grantee:
-    slug: str
+    slug: str = strawberry.field(description="The slug, as given when it was shared.")
 
 
 # Each field with shares passes the subject to the function: only the columns matter here.
@@ -212,8 +221,8 @@ class Grantee:
 @having(*map(share_fields, SHARED))
 class Share:
     id: strawberry.ID = typed_id(PREFIX)
-    grantee: Grantee = part(slug="grantee_slug")
-    granted_by: User | None = one("granted_by")
+    grantee: Grantee = part(slug="grantee_slug", description="The tenant that may read it.")
+    granted_by: User | None = one("granted_by", description="The user who shared it.")
     granted_at: DateTime
     expires_at: DateTime | None
 
@@ -226,7 +235,7 @@ class Share:
 @having(*map(received_fields, SHARED))
 class SharedResource(Node):
     id: strawberry.ID = typed_id(PREFIX)
-    owner: Tenant = part(slug="owner_slug", name="owner_name")
+    owner: Tenant = part(slug="owner_slug", name="owner_name", description="The tenant that shared it.")
     granted_at: DateTime
     expires_at: DateTime | None
 
@@ -238,7 +247,7 @@ class SharedResource(Node):
 )
 class ShareOffer:
     id: strawberry.ID = typed_id(PREFIX)
-    owner: Tenant = part(slug="owner_slug", name="owner_name")
+    owner: Tenant = part(slug="owner_slug", name="owner_name", description="The tenant that offers to share.")
     offered_at: DateTime
     accepted: bool | None = strawberry.field(description="Null until it is accepted or declined.")
 

@@ -33,7 +33,13 @@ SIGNATURE_CHARACTERS = 88
 
 
 class SpanType(StrEnum):
-    """What an entry is of. A user's has an author, a ghost has none, and the others can have one."""
+    """What an entry is of.
+
+    USER: of a user, who is its author.
+    SYSTEM: of a system; it can have an author.
+    ORGANIZATION: of an organization; it can have an author.
+    GHOST: of nobody: it has no author.
+    """
 
     USER = "user"
     SYSTEM = "system"
@@ -42,7 +48,12 @@ class SpanType(StrEnum):
 
 
 class Visibility(StrEnum):
-    """Who sees a span: its author, an organization, or everybody here."""
+    """Who sees a span.
+
+    PRIVATE: only its author.
+    ORGANIZATION: its author and the members of its organization.
+    PUBLIC: all users of the tenant.
+    """
 
     PRIVATE = "private"
     ORGANIZATION = "organization"
@@ -68,13 +79,15 @@ class Span(
     title: str = column(max_length=200, min_length=1, index=True)
     payload: JSON = column(default=dict)
     metadata: JSON = column(default=dict, max_bytes=MAX_METADATA, description="At most 64 KiB.")
-    resource: Resource | None = reference(on_delete="set null")
-    organization: Organization | None = reference(on_delete="cascade")
+    resource: Resource | None = reference(on_delete="set null", description="What it is about.")
+    organization: Organization | None = reference(
+        on_delete="cascade", description="The organization that it is of, or that sees it."
+    )
     visibility: Visibility = column(default=Visibility.PRIVATE)
     node: str | None = column(
         max_length=uris.MAX_URI, fixed=True, description="The URI of the process or device that wrote it."
     )
-    delta_s: float | None = column(fixed=True)
+    delta_s: float | None = column(fixed=True, description="A finite number that the writer gives a meaning.")
     replay_from: "Span | None" = reference(
         read_only=True, on_delete="set null", logged=False, description="The span that this one replays."
     )

@@ -35,22 +35,22 @@ class SpanFields:
     )(_canonical)
 
 
-@strawberry.type(directives=[requires(Permission.SPAN_READ)])
+@strawberry.type(description="The spans of one type.", directives=[requires(Permission.SPAN_READ)])
 class SpansOfType:
-    type: SpanType
-    spans: int
+    type: SpanType = strawberry.field(description="The type.")
+    spans: int = strawberry.field(description="The number of spans of this type.")
 
 
-@strawberry.type(directives=[requires(Permission.SPAN_READ)])
+@strawberry.type(description="The spans of one visibility.", directives=[requires(Permission.SPAN_READ)])
 class SpansOfVisibility:
-    visibility: Visibility
-    spans: int
+    visibility: Visibility = strawberry.field(description="The visibility.")
+    spans: int = strawberry.field(description="The number of spans with this visibility.")
 
 
-@strawberry.type(directives=[requires(Permission.SPAN_READ)])
+@strawberry.type(description="The spans of one day.", directives=[requires(Permission.SPAN_READ)])
 class SpansOfDay:
-    day: Date
-    spans: int
+    day: Date = strawberry.field(description="The day, in UTC.")
+    spans: int = strawberry.field(description="The number of spans of this day.")
 
 
 @strawberry.type(
@@ -58,7 +58,7 @@ class SpansOfDay:
     directives=[requires(Permission.SPAN_READ)],
 )
 class TenantStats:
-    spans: int
+    spans: int = strawberry.field(description="The number of spans.")
     by_type: list[SpansOfType] = strawberry.field(description="The types that occur, in the order of the enum.")
     by_visibility: list[SpansOfVisibility] = strawberry.field(
         description="The visibilities that occur, in the order of the enum."
@@ -71,8 +71,8 @@ class TenantStats:
 
 async def _stats(
     info: strawberry.Info[Context, None],
-    from_: Annotated[DateTime, strawberry.argument(name="from")],
-    to: DateTime,
+    from_: Annotated[DateTime, strawberry.argument(name="from", description="The beginning of the period.")],
+    to: Annotated[DateTime, strawberry.argument(description="The end of the period, which is not part of it.")],
 ) -> TenantStats | None:
     async with info.context.transaction(read_only=True) as work:
         found = await statistics.of_time(work, from_, to)

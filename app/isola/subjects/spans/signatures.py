@@ -25,7 +25,12 @@ SIGNATURE_BYTES = 64
 
 
 class Verification(StrEnum):
-    """Whether a span's signature is good. A span that is pending has none, or it was not verified since a change."""
+    """Whether a span's signature is good.
+
+    PENDING: it has none, or it was not verified since a change.
+    VERIFIED: it is that of the key's owner over the span as it is.
+    FAILED: it is not.
+    """
 
     PENDING = "pending"
     VERIFIED = "verified"

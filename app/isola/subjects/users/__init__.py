@@ -13,7 +13,10 @@ from isola.subjects.work import Work
 class UserKind(StrEnum):
     """The kind of a user.
 
-    A person of the tenant, a machine (an API key or a worker), staff of the platform, or a user of an ancestor tenant.
+    PERSON: a person of the tenant.
+    MACHINE: an API key or a worker.
+    STAFF: staff of the platform.
+    PARENT: a user of an ancestor tenant.
     """
 
     PERSON = "person"
@@ -42,6 +45,8 @@ class User(
     counted="seen_at IS NOT NULL AND disabled_at IS NULL",
     mutations=frozenset(),
 ):
+    """A user of the tenant: a person or a machine."""
+
     # The subject claim of the user's tokens: the user's identity. No other column identifies a user.
     subject: str = column(max_length=MAX_SUBJECT, min_length=1, unique=True, private=True, logged=True)
     kind: UserKind = column(default=UserKind.PERSON)

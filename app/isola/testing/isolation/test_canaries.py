@@ -42,11 +42,13 @@ async def canaries(
     record_property: Callable[[str, object], None],
 ) -> AsyncIterator[Canaries]:
     """A canary in every table of every tenant; log output and written files are searched at the end."""
-    planted = {}
+    planted: dict[str, Canary] = {}
+    watch = Canaries(planted)
+    # Earlier tests use the same server.
+    for directory in await _where_postgresql_logs(copy):
+        watch.watch(directory)
     for slug in SLUGS:
         planted[slug] = await plant_platform(owner, await plant(database, await provisioning.named(control, slug)))
-    watch = Canaries(planted)
-    watch.directories += await _where_postgresql_logs(copy)
     with logged() as log:
         yield watch
     watch.seen_by_nobody("the log", log.getvalue())
@@ -64,8 +66,8 @@ async def _where_postgresql_logs(copy: Copy) -> list[Path]:
 
 @pytest.fixture
 async def api(copy: Copy, canaries: Canaries, tmp_path: Path) -> AsyncIterator[Api]:
-    settings: Settings = DEFAULTS.model_copy(update={"data_dir": tmp_path})
-    canaries.directories.append(tmp_path)
+    settings: Settings = DEFAULTS.model_copy(update={"data_dir": tmp_path, "document_cache_bytes": 1 << 30})
+    canaries.watch(tmp_path)
     async with serving(copy, settings) as served:
         yield served
 
@@ -213,9 +215,12 @@ async def test_the_watch_detects_canaries(canaries: Canaries, database: Database
             canaries.seen_by(mine, leak)
     written = tmp_path / "elsewhere" / "trace"
     written.parent.mkdir()
-    written.write_text(f"a core dump with {own.marker} in it")
+    written.write_text(f"of an earlier test: {own.marker}\n")
     searched = Canaries(canaries.of)
-    searched.directories.append(tmp_path)
+    searched.watch(tmp_path)
+    searched.search_files()
+    with written.open("a") as file:
+        file.write(f"a core dump with {own.marker} in it")
     with pytest.raises(LeakError):
         searched.search_files()
     async with database.transaction(own.tenant) as work:

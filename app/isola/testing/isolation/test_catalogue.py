@@ -14,7 +14,7 @@ from isola.platform.roles import Roles
 from isola.platform.tenants import Tenant
 from isola.platform.visibility import POLICY, STATISTICS
 from isola.subjects import visibility
-from isola.subjects.audit import READABLE, audit_entries, audit_log
+from isola.subjects.audit import READABLE, audit_entries, audit_log, audit_visibility, masked
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, discriminators
 from isola_strategies.base import Capability, Strategy
@@ -65,6 +65,19 @@ async def test_tenants_reach_the_declared_tables_and_no_others(owner: Database, 
     assert await offenders(owner, views, homes) == sorted(f"{home}.{view}" for home in homes for view in VIEWS)
 
 
+async def test_nobody_but_the_owner_owns_a_home_or_what_is_in_it(owner: Database, homes: list[str]) -> None:
+    """Whoever owns a table can turn off its policies. Views read with the rights of their owners, which differ."""
+    owned = """
+        SELECT nspname || '.' || name FROM pg_namespace n JOIN (
+            SELECT oid AS schema, nspname AS name, nspowner AS by FROM pg_namespace
+            UNION ALL SELECT relnamespace, relname, relowner FROM pg_class WHERE relkind <> 'v'
+            UNION ALL SELECT pronamespace, proname, proowner FROM pg_proc
+        ) o ON o.schema = n.oid
+        WHERE nspname = ANY ($1::text[]) AND by <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+    """
+    assert await offenders(owner, owned, homes) == []
+
+
 async def test_row_level_security_is_enabled_and_forced(strategy: Strategy, owner: Database, homes: list[str]) -> None:
     guarded(strategy)
     unguarded = f"SELECT name FROM ({REACHED}) r WHERE NOT (relrowsecurity AND relforcerowsecurity)"
@@ -80,11 +93,12 @@ async def test_one_policy_of_plain_equality_holds_all_commands_and_roles(
         GROUP BY name
         HAVING count(p.oid) <> 1 OR NOT bool_and(
             p.polcmd = '*' AND p.polroles = '{{0}}'
-            AND pg_get_expr(p.polqual, p.polrelid) = $2 AND pg_get_expr(p.polwithcheck, p.polrelid) = $2
+            AND pg_get_expr(p.polqual, p.polrelid) = $2 AND pg_get_expr(p.polwithcheck, p.polrelid) = $3
         )
     """
     equality = "(tenant_id = ( SELECT isola.current_tenant_id() AS current_tenant_id))"
-    assert await offenders(owner, sql, homes, equality) == []
+    first = "((tenant_id, true) = ( SELECT isola.current_tenant_id() AS current_tenant_id,\n    true))"
+    assert await offenders(owner, sql, homes, first, equality) == []
 
 
 async def test_the_restrictive_policies_are_those_of_visibility_rules(
@@ -100,7 +114,7 @@ async def test_the_restrictive_policies_are_those_of_visibility_rules(
     """
     homes = {home.schema: home.role or copy.where.tenant_login for home in strategy.homes([a.id, b.id])}
     expected = {
-        f"{home}.{table.name} {POLICY} * true for {', '.join(sorted([role, 'isola_sharing']))}"
+        f"{home}.{table.name} {POLICY} * true for {', '.join(sorted([role, 'isola_sharing', 'isola_sql_functions']))}"
         for home, role in homes.items()
         for table in metadata.sorted_tables
         if visibility.rule_of(table) is not None or visibility.hidden_ends(table)
@@ -210,7 +224,9 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
         FROM ({REACHED}) r JOIN pg_class c ON c.oid = r.oid, aclexplode(c.relacl) a
         WHERE a.grantee <> c.relowner
           AND (a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') OR a.is_grantable
-               OR a.grantee::regrole::text NOT IN ($2, r.nspname, 'isola_audit', 'isola_sharing'))
+               OR a.grantee::regrole::text <> ALL (ARRAY[
+                   $2, r.nspname, 'isola_audit', 'isola_sharing', 'isola_sql_functions'
+               ]))
     """
     assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
 
@@ -286,23 +302,27 @@ async def test_security_definer_functions_run_as_roles_with_minimal_rights(owner
               WHEN p.proname ~ '^(audit|feed|seal|unsealed)' THEN 'isola_audit'
               WHEN p.proname ~ '^(plan|quota|used)' THEN 'isola_quotas'
               WHEN p.proname = 'end_sessions' THEN 'isola_watchdog'
+              WHEN p.oid = ANY ($1::text[]::regprocedure[]) THEN 'isola_sql_functions'
               ELSE 'isola_sharing'
           END
     """
-    assert await offenders(owner, sql) == []
+    assert await offenders(owner, sql, list(rights.AS_SQL)) == []
 
 
 async def test_functions_that_set_the_tenant_require_a_bound_transaction(owner: Database) -> None:
     """Every SECURITY DEFINER function first checks its caller: isola.bound_tenant() raises an error if unbound.
 
-    isola.proved_tenant_id() then returns no tenant, and so do functions that only read the log.
+    isola.entered() does, in functions for SQL sessions. isola.proved_tenant_id() then returns no tenant, and so do
+    functions that only read the log.
     """
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
-          AND p.proname NOT IN ('bound_tenant', 'proved_tenant_id', 'proof', 'audit_platform', 'end_sessions', 'seal')
+          AND p.proname <> ALL (ARRAY[
+              'bound_tenant', 'proved_tenant_id', 'proof', 'proof_of', 'audit_platform', 'end_sessions', 'seal'
+          ])
           AND p.prorettype <> 'trigger'::regtype
-          AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.(bound|proved)_tenant'
+          AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.((bound|proved)_tenant|entered\\()'
     """
     assert await offenders(owner, sql) == []
 
@@ -399,14 +419,19 @@ async def test_tenant_traffic_cannot_access_the_control_plane(owner: Database, c
 async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(
     strategy: Strategy, owner: Database, homes: list[str]
 ) -> None:
-    """It also reads what visibility rules and the view of the log need, on behalf of the user who reads."""
-    read = {(table.name, column) for table in TABLES for column in table.info.get("shared_columns", ())}
+    """It also reads what visibility rules and the view of the log need, on behalf of the user who reads.
+
+    And whether the user of a ticket is disabled, and which roles that user has.
+    """
+    read = {("users", "id"), ("users", "disabled_at")}
+    read |= {("user_roles", "user_id"), ("user_roles", "role_id"), ("roles", "id"), ("roles", "permissions")}
+    read |= {(table.name, column) for table in TABLES for column in table.info.get("shared_columns", ())}
     for table in TABLES:
         read |= visibility.columns_read_by_rule(table)
         if visibility.rule_of(table) is not None:
             read.add((table.name, "id"))
     logged = {column.name for column in audit_entries.columns}
-    read |= {(audit_log.name, name) for name in audit_log.columns.keys()}  # noqa: SIM118
+    read |= {(audit_log.name, column.name) for column in (*audit_log.columns, *audit_visibility.columns)}
     read |= {(audit_entries.name, name) for name in logged}
     for name in discriminators(strategy, audit_entries):
         read |= {(audit_entries.name, name), (audit_log.name, name)}
@@ -428,6 +453,32 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(
     assert set(await offenders(owner, more, homes)) == {f"{home}.{audit_log.name}" for home in homes}
 
 
+async def test_the_role_of_functions_for_sql_sessions_reads_and_adds_what_they_need_and_nothing_else(
+    owner: Database, homes: list[str]
+) -> None:
+    read = {(table, column) for table, columns in rights.READ_BY_SQL.items() for column in columns}
+    for table in TABLES:
+        read |= visibility.columns_read_by_rule(table)
+    read |= visibility.columns_read(masked())
+    columns = """
+        SELECT format('%s.%s', c.oid::regclass, a.attname) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_column_privilege('isola_sql_functions', c.oid, a.attnum, 'SELECT')
+    """
+    expected = {f"{home}.{table}.{column}" for home in homes for table, column in read if table != audit_entries.name}
+    assert set(await offenders(owner, columns, homes)) == expected
+    more = """
+        SELECT format('%s %s', c.oid::regclass, privilege) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace,
+        unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) privilege
+        WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_table_privilege('isola_sql_functions', c.oid, privilege)
+    """
+    added = {f"{home}.{table} INSERT" for home in homes for table in rights.INSERTED_BY_SQL}
+    assert set(await offenders(owner, more, homes)) == added
+
+
 async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_become_them(owner: Database) -> None:
     powers = """
         SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)
@@ -446,7 +497,7 @@ async def test_only_the_control_plane_ends_sessions_and_only_those_of_tenant_tra
 ) -> None:
     may = """
         SELECT rolname FROM pg_roles WHERE NOT rolsuper AND rolname NOT IN ('isola_watchdog', current_user)
-          AND has_function_privilege(rolname, 'control.end_sessions(text, interval, timestamptz)', 'EXECUTE')
+          AND has_function_privilege(rolname, 'control.end_sessions(text, interval, timestamptz, text[])', 'EXECUTE')
     """
     ended = """
         SELECT rolname FROM pg_roles

@@ -14,6 +14,7 @@ from isola.errors import Unavailable
 from isola.platform.tenants import Tenant
 from isola.platform.watchdog import Watchdog
 from isola.testing.fixtures import Copy
+from isola.testing.sql_sessions import analyst
 
 SETTINGS = """
     SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
@@ -33,13 +34,17 @@ ENDLESS = """
         END LOOP;
     END $$
 """
+WAITING = """
+    SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted
+"""
 PROGRAM_LIMIT_EXCEEDED = "54000"
 ATTEMPTS = 5
 
 
 @pytest.fixture
 def watchdog(copy: Copy, control: Database, database: Database) -> Watchdog:
-    return Watchdog(control, database, copy.where.tenant_login, limit=0.5)
+    return Watchdog(control, database, copy.where.tenant_login, copy.where.roles, limit=0.5, sql_limit=0.5)
 
 
 @pytest.fixture
@@ -176,6 +181,79 @@ async def test_short_transactions_and_other_logins_are_left_alone(
             await watchdog.check()
             assert await mine.value("SELECT 1") == 1
     assert logged == []
+
+
+async def test_a_transaction_that_outlasts_every_ticket_is_ended(
+    watchdog: Watchdog, copy: Copy, server: asyncpg.Connection
+) -> None:
+    """It could hold locks that others wait for. The operator decides whose sessions the watchdog may end."""
+    async with analyst(copy, server) as watched, analyst(copy, server) as another:
+        await server.execute(f"GRANT {watched.name} TO {copy.where.roles.watchdog}")
+        sessions = [await each.session() for each in (watched, another)]
+        for session in sessions:
+            await session.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout TO 0; SELECT 1")
+        await asyncio.sleep(0.6)
+        short = await watched.session()
+        with capture_logs() as logged:
+            async with short.transaction():
+                await watchdog.check()
+                assert await short.fetchval("SELECT 1") == 1
+        with pytest.raises((asyncpg.PostgresError, *LOST, asyncpg.InterfaceError)):
+            await sessions[0].fetchval("SELECT 1")
+        assert await sessions[1].fetchval("SELECT 1") == 1
+    [entry] = logged
+    assert (entry["event"], entry["login"]) == ("a session whose ticket had expired was ended", watched.name)
+
+
+async def test_a_session_that_keeps_an_advisory_lock_between_transactions_is_ended(
+    watchdog: Watchdog, copy: Copy, server: asyncpg.Connection, login: asyncpg.Connection
+) -> None:
+    """A lock of a session is one that migrations or other requests wait for. The locks of tickets are not ended."""
+    async with analyst(copy, server) as watched:
+        await server.execute(f"GRANT {watched.name} TO {copy.where.roles.watchdog}")
+        keeps, reserves, hoards, clean = [await watched.session() for _ in range(4)]
+        await keeps.execute("SELECT pg_advisory_lock(42)")
+        await login.execute("SELECT pg_advisory_lock(43)")
+        tickets = "SELECT count(pg_advisory_lock(hashtext('isola.ticket'), n)) FROM generate_series($1::int, $2) n"
+        await reserves.fetchval(tickets, 1, 3)
+        await hoards.fetchval(tickets, 1000, 2000)
+        await asyncio.sleep(1.1)
+        with capture_logs() as logged:
+            await watchdog.check()
+        for session in (keeps, hoards, login):
+            with pytest.raises((asyncpg.PostgresError, *LOST)):
+                await session.fetchval("SELECT 1")
+        for session in (reserves, clean):
+            assert await session.fetchval("SELECT 1") == 1
+    events = [(entry["event"], entry["login"]) for entry in logged]
+    kept = "a session that kept an advisory lock was ended"
+    assert sorted(events) == sorted([(kept, copy.where.tenant_login), *[(kept, watched.name)] * 2])
+
+
+async def test_a_sql_session_whose_advisory_lock_the_platform_waits_for_is_ended(
+    watchdog: Watchdog, copy: Copy, server: asyncpg.Connection, owner: Database
+) -> None:
+    async with analyst(copy, server) as watched, analyst(copy, server) as another:
+        await server.execute(f"GRANT {watched.name} TO {copy.where.roles.watchdog}")
+        holder, peer, waits = await watched.session(), await watched.session(), await another.session()
+        await holder.execute("BEGIN; SELECT pg_advisory_xact_lock(hashtext('a home'))")
+        await peer.execute("BEGIN; SELECT pg_advisory_xact_lock(42)")
+        async with owner.unbound() as work:
+            await work.script("SET LOCAL lock_timeout TO '5s'")
+            peers = asyncio.create_task(waits.execute("SELECT pg_advisory_xact_lock(42)"))
+            waiting = asyncio.create_task(work.value("SELECT pg_advisory_xact_lock(hashtext('a home'))"))
+            while await peer.fetchval(WAITING) < 2:  # noqa: ASYNC110  that somebody waits is told to nobody
+                await asyncio.sleep(0.01)
+            with capture_logs() as logged:
+                await watchdog.check()
+            await waiting
+        # What sessions with SQL agree on among themselves is their own.
+        assert await peer.fetchval("SELECT 1") == 1
+        await peer.execute("ROLLBACK")
+        await peers
+        with pytest.raises((asyncpg.PostgresError, *LOST)):
+            await holder.fetchval("SELECT 1")
+    assert [entry["event"] for entry in logged] == ["a session that kept an advisory lock was ended"]
 
 
 async def test_a_prepared_transaction_is_rolled_back(

@@ -36,7 +36,7 @@ LISTS = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return DEFAULTS.model_copy(update={"data_dir": tmp_path})
+    return DEFAULTS.model_copy(update={"data_dir": tmp_path, "document_cache_bytes": 1 << 30})
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
                 insert(spans).values([{"author_id": user, "title": "span", "visibility": "public"} for _ in range(300)])
             )
             partner = next(each for each in others(slug) if each != other)
-            call = func.isola.share("resource", rows["resources"][0]["id"], partner, user, None, false())
+            call = func.isola.share("resource", rows["resources"][0]["id"], partner, None, false())
             assert await work.scalar(select(call.table_valued("share")))
 
 

@@ -9,14 +9,18 @@ from isola.database.transactions import Database
 from isola.errors import Forbidden, Unavailable
 from isola.platform import grants, sessions
 from isola.platform.platform_log import Author
+from isola.platform.revocations import Revocable
 from isola.platform.sessions import Lifetimes
 from isola.platform.sign_in_log import Reason, SignInLog
 from isola.platform.tenants import Tenant
+from isola.subjects.actor import Actor
+from isola.testing.oracles.canary import Canary, tried
 
 ADD = "SELECT isola.add_domain($1)"
 SHOWN = "SELECT length(challenge), verified_at, challenge_expires_at - created_at FROM isola.domains() WHERE id = $1"
 STAFF = Author("staff:sam")
 USER = UUID(int=2)
+NOT_NULL_VIOLATION = "23502"
 
 
 async def test_read_access_to_one_tenant_does_not_include_another(
@@ -77,7 +81,7 @@ async def test_a_session_begins_once_and_only_in_its_own_tenant(
             async with database.transaction(tenant) as work:
                 await sessions.begin(work, key, USER)
     async with control.unbound() as work:
-        assert await sessions.refresh(work, "isola", prepared.refresh_token, lasts) is None
+        assert await sessions.refresh(work, "isola", prepared.refresh_token, lasts, b"key") is None
     for tenant in (a, b):
         async with database.transaction(tenant) as work:
             assert await work.value(entries) == 0
@@ -90,6 +94,41 @@ async def test_a_session_begins_once_and_only_in_its_own_tenant(
     for tenant, expected in ((a, 1), (b, 0)):
         async with database.transaction(tenant) as work:
             assert await work.value(entries) == expected
+
+
+async def test_only_the_proved_user_sees_and_ends_their_sessions(
+    control: Database, database: Database, a: Tenant, b: Tenant
+) -> None:
+    lasts = Lifetimes(session=timedelta(days=1), idle=timedelta(days=1))
+    other = UUID(int=3)
+    made: list[tuple[Tenant, UUID, UUID]] = []
+    # In both tenants, users have the same ids: only the tenant tells them apart.
+    for tenant, user in ((a, USER), (a, other), (b, USER)):
+        async with control.unbound() as work:
+            session = (await sessions.prepare(work, tenant.id, "ada", lasts)).session.id
+        async with database.transaction(tenant) as work:
+            await sessions.begin(work, session, user)
+        made.append((tenant, user, session))
+    listed = "SELECT id::text FROM isola.own_sessions()"
+    end = "SELECT isola.end_own_sessions($1, $2, 'isola')"
+
+    for tenant, user, session in made:
+        async with database.transaction(tenant, about=Actor(user, frozenset()).reader) as work:
+            assert await work.texts(listed) == [str(session)]
+            for foreign in {each for _, _, each in made} - {session}:
+                assert await work.value(end, foreign, None) == 0
+            assert await work.value(end, None, session) == 0
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            assert await work.texts(listed) == []
+            assert await work.value(end, None, None) == 0
+    async with database.transaction(a, about=Actor(USER, frozenset()).reader) as work:
+        assert await work.value(end, None, None) == 1
+    async with control.unbound() as work:
+        ended = await work.texts("SELECT id::text FROM control.sessions WHERE ended_for = 'sign_out'")
+        assert ended == [str(made[0][2])]
+        revoked = await work.texts("SELECT key FROM control.revocations")
+        assert revoked == [Revocable.session("isola", str(made[0][2])).key]
 
 
 async def test_sign_in_events_are_copied_only_to_their_tenants_log(
@@ -133,3 +172,17 @@ async def test_refusals_are_counted_for_the_requested_tenant(
             log.refuse(name, Reason.PASSWORD)
     async with control.unbound() as work:
         assert await work.pairs(question) == {str(a.id): "password 6"}
+
+
+async def test_the_creator_of_an_api_key_is_the_proved_user(
+    control: Database, database: Database, a: Tenant, canary_a: Canary
+) -> None:
+    """A key has no permission that its creator lacks, so nobody makes one in the name of another."""
+    create = "SELECT isola.create_api_key('forged', sha256('x'), 'key', '{}', $1, NULL)"
+    user = canary_a.rows["users"]["id"]
+    async with database.transaction(a) as work:
+        assert await tried(work, create, user) == NOT_NULL_VIOLATION
+    async with database.transaction(a, about={"user": str(user)}) as work:
+        await work.value(create, uuid4())
+    async with control.unbound() as work:
+        assert await work.texts("SELECT created_by::text FROM control.api_keys WHERE prefix = 'forged'") == [str(user)]

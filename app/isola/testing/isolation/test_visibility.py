@@ -1,11 +1,11 @@
 """Rows that a user may not see: the database keeps them from every statement inside the tenant, and from the log."""
 
 from collections.abc import Mapping
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Boolean, CheckConstraint, Column, MetaData, Table, Text, delete, insert, not_, or_, select, text
 
 from isola.database.transactions import Database
 from isola.installed import metadata
@@ -16,6 +16,7 @@ from isola.subjects.audit import audit_log
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.test_binding import NOT_PROVED
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, tried
+from isola.testing.oracles.hidden import hidden
 from isola_strategies.base import Strategy
 
 HIDDEN = [table for table in TABLES if visibility.condition(table) is not None]
@@ -26,7 +27,11 @@ WITH_RULES = [table for table in HIDDEN if visibility.rule_of(table) is not None
 @pytest.fixture
 async def stranger(database: Database, canary_a: Canary) -> Mapping[str, str]:
     """What a transaction proves to be another user of A, with no permission. The canary's rows are private."""
-    async with database.transaction(canary_a.tenant) as work:
+    async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
+        for table in WITH_RULES:
+            row = canary_a.rows[table.name]
+            if row not in [each async for each in hidden(work, table, [row])]:
+                pytest.fail(f"{table.name}: no generated row is hidden from other users: expected `samples` with one")
         return {"user": str(await users.ensure(work, subject="stranger", name=None, email=None))}
 
 
@@ -111,6 +116,7 @@ async def test_values_of_a_row_that_its_user_may_not_see_are_not_in_the_log(
     async def read(about: Mapping[str, str]) -> list[tuple[object, ...]]:
         async with database.transaction(canary_a.tenant, read_only=True, about=about) as work:
             found = [tuple(row.values()) for row in await work.rows(entries)]
+            assert (await work.value("SELECT count(hash) FROM isola.unsealed()") > 0) is (about is WHOLE)
             for column in ("old", "new", "hash", "*"):
                 assert await tried(work, f"SELECT {column} FROM audit_entries") == INSUFFICIENT_PRIVILEGE
             return found
@@ -144,6 +150,28 @@ async def test_a_row_that_its_maker_may_not_see_is_stored_and_not_returned(
     assert {**after, table.name: []} == before
 
 
+async def test_nobody_makes_a_pair_with_a_row_that_they_may_not_see(
+    database: Database, canary_a: Canary, stranger: Mapping[str, str]
+) -> None:
+    """The answer is the same for a row that does not exist."""
+    pairs = [table for table in HIDDEN if table not in WITH_RULES]
+    if not pairs:
+        pytest.skip("no subject with a visibility rule has pairs")
+    for table in pairs:
+        row = canary_a.rows[table.name]
+        missing = {name: uuid4() for name, _ in visibility.hidden_ends(table)}
+        async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
+            await work.execute(delete(table))
+        for about in (stranger, {}):
+            for values in (row, {**row, **missing}):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    async with database.transaction(canary_a.tenant, about=about) as work:
+                        await work.execute(insert(table).values(values))
+        async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
+            assert await work.rows(select(table)) == []
+            await work.execute(insert(table).values(row))
+
+
 def _above(table: Table) -> set[str]:
     """The tables without rules that rows of a table refer to, directly or not."""
     found: set[str] = set()
@@ -155,3 +183,21 @@ def _above(table: Table) -> set[str]:
                 found.add(other.name)
                 waiting.append(other)
     return found
+
+
+async def test_the_rows_of_canaries_are_varied_until_a_rule_hides_one(database: Database, a: Tenant) -> None:
+    table = Table(
+        "notes",
+        MetaData(),
+        Column("is_open", Boolean, server_default=text("true")),
+        Column("audience", Text),
+        CheckConstraint("audience IN ('all', 'staff', 'author')"),
+        info={"visible": lambda row, _: or_(row["is_open"], row["audience"] != "author")},
+    )
+    row = {"audience": "all"}
+    async with database.transaction(a) as work:
+        assert [each async for each in hidden(work, table, [row])] == [{"audience": "author", "is_open": False}]
+        assert [each async for each in hidden(work, table, [{**row, "is_open": False, "audience": "author"}])]
+        table.info["visible"] = lambda row, _: or_(row["is_open"], not_(row["is_open"]))
+        visibility.deciding.cache_clear()
+        assert [each async for each in hidden(work, table, [row])] == []

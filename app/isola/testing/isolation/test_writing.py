@@ -71,7 +71,7 @@ async def test_objects_of_another_tenant_look_like_missing_ones(
     for table, column, parent in FOREIGN_KEYS:
         told = []
         # Where there is a visibility rule, the user would not see the changed row.
-        refused = Conflict if visibility.rule_of(table) is None else (Conflict, asyncpg.InsufficientPrivilegeError)
+        refused = Conflict if visibility.condition(table) is None else (Conflict, asyncpg.InsufficientPrivilegeError)
         for pointed_at in (canary_b.rows[parent.name]["id"], uuid4()):
             for statement in (
                 update(table).values({column: pointed_at}),

@@ -21,12 +21,13 @@ class Canaries:
     """The canaries of all tenants of a database, by slug, and the search for them.
 
     ``seen_by`` searches output to a tenant, ``seen_by_nobody`` output to no tenant (logs, metrics); both raise
-    LeakError. Files under ``directories`` and the log are searched at the end.
+    LeakError. The log, and what is written to watched directories, are searched at the end.
     """
 
     def __init__(self, canaries: Mapping[str, Canary]) -> None:
         self.of = canaries
-        self.directories: list[Path] = []
+        self._directories: list[Path] = []
+        self._sizes: dict[Path, int] = {}
         self.searched = 0
         """The number of searched texts: a search of nothing proves nothing."""
 
@@ -38,18 +39,29 @@ class Canaries:
         for text in map(_text, seen):
             self._tell(where, text, [canary for canary in self.of.values() if canary.quoted_in(text)])
 
+    def watch(self, directory: Path) -> None:
+        """Let ``search_files`` search what is written to a directory from now on, PostgreSQL's own data excepted."""
+        self._directories.append(directory)
+        self._sizes |= {path: path.stat().st_size for path in _files(directory)}
+
     def search_files(self) -> None:
-        """Search all files of the directories, PostgreSQL's own data excepted."""
-        for directory in self.directories:
-            for path in sorted(directory.rglob("*")):
-                if path.is_file() and not any((above / "PG_VERSION").exists() for above in path.parents):
-                    self.seen_by_nobody(str(path), path.read_bytes().decode("latin-1"))
+        for directory in self._directories:
+            for path in _files(directory):
+                self.seen_by_nobody(str(path), path.read_bytes()[self._sizes.get(path, 0) :].decode("latin-1"))
 
     def _tell(self, who: str, text: str, traced: list[Canary]) -> None:
         self.searched += 1
         if traced:
             whose = ", ".join(canary.tenant.slug for canary in traced)
             raise LeakError(f"{who} was shown something of {whose}: {text[:2000]}")
+
+
+def _files(directory: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not any((above / "PG_VERSION").exists() for above in path.parents)
+    ]
 
 
 def _text(seen: object) -> str:

@@ -101,16 +101,16 @@ async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, 
     for thief, victim in ((partner, sharer), (sharer, partner)):
         async with database.transaction(thief.tenant) as work:
             await work.script(f"SET LOCAL isola.tenant TO '{victim.tenant.id}'")
-            resource, user = victim.rows["resources"]["id"], victim.rows["users"]["id"]
+            resource = victim.rows["resources"]["id"]
             for sql, *values in (
                 (SHARED_RESOURCE, share),
                 ("SELECT * FROM isola.shares_received()",),
                 ("SELECT * FROM isola.share_offers()",),
-                ("SELECT isola.answer_share($1, true, $2)", share, user),
+                ("SELECT isola.answer_share($1, true)", share),
                 ("SELECT * FROM isola.shares_of('resource', $1)", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share('resource', $1, $2, $3, NULL, false)", resource, thief.tenant.slug, user),
+                ("SELECT isola.share('resource', $1, $2, NULL, false)", resource, thief.tenant.slug),
             ):
                 assert await tried(work, str(sql), *values) == NOT_PROVED
     async with database.transaction(partner.tenant, about=partner.about) as work:
@@ -121,7 +121,7 @@ async def test_unbound_transactions_cannot_call_functions(
     login: asyncpg.Connection, sharer: Canary, grant: Grant
 ) -> None:
     share = await grant()
-    resource, user = sharer.rows["resources"]["id"], sharer.rows["users"]["id"]
+    resource = sharer.rows["resources"]["id"]
     for tenant in ("", " ", "acme"):
         async with login.transaction():
             await login.execute(f"SET LOCAL isola.tenant TO '{tenant}'")
@@ -129,10 +129,10 @@ async def test_unbound_transactions_cannot_call_functions(
                 (SHARED_RESOURCE, share),
                 ("SELECT * FROM isola.shares_received()",),
                 ("SELECT * FROM isola.share_offers()",),
-                ("SELECT isola.answer_share($1, true, $2)", share, user),
+                ("SELECT isola.answer_share($1, true)", share),
                 ("SELECT * FROM isola.shares_of('resource', $1)", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share('resource', $1, $2, $3, NULL, false)", resource, "stranger", user),
+                ("SELECT isola.share('resource', $1, $2, NULL, false)", resource, "stranger"),
             ):
                 assert isinstance(await tried(login, str(sql), *values), str)

@@ -124,9 +124,8 @@ async def test_only_the_tenant_of_a_resource_can_share_it(
                 async with database.transaction(canary.tenant) as work:
                     await shares.grant(work, actor(canary), "resource", resource, grantee)
             async with database.transaction(canary.tenant) as work:
-                user = canary.rows["users"]["id"]
-                sql = "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)"
-                assert await work.value(sql, resource, grantee, user) is None
+                sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, false)"
+                assert await work.value(sql, resource, grantee) is None
     assert await seen(database, stranger.tenant, share) == ([], [])
     rows, listed = await seen(database, partner.tenant, share)
     assert len(rows) == len(listed) == 1
@@ -153,15 +152,14 @@ async def test_arguments_are_never_sql(database: Database, partner: Canary, gran
     await grant()
     async with database.transaction(partner.tenant) as work:
         for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", "", None):
-            sql = "SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)"
-            own = partner.rows["resources"]["id"], partner.rows["users"]["id"]
-            assert await work.value(sql, own[0], grantee, own[1]) is None
+            sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, false)"
+            assert await work.value(sql, partner.rows["resources"]["id"], grantee) is None
         assert await tried(work, SHARED_RESOURCE, None) == []
 
 
 async def test_a_tenant_shares_with_others_only(database: Database, sharer: Canary, partner: Canary) -> None:
     for canary in (sharer, partner):
         async with database.transaction(canary.tenant) as work:
-            own = canary.rows["resources"]["id"], canary.tenant.slug, canary.rows["users"]["id"]
-            assert await work.value("SELECT share FROM isola.share('resource', $1, $2, $3, NULL, false)", *own) is None
+            own = canary.rows["resources"]["id"], canary.tenant.slug
+            assert await work.value("SELECT share FROM isola.share('resource', $1, $2, NULL, false)", *own) is None
             assert await work.texts("SELECT id::text FROM isola.shares_received()") == []

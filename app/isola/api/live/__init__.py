@@ -1,0 +1,1 @@
+"""Subscriptions: events of the feed, over WebSocket and server-sent events. See docs/live.md."""

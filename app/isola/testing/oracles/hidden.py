@@ -1,0 +1,78 @@
+"""Values with which a visibility rule hides a row, so that tests have something to look for."""
+
+import re
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Table,
+    Uuid,
+    cast,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+)
+
+from isola.database.transactions import Transaction
+from isola.subjects import visibility
+from isola.subjects.metadata import Viewer
+
+MAX_VARIANTS = 200
+"""The most rows that are tried."""
+
+Row = Mapping[str, Any]
+
+
+async def hidden(work: Transaction, table: Table, tries: Sequence[Row]) -> AsyncGenerator[Row, None]:
+    """Those of the rows, and of their variants, that the rule of the table hides from a user without permissions.
+
+    Each costs a statement, so they are yielded as they are found.
+    """
+    rule = visibility.rule_of(table)
+    if rule is None:
+        return
+    stranger = Viewer(literal(uuid5(NAMESPACE_OID, "stranger"), Uuid()), lambda _: false())
+    for row in islice(_varied(table, tries), MAX_VARIANTS):
+        values = {name: _stored(column, row) for name, column in table.c.items()}
+        if not await work.scalar(select(func.coalesce(rule(values, stranger), false()))):
+            yield row
+
+
+def _varied(table: Table, rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows, and those with other values in the columns that the visibility rule reads and that have few values."""
+    columns = [table.c[name] for name in visibility.deciding(table)]
+    choices = {
+        column.name: [False, True] if isinstance(column.type, Boolean) else allowed(column) for column in columns
+    }
+    choices = {name: values for name, values in choices.items() if values}
+    for row in rows:
+        yield row
+        for chosen in product(*choices.values()):
+            yield {**row, **dict(zip(choices, chosen, strict=True))}
+
+
+def _stored(column: Column[Any], row: Row) -> ColumnElement[Any]:
+    """The value that a column will have if a row is stored."""
+    if column.name in row:
+        return literal(row[column.name], column.type)
+    default = column.server_default
+    return cast(null() if default is None else literal_column(str(default.arg)), column.type)  # type: ignore[attr-defined]  # ours are all DefaultClause
+
+
+def allowed(column: Column[Any]) -> Sequence[str]:
+    """The texts that a check constraint allows in a column; none if no constraint lists texts."""
+    for constraint in column.table.constraints:
+        if isinstance(constraint, CheckConstraint):
+            listed = rf"\b{column.name}\"? (?:IN \(|= ANY \(ARRAY\[|= )('[^']*'(?:, '[^']*')*)"
+            if found := re.search(listed, str(constraint.sqltext)):
+                return re.findall("'([^']*)'", found[1])
+    return []
