@@ -31,6 +31,7 @@ LOGIN = "app/isola/testing/isolation/test_login.py"
 NAMING = "tests/http/test_naming_a_tenant.py"
 COOKIES = "tests/http/test_session_cookie.py"
 SIGN_IN = "tests/http/test_sign_in.py"
+CHOICES = "tests/http/test_sign_in_choices.py"
 LIVE_EVENTS = "tests/http/test_live.py"
 LIVE_PROTOCOL = "tests/http/test_live_protocol.py"
 PAGES = "tests/http/test_pages.py"
@@ -1183,6 +1184,24 @@ CREDENTIALS = (
         "        if visitor.jar is not None and not self._cookies.allowed(tenant):\n",
         "        if visitor.jar is not None and tenant is None:\n",
         (COOKIES,),
+    ),
+    Patch(
+        "queries beside a public one",
+        "that a request without a credential reads nothing beside the public fields",
+        BOTH,
+        "app/isola/query/documents.py",
+        'return bool(roots & allowed) and roots <= allowed | {"__typename"}',
+        "return bool(roots & allowed)",
+        (CHOICES, SIGN_IN),
+    ),
+    Patch(
+        "sign-in choices of tenants that are not active",
+        "that a sign-in page does not learn whether a tenant exists",
+        BOTH,
+        "app/isola/identity/choices.py",
+        "if tenant is None or tenant.status is not Status.ACTIVE or not",
+        "if tenant is None or not",
+        (CHOICES,),
     ),
     Patch(
         "refresh tokens beside their cookie",

@@ -39,7 +39,7 @@ from isola.api.request import Request
 from isola.api.services import Services
 from isola.errors import BadUserInput, RateLimited, Refusal, Unavailable
 from isola.identity.api_keys import Mint
-from isola.identity.sessions import Visitor
+from isola.identity.visitors import Visitor
 from isola.platform.challenges import Challenges
 from isola.query.caller import Context, Transaction
 from isola.query.compiler import Compiler, Reading
@@ -140,7 +140,7 @@ class Executor:
         """Execute one operation. ``mutations=False`` refuses mutations, as for GET. Raises only cancellation.
 
         ``streams``: the endpoint has other ways for operations that are streamed, which the refusal of one names.
-        ``visitor`` identifies the client of a public mutation. With an Anonymous ``context`` only public mutations run.
+        ``visitor`` identifies the client of a public field. With an Anonymous ``context`` only public fields run.
         ``key`` is the idempotency key of a mutation, as the client sent it; queries ignore it.
         """
         try:
@@ -262,12 +262,17 @@ class Executor:
         plans = self.compiler.plans(operation, values.coerced, context.principal.tenant.id)
         if isinstance(plans, ReadPlan):
             reading = self.compiler.read(plans, values, context.principal)
-            return replace(await self._query(operation, values, reading, context), is_read=True)
+            return replace(await self._query(operation, values, reading, context, visitor), is_read=True)
         readings = {key: self.compiler.read(each, values, context.principal) for key, each in plans.items()}
         return await self._mutate(operation, values, readings, context, visitor, keyed)
 
     async def _query(
-        self, operation: Operation, values: VariableValues, reading: Reading, context: Context
+        self,
+        operation: Operation,
+        values: VariableValues,
+        reading: Reading,
+        context: Context,
+        visitor: Callable[[], Visitor | None] = lambda: None,
     ) -> Response:
         """Raises Unavailable and RateLimited: there is no result, and a read is safe to retry."""
         source: Any = {}
@@ -286,7 +291,8 @@ class Executor:
                 raise
             except Exception as error:  # noqa: BLE001  it becomes the error of every field of this read
                 source = _Failed(error)
-        return _answered(await self._core(operation, values, source, context, reading.refused))
+        request = Request(context, _read_nothing, self._services, visitor)
+        return _answered(await self._core(operation, values, source, request, reading.refused))
 
     async def _mutate(
         self,
@@ -311,7 +317,7 @@ class Executor:
         else:
             result = await self._executed(bare, {}, values, {}, request, middleware)
         # A public mutation also calls other services, where it may have had effects.
-        if not operation.roots & OPEN and (refusal := unavailable(result)):
+        if not operation.roots & OPEN[OperationType.MUTATION] and (refusal := unavailable(result)):
             return refusal
         response = _answered(result, None if marked else payloads.texts)
         return replace(response, replayed=True) if once is not None and once.is_replay else response

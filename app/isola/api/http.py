@@ -39,7 +39,7 @@ from isola.errors import BadUserInput, Forbidden, Refusal, TenantRequired, Unaut
 from isola.identity.authentication import Authenticator, Principal
 from isola.identity.cookies import HEADER as COOKIE, Jar
 from isola.identity.members import Members
-from isola.identity.sessions import Visitor
+from isola.identity.visitors import Visitor
 from isola.settings import Settings
 
 log = structlog.get_logger()

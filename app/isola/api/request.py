@@ -9,7 +9,7 @@ import strawberry
 
 from isola.api.idempotency import Once
 from isola.api.services import Services
-from isola.identity.sessions import Visitor
+from isola.identity.visitors import Visitor
 from isola.query.caller import Context, Transaction
 from isola.subjects.actor import Actor
 

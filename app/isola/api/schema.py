@@ -3,6 +3,7 @@
 from typing import Any
 
 import strawberry
+from graphql import OperationType
 from strawberry.exceptions import DuplicatedTypeName, StrawberryException
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import get_object_definition
@@ -27,7 +28,7 @@ from isola.subjects.audit.fields import AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
 from isola.subjects.organizations.fields import OrganizationMutations
 from isola.subjects.roles.fields import RoleMutations
-from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations
+from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations, SignInQueries
 from isola.subjects.shares.fields import ShareMutations, ShareQueries
 from isola.subjects.spans.fields import SpanQueries
 from isola.subjects.tickets.fields import TicketMutations
@@ -66,6 +67,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         ApiKeyQueries,
         AuditQueries,
         SpanQueries,
+        SignInQueries,
         *(part for each in _applications for part in each.queries),
     )
 )
@@ -107,5 +109,5 @@ for _name, _entity in model.entities.items():
     _other = model.by_prefix.get(_entity.prefix or "", _name)
     if _other != _name:
         raise OperatorError(f"ids of {_name} and of {_other} begin with {_entity.prefix!r}: expected two prefixes")
-guard(model.schema.mutation_type, unchecked=OPEN)
+guard(model.schema.mutation_type, unchecked=OPEN[OperationType.MUTATION])
 complete(model.schema, model.requires, SUBJECTS)

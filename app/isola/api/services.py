@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 
 from isola.identity.api_keys import Mint
+from isola.identity.choices import SignInChoices
 from isola.identity.sessions import Sessions
 from isola.platform.challenges import Challenges
 
@@ -12,3 +13,4 @@ class Services:
     mint: Mint
     challenges: Challenges
     sessions: Sessions | None = None
+    choices: SignInChoices | None = None

@@ -1,3 +1,5 @@
+from typing import cast
+
 import strawberry
 
 from isola.api.access import PUBLIC
@@ -5,6 +7,7 @@ from isola.api.connections import Connection
 from isola.api.context import Context
 from isola.api.fields import many, mapped, one, part
 from isola.api.plans import Plan, own_plan
+from isola.api.request import Info
 from isola.api.tenants import Tenant
 from isola.query import caller
 from isola.query.mapping import Parameters
@@ -18,10 +21,10 @@ class Membership:
     roles: list[str] = strawberry.field(description="The names of the caller's roles there.")
 
 
-async def _memberships(info: strawberry.Info[Context, None]) -> list[Membership]:
+async def _memberships(info: Info) -> list[Membership]:
     return [
         Membership(tenant=Tenant(slug=tenant.slug, name=tenant.name), roles=list(standing.roles))
-        for tenant, standing in await info.context.memberships()
+        for tenant, standing in await cast("Context", info.context.context).memberships()
     ]
 
 

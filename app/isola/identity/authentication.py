@@ -16,8 +16,8 @@ from isola.identity.members import Members
 from isola.identity.memberships import Memberships
 from isola.identity.resolution import ParsedRequest, Resolution, identifier_of, identifies, unknown_host
 from isola.identity.revocations import Revocations
-from isola.identity.sessions import Visitor
 from isola.identity.tokens import TokenVerifier
+from isola.identity.visitors import Visitor
 from isola.platform.api_keys import ApiKey
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains

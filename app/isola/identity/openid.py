@@ -24,6 +24,8 @@ from isola.errors import BadUserInput, OperatorError, Unauthenticated, Unavailab
 from isola.identity import public_key
 from isola.identity.fetch import address, fetch
 from isola.identity.jwks import PublishedKeys
+from isola.identity.resolution import identifies
+from isola.platform.tenants import Tenant
 from isola.settings import ProviderSettings, Settings
 
 MAX_TEXT_LENGTH = 255
@@ -60,6 +62,10 @@ class Provider:
         self._endpoints: _Endpoints | None = None
         self._discover_at = 0.0
         self._discovering = asyncio.Lock()
+
+    def vouches_for(self, tenant: Tenant) -> bool:
+        """Whether it may sign in users of the tenant."""
+        return any(identifies(name, tenant) for name in self.settings.tenants)
 
     async def identify(self, *, code: str, code_verifier: str, redirect_uri: str, nonce: str) -> Identity:
         """Exchange a code for the person's identity.

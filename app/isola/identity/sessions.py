@@ -5,10 +5,9 @@ invented one is refused without a look-up.
 """
 
 import hmac
-import ipaddress
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import uuid4
@@ -20,16 +19,15 @@ from isola.errors import (
     NotFound,
     RateLimited,
     Refusal,
-    TenantRequired,
     TenantSuspended,
     Unauthenticated,
 )
-from isola.identity.cookies import Cookies, Jar
+from isola.identity.cookies import Cookies
 from isola.identity.openid import Identity, Provider
 from isola.identity.passwords import Passwords
-from isola.identity.resolution import identifies
 from isola.identity.signing import Signer
 from isola.identity.throttle import Throttle
+from isola.identity.visitors import Visitor
 from isola.platform import sessions
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
@@ -43,22 +41,6 @@ from isola.subjects.permissions import Role
 _MARK = "isr_"
 _SEAL_LENGTH = 16
 _MAX_LENGTH = 255
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """A client without a credential. ``names`` are tenant slugs and ids from all sources in the request.
-
-    The owner of ``domain`` has not been looked up yet: not every request needs that.
-    """
-
-    address: str
-    names: tuple[str, ...] = ()
-    domain: str | None = None
-    request_id: str = ""
-    user_agent: str | None = None
-    jar: Jar | None = None
-    """The cookie, if the client wants its refresh token there."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds credentials
@@ -122,10 +104,10 @@ class Sessions:
         signer = self._required()
         if self._passwords is None:
             raise Forbidden("passwords are not accepted here")
-        _require_own_page(visitor)
-        self._addresses.take(_network(visitor.address))
-        visitor = await self._named(visitor)
-        name = _one_of(tenant, visitor)
+        visitor.require_own_page()
+        self._addresses.take(visitor.network)
+        visitor = await visitor.named(self._domains)
+        name = visitor.tenant(tenant)
         if max(map(len, (name, login, password))) > _MAX_LENGTH:
             raise _wrong()
         found = await self._directory.find(name)
@@ -136,7 +118,7 @@ class Sessions:
         person = await self._passwords.verify(found.slug if found else name, login, password)
         if person is None or found is None:
             raise self._refused(found, Reason.PASSWORD, _wrong())
-        if not _agrees(found, tenant, visitor):
+        if not visitor.means(found, tenant):
             raise self._refused(found, Reason.OTHER_TENANT, _wrong())
         self._accounts.forgive(account)
         return await self._begin(signer, found, visitor, Identity(login, person.name, person.email), person.role)
@@ -158,16 +140,16 @@ class Sessions:
         what ``Provider.identify`` raises.
         """
         signer = self._required()
-        _require_own_page(visitor)
-        self._addresses.take(_network(visitor.address))
-        visitor = await self._named(visitor)
+        visitor.require_own_page()
+        self._addresses.take(visitor.network)
+        visitor = await visitor.named(self._domains)
         chosen = self._providers.get(provider)
         if chosen is None:
             raise NotFound("there is no such provider")
         vouched = chosen.settings.tenants
-        name = next(iter(vouched)) if len(vouched) == 1 and not (tenant or visitor.names) else _one_of(tenant, visitor)
+        name = next(iter(vouched)) if len(vouched) == 1 and not (tenant or visitor.names) else visitor.tenant(tenant)
         found = await self._directory.find(name)
-        if found is None or not any(identifies(each, found) for each in vouched) or not _agrees(found, tenant, visitor):
+        if found is None or not chosen.vouches_for(found) or not visitor.means(found, tenant):
             raise self._refused(found, Reason.OTHER_TENANT, Forbidden("this provider is not configured for the tenant"))
         with self._refusals_counted(found, Unauthenticated, Reason.CODE):
             identity = await chosen.identify(
@@ -190,13 +172,6 @@ class Sessions:
             self._log.refuse(tenant.id, reason)
         return refusal
 
-    async def _named(self, visitor: Visitor) -> Visitor:
-        if visitor.domain is None:
-            return visitor
-        # An unowned domain becomes "None", which no tenant can have as its name.
-        owner = await self._domains.tenant(visitor.domain)
-        return replace(visitor, names=(*visitor.names, str(owner)), domain=None)
-
     async def refresh(self, visitor: Visitor, text: str | None) -> Issued:
         """Continue a session: consume the refresh token, and issue another. ``text`` is None if it is in the cookie.
 
@@ -207,7 +182,7 @@ class Sessions:
         signer = self._required()
         token = self._opened(_sent(visitor, text))
         if token is None:
-            self._addresses.take(_network(visitor.address))
+            self._addresses.take(visitor.network)
             raise self._spent(visitor)
         # A refused token stays refused, and retries must not load the database.
         self._tokens.take(sha256(token.encode()).digest())
@@ -314,17 +289,6 @@ class Sessions:
         return hmac.digest(self._secret, token.encode(), "sha256").hex()[:_SEAL_LENGTH]
 
 
-def _one_of(tenant: str | None, visitor: Visitor) -> str:
-    name = tenant or next(iter(visitor.names), None)
-    if name is None:
-        raise TenantRequired("tenant: expected a slug, because the request does not name a tenant otherwise", "tenant")
-    return name
-
-
-def _agrees(found: Tenant, tenant: str | None, visitor: Visitor) -> bool:
-    return all(identifies(name, found) for name in (*visitor.names, *((tenant,) if tenant else ())))
-
-
 def _sent(visitor: Visitor, text: str | None) -> str:
     """The refresh token of a request, which is in the cookie or in the input."""
     if visitor.jar is None:
@@ -339,24 +303,8 @@ def _sent(visitor: Visitor, text: str | None) -> str:
     return visitor.jar.token
 
 
-def _require_own_page(visitor: Visitor) -> None:
-    if visitor.jar is not None:
-        visitor.jar.require_own_page()
-
-
 def _no_cookie() -> Forbidden:
     return Forbidden("sessions of this tenant are not kept in cookies")
-
-
-def _network(address: str) -> str:
-    """The rate limit's unit, about one household: an IPv4 address, or the /64 network of an IPv6 address."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def _wrong() -> Unauthenticated:

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 MAX_CACHED = 10_000
 Unprotected: TypeAlias = Callable[[Transaction, Sequence[str]], Awaitable[Mapping[str, str]]]
 """Finds the homes that must not be served, with the reasons: see isola.platform.migrations.unprotected."""
+_Fetch: TypeAlias = Callable[[str, UUID | None], Awaitable[Tenant | None]]
 
 
 class Directory:
@@ -34,14 +35,26 @@ class Directory:
         self._protected: set[str] = set()
         """Homes whose protection was checked."""
         self._cache: Cache[str, Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
-        changes.listen(Kind.TENANT, self._cache.invalidate)
+        self._identified: Cache[str, Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
+        for cache in (self._cache, self._identified):
+            changes.listen(Kind.TENANT, cache.invalidate)
 
     async def find(self, name: str) -> Tenant | None:
         """The tenant with this slug or id, None if there is none.
 
         Raises Unavailable when it cannot be determined, and for an active tenant whose home is not protected.
         """
-        cached = self._cache.get(name)
+        return await self._find(self._cache, self._fetch, name)
+
+    async def identify(self, name: str) -> Tenant | None:
+        """The same without the check of its home: it takes as long for a tenant as for a name of none.
+
+        The result must not be served.
+        """
+        return await self._find(self._identified, self._read, name)
+
+    async def _find(self, cache: "Cache[str, Tenant | None]", fetch: _Fetch, name: str) -> Tenant | None:
+        cached = cache.get(name)
         if cached is not MISSING:
             return cached
         identifier = _uuid(name)
@@ -53,7 +66,12 @@ class Directory:
             name = str(identifier)
         elif str(identifier) != name:
             identifier = None
-        return await self._cache.get_or_fetch(name, partial(self._fetch, name, identifier))
+        return await cache.get_or_fetch(name, partial(fetch, name, identifier))
+
+    async def _read(self, name: str, identifier: UUID | None) -> Tenant | None:
+        async with self._control.unbound() as transaction:
+            rows = await transaction.rows(_FIND, {"name": name, "identifier": identifier})
+        return entry({key: value for key, value in rows[0].items() if key != "home"}) if rows else None
 
     async def _fetch(self, name: str, identifier: UUID | None) -> Tenant | None:
         async with self._control.unbound() as transaction:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 from graphql import (
     ASTValidationRule,
@@ -48,6 +49,8 @@ from isola.query.remembered import Remembered
 
 _MAX_ERRORS = 20
 _PUBLIC_TOKENS = 1000
+Public: TypeAlias = Mapping[OperationType, AbstractSet[str]]
+"""The root fields, by the type of operation, that need no credential."""
 # How many derived values, such as plans, are cached for an operation.
 _MADE = 16
 
@@ -94,8 +97,8 @@ class Operation:
     def type(self) -> OperationType:
         return self.node.operation
 
-    def is_within(self, fields: AbstractSet[str]) -> bool:
-        """Whether it is a mutation that selects only these fields, at least one of them, and ``__typename``."""
+    def is_within(self, fields: Public) -> bool:
+        """Whether it selects only these root fields, at least one of them, and ``__typename``."""
         return _is_within(self.type, self.roots, fields)
 
 
@@ -103,7 +106,7 @@ class Operation:
 class Document:
     operations: Mapping[str, Operation]
 
-    def is_within(self, fields: AbstractSet[str], name: str | None) -> bool:
+    def is_within(self, fields: Public, name: str | None) -> bool:
         """Whether the operation of that name is within these fields; if there is none, whether all operations are."""
         named = self.operations.get(name) if name else None
         return all(each.is_within(fields) for each in ([named] if named else self.operations.values()))
@@ -191,17 +194,15 @@ class Documents:
         """Cache a document."""
         self._sent.put(digest(text), document, _size(text), user)
 
-    def find_public(
-        self, text: str | None, sha: str | None, name: str | None, fields: AbstractSet[str]
-    ) -> Document | None:
-        """The document of an unauthenticated request, which may run only mutations of ``fields``.
+    def find_public(self, text: str | None, sha: str | None, name: str | None, fields: Public) -> Document | None:
+        """The document of an unauthenticated request, which may select only ``fields``.
 
         None if the named operation selects anything else: it is then neither validated nor run. For other documents,
         raises what ``find`` raises.
         """
         if text is None:
             document = self._cached_public(sha) if sha else None
-        elif len(text) > self._limits.text or not any(field in text for field in fields):
+        elif len(text) > self._limits.text or not any(field in text for field in chain(*fields.values())):
             return None
         else:
             key = digest(text)
@@ -221,7 +222,7 @@ class Documents:
             raise UnknownHashError
         return document
 
-    def _read_public(self, key: str, text: str, name: str | None, fields: AbstractSet[str]) -> Document | None:
+    def _read_public(self, key: str, text: str, name: str | None, fields: Public) -> Document | None:
         try:
             document = self._parse(text, min(self._limits.tokens, _PUBLIC_TOKENS))
         except (InvalidError, BadUserInput):
@@ -327,11 +328,12 @@ def _roots(
                 yield from _roots(fragments[name].selection_set, fragments, visited)
 
 
-def _is_within(type_: OperationType, roots: AbstractSet[str], fields: AbstractSet[str]) -> bool:
-    return type_ is OperationType.MUTATION and bool(roots & fields) and roots <= fields | {"__typename"}
+def _is_within(type_: OperationType, roots: AbstractSet[str], fields: Public) -> bool:
+    allowed = fields.get(type_, frozenset())
+    return bool(roots & allowed) and roots <= allowed | {"__typename"}
 
 
-def _chosen_are_within(document: DocumentNode, name: str | None, fields: AbstractSet[str]) -> bool:
+def _chosen_are_within(document: DocumentNode, name: str | None, fields: Public) -> bool:
     """``Document.is_within`` for a document that is not validated yet."""
     fragments, operations = _fragments(document), _operations(document)
     named = [each for each in operations if name and each.name and each.name.value == name]

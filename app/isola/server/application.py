@@ -19,6 +19,7 @@ from isola.errors import BadUserInput, OperatorError
 from isola.identity import issuers, openid, passwords as password_file, signing
 from isola.identity.api_keys import KeyVerifier, Mint
 from isola.identity.authentication import Authenticator
+from isola.identity.choices import SignInChoices
 from isola.identity.descendants import Descendants
 from isola.identity.hosts import Hosts
 from isola.identity.members import Members
@@ -140,7 +141,13 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 providers=providers,
             )
             challenges = Challenges(hosts.reserved, settings.dns_servers, settings.dns_port, control=control)
-            services = Services(mint, challenges, sessions)
+            choices = SignInChoices(
+                directory,
+                domains,
+                providers if signer else {},
+                passwords=signer is not None and passwords is not None,
+            )
+            services = Services(mint, challenges, sessions, choices)
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
             executor = _executor(settings, secret, services, rest.documents(paths), by_code_point=by_code_point)
             administration: Sequence[BaseRoute] = ()

@@ -1,26 +1,34 @@
-"""Signing in and out. ``SignInMutations`` are public: they authenticate by another kind of credential."""
+"""Signing in and out.
 
-from typing import Any, cast
+``SignInQueries`` and ``SignInMutations`` are public: they need no credential, or authenticate by one of another kind.
+"""
+
+from typing import Annotated, Any, cast
 
 import strawberry
+from graphql import OperationType
 from sqlalchemy import Column, DateTime as Timestamp, Integer, Text, Uuid
 
 from isola.api.access import PUBLIC, mutation, requires
-from isola.api.context import Context
 from isola.api.fields import computed, mapped, one, typed_id
 from isola.api.request import Info, payload
 from isola.api.scalars import DateTime
 from isola.errors import Forbidden
 from isola.identity.authentication import Principal
-from isola.identity.sessions import Issued, Sessions, Visitor
+from isola.identity.sessions import Issued, Sessions
+from isola.identity.visitors import Visitor
+from isola.query.documents import Public
 from isola.query.identifiers import decode
 from isola.query.mapping import Function, Parameters
 from isola.subjects import sessions
 from isola.subjects.permissions import Permission
 from isola.subjects.users import User
 
-OPEN = frozenset({"signIn", "signInWithCode", "refreshSession", "signOut"})
-"""The fields of SignInMutations, by their names in the schema."""
+OPEN: Public = {
+    OperationType.QUERY: frozenset({"signInChoices"}),
+    OperationType.MUTATION: frozenset({"signIn", "signInWithCode", "refreshSession", "signOut"}),
+}
+"""The fields of SignInQueries and SignInMutations, by their names in the schema."""
 
 
 PREFIX = "ses"
@@ -37,8 +45,8 @@ own_sessions = Function(
 )
 
 
-def _is_current(row: strawberry.Parent[dict[str, Any]], info: strawberry.Info[Context, None]) -> bool:
-    return bool(row["id"] == info.context.principal.session)
+def _is_current(row: strawberry.Parent[dict[str, Any]], info: Info) -> bool:
+    return bool(row["id"] == cast("Principal", info.context.context.principal).session)
 
 
 @mapped(own_sessions, order=(("id", True),))
@@ -116,6 +124,49 @@ class SignOutInput:
 @strawberry.type(directives=[PUBLIC])
 class SignOutPayload:
     signed_out: bool = strawberry.field(description="The result is the same whether or not there was a session.")
+
+
+@strawberry.type(directives=[PUBLIC], description="An OpenID Connect provider, for signInWithCode.")
+class SignInProvider:
+    name: str = strawberry.field(description="For signInWithCode.")
+    issuer: str = strawberry.field(description="Its address. Its discovery document says where to redirect users to.")
+    client_id: str = strawberry.field(description="The client id of this server there.")
+
+
+@strawberry.type(directives=[PUBLIC], description="What a tenant accepts for signing in.")
+class SignInChoices:
+    passwords: bool = strawberry.field(description="Whether this server accepts passwords; for development only.")
+    providers: list[SignInProvider] = strawberry.field(
+        description="The providers that sign in users of the tenant, by name."
+    )
+
+
+async def _choices(
+    info: Info,
+    tenant: Annotated[
+        str | None,
+        strawberry.argument(
+            description="The tenant's slug or id; not needed if the request names the tenant otherwise."
+        ),
+    ] = None,
+) -> SignInChoices | None:
+    if info.context.services.choices is None:
+        raise Forbidden("sign-in is off")
+    found = await info.context.services.choices.find(_visitor(info), tenant)
+    providers = [
+        SignInProvider(name=each.name, issuer=each.issuer, client_id=each.client_id) for each in found.providers
+    ]
+    return SignInChoices(passwords=found.passwords, providers=providers)
+
+
+@strawberry.type
+class SignInQueries:
+    sign_in_choices: SignInChoices | None = strawberry.field(
+        resolver=_choices,
+        directives=[PUBLIC],
+        description="What a tenant accepts for signing in, for a sign-in page. A name of no tenant has the same answer"
+        " as a tenant without a provider.",
+    )
 
 
 @strawberry.type

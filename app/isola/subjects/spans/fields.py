@@ -7,17 +7,15 @@ import strawberry
 from isola.api.access import requires
 from isola.api.declared import extend
 from isola.api.fields import computed
+from isola.api.request import Info
 from isola.api.scalars import BigInt, Date, DateTime
-from isola.query.caller import Context
 from isola.subjects.permissions import Permission
 from isola.subjects.spans import Span, SpanType, Visibility, statistics
 from isola.subjects.spans.signatures import SIGNED, InexpressibleError, canonical
 
 
-def _canonical(span: strawberry.Parent[dict[str, Any]], info: strawberry.Info[Any, None]) -> str | None:
-    # In a mutation's payload the context is that of the mutation.
-    context: Context = getattr(info.context, "context", info.context)
-    if span["replay_from_id"] is not None and span["author_id"] != context.principal.user_id:
+def _canonical(span: strawberry.Parent[dict[str, Any]], info: Info) -> str | None:
+    if span["replay_from_id"] is not None and span["author_id"] != info.context.context.principal.user_id:
         # Others may not be allowed to see the origin.
         return None
     try:
@@ -70,11 +68,11 @@ class TenantStats:
 
 
 async def _stats(
-    info: strawberry.Info[Context, None],
+    info: Info,
     from_: Annotated[DateTime, strawberry.argument(name="from", description="The beginning of the period.")],
     to: Annotated[DateTime, strawberry.argument(description="The end of the period, which is not part of it.")],
 ) -> TenantStats | None:
-    async with info.context.transaction(read_only=True) as work:
+    async with info.context.context.transaction(read_only=True) as work:
         found = await statistics.of_time(work, from_, to)
     return TenantStats(
         spans=found.spans,
