@@ -263,7 +263,7 @@ class Maker:
         return self.random.choice(pool)
 
 
-COMPUTED = {("Query", "tenantStats"), ("Span", "canonicalJson")}
+COMPUTED = {("Query", "signInChoices"), ("Query", "tenantStats"), ("Span", "canonicalJson")}
 _LOGIC = {"and", "or", "not"}
 _QUANTIFIERS = {"some", "none"}
 
