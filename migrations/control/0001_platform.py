@@ -441,17 +441,17 @@ def first_answers(op: Operations) -> None:
     create_table(
         op,
         "first_answers",
-        sa.Column("tenant_id", sa.Uuid, primary_key=True),
-        sa.Column("user_id", sa.Uuid, primary_key=True),
-        sa.Column("key", sa.Text, primary_key=True),
+        # HMAC-SHA-256 of the tenant, the user and the key.
+        sa.Column("digest", sa.LargeBinary, primary_key=True),
         sa.Column("place", sa.Integer, primary_key=True),
+        sa.Column("tenant_id", sa.Uuid, nullable=False),
+        sa.Column("user_id", sa.Uuid, nullable=False),
         # SHA-256.
         sa.Column("request", sa.LargeBinary, nullable=False),
         sa.Column("permissions", sa.Text, nullable=False),
         sa.Column("refusal", sa.Boolean, nullable=False),
         sa.Column("answer", sa.Text, nullable=False),
         moment("kept_at", default="now()"),
-        sa.CheckConstraint("length(key) BETWEEN 1 AND 255", name="key_length"),
     )
     op.create_index(None, "first_answers", ["kept_at"], schema="control")
 

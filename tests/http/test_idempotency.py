@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from isola.api.idempotency import Allowance, unrepeatable_in
+from isola.api.idempotency import Allowance, Digests, unrepeatable_in
 from isola.api.schema import model
 from isola.database.transactions import Database
 from isola.platform.idempotency import LIFETIME, forget
@@ -227,6 +228,12 @@ async def test_the_answers_of_a_tenant_take_a_bounded_size(copy: Copy, settings:
         assert is_replay(await create(ada), first)
         assert (await ada.ask(CREATE, {"input": {"name": "without a key"}})).data
         assert is_first(await create(api.client(f"{strategy.name}-b", "ada", Role.ADMIN)))
+
+
+def test_the_digest_of_a_key_is_one_users_in_one_installation() -> None:
+    one, other = uuid4(), uuid4()
+    every = product((b"secret", b"another"), (one, other), (one, other), ("a", "b"))
+    assert len({Digests(secret).of(tenant, user, key) for secret, tenant, user, key in every}) == 16
 
 
 def test_an_allowance_is_one_tenants_and_comes_back_within_a_day() -> None:

@@ -1589,6 +1589,18 @@ TICKETS = (
 )
 
 ANSWERS = (
+    *(
+        Patch(
+            f"idempotency keys of every {which}",
+            f"the {which} in the digest of an idempotency key",
+            BOTH,
+            "app/isola/api/idempotency.py",
+            f"{which}.bytes + ",
+            "",
+            (IDEMPOTENCY,),
+        )
+        for which in ("tenant", "user")
+    ),
     Patch(
         "first answers for fewer permissions",
         "that a repetition needs the permissions of the first request",

@@ -1218,21 +1218,14 @@ ANSWERS = (
         "first answers of other users",
         "that a first answer is one user's",
         BOTH,
-        rewritten("isola.first_answer(text, integer, bytea)", "a.user_id = holder AND ", ""),
+        rewritten("isola.first_answer(bytea, integer, bytea)", "a.user_id = holder AND ", ""),
         (IDEMPOTENCY,),
     ),
     Sql(
         "first answers of other tenants",
         "that a first answer is one tenant's",
         BOTH,
-        rewritten("isola.first_answer(text, integer, bytea)", "a.tenant_id = tenant AND ", ""),
-        (IDEMPOTENCY,),
-    ),
-    Sql(
-        "keys of everybody",
-        "that a key is one user's",
-        BOTH,
-        rewritten("isola.claim_answer(text, integer, bytea)", " AND user_id = holder", ""),
+        rewritten("isola.first_answer(bytea, integer, bytea)", "a.tenant_id = tenant AND ", ""),
         (IDEMPOTENCY,),
     ),
     Sql(
@@ -1240,8 +1233,8 @@ ANSWERS = (
         "that requests with one key wait for each other",
         BOTH,
         rewritten(
-            "isola.claim_answer(text, integer, bytea)",
-            "pg_advisory_xact_lock(hashtextextended(concat_ws(' ', tenant, holder, claim_answer.key), 0)) IS NULL",
+            "isola.claim_answer(bytea, integer, bytea)",
+            "pg_advisory_xact_lock(hashbyteaextended(claim_answer.digest, 0)) IS NULL",
             "false",
         ),
         (IDEMPOTENCY,),
@@ -1250,7 +1243,7 @@ ANSWERS = (
         "first answers that never expire",
         "that first answers expire",
         BOTH,
-        rewritten("isola.claim_answer(text, integer, bytea)", "kept_at <= now() - interval '24 hours'", "false"),
+        rewritten("isola.claim_answer(bytea, integer, bytea)", "kept_at <= now() - interval '24 hours'", "false"),
         ("tests/http/test_idempotency.py",),
     ),
     Sql(
@@ -1258,7 +1251,7 @@ ANSWERS = (
         "that an answer that is kept has a maximum size",
         BOTH,
         rewritten(
-            "isola.keep_answer(text, integer, bytea, text, boolean, text)", "octet_length(keep_answer.answer)", "0"
+            "isola.keep_answer(bytea, integer, bytea, text, boolean, text)", "octet_length(keep_answer.answer)", "0"
         ),
         ("tests/http/test_idempotency.py",),
     ),

@@ -33,7 +33,7 @@ from graphql.execution.values import VariableValues, get_directive_values
 from isola.api import errors
 from isola.api.body import dumped, loaded
 from isola.api.context import Anonymous
-from isola.api.idempotency import Allowance, Once, refuse_invalid, unrepeatable_in
+from isola.api.idempotency import Allowance, Digests, Once, refuse_invalid, unrepeatable_in
 from isola.api.payloads import Payloads, Resolver
 from isola.api.request import Request
 from isola.api.services import Services
@@ -95,7 +95,7 @@ class Executor:
         kept_bytes: int = 256 * 1024 * 1024,
         by_code_point: bool = False,
     ) -> None:
-        """``secret`` keys cursors and API keys; it must be the same on every server and after a restart.
+        """``secret`` keys cursors, API keys and idempotency keys: the same on every server, and after a restart.
 
         ``production`` turns introspection and suggestions off. ``trusted`` documents are compiled now; with
         ``trusted_only`` no others are accepted. ``cache_bytes`` is the memory for cached documents and statements,
@@ -108,6 +108,7 @@ class Executor:
         self._suggestions = not production
         self._unrepeatable = unrepeatable_in(model)
         self._allowance = Allowance(kept_bytes)
+        self._digests = Digests(secret)
         self._services = services or Services(Mint(secret), Challenges(reserved=lambda _: False))
         self.compiler = Compiler(
             model, limits, secret, effort=effort, most=cache_bytes // 3, by_code_point=by_code_point
@@ -161,7 +162,9 @@ class Executor:
                 return await self._run(operation, values, context, visitor)
             valid = refuse_invalid(key, operation.roots & self._unrepeatable)
             sent = sha if text is None else digest(text)
-            once = partial(Once, valid, context, (sent, operation_name, variables or {}), self._allowance)
+            once = partial(
+                Once, valid, context, (sent, operation_name, variables or {}), self._digests, self._allowance
+            )
             return await self._run(operation, values, context, visitor, once)
         except Exception as error:  # noqa: BLE001  any error: logged in full, hidden from the client
             return refused(error)

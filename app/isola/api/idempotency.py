@@ -3,6 +3,7 @@
 See docs/idempotency.md and https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/.
 """
 
+import hmac
 import math
 import time
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from graphql import get_named_type
-from sqlalchemy import Integer, LargeBinary, Text, bindparam, func, select
+from sqlalchemy import Integer, LargeBinary, bindparam, func, select
 from starlette.datastructures import Headers
 
 from isola import exact_json
@@ -35,7 +36,9 @@ _KEPT: Mapping[str, type[Refusal]] = {
 }
 _FIRST = select(
     func.isola.first_answer(
-        bindparam("key", type_=Text()), bindparam("place", type_=Integer()), bindparam("request", type_=LargeBinary())
+        bindparam("digest", type_=LargeBinary()),
+        bindparam("place", type_=Integer()),
+        bindparam("request", type_=LargeBinary()),
     ).table_valued("permissions", "refusal", "answer")
 )
 
@@ -65,6 +68,20 @@ def unrepeatable_in(model: Model) -> AbstractSet[str]:
         for name, field in fields.items()
         if (payload := get_named_type(field.type).name) not in model.entities or payload in added
     )
+
+
+class Digests:
+    """What the database knows keys by. ``secret`` is the same on all servers of an installation, and after restarts.
+
+    SQL inside a tenant cannot compute a digest, so it can neither use nor occupy the keys of others.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = hmac.digest(secret, b"isola idempotency keys", "sha256")
+
+    def of(self, tenant: UUID, user: UUID, key: str) -> bytes:
+        """The digest of a user's key in a tenant."""
+        return hmac.digest(self._secret, tenant.bytes + user.bytes + key.encode(), "sha256")
 
 
 class Allowance:
@@ -105,8 +122,8 @@ class Once:
     __slots__ = (
         "_allowance",
         "_context",
+        "_digest",
         "_executed",
-        "_key",
         "_permissions",
         "_repeated",
         "_request",
@@ -115,13 +132,20 @@ class Once:
     )
 
     def __init__(
-        self, key: str, context: Context, request: Sequence[object], allowance: Allowance, *, marked: bool
+        self,
+        key: str,
+        context: Context,
+        request: Sequence[object],
+        digests: Digests,
+        allowance: Allowance,
+        *,
+        marked: bool,
     ) -> None:
         """``request`` is what the key is for, as values of JSON; ``marked``: its payloads have type marks."""
-        self._key = key
         self._context = context
         self._allowance = allowance
         self._tenant = context.principal.tenant.id
+        self._digest = digests.of(self._tenant, context.principal.user_id, key)
         self._request = sha256(exact_json.canonical([*request, marked]).encode("utf-8", "surrogatepass")).digest()
         self._permissions = _joined(context.principal.permissions)
         self.claim: Claim | None = None
@@ -174,7 +198,7 @@ class Once:
             raise
 
     def _claim(self, place: int) -> Claim:
-        return Claim(self._key, place, self._request, self._permissions)
+        return Claim(self._digest, place, self._request, self._permissions)
 
     async def _answered_before(self, place: int, refusal: Refusal) -> bool:
         """Keep an error as the answer, in a transaction of its own: its change was rolled back.
@@ -196,7 +220,7 @@ class Once:
 
     async def _first_answer(self, place: int, missing: Refusal) -> str:
         """The payload that was answered. Raises ``missing``, the refusal if it was one, Forbidden and Unavailable."""
-        values = {"key": self._key, "place": place, "request": self._request}
+        values = {"digest": self._digest, "place": place, "request": self._request}
         async with self._context.transaction(read_only=True) as work:
             rows = await work.rows(_FIRST, values)
         if not rows:

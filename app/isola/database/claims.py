@@ -16,11 +16,12 @@ CLAIM = "isola.claim_answer($5, $6, $7)"
 class Claim:
     """One root field of a mutation with an idempotency key.
 
-    ``place`` is its position, ``request`` the SHA-256 of the request; ``permissions`` are those of its user, separated
-    by spaces. ``kept``: the transaction keeps an answer.
+    ``digest`` stands for the key of one user in one tenant; ``place`` is the field's position, ``request`` the SHA-256
+    of the request; ``permissions`` are those of its user, separated by spaces. ``kept``: the transaction keeps an
+    answer.
     """
 
-    key: str
+    digest: bytes
     place: int
     request: bytes
     permissions: str
@@ -29,7 +30,7 @@ class Claim:
     @property
     def claimed(self) -> tuple[str, ...]:
         """The parameters of ``CLAIM``, as texts."""
-        return self.key, str(self.place), f"\\x{self.request.hex()}"
+        return f"\\x{self.digest.hex()}", str(self.place), f"\\x{self.request.hex()}"
 
     def keep(self, sql: str, values: Sequence[object], *, refusal: bool = False) -> tuple[str, list[object]]:
         """The statement and its values that keep the text that a statement reads, and return it.
@@ -37,7 +38,7 @@ class Claim:
         ``refusal``: it is an error. Run it in the transaction of the claim.
         """
         self.kept = True
-        kept = [*values, self.key, self.place, self.request, self.permissions, refusal]
+        kept = [*values, self.digest, self.place, self.request, self.permissions, refusal]
         return _keeping(sql, len(values)), kept
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table, Text
 from isola.database.transactions import Database
 from isola.platform.background import repeating
 from isola.platform.tenants import metadata
-from isola.subjects.metadata import indexed_text, moment
+from isola.subjects.metadata import moment
 
 LIFETIME = 24 * 60 * 60.0
 """Seconds. The functions of the database have the same figure."""
@@ -28,11 +28,12 @@ first_answers = Table(
     "first_answers",
     metadata,
     # No foreign keys: each write would pay for them. Only a function writes rows.
-    Column("tenant_id", Uuid, primary_key=True),
-    Column("user_id", Uuid, primary_key=True),
-    indexed_text("key", MAX_KEY, least=1, primary_key=True),
+    # HMAC-SHA-256 of the tenant, the user and the key.
+    Column("digest", LargeBinary, primary_key=True),
     # Which root field of the mutation.
     Column("place", Integer, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("user_id", Uuid, nullable=False),
     # SHA-256.
     Column("request", LargeBinary, nullable=False),
     Column("permissions", Text, nullable=False),
@@ -44,8 +45,8 @@ first_answers = Table(
 
 _EXPIRED = """
 WITH expired AS (
-    DELETE FROM control.first_answers WHERE (tenant_id, user_id, key, place) IN (
-        SELECT tenant_id, user_id, key, place FROM control.first_answers
+    DELETE FROM control.first_answers WHERE (digest, place) IN (
+        SELECT digest, place FROM control.first_answers
         WHERE kept_at <= now() - interval '24 hours' ORDER BY kept_at LIMIT $1
     ) AND kept_at <= now() - interval '24 hours'
     RETURNING place

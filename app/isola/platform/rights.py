@@ -46,9 +46,9 @@ CALLED_BY_MEMBERS = (
     "isola.own_sessions()",
     "isola.end_own_sessions(uuid, uuid, text)",
     "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
-    "isola.claim_answer(text, integer, bytea)",
-    "isola.keep_answer(text, integer, bytea, text, boolean, text)",
-    "isola.first_answer(text, integer, bytea)",
+    "isola.claim_answer(bytea, integer, bytea)",
+    "isola.keep_answer(bytea, integer, bytea, text, boolean, text)",
+    "isola.first_answer(bytea, integer, bytea)",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
 # Limits the size of answers, in the statements of reads.
@@ -218,7 +218,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE (used_at, used_by), DELETE ON control.tickets TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.quota_turns TO {roles.sharing};
         GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
-        GRANT SELECT (tenant_id, user_id, key, place, kept_at), DELETE ON control.first_answers TO {control}
+        GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control}
     """
 
 
