@@ -46,6 +46,11 @@ FILTERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "text: startsWith": ("resources", {"name": {"startsWith": "amber 777"}}),
     "text: eqInsensitive": ("organizations", {"name": {"eqInsensitive": "OFFICE 77777"}}),
     "text: startsWithInsensitive": ("organizations", {"name": {"startsWithInsensitive": "OFFICE 777"}}),
+    "text: eqInsensitive, accents": ("organizations", {"name": {"eqInsensitive": "Öffice 77777"}}),
+    "text: containsInsensitive of few": (
+        "organizations",
+        {"name": {"startsWithInsensitive": "Öffice 777", "containsInsensitive": "ICÉ 7777"}},
+    ),
     "times: newerThan, all": ("resources", {"createdAt": {"newerThan": "P1D"}}),
     "times: olderThan, none": ("resources", {"createdAt": {"olderThan": "P1D"}}),
     "one: few": ("resources", {"owner": {"name": {"eq": "user 77"}}}),

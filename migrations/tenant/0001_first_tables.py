@@ -7,6 +7,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 revision = "0001"
 down_revision = None
 
+# In lower case and without accents: see isola.subjects.folding.
+FOLDED = r"lower(regexp_replace(normalize(name, NFKD), '[\u0300-\u036F\U0010FFFF]', '', 'g'))"
+
 
 def identifier() -> sa.Column[object]:
     return sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.text("isola.uuid_v7()"))
@@ -53,10 +56,11 @@ def upgrade(op: Operations) -> None:
         identifier(),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("name_key", sa.Text, nullable=False),
-        sa.Column("name_folded", sa.Text(collation="C"), sa.Computed("lower(name)", persisted=True), nullable=False),
+        sa.Column("name_folded", sa.Text(collation="C"), sa.Computed(FOLDED, persisted=True), nullable=False),
         moment("created_at"),
         sa.UniqueConstraint("name_key", name="uq_organizations_name"),
         sa.CheckConstraint("length(name_key) BETWEEN 1 AND 600", name="name_key_length"),
+        sa.CheckConstraint("octet_length(name_folded) <= 2600", name="name_folded_size"),
         sa.CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
     )
     for column in ("name", "name_folded", "created_at"):

@@ -4,7 +4,9 @@ It does not use the compiler or its mapping; it defines the meaning of each fiel
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -364,10 +366,9 @@ class Data:
             return str(given) in value
         if comparison == "startsWith":
             return bool(value.startswith(given))
-        if comparison == "startsWithInsensitive":
-            return _lower(value).startswith(_lower(given))
-        if comparison == "eqInsensitive":
-            return _lower(value) == _lower(given)
+        if comparison.endswith("Insensitive"):
+            plain = PLAIN[comparison.removesuffix("Insensitive")]
+            return plain(folded(value), folded(given))
         one, other = self._rank(value), self._rank(given)
         found: dict[str, bool] = {
             "eq": value == given,
@@ -379,9 +380,17 @@ class Data:
         return found[comparison]
 
 
-def _lower(text: str) -> str:
-    """As the embedded database does it: each character becomes one other at most, whatever is around it."""
-    return "".join("i" if each == "İ" else each.lower() for each in text)
+PLAIN: Mapping[str, Callable[[str, str], bool]] = {
+    "eq": str.__eq__,
+    "startsWith": str.startswith,
+    "contains": str.__contains__,
+}
+
+
+def folded(text: str) -> str:
+    """In lower case and without accents, as the database has it; whatever is around a character."""
+    split = unicodedata.normalize("NFKD", text)
+    return "".join(each.lower() for each in split if not "\u0300" <= each <= "\u036f" and each != chr(sys.maxunicode))
 
 
 def _of_connection(source: Connection, field: str) -> Any:

@@ -10,12 +10,14 @@ from sqlalchemy import delete, insert
 
 from isola.api.execute import Executor
 from isola.api.schema import model
+from isola.errors import BadUserInput
 from isola.query.effort import Effort
 from isola.query.limits import Limits
 from isola.subjects.organizations import organizations
 from isola.subjects.resources import resources
 from isola.testing.fixtures import STRATEGIES
 from tests.api.conftest import NAMES as PEOPLE, SECRET, Caller, Principal, World, ids, uuid
+from tests.api.reference import folded
 
 QUERY = """query ($filter: ResourceFilter) { resources(first: 100, filter: $filter) {
   totalCount nodes { id name kind sizeBytes createdAt owner { id } } } }"""
@@ -285,13 +287,15 @@ NAMES = (
     "a%",
     "straße",
     "STRASSE",
+    "Müller",
+    "MULLER",
+    "Mu\u0308ller",
+    "\uff2dü\uff4c\uff4cer",
+    "\ufb01nance 100\uff05",
+    "Łódź",
+    "Nguyễn",
 )
 INSENSITIVE = "query ($f: OrganizationFilter) { organizations(first: 100, filter: $f) { nodes { name } totalCount } }"
-
-
-def lower(text: str) -> str:
-    """As the embedded database does it: each character becomes one other at most."""
-    return "".join("i" if each == "İ" else each.lower() for each in text)
 
 
 @pytest.fixture(scope="module", params=STRATEGIES)
@@ -307,14 +311,70 @@ async def named(request: pytest.FixtureRequest, world: World) -> AsyncIterator[C
 
 
 @pytest.mark.parametrize(
-    "given", ["", "ad", "ADA", "Ä", "iZ", "σίσυφοσ", "A\U0010ffff", "a%", "STRASSE", "_", "straße"]
+    "given",
+    [
+        *("", "ad", "ADA", "Ä", "iZ", "σίσυφοσ", "A\U0010ffff", "a%", "STRASSE", "_", "straße", "ÄTHER", "muller"),
+        *("MÜLL", "mu\u0308ller", "\ufb01", "fi", "100%", "\uff05", "lodz", "łodz", "NGUYEN", "\u0301"),
+        *("n\u0303guye", "\U0010ffff"),
+    ],
 )
-async def test_comparisons_without_regard_to_case(named: Caller, given: str) -> None:
+async def test_comparisons_without_regard_to_case_and_accents(named: Caller, given: str) -> None:
     every = [node["name"] for node in (await named.ask(INSENSITIVE)).data["organizations"]["nodes"]]
     assert set(NAMES) <= set(every)
-    for comparison, holds in (("eqInsensitive", str.__eq__), ("startsWithInsensitive", str.startswith)):
-        found = (await named.ask(INSENSITIVE, {"f": {"name": {comparison: given}}})).data["organizations"]
-        assert [node["name"] for node in found["nodes"]] == [name for name in every if holds(lower(name), lower(given))]
+    always = {"createdAt": {"gt": "1999-01-01T00:00:00Z", "lt": "2999-01-01T00:00:00Z"}}
+    for comparison, holds in (
+        ("eqInsensitive", str.__eq__),
+        ("startsWithInsensitive", str.startswith),
+        ("containsInsensitive", str.__contains__),
+    ):
+        condition = {"name": {comparison: given}}
+        found = (await named.ask(INSENSITIVE, {"f": {**condition, **always}})).data["organizations"]
+        expected = [name for name in every if holds(folded(name), folded(given))]
+        assert [node["name"] for node in found["nodes"]] == expected, comparison
         assert found["totalCount"] == len(found["nodes"])
-        others = (await named.ask(INSENSITIVE, {"f": {"not": {"name": {comparison: given}}}})).data["organizations"]
+        others = (await named.ask(INSENSITIVE, {"f": {"not": condition, **always}})).data["organizations"]
         assert found["totalCount"] + others["totalCount"] == len(every)
+
+
+@pytest.mark.parametrize("given", ["Müller", "MULLER", "muller", "mu\u0308ller", "\uff2dÜ\uff2c\uff2cer"])
+async def test_one_name_is_found_however_it_is_written(named: Caller, given: str) -> None:
+    found = (await named.ask(INSENSITIVE, {"f": {"name": {"eqInsensitive": given}}})).data["organizations"]
+    assert {node["name"] for node in found["nodes"]} == {"Müller", "MULLER", "Mu\u0308ller", "\uff2dü\uff4c\uff4cer"}
+
+
+SLOW = {"name": {"containsInsensitive": "ull"}}
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        SLOW,
+        {"not": SLOW},
+        {"or": [SLOW, {"name": {"eq": "x"}}]},
+        {**SLOW, "createdAt": {"gt": "1999-01-01T00:00:00Z"}},
+        {"members": {"some": {"organizations": {"some": SLOW}}}},
+    ],
+)
+async def test_what_no_index_serves_is_refused_alone(named: Caller, filter_: dict[str, Any]) -> None:
+    answer = await named.ask(INSENSITIVE, {"f": filter_})
+    assert answer.code == "BAD_USER_INPUT"
+    assert answer.error["extensions"]["field"].endswith("name.containsInsensitive")
+    assert answer.error["message"].endswith(
+        "expected together with a condition that uses an index: eq, eqInsensitive, in, startsWith, "
+        "startsWithInsensitive or both ends of a range, of one of createdAt, id, name"
+    )
+    assert answer.transactions == 0
+
+
+@pytest.mark.parametrize("beside", [{"startsWith": "M"}, {"startsWithInsensitive": "m"}, {"eqInsensitive": "müller"}])
+async def test_what_no_index_serves_is_accepted_beside_what_one_serves(named: Caller, beside: dict[str, Any]) -> None:
+    found = await named.ask(INSENSITIVE, {"f": {"name": {"containsInsensitive": "ULL", **beside}}})
+    assert "Müller" in {node["name"] for node in found.data["organizations"]["nodes"]}
+
+
+async def test_a_name_whose_form_to_compare_does_not_fit_into_the_index_is_refused(named: Caller, world: World) -> None:
+    # One character that becomes 18. As many as a name may have would not fit into an entry of an index.
+    new = insert(organizations).values(name="\ufdfa" * 200, name_key="long")
+    with pytest.raises(BadUserInput, match="name folded size"):
+        async with world.database.transaction(named.principal.tenant) as work:
+            await work.execute(new)

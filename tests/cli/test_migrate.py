@@ -43,6 +43,16 @@ def test_a_right_that_the_owner_lacks_is_reported_in_one_line(empty: Place) -> N
         assert "weak may not make roles" in empty.fail("migrate", "--check", ISOLA_DATABASE_URL=owner)
 
 
+def test_a_database_that_is_not_in_utf8_is_refused(empty: Place) -> None:
+    with embedded.running(empty.data_dir) as url:
+        ran(url, "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'")
+        owner = make_url(url).set(database="latin").render_as_string(hide_password=False)
+
+        for arguments in (["migrate"], ["migrate", "--check"]):
+            failed = empty.fail(*arguments, ISOLA_DATABASE_URL=owner)
+            assert "the encoding of the database is LATIN1: expected UTF8" in failed
+
+
 def test_a_login_keeps_the_password_that_another_database_uses(empty: Place) -> None:
     with embedded.running(empty.data_dir) as url:
         ran(url, "CREATE ROLE ada LOGIN CREATEROLE PASSWORD 'one'; CREATE DATABASE shop OWNER ada")

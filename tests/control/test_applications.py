@@ -1,5 +1,6 @@
 """Applications that only the database has, or only the program, or with another history."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -118,6 +119,24 @@ def test_a_renamed_column_is_tracked_under_its_new_name(tmp_path: Path) -> None:
         "drop constraint resources.ck_resources_kind_length",
         "drop index resources.ix_resources_kind_id",
     ]
+
+
+def test_a_column_that_is_computed_otherwise_is_created_anew(tmp_path: Path) -> None:
+    ours = APPLICATIONS[BUILT_IN]
+    copied = Application(name=ours.name, subjects=ours.subjects, migrations=tmp_path)
+    first = history.source(history.differences(copied), revision="0001", after=None, message="All tables")
+    earlier = re.sub(r"lower\(regexp_replace.*?'g'\)\)", "lower(name)", first)
+    assert earlier != first
+    (tmp_path / "0001_all.py").write_text(earlier)
+    more = history.differences(copied)
+    assert [history.described(each) for each in more] == [
+        "drop column organizations.name_folded",
+        "add column organizations.name_folded",
+        "create check constraint organizations.ck_organizations_name_folded_size",
+        "create index organizations.ix_organizations_name_folded_id",
+    ]
+    (tmp_path / "0002_more.py").write_text(history.source(more, revision="0002", after="0001", message="Accents"))
+    assert history.differences(copied) == []
 
 
 @pytest.mark.parametrize(

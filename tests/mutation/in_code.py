@@ -637,6 +637,15 @@ SPANS = (
         (TIMELINE,),
     ),
     Patch(
+        "parts of texts searched without an index",
+        "that containsInsensitive applies to few rows",
+        BOTH,
+        "app/isola/query/arguments.py",
+        "operator = next((each for each in arguments if each in _SLOW), None)",
+        "operator = None",
+        (FILTERS,),
+    ),
+    Patch(
         "documents filtered without an index",
         "that conditions without an index apply to few rows",
         BOTH,

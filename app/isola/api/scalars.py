@@ -252,10 +252,15 @@ class StringFilter:
 )
 class InsensitiveStringFilter(StringFilter):
     eq_insensitive: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Case-insensitive, with an index."
+        default=strawberry.UNSET, description="Without regard to case and accents, with an index."
     )
     starts_with_insensitive: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Case-insensitive, with an index; no wildcards."
+        default=strawberry.UNSET, description="Without regard to case and accents, with an index; no wildcards."
+    )
+    contains_insensitive: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Without regard to case and accents; no wildcards. It uses no index, so the same filter needs "
+        "another condition that narrows the rows with an index.",
     )
 
 

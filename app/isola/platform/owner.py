@@ -1,4 +1,4 @@
-"""Checks the database owner's privileges before anything is created, and reports what is missing in one line."""
+"""Checks the database and its owner's privileges before anything is created: what is missing is one error."""
 
 from isola.database.transactions import Transaction
 from isola.errors import OperatorError
@@ -18,6 +18,12 @@ WITH another AS (
 )
 SELECT 'the database takes no changes: expected one that is no standby, and whose transactions are not read-only'
 WHERE current_setting('transaction_read_only')::bool
+UNION ALL
+SELECT format(
+    'the encoding of the database is %s: expected UTF8: CREATE DATABASE another TEMPLATE template0 ENCODING ''UTF8''',
+    pg_encoding_to_char(encoding)
+)
+FROM pg_database WHERE datname = current_database() AND pg_encoding_to_char(encoding) <> 'UTF8'
 UNION ALL
 SELECT format('%1$I may not make roles, which a superuser can change: ALTER ROLE %1$I CREATEROLE', rolname)
 FROM pg_roles WHERE rolname = current_user AND NOT rolcreaterole AND NOT rolsuper
@@ -59,7 +65,7 @@ HAVING count(*) > 0
 
 
 async def refuse_powerless(owner: Transaction, roles: list[str]) -> None:
-    """Raise OperatorError, naming every missing privilege, if the owner cannot create and migrate the installation.
+    """Raise OperatorError, naming all that is missing, if the owner cannot create and migrate the installation here.
 
     ``roles`` are those that it creates, or has created.
     """

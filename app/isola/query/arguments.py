@@ -4,7 +4,7 @@ A shape contains no values, except one that the planner needs: the size of a pag
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -32,8 +32,11 @@ there is no such text, the operator becomes ``contains``, with only a pattern as
 
 RELATIVE = frozenset({"newerThan", "olderThan"})
 """Operators that compare with a time before the present one."""
-INSENSITIVE = frozenset({"eqInsensitive", "startsWithInsensitive"})
-"""Operators that compare without regard to case. The column is the one with the texts in lower case."""
+_SERVED_INSENSITIVE = frozenset({"eqInsensitive", "startsWithInsensitive"})
+_SLOW = frozenset({"containsInsensitive"})
+"""Operators that no index serves, so that each row has to be read for them."""
+INSENSITIVE = _SERVED_INSENSITIVE | _SLOW
+"""Operators that compare without regard to case and accents. The column is the one with the folded texts."""
 
 Nulls: TypeAlias = tuple[bool, ...]
 """Which of a cursor's keys are NULL."""
@@ -67,7 +70,7 @@ class Ids(NamedTuple):
 
 
 Shape: TypeAlias = Page | Ids
-_EXACT = frozenset({"eq", "in", "startsWith"}) | INSENSITIVE
+_EXACT = frozenset({"eq", "in", "startsWith"})
 _FROM, _TO = frozenset({"gt", "gte", "newerThan"}), frozenset({"lt", "lte", "olderThan"})
 # Of a filter inside of documents: the most keys of a path, characters of a key, and bytes of the value.
 _KEYS, _KEY_LENGTH, _DOCUMENT_BYTES = 8, 200, 4096
@@ -131,10 +134,12 @@ class Connection(NamedTuple):
         slow = _slow(self.filters, self.filter, arguments, "filter")
         if slow is not None and not _narrows(filter_, arguments):
             path, of = slow
-            served = ", ".join(sorted(name for name, each in self.filters[of].items() if _is_indexed(each)))
+            served = {name: each for name, each in self.filters[of].items() if _is_indexed(each)}
+            has_insensitive = any(getattr(each, "folded", None) for each in served.values())
+            operators = _EXACT | (_SERVED_INSENSITIVE if has_insensitive else frozenset())
             raise BadUserInput(
-                f"{path}: expected together with a condition that uses an index: eq, in, startsWith or both ends of a "
-                f"range, of one of {served}",
+                f"{path}: expected together with a condition that uses an index: {', '.join(sorted(operators))} or "
+                f"both ends of a range, of one of {', '.join(sorted(served))}",
                 path,
             )
 
@@ -190,7 +195,10 @@ def _slow(filters: Mapping[str, Filter], of: str, arguments: Mapping[str, Any], 
 def _slow_field(filters: Mapping[str, Filter], of: str, name: str, arguments: Mapping[str, Any], path: str) -> _Slow:
     compared = filters[of][name]
     if isinstance(compared, Comparison):
-        return (path, of) if compared.slow else None
+        if compared.slow:
+            return path, of
+        operator = next((each for each in arguments if each in _SLOW), None)
+        return None if operator is None else (f"{path}.{operator}", of)
     tests = arguments.items() if compared.many else [(None, arguments)]
     for quantifier, value in tests:
         if value is None or _narrows(filters[compared.filter], value):
@@ -202,7 +210,16 @@ def _slow_field(filters: Mapping[str, Filter], of: str, name: str, arguments: Ma
 
 
 def _is_indexed(compared: Comparison | Related) -> bool:
-    return isinstance(compared, Comparison) and compared.indexed
+    return isinstance(compared, Comparison) and (compared.indexed or compared.folded is not None)
+
+
+def _is_served(compared: Comparison | Related, operators: AbstractSet[str]) -> bool:
+    """Whether an index serves a condition with these operators."""
+    if not isinstance(compared, Comparison):
+        return False
+    if compared.folded is not None and operators & _SERVED_INSENSITIVE:
+        return True
+    return compared.indexed and bool(operators & _EXACT or (operators & _FROM and operators & _TO))
 
 
 def _narrows(filter_: Filter, arguments: Mapping[str, Any]) -> bool:
@@ -213,7 +230,7 @@ def _narrows(filter_: Filter, arguments: Mapping[str, Any]) -> bool:
         if name == "and":
             if any(_narrows(filter_, each) for each in value):
                 return True
-        elif _is_indexed(filter_[name]) and (value.keys() & _EXACT or (value.keys() & _FROM and value.keys() & _TO)):
+        elif _is_served(filter_[name], value.keys()):
             return True
     return False
 

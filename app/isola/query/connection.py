@@ -2,7 +2,6 @@
 
 import itertools
 import operator
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -43,6 +42,7 @@ from isola.query.arguments import INSENSITIVE, RELATIVE, Condition, Nulls, Page
 from isola.query.json_text import Part as Json
 from isola.query.mapping import Function, Order, Related, Row, columns_of
 from isola.query.read_plan import Connection, ConnectionPart
+from isola.subjects.folding import end, fold
 
 if TYPE_CHECKING:
     from isola.query.statement import Writer
@@ -521,13 +521,12 @@ class _Tests:
         return condition
 
     def _insensitive(self, name: str, comparison: str, given: ColumnElement[str]) -> ColumnElement[bool]:
-        """Compare the column that holds the texts in lower case, sorted by code points.
-
-        The database changes the given text as it does the column. Functions of the column would not be leakproof.
-        """
-        column, start = self._scan.c[name], func.lower(given, type_=Text)
-        if comparison == "eqInsensitive":
-            return or_(column == start)
-        longest = self._columns[name].info["longest"]
-        last = literal_column(f"repeat(chr({sys.maxunicode}), {longest})", Text)
-        return and_(column >= start, column <= start.concat(last))
+        """Compare the column that holds the folded texts, sorted by code points."""
+        column, folded = self._scan.c[name], fold(given)
+        match comparison:
+            case "eqInsensitive":
+                return or_(column == folded)
+            case "startsWithInsensitive":
+                return and_(column >= folded, column < end(folded))
+        # Not LIKE: folding can make its wildcards of other characters.
+        return or_(func.strpos(column, folded, type_=Integer) > literal_column("0", Integer))

@@ -160,7 +160,8 @@ class Entity:
 class Comparison:
     """The column that a filter's field compares; with a prefix, it contains the keys of typed ids.
 
-    ``folded`` is the column with its texts in lower case, for comparisons without regard to case.
+    ``folded`` is the column with its texts as ``isola.subjects.folding`` has them, for comparisons without regard to
+    case and accents.
     """
 
     column: str

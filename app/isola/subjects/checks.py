@@ -298,7 +298,7 @@ def _of_insensitive(member: Member, declared: Column, kind: Kind) -> Iterator[st
     if len(folded(member.column)) > MAX_NAME:
         yield f"insensitive: expected a name of at most {MAX_NAME - len(folded(''))} characters"
     if folded(member.column) in {each.column for each in member.declaration.columns}:
-        yield f"insensitive: expected no column {folded(member.column)}, which holds the texts in lower case"
+        yield f"insensitive: expected no column {folded(member.column)}, which holds the texts in the form to compare"
 
 
 def _of_texts(declared: Column, kind: Kind) -> Iterator[str]:

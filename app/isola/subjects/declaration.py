@@ -152,11 +152,11 @@ def column(
     to ``max_length`` characters, numbers and dates are from ``minimum`` to ``maximum``, decimals have ``digits``,
     ``scale`` of them after the point. JSON documents have at most ``max_bytes``, as PostgreSQL writes them. ``unique``:
     unique in a tenant; a text is the name of the value in errors. Lists can be ordered by columns with an ``index`` or
-    ``unique``. Filters can also compare an ``insensitive`` text without regard to case: the database keeps it in lower
-    case in a further column, with an index. Clients cannot set ``read_only`` columns, set ``fixed`` ones only when they
-    make a row, and cannot see ``private`` ones. The audit log has the values of ``logged`` columns: by default, all
-    that are not private. ``deprecated``, as on every attribute, is the reason why clients should not use it any more,
-    and what they should use instead.
+    ``unique``. Filters can also compare an ``insensitive`` text without regard to case and accents: the database keeps
+    it in this form in a further column, with an index. Clients cannot set ``read_only`` columns, set ``fixed`` ones
+    only when they make a row, and cannot see ``private`` ones. The audit log has the values of ``logged`` columns: by
+    default, all that are not private. ``deprecated``, as on every attribute, is the reason why clients should not use
+    it any more, and what they should use instead.
     """
     return Column(
         default=default,
@@ -233,7 +233,7 @@ def count(of: str, *, description: str | None = None, deprecated: str | None = N
 
 
 def folded(column: str) -> str:
-    """The name of the column that holds the texts of an insensitive column in lower case."""
+    """The name of the column that holds the texts of an insensitive column in the form to compare."""
     return f"{column}_folded"
 
 
@@ -284,7 +284,7 @@ class Member:
 
     @property
     def folded(self) -> str | None:
-        """The name of the column that holds it in lower case; None if there is none."""
+        """The name of the column that holds it in the form to compare; None if there is none."""
         return folded(self.column) if isinstance(self.declared, Column) and self.declared.insensitive else None
 
     @property

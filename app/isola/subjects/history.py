@@ -273,7 +273,11 @@ def _is_later(item: Any) -> bool:
 
 
 def _changed(declared: Table, made: Table) -> Iterator[MigrateOperation]:
-    """The operations on one table: drops first, then additions."""
+    """The operations on one table: drops first, then additions. Forgets the columns of ``made`` that it replaces."""
+    for name in [each.name for each in made.columns if _is_computed_otherwise(each, declared.columns.get(each.name))]:
+        # Not altered: PostgreSQL can do that only since version 17. Its constraints and indexes go with it.
+        yield ops.DropColumnOp(made.name, name)
+        _forget_column(made, name)
     expected, actual = _constraints(declared), _constraints(made)
     indexes, actual_indexes = _indexes(declared), _indexes(made)
     for index in _sorted(made.indexes):
@@ -289,6 +293,12 @@ def _changed(declared: Table, made: Table) -> Iterator[MigrateOperation]:
     for index in _sorted(declared.indexes):
         if actual_indexes.get(_name(index)) != _index(index):
             yield ops.CreateIndexOp.from_index(index)
+
+
+def _is_computed_otherwise(made: Column[Any], declared: Column[Any] | None) -> bool:
+    if declared is None or (declared.computed is None and made.computed is None):
+        return False
+    return _default(declared) != _default(made)
 
 
 def _added(column: Column[Any]) -> MigrateOperation:

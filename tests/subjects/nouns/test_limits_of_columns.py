@@ -42,10 +42,6 @@ def most_bytes(column: Column[object]) -> int:
     """The maximum number of bytes of a column in an index, according to its checks."""
     if not isinstance(column.type, Text):
         return 16
-    if column.computed is not None:
-        # No character needs more than four bytes in lower case, even where it becomes two.
-        [source] = re.findall(r"^lower\((\w+)", str(column.computed.sqltext))
-        return most_bytes(column.table.c[source])
     rules = checks(column.table)
     if found := re.search(rf"\blength\({column.name}\) BETWEEN \d+ AND (\d+)", rules):
         return int(found[1]) * BYTES_A_CHARACTER

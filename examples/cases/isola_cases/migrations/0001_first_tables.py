@@ -12,7 +12,14 @@ def upgrade(op: Operations) -> None:
         "cases",
         sa.Column("id", sa.Uuid(), server_default=sa.text("isola.uuid_v7()"), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
-        sa.Column("title_folded", sa.Text(collation="C"), sa.Computed("lower(title)", persisted=True), nullable=False),
+        sa.Column(
+            "title_folded",
+            sa.Text(collation="C"),
+            sa.Computed(
+                "lower(regexp_replace(normalize(title, NFKD), '[\\u0300-\\u036F\\U0010FFFF]', '', 'g'))", persisted=True
+            ),
+            nullable=False,
+        ),
         sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("'new'"), nullable=False),
         sa.Column("reporter_id", sa.Uuid(), nullable=False),
@@ -30,6 +37,7 @@ def upgrade(op: Operations) -> None:
         ),
         sa.CheckConstraint("length(description) BETWEEN 0 AND 20000", name=op.f("ck_cases_description_length")),
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name=op.f("ck_cases_title_length")),
+        sa.CheckConstraint("octet_length(title_folded) <= 2600", name=op.f("ck_cases_title_folded_size")),
         sa.ForeignKeyConstraint(
             ["assignee_id"], ["users.id"], name=op.f("fk_cases_assignee_id"), ondelete="SET NULL", deferrable=True
         ),
