@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.finding`` from the checkout. Under each strategy, 199 tenants have 100 resources each, and
 one has 100,000 resources of 1,000 users, 100,000 spans and 100,000 organizations. Each read asks for the first 20 rows
-that satisfy a filter, which few rows, many rows or no rows do. The reads run on one connection, as the server reads
-them. Exit status 1 if a bar is missed.
+that satisfy a filter, which few rows, many rows or no rows do. Some also count all rows, as a whole or in groups: that
+takes longer the more there are, and has no bar. The reads run on one connection, as the server reads them. Exit status
+1 if a bar is missed.
 """
 
 import asyncio
@@ -75,6 +76,14 @@ ORDERS: Mapping[str, tuple[str, Sequence[Mapping[str, str]]]] = {
     "order: nulls first": ("resources", [{"field": "KIND", "direction": "ASC", "nulls": "FIRST"}]),
     "order: nulls last": ("resources", [{"field": "KIND", "direction": "DESC", "nulls": "LAST"}]),
 }
+GROUPS: Mapping[str, str] = {
+    "groups: five kinds": "{ resources(first: 20) { groups { kind { value count } } nodes { id } } }",
+    "groups: 1,000 owners": "{ resources(first: 20) { groups { ownerId { value count } } nodes { id } } }",
+    "groups of one row": "{ resources(first: 20) { nodes { spans(first: 0) { groups { visibility { count } } } } } }",
+    "totalCount": "{ resources(first: 20) { totalCount nodes { id } } }",
+}
+COUNTING = frozenset(GROUPS) - {"groups of one row"}
+"""They read the index of all rows, so that they take longer the more rows there are: they have no bar."""
 TYPES = {"resources": "Resource", "organizations": "Organization", "users": "User", "spans": "Span"}
 LISTED = {"spans": "timeline"}
 
@@ -87,6 +96,8 @@ def operations() -> Iterator[tuple[str, Declared]]:
     for name, (listed, order) in ORDERS.items():
         document = f"query Q($o: [{TYPES[listed]}Order!]) {{ {listed}(first: 20, orderBy: $o) {{ nodes {{ id }} }} }}"
         yield name, Declared("Q", document, lambda *_, order=order: {"o": order})
+    for name, selection in GROUPS.items():
+        yield name, Declared("Q", f"query Q {selection}", lambda *_: {})
 
 
 async def grown(address: str, strategy: str, rows: int) -> Resident:
@@ -113,7 +124,8 @@ async def run(address: str, strategy: str, rows: int) -> Sequence[Figure]:
                 [found] = json.loads(await work.value(written.sql, *written.arguments)).values()
                 plan = await work.value(f"EXPLAIN (FORMAT JSON) {written.sql}", *written.arguments)
             name = f"{strategy}, {filtered}: {len(found['nodes'])} rows"
-            figures.append(Figure(name, statistics.median(rounds) / 1000, "ms", BAR))
+            bar = None if filtered in COUNTING else BAR
+            figures.append(Figure(name, statistics.median(rounds) / 1000, "ms", bar))
             if not figures[-1].passed:
                 nodes = "; ".join(shape(json.loads(plan)[0]["Plan"]))
                 Console(stderr=True).print(f"{name}:\n  {nodes}", highlight=False)

@@ -6,6 +6,7 @@ It does not use the compiler or its mapping; it defines the meaning of each fiel
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +15,16 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from graphql import GraphQLResolveInfo, GraphQLSchema, build_schema, execute_sync, parse, print_schema
+from graphql import (
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    GraphQLSchema,
+    build_schema,
+    execute_sync,
+    get_named_type,
+    parse,
+    print_schema,
+)
 from sqlalchemy import Column, Table, TextClause, func, select, text
 
 from isola.api.schema import model
@@ -86,7 +96,7 @@ class Object:
 @dataclass(frozen=True, eq=False)
 class Connection:
     rows: list[Object]
-    total: int
+    all: list[Object]
     before: bool
     after: bool
 
@@ -124,7 +134,7 @@ class Data:
     ) -> Any:
         field = info.field_name
         if isinstance(source, Connection):
-            return _of_connection(source, field)
+            return self._grouped(source.all, info) if field == "groups" else _of_connection(source, field)
         if isinstance(source, dict):
             return source[field]
         row = source.row
@@ -289,9 +299,30 @@ class Data:
         total = len(rows)
         if given.get("last") is not None:
             kept = rows[total - min(given["last"], total) :]
-            return Connection(kept, total, before=len(kept) < total, after=False)
+            return Connection(kept, rows, before=len(kept) < total, after=False)
         size = 20 if given.get("first") is None else given["first"]
-        return Connection(rows[:size], total, before=False, after=size < total)
+        return Connection(rows[:size], rows, before=False, after=size < total)
+
+    def _grouped(self, rows: list[Object], info: GraphQLResolveInfo[Any]) -> Mapping[str, Any]:
+        """The numbers of rows by the value of each field, from all fields that can be selected."""
+        groups = get_named_type(info.return_type)
+        assert isinstance(groups, GraphQLObjectType)
+        return {name: self._counted(groups.name.removesuffix("Groups"), rows, name) for name in groups.fields}
+
+    def _counted(self, type_: str, rows: list[Object], name: str) -> Sequence[Mapping[str, Any]]:
+        numbers = Counter(self._group_of(type_, each, name) for each in rows)
+        found = sorted(numbers.items(), key=lambda each: (-each[1], self._rank(each[0])))
+        return [{"value": self._group_shown(type_, name, value), "count": number} for value, number in found[:100]]
+
+    def _group_of(self, type_: str, each: Object, name: str) -> Any:
+        value = each.row[_snake(name)]
+        hidden = REFERENCES.get((type_, name)) == "Span" and self._by_key("Span", value) is None
+        return None if hidden else value
+
+    def _group_shown(self, type_: str, name: str, value: Any) -> Any:
+        if value is not None and (type_, name) in REFERENCES:
+            return f"{PREFIXES[REFERENCES[type_, name]]}_{value}"
+        return ENUMS[type_, name](value).name if value is not None and (type_, name) in ENUMS else _shown(value)
 
     def _ordered(self, rows: list[Object], order: Sequence[Mapping[str, str]] | None) -> list[Object]:
         keys: list[tuple[str, bool, str | None]] = [
@@ -400,7 +431,7 @@ def _of_connection(source: Connection, field: str) -> Any:
         case "nodes":
             return source.rows
         case "totalCount":
-            return source.total
+            return len(source.all)
     return {
         "hasNextPage": source.after,
         "hasPreviousPage": source.before,

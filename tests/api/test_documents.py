@@ -65,6 +65,8 @@ BELOW = "{{ resources(first: {}) {{ nodes {{ spans(first: 0) {{ {} }} }} }} }}"
         (f"{{ {' '.join(EMPTY.format(n) for n in range(60))} }}", 60),
         (BELOW.format(50, "totalCount"), 50 + 50 * 21),
         (BELOW.format(100, " ".join(f"a{n}: totalCount" for n in range(40))), 100 + 100 * (1 + 40 * 20)),
+        ("{ resources(first: 0) { groups { kind { value } more: kind { count } ownerId { count } } } }", 1 + 3 * 1000),
+        (BELOW.format(50, "groups { type { count } visibility { count } }"), 50 + 50 * 41),
         ('{ resource(id: "x") { id spans(first: 5) { nodes { id } } } }', 1 + 5),
     ],
 )

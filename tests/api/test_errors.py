@@ -126,7 +126,9 @@ async def test_a_value_too_large_for_its_type(a: Caller) -> None:
     overflow = Value(lambda row: cast(row["size_bytes"] + literal(2**62) * 2, Integer))
     fields = {**resource.fields, "sizeBytes": overflow}
     entities = {**model.entities, "Resource": replace(resource, fields=fields)}
-    executor = Executor(Model(model.schema, entities, model.filters, model.left), secret=SECRET)
+    executor = Executor(
+        Model(model.schema, entities, model.filters, model.left, groupings=model.groupings), secret=SECRET
+    )
     with capture_logs():
         answer = await a.using(executor).ask(
             "query ($id: ID!) { resource(id: $id) { sizeBytes } __typename }", {"id": ids("res", 1)}

@@ -16,8 +16,8 @@ from tests.control.conftest import addresses
 REVISION = """
 import sqlalchemy as sa
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade(op):
@@ -28,8 +28,8 @@ def upgrade(op):
 ADDED = """
 import sqlalchemy as sa
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade(op):
@@ -76,7 +76,7 @@ async def test_policies_of_visibility_rules_are_kept_unless_a_revision_touches_t
             if missing:
                 await work.script("DROP POLICY visible_rows ON rls.spans")
         statement = f"op.add_column('{table}', sa.Column('label', sa.Text(), nullable=True))"
-        (history / "0004_label.py").write_text(ADDED.format(statement=statement))
+        (history / "0005_label.py").write_text(ADDED.format(statement=statement))
         migrations.clear_caches()
         assert (await migrations.migrate(owner, strategies, where)).failed == {}
         async with owner.unbound() as work:
@@ -103,7 +103,7 @@ async def test_a_statement_of_a_revision_reaches_the_rows_of_all_tenants(
                 async with database.transaction(tenant) as work:
                     await work.value("INSERT INTO users (subject, name) VALUES ('ada', 'Ada')")
                     await work.value("INSERT INTO resources (name, owner_id) SELECT $1, id FROM users", tenant.slug)
-            (history / "0004_label.py").write_text(REVISION.format(statement=statement))
+            (history / "0005_label.py").write_text(REVISION.format(statement=statement))
             migrations.clear_caches()
             assert (await migrations.migrate(owner, strategies, where)).failed == {}
             for tenant in tenants:
@@ -120,7 +120,7 @@ async def test_a_statement_restricted_by_policies_fails_and_changes_nothing(hist
     strategies = registry.load(where.tenant_login)
     async with await Database.open(second, size=2, wait=10, statement_timeout=60) as owner:
         await migrations.migrate(owner, strategies, where)
-        (history / "0004_hidden.py").write_text(
+        (history / "0005_hidden.py").write_text(
             REVISION.format(statement=f'op.execute("{hidden}")\n    op.execute("SELECT pg_temp.hidden()")')
         )
         migrations.clear_caches()

@@ -21,6 +21,7 @@ TIMELINE = "tests/http/test_timeline.py"
 ROLE_RULES = "tests/subjects/nouns/test_roles.py"
 READS = "tests/api/test_reads.py"
 VISIBILITY = "app/isola/testing/isolation/test_visibility.py"
+GROUPS = "tests/api/test_groups.py"
 CONNECTIONS = "tests/api/test_connections.py"
 SNAPSHOTS = "tests/api/test_snapshots.py"
 MUTATIONS = "tests/api/test_mutations.py"
@@ -746,6 +747,33 @@ READING = (
         "select_(func.count()).select_from(every.scan).where(*every.conditions)",
         "select_(func.count()).select_from(every.scan)",
         (CONNECTIONS,),
+    ),
+    Patch(
+        "groups without the conditions",
+        "the conditions of groups",
+        BOTH,
+        "app/isola/query/groups.py",
+        ".where(*rows.conditions)",
+        "",
+        (GROUPS,),
+    ),
+    Patch(
+        "groups of hidden rows",
+        "that rows which refer to a hidden one are counted as those which refer to none",
+        BOTH,
+        "app/isola/api/declared/groups.py",
+        "case((visible(row), row[member.column]))",
+        "row[member.column]",
+        (GROUPS,),
+    ),
+    Patch(
+        "ids in groups without a permission",
+        "the permission of groups by a reference",
+        BOTH,
+        "app/isola/query/planning.py",
+        "self.require(place, below)",
+        "pass",
+        (GROUPS,),
     ),
     Patch(
         "hasPreviousPage without the conditions",

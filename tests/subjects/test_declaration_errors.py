@@ -342,6 +342,73 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.kind: grouped: expected index=True, or an index that begins with it")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        kind: str = column(grouped=True, max_length=3)
+        name: str = column(max_length=3)
+
+        indexes = (("name", "kind"),)
+
+    return Bird
+
+
+@refused("Bird.chip: grouped: expected a column that is not unique")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        chip: UUID = column(grouped=True, unique=True)
+
+    return Bird
+
+
+@refused("Bird.keeper: grouped: expected a column that is not unique")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        keeper: User = reference(grouped=True, unique=True)
+
+    return Bird
+
+
+@refused("Bird.kind: grouped: expected a column that is not private")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        kind: str = column(grouped=True, index=True, private=True, max_length=3)
+
+    return Bird
+
+
+@refused("Bird.about: grouped: expected an enum, a text, a boolean, an integer, a day or a UUID, not JSON")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        about: JSON = column(grouped=True)
+
+    return Bird
+
+
+@refused("Bird.names: grouped: expected an enum, a text, a boolean, an integer, a day or a UUID, not a list")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        names: list[str] = column(grouped=True)
+
+    return Bird
+
+
+@refused("Bird.seen: grouped: expected an enum, a text, a boolean, an integer, a day or a UUID, not DateTime")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        seen: datetime = column(grouped=True, index=True)
+
+    return Bird
+
+
+@refused("Bird.kind: expected max_length, since it is in an index")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        kind: str = column(grouped=True, index=True)
+
+    return Bird
+
+
 @refused("Bird.title: insensitive: expected no column title_folded")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):

@@ -1,8 +1,15 @@
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Generic, TypeVar
 
 import strawberry
+from strawberry.annotation import StrawberryAnnotation
+from strawberry.types import get_object_definition
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.field import StrawberryField
 
 from isola.api.access import PUBLIC
+from isola.api.enums import MARK
 from isola.api.fields import by_id, by_ids
 
 NodeType = TypeVar("NodeType")
@@ -43,3 +50,27 @@ class Connection(Generic[NodeType]):
     nodes: list[NodeType]
     page_info: PageInfo
     total_count: int = strawberry.field(description="The number of all items on all pages.")
+
+
+GROUPS: dict[object, type] = {}
+"""The type of the field ``groups`` of the connections of a type of nodes, if rows of it are counted in groups."""
+
+_DESCRIBED = (
+    "How many of all items on all pages have the same value: the 100 largest groups, the largest first. If their sum "
+    "is less than totalCount, the other items are in smaller groups."
+)
+
+
+class _Connections(StrawberryObjectDefinition):
+    """Adds the field ``groups`` to the connections whose nodes have some."""
+
+    def copy_with(self, type_var_map: Mapping[str, Any]) -> Any:
+        made = super().copy_with(type_var_map)
+        if (groups := GROUPS.get(type_var_map[NodeType.__name__])) is not None:
+            field = StrawberryField("groups", type_annotation=StrawberryAnnotation(groups), description=_DESCRIBED)
+            get_object_definition(made, strict=True).fields.append(field)
+        return made
+
+
+_plain = get_object_definition(Connection, strict=True)
+setattr(Connection, MARK, _Connections(**{each.name: getattr(_plain, each.name) for each in fields(_plain)}))

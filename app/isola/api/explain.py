@@ -106,6 +106,7 @@ def _selection(selection: Selection, depth: int) -> Iterator[str]:
 def _parts(parts: tuple[ConnectionPart, ...], depth: int) -> Iterator[str]:
     for part in parts:
         yield f"{'  ' * depth}{part.key}"
+        yield from (f"{'  ' * (depth + 1)}{each.key}" for each in part.groups)
         yield from _parts(part.parts, depth + 1)
         if part.selection:
             yield from _selection(part.selection, depth + 1)

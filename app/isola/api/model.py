@@ -26,6 +26,7 @@ from isola.query.mapping import (
     Entity,
     Field,
     Filter,
+    Grouping,
     MappingError,
     Model,
     Needs,
@@ -50,6 +51,7 @@ def model_of(schema: strawberry.Schema) -> Model:
     filters: dict[str, Filter] = {}
     left: dict[str, Needs] = {}
     requires: dict[str, Sequence[str]] = {}
+    groupings: dict[str, Mapping[str, Grouping]] = {}
     for name, type_ in core.type_map.items():
         if _DEFINITION not in type_.extensions:
             continue
@@ -63,12 +65,19 @@ def model_of(schema: strawberry.Schema) -> Model:
                 type_.is_type_of = None
                 fields = _fields(type_)
                 requires |= _requires(type_)
+                if grouped := _groupings(type_):
+                    groupings[name] = grouped
                 if declared := getattr(type_.extensions[_DEFINITION].origin, TYPE, None):
                     source, prefix, order = declared
                     entities[name] = Entity(source, fields, prefix, order)
                     for each in type_.fields.keys() - fields.keys():
                         left[f"{name}.{each}"] = _hand_over(type_.fields[each], columns_of(source))
-    return Model(core, entities, filters, left, requires)
+    return Model(core, entities, filters, left, requires, groupings)
+
+
+def _groupings(type_: GraphQLObjectType) -> dict[str, Grouping]:
+    declared = {name: _declaration(field).metadata.get(FIELD) for name, field in type_.fields.items()}
+    return {name: each for name, each in declared.items() if isinstance(each, Grouping)}
 
 
 def _fields(type_: GraphQLObjectType) -> dict[str, Field]:

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal_column
 
+from isola.query import groups
 from isola.query.arguments import Ids, Shape
 from isola.query.read_plan import (
     Connection,
     ConnectionPart,
     Constant,
     Found,
+    Grouped,
     Leaf,
     Object,
     ReadPlan,
@@ -141,10 +143,26 @@ def _parts(parts: Sequence[ConnectionPart], shapes: Sequence[Shape], rows: int) 
                 of_part = _selection(part.selection, shapes)
             case "edges" | "pageInfo":
                 of_part = _parts(part.parts, shapes, rows)
+            case "groups":
+                of_part = _groups(part.groups)
             case _:
                 of_part = _Size(_CURSOR if "ursor" in part.name else _WIDTHS["BigInt"] + len(part.type))
         size = size.beside(_Size(len(part.key) + _PUNCTUATION))
         size = size.beside(_list(of_part, rows) if part.name in {"nodes", "edges"} else of_part)
+    return size
+
+
+def _groups(selected: Sequence[Grouped | Constant]) -> _Size:
+    size = _Size(_OBJECT)
+    for each in selected:
+        size = size.beside(_Size(len(each.key) + _PUNCTUATION))
+        if isinstance(each, Constant):
+            size = size.beside(_Size(len(each.text) + 2))
+            continue
+        # Values that are grouped are in an index, so that all have a limit.
+        most = (width(each.value) or _CURSOR) + _WIDTHS["BigInt"] + len(each.group)
+        item = _Size(_OBJECT + sum(len(key) + _PUNCTUATION + most for key, _ in each.parts))
+        size = size.beside(_list(item, groups.MOST))
     return size
 
 

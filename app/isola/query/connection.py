@@ -37,7 +37,7 @@ from sqlalchemy.sql.elements import Grouping, UnaryExpression
 from sqlalchemy.sql.selectable import LateralFromClause, Subquery
 from sqlalchemy.types import TypeEngine
 
-from isola.query import cursor, json_text, keyset
+from isola.query import cursor, groups, json_text, keyset
 from isola.query.arguments import INSENSITIVE, RELATIVE, Condition, Nulls, Page
 from isola.query.json_text import Part as Json
 from isola.query.mapping import Function, Order, Related, Row, columns_of
@@ -246,13 +246,18 @@ class _Writer:
                 return [f'"{part.type}"']
             case "pageInfo":
                 return self._object(part.parts, rows)
-            case "totalCount":
-                return [self._count()]
+            case "totalCount" | "groups":
+                return self._of_all(part)
             case "hasNextPage" | "hasPreviousPage":
                 return [self._more(part.name)]
             case "startCursor" | "endCursor" if self.page.size == 0:
                 return ["null"]
         return self._of_rows(part, rows)
+
+    def _of_all(self, part: ConnectionPart) -> list[Json]:
+        if part.name == "groups":
+            return groups.written(self.writer, part.groups, self._satisfying)
+        return [self._count()]
 
     def _of_rows(self, part: ConnectionPart, rows: Subquery | None) -> list[Json]:
         if rows is None:
@@ -310,10 +315,13 @@ class _Writer:
     def _cursor(self, keys: ColumnElement[bytes]) -> ColumnElement[str]:
         return cursor.written(keys, self.writer.parameter(self.selected.site, 0, LargeBinary()))
 
-    def _count(self) -> ColumnElement[int]:
+    def _satisfying(self) -> "_Source":
+        """All rows that satisfy the filter, regardless of the page."""
         every, condition = self._all(), self.page.condition
-        if condition is not None:
-            every = every.where(self._tests(every.scan).write(condition))
+        return every if condition is None else every.where(self._tests(every.scan).write(condition))
+
+    def _count(self) -> ColumnElement[int]:
+        every = self._satisfying()
         counted = select_(func.count()).select_from(every.scan).where(*every.conditions)
         return counted.correlate_except(every.scan).scalar_subquery()
 

@@ -132,6 +132,13 @@ class Many:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """The numbers of the rows of a connection by a value of each."""
+
+    by: Value
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """The object with the argument ``id``, or the objects with the argument ``ids``."""
 
@@ -246,16 +253,19 @@ class Model:
         filters: Mapping[str, Filter],
         left: Mapping[str, Needs],
         requires: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        groupings: Mapping[str, Mapping[str, Grouping]] = MappingProxyType({}),
     ) -> None:
         """``left`` are the fields (``Type.field``) with a custom resolver, and the columns that it needs.
 
-        ``requires`` has the permissions that a type (``Type``) or a single field (``Type.field``) needs.
+        ``requires`` has the permissions that a type (``Type``) or a single field (``Type.field``) needs. ``groupings``
+        are by the types of the field ``groups`` of connections, and by their fields.
         """
         self.schema = schema
         self.entities = entities
         self.filters = filters
         self.left = left
         self.requires = requires
+        self.groupings = groupings
         self.columns = {name: columns_of(entity.source) for name, entity in entities.items()}
         self.comparisons: dict[tuple[str, str], Comparison] = {}
         """Comparisons that need more than their column, by the type of the rows and the name of the column."""
@@ -312,7 +322,9 @@ class Model:
                     _refuse(where, f"is mapped as a connection, but {target} is none")
                 self._entity(where, node)
                 self._check_relation(where, field, node.name, columns)
-                self._check_arguments(where, graphql_field, columns_of(self.source(field, node.name)), node.name)
+                there = columns_of(self.source(field, node.name))
+                self._check_arguments(where, graphql_field, there, node.name)
+                self._check_groups(where, target, there)
             case Lookup():
                 if not {"id", "ids"} & graphql_field.args.keys():
                     _refuse(where, "looks up by id but takes neither id nor ids")
@@ -358,6 +370,17 @@ class Model:
             pairs = columns_of(join.through)
             _column(pairs, join.near, where)
             _column(pairs, join.far, where)
+
+    def _check_groups(self, where: str, connection: GraphQLNamedType, columns: Mapping[str, Column[Any]]) -> None:
+        fields = connection.fields if isinstance(connection, GraphQLObjectType) else {}
+        if "groups" not in fields:
+            return
+        groups = get_named_type(fields["groups"].type)
+        for name, grouping in self.groupings[groups.name].items():
+            if isinstance(grouping.by.of, str):
+                _column(columns, grouping.by.of, f"{where} ({groups}.{name})")
+            else:
+                _check_expression(f"{where} ({groups}.{name})", grouping.by.of, columns)
 
     def _check_arguments(
         self, where: str, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]], node: str

@@ -36,6 +36,7 @@ from isola.query.read_plan import (
     ConnectionPart,
     Constant,
     Found,
+    Grouped,
     Leaf,
     Object,
     Path,
@@ -306,9 +307,11 @@ class _Planner:
         if reached := self.model.reached.get(reader.filter):
             self.found.append((site, {each: self._of_type(each, at) for each in reached}))
         parts = self._parts(connection, group, at, site)
-        names = [part.name for part in _walk(parts)]
+        walked = _walk(parts)
+        names = [part.name for part in walked]
+        grouped = [each for part in walked for each in part.groups if isinstance(each, Grouped)]
         self.sites[site].reader = reader._replace(keyed=not _CURSORS.isdisjoint(names))
-        self.sites[site].counts = names.count("totalCount")
+        self.sites[site].counts = names.count("totalCount") + len(grouped)
         self.sites[site].scan = self.limits.whole_scan if field.join is None else self.limits.joined_scan
         nullable = not isinstance(definition.type, GraphQLNonNull)
         return Connection(key, nullable, reader.place, field, site, node.name, parts)
@@ -337,10 +340,42 @@ class _Planner:
                     part = ConnectionPart(key, name, selection=self._selection(target, nodes, below, site, None))
                 case "edges" | "pageInfo":
                     part = ConnectionPart(key, name, self._parts(target, nodes, below, site))
+                case "groups":
+                    part = ConnectionPart(key, name, groups=self._groups(type_, target, nodes, below))
                 case _:
                     part = ConnectionPart(key, name)
             parts.append(part)
         return tuple(parts)
+
+    def _groups(
+        self, connection: GraphQLObjectType, type_: GraphQLNamedType, group: list[FieldDetails], at: Place
+    ) -> tuple[Grouped | Constant, ...]:
+        """The fields of the type of ``groups``: each counts the rows by one value."""
+        node = mapping.node_type(connection)
+        if not isinstance(type_, GraphQLObjectType) or node is None:
+            raise TypeError(f"{type_} has no groups")
+        self.require(type_.name, at)
+        found: list[Grouped | Constant] = []
+        for key, nodes in self.collect(type_, group).items():
+            name = nodes[0].node.name.value
+            place = f"{type_.name}.{name}"
+            below = _below(at, key, nodes)
+            self.require(place, below)
+            if name == "__typename":
+                found.append(Constant(key, nullable=False, place=place, text=type_.name))
+                continue
+            by = self.model.groupings[type_.name][name].by
+            item = get_named_type(type_.fields[name].type)
+            if not isinstance(item, GraphQLObjectType):
+                raise TypeError(f"{item} is not an object type")
+            self.require(item.name, below)
+            parts = {part: given[0].node.name.value for part, given in self.collect(item, nodes).items()}
+            column = self.model.columns[node.name][by.of] if isinstance(by.of, str) else None
+            longest = None if column is None else column.info.get("longest")
+            target = get_named_type(item.fields["value"].type)
+            value = Leaf("value", nullable=True, place=place, value=by, type=target, listed=False, longest=longest)
+            found.append(Grouped(key, value, item.name, tuple(parts.items())))
+        return tuple(found)
 
 
 class _RefusedError(Exception):

@@ -89,6 +89,19 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouped:
+    """The numbers of the rows of a connection by ``value``.
+
+    ``parts`` are the fields selected of each group, of the type ``group``: their keys and names.
+    """
+
+    key: str
+    value: Leaf
+    group: str
+    parts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionPart:
     """A field of a connection, of its edges or of its pageInfo, by its name there."""
 
@@ -98,6 +111,7 @@ class ConnectionPart:
     selection: Selection | None = None
     type: str = ""
     """The value of ``__typename``."""
+    groups: tuple[Grouped | Constant, ...] = ()
 
 
 Path: TypeAlias = tuple[str, ...]
@@ -132,7 +146,7 @@ class Site:
     """A field with arguments.
 
     For estimates: ``parent`` is the index of the enclosing connection, ``scan`` the cost of scanning all of its rows,
-    in rows, and ``counts`` how often its ``totalCount`` is selected.
+    in rows, and ``counts`` how often all of them are counted, as a whole or in groups.
     """
 
     node: FieldNode

@@ -9,7 +9,7 @@ from sqlalchemy.sql.visitors import iterate
 from isola.query import caller
 from isola.query.arguments import RELATIVE, Condition, Page, Shape
 from isola.query.mapping import Function, Join, Model, One, Related, Row, Source, columns_of
-from isola.query.read_plan import Connection, ConnectionPart, Found, Leaf, Object, ReadPlan, Selection
+from isola.query.read_plan import Connection, ConnectionPart, Found, Grouped, Leaf, Object, ReadPlan, Selection
 
 _OF_CALLER = frozenset(parameter.key for parameter in caller.PARAMETERS.values())
 
@@ -135,11 +135,21 @@ def _expressions(model: Model, selection: Selection) -> Iterator[tuple[str, Call
             case Connection():
                 if field.field.when is not None:
                     yield selection.type, field.field.when
+                for of in _grouped(field.parts):
+                    yield field.node, of
                 for inner in _below(field.parts):
                     yield from _expressions(model, inner)
             case Found():
                 for inner in field.choices.values():
                     yield from _expressions(model, inner)
+
+
+def _grouped(parts: Sequence[ConnectionPart]) -> Iterator[Callable[[Row], ColumnElement[Any]]]:
+    """The expressions by which a connection counts its rows."""
+    for part in parts:
+        for each in part.groups:
+            if isinstance(each, Grouped) and not isinstance(each.value.value.of, str):
+                yield each.value.value.of
 
 
 def _below(parts: Sequence[ConnectionPart]) -> Iterator[Selection]:

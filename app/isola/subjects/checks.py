@@ -37,6 +37,8 @@ from isola.subjects.types import EXPECTED, INTEGER, TEXT, Annotation, Kind
 from isola.subjects.visibility import VIEWER, deciding, in_sql, refuse_circle
 
 RANGED = frozenset({"Int", "BigInt", "Float", "Decimal", "Date", "DateTime"})
+GROUPED = frozenset({"String", "Boolean", "Int", "BigInt", "Date", "UUID"})
+"""The types of columns, besides enums, by whose values rows are counted."""
 MAX_DIGITS = 1000
 MAX_TABLE = 60
 """The most characters of a table name."""
@@ -71,6 +73,7 @@ def check(declaration: Declaration) -> None:
             case Count() as declared:
                 _check_count(member, declared)
     _check_names(declaration)
+    _check_grouped(declaration)
     _check_shared(declaration)
     _check_conditions(declaration)
     if declaration.subject.visible is not None and not callable(declaration.subject.visible):
@@ -299,6 +302,35 @@ def _of_insensitive(member: Member, declared: Column, kind: Kind) -> Iterator[st
         yield f"insensitive: expected a name of at most {MAX_NAME - len(folded(''))} characters"
     if folded(member.column) in {each.column for each in member.declaration.columns}:
         yield f"insensitive: expected no column {folded(member.column)}, which holds the texts in the form to compare"
+
+
+def _check_grouped(declaration: Declaration) -> None:
+    for member in declaration.grouped:
+        for broken in _of_grouped(member):
+            _refuse(member.where, f"grouped: {broken}")
+
+
+def _of_grouped(member: Member) -> Iterator[str]:
+    """An index has to have the values in order, and several rows have to have the same value."""
+    declared, declaration = member.declared, member.declaration
+    if getattr(declared, "unique", False):
+        yield "expected a column that is not unique, since each of its groups would be one row"
+    if member.is_private:
+        yield "expected a column that is not private, since clients see its values"
+    if isinstance(declared, Reference):
+        return
+    if not isinstance(declared, Column) or member.annotation.kind is None:
+        raise TypeError("checked before")
+    kind = member.annotation.kind
+    if (member.annotation.enum is None and kind.graphql not in GROUPED) or not kind.ordered:
+        yield f"expected an enum, a text, a boolean, an integer, a day or a UUID, not {_titled(kind)}"
+    listed = [*declaration.subject.indexes, *declaration.subject.unique_together]
+    if not declared.index and member.column not in {declaration.column_of(names[0]) for names in listed if names}:
+        yield "expected index=True, or an index that begins with it, to count the rows by"
+
+
+def _titled(kind: Kind) -> str:
+    return "a list" if kind.sql is ARRAY else kind.graphql
 
 
 def _of_texts(declared: Column, kind: Kind) -> Iterator[str]:

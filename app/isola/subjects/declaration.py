@@ -84,6 +84,7 @@ class Column(Attribute):
     unique: bool | str = False
     index: bool = False
     insensitive: bool = False
+    grouped: bool = False
     read_only: bool = False
     fixed: bool = False
     private: bool = False
@@ -101,6 +102,7 @@ class Reference(Attribute):
     default: Any = UNSET
     on_delete: str = "restrict"
     unique: bool = False
+    grouped: bool = False
     read_only: bool = False
     fixed: bool = False
     owner: bool = False
@@ -139,6 +141,7 @@ def column(
     unique: bool | str = False,
     index: bool = False,
     insensitive: bool = False,
+    grouped: bool = False,
     read_only: bool = False,
     fixed: bool = False,
     private: bool = False,
@@ -153,10 +156,11 @@ def column(
     ``scale`` of them after the point. JSON documents have at most ``max_bytes``, as PostgreSQL writes them. ``unique``:
     unique in a tenant; a text is the name of the value in errors. Lists can be ordered by columns with an ``index`` or
     ``unique``. Filters can also compare an ``insensitive`` text without regard to case and accents: the database keeps
-    it in this form in a further column, with an index. Clients cannot set ``read_only`` columns, set ``fixed`` ones
-    only when they make a row, and cannot see ``private`` ones. The audit log has the values of ``logged`` columns: by
-    default, all that are not private. ``deprecated``, as on every attribute, is the reason why clients should not use
-    it any more, and what they should use instead.
+    it in this form in a further column, with an index. Connections count their rows by the values of ``grouped``
+    columns, which need an index. Clients cannot set ``read_only`` columns, set ``fixed`` ones only when they make a
+    row, and cannot see ``private`` ones. The audit log has the values of ``logged`` columns: by default, all that are
+    not private. ``deprecated``, as on every attribute, is the reason why clients should not use it any more, and what
+    they should use instead.
     """
     return Column(
         default=default,
@@ -170,6 +174,7 @@ def column(
         unique=unique,
         index=index,
         insensitive=insensitive,
+        grouped=grouped,
         read_only=read_only,
         fixed=fixed,
         private=private,
@@ -184,6 +189,7 @@ def reference(
     default: Any = UNSET,
     on_delete: str = "restrict",
     unique: bool = False,
+    grouped: bool = False,
     read_only: bool = False,
     fixed: bool = False,
     owner: bool = False,
@@ -195,14 +201,16 @@ def reference(
 
     ``default=caller`` makes the user who makes a row its owner. ``on_delete`` of the referenced row: ``restrict``
     refuses it, ``cascade`` deletes this row too, ``set null`` clears the reference. ``unique``: no two rows reference
-    the same row. Clients cannot set ``read_only`` references, and set ``fixed`` ones only when they make a row.
-    ``owner``: the user is the row's owner, as with ``default=caller``, but a rule has to decide who that can be. The
-    audit log has the ids of ``logged`` references, also of rows that its reader may not see.
+    the same row. Connections count their rows by ``grouped`` references. Clients cannot set ``read_only`` references,
+    and set ``fixed`` ones only when they make a row. ``owner``: the user is the row's owner, as with
+    ``default=caller``, but a rule has to decide who that can be. The audit log has the ids of ``logged`` references,
+    also of rows that its reader may not see.
     """
     return Reference(
         default=default,
         on_delete=on_delete,
         unique=unique,
+        grouped=grouped,
         read_only=read_only,
         fixed=fixed,
         owner=owner or default is caller,
@@ -373,6 +381,11 @@ class Declaration:
     def owner(self) -> Member | None:
         """The reference to the user who owns a row."""
         return next((each for each in self.references if getattr(each.declared, "owner", False)), None)
+
+    @cached_property
+    def grouped(self) -> Sequence[Member]:
+        """The columns by whose values connections count their rows."""
+        return [each for each in self.columns if getattr(each.declared, "grouped", False)]
 
     @cached_property
     def pairs(self) -> Sequence[Member]:

@@ -38,8 +38,8 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
 
     name: str = column(max_length=50, min_length=1, index=True)
     # Reserved words of Python, SQL and filters.
-    class_: Class = column(default=Class.BIRD)
-    order: int = column(default=0, minimum=-5, maximum=5, index=True)
+    class_: Class = column(default=Class.BIRD, index=True, grouped=True)
+    order: int = column(default=0, minimum=-5, maximum=5, index=True, grouped=True)
     from_: str | None = column(max_length=10, deprecated="Use cage.")
     group: date | None = column()
     population: BigInt | None = column()
@@ -64,7 +64,7 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
     words: list[str] = column(default=lambda: ['a"b', "c\\d", "it's, {e}"])
     ring: str = column(default="none", max_length=10, read_only=True)
     secret: str = column(default="hidden", max_length=10, private=True)
-    cage: Cage | None = reference(on_delete="set null")
+    cage: Cage | None = reference(on_delete="set null", grouped=True)
     mother: "Animal | None" = reference()
     children: Many["Animal"] = many("mother")
     keeper: User = reference(default=caller)
@@ -98,7 +98,7 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
 class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
     author: User = reference(default=caller, on_delete="cascade")
     text: str = column(max_length=100)
-    sealed: bool = column(default=False)
+    sealed: bool = column(default=False, index=True, grouped=True, deprecated="Nobody sees those that are.")
     code: str | None = column(max_length=20, unique=True)
     place: str | None = column(max_length=20, fixed=True)
     animal: Animal | None = reference(on_delete="cascade")

@@ -13,6 +13,7 @@ from strawberry.utils.str_converters import to_camel_case
 from isola.api import subject_types
 from isola.api.access import Requires
 from isola.api.declared.changes import changes_of
+from isola.api.declared.groups import declare_groups
 from isola.api.declared.making import connection_of, made_class
 from isola.api.declared.mutations import mutations_of
 from isola.api.declared.types import declare_filter, declare_order, declare_type, extend
@@ -37,6 +38,7 @@ def declare(subjects: Sequence[type[Subject]]) -> Sequence[Fields]:
     for subject in subjects:
         declare_filter(subject.declaration)
         declare_order(subject.declaration)
+        declare_groups(subject.declaration)
     for subject in subjects:
         declare_type(subject)
     return [_fields(subject) for subject in subjects]

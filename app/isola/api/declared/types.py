@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 from typing import Any, TypeVar, get_args
 
 import strawberry
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, func, select
 from strawberry.types import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
@@ -22,6 +22,7 @@ from isola.api.declared.making import (
     python_name,
     value_type,
 )
+from isola.api.declared.visible import visible_reference
 from isola.api.enums import MARK, described_enum
 from isola.api.fields import FIELD, expression, many, mapped, one, typed_id
 from isola.api.scalars import (
@@ -179,7 +180,7 @@ def declare_filter(declaration: Declaration) -> None:
         match member.declared:
             case Reference():
                 other = member.target.declaration.prefix
-                comparison = Comparison(member.column, other, indexed=True, visible=_visible_reference(member))
+                comparison = Comparison(member.column, other, indexed=True, visible=visible_reference(member))
                 fields[member.column] = (IDFilter | None, _compared(member.column, comparison))
                 fields[python_name(member.name)] = _related(member.name, member.target, Join(member.column), many=False)
             case Relation():
@@ -248,18 +249,6 @@ def _extended(subject: type[Subject]) -> Iterator[tuple[str, type[Subject], Join
 def _of_several(subject: type[Subject]) -> str:
     """The name of the input that compares several related rows."""
     return f"{subject.__name__}RelationFilter"
-
-
-def _visible_reference(member: Member) -> Callable[[Row], ColumnElement[bool]] | None:
-    """Whether the caller may see the row that a reference leads to; None if all callers may see all such rows."""
-    if member.target.visible is None:
-        return None
-
-    def is_visible(row: Row) -> ColumnElement[bool]:
-        other = member.target.table.alias(f"seen_{member.target.declaration.plural}")
-        return exists().where(other.c.id == row[member.column])
-
-    return is_visible
 
 
 def _enum_filter(enum: type[StrEnum]) -> Any:

@@ -18,9 +18,9 @@ MAX_KIND = 200
 class Resource(Subject, name="resource", prefix="res", counted=True):
     """A document with a name."""
 
-    owner: User = reference(default=caller)
+    owner: User = reference(default=caller, grouped=True)
     name: str = column(max_length=MAX_NAME, min_length=1, index=True)
-    kind: str | None = column(max_length=MAX_KIND, index=True)
+    kind: str | None = column(max_length=MAX_KIND, index=True, grouped=True)
     data: JSON = column(default=dict)
     size_bytes: BigInt = column(default=0, minimum=0, index=True)
     spans: Many["Span"] = many("resource", description="The spans about it that the caller may read.")

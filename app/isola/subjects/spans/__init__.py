@@ -69,27 +69,28 @@ class Span(
 ):
     """An entry of the timeline."""
 
-    type: SpanType = column(default=SpanType.USER, fixed=True)
+    type: SpanType = column(default=SpanType.USER, fixed=True, index=True, grouped=True)
     author: User | None = reference(
         owner=True,
         fixed=True,
+        grouped=True,
         on_delete="cascade",
         description="Of a user's span the caller, of others nobody unless the caller's id is given.",
     )
     title: str = column(max_length=200, min_length=1, index=True)
     payload: JSON = column(default=dict)
     metadata: JSON = column(default=dict, max_bytes=MAX_METADATA, description="At most 64 KiB.")
-    resource: Resource | None = reference(on_delete="set null", description="What it is about.")
+    resource: Resource | None = reference(on_delete="set null", grouped=True, description="What it is about.")
     organization: Organization | None = reference(
-        on_delete="cascade", description="The organization that it is of, or that sees it."
+        on_delete="cascade", grouped=True, description="The organization that it is of, or that sees it."
     )
-    visibility: Visibility = column(default=Visibility.PRIVATE)
+    visibility: Visibility = column(default=Visibility.PRIVATE, index=True, grouped=True)
     node: str | None = column(
         max_length=uris.MAX_URI, fixed=True, description="The URI of the process or device that wrote it."
     )
     delta_s: float | None = column(fixed=True, description="A finite number that the writer gives a meaning.")
     replay_from: "Span | None" = reference(
-        read_only=True, on_delete="set null", logged=False, description="The span that this one replays."
+        read_only=True, on_delete="set null", grouped=True, logged=False, description="The span that this one replays."
     )
     replays: Many["Span"] = many("replay_from", description="The replays of it that the caller may read.")
     replay_count: int = count("replays", description="The number of replays of it that the caller may read.")

@@ -49,7 +49,7 @@ class User(
 
     # The subject claim of the user's tokens: the user's identity. No other column identifies a user.
     subject: str = column(max_length=MAX_SUBJECT, min_length=1, unique=True, private=True, logged=True)
-    kind: UserKind = column(default=UserKind.PERSON)
+    kind: UserKind = column(default=UserKind.PERSON, index=True, grouped=True)
     name: str = column(max_length=MAX_NAME, index=True)
     email: str | None = column(
         max_length=MAX_EMAIL,
