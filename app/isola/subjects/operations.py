@@ -15,7 +15,7 @@ from isola.subjects.actor import Actor
 from isola.subjects.declaration import Member, field_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
-from isola.subjects.values import complete, locked_by, stored_row
+from isola.subjects.values import complete
 from isola.subjects.work import Work
 
 MOST = 1000
@@ -60,7 +60,7 @@ async def create_all(
 ) -> Sequence[UUID]:
     """Make up to MOST rows, all of them or none. Raises as ``create``."""
     actor.require(subject.declaration.permissions["write"])
-    _refuse_too_many(batch)
+    refuse_too_many(batch)
     return [row.id for row in await subject.create_all(work, actor, batch)]
 
 
@@ -73,71 +73,6 @@ async def conflicting(
     """
     rows = [complete(subject.declaration, each, actor) for each in batch]
     return await uniques.conflicting(work, subject.table, rule, rows)
-
-
-async def upsert(
-    work: Work,
-    actor: Actor,
-    subject: type[Subject],
-    key: Sequence[str],
-    given: Mapping[str, Any],
-    expected: datetime | None = None,
-) -> tuple[UUID, bool]:
-    """Change the row with the same values of the columns ``key``, or make it; returns its id, and whether it is new.
-
-    ``given`` are values by column. Raises as ``create`` and ``update``: Conflict for a row that the actor may not see,
-    and, with ``expected``, also if there is no row.
-    """
-    declaration = subject.declaration
-    actor.require(declaration.permissions["write"])
-    made = complete(declaration, given, actor)
-    for name in key:
-        if made[name] is None:
-            field = field_of(name)
-            raise BadUserInput(f"{field}: expected a value, since it finds the object", field)
-    wanted = {name: made[name] for name in key}
-    if (found := await _changed(work, actor, subject, wanted, given, expected)) is not None:
-        return found, False
-    if expected is not None:
-        raise _changed_since()
-    try:
-        # Undone as a whole if there is such a row: its rules may have changed others.
-        async with work.savepoint():
-            return (await subject.create(work, actor, **given)).id, True
-    except Conflict as conflict:
-        # Another transaction may have made it meanwhile. Otherwise the actor may not see it, or violates another rule.
-        if conflict.rule is None or (found := await _changed(work, actor, subject, wanted, given, expected)) is None:
-            raise
-        return found, False
-
-
-async def _changed(
-    work: Work,
-    actor: Actor,
-    subject: type[Subject],
-    wanted: Mapping[str, Any],
-    given: Mapping[str, Any],
-    expected: datetime | None,
-) -> UUID | None:
-    """Change the row with the values ``wanted``, by column; its id, None if the actor sees no such row."""
-    key = await locked_by(work, subject.declaration, wanted)
-    if key is None:
-        return None
-    row = await changeable(work, actor, subject, key)
-    _refuse_changed({key: row}, [(key, expected)])
-    changes = {name: value for name, value in given.items() if name not in wanted}
-    _leave_fixed(row, changes)
-    await row.update(work, actor, **changes)
-    return key
-
-
-def _leave_fixed(row: Subject, changes: dict[str, Any]) -> None:
-    """Remove the values of fixed columns from ``changes``, by column. Raises BadUserInput unless the row has them."""
-    current = stored_row(row)
-    for member in row.declaration.columns:
-        if member.is_fixed and member.column in changes and changes.pop(member.column) != current[member.column]:
-            field = field_of(member.column)
-            raise BadUserInput(f"{field}: it is fixed: expected the value that the object has", field)
 
 
 async def update(
@@ -163,7 +98,7 @@ async def update_all(
     expected: Sequence[datetime | None] = (),
 ) -> None:
     """Change up to MOST rows, all of them or none. Raises as ``update``."""
-    _refuse_too_many(batch)
+    refuse_too_many(batch)
     whole = subject.before_update is not Subject.before_update
     rows = await changeable_all(work, actor, subject, [key for key, _ in batch], whole=whole, expected=expected)
     by_key = {row.id: row for row in rows}
@@ -187,7 +122,7 @@ async def remove_all(
     work: Work, actor: Actor, subject: type[Subject], keys: Sequence[UUID], expected: Sequence[datetime | None] = ()
 ) -> None:
     """Delete up to MOST rows, all of them or none. Raises as ``remove``."""
-    _refuse_too_many(keys)
+    refuse_too_many(keys)
     whole = subject.before_delete is not Subject.before_delete
     rows = await changeable_all(work, actor, subject, keys, whole=whole, expected=expected)
     try:
@@ -242,12 +177,13 @@ async def changeable_all(
 def _refuse_changed(rows: Mapping[UUID, Any], expected: Sequence[tuple[UUID, datetime | None]]) -> None:
     for index, (key, moment) in enumerate(expected):
         if moment is not None and rows[key].updated_at != moment:
-            conflict = _changed_since()
+            conflict = stale()
             conflict.index = index
             raise conflict
 
 
-def _changed_since() -> Conflict:
+def stale() -> Conflict:
+    """The error for a row that does not have the version that a client expects."""
     return Conflict("expectedUpdatedAt: the object has been changed since then", "expectedUpdatedAt")
 
 
@@ -283,6 +219,7 @@ def _pairs(subject: type[Subject], member: Member, key: UUID, other: UUID) -> tu
     return pairs_table(subject.declaration, member), {near: key, far: other}
 
 
-def _refuse_too_many(batch: Sequence[object]) -> None:
+def refuse_too_many(batch: Sequence[object]) -> None:
+    """Raise BadUserInput for no items, or more than MOST."""
     if not 1 <= len(batch) <= MOST:
         raise BadUserInput(f"items: expected 1 to {MOST}, not {len(batch)}", "items")

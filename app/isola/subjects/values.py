@@ -19,11 +19,13 @@ from sqlalchemy import (
     Insert,
     Integer,
     Select,
+    Subquery,
     Table,
     Text,
     TextClause,
     Update,
     Uuid,
+    and_,
     bindparam,
     column,
     delete,
@@ -265,13 +267,16 @@ async def locked(
     return await work.rows(_locked(declaration.subject.table, names), {"row__ids": list(keys)})
 
 
-async def locked_by(work: Work, declaration: Declaration, key: Mapping[str, Any]) -> UUID | None:
-    """The id of the row with the values ``key``, by column, locked until the end of the transaction.
+async def locked_by_all(
+    work: Work, declaration: Declaration, key: Sequence[str], wanted: Sequence[Sequence[Any]]
+) -> Mapping[int, UUID]:
+    """The ids of the rows with these values of the columns ``key``, by their index in ``wanted``.
 
-    None if there is none that the user may see.
+    They are those that the user may see, locked until the end of the transaction, in the order of their ids.
     """
-    found: UUID | None = await work.scalar(_locked_by(declaration.subject.table, tuple(key)), key)
-    return found
+    rows = exact_json.dumps([dict(zip(key, map(_plain, values), strict=True)) for values in wanted])
+    found = await work.rows(_locked_by_all(declaration.subject.table, tuple(key)), {"rows": rows})
+    return {row["ordinality"] - 1: row["id"] for row in found}
 
 
 async def change(work: Work, declaration: Declaration, key: UUID, values: Mapping[str, Any]) -> None:
@@ -299,10 +304,12 @@ def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
 
 
 @cache
-def _locked_by(table: Table, names: tuple[str, ...]) -> Select[Any]:
-    """If the row is changed while this waits for its lock, PostgreSQL evaluates the condition again."""
-    conditions = [table.c[name] == bindparam(name, type_=table.c[name].type) for name in names]
-    return select(table.c.id).where(*conditions).with_for_update(of=table)
+def _locked_by_all(table: Table, names: tuple[str, ...]) -> Select[Any]:
+    """If a row is changed while this waits for its lock, PostgreSQL evaluates the condition again."""
+    given = _given(table, names)
+    same = and_(*(table.c[name] == given.c[name] for name in names))
+    query = select(table.c.id, given.c.ordinality).select_from(table.join(given, same)).order_by(table.c.id)
+    return query.with_for_update(of=table)
 
 
 @cache
@@ -362,8 +369,8 @@ def _insert_unseen(
     return select(made.c.id).add_cte(stored.cte("stored"))
 
 
-@cache
-def _insert_many(table: Table, names: tuple[str, ...]) -> Insert | Select[Any]:
+def _given(table: Table, names: Sequence[str]) -> Subquery:
+    """The rows of the parameter ``rows``, a JSON array, with their ``ordinality``."""
     columns = [column(name, table.c[name].type) for name in names]
     # A JSON null would be stored as a document; a missing key is stored as NULL.
     types = ", ".join(f"{quoted(name)} {table.c[name].type.compile(DIALECT)}" for name in names)
@@ -371,7 +378,12 @@ def _insert_many(table: Table, names: tuple[str, ...]) -> Insert | Select[Any]:
         f"SELECT * FROM ROWS FROM (jsonb_to_recordset(CAST(:rows AS text)::jsonb) AS ({types})) WITH ORDINALITY"
     )
     rows = rows.bindparams(bindparam("rows", type_=Text()))
-    given = rows.columns(*columns, column("ordinality", Integer())).subquery("given")
+    return rows.columns(*columns, column("ordinality", Integer())).subquery("given")
+
+
+@cache
+def _insert_many(table: Table, names: tuple[str, ...]) -> Insert | Select[Any]:
+    given = _given(table, names)
     if visibility.rule_of(table) is not None:
         return _insert_unseen(table, names, given, [given.c.ordinality])
     query = select(*(given.c[name] for name in names)).order_by(given.c.ordinality)

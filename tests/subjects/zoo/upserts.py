@@ -1,6 +1,7 @@
 """Upserts over HTTP under each strategy: tests/subjects/test_zoo.py runs this with the zoo."""
 
 import asyncio
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from tests.subjects.nouns.quotas import allow
 from tests.subjects.zoo.subjects import Cage
 
 ANIMAL = "id name order price tame chip nicknames ring keeper { name } cage { number } updatedAt"
+MANY = "mutation ($input: UpsertAnimalsInput!) { upsertAnimals(input: $input) { upsertedIds createdIds } }"
+CAGES = "mutation ($input: UpsertCagesInput!) { upsertCages(input: $input) { upsertedIds createdIds } }"
 UPSERT = f"""mutation ($input: UpsertAnimalInput!) {{
   upsertAnimal(input: $input) {{ created animal {{ {ANIMAL} }} }} }}"""
 DIARY = "mutation ($input: UpsertDiaryInput!) { upsertDiary(input: $input) { created diary { id text place } } }"
@@ -193,6 +196,98 @@ async def test_of_many_at_once_one_creates_and_the_others_change(alice: Client) 
     assert await logged(alice, "animal") == ["animal:create"] + ["animal:update"] * (AT_ONCE - 1)
 
 
+def animal(number: int, **values: Any) -> dict[str, Any]:
+    return {"by": "CHIP", "chip": str(UUID(int=number)), "name": f"n{number}", **values}
+
+
+async def test_many_are_made_or_changed_in_the_order_of_the_items(alice: Client, bob: Client, api: Api) -> None:
+    await bob.ask(MANY, {"input": {"items": [animal(3), animal(1)]}})
+    of_bob = await api.content(bob.tenant)
+    one = (await upserted(alice, name="one", tame=True))["animal"]["id"]
+    await allow(api.control, await provisioning.named(api.control, alice.tenant), animals=2)
+    items = [animal(9, tame=True), animal(7, order=2), animal(1)]
+    body = {"query": MANY, "variables": {"input": {"items": items}}}
+    answers = [await alice.request("POST", json=body, headers={"idempotency-key": "one"}) for _ in range(2)]
+    assert answers[0].response.content == answers[1].response.content
+    ids = answers[0].data["upsertAnimals"]["upsertedIds"]
+    assert ids[1] == one
+    assert answers[0].data["upsertAnimals"]["createdIds"] == [ids[0], ids[2]]
+    found = (await alice.ask("{ animals(orderBy: [{field: NAME}]) { nodes { id name tame ring } } }")).data["animals"]
+    assert found["nodes"] == [
+        {"id": ids[2], "name": "n1", "tame": False, "ring": "none"},
+        {"id": one, "name": "n7", "tame": True, "ring": "r2"},
+        {"id": ids[0], "name": "n9", "tame": True, "ring": "none"},
+    ]
+    assert sorted(await logged(alice, "animal")) == ["animal:create"] * 3 + ["animal:update"]
+    # The quota counts only what is created; it refuses all.
+    before = await api.content(alice.tenant)
+    more = [animal(9), animal(10), animal(11, tame=True)]
+    assert (await alice.ask(MANY, {"input": {"items": more}})).code == "QUOTA_EXCEEDED"
+    assert await api.content(alice.tenant) == before
+    assert await api.content(bob.tenant) == of_bob
+
+
+async def test_what_is_wrong_in_one_of_many_is_named_and_nothing_is_changed(alice: Client, api: Api) -> None:
+    cage = (await alice.ask(CAGE, {"number": 1})).data["upsertCage"]["cage"]["id"]
+    assert (await alice.ask(MANY, {"input": {"items": [animal(1, cageId=cage), animal(2, cageId=cage)]}})).data
+    before = await api.content(alice.tenant)
+    by_both = {"by": "NAME_AND_CAGE_ID", "cageId": cage}
+    for items, code, field in (
+        ([animal(3), {"by": "CHIP", "name": "new"}], "BAD_USER_INPUT", ".1.chip"),
+        ([animal(3), animal(4, order=6)], "BAD_USER_INPUT", ".1.order"),
+        ([animal(1), animal(2, order=6)], "BAD_USER_INPUT", ".1.order"),
+        ([animal(3), animal(4), animal(3)], "BAD_USER_INPUT", ".2"),
+        ([animal(1), animal(2), animal(1)], "BAD_USER_INPUT", ".2"),
+        # Two keys of one row, of one that exists and of a new one.
+        ([animal(3), animal(1), {**by_both, "name": "n1"}], "BAD_USER_INPUT", ".2"),
+        ([animal(3, cageId=cage), {**by_both, "name": "n3"}], "CONFLICT", ".0.cageId"),
+        ([animal(3), animal(4, motherId=f"anm_{UUID(int=1)}")], "NOT_FOUND", ".1.motherId"),
+        # Of a change, the database does not tell which item it was.
+        ([animal(3), animal(1, name="n2")], "CONFLICT", ""),
+        ([animal(3), {**by_both, "name": "new", "chip": CHIP[:-1] + "1"}], "CONFLICT", ".1.chip"),
+        ([animal(3), animal(2, **{"class": "FISH"})], "CONFLICT", ".1.class"),
+        ([animal(3, expectedUpdatedAt=STALE), animal(1)], "CONFLICT", ".0.expectedUpdatedAt"),
+        ([animal(3), animal(1, expectedUpdatedAt=STALE)], "CONFLICT", ".1.expectedUpdatedAt"),
+        ([], "BAD_USER_INPUT", ""),
+        ([animal(number) for number in range(1001)], "BAD_USER_INPUT", ""),
+    ):
+        answer = await alice.ask(MANY, {"input": {"items": items}})
+        assert (answer.code, answer.error["extensions"]["field"]) == (code, f"input.items{field}"), answer.response.text
+        assert CHIP not in answer.response.text
+        assert await api.content(alice.tenant) == before
+    repeated = await alice.ask(MANY, {"input": {"items": [animal(1), animal(1)]}})
+    assert repeated.error["message"] == "expected one item for each object: this is that of an earlier item"
+
+
+async def test_many_that_a_user_may_not_change_are_not_changed(alice: Client, api: Api) -> None:
+    editor = api.client(alice.tenant, "ed", Role.EDITOR)
+    viewer = api.client(alice.tenant, "vera", Role.VIEWER)
+    await viewer.ask("{ animals { totalCount } }")
+    await editor.ask(MANY, {"input": {"items": [animal(2)]}})
+    await upserted(alice, name="adas")
+    before = await api.content(alice.tenant)
+    refused = await editor.ask(MANY, {"input": {"items": [animal(2), animal(1), animal(7)]}})
+    assert (refused.code, refused.error["extensions"].get("field")) == ("FORBIDDEN", "input.items.2")
+    assert (await viewer.ask(MANY, {"input": {"items": [animal(1)]}})).code == "FORBIDDEN"
+    assert await api.content(alice.tenant) == before
+
+
+async def test_many_requests_for_many_at_once_create_each_row_once(alice: Client) -> None:
+    await alice.ask(CAGES, {"input": {"items": [{"number": number} for number in range(1, 40, 4)]}})
+    random = Random(7)  # noqa: S311  no secret
+    requests = [random.sample(range(1, 41), 40) for _ in range(AT_ONCE)]
+    answers = await asyncio.gather(
+        *(alice.ask(CAGES, {"input": {"items": [{"number": n} for n in numbers]}}) for numbers in requests)
+    )
+    made = [id_ for answer in answers for id_ in answer.data["upsertCages"]["createdIds"]]
+    assert len(made) == len(set(made)) == 30
+    found = (await alice.ask("{ cages(first: 100) { nodes { id number } } }")).data["cages"]["nodes"]
+    ids = {each["number"]: each["id"] for each in found}
+    assert len(found) == len(ids) == 40
+    for numbers, answer in zip(requests, answers, strict=True):
+        assert answer.data["upsertCages"]["upsertedIds"] == [ids[number] for number in numbers]
+
+
 async def test_a_row_that_gets_another_key_meanwhile_is_not_changed(alice: Client, api: Api) -> None:
     await alice.ask(CAGE, {"number": 1})
     tenant = await provisioning.named(api.control, alice.tenant)
@@ -211,6 +306,9 @@ def test_subjects_with_a_unique_key_have_it_unless_they_opt_out() -> None:
     assert mutations is not None
     made = {name for name in mutations.fields if name.startswith("upsert")}
     # The mutations of Food are listed; other subjects have no unique key that clients can set.
-    assert made == {"upsertAnimal", "upsertCage", "upsertDiary"}
+    assert made == {
+        *("upsertAnimal", "upsertCage", "upsertDiary"),
+        *("upsertAnimals", "upsertCages", "upsertDiaries"),
+    }
     assert "enum AnimalUniqueKey" in schema.as_str()
     assert "CageUniqueKey" not in schema.as_str()

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import strawberry
@@ -19,7 +20,7 @@ from isola.api.request import Info, fields_of, payload
 from isola.api.scalars import DateTime
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.query.identifiers import decode
-from isola.subjects import operations, sentences
+from isola.subjects import operations, sentences, upserts
 from isola.subjects.actions import Action, actions_of
 from isola.subjects.actor import Actor
 from isola.subjects.checks import KEY, VERSION
@@ -136,21 +137,38 @@ def _upsert(declaration: Declaration) -> dict[str, Any]:
     parameters = {made: Uuid(), "created": Boolean()}
     returned = made_payload(f"Upsert{subject.__name__}Payload", parameters, selected)
 
-    async def upsert(work: Work, actor: Actor, sent: Any) -> Fields:
+    def item(sent: Any) -> upserts.Item:
         key = getattr(sent, KEY).value if len(keys) > 1 else keys[0]
-        values = _values(declaration, sent)
-        row, created = await operations.upsert(work, actor, subject, key, values, _expected(sent))
+        return upserts.Item(key, _values(declaration, sent), _expected(sent))
+
+    async def upsert(work: Work, actor: Actor, sent: Any) -> Fields:
+        row, created = await upserts.upsert(work, actor, subject, item(sent))
         return {made: row, "created": created}
 
+    async def upsert_all(work: Work, actor: Actor, sent: Any) -> Fields:
+        rows = await upserts.upsert_all(work, actor, subject, operations.each(sent.items, item))
+        return {"ids": [row for row, _ in rows], "created": [row for row, created in rows if created]}
+
     by = "the same key" if len(keys) > 1 else f"the same {_joined(keys[0])}"
-    return _mutation(
-        f"upsert_{declaration.name}",
-        upsert,
-        input_,
-        returned,
-        declaration.permissions["write"],
-        f"Change the {words(declaration.name)} with {by}, or create one.",
-    )
+    created = typed_id(declaration.prefix, "created", description="The ids of those that did not exist before.")
+    return {
+        **_mutation(
+            f"upsert_{declaration.name}",
+            upsert,
+            input_,
+            returned,
+            declaration.permissions["write"],
+            f"Change the {words(declaration.name)} with {by}, or create one.",
+        ),
+        **_bulk(
+            declaration,
+            "upsert",
+            {"items": list_of(input_)},
+            upsert_all,
+            more={"created": ("created_ids", created)},
+            described=" Each item is of another object.",
+        ),
+    }
 
 
 def _keys_of(declaration: Declaration) -> Any:
@@ -198,15 +216,26 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
 
 
 def _bulk(
-    declaration: Declaration, verb: str, taken: Mapping[str, Any], resolve: Resolve, locate: Locate | None = None
+    declaration: Declaration,
+    verb: str,
+    taken: Mapping[str, Any],
+    resolve: Resolve,
+    locate: Locate | None = None,
+    *,
+    more: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
+    described: str = "",
 ) -> dict[str, Any]:
-    """The bulk mutation for a verb: changes many rows at once; ``taken`` are the fields of its input."""
+    """The bulk mutation for a verb: changes many rows at once; ``taken`` are the fields of its input.
+
+    ``more`` are further fields of its payload with ids, by their parameters; ``described`` is said of it as well.
+    """
     named = f"{verb.title()}{_titled(declaration.plural)}"
     input_ = made_input(f"{named}Input", {name: (annotation, ...) for name, annotation in taken.items()})
     selected = {f"{verb.removesuffix('e')}ed_ids": (list_of(ID), typed_id(declaration.prefix, "ids"))}
-    returned = made_payload(f"{named}Payload", {"ids": ARRAY(Uuid)}, selected)
+    selected |= {field: (list_of(ID), declared) for field, declared in more.values()}
+    returned = made_payload(f"{named}Payload", dict.fromkeys(("ids", *more), ARRAY(Uuid)), selected)
     write = declaration.permissions["write"]
-    description = f"Up to {operations.MOST}: all of them or none."
+    description = f"Up to {operations.MOST}: all of them or none.{described}"
     [items] = taken
 
     return _mutation(f"{verb}_{declaration.plural}", resolve, input_, returned, write, description, items, locate)
