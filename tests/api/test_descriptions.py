@@ -7,9 +7,9 @@ from graphql import GraphQLSchema
 
 from isola.admin.schema import schema as admin
 from isola.api.schema import model
+from isola.api.undescribed import parts, undescribed
 from isola.query.mapping import Related
 from isola.subjects.permissions import all_permissions
-from tests.api.described import parts, undescribed
 
 NEEDED = re.compile(r"Requires ([\w:]+(?: and [\w:]+)*)\.$")
 

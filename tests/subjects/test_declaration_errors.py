@@ -27,6 +27,7 @@ from isola.subjects import (
     caller,
     column,
     computed,
+    deprecated_values,
     many,
     reference,
 )
@@ -340,6 +341,24 @@ def _() -> type[Subject]:
         title: str = column(insensitive=True, private=True, max_length=3)
 
     return Bird
+
+
+@refused("Kind: deprecated_values: there is no value 'CROW'")
+def _() -> type[Subject]:
+    class Kind(StrEnum):
+        OWL = "owl"
+
+    deprecated_values(CROW="Use OWL.")(Kind)
+    return Subject
+
+
+@refused("Kind: deprecated_values: OWL: expected a reason")
+def _() -> type[Subject]:
+    class Kind(StrEnum):
+        OWL = "owl"
+
+    deprecated_values(OWL=" ")(Kind)
+    return Subject
 
 
 @refused("Bird.kind: grouped: expected index=True, or an index that begins with it")

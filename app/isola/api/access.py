@@ -34,12 +34,21 @@ PUBLIC = Public()
 Resolver = TypeVar("Resolver", bound=Callable[..., Any])
 
 
-def mutation(access: Requires | Public, description: str | None = None) -> Callable[[Resolver], Resolver]:
-    """Declare a field of the type Mutation by its resolver. It is nullable: see ``nullable``."""
+def mutation(
+    access: Requires | Public, description: str | None = None, *, deprecated: str | None = None
+) -> Callable[[Resolver], Resolver]:
+    """Declare a field of the type Mutation by its resolver. It is nullable: see ``nullable``.
+
+    ``deprecated`` is the reason why clients should not call it any more, and what they call instead.
+    """
 
     def declare(resolver: Resolver) -> Resolver:
         declared = strawberry.mutation(
-            resolver, directives=[access], description=description, graphql_type=nullable(resolver)
+            resolver,
+            directives=[access],
+            description=description,
+            deprecation_reason=deprecated,
+            graphql_type=nullable(resolver),
         )
         return cast("Resolver", declared)
 

@@ -258,6 +258,10 @@ def schema(
     else:
         from isola.api.schema import schema as printed
     typer.echo(printed.as_str())
+    from isola.api.undescribed import undescribed
+
+    for name in undescribed(printed._schema):  # noqa: SLF001  Strawberry has no public access to it
+        typer.echo(f"{name} has no description", err=True)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from isola.api.execute import Executor
 from isola.api.live.hub import Hub
 from isola.api.schema import model
 from isola.api.services import Services
+from isola.api.undescribed import undescribed
 from isola.errors import BadUserInput, OperatorError
 from isola.identity import issuers, openid, passwords as password_file, signing
 from isola.identity.api_keys import KeyVerifier, Mint
@@ -67,6 +68,8 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
     for unusable keys; Unavailable when the database cannot be reached.
     """
     settings = installed.settings
+    if unnamed := undescribed(model.schema):
+        log.warning("parts of the schema have no description", number=len(unnamed), some=unnamed[:20])
     signer = signing.from_settings(settings)
     own = {signer.name: signer.issuer} if signer else {}
     of_tenants = {**issuers.from_settings(settings), **own}

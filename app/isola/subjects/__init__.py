@@ -4,6 +4,7 @@ from isola.subjects.actions import action
 from isola.subjects.actor import ALLOWED, Actor, Decision, Denied
 from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError, caller, column, computed, count, many, now, reference, today
+from isola.subjects.enums import deprecated_values
 from isola.subjects.routes import Route
 from isola.subjects.subject import Subject
 from isola.subjects.types import JSON, BigInt, Many
@@ -27,6 +28,7 @@ __all__ = [
     "column",
     "computed",
     "count",
+    "deprecated_values",
     "many",
     "now",
     "reference",

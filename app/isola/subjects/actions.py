@@ -29,6 +29,7 @@ class Action:
     description: str | None
     arguments: Mapping[str, inspect.Parameter]
     hints: Mapping[str, Any]
+    deprecated: str | None = None
 
     @property
     def returns(self) -> "type[Subject] | None":
@@ -37,17 +38,20 @@ class Action:
         return returned if returned in Registry.by_class.values() else None
 
 
-def action(*, permission: str | None = None, changes: bool = False) -> Callable[[Method], Method]:
+def action(
+    *, permission: str | None = None, changes: bool = False, deprecated: str | None = None
+) -> Callable[[Method], Method]:
     """Declare a mutation by a method ``async def execute(self, work, actor, *, …)``: clients call ``executeAgent``.
 
     It is called on the locked row whose id the client sends. The parameters after ``actor`` are the client's arguments:
     values of column types, or subjects, by their ids. It returns None, or a row that the client can read.
     ``permission`` defaults to ``agent:execute``; with ``changes``, the caller must be allowed to change the row. The
-    docstring is the description that clients read.
+    docstring is the description that clients read. ``deprecated`` is the reason why they should not call it any more,
+    and what they call instead.
     """
 
     def declare(method: Method) -> Method:
-        setattr(method, _MARK, (permission, changes))
+        setattr(method, _MARK, (permission, changes, deprecated))
         return method
 
     return declare
@@ -59,13 +63,14 @@ def actions_of(subject: "type[Subject]") -> Sequence[tuple[Action, bool]]:
     Raises DeclarationError for an invalid method.
     """
     return [
-        (_read(subject, name, method, method.__dict__[_MARK][0]), method.__dict__[_MARK][1])
+        (_read(subject, name, method), method.__dict__[_MARK][1])
         for name, method in vars(subject).items()
         if inspect.isfunction(method) and _MARK in method.__dict__
     ]
 
 
-def _read(subject: "type[Subject]", name: str, method: Callable[..., Any], permission: str | None) -> Action:
+def _read(subject: "type[Subject]", name: str, method: Callable[..., Any]) -> Action:
+    permission, _, deprecated = method.__dict__[_MARK]
     place = f"{subject.declaration.where}.{name}"
     parameters = inspect.signature(method).parameters
     if len(parameters) < _FIRST or not inspect.iscoroutinefunction(method):
@@ -83,7 +88,13 @@ def _read(subject: "type[Subject]", name: str, method: Callable[..., Any], permi
         if argument.removesuffix("_") == "id" or parameter.kind in _VARIABLE or not (annotation.kind or is_subject):
             raise DeclarationError(f"{place}: {argument}: expected an argument that is one of {EXPECTED}")
     made = Action(
-        name, permission or f"{subject.declaration.name}:{name}", method, inspect.getdoc(method), arguments, hints
+        name,
+        permission or f"{subject.declaration.name}:{name}",
+        method,
+        inspect.getdoc(method),
+        arguments,
+        hints,
+        deprecated,
     )
     if hints.get("return", NoneType) is not NoneType and made.returns is None:
         raise DeclarationError(f"{place}: expected to return None or a subject")

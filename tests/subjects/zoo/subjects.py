@@ -7,11 +7,26 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, not_
 
 from isola.errors import Conflict
-from isola.subjects import JSON, Actor, BigInt, Many, Subject, Work, action, caller, column, computed, many, reference
+from isola.subjects import (
+    JSON,
+    Actor,
+    BigInt,
+    Many,
+    Subject,
+    Work,
+    action,
+    caller,
+    column,
+    computed,
+    deprecated_values,
+    many,
+    reference,
+)
 from isola.subjects.metadata import Row
 from isola.subjects.users import User
 
 
+@deprecated_values(FISH="Fish are kept elsewhere.")
 class Class(StrEnum):
     """What an animal is.
 
@@ -84,7 +99,7 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
         if "order" in changes:
             changes["ring"] = f"r{changes['order']}"
 
-    @action(changes=True)
+    @action(changes=True, deprecated="Use updateAnimal.")
     async def move(self, work: Work, actor: Actor, *, to: Cage, after: "Animal | None" = None, times: int = 1) -> None:
         """Into another cage."""
         await self.update(work, actor, cage=to, order=times if after is None else -times)

@@ -10,12 +10,12 @@ import pytest
 
 from isola import exact_json
 from isola.api.schema import model, schema
+from isola.api.undescribed import parts, undescribed
 from isola.database.transactions import Database
 from isola.platform import importing, provisioning
 from isola.subjects.permissions import Role
 from isola.testing.fixtures import Copy
 from isola.testing.served import Api, Client
-from tests.api.described import parts, undescribed
 from tests.subjects.zoo.subjects import Animal
 
 ANIMAL = """id name class order from group population weight price tame born seen chip notes nicknames sizes kin days
@@ -122,7 +122,18 @@ async def test_what_is_deprecated_says_so_to_clients(alice: Client) -> None:
     fields = (await alice.ask(asked)).data["__type"]["fields"]
     deprecated = {each["name"]: each["deprecationReason"] for each in fields if each["deprecationReason"]}
     assert deprecated == {"from": "Use cage.", "likedBy": "Use friends."}
+    asked = """{ __type(name: "Class") { enumValues(includeDeprecated: true) { name deprecationReason } } }"""
+    values = (await alice.ask(asked)).data["__type"]["enumValues"]
+    assert {each["name"]: each["deprecationReason"] for each in values} == {
+        "BIRD": None,
+        "FISH": "Fish are kept elsewhere.",
+    }
+    asked = """{ __type(name: "Mutation") { fields(includeDeprecated: true) { name deprecationReason } } }"""
+    mutations = (await alice.ask(asked)).data["__type"]["fields"]
+    deprecated = {each["name"]: each["deprecationReason"] for each in mutations if each["deprecationReason"]}
+    assert deprecated == {"moveAnimal": "Use updateAnimal."}
     printed = schema.as_str()
+    assert 'FISH @deprecated(reason: "Fish are kept elsewhere.")' in printed
     # As a field, and in the inputs to make, change, upsert and filter.
     assert printed.count('@deprecated(reason: "Use cage.")') == 5
     # As a field, and in the filter.

@@ -305,6 +305,7 @@ def _mutation(
     description: str | None = None,
     items: str | None = None,
     locate: Locate | None = None,
+    deprecated: str | None = None,
 ) -> dict[str, Any]:
     """A mutation. A refusal names the place of the item in ``items``, the input of a bulk mutation."""
 
@@ -322,7 +323,7 @@ def _mutation(
 
     resolver.__name__ = name
     resolver.__annotations__ = {"info": Info, "input": input_, "return": returned}
-    return {name: mutation(Requires(permission=permission), description)(resolver)}
+    return {name: mutation(Requires(permission=permission), description, deprecated=deprecated)(resolver)}
 
 
 def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
@@ -393,7 +394,8 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
         return {key: row} if made is None else {key: row, f"{made.declaration.name}_id": result.id}
 
     described = action.description or f"{words(action.name).capitalize()} one {words(declaration.name)}."
-    return _mutation(f"{action.name}_{declaration.name}", resolve, input_, returned, action.permission, described)
+    named = f"{action.name}_{declaration.name}"
+    return _mutation(named, resolve, input_, returned, action.permission, described, deprecated=action.deprecated)
 
 
 def _argument(name: str, annotation: Annotation) -> str:

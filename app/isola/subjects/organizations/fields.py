@@ -62,13 +62,13 @@ class RemoveMemberPayload:
 
 @strawberry.type
 class OrganizationMutations:
-    @mutation(requires(Permission.ORGANIZATION_MANAGE))
+    @mutation(requires(Permission.ORGANIZATION_MANAGE), "Create one organization.")
     async def create_organization(self, info: Info, input: CreateOrganizationInput) -> CreateOrganizationPayload:
         async with info.context.transaction() as work:
             key = await organizations.create(work, info.context.actor, name=input.name)
             return await payload(CreateOrganizationPayload, info, work, organization_id=key)
 
-    @mutation(requires(Permission.ORGANIZATION_MANAGE))
+    @mutation(requires(Permission.ORGANIZATION_MANAGE), "Add a user to an organization.")
     async def add_member(self, info: Info, input: AddMemberInput) -> AddMemberPayload:
         organization = decode(input.organization_id, PREFIX, "organizationId")
         user = decode(input.user_id, USER, "userId")
@@ -76,7 +76,7 @@ class OrganizationMutations:
             await organizations.add_member(work, info.context.actor, organization, user)
             return await payload(AddMemberPayload, info, work, organization_id=organization, user_id=user)
 
-    @mutation(requires(Permission.ORGANIZATION_MANAGE))
+    @mutation(requires(Permission.ORGANIZATION_MANAGE), "Remove a user from an organization.")
     async def remove_member(self, info: Info, input: RemoveMemberInput) -> RemoveMemberPayload:
         organization = decode(input.organization_id, PREFIX, "organizationId")
         user = decode(input.user_id, USER, "userId")

@@ -101,7 +101,7 @@ class UnassignRolePayload:
 
 @strawberry.type
 class RoleMutations:
-    @mutation(requires(Permission.ROLE_MANAGE))
+    @mutation(requires(Permission.ROLE_MANAGE), "Create one role of the tenant's own.")
     async def create_role(self, info: Info, input: CreateRoleInput) -> CreateRolePayload:
         async with info.context.transaction() as work:
             key = await roles.create(
@@ -109,7 +109,9 @@ class RoleMutations:
             )
             return await payload(CreateRolePayload, info, work, role_id=key)
 
-    @mutation(requires(Permission.ROLE_MANAGE))
+    @mutation(
+        requires(Permission.ROLE_MANAGE), "Change one role of the tenant's own: an omitted field keeps its value."
+    )
     async def update_role(self, info: Info, input: UpdateRoleInput) -> UpdateRolePayload:
         key = decode(input.id, PREFIX, "id")
         permissions = None if input.permissions is None else frozenset(input.permissions)
@@ -117,21 +119,21 @@ class RoleMutations:
             await roles.update(work, info.context.actor, key, name=input.name, permissions=permissions)
             return await payload(UpdateRolePayload, info, work, role_id=key)
 
-    @mutation(requires(Permission.ROLE_MANAGE))
+    @mutation(requires(Permission.ROLE_MANAGE), "Delete one role of the tenant's own, and take it from all users.")
     async def delete_role(self, info: Info, input: DeleteRoleInput) -> DeleteRolePayload:
         key = decode(input.id, PREFIX, "id")
         async with info.context.transaction() as work:
             await roles.delete(work, info.context.actor, key)
             return await payload(DeleteRolePayload, info, work, role_id=key)
 
-    @mutation(requires(Permission.USER_MANAGE))
+    @mutation(requires(Permission.USER_MANAGE), "Give a role to a user.")
     async def assign_role(self, info: Info, input: AssignRoleInput) -> AssignRolePayload:
         user, role = decode(input.user_id, USER, "userId"), decode(input.role_id, PREFIX, "roleId")
         async with info.context.transaction() as work:
             await roles.assign(work, info.context.actor, user, role)
             return await payload(AssignRolePayload, info, work, user_id=user, role_id=role)
 
-    @mutation(requires(Permission.USER_MANAGE))
+    @mutation(requires(Permission.USER_MANAGE), "Take a role from a user.")
     async def unassign_role(self, info: Info, input: UnassignRoleInput) -> UnassignRolePayload:
         user, role = decode(input.user_id, USER, "userId"), decode(input.role_id, PREFIX, "roleId")
         async with info.context.transaction() as work:

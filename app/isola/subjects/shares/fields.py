@@ -302,7 +302,7 @@ class DeclineSharePayload:
 @strawberry.type
 @sharing(SHARED)
 class ShareMutations:
-    @mutation(requires(Permission.SHARE_WRITE))
+    @mutation(requires(Permission.SHARE_WRITE), "End one share.")
     async def revoke_share(self, info: Info, input: RevokeShareInput) -> RevokeSharePayload:
         share = decode(input.share_id, PREFIX, "shareId")
         async with info.context.transaction() as work:

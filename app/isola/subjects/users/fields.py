@@ -49,14 +49,14 @@ class EnableUserPayload:
 
 @strawberry.type
 class UserMutations:
-    @mutation(requires(Permission.USER_MANAGE))
+    @mutation(requires(Permission.USER_MANAGE), "Disable one user: nothing of theirs is accepted any more.")
     async def disable_user(self, info: Info, input: DisableUserInput) -> DisableUserPayload:
         key = decode(input.id, PREFIX, "id")
         async with info.context.transaction() as work:
             await roles.disable(work, info.context.actor, key)
             return await payload(DisableUserPayload, info, work, user_id=key)
 
-    @mutation(requires(Permission.USER_MANAGE))
+    @mutation(requires(Permission.USER_MANAGE), "Enable one user who was disabled.")
     async def enable_user(self, info: Info, input: EnableUserInput) -> EnableUserPayload:
         key = decode(input.id, PREFIX, "id")
         async with info.context.transaction() as work:

@@ -1,8 +1,11 @@
-"""The parts of a schema that have no description."""
+"""The parts of a schema that have no description: what isola.api.descriptions cannot know, its author has to say."""
 
+import re
 from collections.abc import Iterator
 
 from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLInterfaceType, GraphQLObjectType, GraphQLSchema
+
+_ONLY_PERMISSIONS = re.compile(r"\s*(Requires [\w:]+( and [\w:]+)*\.)?\s*")
 
 
 def parts(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
@@ -27,4 +30,8 @@ def parts(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
 
 
 def undescribed(schema: GraphQLSchema) -> list[str]:
-    return [name for name, description in parts(schema) if not (description or "").strip()]
+    """The names of those without a description: ``Type``, ``Type.field``, ``Type.field(argument)``, ``Enum.VALUE``.
+
+    That it requires a permission describes nothing.
+    """
+    return [name for name, description in parts(schema) if _ONLY_PERMISSIONS.fullmatch(description or "")]
