@@ -1,6 +1,9 @@
 """``isola migrate``, on an empty database and on an up-to-date one."""
 
+import os
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 from sqlalchemy import make_url
 
@@ -51,6 +54,23 @@ def test_a_database_that_is_not_in_utf8_is_refused(empty: Place) -> None:
         for arguments in (["migrate"], ["migrate", "--check"]):
             failed = empty.fail(*arguments, ISOLA_DATABASE_URL=owner)
             assert "the encoding of the database is LATIN1: expected UTF8" in failed
+
+
+def test_an_order_by_a_language_is_refused_where_postgresql_has_no_icu(empty: Place) -> None:
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    sorted_ = {"ISOLA_APPLICATIONS": "tests.subjects.languages:application", "PYTHONPATH": path}
+    said = "the column birds.name is ordered by the rules of de, but this PostgreSQL has no collation de-x-icu"
+
+    with embedded.running(empty.data_dir) as url:
+        place = replace(empty, settings={"ISOLA_DATABASE_URL": url})
+        assert said in place.fail("migrate", **sorted_)
+        printed, _, _ = finished(place.begin("migrate", "--check"))
+        assert "the platform's tables are at nothing" in printed
+        place.run("migrate")
+        for arguments in (["migrate"], ["migrate", "--check"], ["serve"]):
+            assert said in place.fail(*arguments, **sorted_)
+        # Without the application, all is as it was.
+        assert ", 0 behind" in place.run("migrate", "--check")
 
 
 def test_a_login_keeps_the_password_that_another_database_uses(empty: Place) -> None:

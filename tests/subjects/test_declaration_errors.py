@@ -437,6 +437,63 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.title: languages: expected several, such as ('de',)")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=3, index=True, languages="de")
+
+    return Bird
+
+
+@refused("Bird.title: languages: expected a text")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: int = column(index=True, languages=("de",))
+
+    return Bird
+
+
+@refused("Bird.title: languages: expected index=True or unique=True on a column that is not private")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=3, languages=("de",))
+
+    return Bird
+
+
+@refused("Bird.title: languages: expected index=True or unique=True on a column that is not private")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=3, index=True, private=True, languages=("de",))
+
+    return Bird
+
+
+@refused('Bird.title: languages: expected codes such as "de", "pt-BR" or "zh-Hant"')
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=3, index=True, languages=("German",))
+
+    return Bird
+
+
+@refused("Bird.title: languages: expected each once")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=3, index=True, languages=("de", "de"))
+
+    return Bird
+
+
+@refused("Bird.title: languages: expected no column title_sorted_de")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=3, index=True, languages=("de",))
+        title_sorted_de: str = column(max_length=3)
+
+    return Bird
+
+
 @refused("Bird.title: expected max_length, since it is in an index")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):

@@ -1,16 +1,9 @@
-"""Every feature of declarations, tested on an application made for these tests.
-
-Applications are loaded when a process starts, so the suite runs in a separate process.
-"""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Every feature of declarations, tested on an application made for these tests."""
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.subjects import separately
+
 SUITE = "tests/subjects/zoo/suite.py"
 UPSERTS = "tests/subjects/zoo/upserts.py"
 ISOLATION = "app/isola/testing/isolation"
@@ -25,12 +18,4 @@ PARTS = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_all_that_declarations_give(part: str) -> None:
-    # The program under test may be another one than is installed.
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "ISOLA_APPLICATIONS": "tests.subjects.zoo:application", "PYTHONPATH": path}
-    for inherited in ("PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS"):
-        environment.pop(inherited, None)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", *PARTS[part]]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-20_000:]
-    assert " passed" in done.stdout
+    separately.run("tests.subjects.zoo:application", *PARTS[part])

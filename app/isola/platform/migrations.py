@@ -23,6 +23,7 @@ from isola.database.transactions import Database, Transaction
 from isola.errors import IsolaError, OperatorError
 from isola.installed import APPLICATIONS, metadata as domain_metadata
 from isola.platform import logins, protection, registry, rights, visibility
+from isola.platform.collation import refuse_unsorted
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles
 from isola.platform.tenants import metadata as control_metadata, tenants
@@ -310,6 +311,7 @@ async def prepare(owner: Database, addresses: logins.Addresses, *, new_passwords
 async def _prepare(transaction: Transaction, addresses: logins.Addresses) -> None:
     refuse_unwritten()
     await refuse_powerless(transaction, addresses.all_roles)
+    await refuse_unsorted(transaction, domain_metadata.sorted_tables)
     await refuse_newer(transaction)
     await transaction.script(_TURN_TIMEOUT)
     # First, since concurrent grants on the same database fail.
@@ -359,6 +361,7 @@ async def refuse_newer(transaction: Transaction) -> None:
 async def refuse_behind(control: Transaction) -> None:
     """Raise OperatorError unless the platform's own tables, and all histories, are at the revisions of this program."""
     refuse_unwritten()
+    await refuse_unsorted(control, domain_metadata.sorted_tables)
     at = await control_revision(control)
     if at != head("control"):
         raise OperatorError(f"the database is {advice('control', at)}")
@@ -447,6 +450,7 @@ async def check(owner: Database, strategies: Mapping[str, Strategy], addresses: 
     """
     async with owner.unbound() as transaction:
         await refuse_powerless(transaction, addresses.all_roles)
+        await refuse_unsorted(transaction, domain_metadata.sorted_tables)
         await refuse_newer(transaction)
         at = await control_revision(transaction)
         if at is None:

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -93,6 +94,8 @@ class Connection(NamedTuple):
     keyed: bool
     limits: Limits
     joined: bool = False
+    languages: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    """By column and language, the column that is sorted by the rules of the language."""
 
     def depends_on_caller(self, arguments: Mapping[str, Any]) -> bool:
         return self.keyed or arguments.get("after") is not None or arguments.get("before") is not None
@@ -159,8 +162,8 @@ class Connection(NamedTuple):
             return self.order, ()
         order: dict[str, bool] = {}
         flipped: list[str] = []
-        for key in arguments:
-            column, descends, nulls = key["field"].value, key["direction"].value == "DESC", key.get("nulls")
+        for index, key in enumerate(arguments):
+            column, descends, nulls = self._ordered_by(key, index), key["direction"].value == "DESC", key.get("nulls")
             if column not in order:
                 order[column] = descends
                 if nulls is not None and (nulls.value == "FIRST") != descends:
@@ -168,6 +171,17 @@ class Connection(NamedTuple):
         # The primary key is the tie-breaker, in the direction of the last key, so that one index serves both.
         order.setdefault("id", next(reversed(order.values())))
         return tuple(order.items()), tuple(flipped)
+
+    def _ordered_by(self, key: Mapping[str, Any], index: int) -> str:
+        column: str = key["field"].value
+        language = key.get("language")
+        if language is None:
+            return column
+        known, path = self.languages.get(column, {}), f"orderBy.{index}.language"
+        if language not in known:
+            expected = f"one of {', '.join(sorted(known))}" if known else "none"
+            raise BadUserInput(f"{path}: expected {expected}, for the field {key['field'].name}", path)
+        return known[language]
 
 
 _Slow: TypeAlias = tuple[str, str] | None

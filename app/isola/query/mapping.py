@@ -224,6 +224,16 @@ def columns_of(source: Source) -> Mapping[str, Column[Any]]:
             return {name: Column(name, type_, nullable=False) for name, type_ in source.columns.items()}
 
 
+def languages_of(columns: Mapping[str, Column[Any]]) -> Mapping[str, Mapping[str, str]]:
+    """By column and language, the column that is sorted by the rules of the language."""
+    found: dict[str, Mapping[str, str]] = {}
+    for name, column in columns.items():
+        languages = column.info.get("languages", {})
+        if kept := {language: each for language, each in languages.items() if each in columns}:
+            found[name] = kept
+    return found
+
+
 # The column types whose JSON text is valid for a GraphQL type. An enum accepts any column type.
 _FITS: dict[str, tuple[type[TypeEngine[Any]], ...]] = {
     "ID": (Uuid,),

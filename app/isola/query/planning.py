@@ -290,14 +290,15 @@ class _Planner:
         if node is None:
             raise TypeError(f"{connection} is not a connection")
         self.require(node.name, at)
-        source = self.model.source(field, node.name)
+        columns = mapping.columns_of(self.model.source(field, node.name))
         filter_type = definition.args.get("filter")
         reader = arguments.Connection(
             place=f"{type_.name}.{group[0].node.name.value}",
             filters=self.model.filters,
             filter=get_named_type(filter_type.type).name if filter_type else "",
             order=self.model.entities[node.name].order,
-            types={name: column.type for name, column in mapping.columns_of(source).items()},
+            types={name: column.type for name, column in columns.items()},
+            languages=mapping.languages_of(columns),
             keyed=False,
             limits=self.limits,
             joined=field.join is not None,

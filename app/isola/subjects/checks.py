@@ -49,6 +49,7 @@ KEY = "by"
 RESERVED = frozenset({"tenant_id", "tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 """Reserved column names: the strategy's column, and PostgreSQL's system columns."""
 ENUM_MEMBER = re.compile("(?!__)[_A-Za-z][_0-9A-Za-z]*")
+LANGUAGE = re.compile("[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?")
 
 
 def check(declaration: Declaration) -> None:
@@ -261,6 +262,7 @@ def _check_column(member: Member, declared: Column) -> None:
     for broken in (
         *_in_index(declared, kind),
         *_of_insensitive(member, declared, kind),
+        *_of_languages(member, declared, kind),
         *_of_texts(declared, kind),
         *_of_documents(declared, kind),
         *_of_numbers(declared, member.annotation),
@@ -331,6 +333,26 @@ def _of_grouped(member: Member) -> Iterator[str]:
 
 def _titled(kind: Kind) -> str:
     return "a list" if kind.sql is ARRAY else kind.graphql
+
+
+def _of_languages(member: Member, declared: Column, kind: Kind) -> Iterator[str]:
+    if not declared.languages:
+        return
+    if isinstance(declared.languages, str):
+        yield f"languages: expected several, such as ({declared.languages!r},)"
+    if kind is not TEXT or member.annotation.enum or member.annotation.listed:
+        yield "languages: expected a text"
+    if not (declared.index or declared.unique) or declared.private:
+        yield "languages: expected index=True or unique=True on a column that is not private, as clients order by it"
+    if not all(LANGUAGE.fullmatch(each) for each in declared.languages):
+        yield 'languages: expected codes such as "de", "pt-BR" or "zh-Hant"'
+    if len(set(member.sorted.values())) < len(declared.languages):
+        yield "languages: expected each once"
+    for name in member.sorted.values():
+        if len(name) > MAX_NAME:
+            yield f"languages: expected a name that makes at most {MAX_NAME} characters: {name}"
+        if name in {each.column for each in member.declaration.columns}:
+            yield f"languages: expected no column {name}, which is sorted by the rules of a language"
 
 
 def _of_texts(declared: Column, kind: Kind) -> Iterator[str]:

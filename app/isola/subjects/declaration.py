@@ -85,6 +85,7 @@ class Column(Attribute):
     index: bool = False
     insensitive: bool = False
     grouped: bool = False
+    languages: Sequence[str] = ()
     read_only: bool = False
     fixed: bool = False
     private: bool = False
@@ -142,6 +143,7 @@ def column(
     index: bool = False,
     insensitive: bool = False,
     grouped: bool = False,
+    languages: Sequence[str] = (),
     read_only: bool = False,
     fixed: bool = False,
     private: bool = False,
@@ -156,11 +158,12 @@ def column(
     ``scale`` of them after the point. JSON documents have at most ``max_bytes``, as PostgreSQL writes them. ``unique``:
     unique in a tenant; a text is the name of the value in errors. Lists can be ordered by columns with an ``index`` or
     ``unique``. Filters can also compare an ``insensitive`` text without regard to case and accents: the database keeps
-    it in this form in a further column, with an index. Connections count their rows by the values of ``grouped``
-    columns, which need an index. Clients cannot set ``read_only`` columns, set ``fixed`` ones only when they make a
-    row, and cannot see ``private`` ones. The audit log has the values of ``logged`` columns: by default, all that are
-    not private. ``deprecated``, as on every attribute, is the reason why clients should not use it any more, and what
-    they should use instead.
+    it in this form in a further column, with an index. Lists can also be ordered by the rules of ``languages``, such as
+    ``("de", "pt-BR")``, by a further column and index for each; this needs a PostgreSQL with ICU. Connections count
+    their rows by the values of ``grouped`` columns, which need an index. Clients cannot set ``read_only`` columns, set
+    ``fixed`` ones only when they make a row, and cannot see ``private`` ones. The audit log has the values of
+    ``logged`` columns: by default, all that are not private. ``deprecated``, as on every attribute, is the reason why
+    clients should not use it any more, and what they should use instead.
     """
     return Column(
         default=default,
@@ -175,6 +178,7 @@ def column(
         index=index,
         insensitive=insensitive,
         grouped=grouped,
+        languages=languages,
         read_only=read_only,
         fixed=fixed,
         private=private,
@@ -245,6 +249,11 @@ def folded(column: str) -> str:
     return f"{column}_folded"
 
 
+def sorted_as(column: str, language: str) -> str:
+    """The name of the column that is sorted by the rules of a language."""
+    return f"{column}_sorted_{language.lower().replace('-', '_')}"
+
+
 @cache
 def field_of(name: str) -> str:
     """The clients' name of a column or an attribute: in camel case, as Strawberry makes it."""
@@ -294,6 +303,12 @@ class Member:
     def folded(self) -> str | None:
         """The name of the column that holds it in the form to compare; None if there is none."""
         return folded(self.column) if isinstance(self.declared, Column) and self.declared.insensitive else None
+
+    @property
+    def sorted(self) -> Mapping[str, str]:
+        """By the language, the names of the columns that are sorted by its rules."""
+        languages = self.declared.languages if isinstance(self.declared, Column) else ()
+        return {language: sorted_as(self.column, language) for language in languages}
 
     @property
     def target(self) -> "type[Subject]":

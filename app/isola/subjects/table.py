@@ -13,6 +13,7 @@ from sqlalchemy import (
     ARRAY,
     CheckConstraint,
     Column as SqlColumn,
+    Computed,
     DateTime,
     ForeignKey,
     Index,
@@ -60,13 +61,18 @@ def table_of(declaration: Declaration) -> Table:
         for each in declaration.columns
         if each.folded
     ]
-    left_out = (*(each.column for each in declaration.columns if not each.is_logged), *(each.name for each in folded))
+    ordered = [column for each in declaration.columns for column in _sorted(each)]
+    left_out = (
+        *(each.column for each in declaration.columns if not each.is_logged),
+        *(each.name for each in (*folded, *ordered)),
+    )
     table = Table(
         declaration.plural,
         metadata,
         identifier(),
         *columns,
         *folded,
+        *ordered,
         *(moment(name) for name in declaration.times),
         *(check for each in declaration.columns for check in _checks(each)),
         *(CheckConstraint(verbatim(condition), name=name) for name, condition in subject.checks.items()),
@@ -158,8 +164,20 @@ def _column(member: Member) -> SqlColumn[Any]:
         nullable=optional,
         server_default=None if default is None else text(verbatim(default)),
         info={"bounds": (declared.minimum, declared.maximum)}
-        | ({} if declared.max_length is None else {"longest": declared.max_length}),
+        | ({} if declared.max_length is None else {"longest": declared.max_length})
+        | ({"languages": member.sorted} if member.sorted else {}),
     )
+
+
+def _sorted(member: Member) -> Iterator[SqlColumn[Any]]:
+    """The same text, sorted by the rules of each language. PostgreSQL ships these collations, if it has ICU."""
+    for language, name in member.sorted.items():
+        same = Computed(quoted(member.column), persisted=True)
+        yield SqlColumn(name, Text(collation=collation_of(language)), same, nullable=member.annotation.optional)
+
+
+def collation_of(language: str) -> str:
+    return f"{language}-x-icu"
 
 
 def _sql_name(member: Member) -> str:
@@ -313,6 +331,8 @@ def _indexes(declaration: Declaration) -> Iterator[Index]:
             yield Index(None, each.column, "id")
         if each.folded:
             yield Index(None, each.folded, "id")
+        for name in each.sorted.values():
+            yield Index(None, name, "id")
     yield Index(None, "created_at", "id")
     for names in declaration.subject.indexes:
         yield Index(None, *map(declaration.column_of, names))

@@ -268,11 +268,15 @@ def declare_order(declaration: Declaration) -> None:
     name = declaration.subject.__name__
     field = Enum(f"{name}OrderField", {column.upper(): column for column in declaration.ordered_by})  # type: ignore[misc]  # its members are known at run time
     setattr(subject_types, f"{name}OrderField", strawberry.enum(field))
-    made_input(
-        f"{name}Order",
-        {
-            "field": (getattr(subject_types, f"{name}OrderField"), ...),
-            "direction": (OrderDirection, OrderDirection.ASC),
-            "nulls": (NullsOrder | None, strawberry.UNSET),
-        },
-    )
+    fields = {
+        "field": (getattr(subject_types, f"{name}OrderField"), ...),
+        "direction": (OrderDirection, OrderDirection.ASC),
+        "nulls": (NullsOrder | None, strawberry.UNSET),
+    }
+    languages = [f"{each.column.upper()}: {', '.join(each.sorted)}" for each in declaration.columns if each.sorted]
+    if languages:
+        described = (
+            f"The language by whose rules texts are ordered. By default, the database's. {'; '.join(languages)}."
+        )
+        fields["language"] = (str | None, strawberry.field(default=strawberry.UNSET, description=described))
+    made_input(f"{name}Order", fields)

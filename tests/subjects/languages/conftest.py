@@ -1,0 +1,3 @@
+from isola.testing.over_http.conftest import alice, api, bob, settings
+
+__all__ = ["alice", "api", "bob", "settings"]
