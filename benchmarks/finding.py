@@ -1,10 +1,10 @@
 """What each operator of filters and orderings costs in a tenant of 100,000 rows among 200: PostgreSQL's CPU of a page.
 
 ``python -m benchmarks.finding`` from the checkout. Under each strategy, 199 tenants have 100 resources each, and
-one has 100,000 resources of 1,000 users, 100,000 spans and 100,000 organizations. Each read asks for the first 20 rows
-that satisfy a filter, which few rows, many rows or no rows do. Some also count all rows, as a whole or in groups: that
-takes longer the more there are, and has no bar. The reads run on one connection, as the server reads them. Exit status
-1 if a bar is missed.
+one has 100,000 resources of 1,000 users, 100,000 spans, organizations, and cases of examples/cases. Each read asks for
+the first 20 rows that satisfy a filter, which few rows, many rows or no rows do. Some also count all rows, as a whole
+or in groups: that takes longer the more there are, and has no bar. The reads run on one connection, as the server reads
+them. Exit status 1 if a bar is missed.
 """
 
 import asyncio
@@ -40,7 +40,15 @@ WHERE id IN (SELECT md5('{tenant}/' || n)::uuid FROM generate_series(1, {rows}) 
 INSERT INTO {home}.organizations ({column}id, name, name_key)
 SELECT {value}md5('{tenant}-' || n)::uuid, 'Office ' || n, 'office ' || n FROM generate_series(1, {rows}) n;
 INSERT INTO {home}.memberships ({column}organization_id, user_id)
-SELECT {value}md5('{tenant}-' || n)::uuid, md5('{tenant}.' || 1 + n % {users})::uuid FROM generate_series(1, {rows}) n
+SELECT {value}md5('{tenant}-' || n)::uuid, md5('{tenant}.' || 1 + n % {users})::uuid FROM generate_series(1, {rows}) n;
+INSERT INTO {home}.cases ({column}id, title, description, reporter_id)
+SELECT {value}md5('{tenant}_' || n)::uuid, 'Printer ' || n || CASE WHEN n % 2 = 0 THEN ' jams' ELSE ' is loud' END,
+    CASE WHEN n % 10000 = 0 THEN 'There is smoke.' WHEN n % 3 = 0 THEN 'On Monday.' ELSE '' END,
+    md5('{tenant}.' || 1 + n % {users})::uuid
+FROM generate_series(1, {rows}) n;
+INSERT INTO {home}.cases_words ({column}case_id, word)
+SELECT {value}id, unnest(isola.words('pg_catalog.english', concat_ws(chr(10), title, description))) FROM {home}.cases
+WHERE id IN (SELECT md5('{tenant}_' || n)::uuid FROM generate_series(1, {rows}) n)
 """
 FILTERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "text: eq": ("resources", {"name": {"eq": "amber 77777"}}),
@@ -70,6 +78,13 @@ FILTERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "some of pairs: many": ("organizations", {"members": {"some": {"name": {"startsWith": "user"}}}}),
     "some of pairs: no rows": ("organizations", {"members": {"some": {"name": {"eq": "nobody"}}}}),
     "none of pairs: many": ("organizations", {"members": {"none": {"name": {"eq": "user 77"}}}}),
+    "search: a rare word": ("cases", {"search": {"text": "smoke"}}),
+    "search: a frequent word": ("cases", {"search": {"text": "printers"}}),
+    "search: no word": ("cases", {"search": {"text": "nothing"}}),
+    "search: a rare and a frequent word": ("cases", {"search": {"text": "smoking printer"}}),
+    "search: two frequent words": ("cases", {"search": {"text": "monday jam"}}),
+    "search: a frequent beginning": ("cases", {"search": {"text": "print", "prefix": True}}),
+    "search: a rare beginning": ("cases", {"search": {"text": "7777", "prefix": True}}),
     "some and some: few": ("users", {"organizations": {"some": {"name": {"eq": "Office 77"}}}}),
 }
 ORDERS: Mapping[str, tuple[str, Sequence[Mapping[str, str]]]] = {
@@ -84,7 +99,7 @@ GROUPS: Mapping[str, str] = {
 }
 COUNTING = frozenset(GROUPS) - {"groups of one row"}
 """They read the index of all rows, so that they take longer the more rows there are: they have no bar."""
-TYPES = {"resources": "Resource", "organizations": "Organization", "users": "User", "spans": "Span"}
+TYPES = {"resources": "Resource", "organizations": "Organization", "users": "User", "spans": "Span", "cases": "Case"}
 LISTED = {"spans": "timeline"}
 
 

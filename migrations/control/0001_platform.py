@@ -56,6 +56,7 @@ def upgrade(op: Operations) -> None:
     tickets(op)
     first_answers(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "watchdog", "tickets", "timeline")
+    functions(op, "words")
     functions(op, "idempotency")
     orders(op)
 

@@ -34,10 +34,11 @@ class Home:
 
 
 def rights(table: Table) -> str:
-    """The privileges of tenant traffic on a table; if only some columns are ``readable``, SELECT on these."""
-    if (readable := table.info.get("readable")) is not None:
-        return f"SELECT ({', '.join(readable)})"
-    return "SELECT, INSERT, UPDATE, DELETE"
+    """The privileges of tenant traffic on a table; if it is only ``readable``, SELECT on those columns, or on all."""
+    if "readable" not in table.info:
+        return "SELECT, INSERT, UPDATE, DELETE"
+    readable = table.info["readable"]
+    return f"SELECT ({', '.join(readable)})" if readable else "SELECT"
 
 
 def create_role(name: str) -> str:

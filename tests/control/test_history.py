@@ -29,7 +29,7 @@ from isola.platform import (
     tenants,
     tickets,
 )
-from isola.subjects import audit
+from isola.subjects import audit, search
 from isola.testing.fixtures import TRIED, Copy
 from isola_strategies import registry as strategies
 from isola_strategies.base import Capability
@@ -83,7 +83,8 @@ async def made_both_ways(blank: Copy, owner: Database, strategy_name: str, *diff
     shaped = MetaData(naming_convention=domain.naming_convention)
     tables = [strategy.shape(table, shaped) for table in domain.sorted_tables]
     guards = [statement for table in tables for statement in strategy.guard(table.name)]
-    guards += [statement for table in domain.sorted_tables for statement in audit.triggers(table)]
+    for table in domain.sorted_tables:
+        guards += [*audit.triggers(table), *search.triggers(table)]
     await migrations.prepare(owner, blank.where)
     async with owner.unbound() as transaction:
         await transaction.script("CREATE SCHEMA replayed; SET LOCAL search_path TO replayed")

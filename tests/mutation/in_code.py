@@ -40,6 +40,7 @@ IDEMPOTENCY = "tests/http/test_idempotency.py"
 LIVE_QUERIES = "tests/http/test_live_queries.py"
 FILTERS = "tests/api/test_filters.py"
 ZOO = "tests/subjects/test_zoo.py"
+SEARCHES = f"{ZOO}::test_all_that_declarations_give[searches]"
 
 BINDING = (
     Patch(
@@ -702,6 +703,51 @@ READING = (
         "TO {traffic}, {roles.sharing}, {roles.sql_functions} ",
         "TO {roles.sharing}, {roles.sql_functions} ",
         (VISIBILITY,),
+    ),
+    Patch(
+        "words of hidden rows",
+        "that the words of a row are hidden with it",
+        BOTH,
+        "app/isola/subjects/visibility.py",
+        "if rule_of(key.column.table) is not None",
+        'if rule_of(key.column.table) is not None and "readable" not in table.info',
+        (SEARCHES,),
+    ),
+    Patch(
+        "words that tenants write",
+        "that only triggers write words",
+        BOTH,
+        "strategies/isola_strategies/base.py",
+        'if readable else "SELECT"',
+        'if readable else "SELECT, INSERT, UPDATE, DELETE"',
+        (CATALOGUE,),
+    ),
+    Patch(
+        "words kept with the rights of the owner",
+        "that the triggers of words are bound by the policies",
+        BOTH,
+        "app/isola/platform/rights.py",
+        'AS_WORDS = ("isola.keep_words()",)',
+        "AS_WORDS: tuple[str, ...] = ()",
+        (CATALOGUE,),
+    ),
+    Patch(
+        "words of a text that is gone",
+        "that a changed row is not found by its former words",
+        BOTH,
+        "migrations/control/0001_words.sql",
+        "AND word <> ALL ($2)'",
+        "AND word <> ALL ($2) AND false'",
+        (SEARCHES,),
+    ),
+    Patch(
+        "words of what the owner copies",
+        "that a move takes words along, and makes none",
+        BOTH,
+        "migrations/control/0001_words.sql",
+        "IF isola.audit_of_owner(TG_RELID) THEN",
+        "IF isola.audit_of_owner(NULL) THEN",
+        (SEARCHES,),
     ),
     Patch(
         "pairs with hidden rows",

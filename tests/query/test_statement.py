@@ -66,6 +66,7 @@ PAIRS = {
     each.listed_as: " ".join(f"{field_of(pair.name)} {{ totalCount }}" for pair in each.pairs)
     for each in OF_APPLICATIONS
 }
+SEARCHED = [each.listed_as for each in OF_APPLICATIONS if each.subject.searched]
 EVERYTHING = (
     """{
   roles { nodes { members { totalCount } } } auditLog { totalCount }
@@ -79,6 +80,10 @@ EVERYTHING = (
   timeline { nodes { id replayCount replayFrom { id } signingKey { id } } }
 """
     + " ".join(f"{field_of(name)} {{ nodes {{ id {pairs} }} }}" for name, pairs in PAIRS.items())
+    + " ".join(
+        f'found{n}: {field_of(name)}(filter: {{search: {{text: "a b", prefix: true}}}}) {{ nodes {{ id }} totalCount }}'
+        for n, name in enumerate(SEARCHED)
+    )
     + "}"
 )
 

@@ -327,6 +327,99 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird: searched_as: expected one of arabic, armenian,")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=9)
+        searched = ("title",)
+        searched_as = "klingon"
+
+    return Bird
+
+
+@refused("Bird: searched: expected a tuple of attributes, such as ('title',)")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=9)
+        searched = "title"
+
+    return Bird
+
+
+@refused("Bird: searched: there is no attribute 'name'")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=9)
+        searched = ("title", "name")
+
+    return Bird
+
+
+@refused("Bird: searched: expected each attribute once")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=9)
+        searched = ("title", "title")
+
+    return Bird
+
+
+@refused("Bird: searched: expected texts of at most 50000 characters together")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=1)
+        song: str = column(max_length=50_000)
+        searched = ("title", "song")
+
+    return Bird
+
+
+@refused("Bird.title: searched: expected a text")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: list[str] = column()
+        searched = ("title",)
+
+    return Bird
+
+
+@refused("Bird.title: searched: expected a column that is not private, since clients search it")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=9, private=True)
+        searched = ("title",)
+
+    return Bird
+
+
+@refused("Bird.title: searched: expected max_length, since its words are in an index")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column()
+        searched = ("title",)
+
+    return Bird
+
+
+@refused("Bird: searched: the filter gets a field search: expected another name for this attribute")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        search: str = column(max_length=9)
+        searched = ("search",)
+
+    return Bird
+
+
+@refused("Bird: searched: its words are in a table 'birds_words': expected another name for the relation words")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        title: str = column(max_length=9)
+        words: Many[User] = many()
+        searched = ("title",)
+
+    return Bird
+
+
 @refused("Bird.title: insensitive: expected a text, as no index serves a comparison of other values")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):

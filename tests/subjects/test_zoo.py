@@ -6,10 +6,12 @@ from tests.subjects import separately
 
 SUITE = "tests/subjects/zoo/suite.py"
 UPSERTS = "tests/subjects/zoo/upserts.py"
+SEARCHES = "tests/subjects/zoo/searches.py"
 ISOLATION = "app/isola/testing/isolation"
 VISIBILITY = f"{ISOLATION}/test_visibility.py"
 PARTS = {
     "declarations": (UPSERTS, SUITE),
+    "searches": (SEARCHES,),
     "visibility": (VISIBILITY, "-k", "not pair"),
     "pairs": (VISIBILITY, "-k", "pair"),
     "order": (f"{ISOLATION}/test_order_of_conditions.py", "-k", "does_not_reveal"),

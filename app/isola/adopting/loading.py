@@ -24,6 +24,7 @@ from isola.platform.migrations import LOCK_TIMEOUT
 from isola.platform.moves import Place, enter
 from isola.platform.platform_log import Action, Author
 from isola.platform.tenants import Status, Tenant, tenants
+from isola.subjects import search
 from isola.subjects.table import DIGITS, SCALE
 from isola_strategies.base import Strategy
 
@@ -204,7 +205,17 @@ async def _insert(transaction: Transaction, stage: Stage, place: Place, plan: Pl
         names = ", ".join(map(quote, each.columns))
         target = f"{place.home.schema}.{quote(each.target)}"
         await transaction.script(f"INSERT INTO {target} ({names}) SELECT {names} FROM {stage.table(each)}")
+        await _insert_words(transaction, place, metadata.tables[each.target])
     await transaction.script(f"SET {'LOCAL ' if together else ''}{after}")
+
+
+async def _insert_words(transaction: Transaction, place: Place, table: Table) -> None:
+    """Make the words of searched rows: triggers leave out what the owner writes."""
+    words = search.words_of(table)
+    if words is not None:
+        target = f"{place.home.schema}.{words.table.name}"
+        made = search.of_rows(table, place.rows(table, "r"))
+        await transaction.script(f"INSERT INTO {target} ({words.key}, word) {made}")
 
 
 async def _hold(transaction: Transaction, place: Place, tenant: Tenant) -> None:

@@ -31,6 +31,7 @@ from isola.query.mapping import (
     Model,
     Needs,
     Related,
+    Searched,
     Value,
     columns_of,
     hidden,
@@ -133,13 +134,13 @@ def _accesses(directives: Iterable[object]) -> Sequence[Requires | Public]:
 
 
 def _filter(type_: GraphQLInputObjectType) -> Filter:
-    comparisons: dict[str, Comparison | Related] = {}
+    comparisons: dict[str, Comparison | Related | Searched] = {}
     for name in type_.fields.keys() - _LOGIC:
         declaration = _declaration(type_.fields[name])
         declared = declaration.metadata.get(FIELD)
-        comparisons[name] = (
-            declared if isinstance(declared, Comparison | Related) else Comparison(declaration.python_name, declared)
-        )
+        if not isinstance(declared, Comparison | Related | Searched):
+            declared = Comparison(declaration.python_name, declared)
+        comparisons[name] = declared
     return comparisons
 
 

@@ -264,6 +264,17 @@ class InsensitiveStringFilter(StringFilter):
     )
 
 
+@strawberry.input(
+    description="Finds the rows that have all words of a text, in any order, regardless of case and accents."
+)
+class SearchFilter:
+    text: str = strawberry.field(
+        description="At most 16 words and 200 characters. A text without words, or with common ones alone that a "
+        "language leaves out, finds nothing."
+    )
+    prefix: bool = strawberry.field(default=False, description="Whether the last word can be the beginning of one.")
+
+
 @strawberry.input(description="Compares ids. Conditions are combined with AND; null is refused.")
 class IDFilter:
     eq: strawberry.ID | None = strawberry.UNSET

@@ -18,6 +18,7 @@ from isola.lab.place import Place
 from isola.lab.population import OWN_TABLES, WITHOUT, Population, Resident, Size
 from isola.platform import protection, provisioning
 from isola.platform.tenants import COLUMNS, Tenant, entry, tenants as directory
+from isola.subjects import search
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.rows import Rows
 from isola_strategies.base import Home, Strategy
@@ -190,9 +191,12 @@ class _Filling:
         inserts = [self._insert(home, table, name) for name, table in sources.items()]
         inserts += [self._insert(home, table, "further") for table in self._further]
         inserts += self._declared.inserts(home, self._discriminator)
+        inserts += filter(None, (search.fill(table, home.schema) for table in self._declared.tables))
         # Without triggers: the change log would need an actor for these rows, and there is none. Without FORCE: the
         # policies bind the owner unless it is a superuser, and it would have to enter every tenant.
-        names = [f"{home.schema}.{table.name}" for table in (*sources.values(), *self._further, *self._declared.tables)]
+        words = [each.table for table in self._declared.tables if (each := search.words_of(table)) is not None]
+        tables = (*sources.values(), *self._further, *self._declared.tables, *words)
+        names = [f"{home.schema}.{table.name}" for table in tables]
         free = [f"ALTER TABLE {name} DISABLE TRIGGER USER, NO FORCE ROW LEVEL SECURITY" for name in names]
         bound = [f"ALTER TABLE {name} ENABLE TRIGGER USER, FORCE ROW LEVEL SECURITY" for name in names]
         return ";\n".join([*making, *free, *inserts, *bound])

@@ -11,6 +11,7 @@ the control login        reads and writes the directory
 ``isola_watchdog``       no login; a member of the tenant login, to end its sessions; nothing else runs as it
 ``isola_sql``            what logins with a ticket may call; the operator grants it
 ``isola_sql_functions``  no login; runs the functions for sessions with a ticket, and nothing else
+``isola_words``          no login; runs the triggers that keep the words of searched texts, and nothing else
 =======================  =======================================================================================
 
 ``isola`` stands for ``ISOLA_ROLES``: see app/isola/platform/roles.py.

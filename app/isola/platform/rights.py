@@ -8,6 +8,7 @@ from isola.database.transactions import Transaction
 from isola.platform import visibility
 from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
+from isola.subjects import search
 from isola.subjects.audit import audit_entries, audit_log
 from isola.subjects.metadata import Counted, quoted
 from isola.subjects.organizations import memberships
@@ -62,6 +63,7 @@ CALLED_BY_ALL = (
     "isola.proved_tenant_id()",
     "isola.this_transaction()",
     "isola.uuid_v7()",
+    "isola.words(regconfig, text)",
 )
 # Functions that access data which their callers may not: they run as isola_sharing.
 ENTER = "isola.enter(text)"
@@ -116,6 +118,8 @@ CALLED_BY_QUOTAS = (
     "isola.quota_used(uuid, text, text, bigint)",
     "isola.quota_counted(uuid, text, text, bigint)",
 )
+# Functions that keep the words of searched texts.
+AS_WORDS = ("isola.keep_words()",)
 AS_WATCHDOG = ("control.end_sessions(text, interval, timestamptz, text[])",)
 HIERARCHY = (
     "control.ancestors(uuid)",
@@ -140,7 +144,9 @@ def admit_to_platform(addresses: Addresses) -> str:
     roles = addresses.roles
     owners = "".join(
         f"ALTER FUNCTION {function} OWNER TO {role}; "
-        for role, functions in zip(roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL), strict=True)
+        for role, functions in zip(
+            roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL, AS_WORDS), strict=True
+        )
         for function in functions
     )
     return f"""
@@ -151,7 +157,9 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT USAGE ON SCHEMA isola TO {roles.sql}, {roles.sql_functions};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *AS_SQL))}, {ENTER} TO {roles.sql};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_SQL))}, {ENTERED} TO {roles.sql_functions};
-        GRANT EXECUTE ON FUNCTION isola.audit_of_owner(oid) TO {roles.sharing};
+        GRANT EXECUTE ON FUNCTION isola.audit_of_owner(oid) TO {roles.sharing}, {roles.words};
+        GRANT USAGE ON SCHEMA isola TO {roles.words};
+        GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {roles.words};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
         GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text, text[], jsonb[], jsonb[]) TO {roles.sharing};
@@ -229,12 +237,16 @@ def admit_to_home(home: Home, tables: Sequence[Table], roles: Roles) -> Sequence
     tables declare as shared can be read.
     """
     schema = home.schema
+    entering = [roles.sharing, roles.audit, roles.quotas, roles.sql_functions]
+    if kept := _kept(tables):
+        entering.append(roles.words)
     return [
         # Functions that every transaction may call; the login does not inherit, so each role is granted them.
         *([f"GRANT {roles.members} TO {home.role}"] if home.role else []),
-        f"GRANT USAGE ON SCHEMA {schema} TO {roles.sharing}, {roles.audit}, {roles.quotas}, {roles.sql_functions}",
+        f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(entering)}",
         f"GRANT INSERT ON {schema}.audit_entries TO {roles.audit}",
         *(f"GRANT INSERT ON {schema}.{table} TO {roles.sql_functions}" for table in INSERTED_BY_SQL),
+        *(f"GRANT INSERT, DELETE ON {schema}.{table} TO {roles.words}" for table in kept),
         *(
             f"GRANT SELECT ({', '.join(map(quoted, columns))}) ON {schema}.{table} TO {role}"
             for role, table, columns in _read(tables, roles)
@@ -253,6 +265,11 @@ def _watched(home: Home, roles: Roles) -> Sequence[str]:
     return (*roles.inner, roles.members, roles.sql, *([home.role] if home.role else []))
 
 
+def _kept(tables: Iterable[Table]) -> Sequence[str]:
+    """The tables of words."""
+    return [words.table.name for table in tables if (words := search.words_of(table)) is not None]
+
+
 def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Sequence[str]]]:
     """The columns of each table that a role may read in every home."""
     for table in tables:
@@ -262,6 +279,8 @@ def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Seq
             yield roles.quotas, table.name, counted.columns or [column.name for column in table.primary_key]
         if "shared_columns" in table.info:
             yield roles.sharing, table.name, table.info["shared_columns"]
+        if (words := search.words_of(table)) is not None:
+            yield roles.words, words.table.name, words.table.columns.keys()
     yield roles.sharing, users.name, ("id", "disabled_at")
     # For tickets, which end when the roles of their user change.
     yield roles.sharing, user_roles.name, ("user_id", "role_id")
@@ -374,14 +393,15 @@ async def shut(
     required = [
         ("", table.name, right, "")
         for table in tables
-        if "readable" not in table.info
+        if not table.info.get("readable")
         for right in rights(table).split(", ")
     ]
-    required += [("", table.name, "SELECT", column) for table in tables for column in table.info.get("readable", ())]
+    required += [("", table.name, "SELECT", column) for table in tables for column in table.info.get("readable") or ()]
     required += [("", view, "SELECT", "") for view in (audit_log.name, visibility.STATISTICS)]
     required.append((addresses.roles.audit, audit_entries.name, "INSERT", ""))
     required.append((addresses.roles.sharing, audit_entries.name, "SELECT", ""))
     required += [(addresses.roles.sql_functions, table, "INSERT", "") for table in INSERTED_BY_SQL]
+    required += [(addresses.roles.words, table, right, "") for table in _kept(tables) for right in ("INSERT", "DELETE")]
     required += [
         (role, table, "SELECT", column)
         for role in (addresses.roles.sharing, addresses.roles.sql_functions)

@@ -47,9 +47,13 @@ class Roles:
         return f"{self.prefix}_sql_functions"
 
     @property
+    def words(self) -> str:
+        return f"{self.prefix}_words"
+
+    @property
     def inner(self) -> tuple[str, ...]:
         """Roles without a login that functions run as. No tenant's transaction may become one of them."""
-        return (self.sharing, self.audit, self.quotas, self.watchdog, self.sql_functions)
+        return (self.sharing, self.audit, self.quotas, self.watchdog, self.sql_functions, self.words)
 
     @classmethod
     async def of(cls, transaction: Transaction) -> Self:

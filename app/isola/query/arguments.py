@@ -20,12 +20,13 @@ from isola import exact_json
 from isola.errors import BadUserInput
 from isola.query import cursor, identifiers
 from isola.query.limits import Limits
-from isola.query.mapping import Comparison, Filter, Order, Related
+from isola.query.mapping import Comparison, Filter, Order, Related, Searched
 from isola.subjects import document
 
 Condition: TypeAlias = tuple[Any, ...]
 """``("and"|"or", (condition, …))``, ``("not", condition)``, ``("test", column, operator)``, or
-``("some"|"none", filter, field, condition)``: whether related rows, those of a filter's field, satisfy a condition.
+``("some"|"none", filter, field, condition)``: whether related rows, those of a filter's field, satisfy a condition; or
+``("search", filter, field)``: whether a row has all words of a text, and a word for each prefix in another text.
 
 The value of ``startsWith`` is a list: the prefix, the first text that sorts after all texts with it, and a pattern. If
 there is no such text, the operator becomes ``contains``, with only a pattern as value.
@@ -57,7 +58,8 @@ class Page(NamedTuple):
     flipped: tuple[str, ...] = ()
     """The columns of the order whose NULLs come first in ascending order, and last in descending order."""
     leading: int | None = None
-    """The part of the condition whose related rows lead to the rows; None if an index serves another part."""
+    """The part of the condition whose related rows, or words, lead to the rows; None if an index serves another part.
+    """
 
 
 class Ids(NamedTuple):
@@ -75,6 +77,8 @@ _EXACT = frozenset({"eq", "in", "startsWith"})
 _FROM, _TO = frozenset({"gt", "gte", "newerThan"}), frozenset({"lt", "lte", "olderThan"})
 # Of a filter inside of documents: the most keys of a path, characters of a key, and bytes of the value.
 _KEYS, _KEY_LENGTH, _DOCUMENT_BYTES = 8, 200, 4096
+# Of a search: the most words, and characters.
+_WORDS, _SEARCH_LENGTH = 16, 200
 _SURROGATES, _AFTER_SURROGATES = 0xD800, 0xE000
 Read: TypeAlias = tuple[Shape, tuple[Any, ...]]
 
@@ -128,8 +132,10 @@ class Connection(NamedTuple):
         return page, (*values, *tests)
 
     def _leading(self, arguments: Mapping[str, Any], condition: Condition | None) -> int | None:
-        related = [index for index, part in enumerate(condition[1] if condition else ()) if part[0] == "some"]
-        return related[0] if related and not _narrows(self.filters[self.filter], arguments) else None
+        parts = condition[1] if condition else ()
+        # A word leads to the rows themselves, and usually to fewer.
+        leading = [index for kind in ("search", "some") for index, part in enumerate(parts) if part[0] == kind]
+        return leading[0] if leading and not _narrows(self.filters[self.filter], arguments) else None
 
     def _refuse_slow(self, arguments: Mapping[str, Any]) -> None:
         """Raise BadUserInput for a comparison that each row has to be read for, if all rows would be read."""
@@ -213,6 +219,8 @@ def _slow_field(filters: Mapping[str, Filter], of: str, name: str, arguments: Ma
             return path, of
         operator = next((each for each in arguments if each in _SLOW), None)
         return None if operator is None else (f"{path}.{operator}", of)
+    if isinstance(compared, Searched):
+        return None
     tests = arguments.items() if compared.many else [(None, arguments)]
     for quantifier, value in tests:
         if value is None or _narrows(filters[compared.filter], value):
@@ -223,11 +231,11 @@ def _slow_field(filters: Mapping[str, Filter], of: str, name: str, arguments: Ma
     return None
 
 
-def _is_indexed(compared: Comparison | Related) -> bool:
+def _is_indexed(compared: Comparison | Related | Searched) -> bool:
     return isinstance(compared, Comparison) and (compared.indexed or compared.folded is not None)
 
 
-def _is_served(compared: Comparison | Related, operators: AbstractSet[str]) -> bool:
+def _is_served(compared: Comparison | Related | Searched, operators: AbstractSet[str]) -> bool:
     """Whether an index serves a condition with these operators."""
     if not isinstance(compared, Comparison):
         return False
@@ -316,6 +324,8 @@ class _Reader:
             _refuse_null(arguments, path, instead)
             return self._related(compared, (of, name), arguments, path, depth + 1)
         _refuse_null(arguments, path)
+        if isinstance(compared, Searched):
+            return [self._search((of, name), arguments, path)]
         if compared.document:
             return self._document(compared, arguments, path)
         return [self._test(compared, key, value, f"{path}.{key}") for key, value in arguments.items()]
@@ -333,6 +343,21 @@ class _Reader:
             self._count()
             conditions.append((quantifier, *place, self.conditions(related.filter, value, inner, depth)))
         return conditions
+
+    def _search(self, place: tuple[str, str], arguments: Mapping[str, Any], path: str) -> Condition:
+        text = arguments["text"]
+        where = f"{path}.text"
+        if not storable(text):
+            raise BadUserInput(f"{where} contains characters that cannot be stored", where)
+        if len(text) > _SEARCH_LENGTH:
+            raise BadUserInput(f"{where}: expected at most {_SEARCH_LENGTH} characters", where)
+        words = text.split()
+        if len(words) > _WORDS:
+            raise BadUserInput(f"{where}: expected at most {_WORDS} words", where)
+        whole = len(words) - 1 if arguments["prefix"] and words else len(words)
+        self.values += [" ".join(words[:whole]), " ".join(words[whole:])]
+        self._count()
+        return "search", *place
 
     def _document(self, comparison: Comparison, arguments: Mapping[str, Any], path: str) -> Sequence[Condition]:
         keys = arguments.get("path")

@@ -37,10 +37,10 @@ from sqlalchemy.sql.elements import Grouping, UnaryExpression
 from sqlalchemy.sql.selectable import LateralFromClause, Subquery
 from sqlalchemy.types import TypeEngine
 
-from isola.query import cursor, groups, json_text, keyset
+from isola.query import cursor, groups, json_text, keyset, words
 from isola.query.arguments import INSENSITIVE, RELATIVE, Condition, Nulls, Page
 from isola.query.json_text import Part as Json
-from isola.query.mapping import Function, Order, Related, Row, columns_of
+from isola.query.mapping import Function, Order, Related, Row, Searched, columns_of
 from isola.query.read_plan import Connection, ConnectionPart
 from isola.subjects.folding import end, fold
 
@@ -137,7 +137,7 @@ class _Writer:
         every = self._all()
         # What a function returns can depend on the row around it, and has no index.
         if self.page.leading is None or isinstance(self.source, Function):
-            return [every.where(self._tests(every.scan).write(condition))]
+            return [every.where(self._tests(every.scan, narrowed=True).write(condition))]
         few = self._few
         is_few = select_(few.c.number <= literal_column(str(self.writer.few))).scalar_subquery()
         ids = cast(select_(few.c.ids).scalar_subquery(), ARRAY(Uuid()))
@@ -154,7 +154,7 @@ class _Writer:
             raise TypeError(f"no related rows lead to {self.selected.key}")
         every, site = self._all(), self.selected.site
         _, parts = self.page.condition
-        key, keys, others = self._tests(every.scan).leading(parts, self.page.leading)
+        key, keys, others = self._tests(every.scan, narrowed=True).leading(parts, self.page.leading)
         first = keys.offset(literal_column("0")).subquery(f"leading_{site}")
         row = _by_key(every.where(*others), first.c.key, f"row_{site}", key)
         led = select_(row.c.id).select_from(first.join(row, true())).limit(literal_column(str(self.writer.few + 1)))
@@ -172,10 +172,12 @@ class _Writer:
             conditions.append(field.when(self.row))
         return conditions
 
-    def _tests(self, scan: FromClause, *, probing: bool = False) -> "_Tests":
+    def _tests(self, scan: FromClause, *, probing: bool = False, narrowed: bool = False) -> "_Tests":
         numbers = itertools.count(self.first_test)
-        selected = self.selected
-        return _Tests(self.writer, selected.site, selected.node, self.columns, scan, numbers, probing=probing)
+        selected, columns = self.selected, self.columns
+        return _Tests(
+            self.writer, selected.site, selected.node, columns, scan, numbers, probing=probing, narrowed=narrowed
+        )
 
     def _beyond(
         self, scan: FromClause, keys: Keys, *, forward: bool, inclusive: bool = False
@@ -318,7 +320,10 @@ class _Writer:
     def _satisfying(self) -> "_Source":
         """All rows that satisfy the filter, regardless of the page."""
         every, condition = self._all(), self.page.condition
-        return every if condition is None else every.where(self._tests(every.scan).write(condition))
+        if condition is None:
+            return every
+        narrowed = self.page.leading is None
+        return every.where(self._tests(every.scan, narrowed=narrowed).write(condition))
 
     def _count(self) -> ColumnElement[int]:
         every = self._satisfying()
@@ -381,8 +386,12 @@ class _Tests:
         numbers: Iterator[int],
         *,
         probing: bool = False,
+        narrowed: bool = False,
     ) -> None:
-        """``probing``: related rows are looked up for each row, whatever the planner would prefer."""
+        """``probing``: related rows are looked up for each row, whatever the planner would prefer.
+
+        ``narrowed``: something else decides which rows are read, so that words do not need to lead to them.
+        """
         self._writer = writer
         self._site = site
         self._type = type_
@@ -390,6 +399,7 @@ class _Tests:
         self._scan = scan
         self._numbers = numbers
         self._probing = probing
+        self._narrowed = narrowed or probing
 
     def write(self, condition: Condition) -> ColumnElement[bool]:
         match condition:
@@ -404,19 +414,36 @@ class _Tests:
                 return self._some(of, name, inner)
             case ("none", of, name, inner):
                 return not_(self._some(of, name, inner))
-            case ("test", column, comparison):
-                return self._test(column, comparison)
+            case ("search", _, _) | ("test", _, _):
+                return self._single(condition)
         raise TypeError(f"{condition} is not a condition")
+
+    def _single(self, condition: Condition) -> ColumnElement[bool]:
+        kind, of, name = condition
+        if kind == "test":
+            return self._test(of, name)
+        searched = self._words(of, name)
+        return searched.of(self._scan) if self._narrowed else searched.among(self._scan)
 
     def leading(
         self, parts: Sequence[Condition], leading: int
     ) -> tuple[str, Select[tuple[Any]], Sequence[ColumnElement[bool]]]:
         """The column of the rows that equals the ``key`` of related rows, which satisfy one part; the other parts."""
         before = [self.write(part) for part in parts[:leading]]
+        if parts[leading][0] == "search":
+            searched = self._words(*parts[leading][1:])
+            after = map(self.write, parts[leading + 1 :])
+            return "id", searched.keys(), [*before, searched.of(self._scan), *after]
         _, of, name, condition = parts[leading]
         related = self._relation(of, name)
         keys = self._keys(related, condition)
         return related.join.parent, keys, [*before, *map(self.write, parts[leading + 1 :])]
+
+    def _words(self, of: str, name: str) -> words.Words:
+        searched = self._writer.model.filters[of][name]
+        if not isinstance(searched, Searched):
+            raise TypeError(f"{of}.{name} searches no words")
+        return words.Words(self._writer, searched, self._parameter(Text()), self._parameter(Text()))
 
     def _some(self, of: str, name: str, condition: Condition) -> ColumnElement[bool]:
         """Whether a related row satisfies a condition."""

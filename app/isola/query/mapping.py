@@ -202,7 +202,19 @@ class Related:
     many: bool = False
 
 
-Filter: TypeAlias = Mapping[str, Comparison | Related]
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The words that a filter's field finds: the rows of ``words`` with the row's id in ``key``.
+
+    The words of a search are made by the same ``configuration`` of PostgreSQL's text search.
+    """
+
+    words: Table
+    key: str
+    configuration: str
+
+
+Filter: TypeAlias = Mapping[str, Comparison | Related | Searched]
 
 
 class MappingError(Exception):
@@ -421,6 +433,10 @@ class Model:
                     _column(columns, compared.folded, path)
                 if compared.of or compared.visible:
                     self.comparisons[node, compared.column] = compared
+                continue
+            if isinstance(compared, Searched):
+                _column(columns, "id", path)
+                _column(columns_of(compared.words), compared.key, path)
                 continue
             entity = self.entities.get(compared.type)
             if entity is None or not isinstance(entity.source, Table):

@@ -8,7 +8,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from isola.query import caller
 from isola.query.arguments import RELATIVE, Condition, Page, Shape
-from isola.query.mapping import Function, Join, Model, One, Related, Row, Source, columns_of
+from isola.query.mapping import Function, Join, Model, One, Related, Row, Searched, Source, columns_of
 from isola.query.read_plan import Connection, ConnectionPart, Found, Grouped, Leaf, Object, ReadPlan, Selection
 
 _OF_CALLER = frozenset(parameter.key for parameter in caller.PARAMETERS.values())
@@ -78,6 +78,9 @@ def _compares_columns(model: Model, type_: str, condition: Condition) -> bool:
                 and all(_is_public(each) for each in (model.entities[related.type].source, *_joined(related.join)))
                 and _compares_columns(model, related.type, inner)
             )
+        case ("search", of, name):
+            searched = model.filters[of][name]
+            return isinstance(searched, Searched) and _is_public(searched.words)
         case ("test", column, _):
             return (type_, column) not in model.comparisons
     return False

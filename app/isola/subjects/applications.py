@@ -20,6 +20,7 @@ from isola.subjects.checks import check, check_expressions
 from isola.subjects.declaration import PLAIN, DeclarationError
 from isola.subjects.metadata import metadata
 from isola.subjects.routes import Route
+from isola.subjects.search import words_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pairs_table
 
@@ -127,7 +128,8 @@ def _complete(subject: type[Subject]) -> None:
     """Make the table of a subject, and check its declaration. Raises DeclarationError."""
     declaration = subject.declaration
     check(declaration)
-    for name in {declaration.plural, *(f"{declaration.plural}_{each.name}" for each in declaration.pairs)}:
+    further = [declaration.table_of_words] if declaration.subject.searched else []
+    for name in {declaration.plural, *further, *(f"{declaration.plural}_{each.name}" for each in declaration.pairs)}:
         table = metadata.tables.get(name)
         is_taken = table is not None and table.info.get("application", BUILT_IN) != subject.application
         if is_taken or name in VIEWS:
@@ -142,6 +144,8 @@ def _complete(subject: type[Subject]) -> None:
         )
     for table in (declaration.subject.table, *(pairs_table(declaration, each) for each in declaration.pairs)):
         table.info["application"] = subject.application
+        if (words := words_of(table)) is not None:
+            words.table.info["application"] = subject.application
     check_expressions(declaration)
     try:
         permissions.declare_of_rules(*visibility.asked_by(subject.table))

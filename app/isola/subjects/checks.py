@@ -32,6 +32,7 @@ from isola.subjects.declaration import (
     folded,
 )
 from isola.subjects.metadata import MAX_DOCUMENT_BYTES, Visible
+from isola.subjects.search import LANGUAGES, MAX_SEARCHED
 from isola.subjects.table import visible_to
 from isola.subjects.types import EXPECTED, INTEGER, TEXT, Annotation, Kind
 from isola.subjects.visibility import VIEWER, deciding, in_sql, refuse_circle
@@ -76,6 +77,7 @@ def check(declaration: Declaration) -> None:
     _check_names(declaration)
     _check_grouped(declaration)
     _check_shared(declaration)
+    _check_searched(declaration)
     _check_conditions(declaration)
     if declaration.subject.visible is not None and not callable(declaration.subject.visible):
         _refuse(declaration.where, "visible: expected a function of a row and a user")
@@ -164,6 +166,44 @@ def _check_shared(declaration: Declaration) -> None:
         member = declaration.by_column(declaration.column_of(name))
         if member is not None and member.is_private:
             _refuse(member.where, "shared: expected a column that is not private")
+
+
+def _check_searched(declaration: Declaration) -> None:
+    subject = declaration.subject
+    if subject.searched_as not in LANGUAGES:
+        _refuse(f"{declaration.where}: searched_as", f"expected one of {', '.join(sorted(LANGUAGES))}")
+    for broken in _of_searched(declaration) if subject.searched else ():
+        _refuse(f"{declaration.where}: searched", broken)
+
+
+def _of_searched(declaration: Declaration) -> Iterator[str]:
+    names = declaration.subject.searched
+    if isinstance(names, str):
+        yield f"expected a tuple of attributes, such as ({names!r},)"
+    members = [declaration.by_column(declaration.column_of(name)) for name in names]
+    yield from (f"there is no attribute {name!r}" for name, member in zip(names, members, strict=True) if not member)
+    if len(set(members)) < len(members):
+        yield "expected each attribute once"
+    if sum(_length_of_searched(member) for member in members if member) > MAX_SEARCHED:
+        yield f"expected texts of at most {MAX_SEARCHED} characters together"
+    if "search" in declaration.members:
+        yield "the filter gets a field search: expected another name for this attribute"
+    if any(each.name == "words" for each in declaration.pairs):
+        yield f"its words are in a table {declaration.table_of_words!r}: expected another name for the relation words"
+    if len(declaration.table_of_words) > MAX_TABLE:
+        yield f"expected a plural that makes at most {MAX_TABLE} characters with _words"
+
+
+def _length_of_searched(member: Member) -> int:
+    """The most characters of a searched column."""
+    declared, annotation = member.declared, member.annotation
+    if not isinstance(declared, Column) or annotation.kind is not TEXT or annotation.enum or annotation.listed:
+        _refuse(member.where, "searched: expected a text")
+    if declared.private:
+        _refuse(member.where, "searched: expected a column that is not private, since clients search it")
+    if declared.max_length is None:
+        _refuse(member.where, "searched: expected max_length, since its words are in an index")
+    return declared.max_length
 
 
 def _check_conditions(declaration: Declaration) -> None:

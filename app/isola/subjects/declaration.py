@@ -448,6 +448,16 @@ class Declaration:
         """The columns that can be shared with a partner."""
         return ["id", *(self.column_of(name) for name in self.subject.shared)]
 
+    @property
+    def searched(self) -> Sequence[str]:
+        """The columns whose words are searched."""
+        return [self.column_of(name) for name in self.subject.searched]
+
+    @property
+    def table_of_words(self) -> str:
+        """The name of the table of these words."""
+        return f"{self.plural}_words"
+
     def column_of(self, name: str) -> str:
         """The column of an attribute, or the column of that name."""
         member = self.members.get(name.removesuffix("_"))

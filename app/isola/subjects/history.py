@@ -7,7 +7,7 @@ so this module replays revisions into SQLAlchemy tables and compares these with 
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from isola.subjects import audit
+from isola.subjects import audit, search
 from isola.subjects.applications import Application
 from isola.subjects.declaration import DeclarationError
 from isola.subjects.metadata import DIALECT, metadata, verbatim
@@ -98,13 +98,15 @@ def differences(application: Application) -> Sequence[MigrateOperation]:
     declared = {table.name: table for table in application.tables}
     triggers = dict(_declared_triggers(declared.values()))
     return [
-        *_tables(declared, made.metadata.tables),
+        # First: PostgreSQL refuses to drop a column that a trigger compares.
         *_dropped_triggers(triggers, made.triggers, declared),
+        *_tables(declared, made.metadata.tables),
         *(
             ops.ExecuteSQLOp(text)
             for key, text in triggers.items()
             if _spaced(made.triggers.get(key, "")) != _spaced(text)
         ),
+        *_filled(declared.values(), made),
     ]
 
 
@@ -114,7 +116,10 @@ def described(operation: MigrateOperation) -> str:
     verb = re.sub("(?<=[a-z])([A-Z])", r" \1", name).lower()
     if isinstance(operation, ops.ExecuteSQLOp):
         matched = _TRIGGER.match(str(operation.sqltext))
-        return f"{matched[1].lower()} trigger {matched[2]} of {matched[3]}, which writes the log" if matched else verb
+        if matched is None:
+            return verb
+        writes = "keeps words" if matched[2].startswith("words_") else "writes the log"
+        return f"{matched[1].lower()} trigger {matched[2]} of {matched[3]}, which {writes}"
     table = getattr(operation, "table_name", "")
     part = getattr(operation, "column_name", None) or getattr(getattr(operation, "column", None), "name", None)
     part = part or getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None)
@@ -332,7 +337,7 @@ def _altered(declared: Column[Any], made: Column[Any]) -> Iterator[MigrateOperat
 
 def _declared_triggers(tables: Any) -> Iterator[tuple[tuple[str, str], str]]:
     for table in tables:
-        for text in audit.triggers(table):
+        for text in (*audit.triggers(table), *search.triggers(table)):
             matched = _TRIGGER.match(text)
             if matched:
                 yield (matched[3], matched[2]), text
@@ -344,6 +349,27 @@ def _dropped_triggers(
     for (table, name), text in made.items():
         if table in tables and _spaced(declared.get((table, name), "")) != _spaced(text):
             yield ops.ExecuteSQLOp(f"DROP TRIGGER {name} ON {table}")
+
+
+def _filled(tables: Iterable[Table], made: Tables) -> Iterator[MigrateOperation]:
+    """The statements that make the words of tables anew that were there before, and are searched now or otherwise."""
+    for table in tables:
+        statement = search.fill(table)
+        if (
+            statement is not None
+            and table.name in made.metadata.tables
+            and any(
+                _spaced(made.triggers.get((table.name, _trigger(text)), "")) != _spaced(text)
+                for text in search.triggers(table)
+            )
+        ):
+            yield ops.ExecuteSQLOp(statement)
+
+
+def _trigger(text: str) -> str:
+    """The name of the trigger that a statement creates."""
+    matched = _TRIGGER.match(text)
+    return matched[2] if matched else ""
 
 
 def _spaced(text: str) -> str:

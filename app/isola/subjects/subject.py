@@ -57,6 +57,8 @@ class Subject:
     ``visible``: ``(row, user) -> condition``, which rows a user may read; by default, all. With a third parameter, the
     rule can ask for the user's permissions: ``may("agent:read_all")`` is a condition as well. A policy of the database
     enforces the rule, for the user that the transaction has proved.
+    ``searched``: the attributes with the texts in which clients search for words, of the language ``searched_as``: a
+    configuration of PostgreSQL's text search, such as ``english``; by default ``simple``, which knows no language.
     ``samples``: ``attribute -> (random, row) -> value``, for generated rows, if other values would violate ``checks``;
     ``row`` has the values of the preceding columns, by their names.
 
@@ -72,6 +74,8 @@ class Subject:
     indexes: ClassVar[Sequence[Sequence[str]]] = ()
     checks: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[Sequence[str]] = ()
+    searched: ClassVar[Sequence[str]] = ()
+    searched_as: ClassVar[str] = "simple"
     visible: ClassVar[Any] = None  # a Visible, which mypy would take for a method
     samples: ClassVar[Mapping[str, Callable[[Random, Mapping[str, Any]], Any]]] = {}
     application: ClassVar[str] = "isola"

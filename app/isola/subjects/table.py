@@ -41,6 +41,7 @@ from isola.subjects.metadata import (
     quoted,
     verbatim,
 )
+from isola.subjects.search import Words
 from isola.subjects.types import KINDS, BigInt
 
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -91,9 +92,27 @@ def table_of(declaration: Declaration) -> Table:
         table.info["shared_columns"] = declaration.shared
     if subject.visible is not None:
         table.info["visible"] = visible_to(subject.visible)
+    if subject.searched:
+        table.info["words"] = _words(declaration)
     for pairs in declaration.pairs:
         pairs_table(declaration, pairs)
     return table
+
+
+def _words(declaration: Declaration) -> Words:
+    """The words of a subject's rows, in a table of their own, which the database itself writes."""
+    key = f"{declaration.name}_id"
+    table = Table(
+        declaration.table_of_words,
+        metadata,
+        SqlColumn(key, Uuid, ForeignKey(f"{declaration.plural}.id", ondelete="CASCADE"), primary_key=True),
+        # Sorted by code points in any database: so an index serves prefixes.
+        SqlColumn("word", Text(collation="C"), primary_key=True),
+        # Without the id of the row: PostgreSQL stores equal keys of an index once.
+        Index(None, "word"),
+        info={"readable": None},
+    )
+    return Words(table, key, declaration.subject.searched_as, declaration.searched)
 
 
 def pairs_table(declaration: Declaration, member: Member) -> Table:

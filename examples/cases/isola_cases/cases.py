@@ -44,6 +44,9 @@ class Case(Subject, name="case", prefix="cas", counted=True, order=("-created_at
     assignee: User | None = reference(on_delete="set null", description="The user who works on it.")
     activities: Many["Activity"] = many("case", description="The activities of the case, oldest first.")
 
+    searched = ("title", "description")
+    searched_as = "english"
+
     def may_change(self, actor: Actor) -> Decision:
         """Who works on a case may change it, beside who reported it."""
         return ALLOWED if self.assignee and self.assignee.id == actor.user_id else super().may_change(actor)

@@ -140,6 +140,16 @@ async def test_paths_list_show_make_and_change_cases(alice: Client) -> None:
     assert {each["id"] for each in await cases(alice)} == {one, two}
 
 
+async def test_cases_are_found_by_the_words_of_title_and_description(alice: Client, bob: Client) -> None:
+    printer = await made(alice, title="The printer jams", description="Since Monday, with A3 only.")
+    await made(alice, title="The printer is loud")
+    await made(bob, title="The printer jams")
+    asked = "query ($text: String!) { cases(filter: {search: {text: $text}}) { totalCount nodes { id } } }"
+    answer = await alice.ask(asked, {"text": "printers jammed monday"})
+    assert answer.data["cases"] == {"totalCount": 1, "nodes": [{"id": printer}]}
+    assert (await alice.ask(asked, {"text": "printer"})).data["cases"]["totalCount"] == 2
+
+
 async def test_cases_of_another_tenant_are_not_there(alice: Client, bob: Client) -> None:
     case = await made(alice)
     nothing = {"status": 404, "code": "NOT_FOUND", "message": "there is no such object"}

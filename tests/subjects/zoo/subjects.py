@@ -47,6 +47,8 @@ class Food(Subject, name="food", prefix="fod", mutations=frozenset({"create", "u
     animals: Many["Animal"] = many("foods")
     diaries: Many["Diary"] = many("foods")
 
+    searched = ("name",)
+
 
 class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tame"):
     """One that lives here."""
@@ -118,6 +120,9 @@ class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
     place: str | None = column(max_length=20, fixed=True)
     animal: Animal | None = reference(on_delete="cascade")
     foods: Many[Food] = many()
+
+    searched = ("text", "place")
+    searched_as = "english"
 
     @staticmethod
     def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:

@@ -38,12 +38,14 @@ from isola.api.scalars import (
     JSONFilter,
     NullsOrder,
     OrderDirection,
+    SearchFilter,
     StringFilter,
     UUIDFilter,
 )
-from isola.query.mapping import Comparison, Join, Many, Related, Row, Value
+from isola.query.mapping import Comparison, Join, Many, Related, Row, Searched, Value
 from isola.subjects import sentences
 from isola.subjects.declaration import Column, Computed, Count, Declaration, Member, Reference, Relation
+from isola.subjects.search import Words, words_of
 from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
 from isola.subjects.types import JSON
@@ -200,6 +202,8 @@ def declare_filter(declaration: Declaration) -> None:
                     document=member.annotation.type == JSON,
                 )
                 fields[python_name(member.name)] = (filter_ | None, _compared(member.name, comparison))
+    if (words := words_of(declaration.subject.table)) is not None:
+        fields["search"] = _searched(declaration, words)
     for related, target, join in _extended(declaration.subject):
         fields[python_name(related)] = _related(related, target, join, many=True)
     for time in declaration.times:
@@ -223,6 +227,17 @@ def declare_filter(declaration: Declaration) -> None:
 
 def _compared(name: str, comparison: Comparison) -> Any:
     return strawberry.field(name=to_camel_case(name), default=strawberry.UNSET, metadata={FIELD: comparison})
+
+
+def _searched(declaration: Declaration, words: Words) -> tuple[Any, Any]:
+    """A filter's field for the words of the searched texts."""
+    names = [to_camel_case(each.name) for each in declaration.columns if each.column in words.columns]
+    made = strawberry.field(
+        default=strawberry.UNSET,
+        description=f"Searches {' and '.join(names)}.",
+        metadata={FIELD: Searched(words.table, words.key, words.configuration)},
+    )
+    return SearchFilter | None, made
 
 
 def _related(name: str, target: type[Subject], join: Join, *, many: bool) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from isola.platform.tenants import Tenant
 from isola.platform.visibility import POLICY, STATISTICS
 from isola.subjects import visibility
 from isola.subjects.audit import READABLE, audit_entries, audit_log, audit_visibility, masked
+from isola.subjects.search import words_of
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, discriminators
 from isola_strategies.base import Capability, Strategy
@@ -168,7 +169,7 @@ async def test_no_foreign_key_leaves_its_schema(owner: Database) -> None:
     assert await offenders(owner, sql) == []
 
 
-async def test_no_trigger_but_those_of_the_log_and_no_rule_stands_behind_a_table(
+async def test_no_trigger_but_those_of_the_log_and_of_words_and_no_rule_stands_behind_a_table(
     owner: Database, homes: list[str]
 ) -> None:
     """They would run with other privileges and at other times than the statement."""
@@ -177,8 +178,10 @@ async def test_no_trigger_but_those_of_the_log_and_no_rule_stands_behind_a_table
         FROM pg_trigger t JOIN ({REACHED}) r ON r.oid = t.tgrelid WHERE NOT tgisinternal AND tgenabled = 'O'
     """
     audited = [name for name, table in metadata.tables.items() if "audited" in table.info]
-    expected = sorted(f"{home}.{table} isola.audit" for home in homes for table in audited for _ in range(3))
-    assert sorted(await offenders(owner, triggers, homes)) == expected
+    searched = [name for name, table in metadata.tables.items() if words_of(table) is not None]
+    expected = [f"{home}.{table} isola.audit" for home in homes for table in audited for _ in range(3)]
+    expected += [f"{home}.{table} isola.keep_words" for home in homes for table in searched for _ in range(2)]
+    assert sorted(await offenders(owner, triggers, homes)) == sorted(expected)
     rules = f"SELECT rulename FROM pg_rewrite w JOIN ({REACHED}) r ON r.oid = w.ev_class"
     assert await offenders(owner, rules, homes) == []
 
@@ -225,7 +228,7 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
         WHERE a.grantee <> c.relowner
           AND (a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') OR a.is_grantable
                OR a.grantee::regrole::text <> ALL (ARRAY[
-                   $2, r.nspname, 'isola_audit', 'isola_sharing', 'isola_sql_functions'
+                   $2, r.nspname, 'isola_audit', 'isola_sharing', 'isola_sql_functions', 'isola_words'
                ]))
     """
     assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
@@ -302,6 +305,7 @@ async def test_security_definer_functions_run_as_roles_with_minimal_rights(owner
               WHEN p.proname ~ '^(audit|feed|seal|unsealed)' THEN 'isola_audit'
               WHEN p.proname ~ '^(plan|quota|used)' THEN 'isola_quotas'
               WHEN p.proname = 'end_sessions' THEN 'isola_watchdog'
+              WHEN p.proname = 'keep_words' THEN 'isola_words'
               WHEN p.oid = ANY ($1::text[]::regprocedure[]) THEN 'isola_sql_functions'
               ELSE 'isola_sharing'
           END
@@ -426,7 +430,7 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(
     read = {("users", "id"), ("users", "disabled_at")}
     read |= {("user_roles", "user_id"), ("user_roles", "role_id"), ("roles", "id"), ("roles", "permissions")}
     read |= {(table.name, column) for table in TABLES for column in table.info.get("shared_columns", ())}
-    for table in TABLES:
+    for table in metadata.sorted_tables:
         read |= visibility.columns_read_by_rule(table)
         if visibility.rule_of(table) is not None:
             read.add((table.name, "id"))
@@ -457,7 +461,7 @@ async def test_the_role_of_functions_for_sql_sessions_reads_and_adds_what_they_n
     owner: Database, homes: list[str]
 ) -> None:
     read = {(table, column) for table, columns in rights.READ_BY_SQL.items() for column in columns}
-    for table in TABLES:
+    for table in metadata.sorted_tables:
         read |= visibility.columns_read_by_rule(table)
     read |= visibility.columns_read(masked())
     columns = """
@@ -477,6 +481,49 @@ async def test_the_role_of_functions_for_sql_sessions_reads_and_adds_what_they_n
     """
     added = {f"{home}.{table} INSERT" for home in homes for table in rights.INSERTED_BY_SQL}
     assert set(await offenders(owner, more, homes)) == added
+
+
+async def test_the_role_that_keeps_words_reads_adds_and_deletes_them_and_nothing_else(
+    owner: Database, homes: list[str]
+) -> None:
+    words = [each for table in metadata.tables.values() if (each := words_of(table)) is not None]
+    columns = """
+        SELECT format('%s.%s', c.oid::regclass, a.attname) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE n.nspname = ANY ($1 || ARRAY['control', 'isola', 'public']) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_column_privilege('isola_words', c.oid, a.attnum, 'SELECT')
+    """
+    expected = {
+        f"{home}.{each.table.name}.{column.name}" for home in homes for each in words for column in each.table.columns
+    }
+    assert set(await offenders(owner, columns, homes)) == expected
+    changed = """
+        SELECT format('%s %s', c.oid::regclass, privilege) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace,
+        unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) privilege
+        WHERE n.nspname = ANY ($1 || ARRAY['control', 'isola', 'public']) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_table_privilege('isola_words', c.oid, privilege)
+    """
+    kept = {f"{home}.{each.table.name} {right}" for home in homes for each in words for right in ("DELETE", "INSERT")}
+    assert set(await offenders(owner, changed, homes)) == kept
+    executed = f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OUTSIDE_THE_SYSTEM} AND has_function_privilege('isola_words', p.oid, 'EXECUTE')
+    """
+    called = {*rights.CALLED_BY_ALL, *rights.AS_WORDS, "isola.audit_of_owner(oid)"}
+    assert {each.replace(",", ", ") for each in await offenders(owner, executed)} == called
+
+
+async def test_tenant_traffic_only_reads_words(owner: Database, copy: Copy, strategy: Strategy, a: Tenant) -> None:
+    home = strategy.home(a.id)
+    words = [each.table.name for table in metadata.tables.values() if (each := words_of(table)) is not None]
+    held = """
+        SELECT format('%s %s', c.relname, acl.privilege_type) FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) acl
+        WHERE n.nspname = $1 AND c.relname = ANY ($2) AND acl.grantee IN ($3::regrole, 'isola_members'::regrole, 0)
+    """
+    role = home.role or copy.where.tenant_login
+    assert sorted(await offenders(owner, held, home.schema, words, role)) == sorted(f"{each} SELECT" for each in words)
 
 
 async def test_the_roles_of_functions_have_no_powers_and_only_the_owner_can_become_them(owner: Database) -> None:
