@@ -327,6 +327,19 @@ class Settings(BaseSettings, TokenSettings):
         default=None, description="a JSON file of users who sign in with a password; refused in production"
     )
 
+    # --- Invitations by e-mail
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="the mail server, smtps://user:password@host:port, or smtp:// for STARTTLS; off if not set",
+    )
+    mail_from: str | None = Field(default=None, description="the sender of e-mail, as an address or Name <address>")
+    invitation_url: str | None = Field(
+        default=None, description="the page that accepts invitations, with {token} and optionally {tenant} in it"
+    )
+    invitation_lifetime: float = Field(
+        default=7 * 86_400, ge=60, le=30 * 86_400, description="how long an invitation can be accepted"
+    )
+
     @property
     def first_role(self) -> Role | None:
         """The role of new users whose token names no role; None for no role."""

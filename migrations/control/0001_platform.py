@@ -55,9 +55,10 @@ def upgrade(op: Operations) -> None:
     log(op)
     tickets(op)
     first_answers(op)
+    invitations(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "watchdog", "tickets", "timeline")
     functions(op, "words")
-    functions(op, "idempotency")
+    functions(op, "idempotency", "invitations")
     orders(op)
 
 
@@ -455,6 +456,43 @@ def first_answers(op: Operations) -> None:
         moment("kept_at", default="now()"),
     )
     op.create_index(None, "first_answers", ["kept_at"], schema="control")
+
+
+def invitations(op: Operations) -> None:
+    create_table(
+        op,
+        "invitations",
+        identifier(),
+        tenant(),
+        sa.Column("email", sa.Text, nullable=False),
+        sa.Column("role_ids", ARRAY(sa.Uuid), nullable=False),
+        sa.Column("organization_id", sa.Uuid),
+        sa.Column("invited_by", sa.Uuid, nullable=False),
+        # SHA-256 of the token; none until it is sent.
+        sa.Column("digest", sa.LargeBinary),
+        moment("created_at", default="now()"),
+        moment("expires_at"),
+        sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+        moment("next_attempt_at", nullable=True),
+        moment("sent_at", nullable=True),
+        moment("failed_at", nullable=True),
+        moment("accepted_at", nullable=True),
+        sa.Column("accepted_by", sa.Uuid),
+        moment("revoked_at", nullable=True),
+        length("email", 320),
+        sa.CheckConstraint("length(digest) = 32", name="digest_length"),
+        sa.CheckConstraint("cardinality(role_ids) <= 100", name="role_ids_length"),
+        sa.UniqueConstraint("digest"),
+    )
+    op.create_index(None, "invitations", ["tenant_id", "id"], schema="control")
+    op.create_index(None, "invitations", ["expires_at"], schema="control")
+    op.create_index(
+        None,
+        "invitations",
+        ["next_attempt_at"],
+        schema="control",
+        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
+    )
 
 
 def log(op: Operations) -> None:

@@ -144,6 +144,7 @@ async def test_with_fewer_permissions_an_answer_is_not_repeated(api: Api, ada: C
 
 async def test_answers_with_credentials_are_not_kept(ada: Client, api: Api) -> None:
     assert unrepeatable_in(model) == {
+        "acceptInvitation",
         "createApiKey",
         "createTicket",
         "refreshSession",

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 
 from isola.database.transactions import Database
-from isola.platform import sign_in_log
+from isola.identity.seal import Seal
+from isola.platform import secrets, sign_in_log
+from isola.platform.invitations import digest_of
 from isola.settings import ProviderSettings, Settings
 from isola.subjects.permissions import Role
 from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
@@ -101,6 +104,39 @@ async def test_a_person_signs_in_and_works(api: Api, issuer: str, tenant: str, p
     assert (await client(api, tenant, again).run("Viewer")).data == (await ada.run("Viewer")).data
     users = (await api.content(tenant))["users"]
     assert [user["subject"] for user in users] == [f"iss:{provider}:ada"]
+
+
+async def test_an_invitation_links_a_new_user_to_an_identity_of_a_provider(
+    api: Api, issuer: str, owner: Database, tenant: str
+) -> None:
+    token, ada = "t" * 43, api.client(tenant)
+    user = (await ada.ask("{ viewer { user { id } } }")).data["viewer"]["user"]["id"]
+    async with owner.unbound() as work:
+        sealed = Seal("isi_", await secrets.cursor_secret(work), b"isola invitations").close(token)
+        await work.value(
+            "INSERT INTO control.invitations (tenant_id, email, role_ids, invited_by, digest, expires_at) "
+            "SELECT id, 'invited@example.org', '{}', $2, $3, now() + interval '1 hour' FROM control.tenants "
+            "WHERE slug = $1",
+            tenant,
+            UUID(user.removeprefix("usr_")),
+            digest_of(token),
+        )
+    given = await authorize(issuer, "ada")
+    flow = {
+        "code": given.code,
+        "codeVerifier": given.code_verifier,
+        "nonce": given.nonce,
+        "redirectUri": given.redirect_uri,
+    }
+    refused = await run(api, "AcceptInvitation", token=sealed, provider="unknown", **flow)
+    assert refused.code == "FORBIDDEN"
+
+    begun = session((await run(api, "AcceptInvitation", token=sealed, provider="confidential", **flow)).data)
+
+    viewer = (await client(api, tenant, begun).ask("{ viewer { user { name email } roles } }")).data["viewer"]
+    assert viewer == {"user": {"name": "Person ada", "email": "invited@example.org"}, "roles": []}
+    again = session((await exchange(api, tenant, await authorize(issuer, "ada"))).data)
+    assert (await client(api, tenant, again).ask("{ viewer { roles } }")).data == {"viewer": {"roles": []}}
 
 
 async def test_an_email_address_that_the_provider_did_not_verify_is_not_stored(

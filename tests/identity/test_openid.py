@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from isola.errors import BadUserInput, OperatorError, Unauthenticated, Unavailable
 from isola.identity import openid
-from isola.identity.openid import Identity
+from isola.identity.openid import Code, Identity
 from isola.settings import ProviderSettings
 from tests.identity.conftest import MakeSettings, Provider
 
@@ -109,9 +109,7 @@ def client(speaker: Speaker) -> openid.Provider:
 
 
 async def identify(speaker: Speaker) -> Identity:
-    return await client(speaker).identify(
-        code="SplxlOBeZQQYbYS6WxSbIA", code_verifier="verifier", redirect_uri=CALLBACK, nonce=NONCE
-    )
+    return await client(speaker).identify(Code("example", "SplxlOBeZQQYbYS6WxSbIA", "verifier", CALLBACK, NONCE))
 
 
 @pytest.mark.parametrize("algorithm", KEYS)
@@ -218,21 +216,21 @@ async def test_a_provider_with_invalid_discovery_is_unavailable(
 
 async def test_a_failed_provider_is_unavailable_and_recovers(speaker: Speaker, provider: Provider) -> None:
     known = client(speaker)
-    given = {"code": "code", "code_verifier": "verifier", "redirect_uri": CALLBACK, "nonce": NONCE}
-    assert await known.identify(**given)
+    given = Code("example", "code", "verifier", CALLBACK, NONCE)
+    assert await known.identify(given)
     for status, refusal in ((500, Unavailable), (503, Unavailable), (400, Unauthenticated), (302, Unauthenticated)):
         speaker.status = status
         with pytest.raises(refusal):
-            await known.identify(**given)
+            await known.identify(given)
     speaker.status = 200
-    assert await known.identify(**given)
+    assert await known.identify(given)
     # The configuration was fetched once.
     assert provider.requests.count("/.well-known/openid-configuration") == 1
 
 
 async def test_nothing_is_sent_for_an_address_that_is_not_configured(speaker: Speaker, provider: Provider) -> None:
     with pytest.raises(BadUserInput):
-        await client(speaker).identify(code="code", code_verifier="verifier", redirect_uri=f"{CALLBACK}/", nonce=NONCE)
+        await client(speaker).identify(Code("example", "code", "verifier", f"{CALLBACK}/", NONCE))
     assert provider.requests == []
 
 

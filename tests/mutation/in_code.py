@@ -32,6 +32,7 @@ LOGIN = "app/isola/testing/isolation/test_login.py"
 NAMING = "tests/http/test_naming_a_tenant.py"
 COOKIES = "tests/http/test_session_cookie.py"
 SIGN_IN = "tests/http/test_sign_in.py"
+INVITATIONS = "tests/http/test_invitations.py"
 CHOICES = "tests/http/test_sign_in_choices.py"
 LIVE_EVENTS = "tests/http/test_live.py"
 LIVE_PROTOCOL = "tests/http/test_live_protocol.py"
@@ -1276,6 +1277,15 @@ CREDENTIALS = (
         'return bool(roots & allowed) and roots <= allowed | {"__typename"}',
         "return bool(roots & allowed)",
         (CHOICES, SIGN_IN),
+    ),
+    Patch(
+        "invitations with any roles",
+        "that users invite only with roles that they may assign",
+        BOTH,
+        "app/isola/subjects/roles/__init__.py",
+        "    actor.may_all(gives).enforce()\n    if user_id is not None:\n",
+        "    if user_id is not None:\n",
+        (INVITATIONS,),
     ),
     Patch(
         "sign-in choices of tenants that are not active",

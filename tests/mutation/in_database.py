@@ -21,6 +21,7 @@ IDEMPOTENCY = "app/isola/testing/isolation/test_idempotency.py"
 CONNECTIONS = "app/isola/testing/isolation/test_connections.py"
 FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ORDER = "app/isola/testing/isolation/test_order_of_conditions.py"
+INVITATIONS = "tests/http/test_invitations.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
@@ -1096,6 +1097,27 @@ PLATFORM = (
         BOTH,
         rewritten("isola.begin_session(uuid, uuid)", "AND tenant_id = isola.bound_tenant()", ""),
         ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
+        "invitations accepted in any tenant",
+        "the tenant of an invitation",
+        BOTH,
+        rewritten("isola.accept_invitation(uuid, bytea, uuid)", "AND i.tenant_id = isola.bound_tenant()", ""),
+        (INVITATIONS,),
+    ),
+    Sql(
+        "invitations accepted twice",
+        "that an invitation is accepted once",
+        BOTH,
+        rewritten("isola.accept_invitation(uuid, bytea, uuid)", "AND i.accepted_at IS NULL", ""),
+        (INVITATIONS,),
+    ),
+    Sql(
+        "expired invitations accepted",
+        "that an invitation expires",
+        BOTH,
+        rewritten("isola.accept_invitation(uuid, bytea, uuid)", "AND i.expires_at > now()", ""),
+        (INVITATIONS,),
     ),
     Sql(
         "refusals in the log of any tenant",

@@ -26,6 +26,7 @@ from isola.subjects import permissions
 from isola.subjects.api_keys.fields import ApiKeyMutations, ApiKeyQueries
 from isola.subjects.audit.fields import AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
+from isola.subjects.invitations.fields import InvitationMutations, InvitationQueries
 from isola.subjects.organizations.fields import OrganizationMutations
 from isola.subjects.roles.fields import RoleMutations
 from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations, SignInQueries
@@ -68,6 +69,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         AuditQueries,
         SpanQueries,
         SignInQueries,
+        InvitationQueries,
         *(part for each in _applications for part in each.queries),
     )
 )
@@ -81,6 +83,7 @@ Mutation = _root(
     DomainMutations,
     ApiKeyMutations,
     SignInMutations,
+    InvitationMutations,
     SessionMutations,
     TicketMutations,
     *(part for each in _applications for part in each.mutations),

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 from isola.identity.api_keys import Mint
 from isola.identity.choices import SignInChoices
+from isola.identity.invitations import Invitations
 from isola.identity.sessions import Sessions
 from isola.platform.challenges import Challenges
 
@@ -14,3 +15,4 @@ class Services:
     challenges: Challenges
     sessions: Sessions | None = None
     choices: SignInChoices | None = None
+    invitations: Invitations | None = None

@@ -17,13 +17,13 @@ def address(url: str) -> SplitResult:
     parts = urlsplit(url)
     host = parts.hostname or ""
     # Data fetched without TLS can be replaced in transit.
-    secure = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     if not secure or not host or "@" in parts.netloc or parts.port == 0:
         raise ValueError
     return parts
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

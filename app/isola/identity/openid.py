@@ -45,6 +45,17 @@ class Identity:
     email: str | None
 
 
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds credentials
+class Code:
+    """A code from a provider's answer, and what the client sent to the provider for it."""
+
+    provider: str
+    code: str
+    code_verifier: str
+    redirect_uri: str
+    nonce: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Endpoints:
     token: SplitResult
@@ -67,21 +78,21 @@ class Provider:
         """Whether it may sign in users of the tenant."""
         return any(identifies(name, tenant) for name in self.settings.tenants)
 
-    async def identify(self, *, code: str, code_verifier: str, redirect_uri: str, nonce: str) -> Identity:
+    async def identify(self, given: Code) -> Identity:
         """Exchange a code for the person's identity.
 
         Raises BadUserInput for a ``redirect_uri`` that is not configured, Unauthenticated, always the same, for
         anything that the provider rejects or its id token does not confirm, and Unavailable when the provider does not
         answer.
         """
-        if redirect_uri not in self.settings.redirect_uris:
+        if given.redirect_uri not in self.settings.redirect_uris:
             raise BadUserInput("redirectUri: not configured for this provider", "redirectUri")
         endpoints = await self._discovered()
         form = {
             "grant_type": "authorization_code",
-            "code": code,
-            "code_verifier": code_verifier,
-            "redirect_uri": redirect_uri,
+            "code": given.code,
+            "code_verifier": given.code_verifier,
+            "redirect_uri": given.redirect_uri,
         }
         try:
             status, body = await fetch(endpoints.token, form | self._public(), self._confidential())
@@ -94,7 +105,7 @@ class Provider:
                 raise self._failed("token", HTTPException(status))
             raise _refused()
         answer = _object(body)
-        claims = await self._verified(endpoints, answer, nonce)
+        claims = await self._verified(endpoints, answer, given.nonce)
         return self._identity(claims)
 
     def _public(self) -> dict[str, str]:

@@ -5,11 +5,13 @@ invented one is refused without a look-up.
 """
 
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
+from typing import TypeAlias
 from uuid import uuid4
 
 from isola.database.transactions import Database
@@ -23,8 +25,10 @@ from isola.errors import (
     Unauthenticated,
 )
 from isola.identity.cookies import Cookies
-from isola.identity.openid import Identity, Provider
-from isola.identity.passwords import Passwords
+from isola.identity.invitations import Invitations
+from isola.identity.openid import Code, Identity, Provider
+from isola.identity.passwords import Passwords, Person
+from isola.identity.seal import MAX_LENGTH, Seal
 from isola.identity.signing import Signer
 from isola.identity.throttle import Throttle
 from isola.identity.visitors import Visitor
@@ -35,12 +39,10 @@ from isola.platform.sessions import Lifetimes, Refreshed
 from isola.platform.sign_in_log import Reason, SignInLog
 from isola.platform.tenants import Status, Tenant
 from isola.settings import Settings
-from isola.subjects import roles
+from isola.subjects import invitations, roles
 from isola.subjects.permissions import Role
-
-_MARK = "isr_"
-_SEAL_LENGTH = 16
-_MAX_LENGTH = 255
+from isola.subjects.roles import Standing
+from isola.subjects.work import Work
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds credentials
@@ -56,6 +58,19 @@ class Issued:
     session_expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: it holds a credential
+class Password:
+    """The login and the password of a person."""
+
+    login: str
+    password: str
+
+
+Proof: TypeAlias = Password | Code
+"""Who a person is."""
+Admit: TypeAlias = Callable[[Work], Awaitable[Standing]]
+
+
 class Sessions:
     """Begins, refreshes and ends sessions. ``secret`` is the same on all servers of an installation."""
 
@@ -69,18 +84,20 @@ class Sessions:
         directory: Directory,
         domains: Domains,
         log: SignInLog,
+        invitations: Invitations,
         signer: Signer | None,
         passwords: Passwords | None,
         providers: Mapping[str, Provider],
     ) -> None:
         """Without a ``signer`` there are no sessions; without ``passwords``, no sign-in with a password."""
-        self._secret = hmac.digest(secret, b"isola refresh tokens", "sha256")
+        self._seal = Seal("isr_", secret, b"isola refresh tokens")
         self._key = hmac.digest(secret, b"isola next refresh tokens", "sha256")
         self._control = control
         self._tenants = tenants
         self._directory = directory
         self._domains = domains
         self._log = log
+        self._invitations = invitations
         self._signer = signer
         self._passwords = passwords
         self._providers = providers
@@ -103,36 +120,39 @@ class Sessions:
         """
         signer = self._required()
         if self._passwords is None:
-            raise Forbidden("passwords are not accepted here")
+            raise _no_passwords()
         visitor.require_own_page()
         self._addresses.take(visitor.network)
         visitor = await visitor.named(self._domains)
         name = visitor.tenant(tenant)
-        if max(map(len, (name, login, password))) > _MAX_LENGTH:
-            raise _wrong()
-        found = await self._directory.find(name)
-        # All spellings of a tenant share one limit; so do all unknown names.
-        account = sha256(f"{found.id if found else None} {login}".encode(errors="surrogatepass")).digest()
-        with self._refusals_counted(found, RateLimited, Reason.ATTEMPTS):
-            self._accounts.take(account)
-        person = await self._passwords.verify(found.slug if found else name, login, password)
-        if person is None or found is None:
-            raise self._refused(found, Reason.PASSWORD, _wrong())
-        if not visitor.means(found, tenant):
+        found = await self._directory.find(name) if len(name) <= MAX_LENGTH else None
+        person = await self._person(self._passwords, found, name, login, password)
+        if found is None or not visitor.means(found, tenant):
             raise self._refused(found, Reason.OTHER_TENANT, _wrong())
+        identity = Identity(login, person.name, person.email)
+        return await self._begin(signer, found, visitor, identity, partial(_admit, identity, person.role))
+
+    async def _person(
+        self, passwords: Passwords, tenant: Tenant | None, name: str, login: str, password: str
+    ) -> Person:
+        """The person with this password; ``name`` is the one that the request gives the tenant."""
+        if max(map(len, (name, login, password))) > MAX_LENGTH:
+            raise _wrong()
+        # All spellings of a tenant share one limit; so do all unknown names.
+        account = sha256(f"{tenant.id if tenant else None} {login}".encode(errors="surrogatepass")).digest()
+        with self._refusals_counted(tenant, RateLimited, Reason.ATTEMPTS):
+            self._accounts.take(account)
+        person = await passwords.verify(tenant.slug if tenant else name, login, password)
+        if person is None or tenant is None:
+            raise self._refused(tenant, Reason.PASSWORD, _wrong())
         self._accounts.forgive(account)
-        return await self._begin(signer, found, visitor, Identity(login, person.name, person.email), person.role)
+        return person
 
     async def sign_in_with_code(
         self,
         visitor: Visitor,
         tenant: str | None,
-        *,
-        provider: str,
-        code: str,
-        code_verifier: str,
-        redirect_uri: str,
-        nonce: str,
+        code: Code,
     ) -> Issued:
         """Begin a session with a code from an OpenID Connect provider. See ``Provider.identify``.
 
@@ -143,19 +163,58 @@ class Sessions:
         visitor.require_own_page()
         self._addresses.take(visitor.network)
         visitor = await visitor.named(self._domains)
-        chosen = self._providers.get(provider)
+        chosen = self._providers.get(code.provider)
         if chosen is None:
             raise NotFound("there is no such provider")
         vouched = chosen.settings.tenants
         name = next(iter(vouched)) if len(vouched) == 1 and not (tenant or visitor.names) else visitor.tenant(tenant)
         found = await self._directory.find(name)
         if found is None or not chosen.vouches_for(found) or not visitor.means(found, tenant):
-            raise self._refused(found, Reason.OTHER_TENANT, Forbidden("this provider is not configured for the tenant"))
+            raise self._refused(found, Reason.OTHER_TENANT, _not_vouched())
         with self._refusals_counted(found, Unauthenticated, Reason.CODE):
-            identity = await chosen.identify(
-                code=code, code_verifier=code_verifier, redirect_uri=redirect_uri, nonce=nonce
-            )
-        return await self._begin(signer, found, visitor, identity, chosen.settings.role)
+            identity = await chosen.identify(code)
+        return await self._begin(signer, found, visitor, identity, partial(_admit, identity, chosen.settings.role))
+
+    async def accept_invitation(self, visitor: Visitor, text: str, proof: Proof) -> Issued:
+        """Make a person with the token of an invitation a user of its tenant, and begin a session.
+
+        Raises Unauthenticated for a token that is not valid, always the same; what ``sign_in`` and
+        ``sign_in_with_code`` raise for the ``proof`` of who the person is; and what ``invitations.accept`` raises.
+        """
+        signer = self._required()
+        visitor.require_own_page()
+        self._addresses.take(visitor.network)
+        invitation, token = await self._invitations.find(text)
+        if invitation is None or token is None:
+            raise invitations.invalid()
+        self._tokens.take(invitation.digest)
+        visitor = await visitor.named(self._domains)
+        tenant = await self._directory.find(str(invitation.tenant_id))
+        if tenant is None or not visitor.means(tenant, None):
+            raise self._refused(tenant, Reason.OTHER_TENANT, invitations.invalid())
+        identity = await self._proved(tenant, proof)
+        admit = partial(
+            invitations.accept,
+            invitation=invitation.id,
+            digest=invitation.digest,
+            subject=identity.subject,
+            name=identity.name,
+            email=invitation.email,
+        )
+        with self._refusals_counted(tenant, Unauthenticated, Reason.INVITATION):
+            return await self._begin(signer, tenant, visitor, identity, admit)
+
+    async def _proved(self, tenant: Tenant, proof: Proof) -> Identity:
+        if isinstance(proof, Password):
+            if self._passwords is None:
+                raise _no_passwords()
+            person = await self._person(self._passwords, tenant, tenant.slug, proof.login, proof.password)
+            return Identity(proof.login, person.name, None)
+        chosen = self._providers.get(proof.provider)
+        if chosen is None or not chosen.vouches_for(tenant):
+            raise self._refused(tenant, Reason.OTHER_TENANT, _not_vouched())
+        with self._refusals_counted(tenant, Unauthenticated, Reason.CODE):
+            return await chosen.identify(proof)
 
     @contextmanager
     def _refusals_counted(self, tenant: Tenant | None, kind: type[Refusal], reason: Reason) -> Iterator[None]:
@@ -180,7 +239,7 @@ class Sessions:
         Forbidden for a cookie that this site's pages did not send, or whose tenant has none; and BadUserInput.
         """
         signer = self._required()
-        token = self._opened(_sent(visitor, text))
+        token = self._seal.open(_sent(visitor, text))
         if token is None:
             self._addresses.take(visitor.network)
             raise self._spent(visitor)
@@ -214,7 +273,7 @@ class Sessions:
         ``text`` is None if it is in the cookie, which is cleared.
         """
         signer = self._required()
-        token = self._opened(_sent(visitor, text))
+        token = self._seal.open(_sent(visitor, text))
         if token is not None:
             self._tokens.take(sha256(token.encode()).digest())
             await self._end(signer, token)
@@ -240,7 +299,8 @@ class Sessions:
             raise Forbidden("sign-in is off: tokens come from another issuer")
         return self._signer
 
-    async def _begin(self, signer: Signer, tenant: Tenant, visitor: Visitor, person: Identity, role: Role) -> Issued:
+    async def _begin(self, signer: Signer, tenant: Tenant, visitor: Visitor, person: Identity, admit: Admit) -> Issued:
+        """Begin a session of a person who ``admit`` makes a user of the tenant."""
         if tenant.status is Status.SUSPENDED:
             raise self._refused(tenant, Reason.SUSPENDED_TENANT, TenantSuspended("the tenant is suspended"))
         if tenant.status is not Status.ACTIVE:
@@ -253,7 +313,7 @@ class Sessions:
                 transaction, tenant.id, person.subject, self._lifetimes, visitor.user_agent
             )
         async with self._tenants.transaction(tenant, about={"request": visitor.request_id}) as work:
-            standing = await roles.admit(work, subject=person.subject, name=person.name, email=person.email, role=role)
+            standing = await admit(work)
             if standing.disabled:
                 raise self._refused(tenant, Reason.DISABLED_USER, Forbidden("the user is disabled"))
             await sessions.begin(work, prepared.session.id, standing.user_id)
@@ -270,23 +330,11 @@ class Sessions:
             issued_at=session.now,
             expires_at=expires_at,
         )
-        refresh_token: str | None = self._sealed(refreshed.refresh_token)
+        refresh_token: str | None = self._seal.close(refreshed.refresh_token)
         if visitor.jar is not None and refresh_token is not None:
             visitor.jar.keep(refresh_token, min(self._lifetimes.idle, session.expires_at - session.now))
             refresh_token = None
         return Issued(access_token, expires_at, refresh_token, session.expires_at)
-
-    def _sealed(self, token: str) -> str:
-        return _MARK + token + self._seal(token)
-
-    def _opened(self, text: str) -> str | None:
-        token, seal = text[len(_MARK) : -_SEAL_LENGTH], text[-_SEAL_LENGTH:]
-        if not text.startswith(_MARK) or len(text) > _MAX_LENGTH or not text.isascii():
-            return None
-        return token if hmac.compare_digest(self._seal(token), seal) else None
-
-    def _seal(self, token: str) -> str:
-        return hmac.digest(self._secret, token.encode(), "sha256").hex()[:_SEAL_LENGTH]
 
 
 def _sent(visitor: Visitor, text: str | None) -> str:
@@ -301,6 +349,18 @@ def _sent(visitor: Visitor, text: str | None) -> str:
         raise BadUserInput("refreshToken: expected none, because the request asks for the cookie", "refreshToken")
     visitor.jar.require_own_page()
     return visitor.jar.token
+
+
+async def _admit(person: Identity, role: Role, work: Work) -> Standing:
+    return await roles.admit(work, subject=person.subject, name=person.name, email=person.email, role=role)
+
+
+def _no_passwords() -> Forbidden:
+    return Forbidden("passwords are not accepted here")
+
+
+def _not_vouched() -> Forbidden:
+    return Forbidden("this provider is not configured for the tenant")
 
 
 def _no_cookie() -> Forbidden:

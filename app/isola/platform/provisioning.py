@@ -17,6 +17,7 @@ from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
 from isola.platform.grants import access_grants
 from isola.platform.idempotency import first_answers
+from isola.platform.invitations import invitations
 from isola.platform.memberships import memberships
 from isola.platform.migrations import create_home, lock_in_turn, refuse_behind, refuse_strangers
 from isola.platform.platform_log import Action, Author, interventions, operator
@@ -156,7 +157,7 @@ async def resume(control: Database, slug: str, by: Author | None = None) -> Tena
 async def drop(
     owner: Database, strategies: Mapping[str, Strategy], slug: str, *, notice: float, by: Author | None = None
 ) -> Tenant:
-    """Delete a tenant, then erase its data, its home, its shares, API keys, domains, sessions, tickets and answers.
+    """Delete a tenant, then erase its data, its home, and what the platform stores about it.
 
     It is first marked as deleted: transactions that begin to commit later are rejected. ``notice`` seconds later, when
     every server has noticed, all of it is erased in one transaction. If that is interrupted, a second call continues.
@@ -205,6 +206,7 @@ async def drop(
             domains,
             first_answers,
             interventions,
+            invitations,
             memberships,
             plans.quota_bounds,
             plans.quota_turns,

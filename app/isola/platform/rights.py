@@ -46,6 +46,11 @@ CALLED_BY_MEMBERS = (
     "isola.note_sign_ins()",
     "isola.own_sessions()",
     "isola.end_own_sessions(uuid, uuid, text)",
+    "isola.invitations()",
+    "isola.invite(text, uuid[], uuid, interval)",
+    "isola.revoke_invitation(uuid)",
+    "isola.accept_invitation(uuid, bytea, uuid)",
+    "isola.fail_invitation(uuid)",
     "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
     "isola.claim_answer(bytea, integer, bytea)",
     "isola.keep_answer(bytea, integer, bytea, text, boolean, text)",
@@ -226,6 +231,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE (used_at, used_by), DELETE ON control.tickets TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.quota_turns TO {roles.sharing};
         GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
+        GRANT SELECT, UPDATE (digest, attempts, next_attempt_at, sent_at), DELETE ON control.invitations TO {control};
+        GRANT SELECT, INSERT, UPDATE ON control.invitations TO {roles.sharing};
         GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control}
     """
 

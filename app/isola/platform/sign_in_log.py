@@ -45,6 +45,7 @@ class Reason(StrEnum):
     EXPIRED_KEY = "expired_key"
     EXPIRED_TOKEN = "expired_token"  # noqa: S105  a reason
     FORMER_TENANT = "former_tenant"
+    INVITATION = "invitation"
     KEY = "key"
     OTHER_TENANT = "other_tenant"
     PASSWORD = "password"  # noqa: S105  a reason

@@ -23,6 +23,7 @@ from isola.identity.authentication import Authenticator
 from isola.identity.choices import SignInChoices
 from isola.identity.descendants import Descendants
 from isola.identity.hosts import Hosts
+from isola.identity.invitations import Invitations
 from isola.identity.members import Members
 from isola.identity.memberships import Memberships
 from isola.identity.resolution import Resolution
@@ -131,6 +132,9 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 default=settings.default_tenant,
                 session_issuer=settings.session_issuer,
             )
+            invitations = Invitations(
+                settings, secret=secret, control=background, tenants=visiting, directory=directory
+            )
             sessions = Sessions(
                 settings,
                 secret=secret,
@@ -139,6 +143,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 directory=directory,
                 domains=domains,
                 log=sign_ins,
+                invitations=invitations,
                 signer=signer,
                 passwords=passwords,
                 providers=providers,
@@ -150,7 +155,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 providers if signer else {},
                 passwords=signer is not None and passwords is not None,
             )
-            services = Services(mint, challenges, sessions, choices)
+            services = Services(mint, challenges, sessions, choices, invitations)
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
             executor = _executor(settings, secret, services, rest.documents(paths), by_code_point=by_code_point)
             administration: Sequence[BaseRoute] = ()
@@ -175,7 +180,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 most_of_user=settings.max_subscriptions_per_user,
                 patience=settings.read_timeout,
             )
-            async with following_feeds as hub:
+            async with following_feeds as hub, invitations.sending():
                 yield http.application(settings, authenticator, executor, tenants, control, hub, further, graphiql)
 
 

@@ -53,6 +53,11 @@ async def create(work: Work, actor: Actor, *, name: str) -> UUID:
     return organization
 
 
+async def exists(work: Work, organization_id: UUID) -> bool:
+    """Whether there is an organization."""
+    return await work.scalar(select(organizations.c.id).where(organizations.c.id == organization_id)) is not None
+
+
 async def add_member(work: Work, actor: Actor, organization_id: UUID, user_id: UUID) -> None:
     """Make a user a member. Raises Forbidden, NotFound for either, and Conflict if they are already a member."""
     actor.require("organization:manage")

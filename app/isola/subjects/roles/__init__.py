@@ -185,6 +185,21 @@ async def assign(work: Work, actor: Actor, user_id: UUID, role_id: UUID) -> None
     await _announce(work, user_id, subject)
 
 
+async def give_to(work: Work, actor: Actor, user_id: UUID | None, role_id: UUID) -> bool:
+    """Give a role to a user who is invited, or only check that the actor may; False if there is no such role.
+
+    Raises Forbidden for a role with permissions that the actor does not have.
+    """
+    try:
+        _, gives = await _role(work, role_id)
+    except NotFound:
+        return False
+    actor.may_all(gives).enforce()
+    if user_id is not None:
+        await work.execute(upsert(user_roles).values(user_id=user_id, role_id=role_id).on_conflict_do_nothing())
+    return True
+
+
 async def unassign(work: Work, actor: Actor, user_id: UUID, role_id: UUID) -> None:
     """Undo ``assign``. Raises Forbidden, NotFound, and Conflict for the last owner."""
     subject = await _manageable(work, actor, user_id)

@@ -13,9 +13,10 @@ from isola.api.access import PUBLIC, mutation, requires
 from isola.api.fields import computed, mapped, one, typed_id
 from isola.api.request import Info, payload
 from isola.api.scalars import DateTime
-from isola.errors import Forbidden
+from isola.errors import BadUserInput, Forbidden
 from isola.identity.authentication import Principal
-from isola.identity.sessions import Issued, Sessions
+from isola.identity.openid import Code
+from isola.identity.sessions import Issued, Password, Proof, Sessions
 from isola.identity.visitors import Visitor
 from isola.query.documents import Public
 from isola.query.identifiers import decode
@@ -26,7 +27,7 @@ from isola.subjects.users import User
 
 OPEN: Public = {
     OperationType.QUERY: frozenset({"signInChoices"}),
-    OperationType.MUTATION: frozenset({"signIn", "signInWithCode", "refreshSession", "signOut"}),
+    OperationType.MUTATION: frozenset({"signIn", "signInWithCode", "acceptInvitation", "refreshSession", "signOut"}),
 }
 """The fields of SignInQueries and SignInMutations, by their names in the schema."""
 
@@ -99,6 +100,23 @@ class SignInWithCodeInput:
 
 @strawberry.type(directives=[PUBLIC])
 class SignInWithCodePayload:
+    session: Session
+
+
+@strawberry.input(description="A login and a password, or all of a provider's code flow.")
+class AcceptInvitationInput:
+    token: str = strawberry.field(description="The token in the link of the invitation.")
+    login: str | None = strawberry.field(default=None, description="The login in the server's file of passwords.")
+    password: str | None = strawberry.field(default=None, description="The password.")
+    provider: str | None = strawberry.field(default=None, description="As in signInWithCode.")
+    code: str | None = strawberry.field(default=None, description="As in signInWithCode.")
+    code_verifier: str | None = strawberry.field(default=None, description="As in signInWithCode.")
+    redirect_uri: str | None = strawberry.field(default=None, description="As in signInWithCode.")
+    nonce: str | None = strawberry.field(default=None, description="As in signInWithCode.")
+
+
+@strawberry.type(directives=[PUBLIC])
+class AcceptInvitationPayload:
     session: Session
 
 
@@ -181,13 +199,18 @@ class SignInMutations:
         issued = await _sessions(info).sign_in_with_code(
             _visitor(info),
             input.tenant,
-            provider=input.provider,
-            code=input.code,
-            code_verifier=input.code_verifier,
-            redirect_uri=input.redirect_uri,
-            nonce=input.nonce,
+            Code(input.provider, input.code, input.code_verifier, input.redirect_uri, input.nonce),
         )
         return SignInWithCodePayload(session=_session_of(issued))
+
+    @mutation(
+        PUBLIC,
+        description="Become a user of the tenant of an invitation, with a password or a provider's code, and begin a"
+        " session.",
+    )
+    async def accept_invitation(self, info: Info, input: AcceptInvitationInput) -> AcceptInvitationPayload:
+        issued = await _sessions(info).accept_invitation(_visitor(info), input.token, _proof(input))
+        return AcceptInvitationPayload(session=_session_of(issued))
 
     @mutation(PUBLIC, description="Exchange a refresh token for new tokens. A refresh token can be used once.")
     async def refresh_session(self, info: Info, input: RefreshSessionInput) -> RefreshSessionPayload:
@@ -207,6 +230,16 @@ def _session_of(issued: Issued) -> Session:
         refresh_token=issued.refresh_token,
         expires_at=DateTime(issued.session_expires_at),
     )
+
+
+def _proof(input: AcceptInvitationInput) -> Proof:
+    code = (input.provider, input.code, input.code_verifier, input.redirect_uri, input.nonce)
+    given = tuple(each for each in code if each is not None)
+    if input.login is not None and input.password is not None and not given:
+        return Password(input.login, input.password)
+    if input.login is None and input.password is None and len(given) == len(code):
+        return Code(*given)
+    raise BadUserInput("expected a login and a password, or all of a provider's code flow", "input")
 
 
 def _sessions(info: Info) -> Sessions:

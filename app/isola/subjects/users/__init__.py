@@ -3,7 +3,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Uuid, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from isola.subjects import Subject, column, names
@@ -69,6 +69,8 @@ SEEN = (
     .where(users.c.id == bindparam("key"), users.c.seen_at.is_(None), users.c.kind == UserKind.PERSON.value)
     .values(seen_at=func.now())
 )
+KIND = select(users.c.kind).where(users.c.id == bindparam("key", type_=Uuid()))
+WITH_ADDRESS = select(users.c.id).where(users.c.email == bindparam("address"), users.c.disabled_at.is_(None)).limit(1)
 ADDRESSED = update(users).where(users.c.id == bindparam("key"), users.c.email.is_(None))
 
 
@@ -95,6 +97,17 @@ async def ensure(work: Work, *, subject: str, name: str | None, email: str | Non
 async def record_visit(work: Work, user_id: UUID) -> bool:
     """Record a person's sign-in; returns whether it is the first one."""
     return await work.execute(SEEN, {"key": user_id}) > 0
+
+
+async def kind(work: Work, user_id: UUID) -> str | None:
+    """The kind of a user; None if there is no such user."""
+    found: str | None = await work.scalar(KIND, {"key": user_id})
+    return found
+
+
+async def has_address(work: Work, address: str) -> bool:
+    """Whether a user who is not disabled has this e-mail address, in its normalized form."""
+    return bool(await work.rows(WITH_ADDRESS, {"address": address}))
 
 
 def name_of(name: str | None, subject: str) -> str:
