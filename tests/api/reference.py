@@ -235,7 +235,7 @@ class Data:
                         "memberships": [{"tenant": tenant, "roles": viewed}],
                     },
                 )
-            case "apiKeys" | "domains" | "invitations":
+            case "apiKeys" | "domains":
                 return self._page([], given)
             case "node":
                 return self._by_id(given["id"])
