@@ -27,7 +27,7 @@ from graphql import (
 
 from isola.subjects.declaration import field_of
 from tests.api.conftest import FURTHER, KINDS, NAMES, ids
-from tests.api.reference import DECLARED, DURATIONS, ENUMS, REFERENCES, SCHEMA, SHAREABLE
+from tests.api.reference import DECLARED, DURATIONS, ENUMS, REFERENCES, SCHEMA, SEARCHES, SHAREABLE
 
 TEXTS = [
     *NAMES,
@@ -244,6 +244,9 @@ class Maker:
             return [self.filter(type_, depth + 1) for _ in range(self.random.randint(0, 2))]
         filter_ = get_named_type(type_.fields[name].type)
         assert isinstance(filter_, GraphQLInputObjectType)
+        if filter_.name == "SearchFilter":
+            searched, begins = self.random.choice(SEARCHES)
+            return {"text": searched, "prefix": True} if begins else {"text": searched}
         if filter_.fields.keys() >= _LOGIC:
             return self.filter(filter_, depth + 1)
         if filter_.fields.keys() == _QUANTIFIERS:

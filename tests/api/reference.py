@@ -7,7 +7,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -25,7 +25,7 @@ from graphql import (
     parse,
     print_schema,
 )
-from sqlalchemy import Column, Table, TextClause, func, select, text
+from sqlalchemy import Column, ColumnElement, Table, TextClause, func, literal_column, select, text
 
 from isola.api.schema import model
 from isola.database.transactions import Transaction
@@ -83,6 +83,18 @@ PAIRS = [
     for declaration in DECLARED.values()
     for each in declaration.pairs
 ]
+# Texts of searches, and whether the last word can be the beginning of one.
+SEARCHES = [
+    ("granite", False),
+    ("Gr\u00e0nites", False),
+    ("the amber and 5", False),
+    ("ember  krypton", False),
+    ("juniper gran", True),
+    ("k", True),
+    ("the", False),
+    ("", True),
+    ("harborx", False),
+]
 ID = re.compile(r"(\w{3})_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 Row = Mapping[str, Any]
 
@@ -116,6 +128,8 @@ class Data:
     collation: Mapping[str, int]
     pairs: Mapping[str, Sequence[Row]]
     counted: Mapping[str, int]
+    found: Mapping[str, Mapping[tuple[str, bool], AbstractSet[UUID]]]
+    """The ids of the rows of a type that each search finds."""
 
     def answer(self, document: str, variables: Mapping[str, Any]) -> Any:
         result = execute_sync(
@@ -352,6 +366,8 @@ class Data:
                     holds = any(self._holds(part, each) for part in given)
                 case "not":
                     holds = not self._holds(given, each)
+                case "search":
+                    holds = each.row["id"] in self.found[each.type][given["text"], given["prefix"]]
                 case _ if (each.type, name) in PAIRED:
                     holds = self._some_or_none(self._paired(each.type, name, each.row), given)
                 case _ if (each.type, name) in RELATIONS:
@@ -490,6 +506,11 @@ async def read(whole: Transaction, work: Transaction, principal: Principal, text
         {text: place for place, text in enumerate(in_order)},
         {table.name: await _all_of(whole, table) for table, _, _ in PAIRS},
         {each.plural: await _counted(whole, each) for each in DECLARED.values() if each.counted},
+        {
+            type_: {each: await _found(whole, declaration, *each) for each in SEARCHES}
+            for type_, declaration in DECLARED.items()
+            if declaration.searched
+        },
     )
 
 
@@ -504,6 +525,19 @@ async def _counted(whole: Transaction, declaration: Declaration) -> int:
     rows = select(func.count()).select_from(table).where(_of_tenant(whole, table), *condition)
     count: int = await whole.scalar(rows)
     return count
+
+
+async def _found(whole: Transaction, declaration: Declaration, searched: str, prefix: bool) -> AbstractSet[UUID]:  # noqa: FBT001  an argument of the API
+    """The rows that PostgreSQL's own full-text search finds, without accents."""
+    table, words = declaration.subject.table, unicodedata.normalize("NFKD", searched).encode("ascii", "ignore").decode()
+    *whole_words, last = words.split(" ") if prefix else [words, ""]
+    language: ColumnElement[Any] = literal_column(f"'{declaration.subject.searched_as}'::regconfig")
+    query: ColumnElement[Any] = func.plainto_tsquery(language, " ".join(whole_words))
+    if last:
+        query = query.op("&&")(func.to_tsquery(language, f"'{last}':*"))
+    texts = func.concat_ws(" ", *(table.c[each] for each in declaration.searched))
+    found = select(table.c.id).where(func.to_tsvector(language, texts).op("@@")(query), _of_tenant(whole, table))
+    return {row["id"] for row in await whole.rows(found)}
 
 
 def _of_tenant(whole: Transaction, table: Table) -> TextClause:
