@@ -372,6 +372,13 @@ async def test_what_no_index_serves_is_accepted_beside_what_one_serves(named: Ca
     assert "Müller" in {node["name"] for node in found.data["organizations"]["nodes"]}
 
 
+@pytest.mark.parametrize("operator", ["eqInsensitive", "startsWithInsensitive", "containsInsensitive"])
+async def test_a_text_to_compare_in_any_form_has_a_maximum_length(named: Caller, operator: str) -> None:
+    answer = await named.ask(INSENSITIVE, {"f": {"name": {"eq": "Müller", operator: "\ufdfa" * 2601}}})
+    assert (answer.code, answer.error["extensions"]["field"]) == ("BAD_USER_INPUT", f"filter.name.{operator}")
+    assert answer.transactions == 0
+
+
 async def test_a_name_whose_form_to_compare_does_not_fit_into_the_index_is_refused(named: Caller, world: World) -> None:
     # One character that becomes 18. As many as a name may have would not fit into an entry of an index.
     new = insert(organizations).values(name="\ufdfa" * 200, name_key="long")

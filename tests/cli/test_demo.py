@@ -9,6 +9,7 @@ import httpx
 from isola.testing.patience import PATIENCE
 from tests.cli.conftest import FirstDemo
 from tests.cli.processes import Place, Running
+from tests.subjects.separately import ROOT
 
 TENANTS = {"Acme Corporation": "rls", "Globex": "schema", "Initech": "rls"}
 
@@ -90,3 +91,11 @@ def test_the_demo_refuses_another_database(empty: Place) -> None:
 
     assert "ISOLA_DATABASE_URL" in complaint
     assert not empty.data_dir.exists()
+
+
+def test_the_demo_fills_an_application_with_rules_of_visibility(empty: Place) -> None:
+    zoo = {"ISOLA_APPLICATIONS": "tests.subjects.zoo:application", "PYTHONPATH": str(ROOT)}
+    with empty.server("demo", **zoo) as demo:
+        token = next(line for line in demo.printed.splitlines() if line.count(".") == 2 and " " not in line)
+        found = ask(demo, token, "{ foods(first: 0) { totalCount } animals(first: 0) { totalCount } }")
+    assert all(each["totalCount"] > 0 for each in found.values())  # type: ignore[index]  # as JSON has it

@@ -264,7 +264,8 @@ async def test_an_operation_on_a_websocket_has_its_key_in_its_extensions(ada: Cl
             for _ in range(2)
         ]
         assert first == second
-        bad = await listener.subscribe(CREATE, values, extensions={"idempotencyKey": 1})
-        with pytest.raises(Ended) as ended:
-            await bad.next()
-    assert ended.value.code == "BAD_USER_INPUT"
+        for invalid in (1, "", None):
+            bad = await listener.subscribe(CREATE, values, extensions={"idempotencyKey": invalid})
+            with pytest.raises(Ended) as ended:
+                await bad.next()
+            assert ended.value.code == "BAD_USER_INPUT"

@@ -22,6 +22,7 @@ from isola.query import cursor, identifiers
 from isola.query.limits import Limits
 from isola.query.mapping import Comparison, Filter, Order, Related, Searched
 from isola.subjects import document
+from isola.subjects.folding import MAX_BYTES
 
 Condition: TypeAlias = tuple[Any, ...]
 """``("and"|"or", (condition, …))``, ``("not", condition)``, ``("test", column, operator)``, or
@@ -405,6 +406,11 @@ class _Reader:
                     self.values.append(pattern)
                 else:
                     self.values.append([prefix, end, pattern])
+            case _ if operator in INSENSITIVE:
+                text = value(arguments, path)
+                if len(text) > MAX_BYTES:
+                    raise BadUserInput(f"{path}: expected at most {MAX_BYTES} characters", path)
+                self.values.append(text)
             case _:
                 self.values.append(value(arguments, path))
         self._count()

@@ -28,6 +28,7 @@ from isola.subjects.declaration import Declaration
 from isola.subjects.permissions import Role, of_role
 from isola.subjects.rows import generate
 from isola.subjects.spans import Span, Visibility
+from isola.subjects.subject import Subject
 from isola.subjects.table import pair_columns, pairs_table
 from isola.subjects.work import Work
 from isola_strategies.base import Strategy
@@ -181,13 +182,19 @@ async def _of_applications(work: Work, seed: str) -> None:
         for member in each.subject.declaration.pairs:
             near, far = pair_columns(each.subject.declaration, member)
             near_ids, far_ids = keys[name], keys[member.target.declaration.name]
+            # Only what the transaction may see can be paired.
+            visible = await _visible(work, each.subject) | await _visible(work, member.target)
             pairs = [
                 {near: near_ids[one - 1], far: far_ids[other - 1]}
                 for one, other in each.pairs[member.name]
-                if one <= len(near_ids) and other <= len(far_ids)
+                if one <= len(near_ids) and other <= len(far_ids) and {near_ids[one - 1], far_ids[other - 1]} <= visible
             ]
             if pairs:
                 await work.execute(insert(pairs_table(each.subject.declaration, member)).values(pairs))
+
+
+async def _visible(work: Work, subject: type[Subject]) -> set[UUID]:
+    return {row["id"] for row in await work.rows(select(subject.table.c.id))}
 
 
 def _stored(declaration: Declaration, row: Mapping[str, Any], keys: Mapping[str, Sequence[UUID]]) -> dict[str, Any]:

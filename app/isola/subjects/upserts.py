@@ -12,7 +12,7 @@ from isola.subjects.actor import Actor
 from isola.subjects.declaration import field_of
 from isola.subjects.operations import changeable_all, refuse_too_many, stale
 from isola.subjects.subject import Subject
-from isola.subjects.values import complete, locked_by_all, stored_row
+from isola.subjects.values import complete, found_by_all, locked, stored_row
 from isola.subjects.work import Work
 
 
@@ -113,13 +113,22 @@ class _Batch:
 
     async def _found(self, indexes: Sequence[int]) -> Mapping[int, UUID]:
         """The ids of the rows of items that exist, locked, by the index of the item."""
+        keys = sorted({tuple(self.items[index].key) for index in indexes})
+        if len(keys) > 1:
+            # Locked by one key after the other, two requests would wait for each other.
+            every = [id_ for key in keys for id_ in (await self._by(key, indexes, lock=False)).values()]
+            await locked(self.work, self.subject.declaration, every, ("id",))
         found: dict[int, UUID] = {}
-        for key in sorted({tuple(self.items[index].key) for index in indexes}):
-            of_key = [index for index in indexes if tuple(self.items[index].key) == key]
-            wanted = [self.wanted[index] for index in of_key]
-            locked = await locked_by_all(self.work, self.subject.declaration, key, wanted)
-            found |= {of_key[place]: id_ for place, id_ in locked.items()}
+        for key in keys:
+            found |= await self._by(key, indexes, lock=True)
         return found
+
+    async def _by(self, key: Sequence[str], indexes: Sequence[int], *, lock: bool) -> Mapping[int, UUID]:
+        """The ids of the rows of the items with this key."""
+        of_key = [index for index in indexes if tuple(self.items[index].key) == key]
+        wanted = [self.wanted[index] for index in of_key]
+        found = await found_by_all(self.work, self.subject.declaration, key, wanted, lock=lock)
+        return {of_key[place]: id_ for place, id_ in found.items()}
 
     async def _change(self, found: Mapping[int, UUID]) -> None:
         """Change the rows of items."""

@@ -267,15 +267,16 @@ async def locked(
     return await work.rows(_locked(declaration.subject.table, names), {"row__ids": list(keys)})
 
 
-async def locked_by_all(
-    work: Work, declaration: Declaration, key: Sequence[str], wanted: Sequence[Sequence[Any]]
+async def found_by_all(
+    work: Work, declaration: Declaration, key: Sequence[str], wanted: Sequence[Sequence[Any]], *, lock: bool
 ) -> Mapping[int, UUID]:
     """The ids of the rows with these values of the columns ``key``, by their index in ``wanted``.
 
-    They are those that the user may see, locked until the end of the transaction, in the order of their ids.
+    They are those that the user may see. With ``lock``, they are locked until the end of the transaction, in the order
+    of their ids.
     """
     rows = exact_json.dumps([dict(zip(key, map(_plain, values), strict=True)) for values in wanted])
-    found = await work.rows(_locked_by_all(declaration.subject.table, tuple(key)), {"rows": rows})
+    found = await work.rows(_by_all(declaration.subject.table, tuple(key), lock=lock), {"rows": rows})
     return {row["ordinality"] - 1: row["id"] for row in found}
 
 
@@ -304,12 +305,12 @@ def _locked(table: Table, names: tuple[str, ...]) -> Select[Any]:
 
 
 @cache
-def _locked_by_all(table: Table, names: tuple[str, ...]) -> Select[Any]:
+def _by_all(table: Table, names: tuple[str, ...], *, lock: bool) -> Select[Any]:
     """If a row is changed while this waits for its lock, PostgreSQL evaluates the condition again."""
     given = _given(table, names)
     same = and_(*(table.c[name] == given.c[name] for name in names))
     query = select(table.c.id, given.c.ordinality).select_from(table.join(given, same)).order_by(table.c.id)
-    return query.with_for_update(of=table)
+    return query.with_for_update(of=table) if lock else query
 
 
 @cache

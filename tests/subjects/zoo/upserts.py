@@ -1,6 +1,7 @@
 """Upserts over HTTP under each strategy: tests/subjects/test_zoo.py runs this with the zoo."""
 
 import asyncio
+from itertools import permutations
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -286,6 +287,25 @@ async def test_many_requests_for_many_at_once_create_each_row_once(alice: Client
     assert len(found) == len(ids) == 40
     for numbers, answer in zip(requests, answers, strict=True):
         assert answer.data["upsertCages"]["upsertedIds"] == [ids[number] for number in numbers]
+
+
+async def test_requests_with_different_keys_of_the_same_rows_do_not_wait_for_each_other_in_a_circle(
+    alice: Client,
+) -> None:
+    cage = (await alice.ask(CAGE, {"number": 1})).data["upsertCage"]["cage"]["id"]
+    chips = [str(UUID(int=number)) for number in range(1, 7)]
+    made = [{"by": "CHIP", "chip": chip, "name": f"animal {chip[-1]}", "cageId": cage} for chip in chips]
+    await alice.ask(MANY, {"input": {"items": made}})
+
+    def by_name(chip: str) -> dict[str, Any]:
+        return {"by": "NAME_AND_CAGE_ID", "name": f"animal {chip[-1]}", "cageId": cage}
+
+    requests = [
+        [{"by": "CHIP", "chip": one, "name": f"animal {one[-1]}"}, by_name(other)]
+        for one, other in permutations(chips, 2)
+    ]
+    answers = await asyncio.gather(*(alice.ask(MANY, {"input": {"items": items}}) for items in requests[:AT_ONCE]))
+    assert [answer.data["upsertAnimals"]["createdIds"] for answer in answers] == [[]] * AT_ONCE
 
 
 async def test_a_row_that_gets_another_key_meanwhile_is_not_changed(alice: Client, api: Api) -> None:

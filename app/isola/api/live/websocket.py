@@ -197,7 +197,9 @@ class _Handler(BaseGraphQLTransportWSHandler[Any, Any]):
                 while True:
                     for text in await subscription.batch():
                         await self._adapter.send_text(f"{beginning}{text}}}")
-        key = (payload.get("extensions") or {}).get(EXTENSION)
+        extensions = payload.get("extensions") or {}
+        # Null is an invalid key: the client meant to send one.
+        key = extensions[EXTENSION] or "" if EXTENSION in extensions else None
         text = (await executor.execute(*asked, caller.context, key=key)).body.decode()
         if "data" not in (body := json.loads(text)):
             await operation.send_operation_message({"id": operation.id, "type": "error", "payload": body["errors"]})

@@ -251,7 +251,7 @@ def _sessions(info: Info) -> Sessions:
 def _visitor(info: Info) -> Visitor:
     visitor = info.context.visitor()
     if visitor is None:
-        raise Forbidden("sign-in is off")
+        raise Forbidden("this field is not answered in a stream: expected a request to /graphql without one")
     return visitor
 
 
