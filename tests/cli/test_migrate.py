@@ -59,7 +59,7 @@ def test_a_database_that_is_not_in_utf8_is_refused(empty: Place) -> None:
 def test_an_order_by_a_language_is_refused_where_postgresql_has_no_icu(empty: Place) -> None:
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     sorted_ = {"ISOLA_APPLICATIONS": "tests.subjects.languages:application", "PYTHONPATH": path}
-    said = "the column birds.name is ordered by the rules of de, but this PostgreSQL has no collation de-x-icu"
+    said = "the column sparrows.name is ordered by the rules of de, but this PostgreSQL has no collation de-x-icu"
 
     with embedded.running(empty.data_dir) as url:
         place = replace(empty, settings={"ISOLA_DATABASE_URL": url})

@@ -3,6 +3,6 @@
 from pathlib import Path
 
 from isola.subjects import Application
-from tests.subjects.languages.subjects import Bird
+from tests.subjects.languages.subjects import Sparrow
 
-application = Application(name="languages", subjects=(Bird,), migrations=Path(__file__).parent / "migrations")
+application = Application(name="languages", subjects=(Sparrow,), migrations=Path(__file__).parent / "migrations")

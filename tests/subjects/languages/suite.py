@@ -17,9 +17,9 @@ from isola_strategies.base import Strategy
 from tests.api.conftest import Principal, uuid
 from tests.api.test_plans import nodes
 
-CREATE = "mutation ($items: [CreateBirdInput!]!) { createBirds(input: {items: $items}) { createdIds } }"
-PAGE = """query ($by: [BirdOrder!], $first: Int, $last: Int, $after: String, $before: String, $f: BirdFilter) {
-  birds(orderBy: $by, first: $first, last: $last, after: $after, before: $before, filter: $f) {
+CREATE = "mutation ($items: [CreateSparrowInput!]!) { createSparrows(input: {items: $items}) { createdIds } }"
+PAGE = """query ($by: [SparrowOrder!], $first: Int, $last: Int, $after: String, $before: String, $f: SparrowFilter) {
+  sparrows(orderBy: $by, first: $first, last: $last, after: $after, before: $before, filter: $f) {
     nodes { id name song } totalCount
     pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
     edges { cursor } } }"""
@@ -30,10 +30,10 @@ PORTUGUESE = ["e", "é", "É", "ea", "f", "z"]
 
 
 @pytest.fixture
-async def birds(alice: Client) -> Client:
+async def sparrows(alice: Client) -> Client:
     items = [{"name": name, "song": song} for name, song in zip(reversed(GERMAN), SONGS, strict=True)]
     made = await alice.ask(CREATE, {"items": items})
-    assert len(made.data["createBirds"]["createdIds"]) == len(items)
+    assert len(made.data["createSparrows"]["createdIds"]) == len(items)
     return alice
 
 
@@ -43,8 +43,8 @@ def by(field: str, language: str | None, **more: str) -> dict[str, str]:
 
 async def page(client: Client, *order: dict[str, str], **arguments: Any) -> dict[str, Any]:
     answer = await client.ask(PAGE, {"by": list(order), **arguments})
-    birds: dict[str, Any] = answer.data["birds"]
-    return birds
+    sparrows: dict[str, Any] = answer.data["sparrows"]
+    return sparrows
 
 
 async def listed(client: Client, *order: dict[str, str]) -> list[dict[str, Any]]:
@@ -57,16 +57,16 @@ def test_all_of_the_schema_is_described() -> None:
 
 
 @pytest.mark.parametrize(("language", "expected"), [("de", GERMAN), ("sv", SWEDISH)])
-async def test_each_language_has_its_own_order(birds: Client, language: str, expected: list[str]) -> None:
-    names = [each["name"] for each in await listed(birds, by("NAME", language))]
+async def test_each_language_has_its_own_order(sparrows: Client, language: str, expected: list[str]) -> None:
+    names = [each["name"] for each in await listed(sparrows, by("NAME", language))]
     assert [name.lower() for name in names] == [name.lower() for name in expected]
-    backwards = [each["name"] for each in await listed(birds, by("NAME", language, direction="DESC"))]
+    backwards = [each["name"] for each in await listed(sparrows, by("NAME", language, direction="DESC"))]
     assert backwards == names[::-1]
 
 
-async def test_without_a_language_the_order_is_that_of_the_database(birds: Client) -> None:
-    names = [each["name"] for each in await listed(birds, by("NAME", None))]
-    assert names == [each["name"] for each in await listed(birds, {"field": "NAME"})]
+async def test_without_a_language_the_order_is_that_of_the_database(sparrows: Client) -> None:
+    names = [each["name"] for each in await listed(sparrows, by("NAME", None))]
+    assert names == [each["name"] for each in await listed(sparrows, {"field": "NAME"})]
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ async def test_without_a_language_the_order_is_that_of_the_database(birds: Clien
     [("ASC", None, False), ("DESC", None, True), ("ASC", "FIRST", True), ("DESC", "LAST", False)],
 )
 async def test_rows_without_a_value_are_where_they_are_asked_for(
-    birds: Client, direction: str, nulls: str | None, *, first: bool
+    sparrows: Client, direction: str, nulls: str | None, *, first: bool
 ) -> None:
     more = {"direction": direction} | ({} if nulls is None else {"nulls": nulls})
-    songs = [each["song"] for each in await listed(birds, by("SONG", "pt-BR", **more))]
+    songs = [each["song"] for each in await listed(sparrows, by("SONG", "pt-BR", **more))]
     expected = PORTUGUESE if direction == "ASC" else PORTUGUESE[::-1]
     assert songs == ([None] * 3 + expected if first else [*expected, *[None] * 3])
 
@@ -95,9 +95,9 @@ async def test_rows_without_a_value_are_where_they_are_asked_for(
     ],
 )
 async def test_pages_follow_each_other_in_both_directions(
-    birds: Client, order: list[dict[str, str]], size: int
+    sparrows: Client, order: list[dict[str, str]], size: int
 ) -> None:
-    every = [each["id"] for each in await listed(birds, *order)]
+    every = [each["id"] for each in await listed(sparrows, *order)]
     assert len(set(every)) == len(every) == len(GERMAN)
     for size_, cursor, end, more in (
         ("first", "after", "endCursor", "hasNextPage"),
@@ -106,7 +106,7 @@ async def test_pages_follow_each_other_in_both_directions(
         found: list[str] = []
         at: dict[str, Any] = {}
         while True:
-            part = await page(birds, *order, **{size_: size}, **at)
+            part = await page(sparrows, *order, **{size_: size}, **at)
             ids = [each["id"] for each in part["nodes"]]
             found = [*found, *ids] if size_ == "first" else [*ids, *found]
             if not part["pageInfo"][more]:
@@ -115,10 +115,10 @@ async def test_pages_follow_each_other_in_both_directions(
         assert found == every, size_
 
 
-async def test_a_cursor_is_for_the_language_that_it_was_made_for(birds: Client) -> None:
-    cursor = (await page(birds, by("NAME", "de"), first=1))["pageInfo"]["endCursor"]
+async def test_a_cursor_is_for_the_language_that_it_was_made_for(sparrows: Client) -> None:
+    cursor = (await page(sparrows, by("NAME", "de"), first=1))["pageInfo"]["endCursor"]
     for other in (by("NAME", "sv"), by("NAME", None)):
-        answer = await birds.ask(PAGE, {"by": [other], "after": cursor})
+        answer = await sparrows.ask(PAGE, {"by": [other], "after": cursor})
         assert answer.code == "BAD_USER_INPUT"
         assert answer.error["extensions"]["field"] == "after"
 
@@ -143,8 +143,8 @@ async def test_a_language_that_the_field_does_not_have_is_refused(
     assert answer.error["extensions"]["field"] == "orderBy.0.language"
 
 
-async def test_the_log_has_each_text_once(birds: Client) -> None:
-    log = await birds.ask('{ auditLog(first: 1, filter: {action: {eq: "bird:create"}}) { nodes { new } } }')
+async def test_the_log_has_each_text_once(sparrows: Client) -> None:
+    log = await sparrows.ask('{ auditLog(first: 1, filter: {action: {eq: "sparrow:create"}}) { nodes { new } } }')
     [entry] = log.data["auditLog"]["nodes"]
     assert "adler" in json.dumps(entry)
     assert "sorted" not in json.dumps(entry)
@@ -153,8 +153,8 @@ async def test_the_log_has_each_text_once(birds: Client) -> None:
 async def test_an_index_serves_the_order(control: Database, database: Database, strategy: Strategy) -> None:
     tenant = await provisioning.named(control, f"{strategy.name}-a")
     async with database.transaction(tenant) as work:
-        await work.script("INSERT INTO birds (name) SELECT 'bird ' || i FROM generate_series(1, 20000) i")
-    document = '{ birds(first: 20, orderBy: [{field: NAME, language: "de"}]) { nodes { name } } }'
+        await work.script("INSERT INTO sparrows (name) SELECT 'sparrow ' || i FROM generate_series(1, 20000) i")
+    document = '{ sparrows(first: 20, orderBy: [{field: NAME, language: "de"}]) { nodes { name } } }'
     executor = Executor(model, secret=b"x")
     plan = executor.compiler.plans(executor.documents.find(document).operation(None), {})
     assert isinstance(plan, ReadPlan)
@@ -164,7 +164,7 @@ async def test_an_index_serves_the_order(control: Database, database: Database, 
         values = written.arguments(reading.caller, (), reading.values)
         found = await work.value("EXPLAIN (ANALYZE, FORMAT JSON) " + written.sql, *values)
     [explained] = json.loads(found) if isinstance(found, str) else found
-    [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == "birds"]
-    assert read["Index Name"] == "ix_birds_name_sorted_de_id"
+    [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == "sparrows"]
+    assert read["Index Name"] == "ix_sparrows_name_sorted_de_id"
     assert read["Actual Rows"] <= 21
     assert "Sort" not in {node["Node Type"] for node in nodes(explained["Plan"])}

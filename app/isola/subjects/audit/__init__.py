@@ -46,6 +46,7 @@ OF_PLATFORM = (
     "access",
     "api_key",
     "domain",
+    "invitation",
     "refusal",
     "session",
     "share",
