@@ -1256,7 +1256,7 @@ ANSWERS = (
         BOTH,
         rewritten(
             "isola.claim_answer(bytea, integer, bytea)",
-            "pg_advisory_xact_lock(hashbyteaextended(claim_answer.digest, 0)) IS NULL",
+            "pg_advisory_xact_lock(hashtextextended(encode(claim_answer.digest, 'hex'), 0)) IS NULL",
             "false",
         ),
         (IDEMPOTENCY,),

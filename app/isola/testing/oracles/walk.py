@@ -205,16 +205,16 @@ def _connections(
 ) -> Iterator[tuple[str, str]]:
     """Through both ``edges`` and ``nodes``: different code writes them."""
     node = get_named_type(type_.fields["nodes"].type)
-    if groups := type_.fields.get("groups"):
-        grouped = get_named_type(groups.type)
+    groups = ""
+    if field := type_.fields.get("groups"):
+        grouped = get_named_type(field.type)
         assert isinstance(grouped, GraphQLObjectType)
-        yield (
-            ".groups",
-            f"{{ {values} groups {{ {' '.join(f'{each} {{ value count }}' for each in grouped.fields)} }} }}",
-        )
+        groups = f"groups {{ {' '.join(f'{each} {{ value count }}' for each in grouped.fields)} }} "
     page_info = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
     for path, selection in _selections(schema, node, relations):
-        yield f"[]{path}", f"{{ {values} {page_info} edges {{ cursor node {selection} }} nodes {selection} }}"
+        # Once for each connection: they cost as much as the rows.
+        further = "" if path else groups
+        yield f"[]{path}", f"{{ {values} {further}{page_info} edges {{ cursor node {selection} }} nodes {selection} }}"
 
 
 def _is_value(field: GraphQLField) -> bool:
