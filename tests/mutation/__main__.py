@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
 from isola.testing.fixtures import memory, prepare
+from tests.mutation.in_database import IN_DATABASE
 from tests.mutation.report import markdown, summary
 from tests.mutation.sabotage import Sabotage
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
@@ -22,7 +23,7 @@ from tests.mutation.workshop import Workshop, copied
 
 def main() -> int:
     arguments = _arguments()
-    chosen = tuple(BY_NAME[name] for name in arguments.names) or SABOTAGES
+    chosen = tuple(BY_NAME[name] for name in arguments.names) or (IN_DATABASE if arguments.database else SABOTAGES)
     print(f"{len(chosen)} of {len(SABOTAGES)} sabotages", flush=True)
     begun = time.monotonic()
     workshops: SimpleQueue[Workshop] = SimpleQueue()
@@ -57,6 +58,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("names", nargs="*", help="sabotages to run; by default all")
+    parser.add_argument(
+        "--database", action="store_true", help="run those of the database: of policies, rights and SQL"
+    )
     parser.add_argument("--green", action="store_true", help="assume that the suite passes without sabotage")
     parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="sabotages to run at the same time")
     parser.add_argument("--remember", action="store_true", help="store which test detected which sabotage")
