@@ -14,6 +14,7 @@ PARTS = {
     "searches": (SEARCHES,),
     "visibility": (VISIBILITY, "-k", "not pair"),
     "pairs": (VISIBILITY, "-k", "pair"),
+    "catalogue": (f"{ISOLATION}/test_catalogue.py",),
     "order": (f"{ISOLATION}/test_order_of_conditions.py", "-k", "does_not_reveal"),
 }
 

@@ -29,6 +29,8 @@ from isola.subjects import names
 
 INTERVAL = 2.0
 """Seconds between two looks for invitations to send."""
+IDLE_INTERVAL = 60.0
+"""The same of a server that sends none: it only deletes old ones."""
 AT_ONCE = 20
 """Invitations that one look sends at most."""
 _TOKEN, _TENANT = "{token}", "{tenant}"
@@ -66,7 +68,8 @@ class Invitations:
 
     def sending(self) -> AbstractAsyncContextManager[None]:
         """Sends what is due, as long as the context is open."""
-        return repeating(self.send_due, INTERVAL, "invitations cannot be sent")
+        interval = IDLE_INTERVAL if self._mailer is None else INTERVAL
+        return repeating(self.send_due, interval, "invitations cannot be sent")
 
     async def send_due(self) -> int:
         """Send the invitations that are due, and return how many were taken. Raises Unavailable."""
