@@ -33,6 +33,10 @@ CREATE VIEW control.sharers WITH (security_invoker = true) AS
 SELECT id, slug, name, home FROM control.tenants
 WHERE status = 'active' AND (parent_id IS NULL OR NOT control.below_inactive(id));
 
+-- From whom each tenant receives shares: the tenant, and a partner of it.
+CREATE VIEW control.partners (tenant_id, partner_id) WITH (security_invoker = true) AS
+SELECT grantee_id, owner_id FROM control.share_answers WHERE accepted;
+
 -- Whether a tenant has that row and the proved user may read it; control.subjects lists the tables. Only the functions
 -- below may call it: the policies apply to their role.
 CREATE FUNCTION isola.may_read(owner uuid, of_subject text, of_row uuid) RETURNS boolean LANGUAGE plpgsql STABLE
@@ -180,14 +184,14 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
-    FROM control.share_answers a
-    JOIN control.sharers t ON t.id = a.owner_id
+    FROM control.partners p
+    JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
         SELECT l.id, l.granted_at, l.expires_at FROM control.live_shares l
-        WHERE l.grantee_id = a.grantee_id AND l.owner_id = a.owner_id
+        WHERE l.grantee_id = p.tenant_id AND l.owner_id = p.partner_id
         ORDER BY l.granted_at DESC, l.id DESC
     ) s
-    WHERE a.grantee_id = (SELECT isola.bound_tenant()) AND a.accepted;
+    WHERE p.tenant_id = (SELECT isola.bound_tenant());
 END;
 
 -- One received share, by its id.
@@ -199,7 +203,7 @@ BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
-    JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
+    JOIN control.partners p ON p.tenant_id = s.grantee_id AND p.partner_id = s.owner_id
     WHERE s.id = share AND s.grantee_id = (SELECT isola.bound_tenant());
 END;
 
@@ -212,15 +216,15 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
-    FROM control.share_answers a
-    JOIN control.sharers t ON t.id = a.owner_id
+    FROM control.partners p
+    JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
         SELECT l.id, l.granted_at, l.expires_at FROM control.live_shares l
-        WHERE l.grantee_id = a.grantee_id AND l.owner_id = a.owner_id
+        WHERE l.grantee_id = p.tenant_id AND l.owner_id = p.partner_id
           AND (l.granted_at, l.id) < (coalesce(after, 'infinity'), coalesce(after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         ORDER BY l.granted_at DESC, l.id DESC LIMIT most
     ) s
-    WHERE a.grantee_id = (SELECT isola.bound_tenant()) AND a.accepted
+    WHERE p.tenant_id = (SELECT isola.bound_tenant())
     ORDER BY s.granted_at DESC, s.id DESC LIMIT most;
 END;
 
@@ -250,7 +254,7 @@ BEGIN
     INTO owner, owners_home, sharer, shared_row, relation, columns
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
-    JOIN control.share_answers a ON a.grantee_id = s.grantee_id AND a.owner_id = s.owner_id AND a.accepted
+    JOIN control.partners p ON p.tenant_id = s.grantee_id AND p.partner_id = s.owner_id
     JOIN control.subjects o ON o.name = s.subject AND o.name = of_subject
     WHERE s.id = share AND s.grantee_id = grantee;
     IF owner IS NULL THEN

@@ -506,8 +506,10 @@ OBJECTS = (
 )
 
 # As PostgreSQL prints functions with a parsed body.
-TO_THE_BOUND = ".grantee_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
-TO_ANYBODY = ".grantee_id IS NOT NULL"
+TO_THE_BOUND = "_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
+TO_ANYBODY = "_id IS NOT NULL"
+PARTNERS = "control.partners p"
+ANSWERED = "(SELECT a.grantee_id AS tenant_id, a.owner_id AS partner_id FROM control.share_answers a) p"
 
 DOMAINS_OF_TENANTS = (
     Sql(
@@ -632,28 +634,28 @@ SHARES = (
         "shares read without consent",
         "that a tenant receives what it accepted",
         BOTH,
-        rewritten("isola.shared_row(text, uuid)", " AND a.accepted", ""),
+        rewritten("isola.shared_row(text, uuid)", PARTNERS, ANSWERED),
         (CONSENT,),
     ),
     Sql(
         "shares listed without consent",
         "that a tenant receives what it accepted",
         BOTH,
-        rewritten("isola.shares_received()", " AND a.accepted", ""),
+        rewritten("isola.shares_received()", PARTNERS, ANSWERED),
         (CONSENT,),
     ),
     Sql(
         "shares listed without consent, by id",
         "that a tenant receives what it accepted",
         BOTH,
-        rewritten("isola.share_received(uuid)", " AND a.accepted", ""),
+        rewritten("isola.share_received(uuid)", PARTNERS, ANSWERED),
         (CONSENT,),
     ),
     Sql(
         "shares listed without consent, by page",
         "that a tenant receives what it accepted",
         BOTH,
-        rewritten("isola.page_of_shares_received(timestamptz, uuid, int)", " AND a.accepted", ""),
+        rewritten("isola.page_of_shares_received(timestamptz, uuid, int)", PARTNERS, ANSWERED),
         (CONSENT,),
     ),
     Sql(

@@ -227,6 +227,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
         GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.sharers TO {roles.sharing};
+        GRANT SELECT ON control.partners TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE (used_at, used_by), DELETE ON control.tickets TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.quota_turns TO {roles.sharing};
