@@ -55,6 +55,13 @@ def schema(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(COMMAND, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+def test_lists_of_an_application_have_groups(tmp_path: Path) -> None:
+    """Also those of a field that is made before the groups of its type are known."""
+    done = schema(tmp_path, APPLICATION.replace("max_length=9", "max_length=9, index=True, grouped=True"))
+    connection = done.stdout.partition("type BirdConnection ")[2].partition("\n}")[0]
+    assert connection.endswith("  groups: BirdGroups!")
+
+
 def test_valid_fields_are_in_the_schema(tmp_path: Path) -> None:
     done = schema(tmp_path, APPLICATION)
     assert done.returncode == 0

@@ -52,8 +52,10 @@ class Connection(Generic[NodeType]):
     total_count: int = strawberry.field(description="The number of all items on all pages.")
 
 
-GROUPS: dict[object, type] = {}
+_groups: dict[object, type] = {}
 """The type of the field ``groups`` of the connections of a type of nodes, if rows of it are counted in groups."""
+_made: dict[object, list[StrawberryObjectDefinition]] = {}
+"""The connections so far, by their type of nodes. Fields of applications make some before subjects have groups."""
 
 _DESCRIBED = (
     "How many of all items on all pages have the same value: the 100 largest groups, the largest first. If their sum "
@@ -65,11 +67,24 @@ class _Connections(StrawberryObjectDefinition):
     """Adds the field ``groups`` to the connections whose nodes have some."""
 
     def copy_with(self, type_var_map: Mapping[str, Any]) -> Any:
-        made = super().copy_with(type_var_map)
-        if (groups := GROUPS.get(type_var_map[NodeType.__name__])) is not None:
-            field = StrawberryField("groups", type_annotation=StrawberryAnnotation(groups), description=_DESCRIBED)
-            get_object_definition(made, strict=True).fields.append(field)
+        made, node = super().copy_with(type_var_map), type_var_map[NodeType.__name__]
+        definition = get_object_definition(made, strict=True)
+        _made.setdefault(node, []).append(definition)
+        if node in _groups:
+            _add_groups(definition, _groups[node])
         return made
+
+
+def declare_groups_of(node: type, groups: type) -> None:
+    """Give the field ``groups`` to the connections of a type of nodes, also to those that are made already."""
+    _groups[node] = groups
+    for definition in _made.get(node, ()):
+        _add_groups(definition, groups)
+
+
+def _add_groups(definition: StrawberryObjectDefinition, groups: type) -> None:
+    annotation = StrawberryAnnotation(groups)
+    definition.fields.append(StrawberryField("groups", type_annotation=annotation, description=_DESCRIBED))
 
 
 _plain = get_object_definition(Connection, strict=True)

@@ -8,7 +8,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import subject_types
 from isola.api.access import PUBLIC, Requires
-from isola.api.connections import GROUPS
+from isola.api.connections import declare_groups_of
 from isola.api.declared.making import ID, list_of, made_class, python_name, value_type
 from isola.api.declared.visible import visible_reference
 from isola.api.fields import FIELD
@@ -25,7 +25,7 @@ def declare_groups(declaration: Declaration) -> None:
     fields = {python_name(each.column): _field(each) for each in declaration.grouped}
     described = f"How many {words(declaration.plural)} have the same value."
     made = strawberry.type(made_class(name, fields), description=described, directives=[PUBLIC])
-    GROUPS[declaration.subject] = made
+    declare_groups_of(declaration.subject, made)
 
 
 def _field(member: Member) -> tuple[Any, Any]:
