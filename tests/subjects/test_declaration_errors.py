@@ -319,6 +319,14 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused('Bird.ring: unique: expected True, or a name for errors in lower case with underscores, such as "serial_number"')
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        ring: int = column(unique="the number of the ring")
+
+    return Bird
+
+
 @refused("Bird.rings: a list has no index that could serve an ordering, and cannot be unique")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
@@ -763,6 +771,19 @@ def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
         parent: "Bird | None" = reference()
         chicks: Many["Bird"] = many("mother")
+
+    return Bird
+
+
+@refused(
+    "Bird.friends: many('liked_by'): expected a reference of Bird: parent; "
+    "one side of a many-to-many relation is many() without a name"
+)
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        parent: "Bird | None" = reference()
+        friends: Many["Bird"] = many("liked_by")
+        liked_by: Many["Bird"] = many("friends")
 
     return Bird
 

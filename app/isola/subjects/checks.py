@@ -50,6 +50,7 @@ KEY = "by"
 RESERVED = frozenset({"tenant_id", "tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 """Reserved column names: the strategy's column, and PostgreSQL's system columns."""
 ENUM_MEMBER = re.compile("(?!__)[_A-Za-z][_0-9A-Za-z]*")
+NAMED = re.compile(f"(?=.{{1,{MAX_NAME}}}$)[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LANGUAGE = re.compile("[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?")
 
 
@@ -280,7 +281,9 @@ def _check_relation(member: Member, declared: Relation) -> None:
     other = annotation.type.declaration.own
     if declared.by is not None and not (declared.by in other and _leads(other[declared.by])):
         expected = ", ".join(name for name, each in other.items() if _leads(each)) or "none, as it has no references"
-        _refuse(where, f"many({declared.by!r}): expected a reference of {annotation.type.__name__}: {expected}")
+        paired = declared.by in other and isinstance(other[declared.by], Relation)
+        hint = "; one side of a many-to-many relation is many() without a name" if paired else ""
+        _refuse(where, f"many({declared.by!r}): expected a reference of {annotation.type.__name__}: {expected}{hint}")
     if declared.by is None and len(f"{member.declaration.plural}_{member.name}") > MAX_TABLE:
         _refuse(where, f"expected a name that makes at most {MAX_TABLE} characters with {member.declaration.plural}_")
 
@@ -321,6 +324,8 @@ def _check_column(member: Member, declared: Column) -> None:
 def _in_index(declared: Column, kind: Kind) -> Iterator[str]:
     if declared.index or declared.unique:
         yield from _of_index(declared, kind)
+    if isinstance(declared.unique, str) and not NAMED.fullmatch(declared.unique):
+        yield 'unique: expected True, or a name for errors in lower case with underscores, such as "serial_number"'
 
 
 def _of_index(declared: Column, kind: Kind) -> Iterator[str]:
