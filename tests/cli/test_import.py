@@ -39,9 +39,9 @@ def test_strict_loads_nothing_if_any_line_is_bad(furnished: Place) -> None:
 
     printed, said, status = finished(furnished.begin("import", str(bad), "--tenant", "acme", "--strict"))
 
-    assert (status, printed) == (1, "0 rows loaded, 1 invalid lines\n")
+    assert (status, printed) == (1, "0 rows loaded, 1 invalid line\n")
     assert "line 11: expected JSON" in said
-    assert furnished.run("import", str(good), "--tenant", "acme", "--strict") == "1 rows loaded, 0 invalid lines\n"
+    assert furnished.run("import", str(good), "--tenant", "acme", "--strict") == "1 row loaded, 0 invalid lines\n"
 
 
 def test_an_interrupted_import_continues_at_a_line(furnished: Place) -> None:

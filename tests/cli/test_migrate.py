@@ -20,13 +20,13 @@ def test_an_empty_place_is_behind_until_it_is_migrated(empty: Place) -> None:
         printed, _, status = finished(empty.begin("migrate", "--check"))
         assert (status, printed) == (1, f"the platform's tables are at nothing, not {head('control')}\n")
 
-        assert "homes" in empty.run("migrate")
+        assert "1 home, 1 migrated" in empty.run("migrate")
 
         assert ", 0 behind" in empty.run("migrate", "--check")
 
 
 def test_migrating_starts_the_embedded_database_where_none_runs(empty: Place) -> None:
-    assert "1 homes, 1 migrated to revision" in empty.run("migrate")
+    assert "1 home, 1 migrated to revision" in empty.run("migrate")
     assert empty.postgresql_is_gone()
 
 

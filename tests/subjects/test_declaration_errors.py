@@ -319,7 +319,9 @@ def _() -> type[Subject]:
     return Bird
 
 
-@refused('Bird.ring: unique: expected True, or a name for errors in lower case with underscores, such as "serial_number"')
+@refused(
+    'Bird.ring: unique: expected True, or a name for errors in lower case with underscores, such as "serial_number"'
+)
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):
         ring: int = column(unique="the number of the ring")

@@ -1,6 +1,6 @@
 """Explains an operation: its plan, its SQL under each strategy, and PostgreSQL's plan of that SQL."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -66,8 +66,17 @@ async def explain(
                     options = "ANALYZE, BUFFERS, VERBOSE" if analyze else "VERBOSE"
                     values = statement.arguments(reading.caller, (), reading.values)
                     lines = await work.texts(f"EXPLAIN ({options}) {statement.sql}", *values)
-                    sections.append((f"PostgreSQL's plan for {tenant}, under {placed.strategy}", "\n".join(lines)))
+                    explained = _without_keys("\n".join(lines), values)
+                    sections.append((f"PostgreSQL's plan for {tenant}, under {placed.strategy}", explained))
             return sections
+
+
+def _without_keys(explained: str, values: Sequence[Any]) -> str:
+    """PostgreSQL's plan without the keys of cursors, which are the only bytes among its parameters."""
+    for value in values:
+        if isinstance(value, bytes):
+            explained = explained.replace(value.hex(), "…")
+    return explained
 
 
 def _readings(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isola.commands.common import act, err
+from isola.commands.common import act, amount, err
 from isola.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def _write(address: str, schema: str, application: str | None) -> None:
     for note in made.notes:
         err.print(f"not carried: {note.of}: {note.what}: {note.why}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(
-        f"{made.application}/ has {len(made.models)} subjects and {len(made.pairs)} many-to-many relations; "
-        f"{len(made.notes)} objects are not carried over: see {made.application}/ADOPTED.md"
+        f"{made.application}/ has {amount(len(made.models), 'subject')} and "
+        f"{amount(len(made.pairs), 'many-to-many relation')}; "
+        f"not carried over: {amount(len(made.notes), 'object')}: see {made.application}/ADOPTED.md"
     )
     typer.echo(f"{made.application}: cd {made.application} && make demo")
 
@@ -112,5 +113,6 @@ def _load(address: str, application: str | None, tenant: str) -> None:
 
 def _print_loaded(loaded: "Loaded") -> None:
     for table, rows in loaded.rows.items():
-        typer.echo(f"{table}: {rows} rows, as in the source")
-    typer.echo(f"{sum(loaded.rows.values())} rows of {len(loaded.rows)} tables are in tenant {loaded.tenant.slug}")
+        typer.echo(f"{table}: {amount(rows, 'row')}, as in the source")
+    total, tables = amount(sum(loaded.rows.values()), "row"), amount(len(loaded.rows), "table")
+    typer.echo(f"loaded into tenant {loaded.tenant.slug}: {total} of {tables}")

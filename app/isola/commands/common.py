@@ -34,6 +34,11 @@ out = Console()
 err = Console(stderr=True)
 
 
+def amount(number: int, noun: str, plural: str | None = None) -> str:
+    """A number of something in words: "1 row", "2 rows"."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 class Commands(TyperGroup):
     """A command group whose error for an unknown option points out that the option is a setting."""
 

@@ -14,7 +14,7 @@ from isola.commands.adopt import adopt
 from isola.commands.advise import advise
 from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
-from isola.commands.common import Commands, JsonOption, TenantOption, act, err, out
+from isola.commands.common import Commands, JsonOption, TenantOption, act, amount, err, out
 from isola.commands.isolation import isolation
 from isola.commands.new import new
 from isola.commands.operate import operate
@@ -202,7 +202,7 @@ def _print_report(report: "migrations.Report", *, check: bool) -> None:
     if not check:
         done = len(report.behind.keys() - report.failed)
         typer.echo(
-            f"{report.homes} homes, {done} migrated to revision {newest['tenant']}, "
+            f"{amount(report.homes, 'home')}, {done} migrated to revision {newest['tenant']}, "
             f"{len(report.shut.keys() - report.failed)} repaired, {len(report.failed)} failed"
         )
     elif report.control != newest["control"]:
@@ -211,14 +211,15 @@ def _print_report(report: "migrations.Report", *, check: bool) -> None:
         for line in report.platform[:SHOWN_RIGHTS]:
             typer.echo(line)
         if len(report.platform) > SHOWN_RIGHTS:
-            typer.echo(
-                f"and {len(report.platform) - SHOWN_RIGHTS} more differences in the rights of the platform's roles"
-            )
+            more = amount(len(report.platform) - SHOWN_RIGHTS, "more difference")
+            typer.echo(f"and {more} in the rights of the platform's roles")
         for home, revision in sorted(report.behind.items()):
             typer.echo(f"{home} is {migrations.advice('tenant', revision)}")
         for home, missing in sorted(report.shut.items()):
             typer.echo(f"{home} is not as isola migrate made it: {missing}")
-        typer.echo(f"{report.homes} homes, {len(report.behind)} behind, {len(report.shut)} not as they were made")
+        typer.echo(
+            f"{amount(report.homes, 'home')}, {len(report.behind)} behind, {len(report.shut)} not as they were made"
+        )
     if report.failed or (check and outdated):
         raise typer.Exit(1)
 
@@ -381,7 +382,7 @@ def import_(
         def progress(read: int, so_far: importing.Outcome) -> None:
             nonlocal outcome
             outcome = so_far
-            bar.update(task, completed=read, description=f"{so_far.loaded} rows")
+            bar.update(task, completed=read, description=amount(so_far.loaded, "row"))
 
         async with await installed.tenants() as tenants:
             with _bar("bytes") as bar:
@@ -398,13 +399,15 @@ def import_(
                         progress=progress,
                     )
                 except (IsolaError, asyncio.CancelledError):
-                    err.print(f"{outcome.loaded} rows are loaded; resume with --from-line {outcome.last_line + 1}")
+                    err.print(
+                        f"{amount(outcome.loaded, 'row')} loaded; resume with --from-line {outcome.last_line + 1}"
+                    )
                     raise
         for number, reason in outcome.bad[:SHOWN_BAD_LINES]:
             err.print(f"line {number}: {reason}", markup=False, highlight=False, soft_wrap=True)
         if len(outcome.bad) > SHOWN_BAD_LINES:
             err.print(f"and {len(outcome.bad) - SHOWN_BAD_LINES} more")
-        typer.echo(f"{outcome.loaded} rows loaded, {len(outcome.bad)} invalid lines")
+        typer.echo(f"{amount(outcome.loaded, 'row')} loaded, {amount(len(outcome.bad), 'invalid line')}")
         if strict and outcome.bad:
             raise OperatorError("nothing was loaded, because --strict is set and lines are invalid")
         if outcome.bad:
