@@ -8,17 +8,22 @@ Compatibility decomposition (NFKD) splits a letter from its accents, and replace
 like. What it does not split stays a letter of its own: ``ø``, ``ł``, ``đ``, ``ß``.
 """
 
+import re
 import sys
+import unicodedata
 
 from sqlalchemy import CheckConstraint, Column, ColumnElement, Computed, Text, column, func, literal_column
 
 from isola.subjects.metadata import DIALECT, quoted
 
 MAX_BYTES = 2600
-"""The most bytes of the form: an entry of an index takes at most a third of a page. One character can become 18."""
+"""The most bytes of the form: an entry of an index takes at most a third of a page."""
+_GROWTH = 33
+"""The most bytes that one character becomes."""
 
 # Accents, and the last code point: it is no character, so that it sorts after all texts with the same beginning.
 _IGNORED = r"'[\u0300-\u036F\U0010FFFF]'"
+_ACCENTS = re.compile("[\u0300-\u036f]")
 _LAST = literal_column(f"chr({sys.maxunicode})", Text)
 
 
@@ -27,6 +32,13 @@ def fold(text: ColumnElement[str]) -> ColumnElement[str]:
     split = func.normalize(text, literal_column("NFKD"), type_=Text)
     bare = func.regexp_replace(split, literal_column(_IGNORED), literal_column("''"), literal_column("'g'"), type_=Text)
     return func.lower(bare, type_=Text)
+
+
+def fits(text: str) -> bool:
+    """Whether the form of a text can be stored, as far as that does not depend on the database's locale."""
+    if len(text) * _GROWTH <= MAX_BYTES:
+        return True
+    return len(_ACCENTS.sub("", unicodedata.normalize("NFKD", text)).encode()) <= MAX_BYTES
 
 
 def end(prefix: ColumnElement[str]) -> ColumnElement[str]:

@@ -37,8 +37,11 @@ def checked(field: str, text: str, most: int) -> str:
     """
     # Normalizing a text of a million characters would take too long.
     name = _normalized(text) if len(text) <= KEY_GROWTH * most else ""
-    if not 1 <= len(name) <= most or len(key(name)) > KEY_GROWTH * most:
+    if not 1 <= len(name) <= most:
         raise BadUserInput(f"{field}: expected 1 to {most} characters", field)
+    if len(key(name)) > KEY_GROWTH * most:
+        expected = f"at most {KEY_GROWTH * most} characters where compound ones are taken apart"
+        raise BadUserInput(f"{field}: expected {expected}", field)
     if any(map(_is_invisible, name)):
         raise BadUserInput(f"{field}: expected visible characters", field)
     return name

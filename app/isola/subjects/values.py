@@ -38,7 +38,7 @@ from sqlalchemy import (
 
 from isola import exact_json
 from isola.errors import BadUserInput, NotFound
-from isola.subjects import document, visibility
+from isola.subjects import document, folding, visibility
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import UNSET, Column, Declaration, Member, Reference, caller, field_of
 from isola.subjects.metadata import DIALECT, quoted
@@ -151,13 +151,7 @@ def _check(member: Member, value: Any, field: str) -> None:
 
 def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
     if type_ is str:
-        most = MAX_TEXT if declared.max_length is None else declared.max_length
-        if not declared.min_length <= len(value) <= most:
-            allowed = f"{declared.min_length} to {most}" if declared.min_length else f"at most {most}"
-            raise BadUserInput(f"{field}: expected {allowed} characters, not {len(value)}", field)
-        # PostgreSQL can store all texts of printable ASCII.
-        if not (value.isascii() and value.isprintable()):
-            document.check(field, value)
+        _check_text(declared, value, field)
         return
     if isinstance(type_, type) and issubclass(type_, StrEnum):
         if value not in set(type_):
@@ -173,6 +167,19 @@ def _check_value(type_: Any, declared: Column, value: Any, field: str) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise BadUserInput(f"{field}: expected a finite number", field)
     _check_bounds(type_, declared, value, field)
+
+
+def _check_text(declared: Column, value: str, field: str) -> None:
+    most = MAX_TEXT if declared.max_length is None else declared.max_length
+    if not declared.min_length <= len(value) <= most:
+        allowed = f"{declared.min_length} to {most}" if declared.min_length else f"at most {most}"
+        raise BadUserInput(f"{field}: expected {allowed} characters, not {len(value)}", field)
+    # PostgreSQL can store all texts of printable ASCII.
+    if not (value.isascii() and value.isprintable()):
+        document.check(field, value)
+    if declared.insensitive and not folding.fits(value):
+        what = f"{folding.MAX_BYTES} bytes without accents and with compound characters taken apart"
+        raise BadUserInput(f"{field}: expected a text of at most {what}", field)
 
 
 def fits(type_: Any, value: Any) -> bool:

@@ -57,6 +57,16 @@ async def test_names_are_unique(database: Database, a: Tenant, people: People) -
     assert await state(database, a) == before
 
 
+async def test_a_name_of_few_characters_whose_form_to_compare_is_long_is_refused(
+    database: Database, a: Tenant, people: People
+) -> None:
+    """One character that stands for 18. The refusal says what of it is too long."""
+    async with database.transaction(a) as work:
+        await organizations.create(work, people.admin, name="\ufdfa" * 33)
+        with pytest.raises(BadUserInput, match="name: expected at most 600 characters where compound ones are taken"):
+            await organizations.create(work, people.admin, name="\ufdfa" * 34)
+
+
 async def test_another_tenant_may_have_the_same_name(database: Database, a: Tenant, b: Tenant, people: People) -> None:
     for tenant in (a, b):
         async with database.transaction(tenant) as work:
