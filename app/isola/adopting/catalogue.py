@@ -81,6 +81,7 @@ class ForeignKey:
     on_delete: str
     on_update: str
     deferred: bool
+    full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +339,8 @@ _PARTS: Mapping[str, str] = {
         SELECT c.oid::bigint AS oid, k.conname AS name, {_NAMES.format("k.conrelid", "k.conkey")} AS columns,
             k.confrelid::bigint AS target, tn.nspname AS schema, t.relname AS target_name,
             {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
-            k.confdeltype AS on_delete, k.confupdtype AS on_update, k.condeferred AS deferred
+            k.confdeltype AS on_delete, k.confupdtype AS on_update, k.condeferred AS deferred,
+            k.confmatchtype = 'f' AS full
         FROM pg_constraint k {OF_TABLES.format("k.conrelid")}
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
         WHERE k.contype = 'f' AND k.conparentid = 0 AND NOT {OF_PERIODS} ORDER BY c.oid, k.conname
@@ -350,6 +352,7 @@ _PARTS: Mapping[str, str] = {
             k.confrelid::bigint AS target, tn.nspname AS schema, t.relname AS target_name,
             {_NAMES.format("k.confrelid", "k.confkey")} AS remote,
             k.confdeltype AS on_delete, k.confupdtype AS on_update, k.condeferred AS deferred,
+            k.confmatchtype = 'f' AS full,
             (SELECT count(*) FROM pg_partition_tree(pg_partition_root(k.conrelid)) WHERE isleaf) AS parts
         FROM pg_constraint k {OF_TABLES.format("k.conrelid")}
         JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace

@@ -358,11 +358,17 @@ def _add_reference(made: Draft, model: Model, key: ForeignKey) -> None:
         made.leave_out(model.table.name, f"ON DELETE SET NULL of {key.name}", "the reference cannot be empty")
     if key.on_delete == "d":
         made.leave_out(model.table.name, f"ON DELETE SET DEFAULT of {key.name}", "what is referred to is kept instead")
-    if key.on_update not in {"a", "r"}:
-        made.leave_out(model.table.name, f"ON UPDATE of {key.name}", "ids never change")
-    if key.deferred:
-        made.change(model.table.name, key.name, "it is checked at once, not at the end of a transaction")
+    if key.full and optional and len(key.columns) > 1:
+        made.leave_out(model.table.name, f"MATCH FULL of {key.name}", "some of its columns can be empty and others not")
+    _note_key(made, model.table, key)
     model.references.append(Reference(name, key, target, optional, on_delete))
+
+
+def _note_key(made: Draft, table: Table, key: ForeignKey) -> None:
+    if key.on_update not in {"a", "r"}:
+        made.leave_out(table.name, f"ON UPDATE of {key.name}", "ids never change")
+    if key.deferred:
+        made.change(table.name, key.name, "it is checked at once, not at the end of a transaction")
 
 
 def _open_cycles(made: Draft) -> None:
@@ -556,6 +562,10 @@ def _add_pairs(made: Draft, table: Table) -> None:
     far.many.append(Many(names.free(back, far.taken), near, name))
     made.pairs.append(Pairs(table, name, near, near_key, far, far_key))
     made.change(table.name, "the table", f"it is the relation {name} of {near.class_name}")
+    for key in (near_key, far_key):
+        _note_key(made, table, key)
+        if key.on_delete != "c":
+            made.change(table.name, key.name, "pairs are deleted with their rows: they keep nothing from being deleted")
 
 
 def id_of(model: Model, alias: str = "t") -> str:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import count
 
-from isola.subjects.checks import KEY, RESERVED
+from isola.subjects.checks import KEY, RESERVED, VERSION
 from isola.subjects.declaration import MAX_NAME, PREFIX
 from isola.subjects.subject import Subject
 
@@ -14,7 +14,7 @@ from isola.subjects.subject import Subject
 _USED = {"column", "computed", "date", "datetime", "dict", "list", "many", "now", "reference", "today"}
 # Names with another meaning in filters.
 _IN_FILTERS = {"and", "not", "or"}
-_IN_INPUTS = {KEY}
+_IN_INPUTS = {KEY, VERSION}
 _EVERY_ROW = {"id", "created_at", "updated_at"} | RESERVED
 _UNCOUNTABLE = {"data", "equipment", "information", "media", "metadata", "news", "series", "species", "staff"}
 _IRREGULAR = {

@@ -42,6 +42,11 @@ CREATE TABLE node (id int PRIMARY KEY, friend int NOT NULL UNIQUE REFERENCES nod
 CREATE TABLE profile (user_id int PRIMARY KEY REFERENCES "user", bio text);
 CREATE TABLE friends (a bigint REFERENCES people, b bigint REFERENCES people, PRIMARY KEY (a, b));
 CREATE TABLE people_teams (team int REFERENCES teams, person bigint REFERENCES people, PRIMARY KEY (team, person));
+CREATE TABLE codes_people (code text REFERENCES codes (code) ON UPDATE CASCADE, person bigint REFERENCES people ON DELETE CASCADE, PRIMARY KEY (code, person));
+CREATE TABLE full_keys (
+    id int PRIMARY KEY, country char(2), number smallint, expected_updated_at timestamptz,
+    FOREIGN KEY (country, number) REFERENCES warehouses MATCH FULL
+);
 CREATE TABLE only_bytes (b bytea);
 -- Names that mean something to Python, to GraphQL, to SQL or to Isola, and the longest that there are.
 CREATE TABLE class (id int PRIMARY KEY, tenant_id uuid, declaration text, "table" text, "None" int, mro int, n int, o int);
