@@ -27,6 +27,11 @@ SCRIPTS = {
         CREATE TABLE numbers (id int PRIMARY KEY, name text NOT NULL, doubled int UNIQUE);
         INSERT INTO numbers SELECT n, 'number ' || n, 2 * n FROM generate_series(1, {MANY}) n;
     """,
+    "library": """
+        CREATE TABLE books (id int PRIMARY KEY, title varchar(100) NOT NULL, summary varchar(1000));
+        INSERT INTO books VALUES
+            (1, 'The Printers', 'A story of jammed presses'), (2, 'Élan vital', NULL), (3, 'printing', 'pressé');
+    """,
     "strict": """
         CREATE TABLE rules (
             id int PRIMARY KEY, big bigint, amount numeric, items text[], at timestamp, born date, words text,
@@ -142,17 +147,28 @@ def home() -> Iterator[Home]:
             for name, script in SCRIPTS.items():
                 made.make(name, script)
                 place.run("adopt", made.address(name), **NONE_INSTALLED)
+            search(path / "library")
+            place.run("revision", "--application", "library", "-m", "Search")
             place.run("migrate")
             yield made
         place.await_postgresql_end()
 
 
+def search(package: Path) -> None:
+    """Declare what is searched in an application that was generated, as its owner would."""
+    file = package / "library/subjects.py"
+    declared = file.read_text()
+    assert declared.count("\n    summary: ") == 1
+    searched = '    searched = ("title", "summary")\n    searched_as = "english"\n'
+    file.write_text(declared.replace("\n    summary: ", f"\n{searched}\n    summary: "))
+
+
 @pytest.fixture(scope="session")
 def loaded(home: Home) -> Home:
-    """Load the rows of two of them into a tenant for each strategy."""
+    """Load the rows of three of them into a tenant for each strategy."""
     for strategy in STRATEGIES:
         home.tenant(strategy, strategy)
-        for name in ("chinook", "nasty"):
+        for name in ("chinook", "nasty", "library"):
             home.place.run("adopt", home.address(name), "--load", "--tenant", strategy)
     return home
 

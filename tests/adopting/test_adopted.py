@@ -217,6 +217,20 @@ def test_columns_that_are_called_as_something_in_the_log_are_changed_and_logged(
 
 
 @both_strategies
+def test_rows_that_were_loaded_are_found_by_their_words(client: Client, tenant: str) -> None:
+    for text, titles in {
+        "printer": ["The Printers"],
+        "prints": ["printing"],
+        "jam press": ["The Printers"],
+        "elan": ["Élan vital"],
+        "presse": ["The Printers", "printing"],
+        "the": [],
+    }.items():
+        found = client.ask(tenant, f'{{ books(filter: {{search: {{text: "{text}"}}}}) {{ nodes {{ title }} }} }}')
+        assert sorted(node["title"] for node in found["books"]["nodes"]) == titles, text
+
+
+@both_strategies
 def test_what_was_the_moment_of_a_row_is_it_again(client: Client, tenant: str) -> None:
     given = 'oldId: 7, share: "1", starts: "2020-01-01", ends: "2020-01-02", address: "x@y", code: "ABC", a: 1'
     before = datetime.now(UTC)

@@ -1,16 +1,17 @@
 """The lab on the tables of an application, in a process that has it: ``python -m tests.lab.running.on_an_application``.
 
-Takes an owner's address, a directory, and an application's name; prints what was found as JSON.
+Takes an owner's address, a directory, and an application's name; prints what was found as JSON. With a further
+argument, it fills the homes and measures nothing.
 """
 
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from isola.installed import APPLICATIONS
 from isola.lab import cluster, scenarios
@@ -18,6 +19,7 @@ from isola.lab.applied import Applied, applied
 from isola.lab.laboratory import Laboratory
 from isola.lab.population import Population
 from isola.lab.scenario import Grid, Point, Profile, Value, strategies
+from isola.subjects import search
 
 ROWS = 12
 GRID: Mapping[str, tuple[Value, ...]] = {"tenants": (2,), "rows": (ROWS,), "skew": ("zipf",), "connections": (2,)}
@@ -53,13 +55,39 @@ async def found(laboratory: Laboratory, about: Applied) -> Mapping[str, Any]:
             for strategy in strategies():
                 values = await scenario.measure(laboratory, point, strategy, 0)
                 measured.setdefault(f"{name} {dict(point.dimensions).get('operation')}", {})[strategy] = dict(values)
-    for size in scenarios.load()["read"].needs(points(about, "read")[0]).populations:
-        population = await laboratory.populated(size)
-        kept[size.strategy] = await rows(about, population)
+    for strategy, population in (await populations(laboratory, about)).items():
+        kept[strategy] = await rows(about, population)
     return {"measured": measured, "rows": kept, "tables": [each.name for each in APPLICATIONS[about.name].tables]}
 
 
-async def main(address: str, directory: Path, name: str) -> None:
+async def populations(laboratory: Laboratory, about: Applied) -> Mapping[str, Population]:
+    """The population of each strategy."""
+    sizes = scenarios.load()["read"].needs(points(about, "read")[0]).populations
+    return {size.strategy: await laboratory.populated(size) for size in sizes}
+
+
+async def words(laboratory: Laboratory, about: Applied) -> Mapping[str, Any]:
+    """By strategy, for each resident and searched table: the words that are kept, and those of the rows."""
+    return {
+        strategy: [each async for each in _words(about, population)]
+        for strategy, population in (await populations(laboratory, about)).items()
+    }
+
+
+async def _words(about: Applied, population: Population) -> AsyncIterator[list[list[str]]]:
+    async with await population.place.tenants() as tenants:
+        for resident in population.residents:
+            for table in APPLICATIONS[about.name].tables:
+                kept = search.words_of(table)
+                if kept is None:
+                    continue
+                async with tenants.transaction(resident.tenant) as work:
+                    stored = await work.rows(select(kept.table.c[kept.key], kept.table.c.word))
+                    made = await work.rows(text(search.of_rows(table, f"{table.name} r")))
+                yield [sorted(" ".join(map(str, row.values())) for row in found) for found in (stored, made)]
+
+
+async def main(address: str, directory: Path, name: str, *, filled: bool) -> None:
     about = applied(name, None, None)
     if about is None:
         raise SystemExit("expected an application")
@@ -67,8 +95,8 @@ async def main(address: str, directory: Path, name: str) -> None:
         cluster.entered(address, lasting=True) as ground,
         Laboratory(ground, directory=directory, seed=1, postgresql=None, operations=about.operations) as laboratory,
     ):
-        json.dump(await found(laboratory, about), sys.stdout)
+        json.dump(await (words if filled else found)(laboratory, about), sys.stdout)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], filled=len(sys.argv) > 4))

@@ -26,6 +26,18 @@ class Hut(Subject, name="hut", prefix="hut"):
 
 application = Application(name="huts", subjects=(Hut,), migrations=Path(__file__).parent / "history")
 """
+BOOKS = """
+from pathlib import Path
+from isola.subjects import Application, Subject, column
+
+class Book(Subject, name="book", prefix="bok"):
+    title: str = column(max_length=100, min_length=20)
+    text: str | None = column(max_length=500)
+    searched = ("title", "text")
+    searched_as = "english"
+
+application = Application(name="books", subjects=(Book,), migrations=Path(__file__).parent / "history")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -77,20 +89,41 @@ def test_operations_with_own_statements_are_measured(found: Mapping[str, Any]) -
         assert measured[name].keys() == set(STRATEGIES)
 
 
+def test_generated_rows_of_searched_tables_have_their_words(cluster: Cluster, tmp_path: Path) -> None:
+    done = on_own(cluster, tmp_path, "books", BOOKS, "filled")
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found.keys() == set(STRATEGIES)
+    for residents in found.values():
+        for kept, made in residents:
+            assert kept == made
+            # Of at least eight rows.
+            assert len({row.partition(" ")[0] for row in kept}) >= 8
+
+
 def test_a_condition_that_generated_rows_break_is_named_with_its_table(cluster: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "huts.py").write_text(HUTS)
-    (tmp_path / "history").mkdir()
-    environment = {
-        **os.environ,
-        "ISOLA_APPLICATIONS": "huts:application",
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
-    }
-    revision = [str(Path(sys.executable).with_name("isola")), "revision", "--application", "huts", "-m", "Huts"]
-    subprocess.run(revision, check=True, env=environment, capture_output=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.lab.running.on_an_application", cluster.url, str(tmp_path), "huts"],
-        check=False, env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = on_own(cluster, tmp_path, "huts", HUTS)
+
     assert done.returncode != 0
     message = "huts: generated rows break the rule ck_huts_tall: expected the subject to have samples that keep it"
     assert message in done.stderr
+
+
+def on_own(
+    cluster: Cluster, folder: Path, name: str, application: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """The lab on an application of one module, with a history of its own."""
+    (folder / f"{name}.py").write_text(application)
+    (folder / "history").mkdir()
+    environment = {
+        **os.environ,
+        "ISOLA_APPLICATIONS": f"{name}:application",
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+    }
+    revision = [str(Path(sys.executable).with_name("isola")), "revision", "--application", name, "-m", "First"]
+    subprocess.run(revision, check=True, env=environment, capture_output=True)
+    return subprocess.run(
+        [sys.executable, "-m", "tests.lab.running.on_an_application", cluster.url, str(folder), name, *arguments],
+        check=False, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
