@@ -64,6 +64,10 @@ def written(tmp_path: Path, results: Path) -> Written:
     return Written(tmp_path / "there", results)
 
 
+def picture(file: Path) -> ET.Element:
+    return ET.parse(file).getroot()  # noqa: S314  it has just been written
+
+
 def lines_about(written: Written, label: str) -> list[str]:
     return [line.removeprefix("- ") for line in written.plain.splitlines() if line.startswith(f"- {label}: ")]
 
@@ -90,8 +94,8 @@ def test_every_link_leads_somewhere_and_no_id_is_there_twice(written: Written) -
 def test_every_chart_has_a_title_and_its_figures_in_words(written: Written) -> None:
     assert written.charts
     for file in written.charts:
-        picture = ET.parse(file).getroot()  # noqa: S314  it has just been written
-        title, description = (picture.findtext(f"{{http://www.w3.org/2000/svg}}{tag}") for tag in ("title", "desc"))
+        drawn = picture(file)
+        title, description = (drawn.findtext(f"{{http://www.w3.org/2000/svg}}{tag}") for tag in ("title", "desc"))
         assert title
         assert description
         assert re.search(r"\d|no difference", description)
@@ -220,3 +224,31 @@ def test_measures_independent_of_rows_are_summarised_over_all_numbers_of_rows(tm
     (said,) = lines_about(Written(tmp_path, results), "Memory of a connection")
     assert said.startswith("Memory of a connection: `rls` is ahead at every size measured, by 1.10")
     assert "5,000 tenants" in said
+
+
+def test_names_of_an_application_stand_in_the_report_as_they_are(tmp_path: Path, results: Path) -> None:
+    long, odd = f"Search{'Long' * 30}", "__Odd_Name__"
+    results.write_text(results.read_text().replace('"Resources"', f'"{long}"').replace('"Resource"', f'"{odd}"'))
+    written = Written(tmp_path / "own", results)
+
+    pictures = [picture(chart) for chart in written.charts]
+    titles = [each for one in pictures for each in one.findall(".//{*}text") if each.get("class") == "title"]
+    assert {long, odd} <= {each.text for each in titles}
+    width = float(pictures[0].get("viewBox", "").split()[2])
+    for each in titles:
+        squeezed = each.get("textLength")
+        assert (squeezed is not None and float(squeezed) < width) == (each.text == long)
+    # In Markdown, underscores around a word make it bold.
+    assert r"\_\_Odd_Name\_\_: throughput" in written.plain
+    assert odd not in written.plain.replace("`", "")
+    assert odd in written.text
+
+
+def test_operations_that_differ_only_in_capitals_have_charts_of_their_own(tmp_path: Path, results: Path) -> None:
+    results.write_text(results.read_text().replace('"Resources"', '"RESOURCE"'))
+    written = Written(tmp_path / "own", results)
+
+    named = [chart for chart in written.charts if chart.name.startswith("read-throughput")]
+    assert len(named) == 2
+    assert sorted(str(picture(chart).findtext(".//{*}text")) for chart in named) == ["RESOURCE", "Resource"]
+    assert len(re.findall(r'id="[^"]*"', written.text)) == len(set(re.findall(r'id="[^"]*"', written.text)))

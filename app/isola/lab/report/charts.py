@@ -22,6 +22,8 @@ CORNERS = {
 }
 LETTER = 7.2
 """About what a letter of a label takes."""
+WIDE_LETTER = 8.4
+"""About what a letter of a title takes, at most."""
 SHAPES = ("circle", "square", "diamond", "triangle", "bar", "wedge", "ring")
 """By the number of the colour: no subject is told from another by its colour alone."""
 LINE_HEIGHT = 16
@@ -69,7 +71,7 @@ def lines(
     left = LEFT + max(len(units.figure(value, tick)) for tick in ticks) * LETTER
     x = of_sizes(sizes, left + 14, right - 10)
     picture = _canvas(HEIGHT)
-    append(picture, element("text", title, x=LEFT, y=20, class_="title"))
+    append(picture, _heading(title, 20, "title"))
     scale = " (logarithmic)" if y.logarithmic else ""
     better = "more is better" if units.more_is_better(value) else "less is better"
     append(picture, element("text", f"{units.words(value)}{scale}, {better}", x=LEFT, y=38, class_="small"))
@@ -108,7 +110,7 @@ def dots(
     x, ticks = of_values([each for one in summaries for each in (one.low, one.high)], LEFT + 16, WIDTH - 40)
     height = TOP + 26 + 40 * len(rows) + FOOT
     picture = _canvas(height)
-    append(picture, element("text", title, x=LEFT, y=20, class_="title"))
+    append(picture, _heading(title, 20, "title"))
     scale = " (logarithmic)" if x.logarithmic else ""
     better = "more is better" if units.more_is_better(value) else "less is better"
     append(picture, element("text", f"{units.words(value)}{scale}, {better}", x=LEFT, y=38, class_="small"))
@@ -121,7 +123,7 @@ def dots(
         )
     for index, (label, row) in enumerate(rows.items()):
         y = TOP + 36 + 40 * index
-        append(picture, element("text", label, x=LEFT, y=y, class_="row"))
+        append(picture, _heading(label, y, "row"))
         for place, (subject, summary) in enumerate(row.items()):
             style = _style(subjects, subject)
             # Offset the marks, so that equal values do not hide each other.
@@ -150,7 +152,7 @@ def balances(name: str, title: str, first: str, second: str, subjects: Sequence[
     height = TOP + 22 + ROW * len(rows) + FOOT
     picture = _canvas(height)
     one, two = _style(subjects, first), _style(subjects, second)
-    append(picture, element("text", title, x=LEFT, y=20, class_="title"))
+    append(picture, _heading(title, 20, "title"))
     append(picture, element("text", f"◀ {first} better", x=LEFT, y=42, style=f"fill: var(--c{one})"))
     append(
         picture,
@@ -181,6 +183,14 @@ def _balance(picture: ET.Element, x: Scale, y: float, row: Balance, styles: tupl
         style = styles[0] if ratio.value > 1 else styles[1]
         kind = f"f{style}" if ratio.differs else f"noise c{style}"
         append(picture, element("circle", cx=place, cy=y, r=radius, class_=kind))
+
+
+def _heading(text: str, y: float, class_: str) -> ET.Element:
+    """A line of text. One that is too long, as names of an application can be, is set narrower and not cut."""
+    room = WIDTH - 2 * LEFT
+    if len(text) * WIDE_LETTER <= room:
+        return element("text", text, x=LEFT, y=y, class_=class_)
+    return element("text", text, x=LEFT, y=y, class_=class_, textLength=room, lengthAdjust="spacingAndGlyphs")
 
 
 def _canvas(height: float) -> ET.Element:

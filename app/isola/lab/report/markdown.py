@@ -1,5 +1,6 @@
 """The report as Markdown, with its charts as files beside it."""
 
+import re
 from collections.abc import Sequence
 
 from isola.lab.report.document import Block, Bullets, Code, Gallery, Heading, Report, Table
@@ -22,7 +23,7 @@ def _block(block: Block, charts: str) -> str:
         case Bullets(items):
             return "\n".join(f"- {_escaped(item)}" for item in items)
         case Gallery(shown):
-            return "\n".join(f"![{chart.title}]({charts}/{chart.name}.svg)" for chart in shown)
+            return "\n".join(f"![{_escaped(chart.title)}]({charts}/{chart.name}.svg)" for chart in shown)
         case Code(text):
             return f"```sh\n{text}\n```"
         case Table():
@@ -43,6 +44,12 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(_escaped(cell).replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
 
 
+_CODE = re.compile("(`[^`]*`)")
+# Inside a word they are text anyway.
+_EMPHASIS = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
 def _escaped(text: str) -> str:
-    """Escape text from the results, so that it cannot become an HTML tag."""
-    return text.replace("<", "&lt;")
+    """Escape text from the results, so that it becomes neither an HTML tag nor, outside of code, an emphasis."""
+    parts = _CODE.split(text.replace("<", "&lt;"))
+    return "".join(part if index % 2 else _EMPHASIS.sub(r"\_", part) for index, part in enumerate(parts))

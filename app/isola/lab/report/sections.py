@@ -81,22 +81,32 @@ def _of_value(results: Results, scenario: str, value: str, further: Sequence[str
     drawn = [*_joined(cuts)[:PANELS], *others]
     there = {point for cut in drawn for point in cut.points.values()}
     alone = [cut for cut in cuts if len(cut.points) == 1 and not there.intersection(cut.points.values())]
-    made = [_line_chart(results, cut, value) for cut in drawn] + _dot_charts(results, scenario, value, alone)
-    return [chart for chart in made if chart is not None]
+    names = _distinct([_chart_name(results, cut, value) for cut in drawn])
+    made = [_line_chart(results, cut, value, name) for cut, name in zip(drawn, names, strict=True)]
+    return [chart for chart in (*made, *_dot_charts(results, scenario, value, alone)) if chart is not None]
+
+
+def _chart_name(results: Results, cut: Slice, value: str) -> str:
+    return _slug(cut.scenario, value, cut.dimension, label(results, cut.scenario, cut.rest))
+
+
+def _distinct(names: Sequence[str]) -> Sequence[str]:
+    """The names, those that are there already with a number: operations can differ in nothing but capitals."""
+    earlier = [names[:index].count(name) for index, name in enumerate(names)]
+    return [f"{name}--{count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]
 
 
 def _joined(cuts: Sequence[Slice]) -> Sequence[Slice]:
     return [cut for cut in cuts if len(cut.points) > 1]
 
 
-def _line_chart(results: Results, cut: Slice, value: str) -> Chart | None:
+def _line_chart(results: Results, cut: Slice, value: str, name: str) -> Chart | None:
     found = {name: cut.summaries(results, name, value) for name in results.subjects(cut.scenario)}
     found = {name: by_size for name, by_size in found.items() if by_size}
     if not found:
         return None
     where = label(results, cut.scenario, cut.rest)
     title = where or titled(cut.scenario, value)
-    name = _slug(cut.scenario, value, cut.dimension, where)
     return lines(name, title, value, units.dimension(cut.dimension), results.subjects(), found)
 
 
