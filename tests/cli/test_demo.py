@@ -29,10 +29,12 @@ def ask(server: Running, token: str, query: str) -> dict[str, object]:
 def test_the_printed_commands_work_when_pasted(furnished: Place) -> None:
     with furnished.server("demo") as demo:
         commands = [line for line in demo.printed.splitlines() if line.startswith("curl ")]
-        *answers, signed_in = [
+        *answers, guest = [
             json.loads(subprocess.run(command, shell=True, check=True, capture_output=True).stdout)  # noqa: S602
-            for command in commands
+            for command in (*commands, commands[-1].replace('"ada"', '"tim"'))
         ]
+        *answers, signed_in = answers
+        admitted = ask(demo, guest["data"]["signIn"]["session"]["accessToken"], "{ viewer { roles user { name } } }")
         session = signed_in["data"]["signIn"]["session"]
         tokens = [line for line in demo.printed.splitlines() if line.count(".") == 2 and " " not in line]
         names = [ask(demo, token, "{ viewer { tenant { name } } }") for token in tokens]
@@ -45,6 +47,7 @@ def test_the_printed_commands_work_when_pasted(furnished: Place) -> None:
         assert shared["Initech"]["nodes"]
         ada = ask(demo, session["accessToken"], "{ viewer { user { name } permissions } }")["viewer"]
         assert ada["user"] == {"name": "Ada Lovelace"}  # type: ignore[index]  # as JSON has it
+        assert admitted == {"viewer": {"roles": ["viewer"], "user": {"name": "Tim Berners-Lee"}}}
         assert names == [{"viewer": {"tenant": {"name": name}}} for name in TENANTS]
         assert f"{demo.url}/graphql" in demo.printed
         home = httpx.get(demo.url, trust_env=False, timeout=PATIENCE).text

@@ -88,6 +88,20 @@ def test_extrapolation_is_reported_with_its_extent(results: Results) -> None:
     assert "the number of tables plays no part: nothing was measured by it" in told
 
 
+def test_needs_that_no_figure_answers_are_named(results: Results) -> None:
+    def scenarios(needs: Needs) -> list[str]:
+        return [line.rpartition(": the scenario ")[2] for line in advise(results, needs).unmeasured]
+
+    assert scenarios(Needs(10, qps=50, connections=8, memory_bytes=4e9)) == ["`provisioning`"]
+    reads = [each for each in results.measurements if each.scenario == "read"]
+    memory = [each for each in results.measurements if each.scenario == "memory"]
+    results = Results(results.run, reads)
+    assert scenarios(Needs(10)) == ["`provisioning`"]
+    assert scenarios(Needs(10, connections=8)) == ["`memory`", "`provisioning`"]
+    results = Results(results.run, memory)
+    assert scenarios(Needs(10, qps=5)) == ["`read`", "`provisioning`"]
+
+
 def test_figures_between_sizes_lie_on_the_line_and_those_beyond_go_on_with_it() -> None:
     known = {10.0: 100.0, 1000.0: 1.0}
     assert interpolated(known, 10) == pytest.approx(100)
@@ -107,11 +121,12 @@ def test_the_command_tells_and_the_json_has_the_same(place: Place, file: Path) -
     wanted = ("advise", "--tenants", "800", "--rows-per-tenant", "20000", "--tables", "40", "--qps", "1200")
     printed = place.run(*wanted, "--results", str(file))
     data: dict[str, Any] = json.loads(place.run(*wanted, "--results", str(file), "--json"))
-    assert printed.startswith("Recommended: rls\n")
+    assert printed.startswith("Recommended: rls, with reservations: see what was extrapolated and not measured\n")
     assert data["strategy"] == "rls"
     for reason in data["reasons"]:
         assert f"- {reason}" in printed
-    for line in data["extrapolated"]:
+    assert data["unmeasured"]
+    for line in (*data["extrapolated"], *data["unmeasured"]):
         assert f"- {line}" in printed
     assert {figure["about"] for figure in data["figures"]} >= {"Reads a second", "Memory of a connection"}
     assert data["needs"]["qps"] == 1200

@@ -173,6 +173,7 @@ def _as_data(advice: "Advice", counts: Counted | None, results: Path, measured: 
             for one in advice.weighed
         ],
         "extrapolated": list(advice.extrapolated),
+        "unmeasured": list(advice.unmeasured),
         "results": str(results),
         "application": measured.application,
     }
@@ -188,14 +189,17 @@ def _print(advice: "Advice", counts: Counted | None, results: Path, measured: "R
             f"Counted: {counts.tenants:,} tenants with {counts.rows:,} rows each in the largest of {counts.tables:,} "
             f"tables; {counts.relations:,} relations; at most {counts.connections:,} connections.\n"
         )
-    typer.echo(f"Recommended: {advice.strategy or 'no strategy over the other'}")
+    lists = {"extrapolated": advice.extrapolated, "not measured": advice.unmeasured}
+    incomplete = " and ".join(name for name, lines in lists.items() if lines)
+    reservation = f", with reservations: see what was {incomplete}" if incomplete else ""
+    typer.echo(f"Recommended: {advice.strategy or 'no strategy over the other'}{reservation}")
     for reason in advice.reasons:
         typer.echo(f"- {reason}")
     names = [each.strategy for each in max((one.estimates for one in advice.weighed), key=len, default=[])]
     table = Table(f"At {advice.needs.tenants:,} tenants", *names, "ahead", box=None, pad_edge=False)
     for one in advice.weighed:
         figures = {each.strategy: units.figure(one.aspect.value, each.value) for each in one.estimates}
-        ahead = f"{one.ahead} {units.factor(one.by)}" if one.ahead else "even"
+        ahead = f"{one.ahead} {units.factor(one.by)}" if one.ahead else "even" if one.is_close else "within noise"
         mark = "*" if any(each.beyond for each in one.estimates) else ""
         table.add_row(one.aspect.label + mark, *(figures.get(name, "") for name in names), ahead)
     typer.echo("")
@@ -203,6 +207,10 @@ def _print(advice: "Advice", counts: Counted | None, results: Path, measured: "R
     if advice.extrapolated:
         typer.echo("\n* Extrapolated:")
         for line in advice.extrapolated:
+            typer.echo(f"- {line}")
+    if advice.unmeasured:
+        typer.echo("\nNot measured, so it plays no part:")
+        for line in advice.unmeasured:
             typer.echo(f"- {line}")
     machine = measured.run.get("machine", {})
     about = f" of the application {measured.application}" if measured.application else ""

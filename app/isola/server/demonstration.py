@@ -75,6 +75,8 @@ PEOPLE = {
     "edsger": "Edsger Dijkstra",
     "barbara": "Barbara Liskov",
 }
+GUEST, GUEST_NAME = "tim", "Tim Berners-Lee"
+"""Can sign in to the first tenant, and is no user of it yet: to try invitations."""
 PLACEMENTS = {
     "rls": "In tables that it shares with other tenants, under row-level security",
     "schema": "In a schema and with a role of its own",
@@ -207,17 +209,15 @@ def _stored(declaration: Declaration, row: Mapping[str, Any], keys: Mapping[str,
 
 
 def admit(settings: Settings) -> tuple[Settings, str]:
-    """Let the owners sign in with a new password: the settings for that, and the password."""
+    """Let the owners and the guest sign in with a new password: the settings for that, and the password."""
     password = secrets.token_urlsafe(12)
     file = settings.data_dir / "people.json"
     stored = passwords.hashed(password)
-    passwords.write(
-        file,
-        {
-            cast.slug: {cast.owner: Person(password=stored, name=PEOPLE[cast.owner], role=Role.OWNER)}
-            for cast in TENANTS
-        },
-    )
+    people = {
+        cast.slug: {cast.owner: Person(password=stored, name=PEOPLE[cast.owner], role=Role.OWNER)} for cast in TENANTS
+    }
+    people[TENANTS[0].slug][GUEST] = Person(password=stored, name=GUEST_NAME)
+    passwords.write(file, people)
     return settings.model_copy(update={"development_passwords": file}), password
 
 
@@ -254,4 +254,5 @@ def explain(settings: Settings, url: str, password: str) -> None:
     variables = {"tenant": first.slug, "login": first.owner, "password": password}
     body = json.dumps({"query": " ".join(SIGN_IN.split()), "variables": {"input": variables}})
     print(f"\nSigning in as {first.owner}, with the password that all three have until the demo ends:")
-    print(f"curl -s {url} -H 'content-type: application/json' -d '{body}'\n")
+    print(f"curl -s {url} -H 'content-type: application/json' -d '{body}'")
+    print(f"\n{GUEST} has the same password in {first.slug}, and is no user there yet: see docs/invitations.md\n")

@@ -66,16 +66,25 @@ class Weighed:
     by: float
     broken: Mapping[str, str]
 
+    @property
+    def is_close(self) -> bool:
+        """Whether the figures are so close that no strategy would be ahead, however little noise there is."""
+        return self.by < SLIGHT
+
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """``strategy`` is the recommendation; None if measurements do not distinguish them, or all fail."""
+    """``strategy`` is the recommendation; None if measurements do not distinguish them, or all fail.
+
+    ``unmeasured`` are the needs that the results say nothing about, so that no strategy is out because of them.
+    """
 
     needs: Needs
     strategy: str | None
     reasons: Sequence[str]
     weighed: Sequence[Weighed]
     extrapolated: Sequence[str]
+    unmeasured: Sequence[str]
 
 
 def advise(results: Results, needs: Needs) -> Advice:
@@ -93,7 +102,8 @@ def advise(results: Results, needs: Needs) -> Advice:
     left = [name for name in names if name not in broken]
     out = [f"{name} is out: {reason}" for name, reason in broken.items()]
     strategy, why = _recommended(needs, weighed, left)
-    return Advice(needs, strategy, [*out, *why], weighed, _extrapolated(results, needs, weighed))
+    extrapolated, unmeasured = _extrapolated(results, needs, weighed), _unmeasured(needs, weighed)
+    return Advice(needs, strategy, [*out, *why], weighed, extrapolated, unmeasured)
 
 
 def _weighed(results: Results, needs: Needs, aspect: Aspect, names: Sequence[str]) -> Weighed | None:
@@ -275,6 +285,17 @@ def _extrapolated(results: Results, needs: Needs, weighed: Sequence[Weighed]) ->
         ),
         *(f"the number of {name} plays no part: nothing was measured by it" for name in missing),
     ]
+
+
+def _unmeasured(needs: Needs, weighed: Sequence[Weighed]) -> list[str]:
+    """The limits that could not be compared with a figure, each with the scenario that measures it."""
+    asked = {
+        Limit.REQUESTS: (needs.qps, "whether a strategy serves so many requests a second: the scenario `read`"),
+        Limit.MEMORY: (needs.connections, "whether so many connections fit into memory: the scenario `memory`"),
+        Limit.MIGRATION: (needs.bearable_s, "how long a migration of all tenants takes: the scenario `provisioning`"),
+    }
+    compared = {one.aspect.limit for one in weighed}
+    return [told for limit, (value, told) in asked.items() if value is not None and limit not in compared]
 
 
 def _times(one: float, other: float) -> float:
