@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from sqlalchemy import (
     ARRAY,
     CTE,
+    BindParameter,
     Column,
     ColumnElement,
     FromClause,
@@ -130,33 +131,77 @@ class _Writer:
     def _filtered(self, condition: Condition) -> "Sequence[_Source]":
         """The rows that satisfy the filter, of which only one source has any.
 
-        If related rows lead to few rows, these are read by their keys. Otherwise rows are read in order, and each is
-        tested: a page is complete soon. The planner cannot know which is better: it knows neither the tenant nor the
-        values.
+        If related rows or words lead to few rows, these are read by their keys. Otherwise rows are read in order, and
+        each is tested: a page is complete soon. The planner cannot know which is better: it knows neither the tenant
+        nor the values.
         """
-        every = self._all()
         # What a function returns can depend on the row around it, and has no index.
         if self.page.leading is None or isinstance(self.source, Function):
+            every = self._all()
             return [every.where(self._tests(every.scan, narrowed=True).write(condition))]
-        few = self._few
-        is_few = select_(few.c.number <= literal_column(str(self.writer.few))).scalar_subquery()
-        ids = cast(select_(few.c.ids).scalar_subquery(), ARRAY(Uuid()))
-        keys = func.unnest(ids).table_valued("id", name=f"few_ids_{self.selected.site}").render_derived()
-        row = _by_key(every, keys.c.id, f"few_rows_{self.selected.site}")
+        rows, is_few = self._found if self._is_searched else self._related
         other = self._all()
         tested = self._tests(other.scan, probing=True).write(condition)
-        return [_Source(keys.join(row, true()), row, [is_few]), other.where(not_(is_few), tested)]
+        return [rows.where(is_few), other.where(not_(is_few), tested)]
+
+    @property
+    def _is_searched(self) -> bool:
+        """Whether words lead to the rows."""
+        condition, leading = self.page.condition, self.page.leading
+        if condition is None or leading is None or isinstance(self.source, Function):
+            return False
+        return bool(condition[1][leading][0] == "search")
+
+    @cached_property
+    def _related(self) -> "tuple[_Source, ColumnElement[bool]]":
+        """The rows to which related rows lead, if there are few, and whether there are."""
+        few, site = self._few, self.selected.site
+        is_few = select_(few.c.number <= literal_column(str(self.writer.few))).scalar_subquery()
+        ids = cast(select_(few.c.ids).scalar_subquery(), ARRAY(Uuid()))
+        keys = func.unnest(ids).table_valued("id", name=f"few_ids_{site}").render_derived()
+        row = _by_key(self._all(), keys.c.id, f"few_rows_{site}")
+        return _Source(keys.join(row, true()), row, []), is_few
+
+    @cached_property
+    def _found(self) -> "tuple[_Source, ColumnElement[bool]]":
+        """The rows to which words lead, and whether one of these is in few rows."""
+        every, lead = self._lead
+        keys = lead.keys.distinct().cte(f"found_{self.selected.site}")
+        row = _by_key(every.where(*lead.others), keys.c.key, f"found_rows_{self.selected.site}")
+        return _Source(keys.join(row, true()), row, []), lead.is_few
+
+    def _searched(self, condition: Condition, stretch: "_Stretch", limit: ColumnElement[int]) -> "Sequence[_Source]":
+        """The same as ``_filtered``, for a page of a search.
+
+        If no word is in few rows, a bounded number of rows is read in order first. Only if that does not complete the
+        page, words lead to its rows: those that are each in many rows can be together in few, or in none.
+        """
+        other, site = self._all(), self.selected.site
+        [first, *others] = self._between(other.scan, stretch)
+        if others:
+            return self._filtered(condition)
+        found, is_few = self._found
+        most = literal_column(str(self.writer.few), Integer)
+        bounded = self._first(other.where(*first), stretch, most).subquery(f"read_{site}")
+        read = _Source(bounded, bounded, [not_(is_few), self._tests(bounded, probing=True).write(condition)])
+        page = self._first(read, stretch, limit).cte(f"page_in_order_{site}")
+        is_complete = select_(func.count() >= limit).select_from(page.alias(f"complete_{site}")).scalar_subquery()
+        return [found.where(not_(is_complete)), _Source(page, page, [is_complete])]
+
+    @property
+    def _lead(self) -> "tuple[_Source, _Lead]":
+        """A scan of all rows, and what leads to those that satisfy the filter."""
+        if self.page.condition is None or self.page.leading is None:
+            raise TypeError(f"nothing leads to the rows of {self.selected.key}")
+        every = self._all()
+        return every, self._tests(every.scan, narrowed=True).leading(self.page.condition[1], self.page.leading)
 
     @cached_property
     def _few(self) -> CTE:
         """The ``ids`` of the rows to which related rows lead, and their ``number``: one more than few at most."""
-        if self.page.condition is None or self.page.leading is None:
-            raise TypeError(f"no related rows lead to {self.selected.key}")
-        every, site = self._all(), self.selected.site
-        _, parts = self.page.condition
-        key, keys, others = self._tests(every.scan, narrowed=True).leading(parts, self.page.leading)
-        first = keys.offset(literal_column("0")).subquery(f"leading_{site}")
-        row = _by_key(every.where(*others), first.c.key, f"row_{site}", key)
+        (every, lead), site = self._lead, self.selected.site
+        first = lead.keys.offset(literal_column("0")).subquery(f"leading_{site}")
+        row = _by_key(every.where(*lead.others), first.c.key, f"row_{site}", lead.column)
         led = select_(row.c.id).select_from(first.join(row, true())).limit(literal_column(str(self.writer.few + 1)))
         rows = led.subquery(f"led_{site}")
         # A row can have several related rows that lead to it.
@@ -202,6 +247,21 @@ class _Writer:
             flipped = tuple(name for name in flipped if name != order[0][0])
         return keyset.ordered([rows.c[name] for name, _ in order], order, flipped)
 
+    def _between(self, scan: FromClause, stretch: "_Stretch") -> list[list[ColumnElement[bool]]]:
+        """The conditions of each range of the rows of a stretch."""
+        start, end, forward = stretch.start, stretch.end, stretch.forward
+        ranges = self._ranges(scan) if start is None else self._beyond(scan, start, forward=forward)
+        until = [] if end is None else [or_(*self._beyond(scan, end, forward=not forward))]
+        return [[each, *until] for each in ranges]
+
+    def _first(
+        self, source: "_Source", stretch: "_Stretch", most: ColumnElement[int], *more: ColumnElement[Any]
+    ) -> Select[Any]:
+        """The first rows of a range."""
+        ordered = self._ordered(source.scan, stretch.order, in_range=True)
+        rows = select_(source.scan, *more).select_from(source.rows).where(*source.conditions)
+        return rows.order_by(*ordered).limit(most).correlate_except(source.scan)
+
     def _rows(self) -> Subquery:
         """The rows of the page in order, and the spare row."""
         page = self.page
@@ -209,23 +269,18 @@ class _Writer:
         start, end = (self.after, self.before) if forward else (self.before, self.after)
         order = page.order if forward else keyset.inverse(page.order)
         limit = literal_column(str(page.size + self.spare), Integer)
+        stretch = _Stretch(order, start, end, forward)
+        if self._is_searched and page.condition is not None:
+            sources = self._searched(page.condition, stretch, limit)
+        else:
+            sources = self._sources(start, limit)
         selects: list[Any] = []
-        for source in self._sources(start, limit):
-            scan, conditions = source.scan, list(source.conditions)
-            if end is not None:
-                conditions.append(or_(*self._beyond(scan, end, forward=not forward)))
-            ranges = self._ranges(scan) if start is None else self._beyond(scan, start, forward=forward)
-            what: list[Any] = [scan]
-            if self.keyed:
-                what.append(cursor.keys_data([scan.c[name] for name, _ in page.order]).label(_KEYS))
+        for source in sources:
+            keys = (
+                [cursor.keys_data([source.scan.c[name] for name, _ in page.order]).label(_KEYS)] if self.keyed else []
+            )
             selects += [
-                select_(*what)
-                .select_from(source.rows)
-                .where(*conditions, each)
-                .order_by(*self._ordered(scan, order, in_range=True))
-                .limit(limit)
-                .correlate_except(scan)
-                for each in ranges
+                self._first(source.where(*each), stretch, limit, *keys) for each in self._between(source.scan, stretch)
             ]
         rows = selects[0]
         if len(selects) > 1:
@@ -356,6 +411,27 @@ class _Writer:
         return func.to_json(or_(*found))
 
 
+class _Stretch(NamedTuple):
+    """The rows in this order after those with the keys ``start``, and before those with the keys ``end``."""
+
+    order: Order
+    start: Keys | None
+    end: Keys | None
+    forward: bool
+
+
+class _Lead(NamedTuple):
+    """What leads to rows: their ``column`` equals the ``key`` of related rows or words.
+
+    These satisfy one part of a filter, the rows themselves satisfy the ``others``. ``is_few``: there are few keys.
+    """
+
+    column: str
+    keys: Select[tuple[Any]]
+    others: Sequence[ColumnElement[bool]]
+    is_few: ColumnElement[bool]
+
+
 class _Source(NamedTuple):
     """Rows that ``rows`` joins, with the columns of ``scan``."""
 
@@ -425,19 +501,19 @@ class _Tests:
         searched = self._words(of, name)
         return searched.of(self._scan) if self._narrowed else searched.among(self._scan)
 
-    def leading(
-        self, parts: Sequence[Condition], leading: int
-    ) -> tuple[str, Select[tuple[Any]], Sequence[ColumnElement[bool]]]:
-        """The column of the rows that equals the ``key`` of related rows, which satisfy one part; the other parts."""
+    def leading(self, parts: Sequence[Condition], leading: int) -> _Lead:
+        """What the part at this index leads to."""
         before = [self.write(part) for part in parts[:leading]]
-        if parts[leading][0] == "search":
-            searched = self._words(*parts[leading][1:])
-            after = map(self.write, parts[leading + 1 :])
-            return "id", searched.keys(), [*before, searched.of(self._scan), *after]
-        _, of, name, condition = parts[leading]
+        column, keys, is_few = self._leading(parts[leading])
+        return _Lead(column, keys, [*before, *map(self.write, parts[leading + 1 :])], is_few)
+
+    def _leading(self, part: Condition) -> tuple[str, Select[tuple[Any]], ColumnElement[bool]]:
+        if part[0] == "search":
+            searched = self._words(*part[1:])
+            return "id", searched.keys(), searched.is_few
+        _, of, name, condition = part
         related = self._relation(of, name)
-        keys = self._keys(related, condition)
-        return related.join.parent, keys, [*before, *map(self.write, parts[leading + 1 :])]
+        return related.join.parent, self._keys(related, condition), true()
 
     def _words(self, of: str, name: str) -> words.Words:
         searched = self._writer.model.filters[of][name]
@@ -531,7 +607,7 @@ class _Tests:
         )
         return condition
 
-    def _parameter(self, type_: TypeEngine[Any]) -> ColumnElement[Any]:
+    def _parameter(self, type_: TypeEngine[Any]) -> BindParameter[Any]:
         return self._writer.parameter(self._site, next(self._numbers), type_)
 
     def _of_column(self, column: ColumnElement[Any], of: TypeEngine[Any], comparison: str) -> ColumnElement[bool]:

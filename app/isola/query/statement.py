@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
     Alias,
     BindParameter,
     Boolean,
@@ -130,6 +131,7 @@ class Writer:
         self._placement = placement
         self._marked = marked
         self._scans = 0
+        self._once: dict[str, CTE] = {}
         # The joins to the rows of the page being written; None outside of a page. *Measured*: for a single row, a join
         # costs more than a sub-select.
         self._joins: list[tuple[FromClause, ColumnElement[bool]]] | None = None
@@ -148,8 +150,7 @@ class Writer:
         """A new scan of a source, and the conditions that every scan of it needs."""
         match source:
             case Table():
-                self._scans += 1
-                scan = source.alias(f"{source.name}_{self._scans}")
+                scan = source.alias(self.name_of_scan(source.name))
                 return scan, self._predicates([scan])
             case Parameters():
                 raise TypeError("parameters are a row, and cannot be scanned")
@@ -160,18 +161,27 @@ class Writer:
                 rows = self.call(source, source.name, arguments)
                 return rows, [] if source.when is None else [source.when(rows.c)]
 
+    def name_of_scan(self, of: str) -> str:
+        self._scans += 1
+        return f"{of}_{self._scans}"
+
+    def evaluated_once(self, name: str, make: Callable[[], Select[*tuple[Any, ...]]]) -> CTE:
+        """A query of parameters alone, which the statement evaluates once for all pieces that use this name."""
+        if name not in self._once:
+            self._once[name] = make().cte(name)
+        return self._once[name]
+
     def expression(self, of: Callable[[Row], ColumnElement[T_]], scan: FromClause) -> ColumnElement[T_]:
         """An expression of the row of a scan, for a condition."""
         return self._guarded(of(scan.c), scan)
 
     def call(self, source: Function, name: str, arguments: Sequence[ColumnElement[Any]]) -> FromClause:
         """The rows of a function with the same columns as ``source``."""
-        self._scans += 1
         *schema, name = name.split(".")
         call = Call[Any](name, *arguments, packagenames=tuple(schema))
         # The declared columns belong to the declaration; each scan needs its own copies.
         columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public method copies one
-        alias = f"{name}_{self._scans}"
+        alias = self.name_of_scan(name)
         rows = call.table_valued(*columns, name=alias)
         return rows.render_derived(name=alias, with_types=True) if source.typed else rows
 

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
+    BindParameter,
     ColumnElement,
     FromClause,
+    Integer,
     Select,
-    Subquery,
     TableValuedAlias,
     Text,
     and_,
@@ -17,7 +19,6 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG
 
@@ -31,76 +32,92 @@ _ONE: ColumnElement[Any] = literal_column("1")
 
 
 class Words:
-    """A search for ``whole`` words and for ``beginnings`` of words, which are parameters of a statement."""
+    """A search for ``whole`` words and for ``beginnings`` of words, which are parameters of a statement.
+
+    Each of them is a term: a range of words, from ``first`` to ``last``. No two have the same ``last``.
+    """
 
     def __init__(
-        self, writer: "Writer", searched: Searched, whole: ColumnElement[str], beginnings: ColumnElement[str]
+        self, writer: "Writer", searched: Searched, whole: BindParameter[str], beginnings: BindParameter[str]
     ) -> None:
         self._writer = writer
         self._searched = searched
-        # Sub-selects, which are evaluated once.
-        self._whole = self._made(whole)
-        self._beginnings = self._made(beginnings)
+        self._name = whole.key
+        self._ends = writer.evaluated_once(f"terms_{whole.key}", lambda: self._ends_of(whole, beginnings))
 
     def of(self, rows: FromClause) -> ColumnElement[bool]:
-        """Whether a row has them. Each of its words is read by its key.
-
-        The planner could instead read all rows with a word, for each row.
-        """
-        has_any = or_(*(each != literal_column("'{}'") for each in (self._whole, self._beginnings)))
-        return and_(
-            has_any,
-            self._none_missing(rows, self._whole, prefix=False),
-            self._none_missing(rows, self._beginnings, prefix=True),
-        )
+        """Whether a row has a word of each term, and there is a term."""
+        has_any = select(self._ends.c.firsts).correlate(None).scalar_subquery() != literal_column("'{}'")
+        return and_(has_any, self._none_missing(rows.c.id, self._terms()))
 
     def among(self, rows: FromClause) -> ColumnElement[bool]:
-        """The same, for rows that nothing else leads to: those with the rarest word are read by their ids."""
+        """The same, for rows that nothing else leads to: they are read by their ids."""
         ids = func.array(self.keys().scalar_subquery(), type_=ARRAY(rows.c.id.type))
-        return and_(rows.c.id == ids.any_(), self.of(rows))
+        return or_(rows.c.id == ids.any_())
 
     def keys(self) -> Select[tuple[Any]]:
-        """The ``key`` of each row with the word of which there are fewest entries, once for each of its entries."""
+        """The ``key`` of each row that has them, once for each of its entries of the rarest term."""
+        rarest = self._rarest.alias(self._writer.name_of_scan("rarest"))
+        entries, conditions = self._entries(rarest)
+        key, others = entries.c[self._searched.key], self._terms()
+        has_others = self._none_missing(key, others, others.c.last != rarest.c.last)
+        found = select(key.label("key")).where(*conditions, has_others).correlate_except(entries)
+        row = found.offset(literal_column("0")).lateral(f"found_{entries.description}")
+        return select(row.c.key).select_from(rarest.join(row, true()))
+
+    @property
+    def is_few(self) -> ColumnElement[bool]:
+        """Whether the rarest term has few entries. NULL if there is no term."""
+        few = literal_column(str(self._writer.few), Integer)
+        return select(self._rarest.c.number <= few).correlate(None).scalar_subquery()
+
+    @property
+    def _rarest(self) -> CTE:
+        """The term with the fewest entries, and their ``number``."""
+        return self._writer.evaluated_once(f"rarest_{self._name}", self._rarest_of_all)
+
+    def _rarest_of_all(self) -> Select[*tuple[Any, ...]]:
         terms = self._terms()
         counted, conditions = self._entries(terms)
         # Counting goes on until it is clear that there are more than few.
         some = select(_ONE).select_from(counted).where(*conditions).limit(literal_column(str(self._writer.few + 1)))
         limited = some.correlate(terms).subquery(f"entries_{counted.description}")
         number = select(func.count()).select_from(limited).correlate(terms).scalar_subquery()
-        rarest = select(terms).order_by(number).limit(_ONE).subquery(f"rarest_{counted.description}")
-        entries, conditions = self._entries(rarest)
-        found = select(entries.c[self._searched.key].label("key")).where(*conditions).correlate_except(entries)
-        row = found.offset(literal_column("0")).lateral(f"found_{counted.description}")
-        return select(row.c.key).select_from(rarest.join(row, true()))
+        return select(terms, number.label("number")).order_by(literal_column("number")).limit(_ONE)
 
-    def _terms(self) -> Subquery:
-        """The first and the last word of the range of each term."""
-        whole, beginnings = _unnested(self._whole, "whole"), _unnested(self._beginnings, "beginnings")
-        terms = union_all(
-            select(whole.c.word.label("first"), whole.c.word.label("last")),
-            select(beginnings.c.word.label("first"), folding.end(beginnings.c.word).label("last")),
-        )
-        return terms.subquery(f"terms_{self._searched.words.name}")
-
-    def _entries(self, terms: Subquery) -> tuple[FromClause, list[ColumnElement[bool]]]:
+    def _entries(self, terms: FromClause) -> tuple[FromClause, list[ColumnElement[bool]]]:
+        """The entries of terms, of all rows."""
         entries, conditions = self._writer.scan(self._searched.words, None)
         return entries, [*conditions, entries.c.word >= terms.c.first, entries.c.word <= terms.c.last]
 
-    def _none_missing(self, rows: FromClause, words: ColumnElement[Any], *, prefix: bool) -> ColumnElement[bool]:
-        entries, conditions = self._writer.scan(self._searched.words, None)
-        given = _unnested(words, f"of_{entries.description}")
-        word = given.c.word
-        is_it = [entries.c.word >= word, entries.c.word <= folding.end(word)] if prefix else [entries.c.word == word]
-        conditions += [entries.c[self._searched.key] == rows.c.id, *is_it]
-        found = select(_ONE).select_from(entries).where(*conditions).limit(_ONE).correlate_except(entries)
-        missing = select(_ONE).select_from(given).where(found.scalar_subquery().is_(None)).limit(_ONE)
-        return missing.correlate_except(given).scalar_subquery().is_(None)
+    def _none_missing(
+        self, key: ColumnElement[Any], terms: FromClause, *conditions: ColumnElement[bool]
+    ) -> ColumnElement[bool]:
+        """Whether the row with a key has an entry of each term that satisfies conditions. Each is read by its key.
+
+        The planner could instead read all entries of a term, for each row.
+        """
+        entries, in_range = self._entries(terms)
+        of_row = entries.c[self._searched.key] == key
+        found = select(_ONE).select_from(entries).where(of_row, *in_range).limit(_ONE).correlate_except(entries)
+        missing = select(_ONE).select_from(terms).where(*conditions, found.scalar_subquery().is_(None)).limit(_ONE)
+        return missing.correlate_except(terms).scalar_subquery().is_(None)
+
+    def _terms(self) -> TableValuedAlias:
+        """A new scan of the terms."""
+        firsts, lasts = (select(each).correlate(None).scalar_subquery() for each in self._ends.c)
+        terms = func.unnest(firsts, lasts).table_valued(column("first", Text), column("last", Text))
+        return terms.render_derived(name=self._writer.name_of_scan("terms"))
+
+    def _ends_of(self, whole: ColumnElement[str], beginnings: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
+        """All ``firsts`` and all ``lasts`` of the terms."""
+        made = select(self._made(whole).label("whole"), self._made(beginnings).label("beginnings"))
+        words = made.offset(literal_column("0")).subquery("words")
+        each = func.unnest(words.c.beginnings).table_valued(column("word", Text), name="beginning").render_derived()
+        ends = func.array(select(folding.end(each.c.word)).scalar_subquery(), type_=ARRAY(Text))
+        firsts, lasts = (words.c.whole.concat(other) for other in (words.c.beginnings, ends))
+        return select(firsts.label("firsts"), lasts.label("lasts"))
 
     def _made(self, text: ColumnElement[str]) -> ColumnElement[Any]:
         configuration = literal_column(f"'{self._searched.configuration}'", REGCONFIG)
-        made = func.isola.words(configuration, text, type_=ARRAY(Text))
-        return select(made).scalar_subquery()
-
-
-def _unnested(words: ColumnElement[Any], name: str) -> TableValuedAlias:
-    return func.unnest(words).table_valued(column("word", Text), name=name).render_derived()
+        return func.isola.words(configuration, text, type_=ARRAY(Text))
