@@ -22,7 +22,6 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-    distinct,
     exists,
     false,
     func,
@@ -158,7 +157,9 @@ class _Writer:
         few, site = self._few, self.selected.site
         is_few = select_(few.c.number <= literal_column(str(self.writer.few))).scalar_subquery()
         ids = cast(select_(few.c.ids).scalar_subquery(), ARRAY(Uuid()))
-        keys = func.unnest(ids).table_valued("id", name=f"few_ids_{site}").render_derived()
+        each = func.unnest(ids).table_valued("id", name=f"every_id_{site}").render_derived()
+        # A row can have several related rows that lead to it.
+        keys = select_(each.c.id).distinct().subquery(f"few_ids_{site}")
         row = _by_key(self._all(), keys.c.id, f"few_rows_{site}")
         return _Source(keys.join(row, true()), row, []), is_few
 
@@ -198,14 +199,16 @@ class _Writer:
 
     @cached_property
     def _few(self) -> CTE:
-        """The ``ids`` of the rows to which related rows lead, and their ``number``: one more than few at most."""
+        """The ``ids`` of the rows to which related rows lead, some repeatedly, and their ``number``.
+
+        One more than few at most.
+        """
         (every, lead), site = self._lead, self.selected.site
         first = lead.keys.offset(literal_column("0")).subquery(f"leading_{site}")
         row = _by_key(every.where(*lead.others), first.c.key, f"row_{site}", lead.column)
         led = select_(row.c.id).select_from(first.join(row, true())).limit(literal_column(str(self.writer.few + 1)))
         rows = led.subquery(f"led_{site}")
-        # A row can have several related rows that lead to it.
-        ids = func.array_agg(distinct(rows.c.id), type_=ARRAY(Uuid()))
+        ids = func.array_agg(rows.c.id, type_=ARRAY(Uuid()))
         return select_(ids.label("ids"), func.count().label("number")).select_from(rows).cte(f"few_{site}")
 
     def _conditions(self, scan: FromClause) -> list[ColumnElement[bool]]:
