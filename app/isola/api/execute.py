@@ -161,7 +161,7 @@ class Executor:
             if key is None or operation.type is not OperationType.MUTATION:
                 return await self._run(operation, values, context, visitor)
             valid = refuse_invalid(key, operation.roots & self._unrepeatable)
-            sent = sha if text is None else digest(text)
+            sent = sha if text is None else operation.once("sha", digest, text)
             once = partial(
                 Once, valid, context, (sent, operation_name, variables or {}), self._digests, self._allowance
             )

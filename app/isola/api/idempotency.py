@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from inspect import isawaitable
 from typing import Any
 from uuid import UUID
@@ -81,7 +81,7 @@ class Digests:
 
     def of(self, tenant: UUID, user: UUID, key: str) -> bytes:
         """The digest of a user's key in a tenant."""
-        return hmac.digest(self._secret, tenant.bytes + user.bytes + key.encode(), "sha256")
+        return blake2b(tenant.bytes + user.bytes + key.encode(), key=self._secret, digest_size=32).digest()
 
 
 class Allowance:

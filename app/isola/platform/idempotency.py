@@ -28,7 +28,7 @@ first_answers = Table(
     "first_answers",
     metadata,
     # No foreign keys: each write would pay for them. Only a function writes rows.
-    # HMAC-SHA-256 of the tenant, the user and the key.
+    # Keyed BLAKE2b of the tenant, the user and the key.
     Column("digest", LargeBinary, primary_key=True),
     # Which root field of the mutation.
     Column("place", Integer, primary_key=True),
