@@ -358,7 +358,9 @@ def doctor(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON Lines: the fields of createResource", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="JSON Lines: the input fields of the subject's creation", exists=True, dir_okay=False)
+    ],
     tenant: TenantOption,
     *,
     subject: Annotated[str, typer.Option(help="the subject of the rows, such as resource")] = "resource",
