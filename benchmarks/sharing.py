@@ -43,7 +43,7 @@ ROUNDS, WARM_UP = 41, 5
 FEW, MANY = 20, 50_000
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 FLOODS = {"none": False, "offered": False, "accepted": True, "expired": True, "lapsed": True}
-NODE = "nodes { id resource { id name data } owner { slug } grantedAt }"
+NODE = "nodes { id resource { name data } owner { slug } grantedAt }"
 READS = {
     "first page": "{ sharedWithMe(first: 20) { %s pageInfo { hasNextPage endCursor } } }" % NODE,  # noqa: UP031  braces
     "next page": "query ($after: String) { sharedWithMe(first: 20, after: $after) { %s"  # noqa: UP031  braces
@@ -53,8 +53,9 @@ READS = {
     "count": "{ sharedWithMe(first: 0) { totalCount } }",
 }
 SHARE = """
-INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at)
-SELECT $1, 'resource', id, $2, $3, $4, now() - random() * interval '1 day', $5::interval + now()
+INSERT INTO control.shares
+    (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields, granted_at, expires_at)
+SELECT $1, 'resource', id, $2, $3, $4, '{name,data}', now() - random() * interval '1 day', $5::interval + now()
 FROM unnest($6::uuid[]) id
 """
 ANSWER = """

@@ -4,6 +4,7 @@ import ipaddress
 import json
 import os
 import re
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -339,6 +340,19 @@ class Settings(BaseSettings, TokenSettings):
     invitation_lifetime: float = Field(
         default=7 * 86_400, ge=60, le=30 * 86_400, description="how long an invitation can be accepted"
     )
+
+    # --- Shares
+    share_term: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="days after which a share ends if its end is not given; if not set, it does not end by itself",
+    )
+
+    @property
+    def share_duration(self) -> timedelta | None:
+        """After which a share ends if its end is not given; None if it does not."""
+        return None if self.share_term is None else timedelta(days=self.share_term)
 
     @property
     def first_role(self) -> Role | None:

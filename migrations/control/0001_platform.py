@@ -205,6 +205,7 @@ def shares(op: Operations) -> None:
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("relation", sa.Text, nullable=False),
         sa.Column("shared", ARRAY(sa.Text), nullable=False),
+        sa.Column("restricted", sa.Boolean, nullable=False, server_default=sa.text("true")),
         length("name", 63),
     )
     create_table(
@@ -221,9 +222,13 @@ def shares(op: Operations) -> None:
         moment("expires_at", nullable=True),
         moment("revoked_at", nullable=True),
         sa.Column("lapsed", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("fields", ARRAY(sa.Text), nullable=False),
+        sa.Column("note", sa.Text),
         length("subject", 63),
         sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
+        sa.CheckConstraint("cardinality(fields) > 0", name="grants_something"),
+        sa.CheckConstraint("length(note) BETWEEN 1 AND 500", name="note_length"),
     )
     live = sa.text("revoked_at IS NULL")
     op.create_index(
@@ -242,6 +247,16 @@ def shares(op: Operations) -> None:
         postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed"),
         postgresql_include=["expires_at"],
     )
+    # By which an owner reads its own shares.
+    within = (["granted_by", "granted_at"], ["grantee_slug", "granted_at"])
+    for leading in ([], ["granted_at"], ["expires_at"], *within):
+        op.create_index(
+            None,
+            "shares",
+            ["owner_id", *leading, "id"],
+            schema="control",
+            postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed"),
+        )
     op.create_index(
         None,
         "shares",

@@ -25,7 +25,8 @@ END $$;
 -- The current shares. A share ends at its expiry time. Soon after, a server marks it as lapsed: see
 -- app/isola/platform/lapsing.py. The indexes for the reads of grantees exclude lapsed shares.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
-SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at FROM control.shares
+SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at, fields, note
+FROM control.shares
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp());
 
 -- The tenants whose shares others receive: active, with only active ancestors.
@@ -53,12 +54,24 @@ BEGIN
     RETURN found;
 END $$;
 
+-- The columns of a subject that can be shared, in the order of its declaration; with ``chosen`` those alone. NULL if
+-- there are none, or if one of the chosen cannot be shared.
+CREATE FUNCTION isola.granted_columns(of_subject text, chosen text[]) RETURNS text[] LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT array_agg(c.name ORDER BY c.place)
+    FROM control.subjects o CROSS JOIN unnest(o.shared) WITH ORDINALITY c (name, place)
+    WHERE o.name = of_subject AND (chosen IS NULL OR (chosen <@ o.shared AND c.name = ANY (chosen)));
+END;
+
 -- Shares one of the bound tenant's own rows with the tenant of that slug, as the proved user; as nobody if there is
--- none. The result does not reveal whether that tenant exists. ``share`` is NULL if there is no such row, if the slug is
--- malformed or the tenant's own, or if the share has expired and ``keep`` is set (``expired``). Sharing again renews the
--- share; with ``keep`` it retains its expiry time.
+-- none: the ``chosen`` columns, or all that its subject shares. The result does not reveal whether that tenant exists.
+-- ``share`` is NULL if it is ``refused``: ``grantee`` if there is no such row, or if the slug is malformed or the
+-- tenant's own; ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that
+-- slug. A share that has expired is replaced.
 CREATE FUNCTION isola.share(
-    of_subject text, of_row uuid, grantee text, until timestamptz, keep boolean, OUT share uuid, OUT expired boolean
+    of_subject text, of_row uuid, grantee text, chosen text[], until timestamptz, remark text,
+    OUT share uuid, OUT refused text
 ) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -66,20 +79,55 @@ DECLARE
     owner uuid := isola.bound_tenant();
     partner uuid;
     owned boolean := isola.may_read(owner, of_subject, of_row);
+    granted text[] := isola.granted_columns(of_subject, chosen);
 BEGIN
-    expired := false;
     SELECT id INTO partner FROM control.tenants WHERE slug = grantee AND status <> 'deleted';
     IF NOT owned OR partner = owner OR (grantee ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$') IS NOT TRUE THEN
+        refused := 'grantee';
         RETURN;
     END IF;
-    INSERT INTO control.shares AS s (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, expires_at)
-    VALUES (owner, of_subject, of_row, grantee, partner, isola.current_user_id(), until)
-    ON CONFLICT (owner_id, row_id, subject, grantee_slug) WHERE revoked_at IS NULL
-    DO UPDATE SET granted_by = excluded.granted_by, granted_at = excluded.granted_at, grantee_id = excluded.grantee_id,
-        lapsed = false, expires_at = CASE WHEN keep THEN s.expires_at ELSE excluded.expires_at END
-    WHERE NOT keep OR s.expires_at IS NULL OR s.expires_at > statement_timestamp()
+    IF granted IS NULL THEN
+        refused := 'fields';
+        RETURN;
+    END IF;
+    UPDATE control.shares SET revoked_at = now()
+    WHERE owner_id = owner AND row_id = of_row AND subject = of_subject AND grantee_slug = grantee
+      AND revoked_at IS NULL AND expires_at <= statement_timestamp();
+    INSERT INTO control.shares AS s (
+        owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields, expires_at, note
+    )
+    VALUES (owner, of_subject, of_row, grantee, partner, isola.current_user_id(), granted, until, remark)
+    ON CONFLICT (owner_id, row_id, subject, grantee_slug) WHERE revoked_at IS NULL DO NOTHING
     RETURNING s.id INTO share;
-    expired := share IS NULL;
+    refused := CASE WHEN share IS NULL THEN 'again' END;
+END $$;
+
+-- Changes a live share of the bound tenant: its columns unless ``chosen`` is NULL, its end and its note unless they are
+-- kept. ``changed`` is NULL if there is no such share, if the proved user may not read the row, or if it is ``refused``
+-- for its ``fields``. Who granted it stays.
+CREATE FUNCTION isola.change_share(
+    share uuid, chosen text[], until timestamptz, keep_until boolean, remark text, keep_remark boolean,
+    OUT changed uuid, OUT refused text
+) LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    of_subject text;
+    granted text[];
+BEGIN
+    SELECT s.subject INTO of_subject FROM control.live_shares s
+    WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND isola.may_read(s.owner_id, s.subject, s.row_id);
+    granted := isola.granted_columns(of_subject, chosen);
+    IF of_subject IS NOT NULL AND chosen IS NOT NULL AND granted IS NULL THEN
+        refused := 'fields';
+    ELSIF of_subject IS NOT NULL THEN
+        UPDATE control.shares s SET
+            fields = CASE WHEN chosen IS NULL THEN s.fields ELSE granted END,
+            expires_at = CASE WHEN keep_until THEN s.expires_at ELSE until END,
+            note = CASE WHEN keep_remark THEN s.note ELSE remark END
+        WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL AND NOT s.lapsed
+          AND (s.expires_at IS NULL OR s.expires_at > statement_timestamp())
+        RETURNING s.id INTO changed;
+    END IF;
 END $$;
 
 -- Revokes a share of the bound tenant and returns the subject and id of its row; NULLs if there is no such share, or if
@@ -100,23 +148,37 @@ BEGIN
     WHERE row_id = of_row AND owner_id = isola.bound_tenant() AND revoked_at IS NULL;
 END $$;
 
--- The live shares of one of the bound tenant's own rows; none if the proved user may not read it.
-CREATE FUNCTION isola.shares_of(of_subject text, of_row uuid)
-RETURNS TABLE (
-    id uuid, subject text, row_id uuid, grantee_slug text, granted_by uuid, granted_at timestamptz,
-    expires_at timestamptz
-) LANGUAGE plpgsql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    owner uuid := isola.bound_tenant();
-BEGIN
-    IF isola.may_read(owner, of_subject, of_row) THEN
-        RETURN QUERY
-        SELECT s.id, s.subject, s.row_id, s.grantee_slug, s.granted_by, s.granted_at, s.expires_at
-        FROM control.live_shares s
-        WHERE s.owner_id = owner AND s.row_id = of_row AND s.subject = of_subject;
-    END IF;
-END $$;
+-- Whether the proved user may read a row of the bound tenant.
+CREATE FUNCTION isola.may_read_own(of_subject text, of_row uuid) RETURNS boolean LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN isola.may_read(isola.bound_tenant(), of_subject, of_row);
+
+-- The subjects whose rows every user of a tenant may read.
+CREATE FUNCTION isola.open_subjects() RETURNS text[] LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN ARRAY(SELECT name FROM control.subjects WHERE NOT restricted);
+
+-- Of the columns that a share grants, those that its subject still shares.
+CREATE FUNCTION isola.shared_of(of_subject text, granted text[]) RETURNS text[] LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN ARRAY(
+    SELECT c.name FROM control.subjects o CROSS JOIN unnest(o.shared) WITH ORDINALITY c (name, place)
+    WHERE o.name = of_subject AND c.name = ANY (granted) ORDER BY c.place
+);
+
+-- The live shares of the bound tenant's own rows that the proved user may read. It is a view and not a function, so that
+-- the conditions, orders and limits of a read use the indexes of the table. Tenant traffic may read these columns of the
+-- table, but not name it: a policy of the table leaves it these rows (app/isola/platform/rights.py).
+CREATE VIEW isola.own_shares WITH (security_invoker = true) AS
+SELECT id, subject, row_id, grantee_slug, granted_by, granted_at, expires_at, note,
+    isola.shared_of(subject, fields) AS fields
+FROM control.shares
+WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp());
+
+ALTER TABLE control.shares ENABLE ROW LEVEL SECURITY;
+
+-- Estimates of the planner would tell how often a value occurs in the shares of all tenants.
+ALTER TABLE control.shares ALTER grantee_slug SET STATISTICS 0, ALTER note SET STATISTICS 0;
 
 -- The tenants that share anything with the bound one, each with its oldest live share and the answer to it: NULL if
 -- there is none yet. However much a tenant shares, it is one row and costs two index lookups. The planner is held to
@@ -178,16 +240,18 @@ END $$;
 -- The live shares that the bound tenant receives from owners whose shares it has accepted. Each owner's shares are read
 -- in index order, which holds the planner to the index without lapsed shares.
 CREATE FUNCTION isola.shares_received()
-RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
+RETURNS TABLE (
+    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+)
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
-    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
     FROM control.partners p
     JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
-        SELECT l.id, l.granted_at, l.expires_at FROM control.live_shares l
+        SELECT l.id, l.granted_at, l.expires_at, l.note FROM control.live_shares l
         WHERE l.grantee_id = p.tenant_id AND l.owner_id = p.partner_id
         ORDER BY l.granted_at DESC, l.id DESC
     ) s
@@ -196,11 +260,13 @@ END;
 
 -- One received share, by its id.
 CREATE FUNCTION isola.share_received(share uuid)
-RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
+RETURNS TABLE (
+    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+)
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
     JOIN control.partners p ON p.tenant_id = s.grantee_id AND p.partner_id = s.owner_id
@@ -210,16 +276,18 @@ END;
 -- The newest received shares, at most ``most``; if a time and an id are given, those after that share. Each owner's
 -- shares are read in index order, so that one owner's many shares do not slow down reading the others'.
 CREATE FUNCTION isola.page_of_shares_received(after timestamptz, after_id uuid, most int)
-RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
+RETURNS TABLE (
+    id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+)
 LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
-    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at
+    SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
     FROM control.partners p
     JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
-        SELECT l.id, l.granted_at, l.expires_at FROM control.live_shares l
+        SELECT l.id, l.granted_at, l.expires_at, l.note FROM control.live_shares l
         WHERE l.grantee_id = p.tenant_id AND l.owner_id = p.partner_id
           AND (l.granted_at, l.id) < (coalesce(after, 'infinity'), coalesce(after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         ORDER BY l.granted_at DESC, l.id DESC LIMIT most
@@ -229,7 +297,7 @@ BEGIN ATOMIC
 END;
 
 -- The row of a subject that a share grants to the bound tenant: the columns that its table declares as shared, in that
--- order. No row if the share is of another subject. It is read in its owner's home, of whatever strategy, by name: so
+-- order, NULL where the share does not grant them, and the names of those that it grants. No row if the share is of another subject. It is read in its owner's home, of whatever strategy, by name: so
 -- an owner that moves meanwhile does not look like one without such a row. The policies apply to this function as well,
 -- so the owner is bound while its row is read, with the user who shared it: where a subject has a visibility rule, a
 -- partner reads a row as long as that user may, and a row that nobody shared as long as all users may. There is no row
@@ -247,15 +315,24 @@ DECLARE
     shared_row uuid;
     relation text;
     columns text;
+    granted text[];
 BEGIN
-    SELECT s.owner_id, t.home, s.granted_by, s.row_id, o.relation, (
-        SELECT string_agg(quote_ident(name), ', ' ORDER BY place) FROM unnest(o.shared) WITH ORDINALITY c (name, place)
-    )
-    INTO owner, owners_home, sharer, shared_row, relation, columns
+    SELECT s.owner_id, t.home, s.granted_by, s.row_id, o.relation, c.columns, c.granted
+    INTO owner, owners_home, sharer, shared_row, relation, columns, granted
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
     JOIN control.partners p ON p.tenant_id = s.grantee_id AND p.partner_id = s.owner_id
     JOIN control.subjects o ON o.name = s.subject AND o.name = of_subject
+    CROSS JOIN LATERAL (
+        -- NULL of the column's type.
+        SELECT string_agg(CASE WHEN is_granted THEN quoted ELSE 'CASE WHEN false THEN ' || quoted || ' END' END, ', '
+                ORDER BY place) AS columns,
+            coalesce(array_agg(name ORDER BY place) FILTER (WHERE is_granted), '{}') AS granted
+        FROM (
+            SELECT name, place, quote_ident(name) AS quoted, name = ANY (s.fields) AS is_granted
+            FROM unnest(o.shared) WITH ORDINALITY each (name, place)
+        ) each
+    ) c
     WHERE s.id = share AND s.grantee_id = grantee;
     IF owner IS NULL THEN
         RETURN;
@@ -263,10 +340,10 @@ BEGIN
     PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner, sharer), true),
         set_config('isola.home', owners_home, true);
     RETURN QUERY EXECUTE format(
-        'SELECT %s FROM %I.%I WHERE id = $1'
+        'SELECT %s, $3 FROM %I.%I WHERE id = $1'
         ' AND ($2 IS NULL OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = $2 AND u.disabled_at IS NULL))',
         columns, owners_home, relation
-    ) USING shared_row, sharer;
+    ) USING shared_row, sharer, granted;
     PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
         set_config('isola.home', grantees_home, true);
 END $$;

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import false, func, insert, select
+from sqlalchemy import func, insert, select
 
 from isola.api.execute import Executor
 from isola.api.schema import model
@@ -286,7 +286,9 @@ async def share(database: Database, tenants: Mapping[str, Tenant]) -> None:
         async with database.transaction(tenant, about={"user": str(uuid(0, 0))}) as work:
             for index, partner in enumerate(sorted(tenants.keys() - {slug})):
                 shared = uuid(2, index % 3)
-                call = func.isola.share("resource", shared, partner, None, false()).table_valued("share")
+                fields, note = [(None, None), (["name"], "for you"), (["kind", "data"], None)][index]
+                until = START + timedelta(days=36_500) if index else None
+                call = func.isola.share("resource", shared, partner, fields, until, note).table_valued("share")
                 assert await work.scalar(select(call.c.share))
 
 

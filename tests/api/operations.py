@@ -25,9 +25,8 @@ from graphql import (
     print_ast,
 )
 
-from isola.subjects.declaration import field_of
 from tests.api.conftest import FURTHER, KINDS, NAMES, ids
-from tests.api.reference import DECLARED, DURATIONS, ENUMS, REFERENCES, SCHEMA, SEARCHES, SHAREABLE
+from tests.api.reference import DECLARED, DURATIONS, ENUMS, REFERENCES, SCHEMA, SEARCHES
 
 TEXTS = [
     *NAMES,
@@ -58,13 +57,15 @@ IDS = {
     "spn": [ids("spn", i) for i in (0, 1, 2, 3, 4, 119, 500)],
     "rol": [ids("rol", i) for i in (0, 1, 2, 50)],
     "aud": ["aud_" + ids("res", 0)[4:]],
+    "shr": ["shr_" + ids("res", 0)[4:]],
     **{each.declaration.prefix: [ids(each.declaration.prefix, i) for i in (0, 1, 2, 5, 50)] for each in FURTHER},
 }
-NO_IDS = ["", "?", "res_", ids("res", 1).upper(), "shr_" + ids("res", 0)[4:]]
+NO_IDS = ["", "?", "res_", ids("res", 1).upper()]
 # The prefix of the ids that each field of a filter compares with.
 TYPES = {type_: each.prefix for type_, each in DECLARED.items()}
 COMPARED = {
     ("AuditFilter", "id"): "aud",
+    ("ShareFilter", "id"): "shr",
     **{(f"{type_}Filter", "id"): prefix for type_, prefix in TYPES.items()},
     **{(f"{type_}Filter", name): TYPES[target] for (type_, name), target in REFERENCES.items()},
 }
@@ -81,7 +82,6 @@ POOLS: dict[str, Sequence[Any]] = {
     "UUIDFilter": [ids("res", 0)[4:]],
     **{f"{enum.__name__}Filter": [each.name for each in enum] for enum in ENUMS.values()},
 }
-SHARED_FIELDS = {type_: set(map(field_of, DECLARED[type_].shared)) for type_ in SHAREABLE}
 MAX_FIELDS = 60
 DEEPEST = 5
 
@@ -104,7 +104,7 @@ class Maker:
     def operation(self) -> Operation:
         query = SCHEMA.query_type
         assert query
-        selection = self.selection(query, 0, plain=False)
+        selection = self.selection(query, 0)
         head = ", ".join(f"${name}: {type_}" for name, (type_, _) in self.variables.items())
         document = f"query Q{f'({head})' if head else ''} {selection}\n" + "\n".join(self.fragments)
         return Operation(document, {name: value for name, (_, value) in self.variables.items()})
@@ -120,49 +120,46 @@ class Maker:
         self.names += 1
         return f"{prefix}{self.names}"
 
-    def selection(self, type_: GraphQLNamedType, depth: int, *, plain: bool) -> str:
-        """``plain``: below a shared resource, where only values may be selected."""
-        parts = [self.part(type_, depth, plain=plain) for _ in range(self.random.randint(1, 4))]
+    def selection(self, type_: GraphQLNamedType, depth: int) -> str:
+        parts = [self.part(type_, depth) for _ in range(self.random.randint(1, 4))]
         return "{ " + " ".join(parts) + " }"
 
-    def part(self, type_: GraphQLNamedType, depth: int, *, plain: bool) -> str:
+    def part(self, type_: GraphQLNamedType, depth: int) -> str:
         kind = self.random.randint(0, 9)
         if depth and isinstance(type_, GraphQLInterfaceType) and kind < 7:
             possible = self.random.choice(list(SCHEMA.get_possible_types(type_)))
-            return f"... on {possible} {self.directives()} {self.selection(possible, depth, plain=plain)}"
+            return f"... on {possible} {self.directives()} {self.selection(possible, depth)}"
         if kind == 0 and self.fields < MAX_FIELDS:
             condition = f"on {type_}" if self.often(2) else ""
-            return f"... {condition} {self.directives()} {self.selection(type_, depth, plain=plain)}"
-        if kind == 1 and self.fields < MAX_FIELDS and not plain:
+            return f"... {condition} {self.directives()} {self.selection(type_, depth)}"
+        if kind == 1 and self.fields < MAX_FIELDS:
             return f"...{self.fragment(type_, depth)} {self.directives()}"
         if kind == 2 and isinstance(type_, GraphQLObjectType) and type_.interfaces:
             return f"... on Node {{ {self.alias()} id __typename }}"
-        return self.field(type_, depth, plain=plain)
+        return self.field(type_, depth)
 
     def fragment(self, type_: GraphQLNamedType, depth: int) -> str:
         known = [name for on, name in self.reusable if on == type_.name]
         if known and self.often(2):
             return str(self.random.choice(known))
         name = self.name("F")
-        self.fragments.append(f"fragment {name} on {type_} {self.selection(type_, depth, plain=False)}")
+        self.fragments.append(f"fragment {name} on {type_} {self.selection(type_, depth)}")
         # Added only now, so that no fragment spreads itself.
         self.reusable.append((type_.name, name))
         return name
 
-    def field(self, type_: GraphQLNamedType, depth: int, *, plain: bool) -> str:
+    def field(self, type_: GraphQLNamedType, depth: int) -> str:
         self.fields += 1
         assert isinstance(type_, GraphQLObjectType | GraphQLInterfaceType)
         usable = {
             name: each
             for name, each in type_.fields.items()
             if is_leaf_type(get_named_type(each.type))
-            or (not plain and self.fields < MAX_FIELDS and depth < DEEPEST)
+            or (self.fields < MAX_FIELDS and depth < DEEPEST)
             or (type_.name.endswith(("Connection", "Edge")) and depth < DEEPEST + 2)
         }
         # Python computes these: see tests/http/test_timeline.py.
         usable = {name: each for name, each in usable.items() if (type_.name, name) not in COMPUTED}
-        if plain and type_.name in DECLARED:
-            usable = {name: each for name, each in usable.items() if name in SHARED_FIELDS[type_.name]}
         name = self.random.choice([*usable, "__typename"])
         if name == "__typename":
             return f"{self.alias()} __typename {self.directives()}"
@@ -172,8 +169,7 @@ class Maker:
         alias = f"{self.name('k')}:" if arguments else self.alias()
         below = ""
         if not is_leaf_type(target):
-            within = plain or (type_.name == "SharedResource" and target.name in SHARED_FIELDS)
-            below = self.selection(target, depth + 1, plain=within)
+            below = self.selection(target, depth + 1)
         return f"{alias} {name}{arguments} {self.directives()} {below}"
 
     def alias(self) -> str:

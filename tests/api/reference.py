@@ -25,7 +25,7 @@ from graphql import (
     parse,
     print_schema,
 )
-from sqlalchemy import Column, ColumnElement, Table, TextClause, func, literal_column, select, text
+from sqlalchemy import ARRAY, Column, ColumnElement, Table, Text, TextClause, func, literal_column, select, text
 
 from isola.api.schema import model
 from isola.database.transactions import Transaction
@@ -35,6 +35,8 @@ from isola.subjects.declaration import Declaration, Member, Reference, Relation,
 from isola.subjects.organizations import memberships
 from isola.subjects.permissions import Role, of_role
 from isola.subjects.roles import user_roles
+from isola.subjects.shares import own_shares
+from isola.subjects.shares.fields import ShareableType
 from isola.subjects.table import pair_columns, pairs_table
 from tests.api.conftest import Principal
 
@@ -52,7 +54,7 @@ DURATIONS = {
 parsed = lru_cache(100)(parse)
 DECLARED: Mapping[str, Declaration] = {each.__name__: each.declaration for each in SUBJECTS}
 TABLES = {"AuditEntry": audit_entries, **{type_: each.subject.table for type_, each in DECLARED.items()}}
-SHARED = dict.fromkeys(("SharedResource", "Share", "ShareOffer"), "shr")
+SHARED = dict.fromkeys(("ReceivedShare", "Share", "ShareOffer"), "shr")
 PREFIXES = {**{type_: each.prefix for type_, each in DECLARED.items()}, "AuditEntry": "aud", **SHARED}
 ENUMS = {
     (type_, field_of(each.column)): each.annotation.enum
@@ -60,12 +62,18 @@ ENUMS = {
     for each in declaration.columns
     if each.annotation.enum
 }
+SHAREABLE = [type_ for type_, each in DECLARED.items() if each.subject.shared]
+# Of shared rows, and what shares are filtered by.
+ENUMS |= {(f"Shared{type_}", name): enum for (type_, name), enum in ENUMS.items() if type_ in SHAREABLE}
+ENUMS |= {("Share", "type"): ShareableType}
 # The type whose ids a field compares with.
 REFERENCES = {
     (type_, field_of(each.column)): each.target.__name__
     for type_, declaration in DECLARED.items()
     for each in declaration.references
 }
+REFERENCES |= {("Share", "grantedById"): "User"}
+REFERENCES |= {("Share", field_of(f"{DECLARED[type_].name}_id")): type_ for type_ in SHAREABLE}
 RELATIONS = {
     (type_, field_of(each.name)): each
     for type_, declaration in DECLARED.items()
@@ -74,10 +82,12 @@ RELATIONS = {
 }
 # Relations that hand-written fields add.
 PAIRED = {("Organization", "members"), ("User", "organizations"), ("User", "roles"), ("Role", "members")}
-SHAREABLE = [type_ for type_, each in DECLARED.items() if each.subject.shared]
 ONE = {field_of(each.name): type_ for type_, each in DECLARED.items()}
 LISTS = {"auditLog": "AuditEntry", **{field_of(each.listed_as): type_ for type_, each in DECLARED.items()}}
-ORDERS = {"AuditEntry": [("id", True)], **{type_: list(each.order) for type_, each in DECLARED.items()}}
+ORDERS = {
+    "AuditEntry": [("id", True)],
+    **{type_: list(each.order) for type_, each in DECLARED.items()},
+}
 PAIRS = [
     (pairs_table(declaration, each), *pair_columns(declaration, each))
     for declaration in DECLARED.values()
@@ -179,11 +189,15 @@ class Data:
                 return self._by_key("User", row["granted_by"])
             case "Share", "grantee":
                 return {"slug": row["grantee_slug"]}
-            case (("SharedResource" | "ShareOffer"), "owner"):
+            case "Share", "fields":
+                return [each.upper() for each in row["fields"]]
+            case _, "grantedFields":
+                return [each.upper() for each in row["granted_fields"]]
+            case (("ReceivedShare" | "ShareOffer"), "owner"):
                 return {"slug": row["owner_slug"], "name": row["owner_name"]}
-            case "SharedResource", name if name in ONE:
+            case "ReceivedShare", name if name in ONE:
                 shared = self.shared[row["id"]]
-                return shared if shared.type == ONE[name] else None
+                return shared if shared.type == f"Shared{ONE[name]}" else None
             case type_, name if (type_, name) in PAIRED:
                 return self._page(self._paired(type_, name, row), given)
             case "Role", "permissions":
@@ -260,7 +274,12 @@ class Data:
                 return found if found and found.type == ONE[name] else None
             case "sharedWithMe":
                 rows = sorted(self.received, key=lambda r: (r["granted_at"], r["id"]), reverse=True)
-                return self._page([Object("SharedResource", row) for row in rows], given, ordered=True)
+                return self._page([Object("ReceivedShare", row) for row in rows], given, ordered=True)
+            case "myShares":
+                manages = "share:manage" in self.principal.permissions
+                own = [row for each in self.shares.values() for row in each]
+                shown = [row for row in own if manages or row["granted_by"] == self.principal.user_id]
+                return self._page([Object("Share", row) for row in shown], given)
             case "shareOffers":
                 rows = sorted(self.offers, key=lambda r: (r["offered_at"], r["id"]))
                 return self._page([Object("ShareOffer", row) for row in rows], given, ordered=True)
@@ -276,7 +295,7 @@ class Data:
             return None
         if found[1] == "shr":
             rows = [row for row in self.received if row["id"] == UUID(found[2])]
-            return Object("SharedResource", rows[0]) if rows else None
+            return Object("ReceivedShare", rows[0]) if rows else None
         types = [type_ for type_, prefix in PREFIXES.items() if prefix == found[1]]
         return self._by_key(types[0], UUID(found[2])) if types else None
 
@@ -490,6 +509,10 @@ async def read(whole: Transaction, work: Transaction, principal: Principal, text
     """
     tables = {type_: await _all_of(whole, table) for type_, table in TABLES.items()}
     rows = [row for each in tables.values() for row in each]
+    shares = {
+        row["id"]: await _shares(work, DECLARED[type_], row["id"]) for type_ in SHAREABLE for row in tables[type_]
+    }
+    rows += [row for each in shares.values() for row in each]
     known = sorted({value for row in rows for value in row.values() if isinstance(value, str)} | set(texts))
     in_order = await work.texts("SELECT t FROM unnest($1::text[]) t ORDER BY t", known)
     received = [dict(row) for row in await work.rows(select(func.isola.shares_received().table_valued(*_RECEIVED)))]
@@ -499,7 +522,7 @@ async def read(whole: Transaction, work: Transaction, principal: Principal, text
         tables,
         {(row["organization_id"], row["user_id"]) for row in await _all_of(whole, memberships)},
         {(row["role_id"], row["user_id"]) for row in await _all_of(whole, user_roles)},
-        {row["id"]: await _shares(work, DECLARED[type_], row["id"]) for type_ in SHAREABLE for row in tables[type_]},
+        shares,
         received,
         [dict(row) for row in offers],
         {row["id"]: await _shared(work, row["id"]) for row in received},
@@ -545,14 +568,18 @@ def _of_tenant(whole: Transaction, table: Table) -> TextClause:
     return text(whole.strategy.predicate(table.name) or "true")
 
 
-_RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at")
+_RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at", "note")
 _OFFERS = ("id", "owner_slug", "owner_name", "offered_at", "accepted")
-_SHARES = ("id", "subject", "row_id", "grantee_slug", "granted_by", "granted_at", "expires_at")
 
 
 async def _shares(work: Transaction, declaration: Declaration, key: UUID) -> Sequence[Row]:
-    found = await work.rows(select(func.isola.shares_of(declaration.name, key).table_valued(*_SHARES)))
-    return sorted((dict(row) for row in found), key=lambda each: each["id"])
+    """The shares of a row, with what a filter compares."""
+    of_row = own_shares.c.subject == declaration.name, own_shares.c.row_id == key
+    found = [dict(row) for row in await work.rows(select(own_shares).where(*of_row))]
+    for row in found:
+        row |= {"type": row["subject"], "grantee": row["grantee_slug"], "granted_by_id": row["granted_by"]}
+        row |= {f"{DECLARED[type_].name}_id": row["row_id"] for type_ in SHAREABLE}
+    return found
 
 
 async def _shared(work: Transaction, share: UUID) -> Object:
@@ -560,7 +587,8 @@ async def _shared(work: Transaction, share: UUID) -> Object:
     for type_ in SHAREABLE:
         declaration = DECLARED[type_]
         columns = [Column(name, declaration.subject.table.c[name].type) for name in declaration.shared]
+        columns.append(Column("granted_fields", ARRAY(Text)))
         row = func.isola.shared_row(declaration.name, share).table_valued(*columns, name="s")
         for found in await work.rows(select(row.render_derived(with_types=True))):
-            return Object(type_, dict(found))
+            return Object(f"Shared{type_}", dict(found))
     raise LookupError("a share leads to nothing")

@@ -122,13 +122,15 @@ async def test_malformed_ids_are_named(writer: Caller, key: str) -> None:
 
 
 async def test_missing_rows_are_not_found(writer: Caller) -> None:
-    for name, input_ in {
+    missing: dict[str, dict[str, Any]] = {
         "UpdateResource": {"id": ids("res", 99), "name": "x"},
         "DeleteResource": {"id": ids("res", 99)},
         "ShareResource": {"resourceId": ids("res", 99), "grantee": "rls-b"},
         "RevokeShare": {"shareId": ids("res", 99).replace("res", "shr")},
+        "ChangeShare": {"shareId": ids("res", 99).replace("res", "shr"), "fields": ["NAME"]},
         "CreateSpan": {"title": "x", "resourceId": ids("res", 99)},
-    }.items():
+    }
+    for name, input_ in missing.items():
         answer = await run(writer, name, **input_)
         key = name[0].lower() + name[1:]
         assert (answer.code, answer.body["data"], answer.error["path"]) == ("NOT_FOUND", {key: None}, [key]), name
@@ -147,6 +149,13 @@ async def test_a_share_from_its_granting_to_its_end(writer: Caller) -> None:
     assert share["expiresAt"] == "2099-12-31T23:00:00.000000+00:00"
     shares = "query ($id: ID!) { resource(id: $id) { shares { nodes { id } } } }"
     assert (await writer.ask(shares, {"id": key})).data["resource"]["shares"]["nodes"] == [{"id": share["id"]}]
+    answer = await run(writer, "ChangeShare", shareId=share["id"], fields=["DATA", "NAME"], note="changed")
+    assert answer.data["changeShare"]["share"] == {
+        "id": share["id"],
+        "fields": ["NAME", "DATA"],
+        "note": "changed",
+        "expiresAt": share["expiresAt"],
+    }
     answer = await run(writer, "RevokeShare", shareId=share["id"])
     assert answer.data == {"revokeShare": {"revokedId": share["id"]}}
     assert (await writer.ask(shares, {"id": key})).data["resource"]["shares"]["nodes"] == []

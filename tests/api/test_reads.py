@@ -87,7 +87,7 @@ async def test_node_finds_each_type(a: Caller) -> None:
         assert answer.data["node"] == {"__typename": name, "id": visible}
     share = (await a.ask("{ sharedWithMe { nodes { id } } }")).data["sharedWithMe"]["nodes"][0]["id"]
     answer = await a.ask(
-        "query ($id: ID!) { node(id: $id) { id ... on SharedResource { owner { slug } } } }", {"id": share}
+        "query ($id: ID!) { node(id: $id) { id ... on ReceivedShare { owner { slug } } } }", {"id": share}
     )
     assert answer.data["node"]["id"] == share
     assert answer.data["node"]["owner"]["slug"] != a.principal.tenant.slug

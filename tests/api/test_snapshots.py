@@ -26,9 +26,11 @@ from tests.api.conftest import OPERATIONS, READ, Caller, Principal, ids, settle,
 PAGES = Path(__file__).parent / "snapshots"
 VARIABLES: dict[str, dict[str, Any]] = {
     "AuditLog": {"first": 2, "filter": {"object": {"eq": f"{ids('org', 1)}/{ids('usr', 2)}"}}},
+    "ChangeShare": {"input": {"fields": ["KIND"], "note": "less"}},
     "CreateResource": {"input": {"name": "new", "data": {"a": 1}, "sizeBytes": 7}},
     "CreateSpan": {"input": {"title": "seen", "resourceId": ids("res", 1), "visibility": "PUBLIC"}},
     "DeleteResource": {"input": {"id": ids("res", 1)}},
+    "MyShares": {"first": 2, "filter": {"grantee": {"gt": "s"}}, "orderBy": [{"field": "EXPIRES_AT"}]},
     "Node": {"id": ids("org", 1)},
     "Nodes": {"ids": [ids("res", 1), ids("usr", 1), "?"]},
     "Resource": {"id": ids("res", 1)},
@@ -37,7 +39,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "ResourcesWithSpans": {"first": 2},
     "RevokeSessions": {"input": {"userId": ids("usr", 2)}},
     "SearchResources": {"first": 2, "filter": {"name": {"gt": "A"}}, "orderBy": [{"field": "NAME"}]},
-    "ShareResource": {"input": {"resourceId": ids("res", 5), "grantee": "schema-b"}},
+    "ShareResource": {"input": {"resourceId": ids("res", 5), "grantee": "schema-b", "fields": ["NAME"]}},
     "SharedWithMe": {"first": 2},
     "Timeline": {"first": 2},
     "UpdateResource": {"input": {"id": ids("res", 1), "name": "renamed"}},
@@ -61,9 +63,10 @@ async def test_an_operation_becomes_this_statement_and_this_result(
         await settle(database, tenant, 6)
     await share(database, tenants)
     caller = Caller(database, Principal(tenants["rls-a"], uuid(0, 0), permissions=ADMIN), executor)
-    if name == "RevokeShare":
+    if name in {"ChangeShare", "RevokeShare"}:
         made = await caller.ask((OPERATIONS / "ResourceShares.graphql").read_text(), VARIABLES["ResourceShares"])
-        variables = {"input": {"shareId": made.data["resource"]["shares"]["nodes"][0]["id"]}}
+        share_id = made.data["resource"]["shares"]["nodes"][0]["id"]
+        variables = {"input": {**variables.get("input", {}), "shareId": share_id}}
     if name in {"AcceptShare", "DeclineShare"}:
         offered = await caller.ask((OPERATIONS / "ShareOffers.graphql").read_text())
         variables = {"input": {"shareId": offered.data["shareOffers"]["nodes"][0]["id"]}}

@@ -17,8 +17,8 @@ from tests.control.conftest import OLD
 from tests.control.test_migrations import NEW, homes, revisions
 
 SHARE = """
-INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by)
-SELECT $1, 'resource', $2, slug, id, $4 FROM control.tenants WHERE id = $3 RETURNING id::text
+INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields)
+SELECT $1, 'resource', $2, slug, id, $4, '{name}' FROM control.tenants WHERE id = $3 RETURNING id::text
 """
 # Each operation runs for all tenants before the next, so that a connection is used in homes of both kinds.
 ROUNDS = 3

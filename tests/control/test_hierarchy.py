@@ -186,7 +186,9 @@ async def test_shares_of_a_tenant_below_a_suspended_one_are_refused(
         resource = await work.value(
             "INSERT INTO resources (name, kind, owner_id) VALUES ('r', 'document', $1) RETURNING id", user
         )
-        share = await work.value("SELECT share FROM isola.share('resource', $1, $2, NULL, false)", resource, b.slug)
+        share = await work.value(
+            "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)", resource, b.slug
+        )
     received = "SELECT count(*) FROM isola.shares_received()"
     async with database.transaction(b) as work:
         assert await work.value(received) == 1

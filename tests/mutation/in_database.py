@@ -14,6 +14,7 @@ DOMAINS = "app/isola/testing/isolation/test_domains.py"
 CONSENT = "app/isola/testing/isolation/sharing/test_consent.py"
 SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
+GRANTED = "app/isola/testing/isolation/sharing/test_grants.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
 VISIBILITY = "app/isola/testing/isolation/test_visibility.py"
 TICKETS = "app/isola/testing/isolation/test_tickets.py"
@@ -488,7 +489,7 @@ OBJECTS = (
         "function with a search path that begins with pg_temp",
         "the pinned search_path",
         BOTH,
-        "ALTER FUNCTION isola.shares_of(text, uuid) SET search_path = pg_temp, pg_catalog",
+        "ALTER FUNCTION isola.may_read_own(text, uuid) SET search_path = pg_temp, pg_catalog",
         (CATALOGUE,),
     ),
     Sql(
@@ -508,6 +509,8 @@ OBJECTS = (
 # As PostgreSQL prints functions with a parsed body.
 TO_THE_BOUND = "_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
 TO_ANYBODY = "_id IS NOT NULL"
+SHARE_ROW = "isola.share(text, uuid, text, text[], timestamptz, text)"
+CHANGE_SHARE = "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)"
 PARTNERS = "control.partners p"
 ANSWERED = "(SELECT a.grantee_id AS tenant_id, a.owner_id AS partner_id FROM control.share_answers a) p"
 
@@ -546,8 +549,8 @@ SHARES = (
         "the expiry of shares",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
-        " FROM control.shares"
+        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at,"
+        " fields, note FROM control.shares"
         " WHERE revoked_at IS NULL",
         (ENDING,),
     ),
@@ -556,17 +559,10 @@ SHARES = (
         "that a share ends with the next statement",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
-        " FROM control.shares"
+        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at,"
+        " fields, note FROM control.shares"
         " WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
         (ENDING,),
-    ),
-    Sql(
-        "lapsed shares that cannot be renewed",
-        "that sharing again removes the mark",
-        BOTH,
-        rewritten("isola.share(text, uuid, text, timestamptz, boolean)", "lapsed = false, ", ""),
-        (FLOODING,),
     ),
     Sql(
         "lapsed shares in the index of received shares",
@@ -590,8 +586,8 @@ SHARES = (
         "revocation",
         BOTH,
         "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at"
-        " FROM control.shares"
+        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at,"
+        " fields, note FROM control.shares"
         " WHERE expires_at IS NULL OR expires_at > statement_timestamp()",
         (ENDING,),
     ),
@@ -663,7 +659,7 @@ SHARES = (
         "that sharing reveals nothing about a tenant",
         BOTH,
         rewritten(
-            "isola.share(text, uuid, text, timestamptz, boolean)",
+            SHARE_ROW,
             "IF NOT owned OR partner",
             "IF partner IS NULL OR NOT owned OR partner",
         ),
@@ -673,10 +669,60 @@ SHARES = (
         "shares listed for all tenants",
         "the owner of a share",
         BOTH,
-        rewritten("isola.shares_of(text, uuid)", "isola.may_read(owner, of_subject, of_row)", "true")
+        "ALTER POLICY own ON control.shares USING (owner_id IS NOT NULL)",
+        (GRANTED, SHARING, CATALOGUE),
+    ),
+    Sql(
+        "columns that are not granted served",
+        "that a share grants what its owner chose",
+        BOTH,
+        rewritten("isola.shared_row(text, uuid)", "name = ANY (s.fields) AS is_granted", "true AS is_granted"),
+        (GRANTED, "tests/subjects/nouns/test_shares.py"),
+    ),
+    Sql(
+        "columns granted that are not declared",
+        "that only declared columns are granted",
+        BOTH,
+        rewritten("isola.granted_columns(text, text[])", "granted_columns.chosen <@ o.shared", "true"),
+        (GRANTED,),
+    ),
+    Sql(
+        "shares that are widened by what a change leaves out",
+        "that a change keeps what it leaves out",
+        BOTH,
+        rewritten(CHANGE_SHARE, "CASE WHEN chosen IS NULL THEN s.fields ELSE granted END", "granted"),
+        (GRANTED,),
+    ),
+    Sql(
+        "shares without an end by a change that leaves it out",
+        "that a change keeps what it leaves out",
+        BOTH,
+        rewritten(CHANGE_SHARE, "CASE WHEN keep_until THEN s.expires_at ELSE until END", "until"),
+        (GRANTED,),
+    ),
+    Sql(
+        "shares widened by sharing again",
+        "that sharing again changes nothing",
+        BOTH,
+        rewritten(
+            SHARE_ROW,
+            "WHERE revoked_at IS NULL DO NOTHING",
+            "WHERE revoked_at IS NULL DO UPDATE SET fields = excluded.fields, expires_at = excluded.expires_at",
+        ),
+        (GRANTED,),
+    ),
+    Sql(
+        "shares changed by any tenant with their id",
+        "the owner of a share",
+        BOTH,
+        rewritten(
+            CHANGE_SHARE,
+            "s.owner_id = isola.bound_tenant() AND isola.may_read(s.owner_id, s.subject, s.row_id)",
+            "isola.bound_tenant() IS NOT NULL",
+        )
         + ";"
-        + rewritten("isola.shares_of(text, uuid)", "s.owner_id = owner AND ", ""),
-        (SHARING, "app/isola/testing/isolation/test_canaries.py"),
+        + rewritten(CHANGE_SHARE, "s.owner_id = isola.bound_tenant() AND ", ""),
+        (GRANTED,),
     ),
     Sql(
         "shares revoked by any tenant with their id",
@@ -705,7 +751,7 @@ SHARES = (
         "that only the owner of a resource shares it",
         BOTH,
         rewritten(
-            "isola.share(text, uuid, text, timestamptz, boolean)",
+            SHARE_ROW,
             "IF NOT owned OR partner",
             "IF partner",
         ),
@@ -716,7 +762,7 @@ SHARES = (
         "that the database fills in who shared a row",
         BOTH,
         rewritten(
-            "isola.share(text, uuid, text, timestamptz, boolean)",
+            SHARE_ROW,
             "isola.current_user_id()",
             "nullif(current_setting('isola.sharer', true), '')::uuid",
         ),
@@ -730,10 +776,17 @@ SHARES = (
         (SUBJECTS_SHARED,),
     ),
     Sql(
+        "recipients of shares that their owner can look up",
+        "that an owner sees of a recipient what it wrote",
+        BOTH,
+        "GRANT SELECT (grantee_id) ON control.shares TO {login}, isola_members",
+        (CATALOGUE,),
+    ),
+    Sql(
         "shares of hidden rows listed",
         "that shares of a row are for those who may read it",
         BOTH,
-        rewritten("isola.shares_of(text, uuid)", "isola.may_read(owner, of_subject, of_row)", "true"),
+        "ALTER POLICY own ON control.shares USING (owner_id = (SELECT isola.bound_tenant()))",
         (SUBJECTS_SHARED,),
     ),
     Sql(
@@ -748,7 +801,7 @@ SHARES = (
         "that a share is with another",
         BOTH,
         "ALTER TABLE control.shares DROP CONSTRAINT ck_shares_with_another;"
-        + rewritten("isola.share(text, uuid, text, timestamptz, boolean)", " OR partner = owner", ""),
+        + rewritten(SHARE_ROW, " OR partner = owner", ""),
         (SHARING,),
     ),
     Sql(

@@ -158,11 +158,3 @@ def test_filters_that_do_not_fit(compared: Comparison | Related, said: str) -> N
 def test_an_order_that_does_not_fit() -> None:
     with pytest.raises(MappingError, match="default order"):
         model({}, order=(("nothing", False), ("id", False)))
-
-
-def test_of_a_plain_relation_only_the_columns_that_its_source_has_can_be_selected() -> None:
-    plain = One(source=Function("some.function", (Column("id", Uuid),)), plain="no more of it is shared")
-    computed = Value(lambda row: row["id"])
-    fields: list[Field] = [Value("id", "agt"), Value("secret"), computed, One(Join("owner_id")), Many(Join("id"))]
-    assert [plain.gives(field) for field in fields] == [True, False, False, False, False]
-    assert all(One(Join("id")).gives(field) for field in fields)

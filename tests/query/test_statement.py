@@ -10,7 +10,6 @@ import pytest
 from graphql.execution.values import VariableValues
 
 from isola.api.schema import model
-from isola.errors import Forbidden
 from isola.installed import SUBJECTS, metadata
 from isola.query.caller import Placement
 from isola.query.compiler import Compiler, Reading
@@ -158,11 +157,3 @@ def test_pages_are_read_by_row_comparisons() -> None:
     shape = read.shapes[0]._replace(after=(False, False))  # type: ignore[call-arg]  # it is a Page
     written = compiler.statement(replace(read, shapes=(shape,)), Without()).sql
     assert re.search(r"\(resources_1\.name, resources_1\.id\) > \(\$\d::VARCHAR, \$\d::UUID\)", written)
-
-
-def test_what_hangs_off_a_shared_resource_is_refused_when_planned() -> None:
-    _, found = reading("{ sharedWithMe { nodes { resource { owner { id } } } } viewer { roles } }")
-    refused = found.refused["sharedWithMe"]
-    assert isinstance(refused.refusal, Forbidden)
-    assert refused.place.path == ("sharedWithMe", "nodes", "resource", "owner")
-    assert [field.key for field in found.plan.root.fields] == ["viewer"]

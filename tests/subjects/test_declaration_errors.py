@@ -1099,6 +1099,27 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.mother: shared: expected a column that is no reference: partners learn no internal ids")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        name: str = column(max_length=9)
+        mother: "Bird | None" = reference()
+
+        shared = ("name", "mother")
+
+    return Bird
+
+
+@refused("Bird.granted_fields: shared: grantedFields is a field of each shared row: expected another name")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        granted_fields: str = column(max_length=9)
+
+        shared = ("granted_fields",)
+
+    return Bird
+
+
 @refused("Bird: checks: expected names in lower case with underscores")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):

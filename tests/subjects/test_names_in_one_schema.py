@@ -43,7 +43,10 @@ def test_names_of_its_own_are_in_the_schema(tmp_path: Path) -> None:
         ({"name": "viewer"}, "two subjects or applications have the field 'viewer' of Query"),
         ({"enum": "Visibility"}, "Type Visibility is defined multiple times in the schema"),
         ({"subject": "Viewer"}, "Type Viewer is defined multiple times in the schema"),
-        ({"prefix": "shr"}, "ids of SharedResource and of Bird begin with 'shr': expected two prefixes"),
+        ({"prefix": "shr"}, "ids of ReceivedShare and of Bird begin with 'shr': expected two prefixes"),
+        ({"subject": "SharedResource"}, "Type SharedResource is defined multiple times in the schema"),
+        ({"subject": "ReceivedShare"}, "Type ReceivedShare is defined multiple times in the schema"),
+        ({"enum": "ResourceSharedField"}, "Type ResourceSharedField is defined multiple times in the schema"),
         ({"subject": "PageInfo"}, "Type PageInfo is defined multiple times in the schema"),
     ],
 )

@@ -30,13 +30,11 @@ def test_an_attribute_with_an_underscore_at_the_end_can_be_named_with_it_or_with
 
         shared = ("class_", "from")
 
-    assert Bird.declaration.shared == ["id", "class", "from"]
+    assert Bird.declaration.shared == ["class", "from"]
 
 
 def test_rights_on_columns_quote_reserved_words() -> None:
-    table = Table(
-        "birds", MetaData(), Column("id", Uuid, primary_key=True), info={"shared_columns": ["id", "order", "name"]}
-    )
+    table = Table("birds", MetaData(), Column("id", Uuid, primary_key=True), info={"shared_columns": ["order", "name"]})
     roles = Roles("isola")
     statements = rights.admit_to_home(Home("rls"), [table], roles)
     assert f'GRANT SELECT (id, "order", name) ON rls.birds TO {roles.sharing}' in statements

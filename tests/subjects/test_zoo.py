@@ -7,11 +7,13 @@ from tests.subjects import separately
 SUITE = "tests/subjects/zoo/suite.py"
 UPSERTS = "tests/subjects/zoo/upserts.py"
 SEARCHES = "tests/subjects/zoo/searches.py"
+SHARES = "tests/subjects/zoo/shares.py"
 ISOLATION = "app/isola/testing/isolation"
 VISIBILITY = f"{ISOLATION}/test_visibility.py"
 PARTS = {
     "declarations": (UPSERTS, SUITE),
     "searches": (SEARCHES,),
+    "shares": (SHARES,),
     "visibility": (VISIBILITY, "-k", "not pair"),
     "pairs": (VISIBILITY, "-k", "pair"),
     "catalogue": (f"{ISOLATION}/test_catalogue.py",),

@@ -12,7 +12,7 @@ from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.arguments import StrawberryArgument
 
 from isola.api.access import Public, Requires
-from isola.query.mapping import Field, Function, Join, Lookup, Many, Needs, One, Order, Part, Row, Source, Value
+from isola.query.mapping import Field, Function, Join, Lookup, Many, Needs, One, Order, Part, Row, Source, Value, View
 
 FIELD, TYPE = "mapping", "__mapping__"
 Access: TypeAlias = Requires | Public | None
@@ -70,20 +70,19 @@ def part(access: Access = None, *, description: str | None = None, **columns: st
 def one(
     column: str | None = None,
     *,
-    source: Function | None = None,
-    plain: str | None = None,
+    source: Function | View | None = None,
     description: str | None = None,
     access: Access = None,
 ) -> Any:
     """The row that a column refers to, or the one that a function returns."""
-    return _field(One(Join(column) if column else None, source, plain), description, access)
+    return _field(One(Join(column) if column else None, source), description, access)
 
 
 def many(
     join: Join | None = None,
     *,
     through: tuple[Table, str, str] | None = None,
-    source: Function | None = None,
+    source: Function | View | None = None,
     when: Callable[[Row], ColumnElement[bool]] | None = None,
     filter: type | None = None,
     order: type | None = None,

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from datetime import timedelta
 
 from isola.identity.api_keys import Mint
 from isola.identity.choices import SignInChoices
@@ -16,3 +17,5 @@ class Services:
     sessions: Sessions | None = None
     choices: SignInChoices | None = None
     invitations: Invitations | None = None
+    share_term: timedelta | None = None
+    """After which a share ends, if its end is not given."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import ARRAY, Column, Table, Text, and_, delete, insert, select, true
+from sqlalchemy import ARRAY, Boolean, Column, Table, Text, and_, delete, insert, select, text, true
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Transaction
@@ -31,6 +31,8 @@ subjects = Table(
     indexed_text("name", MAX_SUBJECT, primary_key=True),
     Column("relation", Text, nullable=False),
     Column("shared", ARRAY(Text), nullable=False),
+    # Whether a visibility rule restricts which users see which rows.
+    Column("restricted", Boolean, nullable=False, server_default=text("true")),
 )
 
 
@@ -65,5 +67,10 @@ async def fill(owner: Transaction, revisions: Mapping[str, str]) -> None:
             await owner.execute(insert(counted), row)
         if "shared_columns" in table.info:
             subject: Audited = table.info["audited"]
-            row = {"name": subject.subject, "relation": table.name, "shared": table.info["shared_columns"]}
-            await owner.execute(insert(subjects), row)
+            shared = insert(subjects).values(
+                name=subject.subject,
+                relation=table.name,
+                shared=table.info["shared_columns"],
+                restricted="visible" in table.info,
+            )
+            await owner.execute(shared)

@@ -20,10 +20,13 @@ from isola_strategies.base import Home, Strategy, rights
 
 CALLED_BY_MEMBERS = (
     "isola.bound_tenant()",
-    "isola.share(text, uuid, text, timestamptz, boolean)",
+    "isola.share(text, uuid, text, text[], timestamptz, text)",
+    "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
-    "isola.shares_of(text, uuid)",
+    "isola.may_read_own(text, uuid)",
+    "isola.open_subjects()",
+    "isola.shared_of(text, text[])",
     "isola.share_offers()",
     "isola.answer_share(uuid, boolean)",
     "isola.shares_received()",
@@ -76,6 +79,7 @@ ENTERED = "isola.entered(text)"
 AS_SHARING = (
     *CALLED_BY_MEMBERS,
     "isola.may_read(uuid, text, uuid)",
+    "isola.granted_columns(text, text[])",
     "isola.proved_tenant_id()",
     "isola.proof(uuid, uuid)",
     "isola.proof_of(text)",
@@ -234,7 +238,39 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
         GRANT SELECT, UPDATE (digest, attempts, next_attempt_at, sent_at), DELETE ON control.invitations TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.invitations TO {roles.sharing};
-        GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control}
+        GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control};
+        {_own_shares((tenant, roles.members), (control, roles.sharing, roles.quotas))}
+    """
+
+
+def _own_shares(readers: Sequence[str], others: Sequence[str]) -> str:
+    """Let tenant traffic read its own shares, by the view ``isola.own_shares``: it cannot name the table.
+
+    The policies replace older ones only where they are for other roles, since that locks the table.
+    """
+    reading, all_others = ", ".join(readers), ", ".join(others)
+    return f"""
+        GRANT SELECT ON isola.own_shares TO {reading};
+        GRANT SELECT (
+            id, owner_id, subject, row_id, grantee_slug, granted_by, granted_at, expires_at, revoked_at, lapsed, fields,
+            note
+        ) ON control.shares TO {reading};
+        DO $policies$ BEGIN
+            IF (
+                SELECT array_agg(DISTINCT role::regrole::text) FROM pg_policy, unnest(polroles) role
+                WHERE polrelid = 'control.shares'::regclass
+            ) IS DISTINCT FROM (
+                SELECT array_agg(DISTINCT r::regrole::text) FROM unnest('{{{reading}, {all_others}}}'::text[]) r
+            ) THEN
+                DROP POLICY IF EXISTS own ON control.shares;
+                DROP POLICY IF EXISTS every ON control.shares;
+                CREATE POLICY own ON control.shares FOR SELECT TO {reading} USING (
+                    owner_id = (SELECT isola.bound_tenant())
+                    AND (subject = ANY ((SELECT isola.open_subjects())::text[]) OR isola.may_read_own(subject, row_id))
+                );
+                CREATE POLICY every ON control.shares TO {all_others} USING (true) WITH CHECK (true);
+            END IF;
+        END $policies$
     """
 
 
@@ -286,7 +322,7 @@ def _read(tables: Iterable[Table], roles: Roles) -> Iterable[tuple[str, str, Seq
             # Without a condition, the primary key is counted.
             yield roles.quotas, table.name, counted.columns or [column.name for column in table.primary_key]
         if "shared_columns" in table.info:
-            yield roles.sharing, table.name, table.info["shared_columns"]
+            yield roles.sharing, table.name, ["id", *table.info["shared_columns"]]
         if (words := search.words_of(table)) is not None:
             yield roles.words, words.table.name, words.table.columns.keys()
     yield roles.sharing, users.name, ("id", "disabled_at")

@@ -1,10 +1,11 @@
 """Shares between tenants. Tenants read and write them through the functions of the schema ``isola`` only."""
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Uuid, text
+from sqlalchemy import ARRAY, Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, Uuid, text
 
 from isola.platform.registry import MAX_SUBJECT
 from isola.platform.tenants import metadata
 from isola.subjects.metadata import identifier, indexed_text, moment
+from isola.subjects.shares import MAX_NOTE
 
 LIVE = text("revoked_at IS NULL")
 RECEIVED = text("revoked_at IS NULL AND NOT lapsed")
@@ -30,7 +31,13 @@ shares = Table(
     moment("revoked_at", nullable=True, default=None),
     # Whether a server has marked it as expired: see isola.platform.lapsing.
     Column("lapsed", Boolean, nullable=False, server_default=text("false")),
+    # The columns of the row that the grantee may read, as far as its subject shares them.
+    Column("fields", ARRAY(Text), nullable=False),
+    # What the owner tells the grantee.
+    Column("note", Text),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
+    CheckConstraint("cardinality(fields) > 0", name="grants_something"),
+    CheckConstraint(f"length(note) BETWEEN 1 AND {MAX_NOTE}", name="note_length"),
     Index(None, "owner_id", "row_id", "subject", "grantee_slug", unique=True, postgresql_where=LIVE),
     Index(
         None,
@@ -40,6 +47,17 @@ shares = Table(
         "id",
         postgresql_where=RECEIVED,
         postgresql_include=["expires_at"],
+    ),
+    # By which an owner reads its own shares.
+    *(
+        Index(None, "owner_id", *leading, "id", postgresql_where=RECEIVED)
+        for leading in (
+            (),
+            ("granted_at",),
+            ("expires_at",),
+            ("granted_by", "granted_at"),
+            ("grantee_slug", "granted_at"),
+        )
     ),
     Index(None, "expires_at", postgresql_where=LAPSING),
 )

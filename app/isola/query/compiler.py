@@ -105,7 +105,7 @@ class Compiler:
             return cursor.key(self._secret, principal.tenant.id, place)
 
         read: list[Read] = []
-        refused = dict(plan.refused)
+        refused: dict[str, Refused] = {}
         for site in plan.sites:
             try:
                 read.append(site.read(variables, cursor_key))

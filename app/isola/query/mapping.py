@@ -68,13 +68,26 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A view that the platform has outside of the homes: its rows are the caller's, whatever the placement.
+
+    ``name`` is qualified. Conditions and orders reach the indexes behind it.
+    """
+
+    name: str
+    columns: tuple[Column[Any], ...]
+    when: Callable[[Row], ColumnElement[bool]] | None = None
+    """The condition on its rows; all are read by default."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parameters:
     """A row passed as parameters instead of being read: the caller, or the values from a mutation."""
 
     columns: Mapping[str, TypeEngine[Any]]
 
 
-Source: TypeAlias = Table | Function | Parameters
+Source: TypeAlias = Table | View | Function | Parameters
 Order: TypeAlias = tuple[tuple[str, bool], ...]
 """Columns, and whether each descends."""
 
@@ -107,18 +120,10 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """A relation to at most one row. If it is ``plain``, only columns can be selected."""
+    """A relation to at most one row."""
 
     join: Join | None = None
-    source: Function | None = None
-    plain: str | None = None
-    """The reason why only the columns of ``source`` can be selected; None if all fields can."""
-
-    def gives(self, field: "Field") -> bool:
-        """Whether a field of the row can be selected."""
-        if self.plain is None:
-            return True
-        return isinstance(field, Value) and (self.source is None or field.of in columns_of(self.source))
+    source: Function | View | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ class Many:
     """A relation to many rows, as a connection; or to all rows of a source, without a join."""
 
     join: Join | None = None
-    source: Function | None = None
+    source: Function | View | None = None
     when: Callable[[Row], ColumnElement[bool]] | None = None
     """The condition on the parent row under which its related rows are visible; otherwise the connection is empty."""
 
@@ -230,7 +235,7 @@ def columns_of(source: Source) -> Mapping[str, Column[Any]]:
     match source:
         case Table():
             return {column.name: column for column in source.columns}
-        case Function():
+        case Function() | View():
             return {column.name: column for column in source.columns}
         case Parameters():
             return {name: Column(name, type_, nullable=False) for name, type_ in source.columns.items()}
@@ -369,12 +374,11 @@ class Model:
         if field.join:
             self._check_join(where, field.join, columns, there)
         if field.source:
-            for argument in field.source.arguments:
+            for argument in field.source.arguments if isinstance(field.source, Function) else ():
                 _column(columns, argument, where)
             usual = columns_of(self.entities[target].source)
             for name, value in self.entities[target].fields.items():
-                given = not isinstance(field, One) or field.gives(value)
-                if given and isinstance(value, Value) and isinstance(value.of, str):
+                if isinstance(value, Value) and isinstance(value.of, str):
                     column = _column(there, value.of, f"{where} ({target}.{name})")
                     if column.nullable and not usual[value.of].nullable:
                         _refuse(where, f"column {column.name} can be null in {field.source.name}, not in {target}")

@@ -27,7 +27,6 @@ from graphql import (
 from graphql.execution.collect_fields import FieldDetails, FragmentDetails, collect_subfields
 from graphql.execution.values import VariableValues
 
-from isola.errors import Forbidden
 from isola.query import arguments, mapping
 from isola.query.limits import Limits
 from isola.query.mapping import Lookup, Many, Model, One, Part, Value
@@ -43,7 +42,6 @@ from isola.query.read_plan import (
     Place,
     ReadPlan,
     ReadPlans,
-    Refused,
     Required,
     Selection,
     Site,
@@ -92,11 +90,10 @@ class _Planner:
     """The permissions that the root field being planned needs."""
     roots: dict[str, Required] = field(default_factory=dict)
     found: list[tuple[int, Mapping[str, Required]]] = field(default_factory=list)
-    refused: dict[str, Refused] = field(default_factory=dict)
 
     def plan(self, type_: GraphQLNamedType, nodes: list[FieldDetails]) -> ReadPlan:
         """The plan of a query."""
-        return self._plan(type_, self._selection(type_, nodes, Place((), nodes[0].node), None, None))
+        return self._plan(type_, self._selection(type_, nodes, Place((), nodes[0].node), None))
 
     def payload(self, mutation: GraphQLObjectType, key: str, nodes: list[FieldDetails]) -> ReadPlan:
         """The plan of the payload of a mutation's field."""
@@ -106,23 +103,20 @@ class _Planner:
         self.roots[key] = self.required
         at = Place((key,), node)
         self.require(f"{mutation.name}.{node.name.value}", at)
-        selection = Selection(type_.name, ())
         if type_.name not in self.model.entities:
             # Python resolves an unmapped type completely.
             self.complete = False
             self._left(type_, nodes, at)
+            selection = Selection(type_.name, ())
         else:
-            try:
-                selection = self._selection(type_, nodes, at, None, None)
-            except _RefusedError as error:
-                self.refused[key] = error.refused
+            selection = self._selection(type_, nodes, at, None)
         return replace(self._plan(type_, selection), called=(definition, at))
 
     def _plan(self, type_: GraphQLNamedType, root: Selection) -> ReadPlan:
         row = self.model.entities[type_.name].source if type_.name in self.model.entities else _NO_ROW
         if not isinstance(row, mapping.Parameters):
             raise TypeError(f"{type_} is a row of a table and cannot be the root of a statement")
-        return ReadPlan(root, row, tuple(self.sites), self.complete, self.roots, self.found, self.refused)
+        return ReadPlan(root, row, tuple(self.sites), self.complete, self.roots, self.found)
 
     def require(self, what: str, at: Place) -> None:
         """Record the permissions that a selected type or field needs."""
@@ -135,9 +129,8 @@ class _Planner:
         return collect_subfields(self.model.schema, fragments, values, self.operation, type_, nodes).grouped_field_set
 
     def _selection(
-        self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place, parent: int | None, by: One | None
+        self, type_: GraphQLNamedType, nodes: list[FieldDetails], at: Place, parent: int | None
     ) -> Selection:
-        """``by``: the relation that leads to the row, which can have fewer fields than its type."""
         if not isinstance(type_, GraphQLObjectType):
             raise TypeError(f"{type_} is not an object type")
         selected: list[_Field] = []
@@ -146,7 +139,7 @@ class _Planner:
         for key, group in self.collect(type_, nodes).items():
             below = _below(at, key, group)
             with nullcontext() if at.path else self._root(key):
-                selected += self._selected(type_, key, group, below, parent, by, needed)
+                selected += self._selected(type_, key, group, below, parent, needed)
         columns = self.model.columns[type_.name]
         hidden = [
             Leaf(
@@ -163,15 +156,11 @@ class _Planner:
 
     @contextmanager
     def _root(self, key: str) -> Iterator[None]:
-        """Plan a root field of a query, with its own permissions and refusal, independent of other root fields."""
-        sites, found = len(self.sites), len(self.found)
+        """Plan a root field of a query, with its own permissions, independent of other root fields."""
         common = self.required
         self.required = self.roots[key] = dict(common)
         try:
             yield
-        except _RefusedError as error:
-            self.refused[key] = error.refused
-            del self.sites[sites:], self.found[found:]
         finally:
             self.required = common
 
@@ -182,7 +171,6 @@ class _Planner:
         group: list[FieldDetails],
         at: Place,
         parent: int | None,
-        by: One | None,
         needed: dict[str, None],
     ) -> list[_Field]:
         """The reads for one response key; adds the columns that Python's resolvers need to ``needed``."""
@@ -198,7 +186,7 @@ class _Planner:
             needed |= dict.fromkeys(self.model.left[f"{type_.name}.{name}"].columns)
             self._left(get_named_type(type_.fields[name].type), group, at)
             return []
-        return [self._field(type_, name, key, group, at, parent, by)]
+        return [self._field(type_, name, key, group, at, parent)]
 
     def _field(
         self,
@@ -208,24 +196,19 @@ class _Planner:
         group: list[FieldDetails],
         at: Place,
         parent: int | None,
-        by: One | None,
     ) -> _Field:
         definition = type_.fields[name]
         target = get_named_type(definition.type)
         mapped = self.model.entities[type_.name].fields[name]
         nullable = not isinstance(definition.type, GraphQLNonNull)
         place = f"{type_.name}.{name}"
-        if by is not None and by.plain is not None and not by.gives(mapped):
-            raise _RefusedError(Refused(Forbidden(by.plain), at))
         match mapped:
             case Value():
                 column = self.model.columns[type_.name][mapped.of] if isinstance(mapped.of, str) else None
                 longest = None if column is None else column.info.get("longest")
                 return Leaf(key, nullable, place, mapped, target, _is_list(definition), longest)
-            case Part():
-                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, by))
-            case One():
-                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent, mapped))
+            case Part() | One():
+                return Object(key, nullable, place, mapped, self._selection(target, group, at, parent))
             case Many():
                 return self._connection(mapped, type_, definition, key, group, at, parent)
             case Lookup():
@@ -237,7 +220,7 @@ class _Planner:
                 required = self.required
                 for each in choices:
                     self.required = {}
-                    selections[each] = self._selection(self.model.schema.type_map[each], group, at, site, None)
+                    selections[each] = self._selection(self.model.schema.type_map[each], group, at, site)
                     needed[each] = self.required
                 self.required = required
                 abstract = isinstance(target, GraphQLInterfaceType)
@@ -338,7 +321,7 @@ class _Planner:
             target = get_named_type(type_.fields[name].type)
             match name:
                 case "node" | "nodes":
-                    part = ConnectionPart(key, name, selection=self._selection(target, nodes, below, site, None))
+                    part = ConnectionPart(key, name, selection=self._selection(target, nodes, below, site))
                 case "edges" | "pageInfo":
                     part = ConnectionPart(key, name, self._parts(target, nodes, below, site))
                 case "groups":
@@ -377,14 +360,6 @@ class _Planner:
             value = Leaf("value", nullable=True, place=place, value=by, type=target, listed=False, longest=longest)
             found.append(Grouped(key, value, item.name, tuple(parts.items())))
         return tuple(found)
-
-
-class _RefusedError(Exception):
-    """A selected field cannot be read through this relation, regardless of the caller."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(refused)
-        self.refused = refused
 
 
 def _below(at: Place, key: str, group: list[FieldDetails]) -> Place:

@@ -243,8 +243,7 @@ class ReadPlan:
 
     ``required`` has the permissions of each root field, by response key, that depend on no argument. ``found`` has the
     sites whose arguments can lead to several types, by ids or by a filter, with the permissions of each type.
-    ``refused`` are the root fields that are invalid for every caller; they are not in ``root``. ``called`` is the field
-    of a mutation whose payload this plan reads.
+    ``called`` is the field of a mutation whose payload this plan reads.
     """
 
     root: Selection
@@ -253,7 +252,6 @@ class ReadPlan:
     complete: bool
     required: Mapping[str, Required]
     found: Sequence[tuple[int, Mapping[str, Required]]]
-    refused: Mapping[str, Refused]
     called: tuple[GraphQLField, Place] | None = None
     serial: int = default(default_factory=count().__next__, init=False)
     """Unique among the plans of this process."""

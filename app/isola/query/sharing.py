@@ -8,7 +8,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from isola.query import caller
 from isola.query.arguments import RELATIVE, Condition, Page, Shape
-from isola.query.mapping import Function, Join, Model, One, Related, Row, Searched, Source, columns_of
+from isola.query.mapping import Function, Join, Model, One, Related, Row, Searched, Source, View, columns_of
 from isola.query.read_plan import Connection, ConnectionPart, Found, Grouped, Leaf, Object, ReadPlan, Selection
 
 _OF_CALLER = frozenset(parameter.key for parameter in caller.PARAMETERS.values())
@@ -32,7 +32,7 @@ def is_logged(model: Model, plan: ReadPlan, shapes: Sequence[Shape]) -> bool:
     if any(_is_relative(condition) for _, condition in _conditions(plan.root, shapes)):
         # Time passes without an entry.
         return False
-    return plan.complete and not any(isinstance(each, Function) for each in _sources(model, plan.root))
+    return plan.complete and not any(isinstance(each, Function | View) for each in _sources(model, plan.root))
 
 
 def _conditions(selection: Selection, shapes: Sequence[Shape]) -> Iterator[tuple[str, Condition]]:
@@ -87,11 +87,11 @@ def _compares_columns(model: Model, type_: str, condition: Condition) -> bool:
 
 
 def _is_public(source: Source) -> bool:
-    """Whether everybody in a tenant may read all rows. What a function returns is not known."""
+    """Whether everybody in a tenant may read all rows. What a function or a view has is not known."""
     if isinstance(source, Table):
         references = [key.column.table for column in source.primary_key.columns for key in column.foreign_keys]
         return not any("visible" in each.info for each in (source, *references))
-    return not isinstance(source, Function)
+    return not isinstance(source, Function | View)
 
 
 def _asks(of: Callable[[Row], ColumnElement[Any]], columns: Row) -> bool:

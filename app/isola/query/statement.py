@@ -34,6 +34,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    table,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect_asyncpg
@@ -47,7 +48,7 @@ from isola.query import budget, caller, connection, json_text
 from isola.query.arguments import Ids, Shape
 from isola.query.budget import Budget
 from isola.query.json_text import Part as Json
-from isola.query.mapping import Function, Join, Model, One, Parameters, Part, Row, Source
+from isola.query.mapping import Function, Join, Model, One, Parameters, Part, Row, Source, View
 from isola.query.read_plan import Connection, Constant, Found, Leaf, Object, ReadPlan, Selected, Selection, enum_names
 
 TYPE_MARK = ""
@@ -152,6 +153,12 @@ class Writer:
             case Table():
                 scan = source.alias(self.name_of_scan(source.name))
                 return scan, self._predicates([scan])
+            case View():
+                self._scans += 1
+                schema, name = source.name.split(".")
+                columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public method copies one
+                view = table(name, *columns, schema=schema).alias(f"{name}_{self._scans}")
+                return view, [] if source.when is None else [source.when(view.c)]
             case Parameters():
                 raise TypeError("parameters are a row, and cannot be scanned")
             case _:

@@ -155,7 +155,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 providers if signer else {},
                 passwords=signer is not None and passwords is not None,
             )
-            services = Services(mint, challenges, sessions, choices, invitations)
+            services = Services(mint, challenges, sessions, choices, invitations, settings.share_duration)
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
             executor = _executor(settings, secret, services, rest.documents(paths), by_code_point=by_code_point)
             administration: Sequence[BaseRoute] = ()

@@ -43,6 +43,8 @@ GROUPED = frozenset({"String", "Boolean", "Int", "BigInt", "Date", "UUID"})
 MAX_DIGITS = 1000
 MAX_TABLE = 60
 """The most characters of a table name."""
+GRANTED_FIELDS = "grantedFields"
+"""The field of a shared row that says which of its fields are granted."""
 VERSION = "expected_updated_at"
 """The input field of updates and deletions with the version that a client expects."""
 KEY = "by"
@@ -165,8 +167,14 @@ def _check_names(declaration: Declaration) -> None:
 def _check_shared(declaration: Declaration) -> None:
     for name in declaration.subject.shared:
         member = declaration.by_column(declaration.column_of(name))
-        if member is not None and member.is_private:
+        if member is None:
+            continue
+        if member.is_private:
             _refuse(member.where, "shared: expected a column that is not private")
+        if isinstance(member.declared, Reference):
+            _refuse(member.where, "shared: expected a column that is no reference: partners learn no internal ids")
+        if field_of(member.name) == GRANTED_FIELDS:
+            _refuse(member.where, f"shared: {GRANTED_FIELDS} is a field of each shared row: expected another name")
 
 
 def _check_searched(declaration: Declaration) -> None:

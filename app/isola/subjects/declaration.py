@@ -446,7 +446,7 @@ class Declaration:
     @property
     def shared(self) -> Sequence[str]:
         """The columns that can be shared with a partner."""
-        return ["id", *(self.column_of(name) for name in self.subject.shared)]
+        return [self.column_of(name) for name in self.subject.shared]
 
     @property
     def searched(self) -> Sequence[str]:

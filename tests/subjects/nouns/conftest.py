@@ -45,6 +45,6 @@ async def state(database: Database, tenant: Tenant) -> State:
     """Every row of a tenant, and its live shares."""
     rows = {**await canary.content(database, tenant), "log": await canary.log(database, tenant)}
     async with database.transaction(tenant) as work:
-        shared = "SELECT to_jsonb(s)::text FROM resources r, isola.shares_of('resource', r.id) s"
+        shared = "SELECT to_jsonb(s)::text FROM isola.own_shares s"
         shares = sorted(await work.texts(shared))
     return {**{name: sorted(map(repr, each)) for name, each in rows.items()}, "shares": shares}

@@ -181,7 +181,7 @@ async def test_a_quota_limits_only_its_rows_and_only_tenants_with_the_plan(
 async def test_a_restored_row_counts_towards_the_quota(
     database: Database, control: Database, owner: Database, scene: Scene
 ) -> None:
-    """A share renewed after its end, and a user enabled again; but not one that still counts."""
+    """A row shared again after its share has ended, and a user enabled again; but not a share that still counts."""
     async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         resource = await resources.create(work, scene.actor, name="one")
         share = await shares.grant(work, scene.actor, "resource", resource, scene.partner)
@@ -189,7 +189,7 @@ async def test_a_restored_row_counts_towards_the_quota(
     await allow(control, scene.tenant, shares=0, users=0)
 
     async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
-        assert await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later()) == share
+        await shares.change(work, scene.actor, share, expires_at=_later())
     async with owner.unbound() as work:
         await work.execute(update(share_table).values(expires_at=func.now()))
     assert await used(database, scene.tenant, "shares") == 0

@@ -1,6 +1,7 @@
 """Who may share rows, and which data the grantee sees."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from isola.database.transactions import Database
-from isola.errors import BadUserInput, Forbidden, NotFound
+from isola.errors import BadUserInput, Conflict, Forbidden, NotFound
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
 from isola.subjects import resources, shares, users
@@ -72,7 +73,12 @@ async def test_owner_and_admin_share_and_nobody_else(
     for actor in (people.ada, people.admin):
         async with database.transaction(a, about=actor.reader) as work:
             share = await shares.grant(work, actor, "resource", one, b.slug)
-            assert await work.value("SELECT granted_by FROM isola.shares_of('resource', $1)", one) == actor.user_id
+            assert (
+                await work.value(
+                    "SELECT granted_by FROM isola.own_shares WHERE subject = 'resource' AND row_id = $1", one
+                )
+                == actor.user_id
+            )
             await shares.revoke(work, actor, share)
 
 
@@ -109,10 +115,10 @@ async def test_a_revocation_is_felt_by_the_next_statement(
     async with database.transaction(a) as work:
         share = await shares.grant(work, people.ada, "resource", one, b.slug)
     async with database.transaction(b) as reading:
-        assert await reading.value(f"SELECT id FROM {row_of()}", share) == one
+        assert await reading.value(f"SELECT name FROM {row_of()}", share) == "one"
         async with database.transaction(a) as work:
             await shares.revoke(work, people.ada, share)
-        assert await reading.value(f"SELECT id FROM {row_of()}", share) is None
+        assert await reading.value(f"SELECT name FROM {row_of()}", share) is None
 
 
 async def test_a_share_ends_when_it_expires(
@@ -123,25 +129,131 @@ async def test_a_share_ends_when_it_expires(
         share = await shares.grant(work, people.ada, "resource", one, b.slug, expires_at=soon)
     async with database.transaction(b) as reading:
         assert await reading.value("SELECT expires_at FROM isola.shares_received()") == soon
-        assert await reading.value(f"SELECT id FROM {row_of()}", share) == one
+        assert await reading.value(f"SELECT name FROM {row_of()}", share) == "one"
         await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.02)
-        assert await reading.value(f"SELECT id FROM {row_of()}", share) is None
+        assert await reading.value(f"SELECT name FROM {row_of()}", share) is None
         assert await reading.texts("SELECT id FROM isola.shares_received()") == []
     assert (await state(database, a))["shares"] == []
 
 
-async def test_sharing_again_renews_the_share(
+OWN = """
+SELECT (to_jsonb(s) - '{granted_at,granted_by,row_id,subject,grantee_slug}'::text[])::text FROM isola.own_shares s
+"""
+
+
+async def own(database: Database, tenant: Tenant) -> list[Any]:
+    """The tenant's shares of its own rows, with what they grant."""
+    async with database.transaction(tenant) as work:
+        return [json.loads(each) for each in await work.texts(OWN)]
+
+
+async def test_what_is_shared_already_is_refused_and_changed_by_name(
     database: Database, a: Tenant, b: Tenant, people: People, one: UUID
 ) -> None:
-    soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
-    made = []
-    for actor, until in ((people.ada, soon), (people.admin, later), (people.ada, None)):
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    async with database.transaction(a) as work:
+        share = await shares.grant(
+            work, people.ada, "resource", one, b.slug, fields=["name"], expires_at=soon, note="soon"
+        )
+    granted = await own(database, a)
+    for more in ({}, {"fields": ["name", "data"]}, {"expires_at": None}):
+        with pytest.raises(Conflict, match="changeShare") as caught:
+            async with database.transaction(a) as work:
+                await shares.grant(work, people.admin, "resource", one, b.slug, **more)
+        assert caught.value.field == "grantee"
+    assert await own(database, a) == granted
+
+    expected = granted[0]
+    changes: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"note": None}, {"note": None}),
+        ({"fields": ["data", "kind"]}, {"fields": ["kind", "data"]}),
+        ({"expires_at": None}, {"expires_at": None}),
+        ({"note": "for good"}, {"note": "for good"}),
+        ({}, {}),
+    ]
+    for given, changed in changes:
         async with database.transaction(a) as work:
-            made.append(await shares.grant(work, actor, "resource", one, b.slug, expires_at=until))
-            expires = await work.texts("SELECT expires_at FROM isola.shares_of('resource', $1)", one)
-        assert expires == [until]
-    assert len(set(made)) == 1
-    assert await received(database, b) == made[:1]
+            await shares.change(work, people.ada, share, **given)
+        expected |= changed
+        assert await own(database, a) == [expected]
+    (row,) = await shared(database, b, share)
+    assert json.loads(row)["granted_fields"] == ["kind", "data"]
+    assert json.loads(row) | {"kind": "report", "data": {"a": 1}, "name": None, "size_bytes": None} == json.loads(row)
+
+
+async def test_changes_are_for_those_who_may_share(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    async with database.transaction(a) as work:
+        share = await shares.grant(work, people.ada, "resource", one, b.slug)
+    before = await state(database, a)
+    for actor, reason in {people.bob: "only the owner", people.viewer: "share:write"}.items():
+        with pytest.raises(Forbidden, match=reason):
+            async with database.transaction(a) as work:
+                await shares.change(work, actor, share, note="mine")
+    for tenant, missing in ((b, share), (a, uuid4())):
+        async with database.transaction(tenant) as work:
+            with pytest.raises(NotFound, match="there is no such share"):
+                await shares.change(work, people.admin, missing, note="mine")
+    assert await state(database, a) == before
+    async with database.transaction(a) as work:
+        await shares.revoke(work, people.ada, share)
+        with pytest.raises(NotFound, match="there is no such share"):
+            await shares.change(work, people.ada, share, note="late")
+
+
+async def test_a_share_without_an_end_has_the_usual_term(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    later = datetime.now(UTC) + timedelta(days=9)
+    for given, usual in (({}, True), ({"expires_at": None}, False), ({"expires_at": later}, False)):
+        began = datetime.now(UTC)
+        async with database.transaction(a) as work:
+            share = await shares.grant(
+                work,
+                people.ada,
+                "resource",
+                one,
+                b.slug,
+                term=timedelta(days=3),
+                **given,
+            )
+            until = await work.value("SELECT expires_at FROM isola.own_shares WHERE id = $1", share)
+            await shares.revoke(work, people.ada, share)
+        if usual:
+            assert timedelta(days=3) <= until - began < timedelta(days=3, minutes=1)
+        else:
+            assert until == given["expires_at"]
+
+
+async def test_an_invalid_choice_is_refused_by_name(
+    database: Database, a: Tenant, b: Tenant, people: People, one: UUID
+) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    refused: list[tuple[dict[str, Any], str, str]] = [
+        ({"fields": []}, "fields", "expected at least one"),
+        ({"fields": None}, "fields", "expected at least one"),
+        ({"fields": ["owner_id"]}, "fields", "expected some of NAME, KIND, DATA, SIZE_BYTES"),
+        ({"fields": ["name", "nothing"]}, "fields", "expected some of NAME"),
+        ({"expires_at": past}, "expiresAt", "expected a future time"),
+        ({"note": ""}, "note", "expected 1 to 500 characters, not 0"),
+        ({"note": "n" * 501}, "note", "expected 1 to 500 characters, not 501"),
+        ({"note": "\ud800"}, "note", "note"),
+    ]
+    for choice, field, reason in refused:
+        with pytest.raises(BadUserInput, match=reason) as caught:
+            async with database.transaction(a) as work:
+                await shares.grant(work, people.ada, "resource", one, b.slug, **choice)
+        assert caught.value.field == field
+    async with database.transaction(a) as work:
+        share = await shares.grant(work, people.ada, "resource", one, b.slug, note="n" * 500)
+    before = await state(database, a)
+    for choice, field, reason in refused:
+        with pytest.raises(BadUserInput, match=reason) as caught:
+            async with database.transaction(a) as work:
+                await shares.change(work, people.ada, share, **choice)
+        assert caught.value.field == field
+    assert await state(database, a) == before
 
 
 async def test_a_share_that_was_revoked_can_be_granted_anew(
@@ -190,7 +302,7 @@ async def test_a_partner_cannot_share_on(database: Database, a: Tenant, b: Tenan
         stranger = Actor(await users.ensure(work, subject="eve", name=None, email=None), of_role(Role.ADMIN))
         with pytest.raises(NotFound, match="there is no such resource"):
             await shares.grant(work, stranger, "resource", one, a.slug)
-        again = "SELECT share FROM isola.share('resource', $1, $2, NULL, false)"
+        again = "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)"
         assert await work.value(again, one, a.slug) is None
     assert await state(database, a) == before
 

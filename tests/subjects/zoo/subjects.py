@@ -93,6 +93,23 @@ class Animal(Subject, name="animal", prefix="anm", order=("name",), counted="tam
     unique_together = (("name", "cage"),)
     checks = {"tame_fish": "NOT tame OR class = 'bird'"}  # noqa: RUF012
     samples = {"tame": lambda _, row: row["class"] == "bird"}  # noqa: RUF012
+    shared = (
+        "name",
+        "class",
+        "order",
+        "from_",
+        "group",
+        "population",
+        "price",
+        "notes",
+        "nicknames",
+        "kin",
+        "days",
+        "fees",
+        "visits",
+        "ring",
+        "created_at",
+    )
 
     async def before_update(self, work: Work, actor: Actor, changes: dict[str, Any]) -> None:  # noqa: ARG002
         """A rule receives the values as stored, by attribute."""
@@ -123,6 +140,7 @@ class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
 
     searched = ("text", "place")
     searched_as = "english"
+    shared = ("text", "sealed")
 
     @staticmethod
     def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:

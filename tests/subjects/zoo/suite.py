@@ -134,8 +134,8 @@ async def test_what_is_deprecated_says_so_to_clients(alice: Client) -> None:
     assert deprecated == {"moveAnimal": "Use updateAnimal."}
     printed = schema.as_str()
     assert 'FISH @deprecated(reason: "Fish are kept elsewhere.")' in printed
-    # As a field, and in the inputs to make, change, upsert and filter.
-    assert printed.count('@deprecated(reason: "Use cage.")') == 5
+    # As a field, also of what was shared, and in the inputs to make, change, upsert and filter.
+    assert printed.count('@deprecated(reason: "Use cage.")') == 6
     # As a field, and in the filter.
     assert printed.count('@deprecated(reason: "Use friends.")') == 2
 

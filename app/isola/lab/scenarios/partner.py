@@ -87,13 +87,14 @@ async def _grant(population: Population, partners: Sequence[Resident], owners: i
         await work.script("DELETE FROM control.share_answers; DELETE FROM control.shares")
         grantees = [partner.tenant.id for partner in partners]
         await work.value(
-            "INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by)"
-            " SELECT owner, 'resource', resource, slug, id, granter FROM control.tenants,"
+            "INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields)"
+            " SELECT owner, 'resource', resource, slug, id, granter, $5 FROM control.tenants,"
             " unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS shared (owner, resource, granter) WHERE id = ANY($4)",
             [share[1] for share in granted],
             [share[2] for share in granted],
             [share[3] for share in granted],
             grantees,
+            resources.info["shared_columns"],
         )
         await work.value(
             "INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)"

@@ -1,45 +1,132 @@
 """Shares with partners. They are stored outside of the tenants' tables, and accessed only by database functions."""
 
-from datetime import UTC, datetime
-from typing import TypedDict, Unpack
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import DateTime, func, literal, select
+from sqlalchemy import ARRAY, BindParameter, Column, DateTime, MetaData, Table, Text, Uuid, func, literal, select
 
-from isola.errors import BadUserInput, NotFound
-from isola.subjects import operations
+from isola.errors import BadUserInput, Conflict, NotFound
+from isola.subjects import document, operations
 from isola.subjects.actor import Actor
 from isola.subjects.declaration import Registry
 from isola.subjects.permissions import Permission
 from isola.subjects.work import Work
 
+own_shares = Table(
+    "own_shares",
+    MetaData(schema="isola"),
+    Column("id", Uuid, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("row_id", Uuid, nullable=False),
+    Column("grantee_slug", Text, nullable=False),
+    Column("granted_by", Uuid),
+    Column("granted_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("note", Text),
+    Column("fields", ARRAY(Text), nullable=False),
+)
+"""The live shares of the tenant's own rows that the proved user may read: a view outside of the homes."""
 
-class Term(TypedDict, total=False):
-    """The term of a share; None: until it is revoked. If omitted, an existing share keeps its term."""
+MAX_NOTE = 500
+"""The most characters of a note."""
 
+
+class Choice(TypedDict, total=False):
+    """What a share is to grant. If omitted: everything that its subject shares, for the usual term, without a note."""
+
+    fields: Sequence[str] | None
+    """Columns."""
     expires_at: datetime | None
+    """None: until it is revoked."""
+    note: str | None
 
 
-async def grant(work: Work, actor: Actor, subject: str, row_id: UUID, grantee: str, **term: Unpack[Term]) -> UUID:
-    """Let a partner, named by its slug, read a row of a subject; sharing it again renews the share.
+async def grant(
+    work: Work,
+    actor: Actor,
+    subject: str,
+    row_id: UUID,
+    grantee: str,
+    *,
+    term: timedelta | None = None,
+    **choice: Unpack[Choice],
+) -> UUID:
+    """Let a partner, named by its slug, read columns of a row of a subject.
 
-    The result does not reveal whether a tenant with that slug exists. Raises NotFound, Forbidden, and BadUserInput
-    naming the invalid field.
+    Without ``expires_at``, the share ends after the ``term``; without a term, when it is revoked. A row that is shared
+    with the partner already is refused: ``change`` changes what it grants. The result does not reveal whether a tenant
+    with that slug exists. Raises NotFound, Forbidden, Conflict, and BadUserInput naming the invalid field.
     """
     actor.require(Permission.SHARE_WRITE)
-    expires_at = term.get("expires_at")
+    _check(choice)
+    await _hold(work, actor, subject, row_id)
+    until = choice.get("expires_at", datetime.now(UTC) + term if term is not None else None)
+    call = func.isola.share(subject, row_id, grantee, _columns(choice), _moment(until), choice.get("note"))
+    [row] = await work.rows(select(call.table_valued("share", "refused")))
+    match row["refused"]:
+        case "grantee":
+            raise BadUserInput("grantee: expected the slug of another tenant", "grantee")
+        case "fields":
+            raise _of_fields(subject)
+        case "again":
+            raise Conflict("grantee: it is shared with this tenant already; changeShare changes that share", "grantee")
+    share: UUID = row["share"]
+    return share
+
+
+async def change(work: Work, actor: Actor, share_id: UUID, **choice: Unpack[Choice]) -> None:
+    """Change what a share grants, until when, and its note; what is omitted stays.
+
+    Raises NotFound, Forbidden, and BadUserInput naming the invalid field.
+    """
+    actor.require(Permission.SHARE_WRITE)
+    _check(choice)
+    found = await work.rows(select(own_shares.c.subject, own_shares.c.row_id).where(own_shares.c.id == share_id))
+    if not found or found[0]["subject"] not in Registry.by_name:
+        raise NotFound("there is no such share")
+    subject = found[0]["subject"]
+    await _hold(work, actor, subject, found[0]["row_id"])
+    call = func.isola.change_share(
+        share_id,
+        _columns(choice),
+        _moment(choice.get("expires_at")),
+        "expires_at" not in choice,
+        choice.get("note"),
+        "note" not in choice,
+    )
+    [row] = await work.rows(select(call.table_valued("changed", "refused")))
+    if row["refused"] is not None:
+        raise _of_fields(subject)
+    if row["changed"] is None:
+        raise NotFound("there is no such share")
+
+
+def _check(choice: Choice) -> None:
+    if "fields" in choice and not choice["fields"]:
+        raise BadUserInput("fields: expected at least one", "fields")
+    expires_at, note = choice.get("expires_at"), choice.get("note")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise BadUserInput("expiresAt: expected a future time", "expiresAt")
-    await _hold(work, actor, subject, row_id)
-    until = literal(expires_at, DateTime(timezone=True))
-    call = func.isola.share(subject, row_id, grantee, until, "expires_at" not in term)
-    [row] = await work.rows(select(call.table_valued("share", "expired")))
-    if row["expired"]:
-        raise BadUserInput("expiresAt: expected, because the share has expired; null for no expiry", "expiresAt")
-    share: UUID | None = row["share"]
-    if share is None:
-        raise BadUserInput("grantee: expected the slug of another tenant", "grantee")
-    return share
+    if note is None:
+        return
+    if not 1 <= len(note) <= MAX_NOTE:
+        raise BadUserInput(f"note: expected 1 to {MAX_NOTE} characters, not {len(note)}", "note")
+    document.check("note", note)
+
+
+def _columns(choice: Choice) -> BindParameter[Any]:
+    return literal(choice.get("fields"), ARRAY(Text))
+
+
+def _moment(until: datetime | None) -> BindParameter[Any]:
+    return literal(until, DateTime(timezone=True))
+
+
+def _of_fields(subject: str) -> BadUserInput:
+    shared = ", ".join(name.upper() for name in Registry.by_name[subject].shared)
+    return BadUserInput(f"fields: expected some of {shared}", "fields")
 
 
 async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:

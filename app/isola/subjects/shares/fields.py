@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -10,24 +11,29 @@ from sqlalchemy import (
     DateTime as Timestamp,
     Text,
     Uuid,
+    and_,
     case,
     literal_column,
     or_,
+    true,
 )
 from strawberry.utils.str_converters import to_camel_case
 
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
 from isola.api.declared import extend
-from isola.api.fields import many, mapped, one, part, typed_id
+from isola.api.declared.making import list_of, made_input
+from isola.api.declared.shared import declare_shared, granted_field, shareable, shared_field, shared_row
+from isola.api.fields import FIELD, many, mapped, one, part, typed_id
 from isola.api.request import Info, fields_of, payload
-from isola.api.scalars import DateTime
+from isola.api.scalars import DateTime, DateTimeFilter, IDFilter, NullsOrder, OrderDirection, StringFilter
 from isola.api.tenants import Tenant
 from isola.installed import SUBJECTS
 from isola.query.caller import may, user_id
 from isola.query.identifiers import decode
-from isola.query.mapping import Function, Parameters, Row
+from isola.query.mapping import Comparison, Function, Join, Parameters, Row, View
 from isola.subjects import shares
+from isola.subjects.declaration import Declaration
 from isola.subjects.permissions import Permission
 from isola.subjects.sentences import words
 from isola.subjects.subject import Subject
@@ -38,28 +44,34 @@ T = TypeVar("T")
 
 
 SHARED_WITH = "The slug of the recipient. The answer is the same if no tenant has it."
-TERM = "Null: no expiry. Omitted: an existing share keeps its expiry, a new one has none."
+TERM = "When it ends. Null: when it is revoked. Omitted: after the usual term of the installation, if it has one."
+FIELDS = "What the recipient may read. Omitted: all that can be shared."
+NOTE = "What the recipient should know about it: 1 to 500 characters."
+KEPT = "Omitted: as it is."
 
 Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
 """The types and declarations of fields, by their names."""
 
+SHARED = [subject for subject in SUBJECTS if subject.shared]
+"""The subjects whose rows can be shared."""
+GrantedField = granted_field(SHARED)
+ShareableType = shareable(SHARED)
+TAKEN = frozenset({"id", "owner", "grantee", "fields", "note", "granted_by", "granted_at", "expires_at"})
+"""The fields that shares have themselves."""
 
-def shares_of(subject: str, key: str) -> Function:
-    """The live shares of one of the tenant's own rows, by the column that holds its key."""
-    return Function(
-        "isola.shares_of",
-        (
-            Column("id", Uuid, nullable=False),
-            Column("subject", Text, nullable=False),
-            Column("row_id", Uuid, nullable=False),
-            Column("grantee_slug", Text, nullable=False),
-            Column("granted_by", Uuid),
-            Column("granted_at", Timestamp(timezone=True), nullable=False),
-            Column("expires_at", Timestamp(timezone=True)),
-        ),
-        (key,),
-        subject=subject,
-    )
+
+def own_shares(of: str | None = None, *, every: bool = True) -> View:
+    """The live shares of the tenant's own rows: those of a subject, and all or those that the caller granted."""
+
+    def when(share: Row) -> ColumnElement[bool]:
+        mine = or_(may(Permission.SHARE_MANAGE), share["granted_by"] == user_id())
+        conditions = [] if every else [mine]
+        return and_(
+            true(), *conditions, *([] if of is None else [share["subject"] == literal_column(f"'{of}'", Text())])
+        )
+
+    columns = tuple(Column(each.name, each.type, nullable=each.nullable) for each in shares.own_shares.columns)
+    return View(str(shares.own_shares), columns, when)
 
 
 def share_fields(subject: type[Subject]) -> Fields:
@@ -76,7 +88,7 @@ def share_fields(subject: type[Subject]) -> Fields:
                 of.prefix, key, description=f"The id of the shared {words(of.name)}; null if it is another object."
             ),
         ),
-        of.name: (
+        _shared_as(of): (
             subject | None,
             one("row_id", description=f"The shared {words(of.name)}; null if it is another object."),
         ),
@@ -86,16 +98,13 @@ def share_fields(subject: type[Subject]) -> Fields:
 def received_fields(subject: type[Subject]) -> Fields:
     """The field of a received share with the shared row of a subject: null in shares of other subjects."""
     of = subject.declaration
-    columns = tuple(
-        Column(column.name, column.type, nullable=column.nullable)
-        for column in (of.subject.table.c[name] for name in of.shared)
-    )
-    shared = one(
-        source=Function("isola.shared_row", columns, ("id",), subject=of.name, typed=True),
-        plain=f"relations of a shared {of.name} is not shared",
-        description="Only its values; fields of related objects are refused.",
-    )
-    return {of.name: (subject | None, shared)}
+    described = f"What was granted of the {words(of.name)}; null if another object is shared, or if it cannot be read."
+    return {_shared_as(of): (declare_shared(subject) | None, one(source=shared_row(subject), description=described))}
+
+
+def _shared_as(of: Declaration) -> str:
+    """The field of a share with the shared row of a subject."""
+    return f"{of.name}_object" if of.name in TAKEN else of.name
 
 
 def having(*fields: Fields) -> Callable[[type[T]], type[T]]:
@@ -122,19 +131,25 @@ def share_mutation(subject: type[Subject]) -> Any:
             {
                 key: (strawberry.ID, strawberry.field()),
                 "grantee": (str, strawberry.field(description=SHARED_WITH)),
+                "fields": (
+                    list_of(shared_field(subject)) | None,
+                    strawberry.field(default=strawberry.UNSET, description=FIELDS),
+                ),
                 "expires_at": (DateTime | None, strawberry.field(default=strawberry.UNSET, description=TERM)),
+                "note": (str | None, strawberry.field(default=strawberry.UNSET, description=NOTE)),
             },
         )
     )
-    share = {"share": (Share, one("share_id", source=shares_of(of.name, key)))}
+    share = {"share": (Share, one("share_id"))}
     payload_class = mapped(Parameters({"share_id": Uuid(), key: Uuid()}))(_class(f"Share{name}Payload", share))
     payload_type = strawberry.type(payload_class, directives=[PUBLIC])
 
     async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  passed by GraphQL
-        values = fields_of(input)
+        values = _choice(input)
         row = decode(values.pop(key), of.prefix, to_camel_case(key))
+        term = info.context.services.share_term
         async with info.context.transaction() as work:
-            made = await shares.grant(work, info.context.actor, of.name, row, **values)
+            made = await shares.grant(work, info.context.actor, of.name, row, term=term, **values)
             return await payload(payload_type, info, work, share_id=made, **{key: row})
 
     resolver.__name__ = f"share_{of.name}"
@@ -151,8 +166,11 @@ def add_shares(subject: type[Subject]) -> None:
         return manages if of.owner is None else or_(row[of.owner.column] == user_id(), manages)
 
     listed = many(
-        source=shares_of(of.name, "id"),
+        Join("id", "row_id"),
+        source=own_shares(of.name),
         when=may_read_shares,
+        filter=ShareFilter,
+        order=ShareOrder,
         description="The shares of it; empty unless the caller owns it or may manage all of its kind.",
     )
     extend(subject)(_class(f"{subject.__name__}Shares", {"shares": (Connection[Share], listed)}))
@@ -169,14 +187,18 @@ def sharing(subjects: Sequence[type[Subject]]) -> Callable[[type[T]], type[T]]:
     return add
 
 
+def _choice(input_: object) -> dict[str, Any]:
+    """The fields of an input that the client sent, with the columns of the chosen fields."""
+    values = fields_of(input_)
+    if values.get("fields") is not None:
+        values["fields"] = [each.value for each in values["fields"]]
+    return values
+
+
 def _class(name: str, fields: Fields) -> type[Any]:
     annotations = {each: type_ for each, (type_, _) in fields.items()}
     declared = {each: field for each, (_, field) in fields.items()}
     return type(name, (), {"__annotations__": annotations, "__module__": __name__, **declared})
-
-
-SHARED = [subject for subject in SUBJECTS if subject.shared]
-"""The subjects whose rows can be shared."""
 
 
 shares_received = Function(
@@ -187,6 +209,7 @@ shares_received = Function(
         Column("owner_name", Text, nullable=False),
         Column("granted_at", Timestamp(timezone=True), nullable=False),
         Column("expires_at", Timestamp(timezone=True)),
+        Column("note", Text),
     ),
     one="isola.share_received",
     page="isola.page_of_shares_received",
@@ -212,8 +235,7 @@ class Grantee:
     slug: str = strawberry.field(description="The slug, as given when it was shared.")
 
 
-# Each field with shares passes the subject to the function: only the columns matter here.
-@mapped(shares_of("", "id"))
+@mapped(own_shares())
 @strawberry.type(
     description="A partner's right to read an object of the caller's tenant: the field that is not null.",
     directives=[requires(Permission.SHARE_READ)],
@@ -222,20 +244,69 @@ class Grantee:
 class Share:
     id: strawberry.ID = typed_id(PREFIX)
     grantee: Grantee = part(slug="grantee_slug", description="The tenant that may read it.")
+    fields: list[GrantedField] = strawberry.field(  # type: ignore[valid-type]  # known at run time
+        description="What the grantee may read of it."
+    )
+    note: str | None = strawberry.field(description="What the grantee is told about it.")
     granted_by: User | None = one("granted_by", description="The user who shared it.")
     granted_at: DateTime
     expires_at: DateTime | None
 
 
+def _compared(filter_: Any, column: str, prefix: str | None = None) -> tuple[Any, Any]:
+    comparison = Comparison(column, prefix, indexed=True)
+    return filter_ | None, strawberry.field(default=strawberry.UNSET, metadata={FIELD: comparison})
+
+
+ShareableTypeFilter = made_input(
+    "ShareableTypeFilter",
+    {
+        "eq": (ShareableType | None, strawberry.UNSET),
+        "in_": (list_of(ShareableType) | None, strawberry.field(name="in", default=strawberry.UNSET)),
+    },
+    "Compares types whose objects can be shared. Conditions are combined with AND; null is refused.",
+)
+ShareFilter = made_input(
+    "ShareFilter",
+    {
+        "id": _compared(IDFilter, "id", PREFIX),
+        "type": _compared(ShareableTypeFilter, "subject"),
+        **{f"{each.declaration.name}_id": _compared(IDFilter, "row_id", each.declaration.prefix) for each in SHARED},
+        "grantee": _compared(StringFilter, "grantee_slug"),
+        "granted_by_id": _compared(IDFilter, "granted_by", User.declaration.prefix),
+        "granted_at": _compared(DateTimeFilter, "granted_at"),
+        "expires_at": _compared(DateTimeFilter, "expires_at"),
+        "and_": ("list[ShareFilter] | None", strawberry.field(name="and", default=strawberry.UNSET)),
+        "or_": ("list[ShareFilter] | None", strawberry.field(name="or", default=strawberry.UNSET)),
+        "not_": ("ShareFilter | None", strawberry.field(name="not", default=strawberry.UNSET)),
+    },
+    "Compares shares. Conditions are combined with AND; null is refused.",
+)
+
+
+@strawberry.enum
+class ShareOrderField(Enum):
+    GRANTED_AT = "granted_at"
+    EXPIRES_AT = "expires_at"
+
+
+@strawberry.input
+class ShareOrder:
+    field: ShareOrderField
+    direction: OrderDirection = OrderDirection.ASC
+    nulls: NullsOrder | None = strawberry.UNSET
+
+
 @mapped(shares_received, prefix=PREFIX, order=(("granted_at", True), ("id", True)))
 @strawberry.type(
-    description="An object of another tenant that the caller's tenant may read: the field that is not null.",
+    description="What another tenant shared of an object with the caller's tenant: the field that is not null.",
     directives=[requires(Permission.SHARE_READ)],
 )
 @having(*map(received_fields, SHARED))
-class SharedResource(Node):
+class ReceivedShare(Node):
     id: strawberry.ID = typed_id(PREFIX)
     owner: Tenant = part(slug="owner_slug", name="owner_name", description="The tenant that shared it.")
+    note: str | None = strawberry.field(description="What the owner says about it.")
     granted_at: DateTime
     expires_at: DateTime | None
 
@@ -254,7 +325,15 @@ class ShareOffer:
 
 @strawberry.type
 class ShareQueries:
-    shared_with_me: Connection[SharedResource] | None = many(
+    my_shares: Connection[Share] | None = many(
+        source=own_shares(every=False),
+        filter=ShareFilter,
+        order=ShareOrder,
+        description="The shares of the tenant's own objects, oldest first by default: with share:manage all of objects "
+        "that the caller may read, otherwise those that the caller granted.",
+        access=requires(Permission.SHARE_READ),
+    )
+    shared_with_me: Connection[ReceivedShare] | None = many(
         backward=False,
         description="Accepted shares from other tenants, newest first.",
         access=requires(Permission.SHARE_READ),
@@ -264,6 +343,24 @@ class ShareQueries:
         description="The tenants that share something with the caller's tenant.",
         access=requires(Permission.SHARE_READ),
     )
+
+
+@strawberry.input
+class ChangeShareInput:
+    share_id: strawberry.ID
+    fields: list[GrantedField] | None = strawberry.field(  # type: ignore[valid-type]  # known at run time
+        default=strawberry.UNSET, description=f"What the grantee may read from now on. {KEPT}"
+    )
+    expires_at: DateTime | None = strawberry.field(
+        default=strawberry.UNSET, description=f"When it ends. Null: when it is revoked. {KEPT}"
+    )
+    note: str | None = strawberry.field(default=strawberry.UNSET, description=f"{NOTE} Null: none. {KEPT}")
+
+
+@mapped(Parameters({"share_id": Uuid()}))
+@strawberry.type(directives=[PUBLIC])
+class ChangeSharePayload:
+    share: Share = one("share_id")
 
 
 @strawberry.input
@@ -302,6 +399,17 @@ class DeclineSharePayload:
 @strawberry.type
 @sharing(SHARED)
 class ShareMutations:
+    @mutation(
+        requires(Permission.SHARE_WRITE),
+        "Change what a share grants, when it ends, or its note. What is omitted stays as it is.",
+    )
+    async def change_share(self, info: Info, input: ChangeShareInput) -> ChangeSharePayload:
+        values = _choice(input)
+        share = decode(values.pop("share_id"), PREFIX, "shareId")
+        async with info.context.transaction() as work:
+            await shares.change(work, info.context.actor, share, **values)
+            return await payload(ChangeSharePayload, info, work, share_id=share)
+
     @mutation(requires(Permission.SHARE_WRITE), "End one share.")
     async def revoke_share(self, info: Info, input: RevokeShareInput) -> RevokeSharePayload:
         share = decode(input.share_id, PREFIX, "shareId")

@@ -11,11 +11,13 @@ from isola.database.transactions import Database
 from isola.installed import metadata
 from isola.platform import rights
 from isola.platform.roles import Roles
+from isola.platform.shares import shares as share_table
 from isola.platform.tenants import Tenant
 from isola.platform.visibility import POLICY, STATISTICS
 from isola.subjects import visibility
 from isola.subjects.audit import READABLE, audit_entries, audit_log, audit_visibility, masked
 from isola.subjects.search import words_of
+from isola.subjects.shares import own_shares
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import TABLES, discriminators
 from isola_strategies.base import Capability, Strategy
@@ -276,6 +278,33 @@ async def test_the_schema_public_is_empty(owner: Database) -> None:
     assert await offenders(owner, sql) == []
 
 
+async def test_outside_of_homes_tenant_traffic_reads_the_shares_of_its_own_rows_alone(
+    owner: Database, copy: Copy
+) -> None:
+    """By a view: it cannot name the table. Not whether a recipient exists."""
+    readers = [copy.where.tenant_login, "isola_members"]
+    columns = """
+        SELECT DISTINCT format('%s.%s %s', c.relname, a.attname, has_table_privilege(
+            r.rolname, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'
+        ) OR has_any_column_privilege(r.rolname, c.oid, 'INSERT, UPDATE, REFERENCES'))
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+        JOIN pg_roles r ON r.rolname = ANY ($1)
+        WHERE n.nspname IN ('control', 'isola') AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0
+          AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')
+    """
+    read = {column.name for column in share_table.columns} - {"grantee_id"}
+    expected = {f"shares.{name} f" for name in read} | {f"own_shares.{column.name} f" for column in own_shares.columns}
+    assert set(await offenders(owner, columns, readers)) == expected
+    policies = """
+        SELECT DISTINCT qual FROM pg_policies
+        WHERE tablename = 'shares' AND roles && $1::text[]::name[] AND cmd = 'SELECT'
+    """
+    [rule] = await offenders(owner, policies, readers)
+    assert " ".join(rule.split()).startswith("((owner_id = ( SELECT isola.bound_tenant() AS bound_tenant)) AND (")
+    rows = "SELECT relname FROM pg_class WHERE relnamespace = 'control'::regnamespace AND relrowsecurity"
+    assert await offenders(owner, rows) == ["shares"]
+
+
 async def test_views_run_with_the_rights_of_who_reads_them(owner: Database) -> None:
     """But the view of the log, which runs as a role that policies apply to, and which nobody can write to."""
     views = f"""
@@ -323,13 +352,14 @@ async def test_functions_that_set_the_tenant_require_a_bound_transaction(owner: 
     """Every SECURITY DEFINER function first checks its caller: isola.bound_tenant() raises an error if unbound.
 
     isola.entered() does, in functions for SQL sessions. isola.proved_tenant_id() then returns no tenant, and so do
-    functions that only read the log.
+    functions that only read the log. Two read nothing but the declarations of subjects.
     """
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
           AND p.proname <> ALL (ARRAY[
-              'bound_tenant', 'proved_tenant_id', 'proof', 'proof_of', 'audit_platform', 'end_sessions', 'seal'
+              'bound_tenant', 'proved_tenant_id', 'proof', 'proof_of', 'audit_platform', 'end_sessions', 'seal',
+                  'open_subjects', 'shared_of'
           ])
           AND p.prorettype <> 'trigger'::regtype
           AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.((bound|proved)_tenant|entered\\()'
@@ -396,7 +426,7 @@ async def test_a_tenants_role_can_use_only_its_own_schema_and_common_functions(
               AND (has_table_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                    OR has_any_column_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
         """
-        assert await offenders(owner, read, home.role, home.schema) == []
+        assert set(await offenders(owner, read, home.role, home.schema)) == {"control.shares", "isola.own_shares"}
 
 
 async def test_the_login_itself_reaches_tables_that_tenants_share_and_no_tenants_own(
@@ -435,7 +465,8 @@ async def test_the_sharing_role_reads_the_shared_columns_and_nothing_else(
     """
     read = {("users", "id"), ("users", "disabled_at")}
     read |= {("user_roles", "user_id"), ("user_roles", "role_id"), ("roles", "id"), ("roles", "permissions")}
-    read |= {(table.name, column) for table in TABLES for column in table.info.get("shared_columns", ())}
+    shared = [table for table in TABLES if "shared_columns" in table.info]
+    read |= {(table.name, column) for table in shared for column in ("id", *table.info["shared_columns"])}
     for table in metadata.sorted_tables:
         read |= visibility.columns_read_by_rule(table)
         if visibility.rule_of(table) is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import false, func, insert, select
+from sqlalchemy import func, insert, select
 
 from isola.api.schema import model
 from isola.platform import provisioning
@@ -99,7 +99,7 @@ async def crowd(api: Api, slug: str, rows: Mapping[str, list[Row]]) -> None:
                 insert(spans).values([{"author_id": user, "title": "span", "visibility": "public"} for _ in range(300)])
             )
             partner = next(each for each in others(slug) if each != other)
-            call = func.isola.share("resource", rows["resources"][0]["id"], partner, None, false())
+            call = func.isola.share("resource", rows["resources"][0]["id"], partner, None, None, None)
             assert await work.scalar(select(call.table_valued("share")))
 
 
@@ -210,6 +210,7 @@ async def life(admin: Client, editor: Client) -> list[Entry]:
         *(Document("a member", MEMBER, {"organization": organization, "user": user}) for user in viewers * 2),
         *(Document("renaming", rename, {"id": id_}) for id_ in (resource, resource.replace("res", "usr"), "res_1")),
         *(Document("sharing", share, {"id": id_, "to": "nobody"}) for id_ in (resource, *more[:2])),
+        Document("own shares", "{ myShares { totalCount nodes { id fields grantee { slug } } } }", {}),
         *(Document("deleting", delete, {"id": id_}) for id_ in (more[-1], more[-1], more[-2])),
     ]
     for client in (editor, admin):

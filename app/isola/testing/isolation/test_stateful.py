@@ -26,9 +26,11 @@ STEPS = 40
 
 MANAGERS = {Role.ADMIN, Role.OWNER}
 NAMES = ["map", "Map", "plan 1", "plan 2", "ü%_\\", "z"]
+FIELDS = ["DATA", "KIND", "NAME", "SIZE_BYTES"]
 USERS = [User(letter, role) for letter in LETTERS for role in Role]
 someone = st.sampled_from(USERS)
 names = st.sampled_from(NAMES)
+chosen = st.frozensets(st.sampled_from(FIELDS), min_size=1)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Share:
     resource: str
     grantee: str
     granted: int
+    fields: frozenset[str] = frozenset(FIELDS)
     live: bool = True
 
 
@@ -88,6 +91,10 @@ class Model:
             for key, each in sorted(self.shares.items(), key=lambda found: found[1].granted, reverse=True)
             if each.live and each.grantee == user.tenant and (user.tenant, self.owner(each)) in self.accepted
         ]
+
+    def granted(self, user: User) -> set[str]:
+        """The live shares of the resources of the user's tenant."""
+        return {key for key, each in self.shares.items() if each.live and self.owner(each) == user.tenant}
 
     def owner(self, share: Share) -> str:
         return self.resources[share.resource].tenant
@@ -165,22 +172,40 @@ class Life(RuleBasedStateMachine):
                 if each.resource == key:
                     self.model.shares[share] = replace(each, live=False)
 
-    @rule(target=shares, user=someone, key=resources, grantee=st.sampled_from([*LETTERS, "nobody"]))
-    def share(self, user: User, key: str, grantee: str) -> Any:
+    @rule(target=shares, user=someone, key=resources, grantee=st.sampled_from([*LETTERS, "nobody"]), fields=chosen)
+    def share(self, user: User, key: str, grantee: str, fields: frozenset[str]) -> Any:
         share = self.fresh("share")
         document = """mutation ($input: ShareResourceInput!) { shareResource(input: $input) { share {
             id resourceId grantee { slug } grantedBy { id } resource { name shares { totalCount } } } } }"""
-        given = {"resourceId": Named(key), "grantee": grantee}
+        given = {"resourceId": Named(key), "grantee": grantee, "fields": sorted(fields)}
         answer = self.ask(user, document, {"input": given}, (share, "share"))
         refusal = "FORBIDDEN" if user.role is Role.VIEWER else self.model.changing(user, key)
         if refusal is None and grantee == user.tenant:
             refusal = "BAD_USER_INPUT"
+        same = [each for each in self.model.shares.values() if (each.resource, each.grantee) == (key, grantee)]
+        if refusal is None and any(each.live for each in same):
+            refusal = "CONFLICT"
         assert answer.code == refusal
         if refusal:
             return multiple()
         told = answer.body["data"]["shareResource"]["share"]["id"]
-        self.model.shares[told] = Share(key, grantee, self.made)
+        self.model.shares[told] = Share(key, grantee, self.made, fields)
         return told
+
+    @rule(user=someone, key=shares, fields=chosen | st.none())
+    def change_share(self, user: User, key: str, fields: frozenset[str] | None) -> None:
+        share = self.model.shares[key]
+        document = "mutation ($input: ChangeShareInput!) { changeShare(input: $input) { share { id fields } } }"
+        given = {"shareId": Named(key), "note": "a note", **({} if fields is None else {"fields": sorted(fields)})}
+        answer = self.ask(user, document, {"input": given})
+        if user.role is Role.VIEWER:
+            refusal: str | None = "FORBIDDEN"
+        else:
+            refusal = self.model.changing(user, share.resource) if share.live else "NOT_FOUND"
+        assert answer.code == refusal
+        if refusal is None:
+            self.model.shares[key] = share = replace(share, fields=share.fields if fields is None else fields)
+            assert set(answer.body["data"]["changeShare"]["share"]["fields"]) == share.fields
 
     @rule(user=someone, key=shares, accept=st.booleans())
     def answer(self, user: User, key: str, accept: bool) -> None:  # noqa: FBT001  drawn by hypothesis
@@ -283,7 +308,8 @@ class Life(RuleBasedStateMachine):
             user,
             """{ resources(first: 100) { totalCount nodes { id name kind sizeBytes owner { id } } }
                 timeline(first: 100) { totalCount edges { cursor node { id title visibility author { name } } } }
-                sharedWithMe(first: 100) { totalCount nodes { id owner { slug } resource { name data } } }
+                sharedWithMe(first: 100) { totalCount nodes { id owner { slug } resource { grantedFields name data } } }
+                myShares(first: 100, filter: {not: {grantedAt: {isNull: true}}}) { totalCount nodes { id } }
                 organizations(first: 100) { totalCount nodes { id name members { nodes { id } } } }
                 users(first: 100) { totalCount nodes { id } } }""",
             {},
@@ -296,8 +322,13 @@ class Life(RuleBasedStateMachine):
         assert [edge["node"]["id"] for edge in data["timeline"]["edges"]] == timeline
         shared = [self.model.resources[self.model.shares[key].resource] for key in received]
         assert [(n["id"], n["owner"]["slug"], n["resource"]["name"]) for n in data["sharedWithMe"]["nodes"]] == [
-            (key, each.tenant, each.name) for key, each in zip(received, shared, strict=True)
+            (key, each.tenant, each.name if "NAME" in self.model.shares[key].fields else None)
+            for key, each in zip(received, shared, strict=True)
         ]
+        granted = [set(each["resource"]["grantedFields"]) for each in data["sharedWithMe"]["nodes"]]
+        assert granted == [self.model.shares[key].fields for key in received]
+        if user.role in MANAGERS:
+            assert {each["id"] for each in data["myShares"]["nodes"]} == self.model.granted(user)
         assert {node["id"] for node in data["organizations"]["nodes"]} == {
             key for key, (tenant, _) in self.model.organizations.items() if tenant == user.tenant
         }

@@ -15,7 +15,7 @@ QUERIES = {
     "node, a user": "query ($user: ID!) { node(id: $user) { id __typename ... on User { email } } }",
     "node, an organization": "query ($organization: ID!) { node(id: $organization) { id __typename } }",
     "node, a span": "query ($span: ID!) { node(id: $span) { id __typename ... on Span { title } } }",
-    "node, a share": "query ($share: ID!) { node(id: $share) { id ... on SharedResource { resource { name } } } }",
+    "node, a share": "query ($share: ID!) { node(id: $share) { id ... on ReceivedShare { resource { name } } } }",
     "nodes": """query ($resource: ID!, $user: ID!, $organization: ID!, $span: ID!, $share: ID!) {
         nodes(ids: [$resource, $user, $organization, $span, $share]) { id __typename } }""",
     "filter by id": """query ($resource: ID!) {
@@ -23,6 +23,9 @@ QUERIES = {
     "filter by owner": "query ($user: ID!) { resources(filter: {ownerId: {eq: $user}}) { totalCount } }",
     "filter by what it is not": """query ($user: ID!) {
         resources(filter: {not: {ownerId: {eq: $user}}}) { totalCount } }""",
+    "filter shares": """query ($resource: ID!, $user: ID!, $share: ID!) { myShares(filter: {or: [
+        {resourceId: {eq: $resource}}, {grantedById: {eq: $user}}, {id: {eq: $share}}
+    ]}) { totalCount nodes { id } } }""",
     "filter spans": """query ($user: ID!, $resource: ID!, $organization: ID!) { timeline(filter: {or: [
         {authorId: {eq: $user}}, {resourceId: {eq: $resource}}, {organizationId: {eq: $organization}}
     ]}) { totalCount nodes { title } } }""",
@@ -35,6 +38,8 @@ MUTATIONS = {
     "share with oneself": """mutation ($resource: ID!, $me: String!) {
         shareResource(input: {resourceId: $resource, grantee: $me}) { share { id } } }""",
     "revoke": "mutation ($share: ID!) { revokeShare(input: {shareId: $share}) { revokedId } }",
+    "change a share": """mutation ($share: ID!) {
+        changeShare(input: {shareId: $share, fields: [NAME]}) { share { id } } }""",
     "span about": """mutation ($resource: ID!) {
         createSpan(input: {title: "x", resourceId: $resource}) { span { id } } }""",
     "span for": """mutation ($organization: ID!) {
@@ -115,7 +120,7 @@ async def test_ids_of_another_tenant_are_answered_like_ids_of_nothing(
 
 async def test_responses_do_not_depend_on_data_of_other_tenants(api: Api, alice: Client, bob: Client) -> None:
     everything = """{ resources { totalCount nodes { name } } users { totalCount } organizations { totalCount }
-        timeline { totalCount } sharedWithMe { totalCount } }"""
+        timeline { totalCount } sharedWithMe { totalCount } myShares { totalCount } }"""
     await alice.create("mine")
     alone = (await alice.ask(everything)).response.content
 

@@ -41,7 +41,13 @@ async def test_a_partner_reads_what_was_shared_until_the_moment_it_is_revoked(pa
     [node] = await received(partner)
     assert node["id"] == shared
     assert node["owner"] == {"slug": owner.tenant, "name": owner.tenant.title()}
-    assert node["resource"] == {"id": resource, "name": "lent", "kind": "map", "data": {"x": 1}, "sizeBytes": 3}
+    assert node["resource"] == {
+        "grantedFields": ["NAME", "KIND", "DATA", "SIZE_BYTES", "CREATED_AT", "UPDATED_AT"],
+        "name": "lent",
+        "kind": "map",
+        "data": {"x": 1},
+        "sizeBytes": 3,
+    }
     assert (await partner.run("Node", id=shared)).data["node"]["resource"] == {"name": "lent"}
     await owner.run("UpdateResource", input={"id": resource, "name": "renamed"})
     assert [node["resource"]["name"] for node in await received(partner)] == ["renamed"]
@@ -68,15 +74,16 @@ async def test_a_partner_gets_nothing_beside_the_resource_and_changes_nothing(
         {"id": resource},
     )
     assert reads.data == {"resource": None, "node": None, "resources": {"totalCount": 0}}
-    for beside in ("owner { name }", "spans { totalCount }", "shares { totalCount }"):
+    for beside in ("id", "owner { name }", "spans { totalCount }", "shares { totalCount }"):
         refused = await partner.ask("{ sharedWithMe { nodes { resource { %s } } } }" % beside)  # noqa: UP031
-        assert refused.code == "FORBIDDEN"
+        assert refused.status == 400
     for mutation, values in (
         ("UpdateResource", {"id": resource, "name": "x"}),
         ("DeleteResource", {"id": resource}),
         ("ShareResource", {"resourceId": resource, "grantee": "rls-b"}),
         ("ShareResource", {"resourceId": resource, "grantee": partner.tenant}),
         ("RevokeShare", {"shareId": shared}),
+        ("ChangeShare", {"shareId": shared, "fields": ["NAME"]}),
         ("CreateSpan", {"title": "x", "resourceId": resource}),
     ):
         answer = await partner.run(mutation, input=values)
@@ -186,9 +193,66 @@ async def test_a_partner_accepts_and_declines(api: Api, pair: tuple[Client, Clie
     assert await received(partner) == []
 
 
-async def test_omitted_fields_stay_when_sharing_again(alice: Client, bob: Client) -> None:
-    resource = await alice.create("lent")
+async def test_fields_that_are_not_granted_are_null_and_changes_keep_what_they_omit(
+    pair: tuple[Client, Client],
+) -> None:
+    owner, partner = pair
+    resource = await owner.create("lent", data={"x": 1}, kind="map")
     until = "2100-01-01T00:00:00.000000+00:00"
-    for more, end in (({"expiresAt": until}, until), ({}, until), ({"expiresAt": None}, None), ({}, None)):
-        made = await alice.run("ShareResource", input={"resourceId": resource, "grantee": bob.tenant, **more})
-        assert made.data["shareResource"]["share"]["expiresAt"] == end
+    shared = await share(owner, resource, partner, fields=["NAME"], expiresAt=until, note="for you")
+    [node] = await received(partner)
+    assert (node["note"], node["expiresAt"]) == ("for you", until)
+    expected = {"grantedFields": ["NAME"], "name": "lent", "kind": None, "data": None, "sizeBytes": None}
+    assert node["resource"] == expected
+
+    again = await owner.run("ShareResource", input={"resourceId": resource, "grantee": partner.tenant})
+    assert (again.code, again.error["extensions"]["field"]) == ("CONFLICT", "input.grantee")
+    for more, note, end in (({"note": "new"}, "new", until), ({"expiresAt": None}, "new", None)):
+        changed = await owner.run("ChangeShare", input={"shareId": shared, **more})
+        assert changed.data["changeShare"]["share"] == {
+            "id": shared,
+            "fields": ["NAME"],
+            "note": note,
+            "expiresAt": end,
+        }
+    await owner.run("ChangeShare", input={"shareId": shared, "fields": ["KIND"]})
+    [node] = await received(partner)
+    assert node["resource"] == {**expected, "grantedFields": ["KIND"], "name": None, "kind": "map"}
+    mine = (await owner.run("MyShares", filter={"resourceId": {"eq": resource}})).data["myShares"]["nodes"]
+    assert [(each["id"], each["fields"]) for each in mine] == [(shared, ["KIND"])]
+    assert (await partner.run("MyShares")).data["myShares"]["totalCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"fields": []}, "input.fields"),
+        ({"expiresAt": "2020-01-01T00:00:00Z"}, "input.expiresAt"),
+        ({"note": "n" * 501}, "input.note"),
+        ({"note": ""}, "input.note"),
+    ],
+)
+async def test_an_invalid_grant_is_refused_by_name(
+    alice: Client, bob: Client, given: dict[str, Any], field: str
+) -> None:
+    resource = await alice.create("lent")
+    refused = await alice.run("ShareResource", input={"resourceId": resource, "grantee": bob.tenant, **given})
+    assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", field)
+    shared = await share(alice, resource, bob)
+    refused = await alice.run("ChangeShare", input={"shareId": shared, **given})
+    assert (refused.code, refused.error["extensions"]["field"]) == ("BAD_USER_INPUT", field)
+
+
+async def test_grants_and_changes_are_in_the_owners_log(alice: Client, bob: Client) -> None:
+    resource = await alice.create("lent")
+    shared = await share(alice, resource, bob, fields=["NAME", "KIND"], note="first")
+    await alice.run("ChangeShare", input={"shareId": shared, "fields": ["NAME"], "expiresAt": "2100-01-01T00:00:00Z"})
+    await alice.run("RevokeShare", input={"shareId": shared})
+    query = "query ($id: String!) { auditLog(filter: {object: {eq: $id}}) { nodes { action old new } } }"
+    entries = (await alice.ask(query, {"id": shared})).data["auditLog"]["nodes"][::-1]
+    assert [entry["action"] for entry in entries] == ["share:create", "share:update", "share:update"]
+    made, changed, ended = entries
+    assert (made["new"]["fields"], made["new"]["note"], made["new"]["expires_at"]) == (["name", "kind"], "first", None)
+    assert (changed["old"]["fields"], changed["new"]["fields"]) == (["name", "kind"], ["name"])
+    assert changed["new"].keys() == {"fields", "expires_at"}
+    assert ended["new"].keys() == {"revoked_at"}

@@ -18,7 +18,7 @@ ALL_PAGES = "SELECT * FROM isola.page_of_shares_received(NULL, NULL, 1000000)"
 def row_of(share: str = "$1", alias: str = "s") -> str:
     """The FROM clause for the resource of a share: a function call with the types of the columns."""
     columns = ", ".join(f"{name} {table.c[name].type.compile(DIALECT)}" for name in table.info["shared_columns"])
-    return f"isola.shared_row('resource', {share}) AS {alias} ({columns})"
+    return f"isola.shared_row('resource', {share}) AS {alias} ({columns}, granted_fields text[])"
 
 
 SHARED_RESOURCE = f"SELECT * FROM {row_of()}"

@@ -54,7 +54,7 @@ async def test_the_transaction_is_bound_to_its_own_home_after_a_failure_in_a_sav
         await work.script(
             f"""
             DO $$ BEGIN
-                PERFORM s.id FROM {row_of(f"'{share}'")};
+                PERFORM s.name FROM {row_of(f"'{share}'")};
             EXCEPTION WHEN undefined_column THEN
                 NULL;
             END $$
@@ -71,9 +71,9 @@ async def test_other_parts_of_the_statement_do_not_run_in_the_owners_home(
         for sql in (
             f"SELECT u.* FROM ({SHARED_RESOURCE}) s CROSS JOIN users u",
             f"SELECT u.* FROM users u CROSS JOIN ({SHARED_RESOURCE}) s",
-            f"SELECT u.* FROM {row_of()}, LATERAL (SELECT * FROM users WHERE s.id IS NOT NULL) u",
+            f"SELECT u.* FROM {row_of()}, LATERAL (SELECT * FROM users WHERE s.name IS NOT NULL) u",
             f"SELECT u.* FROM users u LEFT JOIN {row_of()} ON true",
-            f"SELECT u.*, (SELECT id FROM {row_of()}) FROM users u",
+            f"SELECT u.*, (SELECT size_bytes FROM {row_of()}) FROM users u",
             f"SELECT * FROM users WHERE EXISTS (SELECT FROM {row_of()})",
             f"WITH s AS MATERIALIZED ({SHARED_RESOURCE}) SELECT u.* FROM s CROSS JOIN users u",
             f"UPDATE users SET name = name WHERE EXISTS ({SHARED_RESOURCE}) RETURNING *",
@@ -107,10 +107,12 @@ async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, 
                 ("SELECT * FROM isola.shares_received()",),
                 ("SELECT * FROM isola.share_offers()",),
                 ("SELECT isola.answer_share($1, true)", share),
-                ("SELECT * FROM isola.shares_of('resource', $1)", resource),
+                ("SELECT * FROM isola.own_shares WHERE subject = 'resource' AND row_id = $1", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share('resource', $1, $2, NULL, false)", resource, thief.tenant.slug),
+                ("SELECT isola.change_share($1, NULL, NULL, true, NULL, true)", share),
+                ("SELECT isola.may_read_own('resource', $1)", resource),
+                ("SELECT isola.share('resource', $1, $2, NULL, NULL, NULL)", resource, thief.tenant.slug),
             ):
                 assert await tried(work, str(sql), *values) == NOT_PROVED
     async with database.transaction(partner.tenant, about=partner.about) as work:
@@ -130,9 +132,11 @@ async def test_unbound_transactions_cannot_call_functions(
                 ("SELECT * FROM isola.shares_received()",),
                 ("SELECT * FROM isola.share_offers()",),
                 ("SELECT isola.answer_share($1, true)", share),
-                ("SELECT * FROM isola.shares_of('resource', $1)", resource),
+                ("SELECT * FROM isola.own_shares WHERE subject = 'resource' AND row_id = $1", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
-                ("SELECT isola.share('resource', $1, $2, NULL, false)", resource, "stranger"),
+                ("SELECT isola.change_share($1, NULL, NULL, true, NULL, true)", share),
+                ("SELECT isola.may_read_own('resource', $1)", resource),
+                ("SELECT isola.share('resource', $1, $2, NULL, NULL, NULL)", resource, "stranger"),
             ):
                 assert isinstance(await tried(login, str(sql), *values), str)

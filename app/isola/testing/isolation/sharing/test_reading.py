@@ -20,7 +20,8 @@ async def test_the_partner_reads_what_is_shared(
     database: Database, sharer: Canary, partner: Canary, grant: Grant
 ) -> None:
     share = await grant()
-    resource = {name: sharer.rows["resources"][name] for name in table.info["shared_columns"]}
+    granted = table.info["shared_columns"]
+    resource = {**{name: sharer.rows["resources"][name] for name in granted}, "granted_fields": granted}
     rows, [listed] = await seen(database, partner.tenant, share)
     assert rows == [resource]
     assert (listed["id"], listed["owner_slug"]) == (share, sharer.tenant.slug)
@@ -124,7 +125,7 @@ async def test_only_the_tenant_of_a_resource_can_share_it(
                 async with database.transaction(canary.tenant) as work:
                     await shares.grant(work, actor(canary), "resource", resource, grantee)
             async with database.transaction(canary.tenant) as work:
-                sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, false)"
+                sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)"
                 assert await work.value(sql, resource, grantee) is None
     assert await seen(database, stranger.tenant, share) == ([], [])
     rows, listed = await seen(database, partner.tenant, share)
@@ -143,7 +144,9 @@ async def test_only_the_owner_of_a_share_can_revoke_it(
         async with database.transaction(canary.tenant) as work:
             resource = sharer.rows["resources"]["id"]
             await work.value("SELECT isola.revoke_shares_of($1)", resource)
-            [*listed] = await work.texts("SELECT id::text FROM isola.shares_of('resource', $1)", resource)
+            [*listed] = await work.texts(
+                "SELECT id::text FROM isola.own_shares WHERE subject = 'resource' AND row_id = $1", resource
+            )
             assert listed == []
     assert len((await seen(database, partner.tenant, share))[0]) == 1
 
@@ -152,7 +155,7 @@ async def test_arguments_are_never_sql(database: Database, partner: Canary, gran
     await grant()
     async with database.transaction(partner.tenant) as work:
         for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", "", None):
-            sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, false)"
+            sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)"
             assert await work.value(sql, partner.rows["resources"]["id"], grantee) is None
         assert await tried(work, SHARED_RESOURCE, None) == []
 
@@ -161,5 +164,5 @@ async def test_a_tenant_shares_with_others_only(database: Database, sharer: Cana
     for canary in (sharer, partner):
         async with database.transaction(canary.tenant) as work:
             own = canary.rows["resources"]["id"], canary.tenant.slug
-            assert await work.value("SELECT share FROM isola.share('resource', $1, $2, NULL, false)", *own) is None
+            assert await work.value("SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)", *own) is None
             assert await work.texts("SELECT id::text FROM isola.shares_received()") == []

@@ -11,20 +11,18 @@ from isola.database.transactions import Database
 from isola.subjects.spans import Span, Visibility, spans
 from isola.subjects.users import users
 from isola.testing.isolation.sharing.conftest import Grant, actor
-from isola.testing.isolation.sharing.reading import received, shared
+from isola.testing.isolation.sharing.reading import SHARED_RESOURCE, received, shared
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, tried
 
-SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, false)"
-SHARED_SPAN = "SELECT * FROM isola.shared_row('span', $1) AS s (id uuid, title text)"
+SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, NULL, NULL)"
+SHARED_SPAN = "SELECT * FROM isola.shared_row('span', $1) AS s (title text, granted_fields text[])"
 
 
 @pytest.fixture
 async def spans_are_shared(owner: Database) -> None:
-    """Make spans sharable: as if their table declared two shared columns, and the database were migrated."""
+    """Make spans sharable: as if their table declared a shared column, and the database were migrated."""
     async with owner.unbound() as work:
-        await work.script(
-            "INSERT INTO control.subjects (name, relation, shared) VALUES ('span', 'spans', '{id,title}')"
-        )
+        await work.script("INSERT INTO control.subjects (name, relation, shared) VALUES ('span', 'spans', '{title}')")
         for home in await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL"):
             await work.script(f"GRANT SELECT (id, title) ON {home}.spans TO isola_sharing")
 
@@ -44,12 +42,17 @@ async def test_rows_of_another_subject_are_shared_and_read_in_the_same_way(
     other = await grant()
     async with database.transaction(sharer.tenant, about=sharer.about) as work:
         share = await work.value(SHARE, "span", span, partner.tenant.slug)
-        assert await work.texts("SELECT id::text FROM isola.shares_of('span', $1)", span) == [str(share)]
-        assert await work.texts("SELECT id::text FROM isola.shares_of('resource', $1)", span) == []
+        assert await work.texts(
+            "SELECT id::text FROM isola.own_shares WHERE subject = 'span' AND row_id = $1", span
+        ) == [str(share)]
+        assert (
+            await work.texts("SELECT id::text FROM isola.own_shares WHERE subject = 'resource' AND row_id = $1", span)
+            == []
+        )
     async with database.transaction(partner.tenant) as work:
         assert {row["id"] for row in await received(work)} == {share, other}
         [row] = await work._connection.fetch(SHARED_SPAN, share)
-        assert dict(row) == {"id": span, "title": "private"}
+        assert dict(row) == {"title": "private", "granted_fields": ["title"]}
         # Read as another subject, it is not found; nor is a share of another subject found as a span.
         assert await shared(work, share) == []
         assert await tried(work, SHARED_SPAN, other) == []
@@ -70,19 +73,19 @@ async def test_no_column_is_read_that_is_not_declared(
         share = await work.value(SHARE, "span", span, partner.tenant.slug)
     async with database.transaction(partner.tenant) as work:
         for columns in (
-            "id uuid",
-            "id uuid, title text, payload jsonb",
-            "id uuid, payload jsonb",
-            "title text, id uuid",
+            "title text",
+            "title text, payload jsonb, granted_fields text[]",
+            "payload jsonb, granted_fields text[]",
+            "granted_fields text[], title text",
         ):
             sql = f"SELECT * FROM isola.shared_row('span', $1) AS s ({columns})"
             assert await tried(work, sql, share) == "42804"
         [row] = await work._connection.fetch(SHARED_SPAN, share)
-        assert row["id"] == span
+        assert row["title"] == "private"
     async with owner.unbound() as work:
-        await work.script("UPDATE control.subjects SET shared = '{id,payload}' WHERE name = 'span'")
+        await work.script("UPDATE control.subjects SET shared = '{title,payload}' WHERE name = 'span'")
     async with database.transaction(partner.tenant) as work:
-        sql = "SELECT * FROM isola.shared_row('span', $1) AS s (id uuid, payload jsonb)"
+        sql = "SELECT * FROM isola.shared_row('span', $1) AS s (title text, payload jsonb, granted_fields text[])"
         assert await tried(work, sql, share) == INSUFFICIENT_PRIVILEGE
         assert await work.value("SELECT isola.current_tenant_id()") == partner.tenant.id
 
@@ -113,7 +116,7 @@ async def test_a_partner_reads_a_row_as_long_as_the_user_who_shared_it_may(
         assert await make(Visibility.PRIVATE) is None
 
 
-GRANTED_BY = "SELECT granted_by FROM isola.shares_of('span', $1)"
+GRANTED_BY = "SELECT granted_by FROM isola.own_shares WHERE subject = 'span' AND row_id = $1"
 
 
 @pytest.mark.usefixtures("spans_are_shared")
@@ -127,9 +130,10 @@ async def test_the_database_fills_in_who_shared_and_nobody_shares_what_all_users
         await work.execute(public)
         # A setting is no proof.
         await work.script(f"SET LOCAL isola.sharer TO '{partner.rows['users']['id']}'")
-        await work.value(SHARE, "span", span, partner.tenant.slug)
+        first = await work.value(SHARE, "span", span, partner.tenant.slug)
         assert await work.value(GRANTED_BY, span) == sharer.rows["users"]["id"]
     async with database.transaction(sharer.tenant) as work:
+        assert await work.value("SELECT subject FROM isola.revoke_share($1)", first) == "span"
         share = await work.value(SHARE, "span", span, partner.tenant.slug)
         assert await work.value(GRANTED_BY, span) is None
     for change, read in ((public, 1), (private, 0)):
@@ -149,22 +153,25 @@ async def test_shares_of_a_row_are_listed_and_revoked_by_those_who_may_read_it(
         another = await work.scalar(insert(users).values(subject="another", name="another").returning(users.c.id))
     for about in ({}, {"user": str(another)}):
         async with database.transaction(sharer.tenant, about=about) as work:
-            assert await work.texts("SELECT id::text FROM isola.shares_of('span', $1)", span) == []
+            assert (
+                await work.texts("SELECT id::text FROM isola.own_shares WHERE subject = 'span' AND row_id = $1", span)
+                == []
+            )
             [ended] = await work._connection.fetch("SELECT * FROM isola.revoke_share($1)", share)
             assert tuple(ended) == (None, None)
     async with database.transaction(partner.tenant) as work:
         assert len(await tried(work, SHARED_SPAN, share)) == 1
 
 
-async def test_the_shares_of_a_disabled_user_end_until_another_user_shares(
+async def test_the_shares_of_a_disabled_user_end_until_another_user_shares_anew(
     database: Database, sharer: Canary, partner: Canary
 ) -> None:
     resource = sharer.rows["resources"]["id"]
 
-    async def share(about: Mapping[str, str]) -> UUID:
+    async def share(about: Mapping[str, str]) -> UUID | None:
         async with database.transaction(sharer.tenant, about=about) as work:
-            made: UUID = await work.value(SHARE, "resource", resource, partner.tenant.slug)
-            return made
+            shared: UUID | None = await work.value(SHARE, "resource", resource, partner.tenant.slug)
+            return shared
 
     async def disable(moment: datetime | None) -> None:
         async with database.transaction(sharer.tenant) as work:
@@ -172,7 +179,7 @@ async def test_the_shares_of_a_disabled_user_end_until_another_user_shares(
 
     async def count() -> int:
         async with database.transaction(partner.tenant) as work:
-            return len(await shared(work, made))
+            return len(await work._connection.fetch(SHARED_RESOURCE, made))
 
     user, made = sharer.rows["users"]["id"], await share(sharer.about)
     async with database.transaction(sharer.tenant) as work:
@@ -183,7 +190,10 @@ async def test_the_shares_of_a_disabled_user_end_until_another_user_shares(
     await disable(None)
     assert await count() == 1
     await disable(datetime.now(UTC))
-    assert await share({"user": str(another)}) == made
+    assert await share({"user": str(another)}) is None
+    async with database.transaction(sharer.tenant) as work:
+        await work.value("SELECT isola.revoke_share($1)", made)
+    made = await share({"user": str(another)})
     assert await count() == 1
 
 
