@@ -170,30 +170,29 @@ async def test_a_tenant_far_larger_than_the_others_is_read_row_by_row_by_index(
     assert not {node["Node Type"] for node in nodes(explained["Plan"])} & {"Hash Join", "Merge Join", "Materialize"}
 
 
-@pytest.mark.parametrize(
-    ("field", "condition", "index", "expected"),
-    [
-        ("resources", 'startsWith: "resource 9999"', "ix_resources_name_id", 11),
-        ("organizations", 'startsWithInsensitive: "ORG 9999"', "ix_organizations_name_folded_id", 11),
-        ("organizations", 'eqInsensitive: "Org 99999"', "ix_organizations_name_folded_id", 1),
-    ],
-)
-async def test_startswith_is_served_by_an_index(
-    filled: Principal, database: Database, field: str, condition: str, index: str, expected: int
-) -> None:
-    document = f"{{ {field}(first: 20, filter: {{name: {{{condition}}}}}) {{ nodes {{ name }} }} }}"
-    executor = Executor(model, secret=b"x", by_code_point="nsensitive" not in condition)
-    operation = executor.documents.find(document).operation(None)
-    plan = executor.compiler.plans(operation, {})
-    assert isinstance(plan, ReadPlan)
-    reading = executor.compiler.read(plan, VariableValues({}, {}), filled)
-    async with database.transaction(filled.tenant, read_only=True) as work:
-        written = executor.compiler.statement(reading, work.strategy)
-        values = written.arguments(reading.caller, (), reading.values)
-        answer = json.loads(await work.value(written.sql, *values))
-        found = await work.value("EXPLAIN (ANALYZE, FORMAT JSON) " + written.sql, *values)
-    assert len(answer[field]["nodes"]) == expected
-    [explained] = json.loads(found) if isinstance(found, str) else found
-    [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == field]
-    assert read["Index Name"] == index
-    assert read["Actual Rows"] + read.get("Rows Removed by Filter", 0) <= 21
+# The field of a search, its condition, the index that serves it, and how many rows it finds.
+SEARCHES = [
+    ("resources", 'startsWith: "resource 9999"', "ix_resources_name_id", 11),
+    ("organizations", 'startsWithInsensitive: "ORG 9999"', "ix_organizations_name_folded_id", 11),
+    ("organizations", 'eqInsensitive: "Org 99999"', "ix_organizations_name_folded_id", 1),
+]
+
+
+async def test_startswith_is_served_by_an_index(filled: Principal, database: Database) -> None:
+    for field, condition, index, expected in SEARCHES:
+        document = f"{{ {field}(first: 20, filter: {{name: {{{condition}}}}}) {{ nodes {{ name }} }} }}"
+        executor = Executor(model, secret=b"x", by_code_point="nsensitive" not in condition)
+        operation = executor.documents.find(document).operation(None)
+        plan = executor.compiler.plans(operation, {})
+        assert isinstance(plan, ReadPlan)
+        reading = executor.compiler.read(plan, VariableValues({}, {}), filled)
+        async with database.transaction(filled.tenant, read_only=True) as work:
+            written = executor.compiler.statement(reading, work.strategy)
+            values = written.arguments(reading.caller, (), reading.values)
+            answer = json.loads(await work.value(written.sql, *values))
+            found = await work.value("EXPLAIN (ANALYZE, FORMAT JSON) " + written.sql, *values)
+        assert len(answer[field]["nodes"]) == expected, condition
+        [explained] = json.loads(found) if isinstance(found, str) else found
+        [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == field]
+        assert read["Index Name"] == index, condition
+        assert read["Actual Rows"] + read.get("Rows Removed by Filter", 0) <= 21, condition

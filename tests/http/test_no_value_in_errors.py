@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 from graphql import (
     GraphQLEnumType,
-    GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLSchema,
     get_named_type,
@@ -104,16 +103,21 @@ def good(type_: GraphQLInputType) -> Any:
     return [value] if "[" in str(type_) else value
 
 
-def planted(type_: GraphQLInputType, within: tuple[GraphQLInputObjectType, ...] = ()) -> Iterator[Any]:
-    """Values with the canary at one place each: every place of a type, and unexpected ones."""
+def planted(type_: GraphQLInputType, depth: int = 0, visited: set[str] | None = None) -> Iterator[Any]:
+    """Values with the canary at one place each: every place of a type, and unexpected ones.
+
+    Filters nest in each other: every input type is visited once, where it is found first.
+    """
+    visited = set() if visited is None else visited
     # Filters have hundreds of places: the deeper a place is nested, the fewer shapes are tried.
-    yield from SHAPES if len(within) < 2 else SHAPES[:1] + SHAPES[4:6]
+    yield from SHAPES if depth < 2 else SHAPES[:1] + SHAPES[4:6]
     named = get_named_type(type_)
-    if is_input_object_type(named) and named not in within:
+    if is_input_object_type(named) and named.name not in visited:
+        visited.add(named.name)
         whole = good(named)
         yield {**whole, CANARY: "x"}
         for name, field in named.fields.items():
-            for value in planted(field.type, (*within, named)):
+            for value in planted(field.type, depth + 1, visited):
                 yield {**whole, name: [value] if str(field.type).startswith("[") else value}
 
 
