@@ -44,7 +44,7 @@ BEGIN
     END IF;
 END $$
 """
-_IN_ORDER = "CASE WHEN {proved} THEN {rule} ELSE false END"
+_IN_ORDER = "CASE WHEN {proved} THEN nullif({rule}, false) ELSE false END"
 # $1 are homes, $2 the name of the policies and $3 their number, $4 the views, $5 the one that reads the log, and $6 the
 # role that it belongs to. Each policy is for three roles.
 _LACKING = """
@@ -81,7 +81,8 @@ def condition(strategy: Strategy, name: str) -> str:
 
     PostgreSQL evaluates conditions in the order of their cost. If the rule of a table cost no more than the comparison
     of the tenant, it would be evaluated for other tenants' rows as well, and whether it was shows in EXPLAIN ANALYZE:
-    that would reveal what these rows contain. CASE has an order, and costs at least as much as the comparison in it.
+    that would reveal what these rows contain. CASE has an order, and costs at least as much as the comparison in it;
+    nullif() adds a cost, as a rule that only reads columns has none.
     Comparisons with the user are repeated after that of the tenant, which costs the same, so that indexes serve them.
     """
     rule, proved = policies()[name], strategy.proved(quoted(name))

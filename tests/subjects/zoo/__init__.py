@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from isola.subjects import Application
-from tests.subjects.zoo.subjects import Animal, Cage, Diary, Food
+from tests.subjects.zoo.subjects import Animal, Cage, Diary, Food, Notice
 
 application = Application(
-    name="zoo", subjects=(Animal, Cage, Food, Diary), migrations=Path(__file__).parent / "migrations"
+    name="zoo", subjects=(Animal, Cage, Food, Diary, Notice), migrations=Path(__file__).parent / "migrations"
 )

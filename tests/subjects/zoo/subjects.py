@@ -146,3 +146,13 @@ class Diary(Subject, name="diary", prefix="dia", plural="diaries"):
     def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:
         """Visible to its author until it is sealed."""
         return and_(row["author_id"] == viewer, not_(row["sealed"]))
+
+
+class Notice(Subject, name="notice", prefix="ntc"):
+    text: str = column(max_length=100)
+    published: bool = column(default=True)
+
+    @staticmethod
+    def visible(row: Row, viewer: ColumnElement[UUID]) -> ColumnElement[bool]:  # noqa: ARG004  the same for all users
+        """Visible to all users, or to none."""
+        return row["published"]

@@ -1,6 +1,7 @@
 """Rows that a user may not see: the database keeps them from every statement inside the tenant, and from the log."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -15,13 +16,21 @@ from isola.subjects import users, visibility
 from isola.subjects.audit import audit_log
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.test_binding import NOT_PROVED
-from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, tried
-from isola.testing.oracles.hidden import hidden
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, stored, tried
+from isola.testing.oracles.hidden import hidden, is_of_users
 from isola_strategies.base import Strategy
 
-HIDDEN = [table for table in TABLES if visibility.condition(table) is not None]
-"""The tables with visibility rules, and the tables of pairs of such rows."""
-WITH_RULES = [table for table in HIDDEN if visibility.rule_of(table) is not None]
+WITH_RULES = [table for table in TABLES if is_of_users(table)]
+"""The tables with rows that some users may see and others may not."""
+HIDDEN = [
+    table
+    for table in TABLES
+    if table in WITH_RULES
+    or any(key.column.table in WITH_RULES for column in table.primary_key for key in column.foreign_keys)
+]
+"""The tables with such rows, and the tables of pairs of them."""
+FOR_NOBODY = [table for table in TABLES if visibility.rule_of(table) is not None and not is_of_users(table)]
+"""The tables with rows that all users may see, or none."""
 
 
 @pytest.fixture
@@ -35,17 +44,11 @@ async def stranger(database: Database, canary_a: Canary) -> Mapping[str, str]:
         return {"user": str(await users.ensure(work, subject="stranger", name=None, email=None))}
 
 
-def key_of(table: Table, canary: Canary) -> str:
-    row = canary.rows[table.name]
-    return " AND ".join(f"{column.name} = '{row[column.name]}'" for column in table.primary_key)
-
-
-@pytest.mark.parametrize("table", HIDDEN, ids=str)
-async def test_no_statement_reads_changes_or_deletes_a_row_that_its_user_may_not_see(
-    table: Table, database: Database, canary_a: Canary, stranger: Mapping[str, str]
+async def _nothing_works(
+    database: Database, tenant: Tenant, about: Mapping[str, str], table: Table, row: Mapping[str, Any]
 ) -> None:
-    before = await content(database, canary_a.tenant)
-    key = key_of(table, canary_a)
+    """No statement reads, changes or deletes the only row of a table."""
+    key = " AND ".join(f"{column.name} = '{row[column.name]}'" for column in table.primary_key)
     column = next(iter(table.columns)).name
     statements = [
         f"SELECT * FROM {table.name}",
@@ -56,12 +59,20 @@ async def test_no_statement_reads_changes_or_deletes_a_row_that_its_user_may_not
         f"DELETE FROM {table.name} WHERE {key} RETURNING *",
         f"SELECT FROM {table.name} TABLESAMPLE SYSTEM (100)",
     ]
+    async with database.transaction(tenant, about=about) as work:
+        assert [await tried(work, sql) for sql in statements] == [[]] * len(statements)
+        assert await work.value(f"SELECT count(*) FROM {table.name}") == 0
+        # Without a condition, a statement needs no right to read.
+        await work.script(f"UPDATE {table.name} SET {column} = gen_random_uuid(); DELETE FROM {table.name}")
+
+
+@pytest.mark.parametrize("table", HIDDEN, ids=str)
+async def test_no_statement_reads_changes_or_deletes_a_row_that_its_user_may_not_see(
+    table: Table, database: Database, canary_a: Canary, stranger: Mapping[str, str]
+) -> None:
+    before = await content(database, canary_a.tenant)
     for about in (stranger, {}):
-        async with database.transaction(canary_a.tenant, about=about) as work:
-            assert [await tried(work, sql) for sql in statements] == [[]] * len(statements)
-            assert await work.value(f"SELECT count(*) FROM {table.name}") == 0
-            # Without a condition, a statement needs no right to read.
-            await work.script(f"UPDATE {table.name} SET {column} = gen_random_uuid(); DELETE FROM {table.name}")
+        await _nothing_works(database, canary_a.tenant, about, table, canary_a.rows[table.name])
     assert await content(database, canary_a.tenant) == before
     async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
         assert len(await work.rows(select(table))) == 1
@@ -132,11 +143,7 @@ async def test_a_row_that_its_maker_may_not_see_is_stored_and_not_returned(
     table: Table, database: Database, a: Tenant, canary_b: Canary
 ) -> None:
     row = canary_b.rows[table.name]
-    above = _above(table)
-    async with database.transaction(a) as work:
-        for parent in metadata.sorted_tables:
-            if parent.name in above:
-                await work.execute(insert(parent).values(canary_b.rows[parent.name]))
+    await _make_parents(database, a, table, canary_b)
     before = await content(database, a)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with database.transaction(a) as work:
@@ -148,6 +155,22 @@ async def test_a_row_that_its_maker_may_not_see_is_stored_and_not_returned(
     after = await content(database, a)
     assert [each["id"] for each in after[table.name]] == [row["id"]]
     assert {**after, table.name: []} == before
+
+
+@pytest.mark.parametrize("table", FOR_NOBODY, ids=str)
+async def test_a_row_that_a_rule_hides_from_all_is_stored_and_nobody_reads_or_changes_it(
+    table: Table, database: Database, owner: Database, strategy: Strategy, a: Tenant, canary_b: Canary
+) -> None:
+    await _make_parents(database, a, table, canary_b)
+    async with database.transaction(a) as work:
+        row = await anext(hidden(work, table, [canary_b.rows[table.name]]))
+        await work.execute(insert(table).values(row))
+        user = await users.ensure(work, subject="reader", name=None, email=None)
+    before = await stored(owner, strategy, a)
+    for about in ({"user": str(user), "permissions": " ".join(visibility.asked())}, {}):
+        await _nothing_works(database, a, about, table, row)
+    assert await stored(owner, strategy, a) == before
+    assert [each["id"] for each in before[table.name]] == [row["id"]]
 
 
 async def test_nobody_makes_a_pair_with_a_row_that_they_may_not_see(
@@ -170,6 +193,15 @@ async def test_nobody_makes_a_pair_with_a_row_that_they_may_not_see(
         async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
             assert await work.rows(select(table)) == []
             await work.execute(insert(table).values(row))
+
+
+async def _make_parents(database: Database, tenant: Tenant, table: Table, like: Canary) -> None:
+    """Make the rows to which a row of a table refers, as those of a canary."""
+    above = _above(table)
+    async with database.transaction(tenant) as work:
+        for parent in metadata.sorted_tables:
+            if parent.name in above:
+                await work.execute(insert(parent).values(like.rows[parent.name]))
 
 
 def _above(table: Table) -> set[str]:

@@ -41,13 +41,20 @@ async def hidden(work: Transaction, table: Table, tries: Sequence[Row]) -> Async
     if rule is None:
         return
     stranger = Viewer(literal(uuid5(NAMESPACE_OID, "stranger"), Uuid()), lambda _: false())
-    for row in islice(_varied(table, tries), MAX_VARIANTS):
+    for row in islice(varied(table, tries), MAX_VARIANTS):
         values = {name: _stored(column, row) for name, column in table.c.items()}
         if not await work.scalar(select(func.coalesce(rule(values, stranger), false()))):
             yield row
 
 
-def _varied(table: Table, rows: Iterable[Row]) -> Iterator[Row]:
+def is_of_users(table: Table) -> bool:
+    """Whether the visibility rule of a table depends on the user, and not on the row alone."""
+    rule = visibility.rule_of(table)
+    nobody = Viewer(cast(null(), Uuid()), lambda _: false())
+    return rule is not None and not rule(table.c, nobody).compare(rule(table.c, visibility.VIEWER))
+
+
+def varied(table: Table, rows: Iterable[Row]) -> Iterator[Row]:
     """Rows, and those with other values in the columns that the visibility rule reads and that have few values."""
     columns = [table.c[name] for name in visibility.deciding(table)]
     choices = {
