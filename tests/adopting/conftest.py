@@ -19,7 +19,7 @@ SAMPLES = Path(__file__).parent / "samples"
 ISOLA = "isola"
 NONE_INSTALLED = {"ISOLA_APPLICATIONS": ""}
 # More rows than one batch copies.
-MANY = 100_000
+MANY = 240_000
 SCRIPTS = {
     "chinook": (SAMPLES / "chinook.sql").read_text(encoding="utf-8"),
     "nasty": (SAMPLES / "nasty.sql").read_text(encoding="utf-8"),
