@@ -1,8 +1,9 @@
 """The cost of a partner's reads when one tenant shares a great deal with it and another shares little.
 
 ``python -m benchmarks.sharing`` from the checkout. Milliseconds of a request in the server's process, including the
-database; medians, the reads alternate. The partner has accepted 20 shares of one owner. ``flood`` is the state of
-50,000 shares of another owner: none, offered, accepted, or expired; ``lapsed`` after servers have marked the expired.
+database; medians, the reads alternate. The partner has 20 shares of one owner. ``flood`` is the state of 50,000 shares
+of another owner: none, current, of an earlier partnership (``ended``), or expired; ``lapsed`` after servers have marked
+the expired.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from isola.database import embedded
 from isola.database.claims import Claim
 from isola.database.transactions import Database, Transaction
 from isola.identity.authentication import Principal
-from isola.platform import lapsing, logins, migrations, provisioning
+from isola.platform import lapsing, logins, migrations, partnerships, provisioning
 from isola.platform.tenants import Tenant
 from isola.server.installation import Installation
 from isola.settings import Settings
@@ -42,26 +43,25 @@ from isola_strategies import registry
 ROUNDS, WARM_UP = 41, 5
 FEW, MANY = 20, 50_000
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-FLOODS = {"none": False, "offered": False, "accepted": True, "expired": True, "lapsed": True}
+FLOODS = ("none", "current", "ended", "expired", "lapsed")
 NODE = "nodes { id resource { name data } owner { slug } grantedAt }"
 READS = {
     "first page": "{ sharedWithMe(first: 20) { %s pageInfo { hasNextPage endCursor } } }" % NODE,  # noqa: UP031  braces
     "next page": "query ($after: String) { sharedWithMe(first: 20, after: $after) { %s"  # noqa: UP031  braces
     " pageInfo { hasNextPage hasPreviousPage endCursor } } }" % NODE,
     "by its id": "query ($id: ID!) { node(id: $id) { id } }",
-    "offers": "{ shareOffers { nodes { id owner { slug } accepted } } }",
+    "partners": "{ partnerships { nodes { id slug name acceptedAt } } }",
     "count": "{ sharedWithMe(first: 0) { totalCount } }",
 }
 SHARE = """
-INSERT INTO control.shares
-    (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields, granted_at, expires_at)
-SELECT $1, 'resource', id, $2, $3, $4, '{name,data}', now() - random() * interval '1 day', $5::interval + now()
-FROM unnest($6::uuid[]) id
+INSERT INTO control.shares (
+    owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, granted_at, expires_at
+)
+SELECT p.tenant_id, 'resource', row_id, p.partner_slug, p.partner_id, p.id, $3, '{name,data}',
+    now() - random() * interval '1 day', $4::interval + now()
+FROM control.partners p, unnest($5::uuid[]) row_id WHERE p.tenant_id = $1 AND p.partner_id = $2
 """
-ANSWER = """
-INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)
-VALUES ($1, $2, $3, gen_random_uuid(), true, gen_random_uuid())
-"""
+END = "DELETE FROM control.partners WHERE $1 IN (tenant_id, partner_id) AND $2 IN (tenant_id, partner_id)"
 
 
 @dataclass(frozen=True)
@@ -93,27 +93,28 @@ async def fill(tenants: Database, tenant: Tenant, number: int) -> tuple[UUID, Se
 
 
 async def share(
-    owner: Database, tenant: Tenant, partner: Tenant, what: tuple[UUID, Sequence[UUID]], flood: str, *, accepted: bool
+    owner: Database, tenant: Tenant, partner: Tenant, what: tuple[UUID, Sequence[UUID]], flood: str
 ) -> None:
     until = "-1 s" if flood in {"expired", "lapsed"} else None
     user, keys = what
     async with owner.unbound() as work:
+        await partnerships.establish(work, [(tenant.id, partner.id)])
         connection = work._connection  # noqa: SLF001  the transaction's methods do not support arrays and intervals
         await connection.execute(
-            SHARE.replace("$5::interval", f"interval '{until}'" if until else "NULL::interval").replace("$6", "$5"),
+            SHARE.replace("$4::interval", f"interval '{until}'" if until else "NULL::interval").replace("$5", "$4"),
             tenant.id,
-            partner.slug,
             partner.id,
             user,
             keys,
         )
-        if accepted:
-            await connection.execute(ANSWER, partner.id, tenant.id, tenant.slug)
+        if flood == "ended":
+            await connection.execute(END, tenant.id, partner.id)
+            await partnerships.establish(work, [(tenant.id, partner.id)])
 
 
 async def tidy(address: str) -> None:
     connection = await asyncpg.connect(address)
-    await connection.execute("VACUUM ANALYZE control.shares, control.share_answers, control.tenants")
+    await connection.execute("VACUUM ANALYZE control.shares, control.partners, control.tenants")
     await connection.close()
 
 
@@ -151,13 +152,13 @@ async def run(address: str) -> None:
         for strategy in installed.strategies:
             few, many = await make(strategy), await make(strategy)
             little, much = await fill(tenants, few, FEW), await fill(tenants, many, MANY)
-            for flood, accepted in FLOODS.items():
+            for flood in FLOODS:
                 partner = await make(strategy)
                 async with tenants.transaction(partner) as work:
                     user = await users.ensure(work, subject="eve", name=None, email=None)
-                await share(owner, few, partner, little, "", accepted=True)
+                await share(owner, few, partner, little, "")
                 if flood != "none":
-                    await share(owner, many, partner, much, flood, accepted=accepted)
+                    await share(owner, many, partner, much, flood)
                 while flood == "lapsed" and await lapsing.lapse(owner):
                     pass
                 await tidy(address)

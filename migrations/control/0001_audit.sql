@@ -221,18 +221,109 @@ FOR EACH ROW EXECUTE FUNCTION isola.audit_commit();
 -- no user made that change.
 CREATE TRIGGER audit_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
-    'share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
+    'share', '{owner_id,grantee_id,partnership_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
 );
 CREATE TRIGGER audit_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(
-    'share', '{owner_id,grantee_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
+    'share', '{owner_id,grantee_id,partnership_id,lapsed}', 'shr_', 'id', '', '', '{}', 'shares', '{revoked_at,expires_at}'
 );
 
--- Logged by the tenant that answers.
-CREATE TRIGGER audit_insert AFTER INSERT ON control.share_answers REFERENCING NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share_answer', '{owner_id,grantee_id}', 'shr_', 'share_id');
-CREATE TRIGGER audit_update AFTER UPDATE ON control.share_answers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('share_answer', '{owner_id,grantee_id}', 'shr_', 'share_id');
+-- An offer is logged by the tenant that makes it, and so is its end if that tenant ends it. Declines, blocks and rules are
+-- logged by the tenant that makes them, and by no other.
+CREATE FUNCTION isola.audit_offers_ended() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF isola.audit_of_owner(TG_RELID) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM isola.audit_note(TG_RELID, TG_TABLE_SCHEMA, TG_ARGV, (
+        SELECT array_agg(to_jsonb(o.*)) FROM old_rows o WHERE o.tenant_id = isola.bound_tenant()
+    ), NULL);
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER audit_insert AFTER INSERT ON control.partnership_offers REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partnership_offer', '{partner_id}', 'prt_', 'id');
+CREATE TRIGGER audit_update AFTER UPDATE ON control.partnership_offers
+REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partnership_offer', '{partner_id}', 'prt_', 'id');
+CREATE TRIGGER audit_delete AFTER DELETE ON control.partnership_offers REFERENCING OLD TABLE AS old_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit_offers_ended('partnership_offer', '{partner_id}', 'prt_', 'id');
+
+CREATE TRIGGER audit_insert AFTER INSERT ON control.partnership_declines REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partnership_decline', '{tenant_id,offerer_id,offer_id}', 'prt_', 'offer_id');
+CREATE TRIGGER audit_update AFTER UPDATE ON control.partnership_declines REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partnership_decline', '{tenant_id,offerer_id,offer_id}', 'prt_', 'offer_id');
+
+CREATE TRIGGER audit_insert AFTER INSERT ON control.tenant_blocks REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('tenant_block', '{id,tenant_id,blocked_id}', '', 'slug');
+CREATE TRIGGER audit_update AFTER UPDATE ON control.tenant_blocks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('tenant_block', '{id,tenant_id,blocked_id}', '', 'slug');
+CREATE TRIGGER audit_delete AFTER DELETE ON control.tenant_blocks REFERENCING OLD TABLE AS old_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('tenant_block', '{id,tenant_id,blocked_id}', '', 'slug');
+
+CREATE TRIGGER audit_insert AFTER INSERT ON control.partner_domains REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partner_domain', '{id,tenant_id}', '', 'name');
+CREATE TRIGGER audit_delete AFTER DELETE ON control.partner_domains REFERENCING OLD TABLE AS old_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partner_domain', '{id,tenant_id}', '', 'name');
+
+-- Writes an entry into the log of the tenant that the caller has bound, without an actor.
+CREATE FUNCTION isola.audit_of_partner(action text, object text, old jsonb, new jsonb) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tenant uuid := isola.proved_tenant_id();
+BEGIN
+    PERFORM isola.audit_write(
+        tenant, (SELECT t.home FROM control.tenants t WHERE t.id = tenant), NULL, NULL, NULL, NULL, NULL,
+        ARRAY[action], ARRAY[object], ARRAY[old], ARRAY[new]
+    );
+END $$;
+
+-- The beginning and the end of a partnership are logged by both tenants: each row of control.partners by its tenant. The
+-- partner's log does not name the user who acted. It is bound while the entry is written, as in isola.shared_row().
+CREATE FUNCTION isola.note_partners() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bound uuid;
+    proof text := current_setting('isola.proof', true);
+    home text := coalesce(current_setting('isola.home', true), '');
+    changed record;
+BEGIN
+    IF isola.audit_of_owner(TG_RELID) THEN
+        RETURN NULL;
+    END IF;
+    bound := isola.bound_tenant();
+    FOR changed IN SELECT c.tenant_id, c.id, to_jsonb(c.*) AS row, t.home
+        FROM changed_rows c JOIN control.tenants t ON t.id = c.tenant_id
+    LOOP
+        IF changed.tenant_id = bound THEN
+            PERFORM isola.audit_note(
+                TG_RELID, TG_TABLE_SCHEMA, TG_ARGV,
+                CASE WHEN TG_OP = 'DELETE' THEN ARRAY[changed.row] END,
+                CASE WHEN TG_OP = 'INSERT' THEN ARRAY[changed.row] END
+            );
+        ELSE
+            PERFORM set_config('isola.tenant', changed.tenant_id::text, true),
+                set_config('isola.proof', isola.proof(changed.tenant_id), true),
+                set_config('isola.home', changed.home, true);
+            changed.row := changed.row - array_append(TG_ARGV[1]::text[], 'tenant_id');
+            PERFORM isola.audit_of_partner(
+                CASE TG_OP WHEN 'INSERT' THEN 'partnership:create' ELSE 'partnership:delete' END,
+                concat('prt_', changed.id),
+                CASE WHEN TG_OP = 'DELETE' THEN changed.row END,
+                CASE WHEN TG_OP = 'INSERT' THEN changed.row END
+            );
+            PERFORM set_config('isola.tenant', bound::text, true), set_config('isola.proof', proof, true),
+                set_config('isola.home', home, true);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER audit_insert AFTER INSERT ON control.partners REFERENCING NEW TABLE AS changed_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.note_partners('partnership', '{partner_id}', 'prt_', 'id');
+CREATE TRIGGER audit_delete AFTER DELETE ON control.partners REFERENCING OLD TABLE AS changed_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.note_partners('partnership', '{partner_id}', 'prt_', 'id');
 
 CREATE TRIGGER audit_insert AFTER INSERT ON control.domains REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit(

@@ -28,8 +28,11 @@ COUNTED = """
 INSERT INTO control.counted (quota, relation, tenant_column, counts) VALUES
     ('api_keys', 'api_keys', 'tenant_id', '{live}'),
     ('domains', 'domains', 'tenant_id', NULL),
-    ('shares', 'shares', 'owner_id', '{live}')
-""".format(live="revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())")
+    ('shares', 'shares', 'owner_id', '{live} AND {in_partnership}')
+""".format(
+    live="revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())",
+    in_partnership="EXISTS (SELECT FROM control.partners p WHERE p.id = partnership_id)",
+)
 UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlimited')"
 # The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
@@ -42,10 +45,11 @@ def upgrade(op: Operations) -> None:
     directory(op)
     secrets(op)
     functions(op, "binding", "hierarchy")
+    partnerships(op)
     shares(op)
     functions(op, "sharing")
     domains_and_api_keys(op)
-    functions(op, "domains", "api_keys")
+    functions(op, "domains", "api_keys", "partnerships")
     changes_and_sessions(op)
     functions(op, "changes", "revocations")
     access_grants(op)
@@ -197,6 +201,77 @@ def secrets(op: Operations) -> None:
     op.execute(FOR_BINDINGS)
 
 
+def partnerships(op: Operations) -> None:
+    # No foreign key to the tenant of the slug: an offer takes the same locks whether there is one or not.
+    create_table(
+        op,
+        "partnership_offers",
+        identifier(),
+        tenant(),
+        sa.Column("partner_slug", sa.Text, nullable=False),
+        sa.Column("partner_id", sa.Uuid, nullable=False),
+        sa.Column("offered_by", sa.Uuid),
+        moment("offered_at", default="now()"),
+        sa.UniqueConstraint("tenant_id", "partner_slug"),
+        sa.CheckConstraint("length(partner_slug) BETWEEN 2 AND 63", name="partner_slug_length"),
+        sa.CheckConstraint("tenant_id <> partner_id", name="with_another"),
+    )
+    op.create_index(None, "partnership_offers", ["partner_id", "tenant_id"], schema="control")
+    create_table(
+        op,
+        "partnership_declines",
+        tenant(primary_key=True),
+        sa.Column("offerer_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
+        sa.Column("offerer_slug", sa.Text, nullable=False),
+        sa.Column("offer_id", sa.Uuid, nullable=False),
+        sa.Column("declined_by", sa.Uuid),
+        moment("declined_at", default="now()"),
+        sa.CheckConstraint("length(offerer_slug) BETWEEN 2 AND 63", name="offerer_slug_length"),
+    )
+    op.create_index(None, "partnership_declines", ["offerer_id"], schema="control")
+    create_table(
+        op,
+        "partners",
+        tenant(primary_key=True),
+        sa.Column("partner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
+        sa.Column("partner_slug", sa.Text, nullable=False),
+        sa.Column("id", sa.Uuid, nullable=False),
+        moment("offered_at"),
+        moment("accepted_at", default="now()"),
+        sa.Column("by_domain", sa.Text),
+        sa.CheckConstraint("length(partner_slug) BETWEEN 2 AND 63", name="partner_slug_length"),
+        length("by_domain", 253),
+        sa.CheckConstraint("tenant_id <> partner_id", name="with_another"),
+    )
+    op.create_index(None, "partners", ["id"], schema="control")
+    op.create_index(None, "partners", ["partner_id"], schema="control")
+    create_table(
+        op,
+        "tenant_blocks",
+        identifier(),
+        tenant(),
+        sa.Column("slug", sa.Text, nullable=False),
+        sa.Column("blocked_id", sa.Uuid, nullable=False),
+        sa.Column("blocked_by", sa.Uuid),
+        moment("blocked_at", default="now()"),
+        sa.UniqueConstraint("tenant_id", "slug"),
+        sa.CheckConstraint("length(slug) BETWEEN 2 AND 63", name="slug_length"),
+    )
+    op.create_index(None, "tenant_blocks", ["tenant_id", "blocked_id"], schema="control")
+    create_table(
+        op,
+        "partner_domains",
+        identifier(),
+        tenant(),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("added_by", sa.Uuid),
+        moment("added_at", default="now()"),
+        sa.UniqueConstraint("tenant_id", "name"),
+        sa.CheckConstraint("name = lower(name)", name="name_lower"),
+        length("name", 253),
+    )
+
+
 def shares(op: Operations) -> None:
     # Filled from the declarations of tables: see app/isola/platform/registry.py.
     create_table(
@@ -216,7 +291,8 @@ def shares(op: Operations) -> None:
         sa.Column("subject", sa.Text, nullable=False),
         sa.Column("row_id", sa.Uuid, nullable=False),
         sa.Column("grantee_slug", sa.Text, nullable=False),
-        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("partnership_id", sa.Uuid, nullable=False),
         sa.Column("granted_by", sa.Uuid),
         moment("granted_at", default="now()"),
         moment("expires_at", nullable=True),
@@ -234,7 +310,7 @@ def shares(op: Operations) -> None:
     op.create_index(
         None,
         "shares",
-        ["owner_id", "row_id", "subject", "grantee_slug"],
+        ["owner_id", "row_id", "subject", "partnership_id"],
         unique=True,
         schema="control",
         postgresql_where=live,
@@ -242,7 +318,7 @@ def shares(op: Operations) -> None:
     op.create_index(
         None,
         "shares",
-        ["grantee_id", "owner_id", "granted_at", "id"],
+        ["partnership_id", "owner_id", "granted_at", "id"],
         schema="control",
         postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed"),
         postgresql_include=["expires_at"],
@@ -264,20 +340,6 @@ def shares(op: Operations) -> None:
         schema="control",
         postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed AND expires_at IS NOT NULL"),
     )
-    create_table(
-        op,
-        "share_answers",
-        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
-        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
-        sa.Column("owner_slug", sa.Text, nullable=False),
-        sa.Column("share_id", sa.Uuid, nullable=False),
-        sa.Column("accepted", sa.Boolean, nullable=False),
-        sa.Column("answered_by", sa.Uuid),
-        moment("answered_at", default="now()"),
-        sa.CheckConstraint("length(owner_slug) BETWEEN 2 AND 63", name="owner_slug_length"),
-        sa.CheckConstraint("owner_id <> grantee_id", name="to_another"),
-    )
-    op.create_index(None, "share_answers", ["owner_id"], schema="control")
 
 
 def domains_and_api_keys(op: Operations) -> None:

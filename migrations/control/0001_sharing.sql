@@ -23,20 +23,21 @@ BEGIN
 END $$;
 
 -- The current shares. A share ends at its expiry time. Soon after, a server marks it as lapsed: see
--- app/isola/platform/lapsing.py. The indexes for the reads of grantees exclude lapsed shares.
+-- app/isola/platform/lapsing.py. The indexes for the reads of grantees exclude lapsed shares. A share also ends with the
+-- partnership in which it was made: a later one of the same tenants has another id.
 CREATE VIEW control.live_shares WITH (security_invoker = true) AS
-SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at, fields, note
+SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at, expires_at, fields,
+    note
 FROM control.shares
-WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp());
+WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
+  AND EXISTS (
+      SELECT FROM control.partners p WHERE p.tenant_id = owner_id AND p.partner_id = grantee_id AND p.id = partnership_id
+  );
 
 -- The tenants whose shares others receive: active, with only active ancestors.
 CREATE VIEW control.sharers WITH (security_invoker = true) AS
 SELECT id, slug, name, home FROM control.tenants
 WHERE status = 'active' AND (parent_id IS NULL OR NOT control.below_inactive(id));
-
--- From whom each tenant receives shares: the tenant, and a partner of it.
-CREATE VIEW control.partners (tenant_id, partner_id) WITH (security_invoker = true) AS
-SELECT grantee_id, owner_id FROM control.share_answers WHERE accepted;
 
 -- Whether a tenant has that row and the proved user may read it; control.subjects lists the tables. Only the functions
 -- below may call it: the policies apply to their role.
@@ -64,11 +65,11 @@ BEGIN ATOMIC
     WHERE o.name = of_subject AND (chosen IS NULL OR (chosen <@ o.shared AND c.name = ANY (chosen)));
 END;
 
--- Shares one of the bound tenant's own rows with the tenant of that slug, as the proved user; as nobody if there is
--- none: the ``chosen`` columns, or all that its subject shares. The result does not reveal whether that tenant exists.
--- ``share`` is NULL if it is ``refused``: ``grantee`` if there is no such row, or if the slug is malformed or the
--- tenant's own; ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that
--- slug. A share that has expired is replaced.
+-- Shares one of the bound tenant's own rows with the partner of that slug, as the proved user; as nobody if there is
+-- none: the ``chosen`` columns, or all that its subject shares. ``share`` is NULL if it is ``refused``: ``grantee`` if
+-- there is no such row, or if the slug is not that of an active partner, whether there is such a tenant or not;
+-- ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that partner. A share
+-- that has expired is replaced.
 CREATE FUNCTION isola.share(
     of_subject text, of_row uuid, grantee text, chosen text[], until timestamptz, remark text,
     OUT share uuid, OUT refused text
@@ -78,11 +79,13 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     owner uuid := isola.bound_tenant();
     partner uuid;
+    partnership uuid;
     owned boolean := isola.may_read(owner, of_subject, of_row);
     granted text[] := isola.granted_columns(of_subject, chosen);
 BEGIN
-    SELECT id INTO partner FROM control.tenants WHERE slug = grantee AND status <> 'deleted';
-    IF NOT owned OR partner = owner OR (grantee ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$') IS NOT TRUE THEN
+    SELECT p.partner_id, p.id INTO partner, partnership FROM control.partners p JOIN control.sharers t ON t.id = p.partner_id
+    WHERE p.tenant_id = owner AND p.partner_id = (SELECT id FROM control.tenants WHERE slug = grantee AND status <> 'deleted');
+    IF NOT owned OR partner IS NULL THEN
         refused := 'grantee';
         RETURN;
     END IF;
@@ -91,13 +94,13 @@ BEGIN
         RETURN;
     END IF;
     UPDATE control.shares SET revoked_at = now()
-    WHERE owner_id = owner AND row_id = of_row AND subject = of_subject AND grantee_slug = grantee
+    WHERE owner_id = owner AND row_id = of_row AND subject = of_subject AND partnership_id = partnership
       AND revoked_at IS NULL AND expires_at <= statement_timestamp();
     INSERT INTO control.shares AS s (
-        owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields, expires_at, note
+        owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note
     )
-    VALUES (owner, of_subject, of_row, grantee, partner, isola.current_user_id(), granted, until, remark)
-    ON CONFLICT (owner_id, row_id, subject, grantee_slug) WHERE revoked_at IS NULL DO NOTHING
+    VALUES (owner, of_subject, of_row, grantee, partner, partnership, isola.current_user_id(), granted, until, remark)
+    ON CONFLICT (owner_id, row_id, subject, partnership_id) WHERE revoked_at IS NULL DO NOTHING
     RETURNING s.id INTO share;
     refused := CASE WHEN share IS NULL THEN 'again' END;
 END $$;
@@ -137,6 +140,7 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE control.shares s SET revoked_at = now()
     WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL
+      AND EXISTS (SELECT FROM control.partners p WHERE p.id = s.partnership_id)
       AND isola.may_read(s.owner_id, s.subject, s.row_id)
     RETURNING s.subject, s.row_id INTO subject, row_id;
 END $$;
@@ -158,6 +162,11 @@ CREATE FUNCTION isola.open_subjects() RETURNS text[] LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN ARRAY(SELECT name FROM control.subjects WHERE NOT restricted);
 
+-- The partnerships of the bound tenant.
+CREATE FUNCTION isola.own_partnerships() RETURNS uuid[] LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN ARRAY(SELECT id FROM control.partners WHERE tenant_id = (SELECT isola.bound_tenant()));
+
 -- Of the columns that a share grants, those that its subject still shares.
 CREATE FUNCTION isola.shared_of(of_subject text, granted text[]) RETURNS text[] LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -173,72 +182,16 @@ CREATE VIEW isola.own_shares WITH (security_invoker = true) AS
 SELECT id, subject, row_id, grantee_slug, granted_by, granted_at, expires_at, note,
     isola.shared_of(subject, fields) AS fields
 FROM control.shares
-WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp());
+WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
+  AND partnership_id = ANY ((SELECT isola.own_partnerships())::uuid[]);
 
 ALTER TABLE control.shares ENABLE ROW LEVEL SECURITY;
 
 -- Estimates of the planner would tell how often a value occurs in the shares of all tenants.
 ALTER TABLE control.shares ALTER grantee_slug SET STATISTICS 0, ALTER note SET STATISTICS 0;
 
--- The tenants that share anything with the bound one, each with its oldest live share and the answer to it: NULL if
--- there is none yet. However much a tenant shares, it is one row and costs two index lookups. The planner is held to
--- the index: if it expects few rows, it would read all shares.
-CREATE FUNCTION isola.share_offers()
-RETURNS TABLE (id uuid, owner_slug text, owner_name text, offered_at timestamptz, accepted boolean)
-LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
-BEGIN ATOMIC
-    WITH RECURSIVE owners (id) AS (
-        (
-            SELECT s.owner_id FROM control.shares s
-            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL AND NOT s.lapsed
-            ORDER BY s.owner_id LIMIT 1
-        )
-        UNION ALL
-        SELECT next.owner_id
-        FROM owners o CROSS JOIN LATERAL (
-            SELECT s.owner_id FROM control.shares s
-            WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.revoked_at IS NULL AND NOT s.lapsed
-              AND s.owner_id > o.id
-            ORDER BY s.owner_id LIMIT 1
-        ) next
-    )
-    SELECT first.id, t.slug, t.name, first.granted_at, a.accepted
-    FROM owners o
-    JOIN control.sharers t ON t.id = o.id
-    CROSS JOIN LATERAL (
-        SELECT s.id, s.granted_at FROM control.live_shares s
-        WHERE s.grantee_id = (SELECT isola.bound_tenant()) AND s.owner_id = t.id
-        ORDER BY s.granted_at, s.id LIMIT 1
-    ) first
-    LEFT JOIN control.share_answers a ON a.grantee_id = (SELECT isola.bound_tenant()) AND a.owner_id = t.id;
-END;
-
--- Accepts or declines everything that the owner of this live share shares with the bound tenant, now and later, as the
--- proved user. False if there is no such share.
-CREATE FUNCTION isola.answer_share(share uuid, accepted boolean) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    owner uuid;
-    slug text;
-BEGIN
-    SELECT s.owner_id, t.slug INTO owner, slug
-    FROM control.live_shares s JOIN control.sharers t ON t.id = s.owner_id
-    WHERE s.id = share AND s.grantee_id = isola.bound_tenant();
-    IF owner IS NULL THEN
-        RETURN false;
-    END IF;
-    INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)
-    VALUES (isola.bound_tenant(), owner, slug, share, answer_share.accepted, isola.current_user_id())
-    ON CONFLICT (grantee_id, owner_id) DO UPDATE SET owner_slug = excluded.owner_slug, share_id = excluded.share_id,
-        accepted = excluded.accepted, answered_by = excluded.answered_by, answered_at = excluded.answered_at;
-    RETURN true;
-END $$;
-
--- The live shares that the bound tenant receives from owners whose shares it has accepted. Each owner's shares are read
--- in index order, which holds the planner to the index without lapsed shares.
+-- The live shares that the bound tenant receives from its partners. Each owner's shares are read in index order, which
+-- holds the planner to the index without lapsed shares.
 CREATE FUNCTION isola.shares_received()
 RETURNS TABLE (
     id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
@@ -252,7 +205,7 @@ BEGIN ATOMIC
     JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
         SELECT l.id, l.granted_at, l.expires_at, l.note FROM control.live_shares l
-        WHERE l.grantee_id = p.tenant_id AND l.owner_id = p.partner_id
+        WHERE l.partnership_id = p.id AND l.owner_id = p.partner_id
         ORDER BY l.granted_at DESC, l.id DESC
     ) s
     WHERE p.tenant_id = (SELECT isola.bound_tenant());
@@ -269,7 +222,6 @@ BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
-    JOIN control.partners p ON p.tenant_id = s.grantee_id AND p.partner_id = s.owner_id
     WHERE s.id = share AND s.grantee_id = (SELECT isola.bound_tenant());
 END;
 
@@ -288,7 +240,7 @@ BEGIN ATOMIC
     JOIN control.sharers t ON t.id = p.partner_id
     CROSS JOIN LATERAL (
         SELECT l.id, l.granted_at, l.expires_at, l.note FROM control.live_shares l
-        WHERE l.grantee_id = p.tenant_id AND l.owner_id = p.partner_id
+        WHERE l.partnership_id = p.id AND l.owner_id = p.partner_id
           AND (l.granted_at, l.id) < (coalesce(after, 'infinity'), coalesce(after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         ORDER BY l.granted_at DESC, l.id DESC LIMIT most
     ) s
@@ -297,8 +249,9 @@ BEGIN ATOMIC
 END;
 
 -- The row of a subject that a share grants to the bound tenant: the columns that its table declares as shared, in that
--- order, NULL where the share does not grant them, and the names of those that it grants. No row if the share is of another subject. It is read in its owner's home, of whatever strategy, by name: so
--- an owner that moves meanwhile does not look like one without such a row. The policies apply to this function as well,
+-- order, NULL where the share does not grant them, and the names of those that it grants. No row if the share is of
+-- another subject. It is read in its owner's home, of whatever strategy, by name: so an owner that moves meanwhile does
+-- not look like one without such a row. The policies apply to this function as well,
 -- so the owner is bound while its row is read, with the user who shared it: where a subject has a visibility rule, a
 -- partner reads a row as long as that user may, and a row that nobody shared as long as all users may. There is no row
 -- while the user is disabled. The grantee is bound again before anything else runs; an error on the way ends the
@@ -321,7 +274,6 @@ BEGIN
     INTO owner, owners_home, sharer, shared_row, relation, columns, granted
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
-    JOIN control.partners p ON p.tenant_id = s.grantee_id AND p.partner_id = s.owner_id
     JOIN control.subjects o ON o.name = s.subject AND o.name = of_subject
     CROSS JOIN LATERAL (
         -- NULL of the column's type.

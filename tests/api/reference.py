@@ -54,7 +54,7 @@ DURATIONS = {
 parsed = lru_cache(100)(parse)
 DECLARED: Mapping[str, Declaration] = {each.__name__: each.declaration for each in SUBJECTS}
 TABLES = {"AuditEntry": audit_entries, **{type_: each.subject.table for type_, each in DECLARED.items()}}
-SHARED = dict.fromkeys(("ReceivedShare", "Share", "ShareOffer"), "shr")
+SHARED = {**dict.fromkeys(("ReceivedShare", "Share"), "shr"), "Partnership": "prt", "PartnershipOffer": "prt"}
 PREFIXES = {**{type_: each.prefix for type_, each in DECLARED.items()}, "AuditEntry": "aud", **SHARED}
 ENUMS = {
     (type_, field_of(each.column)): each.annotation.enum
@@ -133,7 +133,7 @@ class Data:
     given: set[tuple[UUID, UUID]]
     shares: Mapping[UUID, Sequence[Row]]
     received: Sequence[Row]
-    offers: Sequence[Row]
+    partnerships: Mapping[str, Sequence[Row]]
     shared: Mapping[UUID, Object]
     collation: Mapping[str, int]
     pairs: Mapping[str, Sequence[Row]]
@@ -193,8 +193,10 @@ class Data:
                 return [each.upper() for each in row["fields"]]
             case _, "grantedFields":
                 return [each.upper() for each in row["granted_fields"]]
-            case (("ReceivedShare" | "ShareOffer"), "owner"):
+            case ("ReceivedShare", "owner"):
                 return {"slug": row["owner_slug"], "name": row["owner_name"]}
+            case ("PartnershipOffer", "tenant"):
+                return {"slug": row["offerer_slug"], "name": row["offerer_name"]}
             case "ReceivedShare", name if name in ONE:
                 shared = self.shared[row["id"]]
                 return shared if shared.type == f"Shared{ONE[name]}" else None
@@ -263,7 +265,7 @@ class Data:
                         "memberships": [{"tenant": tenant, "roles": viewed}],
                     },
                 )
-            case "apiKeys" | "domains":
+            case "apiKeys" | "domains" | "blockedTenants" | "partnerDomains":
                 return self._page([], given)
             case "node":
                 return self._by_id(given["id"])
@@ -280,9 +282,10 @@ class Data:
                 own = [row for each in self.shares.values() for row in each]
                 shown = [row for row in own if manages or row["granted_by"] == self.principal.user_id]
                 return self._page([Object("Share", row) for row in shown], given)
-            case "shareOffers":
-                rows = sorted(self.offers, key=lambda r: (r["offered_at"], r["id"]))
-                return self._page([Object("ShareOffer", row) for row in rows], given, ordered=True)
+            case "partnerships" | "partnershipOffers":
+                type_ = "Partnership" if field == "partnerships" else "PartnershipOffer"
+                rows = sorted(self.partnerships[field], key=lambda r: (r["offered_at"], r["id"]))
+                return self._page([Object(type_, row) for row in rows], given, ordered=True)
         return self._page(self._all(LISTS[field]), given)
 
     def _used(self) -> Mapping[str, int]:
@@ -516,7 +519,8 @@ async def read(whole: Transaction, work: Transaction, principal: Principal, text
     known = sorted({value for row in rows for value in row.values() if isinstance(value, str)} | set(texts))
     in_order = await work.texts("SELECT t FROM unnest($1::text[]) t ORDER BY t", known)
     received = [dict(row) for row in await work.rows(select(func.isola.shares_received().table_valued(*_RECEIVED)))]
-    offers = await work.rows(select(func.isola.share_offers().table_valued(*_OFFERS)))
+    partnerships = await work.rows(select(func.isola.partnerships().table_valued(*_PARTNERSHIPS)))
+    offers = await work.rows(select(func.isola.partnership_offers().table_valued(*_OFFERS)))
     return Data(
         principal,
         tables,
@@ -524,7 +528,7 @@ async def read(whole: Transaction, work: Transaction, principal: Principal, text
         {(row["role_id"], row["user_id"]) for row in await _all_of(whole, user_roles)},
         shares,
         received,
-        [dict(row) for row in offers],
+        {"partnerships": [dict(row) for row in partnerships], "partnershipOffers": [dict(row) for row in offers]},
         {row["id"]: await _shared(work, row["id"]) for row in received},
         {text: place for place, text in enumerate(in_order)},
         {table.name: await _all_of(whole, table) for table, _, _ in PAIRS},
@@ -569,7 +573,8 @@ def _of_tenant(whole: Transaction, table: Table) -> TextClause:
 
 
 _RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at", "note")
-_OFFERS = ("id", "owner_slug", "owner_name", "offered_at", "accepted")
+_PARTNERSHIPS = ("id", "slug", "name", "offered_at", "accepted_at")
+_OFFERS = ("id", "offerer_slug", "offerer_name", "offered_at")
 
 
 async def _shares(work: Transaction, declaration: Declaration, key: UUID) -> Sequence[Row]:

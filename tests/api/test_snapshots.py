@@ -7,8 +7,10 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlglot
@@ -18,14 +20,19 @@ from isola.api.execute import Executor
 from isola.api.schema import model
 from isola.database.transactions import Database
 from isola.platform import provisioning
+from isola.platform.tenants import Tenant
 from isola.query.read_plan import ReadPlan
+from isola.subjects import partnerships
+from isola.subjects.actor import Actor
 from isola.subjects.permissions import Role, of_role
+from isola.testing.consent import end_partnerships
 from isola.testing.fixtures import Copy
 from tests.api.conftest import OPERATIONS, READ, Caller, Principal, ids, settle, share, uuid
 
 PAGES = Path(__file__).parent / "snapshots"
 VARIABLES: dict[str, dict[str, Any]] = {
     "AuditLog": {"first": 2, "filter": {"object": {"eq": f"{ids('org', 1)}/{ids('usr', 2)}"}}},
+    "BlockTenant": {"input": {"slug": "nobody"}},
     "ChangeShare": {"input": {"fields": ["KIND"], "note": "less"}},
     "CreateResource": {"input": {"name": "new", "data": {"a": 1}, "sizeBytes": 7}},
     "CreateSpan": {"input": {"title": "seen", "resourceId": ids("res", 1), "visibility": "PUBLIC"}},
@@ -34,6 +41,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "Node": {"id": ids("org", 1)},
     "Nodes": {"ids": [ids("res", 1), ids("usr", 1), "?"]},
     "Resource": {"id": ids("res", 1)},
+    "OfferPartnership": {"input": {"slug": "schema-a"}},
     "ResourceShares": {"id": ids("res", 0)},
     "Resources": {"first": 2},
     "ResourcesWithSpans": {"first": 2},
@@ -42,11 +50,12 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "ShareResource": {"input": {"resourceId": ids("res", 5), "grantee": "schema-b", "fields": ["NAME"]}},
     "SharedWithMe": {"first": 2},
     "Timeline": {"first": 2},
+    "UnblockTenant": {"input": {"slug": "nobody"}},
     "UpdateResource": {"input": {"id": ids("res", 1), "name": "renamed"}},
 }
 # Values that are generated during the test differ each time.
 MADE = (
-    (re.compile(r"\b(aud|res|spn|shr|org)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
+    (re.compile(r"\b(aud|res|spn|shr|org|prt)_(?!01980000)[0-9a-f-]{36}"), r"\1_…"),
     (re.compile(r'"20(?!26-01)\d\d-[^"]*"'), '"…"'),
     (re.compile(r'("(?:cursor|startCursor|endCursor)": )"[^"]*"'), r'\1"…"'),
 )
@@ -54,7 +63,7 @@ MADE = (
 
 @pytest.mark.parametrize("name", READ)
 async def test_an_operation_becomes_this_statement_and_this_result(
-    name: str, copy: Copy, control: Database, database: Database, executor: Executor
+    name: str, copy: Copy, control: Database, owner: Database, database: Database, executor: Executor
 ) -> None:
     text = (OPERATIONS / f"{name}.graphql").read_text()
     variables = VARIABLES.get(name, {})
@@ -67,9 +76,12 @@ async def test_an_operation_becomes_this_statement_and_this_result(
         made = await caller.ask((OPERATIONS / "ResourceShares.graphql").read_text(), VARIABLES["ResourceShares"])
         share_id = made.data["resource"]["shares"]["nodes"][0]["id"]
         variables = {"input": {**variables.get("input", {}), "shareId": share_id}}
-    if name in {"AcceptShare", "DeclineShare"}:
-        offered = await caller.ask((OPERATIONS / "ShareOffers.graphql").read_text())
-        variables = {"input": {"shareId": offered.data["shareOffers"]["nodes"][0]["id"]}}
+    if "Partnership" in name:
+        offers = await offer(database, owner, tenants)
+        key = offers["own" if name == "EndPartnership" else "other"]
+        variables = {"input": {"partnershipId": f"prt_{key}"}} if "input" in text and not variables else variables
+    if name == "UnblockTenant":
+        await caller.ask((OPERATIONS / "BlockTenant.graphql").read_text(), variables)
     result = fixed((await caller.ask(text, variables)).data)
     page = written(name, text, variables, statements(executor, text, variables, copy, caller), result)
 
@@ -81,6 +93,16 @@ async def test_an_operation_becomes_this_statement_and_this_result(
 
 
 ADMIN = of_role(Role.ADMIN)
+
+
+async def offer(database: Database, owner: Database, tenants: Mapping[str, Tenant]) -> Mapping[str, UUID]:
+    """Instead of all partnerships, an offer of the tenant, and another tenant's offer to it: their ids."""
+    await end_partnerships(owner, *(tenant.id for tenant in tenants.values()))
+    offers = {}
+    for of, one, other in (("own", "rls-a", "nobody"), ("other", "schema-b", "rls-a")):
+        async with database.transaction(tenants[one]) as work:
+            offers[of] = await partnerships.offer(work, Actor(uuid(0, 0), ADMIN), other)
+    return offers
 
 
 def fixed(data: Any) -> str:

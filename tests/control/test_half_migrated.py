@@ -9,7 +9,7 @@ from isola.database.transactions import Database
 from isola.platform import migrations
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
-from isola.testing.consent import accept_all
+from isola.testing.consent import make_partners
 from isola.testing.fixtures import Copy
 from isola.testing.served import Answer, Api, serving
 from isola_strategies.base import Strategy
@@ -17,8 +17,9 @@ from tests.control.conftest import OLD
 from tests.control.test_migrations import NEW, homes, revisions
 
 SHARE = """
-INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields)
-SELECT $1, 'resource', $2, slug, id, $4, '{name}' FROM control.tenants WHERE id = $3 RETURNING id::text
+INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields)
+SELECT tenant_id, 'resource', $2, partner_slug, partner_id, id, $4, '{name}' FROM control.partners
+WHERE tenant_id = $1 AND partner_id = $3 RETURNING id::text
 """
 # Each operation runs for all tenants before the next, so that a connection is used in homes of both kinds.
 ROUNDS = 3
@@ -130,11 +131,11 @@ async def test_shares_from_an_old_home_are_refused_and_from_a_migrated_one_reada
 ) -> None:
     partner, sharing = [tenant for tenant in old if tenant not in waiting][:2]
     shares = []
+    await make_partners(blank_owner)
     async with blank_owner.unbound() as work:
         for owner in (sharing, waiting[0]):
             resource, user = resources[owner.slug]
             shares.append(await work.value(SHARE, owner.id, resource, partner.id, user))
-        await accept_all(blank_owner)
         # The rights as of the creation of that home.
         schema = blank.strategies[waiting[0].strategy].home(waiting[0].id).schema
         await work.script(

@@ -19,6 +19,7 @@ from isola.platform import (
     memberships,
     migrations,
     orders,
+    partnerships,
     plans,
     platform_log,
     registry,
@@ -39,7 +40,11 @@ from tests.control.dumps import Made, dumped
 # Importing a module registers its tables with their metadata.
 CONTROL = [
     tenants.tenants,
-    shares.share_answers,
+    partnerships.partners,
+    partnerships.partner_domains,
+    partnerships.partnership_declines,
+    partnerships.partnership_offers,
+    partnerships.tenant_blocks,
     shares.shares,
     secrets.secrets,
     secrets.binding_keys,

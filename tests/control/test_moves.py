@@ -14,7 +14,6 @@ from isola.platform.tenants import Status, Tenant
 from isola.subjects import resources, shares, users
 from isola.subjects.actor import Actor
 from isola.subjects.metadata import metadata
-from isola.testing.consent import accept_all
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.reading import row_of
 from isola.testing.oracles.canary import stored
@@ -94,7 +93,6 @@ async def test_a_moved_tenant_works_in_its_new_home(
     owner: Database, database: Database, copy: Copy, strategy: Strategy, other: Strategy, a: Tenant, b: Tenant
 ) -> None:
     tenant = await made(owner, copy, strategy)
-    await accept_all(owner)
     resource = await fill(database, tenant, a)
     await fill(database, b, tenant)
     moved = await moves.move(owner, copy.strategies, "new", to=other.name)

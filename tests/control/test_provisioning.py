@@ -20,11 +20,12 @@ from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Refusa
 from isola.platform import migrations, provisioning, sessions
 from isola.platform.sessions import Lifetimes
 from isola.platform.tenants import Status, Tenant, metadata as control_metadata
-from isola.subjects import resources, shares, users
+from isola.subjects import partnerships, resources, shares, users
 from isola.subjects.actor import Actor
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.metadata import metadata
-from isola.testing.consent import accept_all
+from isola.subjects.permissions import Permission
+from isola.testing.consent import make_partners
 from isola.testing.fixtures import Copy
 from isola.testing.oracles.canary import Canary, plant, plant_platform
 from isola.testing.waiting import until_someone_waits
@@ -32,6 +33,7 @@ from isola_strategies.base import Strategy
 from tests.control.conftest import until_alone
 
 EVERYTHING = frozenset({"resource:write", "resource:manage", "share:write"})
+MANAGER = Actor(uuid4(), frozenset({Permission.SHARE_MANAGE}))
 
 CREATE = """
 import asyncio, sys
@@ -45,6 +47,16 @@ async def run(owner_url, login, strategy):
 
 asyncio.run(run(*sys.argv[1:]))
 """
+
+
+# The platform's tables about two tenants, and their columns.
+BETWEEN = {
+    "partners": "tenant_id, partner_id",
+    "partnership_declines": "tenant_id, offerer_id",
+    "partnership_offers": "tenant_id, partner_id",
+    "shares": "owner_id, grantee_id",
+    "tenant_blocks": "tenant_id, blocked_id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +79,12 @@ async def footprint(owner: Database) -> Footprint:
 
 
 async def made(owner: Database, copy: Copy, strategy: Strategy, slug: str = "new") -> Tenant:
-    return await provisioning.create(
+    """A new tenant, which is a partner of all others."""
+    tenant = await provisioning.create(
         owner, copy.strategies, slug=slug, name="New", strategy=strategy.name, reuse_slug=True
     )
+    await make_partners(owner)
+    return tenant
 
 
 async def fill(database: Database, tenant: Tenant, partner: Tenant) -> UUID:
@@ -354,9 +369,17 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
     await fill(database, b, a)
     before = await footprint(owner)
     tenant = await made(owner, copy, strategy)
-    await accept_all(owner)
     await fill(database, tenant, a)
     await fill(database, a, tenant)
+    async with owner.unbound() as work:
+        pair = "$1 IN (tenant_id, partner_id) AND $2 IN (tenant_id, partner_id)"
+        await work.value(f"DELETE FROM control.partners WHERE {pair}", tenant.id, b.id)
+    for one, offered in ((tenant, "nobody"), (b, tenant.slug)):
+        async with database.transaction(one) as work:
+            await partnerships.offer(work, MANAGER, offered)
+            await partnerships.block(work, MANAGER, "somebody")
+    async with owner.unbound() as work:
+        await work.value("UPDATE control.tenant_blocks SET blocked_id = $1 WHERE tenant_id = $2", tenant.id, b.id)
 
     dropped = await provisioning.drop(owner, copy.strategies, tenant.slug, notice=0)
 
@@ -364,11 +387,13 @@ async def test_drop_leaves_nothing_of_a_tenant_and_everything_of_others(
     after = await footprint(owner)
     assert (after.schemas, after.roles, after.memberships) == (before.schemas, before.roles, before.memberships)
     async with owner.unbound() as transaction:
-        # Shares to it remain listed for their owner, without a grantee.
-        shared = "SELECT format('%s %s', grantee_slug, grantee_id) FROM control.shares"
-        assert sorted(await transaction.texts(shared)) == sorted(["new ", f"{a.slug} {a.id}"])
-        answered = "SELECT count(*) FROM control.share_answers WHERE $1 IN (owner_id, grantee_id)"
-        assert await transaction.value(answered, tenant.id) == 0
+        assert await transaction.texts("SELECT grantee_slug FROM control.shares") == [a.slug]
+        for table, columns in BETWEEN.items():
+            left = f"SELECT count(*) FROM control.{table} WHERE $1 IN ({columns})"
+            assert await transaction.value(left, tenant.id) == 0
+        # Offers to it and blocks remain as they were written.
+        for table in ("partnership_offers", "tenant_blocks"):
+            assert await transaction.value(f"SELECT count(*) FROM control.{table}") == 1
         for home in strategy.homes([]):
             for table in metadata.tables:
                 left = f"SELECT count(*) FROM {home.schema}.{table} WHERE tenant_id = $1"
@@ -556,7 +581,6 @@ async def test_an_interrupted_drop_is_completed_by_a_second_one(
 
     # The slug is free already, and its new tenant keeps it.
     heir = await made(owner, copy, strategy)
-    await accept_all(owner)
     await fill(database, heir, a)
     assert (await provisioning.drop(owner, copy.strategies, tenant.slug, notice=0)).id == tenant.id
     assert await names_in(database, heir) == ["canary"]

@@ -111,7 +111,7 @@ async def test_a_lowered_role_empties_the_response(api: Api, strategy: Strategy)
 
 
 async def test_what_another_tenant_shares_arrives_without_an_entry_in_the_own_log(alice: Client, bob: Client) -> None:
-    document = "query @live { shareOffers { nodes { owner { slug } } } }"
+    document = "query @live { sharedWithMe { nodes { owner { slug } } } }"
     resource = await bob.create("map")
     async with listening(alice) as listener:
         stream = await listener.subscribe(document)

@@ -11,7 +11,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.platform import audit, moves, provisioning
-from isola.testing.consent import accept_all
+from isola.testing.consent import make_partners
 from isola.testing.fixtures import Copy
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Answer, Api, Client, make_tenant
@@ -133,6 +133,7 @@ async def test_requests_during_a_move_are_told_to_retry(owner: Database, mover: 
 async def test_credentials_and_cursors_of_clients_stay_valid_after_a_move(
     copy: Copy, owner: Database, other: Strategy, mover: Client, bob: Client
 ) -> None:
+    await make_partners(owner)
     ids = [await mover.create(f"map {number}") for number in range(3)]
     page = "query ($after: String) { resources(first: 2, after: $after) { nodes { id } pageInfo { endCursor } } }"
     first = (await mover.ask(page)).data["resources"]
@@ -140,7 +141,6 @@ async def test_credentials_and_cursors_of_clients_stay_valid_after_a_move(
     await mover.run("ShareResource", input={"resourceId": ids[0], "grantee": bob.tenant})
     theirs = await bob.create("of bob")
     await bob.run("ShareResource", input={"resourceId": theirs, "grantee": mover.tenant})
-    await accept_all(owner)
 
     await moves.move(owner, copy.strategies, "mover", to=other.name)
 

@@ -11,6 +11,7 @@ WRITING = "app/isola/testing/isolation/test_writing.py"
 NAMES = "app/isola/testing/isolation/test_names.py"
 LOGIN = "app/isola/testing/isolation/test_login.py"
 DOMAINS = "app/isola/testing/isolation/test_domains.py"
+OFFERS = "app/isola/testing/isolation/sharing/test_offers.py"
 CONSENT = "app/isola/testing/isolation/sharing/test_consent.py"
 SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
@@ -511,8 +512,23 @@ TO_THE_BOUND = "_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
 TO_ANYBODY = "_id IS NOT NULL"
 SHARE_ROW = "isola.share(text, uuid, text, text[], timestamptz, text)"
 CHANGE_SHARE = "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)"
-PARTNERS = "control.partners p"
-ANSWERED = "(SELECT a.grantee_id AS tenant_id, a.owner_id AS partner_id FROM control.share_answers a) p"
+
+# The conditions of control.live_shares.
+IN_TIME = "revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())"
+IN_PARTNERSHIP = (
+    "EXISTS (SELECT FROM control.partners p"
+    " WHERE p.tenant_id = owner_id AND p.partner_id = grantee_id AND p.id = partnership_id)"
+)
+
+
+def live_shares(*conditions: str) -> str:
+    """Replace the conditions on which a share is current."""
+    return (
+        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
+        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, granted_at,"
+        f" expires_at, fields, note FROM control.shares WHERE {' AND '.join(conditions)}"
+    )
+
 
 DOMAINS_OF_TENANTS = (
     Sql(
@@ -548,29 +564,23 @@ SHARES = (
         "shares that never expire",
         "the expiry of shares",
         BOTH,
-        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at,"
-        " fields, note FROM control.shares"
-        " WHERE revoked_at IS NULL",
+        live_shares("revoked_at IS NULL", IN_PARTNERSHIP),
         (ENDING,),
     ),
     Sql(
         "shares that expire by the transaction's clock",
         "that a share ends with the next statement",
         BOTH,
-        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at,"
-        " fields, note FROM control.shares"
-        " WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+        live_shares("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())", IN_PARTNERSHIP),
         (ENDING,),
     ),
     Sql(
         "lapsed shares in the index of received shares",
         "that the index of received shares has no lapsed ones",
         BOTH,
-        "DROP INDEX control.ix_shares_grantee_id_owner_id_granted_at_id;"
-        "CREATE INDEX ix_shares_grantee_id_owner_id_granted_at_id"
-        " ON control.shares (grantee_id, owner_id, granted_at, id) INCLUDE (expires_at) WHERE revoked_at IS NULL",
+        "DROP INDEX control.ix_shares_partnership_id_owner_id_granted_at_id;"
+        "CREATE INDEX ix_shares_partnership_id_owner_id_granted_at_id"
+        " ON control.shares (partnership_id, owner_id, granted_at, id) INCLUDE (expires_at) WHERE revoked_at IS NULL",
         (FLOODING,),
     ),
     Sql(
@@ -585,10 +595,7 @@ SHARES = (
         "shares that cannot be revoked",
         "revocation",
         BOTH,
-        "CREATE OR REPLACE VIEW control.live_shares WITH (security_invoker = true) AS"
-        " SELECT id, owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, granted_at, expires_at,"
-        " fields, note FROM control.shares"
-        " WHERE expires_at IS NULL OR expires_at > statement_timestamp()",
+        live_shares("(expires_at IS NULL OR expires_at > statement_timestamp())", IN_PARTNERSHIP),
         (ENDING,),
     ),
     Sql(
@@ -627,42 +634,144 @@ SHARES = (
         (SHARING,),
     ),
     Sql(
-        "shares read without consent",
-        "that a tenant receives what it accepted",
+        "shares that outlive their partnership",
+        "that shares end with the partnership",
         BOTH,
-        rewritten("isola.shared_row(text, uuid)", PARTNERS, ANSWERED),
+        live_shares(IN_TIME),
         (CONSENT,),
     ),
     Sql(
-        "shares listed without consent",
-        "that a tenant receives what it accepted",
+        "own shares that outlive their partnership",
+        "that owners no longer list shares after the end of the partnership",
         BOTH,
-        rewritten("isola.shares_received()", PARTNERS, ANSWERED),
+        "CREATE OR REPLACE VIEW isola.own_shares WITH (security_invoker = true) AS SELECT id, subject, row_id,"
+        " grantee_slug, granted_by, granted_at, expires_at, note, isola.shared_of(subject, fields) AS fields"
+        f" FROM control.shares WHERE {IN_TIME}",
         (CONSENT,),
     ),
     Sql(
-        "shares listed without consent, by id",
-        "that a tenant receives what it accepted",
+        "shares revoked after their partnership",
+        "that nothing can be done with shares after the end of the partnership",
         BOTH,
-        rewritten("isola.share_received(uuid)", PARTNERS, ANSWERED),
+        rewritten(
+            "isola.revoke_share(uuid)", "AND EXISTS (SELECT FROM control.partners p WHERE p.id = s.partnership_id)", ""
+        ),
         (CONSENT,),
     ),
     Sql(
-        "shares listed without consent, by page",
-        "that a tenant receives what it accepted",
+        "shares of an earlier partnership",
+        "that shares do not come back with a new partnership",
         BOTH,
-        rewritten("isola.page_of_shares_received(timestamptz, uuid, int)", PARTNERS, ANSWERED),
+        live_shares(IN_TIME, IN_PARTNERSHIP.replace(" AND p.id = partnership_id", "")),
         (CONSENT,),
     ),
     Sql(
-        "existing recipients distinguishable from unknown ones",
-        "that sharing reveals nothing about a tenant",
+        "shares outside of a partnership",
+        "that a tenant shares only with partners",
         BOTH,
         rewritten(
             SHARE_ROW,
-            "IF NOT owned OR partner",
-            "IF partner IS NULL OR NOT owned OR partner",
+            "IF NOT owned OR partner IS NULL",
+            "IF partner IS NULL THEN SELECT id, gen_random_uuid() INTO partner, partnership FROM control.tenants"
+            " WHERE slug = grantee AND status <> 'deleted'; END IF; IF NOT owned OR partner IS NULL",
         ),
+        (CONSENT,),
+    ),
+    Sql(
+        "shares with suspended partners",
+        "that a suspended tenant looks like nobody",
+        BOTH,
+        rewritten(SHARE_ROW, "JOIN control.sharers t", "JOIN control.tenants t"),
+        (CONSENT,),
+    ),
+    Sql(
+        "offers that depend on whether there is such a tenant",
+        "that an offer reveals nothing about a tenant",
+        BOTH,
+        rewritten(
+            "isola.offer_partnership(text)",
+            "    returned := EXISTS",
+            "    IF NOT EXISTS (SELECT FROM control.tenants WHERE id = target) THEN RETURN; END IF; returned := EXISTS",
+        ),
+        (OFFERS,),
+    ),
+    Sql(
+        "offers that take longer if there is such a tenant",
+        "that an offer does the same for all slugs",
+        BOTH,
+        rewritten(
+            "isola.offer_partnership(text)",
+            "    returned := EXISTS",
+            "    IF EXISTS (SELECT FROM control.tenants WHERE id = target AND status <> 'deleted') THEN"
+            " PERFORM FROM control.partners WHERE tenant_id = target; END IF; returned := EXISTS",
+        ),
+        (OFFERS,),
+    ),
+    Sql(
+        "partners named before they accept",
+        "that an offer reveals nothing about a tenant",
+        BOTH,
+        rewritten(
+            "isola.partnerships()", "NULL::text", "(SELECT t.name FROM control.tenants t WHERE t.id = o.partner_id)"
+        ),
+        (OFFERS,),
+    ),
+    Sql(
+        "offers without a limit",
+        "that a tenant has a limited number of open offers",
+        BOTH,
+        rewritten("isola.offer_partnership(text)", ">= most", ">= 1000 * most"),
+        (OFFERS,),
+    ),
+    Sql(
+        "offers accepted by anybody",
+        "that the tenant that is offered a partnership accepts it",
+        BOTH,
+        rewritten("isola.accept_partnership(uuid)", " AND o.partner_id = own", ""),
+        (CONSENT,),
+    ),
+    Sql(
+        "partnerships ended by anybody",
+        "that one of the partners ends a partnership",
+        BOTH,
+        rewritten("isola.end_partnership(uuid)", "p.id = partnership AND p.tenant_id = own", "p.id = partnership"),
+        (CONSENT,),
+    ),
+    Sql(
+        "offers of blocked tenants",
+        "that blocked tenants offer nothing",
+        BOTH,
+        rewritten("isola.accept_partnership(uuid)", " AND NOT isola.has_blocked(own, o.tenant_id)", ""),
+        (OFFERS,),
+    ),
+    Sql(
+        "offers of blocked tenants accepted by a rule",
+        "that blocked tenants are not accepted by a rule",
+        BOTH,
+        rewritten("isola.offer_partnership(text)", " AND NOT refuses", "")
+        + ";"
+        + rewritten("isola.offer_partnership(text)", " AND NOT isola.has_blocked(target, own)", ""),
+        (OFFERS,),
+    ),
+    Sql(
+        "rules by domains that nobody has verified",
+        "that a rule accepts verified domains",
+        BOTH,
+        rewritten("isola.offer_partnership(text)", " AND d.verified_at IS NOT NULL", ""),
+        (OFFERS,),
+    ),
+    Sql(
+        "blocks that a concurrent acceptance survives",
+        "that blocking waits for an acceptance",
+        BOTH,
+        rewritten("isola.offer_partnership(text)", " FOR SHARE", ""),
+        (OFFERS,),
+    ),
+    Sql(
+        "partnerships missing in the partner's log",
+        "that both tenants log a partnership",
+        BOTH,
+        rewritten("isola.note_partners()", "PERFORM isola.audit_of_partner(", "PERFORM concat("),
         (CONSENT,),
     ),
     Sql(
@@ -801,7 +910,9 @@ SHARES = (
         "that a share is with another",
         BOTH,
         "ALTER TABLE control.shares DROP CONSTRAINT ck_shares_with_another;"
-        + rewritten(SHARE_ROW, " OR partner = owner", ""),
+        "ALTER TABLE control.partners DROP CONSTRAINT ck_partners_with_another;"
+        "INSERT INTO control.partners (tenant_id, partner_id, partner_slug, id, offered_at)"
+        " SELECT id, id, slug, gen_random_uuid(), now() FROM control.tenants",
         (SHARING,),
     ),
     Sql(

@@ -28,6 +28,7 @@ from isola.subjects.audit.fields import AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
 from isola.subjects.invitations.fields import InvitationMutations, InvitationQueries
 from isola.subjects.organizations.fields import OrganizationMutations
+from isola.subjects.partnerships.fields import PartnershipMutations, PartnershipQueries
 from isola.subjects.roles.fields import RoleMutations
 from isola.subjects.sessions.fields import OPEN, SessionMutations, SignInMutations, SignInQueries
 from isola.subjects.shares.fields import ShareMutations, ShareQueries
@@ -64,6 +65,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         NodeQueries,
         *(each.queries for each in _declared),
         ShareQueries,
+        PartnershipQueries,
         DomainQueries,
         ApiKeyQueries,
         AuditQueries,
@@ -77,6 +79,7 @@ Mutation = _root(
     "Mutation",
     *(each.mutations for each in _declared if each.mutations is not None),
     ShareMutations,
+    PartnershipMutations,
     OrganizationMutations,
     UserMutations,
     RoleMutations,

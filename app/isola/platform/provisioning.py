@@ -20,10 +20,17 @@ from isola.platform.idempotency import first_answers
 from isola.platform.invitations import invitations
 from isola.platform.memberships import memberships
 from isola.platform.migrations import create_home, lock_in_turn, refuse_behind, refuse_strangers
+from isola.platform.partnerships import (
+    partner_domains,
+    partners,
+    partnership_declines,
+    partnership_offers,
+    tenant_blocks,
+)
 from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
-from isola.platform.shares import share_answers, shares
+from isola.platform.shares import shares
 from isola.platform.sign_in_log import refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
@@ -190,13 +197,17 @@ async def drop(
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
         await lock_in_turn(transaction, strategy.home(tenant.id))
-        await transaction.execute(delete(shares).where(shares.c.owner_id == tenant.id))
-        # For tenants that shared something with it nothing changes: they never learnt whether it existed.
-        await transaction.execute(update(shares).where(shares.c.grantee_id == tenant.id).values(grantee_id=None))
-        answers = share_answers.c
-        await transaction.execute(
-            delete(share_answers).where(or_(answers.owner_id == tenant.id, answers.grantee_id == tenant.id))
-        )
+        for table, other in (
+            (shares, shares.c.grantee_id),
+            (partners, partners.c.partner_id),
+            (partnership_declines, partnership_declines.c.offerer_id),
+        ):
+            own = table.c.owner_id if table is shares else table.c.tenant_id
+            await transaction.execute(delete(table).where(or_(own == tenant.id, other == tenant.id)))
+        # For tenants that offered it a partnership or blocked it nothing changes: they never learnt whether it existed.
+        for column in (partnership_offers.c.partner_id, tenant_blocks.c.blocked_id):
+            nobody = {column.name: func.gen_random_uuid()}
+            await transaction.execute(update(column.table).where(column == tenant.id).values(nobody))
         for table in (
             access_grants,
             api_keys,
@@ -208,11 +219,14 @@ async def drop(
             interventions,
             invitations,
             memberships,
+            partner_domains,
+            partnership_offers,
             plans.quota_bounds,
             plans.quota_turns,
             refusals,
             sessions,
             sign_outs,
+            tenant_blocks,
             tickets,
         ):
             await transaction.execute(delete(table).where(table.c.tenant_id == tenant.id))

@@ -27,8 +27,19 @@ CALLED_BY_MEMBERS = (
     "isola.may_read_own(text, uuid)",
     "isola.open_subjects()",
     "isola.shared_of(text, text[])",
-    "isola.share_offers()",
-    "isola.answer_share(uuid, boolean)",
+    "isola.own_partnerships()",
+    "isola.offer_partnership(text)",
+    "isola.partnerships()",
+    "isola.partnership_offers()",
+    "isola.accept_partnership(uuid)",
+    "isola.decline_partnership(uuid)",
+    "isola.end_partnership(uuid)",
+    "isola.block_tenant(text)",
+    "isola.unblock_tenant(text)",
+    "isola.blocked_tenants()",
+    "isola.add_partner_domain(text)",
+    "isola.remove_partner_domain(text)",
+    "isola.partner_domains()",
     "isola.shares_received()",
     "isola.share_received(uuid)",
     "isola.page_of_shares_received(timestamptz, uuid, int)",
@@ -80,6 +91,13 @@ AS_SHARING = (
     *CALLED_BY_MEMBERS,
     "isola.may_read(uuid, text, uuid)",
     "isola.granted_columns(text, text[])",
+    "isola.has_blocked(uuid, uuid)",
+    "isola.tenant_or_nobody(text, uuid)",
+    "isola.take_turn(uuid)",
+    "isola.is_slug_of_another(text)",
+    "isola.lock_offers(uuid, uuid)",
+    "isola.begin_partnership(uuid, uuid, uuid, timestamptz, text)",
+    "isola.note_partners()",
     "isola.proved_tenant_id()",
     "isola.proof(uuid, uuid)",
     "isola.proof_of(text)",
@@ -111,12 +129,15 @@ READ_BY_SQL: Mapping[str, Sequence[str]] = {
 # Functions that record changes and write them to the log run as isola_audit: triggers, and what they call. Only staff
 # access and sign-in events are recorded by functions that run as isola_sharing.
 NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
+NOTE_PARTNER = "isola.audit_of_partner(text, text, jsonb, jsonb)"
 SEAL = "control.seal(bigint)"
 READ_SEALS = ("isola.feed(bigint, bigint)", "isola.unsealed()")
 AS_AUDIT = (
     "isola.audit()",
     "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
     "isola.audit_commit()",
+    "isola.audit_offers_ended()",
+    NOTE_PARTNER,
     NOTE_PLATFORM,
     SEAL,
     *READ_SEALS,
@@ -173,6 +194,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
         GRANT EXECUTE ON FUNCTION isola.audit_note(oid, text, text[], jsonb[], jsonb[]) TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {", ".join(READ_SEALS)} TO {tenant}, {roles.members};
+        GRANT EXECUTE ON FUNCTION {NOTE_PARTNER} TO {roles.sharing};
         GRANT EXECUTE ON FUNCTION {NOTE_PLATFORM} TO {control}, {roles.sharing};
         GRANT USAGE ON SCHEMA isola TO {roles.quotas};
         GRANT EXECUTE ON FUNCTION {", ".join(COUNTED_FOR_MEMBERS)} TO {tenant}, {roles.members};
@@ -197,7 +219,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
-        GRANT SELECT (owner_id, revoked_at, expires_at) ON control.shares TO {roles.quotas};
+        GRANT SELECT (owner_id, revoked_at, expires_at, partnership_id) ON control.shares TO {roles.quotas};
+        GRANT SELECT (id) ON control.partners TO {roles.quotas}, {roles.audit};
         GRANT SELECT, INSERT, UPDATE (place, at), DELETE ON control.audit_pending TO {roles.audit};
         GRANT USAGE, SELECT ON SEQUENCE control.audit_places TO {roles.audit};
         GRANT SELECT, UPDATE ON control.audit_heads TO {roles.audit};
@@ -231,8 +254,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
         GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.sharers TO {roles.sharing};
-        GRANT SELECT ON control.partners TO {roles.sharing};
-        GRANT SELECT, INSERT, UPDATE ON control.shares, control.share_answers TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.shares TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.partnership_offers TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE ON control.partnership_declines TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.partners, control.tenant_blocks TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.partner_domains TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE (used_at, used_by), DELETE ON control.tickets TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.quota_turns TO {roles.sharing};
         GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
@@ -252,8 +278,8 @@ def _own_shares(readers: Sequence[str], others: Sequence[str]) -> str:
     return f"""
         GRANT SELECT ON isola.own_shares TO {reading};
         GRANT SELECT (
-            id, owner_id, subject, row_id, grantee_slug, granted_by, granted_at, expires_at, revoked_at, lapsed, fields,
-            note
+            id, owner_id, subject, row_id, grantee_slug, partnership_id, granted_by, granted_at, expires_at, revoked_at,
+            lapsed, fields, note
         ) ON control.shares TO {reading};
         DO $policies$ BEGIN
             IF (

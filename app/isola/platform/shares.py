@@ -20,10 +20,11 @@ shares = Table(
     # What is shared: the name of a subject, see isola.platform.registry, and the id of one of its rows.
     indexed_text("subject", MAX_SUBJECT),
     Column("row_id", Uuid, nullable=False),
-    # As the owner wrote it, and the only thing about the grantee that the owner can see.
+    # The grantee's slug at the time.
     indexed_text("grantee_slug", MAX_SLUG, least=2),
-    # The tenant with that slug at the time; null if there was none. A later tenant with the slug receives nothing.
-    Column("grantee_id", Uuid, ForeignKey("control.tenants.id")),
+    Column("grantee_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
+    # The partnership in which it was made: the share ends with it.
+    Column("partnership_id", Uuid, nullable=False),
     # Null if the transaction proved no user: a worker's.
     Column("granted_by", Uuid),
     moment("granted_at"),
@@ -38,10 +39,10 @@ shares = Table(
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
     CheckConstraint("cardinality(fields) > 0", name="grants_something"),
     CheckConstraint(f"length(note) BETWEEN 1 AND {MAX_NOTE}", name="note_length"),
-    Index(None, "owner_id", "row_id", "subject", "grantee_slug", unique=True, postgresql_where=LIVE),
+    Index(None, "owner_id", "row_id", "subject", "partnership_id", unique=True, postgresql_where=LIVE),
     Index(
         None,
-        "grantee_id",
+        "partnership_id",
         "owner_id",
         "granted_at",
         "id",
@@ -60,21 +61,4 @@ shares = Table(
         )
     ),
     Index(None, "expires_at", postgresql_where=LAPSING),
-)
-
-# A tenant's answers to shares from others. Until it accepts, it receives nothing from that tenant.
-share_answers = Table(
-    "share_answers",
-    metadata,
-    Column("grantee_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    Column("owner_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    # The owner's slug, for the log.
-    indexed_text("owner_slug", MAX_SLUG, least=2),
-    # The owner's share that was answered.
-    Column("share_id", Uuid, nullable=False),
-    Column("accepted", Boolean, nullable=False),
-    Column("answered_by", Uuid),
-    moment("answered_at"),
-    CheckConstraint("owner_id <> grantee_id", name="to_another"),
-    Index(None, "owner_id"),
 )

@@ -4,12 +4,13 @@ import json
 import random
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 from zlib import crc32
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 
 from isola.database.transactions import Database
 from isola.errors import Conflict
@@ -21,11 +22,11 @@ from isola.pages.home import Trial
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
-from isola.subjects import organizations, resources, roles, shares, users, values
+from isola.subjects import organizations, partnerships, resources, roles, shares, values
 from isola.subjects.actor import Actor
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.declaration import Declaration
-from isola.subjects.permissions import Role, of_role
+from isola.subjects.permissions import Permission, Role, of_role
 from isola.subjects.rows import generate
 from isola.subjects.spans import Span, Visibility
 from isola.subjects.subject import Subject
@@ -37,6 +38,8 @@ RESOURCES = 300
 ROWS = 30
 """Rows of each subject of the other applications."""
 SHARED = 5
+SETTING_UP = Actor(UUID(int=0), frozenset({Permission.SHARE_MANAGE}))
+"""Whoever makes the tenants partners: no user of theirs."""
 TOKEN_TTL = 24 * 3600.0
 QUERY = """
 { viewer { tenant { name } user { name } }
@@ -93,26 +96,28 @@ async def furnish(owner: Database, tenants: Database, strategies: Mapping[str, S
         except Conflict:
             continue
     tenants_by_slug = {tenant.slug: tenant for tenant in await provisioning.every(owner)}
-    filled = [cast for cast in TENANTS if await _fill(tenants, tenants_by_slug[cast.slug], cast)]
-    for cast in filled:
-        await _accept(tenants, tenants_by_slug[cast.slug], cast)
+    for cast in TENANTS:
+        if cast.shares_with:
+            await _introduce(tenants, tenants_by_slug[cast.slug], tenants_by_slug[cast.shares_with])
+    for cast in TENANTS:
+        await _fill(tenants, tenants_by_slug[cast.slug], cast)
 
 
-async def _accept(tenants: Database, tenant: Tenant, cast: Cast) -> None:
-    """Accept all shares from other tenants."""
-    async with tenants.transaction(tenant) as work:
-        owner = Actor(await users.ensure(work, subject=cast.owner, name=None, email=None), of_role(Role.OWNER))
-        for offer in await work.rows(select(func.isola.share_offers().table_valued("id"))):
-            await shares.answer(work, owner, offer["id"], accepted=True)
+async def _introduce(tenants: Database, one: Tenant, other: Tenant) -> None:
+    """Make two tenants partners: an offer in return accepts the first."""
+    for tenant, partner in ((one, other), (other, one)):
+        with suppress(Conflict):
+            async with tenants.transaction(tenant) as work:
+                await partnerships.offer(work, SETTING_UP, partner.slug)
 
 
-async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
-    """Fill a tenant in one transaction, so that it is either empty or complete; whether it was empty."""
+async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> None:
+    """Fill a tenant in one transaction, so that it is either empty or complete."""
     # The demo is the same every time, and nothing about it is secret.
     chance = random.Random(cast.slug)  # noqa: S311  see above
     async with tenants.transaction(tenant) as work:
         if await work.scalar(resources.resources.select().limit(1)) is not None:
-            return False
+            return
         people = {
             subject: await _person(work, cast, subject, name)
             for subject, name in PEOPLE.items()
@@ -125,7 +130,6 @@ async def _fill(tenants: Database, tenant: Tenant, cast: Cast) -> bool:
         if cast.shares_with:
             for resource in made[:SHARED]:
                 await shares.grant(work, admin, "resource", resource, cast.shares_with)
-    return True
 
 
 async def _person(work: Work, cast: Cast, subject: str, name: str) -> UUID:

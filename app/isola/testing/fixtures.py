@@ -37,7 +37,7 @@ from isola.platform.tenants import Tenant
 from isola.query import documents
 from isola.settings import Settings
 from isola.testing import modes
-from isola.testing.consent import accept_all
+from isola.testing.consent import make_partners
 from isola.testing.patience import PATIENCE
 from isola_strategies import registry
 from isola_strategies.base import Strategy
@@ -186,7 +186,7 @@ async def _furnish(made: Cluster) -> Cluster:
                 for letter in "ab":
                     slug = f"{strategy}-{letter}"
                     await provisioning.create(owner, strategies, slug=slug, name=slug.title(), strategy=strategy)
-            await accept_all(owner)
+            await make_partners(owner)
         for row in await connection.fetch(PLATFORM_ROLES):
             if row["rolname"] not in before:
                 await connection.execute(f"COMMENT ON ROLE {row['rolname']} IS '{OURS}'")

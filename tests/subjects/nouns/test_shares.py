@@ -274,7 +274,7 @@ async def test_invalid_shares_are_refused(database: Database, a: Tenant, b: Tena
         theirs = await resources.create(work, stranger, name="theirs")
     before = await state(database, a), await state(database, b)
     past = datetime.now(UTC) - timedelta(seconds=1)
-    partner = "grantee: expected the slug of another tenant"
+    partner = "grantee: expected the slug of a partner"
     cases: list[tuple[UUID, str, datetime | None, type[Exception], str]] = [
         (one, "No-body", None, BadUserInput, partner),
         (one, "' OR true --", None, BadUserInput, partner),

@@ -1,6 +1,7 @@
 """Partners' reads of shared resources: from few owners or from many, by one partner or by a thousand."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from sqlalchemy import select
 
@@ -14,6 +15,7 @@ from isola.lab.peers.operations import Operation
 from isola.lab.population import Population, Resident, Size
 from isola.lab.scenario import Point
 from isola.lab.workload import Workload
+from isola.platform import partnerships
 from isola.subjects.resources import resources
 
 SHARED = 100
@@ -84,23 +86,22 @@ async def _grant(population: Population, partners: Sequence[Resident], owners: i
     if len(granted) != max(SHARED, owners):
         raise OperatorError(f"{owners} owners have {len(granted)} resources to share: expected {max(SHARED, owners)}")
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
-        await work.script("DELETE FROM control.share_answers; DELETE FROM control.shares")
+        await work.script("DELETE FROM control.shares; DELETE FROM control.partners")
         grantees = [partner.tenant.id for partner in partners]
+        owning = [owner.tenant.id for owner in population.residents[:owners]]
+        await partnerships.establish(work, product(owning, grantees))
         await work.value(
-            "INSERT INTO control.shares (owner_id, subject, row_id, grantee_slug, grantee_id, granted_by, fields)"
-            " SELECT owner, 'resource', resource, slug, id, granter, $5 FROM control.tenants,"
-            " unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS shared (owner, resource, granter) WHERE id = ANY($4)",
+            "INSERT INTO control.shares"
+            " (owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields)"
+            " SELECT owner, 'resource', resource, p.partner_slug, p.partner_id, p.id, granter, $5"
+            " FROM control.partners p"
+            " JOIN unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS shared (owner, resource, granter)"
+            " ON owner = p.tenant_id WHERE p.partner_id = ANY($4)",
             [share[1] for share in granted],
             [share[2] for share in granted],
             [share[3] for share in granted],
             grantees,
             resources.info["shared_columns"],
         )
-        await work.value(
-            "INSERT INTO control.share_answers (grantee_id, owner_id, owner_slug, share_id, accepted, answered_by)"
-            " SELECT DISTINCT ON (s.grantee_id, s.owner_id) s.grantee_id, s.owner_id, o.slug, s.id, true, s.granted_by"
-            " FROM control.shares s JOIN control.tenants o ON o.id = s.owner_id WHERE s.grantee_id = ANY($1)",
-            grantees,
-        )
     async with await population.place.owner() as owner_login, owner_login.unbound() as work:
-        await work.script("ANALYZE control.shares, control.share_answers")
+        await work.script("ANALYZE control.shares, control.partners")

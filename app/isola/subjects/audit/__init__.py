@@ -47,13 +47,17 @@ OF_PLATFORM = (
     "api_key",
     "domain",
     "invitation",
+    "partner_domain",
+    "partnership",
+    "partnership_decline",
+    "partnership_offer",
     "refusal",
     "session",
     "share",
-    "share_answer",
     "sign_out",
-    "ticket",
     "tenant",
+    "tenant_block",
+    "ticket",
 )
 """The log's names for a tenant's objects in the control plane: see migrations/control."""
 

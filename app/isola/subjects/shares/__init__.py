@@ -56,8 +56,8 @@ async def grant(
     """Let a partner, named by its slug, read columns of a row of a subject.
 
     Without ``expires_at``, the share ends after the ``term``; without a term, when it is revoked. A row that is shared
-    with the partner already is refused: ``change`` changes what it grants. The result does not reveal whether a tenant
-    with that slug exists. Raises NotFound, Forbidden, Conflict, and BadUserInput naming the invalid field.
+    with the partner already is refused: ``change`` changes what it grants. The error for a slug of no partner does not
+    reveal whether it is a tenant's. Raises NotFound, Forbidden, Conflict, and BadUserInput naming the invalid field.
     """
     actor.require(Permission.SHARE_WRITE)
     _check(choice)
@@ -67,11 +67,11 @@ async def grant(
     [row] = await work.rows(select(call.table_valued("share", "refused")))
     match row["refused"]:
         case "grantee":
-            raise BadUserInput("grantee: expected the slug of another tenant", "grantee")
+            raise BadUserInput("grantee: expected the slug of a partner", "grantee")
         case "fields":
             raise _of_fields(subject)
         case "again":
-            raise Conflict("grantee: it is shared with this tenant already; changeShare changes that share", "grantee")
+            raise Conflict("grantee: it is shared with this partner already; changeShare changes that share", "grantee")
     share: UUID = row["share"]
     return share
 
@@ -143,13 +143,3 @@ async def revoke(work: Work, actor: Actor, share_id: UUID) -> None:
 async def _hold(work: Work, actor: Actor, subject: str, row_id: UUID) -> None:
     """Lock a row that the actor may change, until the end of the transaction. Raises NotFound and Forbidden."""
     await operations.changeable(work, actor, Registry.by_name[subject], row_id, whole=False)
-
-
-async def answer(work: Work, actor: Actor, share_id: UUID, *, accepted: bool) -> None:
-    """Accept or decline all current and future shares from the owner of a share with the actor's tenant.
-
-    Raises Forbidden and NotFound.
-    """
-    actor.require(Permission.SHARE_MANAGE)
-    if not await work.scalar(select(func.isola.answer_share(share_id, accepted))):
-        raise NotFound("there is no such share")

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import strawberry
 from sqlalchemy import (
-    Boolean,
     Column,
     ColumnElement,
     DateTime as Timestamp,
@@ -43,10 +42,10 @@ PREFIX = "shr"
 T = TypeVar("T")
 
 
-SHARED_WITH = "The slug of the recipient. The answer is the same if no tenant has it."
+SHARED_WITH = "The slug of a partner."
 TERM = "When it ends. Null: when it is revoked. Omitted: after the usual term of the installation, if it has one."
-FIELDS = "What the recipient may read. Omitted: all that can be shared."
-NOTE = "What the recipient should know about it: 1 to 500 characters."
+FIELDS = "What the partner may read. Omitted: all that can be shared."
+NOTE = "What the partner should know about it: 1 to 500 characters."
 KEPT = "Omitted: as it is."
 
 Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
@@ -215,22 +214,9 @@ shares_received = Function(
     page="isola.page_of_shares_received",
 )
 
-share_offers = Function(
-    "isola.share_offers",
-    (
-        Column("id", Uuid, nullable=False),
-        Column("owner_slug", Text, nullable=False),
-        Column("owner_name", Text, nullable=False),
-        Column("offered_at", Timestamp(timezone=True), nullable=False),
-        Column("accepted", Boolean),
-    ),
-)
-
 
 @mapped(Parameters({"slug": Text()}))
-@strawberry.type(
-    description="The recipient of a share. The answer does not reveal whether the tenant exists.", directives=[PUBLIC]
-)
+@strawberry.type(description="The partner with whom something is shared.", directives=[PUBLIC])
 class Grantee:
     slug: str = strawberry.field(description="The slug, as given when it was shared.")
 
@@ -311,18 +297,6 @@ class ReceivedShare(Node):
     expires_at: DateTime | None
 
 
-@mapped(share_offers, order=(("offered_at", False), ("id", False)))
-@strawberry.type(
-    description="A tenant that shares something with the caller's tenant, and the answer to that.",
-    directives=[requires(Permission.SHARE_READ)],
-)
-class ShareOffer:
-    id: strawberry.ID = typed_id(PREFIX)
-    owner: Tenant = part(slug="owner_slug", name="owner_name", description="The tenant that offers to share.")
-    offered_at: DateTime
-    accepted: bool | None = strawberry.field(description="Null until it is accepted or declined.")
-
-
 @strawberry.type
 class ShareQueries:
     my_shares: Connection[Share] | None = many(
@@ -335,12 +309,7 @@ class ShareQueries:
     )
     shared_with_me: Connection[ReceivedShare] | None = many(
         backward=False,
-        description="Accepted shares from other tenants, newest first.",
-        access=requires(Permission.SHARE_READ),
-    )
-    share_offers: Connection[ShareOffer] | None = many(
-        source=share_offers,
-        description="The tenants that share something with the caller's tenant.",
+        description="What partners share with the tenant, newest first.",
         access=requires(Permission.SHARE_READ),
     )
 
@@ -374,28 +343,6 @@ class RevokeSharePayload:
     revoked_id: strawberry.ID = typed_id(PREFIX, "share_id")
 
 
-@strawberry.input
-class AcceptShareInput:
-    share_id: strawberry.ID
-
-
-@mapped(Parameters({"share_id": Uuid()}))
-@strawberry.type(directives=[PUBLIC])
-class AcceptSharePayload:
-    accepted_id: strawberry.ID = typed_id(PREFIX, "share_id")
-
-
-@strawberry.input
-class DeclineShareInput:
-    share_id: strawberry.ID
-
-
-@mapped(Parameters({"share_id": Uuid()}))
-@strawberry.type(directives=[PUBLIC])
-class DeclineSharePayload:
-    declined_id: strawberry.ID = typed_id(PREFIX, "share_id")
-
-
 @strawberry.type
 @sharing(SHARED)
 class ShareMutations:
@@ -416,26 +363,6 @@ class ShareMutations:
         async with info.context.transaction() as work:
             await shares.revoke(work, info.context.actor, share)
             return await payload(RevokeSharePayload, info, work, share_id=share)
-
-    @mutation(
-        requires(Permission.SHARE_MANAGE),
-        "Accept all current and future shares of the share's owner: sharedWithMe then includes them.",
-    )
-    async def accept_share(self, info: Info, input: AcceptShareInput) -> AcceptSharePayload:
-        share = decode(input.share_id, PREFIX, "shareId")
-        async with info.context.transaction() as work:
-            await shares.answer(work, info.context.actor, share, accepted=True)
-            return await payload(AcceptSharePayload, info, work, share_id=share)
-
-    @mutation(
-        requires(Permission.SHARE_MANAGE),
-        "Decline all current and future shares of the share's owner: sharedWithMe then excludes them.",
-    )
-    async def decline_share(self, info: Info, input: DeclineShareInput) -> DeclineSharePayload:
-        share = decode(input.share_id, PREFIX, "shareId")
-        async with info.context.transaction() as work:
-            await shares.answer(work, info.context.actor, share, accepted=False)
-            return await payload(DeclineSharePayload, info, work, share_id=share)
 
 
 for _each in SHARED:

@@ -47,6 +47,7 @@ class Share:
     resource: str
     grantee: str
     granted: int
+    partnership: str
     fields: frozenset[str] = frozenset(FIELDS)
     live: bool = True
 
@@ -66,7 +67,8 @@ class Model:
 
     resources: dict[str, Resource] = field(default_factory=dict)
     shares: dict[str, Share] = field(default_factory=dict)
-    accepted: set[tuple[str, str]] = field(default_factory=set)
+    offers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    partners: dict[str, tuple[str, str]] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
     organizations: dict[str, tuple[str, str]] = field(default_factory=dict)
     members: set[tuple[str, User]] = field(default_factory=set)
@@ -85,19 +87,31 @@ class Model:
         return None if user.role in MANAGERS or resource.owner == user else "FORBIDDEN"
 
     def received(self, user: User) -> list[str]:
-        """The resources shared with the user's tenant by tenants whose shares it accepted, newest first."""
+        """The resources that partners share with the user's tenant, newest first."""
         return [
             key
             for key, each in sorted(self.shares.items(), key=lambda found: found[1].granted, reverse=True)
-            if each.live and each.grantee == user.tenant and (user.tenant, self.owner(each)) in self.accepted
+            if self.lasts(each) and each.grantee == user.tenant
         ]
 
     def granted(self, user: User) -> set[str]:
         """The live shares of the resources of the user's tenant."""
-        return {key for key, each in self.shares.items() if each.live and self.owner(each) == user.tenant}
+        return {key for key, each in self.shares.items() if self.lasts(each) and self.owner(each) == user.tenant}
 
     def owner(self, share: Share) -> str:
         return self.resources[share.resource].tenant
+
+    def lasts(self, share: Share) -> bool:
+        return share.live and share.partnership in self.partners
+
+    def partnership(self, one: str, other: str) -> str | None:
+        return next((key for key, pair in self.partners.items() if {one, other} == {*pair}), None)
+
+    def agree(self, key: str) -> None:
+        """Make partners by an offer, which ends all between the two."""
+        pair = self.offers[key]
+        self.offers = {each: offer for each, offer in self.offers.items() if {*offer} != {*pair}}
+        self.partners[key] = pair
 
     def timeline(self, user: User) -> list[str]:
         """The spans that the user may see, newest first."""
@@ -118,6 +132,7 @@ class Life(RuleBasedStateMachine):
 
     resources: Bundle[str] = Bundle("resources")
     shares: Bundle[str] = Bundle("shares")
+    partnerships: Bundle[str] = Bundle("partnerships")
     spans: Bundle[str] = Bundle("spans")
     organizations: Bundle[str] = Bundle("organizations")
 
@@ -172,6 +187,47 @@ class Life(RuleBasedStateMachine):
                 if each.resource == key:
                     self.model.shares[share] = replace(each, live=False)
 
+    @rule(target=partnerships, user=someone, slug=st.sampled_from([*LETTERS, "nobody"]))
+    def offer(self, user: User, slug: str) -> Any:
+        key = self.fresh("partnership")
+        document = """mutation ($input: OfferPartnershipInput!) { offerPartnership(input: $input) { partnership {
+            id slug name } } }"""
+        answer = self.ask(user, document, {"input": {"slug": slug}}, (key, "partnership"))
+        refusal = None if user.role in MANAGERS else "FORBIDDEN"
+        if refusal is None and slug == user.tenant:
+            refusal = "BAD_USER_INPUT"
+        if refusal is None and self.model.partnership(user.tenant, slug):
+            refusal = "CONFLICT"
+        assert answer.code == refusal
+        if refusal:
+            return multiple()
+        told = answer.body["data"]["offerPartnership"]["partnership"]
+        key = told["id"]
+        self.model.offers[key] = user.tenant, slug
+        if (slug, user.tenant) in self.model.offers.values():
+            self.model.agree(key)
+        assert (told["name"] is not None) == (key in self.model.partners)
+        return key
+
+    @rule(user=someone, key=partnerships, way=st.sampled_from(["accept", "accept", "decline", "end"]))
+    def answer(self, user: User, key: str, way: str) -> None:
+        document = f"""mutation ($input: {way.title()}PartnershipInput!) {{
+            {way}Partnership(input: $input) {{ __typename }} }}"""
+        answer = self.ask(user, document, {"input": {"partnershipId": Named(key)}})
+        offerer, offered = self.model.offers.get(key, (None, None))
+        mine = {"accept": offered, "decline": offered, "end": offerer}[way] == user.tenant
+        if way == "end":
+            mine = mine or user.tenant in self.model.partners.get(key, ())
+        refusal = None if user.role in MANAGERS else "FORBIDDEN"
+        if refusal is None and not mine:
+            refusal = "NOT_FOUND"
+        assert answer.code == refusal
+        if refusal is None and way == "accept":
+            self.model.agree(key)
+        if refusal is None and way == "end":
+            self.model.offers.pop(key, None)
+            self.model.partners.pop(key, None)
+
     @rule(target=shares, user=someone, key=resources, grantee=st.sampled_from([*LETTERS, "nobody"]), fields=chosen)
     def share(self, user: User, key: str, grantee: str, fields: frozenset[str]) -> Any:
         share = self.fresh("share")
@@ -180,16 +236,17 @@ class Life(RuleBasedStateMachine):
         given = {"resourceId": Named(key), "grantee": grantee, "fields": sorted(fields)}
         answer = self.ask(user, document, {"input": given}, (share, "share"))
         refusal = "FORBIDDEN" if user.role is Role.VIEWER else self.model.changing(user, key)
-        if refusal is None and grantee == user.tenant:
+        partnership = self.model.partnership(user.tenant, grantee)
+        if refusal is None and partnership is None:
             refusal = "BAD_USER_INPUT"
         same = [each for each in self.model.shares.values() if (each.resource, each.grantee) == (key, grantee)]
-        if refusal is None and any(each.live for each in same):
+        if refusal is None and any(self.model.lasts(each) for each in same):
             refusal = "CONFLICT"
         assert answer.code == refusal
-        if refusal:
+        if refusal or partnership is None:
             return multiple()
         told = answer.body["data"]["shareResource"]["share"]["id"]
-        self.model.shares[told] = Share(key, grantee, self.made, fields)
+        self.model.shares[told] = Share(key, grantee, self.made, partnership, fields)
         return told
 
     @rule(user=someone, key=shares, fields=chosen | st.none())
@@ -201,29 +258,11 @@ class Life(RuleBasedStateMachine):
         if user.role is Role.VIEWER:
             refusal: str | None = "FORBIDDEN"
         else:
-            refusal = self.model.changing(user, share.resource) if share.live else "NOT_FOUND"
+            refusal = self.model.changing(user, share.resource) if self.model.lasts(share) else "NOT_FOUND"
         assert answer.code == refusal
         if refusal is None:
             self.model.shares[key] = share = replace(share, fields=share.fields if fields is None else fields)
             assert set(answer.body["data"]["changeShare"]["share"]["fields"]) == share.fields
-
-    @rule(user=someone, key=shares, accept=st.booleans())
-    def answer(self, user: User, key: str, accept: bool) -> None:  # noqa: FBT001  drawn by hypothesis
-        share = self.model.shares[key]
-        name, kind, told = (
-            ("acceptShare", "AcceptShareInput", "acceptedId")
-            if accept
-            else ("declineShare", "DeclineShareInput", "declinedId")
-        )
-        document = f"mutation ($input: {kind}!) {{ {name}(input: $input) {{ {told} }} }}"
-        answer = self.ask(user, document, {"input": {"shareId": Named(key)}})
-        refusal = None if user.role in MANAGERS else "FORBIDDEN"
-        if refusal is None and not (share.live and share.grantee == user.tenant):
-            refusal = "NOT_FOUND"
-        assert answer.code == refusal
-        if refusal is None:
-            pair = user.tenant, self.model.owner(share)
-            (self.model.accepted.add if accept else self.model.accepted.discard)(pair)
 
     @rule(user=someone, key=shares)
     def revoke(self, user: User, key: str) -> None:
@@ -233,7 +272,7 @@ class Life(RuleBasedStateMachine):
         if user.role is Role.VIEWER:
             refusal: str | None = "FORBIDDEN"
         else:
-            refusal = self.model.changing(user, share.resource) if share.live else "NOT_FOUND"
+            refusal = self.model.changing(user, share.resource) if self.model.lasts(share) else "NOT_FOUND"
         assert answer.code == refusal
         if refusal is None:
             self.model.shares[key] = replace(share, live=False)

@@ -23,6 +23,7 @@ from isola.server.installation import Installation
 from isola.settings import Settings
 from isola.subjects.permissions import Role
 from isola.testing.fixtures import STRATEGIES, Cluster, connected, copied
+from isola.testing.oracles.canary import BETWEEN_TENANTS
 
 LETTERS = "abc"
 _ID = re.compile(r"\b[a-z]{2,8}_[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
@@ -169,9 +170,10 @@ async def laboratory(cluster: Cluster, settings: Settings) -> AsyncIterator[Labo
 
 
 async def _empty(owner: Database) -> list[str]:
-    """The tables to truncate: those in all homes that are empty at the start, and those of shares."""
+    """The tables to truncate: those in all homes that are empty at the start, and those about two tenants."""
     async with owner.unbound() as work:
         homes = await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL")
         tables = [f"{home}.{table.name}" for home in homes for table in metadata.sorted_tables]
         held = [table for table in tables if await work.value(f"SELECT EXISTS (SELECT FROM {table})")]
-    return [*(table for table in tables if table not in held), "control.shares", "control.share_answers"]
+    between = sorted(BETWEEN_TENANTS - {"tenants"})
+    return [*(table for table in tables if table not in held), *(f"control.{table}" for table in between)]

@@ -8,7 +8,7 @@ import pytest
 from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.subjects.permissions import Role
-from isola.testing.consent import withdraw_answers
+from isola.testing.consent import end_partnerships
 from isola.testing.fixtures import STRATEGIES, TRIED
 from isola.testing.served import Api, Client
 
@@ -145,52 +145,93 @@ async def test_an_invalid_slug_of_another_tenant_is_refused_by_name(guest: Clien
         refused = await guest.run("ShareResource", input={"resourceId": resource["id"], "grantee": slug})
 
         assert refused.code == "BAD_USER_INPUT"
-        assert refused.error["message"] == "grantee: expected the slug of another tenant"
+        assert refused.error["message"] == "grantee: expected the slug of a partner"
 
 
-async def test_an_existing_slug_is_indistinguishable_from_an_unused_one(alice: Client, bob: Client) -> None:
+async def test_an_existing_slug_is_indistinguishable_from_an_unused_one(
+    alice: Client, bob: Client, owner: Database, api: Api
+) -> None:
+    """In an offer of a partnership, in the list of offers, in a share without a partnership, and in the log."""
+    await end_partnerships(owner, (await provisioning.named(api.control, alice.tenant)).id)
     resource = await alice.create("lent")
-    document = """mutation ($input: ShareResourceInput!) { shareResource(input: $input) {
-        share { grantee { slug } expiresAt resource { shares { totalCount nodes { grantee { slug } } } } } } }"""
+    document = """mutation ($resource: ID!, $slug: String!) {
+        offerPartnership(input: {slug: $slug}) { partnership { slug name acceptedAt } }
+        again: offerPartnership(input: {slug: $slug}) { partnership { slug name acceptedAt } }
+        blockTenant(input: {slug: $slug}) { slug }
+        unblockTenant(input: {slug: $slug}) { slug }
+        offered: offerPartnership(input: {slug: $slug}) { partnership { slug name acceptedAt } }
+        shareResource(input: {resourceId: $resource, grantee: $slug}) { share { id } } }"""
+    admin = api.client(alice.tenant, "ann", Role.ADMIN)
 
-    told = [
-        (await alice.ask(document, {"input": {"resourceId": await alice.create("lent"), "grantee": grantee}})).body
-        for grantee in (bob.tenant, "nobody")
-    ]
+    told = [(await admin.ask(document, {"resource": resource, "slug": slug})).body for slug in (bob.tenant, "nobody")]
 
     assert str(told[0]).replace(bob.tenant, "slug") == str(told[1]).replace("nobody", "slug")
-    assert "errors" not in told[0]
-    name = "mutation ($input: ShareResourceInput!) { shareResource(input: $input) { share { grantee { name } } } }"
-    assert (await alice.ask(name, {"input": {"resourceId": resource, "grantee": bob.tenant}})).status == 400
-    assert bob.tenant.title() not in (await alice.ask("{ auditLog { nodes { new } } }")).response.text
+    assert [error["path"] for error in told[0]["errors"]] == [["shareResource"]]
+    listed = (await admin.ask("{ partnerships { nodes { slug name acceptedAt } } }")).data["partnerships"]["nodes"]
+    assert listed == [{"slug": slug, "name": None, "acceptedAt": None} for slug in (bob.tenant, "nobody")]
+    assert bob.tenant.title() not in (await admin.ask("{ auditLog(first: 100) { nodes { new } } }")).response.text
 
 
-async def test_a_partner_accepts_and_declines(api: Api, pair: tuple[Client, Client], owner: Database) -> None:
+async def test_a_tenant_offers_a_partnership_and_another_accepts_and_ends_it(
+    api: Api, pair: tuple[Client, Client], owner: Database
+) -> None:
     sharer, partner = pair
-    manager = api.client(partner.tenant, "mia", Role.ADMIN)
+    manager, other = (api.client(each.tenant, "mia", Role.ADMIN) for each in (partner, sharer))
     editor = api.client(partner.tenant, "eve", Role.EDITOR)
-    tenants = [await provisioning.named(api.control, each.tenant) for each in pair]
-    await withdraw_answers(owner, *(tenant.id for tenant in tenants))
-    shared = await share(sharer, await sharer.create("lent"), partner)
-    offers = "{ shareOffers { totalCount nodes { id owner { slug name } accepted } } }"
-    offer = {"id": shared, "owner": {"slug": sharer.tenant, "name": sharer.tenant.title()}, "accepted": None}
+    await end_partnerships(owner, *[(await provisioning.named(api.control, each.tenant)).id for each in pair])
+    resource = await sharer.create("lent")
+    given = {"resourceId": resource, "grantee": partner.tenant}
 
-    assert (await editor.ask(offers)).data["shareOffers"] == {"totalCount": 1, "nodes": [offer]}
+    made = await other.run("OfferPartnership", input={"slug": partner.tenant})
+
+    key = made.data["offerPartnership"]["partnership"]["id"]
+    [offer] = (await editor.run("PartnershipOffers")).data["partnershipOffers"]["nodes"]
+    assert (offer["id"], offer["tenant"]) == (key, {"slug": sharer.tenant, "name": sharer.tenant.title()})
+    assert (await sharer.run("ShareResource", input=given)).code == "BAD_USER_INPUT"
+    assert (await editor.run("AcceptPartnership", input={"partnershipId": key})).code == "FORBIDDEN"
+    assert (await other.run("AcceptPartnership", input={"partnershipId": key})).code == "NOT_FOUND"
+
+    accepted = await manager.run("AcceptPartnership", input={"partnershipId": key})
+
+    assert accepted.data["acceptPartnership"]["partnership"]["name"] == sharer.tenant.title()
+    [listed] = (await other.run("Partnerships")).data["partnerships"]["nodes"]
+    assert (listed["id"], listed["slug"], listed["name"]) == (key, partner.tenant, partner.tenant.title())
+    shared = await share(sharer, resource, partner)
+    assert [node["id"] for node in await received(partner)] == [shared]
+
+    ended = await manager.run("EndPartnership", input={"partnershipId": key})
+
+    assert ended.data == {"endPartnership": {"endedId": key}}
     assert await received(partner) == []
     assert (await partner.run("Node", id=shared)).data == {"node": None}
-    assert (await editor.run("AcceptShare", input={"shareId": shared})).code == "FORBIDDEN"
-    assert (await sharer.run("AcceptShare", input={"shareId": shared})).code == "NOT_FOUND"
+    assert (await other.run("Partnerships")).data["partnerships"]["nodes"] == []
 
-    accepted = await manager.run("AcceptShare", input={"shareId": shared})
 
-    assert accepted.data == {"acceptShare": {"acceptedId": shared}}
-    assert [node["id"] for node in await received(partner)] == [shared]
-    assert (await editor.ask(offers)).data["shareOffers"]["nodes"] == [{**offer, "accepted": True}]
+async def test_a_tenant_declines_blocks_and_trusts_domains(
+    api: Api, alice: Client, bob: Client, owner: Database
+) -> None:
+    await end_partnerships(owner, (await provisioning.named(api.control, alice.tenant)).id)
+    ann, ben = (api.client(each.tenant, "ann", Role.ADMIN) for each in (alice, bob))
+    made = await ann.run("OfferPartnership", input={"slug": bob.tenant})
+    key = made.data["offerPartnership"]["partnership"]["id"]
 
-    declined = await manager.run("DeclineShare", input={"shareId": shared})
+    declined = await ben.run("DeclinePartnership", input={"partnershipId": key})
 
-    assert declined.data == {"declineShare": {"declinedId": shared}}
-    assert await received(partner) == []
+    assert declined.data == {"declinePartnership": {"declinedId": key}}
+    assert (await ben.run("PartnershipOffers")).data["partnershipOffers"]["nodes"] == []
+    assert len((await ann.run("Partnerships")).data["partnerships"]["nodes"]) == 1
+    for mutation, listing, values in (
+        ("BlockTenant", "{ blockedTenants { nodes { slug } } }", {"slug": alice.tenant}),
+        ("AddPartnerDomain", "{ partnerDomains { nodes { name } } }", {"name": "example.org"}),
+    ):
+        undo = {"BlockTenant": "UnblockTenant", "AddPartnerDomain": "RemovePartnerDomain"}[mutation]
+        for name, nodes in ((mutation, [values]), (undo, [])):
+            answer = await ben.run(name, input=values)
+            assert answer.data == {name[0].lower() + name[1:]: values}
+            [found] = (await ben.ask(listing)).data.values()
+            assert found["nodes"] == nodes
+        assert (await ben.run(undo, input=values)).code == "NOT_FOUND"
+    assert (await ben.run("AddPartnerDomain", input={"name": "localhost"})).code == "BAD_USER_INPUT"
 
 
 async def test_fields_that_are_not_granted_are_null_and_changes_keep_what_they_omit(

@@ -1,6 +1,6 @@
 """An owner and a partner under every pair of strategies, and a stranger placed like the partner."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import product
 from uuid import UUID
@@ -10,11 +10,12 @@ import pytest
 from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.platform.tenants import Tenant
-from isola.subjects import shares
+from isola.subjects import partnerships, shares
 from isola.subjects.actor import Actor
-from isola.testing.consent import accept_all
+from isola.subjects.permissions import Permission
+from isola.testing.consent import make_partners
 from isola.testing.fixtures import TRIED, Copy
-from isola.testing.oracles.canary import Canary, plant
+from isola.testing.oracles.canary import Canary, Row, plant
 from isola_strategies import registry
 from isola_strategies.base import Capability
 
@@ -30,6 +31,43 @@ Grant = Callable[..., Awaitable[UUID]]
 def actor(canary: Canary) -> Actor:
     """The tenant's user, who owns its resource."""
     return Actor(canary.rows["users"]["id"], PERMISSIONS)
+
+
+def manager(canary: Canary) -> Actor:
+    """The tenant's user, as one who makes and ends partnerships."""
+    return Actor(canary.rows["users"]["id"], frozenset({Permission.SHARE_MANAGE}))
+
+
+async def offers(database: Database, canary: Canary) -> Sequence[Row]:
+    """The offers that a tenant can answer."""
+    async with database.transaction(canary.tenant) as work:
+        return [dict(row) for row in await work._connection.fetch("SELECT * FROM isola.partnership_offers()")]
+
+
+async def listed(database: Database, canary: Canary) -> Sequence[Row]:
+    """The partnerships of a tenant, and its own offers."""
+    async with database.transaction(canary.tenant) as work:
+        return [dict(row) for row in await work._connection.fetch("SELECT * FROM isola.partnerships()")]
+
+
+async def partner_up(database: Database, one: Canary, other: Canary) -> UUID:
+    """Make two tenants partners, by an offer of the first."""
+    async with database.transaction(one.tenant) as work:
+        offer = await partnerships.offer(work, manager(one), other.tenant.slug)
+    async with database.transaction(other.tenant) as work:
+        await partnerships.accept(work, manager(other), offer)
+    return offer
+
+
+async def end_partnership(database: Database, canary: Canary, partnership: UUID) -> None:
+    """End a partnership, or withdraw an offer."""
+    async with database.transaction(canary.tenant) as work:
+        await partnerships.end(work, manager(canary), partnership)
+
+
+async def block(database: Database, canary: Canary, other: Canary) -> None:
+    async with database.transaction(canary.tenant) as work:
+        await partnerships.block(work, manager(canary), other.tenant.slug)
 
 
 @pytest.fixture(params=PAIRS, ids="-to-".join)
@@ -52,7 +90,7 @@ async def partner(placements: tuple[str, str], control: Database, database: Data
 @pytest.fixture
 async def stranger(placements: tuple[str, str], copy: Copy, owner: Database, database: Database) -> Canary:
     made = await provisioning.create(owner, copy.strategies, slug="stranger", name="Stranger", strategy=placements[1])
-    await accept_all(owner)
+    await make_partners(owner)
     return await plant(database, made, "canary-stranger")
 
 

@@ -8,6 +8,23 @@ from isola.testing.isolation.sharing.conftest import Grant
 from isola.testing.isolation.sharing.reading import NOT_PROVED, SHARED_RESOURCE, received, row_of, shared
 from isola.testing.oracles.canary import TABLES, Canary, tried
 
+# What the functions about partnerships are called with.
+PARTNERSHIPS = (
+    ("SELECT isola.offer_partnership('nobody')",),
+    ("SELECT * FROM isola.partnerships()",),
+    ("SELECT * FROM isola.partnership_offers()",),
+    *(
+        (f"SELECT isola.{name}_partnership('00000000-0000-0000-0000-000000000000')",)
+        for name in ("accept", "decline", "end")
+    ),
+    ("SELECT isola.block_tenant('nobody')",),
+    ("SELECT isola.unblock_tenant('nobody')",),
+    ("SELECT * FROM isola.blocked_tenants()",),
+    ("SELECT isola.add_partner_domain('a.example')",),
+    ("SELECT isola.remove_partner_domain('a.example')",),
+    ("SELECT * FROM isola.partner_domains()",),
+)
+
 
 async def at_home(connection: asyncpg.Connection, canary: Canary, *others: Canary) -> None:
     """Assert that the transaction is bound to the canary's tenant and sees only its rows."""
@@ -105,8 +122,7 @@ async def test_a_forged_binding_is_an_error(database: Database, sharer: Canary, 
             for sql, *values in (
                 (SHARED_RESOURCE, share),
                 ("SELECT * FROM isola.shares_received()",),
-                ("SELECT * FROM isola.share_offers()",),
-                ("SELECT isola.answer_share($1, true)", share),
+                *PARTNERSHIPS,
                 ("SELECT * FROM isola.own_shares WHERE subject = 'resource' AND row_id = $1", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),
@@ -130,8 +146,7 @@ async def test_unbound_transactions_cannot_call_functions(
             for sql, *values in (
                 (SHARED_RESOURCE, share),
                 ("SELECT * FROM isola.shares_received()",),
-                ("SELECT * FROM isola.share_offers()",),
-                ("SELECT isola.answer_share($1, true)", share),
+                *PARTNERSHIPS,
                 ("SELECT * FROM isola.own_shares WHERE subject = 'resource' AND row_id = $1", resource),
                 ("SELECT isola.revoke_share($1)", share),
                 ("SELECT isola.revoke_shares_of($1)", resource),

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -215,6 +214,8 @@ async def test_a_page_of_own_shares_reads_its_rows_alone(
         assert await work.value(read, places) - before < MANY // 10
 
 
-async def test_owners_read_their_shares_newest_first(database: Database, sharer: Canary, grant: Grant) -> None:
-    made = [await grant(to=replace(sharer.tenant, slug=slug)) for slug in ("one", "two", "three")]
+async def test_owners_read_their_shares_newest_first(
+    database: Database, sharer: Canary, partner: Canary, stranger: Canary, grant: Grant
+) -> None:
+    made = [await grant(to=each.tenant) for each in (partner, stranger)]
     assert [row["id"] for row in await own(database, sharer, NEWEST)] == made[::-1]
