@@ -275,6 +275,7 @@ def _own_shares(readers: Sequence[str], others: Sequence[str]) -> str:
     The policies replace older ones only where they are for other roles, since that locks the table.
     """
     reading, all_others = ", ".join(readers), ", ".join(others)
+    names = ", ".join("'{}'".format(role.replace("'", "''")) for role in (*readers, *others))
     return f"""
         GRANT SELECT ON isola.own_shares TO {reading};
         GRANT SELECT (
@@ -286,7 +287,7 @@ def _own_shares(readers: Sequence[str], others: Sequence[str]) -> str:
                 SELECT array_agg(DISTINCT role::regrole::text) FROM pg_policy, unnest(polroles) role
                 WHERE polrelid = 'control.shares'::regclass
             ) IS DISTINCT FROM (
-                SELECT array_agg(DISTINCT r::regrole::text) FROM unnest('{{{reading}, {all_others}}}'::text[]) r
+                SELECT array_agg(DISTINCT r::regrole::text) FROM unnest(ARRAY[{names}]) r
             ) THEN
                 DROP POLICY IF EXISTS own ON control.shares;
                 DROP POLICY IF EXISTS every ON control.shares;
