@@ -140,7 +140,7 @@ async def test_deleting_a_resource_ends_its_shares_and_clears_references(
         assert await work.texts("SELECT resource_id FROM spans ORDER BY created_at, resource_id") == [other, None]
     async with database.transaction(b) as work:
         (share,) = await work.texts("SELECT id FROM isola.shares_received()")
-        assert await work.value(f"SELECT id FROM {row_of()}", share) == other
+        assert await work.value(f"SELECT name FROM {row_of()}", share) == "other"
 
 
 def nested(depth: int) -> Any:
