@@ -47,7 +47,7 @@ def upgrade(op: Operations) -> None:
     functions(op, "binding", "hierarchy")
     partnerships(op)
     shares(op)
-    functions(op, "sharing")
+    functions(op, "sharing", "families")
     domains_and_api_keys(op)
     functions(op, "domains", "api_keys", "partnerships")
     changes_and_sessions(op)
@@ -449,6 +449,19 @@ def changes_and_sessions(op: Operations) -> None:
         length("reason", 100),
     )
     op.create_index(None, "refusals", ["due_at"], schema="control")
+    create_table(
+        op,
+        "family_reads",
+        tenant(primary_key=True),
+        sa.Column("reader_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
+        sa.Column("subject", sa.Text, primary_key=True),
+        sa.Column("count", sa.BigInteger, nullable=False),
+        moment("first_at", default="now()"),
+        moment("last_at", default="now()"),
+        moment("due_at"),
+        length("subject", 63),
+    )
+    op.create_index(None, "family_reads", ["due_at"], schema="control")
     create_table(
         op,
         "refresh_tokens",

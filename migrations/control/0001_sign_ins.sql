@@ -22,14 +22,15 @@ BEGIN
     RETURN true;
 END $$;
 
--- Logs the ended sessions of the bound tenant, and its refusals whose minute of counting is over, and deletes both from
--- the control plane.
+-- Logs the ended sessions of the bound tenant, and its refusals and the reads of tenants above whose minute of counting is
+-- over, and deletes them from the control plane.
 CREATE FUNCTION isola.note_sign_ins() RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     tenant uuid := isola.bound_tenant();
     ended jsonb[];
     refused jsonb[];
+    reads jsonb[];
 BEGIN
     WITH gone AS (
         DELETE FROM control.sessions WHERE tenant_id = tenant AND ended_at IS NOT NULL RETURNING *
@@ -44,6 +45,13 @@ BEGIN
     SELECT array_agg(to_jsonb(due) ORDER BY reason) INTO refused FROM due;
     PERFORM isola.audit_note(
         'control.refusals'::regclass, 'control', '[0:3]={refusal,"{due_at}",refusal:,reason}'::text[], NULL, refused
+    );
+    WITH due AS (
+        DELETE FROM control.family_reads WHERE tenant_id = tenant AND due_at <= now() RETURNING *
+    )
+    SELECT array_agg(to_jsonb(due) ORDER BY subject, reader_id) INTO reads FROM due;
+    PERFORM isola.audit_note(
+        'control.family_reads'::regclass, 'control', '[0:3]={family_read,"{due_at,reader_id}",family:,subject}'::text[], NULL, reads
     );
 END $$;
 

@@ -23,6 +23,8 @@ class Capability(StrEnum):
     """Each tenant has a database role of its own."""
     SHARING = "sharing"
     """Rows that a tenant shares can be read by tenants under every other strategy with this capability."""
+    FAMILIES = "families"
+    """A tenant's rows can be read together with those of others below a common ancestor, in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,13 @@ class Strategy(Hashable, Protocol):
 
     def proved(self, table: str) -> str | None:
         """The condition, for further policies of ``table``, that a row is of the proved tenant.
+
+        None where a home has one tenant.
+        """
+        ...
+
+    def tenant_of(self, table: str) -> str | None:
+        """SQL of the tenant of a row of ``table`` (a name or an alias), for reads of several tenants' rows at once.
 
         None where a home has one tenant.
         """

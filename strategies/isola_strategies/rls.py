@@ -43,7 +43,7 @@ ASSUMED_TENANTS = 4
 
 class RowLevelSecurity:
     name = "rls"
-    capabilities = frozenset({Capability.POLICIES, Capability.SHARING})
+    capabilities = frozenset({Capability.POLICIES, Capability.SHARING, Capability.FAMILIES})
 
     def __init__(self, login: str) -> None:
         self.login = login
@@ -131,6 +131,9 @@ class RowLevelSecurity:
 
     def proved(self, table: str) -> str:
         return f"{table}.{IS_BOUND_TENANT}"
+
+    def tenant_of(self, table: str) -> str:
+        return f"{table}.{TENANT}"
 
     def predicate(self, table: str) -> str:
         # A sub-select is evaluated once per statement, not for each repetition of a scan.

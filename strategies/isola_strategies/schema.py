@@ -16,7 +16,7 @@ from isola_strategies.base import Capability, Home, create_role, rights
 
 class SchemaPerTenant:
     name = "schema"
-    capabilities = frozenset({Capability.ROLES, Capability.SHARING})
+    capabilities = frozenset({Capability.ROLES, Capability.SHARING, Capability.FAMILIES})
 
     def __init__(self, login: str) -> None:
         self.login = login
@@ -65,6 +65,9 @@ class SchemaPerTenant:
         )
 
     def proved(self, table: str) -> None:
+        return None
+
+    def tenant_of(self, table: str) -> None:
         return None
 
     def predicate(self, table: str) -> None:

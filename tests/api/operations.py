@@ -267,6 +267,8 @@ class Maker:
 COMPUTED = {("Query", "signInChoices"), ("Query", "tenantStats"), ("Span", "canonicalJson")}
 # The callers of these tests may not manage users.
 COMPUTED |= {("Query", "invitations")}
+# Nor is there a tenant below theirs.
+COMPUTED |= {("Viewer", "descendants")}
 _LOGIC = {"and", "or", "not"}
 _QUANTIFIERS = {"some", "none"}
 

@@ -158,7 +158,9 @@ class Data:
     ) -> Any:
         field = info.field_name
         if isinstance(source, Connection):
-            return self._grouped(source.all, info) if field == "groups" else _of_connection(source, field)
+            if field == "groups":
+                return self._grouped(source.all, info)
+            return _of_connection(source, field, self.principal)
         if isinstance(source, dict):
             return source[field]
         row = source.row
@@ -462,10 +464,11 @@ def folded(text: str) -> str:
     return "".join(each.lower() for each in split if not "\u0300" <= each <= "\u036f" and each != chr(sys.maxunicode))
 
 
-def _of_connection(source: Connection, field: str) -> Any:
+def _of_connection(source: Connection, field: str, principal: Principal) -> Any:
     match field:
         case "edges":
-            return [{"cursor": CURSOR, "node": each} for each in source.rows]
+            tenant = {"slug": principal.tenant.slug, "name": principal.tenant.name}
+            return [{"cursor": CURSOR, "node": each, "tenant": tenant} for each in source.rows]
         case "nodes":
             return source.rows
         case "totalCount":

@@ -56,6 +56,7 @@ CONTROL = [
     sessions.sessions,
     sessions.refresh_tokens,
     sign_in_log.refusals,
+    sign_in_log.family_reads,
     memberships.memberships,
     audit_tables.audit_heads,
     audit_tables.audit_pending,

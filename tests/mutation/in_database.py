@@ -1247,6 +1247,65 @@ PROOFS = (
     ),
 )
 
+FAMILY, FAMILY_SCOPE = (
+    "app/isola/testing/isolation/families/test_reading.py",
+    "app/isola/testing/isolation/families/test_scope.py",
+)
+FAMILIES = (
+    Sql(
+        "a table that is read without asking for the descendants",
+        "the policy for reads of descendants",
+        RLS,
+        "DROP POLICY family_rows ON rls.users; "
+        "CREATE POLICY family_rows ON rls.users AS RESTRICTIVE TO isola_family USING (true) WITH CHECK (false)",
+        (FAMILY,),
+    ),
+    Sql(
+        "descendants that are suspended are read",
+        "that descendants are active",
+        BOTH,
+        rewritten(
+            "control.active_descendants(uuid)",
+            "(t.parent_id = active_descendants.tenant) AND (t.status = 'active'::text)",
+            "t.parent_id = active_descendants.tenant",
+        ),
+        (FAMILY,),
+    ),
+    Sql(
+        "descendants are read without the proof of a server",
+        "the proof that descendants are read",
+        BOTH,
+        rewritten("isola.family_list()", "'{{family:read,isola:family}}'", "'{{}}'"),
+        (FAMILY,),
+    ),
+    Sql(
+        "a list of descendants that anybody writes",
+        "the code over the list of descendants",
+        BOTH,
+        rewritten(
+            "isola.family(text)",
+            "IF right(kept, 64) = encode(",
+            "IF true OR '' = encode(",
+        ),
+        (FAMILY,),
+    ),
+    Sql(
+        "reads of descendants in no log",
+        "the log of reads of descendants",
+        BOTH,
+        rewritten(
+            "isola.note_sign_ins()", "family:,subject}}'::text[], NULL, reads", "family:,subject}}'::text[], NULL, NULL"
+        ),
+        (f"{FAMILY_SCOPE}::test_each_read_is_in_the_log_of_each_descendant_and_names_nobody_above",),
+    ),
+    Sql(
+        "descendants for users without the permission",
+        "the permission to list descendants",
+        BOTH,
+        rewritten("isola.descendants()", "('family:read'::text = ANY", "(true OR 'family:read'::text = ANY"),
+        ("tests/http/test_families.py",),
+    ),
+)
 PLATFORM_LOG, QUOTAS = "tests/control/test_platform_log.py", "tests/subjects/nouns/test_quotas.py"
 LOG = "app/isola/testing/isolation/test_audit.py"
 PLATFORM = (
@@ -1453,4 +1512,16 @@ ANSWERS = (
     ),
 )
 
-IN_DATABASE = (*ANSWERS, *POLICIES, *KEYS, *ROLES, *GRANTS, *OBJECTS, *DOMAINS_OF_TENANTS, *SHARES, *PROOFS, *PLATFORM)
+IN_DATABASE = (
+    *ANSWERS,
+    *POLICIES,
+    *KEYS,
+    *ROLES,
+    *GRANTS,
+    *OBJECTS,
+    *DOMAINS_OF_TENANTS,
+    *SHARES,
+    *PROOFS,
+    *PLATFORM,
+    *FAMILIES,
+)

@@ -17,6 +17,7 @@ PARTS = {
     "visibility": (VISIBILITY, "-k", "not pair"),
     "pairs": (VISIBILITY, "-k", "pair"),
     "catalogue": (f"{ISOLATION}/test_catalogue.py",),
+    "families": (f"{ISOLATION}/families", "-k", "rls-over-schema"),
     "order": (f"{ISOLATION}/test_order_of_conditions.py", "-k", "does_not_reveal"),
 }
 

@@ -22,6 +22,7 @@ class Looking:
         self._control = control
         self._directory = directory
         self.members = members
+        self.families = None
 
     async def principal(self, scope: Mapping[str, Any]) -> Principal:
         """The staff member, and the tenant that the path names.

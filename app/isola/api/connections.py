@@ -11,6 +11,7 @@ from strawberry.types.field import StrawberryField
 from isola.api.access import PUBLIC
 from isola.api.enums import MARK
 from isola.api.fields import by_id, by_ids
+from isola.api.tenants import Tenant
 
 NodeType = TypeVar("NodeType")
 
@@ -52,6 +53,37 @@ class Connection(Generic[NodeType]):
     total_count: int = strawberry.field(description="The number of all items on all pages.")
 
 
+_scoped: set[object] = set()
+"""The types of nodes whose lists can have those of descendants: their edges tell the tenant of each."""
+_edges: dict[object, list[StrawberryObjectDefinition]] = {}
+"""The edges so far, by their type of nodes."""
+
+
+class _Edges(StrawberryObjectDefinition):
+    """Adds the field ``tenant`` to the edges of these types."""
+
+    def copy_with(self, type_var_map: Mapping[str, Any]) -> Any:
+        made, node = super().copy_with(type_var_map), type_var_map[NodeType.__name__]
+        definition = get_object_definition(made, strict=True)
+        _edges.setdefault(node, []).append(definition)
+        if node in _scoped:
+            _add_tenant(definition)
+        return made
+
+
+def declare_scoped(node: type) -> None:
+    """Give the field ``tenant`` to the edges of a type of nodes, also to those that are made already."""
+    _scoped.add(node)
+    for definition in _edges.get(node, ()):
+        _add_tenant(definition)
+
+
+def _add_tenant(definition: StrawberryObjectDefinition) -> None:
+    described = "The tenant of the item: a descendant with the scope DESCENDANTS, else that of the request."
+    annotation = StrawberryAnnotation(Tenant)
+    definition.fields.append(StrawberryField("tenant", type_annotation=annotation, description=described))
+
+
 _groups: dict[object, type] = {}
 """The type of the field ``groups`` of the connections of a type of nodes, if rows of it are counted in groups."""
 _made: dict[object, list[StrawberryObjectDefinition]] = {}
@@ -87,5 +119,6 @@ def _add_groups(definition: StrawberryObjectDefinition, groups: type) -> None:
     definition.fields.append(StrawberryField("groups", type_annotation=annotation, description=_DESCRIBED))
 
 
-_plain = get_object_definition(Connection, strict=True)
-setattr(Connection, MARK, _Connections(**{each.name: getattr(_plain, each.name) for each in fields(_plain)}))
+for _generic, _adding in ((Connection, _Connections), (Edge, _Edges)):
+    _plain = get_object_definition(_generic, strict=True)
+    setattr(_generic, MARK, _adding(**{each.name: getattr(_plain, each.name) for each in fields(_plain)}))

@@ -41,7 +41,8 @@ from isola.errors import BadUserInput, RateLimited, Refusal, Unavailable
 from isola.identity.api_keys import Mint
 from isola.identity.visitors import Visitor
 from isola.platform.challenges import Challenges
-from isola.query.caller import Context, Transaction
+from isola.platform.families import Descendants
+from isola.query.caller import Context, ReadsDescendants, Transaction
 from isola.query.compiler import Compiler, Reading
 from isola.query.documents import Document, Documents, InvalidError, Operation, UnknownHashError, digest
 from isola.query.effort import Effort
@@ -282,11 +283,7 @@ class Executor:
         marked = not reading.plan.complete or bool(reading.refused)
         if reading.plan.reads:
             try:
-                async with context.transaction(read_only=True) as transaction:
-                    text = await self.compiler.fetch(reading, transaction, marked=marked)
-                    if not marked and VIOLATION in text:
-                        # Read again with type marks: graphql-core needs them to report the null.
-                        text, marked = await self.compiler.fetch(reading, transaction, marked=True), True
+                text, marked = await self._read_rows(reading, context, marked=marked)
                 if not marked:
                     return Response(200, b'{"data":%b}' % text.encode())
                 source = loaded(text)
@@ -296,6 +293,30 @@ class Executor:
                 source = _Failed(error)
         request = Request(context, _read_nothing, self._services, visitor)
         return _answered(await self._core(operation, values, source, request, reading.refused))
+
+    async def _read_rows(self, reading: Reading, context: Context, *, marked: bool) -> tuple[str, bool]:
+        """The result of the statement, and whether it has type marks."""
+        if reading.descendants:
+            if not isinstance(context, ReadsDescendants):
+                raise BadUserInput("scope: the rows of descendants cannot be read here", "scope")
+            subjects = sorted({self.compiler.subject_of(each) for each in reading.plan.root.fields} - {""})
+
+            async def read(transaction: Transaction, descendants: Descendants) -> str:
+                self.compiler.check_family(reading, descendants.family)
+                family, given = descendants.family, descendants.given
+                return await self.compiler.fetch(reading, transaction, given, marked=marked, family=family)
+
+            text = await context.read_descendants(subjects, read)
+            if marked or VIOLATION not in text:
+                return text, marked
+            marked = True
+            return await context.read_descendants(subjects, read), True
+        async with context.transaction(read_only=True) as transaction:
+            text = await self.compiler.fetch(reading, transaction, marked=marked)
+            if not marked and VIOLATION in text:
+                # Read again with type marks: graphql-core needs them to report the null.
+                text, marked = await self.compiler.fetch(reading, transaction, marked=True), True
+            return text, marked
 
     async def _mutate(
         self,

@@ -12,6 +12,8 @@ from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.arguments import StrawberryArgument
 
 from isola.api.access import Public, Requires
+from isola.api.enums import described_enum
+from isola.query.arguments import Scope
 from isola.query.mapping import Field, Function, Join, Lookup, Many, Needs, One, Order, Part, Row, Source, Value, View
 
 FIELD, TYPE = "mapping", "__mapping__"
@@ -87,11 +89,13 @@ def many(
     filter: type | None = None,
     order: type | None = None,
     backward: bool = True,
+    scoped: bool = False,
     description: str | None = None,
     access: Access = None,
 ) -> Any:
     """A connection to the rows that are joined with this one, to those paired with it by ``through``, or to all.
 
+    If it is ``scoped``, clients can ask for the rows of descendants.
     ``through`` is a table, its column that references this row, and its column that references the other row.
     """
     if through:
@@ -106,6 +110,9 @@ def many(
             argument("last", int | None, "Items from the end (0 to 100); not allowed together with first."),
             argument("before", str | None, "Return only items before this cursor."),
         ]
+    if scoped:
+        described = "Whose items are listed; by default those of the tenant of the request."
+        field.arguments.append(argument("scope", described_enum(Scope) | None, described))
     if filter:
         field.arguments.append(argument("filter", filter | None, None))
     if order:

@@ -40,6 +40,7 @@ from isola.identity.authentication import Authenticator, Principal
 from isola.identity.cookies import HEADER as COOKIE, Jar
 from isola.identity.members import Members
 from isola.identity.visitors import Visitor
+from isola.platform.families import Families
 from isola.settings import Settings
 
 log = structlog.get_logger()
@@ -87,6 +88,8 @@ class Principals(Protocol):
 
     @property
     def members(self) -> Members: ...
+    @property
+    def families(self) -> Families | None: ...
     async def principal(self, scope: Mapping[str, Any]) -> Principal: ...
     def visitor(self, scope: Mapping[str, Any], request_id: str) -> Visitor | None: ...
 
@@ -266,7 +269,7 @@ class GraphQL(Endpoint):
             visitor: Callable[[], Visitor | None] = partial(lambda known: known, named)
         else:
             visitor = partial(self._visitor, scope, request_id, jar)
-            context = Context(principal, self.database, self.principals.members, request_id)
+            context = Context(principal, self.database, self.principals.members, request_id, self.principals.families)
             asked = await self.read_request(scope, headers, receive, self.max_body_bytes)
         answer = await self.executor.execute(
             asked.query,

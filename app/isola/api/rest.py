@@ -126,7 +126,7 @@ class Rest(Endpoint):
         else:
             sent = operation.parsed(scope["query_string"])
         variables = operation.values(scope["path_params"], sent)
-        context = Context(principal, self.database, self.principals.members, request_id)
+        context = Context(principal, self.database, self.principals.members, request_id, self.principals.families)
         response = await self.executor.execute(
             operation.route.document, None, variables, None, context, mutations=not reads, key=key_in(headers)
         )

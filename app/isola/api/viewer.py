@@ -2,15 +2,17 @@ from typing import cast
 
 import strawberry
 
-from isola.api.access import PUBLIC
+from isola.api.access import PUBLIC, requires
 from isola.api.connections import Connection
 from isola.api.context import Context
+from isola.api.descendants import Descendant, DescendantFilter, DescendantOrder, every_descendant
 from isola.api.fields import many, mapped, one, part
 from isola.api.plans import Plan, own_plan
 from isola.api.request import Info
 from isola.api.tenants import Tenant
 from isola.query import caller
 from isola.query.mapping import Parameters
+from isola.subjects.permissions import Permission
 from isola.subjects.sessions.fields import OwnSession, own_sessions
 from isola.subjects.users import User
 
@@ -44,6 +46,13 @@ class Viewer:
     )
     sessions: Connection[OwnSession] = many(
         source=own_sessions, description="The caller's sessions in this tenant, the latest first. A machine has none."
+    )
+    descendants: Connection[Descendant] = many(
+        source=every_descendant,
+        filter=DescendantFilter,
+        order=DescendantOrder,
+        description="The tenants below the tenant of the request, by slug.",
+        access=requires(Permission.FAMILY_READ),
     )
 
 

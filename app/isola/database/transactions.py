@@ -257,6 +257,7 @@ class Database:
         read_only: bool = False,
         about: Mapping[str, str] = NOTHING,
         claim: Claim | None = None,
+        role: str | None = None,
     ) -> AbstractAsyncContextManager[Transaction]:
         """A transaction inside one tenant, committed at the end, rolled back by any exception.
 
@@ -266,13 +267,16 @@ class Database:
         With a ``claim``, the first statement raises Answered if the request was answered before, and Conflict if its
         key is one of another request. Raises BadUserInput instead of committing a claim without an answer.
 
+        With a ``role``, it is entered in that role instead of the tenant's, and names of tables have to be qualified.
+
         Raises Unavailable when no connection is free in time, when the database cannot be reached, and when the
         tenant's home does not exist; Conflict and BadUserInput for constraint violations.
         """
         strategy = self._strategies.get(tenant.strategy)
         if strategy is None:
             raise Unavailable("the strategy of this tenant is not installed here")
-        return _Running(self, strategy, tenant.id, record(tenant.id, about), read_only=read_only, claim=claim)
+        stated = record(tenant.id, about)
+        return _Running(self, strategy, tenant.id, stated, read_only=read_only, claim=claim, role=role)
 
     def unbound(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction outside of tenants, for the control plane and the owner. Otherwise like ``transaction``."""
@@ -314,6 +318,7 @@ class Database:
         *,
         read_only: bool,
         claim: Claim | None = None,
+        role: str | None = None,
     ) -> Link:
         """A connection with an open transaction, to be given back. Raises Unavailable.
 
@@ -322,7 +327,7 @@ class Database:
         key = self._key
         if tenant is not None and key is None and self._read_key is not None:
             key = await self._newer_key(None)
-        binding = None if strategy is None or tenant is None else _binding(strategy, tenant)
+        binding = None if strategy is None or tenant is None else _binding(strategy, tenant, role)
         home = None if binding is None else binding.home
         for attempt in range(1, ATTEMPTS + 1):
             # If several died, all idle connections may be dead.
@@ -489,7 +494,7 @@ async def _hides_names(connection: Connection) -> bool:
 class _Running:
     """One transaction. A class, because a generator-based context manager is several times slower."""
 
-    __slots__ = ("_claim", "_database", "_link", "_read_only", "_stated", "_strategy", "_tenant")
+    __slots__ = ("_claim", "_database", "_link", "_read_only", "_role", "_stated", "_strategy", "_tenant")
 
     def __init__(
         self,
@@ -500,6 +505,7 @@ class _Running:
         *,
         read_only: bool,
         claim: Claim | None = None,
+        role: str | None = None,
     ) -> None:
         self._database = database
         self._strategy = strategy
@@ -507,10 +513,16 @@ class _Running:
         self._stated = stated
         self._read_only = read_only
         self._claim = claim
+        self._role = role
 
     async def __aenter__(self) -> Transaction:
         self._link = await self._database.begun(
-            self._strategy, self._tenant, self._stated, read_only=self._read_only, claim=self._claim
+            self._strategy,
+            self._tenant,
+            self._stated,
+            read_only=self._read_only,
+            claim=self._claim,
+            role=self._role,
         )
         return Transaction(self._link.connection, self._strategy)
 
@@ -610,5 +622,6 @@ async def _prepared(connection: Connection, limits: Sequence[str], *, enters: bo
 
 
 @lru_cache(maxsize=4096)
-def _binding(strategy: Strategy, tenant: UUID) -> Binding:
-    return Binding.of(strategy.bind(tenant))
+def _binding(strategy: Strategy, tenant: UUID, role: str | None) -> Binding:
+    other = "" if role is None else f"; SET LOCAL ROLE {role}; SET LOCAL search_path TO pg_catalog"
+    return Binding.of(strategy.bind(tenant) + other)

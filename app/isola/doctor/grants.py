@@ -64,6 +64,12 @@ CHECKS = (
                 count(*) OVER (PARTITION BY e.grantee) AS homes
             FROM entries e JOIN traffic t ON t.oid = e.grantee
             WHERE e.is_home AND e.privilege_type = 'USAGE'
+              -- But a role that reads the rows of descendants, by policies of its own.
+              AND NOT (e.grantee IN (SELECT role FROM family_policies) AND NOT EXISTS (
+                  SELECT FROM grants g WHERE g.grantee = e.grantee AND g.nspname = e.nspname
+                    AND (g.privilege_type <> 'SELECT'
+                         OR (g.oid, g.grantee) NOT IN (SELECT relation, role FROM family_policies))
+              ))
         ) e
         WHERE is_login OR (homes > 1 AND rolname <> nspname)
         """,

@@ -14,6 +14,7 @@
 ``grants``          privileges on relations and their columns of roles other than the owner
 ``entries``         privileges on schemas, likewise
 ``overrides``       session defaults set for the database, or for a role of tenant traffic
+``family_policies`` tables whose rows a role reads only if Isola says that their tenant is a descendant
 ``bindings``        names of the settings that policies and functions read
 ==================  =========================================================================================
 
@@ -65,6 +66,13 @@ functions AS (
         SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     )
 ),
+family_policies AS (
+    SELECT p.polrelid AS relation, p.polroles[1] AS role
+    FROM pg_policy p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+        AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = to_regprocedure('isola.family(text)')
+    WHERE NOT p.polpermissive AND cardinality(p.polroles) = 1 AND p.polroles <> '{0}'
+    GROUP BY 1, 2
+),
 policies AS (
     SELECT p.oid, t.oid AS relation, t.name AS table_name, format('%I ON %s', p.polname, t.name) AS name,
         p.polname, p.polpermissive, p.polroles, p.polqual, p.polwithcheck,
@@ -73,6 +81,10 @@ policies AS (
         regexp_replace(pg_get_expr(p.polqual, p.polrelid), '''[^'']*''', '''''', 'g') AS "using",
         regexp_replace(pg_get_expr(p.polwithcheck, p.polrelid), '''[^'']*''', '''''', 'g') AS with_check
     FROM pg_policy p JOIN tenant_tables t ON t.oid = p.polrelid
+    -- Without those for the role that reads descendants: of them one admits rows, and another asks whose they are.
+    WHERE NOT EXISTS (
+        SELECT FROM family_policies f WHERE f.relation = p.polrelid AND p.polroles = ARRAY[f.role]
+    )
 ),
 traffic_oids AS (
     SELECT oid FROM pg_roles JOIN parameters ON login = rolname

@@ -21,6 +21,7 @@ from isola.identity.visitors import Visitor
 from isola.platform.api_keys import ApiKey
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
+from isola.platform.families import Families
 from isola.platform.sessions import MAX_USER_AGENT
 from isola.platform.sign_in_log import Reason, Refuse
 from isola.platform.tenants import Tenant
@@ -68,6 +69,7 @@ class Authenticator:
         *,
         default: str | None = None,
         session_issuer: str | None = None,
+        families: Families | None = None,
     ) -> None:
         self._resolution = resolution
         self._tokens = tokens
@@ -75,6 +77,7 @@ class Authenticator:
         self._directory = directory
         self._domains = domains
         self.members = members
+        self.families = families
         self._default = default
         self._session_issuer = session_issuer
         self._memberships = memberships

@@ -11,6 +11,7 @@ the control login        reads and writes the directory
 ``isola_watchdog``       no login; a member of the tenant login, to end its sessions; nothing else runs as it
 ``isola_sql``            what logins with a ticket may call; the operator grants it
 ``isola_sql_functions``  no login; runs the functions for sessions with a ticket, and nothing else
+``isola_family``         reads the rows of descendants: transactions of their ancestors become it, and only read
 ``isola_words``          no login; runs the triggers that keep the words of searched texts, and nothing else
 =======================  =======================================================================================
 
@@ -65,7 +66,8 @@ class Addresses:
 
     @property
     def all_roles(self) -> list[str]:
-        return [self.tenant_login, self.control_login, self.roles.members, self.roles.sql, *self.roles.inner]
+        roles = self.roles
+        return [self.tenant_login, self.control_login, roles.members, roles.sql, roles.family, *roles.inner]
 
     @property
     def tenant_login(self) -> str:
@@ -117,11 +119,12 @@ async def prepare(owner: Transaction, urls: Addresses) -> None:
     Raises OperatorError if an existing login has rights that a login must not have.
     """
     roles = urls.roles
-    for role in (roles.members, roles.sql, *roles.inner):
+    for role in (roles.members, roles.sql, roles.family, *roles.inner):
         await owner.script(_made(role, "NOLOGIN"))
     for login in (urls.tenant_login, urls.control_login):
         await _prepare_login(owner, login)
     await owner.script(f"GRANT {quote(urls.tenant_login)} TO {roles.watchdog}")
+    await owner.script(f"GRANT {roles.family} TO {quote(urls.tenant_login)}")
     await _limit_connections(owner, urls.tenant_login)
     await owner.script(admit_to_database(await owner.value("SELECT current_database()"), urls))
     # These functions belong to the superuser: no other owner can revoke them.

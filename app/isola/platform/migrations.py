@@ -22,7 +22,7 @@ from isola.database import failures
 from isola.database.transactions import Database, Transaction
 from isola.errors import IsolaError, OperatorError
 from isola.installed import APPLICATIONS, metadata as domain_metadata
-from isola.platform import logins, protection, registry, rights, visibility
+from isola.platform import family_policies, logins, protection, registry, rights, visibility
 from isola.platform.collation import refuse_unsorted
 from isola.platform.owner import refuse_powerless
 from isola.platform.roles import Roles
@@ -32,7 +32,7 @@ from isola.subjects import history
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.declaration import DeclarationError
 from isola.subjects.metadata import Counted
-from isola_strategies.base import Home, Strategy
+from isola_strategies.base import Capability, Home, Strategy
 
 log = structlog.get_logger()
 
@@ -246,6 +246,7 @@ def upgrade(placed: Placed, roles: Roles, *, complete: bool = False) -> str:
         *(f"EXPLAIN SELECT FROM {table.name} WHERE {each.where}" for table, each in _conditions(tables)),
         *strategy.admit(home, tables),
         *rights.admit_to_home(home, tables, roles),
+        *family_policies.admit(strategy, home, roles),
         *(() if keeps else visibility.create(strategy, home, roles)),
         f"COMMENT ON SCHEMA {home.schema} IS '{_comment(placed.revision)}'",
         protection.mark(home),
@@ -463,9 +464,15 @@ async def check(owner: Database, strategies: Mapping[str, Strategy], addresses: 
 
 
 async def _shut(transaction: Transaction, placed: Sequence[Placed], addresses: logins.Addresses) -> Mapping[str, str]:
-    homes = [one.home for one in placed if one.is_newest]
+    newest = [one for one in placed if one.is_newest]
+    homes = [one.home for one in newest]
+    shut: dict[str, str] = {}
+    for families in (True, False):
+        alike = [one.home for one in newest if (Capability.FAMILIES in one.strategy.capabilities) is families]
+        tables = domain_metadata.sorted_tables
+        shut |= await rights.shut(transaction, alike, tables, addresses, families=families) if alike else {}
     return {
-        **await rights.shut(transaction, homes, domain_metadata.sorted_tables, addresses),
+        **shut,
         **await protection.changed(transaction, [home.schema for home in homes]),
         **await visibility.lacking(transaction, homes, addresses.roles),
     }

@@ -31,7 +31,7 @@ from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
 from isola.platform.shares import shares
-from isola.platform.sign_in_log import refusals
+from isola.platform.sign_in_log import family_reads, refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
 from isola.subjects import names
@@ -215,6 +215,7 @@ async def drop(
             audit_pending,
             audit_seals,
             domains,
+            family_reads,
             first_answers,
             interventions,
             invitations,

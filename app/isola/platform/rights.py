@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Table
 
 from isola.database.transactions import Transaction
-from isola.platform import visibility
+from isola.platform import family_policies, visibility
 from isola.platform.logins import Addresses, quote
 from isola.platform.roles import Roles
 from isola.subjects import search
@@ -44,6 +44,7 @@ CALLED_BY_MEMBERS = (
     "isola.share_received(uuid)",
     "isola.page_of_shares_received(timestamptz, uuid, int)",
     "isola.shared_row(text, uuid)",
+    "isola.descendants()",
     "isola.domains()",
     "isola.add_domain(text)",
     "isola.verify_domain(uuid)",
@@ -87,6 +88,8 @@ CALLED_BY_ALL = (
 # Functions that access data which their callers may not: they run as isola_sharing.
 ENTER = "isola.enter(text)"
 ENTERED = "isola.entered(text)"
+FAMILY = ("isola.family(text)", "isola.family_list()")
+CALLED_BY_FAMILY = (*FAMILY, "isola.is_family(text)")
 AS_SHARING = (
     *CALLED_BY_MEMBERS,
     "isola.may_read(uuid, text, uuid)",
@@ -101,6 +104,8 @@ AS_SHARING = (
     "isola.proved_tenant_id()",
     "isola.proof(uuid, uuid)",
     "isola.proof_of(text)",
+    *FAMILY,
+    "isola.family_record(text)",
     "isola.roles_of(text, uuid)",
     ENTER,
     ENTERED,
@@ -156,6 +161,7 @@ HIERARCHY = (
     "control.descendants(uuid)",
     "control.below_inactive(uuid)",
     "control.status_of(uuid)",
+    "control.active_descendants(uuid)",
 )
 CALLED_BY_AUDIT = (
     "isola.audit_values(jsonb, text[])",
@@ -188,7 +194,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *AS_SQL))}, {ENTER} TO {roles.sql};
         GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_SQL))}, {ENTERED} TO {roles.sql_functions};
         GRANT EXECUTE ON FUNCTION isola.audit_of_owner(oid) TO {roles.sharing}, {roles.words};
-        GRANT USAGE ON SCHEMA isola TO {roles.words};
+        GRANT USAGE ON SCHEMA isola TO {roles.words}, {roles.family};
+        GRANT EXECUTE ON FUNCTION {", ".join((*CALLED_BY_ALL, *CALLED_BY_FAMILY))}, {MEASURED} TO {roles.family};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)} TO {roles.words};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_ALL)}, isola.bound_tenant() TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {", ".join(CALLED_BY_AUDIT)} TO {roles.audit};
@@ -241,7 +248,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT (session_id, expires_at, used_at) ON control.refresh_tokens TO {roles.sharing};
         GRANT INSERT ON control.revocations TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.refusals TO {control};
-        GRANT SELECT, DELETE ON control.refusals TO {roles.sharing};
+        GRANT SELECT, DELETE ON control.refusals, control.family_reads TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE (count, last_at) ON control.family_reads TO {control};
         GRANT SELECT ON control.sign_outs TO {control};
         GRANT SELECT, INSERT, UPDATE (ended_at) ON control.access_grants TO {control};
         GRANT SELECT ON control.access_grants TO {roles.sharing};
@@ -333,7 +341,7 @@ def withdraw_from_home(strategy: Strategy, home: Home, tables: Sequence[Table], 
 
 def _watched(home: Home, roles: Roles) -> Sequence[str]:
     """The roles whose rights in a home are those of this module and no others, besides the login."""
-    return (*roles.inner, roles.members, roles.sql, *([home.role] if home.role else []))
+    return (*roles.inner, roles.members, roles.sql, roles.family, *([home.role] if home.role else []))
 
 
 def _kept(tables: Iterable[Table]) -> Sequence[str]:
@@ -455,9 +463,11 @@ GROUP BY schema
 
 
 async def shut(
-    owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], addresses: Addresses
+    owner: Transaction, homes: Sequence[Home], tables: Sequence[Table], addresses: Addresses, *, families: bool
 ) -> Mapping[str, str]:
     """The homes, by schema, in which a role lacks a right or has one too many, and the first such right.
+
+    ``families``: their strategies have that capability.
 
     This happens after a database was restored without its roles, and if somebody granted rights.
     """
@@ -472,6 +482,8 @@ async def shut(
     required.append((addresses.roles.audit, audit_entries.name, "INSERT", ""))
     required.append((addresses.roles.sharing, audit_entries.name, "SELECT", ""))
     required += [(addresses.roles.sql_functions, table, "INSERT", "") for table in INSERTED_BY_SQL]
+    if families:
+        required += [(addresses.roles.family, table.name, "SELECT", "") for table in family_policies.tables()]
     required += [(addresses.roles.words, table, right, "") for table in _kept(tables) for right in ("INSERT", "DELETE")]
     required += [
         (role, table, "SELECT", column)
@@ -491,7 +503,13 @@ async def shut(
         addresses.tenant_login,
         addresses.roles.members,
         *(list(column) for column in zip(*required, strict=True)),
-        [addresses.tenant_login, addresses.roles.members, addresses.roles.sql, *addresses.roles.inner],
+        [
+            addresses.tenant_login,
+            addresses.roles.members,
+            addresses.roles.sql,
+            addresses.roles.family,
+            *addresses.roles.inner,
+        ],
     )
 
 

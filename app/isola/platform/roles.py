@@ -47,6 +47,10 @@ class Roles:
         return f"{self.prefix}_sql_functions"
 
     @property
+    def family(self) -> str:
+        return f"{self.prefix}_family"
+
+    @property
     def words(self) -> str:
         return f"{self.prefix}_words"
 

@@ -57,6 +57,7 @@ class Reason(StrEnum):
 
 
 MAX_REASON = 100
+_MAX_SUBJECT = 63  # as in isola.platform.registry, which applications cannot import while they are loaded
 
 refusals = Table(
     "refusals",
@@ -68,6 +69,21 @@ refusals = Table(
     moment("first_at"),
     moment("last_at"),
     # From then on they become a log entry, and later refusals start a new count.
+    moment("due_at", default=None),
+    Index(None, "due_at"),
+)
+
+family_reads = Table(
+    "family_reads",
+    metadata,
+    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
+    # The tenant above, whose users read; the log does not tell which it is.
+    Column("reader_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
+    indexed_text("subject", _MAX_SUBJECT, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    # As for refusals.
+    moment("first_at"),
+    moment("last_at"),
     moment("due_at", default=None),
     Index(None, "due_at"),
 )
@@ -87,6 +103,7 @@ class SignInLog:
         self._control = control
         self._tenants = tenants
         self._counted: Counter[tuple[UUID | str, Reason]] = Counter()
+        self._read: Counter[tuple[UUID, UUID, str]] = Counter()
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -113,6 +130,10 @@ class SignInLog:
                 return
         self._counted[key] += 1
 
+    def read(self, tenant: UUID, reader: UUID, subject: str) -> None:
+        """Count a read of a subject's rows in a tenant by a user of a tenant above. Does not block."""
+        self._read[tenant, reader, subject] += 1
+
     def wake(self) -> None:
         """Poll at once for events to copy into a log: a session has ended."""
         self._woken.set()
@@ -128,6 +149,7 @@ class SignInLog:
     async def _try_to_write(self) -> None:
         try:
             await self._write_counts()
+            await self._write_reads()
             for tenant in await self._pending():
                 await carry(self._tenants, tenant)
             self._failing = False
@@ -149,6 +171,18 @@ class SignInLog:
                 await transaction.value(_COUNT, *(list(column) for column in zip(*rows, strict=True)))
         except BaseException:
             self._counted.update(counted)
+            raise
+
+    async def _write_reads(self) -> None:
+        if not self._read:
+            return
+        counted, self._read = self._read, Counter()
+        rows = [(*key, count) for key, count in counted.items()]
+        try:
+            async with self._control.unbound() as transaction:
+                await transaction.value(_COUNT_READS, *(list(column) for column in zip(*rows, strict=True)))
+        except BaseException:
+            self._read.update(counted)
             raise
 
     async def _pending(self) -> Sequence[Tenant]:
@@ -188,12 +222,22 @@ GROUP BY t.id, reason
 ORDER BY t.id, reason
 ON CONFLICT (tenant_id, reason) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """
+_COUNT_READS = """
+INSERT INTO control.family_reads AS r (tenant_id, reader_id, subject, count, due_at)
+SELECT counted.*, now() + interval '1 minute'
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) counted (tenant_id, reader_id, subject, count)
+JOIN control.tenants t ON t.id = counted.tenant_id AND t.status <> 'deleted'
+JOIN control.tenants above ON above.id = counted.reader_id AND above.status <> 'deleted'
+ORDER BY tenant_id, reader_id, subject
+ON CONFLICT (tenant_id, reader_id, subject) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
+"""
 # In random order: tenants whose logs cannot be written must not block the others for ever. Moving and suspended
 # tenants wait.
 _PENDING = (
     ENTRY.where(
         or_(
             tenants.c.id.in_(select(refusals.c.tenant_id).where(refusals.c.due_at <= func.now())),
+            tenants.c.id.in_(select(family_reads.c.tenant_id).where(family_reads.c.due_at <= func.now())),
             tenants.c.id.in_(select(sessions.c.tenant_id).where(sessions.c.ended_at.is_not(None))),
         ),
         tenants.c.moving_to.is_(None),

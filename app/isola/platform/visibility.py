@@ -14,6 +14,7 @@ from sqlalchemy import MetaData
 
 from isola.database.transactions import Transaction
 from isola.installed import metadata
+from isola.platform import family_policies
 from isola.platform.roles import Roles
 from isola.subjects import visibility
 from isola.subjects.applications import BUILT_IN
@@ -34,10 +35,11 @@ DECLARE
     one record;
 BEGIN
     FOR one IN
-        SELECT polrelid::regclass AS relation FROM pg_policy JOIN pg_class c ON c.oid = polrelid
-        WHERE relnamespace = current_schema()::regnamespace AND polname = '{policy}' AND relname = ANY ('{{{tables}}}')
+        SELECT polname, polrelid::regclass AS relation FROM pg_policy JOIN pg_class c ON c.oid = polrelid
+        WHERE relnamespace = current_schema()::regnamespace
+          AND polname = ANY ('{{{policies}}}') AND relname = ANY ('{{{tables}}}')
     LOOP
-        EXECUTE format('DROP POLICY {policy} ON %s', one.relation);
+        EXECUTE format('DROP POLICY %I ON %s', one.polname, one.relation);
     END LOOP;
     IF to_regclass('{log}') IS NOT NULL THEN
         REVOKE ALL ON {log} FROM {traffic};
@@ -127,13 +129,14 @@ def _statistics() -> str:
 
 @cache
 def digest(application: str) -> str:
-    """A digest of what an application adds: its visibility rules, and its subjects in the view of the log."""
+    """A digest of what an application adds: its visibility rules, its tables, its subjects in the view of the log."""
     tables = [table for table in metadata.sorted_tables if table.info.get("application", BUILT_IN) == application]
     rules = [
         f"{table.name}: {policies()[table.name]}, {_check(table.name)}" for table in tables if table.name in policies()
     ]
     views = [visibility.in_sql(masked(tables=tables)), *([_statistics()] if application == BUILT_IN else [])]
-    return sha256("\n".join((_IN_ORDER, *rules, *views)).encode()).hexdigest()[:16]
+    read = [f"{table.name} {family_policies.VERSION}" for table in tables if table in family_policies.tables()]
+    return sha256("\n".join((_IN_ORDER, *rules, *views, *read)).encode()).hexdigest()[:16]
 
 
 def clear_caches() -> None:
@@ -149,9 +152,10 @@ def drop(strategy: Strategy, home: Home) -> Sequence[str]:
     Tables of applications that are not installed here keep their policies.
     """
     tables, traffic = ",".join(metadata.tables), _traffic(strategy, home)
+    policies = f"{POLICY},{family_policies.READS},{family_policies.ROWS}"
     return (
         f"DROP VIEW IF EXISTS {audit_log.name}, {STATISTICS}",
-        _DROPPED.format(policy=POLICY, tables=tables, log=audit_entries.name, traffic=traffic),
+        _DROPPED.format(policies=policies, tables=tables, log=audit_entries.name, traffic=traffic),
     )
 
 
@@ -168,6 +172,7 @@ def create(strategy: Strategy, home: Home, roles: Roles) -> Iterator[str]:
             f"TO {traffic}, {roles.sharing}, {roles.sql_functions} "
             f"USING ({condition(strategy, name)}) WITH CHECK ({_check(name)})"
         )
+    yield from family_policies.create(strategy, home, roles)
     yield f"GRANT SELECT ON {audit_entries.name} TO {roles.sharing}"
     for name, columns in read_for_users().items():
         readers = f"{roles.sharing}, {roles.sql_functions}"

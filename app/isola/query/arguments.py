@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+from sqlalchemy import Uuid
 from sqlalchemy.types import TypeEngine
 
 from isola import exact_json
 from isola.errors import BadUserInput
-from isola.query import cursor, identifiers
+from isola.query import cursor, family, identifiers
 from isola.query.limits import Limits
 from isola.query.mapping import Comparison, Filter, Order, Related, Searched
 from isola.subjects import document
@@ -45,6 +46,17 @@ Nulls: TypeAlias = tuple[bool, ...]
 """Which of a cursor's keys are NULL."""
 
 
+class Scope(Enum):
+    """Whose rows a list has.
+
+    OWN: Those of the tenant of the request.
+    DESCENDANTS: Those of all active tenants below it, for users with family:read.
+    """
+
+    OWN = "own"
+    DESCENDANTS = "descendants"
+
+
 class Page(NamedTuple):
     """The shape of a connection's arguments. Values: the cursors' key, then ``after``, ``before`` and the filter."""
 
@@ -61,6 +73,8 @@ class Page(NamedTuple):
     leading: int | None = None
     """The part of the condition whose related rows, or words, lead to the rows; None if an index serves another part.
     """
+    descendants: bool = False
+    """Whether the rows are those of the tenants below the caller's, instead of the caller's own."""
 
 
 class Ids(NamedTuple):
@@ -109,6 +123,9 @@ class Connection(NamedTuple):
         """Raises BadUserInput, naming the argument, for an invalid argument."""
         size, backward = self._size(arguments)
         order, flipped = self._order(arguments.get("orderBy") or ())
+        descendants = arguments.get("scope") is Scope.DESCENDANTS
+        if descendants:
+            order = (*order, (family.TENANT, order[-1][1]))
         reader = _Reader(self.filters, self.limits)
         condition: Condition | None = None
         if (conditions := arguments.get("filter")) is not None:
@@ -121,7 +138,7 @@ class Connection(NamedTuple):
         made = (
             cursor_key((self.place, order, condition, tests, *flipped)) if self.depends_on_caller(arguments) else None
         )
-        types = [self.types[column] for column, _ in order]
+        types = [Uuid() if column == family.TENANT else self.types[column] for column, _ in order]
         values: list[Any] = [made]
         nulls: list[Nulls | None] = []
         for text, name in ((after, "after"), (before, "before")):
@@ -129,7 +146,9 @@ class Connection(NamedTuple):
             nulls.append(None if keys is None else tuple(key is None for key in keys))
             values += keys or ()
         leading = None if conditions is None or self.joined else self._leading(conditions, condition)
-        page = Page(size, backward, order, nulls[0], nulls[1], condition, tuple(reader.types), flipped, leading)
+        page = Page(
+            size, backward, order, nulls[0], nulls[1], condition, tuple(reader.types), flipped, leading, descendants
+        )
         return page, (*values, *tests)
 
     def _leading(self, arguments: Mapping[str, Any], condition: Condition | None) -> int | None:

@@ -1,9 +1,9 @@
 """The interface that the compiler needs: the caller, and a transaction that is already bound to their tenant."""
 
-from collections.abc import Hashable, Sequence, Set as AbstractSet
+from collections.abc import Awaitable, Callable, Hashable, Sequence, Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, Uuid, bindparam, literal
@@ -63,6 +63,17 @@ class Context(Protocol):
 
         ``claim`` is for one that can write: see isola.database.claims.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsDescendants(Protocol):
+    """One request in which the rows of the tenants below the caller's can be read."""
+
+    async def read_descendants(
+        self, subjects: Sequence[str], read: Callable[[Transaction, Any], Awaitable[str]]
+    ) -> str:
+        """See isola.api.context."""
         ...
 
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLError, GraphQLField
 from graphql.execution.values import VariableValues
+from sqlalchemy import Table
 
 from isola.errors import BadUserInput
 from isola.query import caller, cursor, planning, statement
-from isola.query.arguments import Ids, Read, Shape
+from isola.query.arguments import Ids, Page, Read, Shape
 from isola.query.caller import Placement, Principal, Transaction
 from isola.query.documents import Document, Operation
 from isola.query.effort import Effort
+from isola.query.family import Family
 from isola.query.limits import Limits
 from isola.query.mapping import Model
-from isola.query.read_plan import Place, ReadPlan, ReadPlans, Refused, coerced
+from isola.query.read_plan import Connection, Constant, Place, ReadPlan, ReadPlans, Refused, Selected, coerced
 from isola.query.remembered import Remembered
 from isola.query.statement import Statement
 
@@ -43,6 +45,8 @@ class Reading:
     refused: Mapping[str, Refused]
     user: Hashable
     """The user charged for the statement that has to be written."""
+    descendants: frozenset[str] = frozenset()
+    """The root fields that read the rows of descendants; if there are any, the plan reads nothing else."""
 
 
 # From this number of sites on, writing a statement takes tens of milliseconds.
@@ -117,6 +121,11 @@ class Compiler:
         # A missing permission takes precedence: a caller without it does not learn of other errors.
         shapes = tuple([shape for shape, _ in read])
         refused |= plan.forbidden(principal.permissions, shapes)
+        descendants = frozenset(
+            [site.root for site, shape in zip(plan.sites, shapes, strict=True) if _of_descendants(shape)]
+        )
+        if descendants:
+            refused |= _mixed(plan, descendants, refused)
         if refused:
             plan = plan.without(frozenset(refused))
             read = [_NOTHING if site.root in refused else each for site, each in zip(plan.sites, read, strict=True)]
@@ -129,7 +138,18 @@ class Compiler:
                     raise
                 refused[plan.called[1].path[0]] = Refused(error, plan.called[1])
         values = tuple([values for _, values in read])
-        return Reading(plan, shapes, values, caller.values(principal), refused, principal.tenant.id)
+        descendants -= refused.keys()
+        return Reading(plan, shapes, values, caller.values(principal), refused, principal.tenant.id, descendants)
+
+    def subject_of(self, field: Selected) -> str:
+        """The log's name of the rows of a root field; empty for one that reads no table."""
+        source = self.model.source(field.field, field.node) if isinstance(field, Connection) else None
+        audited = source.info.get("audited") if isinstance(source, Table) else None
+        return "" if audited is None else str(audited.subject)
+
+    def check_family(self, reading: Reading, family: Family) -> None:
+        """Raise BadUserInput if a request would cost too much for so many tenants."""
+        self.limits.check("rows", _estimate(reading.plan, reading.shapes, len(family.members)))
 
     async def fetch(
         self,
@@ -139,21 +159,26 @@ class Compiler:
         *,
         marked: bool,
         claim: "Claim | None" = None,
+        family: Family | None = None,
     ) -> str:
         """The JSON text of the selection. It may contain json_text.VIOLATION. ``parameters``: see mapping.Parameters.
 
-        With the ``claim`` of the transaction, it is kept as the answer.
+        With the ``claim`` of the transaction, it is kept as the answer. With a ``family``, rows of its members are
+        read; the ``parameters`` are the values in isola.query.family.
 
         Raises AnswerTooLarge.
         """
-        placement = transaction.strategy
+        placement: Placement = transaction.strategy if family is None else family
         key = _key(reading, placement, marked=marked)
         written = self._statements.get(key, reading.user)
         if written is None:
             write = partial(self._write, reading, placement, marked=marked)
             written = await self.effort.spend(reading.user, write, large=len(reading.shapes) > _LARGE)
             self._statements.put(key, written, written.size, reading.user)
-        handed = () if parameters is None else tuple([parameters[name] for name in reading.plan.row.columns])
+        handed: tuple[object, ...] = ()
+        if parameters is not None:
+            names = reading.plan.row.columns if family is None else parameters
+            handed = tuple([parameters[name] for name in names])
         sql, values = written.sql, written.arguments(reading.caller, handed, reading.values)
         if claim is not None:
             sql, values = claim.keep(sql, values)
@@ -200,6 +225,23 @@ def _key(reading: Reading, placement: Placement, *, marked: bool) -> Hashable:
     return reading.plan.serial, reading.shapes, placement, marked
 
 
+def _of_descendants(shape: Shape) -> bool:
+    return isinstance(shape, Page) and shape.descendants
+
+
+def _mixed(plan: ReadPlan, descendants: frozenset[str], refused: Mapping[str, Refused]) -> Mapping[str, Refused]:
+    """The refusals of fields that read descendants, if others of the same operation read anything else."""
+    others = {each.key for each in plan.root.fields if not isinstance(each, Constant)} - descendants - refused.keys()
+    if not others:
+        return {}
+    message = "scope: with DESCENDANTS, expected no other fields in the operation that read anything else"
+    return {
+        site.root: Refused(BadUserInput(message, "scope"), Place(site.path, site.node))
+        for site in plan.sites
+        if site.root in descendants - refused.keys() and len(site.path) == 1
+    }
+
+
 # The arguments at a site of a refused field.
 _NOTHING: Read = (Ids((), 0), ())
 
@@ -214,8 +256,11 @@ def _uncallable(called: tuple[GraphQLField, Place], variables: VariableValues) -
     return {}
 
 
-def _estimate(plan: ReadPlan, shapes: Sequence[Shape]) -> int:
-    """The cost of a request in rows: page sizes, multiplied down the tree and summed over it, and scans."""
+def _estimate(plan: ReadPlan, shapes: Sequence[Shape], tenants: int = 1) -> int:
+    """The cost of a request in rows: page sizes, multiplied down the tree and summed over it, and scans.
+
+    ``tenants`` is the number of descendants, of which rows are read.
+    """
     rows: list[int] = []
     cost = 0
     for site, shape in zip(plan.sites, shapes, strict=True):
@@ -224,5 +269,5 @@ def _estimate(plan: ReadPlan, shapes: Sequence[Shape]) -> int:
             continue
         times = 1 if site.parent is None else rows[site.parent]
         rows.append(shape.size * times)
-        cost += site.cost(shape) * times
+        cost += site.cost(shape, tenants) * times
     return cost

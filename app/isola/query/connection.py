@@ -37,11 +37,13 @@ from sqlalchemy.sql.elements import Grouping, UnaryExpression
 from sqlalchemy.sql.selectable import LateralFromClause, Subquery
 from sqlalchemy.types import TypeEngine
 
-from isola.query import cursor, groups, json_text, keyset, words
+from isola.errors import BadUserInput
+from isola.query import caller, cursor, family, groups, json_text, keyset, words
 from isola.query.arguments import INSENSITIVE, RELATIVE, Condition, Nulls, Page
+from isola.query.family import TENANT, TENANT_COLUMN, OfEach, OfPlace
 from isola.query.json_text import Part as Json
 from isola.query.mapping import Function, Order, Related, Row, Searched, columns_of
-from isola.query.read_plan import Connection, ConnectionPart
+from isola.query.read_plan import Connection, ConnectionPart, Selection
 from isola.subjects.folding import end, fold
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "lte": operator.le,
 }
 _KEYS = "cursor_keys"
+PAGE = "page_"
+"""How the names of pages begin, in a statement."""
 Keys: TypeAlias = list[ColumnElement[Any] | None]
 
 
@@ -74,6 +78,11 @@ class _Writer:
         self.page = page
         self.source = writer.model.source(selected.field, selected.node)
         self.columns = columns_of(self.source)
+        self.family = writer.family if page.descendants else None
+        if page.descendants:
+            if self.family is None:
+                raise BadUserInput("scope: the rows of descendants cannot be read here", "scope")
+            self.columns = {**self.columns, TENANT: TENANT_COLUMN}
         names = {part.name for each in selected.parts for part in (each, *each.parts)}
         # One spare row beyond the page shows whether there is another page.
         self.spare = ("hasPreviousPage" if page.backward else "hasNextPage") in names
@@ -135,9 +144,10 @@ class _Writer:
         nor the values.
         """
         # What a function returns can depend on the row around it, and has no index.
-        if self.page.leading is None or isinstance(self.source, Function):
+        narrowed = self.page.leading is None
+        if narrowed or isinstance(self.source, Function) or self.family is not None:
             every = self._all()
-            return [every.where(self._tests(every.scan, narrowed=True).write(condition))]
+            return [every.where(self._tests(every.scan, narrowed=narrowed).write(condition))]
         rows, is_few = self._found if self._is_searched else self._related
         other = self._all()
         tested = self._tests(other.scan, probing=True).write(condition)
@@ -147,7 +157,7 @@ class _Writer:
     def _is_searched(self) -> bool:
         """Whether words lead to the rows."""
         condition, leading = self.page.condition, self.page.leading
-        if condition is None or leading is None or isinstance(self.source, Function):
+        if condition is None or leading is None or isinstance(self.source, Function) or self.family is not None:
             return False
         return bool(condition[1][leading][0] == "search")
 
@@ -233,8 +243,11 @@ class _Writer:
         order = self.page.order if forward else keyset.inverse(self.page.order)
         names = [name for name, _ in order]
         nullable = [bool(self.columns[name].nullable) for name in names]
-        columns = [scan.c[name] for name in names]
+        columns = [self._key(scan, name) for name in names]
         return keyset.beyond(columns, nullable, order, keys, self.page.flipped, inclusive=inclusive)
+
+    def _key(self, scan: FromClause, name: str) -> ColumnElement[Any]:
+        return OfPlace(TENANT) if name == TENANT else scan.c[name]
 
     def _ranges(self, scan: FromClause) -> list[ColumnElement[bool]]:
         """All rows, as ranges each of which an index reads in order."""
@@ -261,7 +274,7 @@ class _Writer:
         self, source: "_Source", stretch: "_Stretch", most: ColumnElement[int], *more: ColumnElement[Any]
     ) -> Select[Any]:
         """The first rows of a range."""
-        ordered = self._ordered(source.scan, stretch.order, in_range=True)
+        ordered = self._ordered(source.scan, _within_tenant(stretch.order), in_range=True)
         rows = select_(source.scan, *more).select_from(source.rows).where(*source.conditions)
         return rows.order_by(*ordered).limit(most).correlate_except(source.scan)
 
@@ -279,14 +292,18 @@ class _Writer:
             sources = self._sources(start, limit)
         selects: list[Any] = []
         for source in sources:
-            keys = (
-                [cursor.keys_data([source.scan.c[name] for name, _ in page.order]).label(_KEYS)] if self.keyed else []
-            )
+            more: list[ColumnElement[Any]] = []
+            if self.keyed:
+                more.append(cursor.keys_data([self._key(source.scan, name) for name, _ in page.order]).label(_KEYS))
+            if self.family is not None:
+                more += family.constants()
             selects += [
-                self._first(source.where(*each), stretch, limit, *keys) for each in self._between(source.scan, stretch)
+                self._first(source.where(*each), stretch, limit, *more) for each in self._between(source.scan, stretch)
             ]
         rows = selects[0]
-        if len(selects) > 1:
+        if self.family is not None:
+            rows = self._merged(selects, order, limit)
+        elif len(selects) > 1:
             # Each range of each source is read in order by an index; the page is merged from all.
             rows = union_all(*selects)
             columns = [rows.selected_columns[name] for name, _ in order]
@@ -294,8 +311,32 @@ class _Writer:
         if page.backward:
             inner = rows.subquery(f"back_{self.selected.site}")
             rows = select_(inner).order_by(*self._ordered(inner, page.order))
-        page_rows: Subquery = rows.subquery(f"page_{self.selected.site}")
+        page_rows: Subquery = rows.subquery(f"{PAGE}{self.selected.site}")
         return page_rows
+
+    def _merged(self, selects: Sequence[Select[Any]], order: Order, limit: ColumnElement[int]) -> Select[Any]:
+        """The first rows of all tenants. Each tenant's rows are read in order by an index, as far as they are needed.
+
+        A row's id is unique in its tenant only. No index has the tenant at its end, so rows that differ in nothing else
+        are read together, and then sorted by tenant.
+        """
+        at_places = [
+            each.execution_options(**{family.PLACE: place}) for place in family.places(self._of()) for each in selects
+        ]
+        within = _within_tenant(order)
+        if len(at_places) == 1:
+            rows = at_places[0].subquery(f"only_{self.selected.site}")
+        else:
+            union = union_all(*at_places)
+            columns = [union.selected_columns[name] for name, _ in within]
+            merged = union.order_by(*keyset.ordered(columns, within, self.page.flipped)).fetch(limit, with_ties=True)
+            rows = merged.subquery(f"merged_{self.selected.site}")
+        return select_(rows).order_by(*self._ordered(rows, order)).limit(limit)
+
+    def _of(self) -> family.Family:
+        if self.family is None:
+            raise TypeError(f"{self.selected.key} has rows of one tenant")
+        return self.family
 
     def _object(self, parts: Sequence[ConnectionPart], rows: Subquery | None) -> list[Json]:
         return json_text.object_of([(part.key, self._part(part, rows)) for part in parts])
@@ -316,6 +357,8 @@ class _Writer:
 
     def _of_all(self, part: ConnectionPart) -> list[Json]:
         if part.name == "groups":
+            if self.family is not None:
+                raise BadUserInput("scope: groups cannot be counted with the scope DESCENDANTS", "scope")
             return groups.written(self.writer, part.groups, self._satisfying)
         return [self._count()]
 
@@ -324,17 +367,23 @@ class _Writer:
             raise TypeError(f"{part.name} needs rows")
         match part.name:
             case "nodes" if part.selection:
-                return self._listed(self.writer.object(part.selection, rows.c))
+                return self._listed(self._node(part.selection, rows))
             case "edges":
                 return self._listed(json_text.object_of([(each.key, self._edge(each, rows)) for each in part.parts]))
             case "startCursor" | "endCursor":
                 return [json_text.present(self._end_of_page(part.name, rows), nullable=True)]
         raise TypeError(f"connections have no field {part.name}")
 
+    def _node(self, selection: Selection, rows: Subquery) -> list[Json]:
+        return self.writer.page_object(selection, rows, descendants=self.page.descendants)
+
     def _edge(self, part: ConnectionPart, rows: Subquery) -> list[Json]:
         match part.name:
             case "node" if part.selection:
-                return self.writer.object(part.selection, rows.c)
+                return self._node(part.selection, rows)
+            case "tenant" if part.selection:
+                own = {"slug": caller.PARAMETERS["tenant_slug"], "name": caller.PARAMETERS["tenant_name"]}
+                return self.writer.object(part.selection, own if self.family is None else family.tenant_of(rows))
             case "cursor":
                 return ['"', self._cursor(rows.c[_KEYS]), '"']
         return [f'"{part.type}"']
@@ -386,7 +435,8 @@ class _Writer:
     def _count(self) -> ColumnElement[int]:
         every = self._satisfying()
         counted = select_(func.count()).select_from(every.scan).where(*every.conditions)
-        return counted.correlate_except(every.scan).scalar_subquery()
+        number = counted.correlate_except(every.scan).scalar_subquery()
+        return number if self.family is None else OfEach(number, self.family, "+")
 
     def _more(self, name: str) -> Json:
         """Whether there are more rows: by the spare row in its direction, by a look-up in the other direction."""
@@ -404,14 +454,19 @@ class _Writer:
             select_(literal_column("1"))
             .select_from(source.rows)
             .where(each, *source.conditions)
-            .order_by(*self._ordered(source.scan, order, in_range=True))
+            .order_by(*self._ordered(source.scan, _within_tenant(order), in_range=True))
             .limit(one)
             .correlate_except(source.scan)
             for source in self._sources(None, one)
             for each in self._beyond(source.scan, start, forward=forward, inclusive=True)
         ]
-        found = [look.scalar_subquery().is_not(None) for look in looks]
-        return func.to_json(or_(*found))
+        found = or_(*(look.scalar_subquery().is_not(None) for look in looks))
+        return func.to_json(found if self.family is None else OfEach(found, self.family, "OR"))
+
+
+def _within_tenant(order: Order) -> Order:
+    """The order of the rows of one tenant."""
+    return tuple([each for each in order if each[0] != TENANT])
 
 
 class _Stretch(NamedTuple):
@@ -502,7 +557,9 @@ class _Tests:
         if kind == "test":
             return self._test(of, name)
         searched = self._words(of, name)
-        return searched.of(self._scan) if self._narrowed else searched.among(self._scan)
+        # What is evaluated once is of no place.
+        narrowed = self._narrowed or self._writer.family is not None
+        return searched.of(self._scan) if narrowed else searched.among(self._scan)
 
     def leading(self, parts: Sequence[Condition], leading: int) -> _Lead:
         """What the part at this index leads to."""

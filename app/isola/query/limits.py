@@ -41,6 +41,8 @@ class Limits:
     """The cost, in rows, of counting, filtering or sorting all rows of a type."""
     joined_scan: int = 20
     """The cost of doing so with the rows related to one row."""
+    descendant_scan: int = 100
+    """The cost of doing so with all rows of a type of one descendant."""
     page_size: int = 100
     default_page_size: int = 20
     answer_bytes: int = 8 * 1024 * 1024

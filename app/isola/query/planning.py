@@ -320,7 +320,7 @@ class _Planner:
                 continue
             target = get_named_type(type_.fields[name].type)
             match name:
-                case "node" | "nodes":
+                case "node" | "nodes" | "tenant":
                     part = ConnectionPart(key, name, selection=self._selection(target, nodes, below, site))
                 case "edges" | "pageInfo":
                     part = ConnectionPart(key, name, self._parts(target, nodes, below, site))

@@ -28,6 +28,7 @@ from isola.errors import Forbidden, Refusal
 from isola.query import arguments, mapping, messages
 from isola.query.arguments import Read
 from isola.query.mapping import Many, One, Part, Value
+from isola.subjects.permissions import Permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +163,20 @@ class Site:
         """The response key of its root field."""
         return self.path[0]
 
-    def cost(self, shape: arguments.Shape) -> int:
-        """The cost of reading it once, in rows. An empty page costs one row as well."""
-        scans = self.counts
+    def cost(self, shape: arguments.Shape, tenants: int = 1) -> int:
+        """The cost of reading it once, in rows. An empty page costs one row as well.
+
+        ``tenants`` is the number of descendants, if it reads theirs.
+        """
+        scans, scan = self.counts, self.scan
         if isinstance(self.reader, arguments.Connection) and isinstance(shape, arguments.Page):
             # A filter or another order may require a scan of all rows.
-            scans += shape.condition is not None or shape.order != self.reader.order
+            order = shape.order
+            if shape.descendants:
+                order, scan = order[:-1], self.reader.limits.descendant_scan * tenants
+            scans += shape.condition is not None or order != self.reader.order
             scans += len(shape.types)
-        return max(shape.size, 1) + scans * self.scan
+        return max(shape.size, 1) + scans * scan
 
     def read(self, variables: VariableValues, cursor_key: Callable[[object], bytes]) -> Read:
         """Raises BadUserInput, naming the argument."""
@@ -272,9 +279,12 @@ class ReadPlan:
         if not self.permissions <= permissions:
             for key, required in self.required.items():
                 yield from _lacking(key, required, permissions)
-        for site, choices in self.found:
-            for type_ in shapes[site].types:
-                yield from _lacking(self.sites[site].root, choices[type_], permissions)
+        for site, shape in zip(self.sites, shapes, strict=True):
+            if isinstance(shape, arguments.Page) and shape.descendants:
+                yield from _lacking(site.root, {Permission.FAMILY_READ: Place(site.path, site.node)}, permissions)
+        for index, choices in self.found:
+            for type_ in shapes[index].types:
+                yield from _lacking(self.sites[index].root, choices[type_], permissions)
 
     def without(self, keys: frozenset[str]) -> "ReadPlan":
         """The same plan without some of its root fields."""

@@ -10,6 +10,7 @@ groups are the values of each site. Constants in rules and mappings are literals
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -41,12 +42,16 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import Function as Call
+from sqlalchemy.sql.selectable import Subquery
 from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
-from isola.query import budget, caller, connection, json_text
+from isola.errors import BadUserInput
+from isola.query import budget, caller, connection, family, json_text
 from isola.query.arguments import Ids, Shape
 from isola.query.budget import Budget
+from isola.query.connection import PAGE
+from isola.query.family import Family, OfRow
 from isola.query.json_text import Part as Json
 from isola.query.mapping import Function, Join, Model, One, Parameters, Part, Row, Source, View
 from isola.query.read_plan import Connection, Constant, Found, Leaf, Object, ReadPlan, Selected, Selection, enum_names
@@ -97,7 +102,10 @@ def write(
     """
     bounds = budget.of(plan, shapes, most)
     writer = Writer(model, shapes, placement, bounds, few, marked=marked, by_code_point=by_code_point)
-    compiled = select(json_text.joined(writer.object(plan.root, _row(plan.row)))).compile(dialect=_DIALECT)
+    made = select(json_text.joined(writer.object(plan.root, _row(plan.row))))
+    if writer.family is not None:
+        made = made.where(family.is_current())
+    compiled = made.compile(dialect=_DIALECT)
     places = [name.removeprefix("v").split("_") for name in compiled.positiontup or ()]
     return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]))
 
@@ -136,6 +144,9 @@ class Writer:
         # The joins to the rows of the page being written; None outside of a page. *Measured*: for a single row, a join
         # costs more than a sub-select.
         self._joins: list[tuple[FromClause, ColumnElement[bool]]] | None = None
+        self.family = placement if isinstance(placement, Family) else None
+        # The page over several tenants whose rows are being written.
+        self._page: FromClause | None = None
 
     def object(self, selection: Selection, row: Row, *, abstract: bool = False) -> list[Json]:
         """The JSON of one row's object."""
@@ -153,14 +164,16 @@ class Writer:
             case Table():
                 scan = source.alias(self.name_of_scan(source.name))
                 return scan, self._predicates([scan])
+            case Parameters():
+                raise TypeError("parameters are a row, and cannot be scanned")
+            case _ if self.family is not None:
+                raise BadUserInput("scope: a selected field cannot be read with the scope DESCENDANTS", "scope")
             case View():
                 self._scans += 1
                 schema, name = source.name.split(".")
                 columns = [column._copy() for column in source.columns]  # noqa: SLF001  no public method copies one
                 view = table(name, *columns, schema=schema).alias(f"{name}_{self._scans}")
                 return view, [] if source.when is None else [source.when(view.c)]
-            case Parameters():
-                raise TypeError("parameters are a row, and cannot be scanned")
             case _:
                 arguments = [row[argument] for argument in source.arguments] if row is not None else []
                 if source.subject is not None:
@@ -199,6 +212,26 @@ class Writer:
         near, far = pairs.c[join.near] == row[join.parent], pairs.c[join.far] == scan.c[join.child]
         return exists(sub_select(literal_column("1"), pairs).where(near, far, *conditions))
 
+    def of_row(self, make: Callable[[], ColumnElement[T_]]) -> ColumnElement[T_]:
+        """What reads tables for the row being written: in its home, if the page has rows of several tenants."""
+        if self._page is None:
+            return make()
+        # What is joined to the page would be in one home.
+        (page, self._page), (joins, self._joins) = (self._page, None), (self._joins, None)
+        try:
+            made = make()
+        finally:
+            self._page, self._joins = page, joins
+        return made if self.family is None else OfRow(made, self.family, page)
+
+    def page_object(self, selection: Selection, page: FromClause, *, descendants: bool) -> list[Json]:
+        """The JSON of the object of each row of a page."""
+        outer, self._page = self._page, page if descendants else self._page
+        try:
+            return self.object(selection, page.c)
+        finally:
+            self._page = outer
+
     def select(
         self, make: Callable[[], ColumnElement[Any]], source: FromClause, *, is_page: bool = False
     ) -> Select[Any]:
@@ -222,17 +255,27 @@ class Writer:
             case Object(field=Part() as part):
                 return self.object(selected.selection, {own: row[other] for own, other in part.columns.items()})
             case Object(field=One() as one):
-                return [self._related(selected, one, row)]
+                return [
+                    json_text.present(
+                        self.of_row(lambda: self._related(selected, one, row)), nullable=selected.nullable
+                    )
+                ]
             case Connection():
-                return connection.write(self, selected, row)
+                # One text, if it depends on the home of the row.
+                return self._connection(selected, row)
             case Found():
                 return self._found(selected)
         raise TypeError(f"{selected} cannot be written")
 
+    def _connection(self, selected: Connection, row: Row) -> list[Json]:
+        if self._page is None:
+            return connection.write(self, selected, row)
+        return [self.of_row(lambda: json_text.joined(connection.write(self, selected, row)))]
+
     def _leaf(self, leaf: Leaf, row: Row, sure: set[str]) -> list[Json]:
         of = leaf.value.of
         is_sure = isinstance(of, str) and of in sure
-        value = row[of] if isinstance(of, str) else self._guarded(of(row))
+        value = row[of] if isinstance(of, str) else self._computed(of, row)
         json = json_text.leaf(
             value, leaf.type, listed=leaf.listed, prefix=leaf.value.prefix, names=enum_names(leaf.type)
         )
@@ -242,6 +285,10 @@ class Writer:
         [text] = map(json_text.as_expression, json)
         within = self.budget.value(value, text, leaf.place)
         return [within if is_sure else json_text.present(within, nullable=leaf.nullable)]
+
+    def _computed(self, of: Callable[[Row], ColumnElement[Any]], row: Row) -> ColumnElement[Any]:
+        value = self._guarded(of(row))
+        return self.of_row(lambda: value) if self._page is not None and _reads_tables(value) else value
 
     def _related(self, selected: Object, one: One, row: Row) -> ColumnElement[str]:
         source = self.model.source(one, selected.selection.type)
@@ -254,10 +301,8 @@ class Writer:
 
         if self._joins is not None and len(self._joins) < _MOST_JOINS and _is_by_key(one, source):
             self._joins.append((scan, and_(*conditions)))
-            found: ColumnElement[str] = case((scan.c.id.is_not(None), text()))
-        else:
-            found = self.select(text, scan).where(*conditions).scalar_subquery()
-        return json_text.present(found, nullable=selected.nullable)
+            return case((scan.c.id.is_not(None), text()))
+        return self.select(text, scan).where(*conditions).scalar_subquery()
 
     def _found(self, selected: Found) -> list[Json]:
         ids = self.shapes[selected.site]
@@ -290,12 +335,17 @@ class Writer:
         return self.select(found, scan).where(scan.c.id == key, *conditions).scalar_subquery()
 
     def _predicates(self, scans: Iterable[FromClause]) -> list[ColumnElement[bool]]:
+        if self.family is not None:
+            return [family.Predicate(scan) for scan in scans]
         return [_Predicate(scan, self._placement) for scan in scans if self._placement.predicate("any") is not None]
 
     def _guarded(self, expression: T, *outer: FromClause, within: T | None = None) -> T:
         """A condition or a value, with the placement's predicate added to all tables in its sub-selects."""
 
-        def replace(element: Any, **_: Any) -> Select[Any] | None:
+        def replace(element: Any, **_: Any) -> Any:
+            if self.family is not None and _is_page(element):
+                # What it reads is guarded already. A copy of it would be of no place.
+                return element
             if not isinstance(element, Select) or element is within:
                 return None
             read = [each for each in element.get_final_froms() if each not in outer and _is_of_table(each)]
@@ -308,6 +358,17 @@ def _is_by_key(one: One, source: Source) -> bool:
     """Whether a relation leads to at most one row, by its key, in a table without a visibility rule."""
     by_key = one.join is not None and one.join.through is None and one.join.child == "id"
     return by_key and isinstance(source, Table) and "visible" not in source.info
+
+
+def _is_page(element: object) -> bool:
+    return isinstance(element, Subquery) and element.name.startswith(PAGE)
+
+
+def _reads_tables(expression: Any) -> bool:
+    """Whether an expression has a sub-select, besides that of the page with its row."""
+    if _is_page(expression):
+        return False
+    return isinstance(expression, Select) or any(map(_reads_tables, expression.get_children()))
 
 
 def _is_of_table(source: FromClause) -> bool:
@@ -331,7 +392,23 @@ def _write_predicate(element: _Predicate, compiler: SQLCompiler, **options: Any)
     return element.placement.predicate(column.rpartition(".")[0]) or "true"
 
 
-class _Compiler(PGCompiler_asyncpg):
+class PlacedCompiler(PGCompiler_asyncpg):
+    """Writes constants as literals, and tables with the schema of the place, if there is one."""
+
+    place: family.Place | None = None
+
+    def at(self, place: family.Place) -> AbstractContextManager[None]:
+        return family.placed(self, place)
+
+    def visit_table(self, table: Table, asfrom: bool = False, **options: Any) -> str:  # type: ignore[override]  # noqa: FBT001, FBT002  fewer names
+        name = str(super().visit_table(table, asfrom=asfrom, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        return self.place.table(name) if asfrom and self.place is not None else name
+
+    def visit_select(self, select_stmt: Any, *positional: Any, **options: Any) -> str:
+        place = select_stmt.get_execution_options().get(family.PLACE)
+        with nullcontext() if place is None else self.at(place):
+            return str(super().visit_select(select_stmt, *positional, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy's
+
     def visit_bindparam(self, bindparam: BindParameter[Any], **options: Any) -> str:  # type: ignore[override]  # fewer names
         if bindparam.value is not None:
             options["literal_binds"] = True
@@ -339,7 +416,7 @@ class _Compiler(PGCompiler_asyncpg):
 
 
 class _Dialect(PGDialect_asyncpg):
-    statement_compiler = _Compiler
+    statement_compiler = PlacedCompiler
     supports_statement_cache = False
 
 

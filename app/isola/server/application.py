@@ -40,6 +40,7 @@ from isola.platform.changes import Changes
 from isola.platform.collation import sorts_by_code_point
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
+from isola.platform.families import Families
 from isola.platform.idempotency import forgetting
 from isola.platform.lapsing import lapsing
 from isola.platform.sealing import sealing
@@ -118,6 +119,14 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
             directory = Directory(control, changes, settings.directory_ttl, migrations.unprotected)
             members = Members(tenants, control, changes, ttl=settings.directory_ttl, first_role=settings.first_role)
             revocations = Revocations(control, changes)
+            families = Families(
+                control,
+                installed.strategies,
+                installed.addresses.roles.family,
+                changes,
+                sign_ins,
+                settings.directory_ttl,
+            )
             authenticator = Authenticator(
                 Resolution(settings, hosts),
                 tokens,
@@ -131,6 +140,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 sign_ins.refuse,
                 default=settings.default_tenant,
                 session_issuer=settings.session_issuer,
+                families=families,
             )
             invitations = Invitations(
                 settings, secret=secret, control=background, tenants=visiting, directory=directory

@@ -18,6 +18,7 @@ class Permission(StrEnum):
     DESCENDANT_ENTER = "descendant:enter"
     DOMAIN_MANAGE = "domain:manage"
     DOMAIN_READ = "domain:read"
+    FAMILY_READ = "family:read"
     GHOST_READ = "ghost:read"
     ORGANIZATION_MANAGE = "organization:manage"
     ORGANIZATION_READ = "organization:read"
@@ -47,8 +48,8 @@ class Role(StrEnum):
 
 
 # The audit log shows the actions of others and old values; the list of API keys shows which machines exist; ghosts are
-# spans of which nobody says who wrote them.
-_KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ, Permission.GHOST_READ}
+# spans of which nobody says who wrote them; descendants are other tenants.
+_KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ, Permission.FAMILY_READ, Permission.GHOST_READ}
 _KEPT_FROM_ADMINS = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
 _FORM = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*", re.ASCII)
 _known = {each.value for each in Permission}

@@ -27,6 +27,7 @@ from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 from sqlalchemy.sql.visitors import iterate
 
 from isola.subjects.metadata import DIALECT, Viewer, Visible, metadata
+from isola.subjects.permissions import Permission
 
 # Scalar sub-selects: evaluated at most once for each scan, and only if a row makes it necessary.
 _USER: ColumnElement[Any] = literal_column("(SELECT isola.current_user_id())", Uuid())
@@ -81,14 +82,14 @@ def condition_in_sql(table: Table) -> str | None:
     made = condition(table)
     if made is None:
         return None
-    return _within(table, made)
+    return within(table, made)
 
 
 def of_user_in_sql(table: Table) -> Sequence[str]:
     """Those parts of the condition that compare a column with the user, which an index can serve."""
     made = condition(table)
     parts = made.clauses if isinstance(made, BooleanClauseList) and made.operator is operators.and_ else [made]
-    return [_within(table, part) for part in parts if isinstance(part, BinaryExpression) and _is_of_user(part)]
+    return [within(table, part) for part in parts if isinstance(part, BinaryExpression) and _is_of_user(part)]
 
 
 def _is_of_user(part: BinaryExpression[Any]) -> bool:
@@ -100,7 +101,8 @@ def _is_of_user(part: BinaryExpression[Any]) -> bool:
     )
 
 
-def _within(table: Table, made: ColumnElement[bool]) -> str:
+def within(table: Table, made: ColumnElement[bool]) -> str:
+    """A condition on the rows of a table as text, for a policy of the table."""
     # Within a query of the table, sub-selects correlate with it.
     return in_sql(select(literal_column("1")).select_from(table).where(made)).partition("WHERE ")[2]
 
@@ -155,7 +157,7 @@ WHOLE_LOG = f"{OF_NOBODY}whole_log"
 
 
 def proved(permissions: AbstractSet[str]) -> str:
-    """Those of a user's permissions that rules ask for, as a transaction proves them."""
+    """Those of a user's permissions that the database asks for, as a transaction proves them."""
     return _proved(frozenset(permissions))
 
 
@@ -166,8 +168,8 @@ def _proved(permissions: frozenset[str]) -> str:
 
 @cache
 def asked() -> frozenset[str]:
-    """The permissions that the rules of all installed applications ask for, of those that users can have."""
-    return frozenset().union(*(asked_by(table) for table in metadata.sorted_tables))
+    """The permissions that the database asks for: the rules of all installed applications, and functions."""
+    return frozenset({Permission.FAMILY_READ}).union(*(asked_by(table) for table in metadata.sorted_tables))
 
 
 def asked_by(table: Table) -> AbstractSet[str]:

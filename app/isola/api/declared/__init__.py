@@ -12,6 +12,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import subject_types
 from isola.api.access import Requires
+from isola.api.connections import declare_scoped
 from isola.api.declared.changes import changes_of
 from isola.api.declared.groups import declare_groups
 from isola.api.declared.making import connection_of, made_class
@@ -39,6 +40,7 @@ def declare(subjects: Sequence[type[Subject]]) -> Sequence[Fields]:
         declare_filter(subject.declaration)
         declare_order(subject.declaration)
         declare_groups(subject.declaration)
+        declare_scoped(subject)
     for subject in subjects:
         declare_type(subject)
     return [_fields(subject) for subject in subjects]
@@ -49,7 +51,7 @@ def _fields(subject: type[Subject]) -> Fields:
     name = subject.__name__
     access = Requires(permission=declaration.permissions["read"])
     filter_, order = getattr(subject_types, f"{name}Filter"), getattr(subject_types, f"{name}Order")
-    listed = many(filter=filter_, order=order, description=_listed(declaration), access=access)
+    listed = many(filter=filter_, order=order, scoped=True, description=_listed(declaration), access=access)
     by_key = by_id("Null if no object has this id or the caller may not read it.", access=access)
     queries = strawberry.type(
         made_class(

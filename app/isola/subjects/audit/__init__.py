@@ -46,6 +46,7 @@ OF_PLATFORM = (
     "access",
     "api_key",
     "domain",
+    "family_read",
     "invitation",
     "partner_domain",
     "partnership",

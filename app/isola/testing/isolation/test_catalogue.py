@@ -9,7 +9,7 @@ import pytest
 
 from isola.database.transactions import Database
 from isola.installed import metadata
-from isola.platform import rights
+from isola.platform import family_policies, rights
 from isola.platform.roles import Roles
 from isola.platform.shares import shares as share_table
 from isola.platform.tenants import Tenant
@@ -92,7 +92,8 @@ async def test_one_policy_of_plain_equality_holds_all_commands_and_roles(
 ) -> None:
     guarded(strategy)
     sql = f"""
-        SELECT name FROM ({REACHED}) r LEFT JOIN pg_policy p ON p.polrelid = r.oid AND p.polpermissive
+        SELECT name FROM ({REACHED}) r
+        LEFT JOIN pg_policy p ON p.polrelid = r.oid AND p.polpermissive AND p.polname <> '{family_policies.READS}'
         GROUP BY name
         HAVING count(p.oid) <> 1 OR NOT bool_and(
             p.polcmd = '*' AND p.polroles = '{{0}}'
@@ -108,6 +109,8 @@ async def test_the_restrictive_policies_are_those_of_visibility_rules(
     strategy: Strategy, owner: Database, copy: Copy, a: Tenant, b: Tenant
 ) -> None:
     """One for each table with a rule, and for each table of pairs of such rows, for all commands of tenant traffic.
+
+    And one for each table that tenants above read, for the role that reads it.
 
     A change may hide a row from the user who makes it, but nobody makes a pair with a hidden row.
     """
@@ -129,7 +132,58 @@ async def test_the_restrictive_policies_are_those_of_visibility_rules(
         if ruled or visibility.hidden_ends(table)
     }
     assert expected
+    if Capability.FAMILIES in strategy.capabilities:
+        expected |= {
+            f"{home}.{table.name} {family_policies.ROWS} * visible rows for isola_family"
+            for home in homes
+            for table in family_policies.tables()
+        }
     assert set(await offenders(owner, found, list(homes))) == expected
+
+
+async def test_the_role_that_reads_descendants_reads_all_but_the_log_under_policies_of_its_own(
+    strategy: Strategy, owner: Database, homes: list[str]
+) -> None:
+    """The policy that admits rows is restricted by one that asks for the descendants, and for nothing first."""
+    if Capability.FAMILIES not in strategy.capabilities:
+        pytest.skip("no tenant above reads these tables")
+    read = {f"{home}.{table.name}" for home in homes for table in family_policies.tables()}
+    policies = """
+        SELECT DISTINCT format('%s.%s', n.nspname, c.relname) FROM pg_policy p
+        JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = ANY ($1) AND p.polroles = ARRAY['isola_family'::regrole::oid]
+          AND (p.polpermissive AND p.polname = $2 AND p.polcmd = 'r' AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+               OR NOT p.polpermissive AND p.polname = $3 AND p.polcmd = '*'
+                  AND pg_get_expr(p.polwithcheck, p.polrelid) = 'false'
+                  AND pg_get_expr(p.polqual, p.polrelid) ~ format($4, n.nspname))
+        GROUP BY n.nspname, c.relname HAVING count(*) = 2
+    """
+    first = r"^\(+ SELECT \(isola\.family\(''%s''::text\) <> ''\{\}''::uuid\[\]\)"
+    names = family_policies.READS, family_policies.ROWS
+    assert set(await offenders(owner, policies, homes, *names, first.replace("''", "'"))) == read
+    rights_held = """
+        SELECT format('%s.%s %s', n.nspname, c.relname, a.privilege_type)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+        WHERE a.grantee = 'isola_family'::regrole
+          AND (n.nspname = ANY ($1) OR n.nspname IN ('control', 'isola', 'public'))
+        UNION ALL
+        SELECT format('%s %s', a.attrelid::regclass, a.attname) FROM pg_attribute a, aclexplode(a.attacl) e
+        WHERE e.grantee = 'isola_family'::regrole
+    """
+    assert set(await offenders(owner, rights_held, homes)) == {f"{table} SELECT" for table in read}
+    executed = f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OUTSIDE_THE_SYSTEM} AND has_function_privilege('isola_family', p.oid, 'EXECUTE')
+    """
+    called = {*rights.CALLED_BY_ALL, *rights.CALLED_BY_FAMILY, rights.MEASURED}
+    assert {each.replace(",", ", ") for each in await offenders(owner, executed)} == called
+    powers = """
+        SELECT rolname FROM pg_roles WHERE rolname = 'isola_family'
+          AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolcanlogin)
+        UNION ALL
+        SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'isola_family'::regrole
+    """
+    assert await offenders(owner, powers) == []
 
 
 async def test_every_index_and_key_begins_with_the_tenant(
@@ -236,7 +290,8 @@ async def test_rights_on_tables_are_to_rows_alone(owner: Database, copy: Copy, h
         WHERE a.grantee <> c.relowner
           AND (a.privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') OR a.is_grantable
                OR a.grantee::regrole::text <> ALL (ARRAY[
-                   $2, r.nspname, 'isola_audit', 'isola_sharing', 'isola_sql_functions', 'isola_words'
+                   $2, r.nspname, 'isola_audit', 'isola_family', 'isola_sharing', 'isola_sql_functions',
+                   'isola_words'
                ]))
     """
     assert await offenders(owner, sql, homes, copy.where.tenant_login) == []
@@ -352,14 +407,15 @@ async def test_functions_that_set_the_tenant_require_a_bound_transaction(owner: 
     """Every SECURITY DEFINER function first checks its caller: isola.bound_tenant() raises an error if unbound.
 
     isola.entered() does, in functions for SQL sessions. isola.proved_tenant_id() then returns no tenant, and so do
-    functions that only read the log. Two read nothing but the declarations of subjects.
+    functions that only read the log. Two read nothing but the declarations of subjects. isola.family() asks
+    isola.family_list().
     """
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef
           AND p.proname <> ALL (ARRAY[
               'bound_tenant', 'proved_tenant_id', 'proof', 'proof_of', 'audit_platform', 'end_sessions', 'seal',
-                  'open_subjects', 'shared_of'
+                  'open_subjects', 'shared_of', 'family'
           ])
           AND p.prorettype <> 'trigger'::regtype
           AND coalesce(p.prosrc, '') || pg_get_functiondef(p.oid) !~ 'isola\\.((bound|proved)_tenant|entered\\()'
