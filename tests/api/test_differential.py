@@ -26,7 +26,7 @@ from tests.api.reference import CURSOR, Data
 
 EXAMPLES = int(os.environ.get("TEST_DIFFERENTIAL", "100"))
 FIRST = int(os.environ.get("TEST_DIFFERENTIAL_SEED", "0"))
-AT_ONCE = 50
+AT_ONCE = 100
 # A few exceed a limit or merge fields of different types: they are rejected correctly.
 REFUSED = ("the limit of", "Fields ")
 # The opening brace of the operation, after its variables.

@@ -18,7 +18,9 @@ KEY = "a secret for the tokens of this test only"
 SECRET = "canary-of-a-client"
 FAILING = """
     CREATE OR REPLACE FUNCTION isola.shares_received()
-    RETURNS TABLE (id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz)
+    RETURNS TABLE (
+        id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
+    )
     LANGUAGE plpgsql AS $$ BEGIN RAISE 'unforeseen relation "x"'; END $$
 """
 CREATE = """mutation ($input: CreateResourceInput!) { createResource(input: $input) { resource { id } } }"""

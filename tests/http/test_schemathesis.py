@@ -32,7 +32,7 @@ from isola.testing.served import GRAPHQL_JSON, Api, Client
 from isola_strategies.base import Strategy
 
 CONTRACT = Path(__file__).parents[2] / "graphql" / "schema.graphql"
-EXAMPLES = 8  # per operation
+EXAMPLES = 6  # per operation
 CODES = {"BAD_USER_INPUT", "CONFLICT", "FORBIDDEN", "NOT_FOUND", "RATE_LIMITED", "TENANT_REQUIRED", "UNAUTHENTICATED"}
 # These invalidate the caller's own token.
 LAST = {"signOutEverywhere", "revokeSessions", "endSession", "endOtherSessions"}

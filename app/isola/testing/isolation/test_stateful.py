@@ -21,7 +21,7 @@ from isola.testing.fixtures import DEFAULTS, Cluster
 from isola.testing.oracles.differential import LETTERS, Answer, Laboratory, Named, User, laboratory
 
 CHOSEN = "TEST_STATEFUL" in os.environ
-LIVES = int(os.environ.get("TEST_STATEFUL", "25"))
+LIVES = int(os.environ.get("TEST_STATEFUL", "15"))
 STEPS = 40
 
 MANAGERS = {Role.ADMIN, Role.OWNER}
