@@ -9,6 +9,7 @@ from pathlib import Path
 
 from isola.database.transactions import Database
 from isola.platform import provisioning
+from isola.testing.consent import make_partners
 from isola.testing.fixtures import STRATEGIES, Copy
 from tests.cli.processes import Place
 from tests.elle.checker import Anomaly, check
@@ -55,6 +56,7 @@ async def furnish(copy: Copy) -> tuple[list[str], list[str]]:
         for number, slug in enumerate([*working, *partners]):
             strategy = STRATEGIES[number % len(STRATEGIES)]
             await provisioning.create(owner, copy.strategies, slug=slug, name=slug, strategy=strategy)
+        await make_partners(owner)
     return working, partners
 
 

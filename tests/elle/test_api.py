@@ -59,9 +59,9 @@ LIES = {
             "",
             "both",
             "app/isola/api/execute.py",
-            "                    text = await self.compiler.fetch(reading, transaction, marked=marked)\n",
-            "                    text = await self.compiler.fetch(reading, transaction, marked=marked)\n"
-            "                    text = self.__dict__.setdefault('kept', {}).setdefault(repr(reading.values), text)\n",
+            "            text = await self.compiler.fetch(reading, transaction, marked=marked)\n",
+            "            text = await self.compiler.fetch(reading, transaction, marked=marked)\n"
+            "            text = self.__dict__.setdefault('kept', {}).setdefault(repr(reading.values), text)\n",
             (),
         ),
         {Kind.STALE},
