@@ -24,6 +24,7 @@ from tests.mutation.workshop import Workshop, copied
 def main() -> int:
     arguments = _arguments()
     chosen = tuple(BY_NAME[name] for name in arguments.names) or (IN_DATABASE if arguments.database else SABOTAGES)
+    chosen = chosen[:: arguments.every]
     print(f"{len(chosen)} of {len(SABOTAGES)} sabotages", flush=True)
     begun = time.monotonic()
     workshops: SimpleQueue[Workshop] = SimpleQueue()
@@ -61,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--database", action="store_true", help="run those of the database: of policies, rights and SQL"
     )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="run each Nth only: the same ones each time")
     parser.add_argument("--green", action="store_true", help="assume that the suite passes without sabotage")
     parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="sabotages to run at the same time")
     parser.add_argument("--remember", action="store_true", help="store which test detected which sabotage")
