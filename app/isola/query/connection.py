@@ -1,29 +1,22 @@
 """The SQL of a connection: one page of rows, with only the selected fields."""
 
 import itertools
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ARRAY,
     CTE,
-    BindParameter,
-    Column,
     ColumnElement,
     FromClause,
     Integer,
-    Interval,
     LargeBinary,
     Select,
     Text,
     Uuid,
-    and_,
     case,
     cast,
-    exists,
-    false,
     func,
     literal_column,
     not_,
@@ -32,30 +25,21 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.elements import Grouping, UnaryExpression
-from sqlalchemy.sql.selectable import LateralFromClause, Subquery
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.selectable import Subquery
 
 from isola.errors import BadUserInput
-from isola.query import caller, cursor, family, groups, json_text, keyset, words
-from isola.query.arguments import INSENSITIVE, RELATIVE, Condition, Nulls, Page
+from isola.query import caller, cursor, family, groups, json_text, keyset
+from isola.query.arguments import Condition, Nulls, Page
+from isola.query.conditions import ConditionWriter, Lead, Source, by_key
 from isola.query.family import TENANT, TENANT_COLUMN, OfEach, OfPlace
 from isola.query.json_text import Part as Json
-from isola.query.mapping import Function, Order, Related, Row, Searched, columns_of
+from isola.query.mapping import Function, Order, Row, columns_of
 from isola.query.read_plan import Connection, ConnectionPart, Selection
-from isola.subjects.folding import end, fold
 
 if TYPE_CHECKING:
     from isola.query.statement import Writer
 
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "eq": operator.eq,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
 _KEYS = "cursor_keys"
 PAGE = "page_"
 """How the names of pages begin, in a statement."""
@@ -112,12 +96,12 @@ class _Writer:
             keys.append(None if null else parameter)
         return keys, index + len(keys)
 
-    def _all(self) -> "_Source":
+    def _all(self) -> "Source":
         """All rows of the connection, regardless of the page and of the filter."""
         scan, conditions = self.writer.scan(self.source, self.row)
-        return _Source(scan, scan, conditions + self._conditions(scan))
+        return Source(scan, scan, conditions + self._conditions(scan))
 
-    def _sources(self, after: Keys | None, most: ColumnElement[int]) -> "Sequence[_Source]":
+    def _sources(self, after: Keys | None, most: ColumnElement[int]) -> "Sequence[Source]":
         """The rows that satisfy the filter, of which only one source has any.
 
         They come after the row with these keys, or from the start: the first ``most``, or all.
@@ -134,9 +118,9 @@ class _Writer:
         given = [self.row[argument] for argument in source.arguments]
         first = keys or [cast(literal_column("NULL"), self.columns[name].type) for name, _ in usual]
         scan = self.writer.call(source, source.page, [*given, *first, most])
-        return [_Source(scan, scan, self._conditions(scan))]
+        return [Source(scan, scan, self._conditions(scan))]
 
-    def _filtered(self, condition: Condition) -> "Sequence[_Source]":
+    def _filtered(self, condition: Condition) -> "Sequence[Source]":
         """The rows that satisfy the filter, of which only one source has any.
 
         If related rows or words lead to few rows, these are read by their keys. Otherwise rows are read in order, and
@@ -162,7 +146,7 @@ class _Writer:
         return bool(condition[1][leading][0] == "search")
 
     @cached_property
-    def _related(self) -> "tuple[_Source, ColumnElement[bool]]":
+    def _related(self) -> "tuple[Source, ColumnElement[bool]]":
         """The rows to which related rows lead, if there are few, and whether there are."""
         few, site = self._few, self.selected.site
         is_few = select_(few.c.number <= literal_column(str(self.writer.few))).scalar_subquery()
@@ -170,18 +154,18 @@ class _Writer:
         each = func.unnest(ids).table_valued("id", name=f"every_id_{site}").render_derived()
         # A row can have several related rows that lead to it.
         keys = select_(each.c.id).distinct().subquery(f"few_ids_{site}")
-        row = _by_key(self._all(), keys.c.id, f"few_rows_{site}")
-        return _Source(keys.join(row, true()), row, []), is_few
+        row = by_key(self._all(), keys.c.id, f"few_rows_{site}")
+        return Source(keys.join(row, true()), row, []), is_few
 
     @cached_property
-    def _found(self) -> "tuple[_Source, ColumnElement[bool]]":
+    def _found(self) -> "tuple[Source, ColumnElement[bool]]":
         """The rows to which words lead, and whether one of these is in few rows."""
         every, lead = self._lead
         keys = lead.keys.distinct().cte(f"found_{self.selected.site}")
-        row = _by_key(every.where(*lead.others), keys.c.key, f"found_rows_{self.selected.site}")
-        return _Source(keys.join(row, true()), row, []), lead.is_few
+        row = by_key(every.where(*lead.others), keys.c.key, f"found_rows_{self.selected.site}")
+        return Source(keys.join(row, true()), row, []), lead.is_few
 
-    def _searched(self, condition: Condition, stretch: "_Stretch", limit: ColumnElement[int]) -> "Sequence[_Source]":
+    def _searched(self, condition: Condition, stretch: "_Stretch", limit: ColumnElement[int]) -> "Sequence[Source]":
         """The same as ``_filtered``, for a page of a search.
 
         If no word is in few rows, a bounded number of rows is read in order first. Only if that does not complete the
@@ -194,13 +178,13 @@ class _Writer:
         found, is_few = self._found
         most = literal_column(str(self.writer.few), Integer)
         bounded = self._first(other.where(*first), stretch, most).subquery(f"read_{site}")
-        read = _Source(bounded, bounded, [not_(is_few), self._tests(bounded, probing=True).write(condition)])
+        read = Source(bounded, bounded, [not_(is_few), self._tests(bounded, probing=True).write(condition)])
         page = self._first(read, stretch, limit).cte(f"page_in_order_{site}")
         is_complete = select_(func.count() >= limit).select_from(page.alias(f"complete_{site}")).scalar_subquery()
-        return [found.where(not_(is_complete)), _Source(page, page, [is_complete])]
+        return [found.where(not_(is_complete)), Source(page, page, [is_complete])]
 
     @property
-    def _lead(self) -> "tuple[_Source, _Lead]":
+    def _lead(self) -> "tuple[Source, Lead]":
         """A scan of all rows, and what leads to those that satisfy the filter."""
         if self.page.condition is None or self.page.leading is None:
             raise TypeError(f"nothing leads to the rows of {self.selected.key}")
@@ -215,7 +199,7 @@ class _Writer:
         """
         (every, lead), site = self._lead, self.selected.site
         first = lead.keys.offset(literal_column("0")).subquery(f"leading_{site}")
-        row = _by_key(every.where(*lead.others), first.c.key, f"row_{site}", lead.column)
+        row = by_key(every.where(*lead.others), first.c.key, f"row_{site}", lead.column)
         led = select_(row.c.id).select_from(first.join(row, true())).limit(literal_column(str(self.writer.few + 1)))
         rows = led.subquery(f"led_{site}")
         ids = func.array_agg(rows.c.id, type_=ARRAY(Uuid()))
@@ -230,10 +214,10 @@ class _Writer:
             conditions.append(field.when(self.row))
         return conditions
 
-    def _tests(self, scan: FromClause, *, probing: bool = False, narrowed: bool = False) -> "_Tests":
+    def _tests(self, scan: FromClause, *, probing: bool = False, narrowed: bool = False) -> ConditionWriter:
         numbers = itertools.count(self.first_test)
         selected, columns = self.selected, self.columns
-        return _Tests(
+        return ConditionWriter(
             self.writer, selected.site, selected.node, columns, scan, numbers, probing=probing, narrowed=narrowed
         )
 
@@ -271,7 +255,7 @@ class _Writer:
         return [[each, *until] for each in ranges]
 
     def _first(
-        self, source: "_Source", stretch: "_Stretch", most: ColumnElement[int], *more: ColumnElement[Any]
+        self, source: "Source", stretch: "_Stretch", most: ColumnElement[int], *more: ColumnElement[Any]
     ) -> Select[Any]:
         """The first rows of a range."""
         ordered = self._ordered(source.scan, _within_tenant(stretch.order), in_range=True)
@@ -424,7 +408,7 @@ class _Writer:
     def _cursor(self, keys: ColumnElement[bytes]) -> ColumnElement[str]:
         return cursor.written(keys, self.writer.parameter(self.selected.site, 0, LargeBinary()))
 
-    def _satisfying(self) -> "_Source":
+    def _satisfying(self) -> "Source":
         """All rows that satisfy the filter, regardless of the page."""
         every, condition = self._all(), self.page.condition
         if condition is None:
@@ -476,229 +460,3 @@ class _Stretch(NamedTuple):
     start: Keys | None
     end: Keys | None
     forward: bool
-
-
-class _Lead(NamedTuple):
-    """What leads to rows: their ``column`` equals the ``key`` of related rows or words.
-
-    These satisfy one part of a filter, the rows themselves satisfy the ``others``. ``is_few``: there are few keys.
-    """
-
-    column: str
-    keys: Select[tuple[Any]]
-    others: Sequence[ColumnElement[bool]]
-    is_few: ColumnElement[bool]
-
-
-class _Source(NamedTuple):
-    """Rows that ``rows`` joins, with the columns of ``scan``."""
-
-    rows: FromClause
-    scan: FromClause
-    conditions: Sequence[ColumnElement[bool]]
-
-    def where(self, *conditions: ColumnElement[bool]) -> "_Source":
-        return self._replace(conditions=[*self.conditions, *conditions])
-
-
-def _by_key(source: _Source, key: ColumnElement[Any], name: str, column: str = "id") -> LateralFromClause:
-    """The rows with a key of a preceding item of FROM. The planner joins it in this order: it has an offset."""
-    rows = select_(source.scan).where(source.scan.c[column] == key, *source.conditions)
-    return rows.offset(literal_column("0")).correlate_except(source.scan).lateral(name)
-
-
-class _Tests:
-    """Writes a filter's condition on the rows of a scan; takes its parameters in sequence from ``numbers``."""
-
-    def __init__(
-        self,
-        writer: "Writer",
-        site: int,
-        type_: str,
-        columns: Mapping[str, Column[Any]],
-        scan: FromClause,
-        numbers: Iterator[int],
-        *,
-        probing: bool = False,
-        narrowed: bool = False,
-    ) -> None:
-        """``probing``: related rows are looked up for each row, whatever the planner would prefer.
-
-        ``narrowed``: something else decides which rows are read, so that words do not need to lead to them.
-        """
-        self._writer = writer
-        self._site = site
-        self._type = type_
-        self._columns = columns
-        self._scan = scan
-        self._numbers = numbers
-        self._probing = probing
-        self._narrowed = narrowed or probing
-
-    def write(self, condition: Condition) -> ColumnElement[bool]:
-        match condition:
-            case ("and", parts):
-                return and_(true(), *map(self.write, parts))
-            case ("or", parts):
-                return or_(false(), *map(self.write, parts))
-            case ("not", part):
-                # A comparison with a NULL column is unknown; "not" treats it as false.
-                return not_(func.coalesce(self.write(part), false()))
-            case ("some", of, name, inner):
-                return self._some(of, name, inner)
-            case ("none", of, name, inner):
-                return not_(self._some(of, name, inner))
-            case ("search", _, _) | ("test", _, _):
-                return self._single(condition)
-        raise TypeError(f"{condition} is not a condition")
-
-    def _single(self, condition: Condition) -> ColumnElement[bool]:
-        kind, of, name = condition
-        if kind == "test":
-            return self._test(of, name)
-        searched = self._words(of, name)
-        # What is evaluated once is of no place.
-        narrowed = self._narrowed or self._writer.family is not None
-        return searched.of(self._scan) if narrowed else searched.among(self._scan)
-
-    def leading(self, parts: Sequence[Condition], leading: int) -> _Lead:
-        """What the part at this index leads to."""
-        before = [self.write(part) for part in parts[:leading]]
-        column, keys, is_few = self._leading(parts[leading])
-        return _Lead(column, keys, [*before, *map(self.write, parts[leading + 1 :])], is_few)
-
-    def _leading(self, part: Condition) -> tuple[str, Select[tuple[Any]], ColumnElement[bool]]:
-        if part[0] == "search":
-            searched = self._words(*part[1:])
-            return "id", searched.keys(), searched.is_few
-        _, of, name, condition = part
-        related = self._relation(of, name)
-        return related.join.parent, self._keys(related, condition), true()
-
-    def _words(self, of: str, name: str) -> words.Words:
-        searched = self._writer.model.filters[of][name]
-        if not isinstance(searched, Searched):
-            raise TypeError(f"{of}.{name} searches no words")
-        return words.Words(self._writer, searched, self._parameter(Text()), self._parameter(Text()))
-
-    def _some(self, of: str, name: str, condition: Condition) -> ColumnElement[bool]:
-        """Whether a related row satisfies a condition."""
-        related = self._relation(of, name)
-        own = self._scan.c[related.join.parent]
-        if self._probing:
-            return self._probed(related, own, condition)
-        keys = self._keys(related, condition)
-        [key] = keys.selected_columns
-        return exists(keys.where(key == own))
-
-    def _probed(self, related: Related, own: ColumnElement[Any], condition: Condition) -> ColumnElement[bool]:
-        """The same, with each related row read by its key.
-
-        The planner could instead read all related rows that satisfy the condition, for each row.
-        """
-        join, source = related.join, self._source(related)
-        if join.through is None:
-            row = _by_key(source, own, f"probed_{source.scan.description}", join.child)
-            rows: FromClause = row
-            conditions: list[ColumnElement[bool]] = []
-        else:
-            pairs, conditions = self._writer.scan(join.through, None)
-            conditions.append(pairs.c[join.near] == own)
-            row = _by_key(source, pairs.c[join.far], f"probed_{source.scan.description}", join.child)
-            rows = pairs.join(row, true())
-        found: Select[Any] = (
-            select_(literal_column("1")).select_from(rows).where(*conditions, self._tested(related, row, condition))
-        )
-        return found.limit(literal_column("1")).correlate_except(rows).scalar_subquery().is_not(None)
-
-    def _keys(self, related: Related, condition: Condition) -> Select[tuple[Any]]:
-        """The ``key`` of each related row that satisfies a condition: that of the row to which it is related."""
-        join, source = related.join, self._source(related)
-        sources, conditions = [source.scan], list(source.conditions)
-        key = source.scan.c[join.child]
-        if join.through is not None:
-            pairs, more = self._writer.scan(join.through, None)
-            sources.append(pairs)
-            conditions += [*more, pairs.c[join.far] == key]
-            key = pairs.c[join.near]
-        keys = select_(key.label("key")).select_from(*sources)
-        return keys.where(*conditions, self._tested(related, source.scan, condition)).correlate_except(*sources)
-
-    def _relation(self, of: str, name: str) -> Related:
-        related = self._writer.model.filters[of][name]
-        if not isinstance(related, Related):
-            raise TypeError(f"{of}.{name} compares no related rows")
-        return related
-
-    def _source(self, related: Related) -> _Source:
-        scan, conditions = self._writer.scan(self._writer.model.entities[related.type].source, None)
-        return _Source(scan, scan, conditions)
-
-    def _tested(self, related: Related, rows: FromClause, condition: Condition) -> ColumnElement[bool]:
-        columns = self._writer.model.columns[related.type]
-        tests = _Tests(self._writer, self._site, related.type, columns, rows, self._numbers, probing=self._probing)
-        return tests.write(condition)
-
-    def _test(self, name: str, comparison: str) -> ColumnElement[bool]:
-        if comparison.startswith("json."):
-            return self._in_document(self._scan.c[name], comparison.removeprefix("json."))
-        if comparison in INSENSITIVE:
-            return self._insensitive(name, comparison, self._parameter(Text()))
-        special = self._writer.model.comparisons.get((self._type, name))
-        if special is None:
-            return self._of_column(self._scan.c[name], self._columns[name].type, comparison)
-        if special.of is not None:
-            value = self._writer.expression(special.of, self._scan)
-            return self._of_column(value, value.type, comparison)
-        if special.visible is None:
-            raise TypeError(f"{name} is compared like any column")
-        visible = self._writer.expression(special.visible, self._scan)
-        if comparison in {"isNull", "isNotNull"}:
-            return not_(visible) if comparison == "isNull" else visible
-        return and_(self._of_column(self._scan.c[name], self._columns[name].type, comparison), visible)
-
-    def _in_document(self, column: ColumnElement[Any], comparison: str) -> ColumnElement[bool]:
-        found: ColumnElement[Any] = column.op("#>", return_type=JSONB())(self._parameter(ARRAY(Text())))
-        if comparison in {"isNull", "isNotNull"}:
-            return found.is_(None) if comparison == "isNull" else found.is_not(None)
-        value = cast(self._parameter(Text()), JSONB())
-        condition: ColumnElement[bool] = (
-            found == value if comparison == "eq" else found.op("@>", is_comparison=True)(value)
-        )
-        return condition
-
-    def _parameter(self, type_: TypeEngine[Any]) -> BindParameter[Any]:
-        return self._writer.parameter(self._site, next(self._numbers), type_)
-
-    def _of_column(self, column: ColumnElement[Any], of: TypeEngine[Any], comparison: str) -> ColumnElement[bool]:
-        if comparison in {"isNull", "isNotNull"}:
-            return column.is_(None) if comparison == "isNull" else column.is_not(None)
-        if comparison in RELATIVE:
-            time = func.now() - self._parameter(Interval())
-            later: ColumnElement[bool] = column > time if comparison == "newerThan" else column < time
-            return later
-        type_ = json_text.compared(of)
-        parameter = partial(self._writer.parameter, self._site, next(self._numbers))
-        if comparison == "in":
-            return or_(column == parameter(ARRAY(type_)).any_())
-        if comparison == "contains":
-            return column.like(parameter(Text()))
-        if comparison == "startsWith":
-            given = Grouping(parameter(ARRAY(Text())))
-            start, end, pattern = (given[literal_column(str(n), Integer)] for n in (1, 2, 3))
-            # LIKE is not leakproof, so under row-level security no index serves it.
-            return and_(column >= start, column < end) if self._writer.by_code_point else column.like(pattern)
-        condition: ColumnElement[bool] = _COMPARISONS[comparison](column, parameter(type_))
-        return condition
-
-    def _insensitive(self, name: str, comparison: str, given: ColumnElement[str]) -> ColumnElement[bool]:
-        """Compare the column that holds the folded texts, sorted by code points."""
-        column, folded = self._scan.c[name], fold(given)
-        match comparison:
-            case "eqInsensitive":
-                return or_(column == folded)
-            case "startsWithInsensitive":
-                return and_(column >= folded, column < end(folded))
-        # Not LIKE: folding can make its wildcards of other characters. As a query of its own, the text is folded once.
-        once = select_(folded).scalar_subquery()
-        return or_(func.strpos(column, once, type_=Integer) > literal_column("0", Integer))
