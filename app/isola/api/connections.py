@@ -53,72 +53,46 @@ class Connection(Generic[NodeType]):
     total_count: int = strawberry.field(description="The number of all items on all pages.")
 
 
-_scoped: set[object] = set()
-"""The types of nodes whose lists can have those of descendants: their edges tell the tenant of each."""
-_edges: dict[object, list[StrawberryObjectDefinition]] = {}
-"""The edges so far, by their type of nodes."""
+_further: dict[tuple[str, object], list[StrawberryField]] = {}
+"""The fields that a generic type has besides its own, by its name, for a type of nodes."""
+_made: dict[tuple[str, object], list[StrawberryObjectDefinition]] = {}
+"""The types made so far. Fields of applications make some before the further fields are declared."""
 
 
-class _Edges(StrawberryObjectDefinition):
-    """Adds the field ``tenant`` to the edges of these types."""
+class _Extensible(StrawberryObjectDefinition):
+    """A generic type that has further fields for some types of nodes."""
 
     def copy_with(self, type_var_map: Mapping[str, Any]) -> Any:
-        made, node = super().copy_with(type_var_map), type_var_map[NodeType.__name__]
-        definition = get_object_definition(made, strict=True)
-        _edges.setdefault(node, []).append(definition)
-        if node in _scoped:
-            _add_tenant(definition)
+        made = super().copy_with(type_var_map)
+        definition, key = get_object_definition(made, strict=True), (self.name, type_var_map[NodeType.__name__])
+        _made.setdefault(key, []).append(definition)
+        definition.fields.extend(_further.get(key, ()))
         return made
+
+
+for _generic in (Edge, Connection):
+    _plain = get_object_definition(_generic, strict=True)
+    setattr(_generic, MARK, _Extensible(**{each.name: getattr(_plain, each.name) for each in fields(_plain)}))
+
+
+def _declare(generic: type, node: type, name: str, type_: type, description: str) -> None:
+    field = StrawberryField(name, type_annotation=StrawberryAnnotation(type_), description=description)
+    key = (get_object_definition(generic, strict=True).name, node)
+    _further.setdefault(key, []).append(field)
+    for definition in _made.get(key, ()):
+        definition.fields.append(field)
 
 
 def declare_scoped(node: type) -> None:
-    """Give the field ``tenant`` to the edges of a type of nodes, also to those that are made already."""
-    _scoped.add(node)
-    for definition in _edges.get(node, ()):
-        _add_tenant(definition)
-
-
-def _add_tenant(definition: StrawberryObjectDefinition) -> None:
+    """Give the field ``tenant`` to the edges of a type of nodes, whose lists can have the rows of descendants."""
     described = "The tenant of the item: a descendant with the scope DESCENDANTS, else that of the request."
-    annotation = StrawberryAnnotation(Tenant)
-    definition.fields.append(StrawberryField("tenant", type_annotation=annotation, description=described))
-
-
-_groups: dict[object, type] = {}
-"""The type of the field ``groups`` of the connections of a type of nodes, if rows of it are counted in groups."""
-_made: dict[object, list[StrawberryObjectDefinition]] = {}
-"""The connections so far, by their type of nodes. Fields of applications make some before subjects have groups."""
-
-_DESCRIBED = (
-    "How many of all items on all pages have the same value: the 100 largest groups, the largest first. If their sum "
-    "is less than totalCount, the other items are in smaller groups."
-)
-
-
-class _Connections(StrawberryObjectDefinition):
-    """Adds the field ``groups`` to the connections whose nodes have some."""
-
-    def copy_with(self, type_var_map: Mapping[str, Any]) -> Any:
-        made, node = super().copy_with(type_var_map), type_var_map[NodeType.__name__]
-        definition = get_object_definition(made, strict=True)
-        _made.setdefault(node, []).append(definition)
-        if node in _groups:
-            _add_groups(definition, _groups[node])
-        return made
+    _declare(Edge, node, "tenant", Tenant, described)
 
 
 def declare_groups_of(node: type, groups: type) -> None:
-    """Give the field ``groups`` to the connections of a type of nodes, also to those that are made already."""
-    _groups[node] = groups
-    for definition in _made.get(node, ()):
-        _add_groups(definition, groups)
-
-
-def _add_groups(definition: StrawberryObjectDefinition, groups: type) -> None:
-    annotation = StrawberryAnnotation(groups)
-    definition.fields.append(StrawberryField("groups", type_annotation=annotation, description=_DESCRIBED))
-
-
-for _generic, _adding in ((Connection, _Connections), (Edge, _Edges)):
-    _plain = get_object_definition(_generic, strict=True)
-    setattr(_generic, MARK, _adding(**{each.name: getattr(_plain, each.name) for each in fields(_plain)}))
+    """Give the field ``groups`` to the connections of a type of nodes, whose rows are counted in groups."""
+    described = (
+        "How many of all items on all pages have the same value: the 100 largest groups, the largest first. If their"
+        " sum is less than totalCount, the other items are in smaller groups."
+    )
+    _declare(Connection, node, "groups", groups, described)
