@@ -337,7 +337,7 @@ async def test_the_number_of_cached_unknown_names_is_bounded(
         for number in range(100):
             log.refuse(f"invented-{number}", Reason.TOKEN)
             log.refuse(tenant, Reason.TOKEN)
-        assert len(log._counted) == 10
+        assert len(log._refused) == 10
     await counted(api, tenant, {"token": 101})
 
 

@@ -1,8 +1,9 @@
-"""Records sign-in events for the tenant's log: refusals, counted, and ended sessions.
+"""Records events of sign-ins for the tenant's log: refusals, counted, and ended sessions; and reads by tenants above.
 
 A session begins in the transaction that writes its log entry. Other events must not wait for the tenant's home, and can
 happen while it is not writable. So the control plane stores them, and every server polls every few seconds for events
-to copy into a log. However many are refused, a tenant's log gets one entry a minute for each reason.
+to copy into a log. However many there are, a tenant's log gets one entry a minute for each reason of refusals, and for
+each tenant above and subject of reads.
 
 Where only the request names the tenant, the name is resolved when the counts are written, so the response to the
 client reveals nothing about it.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, TypeVar
 from uuid import UUID
 
 import structlog
@@ -88,13 +89,14 @@ family_reads = Table(
     Index(None, "due_at"),
 )
 
+Key = TypeVar("Key")
 Refuse: TypeAlias = Callable[[UUID | str, Reason], None]
 """Counts a refusal for the tenant that the request named: by id, or by slug, id or domain as text. Does not block;
 names that match no tenant are not counted."""
 
 
 class SignInLog:
-    """Counts refusals, and copies them and session ends to the logs, as long as it is entered as a context.
+    """Counts refusals and reads, and copies them and session ends to the logs, as long as it is entered as a context.
 
     Failed writes are retried. Counts of the last seconds before a crash are lost.
     """
@@ -102,7 +104,7 @@ class SignInLog:
     def __init__(self, control: Database, tenants: Database) -> None:
         self._control = control
         self._tenants = tenants
-        self._counted: Counter[tuple[UUID | str, Reason]] = Counter()
+        self._refused: Counter[tuple[UUID | str, Reason]] = Counter()
         self._read: Counter[tuple[UUID, UUID, str]] = Counter()
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -124,11 +126,11 @@ class SignInLog:
     def refuse(self, tenant: UUID | str, reason: Reason) -> None:
         """Count a refusal: see ``Refuse``."""
         key = (tenant, reason)
-        if key not in self._counted and isinstance(tenant, str):
-            full = len(self._counted) >= _COUNTED
+        if key not in self._refused and isinstance(tenant, str):
+            full = len(self._refused) >= _COUNTED
             if full or not _NAME.fullmatch(tenant):
                 return
-        self._counted[key] += 1
+        self._refused[key] += 1
 
     def read(self, tenant: UUID, reader: UUID, subject: str) -> None:
         """Count a read of a subject's rows in a tenant by a user of a tenant above. Does not block."""
@@ -148,8 +150,8 @@ class SignInLog:
 
     async def _try_to_write(self) -> None:
         try:
-            await self._write_counts()
-            await self._write_reads()
+            await self._add(_COUNT, self._refused, _named)
+            await self._add(_COUNT_READS, self._read, tuple)
             for tenant in await self._pending():
                 await carry(self._tenants, tenant)
             self._failing = False
@@ -161,28 +163,18 @@ class SignInLog:
             # If this task ended, nothing would be written again.
             log.exception("sign-ins cannot be stored")
 
-    async def _write_counts(self) -> None:
-        if not self._counted:
+    async def _add(self, statement: str, counted: "Counter[Key]", row: Callable[[Key], tuple[object, ...]]) -> None:
+        """Add counts to those that are stored. They are counted again if that fails."""
+        if not counted:
             return
-        counted, self._counted = self._counted, Counter()
-        rows = [(_identifier(name), str(name), reason.value, count) for (name, reason), count in counted.items()]
+        counts = counted.copy()
+        counted.clear()
+        rows = [(*row(key), count) for key, count in counts.items()]
         try:
             async with self._control.unbound() as transaction:
-                await transaction.value(_COUNT, *(list(column) for column in zip(*rows, strict=True)))
+                await transaction.value(statement, *(list(column) for column in zip(*rows, strict=True)))
         except BaseException:
-            self._counted.update(counted)
-            raise
-
-    async def _write_reads(self) -> None:
-        if not self._read:
-            return
-        counted, self._read = self._read, Counter()
-        rows = [(*key, count) for key, count in counted.items()]
-        try:
-            async with self._control.unbound() as transaction:
-                await transaction.value(_COUNT_READS, *(list(column) for column in zip(*rows, strict=True)))
-        except BaseException:
-            self._read.update(counted)
+            counted.update(counts)
             raise
 
     async def _pending(self) -> Sequence[Tenant]:
@@ -197,6 +189,11 @@ async def carry(tenants: Database, tenant: Tenant) -> None:
             await work.scalar(_NOTE)
     except Refusal as refusal:
         log.warning("sign-ins are not copied to the tenant's log yet", tenant=str(tenant.id), reason=refusal.code)
+
+
+def _named(key: tuple[UUID | str, Reason]) -> tuple[object, ...]:
+    name, reason = key
+    return _identifier(name), str(name), reason.value
 
 
 def _identifier(name: UUID | str) -> UUID | None:
