@@ -27,9 +27,7 @@ _ANY = "(SELECT isola.family('{home}') <> '{{}}')"
 # PostgreSQL evaluates what compares no column before it reads a table. So a transaction without the proof reads no
 # row, and tells nothing by what its other conditions find, as in EXPLAIN ANALYZE.
 _OURS = _ANY + " AND {tenant} = ANY ((SELECT isola.family('{home}'))::uuid[])"
-# As for tenant traffic, a rule is evaluated only for rows that the first condition admits.
-_IN_ORDER = "CASE WHEN {ours} THEN {rule} ELSE false END"
-VERSION = f"{READS} {ROWS} {_OURS} {_IN_ORDER}"
+VERSION = f"{READS} {ROWS} {_OURS} {visibility.IN_ORDER}"
 """Changes whenever the policies do."""
 
 
@@ -67,7 +65,7 @@ def condition(strategy: Strategy, home: Home, table: Table) -> str:
     rule = visibility.condition(table)
     if rule is None:
         return ours
-    ruled = _IN_ORDER.format(ours=ours, rule=visibility.within(table, _of_one_tenant(rule, table, strategy)))
+    ruled = visibility.IN_ORDER.format(first=ours, rule=visibility.within(table, _of_one_tenant(rule, table, strategy)))
     return f"{_ANY.format(home=home.schema)} AND {ruled}"
 
 

@@ -46,7 +46,6 @@ BEGIN
     END IF;
 END $$
 """
-_IN_ORDER = "CASE WHEN {proved} THEN nullif({rule}, false) ELSE false END"
 # $1 are homes, $2 the name of the policies and $3 their number, $4 the views, $5 the one that reads the log, and $6 the
 # role that it belongs to. Each policy is for three roles.
 _LACKING = """
@@ -83,14 +82,13 @@ def condition(strategy: Strategy, name: str) -> str:
 
     PostgreSQL evaluates conditions in the order of their cost. If the rule of a table cost no more than the comparison
     of the tenant, it would be evaluated for other tenants' rows as well, and whether it was shows in EXPLAIN ANALYZE:
-    that would reveal what these rows contain. CASE has an order, and costs at least as much as the comparison in it;
-    nullif() adds a cost, as a rule that only reads columns has none.
+    that would reveal what these rows contain. So it costs more: see isola.subjects.visibility.IN_ORDER.
     Comparisons with the user are repeated after that of the tenant, which costs the same, so that indexes serve them.
     """
     rule, proved = policies()[name], strategy.proved(quoted(name))
     if proved is None:
         return rule
-    in_order = _IN_ORDER.format(proved=proved, rule=rule)
+    in_order = visibility.IN_ORDER.format(first=proved, rule=rule)
     served = visibility.of_user_in_sql(metadata.tables[name])
     return " AND ".join([proved, *served, in_order]) if served else in_order
 
@@ -136,7 +134,7 @@ def digest(application: str) -> str:
     ]
     views = [visibility.in_sql(masked(tables=tables)), *([_statistics()] if application == BUILT_IN else [])]
     read = [f"{table.name} {family_policies.VERSION}" for table in tables if table in family_policies.tables()]
-    return sha256("\n".join((_IN_ORDER, *rules, *views, *read)).encode()).hexdigest()[:16]
+    return sha256("\n".join((visibility.IN_ORDER, *rules, *views, *read)).encode()).hexdigest()[:16]
 
 
 def clear_caches() -> None:

@@ -38,6 +38,11 @@ def _may(permission: str) -> ColumnElement[bool]:
     return literal_column(f"'{permission}'", Text()) == _PERMISSIONS.any_()
 
 
+IN_ORDER = "CASE WHEN {first} THEN nullif({rule}, false) ELSE false END"
+"""A rule, in SQL, that is evaluated only for rows that satisfy a first condition.
+
+CASE has an order, and costs as much as both; nullif() adds a cost, as a rule that only reads columns has none.
+"""
 VIEWER = Viewer(_USER, _may)
 """The user and the permissions that the transaction has proved."""
 
