@@ -61,7 +61,7 @@ def test_tenants_are_put_below_others(furnished: Place, server: Running) -> None
     made = furnished.run("tenant", "create", "daughter", "--parent", "acme")
     assert acme.splitlines()[0].replace("id", "parent_id") in made.splitlines()
     assert "not below itself" in furnished.fail("tenant", "set-parent", "acme", "--under", "daughter")
-    assert "still referenced" in furnished.fail("tenant", "drop", "acme", "--yes", **QUICKLY)
+    assert "tenants below it: move or delete them" in furnished.fail("tenant", "drop", "acme", "--yes", **QUICKLY)
     assert furnished.run("tenant", "show", "acme") == acme
 
     token = furnished.token("daughter")

@@ -59,7 +59,7 @@ async def test_invalid_hierarchies_are_refused_and_change_nothing(
     for slug, under in (("nobody", "top"), ("top", "nobody")):
         with pytest.raises(NotFound):
             await hierarchy.place(control, slug, under=under)
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="move or delete them first"):
         await provisioning.drop(owner, copy.strategies, "middle", notice=0)
     assert await parents(control) == before
     assert (await provisioning.named(control, "middle")).status is Status.ACTIVE

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
@@ -177,6 +177,8 @@ async def drop(
         tenant = await _named(transaction, slug, to_erase=True)
         if tenant.strategy not in strategies:
             raise OperatorError(f"tenant {slug} is placed under {tenant.strategy}, which is not installed")
+        if await transaction.scalar(select(exists().where(tenants.c.parent_id == tenant.id))):
+            raise Conflict("there are tenants below it: move or delete them first")
         if tenant.status is not Status.DELETED:
             was = {"id": str(tenant.id), "name": tenant.name, "status": tenant.status}
             await _note(transaction, by, Action.TENANT_DROP, slug, was, None)

@@ -167,7 +167,7 @@ class Writer:
             case Parameters():
                 raise TypeError("parameters are a row, and cannot be scanned")
             case _ if self.family is not None:
-                raise BadUserInput("scope: a selected field cannot be read with the scope DESCENDANTS", "scope")
+                raise BadUserInput("scope: with DESCENDANTS, expected only fields of tenants' own tables", "scope")
             case View():
                 self._scans += 1
                 schema, name = source.name.split(".")

@@ -184,13 +184,13 @@ class EndPartnershipPayload:
 @mapped(_OF_SLUG)
 @strawberry.type(directives=[PUBLIC])
 class BlockTenantPayload:
-    slug: str
+    slug: str = strawberry.field(description="The slug, as it was given.")
 
 
 @mapped(_OF_SLUG)
 @strawberry.type(directives=[PUBLIC])
 class UnblockTenantPayload:
-    slug: str
+    slug: str = strawberry.field(description="The slug, as it was given.")
 
 
 @mapped(_OF_DOMAIN)
