@@ -254,9 +254,10 @@ BEGIN
     INSERT INTO control.tenant_blocks (tenant_id, slug, blocked_id, blocked_by)
     VALUES (own, blocked, target, isola.current_user_id())
     ON CONFLICT (tenant_id, slug) DO UPDATE SET blocked_id = excluded.blocked_id;
-    -- These locks wait for a partnership that is being accepted by a rule or by an offer, which is then ended.
-    PERFORM FROM control.partner_domains WHERE tenant_id = own FOR UPDATE;
+    -- These locks wait for a partnership that is being accepted by an offer or by a rule, which is then ended. They are
+    -- taken in the order of isola.offer_partnership().
     DELETE FROM control.partnership_offers WHERE tenant_id = own AND partner_slug = blocked;
+    PERFORM FROM control.partner_domains WHERE tenant_id = own FOR UPDATE;
     PERFORM isola.end_partnership(id) FROM control.partners WHERE tenant_id = own AND partner_id = target;
 END $$;
 

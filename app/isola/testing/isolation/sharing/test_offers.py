@@ -306,3 +306,23 @@ async def test_a_block_ends_what_is_being_accepted(
         assert not blocking.done()
     await blocking
     assert await listed(database, sharer) == await listed(database, partner) == []
+
+
+async def test_a_block_and_an_offer_at_once_do_not_wait_for_each_other(
+    database: Database, owner: Database, sharer: Canary, partner: Canary
+) -> None:
+    """The tenant that blocks has offered the other a partnership itself, and has a rule that accepts the other's."""
+    await verified(owner, sharer.tenant)
+    await offer(database, partner, sharer.tenant.slug)
+    async with database.transaction(partner.tenant) as work:
+        await partnerships.add_domain(work, manager(partner), DOMAIN)
+    async with owner.unbound() as work:
+        await work.value("SELECT count(*) FROM (SELECT FROM control.partnership_offers FOR UPDATE) locked")
+        offering = asyncio.create_task(offer(database, sharer, partner.tenant.slug))
+        await asyncio.sleep(0.3)
+        blocking = asyncio.create_task(block(database, partner, sharer))
+        await asyncio.sleep(0.3)
+        assert not offering.done()
+        assert not blocking.done()
+    await asyncio.gather(offering, blocking)
+    assert await listed(database, sharer) == await listed(database, partner) == []
