@@ -9,6 +9,7 @@ import pytest
 from isola.database.transactions import Database, Transaction
 from isola.platform import family_policies, provisioning
 from isola.testing.isolation.families.conftest import PROVED, ROLE, Household
+from isola.testing.isolation.test_functions import MANY
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary
 
 FOUND = {"child", "sister", "grandchild"}
@@ -118,3 +119,26 @@ async def test_a_list_that_is_kept_is_of_one_statement_of_one_transaction(
         assert await work.value("SELECT isola.family_list()") != first[: len(first) // 2]
         with pytest.raises(asyncpg.PostgresError, match="the descendants are others by now"):
             await work.value("SELECT isola.is_family($1)", "")
+
+
+async def test_estimates_reveal_common_values_of_every_home_to_injected_sql(
+    database: Database, owner: Database, household: Household
+) -> None:
+    """What remains: any transaction can become the role, which may name all tables, and estimates use their rows."""
+    tenant = household.stranger.tenant
+    home = household.copy.strategies[tenant.strategy].home(tenant.id).schema
+
+    async def seen() -> tuple[str, int]:
+        async with database.transaction(household.child.tenant) as work:
+            await work.script(f"SET LOCAL ROLE {ROLE}; LOCK TABLE {home}.users IN ACCESS SHARE MODE")
+            named = f"FROM {home}.users WHERE name = 'a name that is common'"
+            return await work.value(f"EXPLAIN SELECT {named}"), await work.value(f"SELECT count(*) {named}")
+
+    plan, found = await seen()
+    async with database.transaction(tenant) as work:
+        await work.value(MANY, "a name that is common")
+    async with owner.unbound() as work:
+        await work.script(f"ANALYZE {home}.users")
+    planned, found_now = await seen()
+    assert planned != plan
+    assert found == found_now == 0

@@ -25,6 +25,7 @@ WORK = """
 SELECT relname, concat_ws(' ', seq_scan, idx_scan, n_tup_ins, n_tup_upd, n_tup_del, n_tup_hot_upd)
 FROM pg_stat_xact_all_tables WHERE schemaname = 'control' ORDER BY 1
 """
+FOUND = "SELECT idx_tup_fetch FROM pg_stat_xact_all_tables WHERE schemaname = 'control' AND relname = 'tenants'"
 # Without those of plans.
 LOCKS = """
 SELECT DISTINCT concat_ws(' ', mode, locktype, relation::regclass) FROM pg_locks
@@ -121,6 +122,22 @@ async def test_an_offer_does_the_same_work_and_takes_the_same_locks_for_all_slug
             found = await effort(canary.tenant.slug)
             assert {table for table, counts in expected[0].items() if found[0][table] != counts} == set()
             assert found[1] == expected[1]
+
+
+async def test_statistics_reveal_to_injected_sql_whether_a_slug_has_a_tenant(
+    database: Database, sharer: Canary, partner: Canary
+) -> None:
+    """What remains: PostgreSQL counts the rows that a transaction found, also those that a function found for it."""
+
+    async def found(slug: str) -> int:
+        async with database.transaction(sharer.tenant) as work:
+            before = int(await work.value(FOUND))
+            await work.value("SELECT partnership FROM isola.offer_partnership($1)", slug)
+            return int(await work.value(FOUND)) - before
+
+    for _ in range(10):
+        await found("somebody")
+    assert await found(partner.tenant.slug) > await found("nobody")
 
 
 async def done(work: Transaction) -> Mapping[str, Sequence[int]]:
