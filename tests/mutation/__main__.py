@@ -17,7 +17,7 @@ from tests.mutation.in_database import IN_DATABASE
 from tests.mutation.report import markdown, summary
 from tests.mutation.sabotage import Sabotage
 from tests.mutation.sabotages import BY_NAME, SABOTAGES
-from tests.mutation.trial import NOTICED, Outcome, Verdict, confirmed, noticed, tried
+from tests.mutation.trial import NOTICED, SUITE, Outcome, Verdict, confirmed, noticed, tried
 from tests.mutation.workshop import Workshop, copied
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     def trial(sabotage: Sabotage) -> Outcome:
         workshop = workshops.get()
         try:
-            return tried(sabotage, workshop)
+            return tried(sabotage, workshop, () if arguments.expected else SUITE)
         finally:
             workshops.put(workshop)
 
@@ -64,6 +64,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="run each Nth only: the same ones each time")
     parser.add_argument("--green", action="store_true", help="assume that the suite passes without sabotage")
+    parser.add_argument(
+        "--expected", action="store_true", help="run only the tests that are expected to fail, not the whole suite"
+    )
     parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="sabotages to run at the same time")
     parser.add_argument("--remember", action="store_true", help="store which test detected which sabotage")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")

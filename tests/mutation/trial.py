@@ -48,8 +48,11 @@ class Outcome:
     seconds: float
 
 
-def tried(sabotage: Sabotage, workshop: Workshop) -> Outcome:
-    """The verdict of the suite on a sabotage. Afterwards the copy of the source is restored."""
+def tried(sabotage: Sabotage, workshop: Workshop, others: Sequence[str] = SUITE) -> Outcome:
+    """The verdict on a sabotage: of the tests named for it, and if they all pass, of the others.
+
+    Afterwards the copy of the source is restored.
+    """
     begun = time.monotonic()
 
     def outcome(verdict: Verdict, by: str, *, expected: bool = False) -> Outcome:
@@ -58,7 +61,7 @@ def tried(sabotage: Sabotage, workshop: Workshop) -> Outcome:
 
     try:
         with patched(sabotage, workshop.place):
-            red = _first_red(sabotage, workshop)
+            red = _first_red(sabotage, workshop, others)
         if red is None:
             return outcome(Verdict.SURVIVED, "")
         return outcome(Verdict.KILLED, red, expected=red.startswith(sabotage.expect))
@@ -66,10 +69,10 @@ def tried(sabotage: Sabotage, workshop: Workshop) -> Outcome:
         return outcome(Verdict.BROKEN, str(error))
 
 
-def _first_red(sabotage: Sabotage, workshop: Workshop) -> str | None:
-    """The first test that fails: the one of the last time, an expected one, or any."""
+def _first_red(sabotage: Sabotage, workshop: Workshop, others: Sequence[str]) -> str | None:
+    """The first test that fails: the one of the last time, an expected one, or one of the others."""
     before = noticed().get(sabotage.name)
-    for tests in (() if before is None else (before,), sabotage.expect, SUITE):
+    for tests in (() if before is None else (before,), sabotage.expect, others):
         status, said = workshop.run(tests, sabotage) if tests else (0, "")
         red = _RED.search(said)
         if status == _TESTS_FAILED and red:
