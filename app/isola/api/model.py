@@ -161,9 +161,13 @@ def _reader(name: str) -> Callable[..., Any]:
 def _read_enum(read: Callable[..., Any], type_: GraphQLEnumType) -> Callable[..., Any]:
     """Converts the enum names that a statement returns to the enum values that graphql-core expects."""
 
+    def value(names: Any) -> Any:
+        if names is None:
+            return None
+        return [value(each) for each in names] if isinstance(names, list) else type_.values[names].value
+
     def read_value(source: Any, info: GraphQLResolveInfo[Any]) -> Any:
-        name = read(source, info)
-        return None if name is None else type_.values[name].value
+        return value(read(source, info))
 
     return read_value
 
