@@ -129,6 +129,9 @@ bench-timeline: $(READY) ## measure signatures of spans per second, and daily st
 bench-sharing: $(READY) ## measure a partner's reads when one tenant shares many objects with it
 	$(BIN)/python -m benchmarks.sharing
 
+bench-received: $(READY) ## measure a page over what 100 partners share against one of a tenant's own
+	$(BIN)/python -m benchmarks.received
+
 bench-family: $(READY) ## measure a page over the rows of 50 descendants against one of a tenant's own
 	$(BIN)/python -m benchmarks.family
 

@@ -248,54 +248,68 @@ BEGIN ATOMIC
     ORDER BY s.granted_at DESC, s.id DESC LIMIT most;
 END;
 
--- The row of a subject that a share grants to the bound tenant: the columns that its table declares as shared, in that
--- order, NULL where the share does not grant them, and the names of those that it grants. No row if the share is of
--- another subject. It is read in its owner's home, of whatever strategy, by name: so an owner that moves meanwhile does
--- not look like one without such a row. The policies apply to this function as well,
--- so the owner is bound while its row is read, with the user who shared it: where a subject has a visibility rule, a
--- partner reads a row as long as that user may, and a row that nobody shared as long as all users may. There is no row
--- while the user is disabled. The grantee is bound again before anything else runs; an error on the way ends the
--- transaction and with it the binding.
-CREATE FUNCTION isola.shared_row(of_subject text, share uuid) RETURNS SETOF record LANGUAGE plpgsql
+-- The rows of a subject that partners share with the bound tenant, or the one of a share: the columns that its table
+-- declares as shared, in that order, NULL where the share does not grant them; the names of those that it grants; and of
+-- the share its id, its owner's slug and name, when it was made, when it ends, and its note. No row for a share of
+-- another subject. Each owner's rows are read in its home, of whatever strategy, by name: so an owner that moves meanwhile
+-- does not look like one without rows. The policies apply to this function as well, so the owner is bound while its rows
+-- are read: with the user who shared them if the subject has a visibility rule, so that a partner reads a row as long as
+-- that user may, and a row that nobody shared as long as all users may. There is no row while the user is disabled. The
+-- grantee is bound again before anything else runs; an error on the way ends the transaction and with it the binding.
+CREATE FUNCTION isola.shared_rows(of_subject text, of_share uuid DEFAULT NULL) RETURNS SETOF record LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     grantee uuid := isola.bound_tenant();
     grantees_proof text := current_setting('isola.proof');
     grantees_home text := coalesce(current_setting('isola.home', true), '');
-    owner uuid;
-    owners_home text;
-    sharer uuid;
-    shared_row uuid;
-    relation text;
-    columns text;
-    granted text[];
+    declared record;
+    owner record;
 BEGIN
-    SELECT s.owner_id, t.home, s.granted_by, s.row_id, o.relation, c.columns, c.granted
-    INTO owner, owners_home, sharer, shared_row, relation, columns, granted
-    FROM control.live_shares s
-    JOIN control.sharers t ON t.id = s.owner_id
-    JOIN control.subjects o ON o.name = s.subject AND o.name = of_subject
-    CROSS JOIN LATERAL (
+    SELECT o.relation, o.shared, o.restricted, string_agg(
         -- NULL of the column's type.
-        SELECT string_agg(CASE WHEN is_granted THEN quoted ELSE 'CASE WHEN false THEN ' || quoted || ' END' END, ', '
-                ORDER BY place) AS columns,
-            coalesce(array_agg(name ORDER BY place) FILTER (WHERE is_granted), '{}') AS granted
-        FROM (
-            SELECT name, place, quote_ident(name) AS quoted, name = ANY (s.fields) AS is_granted
-            FROM unnest(o.shared) WITH ORDINALITY each (name, place)
-        ) each
-    ) c
-    WHERE s.id = share AND s.grantee_id = grantee;
-    IF owner IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM set_config('isola.tenant', owner::text, true), set_config('isola.proof', isola.proof(owner, sharer), true),
-        set_config('isola.home', owners_home, true);
-    RETURN QUERY EXECUTE format(
-        'SELECT %s, $3 FROM %I.%I WHERE id = $1'
-        ' AND ($2 IS NULL OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = $2 AND u.disabled_at IS NULL))',
-        columns, owners_home, relation
-    ) USING shared_row, sharer, granted;
-    PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
-        set_config('isola.home', grantees_home, true);
+        format('CASE WHEN %L = ANY (s.fields) THEN r.%I END', each.name, each.name), ', ' ORDER BY each.place
+    ) AS columns
+    INTO declared
+    FROM control.subjects o CROSS JOIN unnest(o.shared) WITH ORDINALITY each (name, place)
+    WHERE o.name = of_subject
+    GROUP BY o.name;
+    FOR owner IN
+        SELECT p.id AS partnership, t.id, t.slug, t.name, t.home, u.sharer
+        FROM control.partners p
+        JOIN control.sharers t ON t.id = p.partner_id
+        CROSS JOIN LATERAL (
+            SELECT NULL::uuid AS sharer WHERE NOT declared.restricted AND EXISTS (
+                SELECT FROM control.live_shares s
+                WHERE s.partnership_id = p.id AND s.owner_id = t.id AND s.subject = of_subject
+            )
+            UNION ALL
+            SELECT DISTINCT s.granted_by FROM control.live_shares s
+            WHERE declared.restricted
+              AND s.partnership_id = p.id AND s.owner_id = t.id AND s.subject = of_subject
+        ) u
+        WHERE of_share IS NULL AND p.tenant_id = grantee AND declared.relation IS NOT NULL
+        UNION ALL
+        SELECT s.partnership_id, t.id, t.slug, t.name, t.home, CASE WHEN declared.restricted THEN s.granted_by END
+        FROM control.live_shares s
+        JOIN control.sharers t ON t.id = s.owner_id
+        WHERE s.id = of_share AND s.grantee_id = grantee AND declared.relation IS NOT NULL
+    LOOP
+        PERFORM set_config('isola.tenant', owner.id::text, true),
+            set_config('isola.proof', isola.proof(owner.id, owner.sharer), true),
+            set_config('isola.home', owner.home, true);
+        RETURN QUERY EXECUTE format(
+            'SELECT %s, CASE WHEN s.fields = $1 THEN $1 ELSE ARRAY('
+            '    SELECT name FROM unnest($1) WITH ORDINALITY each (name, place) WHERE name = ANY (s.fields) ORDER BY place'
+            ') END, s.id, $2, $3, s.granted_at, s.expires_at, s.note'
+            ' FROM control.live_shares s JOIN %I.%I r ON r.id = s.row_id'
+            ' WHERE s.partnership_id = $4 AND s.owner_id = $5 AND s.subject = $6 AND ($7 IS NULL OR s.id = $7)'
+            ' AND (NOT $8 OR s.granted_by IS NOT DISTINCT FROM $9)'
+            ' AND (s.granted_by IS NULL'
+            '    OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = s.granted_by AND u.disabled_at IS NULL))',
+            declared.columns, owner.home, declared.relation
+        ) USING declared.shared, owner.slug, owner.name, owner.partnership, owner.id, of_subject, of_share,
+            declared.restricted, owner.sharer;
+        PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
+            set_config('isola.home', grantees_home, true);
+    END LOOP;
 END $$;

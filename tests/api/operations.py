@@ -26,7 +26,7 @@ from graphql import (
 )
 
 from tests.api.conftest import FURTHER, KINDS, NAMES, ids
-from tests.api.reference import DECLARED, DURATIONS, ENUMS, REFERENCES, SCHEMA, SEARCHES
+from tests.api.reference import DECLARED, DURATIONS, ENUMS, REFERENCES, SCHEMA, SEARCHES, SHARED_LISTS
 
 TEXTS = [
     *NAMES,
@@ -66,6 +66,7 @@ TYPES = {type_: each.prefix for type_, each in DECLARED.items()}
 COMPARED = {
     ("AuditFilter", "id"): "aud",
     ("ShareFilter", "id"): "shr",
+    **{(f"{type_}Filter", "id"): "shr" for type_ in SHARED_LISTS.values()},
     **{(f"{type_}Filter", "id"): prefix for type_, prefix in TYPES.items()},
     **{(f"{type_}Filter", name): TYPES[target] for (type_, name), target in REFERENCES.items()},
 }

@@ -25,7 +25,21 @@ from graphql import (
     parse,
     print_schema,
 )
-from sqlalchemy import ARRAY, Column, ColumnElement, Table, Text, TextClause, func, literal_column, select, text
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    DateTime,
+    Table,
+    Text,
+    TextClause,
+    Uuid,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.types import TypeEngine
 
 from isola.api.schema import model
 from isola.database.transactions import Transaction
@@ -88,6 +102,9 @@ ORDERS = {
     "AuditEntry": [("id", True)],
     **{type_: list(each.order) for type_, each in DECLARED.items()},
 }
+SHARED_LISTS = {field_of(f"shared_{DECLARED[type_].plural}"): f"Shared{type_}" for type_ in SHAREABLE}
+ORDERS |= {type_: [("shared_at", True)] for type_ in SHARED_LISTS.values()}
+PREFIXES |= dict.fromkeys(SHARED_LISTS.values(), "shr")
 PAIRS = [
     (pairs_table(declaration, each), *pair_columns(declaration, each))
     for declaration in DECLARED.values()
@@ -195,6 +212,10 @@ class Data:
                 return [each.upper() for each in row["fields"]]
             case _, "grantedFields":
                 return [each.upper() for each in row["granted_fields"]]
+            case _, "share":
+                owner = {"slug": row["shared_by"], "name": row["owner_name"]}
+                times = {"grantedAt": _shown(row["shared_at"]), "expiresAt": _shown(row["shared_until"])}
+                return {"owner": owner, "note": row["share_note"], **times}
             case ("ReceivedShare", "owner"):
                 return {"slug": row["owner_slug"], "name": row["owner_name"]}
             case ("PartnershipOffer", "tenant"):
@@ -288,6 +309,8 @@ class Data:
                 type_ = "Partnership" if field == "partnerships" else "PartnershipOffer"
                 rows = sorted(self.partnerships[field], key=lambda r: (r["offered_at"], r["id"]))
                 return self._page([Object(type_, row) for row in rows], given, ordered=True)
+            case name if name in SHARED_LISTS:
+                return self._page([row for row in self.shared.values() if row.type == SHARED_LISTS[name]], given)
         return self._page(self._all(LISTS[field]), given)
 
     def _used(self) -> Mapping[str, int]:
@@ -576,6 +599,15 @@ def _of_tenant(whole: Transaction, table: Table) -> TextClause:
 
 
 _RECEIVED = ("id", "owner_slug", "owner_name", "granted_at", "expires_at", "note")
+# What a shared row has of its share: by the names by which it is filtered and ordered, as far as it is.
+_OF_SHARE: Mapping[str, TypeEngine[Any]] = {
+    "id": Uuid(),
+    "shared_by": Text(),
+    "owner_name": Text(),
+    "shared_at": DateTime(timezone=True),
+    "shared_until": DateTime(timezone=True),
+    "share_note": Text(),
+}
 _PARTNERSHIPS = ("id", "slug", "name", "offered_at", "accepted_at")
 _OFFERS = ("id", "offerer_slug", "offerer_name", "offered_at")
 
@@ -596,7 +628,8 @@ async def _shared(work: Transaction, share: UUID) -> Object:
         declaration = DECLARED[type_]
         columns = [Column(name, declaration.subject.table.c[name].type) for name in declaration.shared]
         columns.append(Column("granted_fields", ARRAY(Text)))
-        row = func.isola.shared_row(declaration.name, share).table_valued(*columns, name="s")
+        columns += [Column(name, type_of) for name, type_of in _OF_SHARE.items()]
+        row = func.isola.shared_rows(declaration.name, share).table_valued(*columns, name="s")
         for found in await work.rows(select(row.render_derived(with_types=True))):
             return Object(f"Shared{type_}", dict(found))
     raise LookupError("a share leads to nothing")

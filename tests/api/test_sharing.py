@@ -51,8 +51,13 @@ async def test_values_are_the_owners_and_null_where_they_are_not_granted(a: Call
     assert known
 
 
-@pytest.mark.parametrize("selection", ["id", "owner { id }", "spans { totalCount }", "shares { totalCount }"])
-async def test_a_shared_row_has_no_id_and_no_relations(a: Caller, selection: str) -> None:
+async def test_lists_of_enum_values_are_the_same_where_graphql_core_resolves_a_part(a: Caller) -> None:
+    mixed = (await a.ask(SHARED.replace("{", "{ __schema { __typename } ", 1))).data
+    assert mixed["sharedWithMe"] == (await a.ask(SHARED)).data["sharedWithMe"]
+
+
+@pytest.mark.parametrize("selection", ["ownerId", "owner { id }", "spans { totalCount }", "shares { totalCount }"])
+async def test_a_shared_row_has_no_relations_and_no_ids_of_its_owner(a: Caller, selection: str) -> None:
     answer = await a.ask(f"{{ sharedWithMe {{ nodes {{ resource {{ name {selection} }} }} }} }}")
     assert (answer.status, answer.transactions) == (400, 0)
 
@@ -119,6 +124,56 @@ async def test_shared_rows_are_paged(a: Caller) -> None:
     second = (await a.ask(query, {"after": first["pageInfo"]["endCursor"]})).data["sharedWithMe"]
     assert [node["id"] for node in first["nodes"] + second["nodes"]] == whole
     assert (first["pageInfo"]["hasNextPage"], second["pageInfo"]["hasNextPage"]) == (True, False)
+
+
+LISTED = """query ($filter: SharedResourceFilter, $orderBy: [SharedResourceOrder!], $first: Int, $after: String,
+    $last: Int, $before: String) {
+  sharedResources(filter: $filter, orderBy: $orderBy, first: $first, after: $after, last: $last, before: $before) {
+    totalCount nodes { id name kind grantedFields share { owner { slug name } note grantedAt expiresAt } }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+
+
+async def test_shared_rows_are_those_of_the_received_shares(a: Caller) -> None:
+    received = (await a.ask(SHARED)).data["sharedWithMe"]
+    listed = (await a.ask(LISTED)).data["sharedResources"]
+    assert listed["totalCount"] == received["totalCount"] == 3
+    for node, share in zip(listed["nodes"], received["nodes"], strict=True):
+        assert node["id"] == share["id"]
+        assert node["share"] == {name: share[name] for name in ("owner", "note", "grantedAt", "expiresAt")}
+        assert {name: node[name] for name in ("name", "kind", "grantedFields")} == {
+            name: share["resource"][name] for name in ("name", "kind", "grantedFields")
+        }
+    assert (await a.being(7, "resource:read").ask("{ sharedResources { totalCount } }")).data == {
+        "sharedResources": {"totalCount": 3}
+    }
+
+
+async def test_shared_rows_are_filtered_ordered_and_paged(a: Caller) -> None:
+    async def found(**given: Any) -> list[str]:
+        return [node["id"] for node in (await a.ask(LISTED, given)).data["sharedResources"]["nodes"]]
+
+    nodes = (await a.ask(LISTED)).data["sharedResources"]["nodes"]
+    whole = [node["id"] for node in nodes]
+    by_owner = sorted(nodes, key=lambda node: node["share"]["owner"]["slug"])
+    for node in nodes:
+        assert await found(filter={"id": {"eq": node["id"]}}) == [node["id"]]
+        assert await found(filter={"sharedBy": {"eq": node["share"]["owner"]["slug"]}}) == [node["id"]]
+    named = [node for node in nodes if node["name"] is not None]
+    assert await found(filter={"name": {"isNull": False}}) == [node["id"] for node in named]
+    assert await found(filter={"name": {"isNull": True}}) == [node["id"] for node in nodes if node["name"] is None]
+    for node in named:
+        assert node["id"] in await found(filter={"name": {"eq": node["name"]}})
+    assert await found(filter={"name": {"eq": "no such name"}}) == []
+    ended = [node["id"] for node in nodes if node["share"]["expiresAt"] is not None]
+    assert await found(filter={"sharedUntil": {"gt": "2030-01-01T00:00:00Z"}}) == ended
+    order = [{"field": "SHARED_BY", "direction": "DESC"}]
+    assert await found(orderBy=order) == [node["id"] for node in reversed(by_owner)]
+    first = (await a.ask(LISTED, {"orderBy": order, "first": 2})).data["sharedResources"]
+    assert (first["totalCount"], first["pageInfo"]["hasNextPage"]) == (3, True)
+    after, before = first["pageInfo"]["endCursor"], first["pageInfo"]["endCursor"]
+    assert await found(orderBy=order, after=after) == [by_owner[0]["id"]]
+    assert await found(orderBy=order, last=1, before=before) == [by_owner[2]["id"]]
+    assert await found(last=2) == whole[1:]
 
 
 async def test_a_share_of_others_is_not_there(a: Caller, b: Caller) -> None:

@@ -16,6 +16,7 @@ CONSENT = "app/isola/testing/isolation/sharing/test_consent.py"
 SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
 GRANTED = "app/isola/testing/isolation/sharing/test_grants.py"
+LISTED = "app/isola/testing/isolation/sharing/test_listed.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
 VISIBILITY = "app/isola/testing/isolation/test_visibility.py"
 TICKETS = "app/isola/testing/isolation/test_tickets.py"
@@ -483,7 +484,7 @@ OBJECTS = (
         "function without its search path",
         "the pinned search_path",
         BOTH,
-        "ALTER FUNCTION isola.shared_row(text, uuid) RESET search_path",
+        "ALTER FUNCTION isola.shared_rows(text, uuid) RESET search_path",
         (CATALOGUE,),
     ),
     Sql(
@@ -603,14 +604,28 @@ SHARES = (
         "shares for any tenant with their id",
         "the grantee of a share",
         BOTH,
-        rewritten("isola.shared_row(text, uuid)", "s.id = share AND s.grantee_id = grantee", "s.id = share"),
+        rewritten("isola.shared_rows(text, uuid)", "s.id = of_share AND s.grantee_id = grantee", "s.id = of_share"),
         (SHARING,),
+    ),
+    Sql(
+        "shares listed for any tenant",
+        "the grantee of the shares in a list",
+        BOTH,
+        rewritten("isola.shared_rows(text, uuid)", " AND p.tenant_id = grantee", ""),
+        (LISTED,),
+    ),
+    Sql(
+        "shares listed as each of those who shared",
+        "that a row is read as the user who shared it",
+        BOTH,
+        rewritten("isola.shared_rows(text, uuid)", "NOT $8 OR s.granted_by IS NOT DISTINCT FROM $9", "$8 IS NOT NULL"),
+        (LISTED,),
     ),
     Sql(
         "shares read as another subject",
         "that a share is of rows of one subject",
         BOTH,
-        rewritten("isola.shared_row(text, uuid)", " AND o.name = of_subject", ""),
+        rewritten("isola.shared_rows(text, uuid)", " AND s.subject = $6", " AND $6 IS NOT NULL"),
         (SUBJECTS_SHARED,),
     ),
     Sql(
@@ -786,7 +801,7 @@ SHARES = (
         "columns that are not granted served",
         "that a share grants what its owner chose",
         BOTH,
-        rewritten("isola.shared_row(text, uuid)", "name = ANY (s.fields) AS is_granted", "true AS is_granted"),
+        rewritten("isola.shared_rows(text, uuid)", "CASE WHEN %L = ANY (s.fields)", "CASE WHEN %L IS NOT NULL"),
         (GRANTED, "tests/subjects/nouns/test_shares.py"),
     ),
     Sql(
@@ -882,7 +897,7 @@ SHARES = (
         "shares that outlive the access of whoever shared",
         "that the shares of a disabled user end",
         BOTH,
-        rewritten("isola.shared_row(text, uuid)", " AND u.disabled_at IS NULL", ""),
+        rewritten("isola.shared_rows(text, uuid)", " AND u.disabled_at IS NULL", ""),
         (SUBJECTS_SHARED,),
     ),
     Sql(

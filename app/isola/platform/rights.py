@@ -43,7 +43,7 @@ CALLED_BY_MEMBERS = (
     "isola.shares_received()",
     "isola.share_received(uuid)",
     "isola.page_of_shares_received(timestamptz, uuid, int)",
-    "isola.shared_row(text, uuid)",
+    "isola.shared_rows(text, uuid)",
     "isola.descendants()",
     "isola.domains()",
     "isola.add_domain(text)",

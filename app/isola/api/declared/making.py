@@ -49,8 +49,8 @@ def made_input(name: str, fields: Mapping[str, tuple[Any, Any]], description: st
     return made
 
 
-def connection_of(subject: type[Subject]) -> Any:
-    return Connection[subject]  # type: ignore[valid-type]  # known at run time
+def connection_of(node: type) -> Any:
+    return Connection[node]  # type: ignore[valid-type]  # known at run time
 
 
 def list_of(type_: Any) -> Any:

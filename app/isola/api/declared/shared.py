@@ -1,43 +1,86 @@
-"""The types of rows that other tenants shared: of each subject, one with what it declares as shared and nothing else.
+"""The rows that other tenants shared: of each subject a type with what it declares as shared, a filter, and an order.
 
 Every value is nullable, and a field says which of them are granted: so no field fails because it was not granted, and
-a null has its reason.
+a null has its reason. A filter compares a value that is not granted as null.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import strawberry
-from sqlalchemy import ARRAY, Column as SqlColumn, Float, Numeric, Text
+from sqlalchemy import ARRAY, Column as SqlColumn, DateTime, Float, Numeric, Text, Uuid
 from sqlalchemy.types import TypeEngine
 from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import scalars
-from isola.api.access import requires
-from isola.api.declared.making import list_of, made_class, python_name, value_type
+from isola.api.access import PUBLIC, requires
+from isola.api.declared.making import list_of, made_class, made_input, python_name, value_type
+from isola.api.declared.types import column_filter, compared
 from isola.api.enums import MARK
-from isola.api.fields import FIELD, mapped
-from isola.query.mapping import Function, Value
+from isola.api.fields import FIELD, mapped, part, typed_id
+from isola.api.scalars import DateTimeFilter, IDFilter, NullsOrder, OrderDirection, StringFilter
+from isola.api.tenants import Tenant
+from isola.query.mapping import Comparison, Function, Value
 from isola.subjects import sentences
-from isola.subjects.declaration import Declaration
+from isola.subjects.declaration import Declaration, Member
 from isola.subjects.permissions import Permission
 from isola.subjects.sentences import words
 from isola.subjects.subject import Subject
 
+PREFIX = "shr"
+"""Of the ids of shares."""
 _GRANTED = "granted_fields"
+# What the rows have of their shares, by the names that received shares have for it. No column of a subject has a colon.
+_FACTS: Mapping[str, SqlColumn[Any]] = {
+    "id": SqlColumn("id", Uuid, nullable=False),
+    "owner_slug": SqlColumn("share:owner_slug", Text, nullable=False),
+    "owner_name": SqlColumn("share:owner_name", Text, nullable=False),
+    "granted_at": SqlColumn("share:granted_at", DateTime(timezone=True), nullable=False),
+    "expires_at": SqlColumn("share:expires_at", DateTime(timezone=True)),
+    "note": SqlColumn("share:note", Text),
+}
+_BY_OWNER, _BY_START, _BY_END = (_FACTS[each].name for each in ("owner_slug", "granted_at", "expires_at"))
 _SAID = "The fields that the owner granted. All others are null."
+shares_received = Function(
+    "isola.shares_received",
+    (
+        SqlColumn("id", Uuid, nullable=False),
+        SqlColumn("owner_slug", Text, nullable=False),
+        SqlColumn("owner_name", Text, nullable=False),
+        SqlColumn("granted_at", DateTime(timezone=True), nullable=False),
+        SqlColumn("expires_at", DateTime(timezone=True)),
+        SqlColumn("note", Text),
+    ),
+    one="isola.share_received",
+    page="isola.page_of_shares_received",
+)
+
+
 _ENUMS: dict[str, type[Enum]] = {}
 _NOT_GRANTED = "Null if it is not granted."
+_SHARE = "The share that grants it: whose it is, since when, and until when."
+TAKEN = frozenset({"id", "share", _GRANTED})
+"""The fields that shared rows have besides those of their subject."""
 
 
-def shared_row(subject: type[Subject]) -> Function:
-    """The row of a received share, by the id of the share: none if the share is of another subject."""
+@mapped(shares_received, order=(("granted_at", True), ("id", True)))
+@strawberry.type(description="The share that grants something of another tenant.", directives=[PUBLIC])
+class GrantingShare:
+    owner: Tenant = part(slug="owner_slug", name="owner_name", description="The tenant that shared it.")
+    note: str | None = strawberry.field(description="What the owner says about it.")
+    granted_at: scalars.DateTime
+    expires_at: scalars.DateTime | None
+
+
+def shared_rows(subject: type[Subject], *arguments: str) -> Function:
+    """The rows that partners share: all, or that of the share whose id is the argument."""
     declaration = subject.declaration
     table = subject.table
-    columns: list[SqlColumn[Any]] = [SqlColumn(name, _returned(table.c[name].type)) for name in declaration.shared]
+    shared = [SqlColumn(name, _returned(table.c[name].type)) for name in declaration.shared]
     granted: SqlColumn[Any] = SqlColumn(_GRANTED, ARRAY(Text), nullable=False)
-    return Function("isola.shared_row", (*columns, granted), ("id",), subject=declaration.name, typed=True)
+    columns = (*shared, granted, *_FACTS.values())
+    return Function("isola.shared_rows", columns, arguments, subject=declaration.name, typed=True)
 
 
 def _returned(type_: TypeEngine[Any]) -> TypeEngine[Any]:
@@ -69,7 +112,12 @@ def shareable(subjects: Sequence[type[Subject]]) -> type[Enum]:
 def declare_shared(subject: type[Subject]) -> type:
     """Make the type of the shared rows of a subject: ``SharedAgent`` for an ``Agent``."""
     declaration = subject.declaration
-    fields = {_GRANTED: (list_of(shared_field(subject)), strawberry.field(description=_SAID))}
+    facts: Any = {own: column.name for own, column in _FACTS.items()}
+    fields = {
+        "id": (strawberry.ID, typed_id(PREFIX, description="The id of the share.")),
+        "share": (GrantingShare, part(description=_SHARE, **facts)),
+        _GRANTED: (list_of(shared_field(subject)), strawberry.field(description=_SAID)),
+    }
     for column in declaration.shared:
         member = declaration.by_column(column)
         if member is None:
@@ -77,7 +125,7 @@ def declare_shared(subject: type[Subject]) -> type:
         else:
             annotation, said = value_type(member.annotation), sentences.of_member(member)
             deprecated = member.declared.deprecated
-        name = column if member is None else member.name
+        name = _name(column, member)
         fields[python_name(name)] = (
             annotation | None,
             strawberry.field(
@@ -93,7 +141,59 @@ def declare_shared(subject: type[Subject]) -> type:
         description=described,
         directives=[requires(Permission.SHARE_READ)],
     )
-    return mapped(shared_row(subject), order=((_GRANTED, False),))(made)
+    return mapped(shared_rows(subject), order=((_BY_START, True), ("id", True)))(made)
+
+
+def declare_shared_filter(subject: type[Subject]) -> type:
+    """Make the filter of the shared rows of a subject: by what can be shared, and by their shares."""
+    declaration = subject.declaration
+    name = f"Shared{subject.__name__}Filter"
+    fields: dict[str, tuple[Any, Any]] = {
+        "id": (IDFilter | None, compared("id", Comparison("id", PREFIX, indexed=True))),
+        "shared_by": (StringFilter | None, compared("shared_by", Comparison(_BY_OWNER), "The slug of the owner.")),
+        "shared_at": (DateTimeFilter | None, compared("shared_at", Comparison(_BY_START), "When it was shared.")),
+        "shared_until": (DateTimeFilter | None, compared("shared_until", Comparison(_BY_END), "When the share ends.")),
+    }
+    for column in declaration.shared:
+        member = declaration.by_column(column)
+        if member is None:
+            fields[column] = (DateTimeFilter | None, compared(column, Comparison(column)))
+        elif (filtered := column_filter(member)) is not None:
+            fields[python_name(member.name)] = filtered
+    fields |= {
+        "and_": (f"list[{name}] | None", strawberry.field(name="and", default=strawberry.UNSET)),
+        "or_": (f"list[{name}] | None", strawberry.field(name="or", default=strawberry.UNSET)),
+        "not_": (f"{name} | None", strawberry.field(name="not", default=strawberry.UNSET)),
+    }
+    return made_input(
+        name,
+        fields,
+        "What is not granted is compared as null. Conditions are combined with AND; null is refused.",
+    )
+
+
+def declare_shared_order(subject: type[Subject]) -> type:
+    """Make the order of the shared rows of a subject."""
+    declaration, name = subject.declaration, f"Shared{subject.__name__}"
+    members = {"SHARED_AT": _BY_START, "SHARED_BY": _BY_OWNER, "SHARED_UNTIL": _BY_END}
+    members |= {column.upper(): column for column in declaration.ordered_by if column in declaration.shared}
+    order_field: Any = Enum(f"{name}OrderField", members)  # type: ignore[misc]  # its members are known at run time
+    made: Any = strawberry.enum(order_field)
+    described = ("By the time when it was shared.", "By the slug of the owner.", "By the end of the share.")
+    for value, said in zip(getattr(made, MARK).values, described, strict=False):
+        value.description = said
+    fields = {
+        "field": (made, ...),
+        "direction": (OrderDirection, OrderDirection.ASC),
+        "nulls": (NullsOrder | None, strawberry.UNSET),
+    }
+    return made_input(f"{name}Order", fields)
+
+
+def _name(column: str, member: Member | None) -> str:
+    """The field of a shared column. Shares have fields of these names themselves."""
+    name = column if member is None else member.name
+    return f"{name}_value" if name in TAKEN else name
 
 
 def _a(declaration: Declaration) -> str:

@@ -175,15 +175,14 @@ def declare_filter(declaration: Declaration) -> None:
     name = f"{declaration.subject.__name__}Filter"
     served = set(declaration.ordered_by)
     fields: dict[str, tuple[Any, Any]] = {
-        "id": (IDFilter | None, _compared("id", Comparison("id", declaration.prefix, indexed=True)))
+        "id": (IDFilter | None, compared("id", Comparison("id", declaration.prefix, indexed=True)))
     }
     for member in declaration.members.values():
-        kind = member.annotation.kind
         match member.declared:
             case Reference():
                 other = member.target.declaration.prefix
                 comparison = Comparison(member.column, other, indexed=True, visible=visible_reference(member))
-                fields[member.column] = (IDFilter | None, _compared(member.column, comparison))
+                fields[member.column] = (IDFilter | None, compared(member.column, comparison))
                 fields[python_name(member.name)] = _related(member.name, member.target, Join(member.column), many=False)
             case Relation():
                 fields[python_name(member.name)] = _related(
@@ -191,23 +190,17 @@ def declare_filter(declaration: Declaration) -> None:
                 )
             case Count():
                 comparison = Comparison(member.name, of=counted(member))
-                fields[python_name(member.name)] = (IntFilter | None, _compared(member.name, comparison))
-            case Column() if kind and kind.filter and not member.is_private:
-                filter_ = _enum_filter(member.annotation.enum) if member.annotation.enum else FILTERS[kind.filter]
-                filter_ = InsensitiveStringFilter if member.folded else filter_
-                comparison = Comparison(
-                    member.column,
-                    folded=member.folded,
-                    indexed=member.column in served,
-                    document=member.annotation.type == JSON,
-                )
-                fields[python_name(member.name)] = (filter_ | None, _compared(member.name, comparison))
+                fields[python_name(member.name)] = (IntFilter | None, compared(member.name, comparison))
+            case Column():
+                filtered = column_filter(member, folded=member.folded, indexed=member.column in served)
+                if filtered is not None:
+                    fields[python_name(member.name)] = filtered
     if (words := words_of(declaration.subject.table)) is not None:
         fields["search"] = _searched(declaration, words)
     for related, target, join in _extended(declaration.subject):
         fields[python_name(related)] = _related(related, target, join, many=True)
     for time in declaration.times:
-        fields[time] = (DateTimeFilter | None, _compared(time, Comparison(time, indexed=time in served)))
+        fields[time] = (DateTimeFilter | None, compared(time, Comparison(time, indexed=time in served)))
     fields |= {
         "and_": (f"list[{name}] | None", strawberry.field(name="and", default=strawberry.UNSET)),
         "or_": (f"list[{name}] | None", strawberry.field(name="or", default=strawberry.UNSET)),
@@ -225,8 +218,26 @@ def declare_filter(declaration: Declaration) -> None:
     )
 
 
-def _compared(name: str, comparison: Comparison) -> Any:
-    return strawberry.field(name=to_camel_case(name), default=strawberry.UNSET, metadata={FIELD: comparison})
+def column_filter(member: Member, *, folded: str | None = None, indexed: bool = False) -> tuple[Any, Any] | None:
+    """A filter's field for a column: its type and its declaration. None for one that is not compared.
+
+    ``folded`` is the column that has its texts folded.
+    """
+    kind = member.annotation.kind
+    if not isinstance(member.declared, Column) or not kind or not kind.filter or member.is_private:
+        return None
+    filter_ = _enum_filter(member.annotation.enum) if member.annotation.enum else FILTERS[kind.filter]
+    filter_ = InsensitiveStringFilter if folded else filter_
+    document = member.annotation.type == JSON
+    comparison = Comparison(member.column, folded=folded, indexed=indexed, document=document)
+    return filter_ | None, compared(member.name, comparison)
+
+
+def compared(name: str, comparison: Comparison, description: str | None = None) -> Any:
+    """The declaration of a filter's field."""
+    return strawberry.field(
+        name=to_camel_case(name), default=strawberry.UNSET, description=description, metadata={FIELD: comparison}
+    )
 
 
 def _searched(declaration: Declaration, words: Words) -> tuple[Any, Any]:

@@ -7,7 +7,6 @@ import strawberry
 from sqlalchemy import (
     Column,
     ColumnElement,
-    DateTime as Timestamp,
     Text,
     Uuid,
     and_,
@@ -21,8 +20,18 @@ from strawberry.utils.str_converters import to_camel_case
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection, Node
 from isola.api.declared import extend
-from isola.api.declared.making import list_of, made_input
-from isola.api.declared.shared import declare_shared, granted_field, shareable, shared_field, shared_row
+from isola.api.declared.making import connection_of, list_of, made_input
+from isola.api.declared.shared import (
+    PREFIX,
+    declare_shared,
+    declare_shared_filter,
+    declare_shared_order,
+    granted_field,
+    shareable,
+    shared_field,
+    shared_rows,
+    shares_received,
+)
 from isola.api.fields import FIELD, many, mapped, one, part, typed_id
 from isola.api.request import Info, fields_of, payload
 from isola.api.scalars import DateTime, DateTimeFilter, IDFilter, NullsOrder, OrderDirection, StringFilter
@@ -30,7 +39,7 @@ from isola.api.tenants import Tenant
 from isola.installed import SUBJECTS
 from isola.query.caller import may, user_id
 from isola.query.identifiers import decode
-from isola.query.mapping import Comparison, Function, Join, Parameters, Row, View
+from isola.query.mapping import Comparison, Join, Parameters, Row, View
 from isola.subjects import shares
 from isola.subjects.declaration import Declaration
 from isola.subjects.permissions import Permission
@@ -38,9 +47,7 @@ from isola.subjects.sentences import words
 from isola.subjects.subject import Subject
 from isola.subjects.users import User
 
-PREFIX = "shr"
 T = TypeVar("T")
-
 
 SHARED_WITH = "The slug of a partner."
 TERM = "When it ends. Null: when it is revoked. Omitted: after the usual term of the installation, if it has one."
@@ -53,6 +60,8 @@ Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
 
 SHARED = [subject for subject in SUBJECTS if subject.shared]
 """The subjects whose rows can be shared."""
+SHARED_TYPES: Mapping[str, type] = {subject.declaration.name: declare_shared(subject) for subject in SHARED}
+"""The types of shared rows, by the names of their subjects."""
 GrantedField = granted_field(SHARED)
 ShareableType = shareable(SHARED)
 TAKEN = frozenset({"id", "owner", "grantee", "fields", "note", "granted_by", "granted_at", "expires_at"})
@@ -98,7 +107,30 @@ def received_fields(subject: type[Subject]) -> Fields:
     """The field of a received share with the shared row of a subject: null in shares of other subjects."""
     of = subject.declaration
     described = f"What was granted of the {words(of.name)}; null if another object is shared, or if it cannot be read."
-    return {_shared_as(of): (declare_shared(subject) | None, one(source=shared_row(subject), description=described))}
+    return {
+        _shared_as(of): (declare_shared(subject) | None, one(source=shared_rows(subject, "id"), description=described))
+    }
+
+
+def receiving(subjects: Sequence[type[Subject]]) -> Callable[[type[T]], type[T]]:
+    """Add the lists of what partners share of subjects to a class, before Strawberry makes a type of it."""
+
+    def add(cls: type[T]) -> type[T]:
+        for subject in subjects:
+            listed = many(
+                source=shared_rows(subject),
+                filter=declare_shared_filter(subject),
+                order=declare_shared_order(subject),
+                description=f"What partners share of their {words(subject.declaration.plural)}, newest shares first by "
+                "default.",
+                access=requires(Permission.SHARE_READ),
+            )
+            name = f"shared_{subject.declaration.plural}"
+            cls.__annotations__[name] = connection_of(SHARED_TYPES[subject.declaration.name]) | None
+            setattr(cls, name, listed)
+        return cls
+
+    return add
 
 
 def _shared_as(of: Declaration) -> str:
@@ -200,21 +232,6 @@ def _class(name: str, fields: Fields) -> type[Any]:
     return type(name, (), {"__annotations__": annotations, "__module__": __name__, **declared})
 
 
-shares_received = Function(
-    "isola.shares_received",
-    (
-        Column("id", Uuid, nullable=False),
-        Column("owner_slug", Text, nullable=False),
-        Column("owner_name", Text, nullable=False),
-        Column("granted_at", Timestamp(timezone=True), nullable=False),
-        Column("expires_at", Timestamp(timezone=True)),
-        Column("note", Text),
-    ),
-    one="isola.share_received",
-    page="isola.page_of_shares_received",
-)
-
-
 @mapped(Parameters({"slug": Text()}))
 @strawberry.type(description="The partner with whom something is shared.", directives=[PUBLIC])
 class Grantee:
@@ -298,6 +315,7 @@ class ReceivedShare(Node):
 
 
 @strawberry.type
+@receiving(SHARED)
 class ShareQueries:
     my_shares: Connection[Share] | None = many(
         source=own_shares(every=False),

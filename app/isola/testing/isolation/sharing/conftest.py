@@ -105,3 +105,12 @@ def grant(database: Database, sharer: Canary, partner: Canary) -> Grant:
             )
 
     return granted
+
+
+@pytest.fixture
+async def spans_are_shared(owner: Database) -> None:
+    """Make spans sharable: as if their table declared a shared column, and the database were migrated."""
+    async with owner.unbound() as work:
+        await work.script("INSERT INTO control.subjects (name, relation, shared) VALUES ('span', 'spans', '{title}')")
+        for home in await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL"):
+            await work.script(f"GRANT SELECT (id, title) ON {home}.spans TO isola_sharing")

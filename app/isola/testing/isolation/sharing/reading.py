@@ -15,17 +15,35 @@ NOT_PROVED = "IS002"
 ALL_PAGES = "SELECT * FROM isola.page_of_shares_received(NULL, NULL, 1000000)"
 
 
+COLUMNS: Sequence[str] = table.info["shared_columns"]
+OF_SHARE = (
+    "granted_fields text[], share_id uuid, owner_slug text, owner_name text, "
+    "shared_at timestamptz, ends_at timestamptz, note text"
+)
+"""What the rows have of their shares, after the shared columns."""
+
+
 def row_of(share: str = "$1", alias: str = "s") -> str:
     """The FROM clause for the resource of a share: a function call with the types of the columns."""
-    columns = ", ".join(f"{name} {table.c[name].type.compile(DIALECT)}" for name in table.info["shared_columns"])
-    return f"isola.shared_row('resource', {share}) AS {alias} ({columns}, granted_fields text[])"
+    columns = ", ".join(f"{name} {table.c[name].type.compile(DIALECT)}" for name in COLUMNS)
+    return f"isola.shared_rows('resource', {share}) AS {alias} ({columns}, {OF_SHARE})"
 
 
-SHARED_RESOURCE = f"SELECT * FROM {row_of()}"
+SHARED_RESOURCE = f"SELECT {', '.join(COLUMNS)}, granted_fields FROM {row_of()}"
+
+
+LISTED = f"SELECT * FROM {row_of('NULL')}"
+"""The resources of all received shares."""
 
 
 async def shared(work: Transaction, share: UUID) -> Sequence[Row]:
-    return [dict(row) for row in await work._connection.fetch(SHARED_RESOURCE, share)]
+    """The resource of a share; checks that the list of all shared resources has the same."""
+    alone = [dict(row) for row in await work._connection.fetch(SHARED_RESOURCE, share)]
+    listed = [dict(row) for row in await work._connection.fetch(LISTED)]
+    assert alone == [
+        {name: row[name] for name in (*COLUMNS, "granted_fields")} for row in listed if row["share_id"] == share
+    ]
+    return alone
 
 
 async def received(work: Transaction) -> Sequence[Row]:

@@ -12,7 +12,7 @@ from isola.database.transactions import Database, Transaction
 from isola.subjects import shares
 from isola.subjects.resources import resources as table
 from isola.testing.isolation.sharing.conftest import Grant, actor
-from isola.testing.isolation.sharing.reading import received, shared
+from isola.testing.isolation.sharing.reading import OF_SHARE, received, shared
 from isola.testing.isolation.sharing.test_flooding import MANY, flood
 from isola.testing.oracles.canary import Canary, Row
 
@@ -126,7 +126,7 @@ async def test_a_column_that_the_declaration_shares_no_longer_is_not_served(
     async with owner.unbound() as work:
         await work.script("UPDATE control.subjects SET shared = array_remove(shared, 'kind') WHERE name = 'resource'")
     types = "name text, data jsonb, size_bytes bigint, created_at timestamptz, updated_at timestamptz"
-    sql = f"SELECT * FROM isola.shared_row('resource', $1) s ({types}, granted_fields text[])"
+    sql = f"SELECT * FROM isola.shared_rows('resource', $1) s ({types}, {OF_SHARE})"
     async with database.transaction(partner.tenant) as work:
         [row] = await work._connection.fetch(sql, share)
         assert row["granted_fields"] == names

@@ -12,7 +12,7 @@ from isola.subjects.resources import resources as table
 from isola.subjects.spans import Span, Visibility
 from isola.testing.fixtures import Copy
 from isola.testing.isolation.sharing.conftest import Grant, actor
-from isola.testing.isolation.sharing.reading import SHARED_RESOURCE, seen, shared
+from isola.testing.isolation.sharing.reading import OF_SHARE, seen, shared
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, TABLES, Canary, content, forgery, physical, tried
 
 
@@ -157,7 +157,9 @@ async def test_arguments_are_never_sql(database: Database, partner: Canary, gran
         for grantee in ("' OR true --", "%I", "$1", "stranger'; DROP SCHEMA control CASCADE; --", "", None):
             sql = "SELECT share FROM isola.share('resource', $1, $2, NULL, NULL, NULL)"
             assert await work.value(sql, partner.rows["resources"]["id"], grantee) is None
-        assert await tried(work, SHARED_RESOURCE, None) == []
+        for subject in ("' OR true --", "%I", "resources", "", None):
+            sql = f"SELECT * FROM isola.shared_rows($1) AS s (name text, {OF_SHARE})"
+            assert await tried(work, sql, subject) == []
 
 
 async def test_a_tenant_shares_with_others_only(database: Database, sharer: Canary, partner: Canary) -> None:

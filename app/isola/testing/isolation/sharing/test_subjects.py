@@ -11,20 +11,11 @@ from isola.database.transactions import Database
 from isola.subjects.spans import Span, Visibility, spans
 from isola.subjects.users import users
 from isola.testing.isolation.sharing.conftest import Grant, actor
-from isola.testing.isolation.sharing.reading import SHARED_RESOURCE, received, shared
+from isola.testing.isolation.sharing.reading import OF_SHARE, SHARED_RESOURCE, received, shared
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, tried
 
 SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, NULL, NULL)"
-SHARED_SPAN = "SELECT * FROM isola.shared_row('span', $1) AS s (title text, granted_fields text[])"
-
-
-@pytest.fixture
-async def spans_are_shared(owner: Database) -> None:
-    """Make spans sharable: as if their table declared a shared column, and the database were migrated."""
-    async with owner.unbound() as work:
-        await work.script("INSERT INTO control.subjects (name, relation, shared) VALUES ('span', 'spans', '{title}')")
-        for home in await work.texts("SELECT DISTINCT home FROM control.tenants WHERE home IS NOT NULL"):
-            await work.script(f"GRANT SELECT (id, title) ON {home}.spans TO isola_sharing")
+SHARED_SPAN = f"SELECT title, granted_fields FROM isola.shared_rows('span', $1) AS s (title text, {OF_SHARE})"
 
 
 @pytest.fixture
@@ -74,18 +65,18 @@ async def test_no_column_is_read_that_is_not_declared(
     async with database.transaction(partner.tenant) as work:
         for columns in (
             "title text",
-            "title text, payload jsonb, granted_fields text[]",
-            "payload jsonb, granted_fields text[]",
-            "granted_fields text[], title text",
+            f"title text, payload jsonb, {OF_SHARE}",
+            f"payload jsonb, {OF_SHARE}",
+            f"{OF_SHARE}, title text",
         ):
-            sql = f"SELECT * FROM isola.shared_row('span', $1) AS s ({columns})"
+            sql = f"SELECT * FROM isola.shared_rows('span', $1) AS s ({columns})"
             assert await tried(work, sql, share) == "42804"
         [row] = await work._connection.fetch(SHARED_SPAN, share)
         assert row["title"] == "private"
     async with owner.unbound() as work:
         await work.script("UPDATE control.subjects SET shared = '{title,payload}' WHERE name = 'span'")
     async with database.transaction(partner.tenant) as work:
-        sql = "SELECT * FROM isola.shared_row('span', $1) AS s (title text, payload jsonb, granted_fields text[])"
+        sql = f"SELECT * FROM isola.shared_rows('span', $1) AS s (title text, payload jsonb, {OF_SHARE})"
         assert await tried(work, sql, share) == INSUFFICIENT_PRIVILEGE
         assert await work.value("SELECT isola.current_tenant_id()") == partner.tenant.id
 

@@ -1,0 +1,103 @@
+"""All rows that partners share of a subject are read at once, each from its owner's home."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from sqlalchemy import insert, update
+
+from isola.database.transactions import Database
+from isola.subjects import shares
+from isola.subjects.spans import Span, Visibility
+from isola.subjects.users import users
+from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership, partner_up
+from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE
+from isola.testing.oracles.canary import Canary, Row
+
+SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, NULL, $4)"
+SPANS = f"SELECT title, share_id FROM isola.shared_rows('span') AS s (title text, {OF_SHARE}) ORDER BY title"
+
+
+async def listed(database: Database, canary: Canary) -> Sequence[Row]:
+    """The resources shared with a tenant, ordered by their owners; checks that the tenant is bound again afterwards."""
+    async with database.transaction(canary.tenant, about=canary.about) as work:
+        rows = [dict(row) for row in await work._connection.fetch(f"{LISTED} ORDER BY owner_slug")]
+        assert await work.value("SELECT isola.proved_tenant_id()") == canary.tenant.id
+        assert await work.value("SELECT isola.current_user_id()") == canary.rows["users"]["id"]
+        return rows
+
+
+async def test_a_list_has_the_rows_of_all_owners(
+    database: Database, sharer: Canary, stranger: Canary, partner: Canary, grant: Grant
+) -> None:
+    first = await grant(datetime(2100, 1, 1, tzinfo=UTC))
+    async with database.transaction(stranger.tenant, about=stranger.about) as work:
+        second = await work.value(SHARE, "resource", stranger.rows["resources"]["id"], partner.tenant.slug, "a note")
+    found = await listed(database, partner)
+    facts = [(row["share_id"], row["owner_slug"], row["owner_name"], row["ends_at"], row["note"]) for row in found]
+    assert sorted(facts) == sorted(
+        [
+            (first, sharer.tenant.slug, sharer.tenant.name, datetime(2100, 1, 1, tzinfo=UTC), None),
+            (second, stranger.tenant.slug, stranger.tenant.name, None, "a note"),
+        ]
+    )
+    names = {row["owner_slug"]: row["name"] for row in found}
+    assert names == {each.tenant.slug: each.rows["resources"]["name"] for each in (sharer, stranger)}
+    for other in (sharer, stranger):
+        assert await listed(database, other) == []
+
+
+async def test_columns_that_are_not_granted_are_null(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    share = await grant()
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
+        await shares.change(work, actor(sharer), share, fields=["kind"])
+    [row] = await listed(database, partner)
+    assert row["granted_fields"] == ["kind"]
+    assert row["kind"] == sharer.rows["resources"]["kind"]
+    assert [row[name] for name in ("name", "data", "size_bytes", "created_at", "updated_at")] == [None] * 5
+
+
+async def test_a_partnership_that_ends_takes_its_rows_out_of_the_list(
+    database: Database, sharer: Canary, stranger: Canary, partner: Canary, grant: Grant
+) -> None:
+    await grant()
+    async with database.transaction(stranger.tenant, about=stranger.about) as work:
+        await work.value(SHARE, "resource", stranger.rows["resources"]["id"], partner.tenant.slug, None)
+    async with database.transaction(sharer.tenant) as work:
+        [partnership] = await work._connection.fetch(
+            "SELECT id FROM isola.partnerships() WHERE slug = $1", partner.tenant.slug
+        )
+    await end_partnership(database, sharer, partnership["id"])
+    assert [row["owner_slug"] for row in await listed(database, partner)] == [stranger.tenant.slug]
+    await partner_up(database, sharer, partner)
+    assert [row["owner_slug"] for row in await listed(database, partner)] == [stranger.tenant.slug]
+
+
+@pytest.mark.usefixtures("spans_are_shared")
+async def test_rows_with_a_visibility_rule_are_read_each_as_the_user_who_shared_it(
+    database: Database, sharer: Canary, partner: Canary
+) -> None:
+    async with database.transaction(sharer.tenant) as work:
+        another = await work.scalar(insert(users).values(subject="another", name="another").returning(users.c.id))
+    made: dict[str, UUID] = {}
+    for title, about in (("ada", sharer.about), ("bob", {"user": str(another)})):
+        async with database.transaction(sharer.tenant, about=sharer.about) as work:
+            span = await Span.create(work, actor(sharer), title=title, payload={}, visibility=Visibility.PUBLIC)
+        async with database.transaction(sharer.tenant, about=about) as work:
+            made[title] = await work.value(SHARE, "span", span.id, partner.tenant.slug, None)
+    for visibility, titles in (
+        (None, ["ada", "bob"]),
+        (Visibility.PRIVATE, ["ada"]),
+        (Visibility.PUBLIC, ["ada", "bob"]),
+    ):
+        if visibility is not None:
+            async with database.transaction(sharer.tenant, about=sharer.about) as work:
+                changed = update(Span.table).where(Span.table.c.title.in_(["ada", "bob"])).values(visibility=visibility)
+                assert await work.execute(changed) == 2
+        async with database.transaction(partner.tenant, about=partner.about) as work:
+            found = [tuple(row) for row in await work._connection.fetch(SPANS)]
+            assert found == [(title, made[title]) for title in titles]
+            assert await work.value("SELECT isola.current_user_id()") == partner.rows["users"]["id"]
