@@ -626,7 +626,7 @@ SHARES = (
         "that a share is of rows of one subject",
         BOTH,
         rewritten("isola.shared_rows(text, uuid)", " AND s.subject = $6", " AND $6 IS NOT NULL"),
-        (SUBJECTS_SHARED,),
+        (LISTED,),
     ),
     Sql(
         "shares received by all tenants",

@@ -12,7 +12,7 @@ from isola.subjects import shares
 from isola.subjects.spans import Span, Visibility
 from isola.subjects.users import users
 from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership, partner_up
-from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE
+from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, shared
 from isola.testing.oracles.canary import Canary, Row
 
 SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, NULL, $4)"
@@ -101,3 +101,20 @@ async def test_rows_with_a_visibility_rule_are_read_each_as_the_user_who_shared_
             found = [tuple(row) for row in await work._connection.fetch(SPANS)]
             assert found == [(title, made[title]) for title in titles]
             assert await work.value("SELECT isola.current_user_id()") == partner.rows["users"]["id"]
+
+
+@pytest.mark.usefixtures("spans_are_shared")
+async def test_a_share_of_one_subject_grants_no_row_of_another_with_the_same_id(
+    database: Database, sharer: Canary, partner: Canary
+) -> None:
+    row = sharer.rows["resources"]["id"]
+    async with database.transaction(sharer.tenant, about=sharer.about) as work:
+        new = insert(Span.table).values(
+            id=row, title="ada", payload={}, visibility="public", author_id=sharer.rows["users"]["id"]
+        )
+        assert await work.execute(new) == 1
+        made = await work.value(SHARE, "span", row, partner.tenant.slug, None)
+    async with database.transaction(partner.tenant, about=partner.about) as work:
+        assert [tuple(each) for each in await work._connection.fetch(SPANS)] == [("ada", made)]
+        assert await shared(work, made) == []
+    assert await listed(database, partner) == []
