@@ -178,8 +178,8 @@ def admit_to_platform(addresses: Addresses) -> str:
     """Idempotent statements that grant each role its rights on the platform's own tables and functions."""
     tenant, control = quote(addresses.tenant_login), quote(addresses.control_login)
     roles = addresses.roles
-    owners = "".join(
-        f"ALTER FUNCTION {function} OWNER TO {role}; "
+    owners = ", ".join(
+        f"('{function}'::regprocedure, {_literal(role)}::regrole)"
         for role, functions in zip(
             roles.inner, (AS_SHARING, AS_AUDIT, AS_QUOTAS, AS_WATCHDOG, AS_SQL, AS_WORDS), strict=True
         )
@@ -210,7 +210,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT EXECUTE ON FUNCTION {", ".join(HIERARCHY)} TO {control}, {roles.sharing};
         GRANT USAGE ON SCHEMA isola TO {roles.audit};
         GRANT CREATE ON SCHEMA isola, control TO {", ".join(roles.inner)};
-        {owners}
+        {_OWN.format(owners=owners)};
         REVOKE CREATE ON SCHEMA isola, control FROM {", ".join(roles.inner)};
         GRANT USAGE ON SCHEMA control TO {control}, {", ".join(roles.inner)};
         GRANT EXECUTE ON FUNCTION {", ".join(AS_WATCHDOG)} TO {control};
@@ -277,13 +277,29 @@ def admit_to_platform(addresses: Addresses) -> str:
     """
 
 
+# Only where it changes something, since it locks the function: another migration, which is making a home, may have
+# locked some of them by then.
+_OWN = """
+        DO $owners$ DECLARE function regprocedure; owner regrole; BEGIN
+            FOR function, owner IN
+                SELECT f, r FROM (VALUES {owners}) wanted (f, r) JOIN pg_proc p ON p.oid = f WHERE p.proowner <> r
+            LOOP
+                EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
+            END LOOP;
+        END $owners$"""
+
+
+def _literal(role: str) -> str:
+    return "'{}'".format(role.replace("'", "''"))
+
+
 def _own_shares(readers: Sequence[str], others: Sequence[str]) -> str:
     """Let tenant traffic read its own shares, by the view ``isola.own_shares``: it cannot name the table.
 
     The policies replace older ones only where they are for other roles, since that locks the table.
     """
     reading, all_others = ", ".join(readers), ", ".join(others)
-    names = ", ".join("'{}'".format(role.replace("'", "''")) for role in (*readers, *others))
+    names = ", ".join(map(_literal, (*readers, *others)))
     return f"""
         GRANT SELECT ON isola.own_shares TO {reading};
         GRANT SELECT (
