@@ -21,8 +21,8 @@ $(READY): requirements.lock pyproject.toml examples/agents/pyproject.toml exampl
 demo: $(READY) ## run a server with three tenants and data on http://127.0.0.1:8000
 	@exec $(BIN)/isola demo
 
-test: $(READY) ## run the tests, except those of running benchmarks
-	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/lab/running
+test: $(READY) ## run the tests, except those of running benchmarks; ALL=1 runs each under all strategies
+	TEST_IN_TURN=$(if $(ALL),,1) $(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/lab/running
 
 coverage: $(READY) ## run all tests and report branch coverage
 	$(BIN)/coverage erase
