@@ -35,10 +35,10 @@ def _is_its_turn(item: pytest.Item) -> bool:
     number = crc32(item.nodeid.partition("[")[0].encode())
     strategy, pair = parameters.get("strategy"), parameters.get("placements", parameters.get("placed_above"))
     if strategy in TRIED and _is_in(item, UNDER_ONE_STRATEGY):
-        return TRIED[number % len(TRIED)] == strategy
+        return bool(TRIED[number % len(TRIED)] == strategy)
     if isinstance(pair, tuple) and set(pair) <= set(TRIED) and _is_in(item, UNDER_TWO_PAIRS):
         # The two that have one strategy on both sides, or the two others.
-        return (number % 2 == 0) == (pair[0] == pair[1])
+        return (number % 2 == 0) == bool(pair[0] == pair[1])
     return True
 
 

@@ -76,6 +76,43 @@ async def test_values_of_every_type_are_shared_or_null(alice: Client, bob: Clien
         assert node["animal"] == {"grantedFields": granted, **shown}
 
 
+FOUND = "query ($filter: SharedAnimalFilter) { sharedAnimals(filter: $filter) { nodes { id } } }"
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        {"class": {"eq": "FISH"}},
+        {"from": {"startsWith": "he"}},
+        {"group": {"lte": "2026-02-28"}},
+        {"population": {"gte": 2**53 - 1}},
+        {"price": {"eq": "9.99"}},
+        {"createdAt": {"newerThan": "PT1H"}},
+        {"sharedAt": {"newerThan": "PT1H"}, "sharedUntil": {"isNull": True}},
+        {"not": {"or": [{"order": {"lt": 3}}, {"name": {"isNull": True}}]}},
+    ],
+    ids="-".join,
+)
+async def test_what_was_shared_is_found_by_its_values_as_far_as_they_are_granted(
+    alice: Client, bob: Client, filter_: dict[str, Any]
+) -> None:
+    animal = await made(alice)
+    answer = await alice.ask(SHARE, {"input": {"animalId": animal["id"], "grantee": bob.tenant}})
+    share = answer.data["shareAnimal"]["share"]["id"]
+
+    async def found(filter_: dict[str, Any]) -> list[str]:
+        asked = await bob.ask(FOUND, {"filter": filter_})
+        return [node["id"] for node in asked.data["sharedAnimals"]["nodes"]]
+
+    assert await found(filter_) == [share]
+    assert await found({"not": filter_}) == []
+    assert await found({**filter_, "sharedBy": {"eq": bob.tenant}}) == []
+    await alice.ask(CHANGE, {"input": {"shareId": share, "fields": ["NICKNAMES"]}})
+    of_share = "sharedAt" in filter_
+    assert await found(filter_) == ([share] if of_share else [])
+    assert await found({"name": {"isNull": True}}) == [share]
+
+
 @pytest.mark.parametrize("fields", [["TEXT"], ["SEALED", "NAME"], ["SIZE_BYTES"]])
 async def test_fields_of_another_subject_cannot_be_granted(alice: Client, bob: Client, fields: list[str]) -> None:
     animal = await made(alice)
@@ -108,10 +145,15 @@ async def test_shares_of_rows_that_a_rule_hides_are_hidden(alice: Client, bob: C
         assert (await other.ask(CHANGE, {"input": input_})).code == "NOT_FOUND"
     shared = "{ sharedWithMe { nodes { diary { grantedFields text sealed } animal { name } } } }"
     text = {"grantedFields": ["TEXT"], "text": "mine", "sealed": None}
+    listed = "{ sharedDiaries { totalCount nodes { id text sealed } } sharedAnimals { totalCount } }"
+    assert (await bob.ask(listed)).data == {
+        "sharedDiaries": {"totalCount": 1, "nodes": [{"id": share, "text": "mine", "sealed": None}]},
+        "sharedAnimals": {"totalCount": 0},
+    }
     assert (await bob.ask(shared)).data["sharedWithMe"]["nodes"] == [{"diary": text, "animal": None}]
 
 
 async def test_relations_and_ids_are_not_in_what_was_shared(bob: Client) -> None:
-    for field in ("id", "cage { number }", "keeper { name }", "double", "secret", "updatedAt"):
+    for field in ("cageId", "cage { number }", "keeper { name }", "double", "secret", "updatedAt"):
         asked = await bob.ask("{ sharedWithMe { nodes { animal { name %s } } } }" % field)  # noqa: UP031
         assert asked.status == 400

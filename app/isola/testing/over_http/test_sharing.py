@@ -74,9 +74,14 @@ async def test_a_partner_gets_nothing_beside_the_resource_and_changes_nothing(
         {"id": resource},
     )
     assert reads.data == {"resource": None, "node": None, "resources": {"totalCount": 0}}
-    for beside in ("id", "owner { name }", "spans { totalCount }", "shares { totalCount }"):
+    for beside in ("ownerId", "owner { name }", "spans { totalCount }", "shares { totalCount }"):
         refused = await partner.ask("{ sharedWithMe { nodes { resource { %s } } } }" % beside)  # noqa: UP031
         assert refused.status == 400
+    listed = await partner.ask("{ sharedResources { nodes { id } } sharedWithMe { nodes { resource { id } } } }")
+    assert listed.data == {
+        "sharedResources": {"nodes": [{"id": shared}]},
+        "sharedWithMe": {"nodes": [{"resource": {"id": shared}}]},
+    }
     for mutation, values in (
         ("UpdateResource", {"id": resource, "name": "x"}),
         ("DeleteResource", {"id": resource}),
