@@ -2,7 +2,8 @@
 
 With TEST_IN_TURN set, tests of what is the same under every strategy run under one of them each, chosen by their names:
 those of HTTP, of crashes, of the doctor and of declarations. Tests of sharing and of families run under two of the four
-pairs of placements. Without it, all run under all: ``make test ALL=1``, and ``make isolation``.
+pairs of placements. Without it, all run under all: ``make test ALL=1``, and ``make isolation``. With the value
+``everything``, all tests run under one strategy each, or two pairs.
 """
 
 import os
@@ -34,7 +35,8 @@ def _is_its_turn(item: pytest.Item) -> bool:
     # All cases of a test have the same number.
     number = crc32(item.nodeid.partition("[")[0].encode())
     strategy, pair = parameters.get("strategy"), parameters.get("placements", parameters.get("placed_above"))
-    if strategy in TRIED and _is_in(item, UNDER_ONE_STRATEGY):
+    everything = os.environ["TEST_IN_TURN"] == "everything"
+    if strategy in TRIED and (everything or _is_in(item, UNDER_ONE_STRATEGY)):
         return bool(TRIED[number % len(TRIED)] == strategy)
     if isinstance(pair, tuple) and set(pair) <= set(TRIED) and _is_in(item, UNDER_TWO_PAIRS):
         # The two that have one strategy on both sides, or the two others.
