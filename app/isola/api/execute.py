@@ -78,6 +78,18 @@ class Response:
     set_cookie: str | None = None
 
 
+class _Around(MiddlewareManager):
+    """Middleware of one request, of plain functions: graphql-core's own examines and remembers each."""
+
+    def __init__(self, middleware: Sequence[Resolver]) -> None:
+        self._middleware = middleware
+
+    def get_field_resolver(self, field_resolver: Resolver) -> Resolver:
+        for each in self._middleware:
+            field_resolver = partial(each, field_resolver)
+        return field_resolver
+
+
 class Executor:
     """Executes operations. Created once; raises if a trusted document is invalid."""
 
@@ -393,7 +405,7 @@ class Executor:
             default_field_resolver,
             default_type_resolver,
             default_field_resolver,
-            middleware_manager=MiddlewareManager(*middleware) if middleware else None,
+            middleware_manager=_Around(middleware) if middleware else None,
             hide_suggestions=not self._suggestions,
         )
         execution: Any = executor.execute_operation()

@@ -77,11 +77,13 @@ class Digests:
     """
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = hmac.digest(secret, b"isola idempotency keys", "sha256")
+        self._keyed = blake2b(key=hmac.digest(secret, b"isola idempotency keys", "sha256"), digest_size=32)
 
     def of(self, tenant: UUID, user: UUID, key: str) -> bytes:
         """The digest of a user's key in a tenant."""
-        return blake2b(tenant.bytes + user.bytes + key.encode(), key=self._secret, digest_size=32).digest()
+        made = self._keyed.copy()
+        made.update(tenant.bytes + user.bytes + key.encode())
+        return made.digest()
 
 
 class Allowance:
@@ -109,7 +111,7 @@ class Allowance:
     def charge(self, tenant: UUID, *texts: str) -> None:
         """Count an answer. Transactions that run at the same time may exceed the allowance by an answer each."""
         now = self._clock()
-        size = self._ROW + sum(len(text.encode()) for text in texts)
+        size = self._ROW + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
         self._full_at[tenant] = max(self._full_at.get(tenant, now), now) + size * self._seconds_per_byte
         self._full_at.move_to_end(tenant)
         if len(self._full_at) > self._TENANTS:
