@@ -121,6 +121,22 @@ async def test_what_another_tenant_shares_arrives_without_an_entry_in_the_own_lo
         assert len((await stream.next())["nodes"]) == 1
 
 
+async def test_a_list_of_what_is_shared_follows_new_shares_changes_of_the_owner_and_ends(
+    alice: Client, bob: Client
+) -> None:
+    resource = await bob.create("map")
+    async with listening(alice) as listener:
+        stream = await listener.subscribe("query @live { sharedResources { nodes { name } } }")
+        assert (await stream.next())["nodes"] == []
+        share = "mutation ($i: ShareResourceInput!) { shareResource(input: $i) { share { id } } }"
+        made = await bob.ask(share, {"i": {"resourceId": resource, "grantee": alice.tenant}})
+        assert (await stream.next())["nodes"] == [{"name": "map"}]
+        await bob.run("UpdateResource", input={"id": resource, "name": "chart"})
+        assert (await stream.next())["nodes"] == [{"name": "chart"}]
+        await bob.run("RevokeShare", input={"shareId": made.data["shareResource"]["share"]["id"]})
+        assert (await stream.next())["nodes"] == []
+
+
 @pytest.mark.parametrize(
     "document", ["query @live(if: false) { resources { totalCount } }", "{ resources { totalCount } }"]
 )
