@@ -132,6 +132,9 @@ bench-sharing: $(READY) ## measure a partner's reads when one tenant shares many
 bench-received: $(READY) ## measure a page over what 100 partners share against one of a tenant's own
 	$(BIN)/python -m benchmarks.received
 
+bench-revoking: $(READY) ## race 10,000 revocations of shares against a partner's reads: none has the row afterwards
+	$(BIN)/python -m benchmarks.revoking $(ARGS)
+
 bench-family: $(READY) ## measure a page over the rows of 50 descendants against one of a tenant's own
 	$(BIN)/python -m benchmarks.family
 
