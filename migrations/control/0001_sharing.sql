@@ -256,7 +256,8 @@ END;
 -- are read: with the user who shared them if the subject has a visibility rule, so that a partner reads a row as long as
 -- that user may, and a row that nobody shared as long as all users may. There is no row while the user is disabled. The
 -- grantee is bound again before anything else runs; an error on the way ends the transaction and with it the binding.
-CREATE FUNCTION isola.shared_rows(of_subject text, of_share uuid DEFAULT NULL) RETURNS SETOF record LANGUAGE plpgsql
+-- STABLE: all owners' rows, and a page and its count, are of one snapshot, that of the statement.
+CREATE FUNCTION isola.shared_rows(of_subject text, of_share uuid DEFAULT NULL) RETURNS SETOF record LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     grantee uuid := isola.bound_tenant();

@@ -1,5 +1,6 @@
 """All rows that partners share of a subject are read at once, each from its owner's home."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -12,7 +13,7 @@ from isola.subjects import shares
 from isola.subjects.spans import Span, Visibility
 from isola.subjects.users import users
 from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership, partner_up
-from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, shared
+from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, row_of, shared
 from isola.testing.oracles.canary import Canary, Row
 
 SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, NULL, $4)"
@@ -46,6 +47,19 @@ async def test_a_list_has_the_rows_of_all_owners(
     assert names == {each.tenant.slug: each.rows["resources"]["name"] for each in (sharer, stranger)}
     for other in (sharer, stranger):
         assert await listed(database, other) == []
+
+
+async def test_a_statement_that_reads_a_list_twice_finds_the_same_rows(
+    database: Database, partner: Canary, grant: Grant
+) -> None:
+    counted = f"(SELECT count(*) FROM {row_of('NULL')})"
+    waiting = f"SELECT ARRAY[{counted}, {counted} + (pg_sleep(1) IS NULL)::int, {counted}]"
+    async with database.transaction(partner.tenant, about=partner.about) as work:
+        found = asyncio.create_task(work._connection.fetchval(waiting))
+        await asyncio.sleep(0.3)
+        await grant()
+        assert await found == [0, 0, 0]
+    assert len(await listed(database, partner)) == 1
 
 
 async def test_columns_that_are_not_granted_are_null(
