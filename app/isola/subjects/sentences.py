@@ -9,7 +9,7 @@ from enum import Enum, StrEnum
 from typing import Any
 from uuid import UUID
 
-from isola.subjects.declaration import Column, Computed, Count, Declaration, Member, Reference, caller
+from isola.subjects.declaration import Column, Computed, Count, Declaration, Member, Reference, caller, now, today
 from isola.subjects.types import JSON, Annotation, BigInt
 
 _KINDS: Mapping[Any, str] = {
@@ -65,9 +65,16 @@ def _of_reference(member: Member, name: str) -> str:
 
 def of_input(member: Member) -> str:
     """What a client gives for a column."""
-    if isinstance(member.declared, Reference):
-        return f"The id of {_one(member.target.declaration)}. {of_member(member)}"
-    return of_member(member)
+    if not isinstance(member.declared, Reference):
+        return of_member(member)
+    target, name = member.target.declaration, words(member.name)
+    if member.declared.description:
+        return f"The id of {_one(target)}. {member.declared.description}"
+    return (
+        f"The id of the {name} that it refers to."
+        if words(target.name) == name
+        else f"The id of the {name}, {_one(target)}."
+    )
 
 
 def of_argument(name: str, annotation: Annotation) -> str:
@@ -113,6 +120,10 @@ def _facts(member: Member, declared: Column) -> list[str]:
         facts.append("empty by default" if default == "" else f"by default {default}")
     elif isinstance(declared.default, bool):
         facts.append(f"by default {str(declared.default).lower()}")
+    elif declared.default is now:
+        facts.append("by default the time when it is made")
+    elif declared.default is today:
+        facts.append("by default the day on which it is made")
     elif declared.default is dict or declared.default is list or declared.default == []:
         facts.append("empty by default")
     elif isinstance(declared.default, list):

@@ -251,7 +251,7 @@ class Share:
         description="What the grantee may read of it."
     )
     note: str | None = strawberry.field(description="What the grantee is told about it.")
-    granted_by: User | None = one("granted_by", description="The user who shared it.")
+    granted_by: User | None = one("granted_by", description="The user who shared it; null if no user did.")
     granted_at: DateTime
     expires_at: DateTime | None
 
