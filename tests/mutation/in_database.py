@@ -1295,6 +1295,13 @@ FAMILIES = (
         (FAMILY,),
     ),
     Sql(
+        "the key of proofs in a plan",
+        "that the key is no constant of a plan, which everybody may print",
+        BOTH,
+        rewritten("isola.family_list()", "kept := set_config(", "PERFORM set_config("),
+        (FAMILY,),
+    ),
+    Sql(
         "a list of descendants that anybody writes",
         "the code over the list of descendants",
         BOTH,
