@@ -1120,6 +1120,17 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.shared_by_value: shared: shared_by is sharedByValue in shared rows: expected another name")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        shared_by: str = column(max_length=9)
+        shared_by_value: str = column(max_length=9)
+
+        shared = ("shared_by", "shared_by_value")
+
+    return Bird
+
+
 @refused("Bird: checks: expected names in lower case with underscores")
 def _() -> type[Subject]:
     class Bird(Subject, name="bird", prefix="brd"):

@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from graphql import build_schema
 
 APPLICATION = """
 from enum import StrEnum
@@ -34,6 +36,41 @@ def test_names_of_its_own_are_in_the_schema(tmp_path: Path) -> None:
     done = schema(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "type Bird implements Node" in done.stdout
+
+
+SHARING = """
+from pathlib import Path
+from isola.subjects import Application, Subject, column
+
+class Bird(Subject, name="bird", prefix="brd"):
+    share: int = column(index=True)
+    shared_by: int = column(index=True)
+    shared_at: int = column(index=True)
+    shared_until: int = column(index=True)
+
+    shared = ("share", "shared_by", "shared_at", "shared_until")
+
+application = Application(name="birds", subjects=(Bird,), migrations=Path(__file__).parent)
+"""
+
+
+def test_what_is_shared_hides_nothing_of_its_share(tmp_path: Path) -> None:
+    (tmp_path / "birds.py").write_text(SHARING)
+    environment = {**os.environ, "ISOLA_APPLICATIONS": "birds:application"}
+    done = subprocess.run(COMMAND, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    types = build_schema(done.stdout).type_map
+    compared: Any = types["SharedBirdFilter"]
+    assert {name: str(field.type) for name, field in compared.fields.items() if name.startswith("share")} == {
+        "share": "IntFilter",
+        **{f"{name}Value": "IntFilter" for name in ("sharedBy", "sharedAt", "sharedUntil")},
+        "sharedBy": "StringFilter",
+        "sharedAt": "DateTimeFilter",
+        "sharedUntil": "DateTimeFilter",
+    }
+    ordered: Any = types["SharedBirdOrderField"]
+    of_share = ["SHARED_AT", "SHARED_BY", "SHARED_UNTIL"]
+    assert set(ordered.values) == {*of_share, "SHARE", *(f"{name}_VALUE" for name in of_share)}
+    assert ordered.values["SHARED_BY"].description == "By the slug of the owner."
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ MAX_TABLE = 60
 """The most characters of a table name."""
 GRANTED_FIELDS = "grantedFields"
 """The field of a shared row that says which of its fields are granted."""
+OF_SHARES = frozenset({"share", "shared_at", "shared_by", "shared_until"})
+"""What shared rows, their filters and orders have of a share: columns of these names get longer ones."""
 VERSION = "expected_updated_at"
 """The input field of updates and deletions with the version that a client expects."""
 KEY = "by"
@@ -175,6 +177,9 @@ def _check_shared(declaration: Declaration) -> None:
             _refuse(member.where, "shared: expected a column that is no reference: partners learn no internal ids")
         if field_of(member.name) == GRANTED_FIELDS:
             _refuse(member.where, f"shared: {GRANTED_FIELDS} is a field of each shared row: expected another name")
+        plain = member.name.removesuffix("_value")
+        if plain != member.name and plain in OF_SHARES and plain in declaration.shared:
+            _refuse(member.where, f"shared: {plain} is {field_of(member.name)} in shared rows: expected another name")
 
 
 def _check_searched(declaration: Declaration) -> None:

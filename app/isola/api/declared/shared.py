@@ -4,7 +4,7 @@ Every value is nullable, and a field says which of them are granted: so no field
 a null has its reason. A filter compares a value that is not granted as null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -62,6 +62,8 @@ _NOT_GRANTED = "Null if it is not granted."
 _SHARE = "The share that grants it: whose it is, since when, and until when."
 TAKEN = frozenset({"id", "share", _GRANTED})
 """The fields that shared rows have besides those of their subject."""
+# What filters and orders have besides the columns of their subject, with its columns.
+_COMPARED: Mapping[str, str] = {"shared_at": _BY_START, "shared_by": _BY_OWNER, "shared_until": _BY_END}
 
 
 @mapped(shares_received, order=(("granted_at", True), ("id", True)))
@@ -158,8 +160,8 @@ def declare_shared_filter(subject: type[Subject]) -> type:
         member = declaration.by_column(column)
         if member is None:
             fields[column] = (DateTimeFilter | None, compared(column, Comparison(column)))
-        elif (filtered := column_filter(member)) is not None:
-            fields[python_name(member.name)] = filtered
+        elif (filtered := column_filter(member, name=_apart(member.name, _COMPARED))) is not None:
+            fields[python_name(_apart(member.name, _COMPARED))] = filtered
     fields |= {
         "and_": (f"list[{name}] | None", strawberry.field(name="and", default=strawberry.UNSET)),
         "or_": (f"list[{name}] | None", strawberry.field(name="or", default=strawberry.UNSET)),
@@ -175,8 +177,9 @@ def declare_shared_filter(subject: type[Subject]) -> type:
 def declare_shared_order(subject: type[Subject]) -> type:
     """Make the order of the shared rows of a subject."""
     declaration, name = subject.declaration, f"Shared{subject.__name__}"
-    members = {"SHARED_AT": _BY_START, "SHARED_BY": _BY_OWNER, "SHARED_UNTIL": _BY_END}
-    members |= {column.upper(): column for column in declaration.ordered_by if column in declaration.shared}
+    columns = [column for column in declaration.ordered_by if column in declaration.shared]
+    members = {name.upper(): column for name, column in _COMPARED.items()}
+    members |= {_apart(column, _COMPARED).upper(): column for column in columns}
     order_field: Any = Enum(f"{name}OrderField", members)  # type: ignore[misc]  # its members are known at run time
     made: Any = strawberry.enum(order_field)
     described = ("By the time when it was shared.", "By the slug of the owner.", "By the end of the share.")
@@ -192,8 +195,12 @@ def declare_shared_order(subject: type[Subject]) -> type:
 
 def _name(column: str, member: Member | None) -> str:
     """The field of a shared column. Shares have fields of these names themselves."""
-    name = column if member is None else member.name
-    return f"{name}_value" if name in TAKEN else name
+    return _apart(column if member is None else member.name, TAKEN)
+
+
+def _apart(name: str, taken: Collection[str]) -> str:
+    """A name that is not taken: declarations with another of this name are refused."""
+    return f"{name}_value" if name in taken else name
 
 
 def _a(declaration: Declaration) -> str:

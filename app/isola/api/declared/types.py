@@ -218,10 +218,12 @@ def declare_filter(declaration: Declaration) -> None:
     )
 
 
-def column_filter(member: Member, *, folded: str | None = None, indexed: bool = False) -> tuple[Any, Any] | None:
+def column_filter(
+    member: Member, *, name: str | None = None, folded: str | None = None, indexed: bool = False
+) -> tuple[Any, Any] | None:
     """A filter's field for a column: its type and its declaration. None for one that is not compared.
 
-    ``folded`` is the column that has its texts folded.
+    ``name`` is another name of the field, ``folded`` the column that has its texts folded.
     """
     kind = member.annotation.kind
     if not isinstance(member.declared, Column) or not kind or not kind.filter or member.is_private:
@@ -230,7 +232,7 @@ def column_filter(member: Member, *, folded: str | None = None, indexed: bool = 
     filter_ = InsensitiveStringFilter if folded else filter_
     document = member.annotation.type == JSON
     comparison = Comparison(member.column, folded=folded, indexed=indexed, document=document)
-    return filter_ | None, compared(member.name, comparison)
+    return filter_ | None, compared(name or member.name, comparison)
 
 
 def compared(name: str, comparison: Comparison, description: str | None = None) -> Any:
