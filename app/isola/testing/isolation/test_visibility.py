@@ -205,13 +205,13 @@ async def _make_parents(database: Database, tenant: Tenant, table: Table, like: 
 
 
 def _above(table: Table) -> set[str]:
-    """The tables without rules that rows of a table refer to, directly or not."""
+    """The tables that rows of a table refer to, directly or not."""
     found: set[str] = set()
     waiting = [table]
     while waiting:
         for key in waiting.pop().foreign_keys:
             other = key.column.table
-            if other.name not in found and other is not table and visibility.rule_of(other) is None:
+            if other.name not in found and other is not table:
                 found.add(other.name)
                 waiting.append(other)
     return found
