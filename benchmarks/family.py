@@ -10,18 +10,17 @@ import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.servers import cpu
 from benchmarks.sharing import FAST, fill
 from isola.api.context import Context
 from isola.api.execute import Executor
@@ -29,6 +28,7 @@ from isola.api.schema import model
 from isola.database import embedded
 from isola.database.transactions import Database
 from isola.identity.authentication import Principal
+from isola.lab.backend import Backend
 from isola.platform import logins, migrations, provisioning
 from isola.platform.changes import Changes
 from isola.platform.families import Families
@@ -38,6 +38,7 @@ from isola.server.installation import Installation
 from isola.settings import Settings
 from isola.subjects.permissions import Role, of_role
 from isola_strategies import registry
+from isola_strategies.base import Strategy
 
 DESCENDANTS, ROWS = 50, 200
 ROUNDS, REPEATS, WARM_UP = 9, 40, 3
@@ -68,10 +69,15 @@ class Reader:
         assert "errors" not in answer, answer
         return answer["data"]
 
-    async def backends(self) -> Sequence[psutil.Process]:
+    async def backends(self) -> Sequence[Backend]:
         async with self.database.unbound() as work:
             pids = await work.texts("SELECT pid::text FROM pg_stat_activity WHERE datname = current_database()")
-        return [psutil.Process(int(pid)) for pid in pids]
+        return [Backend(int(pid)) for pid in pids]
+
+
+def cpu_us(backends: Sequence[Backend]) -> float:
+    """Microseconds of CPU of PostgreSQL's processes, as the scheduler counts them."""
+    return sum(each.cpu_us() or 0 for each in backends)
 
 
 async def measured(reader: Reader) -> Mapping[tuple[str, int], tuple[float, float]]:
@@ -81,12 +87,12 @@ async def measured(reader: Reader) -> Mapping[tuple[str, int], tuple[float, floa
         for read, document in READS.items():
             await reader.ask(document)
             backends = await reader.backends()
-            own, theirs = time.process_time(), sum(map(cpu, backends))
+            own, theirs = time.process_time(), cpu_us(backends)
             for _ in range(REPEATS):
                 await reader.ask(document)
-            spent = time.process_time() - own, sum(map(cpu, backends)) - theirs
+            spent = time.process_time() - own, cpu_us(backends) - theirs
             if turn >= WARM_UP:
-                took[read].append((spent[0] / REPEATS * 1e6, spent[1] / REPEATS * 1e6))
+                took[read].append((spent[0] / REPEATS * 1e6, spent[1] / REPEATS))
     return {
         read: (statistics.median(own for own, _ in each), statistics.median(theirs for _, theirs in each))
         for read, each in took.items()
@@ -105,11 +111,34 @@ def show(took: Mapping[tuple[str, int], tuple[float, float]]) -> None:
     console.print(f"fixed part {fixed:.0f} µs; without it {ratio:.2f} times a page of one tenant (bar {BAR:g})")
 
 
-async def run(address: str) -> None:
-    settings = Settings()
-    where = logins.addresses(settings, address)
-    installed = Installation(settings, where, registry.load(where.tenant_login))
-    executor = Executor(model, secret=b"of no use elsewhere, of the right length", by_code_point=True)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A migrated database, and what a server has of it: one connection for tenants, so that plans are warm."""
+
+    strategies: Mapping[str, Strategy]
+    owner: Database
+    tenants: Database
+    families: Families
+
+    def reader(self, tenant: Tenant, user: UUID) -> Reader:
+        """An owner of a tenant."""
+        executor = Executor(model, secret=b"of no use elsewhere, of the right length", by_code_point=True)
+        principal = Principal(tenant, user, (Role.OWNER,), of_role(Role.OWNER))
+        context = Context(principal, self.tenants, None, "bench", self.families)  # type: ignore[arg-type]  # not asked for members
+        return Reader(executor, context, self.owner)
+
+    async def analyze(self) -> None:
+        """Let the planner know all homes, and the shares."""
+        async with self.owner.unbound() as work:
+            homes = await work.texts("SELECT DISTINCT home FROM control.tenants")
+            await work.script("; ".join(f"ANALYZE {home}.resources, {home}.users" for home in homes))
+            await work.script("ANALYZE control.shares, control.partners, control.tenants")
+
+
+@asynccontextmanager
+async def migrated(address: str) -> AsyncIterator[Place]:
+    where = logins.addresses(Settings(), address)
+    installed = Installation(Settings(), where, registry.load(where.tenant_login))
     async with (
         await Database.open(address, size=2, statement_timeout=120) as owner,
         await installed.tenants(1) as tenants,
@@ -119,25 +148,26 @@ async def run(address: str) -> None:
         SignInLog(control, tenants) as log,
     ):
         await migrations.migrate(owner, installed.strategies, where)
+        families = Families(control, installed.strategies, where.roles.family, changes, log, 3600)
+        yield Place(installed.strategies, owner, tenants, families)
+
+
+async def run(address: str) -> None:
+    async with migrated(address) as place:
 
         async def make(slug: str, strategy: str, parent: str | None = None) -> tuple[Tenant, UUID]:
             made = await provisioning.create(
-                owner, installed.strategies, slug=slug, name=slug, strategy=strategy, parent=parent
+                place.owner, place.strategies, slug=slug, name=slug, strategy=strategy, parent=parent
             )
-            user, _ = await fill(tenants, made, ROWS)
+            user, _ = await fill(place.tenants, made, ROWS)
             return made, user
 
         parent, user = await make("parent", "rls")
         names = sorted({"rls", "schema"})
         for number in range(DESCENDANTS):
             await make(f"child-{number}", names[number % 2], "parent")
-        async with owner.unbound() as work:
-            homes = await work.texts("SELECT DISTINCT home FROM control.tenants")
-            await work.script("; ".join(f"ANALYZE {home}.resources, {home}.users" for home in homes))
-        families = Families(control, installed.strategies, where.roles.family, changes, log, 3600)
-        principal = Principal(parent, user, (Role.OWNER,), of_role(Role.OWNER))
-        context = Context(principal, tenants, None, "bench", families)  # type: ignore[arg-type]  # not asked for members
-        show(await measured(Reader(executor, context, owner)))
+        await place.analyze()
+        show(await measured(place.reader(parent, user)))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,24 +18,11 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.family import Reader
-from benchmarks.servers import cpu
+from benchmarks.family import Reader, cpu_us, migrated
 from benchmarks.sharing import FAST, fill, share
-from isola.api.context import Context
-from isola.api.execute import Executor
-from isola.api.schema import model
 from isola.database import embedded
-from isola.database.transactions import Database
-from isola.identity.authentication import Principal
-from isola.platform import logins, migrations, provisioning
-from isola.platform.changes import Changes
-from isola.platform.families import Families
-from isola.platform.sign_in_log import SignInLog
+from isola.platform import provisioning
 from isola.platform.tenants import Tenant
-from isola.server.installation import Installation
-from isola.settings import Settings
-from isola.subjects.permissions import Role, of_role
-from isola_strategies import registry
 
 OWNERS, ROWS = 100, 100
 ROUNDS, REPEATS, WARM_UP = 9, 10, 2
@@ -60,7 +47,7 @@ async def measured(reader: Reader) -> Mapping[str, Cost]:
         for read, document in READS.items():
             await reader.ask(document)
             backends = await reader.backends()
-            own, theirs = time.process_time(), sum(map(cpu, backends))
+            own, theirs = time.process_time(), cpu_us(backends)
             times = []
             for _ in range(REPEATS):
                 began = time.perf_counter()
@@ -71,7 +58,7 @@ async def measured(reader: Reader) -> Mapping[str, Cost]:
                 spent[read].append(
                     (
                         (time.process_time() - own) / REPEATS * 1e6,
-                        (sum(map(cpu, backends)) - theirs) / REPEATS * 1e6,
+                        (cpu_us(backends) - theirs) / REPEATS,
                     )
                 )
     return {
@@ -98,38 +85,18 @@ def show(costs: Mapping[str, Cost]) -> None:
 
 
 async def run(address: str) -> None:
-    settings = Settings()
-    where = logins.addresses(settings, address)
-    installed = Installation(settings, where, registry.load(where.tenant_login))
-    executor = Executor(model, secret=b"of no use elsewhere, of the right length", by_code_point=True)
-    async with (
-        await Database.open(address, size=2, statement_timeout=120) as owner,
-        await installed.tenants(1) as tenants,
-        await installed.control(1) as control,
-        await installed.control(1) as hearing,
-        Changes(hearing) as changes,
-        SignInLog(control, tenants) as log,
-    ):
-        await migrations.migrate(owner, installed.strategies, where)
+    async with migrated(address) as place:
 
-        async def make(slug: str, strategy: str, rows: int) -> tuple[Tenant, UUID]:
-            made = await provisioning.create(owner, installed.strategies, slug=slug, name=slug, strategy=strategy)
-            what = await fill(tenants, made, rows)
-            if made.slug != "reader":
-                await share(owner, made, partner, what, "current")
-            return made, what[0]
+        async def make(slug: str, strategy: str, rows: int) -> tuple[Tenant, tuple[UUID, Sequence[UUID]]]:
+            made = await provisioning.create(place.owner, place.strategies, slug=slug, name=slug, strategy=strategy)
+            return made, await fill(place.tenants, made, rows)
 
-        partner, user = await make("reader", "rls", OWNERS * ROWS)
+        partner, (user, _) = await make("reader", "rls", OWNERS * ROWS)
         for number in range(OWNERS):
-            await make(f"owner-{number}", ("rls", "schema")[number % 2], ROWS)
-        async with owner.unbound() as work:
-            homes = await work.texts("SELECT DISTINCT home FROM control.tenants")
-            await work.script("; ".join(f"ANALYZE {home}.resources, {home}.users" for home in homes))
-            await work.script("ANALYZE control.shares, control.partners, control.tenants")
-        families = Families(control, installed.strategies, where.roles.family, changes, log, 3600)
-        principal = Principal(partner, user, (Role.OWNER,), of_role(Role.OWNER))
-        context = Context(principal, tenants, None, "bench", families)  # type: ignore[arg-type]  # not asked for members
-        show(await measured(Reader(executor, context, owner)))
+            owner, what = await make(f"owner-{number}", ("rls", "schema")[number % 2], ROWS)
+            await share(place.owner, owner, partner, what, "current")
+        await place.analyze()
+        show(await measured(place.reader(partner, user)))
 
 
 def main() -> None:

@@ -30,18 +30,6 @@ from isola.subjects.subject import Subject
 
 PREFIX = "shr"
 """Of the ids of shares."""
-_GRANTED = "granted_fields"
-# What the rows have of their shares, by the names that received shares have for it. No column of a subject has a colon.
-_FACTS: Mapping[str, SqlColumn[Any]] = {
-    "id": SqlColumn("id", Uuid, nullable=False),
-    "owner_slug": SqlColumn("share:owner_slug", Text, nullable=False),
-    "owner_name": SqlColumn("share:owner_name", Text, nullable=False),
-    "granted_at": SqlColumn("share:granted_at", DateTime(timezone=True), nullable=False),
-    "expires_at": SqlColumn("share:expires_at", DateTime(timezone=True)),
-    "note": SqlColumn("share:note", Text),
-}
-_BY_OWNER, _BY_START, _BY_END = (_FACTS[each].name for each in ("owner_slug", "granted_at", "expires_at"))
-_SAID = "The fields that the owner granted. All others are null."
 shares_received = Function(
     "isola.shares_received",
     (
@@ -55,15 +43,21 @@ shares_received = Function(
     one="isola.share_received",
     page="isola.page_of_shares_received",
 )
-
-
-_ENUMS: dict[str, type[Enum]] = {}
-_NOT_GRANTED = "Null if it is not granted."
-_SHARE = "The share that grants it: whose it is, since when, and until when."
+# What shared rows have of their shares, by the names of received shares. No column of a subject has a colon.
+_FACTS: Mapping[str, SqlColumn[Any]] = {
+    each.name: SqlColumn(each.name if each.name == "id" else f"share:{each.name}", each.type, nullable=each.nullable)
+    for each in shares_received.columns
+}
+_BY_OWNER, _BY_START, _BY_END = (_FACTS[each].name for each in ("owner_slug", "granted_at", "expires_at"))
+_GRANTED = "granted_fields"
 TAKEN = frozenset({"id", "share", _GRANTED})
 """The fields that shared rows have besides those of their subject."""
 # What filters and orders have besides the columns of their subject, with its columns.
 _COMPARED: Mapping[str, str] = {"shared_at": _BY_START, "shared_by": _BY_OWNER, "shared_until": _BY_END}
+_ENUMS: dict[str, type[Enum]] = {}
+_SAID = "The fields that the owner granted. All others are null."
+_NOT_GRANTED = "Null if it is not granted."
+_SHARE = "The share that grants it: whose it is, since when, and until when."
 
 
 @mapped(shares_received, order=(("granted_at", True), ("id", True)))
