@@ -5,6 +5,7 @@ As in test_pool.py, the test controls the clock, and there is no database at the
 
 import asyncio
 from collections.abc import Hashable, Iterator
+from contextlib import closing
 from typing import cast
 
 import pytest
@@ -39,10 +40,13 @@ class Homes:
 
     def __init__(self, size: int) -> None:
         self.loop = Loop()
-        self.pool = Pool(self._connect, size, WAIT)
+        self.pool = Pool(self._connect, size, WAIT, self.loop.time)
 
     async def _connect(self) -> Link:
         return Link(cast("Connection", End()))
+
+    def close(self) -> None:
+        self.loop.close()
 
     def ask(self, home: Hashable) -> asyncio.Task[Link]:
         task = self.loop.create_task(self.pool.borrow(home, home))
@@ -74,9 +78,8 @@ class Homes:
 
 @pytest.fixture
 def homes() -> Iterator[Homes]:
-    made = Homes(len(HOMES))
-    yield made
-    made.loop.close()
+    with closing(Homes(len(HOMES))) as made:
+        yield made
 
 
 def test_a_home_gets_the_connection_that_last_served_it_if_idle(homes: Homes) -> None:
@@ -146,15 +149,14 @@ def test_a_home_that_waited_too_long_spreads_to_few_other_connections(homes: Hom
 
 
 def test_no_long_queue_forms_at_one_connection() -> None:
-    homes = Homes(8)
-    homes.spread()
-    lent = homes.keep_busy("acme")
-    waiting = [homes.ask("acme") for _ in range(WAITING_FOR_ONE + 1)]
-    assert [task.done() for task in waiting] == [False] * WAITING_FOR_ONE + [True]
-    for home, first in zip([OTHER, "acme"], waiting[:-1], strict=True):
-        homes.release(lent, home)
-        assert first.result() is lent
-    homes.loop.close()
+    with closing(Homes(8)) as homes:
+        homes.spread()
+        lent = homes.keep_busy("acme")
+        waiting = [homes.ask("acme") for _ in range(WAITING_FOR_ONE + 1)]
+        assert [task.done() for task in waiting] == [False] * WAITING_FOR_ONE + [True]
+        for home, first in zip([OTHER, "acme"], waiting[:-1], strict=True):
+            homes.release(lent, home)
+            assert first.result() is lent
 
 
 def test_no_connection_is_idle_while_requests_are_queued(homes: Homes) -> None:
@@ -180,24 +182,23 @@ def test_a_connection_that_ends_does_not_block_waiting_requests(homes: Homes) ->
 
 
 def test_an_idle_connection_prefers_its_home_in_the_queue_without_starvation() -> None:
-    homes = Homes(3)
-    links = {home: homes.lend(home) for home in ("acme", "globex", "initech")}
-    for home, link in links.items():
-        meet(link, home)
-    queued = homes.ask("globex")
-    # Only the connection of another home is ever given back.
-    served = []
-    for _ in range(5):
-        other = homes.ask("acme")
-        homes.release(links["acme"], "acme")
-        served.append(other.done())
-        if not other.done():
-            assert queued.result() is links["acme"]
-            break
-    assert served == [True, True, True, False]
-    other.cancel()
-    homes.loop.settle()
-    homes.loop.close()
+    with closing(Homes(3)) as homes:
+        links = {home: homes.lend(home) for home in ("acme", "globex", "initech")}
+        for home, link in links.items():
+            meet(link, home)
+        queued = homes.ask("globex")
+        # Only the connection of another home is ever given back.
+        served = []
+        for _ in range(5):
+            other = homes.ask("acme")
+            homes.release(links["acme"], "acme")
+            served.append(other.done())
+            if not other.done():
+                assert queued.result() is links["acme"]
+                break
+        assert served == [True, True, True, False]
+        other.cancel()
+        homes.loop.settle()
 
 
 def test_a_fresh_connection_takes_the_place_of_an_idle_one(homes: Homes) -> None:

@@ -75,8 +75,15 @@ class _Queue(dict[asyncio.Future[None], None]):
 class Pool:
     """At most ``size`` connections, each opened by ``connect`` when it is first needed."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Link]], size: int, wait: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Link]],
+        size: int,
+        wait: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connect = connect
+        self._clock = clock
         self._wait = wait
         self._free = size
         self._size = size
@@ -118,7 +125,7 @@ class Pool:
         except BaseException:
             self._leave(group)
             raise
-        link.lent_at = time.monotonic()
+        link.lent_at = self._clock()
         link.home, link.is_lent = home, is_lent
         return link
 
@@ -126,7 +133,7 @@ class Pool:
         """Return a connection to the pool if it is clean; discard it otherwise."""
         link.uses += 1
         # Limits the weight of very long transactions.
-        took = min(time.monotonic() - link.lent_at, self._usual / LATEST)
+        took = min(self._clock() - link.lent_at, self._usual / LATEST)
         self._usual += (took - self._usual) * LATEST
         if clean and link.uses < USES and not self._closing and not link.connection.is_closed():
             if link.kept.bytes > GROWTH:
@@ -173,7 +180,7 @@ class Pool:
     def _take_out(self, link: Link) -> bool:
         """Remove a connection from the idle ones; whether it is still usable."""
         self._idle.remove(link)
-        if link.idle_since >= time.monotonic() - IDLE and not link.connection.is_closed():
+        if link.idle_since >= self._clock() - IDLE and not link.connection.is_closed():
             return True
         self._discard(link)
         return False
@@ -206,7 +213,7 @@ class Pool:
         """
         if self._queues and not self._free:
             return None
-        since = time.monotonic() - self._patience
+        since = self._clock() - self._patience
         found = [
             link
             for link in self._links
@@ -238,10 +245,10 @@ class Pool:
         while link.waiters:
             waiter = link.waiters.popleft()
             if not waiter.done():
-                link.lent_at = time.monotonic()
+                link.lent_at = self._clock()
                 waiter.set_result(True)
                 return
-        link.idle_since = time.monotonic()
+        link.idle_since = self._clock()
         self._idle.append(link)
 
     def _may_have(self, group: Hashable) -> bool:
