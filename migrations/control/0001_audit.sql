@@ -267,15 +267,63 @@ FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partner_domain', '{id,tenant_id
 CREATE TRIGGER audit_delete AFTER DELETE ON control.partner_domains REFERENCING OLD TABLE AS old_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partner_domain', '{id,tenant_id}', '', 'name');
 
--- Writes an entry into the log of the tenant that the caller has bound, without an actor.
-CREATE FUNCTION isola.audit_of_partner(action text, object text, old jsonb, new jsonb) RETURNS void LANGUAGE plpgsql
+-- What a share tells its grantee, for the log of the grantee.
+CREATE FUNCTION isola.audit_told(share jsonb, owner text) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN isola.audit_values(jsonb_build_object(
+    'owner', owner, 'subject', share -> 'subject', 'fields', share -> 'fields', 'note', share -> 'note',
+    'granted_at', share -> 'granted_at', 'expires_at', share -> 'expires_at', 'revoked_at', share -> 'revoked_at'
+), '{}');
+
+-- The grantee's log has a share's grant, changes and end as well. It may be on its way to another home, or suspended, and
+-- the owner must not wait for it: isola.note_sign_ins() copies them in a transaction of the grantee. They name the owner
+-- as the partnership does, and the share by its id; nothing else of the owner's. No entry for a share that has expired by
+-- then, or whose partnership has ended.
+CREATE FUNCTION isola.audit_grantees() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF isola.audit_of_owner(TG_RELID) THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO control.share_notices (tenant_id, action, object, new)
+        SELECT p.tenant_id, 'received_share:create', concat('shr_', n.id), isola.audit_told(to_jsonb(n.*), p.partner_slug)
+        FROM new_rows n JOIN control.partners p ON p.tenant_id = n.grantee_id AND p.id = n.partnership_id
+        ORDER BY n.id;
+        RETURN NULL;
+    END IF;
+    INSERT INTO control.share_notices (tenant_id, action, object, old, new)
+    SELECT c.tenant_id, concat('received_share:', CASE WHEN c.ended THEN 'delete' ELSE 'update' END), concat('shr_', c.id),
+        CASE WHEN c.ended THEN c.new ELSE isola.audit_difference(c.old, c.new, '{owner,subject}') END,
+        CASE WHEN NOT c.ended THEN
+            isola.audit_difference(c.new, c.old, '{owner,subject}') || jsonb_build_object('changed_at', now())
+        END
+    FROM (
+        SELECT n.id, p.tenant_id, n.revoked_at IS NOT NULL AS ended,
+            isola.audit_told(to_jsonb(o.*), p.partner_slug) AS old, isola.audit_told(to_jsonb(n.*), p.partner_slug) AS new
+        FROM new_rows n JOIN old_rows o ON o.id = n.id
+        JOIN control.partners p ON p.tenant_id = n.grantee_id AND p.id = n.partnership_id
+        WHERE o.expires_at IS NULL OR o.expires_at > statement_timestamp()
+    ) c
+    WHERE c.old <> c.new
+    ORDER BY c.id;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER told_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit_grantees();
+CREATE TRIGGER told_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION isola.audit_grantees();
+
+-- Writes entries into the log of the tenant that the caller has bound, without an actor.
+CREATE FUNCTION isola.audit_of_partner(actions text[], objects text[], olds jsonb[], news jsonb[]) RETURNS void
+LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     tenant uuid := isola.proved_tenant_id();
 BEGIN
     PERFORM isola.audit_write(
         tenant, (SELECT t.home FROM control.tenants t WHERE t.id = tenant), NULL, NULL, NULL, NULL, NULL,
-        ARRAY[action], ARRAY[object], ARRAY[old], ARRAY[new]
+        actions, objects, olds, news
     );
 END $$;
 
@@ -308,10 +356,10 @@ BEGIN
                 set_config('isola.home', changed.home, true);
             changed.row := changed.row - array_append(TG_ARGV[1]::text[], 'tenant_id');
             PERFORM isola.audit_of_partner(
-                CASE TG_OP WHEN 'INSERT' THEN 'partnership:create' ELSE 'partnership:delete' END,
-                concat('prt_', changed.id),
-                CASE WHEN TG_OP = 'DELETE' THEN changed.row END,
-                CASE WHEN TG_OP = 'INSERT' THEN changed.row END
+                ARRAY[CASE TG_OP WHEN 'INSERT' THEN 'partnership:create' ELSE 'partnership:delete' END],
+                ARRAY[concat('prt_', changed.id)],
+                ARRAY[CASE WHEN TG_OP = 'DELETE' THEN changed.row END],
+                ARRAY[CASE WHEN TG_OP = 'INSERT' THEN changed.row END]
             );
             PERFORM set_config('isola.tenant', bound::text, true), set_config('isola.proof', proof, true),
                 set_config('isola.home', home, true);

@@ -340,6 +340,16 @@ def shares(op: Operations) -> None:
         schema="control",
         postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed AND expires_at IS NOT NULL"),
     )
+    create_table(
+        op,
+        "share_notices",
+        sa.Column("tenant_id", sa.Uuid, primary_key=True),
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("object", sa.Text, nullable=False),
+        sa.Column("old", JSONB),
+        sa.Column("new", JSONB),
+    )
 
 
 def domains_and_api_keys(op: Operations) -> None:

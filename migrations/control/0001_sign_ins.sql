@@ -22,8 +22,9 @@ BEGIN
     RETURN true;
 END $$;
 
--- Logs the ended sessions of the bound tenant, and its refusals and the reads of tenants above whose minute of counting is
--- over, and deletes them from the control plane.
+-- Logs the ended sessions of the bound tenant, its refusals and the reads of tenants above whose minute of counting is
+-- over, and what happened to the shares that it receives, and deletes them from the control plane. Of the shares, at most
+-- 2,000 entries at once.
 CREATE FUNCTION isola.note_sign_ins() RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -31,6 +32,7 @@ DECLARE
     ended jsonb[];
     refused jsonb[];
     reads jsonb[];
+    told record;
 BEGIN
     WITH gone AS (
         DELETE FROM control.sessions WHERE tenant_id = tenant AND ended_at IS NOT NULL RETURNING *
@@ -53,6 +55,18 @@ BEGIN
     PERFORM isola.audit_note(
         'control.family_reads'::regclass, 'control', '[0:3]={family_read,"{due_at,reader_id}",family:,subject}'::text[], NULL, reads
     );
+    WITH gone AS (
+        DELETE FROM control.share_notices WHERE tenant_id = tenant AND id IN (
+            SELECT id FROM control.share_notices WHERE tenant_id = tenant ORDER BY id LIMIT 2000 FOR UPDATE
+        )
+        RETURNING *
+    )
+    SELECT array_agg(action ORDER BY id) AS actions, array_agg(object ORDER BY id) AS objects,
+        array_agg(old ORDER BY id) AS olds, array_agg(new ORDER BY id) AS news
+    INTO told FROM gone;
+    IF told.actions IS NOT NULL THEN
+        PERFORM isola.audit_of_partner(told.actions, told.objects, told.olds, told.news);
+    END IF;
 END $$;
 
 -- The sessions of the proved user in the bound tenant that can be refreshed. Without a user there are none.

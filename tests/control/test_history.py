@@ -46,6 +46,7 @@ CONTROL = [
     partnerships.partnership_offers,
     partnerships.tenant_blocks,
     shares.shares,
+    shares.share_notices,
     secrets.secrets,
     secrets.binding_keys,
     changes.changes,

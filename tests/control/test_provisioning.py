@@ -412,7 +412,7 @@ async def test_no_table_of_the_platform_has_data_of_a_deleted_tenant(
     """Only the directory, the platform's log and the announced changes still mention it."""
     canary = await plant_platform(owner, await plant(database, await made(owner, copy, strategy)))
     planted = set(canary.rows) - set(metadata.tables)
-    assert {"api_keys", "domains", "first_answers", "refusals", "sessions", "sign_outs"} <= planted
+    assert {"api_keys", "domains", "first_answers", "refusals", "sessions", "share_notices", "sign_outs"} <= planted
     assert await traced(owner, canary) >= planted
 
     await provisioning.drop(owner, copy.strategies, canary.tenant.slug, notice=0)

@@ -17,6 +17,7 @@ SHARING = "app/isola/testing/isolation/sharing/test_reading.py"
 SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
 GRANTED = "app/isola/testing/isolation/sharing/test_grants.py"
 LISTED = "app/isola/testing/isolation/sharing/test_listed.py"
+BOTH_LOGS = "app/isola/testing/isolation/sharing/test_both_logs.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
 VISIBILITY = "app/isola/testing/isolation/test_visibility.py"
 TICKETS = "app/isola/testing/isolation/test_tickets.py"
@@ -789,6 +790,20 @@ SHARES = (
         BOTH,
         rewritten("isola.note_partners()", "PERFORM isola.audit_of_partner(", "PERFORM concat("),
         (CONSENT,),
+    ),
+    Sql(
+        "shares missing in the partner's log",
+        "that what happens to a share is in both logs",
+        BOTH,
+        "DROP TRIGGER told_insert ON control.shares; DROP TRIGGER told_update ON control.shares",
+        (BOTH_LOGS,),
+    ),
+    Sql(
+        "ids of the owner in the partner's log",
+        "what the partner's log tells about a share",
+        BOTH,
+        rewritten("isola.audit_told(jsonb, text)", "'owner', owner,", "'owner', owner, 'row_id', (share -> 'row_id'),"),
+        (BOTH_LOGS,),
     ),
     Sql(
         "shares listed for all tenants",

@@ -30,7 +30,7 @@ from isola.platform.partnerships import (
 from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
-from isola.platform.shares import shares
+from isola.platform.shares import share_notices, shares
 from isola.platform.sign_in_log import family_reads, refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
@@ -228,6 +228,7 @@ async def drop(
             plans.quota_turns,
             refusals,
             sessions,
+            share_notices,
             sign_outs,
             tenant_blocks,
             tickets,

@@ -134,7 +134,7 @@ READ_BY_SQL: Mapping[str, Sequence[str]] = {
 # Functions that record changes and write them to the log run as isola_audit: triggers, and what they call. Only staff
 # access and sign-in events are recorded by functions that run as isola_sharing.
 NOTE_PLATFORM = "isola.audit_platform(text, text, text, text, jsonb, jsonb)"
-NOTE_PARTNER = "isola.audit_of_partner(text, text, jsonb, jsonb)"
+NOTE_PARTNER = "isola.audit_of_partner(text[], text[], jsonb[], jsonb[])"
 SEAL = "control.seal(bigint)"
 READ_SEALS = ("isola.feed(bigint, bigint)", "isola.unsealed()")
 AS_AUDIT = (
@@ -142,6 +142,7 @@ AS_AUDIT = (
     "isola.audit_note(oid, text, text[], jsonb[], jsonb[])",
     "isola.audit_commit()",
     "isola.audit_offers_ended()",
+    "isola.audit_grantees()",
     NOTE_PARTNER,
     NOTE_PLATFORM,
     SEAL,
@@ -166,6 +167,7 @@ HIERARCHY = (
 CALLED_BY_AUDIT = (
     "isola.audit_values(jsonb, text[])",
     "isola.audit_difference(jsonb, jsonb, text[])",
+    "isola.audit_told(jsonb, text)",
     "isola.audit_of_owner(oid)",
     "isola.audit_hash(uuid, uuid, timestamptz, text, text, text, text, text, jsonb, jsonb)",
     "isola.audit_write(uuid, text, text, text, text, text, bigint, text[], text[], jsonb[], jsonb[])",
@@ -228,6 +230,10 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
         GRANT SELECT (owner_id, revoked_at, expires_at, partnership_id) ON control.shares TO {roles.quotas};
         GRANT SELECT (id) ON control.partners TO {roles.quotas}, {roles.audit};
+        GRANT SELECT (tenant_id, partner_slug) ON control.partners TO {roles.audit};
+        GRANT INSERT ON control.share_notices TO {roles.audit};
+        GRANT SELECT (tenant_id) ON control.share_notices TO {control};
+        GRANT SELECT, UPDATE (id), DELETE ON control.share_notices TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE (place, at), DELETE ON control.audit_pending TO {roles.audit};
         GRANT USAGE, SELECT ON SEQUENCE control.audit_places TO {roles.audit};
         GRANT SELECT, UPDATE ON control.audit_heads TO {roles.audit};

@@ -1,6 +1,20 @@
 """Shares between tenants. Tenants read and write them through the functions of the schema ``isola`` only."""
 
-from sqlalchemy import ARRAY, Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, Uuid, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.platform.registry import MAX_SUBJECT
 from isola.platform.tenants import metadata
@@ -61,4 +75,17 @@ shares = Table(
         )
     ),
     Index(None, "expires_at", postgresql_where=LAPSING),
+)
+
+# Entries about shares on their way into the logs of the grantees: see migrations/control/0001_audit.sql.
+share_notices = Table(
+    "share_notices",
+    metadata,
+    # The grantee. No foreign key: the owner's transaction waits for nothing that happens to it.
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("old", JSONB),
+    Column("new", JSONB),
 )

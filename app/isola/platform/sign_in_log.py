@@ -1,4 +1,6 @@
-"""Records events of sign-ins for the tenant's log: refusals, counted, and ended sessions; and reads by tenants above.
+"""Records events of sign-ins for the tenant's log: refusals, counted, and ended sessions; and what other tenants do.
+
+That is reads by tenants above, and grants, changes and ends of shares that the tenant receives.
 
 A session begins in the transaction that writes its log entry. Other events must not wait for the tenant's home, and can
 happen while it is not writable. So the control plane stores them, and every server polls every few seconds for events
@@ -25,6 +27,7 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Table, Uuid, func,
 from isola.database.transactions import Database
 from isola.errors import Refusal
 from isola.platform.sessions import sessions
+from isola.platform.shares import share_notices
 from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
 from isola.subjects.metadata import indexed_text, moment
 
@@ -236,6 +239,7 @@ _PENDING = (
             tenants.c.id.in_(select(refusals.c.tenant_id).where(refusals.c.due_at <= func.now())),
             tenants.c.id.in_(select(family_reads.c.tenant_id).where(family_reads.c.due_at <= func.now())),
             tenants.c.id.in_(select(sessions.c.tenant_id).where(sessions.c.ended_at.is_not(None))),
+            tenants.c.id.in_(select(share_notices.c.tenant_id)),
         ),
         tenants.c.moving_to.is_(None),
         STATUS.in_([Status.ACTIVE.value]),

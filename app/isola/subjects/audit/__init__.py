@@ -52,6 +52,7 @@ OF_PLATFORM = (
     "partnership",
     "partnership_decline",
     "partnership_offer",
+    "received_share",
     "refusal",
     "session",
     "share",

@@ -74,7 +74,7 @@ async def test_creations_changes_and_deletions_are_logged_with_their_values(
     assert (deleted["old"]["name"], deleted["new"]) == ("atlas", None)
 
 
-async def test_sharing_and_revoking_are_logged_only_for_the_owner(
+async def test_sharing_and_revoking_are_logged_at_once_for_the_owner_only(
     database: Database, a: Tenant, b: Tenant, ada: Actor, resource: UUID
 ) -> None:
     before = await log(database, b)

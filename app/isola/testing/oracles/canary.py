@@ -44,6 +44,7 @@ from isola.errors import BadUserInput
 from isola.installed import SUBJECTS, metadata
 from isola.platform.audit import WHOLE
 from isola.platform.idempotency import first_answers
+from isola.platform.shares import share_notices
 from isola.platform.tenants import Tenant, metadata as platform
 from isola.subjects import visibility
 from isola.subjects.audit import audit_entries, audit_log
@@ -205,10 +206,11 @@ async def plant_platform(owner: Database, canary: Canary) -> Canary:
             if table.name not in BETWEEN_TENANTS and any(key.column.table.name in rows for key in table.foreign_keys):
                 [row] = await work.rows(insert(table).values(_values(table, canary.marker, rows)).returning(table))
                 rows[table.name] = dict(row)
-        # It has no foreign key.
-        values = {**_values(first_answers, canary.marker, rows), "tenant_id": canary.tenant.id}
-        [row] = await work.rows(insert(first_answers).values(values).returning(first_answers))
-        rows[first_answers.name] = dict(row)
+        # They have no foreign key.
+        for table in (first_answers, share_notices):
+            values = {**_values(table, canary.marker, rows), "tenant_id": canary.tenant.id}
+            [row] = await work.rows(insert(table).values(values).returning(table))
+            rows[table.name] = dict(row)
     del rows["tenants"]
     return Canary(canary.tenant, canary.marker, {**rows, **canary.rows})
 
