@@ -419,6 +419,7 @@ def test_the_package_has_what_isola_new_writes(home: Home) -> None:
     for file in ("Makefile", "pyproject.toml", "tests/conftest.py", "tests/test_isolation.py"):
         written = (home.place.directory / "chinook" / file).read_text()
         assert written == (home.place.directory / "fresh" / file).read_text().replace("fresh", "chinook")
+    assert (home.place.directory / "fresh/fresh/py.typed").is_file()  # for mypy
     assert "make demo" in (home.place.directory / "chinook/README.md").read_text()
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "tests/test_subjects.py"],

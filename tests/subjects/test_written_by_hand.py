@@ -75,7 +75,11 @@ def test_valid_fields_are_in_the_schema(tmp_path: Path) -> None:
     ("right", "wrong", "message"),
     [
         ('access=Requires(permission="bird:read")', "", "Query.flock: neither it nor Query declares an access rule"),
-        ('"bird:write"', '"bird:wirte"', "Mutation.clear: there is no permission 'bird:wirte'"),
+        (
+            '"bird:write"',
+            '"bird:wirte"',
+            "Mutation.clear: there is no permission 'bird:wirte': expected one of bird:read, bird:write",
+        ),
         ('row["name"]', 'row["nmae"]', "Bird.short: there is no column 'nmae'; there are id, name"),
         ('func.left(row["name"], 3)', '"abc"', "Bird.short: expected SQL of the row's columns"),
         ("short: str = expression", "nmae: str; short: str = expression", "Bird.nmae: there is no column nmae"),

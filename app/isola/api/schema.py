@@ -109,8 +109,12 @@ try:
 except MappingError as error:
     raise OperatorError(str(error)) from error
 for _place, _needed in model.requires.items():
-    if _unknown := set(_needed) - permissions.all_permissions():
-        raise OperatorError(f"{_place}: there is no permission {min(_unknown)!r}")
+    if _unknown := set(_needed) - (_known := permissions.all_permissions()):
+        _wrong = min(_unknown)
+        _like = sorted(each for each in _known if each.partition(":")[0] == _wrong.partition(":")[0])
+        raise OperatorError(
+            f"{_place}: there is no permission {_wrong!r}" + (f": expected one of {', '.join(_like)}" if _like else "")
+        )
 for _name, _entity in model.entities.items():
     _other = model.by_prefix.get(_entity.prefix or "", _name)
     if _other != _name:

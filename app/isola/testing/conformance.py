@@ -34,6 +34,8 @@ def run(
             "the program pgbouncer is missing: install Debian's package of that name, or name other modes"
         )
     failed = []
+    # Nobody reads the standard output of a worker of pytest-xdist.
+    output = sys.stderr if "PYTEST_XDIST_WORKER" in os.environ else sys.stdout
     with offered(strategy) as environment:
         for mode in modes:
             begun = time.monotonic()
@@ -43,12 +45,15 @@ def run(
             options = ["-q", "-c", HERE / "suite.ini", "--rootdir", root, f"--timeout={_timeout()}"]
             command = [sys.executable, "-m", "pytest", *options, *tests, *more]
             status = subprocess.run(
-                command, env={**os.environ, **environment, "TEST_MODE": mode}, check=False
+                command,
+                env={**os.environ, **environment, "TEST_MODE": mode},
+                stdout=2 if output is sys.stderr else None,
+                check=False,
             ).returncode
             if status:
                 failed.append(mode)
-            sys.stdout.write(f"{mode}: {'failed' if status else 'passed'} ({time.monotonic() - begun:.0f} s)\n")
-            sys.stdout.flush()
+            output.write(f"{mode}: {'failed' if status else 'passed'} ({time.monotonic() - begun:.0f} s)\n")
+            output.flush()
     return failed
 
 

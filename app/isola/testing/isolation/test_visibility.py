@@ -6,7 +6,21 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import Boolean, CheckConstraint, Column, MetaData, Table, Text, delete, insert, not_, or_, select, text
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    MetaData,
+    Table,
+    Text,
+    delete,
+    insert,
+    not_,
+    or_,
+    select,
+    text,
+)
 
 from isola.database.transactions import Database
 from isola.installed import metadata
@@ -233,3 +247,9 @@ async def test_the_rows_of_canaries_are_varied_until_a_rule_hides_one(database: 
         table.info["visible"] = lambda row, _: or_(row["is_open"], not_(row["is_open"]))
         visibility.deciding.cache_clear()
         assert [each async for each in hidden(work, table, [row])] == []
+        table.append_column(Column("loud", Text, Computed("upper(audience)", persisted=True)))
+        assert [each async for each in hidden(work, table, [row])] == []
+        table.info["visible"] = lambda row, _: row["loud"] == "ALL"
+        visibility.deciding.cache_clear()
+        tries = [{"audience": "all"}, {"audience": "staff"}]
+        assert await anext(hidden(work, table, tries)) == {"audience": "staff"}

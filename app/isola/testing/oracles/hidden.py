@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ColumnElement,
+    FromClause,
     Table,
     Uuid,
     cast,
@@ -42,8 +43,8 @@ async def hidden(work: Transaction, table: Table, tries: Sequence[Row]) -> Async
         return
     stranger = Viewer(literal(uuid5(NAMESPACE_OID, "stranger"), Uuid()), lambda _: false())
     for row in islice(varied(table, tries), MAX_VARIANTS):
-        values = {name: _stored(column, row) for name, column in table.c.items()}
-        if not await work.scalar(select(func.coalesce(rule(values, stranger), false()))):
+        stored = _stored(table, row)
+        if not await work.scalar(select(func.coalesce(rule(stored.c, stranger), false())).select_from(stored)):
             yield row
 
 
@@ -56,7 +57,7 @@ def is_of_users(table: Table) -> bool:
 
 def varied(table: Table, rows: Iterable[Row]) -> Iterator[Row]:
     """Rows, and those with other values in the columns that the visibility rule reads and that have few values."""
-    columns = [table.c[name] for name in visibility.deciding(table)]
+    columns = [table.c[name] for name in visibility.deciding(table) if table.c[name].computed is None]
     choices = {
         column.name: [False, True] if isinstance(column.type, Boolean) else allowed(column) for column in columns
     }
@@ -67,8 +68,16 @@ def varied(table: Table, rows: Iterable[Row]) -> Iterator[Row]:
             yield {**row, **dict(zip(choices, chosen, strict=True))}
 
 
-def _stored(column: Column[Any], row: Row) -> ColumnElement[Any]:
-    """The value that a column will have if a row is stored."""
+def _stored(table: Table, row: Row) -> FromClause:
+    """The values that a row will have once it is stored."""
+    given = select(*(_value(each, row).label(each.name) for each in table.c if each.computed is None)).subquery()
+    generated = [
+        literal_column(str(each.computed.sqltext), each.type).label(each.name) for each in table.c if each.computed
+    ]
+    return select(given, *generated).subquery()
+
+
+def _value(column: Column[Any], row: Row) -> ColumnElement[Any]:
     if column.name in row:
         return literal(row[column.name], column.type)
     default = column.server_default
