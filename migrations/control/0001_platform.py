@@ -461,8 +461,9 @@ def changes_and_sessions(op: Operations) -> None:
     op.create_index(None, "refusals", ["due_at"], schema="control")
     create_table(
         op,
-        "family_reads",
+        "reads",
         tenant(primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("reader_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), primary_key=True),
         sa.Column("subject", sa.Text, primary_key=True),
         sa.Column("count", sa.BigInteger, nullable=False),
@@ -470,8 +471,9 @@ def changes_and_sessions(op: Operations) -> None:
         moment("last_at", default="now()"),
         moment("due_at"),
         length("subject", 63),
+        sa.CheckConstraint("kind IN ('family', 'share')", name="kind"),
     )
-    op.create_index(None, "family_reads", ["due_at"], schema="control")
+    op.create_index(None, "reads", ["due_at"], schema="control")
     create_table(
         op,
         "refresh_tokens",

@@ -22,16 +22,17 @@ BEGIN
     RETURN true;
 END $$;
 
--- Logs the ended sessions of the bound tenant, its refusals and the reads of tenants above whose minute of counting is
--- over, and what happened to the shares that it receives, and deletes them from the control plane. Of the shares, at most
--- 2,000 entries at once.
+-- Logs the ended sessions of the bound tenant, its refusals and the reads of other tenants whose time of counting is over,
+-- and what happened to the shares that it receives, and deletes them from the control plane. Of the shares, at most 2,000
+-- entries at once.
 CREATE FUNCTION isola.note_sign_ins() RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     tenant uuid := isola.bound_tenant();
     ended jsonb[];
     refused jsonb[];
-    reads jsonb[];
+    above jsonb[];
+    partners jsonb[];
     told record;
 BEGIN
     WITH gone AS (
@@ -49,11 +50,16 @@ BEGIN
         'control.refusals'::regclass, 'control', '[0:3]={refusal,"{due_at}",refusal:,reason}'::text[], NULL, refused
     );
     WITH due AS (
-        DELETE FROM control.family_reads WHERE tenant_id = tenant AND due_at <= now() RETURNING *
+        DELETE FROM control.reads WHERE tenant_id = tenant AND due_at <= now() RETURNING *
     )
-    SELECT array_agg(to_jsonb(due) ORDER BY subject, reader_id) INTO reads FROM due;
+    SELECT array_agg(to_jsonb(due) ORDER BY subject, reader_id) FILTER (WHERE kind = 'family'),
+        array_agg(to_jsonb(due) || jsonb_build_object('partner', t.slug) ORDER BY subject, t.slug) FILTER (WHERE kind = 'share')
+    INTO above, partners FROM due JOIN control.tenants t ON t.id = due.reader_id;
     PERFORM isola.audit_note(
-        'control.family_reads'::regclass, 'control', '[0:3]={family_read,"{due_at,reader_id}",family:,subject}'::text[], NULL, reads
+        'control.reads'::regclass, 'control', '[0:3]={family_read,"{due_at,reader_id,kind}",family:,subject}'::text[], NULL, above
+    );
+    PERFORM isola.audit_note(
+        'control.reads'::regclass, 'control', '[0:3]={share_read,"{due_at,reader_id,kind}",shared:,subject}'::text[], NULL, partners
     );
     WITH gone AS (
         DELETE FROM control.share_notices WHERE tenant_id = tenant AND id IN (

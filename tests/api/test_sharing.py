@@ -4,9 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from graphql import get_named_type
 from sqlalchemy import func, insert, select
 
 from isola.api.execute import Executor
+from isola.api.schema import model
 from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.subjects.declaration import field_of
@@ -203,3 +205,55 @@ async def test_a_share_of_another_subject_has_null_where_a_resource_would_be(
     node = {"id": f"shr_{share}", "owner": {"slug": sharer.slug}, "resource": None}
     answer = await reader.ask("{ sharedWithMe { nodes { id owner { slug } resource { name } } } }")
     assert answer.data == {"sharedWithMe": {"nodes": [node]}}
+
+
+NODE = 'node(id: "%s") { ... on ReceivedShare { resource { name } } }'
+
+
+@pytest.mark.parametrize(
+    ("selection", "reads"),
+    [
+        ("sharedResources { nodes { name } }", 3),
+        ("sharedResources { nodes { id } edges { cursor node { name } } }", 3),
+        ("sharedResources(first: 2) { nodes { name } pageInfo { hasNextPage } }", 2),
+        ("sharedResources(last: 1) { nodes { name } pageInfo { hasPreviousPage } }", 1),
+        ("sharedResources { edges { cursor } }", 3),
+        ("sharedResources { pageInfo { startCursor endCursor } }", 2),
+        ("sharedResources(first: 1, orderBy: [{field: NAME}]) { pageInfo { endCursor } edges { cursor } }", 1),
+        ("sharedResources { nodes { name } } __schema { __typename }", 3),
+        ("sharedWithMe { nodes { resource { name } } }", 3),
+        ("a: sharedWithMe { nodes { resource { name } } } b: sharedResources { nodes { kind } }", 3),
+        (NODE, 1),
+        # No row is in the answer.
+        ("sharedResources { totalCount }", 0),
+        ("sharedResources(first: 0) { nodes { name } totalCount }", 0),
+        ('sharedResources(filter: {name: {eq: "nothing has this"}}) { nodes { name } pageInfo { endCursor } }', 0),
+        ("sharedWithMe { totalCount nodes { id note owner { slug } } }", 0),
+        ("resources { nodes { id name } pageInfo { startCursor } }", 0),
+    ],
+)
+async def test_the_shares_whose_rows_are_in_an_answer_are_noted(a: Caller, selection: str, reads: int) -> None:
+    everything = [node["id"] for node in (await a.ask(SHARED)).data["sharedWithMe"]["nodes"]]
+    noted: list[set[str]] = []
+    executor = Executor(model, secret=b"s" * 32, note=lambda shares: noted.append(set(shares)))
+    answer = await a.using(executor).ask(f"{{ {selection.replace('%s', everything[0])} }}")
+    assert answer.data
+    found = set().union(*noted)
+    assert found <= {each.removeprefix("shr_") for each in everything}
+    assert (len(found), len(noted)) == (reads, 1 if reads else 0)
+    plain = await a.ask(f"{{ {selection.replace('%s', everything[0])} }}")
+    assert {**answer.data} == {**plain.data} or "ursor" in selection
+
+
+def test_no_answer_to_a_mutation_has_rows_of_other_tenants() -> None:
+    """The first answer to a mutation with a key is kept as it is."""
+    shared = {name for name, entity in model.entities.items() if getattr(entity.source, "share", None) is not None}
+    assert shared
+    reached: set[str] = set()
+    waiting = [get_named_type(each.type) for each in model.schema.mutation_type.fields.values()]  # type: ignore[union-attr]
+    while waiting:
+        type_ = waiting.pop()
+        if type_.name not in reached:
+            reached.add(type_.name)
+            waiting += [get_named_type(each.type) for each in getattr(type_, "fields", {}).values()]
+    assert not reached & shared

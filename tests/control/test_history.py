@@ -57,7 +57,7 @@ CONTROL = [
     sessions.sessions,
     sessions.refresh_tokens,
     sign_in_log.refusals,
-    sign_in_log.family_reads,
+    sign_in_log.reads,
     memberships.memberships,
     audit_tables.audit_heads,
     audit_tables.audit_pending,

@@ -18,6 +18,7 @@ SUBJECTS_SHARED = "app/isola/testing/isolation/sharing/test_subjects.py"
 GRANTED = "app/isola/testing/isolation/sharing/test_grants.py"
 LISTED = "app/isola/testing/isolation/sharing/test_listed.py"
 BOTH_LOGS = "app/isola/testing/isolation/sharing/test_both_logs.py"
+READS_IN_THE_LOG = "app/isola/testing/isolation/sharing/test_reads_in_the_log.py"
 BINDINGS = "app/isola/testing/isolation/test_binding.py"
 VISIBILITY = "app/isola/testing/isolation/test_visibility.py"
 TICKETS = "app/isola/testing/isolation/test_tickets.py"
@@ -799,6 +800,17 @@ SHARES = (
         (BOTH_LOGS,),
     ),
     Sql(
+        "reads by partners in no log",
+        "that the owner's log has what partners read",
+        BOTH,
+        rewritten(
+            "isola.note_sign_ins()",
+            "shared:,subject}}'::text[], NULL, partners",
+            "shared:,subject}}'::text[], NULL, NULL",
+        ),
+        (READS_IN_THE_LOG,),
+    ),
+    Sql(
         "ids of the owner in the partner's log",
         "what the partner's log tells about a share",
         BOTH,
@@ -1332,7 +1344,7 @@ FAMILIES = (
         "the log of reads of descendants",
         BOTH,
         rewritten(
-            "isola.note_sign_ins()", "family:,subject}}'::text[], NULL, reads", "family:,subject}}'::text[], NULL, NULL"
+            "isola.note_sign_ins()", "family:,subject}}'::text[], NULL, above", "family:,subject}}'::text[], NULL, NULL"
         ),
         (f"{FAMILY_SCOPE}::test_each_read_is_in_the_log_of_each_descendant_and_names_nobody_above",),
     ),

@@ -43,7 +43,7 @@ from isola.identity.visitors import Visitor
 from isola.platform.challenges import Challenges
 from isola.platform.families import Descendants
 from isola.query.caller import Context, ReadsDescendants, Transaction
-from isola.query.compiler import Compiler, Reading
+from isola.query.compiler import Compiler, Note, Reading, unnoted
 from isola.query.documents import Document, Documents, InvalidError, Operation, UnknownHashError, digest
 from isola.query.effort import Effort
 from isola.query.json_text import VIOLATION
@@ -107,13 +107,15 @@ class Executor:
         effort: Effort | None = None,
         kept_bytes: int = 256 * 1024 * 1024,
         by_code_point: bool = False,
+        note: Note = unnoted,
     ) -> None:
         """``secret`` keys cursors, API keys and idempotency keys: the same on every server, and after a restart.
 
         ``production`` turns introspection and suggestions off. ``trusted`` documents are compiled now; with
         ``trusted_only`` no others are accepted. ``cache_bytes`` is the memory for cached documents and statements,
         ``effort`` limits the time spent on making them. ``kept_bytes`` is the size of the first answers to mutations
-        with a key that a tenant may have. ``by_code_point``: the database sorts texts by code point.
+        with a key that a tenant may have. ``by_code_point``: the database sorts texts by code point. ``note`` is called
+        with the shares whose rows a response has.
         """
         limits = limits or Limits()
         self._schema = model.schema
@@ -124,7 +126,7 @@ class Executor:
         self._digests = Digests(secret)
         self._services = services or Services(Mint(secret), Challenges(reserved=lambda _: False))
         self.compiler = Compiler(
-            model, limits, secret, effort=effort, most=cache_bytes // 3, by_code_point=by_code_point
+            model, limits, secret, effort=effort, most=cache_bytes // 3, by_code_point=by_code_point, note=note
         )
         self.documents = Documents(
             model.schema,

@@ -31,7 +31,7 @@ from isola.platform.platform_log import Action, Author, interventions, operator
 from isola.platform.revocations import sign_outs
 from isola.platform.sessions import sessions
 from isola.platform.shares import share_notices, shares
-from isola.platform.sign_in_log import family_reads, refusals
+from isola.platform.sign_in_log import reads, refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
 from isola.subjects import names
@@ -217,7 +217,6 @@ async def drop(
             audit_pending,
             audit_seals,
             domains,
-            family_reads,
             first_answers,
             interventions,
             invitations,
@@ -226,6 +225,7 @@ async def drop(
             partnership_offers,
             plans.quota_bounds,
             plans.quota_turns,
+            reads,
             refusals,
             sessions,
             share_notices,

@@ -1,11 +1,11 @@
 """Records events of sign-ins for the tenant's log: refusals, counted, and ended sessions; and what other tenants do.
 
-That is reads by tenants above, and grants, changes and ends of shares that the tenant receives.
+That is reads by tenants above and by partners, and grants, changes and ends of shares that the tenant receives.
 
 A session begins in the transaction that writes its log entry. Other events must not wait for the tenant's home, and can
 happen while it is not writable. So the control plane stores them, and every server polls every few seconds for events
 to copy into a log. However many there are, a tenant's log gets one entry a minute for each reason of refusals, and for
-each tenant above and subject of reads.
+each tenant above and subject of reads; and one a second for each partner and subject.
 
 Where only the request names the tenant, the name is resolved when the counts are written, so the response to the
 client reveals nothing about it.
@@ -14,7 +14,7 @@ client reveals nothing about it.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
@@ -22,7 +22,7 @@ from typing import Self, TypeAlias, TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Table, Uuid, func, or_, select
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Table, Text, Uuid, func, or_, select
 
 from isola.database.transactions import Database
 from isola.errors import Refusal
@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 INTERVAL = 5.0
 """Seconds between two polls for events to copy into a log."""
+STORED_AFTER = 1.0
+"""Seconds after which reads of shared rows are stored."""
 _AT_ONCE = 100  # tenants per poll: a flood of refusals does not block other writers
 _COUNTED = 10_000  # names between two polls: bounds the memory that a flood of invented names can take
 _NAME = re.compile(r"[A-Za-z0-9.-]{2,253}", re.ASCII)
@@ -77,11 +79,13 @@ refusals = Table(
     Index(None, "due_at"),
 )
 
-family_reads = Table(
-    "family_reads",
+# Reads by users of other tenants.
+reads = Table(
+    "reads",
     metadata,
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    # The tenant above, whose users read; the log does not tell which it is.
+    # ``family``: the reader is a tenant above; the log does not tell which. ``share``: it is a partner.
+    Column("kind", Text, primary_key=True),
     Column("reader_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
     indexed_text("subject", _MAX_SUBJECT, primary_key=True),
     Column("count", BigInteger, nullable=False),
@@ -89,6 +93,7 @@ family_reads = Table(
     moment("first_at"),
     moment("last_at"),
     moment("due_at", default=None),
+    CheckConstraint("kind IN ('family', 'share')", name="kind"),
     Index(None, "due_at"),
 )
 
@@ -109,22 +114,31 @@ class SignInLog:
         self._tenants = tenants
         self._refused: Counter[tuple[UUID | str, Reason]] = Counter()
         self._read: Counter[tuple[UUID, UUID, str]] = Counter()
+        self._shared: Counter[str] = Counter()
         self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._due = asyncio.Event()
+        # Requests need the connections of the control plane.
+        self._one_connection = asyncio.Lock()
+        self._tasks: Sequence[asyncio.Task[None]] = ()
         self._failing = False
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        # Counts are stored in time, however long it takes to write to the logs.
+        self._tasks = [
+            asyncio.create_task(self._repeat(self._store, self._due)),
+            asyncio.create_task(self._repeat(self._copy, self._woken)),
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
-        await self._try_to_write()
+                await task
+        for work in (self._store, self._copy):
+            await self._try_to(work)
 
     def refuse(self, tenant: UUID | str, reason: Reason) -> None:
         """Count a refusal: see ``Refuse``."""
@@ -139,24 +153,36 @@ class SignInLog:
         """Count a read of a subject's rows in a tenant by a user of a tenant above. Does not block."""
         self._read[tenant, reader, subject] += 1
 
+    def read_shared(self, shares: Iterable[str]) -> None:
+        """Count a read of the row of each of these shares by the partner that received it. Does not block."""
+        if not self._shared:
+            asyncio.get_running_loop().call_later(STORED_AFTER, self._due.set)
+        self._shared.update(shares)
+
     def wake(self) -> None:
         """Poll at once for events to copy into a log: a session has ended."""
         self._woken.set()
 
-    async def _run(self) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[None]], woken: asyncio.Event) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL):
-                    await self._woken.wait()
-            self._woken.clear()
-            await self._try_to_write()
+                    await woken.wait()
+            woken.clear()
+            await self._try_to(work)
 
-    async def _try_to_write(self) -> None:
+    async def _store(self) -> None:
+        await self._add(_COUNT_SHARED, self._shared, lambda share: (share,))
+        await self._add(_COUNT, self._refused, _named)
+        await self._add(_COUNT_READS, self._read, tuple)
+
+    async def _copy(self) -> None:
+        for tenant in await self._pending():
+            await carry(self._tenants, tenant)
+
+    async def _try_to(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._add(_COUNT, self._refused, _named)
-            await self._add(_COUNT_READS, self._read, tuple)
-            for tenant in await self._pending():
-                await carry(self._tenants, tenant)
+            await work()
             self._failing = False
         except Refusal as refusal:
             if not self._failing:
@@ -174,14 +200,14 @@ class SignInLog:
         counted.clear()
         rows = [(*row(key), count) for key, count in counts.items()]
         try:
-            async with self._control.unbound() as transaction:
+            async with self._one_connection, self._control.unbound() as transaction:
                 await transaction.value(statement, *(list(column) for column in zip(*rows, strict=True)))
         except BaseException:
             counted.update(counts)
             raise
 
     async def _pending(self) -> Sequence[Tenant]:
-        async with self._control.unbound() as transaction:
+        async with self._one_connection, self._control.unbound() as transaction:
             return [entry(row) for row in await transaction.rows(_PENDING)]
 
 
@@ -223,13 +249,26 @@ ORDER BY t.id, reason
 ON CONFLICT (tenant_id, reason) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """
 _COUNT_READS = """
-INSERT INTO control.family_reads AS r (tenant_id, reader_id, subject, count, due_at)
-SELECT counted.*, now() + interval '1 minute'
+INSERT INTO control.reads AS r (kind, tenant_id, reader_id, subject, count, due_at)
+SELECT 'family', counted.*, now() + interval '1 minute'
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) counted (tenant_id, reader_id, subject, count)
 JOIN control.tenants t ON t.id = counted.tenant_id AND t.status <> 'deleted'
 JOIN control.tenants above ON above.id = counted.reader_id AND above.status <> 'deleted'
 ORDER BY tenant_id, reader_id, subject
-ON CONFLICT (tenant_id, reader_id, subject) DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
+ON CONFLICT (tenant_id, kind, reader_id, subject)
+DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
+"""
+_COUNT_SHARED = """
+INSERT INTO control.reads AS r (kind, tenant_id, reader_id, subject, count, due_at)
+SELECT 'share', s.owner_id, s.grantee_id, s.subject, sum(counted.count), now() + interval '1 second'
+FROM unnest($1::uuid[], $2::bigint[]) counted (share, count)
+JOIN control.shares s ON s.id = counted.share
+JOIN control.tenants t ON t.id = s.owner_id AND t.status <> 'deleted'
+JOIN control.tenants partner ON partner.id = s.grantee_id AND partner.status <> 'deleted'
+GROUP BY s.owner_id, s.grantee_id, s.subject
+ORDER BY s.owner_id, s.grantee_id, s.subject
+ON CONFLICT (tenant_id, kind, reader_id, subject)
+DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """
 # In random order: tenants whose logs cannot be written must not block the others for ever. Moving and suspended
 # tenants wait.
@@ -237,7 +276,7 @@ _PENDING = (
     ENTRY.where(
         or_(
             tenants.c.id.in_(select(refusals.c.tenant_id).where(refusals.c.due_at <= func.now())),
-            tenants.c.id.in_(select(family_reads.c.tenant_id).where(family_reads.c.due_at <= func.now())),
+            tenants.c.id.in_(select(reads.c.tenant_id).where(reads.c.due_at <= func.now())),
             tenants.c.id.in_(select(sessions.c.tenant_id).where(sessions.c.ended_at.is_not(None))),
             tenants.c.id.in_(select(share_notices.c.tenant_id)),
         ),

@@ -4,18 +4,18 @@ The caches contain no data of a tenant or a user. A request whose plan and state
 the reading of its arguments, and one awaited query.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphql import GraphQLError, GraphQLField
 from graphql.execution.values import VariableValues
 from sqlalchemy import Table
 
 from isola.errors import BadUserInput
-from isola.query import caller, cursor, planning, statement
+from isola.query import caller, cursor, marks, planning, statement
 from isola.query.arguments import Ids, Page, Read, Shape
 from isola.query.caller import Placement, Principal, Transaction
 from isola.query.documents import Document, Operation
@@ -49,6 +49,13 @@ class Reading:
     """The root fields that read the rows of descendants; if there are any, the plan reads nothing else."""
 
 
+Note: TypeAlias = Callable[[Iterable[str]], None]
+
+
+def unnoted(shares: Iterable[str]) -> None:
+    """Where nobody is told what was read."""
+
+
 # From this number of sites on, writing a statement takes tens of milliseconds.
 _LARGE = 8
 
@@ -65,11 +72,14 @@ class Compiler:
         effort: Effort | None = None,
         most: int = 10 * 1024 * 1024,
         by_code_point: bool = False,
+        note: Note = unnoted,
     ) -> None:
         """``most`` bytes of statements are cached. ``effort`` is charged for writing those that are not.
 
-        ``by_code_point``: the database sorts texts by code point, so an index serves ``startsWith``.
+        ``by_code_point``: the database sorts texts by code point, so an index serves ``startsWith``. ``note`` is called
+        with the shares whose rows were read in a result.
         """
+        self._note = note
         self._by_code_point = by_code_point
         self.model = model
         self.limits = limits
@@ -183,6 +193,10 @@ class Compiler:
         if claim is not None:
             sql, values = claim.keep(sql, values)
         text: str = await transaction.value(sql, *values)
+        if written.marks:
+            text, shares = marks.taken(text)
+            if shares:
+                self._note(shares)
         self.limits.check_answer(text)
         return text
 

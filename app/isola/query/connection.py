@@ -349,11 +349,13 @@ class _Writer:
     def _of_rows(self, part: ConnectionPart, rows: Subquery | None) -> list[Json]:
         if rows is None:
             raise TypeError(f"{part.name} needs rows")
+        mark = self.writer.mark(self.source, rows.c.__getitem__)
         match part.name:
             case "nodes" if part.selection:
-                return self._listed(self._node(part.selection, rows))
+                return self._listed([*mark, *self._node(part.selection, rows)])
             case "edges":
-                return self._listed(json_text.object_of([(each.key, self._edge(each, rows)) for each in part.parts]))
+                edge = json_text.object_of([(each.key, self._edge(each, rows)) for each in part.parts])
+                return self._listed([*mark, *edge])
             case "startCursor" | "endCursor":
                 return [json_text.present(self._end_of_page(part.name, rows), nullable=True)]
         raise TypeError(f"connections have no field {part.name}")
@@ -403,7 +405,11 @@ class _Writer:
             keys = at_the_end(rows.c[_KEYS])
         else:
             keys = cursor.keys_data([at_the_end(rows.c[column]) for column, _ in self.page.order])
-        return case((func.count() > literal_column("0"), func.to_json(self._cursor(keys)).cast(Text)))
+        # A cursor has values of its row.
+        mark = self.writer.mark(self.source, lambda name: at_the_end(rows.c[name]))
+        text: ColumnElement[str] = func.to_json(self._cursor(keys)).cast(Text)
+        text = json_text.joined([*mark, text]) if mark else text
+        return case((func.count() > literal_column("0"), text))
 
     def _cursor(self, keys: ColumnElement[bytes]) -> ColumnElement[str]:
         return cursor.written(keys, self.writer.parameter(self.selected.site, 0, LargeBinary()))

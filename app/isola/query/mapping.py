@@ -65,6 +65,9 @@ class Function:
     """Whether it returns records, whose column types each call must specify."""
     when: Callable[[Row], ColumnElement[bool]] | None = None
     """The condition on its rows; all are read by default."""
+    share: str | None = None
+    """The column with the id of the share that grants the row, if other tenants share the rows: reads of them are
+    counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
 from isola.errors import BadUserInput
-from isola.query import budget, caller, connection, family, json_text
+from isola.query import budget, caller, connection, family, json_text, marks
 from isola.query.arguments import Ids, Shape
 from isola.query.budget import Budget
 from isola.query.connection import PAGE
@@ -72,6 +72,8 @@ class Statement:
 
     sql: str
     parameters: tuple[tuple[int, int], ...]
+    marks: bool = False
+    """Whether it marks rows that other tenants share: see isola.query.marks."""
 
     @property
     def size(self) -> int:
@@ -107,7 +109,7 @@ def write(
         made = made.where(family.is_current())
     compiled = made.compile(dialect=_DIALECT)
     places = [name.removeprefix("v").split("_") for name in compiled.positiontup or ()]
-    return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]))
+    return Statement(str(compiled), tuple([(int(group), int(index)) for group, index in places]), writer.marks)
 
 
 def _row(source: Parameters) -> Row:
@@ -147,6 +149,7 @@ class Writer:
         self.family = placement if isinstance(placement, Family) else None
         # The page over several tenants whose rows are being written.
         self._page: FromClause | None = None
+        self.marks = False
 
     def object(self, selection: Selection, row: Row, *, abstract: bool = False) -> list[Json]:
         """The JSON of one row's object."""
@@ -157,6 +160,13 @@ class Writer:
 
     def parameter(self, site: int, index: int, type_: TypeEngine[Any]) -> BindParameter[Any]:
         return bindparam(f"v{_FIRST_SITE + site}_{index}", type_=type_)
+
+    def mark(self, source: Source, column: Callable[[str], ColumnElement[Any]]) -> list[Json]:
+        """The mark of a row, if another tenant shares it; ``column`` returns its columns."""
+        if not isinstance(source, Function) or source.share is None:
+            return []
+        self.marks = True
+        return marks.of(column(source.share))
 
     def scan(self, source: Source, row: Row | None) -> tuple[FromClause, list[ColumnElement[bool]]]:
         """A new scan of a source, and the conditions that every scan of it needs."""
@@ -297,7 +307,7 @@ class Writer:
             conditions.append(self.join(one.join, row, scan))
 
         def text() -> ColumnElement[str]:
-            return json_text.joined(self.object(selected.selection, scan.c))
+            return json_text.joined([*self.mark(source, scan.c.__getitem__), *self.object(selected.selection, scan.c)])
 
         if self._joins is not None and len(self._joins) < _MOST_JOINS and _is_by_key(one, source):
             self._joins.append((scan, and_(*conditions)))
@@ -330,7 +340,8 @@ class Writer:
             scan = self.call(source, source.one, [key])
 
         def found() -> ColumnElement[str]:
-            return json_text.joined(self.object(selected.choices[type_], scan.c, abstract=selected.abstract))
+            found = self.object(selected.choices[type_], scan.c, abstract=selected.abstract)
+            return json_text.joined([*self.mark(source, scan.c.__getitem__), *found])
 
         return self.select(found, scan).where(scan.c.id == key, *conditions).scalar_subquery()
 

@@ -47,6 +47,7 @@ from isola.platform.sealing import sealing
 from isola.platform.sign_in_log import SignInLog
 from isola.platform.span_verification import verifying
 from isola.platform.watchdog import watching
+from isola.query.compiler import Note
 from isola.query.documents import InvalidError
 from isola.query.effort import Effort
 from isola.query.limits import Limits
@@ -167,7 +168,14 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
             )
             services = Services(mint, challenges, sessions, choices, invitations, settings.share_duration)
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
-            executor = _executor(settings, secret, services, rest.documents(paths), by_code_point=by_code_point)
+            executor = _executor(
+                settings,
+                secret,
+                services,
+                rest.documents(paths),
+                by_code_point=by_code_point,
+                note=sign_ins.read_shared,
+            )
             administration: Sequence[BaseRoute] = ()
             if of_staff is not None:
                 staff_tokens = TokenVerifier(of_staff, settings.token_cache_size)
@@ -195,7 +203,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
 
 
 def _executor(
-    settings: Settings, secret: bytes, services: Services, documents: Sequence[str], *, by_code_point: bool
+    settings: Settings, secret: bytes, services: Services, documents: Sequence[str], *, by_code_point: bool, note: Note
 ) -> Executor:
     """``documents`` are trusted in addition to those in the settings."""
     known = [*trusted.read(settings.trusted_documents), *documents]
@@ -212,6 +220,7 @@ def _executor(
             effort=Effort(rate=settings.document_share),
             kept_bytes=settings.kept_answer_bytes,
             by_code_point=by_code_point,
+            note=note,
         )
     except InvalidError as invalid:
         reasons = "; ".join(error.message for error in invalid.errors)

@@ -56,6 +56,7 @@ OF_PLATFORM = (
     "refusal",
     "session",
     "share",
+    "share_read",
     "sign_out",
     "tenant",
     "tenant_block",

@@ -202,7 +202,7 @@ async def test_each_read_is_in_the_log_of_each_descendant_and_names_nobody_above
         entries: list[Any] = []
         while not entries and time.monotonic() < deadline:
             async with household.owner.unbound() as work:
-                await work.script("UPDATE control.family_reads SET due_at = now()")
+                await work.script("UPDATE control.reads SET due_at = now()")
             await asyncio.sleep(0.2)
             entries = (await household.api.client(slug).ask(logs)).data["auditLog"]["nodes"]
         assert {each["object"] for each in entries} == {"family:user"}
