@@ -16,6 +16,7 @@ PARTS = {
     "shares": (SHARES,),
     "visibility": (VISIBILITY, "-k", "not pair"),
     "pairs": (VISIBILITY, "-k", "pair"),
+    "writing": (f"{ISOLATION}/test_writing.py", "-k", "every_value or own_row"),
     "catalogue": (f"{ISOLATION}/test_catalogue.py",),
     "families": (f"{ISOLATION}/families", "-k", "rls-over-schema"),
     "order": (f"{ISOLATION}/test_order_of_conditions.py", "-k", "does_not_reveal"),
