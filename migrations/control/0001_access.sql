@@ -1,7 +1,7 @@
 -- Records a staff access in the bound tenant's log, in the transaction of the access itself. Returns false and records
 -- nothing without a currently valid access grant.
 CREATE FUNCTION isola.note_access(leave uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     granted control.access_grants;
 BEGIN

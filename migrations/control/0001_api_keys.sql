@@ -5,7 +5,7 @@ RETURNS TABLE (
     id uuid, prefix text, name text, permissions text[], user_id uuid, created_by uuid,
     created_at timestamptz, expires_at timestamptz, last_used_at timestamptz, revoked_at timestamptz
 ) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT k.id, k.prefix, k.name, k.permissions, k.user_id, k.created_by,
            k.created_at, k.expires_at, k.last_used_at, k.revoked_at
@@ -16,7 +16,7 @@ END;
 CREATE FUNCTION isola.create_api_key(
     prefix text, digest bytea, name text, permissions text[], user_id uuid, expires_at timestamptz
 ) RETURNS uuid LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     created uuid;
@@ -32,7 +32,7 @@ END $$;
 
 -- Revokes a key of the bound tenant; false if there is no such key. Revoking again keeps the first time.
 CREATE FUNCTION isola.revoke_api_key(key uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     revoked text;
 BEGIN

@@ -330,7 +330,7 @@ END $$;
 -- The beginning and the end of a partnership are logged by both tenants: each row of control.partners by its tenant. The
 -- partner's log does not name the user who acted. It is bound while the entry is written, as in isola.shared_row().
 CREATE FUNCTION isola.note_partners() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     bound uuid;
     proof text := current_setting('isola.proof', true);

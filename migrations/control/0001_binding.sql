@@ -76,7 +76,7 @@ RETURN CASE WHEN isola.proved_tenant_id() IS NOT NULL
 -- A proof of a record for this transaction. A record is one line for each field. No other role may call it.
 CREATE FUNCTION isola.proof_of(record text) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     key control.binding_key;
 BEGIN
@@ -90,5 +90,5 @@ END $$;
 -- one whose rows are read. No other role may call it.
 CREATE FUNCTION isola.proof(tenant uuid, reader uuid DEFAULT NULL) RETURNS text
 LANGUAGE sql STABLE PARALLEL RESTRICTED
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 RETURN isola.proof_of(concat(tenant, chr(10), reader, repeat(chr(10), 5)));

@@ -4,7 +4,7 @@
 -- begins with the tenant, so a tenant cannot invalidate another tenant's entries. The limit is 100 changes per
 -- transaction: otherwise SQL inside a tenant could flood every server and delay the changes of other tenants.
 CREATE FUNCTION isola.announce(kind text, key text) RETURNS void LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     tenant uuid := isola.bound_tenant();
 BEGIN

@@ -6,7 +6,7 @@ RETURNS TABLE (
     id uuid, name text, challenge text, challenge_expires_at timestamptz,
     created_at timestamptz, verified_at timestamptz
 ) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT d.id, d.name, d.challenge, d.challenge_expires_at, d.created_at, d.verified_at
     FROM control.domains d WHERE d.tenant_id = (SELECT isola.bound_tenant());
@@ -16,7 +16,7 @@ END;
 -- verified it. Whether another tenant has verified it makes no difference. The challenge is generated here: a tenant
 -- that could choose it would choose a value that is published already. Two random UUIDs hold 244 random bits.
 CREATE FUNCTION isola.add_domain(name text) RETURNS uuid LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     added uuid;
@@ -37,7 +37,7 @@ END $$;
 -- code inside a tenant can write. False if no server did, or if the challenge was replaced or has expired since. Fails
 -- on the unique index if another tenant has verified the same domain and not removed it.
 CREATE FUNCTION isola.verify_domain(domain uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     verified text;
 BEGIN
@@ -54,7 +54,7 @@ END $$;
 
 -- Removes a domain. To add it again, this or another tenant has to publish a new challenge.
 CREATE FUNCTION isola.remove_domain(domain uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     removed text;
 BEGIN

@@ -5,7 +5,7 @@
 CREATE FUNCTION isola.descendants()
 RETURNS TABLE (id uuid, slug text, name text, depth int, parent_slug text, status text, plan text)
 LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     WITH RECURSIVE below (id, slug, name, depth, parent_slug, status, plan) AS (
         SELECT t.id, t.slug, t.name, 1, above.slug, t.status, t.plan
@@ -44,7 +44,7 @@ RETURN concat_ws(
 -- transaction has proved that it reads descendants, which only servers prove, for users with the permission. It is kept
 -- in a setting, with a code, for the policies.
 CREATE FUNCTION isola.family_list() RETURNS text LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     tenant uuid := isola.proved_tenant_id();
     list text;
@@ -74,7 +74,7 @@ END $$;
 -- table of a statement, so it uses the list that was made in the same statement; the next statement makes another. In a
 -- transaction that proves no tenant it is as in one that does not read descendants: isola.proved_tenant_id() decides.
 CREATE FUNCTION isola.family(of_home text) RETURNS uuid[] LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     kept text := current_setting('isola.family', true);
     list text;

@@ -61,7 +61,7 @@ END $$;
 CREATE FUNCTION isola.first_answer(
     digest bytea, place integer, request bytea, OUT permissions text, OUT refusal boolean, OUT answer text
 ) RETURNS SETOF record LANGUAGE plpgsql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     tenant uuid := isola.bound_tenant();

@@ -6,7 +6,7 @@ RETURNS TABLE (
     expires_at timestamptz, sent_at timestamptz, failed_at timestamptz, accepted_at timestamptz, accepted_by uuid,
     revoked_at timestamptz
 ) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT i.id, i.email, i.role_ids, i.organization_id, i.invited_by, i.created_at, i.expires_at, i.sent_at,
            i.failed_at, i.accepted_at, i.accepted_by, i.revoked_at
@@ -17,7 +17,7 @@ END;
 -- sends it after the commit. NULL if the tenant has invited 100 times, or the address 3 times, within a day.
 CREATE FUNCTION isola.invite(email text, role_ids uuid[], organization_id uuid, lifetime interval) RETURNS uuid
 LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     tenant uuid := isola.bound_tenant();
@@ -46,7 +46,7 @@ END $$;
 
 -- Revokes an open invitation of the bound tenant; false if there is none. Revoking again keeps the first time.
 CREATE FUNCTION isola.revoke_invitation(invitation uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 BEGIN
     UPDATE control.invitations SET revoked_at = coalesce(revoked_at, now())
     WHERE id = invitation AND tenant_id = isola.bound_tenant() AND accepted_at IS NULL;
@@ -57,7 +57,7 @@ END $$;
 -- token has another digest. Of two concurrent calls, the second waits here for the first.
 CREATE FUNCTION isola.accept_invitation(invitation uuid, token bytea, of_user uuid)
 RETURNS TABLE (role_ids uuid[], organization_id uuid, invited_by uuid) LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -69,7 +69,7 @@ END $$;
 
 -- Records that an invitation of the bound tenant could not be sent.
 CREATE FUNCTION isola.fail_invitation(invitation uuid) RETURNS void LANGUAGE sql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     UPDATE control.invitations SET failed_at = now(), next_attempt_at = NULL
     WHERE id = invitation AND tenant_id = (SELECT isola.bound_tenant()) AND sent_at IS NULL AND failed_at IS NULL;

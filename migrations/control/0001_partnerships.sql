@@ -72,7 +72,7 @@ END $$;
 -- the tenant's own, ``blocked`` if the tenant has blocked it, ``partner`` if it is a partner already, ``many`` if there
 -- are too many open offers. All of it depends only on the bound tenant's own rows.
 CREATE FUNCTION isola.offer_partnership(partner text, OUT partnership uuid, OUT refused text) LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     most CONSTANT int := 100;
@@ -136,7 +136,7 @@ END $$;
 -- The bound tenant's own open offers, and its partners. Of an offer, only what the tenant wrote.
 CREATE FUNCTION isola.partnerships()
 RETURNS TABLE (id uuid, slug text, name text, offered_at timestamptz, accepted_at timestamptz) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT o.id, o.partner_slug, NULL::text, o.offered_at, NULL::timestamptz
     FROM control.partnership_offers o WHERE o.tenant_id = (SELECT isola.bound_tenant())
@@ -149,7 +149,7 @@ END;
 -- The offers to the bound tenant that wait for an answer: not those of tenants that it has blocked.
 CREATE FUNCTION isola.partnership_offers()
 RETURNS TABLE (id uuid, offerer_slug text, offerer_name text, offered_at timestamptz) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT o.id, t.slug, t.name, o.offered_at
     FROM control.partnership_offers o JOIN control.sharers t ON t.id = o.tenant_id
@@ -168,7 +168,7 @@ END;
 
 -- Accepts an offer to the bound tenant, also one that it has declined. False if there is no such offer.
 CREATE FUNCTION isola.accept_partnership(offer uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     own uuid := isola.bound_tenant();
     offerer uuid;
@@ -190,7 +190,7 @@ END $$;
 -- Declines an offer to the bound tenant: it is no longer listed. For the tenant that made it, nothing changes. False if
 -- there is no such offer.
 CREATE FUNCTION isola.decline_partnership(offer uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     own uuid := isola.bound_tenant();
     offerer uuid;
@@ -212,7 +212,7 @@ END $$;
 -- Ends a partnership of the bound tenant, and with it all shares in both directions; or withdraws an offer of the bound
 -- tenant. False if there is neither.
 CREATE FUNCTION isola.end_partnership(partnership uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     own uuid := isola.bound_tenant();
 BEGIN
@@ -232,7 +232,7 @@ END $$;
 -- does not reveal whether there is such a tenant. ``refused``: ``slug`` if it is malformed or the tenant's own, ``many``
 -- if too many are blocked.
 CREATE FUNCTION isola.block_tenant(blocked text, OUT refused text) LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     most CONSTANT int := 1000;
@@ -262,21 +262,21 @@ BEGIN
 END $$;
 
 CREATE FUNCTION isola.unblock_tenant(blocked text) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 BEGIN
     DELETE FROM control.tenant_blocks b WHERE b.tenant_id = isola.bound_tenant() AND b.slug = blocked;
     RETURN FOUND;
 END $$;
 
 CREATE FUNCTION isola.blocked_tenants() RETURNS TABLE (id uuid, slug text, blocked_at timestamptz) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT b.id, b.slug, b.blocked_at FROM control.tenant_blocks b WHERE b.tenant_id = (SELECT isola.bound_tenant());
 END;
 
 -- Accepts later offers from the tenant that has verified this domain. False if too many domains are accepted.
 CREATE FUNCTION isola.add_partner_domain(domain text) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     most CONSTANT int := 100;
@@ -292,14 +292,14 @@ BEGIN
 END $$;
 
 CREATE FUNCTION isola.remove_partner_domain(domain text) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 BEGIN
     DELETE FROM control.partner_domains w WHERE w.tenant_id = isola.bound_tenant() AND w.name = domain;
     RETURN FOUND;
 END $$;
 
 CREATE FUNCTION isola.partner_domains() RETURNS TABLE (id uuid, name text, added_at timestamptz) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT w.id, w.name, w.added_at FROM control.partner_domains w WHERE w.tenant_id = (SELECT isola.bound_tenant());
 END;

@@ -4,7 +4,7 @@
 -- Writes an entry into the platform's log, in the transaction of the action itself.
 CREATE FUNCTION isola.audit_platform(actor text, request text, action text, object text, old jsonb, new jsonb)
 RETURNS void LANGUAGE sql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT isola.audit_write(
         '00000000-0000-0000-0000-000000000000', 'control', audit_platform.actor, NULL, audit_platform.request,
@@ -15,7 +15,7 @@ END;
 -- Logs a staff action inside the bound tenant, if it was announced from outside the tenant a moment ago. Returns false
 -- and logs nothing if it was not announced or was logged already: code inside a tenant cannot forge an entry.
 CREATE FUNCTION isola.note_intervention(intervention uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     announced control.interventions;
 BEGIN

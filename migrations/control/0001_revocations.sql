@@ -1,7 +1,7 @@
 -- Signs a user of the bound tenant out everywhere: every token for that user issued until now is rejected, whichever
 -- issuer issued it. See app/isola/platform/revocations.py.
 CREATE FUNCTION isola.sign_out(user_id uuid, subject text) RETURNS void LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     tenant uuid := isola.bound_tenant();

@@ -6,7 +6,7 @@
 -- cannot pass for another tenant by changing a setting. A transaction that a ticket binds has no such role. All ancestors
 -- of the tenant also have to be active.
 CREATE FUNCTION isola.bound_tenant() RETURNS uuid LANGUAGE plpgsql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     bound uuid;
 BEGIN
@@ -74,7 +74,7 @@ CREATE FUNCTION isola.share(
     of_subject text, of_row uuid, grantee text, chosen text[], until timestamptz, remark text,
     OUT share uuid, OUT refused text
 ) LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     owner uuid := isola.bound_tenant();
@@ -112,7 +112,7 @@ CREATE FUNCTION isola.change_share(
     share uuid, chosen text[], until timestamptz, keep_until boolean, remark text, keep_remark boolean,
     OUT changed uuid, OUT refused text
 ) LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     of_subject text;
     granted text[];
@@ -136,7 +136,7 @@ END $$;
 -- Revokes a share of the bound tenant and returns the subject and id of its row; NULLs if there is no such share, or if
 -- the proved user may not read the row.
 CREATE FUNCTION isola.revoke_share(share uuid, OUT subject text, OUT row_id uuid) LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 BEGIN
     UPDATE control.shares s SET revoked_at = now()
     WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL
@@ -146,7 +146,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION isola.revoke_shares_of(of_row uuid) RETURNS void LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 BEGIN
     UPDATE control.shares SET revoked_at = now()
     WHERE row_id = of_row AND owner_id = isola.bound_tenant() AND revoked_at IS NULL;
@@ -154,22 +154,22 @@ END $$;
 
 -- Whether the proved user may read a row of the bound tenant.
 CREATE FUNCTION isola.may_read_own(of_subject text, of_row uuid) RETURNS boolean LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 RETURN isola.may_read(isola.bound_tenant(), of_subject, of_row);
 
 -- The subjects whose rows every user of a tenant may read.
 CREATE FUNCTION isola.open_subjects() RETURNS text[] LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 RETURN ARRAY(SELECT name FROM control.subjects WHERE NOT restricted);
 
 -- The partnerships of the bound tenant.
 CREATE FUNCTION isola.own_partnerships() RETURNS uuid[] LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 RETURN ARRAY(SELECT id FROM control.partners WHERE tenant_id = (SELECT isola.bound_tenant()));
 
 -- Of the columns that a share grants, those that its subject still shares.
 CREATE FUNCTION isola.shared_of(of_subject text, granted text[]) RETURNS text[] LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 RETURN ARRAY(
     SELECT c.name FROM control.subjects o CROSS JOIN unnest(o.shared) WITH ORDINALITY c (name, place)
     WHERE o.name = of_subject AND c.name = ANY (granted) ORDER BY c.place
@@ -197,7 +197,7 @@ RETURNS TABLE (
     id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
 )
 LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
@@ -217,7 +217,7 @@ RETURNS TABLE (
     id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
 )
 LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
     FROM control.live_shares s
@@ -232,7 +232,7 @@ RETURNS TABLE (
     id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
 )
 LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
@@ -258,7 +258,7 @@ END;
 -- grantee is bound again before anything else runs; an error on the way ends the transaction and with it the binding.
 -- STABLE: all owners' rows, and a page and its count, are of one snapshot, that of the statement.
 CREATE FUNCTION isola.shared_rows(of_subject text, of_share uuid DEFAULT NULL) RETURNS SETOF record LANGUAGE plpgsql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     grantee uuid := isola.bound_tenant();
     grantees_proof text := current_setting('isola.proof');

@@ -4,7 +4,7 @@
 -- Begins a session of the bound tenant that the control plane has prepared within the last minute: from then on it can
 -- be refreshed. Returns false and logs nothing if there is no such session, or if it has begun before.
 CREATE FUNCTION isola.begin_session(session uuid, of_user uuid) RETURNS boolean LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     begun control.sessions;
 BEGIN
@@ -26,7 +26,7 @@ END $$;
 -- and what happened to the shares that it receives, and deletes them from the control plane. Of the shares, at most 2,000
 -- entries at once.
 CREATE FUNCTION isola.note_sign_ins() RETURNS void LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     tenant uuid := isola.bound_tenant();
     ended jsonb[];
@@ -80,7 +80,7 @@ CREATE FUNCTION isola.own_sessions()
 RETURNS TABLE (
     id uuid, started_at timestamptz, refreshed_at timestamptz, expires_at timestamptz, user_agent text
 ) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 BEGIN ATOMIC
     SELECT s.id, s.created_at, t.refreshed_at, least(s.expires_at, t.expires_at), s.user_agent
     FROM control.sessions s CROSS JOIN LATERAL (
@@ -98,7 +98,7 @@ END;
 -- Ends a session of the proved user in the bound tenant, or all but one, with their access tokens of that issuer, and
 -- returns their number. The log has it twice: now, under the user's name, and when isola.note_sign_ins() records the end.
 CREATE FUNCTION isola.end_own_sessions(session uuid, kept uuid, issuer text) RETURNS bigint LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     before jsonb[];
     after jsonb[];

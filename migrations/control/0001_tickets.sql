@@ -25,7 +25,7 @@ END $$;
 CREATE FUNCTION isola.issue_ticket(
     digest bytea, permissions text[], organization uuid, backend integer, minutes integer
 ) RETURNS timestamptz LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     tenant uuid := isola.bound_tenant();
@@ -60,7 +60,7 @@ END $$;
 -- the owner of the database changes is not logged, so the owner has to connect under another name. At other isolation
 -- levels the transaction would not notice that its user was disabled meanwhile.
 CREATE FUNCTION isola.enter(ticket text) RETURNS text LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     held control.tickets;
     home text;
@@ -108,7 +108,7 @@ END $$;
 -- an error for a permission that the user did not have.
 CREATE FUNCTION isola.entered(permission text, OUT home text, OUT user_id uuid, OUT organization_id uuid)
 LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 #variable_conflict use_column
 DECLARE
     held control.tickets;

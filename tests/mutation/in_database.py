@@ -490,6 +490,13 @@ OBJECTS = (
         (CATALOGUE,),
     ),
     Sql(
+        "function that prints its plans",
+        "that functions send no messages",
+        BOTH,
+        "ALTER FUNCTION isola.shared_rows(text, uuid) RESET client_min_messages",
+        (CATALOGUE, LISTED),
+    ),
+    Sql(
         "function with a search path that begins with pg_temp",
         "the pinned search_path",
         BOTH,

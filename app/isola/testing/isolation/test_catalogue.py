@@ -387,6 +387,21 @@ async def test_security_definer_functions_set_their_search_path(owner: Database)
     assert await offenders(owner, sql) == []
 
 
+async def test_functions_that_read_other_tenants_print_no_plans(owner: Database) -> None:
+    """With debug_print_plan, which everybody may set, the client would get the values that their statements use.
+
+    Three that run for each statement or each mutation are not asked: they use values of the bound tenant alone, and the
+    key of proofs, which is in no plan.
+    """
+    sql = f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OUTSIDE_THE_SYSTEM} AND p.prosecdef AND p.proowner::regrole::text = 'isola_sharing'
+          AND p.proname <> ALL (ARRAY['proved_tenant_id', 'claim_answer', 'keep_answer'])
+          AND NOT coalesce(p.proconfig && ARRAY['client_min_messages=error'], false)
+    """
+    assert await offenders(owner, sql) == []
+
+
 async def test_security_definer_functions_run_as_roles_with_minimal_rights(owner: Database) -> None:
     sql = f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace

@@ -11,6 +11,7 @@ from isola.platform import family_policies, provisioning
 from isola.testing.isolation.families.conftest import PROVED, ROLE, Household
 from isola.testing.isolation.test_functions import MANY
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary
+from isola.testing.printed import in_plan, plans_of
 
 FOUND = {"child", "sister", "grandchild"}
 
@@ -124,31 +125,16 @@ async def test_a_list_that_is_kept_is_of_one_statement_of_one_transaction(
 async def test_no_plan_that_injected_sql_prints_has_the_key_of_proofs(
     database: Database, owner: Database, household: Household
 ) -> None:
-    """Whoever has the key passes for every tenant. In a plan that is printed, a value is its bytes, with signs."""
+    """Whoever has the key passes for every tenant."""
     async with owner.unbound() as work:
         [key] = await work._connection.fetch('SELECT "inner", "outer" FROM control.binding_key')
-    async with entered(database, household) as work:
-        printed: list[str] = []
-
-        def keep(_: object, message: asyncpg.PostgresLogMessage) -> None:
-            printed.append(str(message.as_dict().get("detail")))
-
-        work._connection.add_log_listener(keep)
-        try:
-            for setting, value in (
-                ("plan_cache_mode", "force_custom_plan"),
-                ("debug_print_plan", "on"),
-                ("client_min_messages", "log"),
-            ):
-                await work.script(f"SET LOCAL {setting} = {value}")
-            assert await work.value("SELECT isola.family_list()") != ""
-            assert await whose(work, household) == FOUND
-        finally:
-            work._connection.remove_log_listener(keep)
-    text = "".join("".join(printed).split())
+    async with entered(database, household) as work, plans_of(work) as printed:
+        assert await work.value("SELECT isola.family_list()") != ""
+        assert await whose(work, household) == FOUND
+    text = "".join(printed)
     assert ":constvalue" in text
     for name, value in key.items():
-        assert "".join(str(byte - 256 * (byte > 127)) for byte in value) not in text, name
+        assert in_plan(value) not in text, name
 
 
 async def test_estimates_reveal_common_values_of_every_home_to_injected_sql(

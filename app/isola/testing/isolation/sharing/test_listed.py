@@ -15,6 +15,7 @@ from isola.subjects.users import users
 from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership, partner_up
 from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, row_of, shared
 from isola.testing.oracles.canary import Canary, Row
+from isola.testing.printed import in_plan, plans_of
 
 SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, NULL, $4)"
 SPANS = f"SELECT title, share_id FROM isola.shared_rows('span') AS s (title text, {OF_SHARE}) ORDER BY title"
@@ -47,6 +48,18 @@ async def test_a_list_has_the_rows_of_all_owners(
     assert names == {each.tenant.slug: each.rows["resources"]["name"] for each in (sharer, stranger)}
     for other in (sharer, stranger):
         assert await listed(database, other) == []
+
+
+async def test_no_plan_that_injected_sql_prints_has_the_id_of_an_owner(
+    database: Database, sharer: Canary, partner: Canary, grant: Grant
+) -> None:
+    await grant()
+    async with database.transaction(partner.tenant, about=partner.about) as work, plans_of(work) as printed:
+        assert len(await work._connection.fetch(LISTED)) == 1
+    text = "".join(printed)
+    assert ":constvalue" in text
+    assert in_plan(sharer.tenant.id.bytes) not in text
+    assert in_plan(str(sharer.tenant.id).encode()) not in text
 
 
 async def test_a_statement_that_reads_a_list_twice_finds_the_same_rows(
