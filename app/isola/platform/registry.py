@@ -7,11 +7,11 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Transaction
 from isola.installed import metadata as domain
+from isola.platform.shares import MAX_SUBJECT
 from isola.platform.tenants import metadata
 from isola.subjects.metadata import Audited, Counted, indexed_text
 
 MAX_IDENTIFIER = 63
-MAX_SUBJECT = 63
 
 # Tables whose rows count towards quotas. Where ``tenant_column`` is null, the table is in every home; else it is the
 # platform's own. ``counts`` is the condition for the rows that count; null where all do.

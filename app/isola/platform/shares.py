@@ -16,7 +16,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from isola.platform.registry import MAX_SUBJECT
 from isola.platform.tenants import metadata
 from isola.subjects.metadata import identifier, indexed_text, moment
 from isola.subjects.shares import MAX_NOTE
@@ -25,6 +24,7 @@ LIVE = text("revoked_at IS NULL")
 RECEIVED = text("revoked_at IS NULL AND NOT lapsed")
 LAPSING = text("revoked_at IS NULL AND NOT lapsed AND expires_at IS NOT NULL")
 MAX_SLUG = 63
+MAX_SUBJECT = 63
 
 shares = Table(
     "shares",

@@ -27,7 +27,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, T
 from isola.database.transactions import Database
 from isola.errors import Refusal
 from isola.platform.sessions import sessions
-from isola.platform.shares import share_notices
+from isola.platform.shares import MAX_SUBJECT, share_notices
 from isola.platform.tenants import ENTRY, STATUS, Status, Tenant, entry, metadata, tenants
 from isola.subjects.metadata import indexed_text, moment
 
@@ -63,7 +63,6 @@ class Reason(StrEnum):
 
 
 MAX_REASON = 100
-_MAX_SUBJECT = 63  # as in isola.platform.registry, which applications cannot import while they are loaded
 
 refusals = Table(
     "refusals",
@@ -87,7 +86,7 @@ reads = Table(
     # ``family``: the reader is a tenant above; the log does not tell which. ``share``: it is a partner.
     Column("kind", Text, primary_key=True),
     Column("reader_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    indexed_text("subject", _MAX_SUBJECT, primary_key=True),
+    indexed_text("subject", MAX_SUBJECT, primary_key=True),
     Column("count", BigInteger, nullable=False),
     # As for refusals.
     moment("first_at"),
