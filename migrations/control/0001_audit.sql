@@ -267,8 +267,8 @@ FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partner_domain', '{id,tenant_id
 CREATE TRIGGER audit_delete AFTER DELETE ON control.partner_domains REFERENCING OLD TABLE AS old_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit('partner_domain', '{id,tenant_id}', '', 'name');
 
--- What a share tells its grantee, for the log of the grantee.
-CREATE FUNCTION isola.audit_told(share jsonb, owner text) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- What the log of a grantee has of a share.
+CREATE FUNCTION isola.audit_received(share jsonb, owner text) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN isola.audit_values(jsonb_build_object(
     'owner', owner, 'subject', share -> 'subject', 'fields', share -> 'fields', 'note', share -> 'note',
     'granted_at', share -> 'granted_at', 'expires_at', share -> 'expires_at', 'revoked_at', share -> 'revoked_at'
@@ -286,7 +286,7 @@ BEGIN
     END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO control.share_notices (tenant_id, action, object, new)
-        SELECT p.tenant_id, 'received_share:create', concat('shr_', n.id), isola.audit_told(to_jsonb(n.*), p.partner_slug)
+        SELECT p.tenant_id, 'received_share:create', concat('shr_', n.id), isola.audit_received(to_jsonb(n.*), p.partner_slug)
         FROM new_rows n JOIN control.partners p ON p.tenant_id = n.grantee_id AND p.id = n.partnership_id
         ORDER BY n.id;
         RETURN NULL;
@@ -299,7 +299,7 @@ BEGIN
         END
     FROM (
         SELECT n.id, p.tenant_id, n.revoked_at IS NOT NULL AS ended,
-            isola.audit_told(to_jsonb(o.*), p.partner_slug) AS old, isola.audit_told(to_jsonb(n.*), p.partner_slug) AS new
+            isola.audit_received(to_jsonb(o.*), p.partner_slug) AS old, isola.audit_received(to_jsonb(n.*), p.partner_slug) AS new
         FROM new_rows n JOIN old_rows o ON o.id = n.id
         JOIN control.partners p ON p.tenant_id = n.grantee_id AND p.id = n.partnership_id
         WHERE o.expires_at IS NULL OR o.expires_at > statement_timestamp()
@@ -309,9 +309,9 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER told_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER received_insert AFTER INSERT ON control.shares REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit_grantees();
-CREATE TRIGGER told_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER received_update AFTER UPDATE ON control.shares REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION isola.audit_grantees();
 
 -- Writes entries into the log of the tenant that the caller has bound, without an actor.

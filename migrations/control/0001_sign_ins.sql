@@ -33,7 +33,7 @@ DECLARE
     refused jsonb[];
     above jsonb[];
     partners jsonb[];
-    told record;
+    notices record;
 BEGIN
     WITH gone AS (
         DELETE FROM control.sessions WHERE tenant_id = tenant AND ended_at IS NOT NULL RETURNING *
@@ -69,9 +69,9 @@ BEGIN
     )
     SELECT array_agg(action ORDER BY id) AS actions, array_agg(object ORDER BY id) AS objects,
         array_agg(old ORDER BY id) AS olds, array_agg(new ORDER BY id) AS news
-    INTO told FROM gone;
-    IF told.actions IS NOT NULL THEN
-        PERFORM isola.audit_of_partner(told.actions, told.objects, told.olds, told.news);
+    INTO notices FROM gone;
+    IF notices.actions IS NOT NULL THEN
+        PERFORM isola.audit_of_partner(notices.actions, notices.objects, notices.olds, notices.news);
     END IF;
 END $$;
 

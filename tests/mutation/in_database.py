@@ -803,7 +803,7 @@ SHARES = (
         "shares missing in the partner's log",
         "that what happens to a share is in both logs",
         BOTH,
-        "DROP TRIGGER told_insert ON control.shares; DROP TRIGGER told_update ON control.shares",
+        "DROP TRIGGER received_insert ON control.shares; DROP TRIGGER received_update ON control.shares",
         (BOTH_LOGS,),
     ),
     Sql(
@@ -821,7 +821,7 @@ SHARES = (
         "ids of the owner in the partner's log",
         "what the partner's log tells about a share",
         BOTH,
-        rewritten("isola.audit_told(jsonb, text)", "'owner', owner,", "'owner', owner, 'row_id', (share -> 'row_id'),"),
+        rewritten("isola.audit_received(jsonb, text)", "'owner', owner,", "'owner', owner, 'row_id', (share -> 'row_id'),"),
         (BOTH_LOGS,),
     ),
     Sql(

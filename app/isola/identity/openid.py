@@ -201,7 +201,7 @@ def from_settings(settings: Settings) -> Mapping[str, Provider]:
         if each.name in providers:
             raise OperatorError(f"ISOLA_SIGN_IN_PROVIDERS, {each.name}: another provider has this name already")
         if issuers.get(each.name, each.issuer) != each.issuer:
-            # Their users could not be told apart.
+            # Their users could not be distinguished.
             raise OperatorError(
                 f"ISOLA_SIGN_IN_PROVIDERS, {each.name}: the issuer of this name in ISOLA_ISSUERS is another"
             )

@@ -167,7 +167,7 @@ HIERARCHY = (
 CALLED_BY_AUDIT = (
     "isola.audit_values(jsonb, text[])",
     "isola.audit_difference(jsonb, jsonb, text[])",
-    "isola.audit_told(jsonb, text)",
+    "isola.audit_received(jsonb, text)",
     "isola.audit_of_owner(oid)",
     "isola.audit_hash(uuid, uuid, timestamptz, text, text, text, text, text, jsonb, jsonb)",
     "isola.audit_write(uuid, text, text, text, text, text, bigint, text[], text[], jsonb[], jsonb[])",

@@ -53,7 +53,7 @@ Note: TypeAlias = Callable[[Iterable[str]], None]
 
 
 def unnoted(shares: Iterable[str]) -> None:
-    """Where nobody is told what was read."""
+    """Where nothing records what was read."""
 
 
 # From this number of sites on, writing a statement takes tens of milliseconds.

@@ -47,8 +47,8 @@ def confidence(results: Results) -> Section:
         name: len({each.round for each in results.measurements if each.scenario == name}) for name in results.scenarios
     }
     measured = [each for each in results.measurements if each.values]
-    told = ", ".join(f"{count} of `{name}`" for name, count in rounds.items())
-    lines = [f"{len(measured):,} measurements; rounds: {told}.", TURNS, PAIRS, CROSSINGS]
+    summary = ", ".join(f"{count} of `{name}`" for name, count in rounds.items())
+    lines = [f"{len(measured):,} measurements; rounds: {summary}.", TURNS, PAIRS, CROSSINGS]
     if measured:
         busy = [each.busy_elsewhere for each in measured]
         often = sum(each > BUSY for each in busy)
@@ -78,9 +78,9 @@ def elsewhere() -> Section:
 def machine(results: Results) -> Section:
     """The machine and software of the measurements."""
     run = results.run
-    told = {name: run[name] for name in ("id", "started", "profile", "seed") if name in run}
+    summary = {name: run[name] for name in ("id", "started", "profile", "seed") if name in run}
     tables = [
-        _pairs("The run", told),
+        _pairs("The run", summary),
         _pairs("The machine", run.get("machine") or {}),
         _pairs("Versions", run.get("versions") or {}),
         _pairs("Settings of PostgreSQL", run.get("settings") or {}),

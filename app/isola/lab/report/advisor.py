@@ -295,7 +295,7 @@ def _unmeasured(needs: Needs, weighed: Sequence[Weighed]) -> list[str]:
         Limit.MIGRATION: (needs.bearable_s, "how long a migration of all tenants takes: the scenario `provisioning`"),
     }
     compared = {one.aspect.limit for one in weighed}
-    return [told for limit, (value, told) in asked.items() if value is not None and limit not in compared]
+    return [description for limit, (value, description) in asked.items() if value is not None and limit not in compared]
 
 
 def _times(one: float, other: float) -> float:

@@ -202,7 +202,7 @@ def because(results: Results, aspect: Aspect, found: Finding) -> str:
     if ahead is None:
         return ""
     behind = found.second if ahead == found.first else found.first
-    borne = [told for reason in aspect.behind if (told := _borne_out(results, reason, ahead, behind))]
+    borne = [sentence for reason in aspect.behind if (sentence := _borne_out(results, reason, ahead, behind))]
     return f", because {'; and '.join(borne)}" if borne else ""
 
 

@@ -25,7 +25,7 @@ LETTER = 7.2
 WIDE_LETTER = 8.4
 """About what a letter of a title takes, at most."""
 SHAPES = ("circle", "square", "diamond", "triangle", "bar", "wedge", "ring")
-"""By the number of the colour: no subject is told from another by its colour alone."""
+"""By the number of the colour: no subject is distinguished from another by its colour alone."""
 LINE_HEIGHT = 16
 ROW = 46
 FOOT = 34

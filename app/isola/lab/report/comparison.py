@@ -29,7 +29,7 @@ class Compared:
     value: str
     point: Point | None
     change: Change
-    told: str
+    evidence: str
     found: bool = False
 
     @property
@@ -49,7 +49,7 @@ def compare(a: Path, b: Path) -> str:
     compared = differences(before, after)
     shown = list(_shown(compared))
     named = ((a.name, before), (b.name, after))
-    busy = [f"{name}: {told}" for name, run in named if (told := disturbed(run))]
+    busy = [f"{name}: {evidence}" for name, run in named if (evidence := disturbed(run))]
     lines = [*busy, *_different_machines(before, after), *_headline(compared, shown, a.name, b.name)]
     for title, worse in (("Worse:", True), ("Better:", False)):
         chosen = sorted((each for each in shown if each.worse is worse), key=lambda each: -_strength(each))
@@ -83,8 +83,8 @@ def differences(before: Results, after: Results) -> Sequence[Compared]:
         for point, chosen in ((None, list(rounds.values())), *((point, [rounds[point]]) for point in points)):
             change = changed([(one[0], one[1]) for one in chosen])
             if change is not None and (point is not None or len(points) > 1):
-                told = _with_rounds(value, chosen[0]) if point is not None else f"over {len(points)} points"
-                pairs.append(Compared(scenario, subject, value, point, change, told))
+                evidence = _with_rounds(value, chosen[0]) if point is not None else f"over {len(points)} points"
+                pairs.append(Compared(scenario, subject, value, point, change, evidence))
     decided = discoveries([each.change.probability for each in pairs])
     return [replace(each, found=found) for each, found in zip(pairs, decided, strict=True)]
 
@@ -131,7 +131,7 @@ def _different_machines(before: Results, after: Results) -> Iterator[str]:
 def _line(each: Compared) -> str:
     where = f" at {', '.join(described(*pair) for pair in each.point)}" if each.point else ""
     change = f"{each.change.ratio - 1:+.0%}"
-    return f"{each.scenario}, {each.subject}, {units.words(each.value)}: {change} {each.told}{where}"
+    return f"{each.scenario}, {each.subject}, {units.words(each.value)}: {change} {each.evidence}{where}"
 
 
 def _with_rounds(value: str, rounds: tuple[Sequence[float], ...]) -> str:

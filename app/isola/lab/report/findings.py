@@ -56,15 +56,15 @@ class Finding:
         winner = self.ahead(sure[0])
         if not self.dimension:
             return f"`{winner}` is ahead by {self.by(sure[0])}{why}"
-        told = self._each(sure)
+        lead = self._each(sure)
         if len(sizes) == 1:
-            return f"`{winner}` is ahead by {told} {self.dimension}{why}"
+            return f"`{winner}` is ahead by {lead} {self.dimension}{why}"
         if sure == sizes:
             return (
-                f"`{winner}` is ahead at every size measured, by {told} {self.dimension}{why}; no crossover in between"
+                f"`{winner}` is ahead at every size measured, by {lead} {self.dimension}{why}; no crossover in between"
             )
         rest = _listed([f"{size:,.0f}" for size in sizes if size not in sure])
-        return f"`{winner}` is ahead by {told} {self.dimension}{why}; at {rest} the difference is noise"
+        return f"`{winner}` is ahead by {lead} {self.dimension}{why}; at {rest} the difference is noise"
 
     def _crossing(self, sure: Sequence[float], why: str) -> str:
         parts = []

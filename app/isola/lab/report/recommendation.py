@@ -87,8 +87,8 @@ def _for_whom(needs: Found, names: tuple[str, str]) -> list[str]:
         led = [(aspect, one) for aspect, one in needs if _ahead(one) == name]
         led.sort(key=lambda each: -strength(each[1], each[1].largest))
         if led:
-            told = [f"{aspect.need} ({one.by(one.largest)}{_at(one)})" for aspect, one in led]
-            lines.append(f"`{name}` is the better choice if you need {'; '.join(told)}.")
+            stated = [f"{aspect.need} ({one.by(one.largest)}{_at(one)})" for aspect, one in led]
+            lines.append(f"`{name}` is the better choice if you need {'; '.join(stated)}.")
     even = [aspect.need for aspect, one in needs if _ahead(one) is None]
     if even:
         lines.append(
@@ -127,7 +127,7 @@ def _changes(results: Results, several: Found) -> Iterator[str]:
         grows, shrinks, stays = CHANGES
         kind = grows if change >= STEADY else shrinks if change <= 1 / STEADY else stays
         kinds[kind].append(f"{aspect.need} ({_span(one)}{because(results, aspect, one)})")
-    yield from (f"{words} for {'; '.join(told)}." for words, told in kinds.items() if told)
+    yield from (f"{words} for {'; '.join(stated)}." for words, stated in kinds.items() if stated)
 
 
 def _growth(one: Finding) -> float:

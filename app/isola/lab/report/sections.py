@@ -134,7 +134,7 @@ def _dot_charts(results: Results, scenario: str, value: str, cuts: Sequence[Slic
 
 
 def _statements(results: Results, scenario: str) -> list[Block]:
-    told = [*_own_ratios(results, scenario)]
+    sentences = [*_own_ratios(results, scenario)]
     for first, second in combinations(strategies(results, scenario), 2):
         for value in charted(results, scenario):
             if units.ending(value) == "_ratio":
@@ -145,8 +145,8 @@ def _statements(results: Results, scenario: str) -> list[Block]:
                     one = Finding("", units.dimension(cut.dimension), first, second, by_size)
                     where = label(results, scenario, cut.rest)
                     words = units.words(value)
-                    told.append(f"{words[0].upper()}{words[1:]}{f', {where}' if where else ''}: {one.sentence()}.")
-    return [Bullets(told)] if told else []
+                    sentences.append(f"{words[0].upper()}{words[1:]}{f', {where}' if where else ''}: {one.sentence()}.")
+    return [Bullets(sentences)] if sentences else []
 
 
 def _own_ratios(results: Results, scenario: str) -> Iterator[str]:

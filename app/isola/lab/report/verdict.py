@@ -45,7 +45,7 @@ def _pair(results: Results, found: Found) -> list[Block]:
     blocks: list[Block] = [*recommendation(results, found), Heading("In more detail")]
     blocks.append(Bullets([*(_line(results, *each) for each in _leading(found)), *_ends(headlines)]))
     blocks += [Gallery([_overview(results, headlines, "Which is better, and by how much", "overview")]), LEGEND]
-    # The first of each group leads it, and has been told above.
+    # The first of each group leads it, and stands above.
     leads = [one for _, one in _leading(found)]
     for group in dict.fromkeys(aspect.group for aspect, _ in found):
         members = [each for each in found if each[0].group == group]

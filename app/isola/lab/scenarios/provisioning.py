@@ -58,7 +58,7 @@ class Provisioning:
 
     - ``make``: making one more, as the command does. The median of ten.
     - ``export``: COPY of all rows of one tenant, each table by its own statement, in one transaction of the owner.
-    - ``drop``: dropping one with as many rows, without the time in which servers are told of it.
+    - ``drop``: dropping one with as many rows, without the time in which servers are notified.
     - ``nothing``, ``add_column``, ``backfill``: migrating all with four workers where nothing is to be done, where a
       revision adds a nullable column, and where one sets that column in every resource.
     - ``add_index``: an index of resources, made with CONCURRENTLY in every home, four at a time.

@@ -26,7 +26,7 @@ SIZE = "SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0)::bigi
 class Removal(Beside):
     """A tenant of ``new_rows`` resources, five spans of each, is dropped. ``tenants`` others stay.
 
-    - ``drop``: the time of the command, without the wait in which servers are told of it. ``wal``: what it writes to
+    - ``drop``: the time of the command, without the wait in which servers are notified. ``wal``: what it writes to
       the write-ahead log, which is what replicas and archives have to take.
     - ``left``: by how much the tables of the home are larger afterwards than before the tenant came: room that is
       dead, until VACUUM makes it free for others. ``vacuum``: how long that takes.

@@ -94,10 +94,10 @@ async def _update(connection: asyncpg.Connection, strategy: Strategy, resident: 
 
 
 async def _vacuumed(connection: asyncpg.Connection, table: str) -> Mapping[str, float]:
-    told: list[str] = []
+    notices: list[str] = []
 
     def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
-        told.append(str(message))
+        notices.append(str(message))
 
     connection.add_log_listener(listen)
     started = time.perf_counter()
@@ -105,5 +105,5 @@ async def _vacuumed(connection: asyncpg.Connection, table: str) -> Mapping[str, 
     seconds = time.perf_counter() - started
     connection.remove_log_listener(listen)
     # PostgreSQL says it in the server's language, so it may not be found.
-    scanned = [int(found[1]) for text in told if (found := SCANNED.search(text))]
+    scanned = [int(found[1]) for text in notices if (found := SCANNED.search(text))]
     return {"vacuum_ms": seconds * 1000, **({"scanned_count": sum(scanned)} if scanned else {})}

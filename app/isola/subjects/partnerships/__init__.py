@@ -43,7 +43,7 @@ async def accept(work: Work, actor: Actor, partnership: UUID) -> None:
 
 
 async def decline(work: Work, actor: Actor, partnership: UUID) -> None:
-    """Decline an offer of another tenant, which is not told. Raises Forbidden and NotFound."""
+    """Decline an offer of another tenant, which is not notified. Raises Forbidden and NotFound."""
     actor.require(Permission.SHARE_MANAGE)
     if not await work.scalar(select(func.isola.decline_partnership(partnership))):
         raise NotFound(_NO_OFFER)

@@ -220,7 +220,7 @@ class PartnershipMutations:
             await partnerships.accept(work, info.context.actor, key)
             return await payload(AcceptPartnershipPayload, info, work, partnership_id=key)
 
-    @mutation(MANAGE, "Decline another tenant's offer. That tenant is not told.")
+    @mutation(MANAGE, "Decline another tenant's offer. That tenant is not notified.")
     async def decline_partnership(self, info: Info, input: DeclinePartnershipInput) -> DeclinePartnershipPayload:
         key = decode(input.partnership_id, PREFIX, "partnershipId")
         async with info.context.transaction() as work:
@@ -234,7 +234,7 @@ class PartnershipMutations:
             await partnerships.end(work, info.context.actor, key)
             return await payload(EndPartnershipPayload, info, work, partnership_id=key)
 
-    @mutation(MANAGE, "Ignore all offers of a tenant, and end a partnership with it. That tenant is not told.")
+    @mutation(MANAGE, "Ignore all offers of a tenant, and end a partnership with it. That tenant is not notified.")
     async def block_tenant(self, info: Info, input: BlockTenantInput) -> BlockTenantPayload:
         async with info.context.transaction() as work:
             await partnerships.block(work, info.context.actor, input.slug)

@@ -250,7 +250,7 @@ class Share:
     fields: list[GrantedField] = strawberry.field(  # type: ignore[valid-type]  # known at run time
         description="What the grantee may read of it."
     )
-    note: str | None = strawberry.field(description="What the grantee is told about it.")
+    note: str | None = strawberry.field(description="The owner's note to the grantee.")
     granted_by: User | None = one("granted_by", description="The user who shared it; null if no user did.")
     granted_at: DateTime
     expires_at: DateTime | None
