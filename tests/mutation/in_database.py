@@ -821,7 +821,9 @@ SHARES = (
         "ids of the owner in the partner's log",
         "what the partner's log tells about a share",
         BOTH,
-        rewritten("isola.audit_received(jsonb, text)", "'owner', owner,", "'owner', owner, 'row_id', (share -> 'row_id'),"),
+        rewritten(
+            "isola.audit_received(jsonb, text)", "'owner', owner,", "'owner', owner, 'row_id', (share -> 'row_id'),"
+        ),
         (BOTH_LOGS,),
     ),
     Sql(

@@ -224,11 +224,11 @@ def _shown(route: Route, response: Response) -> Response:
     """The REST response of a path: the operation's response without the GraphQL envelope."""
     body = exact_json.loads(response.body.decode())
     if found := body.get("errors"):
-        answered = [{"message": each["message"], "extensions": _extensions(each["extensions"])} for each in found]
+        failed = [{"message": each["message"], "extensions": _extensions(each["extensions"])} for each in found]
         status = (
-            _STATUSES.get(answered[0]["extensions"]["code"], 500) if response.status == HTTPStatus.OK else response.status
+            _STATUSES.get(failed[0]["extensions"]["code"], 500) if response.status == HTTPStatus.OK else response.status
         )
-        return replace(response, status=status, body=dumped({"errors": answered}))
+        return replace(response, status=status, body=dumped({"errors": failed}))
     value = body["data"]
     for key in route.answer.split("."):
         value = value and value[key]
