@@ -71,6 +71,12 @@ def test_valid_fields_are_in_the_schema(tmp_path: Path) -> None:
     assert '  clear(most: Int!): Int @requires(permission: "bird:write")' in done.stdout
 
 
+def test_all_that_follows_from_a_class_not_named_like_its_subject_is_described(tmp_path: Path) -> None:
+    done = schema(tmp_path, APPLICATION.replace("Bird", "Fowl"))
+    named = ("Fowl.short", "Query.flock", "Mutation.clear", "Mutation.clear(most)")
+    assert sorted(done.stderr.splitlines()) == sorted(f"{name} has no description" for name in named)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [

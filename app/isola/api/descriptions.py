@@ -164,14 +164,25 @@ def _type(schema: GraphQLSchema, type_: GraphQLNamedType, declarations: Mapping[
         ("Payload", lambda of: f"The result of {of[0].lower()}{of[1:]}."),
     )
     for suffix, sentence in said:
-        of = name.removesuffix(suffix)
-        if of and of != name and (suffix not in {"Input", "Payload"} or _is_mutation(schema, of)):
+        of: str | None = name.removesuffix(suffix)
+        if of and of != name and suffix in {"Input", "Payload"}:
+            of = _mutation(schema, name, of)
+        if of and of != name:
             return sentence(of)
     return None
 
 
-def _is_mutation(schema: GraphQLSchema, name: str) -> bool:
-    return schema.mutation_type is not None and f"{name[0].lower()}{name[1:]}" in schema.mutation_type.fields
+def _mutation(schema: GraphQLSchema, type_: str, like: str) -> str | None:
+    """The mutation that an input or a payload is of: named like it, unless a class is not named like its subject."""
+    fields = schema.mutation_type.fields if schema.mutation_type else {}
+    if f"{like[0].lower()}{like[1:]}" in fields:
+        return like
+    for name, field in fields.items():
+        if type_ in {
+            get_named_type(each).name for each in (field.type, *(given.type for given in field.args.values()))
+        }:
+            return str(name)
+    return None
 
 
 def _input(type_: str, key: str, member: Member | None, of: Any) -> str | None:
