@@ -43,6 +43,13 @@ SLUG_GRACE = timedelta(days=90)
 PATIENCE = 10.0
 """Seconds that transactions which are about to commit may take to end before a deleted tenant is erased."""
 
+# The partners' logs have the end of their partnerships with an erased tenant. isola.note_sign_ins() copies the entries.
+_PARTNERS_LOGS = """
+INSERT INTO control.share_notices (tenant_id, action, object, old)
+SELECT p.tenant_id, 'partnership:delete', concat('prt_', p.id), to_jsonb(p.*) - '{tenant_id,partner_id}'::text[]
+FROM control.partners p WHERE p.partner_id = $1 ORDER BY p.tenant_id
+"""
+
 
 async def create(
     owner: Database,
@@ -199,6 +206,7 @@ async def drop(
     strategy = strategies[tenant.strategy]
     async with owner.unbound() as transaction:
         await lock_in_turn(transaction, strategy.home(tenant.id))
+        await transaction.value(_PARTNERS_LOGS, tenant.id)
         for table, other in (
             (shares, shares.c.grantee_id),
             (partners, partners.c.partner_id),

@@ -77,11 +77,12 @@ shares = Table(
     Index(None, "expires_at", postgresql_where=LAPSING),
 )
 
-# Entries about shares on their way into the logs of the grantees: see migrations/control/0001_audit.sql.
+# Entries on their way into the logs of partners: about shares, as in migrations/control/0001_audit.sql, and about
+# partnerships with tenants that were erased.
 share_notices = Table(
     "share_notices",
     metadata,
-    # The grantee. No foreign key: the owner's transaction waits for nothing that happens to it.
+    # The partner. No foreign key: whoever adds an entry waits for nothing that happens to it.
     Column("tenant_id", Uuid, primary_key=True),
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("action", Text, nullable=False),

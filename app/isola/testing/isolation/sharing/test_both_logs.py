@@ -10,9 +10,10 @@ from isola.database.transactions import Database
 from isola.errors import Unavailable
 from isola.platform import provisioning
 from isola.platform.sign_in_log import SignInLog
-from isola.subjects import resources, shares
+from isola.subjects import partnerships, resources, shares
 from isola.subjects.resources import resources as table
-from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership
+from isola.testing.fixtures import Copy
+from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership, manager
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, Row, log, tried
 
 ALL: Sequence[str] = table.info["shared_columns"]
@@ -98,6 +99,23 @@ async def test_the_end_of_a_row_is_the_end_of_its_shares_in_the_partners_log(
     async with database.transaction(sharer.tenant) as work:
         await resources.delete(work, actor(sharer), sharer.rows["resources"]["id"])
     assert actions(await entries_of(partner)) == ["create", "delete"]
+
+
+async def test_the_end_of_a_tenant_is_the_end_of_its_partnerships_in_the_logs_of_its_partners(
+    database: Database, owner: Database, control: Database, copy: Copy, placements: tuple[str, str], partner: Canary
+) -> None:
+    other = await provisioning.create(owner, copy.strategies, slug="ending", name="Ending", strategy=placements[0])
+    async with database.transaction(partner.tenant) as work:
+        offer = await partnerships.offer(work, manager(partner), "ending")
+    async with database.transaction(other) as work:
+        await work.value("SELECT isola.accept_partnership($1)", offer)
+    await provisioning.drop(owner, copy.strategies, "ending", notice=0)
+    for _ in range(2):
+        async with SignInLog(control, database):
+            pass
+        [ended] = [each for each in await log(database, partner.tenant) if each["action"] == "partnership:delete"]
+        assert (ended["object"], ended["old"]["partner_slug"], ended["new"]) == (f"prt_{offer}", "ending", None)
+        assert str(other.id) not in str(ended)
 
 
 async def test_what_is_rolled_back_is_in_no_log(
