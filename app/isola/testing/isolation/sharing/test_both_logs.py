@@ -17,7 +17,7 @@ from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnersh
 from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, Row, log, tried
 
 ALL: Sequence[str] = table.info["shared_columns"]
-TOLD = {"owner", "subject", "fields", "note", "granted_at", "expires_at", "revoked_at"}
+RECEIVED = {"owner", "subject", "fields", "note", "granted_at", "expires_at", "revoked_at"}
 MOVE = "UPDATE control.tenants SET moving_to = $2 WHERE id = $1"
 EXPIRE = "UPDATE control.shares SET expires_at = now()"
 
@@ -68,7 +68,7 @@ async def test_grant_change_and_end_are_in_both_logs(
     assert {(each["actor"], each["on_behalf_of"], each["request"]) for each in entries} == {(None, None, None)}
     made, changed, ended = entries
     known = {"owner": sharer.tenant.slug, "subject": "resource"}
-    assert (made["old"], made["new"].keys(), ended["old"].keys(), ended["new"]) == (None, TOLD, TOLD, None)
+    assert (made["old"], made["new"].keys(), ended["old"].keys(), ended["new"]) == (None, RECEIVED, RECEIVED, None)
     assert made["new"].items() >= {**known, "fields": list(ALL), "note": None, "revoked_at": None}.items()
     assert datetime.fromisoformat(made["new"]["expires_at"]) == until
     assert changed["old"] == {**known, "fields": list(ALL), "note": None}
