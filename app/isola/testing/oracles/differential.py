@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from isola.database.transactions import Database
+from isola.errors import Unavailable
 from isola.identity.tokens import mint
 from isola.installed import metadata
 from isola.platform import provisioning
@@ -26,6 +27,7 @@ from isola.testing.fixtures import STRATEGIES, Cluster, connected, copied
 from isola.testing.oracles.canary import BETWEEN_TENANTS
 
 LETTERS = "abc"
+_ATTEMPTS = 10
 _ID = re.compile(r"\b[a-z]{2,8}_[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
 _SLUG = re.compile(r"\bm\d+-([abc])\b")
@@ -91,8 +93,17 @@ class Laboratory:
         self.names = [{} for _ in self.mixes]
         self.ids = [{} for _ in self.mixes]
         self.tokens = {}
-        async with self.owner.unbound() as work:
-            await work.script(f"TRUNCATE {', '.join(self.emptied)} CASCADE")
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with self.owner.unbound() as work:
+                    await work.script(f"TRUNCATE {', '.join(self.emptied)} CASCADE")
+            except Unavailable:
+                # The tasks of the server write to several of these tables in their own order: PostgreSQL may cancel
+                # either side of a deadlock.
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                return
 
     def token(self, mix: int, user: User) -> str:
         key = mix, user
