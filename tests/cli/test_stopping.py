@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+import socket
 import time
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -21,6 +23,16 @@ async def waiting(connection: asyncpg.Connection, wanted: int) -> None:
         await asyncio.sleep(0.02)
 
 
+def accepts(url: str) -> bool:
+    """Whether a server accepts connections."""
+    where = urlsplit(url)
+    try:
+        socket.create_connection((where.hostname, where.port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 async def test_requests_in_progress_at_sigterm_are_answered(furnished: Place) -> None:
     token = furnished.token("acme")
     with furnished.server() as server:
@@ -31,7 +43,8 @@ async def test_requests_in_progress_at_sigterm_are_answered(furnished: Place) ->
             requests = [asyncio.create_task(writer.write(f"accepted {number}")) for number in range(3)]
             await waiting(owner, 3)
             server.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.3)
+            while accepts(server.url):  # noqa: ASYNC110  another process is waited for
+                await asyncio.sleep(0.02)
             assert server.process.poll() is None
             with pytest.raises(httpx.ConnectError):
                 await Writer(server.url, token).write("too late")

@@ -173,7 +173,7 @@ async def test_cached_data_is_not_used_while_changes_cannot_be_polled(
     copy: Copy, control: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hearing, "_TRUSTED_FOR", 0.5)
-    async with await Database.open(copy.where.control, wait=0.05) as alone, Changes(alone, interval=0.02) as listener:
+    async with await Database.open(copy.where.control, wait=1) as alone, Changes(alone, interval=0.02) as listener:
         cache: Cache[str, str] = Cache(listener, size=10)
         listener.listen(Kind.USER, cache.invalidate)
         for name in ("ada", "grace"):

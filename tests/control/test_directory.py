@@ -81,7 +81,7 @@ async def test_cached_answers_need_no_database(changes: Changes, copy: Copy, ten
 
 
 async def test_a_failure_is_not_cached(changes: Changes, copy: Copy, tenant: Tenant) -> None:
-    async with await Database.open(copy.where.control, wait=0.05) as busy:
+    async with await Database.open(copy.where.control, wait=1) as busy:
         known = Directory(busy, changes, LONG, migrations.unprotected)
         async with busy.unbound():
             with pytest.raises(Unavailable):

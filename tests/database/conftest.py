@@ -37,7 +37,7 @@ State = Mapping[str, Any]
 
 @pytest.fixture
 async def single(copy: Copy) -> AsyncIterator[Database]:
-    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1, wait=1.0) as database:
+    async with await Database.open(copy.where.tenant, copy.strategies, copy.binding_key, size=1, wait=20) as database:
         yield database
 
 

@@ -167,12 +167,12 @@ async def test_a_database_that_disappears_silently_is_unavailable(silent: str, c
     async with (
         proxy.before(copy.where.tenant) as between,
         await Database.open(
-            between.address, copy.strategies, copy.binding_key, size=2, wait=0.5, statement_timeout=0.5
+            between.address, copy.strategies, copy.binding_key, size=2, wait=2, statement_timeout=2
         ) as database,
     ):
         assert await tenant_of(database, a) == str(a.id)
         between.stop = hold_back
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             with pytest.raises(LookupError if silent == "at the rollback" else Unavailable):
                 async with database.transaction(a) as work:
                     await work.execute(ADA)
@@ -197,7 +197,7 @@ async def test_a_connection_lost_during_the_commit_is_reported_as_unconfirmed(co
     async with (
         proxy.before(copy.where.tenant) as between,
         await Database.open(
-            between.address, copy.strategies, copy.binding_key, size=2, wait=0.5, statement_timeout=0.5
+            between.address, copy.strategies, copy.binding_key, size=2, wait=2, statement_timeout=2
         ) as database,
     ):
         between.stop = hold_back

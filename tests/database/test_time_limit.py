@@ -27,9 +27,9 @@ async def test_a_statement_that_ignores_its_time_limit_is_abandoned_and_ended(
     copy: Copy, owner: Database, a: Tenant
 ) -> None:
     async with await Database.open(
-        copy.where.tenant, copy.strategies, copy.binding_key, wait=1, statement_timeout=0.2
+        copy.where.tenant, copy.strategies, copy.binding_key, wait=3, statement_timeout=1
     ) as database:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             with pytest.raises(Unavailable, match="the statement took too long"):
                 async with database.transaction(a) as work:
                     await work.script(ENDLESS)

@@ -15,7 +15,7 @@ from isola.platform.tenants import Tenant
 from isola.testing.fixtures import Copy
 from tests.database.conftest import tenant_of
 
-WAIT = 0.3
+WAIT = 1.0
 
 
 @pytest.fixture

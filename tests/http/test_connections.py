@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
+from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.subjects.resources import resources
 from isola.testing.fixtures import TRIED, Copy
 from isola.testing.served import OPERATIONS, Api, Client, serving
+from isola.testing.waiting import until_someone_waits
 from isola_strategies.base import Strategy
 
 QUERY = b'{"query": "{ viewer { tenant { slug } } }"}'
@@ -45,7 +47,7 @@ class Raw:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def rest(self, seconds: float = 5) -> bytes:
+    async def rest(self, seconds: float = 30) -> bytes:
         """All bytes until the server closes the connection."""
         async with asyncio.timeout(seconds):
             try:
@@ -191,9 +193,9 @@ async def test_the_error_of_a_malformed_request_does_not_answer_the_previous_one
 LIMITS = {
     "max_head_bytes": 4096,
     "max_headers": 20,
-    "head_timeout": 0.4,
-    "body_timeout": 0.6,
-    "read_timeout": 0.4,
+    "head_timeout": 1,
+    "body_timeout": 1.2,
+    "read_timeout": 1,
     "max_connections": 8,
 }
 
@@ -247,7 +249,7 @@ async def test_a_head_sent_byte_by_byte_has_the_same_time_limit(tight: Api, alic
     async with connected(tight, alice) as raw:
         for byte in b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx":
             raw.writer.write(bytes([byte]))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         assert statuses(await raw.rest()) == [408]
 
 
@@ -255,7 +257,7 @@ async def test_at_the_limit_of_connections_the_longest_idle_makes_room(tight: Ap
     idle = [await asyncio.open_connection(tight.http.base_url.host, tight.http.base_url.port) for _ in range(8)]
     async with connected(tight, alice) as raw:
         assert await raw.answers(raw.request(CLOSES)) == [200]
-    assert await asyncio.wait_for(idle[0][0].read(), 5) == b""
+    assert await asyncio.wait_for(idle[0][0].read(), 30) == b""
     for _, writer in idle:
         writer.close()
 
@@ -281,7 +283,7 @@ async def test_incomplete_requests_do_not_exclude_other_clients(half: bytes, tig
 
 
 async def test_where_every_connection_has_a_request_under_way_a_further_one_is_refused_at_once(
-    tight: Api, alice: Client
+    tight: Api, owner: Database, alice: Client
 ) -> None:
     made = await alice.create("locked")
     body = json.dumps({"query": OPERATIONS["UpdateResource"], "variables": {"input": {"id": made, "name": "x"}}})
@@ -292,7 +294,8 @@ async def test_where_every_connection_has_a_request_under_way_a_further_one_is_r
             busy = [await stack.enter_async_context(connected(tight, alice)) for _ in range(8)]
             for raw in busy:
                 await raw.send(raw.request(CLOSES, body.encode()))
-            await asyncio.sleep(0.1)
+            await until_someone_waits(owner)
+            await asyncio.sleep(0.5)  # the others are waiting for a connection to the database
             async with connected(tight, alice) as raw:
                 assert statuses(await raw.rest()) == [503]
         assert [statuses(await raw.rest()) for raw in busy] == [[200]] * 8
@@ -317,7 +320,7 @@ async def test_a_client_that_never_reads_is_disconnected_and_a_slow_one_is_not(t
             if not reads:
                 await asyncio.sleep(2)
             try:
-                while part := await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 5):
+                while part := await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 30):
                     count += part.count(b"HTTP/1.1 200")
                     await asyncio.sleep(0.001)
             except ConnectionError:

@@ -1,15 +1,24 @@
 """A tenant is dropped while it is in use."""
 
 import asyncio
+from collections.abc import Callable
 
 from isola.database.transactions import Database
 from isola.platform import provisioning
 from isola.testing.fixtures import Copy
+from isola.testing.patience import PATIENCE
 from isola.testing.served import Api, Client, make_tenant
 from isola_strategies.base import Strategy
 
-NOTICE = 0.8
+NOTICE = 2.0
 CLIENTS = 4
+REFUSED = 403, "TENANT_DELETED"
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110  the clients of the test are waited for
+            await asyncio.sleep(0.01)
 
 
 async def test_a_tenant_dropped_under_load_ends_cleanly_and_its_slug_starts_empty(
@@ -32,16 +41,16 @@ async def test_a_tenant_dropped_under_load_ends_cleanly_and_its_slug_starts_empt
     async with asyncio.TaskGroup() as clients:
         for number in range(CLIENTS):
             clients.create_task(load(number))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(told) > CLIENTS)
         await provisioning.drop(owner, copy.strategies, "doomed", notice=NOTICE)
-        await asyncio.sleep(0.1)
+        await until(lambda: told[-CLIENTS:] == [REFUSED] * CLIENTS)
         ended.set()
 
     # Served until the change reached the server, refused afterwards. In between, the database already rejects writes.
-    turn = told.index((403, "TENANT_DELETED"))
+    turn = told.index(REFUSED)
     assert turn > 0
     assert {(200, None)} <= set(told[:turn]) <= {(200, None), (200, "FORBIDDEN")}
-    under_way = [answer for answer in told[turn:] if answer != (403, "TENANT_DELETED")]
+    under_way = [answer for answer in told[turn:] if answer != REFUSED]
     assert len(under_way) < CLIENTS
     assert set(under_way) <= {(200, None), (200, "FORBIDDEN")}
 

@@ -45,7 +45,7 @@ def strategy(request: pytest.FixtureRequest, copy: Copy) -> Strategy:
 async def tight(copy: Copy, api: Api) -> AsyncIterator[Api]:
     """A server with small limits."""
     limits = {
-        "head_timeout": 0.4,
+        "head_timeout": 1,
         "read_timeout": 2,
         "max_body_bytes": 5000,
         "max_subscriptions_per_connection": 3,

@@ -16,7 +16,7 @@ from isola.testing.isolation.sharing.reading import NOT_BOUND, SHARED_RESOURCE, 
 from isola.testing.oracles.canary import Canary, tried
 
 # In seconds: long enough to grant and read a share once on a busy machine.
-EXPIRY = 1.0
+EXPIRY = 2.0
 
 End = Callable[["Scene"], Awaitable[object]]
 

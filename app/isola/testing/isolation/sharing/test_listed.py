@@ -15,6 +15,7 @@ from isola.subjects.users import users
 from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership, partner_up
 from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, row_of, shared
 from isola.testing.oracles.canary import Canary, Row
+from isola.testing.patience import PATIENCE
 from isola.testing.printed import in_plan, plans_of
 
 SHARE = "SELECT share FROM isola.share($1, $2, $3, NULL, NULL, $4)"
@@ -62,14 +63,21 @@ async def test_no_plan_that_injected_sql_prints_has_the_id_of_an_owner(
     assert in_plan(str(sharer.tenant.id).encode()) not in text
 
 
+SLEEPING = """
+SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()
+"""
+
+
 async def test_a_statement_that_reads_a_list_twice_finds_the_same_rows(
-    database: Database, partner: Canary, grant: Grant
+    database: Database, owner: Database, partner: Canary, grant: Grant
 ) -> None:
     counted = f"(SELECT count(*) FROM {row_of('NULL')})"
-    waiting = f"SELECT ARRAY[{counted}, {counted} + (pg_sleep(1) IS NULL)::int, {counted}]"
+    waiting = f"SELECT ARRAY[{counted}, {counted} + (pg_sleep(2) IS NULL)::int, {counted}]"
     async with database.transaction(partner.tenant, about=partner.about) as work:
         found = asyncio.create_task(work._connection.fetchval(waiting))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(PATIENCE), owner.unbound() as looking:
+            while not await looking.value(SLEEPING):  # noqa: ASYNC110  another process is waited for
+                await asyncio.sleep(0.01)
         await grant()
         assert await found == [0, 0, 0]
     assert len(await listed(database, partner)) == 1
