@@ -251,8 +251,9 @@ END;
 -- The rows of a subject that partners share with the bound tenant, or the one of a share: the columns that its table
 -- declares as shared, in that order, NULL where the share does not grant them; the names of those that it grants; and of
 -- the share its id, its owner's slug and name, when it was made, when it ends, and its note. No row for a share of
--- another subject. Each owner's rows are read in its home, of whatever strategy, by name: so an owner that moves meanwhile
--- does not look like one without rows. The policies apply to this function as well, so the owner is bound while its rows
+-- another subject. Each owner's rows are read in its home, of whatever strategy, by name: so an owner that leaves its home
+-- meanwhile does not look like one without rows, it is an error of its own (IS006), and a later statement reads the new
+-- home. The policies apply to this function as well, so the owner is bound while its rows
 -- are read: with the user who shared them if the subject has a visibility rule, so that a partner reads a row as long as
 -- that user may, and a row that nobody shared as long as all users may. There is no row while the user is disabled. The
 -- grantee is bound again before anything else runs; an error on the way ends the transaction and with it the binding.
@@ -313,4 +314,7 @@ BEGIN
         PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
             set_config('isola.home', grantees_home, true);
     END LOOP;
+EXCEPTION
+    WHEN undefined_table OR invalid_schema_name OR SQLSTATE 'IS004' THEN
+        RAISE EXCEPTION 'a tenant that shares rows is being moved or deleted' USING ERRCODE = 'IS006';
 END $$;

@@ -43,6 +43,7 @@ OURS = {
     "IS002": Unavailable,
     "IS003": QuotaExceeded,
     "IS004": Unavailable,
+    "IS006": Unavailable,
     "IS007": Conflict,
     "IS008": Answered,
     "IS009": BadUserInput,

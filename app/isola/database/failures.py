@@ -39,6 +39,8 @@ NOT_ACTIVE = "IS001"
 NO_PLACE = "IS003"
 # The SQLSTATE for a transaction in a home that the tenant is leaving or has left.
 MOVED = "IS004"
+# The SQLSTATE of isola.shared_rows() if an owner of shared rows leaves its home while they are read.
+OWNER_MOVED = "IS006"
 
 # The SQLSTATE of isola.measured() for an answer that is too large: the field and the limit are part of the error.
 TOO_LARGE = "IS005"
@@ -146,6 +148,7 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
             BadUserInput, "Idempotency-Key: an answer of more than 65536 bytes is not kept: select fewer fields"
         ),
         MOVED: Answer(Unavailable, "the tenant is being moved: try again in some seconds"),
+        OWNER_MOVED: Answer(Unavailable, "a tenant that shares rows is being moved or deleted: try again"),
         "23001": Answer(Conflict, "{table}: a referenced object does not exist, or this object is still referenced"),
         "23503": Answer(Conflict, "{table}: a referenced object does not exist, or this object is still referenced"),
         "23505": Answer(Conflict, "{table}: there is one with the same {rule} already"),

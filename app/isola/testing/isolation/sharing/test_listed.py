@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+import asyncpg
 import pytest
 from sqlalchemy import insert, update
 
+from isola.database.failures import OWNER_MOVED
 from isola.database.transactions import Database
+from isola.platform import moves
 from isola.subjects import shares
 from isola.subjects.spans import Span, Visibility
 from isola.subjects.users import users
-from isola.testing.isolation.sharing.conftest import Grant, actor, end_partnership, partner_up
+from isola.testing.fixtures import Copy
+from isola.testing.isolation.sharing.conftest import SHARING, Grant, actor, end_partnership, partner_up
 from isola.testing.isolation.sharing.reading import LISTED, OF_SHARE, row_of, shared
 from isola.testing.oracles.canary import Canary, Row
 from isola.testing.patience import PATIENCE
@@ -81,6 +85,31 @@ async def test_a_statement_that_reads_a_list_twice_finds_the_same_rows(
         await grant()
         assert await found == [0, 0, 0]
     assert len(await listed(database, partner)) == 1
+
+
+async def test_while_an_owner_leaves_its_home_its_rows_are_read_or_it_is_an_error(
+    copy: Copy, owner: Database, database: Database, stranger: Canary, partner: Canary, login: asyncpg.Connection
+) -> None:
+    """A transaction with one snapshot finds the former home, as a statement does that began before the move.
+
+    In shared tables its snapshot still has the rows. A home of the tenant's own is gone.
+    """
+    async with database.transaction(stranger.tenant, about=stranger.about) as work:
+        await work.value(SHARE, "resource", stranger.rows["resources"]["id"], partner.tenant.slug, None)
+    before = await listed(database, partner)
+    [to] = [name for name in SHARING[:2] if name != stranger.tenant.strategy]
+    strategy = copy.strategies[stranger.tenant.strategy]
+    async with login.transaction(isolation="repeatable_read"):
+        await copy.enter(login, partner.tenant, partner.about)
+        await moves.move(owner, copy.strategies, stranger.tenant.slug, to=to)
+        if strategy.home(stranger.tenant.id) in strategy.homes([]):
+            assert [dict(row) for row in await login.fetch(LISTED)] == before
+        else:
+            with pytest.raises(asyncpg.PostgresError) as refused:
+                await login.fetch(LISTED)
+            assert refused.value.sqlstate == OWNER_MOVED
+    assert len(before) == 1
+    assert await listed(database, partner) == before
 
 
 async def test_columns_that_are_not_granted_are_null(
