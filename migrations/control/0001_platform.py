@@ -34,6 +34,15 @@ INSERT INTO control.counted (quota, relation, tenant_column, counts) VALUES
     in_partnership="EXISTS (SELECT FROM control.partners p WHERE p.id = partnership_id)",
 )
 UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlimited')"
+# Plans to begin with, for the operator to change or delete. Their limits are for the subject in examples/agents; where
+# that is not installed, they limit nothing.
+OFFERED = """
+INSERT INTO control.plans (name, title, price, currency, period, quotas) VALUES
+    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}'),
+    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}'),
+    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}'),
+    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}')
+"""
 # The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
 OPEN_ORDERS = sa.text("state IN ('waiting', 'running')")
@@ -110,14 +119,22 @@ def plans(op: Operations) -> None:
         "plans",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("title", sa.Text, nullable=False),
+        sa.Column("price", sa.Numeric),
+        sa.Column("currency", sa.Text),
+        sa.Column("period", sa.Text),
         sa.Column("quotas", JSONB, nullable=False, server_default=sa.text("'{}'")),
         moment("created_at", default="now()"),
         moment("retired_at", nullable=True),
         sa.CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
         sa.CheckConstraint("length(title) BETWEEN 1 AND 200", name="title_length"),
+        sa.CheckConstraint("num_nonnulls(price, currency, period) IN (0, 3)", name="price_complete"),
+        sa.CheckConstraint("price >= 0 AND price < 1e12 AND scale(price) <= 3", name="price_range"),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        sa.CheckConstraint("period IN ('month', 'year')", name="period"),
         sa.CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
     )
     op.execute(UNLIMITED)
+    op.execute(OFFERED)
     # Unlogged: the counts need not survive a crash, as they can be made again.
     create_table(
         op,

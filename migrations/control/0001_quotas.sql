@@ -94,10 +94,10 @@ CREATE CONSTRAINT TRIGGER quota AFTER INSERT ON control.audit_pending DEFERRABLE
 FOR EACH ROW WHEN (new.quota IS NOT NULL) EXECUTE FUNCTION isola.quota_keep();
 
 -- The plan of the bound tenant.
-CREATE FUNCTION isola.plan() RETURNS TABLE (name text, title text) LANGUAGE sql STABLE
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION isola.plan() RETURNS TABLE (name text, title text, price numeric, currency text, period text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT p.name, p.title FROM control.tenants t JOIN control.plans p ON p.name = t.plan
+    SELECT p.name, p.title, p.price, p.currency, p.period FROM control.tenants t JOIN control.plans p ON p.name = t.plan
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 

@@ -16,22 +16,29 @@ def log(place: Place, *conditions: str) -> Sequence[Mapping[str, Any]]:
 def test_plans_are_created_and_assigned_and_the_log_names_the_actor(awake: Place, tmp_path: Path) -> None:
     made = awake.run("plan", "create", "small", "--title", "Small", "--quota", "resources=1001", "--quota", "users=9")
     assert {"name: small", "title: Small", "resources: 1001", "users: 9", "shares: none"} <= set(made.splitlines())
+    assert "price: none" in made.splitlines()
+    priced = awake.run("plan", "change", "small", "--price", "9.50 EUR/year")
+    assert "price: 9.5 EUR/year" in priced.splitlines()
     assert "users: none" in awake.run("plan", "change", "small", "--quota", "users=none").splitlines()
     assert awake.run("tenant", "set-plan", "acme", "small") == "tenant acme has the plan small\n"
     assert "plan: small" in awake.run("tenant", "show", "acme").splitlines()
+    assert "retire it" in awake.fail("plan", "delete", "small")
+    assert awake.run("plan", "delete", "free") == "the plan free is deleted\n"
     assert "retired_at: " in awake.run("plan", "retire", "small")
     listed = awake.run("plan", "list")
     assert any(line.split()[:1] == ["small"] and "1001" in line and "retired" in line for line in listed.splitlines())
 
-    entries = log(awake, "--first", "4")
+    entries = log(awake, "--first", "6")
     assert [(entry["action"], entry["object"]) for entry in entries] == [
         ("plan:retire", "plan:small"),
+        ("plan:delete", "plan:free"),
         ("tenant:set_plan", "tenant:acme"),
+        ("plan:change", "plan:small"),
         ("plan:change", "plan:small"),
         ("plan:create", "plan:small"),
     ]
     assert {entry["actor"] for entry in entries} == {f"operator:{getpass.getuser()}"}
-    assert log(awake, "--action", "tenant:set_plan", "--object", "tenant:acme") == entries[1:2]
+    assert log(awake, "--action", "tenant:set_plan", "--object", "tenant:acme") == entries[2:3]
     assert awake.run("platform", "verify").endswith("OK\n")
 
     rows = tmp_path / "rows.jsonl"

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import plans, platform_log, provisioning
 from isola.platform.plans import MOST, UNLIMITED
 from isola.platform.platform_log import Author
-from isola.platform.tenants import Tenant
+from isola.platform.prices import PlanPeriod, Price
+from isola.platform.tenants import Tenant, tenants
 from isola.testing.fixtures import Copy
 from isola_strategies.base import Strategy
 
@@ -24,10 +27,25 @@ async def entries(control: Database, about: str) -> Sequence[tuple[str, Any, Any
     return [(entry.action, entry.old, entry.new) for entry in reversed(found)]
 
 
-async def test_at_first_there_is_one_plan_that_limits_nothing_and_all_have_it(control: Database, a: Tenant) -> None:
-    [plan] = await plans.every(control)
-    assert (plan.name, plan.quotas, plan.retired_at) == (UNLIMITED, {}, None)
+async def names(control: Database) -> Sequence[str]:
+    return [plan.name for plan in await plans.every(control)]
+
+
+OFFERED = ["enterprise", "free", "professional", "starter"]
+
+
+async def test_at_first_all_tenants_have_the_plan_that_limits_nothing_and_there_are_some_to_sell(
+    control: Database, a: Tenant
+) -> None:
+    *offered, unlimited = await plans.every(control)
+    assert (unlimited.name, unlimited.price, unlimited.quotas, unlimited.retired_at) == (UNLIMITED, None, {}, None)
     assert a.plan == UNLIMITED
+    assert {plan.name: (plan.price and str(plan.price), plan.quotas) for plan in offered} == {
+        "enterprise": (None, {}),
+        "free": ("0 USD/month", {"agents": 3}),
+        "professional": ("499 USD/month", {"agents": 50}),
+        "starter": ("99 USD/month", {"agents": 10}),
+    }
 
 
 async def test_a_plan_is_made_changed_and_retired(control: Database) -> None:
@@ -35,15 +53,18 @@ async def test_a_plan_is_made_changed_and_retired(control: Database) -> None:
     assert (made.name, made.title, made.quotas) == ("small", "Small", {"users": 5, "shares": 0})
     changed = await plans.change(control, SAM, "small", quotas={"users": 7, "shares": None})
     assert (changed.title, changed.quotas) == ("Small", {"users": 7})
-    renamed = await plans.change(control, SAM, "small", title="Little")
-    assert (renamed.title, renamed.quotas) == ("Little", {"users": 7})
+    renamed = await plans.change(control, SAM, "small", title="Little", price=Price.parse("9.50 EUR/year"))
+    assert (renamed.title, renamed.quotas, str(renamed.price)) == ("Little", {"users": 7}, "9.5 EUR/year")
+    free = await plans.change(control, SAM, "small", price=None)
+    assert (free.title, free.price) == ("Little", None)
     retired = await plans.retire(control, SAM, "small")
     assert retired.retired_at is not None
-    assert [plan.name for plan in await plans.every(control)] == ["small", UNLIMITED]
+    assert await names(control) == sorted([*OFFERED, "small", UNLIMITED])
     assert await entries(control, "plan:small") == [
-        ("plan:create", None, {"title": "Small", "quotas": {"users": 5, "shares": 0}, "retired": False}),
+        ("plan:create", None, {"title": "Small", "price": None, "quotas": {"users": 5, "shares": 0}, "retired": False}),
         ("plan:change", {"quotas": {"users": 5, "shares": 0}}, {"quotas": {"users": 7}}),
-        ("plan:change", {"title": "Small"}, {"title": "Little"}),
+        ("plan:change", {"title": "Small", "price": None}, {"title": "Little", "price": "9.5 EUR/year"}),
+        ("plan:change", {"price": "9.5 EUR/year"}, {"price": None}),
         ("plan:retire", {"retired": False}, {"retired": True}),
     ]
 
@@ -107,6 +128,37 @@ async def test_a_plan_is_not_retired_while_a_tenant_gets_it(control: Database, a
     assert (await provisioning.named(control, b.slug)) == b
 
 
+async def test_a_plan_is_deleted_unless_a_tenant_has_it(control: Database, a: Tenant) -> None:
+    await plans.give(control, SAM, a, "starter")
+    with pytest.raises(Conflict, match="retire it"):
+        await plans.remove(control, SAM, "starter")
+    async with control.unbound() as transaction:
+        # A tenant that is about to get the plan comes first; then the plan is one of a tenant.
+        await plans.offered(transaction, "free")
+        removing = asyncio.create_task(plans.remove(control, SAM, "free"))
+        done, _ = await asyncio.wait([removing], timeout=0.2)
+        assert not done
+        await transaction.execute(update(tenants).where(tenants.c.id == a.id).values(plan="free"))
+    with pytest.raises(Conflict, match="retire it"):
+        await removing
+    await plans.remove(control, SAM, "starter")
+    with pytest.raises(NotFound):
+        await plans.remove(control, SAM, "starter")
+    with pytest.raises(NotFound):
+        await plans.give(control, SAM, a, "starter")
+    assert await entries(control, "plan:starter") == [("plan:delete", None, None)]
+    assert await names(control) == ["enterprise", "free", "professional", UNLIMITED]
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "period"),
+    [("-1", "USD", "month"), ("1e12", "USD", "month"), ("1.0001", "USD", "month"), ("1", "usd", "year")],
+)
+def test_an_invalid_price_is_refused(amount: str, currency: str, period: str) -> None:
+    with pytest.raises(BadUserInput, match=r"^price: expected"):
+        Price.of(Decimal(amount), currency, PlanPeriod(period))
+
+
 @pytest.mark.parametrize(
     ("name", "title", "quotas", "reason"),
     [
@@ -127,7 +179,7 @@ async def test_an_invalid_plan_is_refused(
 ) -> None:
     with pytest.raises(BadUserInput, match=reason):
         await plans.create(control, SAM, name=name, title=title, quotas=quotas)
-    assert [plan.name for plan in await plans.every(control)] == [UNLIMITED]
+    assert await names(control) == [*OFFERED, UNLIMITED]
 
 
 async def test_the_plan_that_is_built_in_stays_as_it_is(control: Database) -> None:
@@ -136,6 +188,8 @@ async def test_the_plan_that_is_built_in_stays_as_it_is(control: Database) -> No
         await plans.change(control, SAM, UNLIMITED, quotas={"users": 1})
     with pytest.raises(Conflict):
         await plans.retire(control, SAM, UNLIMITED)
+    with pytest.raises(Conflict):
+        await plans.remove(control, SAM, UNLIMITED)
     with pytest.raises(Conflict, match="plans: there is one"):
         await plans.create(control, SAM, name=UNLIMITED, title="Mine", quotas={})
     assert await plans.every(control) == before

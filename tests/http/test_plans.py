@@ -154,9 +154,24 @@ async def test_plans_are_changed_and_retired_by_staff(sam: StaffClient, alice: C
     assert (await sam.ask(RETIRE, n="small")).data["retirePlan"]["retiredAt"]
     assert (await sam.ask(GIVE, s=alice.tenant, p="small")).code == "CONFLICT"
     assert (await sam.ask(GIVE, s="nobody", p="unlimited")).code == "NOT_FOUND"
-    small, unlimited = (await sam.ask(PLANS)).data["plans"]
+    small, _, unlimited = (await sam.ask(PLANS)).data["plans"][-3:]
     assert (small["name"], small["quotas"], bool(small["retiredAt"])) == ("small", more, True)
     assert unlimited == {"name": "unlimited", "quotas": [], "retiredAt": None}
+
+
+async def test_a_price_is_set_by_staff_and_read_by_tenants(sam: StaffClient, alice: Client) -> None:
+    priced = "{ price currency period }"
+    change = f'mutation ($p: PriceInput) {{ changePlan(name: "starter", price: $p) {priced} }}'
+    new = {"amount": "120.50", "currency": "EUR", "period": "YEAR"}
+    shown = {"price": "120.5", "currency": "EUR", "period": "YEAR"}
+    assert (await sam.ask(change, p=new)).data == {"changePlan": shown}
+    assert (await sam.ask(change, p={**new, "currency": "euro"})).code == "BAD_USER_INPUT"
+    assert (await sam.ask(change)).data == {"changePlan": shown}
+    await sam.ask(GIVE, s=alice.tenant, p="starter")
+    assert (await alice.ask(f"{{ viewer {{ plan {priced} }} }}")).data == {"viewer": {"plan": shown}}
+    none = dict.fromkeys(shown)
+    assert (await sam.ask(change, p=None)).data == {"changePlan": none}
+    assert (await alice.ask(f"{{ viewer {{ plan {priced} }} }}")).data == {"viewer": {"plan": none}}
 
 
 async def test_all_actions_of_staff_are_in_the_platforms_log(
@@ -174,6 +189,7 @@ async def test_all_actions_of_staff_are_in_the_platforms_log(
         "changePlan": ("plan:change", CHANGE, {"n": "small", "q": RESOURCES}),
         "setPlan": ("tenant:set_plan", GIVE, {"s": bob.tenant, "p": "small"}),
         "retirePlan": ("plan:retire", RETIRE, {"n": "small"}),
+        "deletePlan": ("plan:delete", "mutation ($n: String!) { deletePlan(name: $n) }", {"n": "starter"}),
         "suspendTenant": ("tenant:suspend", "mutation ($s: String!) { suspendTenant(slug: $s) { id } }", named),
         "resumeTenant": ("tenant:resume", "mutation ($s: String!) { resumeTenant(slug: $s) { id } }", named),
         "setParent": (

@@ -1,13 +1,18 @@
 from collections.abc import Sequence
+from typing import Literal
 
 import strawberry
 
 from isola.admin.access import STAFF, answered
 from isola.admin.administration import Info, moment
+from isola.api.enums import described_enum
 from isola.api.quota_names import QuotaName
-from isola.api.scalars import BigInt, DateTime
+from isola.api.scalars import BigInt, DateTime, Decimal
 from isola.errors import BadUserInput
 from isola.platform import plans
+from isola.platform.prices import PlanPeriod, Price
+
+described_enum(PlanPeriod)
 
 
 @strawberry.type(description="A quota of a plan.", directives=[STAFF])
@@ -22,10 +27,20 @@ class QuotaInput:
     limit: BigInt | None = strawberry.field(default=None, description="The limit; null for none.")
 
 
-@strawberry.type(description="The quotas of tenants.", directives=[STAFF])
+@strawberry.input(description="What a plan costs.")
+class PriceInput:
+    amount: Decimal = strawberry.field(description="The amount, with at most 12 digits and 3 decimals.")
+    currency: str = strawberry.field(description="The currency, by its code in ISO 4217.")
+    period: PlanPeriod = strawberry.field(description="What the amount is for.")
+
+
+@strawberry.type(description="What tenants pay, and their quotas.", directives=[STAFF])
 class Plan:
     name: str = strawberry.field(description="The unique name.")
     title: str = strawberry.field(description="The name to show.")
+    price: Decimal | None = strawberry.field(description="The amount for a period. Null if the plan has no price.")
+    currency: str | None = strawberry.field(description="The currency of the price, by its code in ISO 4217.")
+    period: PlanPeriod | None = strawberry.field(description="What the price is for.")
     quotas: list[Quota] = strawberry.field(description="By name. A missing name has no limit.")
     created_at: DateTime
     retired_at: DateTime | None = strawberry.field(description="When the plan was retired.")
@@ -41,22 +56,38 @@ class PlanQueries:
 @strawberry.type
 class PlanMutations:
     @answered("Create a plan. Without a quota for something, it has no limit.")
-    async def create_plan(self, info: Info, name: str, title: str, quotas: list[QuotaInput]) -> Plan:
-        context = info.context
-        limits = {quota: most for quota, most in _limits_by_name(quotas).items() if most is not None}
-        return _plan(await plans.create(context.control, context.author, name=name, title=title, quotas=limits))
-
-    @answered("Change a plan for all tenants that have it. Omitted quotas and existing data stay.")
-    async def change_plan(
-        self, info: Info, name: str, title: str | None = None, quotas: list[QuotaInput] | None = None
+    async def create_plan(
+        self, info: Info, name: str, title: str, quotas: list[QuotaInput], price: PriceInput | None = None
     ) -> Plan:
         context = info.context
+        limits = {quota: most for quota, most in _limits_by_name(quotas).items() if most is not None}
+        made = await plans.create(
+            context.control, context.author, name=name, title=title, quotas=limits, price=_price(price)
+        )
+        return _plan(made)
+
+    @answered("Change a plan for all tenants that have it. What is omitted, and existing data, stays.")
+    async def change_plan(
+        self,
+        info: Info,
+        name: str,
+        title: str | None = None,
+        quotas: list[QuotaInput] | None = None,
+        price: PriceInput | None = strawberry.UNSET,
+    ) -> Plan:
+        context = info.context
+        paid: Price | Literal["unchanged"] | None = "unchanged" if price is strawberry.UNSET else _price(price)
         limits = _limits_by_name(quotas or [])
-        return _plan(await plans.change(context.control, context.author, name, title=title, quotas=limits))
+        return _plan(await plans.change(context.control, context.author, name, title=title, quotas=limits, price=paid))
 
     @answered("Retire a plan: no other tenant can get it. Tenants that have it keep it.")
     async def retire_plan(self, info: Info, name: str) -> Plan:
         return _plan(await plans.retire(info.context.control, info.context.author, name))
+
+    @answered("Delete a plan that no tenant has or had. Returns its name.")
+    async def delete_plan(self, info: Info, name: str) -> str:
+        await plans.remove(info.context.control, info.context.author, name)
+        return name
 
 
 def _limits_by_name(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
@@ -66,12 +97,19 @@ def _limits_by_name(inputs: Sequence[QuotaInput]) -> dict[str, int | None]:
     return limits
 
 
+def _price(given: PriceInput | None) -> Price | None:
+    return None if given is None else Price.of(given.amount, given.currency, given.period)
+
+
 def _plan(plan: plans.Plan) -> Plan:
     # A quota of an application that is no longer installed has no name here.
     names = set(QuotaName)
     return Plan(
         name=plan.name,
         title=plan.title,
+        price=None if plan.price is None else Decimal(plan.price.amount),
+        currency=None if plan.price is None else plan.price.currency,
+        period=None if plan.price is None else plan.price.period,
         quotas=[
             Quota(name=QuotaName(name), limit=BigInt(most))
             for name, most in sorted(plan.quotas.items())

@@ -25,6 +25,7 @@ _ARGUMENTS = {
     "object": "Only entries about this object.",
     "parent": "The slug of the parent; null for none.",
     "plan": "The name of a plan.",
+    "price": "What it costs; null for no price.",
     "prefix": "The prefix of the key.",
     "quotas": "The quotas.",
     "reason": "The reason, for the tenant's log.",

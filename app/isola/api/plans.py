@@ -1,16 +1,27 @@
 import strawberry
-from sqlalchemy import BigInteger, Column, ColumnElement, Text, func, literal_column
+from sqlalchemy import BigInteger, Column, ColumnElement, Numeric, Text, func, literal_column
 
 from isola.api.access import requires
 from isola.api.connections import Connection
+from isola.api.enums import described_enum
 from isola.api.fields import expression, many, mapped
 from isola.api.quota_names import QuotaName
-from isola.api.scalars import BigInt
+from isola.api.scalars import BigInt, Decimal
+from isola.platform.prices import PlanPeriod
 from isola.query.mapping import Function, Row
 from isola.subjects import quotas
 from isola.subjects.permissions import Permission
 
-own_plan = Function("isola.plan", (Column("name", Text, nullable=False), Column("title", Text, nullable=False)))
+own_plan = Function(
+    "isola.plan",
+    (
+        Column("name", Text, nullable=False),
+        Column("title", Text, nullable=False),
+        Column("price", Numeric),
+        Column("currency", Text),
+        Column("period", Text),
+    ),
+)
 
 
 def _is_known(quota: Row) -> ColumnElement[bool]:
@@ -43,9 +54,15 @@ class Quota:
     used: BigInt = expression(_used, "The current number. It can exceed the limit, which only prevents additions.")
 
 
+described_enum(PlanPeriod)
+
+
 @mapped(own_plan, order=(("name", False),))
-@strawberry.type(description="The quotas of the tenant.", directives=[requires(Permission.PLAN_READ)])
+@strawberry.type(description="What the tenant pays, and its quotas.", directives=[requires(Permission.PLAN_READ)])
 class Plan:
     name: str = strawberry.field(description="The unique name.")
     title: str = strawberry.field(description="The name to show.")
+    price: Decimal | None = strawberry.field(description="The amount for a period. Null if the plan has no price.")
+    currency: str | None = strawberry.field(description="The currency of the price, by its code in ISO 4217.")
+    period: PlanPeriod | None = strawberry.field(description="What the price is for.")
     quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,20 +10,24 @@ from isola.commands.common import JsonOption, act, print_json
 
 if TYPE_CHECKING:
     from isola.platform.plans import Plan
+    from isola.platform.prices import Price
     from isola.server.installation import Installation
 
-plan_app = typer.Typer(no_args_is_help=True, help="Create and change plans, which are the quotas of tenants.")
+plan_app = typer.Typer(no_args_is_help=True, help="Create and change plans: what tenants pay, and their quotas.")
 
 Name = Annotated[str, typer.Argument(help="the plan's name")]
 Quotas = Annotated[
     list[str] | None,
     typer.Option("--quota", help="a quota such as resources=1000 or resources=none; isola plan list shows all names"),
 ]
+PriceOption = Annotated[
+    str | None, typer.Option("--price", help="a price such as '99 USD/month' or '990.50 EUR/year', or none")
+]
 
 
 @plan_app.command("list")
 def list_(*, as_json: JsonOption = False) -> None:
-    """List all plans with their quotas. A missing limit is shown as none."""
+    """List all plans with their prices and quotas. A missing limit or price is shown as none."""
     from rich.console import Console
     from rich.table import Table
 
@@ -36,10 +40,12 @@ def list_(*, as_json: JsonOption = False) -> None:
         if as_json:
             print_json(list(every))
             return
-        table = Table("name", "title", *quotas.names(), "retired", box=None)
+        table = Table("name", "title", "price", *quotas.names(), "retired", box=None)
         for plan in every:
             allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.names()]
-            table.add_row(plan.name, plan.title, *allowed, "retired" if plan.retired_at else "")
+            table.add_row(
+                plan.name, plan.title, str(plan.price or "none"), *allowed, "retired" if plan.retired_at else ""
+            )
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
     act(run, looking=True)
@@ -50,17 +56,19 @@ def create(
     name: Name,
     title: Annotated[str | None, typer.Option(help="the displayed name; by default the name")] = None,
     quota: Quotas = None,
+    price: PriceOption = None,
 ) -> None:
-    """Create a plan. Without a quota for something, it has no limit."""
+    """Create a plan. Without a quota for something, it has no limit. The price is stored and shown, not charged."""
     from isola.platform import plans, platform_log
 
     limits = {each: most for each, most in _parse_quotas(quota).items() if most is not None}
+    paid = None if price is None else _parse_price(price)
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             by = platform_log.operator()
             called = name if title is None else title
-            _show(await plans.create(control, by, name=name, title=called, quotas=limits))
+            _show(await plans.create(control, by, name=name, title=called, quotas=limits, price=paid))
 
     act(run)
 
@@ -70,15 +78,18 @@ def change(
     name: Name,
     title: Annotated[str | None, typer.Option(help="the displayed name")] = None,
     quota: Quotas = None,
+    price: PriceOption = None,
 ) -> None:
     """Change a plan for all tenants that have it. Data that exceeds the new quotas stays."""
     from isola.platform import plans, platform_log
 
     limits = _parse_quotas(quota)
+    paid: Price | Literal["unchanged"] | None = "unchanged" if price is None else _parse_price(price)
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
-            _show(await plans.change(control, platform_log.operator(), name, title=title, quotas=limits))
+            by = platform_log.operator()
+            _show(await plans.change(control, by, name, title=title, quotas=limits, price=paid))
 
     act(run)
 
@@ -91,6 +102,19 @@ def retire(name: Name) -> None:
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             _show(await plans.retire(control, platform_log.operator(), name))
+
+    act(run)
+
+
+@plan_app.command()
+def delete(name: Name) -> None:
+    """Delete a plan that no tenant has or had. Others can be retired."""
+    from isola.platform import plans, platform_log
+
+    async def run(installed: "Installation") -> None:
+        async with await installed.control() as control:
+            await plans.remove(control, platform_log.operator(), name)
+        typer.echo(f"the plan {name} is deleted")
 
     act(run)
 
@@ -124,11 +148,22 @@ def _parse_quotas(options: list[str] | None) -> dict[str, int | None]:
     return limits
 
 
+def _parse_price(option: str) -> "Price | None":
+    from isola.errors import BadUserInput
+    from isola.platform.prices import Price
+
+    try:
+        return None if option == "none" else Price.parse(option)
+    except BadUserInput as error:
+        raise typer.BadParameter(f"--price {option[:80]!r}: {error.message.removeprefix('price: ')}") from None
+
+
 def _show(plan: "Plan") -> None:
     from isola.subjects import quotas
 
     typer.echo(f"name: {plan.name}")
     typer.echo(f"title: {plan.title}")
+    typer.echo(f"price: {plan.price or 'none'}")
     for quota in quotas.names():
         typer.echo(f"{quota}: {plan.quotas.get(quota, 'none')}")
     if plan.retired_at is not None:

@@ -1,13 +1,16 @@
-"""Plans: quotas of a tenant. Every tenant has a plan; the database enforces it."""
+"""Plans: what a tenant pays, and its quotas. Every tenant has a plan; the database enforces its quotas."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Numeric,
     Table,
     Text,
     Uuid,
@@ -24,6 +27,7 @@ from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.platform import commits, platform_log
 from isola.platform.platform_log import Action, Author
+from isola.platform.prices import PlanPeriod, Price
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
 from isola.subjects import names, quotas as quota_names
 from isola.subjects.metadata import indexed_text, moment
@@ -43,6 +47,10 @@ plans = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("title", Text, nullable=False),
+    # All three or none. They are shown; nothing charges them.
+    Column("price", Numeric),
+    Column("currency", Text),
+    Column("period", Text),
     # Limits by quota names of isola.subjects.quotas. A missing name means no limit.
     Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
     moment("created_at"),
@@ -50,6 +58,10 @@ plans = Table(
     moment("retired_at", nullable=True, default=None),
     CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
     CheckConstraint(f"length(title) BETWEEN 1 AND {MAX_TITLE}", name="title_length"),
+    CheckConstraint("num_nonnulls(price, currency, period) IN (0, 3)", name="price_complete"),
+    CheckConstraint("price >= 0 AND price < 1e12 AND scale(price) <= 3", name="price_range"),
+    CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+    CheckConstraint("period IN ('month', 'year')", name="period"),
     CheckConstraint("jsonb_typeof(quotas) = 'object'", name="quotas_object"),
 )
 
@@ -69,24 +81,38 @@ quota_turns = Table("quota_turns", metadata, Column("tenant_id", Uuid, primary_k
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """``price`` is None if the plan has none: it is not sold, or at an individual price."""
+
     name: str
     title: str
+    price: Price | None
     quotas: Mapping[str, int]
     created_at: datetime
     retired_at: datetime | None
 
 
-_COLUMNS = tuple(plans.c[each.name] for each in fields(Plan))
+_COLUMNS = (
+    plans.c.name,
+    plans.c.title,
+    plans.c.price,
+    plans.c.currency,
+    plans.c.period,
+    plans.c.quotas,
+    plans.c.created_at,
+    plans.c.retired_at,
+)
 _PLANS = select(*_COLUMNS)
 
 
 async def every(control: Database) -> Sequence[Plan]:
     """All plans by name, including retired ones."""
     async with control.unbound() as transaction:
-        return [Plan(**row) for row in await transaction.rows(_PLANS.order_by(plans.c.name))]
+        return [_plan(row) for row in await transaction.rows(_PLANS.order_by(plans.c.name))]
 
 
-async def create(control: Database, by: Author, *, name: str, title: str, quotas: Mapping[str, int]) -> Plan:
+async def create(
+    control: Database, by: Author, *, name: str, title: str, quotas: Mapping[str, int], price: Price | None = None
+) -> Plan:
     """Create a plan. Quotas missing in ``quotas`` have no limit.
 
     Raises BadUserInput naming the invalid input, and Conflict for a name in use.
@@ -95,10 +121,10 @@ async def create(control: Database, by: Author, *, name: str, title: str, quotas
         raise BadUserInput(f"name: {SLUG_FORM}", "name", value=name)
     title = names.checked("title", title, MAX_TITLE)
     _check(quotas)
-    new = insert(plans).values(name=name, title=title, quotas=dict(quotas)).returning(*_COLUMNS)
+    values = {"name": name, "title": title, "quotas": dict(quotas), **_price_columns(price)}
     async with control.unbound() as transaction:
-        [row] = await transaction.rows(new)
-        made = Plan(**row)
+        [row] = await transaction.rows(insert(plans).values(values).returning(*_COLUMNS))
+        made = _plan(row)
         await _note(transaction, by, Action.PLAN_CREATE, None, made)
     return made
 
@@ -110,8 +136,9 @@ async def change(
     *,
     title: str | None = None,
     quotas: Mapping[str, int | None] | None = None,
+    price: Price | Literal["unchanged"] | None = "unchanged",
 ) -> Plan:
-    """Change a plan for all tenants that have it. Missing quotas stay unchanged; None removes a limit.
+    """Change a plan for all tenants that have it. Missing quotas stay unchanged; None removes a limit, or the price.
 
     Existing data stays: a tenant above a new limit cannot add more. Raises NotFound, BadUserInput naming the invalid
     input, and Conflict for the built-in plan.
@@ -128,6 +155,7 @@ async def change(
         values = {
             "title": before.title if title is None else title,
             "quotas": {**kept, **allowed},
+            **_price_columns(before.price if price == "unchanged" else price),
         }
         return await _changed(transaction, by, Action.PLAN_CHANGE, before, values)
 
@@ -144,6 +172,19 @@ async def retire(control: Database, by: Author, name: str) -> Plan:
         if before.retired_at is not None:
             raise Conflict("the plan is retired already", "name", value=name)
         return await _changed(transaction, by, Action.PLAN_RETIRE, before, {"retired_at": func.now()})
+
+
+async def remove(control: Database, by: Author, name: str) -> None:
+    """Delete a plan. Raises NotFound, and Conflict for one that a tenant has or had, and for the built-in one."""
+    if name == UNLIMITED:
+        raise Conflict(f"the plan {UNLIMITED} cannot be deleted", "name")
+    async with control.unbound() as transaction:
+        await _locked(transaction, name)
+        # Tenants are given a plan while they lock it: see ``offered``.
+        if await transaction.scalar(select(tenants.c.id).where(tenants.c.plan == name).limit(1)):
+            raise Conflict("the plan is that of a tenant, or of one that is deleted: retire it", "name", value=name)
+        await transaction.execute(delete(plans).where(plans.c.name == name))
+        await platform_log.note(transaction, by.actor, Action.PLAN_DELETE, f"plan:{name}", request=by.request)
 
 
 async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tenant:
@@ -186,7 +227,19 @@ async def _locked(transaction: Transaction, name: str, *, shared: bool = False) 
     rows = await transaction.rows(query) if SLUG.fullmatch(name) else []
     if not rows:
         raise NotFound("there is no such plan", value=name)
-    return Plan(**rows[0])
+    return _plan(rows[0])
+
+
+def _plan(row: Mapping[str, Any]) -> Plan:
+    amount: Decimal | None = row["price"]
+    price = None if amount is None else Price(amount, row["currency"], PlanPeriod(row["period"]))
+    return Plan(row["name"], row["title"], price, row["quotas"], row["created_at"], row["retired_at"])
+
+
+def _price_columns(price: Price | None) -> Mapping[str, object]:
+    if price is None:
+        return {"price": None, "currency": None, "period": None}
+    return {"price": price.amount, "currency": price.currency, "period": price.period}
 
 
 async def _changed(
@@ -194,7 +247,7 @@ async def _changed(
 ) -> Plan:
     changed = update(plans).where(plans.c.name == before.name).values(values).returning(*_COLUMNS)
     [row] = await transaction.rows(changed)
-    now = Plan(**row)
+    now = _plan(row)
     await _note(transaction, by, action, before, now)
     return now
 
@@ -211,7 +264,8 @@ async def _note(transaction: Transaction, by: Author, action: Action, before: Pl
 
 
 def _logged_values(plan: Plan) -> Mapping[str, object]:
-    return {"title": plan.title, "quotas": plan.quotas, "retired": plan.retired_at is not None}
+    price = None if plan.price is None else str(plan.price)
+    return {"title": plan.title, "price": price, "quotas": plan.quotas, "retired": plan.retired_at is not None}
 
 
 def _check(quotas: Mapping[str, int | None]) -> None:

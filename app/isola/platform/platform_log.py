@@ -54,6 +54,7 @@ class Action(StrEnum):
     BINDING_KEY_ROTATE = "binding_key:rotate"
     PLAN_CHANGE = "plan:change"
     PLAN_CREATE = "plan:create"
+    PLAN_DELETE = "plan:delete"
     PLAN_RETIRE = "plan:retire"
     PROOFS_BELIEVE = "proofs:believe"
     PROOFS_DEMAND = "proofs:demand"

@@ -220,11 +220,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT ON control.audit_entries TO {control};
         GRANT SELECT, INSERT ON control.interventions TO {control};
         GRANT SELECT, UPDATE (done_at) ON control.interventions TO {roles.sharing};
-        GRANT SELECT, INSERT, UPDATE ON control.plans TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.plans TO {control};
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
         GRANT SELECT (tenant_id), DELETE ON control.quota_bounds TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.quota_bounds, control.quota_turns TO {roles.quotas};
-        GRANT SELECT (name, title, quotas) ON control.plans TO {roles.quotas};
+        GRANT SELECT (name, title, price, currency, period, quotas) ON control.plans TO {roles.quotas};
         GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};
