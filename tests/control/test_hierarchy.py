@@ -108,7 +108,7 @@ async def test_a_change_that_waited_for_another_sees_its_result(owner: Database,
 
         waiting = asyncio.create_task(second())
         held = "SELECT count(*) FROM pg_locks WHERE relation = 'control.tenants'::regclass AND NOT granted"
-        while not await first.value(held):  # noqa: ASYNC110  that somebody waits is told to nobody
+        while not await first.value(held):  # noqa: ASYNC110  only looking shows that somebody waits
             await asyncio.sleep(0.01)
     with pytest.raises(BadUserInput, match="not below itself"):
         await waiting

@@ -47,8 +47,8 @@ class Anomaly:
     about: str = ""
 
     def __str__(self) -> str:
-        told = "\n".join(f"  {operation}" for operation in self.operations)
-        return f"{self.kind} {self.about}\n{told}"
+        listed = "\n".join(f"  {operation}" for operation in self.operations)
+        return f"{self.kind} {self.about}\n{listed}"
 
 
 # Nodes of both graphs are numbers, because there are many.

@@ -42,12 +42,12 @@ HEALTHY = {
         op(0, 9, appends=[(SET, "y")], reads=[(SET, "y")]),
         op(10, 11, reads=[(SET, "yx")]),
     ],
-    "what nobody was told of happened": [
+    "an unacknowledged write happened": [
         op(0, float("inf"), appends=[(LIST, "x")], outcome=Outcome.UNKNOWN),
         op(5, 6, reads=[(LIST, "")]),
         op(7, 8, reads=[(LIST, "x")]),
     ],
-    "what nobody was told of did not happen": [
+    "an unacknowledged write did not happen": [
         op(0, float("inf"), appends=[(LIST, "x")], outcome=Outcome.UNKNOWN),
         op(5, 6, reads=[(LIST, "")]),
     ],

@@ -33,7 +33,7 @@ class Cut:
 async def test_at_every_message_tells_the_truth(
     copy: Copy, owner: Database, settings: Settings, strategy: Strategy
 ) -> None:
-    told = {"done": 0, "refused": 0, "perhaps": 0}
+    counts = {"done": 0, "refused": 0, "perhaps": 0}
     async with proxy.before(copy.where.tenant) as between:
         # A pool of one connection, so that the cut always hits it.
         few = settings.model_copy(update={"pool_size": 2})
@@ -50,13 +50,13 @@ async def test_at_every_message_tells_the_truth(
                 done = await deletion.is_done(copy, owner)
                 if "errors" not in answer.body:
                     assert done
-                    told["done"] += 1
+                    counts["done"] += 1
                 else:
                     assert answer.code == "UNAVAILABLE"
                     perhaps = PERHAPS in answer.error["message"]
                     assert perhaps or not done
-                    told["perhaps" if perhaps else "refused"] += 1
+                    counts["perhaps" if perhaps else "refused"] += 1
                 at += 1
             assert (await client.ask("{ resources { totalCount } }")).status == 200
     assert at > 20
-    assert min(told.values()) >= 1
+    assert min(counts.values()) >= 1

@@ -33,7 +33,7 @@ STEPS: dict[str, tuple[list[Any], bool]] = {
     "a statement is on its way": ([lambda m: m.says("BEGIN"), lambda m: m.type == "E"], False),
     "a statement is done": ([lambda m: m.says("BEGIN"), lambda m: m.type == "E", lambda m: m.type == READY], False),
     "the commit is on its way": ([lambda m: m.says("COMMIT")], False),
-    "the commit is done and nobody was told": ([lambda m: m.says("COMMIT"), lambda m: m.type == READY], True),
+    "the commit is done and its answer is lost": ([lambda m: m.says("COMMIT"), lambda m: m.type == READY], True),
 }
 
 

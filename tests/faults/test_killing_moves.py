@@ -54,7 +54,7 @@ STEPS: dict[str, tuple[list[Callable[[Message], bool]], bool]] = {
     "the tenant is marked": ([marking, committing, answered], False),
     "rows are being copied": ([lambda m: m.says("INSERT INTO") and m.says(".spans")], False),
     "the commit is on its way": ([entering, committing], False),
-    "the commit is done and nobody was told": ([entering, committing, answered], True),
+    "the commit is done and its answer is lost": ([entering, committing, answered], True),
 }
 
 

@@ -258,19 +258,19 @@ async def test_a_claim_of_another_tenants_domain_looks_like_that_of_a_free_one(
     publish(dns, claim)
     assert (await verify(alice, claim)).data["verifyDomain"]["found"]
 
-    told = []
+    outcomes = []
     for name in ("taken.example", "still-free.example"):
         first, again = [await bob.ask(ADD, {"name": name}) for _ in range(2)]
         domain = again.data["addDomain"]["domain"]
         unproven = await verify(bob, domain)
-        told.append(
+        outcomes.append(
             [
                 _shape(answer.response.text.replace(name, "name"))
                 for answer in (first, again, unproven, await bob.ask(LIST))
             ]
         )
         assert (await bob.ask(REMOVE, {"id": domain["id"]})).data
-    assert told[0] == told[1]
+    assert outcomes[0] == outcomes[1]
 
 
 def _shape(text: str) -> str:

@@ -42,10 +42,10 @@ async def test_orders_create_and_move_a_tenant(
     assert placed.data["createTenant"]["state"] == "WAITING"
     assert (await provisioning.page(api.control, status=None, after=None, first=100))[-1].slug != "new"
     await orders.carry_out(owner, copy.strategies)
-    told = (await sam.ask(ORDER, id=placed.data["createTenant"]["id"])).data["order"]
-    assert (told["kind"], told["slug"], told["strategy"], told["state"]) == ("CREATE", "new", strategy.name, "DONE")
-    assert (told["orderedBy"], told["request"]) == ("staff:sam", placed.response.headers["x-request-id"])
-    assert told["finishedAt"] is not None
+    order = (await sam.ask(ORDER, id=placed.data["createTenant"]["id"])).data["order"]
+    assert (order["kind"], order["slug"], order["strategy"], order["state"]) == ("CREATE", "new", strategy.name, "DONE")
+    assert (order["orderedBy"], order["request"]) == ("staff:sam", placed.response.headers["x-request-id"])
+    assert order["finishedAt"] is not None
     await api.client("new").create("of the new one")
 
     moving = (await sam.ask(MOVE, slug="new", strategy=other.name)).data["moveTenant"]["id"]

@@ -128,9 +128,9 @@ async def test_a_deleted_span_has_its_last_visibility_in_the_log(api: Api, autho
 async def test_no_filter_or_order_reads_private_values(auditor: Client) -> None:
     kinds = """{ filter: __type(name: "AuditFilter") { inputFields { name } }
         order: __type(name: "AuditOrderField") { enumValues { name } } }"""
-    told = (await auditor.ask(kinds)).data
-    names = {each["name"] for each in told["filter"]["inputFields"]} | {
-        each["name"].lower() for each in told["order"]["enumValues"]
+    introspected = (await auditor.ask(kinds)).data
+    names = {each["name"] for each in introspected["filter"]["inputFields"]} | {
+        each["name"].lower() for each in introspected["order"]["enumValues"]
     }
     assert names == {"id", "actor", "action", "object", "at", "and", "or", "not"}
 

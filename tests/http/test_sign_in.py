@@ -70,8 +70,8 @@ async def test_a_person_signs_in_and_works(api: Api, tenant: str) -> None:
     header, claims = said(session(signed_in.data).access_token)
     assert header["typ"] == "at+jwt"
     assert claims["exp"] - claims["iat"] <= api.settings.session_token_ttl
-    told = signed_in.data["signIn"]["session"]
-    assert told["accessTokenExpiresAt"] < told["expiresAt"]
+    shown = signed_in.data["signIn"]["session"]
+    assert shown["accessTokenExpiresAt"] < shown["expiresAt"]
 
 
 async def test_a_tenant_that_the_request_names_need_not_be_named_again(api: Api, tenant: str) -> None:
@@ -489,13 +489,13 @@ async def until_key_refused(api: Api, key: str) -> None:
 
 async def test_an_invalid_credential_is_refused_for_everything_but_public_mutations(api: Api, tenant: str) -> None:
     for credential in (expired(api, tenant), "Bearer not-a-token"):
-        told = {(await ask(api, document, authorization=credential)).response.content for document in NOT_OPEN}
-        assert len(told) == 1
-        assert b"expired" in next(iter(told)) or b"malformed" in next(iter(told))
+        shown = {(await ask(api, document, authorization=credential)).response.content for document in NOT_OPEN}
+        assert len(shown) == 1
+        assert b"expired" in next(iter(shown)) or b"malformed" in next(iter(shown))
         large = await ask(
             api, OPERATIONS["SignOut"], {"input": {"refreshToken": "a" * 20_000}}, authorization=credential
         )
-        assert (large.status, large.response.content) == (401, next(iter(told)))
+        assert (large.status, large.response.content) == (401, next(iter(shown)))
 
 
 async def test_a_throttled_attempt_reports_when_to_retry(api: Api, tenant: str) -> None:

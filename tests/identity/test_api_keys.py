@@ -179,10 +179,11 @@ async def test_every_bad_key_gets_the_same_answer(
     other = mint.make()
     wrong_secret = good.text[:17] + other.text[17:]
 
-    told = {await refusal(verifier, text) for text in (wrong_secret, other.text, revoked.text, "isk_", "isk_\x00", "")}
-    told.add(await refusal(late, soon.text))
+    bad = (wrong_secret, other.text, revoked.text, "isk_", "isk_\x00", "")
+    refusals = {await refusal(verifier, text) for text in bad}
+    refusals.add(await refusal(late, soon.text))
 
-    assert len(told) == 1
+    assert len(refusals) == 1
     assert (await verifier.verify(good.text)).user_id
     assert (await verifier.verify(soon.text)).user_id
 

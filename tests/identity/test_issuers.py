@@ -72,9 +72,9 @@ def test_each_issuers_tokens_are_read_by_its_own_settings(make_verify: Callable[
 def test_a_key_of_one_issuer_never_verifies_anothers_token(make_verify: Callable[..., Verify]) -> None:
     verify = make_verify(PARTNER)
 
-    told = {refusal(verify, token) for token in (partners(secret=SECRET), hs256(payload(), secret=OTHER_SECRET))}
+    messages = {refusal(verify, token) for token in (partners(secret=SECRET), hs256(payload(), secret=OTHER_SECRET))}
 
-    assert told == {"the token is not signed with an accepted key"}
+    assert messages == {"the token is not signed with an accepted key"}
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("changes", "told"), WRONG.values(), ids=WRONG)
-def test_an_invalid_issuer_is_named(make_verify: Callable[..., Verify], changes: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG)
+def test_an_invalid_issuer_is_named(make_verify: Callable[..., Verify], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OperatorError) as refused:
         make_verify({**PARTNER, **changes})
 
-    assert told in refused.value.message
+    assert message in refused.value.message
     assert SECRET not in refused.value.message
     assert OTHER_SECRET not in refused.value.message
 

@@ -22,7 +22,7 @@ BATCH_BYTES = 8 * 1024 * 1024
 AHEAD = 64
 
 Progress = Callable[[str, int], None]
-"""Told the name of a table, and how many rows of it were copied in this run."""
+"""Called with the name of a table, and how many rows of it were copied in this run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,9 +200,9 @@ async def test_who_may_not_is_refused(alice: Client, api: Api) -> None:
     ],
 )
 async def test_a_body_that_does_not_fit_is_refused(alice: Client, body: bytes, message: str | None) -> None:
-    told = error(await send(alice, "POST", content=body))
-    assert (told["status"], told["code"]) == (400, "BAD_USER_INPUT")
-    assert message in {None, told["message"]}
+    problem = error(await send(alice, "POST", content=body))
+    assert (problem["status"], problem["code"]) == (400, "BAD_USER_INPUT")
+    assert message in {None, problem["message"]}
     assert await cases(alice) == []
 
 
@@ -210,8 +210,8 @@ async def test_a_body_that_does_not_fit_is_refused(alice: Client, body: bytes, m
     "query", ["first=x", "first=1&first=2", "first=101", "state=GONE", "caseId=1", "title=t", "after=x"]
 )
 async def test_parameters_that_do_not_fit_are_refused(alice: Client, query: str) -> None:
-    told = error(await send(alice, "GET", f"?{query}"))
-    assert (told["status"], told["code"]) == (400, "BAD_USER_INPUT")
+    problem = error(await send(alice, "GET", f"?{query}"))
+    assert (problem["status"], problem["code"]) == (400, "BAD_USER_INPUT")
 
 
 async def test_other_methods_and_media_types_are_refused(alice: Client) -> None:

@@ -97,10 +97,10 @@ async def test_raw_sql_and_cascading_deletions_are_logged(database: Database, a:
         await work.execute(insert(memberships).values(organization_id=group, user_id=ada.user_id))
     async with database.transaction(a) as work:
         await work.execute(delete(organizations))
-    told = [(entry["action"], entry["object"]) for entry in (await log(database, a))[-4:]]
+    logged = [(entry["action"], entry["object"]) for entry in (await log(database, a))[-4:]]
     both = f"org_{group}/usr_{ada.user_id}"
-    assert sorted(told[:2]) == [("membership:create", both), ("organization:create", f"org_{group}")]
-    assert sorted(told[2:]) == [("membership:delete", both), ("organization:delete", f"org_{group}")]
+    assert sorted(logged[:2]) == [("membership:create", both), ("organization:create", f"org_{group}")]
+    assert sorted(logged[2:]) == [("membership:delete", both), ("organization:delete", f"org_{group}")]
 
 
 async def test_rolled_back_changes_are_not_logged(database: Database, a: Tenant, ada: Actor) -> None:

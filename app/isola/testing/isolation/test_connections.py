@@ -63,8 +63,8 @@ async def test_no_statement_that_the_next_tenant_runs_can_be_replaced(
             async with single.transaction(tenant) as work:
                 await work.rows(READ, {"other": ""})
         async with single.transaction(a) as work:
-            told = await tried(work, NAMES)
-            known = [] if isinstance(told, str) else told
+            found = await tried(work, NAMES)
+            known = [] if isinstance(found, str) else found
             counted = await work._connection.fetch(COUNTED)
             names = ",".join(f'"{row["name"]}"' for row in [*known, *counted])
             await work.script(REPLACE.format(names=f"{{{names}}}"))

@@ -242,7 +242,7 @@ async def test_a_sql_session_whose_advisory_lock_the_platform_waits_for_is_ended
             await work.script("SET LOCAL lock_timeout TO '5s'")
             peers = asyncio.create_task(waits.execute("SELECT pg_advisory_xact_lock(42)"))
             waiting = asyncio.create_task(work.value("SELECT pg_advisory_xact_lock(hashtext('a home'))"))
-            while await peer.fetchval(WAITING) < 2:  # noqa: ASYNC110  that somebody waits is told to nobody
+            while await peer.fetchval(WAITING) < 2:  # noqa: ASYNC110  only looking shows that somebody waits
                 await asyncio.sleep(0.01)
             with capture_logs() as logged:
                 await watchdog.check()

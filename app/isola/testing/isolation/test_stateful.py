@@ -201,12 +201,12 @@ class Life(RuleBasedStateMachine):
         assert answer.code == refusal
         if refusal:
             return multiple()
-        told = answer.body["data"]["offerPartnership"]["partnership"]
-        key = told["id"]
+        partnership = answer.body["data"]["offerPartnership"]["partnership"]
+        key = partnership["id"]
         self.model.offers[key] = user.tenant, slug
         if (slug, user.tenant) in self.model.offers.values():
             self.model.agree(key)
-        assert (told["name"] is not None) == (key in self.model.partners)
+        assert (partnership["name"] is not None) == (key in self.model.partners)
         return key
 
     @rule(user=someone, key=partnerships, way=st.sampled_from(["accept", "accept", "decline", "end"]))
@@ -245,9 +245,9 @@ class Life(RuleBasedStateMachine):
         assert answer.code == refusal
         if refusal or partnership is None:
             return multiple()
-        told = answer.body["data"]["shareResource"]["share"]["id"]
-        self.model.shares[told] = Share(key, grantee, self.made, partnership, fields)
-        return told
+        made = answer.body["data"]["shareResource"]["share"]["id"]
+        self.model.shares[made] = Share(key, grantee, self.made, partnership, fields)
+        return made
 
     @rule(user=someone, key=shares, fields=chosen | st.none())
     def change_share(self, user: User, key: str, fields: frozenset[str] | None) -> None:

@@ -69,7 +69,7 @@ async def test_objects_of_another_tenant_look_like_missing_ones(
     """A reference to B's row has the same error as one to a missing row, in a new row and in an existing one."""
     before = [await content(database, canary.tenant) for canary in (canary_a, canary_b)]
     for table, column, parent in FOREIGN_KEYS:
-        told = []
+        messages = []
         # Where there is a visibility rule, the user would not see the changed row.
         refused = Conflict if visibility.condition(table) is None else (Conflict, asyncpg.InsufficientPrivilegeError)
         for pointed_at in (canary_b.rows[parent.name]["id"], uuid4()):
@@ -81,8 +81,8 @@ async def test_objects_of_another_tenant_look_like_missing_ones(
                 with pytest.raises(refused) as caught:
                     async with database.transaction(canary_a.tenant, about=canary_a.about) as work:
                         await work.execute(statement)
-                told.append(str(caught.value))
-        assert told[:2] == told[2:]
+                messages.append(str(caught.value))
+        assert messages[:2] == messages[2:]
     assert [await content(database, canary.tenant) for canary in (canary_a, canary_b)] == before
 
 

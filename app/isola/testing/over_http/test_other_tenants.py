@@ -106,16 +106,16 @@ async def test_ids_of_another_tenant_are_answered_like_ids_of_nothing(
     nothing = {**foreign, **{kind: f"{id_[:4]}{uuid4()}" for kind, id_ in foreign.items() if kind in own}}
     before = {slug: await api.content(slug) for slug in (alice.tenant, bob.tenant)}
 
-    told = await answers(alice, QUERIES | MUTATIONS, foreign)
+    answered = await answers(alice, QUERIES | MUTATIONS, foreign)
 
-    assert told == await answers(alice, QUERIES | MUTATIONS, nothing)
-    assert "secret of" not in str(told)
-    assert all(set(json.loads(told[name][1])["data"].values()) == {None} for name in MUTATIONS)
+    assert answered == await answers(alice, QUERIES | MUTATIONS, nothing)
+    assert "secret of" not in str(answered)
+    assert all(set(json.loads(answered[name][1])["data"].values()) == {None} for name in MUTATIONS)
     assert {slug: await api.content(slug) for slug in before} == before
     assert (await bob.run("ResourceShares", id=foreign["resource"])).data["resource"]["shares"]["totalCount"] == 1
     # The same documents do find the tenant's own objects; otherwise the comparison above would prove nothing.
     found = await answers(alice, QUERIES, {**own, **mine})
-    assert {name for name in QUERIES if found[name] == told[name]} == {"node, a share"}
+    assert {name for name in QUERIES if found[name] == answered[name]} == {"node, a share"}
 
 
 async def test_responses_do_not_depend_on_data_of_other_tenants(api: Api, alice: Client, bob: Client) -> None:

@@ -168,10 +168,10 @@ async def test_an_existing_slug_is_indistinguishable_from_an_unused_one(
         shareResource(input: {resourceId: $resource, grantee: $slug}) { share { id } } }"""
     admin = api.client(alice.tenant, "ann", Role.ADMIN)
 
-    told = [(await admin.ask(document, {"resource": resource, "slug": slug})).body for slug in (bob.tenant, "nobody")]
+    bodies = [(await admin.ask(document, {"resource": resource, "slug": slug})).body for slug in (bob.tenant, "nobody")]
 
-    assert str(told[0]).replace(bob.tenant, "slug") == str(told[1]).replace("nobody", "slug")
-    assert [error["path"] for error in told[0]["errors"]] == [["shareResource"]]
+    assert str(bodies[0]).replace(bob.tenant, "slug") == str(bodies[1]).replace("nobody", "slug")
+    assert [error["path"] for error in bodies[0]["errors"]] == [["shareResource"]]
     listed = (await admin.ask("{ partnerships { nodes { slug name acceptedAt } } }")).data["partnerships"]["nodes"]
     assert listed == [{"slug": slug, "name": None, "acceptedAt": None} for slug in (bob.tenant, "nobody")]
     assert bob.tenant.title() not in (await admin.ask("{ auditLog(first: 100) { nodes { new } } }")).response.text
