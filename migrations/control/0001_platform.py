@@ -197,6 +197,20 @@ def directory(op: Operations) -> None:
     )
     op.create_index(None, "tenants", ["parent_id"], schema="control")
     op.create_index(None, "tenants", ["moved_at"], schema="control", postgresql_where=sa.text("moved_at IS NOT NULL"))
+    # The database reads at_most until ends_at, and the plan's limit from then on: see 0001_quotas.sql.
+    create_table(
+        op,
+        "quota_overrides",
+        tenant(primary_key=True),
+        sa.Column("quota", sa.Text, primary_key=True),
+        sa.Column("at_most", sa.BigInteger),
+        sa.Column("reason", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        moment("ends_at", nullable=True),
+        length("quota", 100),
+        sa.CheckConstraint("at_most >= 0", name="at_most"),
+        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
+    )
 
 
 def secrets(op: Operations) -> None:

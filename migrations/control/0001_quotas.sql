@@ -24,6 +24,18 @@ BEGIN
     RETURN used;
 END $$;
 
+-- A tenant's limit at a moment: its override's until that ends, otherwise its plan's. NULL if there is none.
+CREATE FUNCTION isola.quota_limit(tenant uuid, quota text, at timestamptz) RETURNS bigint LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT CASE WHEN o.tenant_id IS NULL THEN (p.quotas ->> quota_limit.quota)::bigint ELSE o.at_most END
+    FROM control.tenants t
+    JOIN control.plans p ON p.name = t.plan
+    LEFT JOIN control.quota_overrides o
+        ON o.tenant_id = t.id AND o.quota = quota_limit.quota AND (o.ends_at IS NULL OR o.ends_at > quota_limit.at)
+    WHERE t.id = quota_limit.tenant;
+END;
+
 -- Raises an error if a tenant exceeds a quota; otherwise returns its usage.
 CREATE FUNCTION isola.quota_counted(tenant uuid, home text, quota text, most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -36,13 +48,14 @@ BEGIN
     RETURN used;
 END $$;
 
--- Enforces quotas at commit. If the tenant's plan has quotas, transactions that add rows wait for each other here, all
+-- Enforces quotas at commit. If the tenant's plan has quotas, or the tenant has overrides, transactions that add rows wait for each other here, all
 -- on the same row, so they cannot deadlock: of several that each take the last place, all but one are rejected, and
 -- each waits at most for a commit.
 --
 -- The last count is stored, plus all additions since; deletions are not subtracted. So the stored bound is never below
--- the actual usage, and nothing is counted while it is within the quota. Giving a tenant another plan has its usage
--- counted anew.
+-- the actual usage, and nothing is counted while it is within the quota. Giving a tenant another plan, or changing its
+-- overrides, has its usage counted anew. One that ends by itself changes nothing in what is counted: only its removal ends
+-- that.
 CREATE FUNCTION isola.quota_keep() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -50,13 +63,13 @@ DECLARE
     bound bigint;
 BEGIN
     -- With the plan that is built in, which has no quotas, this is all there is to do.
-    IF EXISTS (SELECT FROM control.tenants t WHERE t.id = NEW.tenant_id AND t.plan = 'unlimited') THEN
+    IF EXISTS (SELECT FROM control.tenants t WHERE t.id = NEW.tenant_id AND t.plan = 'unlimited')
+       AND NOT EXISTS (SELECT FROM control.quota_overrides o WHERE o.tenant_id = NEW.tenant_id) THEN
         RETURN NULL;
     END IF;
     INSERT INTO control.quota_turns (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
     PERFORM FROM control.quota_turns WHERE tenant_id = NEW.tenant_id FOR UPDATE;
-    SELECT p.quotas ->> NEW.quota INTO most FROM control.tenants t JOIN control.plans p ON p.name = t.plan
-    WHERE t.id = NEW.tenant_id;
+    most := isola.quota_limit(NEW.tenant_id, NEW.quota, clock_timestamp());
     UPDATE control.quota_bounds SET at_most = at_most + NEW.added
     WHERE tenant_id = NEW.tenant_id AND quota = NEW.quota RETURNING at_most INTO bound;
     IF bound <= most OR most IS NULL THEN
@@ -73,16 +86,14 @@ CREATE FUNCTION isola.quota_keep_at_once() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     most bigint;
+    bound bigint;
 BEGIN
-    IF NOT EXISTS (SELECT FROM control.quota_bounds WHERE tenant_id = NEW.tenant_id AND quota = NEW.quota) THEN
+    SELECT at_most INTO bound FROM control.quota_bounds WHERE tenant_id = NEW.tenant_id AND quota = NEW.quota;
+    IF bound IS NULL THEN
         RETURN NULL;
     END IF;
-    SELECT p.quotas ->> NEW.quota INTO most
-    FROM control.tenants t
-    JOIN control.plans p ON p.name = t.plan
-    JOIN control.quota_bounds b ON b.tenant_id = t.id AND b.quota = NEW.quota
-    WHERE t.id = NEW.tenant_id AND b.at_most + NEW.added > (p.quotas ->> NEW.quota)::bigint;
-    IF most IS NOT NULL THEN
+    most := isola.quota_limit(NEW.tenant_id, NEW.quota, clock_timestamp());
+    IF bound + NEW.added > most THEN
         PERFORM isola.quota_counted(NEW.tenant_id, NEW.home, NEW.quota, most);
     END IF;
     RETURN NULL;
@@ -101,14 +112,15 @@ BEGIN ATOMIC
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 
--- All quotas, and the limits of the bound tenant's plan; NULL if there is no limit.
-CREATE FUNCTION isola.quotas() RETURNS TABLE (id text, allowed bigint) LANGUAGE sql STABLE
+-- All quotas, and the limits of the bound tenant; NULL if there is no limit. ``until`` is the end of an override.
+CREATE FUNCTION isola.quotas() RETURNS TABLE (id text, allowed bigint, until timestamptz) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT DISTINCT c.quota, (p.quotas ->> c.quota)::bigint
+    SELECT c.quota, isola.quota_limit(t.id, c.quota, statement_timestamp()), o.ends_at
     FROM control.tenants t
-    JOIN control.plans p ON p.name = t.plan
-    CROSS JOIN control.counted c
+    CROSS JOIN (SELECT DISTINCT counted.quota FROM control.counted) c
+    LEFT JOIN control.quota_overrides o
+        ON o.tenant_id = t.id AND o.quota = c.quota AND o.ends_at > statement_timestamp()
     WHERE t.id = (SELECT isola.bound_tenant());
 END;
 

@@ -26,6 +26,7 @@ LOOKING = {
     "platform verify",
     "tenant list",
     "tenant list --json",
+    "tenant override list acme",
     "tenant show acme",
 }
 # Commands that need no database.
@@ -61,6 +62,8 @@ CHANGING = {
     "tenant create",
     "tenant drop",
     "tenant move",
+    "tenant override remove",
+    "tenant override set",
     "tenant resume",
     "tenant set-parent",
     "tenant set-plan",
@@ -158,6 +161,8 @@ def test_something_that_is_needed_and_missing_ends_with_2(name: str, monkeypatch
         "revision --application no-such-application -m more",
         "platform log --since yesterday",
         "tenant create",
+        "tenant override set acme --quota rockets=1 --reason trial",
+        "tenant override set acme --quota users=1",
         "tenant set-parent acme",
         "tenant set-parent acme --top --under globex",
         "token --tenant acme --user ada --role boss",

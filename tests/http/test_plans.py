@@ -104,6 +104,24 @@ async def test_over_the_plan_nothing_is_added_and_the_quota_is_named(sam: StaffC
     assert (await alice.ask("{ resources { totalCount } }")).data == {"resources": {"totalCount": 2}}
 
 
+async def test_a_tenant_sees_its_override_and_its_end(sam: StaffClient, alice: Client) -> None:
+    end = "2999-01-01T00:00:00+00:00"
+    change = """mutation ($s: String!, $u: DateTime) {
+      overrideQuota(slug: $s, quota: RESOURCES, limit: 1, reason: "a trial", until: $u) { limit until ended }
+    }"""
+    made = (await sam.ask(change, s=alice.tenant, u=end)).data["overrideQuota"]
+    assert (made["limit"], made["ended"]) == (1, False)
+    found = (await sam.ask("query ($s: String!) { quotaOverrides(slug: $s) { name reason } }", s=alice.tenant)).data
+    assert found == {"quotaOverrides": [{"name": "RESOURCES", "reason": "a trial"}]}
+    limits = "{ viewer { plan { quotas { nodes { name limit until } } } } }"
+    seen = (await alice.ask(limits)).data["viewer"]["plan"]["quotas"]["nodes"]
+    limited = [each for each in seen if each["limit"] is not None]
+    assert limited == [{"name": "RESOURCES", "limit": 1, "until": made["until"]}]
+    await alice.create("one")
+    assert (await alice.run("CreateResource", input={"name": "two"})).code == "QUOTA_EXCEEDED"
+    assert (await sam.ask(change, s=alice.tenant, u="2001-01-01T00:00:00Z")).code == "BAD_USER_INPUT"
+
+
 async def test_connections_outlive_refusals(sam: StaffClient, alice: Client, bob: Client) -> None:
     await sam.ask(CREATE, n="small", q=[{"name": "RESOURCES", "limit": 5}])
     for tenant in (alice.tenant, bob.tenant):
@@ -189,6 +207,18 @@ async def test_all_actions_of_staff_are_in_the_platforms_log(
         "changePlan": ("plan:change", CHANGE, {"n": "small", "q": RESOURCES}),
         "setPlan": ("tenant:set_plan", GIVE, {"s": bob.tenant, "p": "small"}),
         "retirePlan": ("plan:retire", RETIRE, {"n": "small"}),
+        "overrideQuota": (
+            "tenant:override",
+            """mutation ($s: String!) {
+              overrideQuota(slug: $s, quota: USERS, limit: 9, reason: "a trial") { name limit reason until ended }
+            }""",
+            named,
+        ),
+        "endQuotaOverride": (
+            "tenant:end_override",
+            "mutation ($s: String!) { endQuotaOverride(slug: $s, quota: USERS) }",
+            named,
+        ),
         "deletePlan": ("plan:delete", "mutation ($n: String!) { deletePlan(name: $n) }", {"n": "starter"}),
         "suspendTenant": ("tenant:suspend", "mutation ($s: String!) { suspendTenant(slug: $s) { id } }", named),
         "resumeTenant": ("tenant:resume", "mutation ($s: String!) { resumeTenant(slug: $s) { id } }", named),
@@ -215,7 +245,7 @@ async def test_all_actions_of_staff_are_in_the_platforms_log(
         assert "errors" not in answer.body, answer.body
         requests.append((action, answer.response.headers["x-request-id"]))
         # The second time it is rejected, or changes nothing.
-        if action != "access:grant":
+        if action not in {"access:grant", "tenant:override"}:
             await sam.ask(document, **variables)
     new = [entry for entry in reversed(await log(sam)) if entry["id"] not in began]
     assert [(entry["action"], entry["request"]) for entry in new] == requests

@@ -7,6 +7,7 @@ from isola.admin.access import STAFF, undeclared
 from isola.admin.api_keys import ApiKeyMutations, ApiKeyQueries
 from isola.admin.grants import GrantMutations, GrantQueries
 from isola.admin.orders import OrderMutations, OrderQueries
+from isola.admin.overrides import OverrideMutations, OverrideQueries
 from isola.admin.plans import PlanMutations, PlanQueries
 from isola.admin.platform_log import PlatformLogQueries
 from isola.admin.tenants import TenantMutations, TenantQueries
@@ -20,6 +21,7 @@ _ARGUMENTS = {
     "after": "Only items after the one with this id.",
     "first": "How many items, at most 100.",
     "grant": "The id of the access.",
+    "limit": "The limit; null for none.",
     "minutes": "How long the access lasts.",
     "name": "The name.",
     "object": "Only entries about this object.",
@@ -27,6 +29,7 @@ _ARGUMENTS = {
     "plan": "The name of a plan.",
     "price": "What it costs; null for no price.",
     "prefix": "The prefix of the key.",
+    "quota": "The name of a quota.",
     "quotas": "The quotas.",
     "reason": "The reason, for the tenant's log.",
     "since": "Only entries from then on.",
@@ -41,12 +44,12 @@ _ARGUMENTS = {
 
 
 @strawberry.type(directives=[STAFF])
-class Query(TenantQueries, OrderQueries, PlanQueries, ApiKeyQueries, GrantQueries, PlatformLogQueries):
+class Query(TenantQueries, OrderQueries, PlanQueries, OverrideQueries, ApiKeyQueries, GrantQueries, PlatformLogQueries):
     pass
 
 
 @strawberry.type(directives=[STAFF])
-class Mutation(TenantMutations, OrderMutations, PlanMutations, ApiKeyMutations, GrantMutations):
+class Mutation(TenantMutations, OrderMutations, PlanMutations, OverrideMutations, ApiKeyMutations, GrantMutations):
     pass
 
 

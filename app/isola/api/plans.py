@@ -1,6 +1,7 @@
 import strawberry
-from sqlalchemy import BigInteger, Column, ColumnElement, Numeric, Text, func, literal_column
+from sqlalchemy import BigInteger, Column, ColumnElement, DateTime, Numeric, Text, func, literal_column
 
+from isola.api import scalars
 from isola.api.access import requires
 from isola.api.connections import Connection
 from isola.api.enums import described_enum
@@ -30,7 +31,9 @@ def _is_known(quota: Row) -> ColumnElement[bool]:
 
 
 own_quotas = Function(
-    "isola.quotas", (Column("id", Text, nullable=False), Column("allowed", BigInteger)), when=_is_known
+    "isola.quotas",
+    (Column("id", Text, nullable=False), Column("allowed", BigInteger), Column("until", DateTime(timezone=True))),
+    when=_is_known,
 )
 
 
@@ -51,6 +54,9 @@ def _used(quota: Row) -> ColumnElement[int]:
 class Quota:
     name: QuotaName = expression(_name, "What is limited.")
     limit: BigInt | None = expression(_limit, "Null if there is no limit.")
+    until: scalars.DateTime | None = strawberry.field(
+        description="When the limit ends that the tenant has instead of the plan's."
+    )
     used: BigInt = expression(_used, "The current number. It can exceed the limit, which only prevents additions.")
 
 

@@ -61,7 +61,7 @@ def create(
     """Create a plan. Without a quota for something, it has no limit. The price is stored and shown, not charged."""
     from isola.platform import plans, platform_log
 
-    limits = {each: most for each, most in _parse_quotas(quota).items() if most is not None}
+    limits = {each: most for each, most in parse_quotas(quota).items() if most is not None}
     paid = None if price is None else _parse_price(price)
 
     async def run(installed: "Installation") -> None:
@@ -83,7 +83,7 @@ def change(
     """Change a plan for all tenants that have it. Data that exceeds the new quotas stays."""
     from isola.platform import plans, platform_log
 
-    limits = _parse_quotas(quota)
+    limits = parse_quotas(quota)
     paid: Price | Literal["unchanged"] | None = "unchanged" if price is None else _parse_price(price)
 
     async def run(installed: "Installation") -> None:
@@ -134,7 +134,8 @@ def give(
     act(run)
 
 
-def _parse_quotas(options: list[str] | None) -> dict[str, int | None]:
+def parse_quotas(options: list[str] | None) -> dict[str, int | None]:
+    """The limits in options such as ``users=3``; None for no limit. Raises typer.BadParameter."""
     from isola.subjects import quotas
 
     limits: dict[str, int | None] = {}

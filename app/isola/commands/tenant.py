@@ -8,6 +8,7 @@ import typer
 
 from isola.commands.common import JsonOption, act, err, print_json
 from isola.commands.hierarchy import set_parent
+from isola.commands.override import override_app
 from isola.commands.plan import give
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 tenant_app = typer.Typer(no_args_is_help=True, help="Create, change and delete tenants.")
 tenant_app.command()(set_parent)
 tenant_app.command("set-plan")(give)
+tenant_app.add_typer(override_app, name="override")
 
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
 

@@ -120,7 +120,7 @@ async def create(
     if not SLUG.fullmatch(name):
         raise BadUserInput(f"name: {SLUG_FORM}", "name", value=name)
     title = names.checked("title", title, MAX_TITLE)
-    _check(quotas)
+    check_quotas(quotas)
     values = {"name": name, "title": title, "quotas": dict(quotas), **_price_columns(price)}
     async with control.unbound() as transaction:
         [row] = await transaction.rows(insert(plans).values(values).returning(*_COLUMNS))
@@ -146,7 +146,7 @@ async def change(
     limits = quotas or {}
     allowed = {quota: most for quota, most in limits.items() if most is not None}
     title = None if title is None else names.checked("title", title, MAX_TITLE)
-    _check(limits)
+    check_quotas(limits)
     if name == UNLIMITED and limits:
         raise Conflict(f"the plan {UNLIMITED} stays without quotas: make another one", "name")
     async with control.unbound() as transaction:
@@ -205,11 +205,16 @@ async def give(control: Database, by: Author, tenant: Tenant, name: str) -> Tena
             {"plan": name},
             by.request,
         )
+    await recount(control, tenant)
+    return entry(row)
+
+
+async def recount(control: Database, tenant: Tenant) -> None:
+    """Have the usage of a tenant counted anew, after its limits have changed."""
     # Without quotas, inserting transactions do not wait for each other: those about to commit were not counted.
     await commits.settled(control, PATIENCE)
     async with control.unbound() as transaction:
         await transaction.execute(delete(quota_bounds).where(quota_bounds.c.tenant_id == tenant.id))
-    return entry(row)
 
 
 async def offered(transaction: Transaction, name: str) -> None:
@@ -268,7 +273,8 @@ def _logged_values(plan: Plan) -> Mapping[str, object]:
     return {"title": plan.title, "price": price, "quotas": plan.quotas, "retired": plan.retired_at is not None}
 
 
-def _check(quotas: Mapping[str, int | None]) -> None:
+def check_quotas(quotas: Mapping[str, int | None]) -> None:
+    """Raise BadUserInput, naming the input, for an unknown quota or an invalid limit."""
     for quota, most in quotas.items():
         if quota not in quota_names.names():
             raise BadUserInput(f"quotas: expected any of {', '.join(quota_names.names())}", "quotas", value=quota)

@@ -11,7 +11,7 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.installed import metadata
-from isola.platform import commits, plans, platform_log
+from isola.platform import commits, overrides, plans, platform_log
 from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
@@ -231,6 +231,7 @@ async def drop(
             memberships,
             partner_domains,
             partnership_offers,
+            overrides.quota_overrides,
             plans.quota_bounds,
             plans.quota_turns,
             reads,

@@ -153,6 +153,7 @@ AS_QUOTAS = (*COUNTED_FOR_MEMBERS, "isola.quota_keep()", "isola.quota_keep_at_on
 CALLED_BY_QUOTAS = (
     "isola.quota_used(uuid, text, text, bigint)",
     "isola.quota_counted(uuid, text, text, bigint)",
+    "isola.quota_limit(uuid, text, timestamptz)",
 )
 # Functions that keep the words of searched texts.
 AS_WORDS = ("isola.keep_words()",)
@@ -222,6 +223,8 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, UPDATE (done_at) ON control.interventions TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.plans TO {control};
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.quota_overrides TO {control};
+        GRANT SELECT (tenant_id, quota, at_most, ends_at) ON control.quota_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id), DELETE ON control.quota_bounds TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.quota_bounds, control.quota_turns TO {roles.quotas};
         GRANT SELECT (name, title, price, currency, period, quotas) ON control.plans TO {roles.quotas};
@@ -232,7 +235,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT (id) ON control.partners TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, partner_slug) ON control.partners TO {roles.audit};
         GRANT INSERT ON control.share_notices TO {roles.audit};
-        GRANT SELECT (tenant_id) ON control.share_notices TO {control};
+        GRANT SELECT (tenant_id), INSERT ON control.share_notices TO {control};
         GRANT SELECT, UPDATE (id), DELETE ON control.share_notices TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE (place, at), DELETE ON control.audit_pending TO {roles.audit};
         GRANT USAGE, SELECT ON SEQUENCE control.audit_places TO {roles.audit};

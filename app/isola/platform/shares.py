@@ -77,12 +77,12 @@ shares = Table(
     Index(None, "expires_at", postgresql_where=LAPSING),
 )
 
-# Entries on their way into the logs of partners: about shares, as in migrations/control/0001_audit.sql, and about
-# partnerships with tenants that were erased.
+# Entries on their way into the logs of tenants: about the shares that they receive, as in
+# migrations/control/0001_audit.sql, about partnerships with tenants that were erased, and about overrides of limits.
 share_notices = Table(
     "share_notices",
     metadata,
-    # The partner. No foreign key: whoever adds an entry waits for nothing that happens to it.
+    # The tenant whose log it is. No foreign key: whoever adds an entry waits for nothing that happens to it.
     Column("tenant_id", Uuid, primary_key=True),
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("action", Text, nullable=False),

@@ -13,9 +13,10 @@ from sqlalchemy import func, update
 
 from isola.database.failures import NO_PLACE
 from isola.database.transactions import Database
-from isola.errors import QuotaExceeded
-from isola.platform import importing, plans
+from isola.errors import BadUserInput, NotFound, QuotaExceeded
+from isola.platform import importing, overrides, plans, platform_log
 from isola.platform.shares import shares as share_table
+from isola.platform.sign_in_log import SignInLog
 from isola.platform.tenants import Tenant
 from isola.subjects import resources, roles, shares, users
 from isola.subjects.actor import Actor
@@ -23,6 +24,7 @@ from isola.subjects.permissions import Role, of_role
 from isola.subjects.quotas import names
 from isola.subjects.resources import Resource
 from isola.testing.fixtures import Copy
+from isola.testing.oracles.canary import log
 from tests.subjects.nouns.conftest import state
 from tests.subjects.nouns.quotas import SOMEBODY, TAKEN, Scene, allow, used
 
@@ -331,6 +333,109 @@ async def test_sql_that_is_smuggled_in_gets_no_further(
                 await login.execute(f"{said}; {insert}")
         assert refused.value.sqlstate == NO_PLACE
     assert await used(database, scene.tenant, "resources") == 1
+
+
+async def test_a_tenant_has_the_limit_of_its_override_exactly_until_that_ends(
+    database: Database, control: Database, owner: Database, scene: Scene
+) -> None:
+    take, _ = TAKEN["resources"]
+    tenant, end = scene.tenant, _later()
+    await allow(control, tenant, resources=1)
+
+    async def limit(moment: datetime) -> int | None:
+        async with owner.unbound() as work:
+            asked = "SELECT isola.quota_limit($1, 'resources', $2)"
+            found: int | None = await work.value(asked, tenant.id, moment)
+            return found
+
+    async def add(most: int) -> None:
+        for _ in range(most):
+            async with database.transaction(tenant, about=scene.actor.reader) as work:
+                await take(work, scene)
+        with pytest.raises(QuotaExceeded):
+            async with database.transaction(tenant, about=scene.actor.reader) as work:
+                await take(work, scene)
+
+    await overrides.put(control, SOMEBODY, tenant, "resources", 3, reason="a trial", ends_at=end)
+    assert (await limit(end - timedelta(microseconds=1)), await limit(end)) == (3, 1)
+    await add(3)
+    async with owner.unbound() as work:
+        # As if the time had passed.
+        await work.execute(update(overrides.quota_overrides).values(ends_at=func.now()))
+    await add(0)
+    assert [each.ended for each in await overrides.every(control, tenant)] == [True]
+    await overrides.put(control, SOMEBODY, tenant, "resources", None, reason="a friend")
+    assert (await limit(end - timedelta(days=1)), await limit(end + timedelta(days=9999))) == (None, None)
+    async with database.transaction(tenant, about=scene.actor.reader) as work:
+        await take(work, scene)
+    await overrides.remove(control, SOMEBODY, tenant, "resources")
+    await add(0)
+    with pytest.raises(NotFound, match="no such override"):
+        await overrides.remove(control, SOMEBODY, tenant, "resources")
+
+
+async def test_an_override_limits_a_tenant_whose_plan_does_not_and_no_other(
+    database: Database, control: Database, b: Tenant, scene: Scene
+) -> None:
+    take, _ = TAKEN["resources"]
+
+    async def add() -> None:
+        async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
+            await take(work, scene)
+
+    await add()
+    await overrides.put(control, SOMEBODY, scene.tenant, "resources", 2, reason="it does not pay")
+    await add()
+    with pytest.raises(QuotaExceeded, match="resources: the plan allows 2"):
+        await add()
+    assert await overrides.every(control, b) == []
+    await overrides.remove(control, SOMEBODY, scene.tenant, "resources")
+    await add()
+    # What was added without a limit is counted.
+    await overrides.put(control, SOMEBODY, scene.tenant, "resources", 3, reason="it does not pay")
+    with pytest.raises(QuotaExceeded):
+        await add()
+
+
+async def test_overrides_are_logged_by_the_platform_and_in_the_tenant(
+    database: Database, control: Database, scene: Scene
+) -> None:
+    end = _later()
+    await overrides.put(control, SOMEBODY, scene.tenant, "users", 5, reason="a trial", ends_at=end)
+    await overrides.put(control, SOMEBODY, scene.tenant, "users", None, reason="a friend")
+    await overrides.remove(control, SOMEBODY, scene.tenant, "users")
+    trial = {"limit": 5, "reason": "a trial", "until": end.isoformat()}
+    friend = {"limit": None, "reason": "a friend", "until": None}
+    changes = [("create", None, trial), ("update", trial, friend), ("delete", friend, None)]
+
+    async with SignInLog(control, database):
+        pass
+    own = [each for each in await log(database, scene.tenant) if each["object"] == "quota:users"]
+    assert [(each["action"], each["old"], each["new"]) for each in own] == [
+        (f"quota_override:{action}", old, new) for action, old, new in changes
+    ]
+    entries = await platform_log.page(control, object=f"tenant:{scene.tenant.slug}", first=3)
+    assert [(each.action, each.old, each.new) for each in reversed(entries)] == [
+        ("tenant:override", None, {"quota": "users", **trial}),
+        ("tenant:override", {"quota": "users", **trial}, {"quota": "users", **friend}),
+        ("tenant:end_override", {"quota": "users", **friend}, None),
+    ]
+    assert {each.actor for each in entries} == {SOMEBODY.actor}
+
+
+async def test_an_invalid_override_is_refused(control: Database, scene: Scene) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    for quota, most, reason, ends_at, field in (
+        ("wings", 1, "a trial", None, "quotas"),
+        ("users", -1, "a trial", None, "quotas"),
+        ("users", 1, " ", None, "reason"),
+        ("users", 1, "x" * 501, None, "reason"),
+        ("users", 1, "a trial", past, "until"),
+    ):
+        with pytest.raises(BadUserInput) as refused:
+            await overrides.put(control, SOMEBODY, scene.tenant, quota, most, reason=reason, ends_at=ends_at)
+        assert refused.value.field == field
+    assert await overrides.every(control, scene.tenant) == []
 
 
 def _later() -> datetime:
