@@ -11,6 +11,7 @@ from graphql import ObjectTypeDefinitionNode, parse
 from isola.admin.schema import schema
 from isola.platform import platform_log, provisioning
 from isola.platform.changes import EFFECTIVE_WITHIN
+from isola.platform.sign_in_log import SignInLog
 from isola.platform.tenants import Tenant
 from isola.settings import Settings
 from isola.subjects.permissions import Role
@@ -104,7 +105,7 @@ async def test_over_the_plan_nothing_is_added_and_the_quota_is_named(sam: StaffC
     assert (await alice.ask("{ resources { totalCount } }")).data == {"resources": {"totalCount": 2}}
 
 
-async def test_a_tenant_sees_its_override_and_its_end(sam: StaffClient, alice: Client) -> None:
+async def test_a_tenant_sees_its_override_and_its_end(api: Api, sam: StaffClient, alice: Client) -> None:
     end = "2999-01-01T00:00:00+00:00"
     change = """mutation ($s: String!, $u: DateTime) {
       overrideQuota(slug: $s, quota: RESOURCES, limit: 1, reason: "a trial", until: $u) { limit until ended }
@@ -120,6 +121,12 @@ async def test_a_tenant_sees_its_override_and_its_end(sam: StaffClient, alice: C
     await alice.create("one")
     assert (await alice.run("CreateResource", input={"name": "two"})).code == "QUOTA_EXCEEDED"
     assert (await sam.ask(change, s=alice.tenant, u="2001-01-01T00:00:00Z")).code == "BAD_USER_INPUT"
+    async with SignInLog(api.control, api.tenants):
+        pass  # it copies the entry
+    logged = '{ auditLog(filter: {object: {eq: "quota:resources"}}) { nodes { action new withheld } } }'
+    [entry] = (await alice.ask(logged)).data["auditLog"]["nodes"]
+    assert (entry["action"], entry["withheld"]) == ("quota_override:create", False)
+    assert (entry["new"]["limit"], entry["new"]["reason"]) == (1, "a trial")
 
 
 async def test_connections_outlive_refusals(sam: StaffClient, alice: Client, bob: Client) -> None:

@@ -52,6 +52,7 @@ OF_PLATFORM = (
     "partnership",
     "partnership_decline",
     "partnership_offer",
+    "quota_override",
     "received_share",
     "refusal",
     "session",
