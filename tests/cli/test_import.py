@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from isola.database import embedded
 from tests.cli.processes import Place, finished
 
 GOOD = [{"name": f"row {number}", "kind": "k", "data": {"n": number}, "sizeBytes": number} for number in range(2500)]
@@ -59,3 +61,16 @@ def test_an_impossible_import_fails_with_one_line(furnished: Place) -> None:
     _, said, status = finished(furnished.begin("import", "nowhere.jsonl", "--tenant", "acme"))
     assert status == 2
     assert "file 'nowhere.jsonl' does not exist" in said
+
+
+async def test_commands_about_tenants_tables_say_that_the_database_has_to_be_migrated(awake: Place) -> None:
+    rows, document = written(awake, GOOD[0]), awake.directory / "operation.graphql"
+    document.write_text("{ resources(first: 1) { nodes { name } } }")
+    owner = await asyncpg.connect(embedded.address(awake.data_dir))
+    await owner.execute("UPDATE control.applications SET revision = '0001' WHERE name = 'isola'")
+    await owner.close()
+
+    for command in ("import", str(rows)), ("explain", str(document)):
+        said = awake.fail(*command, "--tenant", "acme")
+        assert "the application isola is installed, but the database has revision 0001 of it" in said
+        assert said.endswith(": isola migrate")

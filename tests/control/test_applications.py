@@ -184,7 +184,10 @@ async def test_declarations_of_an_uninstalled_application_stay(owner: Database, 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"0001_a.py": ("0001", None), "0002_b.py": ("0002", None)}, "multiple heads"),
+        (
+            {"0001_a.py": ("0001", None), "0002_b.py": ("0002", None)},
+            "0001_a.py and 0002_b.py: expected one to follow the other",
+        ),
         ({"0001_a.py": ("0001", None), "0001_b.py": ("0001", None)}, "Revision 0001 is present more than once"),
         ({"0002_b.py": ("0002", "0001")}, "Revision 0001 referenced from .* is not present"),
         ({"0001_a.py": None}, "invalid syntax"),
@@ -198,7 +201,7 @@ def test_an_invalid_history_is_reported(
         (tmp_path / name).write_text(text)
     ours = APPLICATIONS[BUILT_IN]
     copied = Application(name=ours.name, subjects=ours.subjects, migrations=tmp_path)
-    with pytest.raises(DeclarationError, match=f"^the history cannot be read: .*{message}"):
+    with pytest.raises(DeclarationError, match=f"^the history (cannot be read|has several newest).*{message}"):
         history.differences(copied)
 
 

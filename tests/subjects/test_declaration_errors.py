@@ -74,6 +74,14 @@ def _() -> type[Subject]:
     return Bird
 
 
+@refused("Bird.order: expected it in the class line: class …(Subject, order=…)")
+def _() -> type[Subject]:
+    class Bird(Subject, name="bird", prefix="brd"):
+        order = ("-created_at",)
+
+    return Bird
+
+
 @refused("Bird: name: expected a word that Python does not reserve")
 def _() -> type[Subject]:
     class Bird(Subject, name="class", prefix="brd", plural="classes"):

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from isola.api.schema import model
 from isola.errors import BadUserInput, NotFound
 from isola.identity.authentication import Principal
-from isola.platform import provisioning
+from isola.platform import migrations, provisioning
 from isola.platform.collation import sorts_by_code_point
 from isola.platform.secrets import cursor_secret
 from isola.query.compiler import Compiler, Reading
@@ -39,11 +39,12 @@ async def explain(
 
     ``user`` is the subject of the user to run it as; no user by default. ``analyze`` runs the statement, in a
     read-only transaction. Raises BadUserInput for a document or variables that a client's request would be refused
-    for, and NotFound for the tenant.
+    for, NotFound for the tenant, and OperatorError for a database that has to be migrated first.
     """
     async with await installed.control() as control, await installed.tenants() as tenants:
         placed = await provisioning.named(control, tenant)
         async with control.unbound() as work:
+            await migrations.refuse_behind(work)
             secret, by_code_point = await cursor_secret(work), await sorts_by_code_point(work)
         compiler = Compiler(model, Limits(), secret, by_code_point=by_code_point)
         async with tenants.transaction(placed, read_only=True) as work:

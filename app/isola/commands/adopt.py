@@ -95,7 +95,9 @@ def _load(address: str, application: str | None, tenant: str) -> None:
                     name = names.plain(str(await reading.value("SELECT current_database()")), "adopted")
             if name not in APPLICATIONS:
                 listed = ", ".join(sorted(APPLICATIONS))
-                raise OperatorError(f"the application {name!r} is not installed: expected one of {listed}")
+                raise OperatorError(
+                    f"the application {name!r} is not installed: expected one of {listed}, as --application"
+                )
             plan = copying.read(APPLICATIONS[name].migrations.parent)
             with err.status("copying") as status:
                 loaded = await loading.load(

@@ -370,7 +370,7 @@ def import_(
 ) -> None:
     """Load rows of a subject from a file into a tenant. Exit status 1 if a line is invalid; all others are loaded."""
     from isola.installed import SUBJECTS
-    from isola.platform import importing, provisioning
+    from isola.platform import importing, migrations, provisioning
 
     subjects = {each.declaration.name: each for each in SUBJECTS if "create" in each.declaration.mutations}
     if subject not in subjects:
@@ -379,6 +379,8 @@ def import_(
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             placed = await provisioning.named(control, tenant)
+            async with control.unbound() as work:
+                await migrations.refuse_behind(work)
         outcome = importing.Outcome()
 
         def progress(read: int, so_far: importing.Outcome) -> None:

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from isola.commands.common import amount
+
 
 def revision(
     *,
@@ -38,4 +40,4 @@ def revision(
     file = chosen.migrations / f"{number}_{slug}.py"
     text = history.source(operations, revision=number, after=after, message=message.strip().rstrip("."))
     file.write_text(text)
-    typer.echo(f"{file}: {len(operations)} operations; isola migrate applies them")
+    typer.echo(f"{file}: {amount(len(operations), 'operation')}; isola migrate applies them")

@@ -15,7 +15,6 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Table, select
 
 from isola.database import failures
@@ -117,15 +116,15 @@ def _scripts(history: str) -> ScriptDirectory:
 
 
 @cache
-def newest(history: str) -> str | None:
+def newest(name: str) -> str | None:
     """The newest revision of ``control`` or of an application; None where there is none.
 
-    Raises OperatorError for a history that Alembic cannot read.
+    Raises OperatorError for an invalid history.
     """
     try:
-        return _scripts(history).get_current_head()
-    except (CommandError, ImportError, KeyError, SyntaxError, OSError) as error:
-        raise OperatorError(f"the history of {history} cannot be read: {error}") from error
+        return history.newest(_scripts(name))
+    except DeclarationError as error:
+        raise OperatorError(f"the application {name}: {error}") from error
 
 
 @cache

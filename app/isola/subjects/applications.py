@@ -87,7 +87,7 @@ def load(built_in: Application) -> Mapping[str, Application]:
 
 
 def _selected() -> Iterator[EntryPoint]:
-    offered = {point.name: point for point in entry_points(group=GROUP)}
+    offered = _offered()
     setting = _Setting().applications
     if setting is None:
         yield from (offered[name] for name in sorted(offered))
@@ -96,14 +96,29 @@ def _selected() -> Iterator[EntryPoint]:
     folder = str(Path.cwd())
     for name in filter(None, map(str.strip, setting.split(","))):
         if ":" in name:
+            if not all(name.partition(":")):
+                raise OperatorError(f"ISOLA_APPLICATIONS: {name[:80]!r}: expected package.module:attribute")
             if folder not in sys.path:
                 sys.path.append(folder)
             yield EntryPoint(name, name, GROUP)
         elif name in offered:
             yield offered[name]
         else:
-            expected = ", ".join(sorted(offered)) or "none is installed"
-            raise OperatorError(f"ISOLA_APPLICATIONS: {name[:80]!r} is not installed: expected some of {expected}")
+            installed = ", ".join(sorted(offered))
+            expected = f"some of {installed}" if offered else "package.module:attribute, as none is installed"
+            raise OperatorError(f"ISOLA_APPLICATIONS: {name[:80]!r} is not installed: expected {expected}")
+
+
+def _offered() -> Mapping[str, EntryPoint]:
+    """The applications that are installed, by name. Raises OperatorError for two of one name."""
+    offered: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = offered.setdefault(point.name, point)
+        if other.value != point.value:
+            raise OperatorError(
+                f"{other.value} and {point.value} are both offered as {point.name!r}: expected another name for one"
+            )
+    return offered
 
 
 def _imported(point: EntryPoint) -> Application:

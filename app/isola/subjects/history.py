@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from alembic.autogenerate import render_python_code
@@ -67,26 +68,38 @@ def replay(application: Application) -> Tables:
 
 def revisions(application: Application) -> Sequence[Script]:
     """The revisions of an application in order. Raises DeclarationError for an invalid history."""
+    directory = scripts(application)
+    newest(directory)
+    return list(directory.walk_revisions())[::-1]
+
+
+def newest(directory: ScriptDirectory) -> str | None:
+    """The newest revision in a directory; None if there is none. Raises DeclarationError for an invalid history."""
     try:
         with warnings.catch_warnings():
             # For a duplicate revision, Alembic only warns and uses one of the two.
             warnings.simplefilter("error", UserWarning)
-            directory = scripts(application)
-            directory.get_current_head()
-            return list(directory.walk_revisions())[::-1]
+            heads = directory.get_heads()
     except KeyError as error:
         raise DeclarationError(f"the history cannot be read: there is no revision {error}") from error
     except (CommandError, ImportError, SyntaxError, OSError, UserWarning) as error:
         raise DeclarationError(f"the history cannot be read: {error}") from error
+    if len(heads) > 1:
+        files = " and ".join(sorted(Path(script.path).name for script in directory.get_revisions(heads) if script))
+        raise DeclarationError(f"the history has several newest revisions, {files}: expected one to follow the other")
+    return heads[0] if heads else None
 
 
 def scripts(application: Application) -> ScriptDirectory:
-    """The revisions of an application, as Alembic reads them."""
+    """The revisions of an application, as Alembic reads them. Raises DeclarationError if it has no folder."""
     config = Config()
     config.set_main_option("script_location", str(application.migrations))
     config.set_main_option("version_locations", str(application.migrations))
     config.set_main_option("path_separator", "newline")
-    return ScriptDirectory.from_config(config)
+    try:
+        return ScriptDirectory.from_config(config)
+    except CommandError as error:
+        raise DeclarationError(f"the history cannot be read: {error}") from error
 
 
 def differences(application: Application) -> Sequence[MigrateOperation]:

@@ -28,6 +28,8 @@ from isola.subjects.work import Work
 
 MUTATIONS = frozenset({"create", "update", "upsert", "delete"})
 PERMISSIONS = frozenset({"read", "write", "manage"})
+_IN_THE_LINE = frozenset({"name", "prefix", "plural", "counted", "listed_as", "mutations", "order", "permissions"})
+_PLAIN_VALUES = str, bool, tuple, list, set, frozenset, dict
 UNSHARED = select(func.isola.revoke_shares_of(func.unnest(values.KEYS)))
 
 
@@ -300,8 +302,15 @@ def _refuse_mutations(where: str, mutations: AbstractSet[str]) -> None:
 
 
 def _refuse_attributes(subject: type[Subject]) -> None:
-    """Raise DeclarationError for an attribute that hides one of the base class, or that has only an annotation."""
+    """Raise DeclarationError for an attribute that hides one of the base class, or that has only an annotation.
+
+    So is a value in the class that would be ignored there: it belongs in the class line.
+    """
     where = subject.declaration.where
+    unannotated = vars(subject).keys() - subject.__annotations__.keys()
+    for each in sorted(_IN_THE_LINE & unannotated):
+        if isinstance(vars(subject)[each], _PLAIN_VALUES):
+            raise DeclarationError(f"{where}.{each}: expected it in the class line: class …(Subject, {each}=…)")
     taken = [each for each in subject.declaration.own if each in vars(Subject)]
     if taken:
         raise DeclarationError(f"{where}.{taken[0]}: every subject has this attribute: expected {taken[0]}_")
