@@ -349,6 +349,11 @@ class Settings(BaseSettings, TokenSettings):
         description="days after which a share ends if its end is not given; if not set, it does not end by itself",
     )
 
+    # --- Webhooks
+    webhook_private: bool = Field(
+        default=False, description="let tenants' webhooks reach private addresses, with http as well: only for tests"
+    )
+
     @property
     def share_duration(self) -> timedelta | None:
         """After which a share ends if its end is not given; None if it does not."""

@@ -45,6 +45,8 @@ INSERT INTO control.plans (name, title, price, currency, period, quotas) VALUES
 """
 # The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
+# What the log has of a webhook's URL.
+ORIGIN = "substring(url from '^[a-z]+://[^/?#]+')"
 OPEN_ORDERS = sa.text("state IN ('waiting', 'running')")
 
 
@@ -69,9 +71,10 @@ def upgrade(op: Operations) -> None:
     tickets(op)
     first_answers(op)
     invitations(op)
+    webhooks(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "watchdog", "tickets", "timeline")
     functions(op, "words")
-    functions(op, "idempotency", "invitations")
+    functions(op, "idempotency", "invitations", "webhooks")
     orders(op)
 
 
@@ -626,6 +629,60 @@ def invitations(op: Operations) -> None:
         schema="control",
         postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
     )
+
+
+def webhooks(op: Operations) -> None:
+    create_table(
+        op,
+        "webhooks",
+        identifier(),
+        tenant(),
+        sa.Column("url", sa.Text, nullable=False),
+        sa.Column("origin", sa.Text, sa.Computed(ORIGIN, persisted=True)),
+        sa.Column("description", sa.Text, nullable=False),
+        sa.Column("events", ARRAY(sa.Text), nullable=False),
+        # The secret is derived from it: see app/isola/webhooks/signing.py.
+        sa.Column("secret_id", sa.Uuid, nullable=False, server_default=sa.text("gen_random_uuid()")),
+        moment("secret_changed_at", default="now()"),
+        sa.Column("former_secret_id", sa.Uuid),
+        moment("former_secret_until", nullable=True),
+        sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.text("true")),
+        sa.Column("created_by", sa.Uuid),
+        moment("created_at", default="now()"),
+        moment("updated_at", default="now()"),
+        moment("replayed_at", nullable=True),
+        # The number of the last entry that was delivered, or that needs not be.
+        sa.Column("delivered", sa.BigInteger, nullable=False),
+        moment("succeeded_at", nullable=True),
+        # The attempts to deliver the next event.
+        sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("failure", sa.Text),
+        moment("next_attempt_at", nullable=True),
+        sa.Column("lease", sa.Uuid),
+        moment("leased_until", nullable=True),
+        length("url", 2000),
+        length("description", 200),
+        sa.CheckConstraint("cardinality(events) BETWEEN 1 AND 100", name="events_length"),
+        length("failure", 100),
+    )
+    op.create_index(None, "webhooks", ["tenant_id", "id"], schema="control")
+    create_table(
+        op,
+        "dead_letters",
+        identifier(),
+        tenant(),
+        sa.Column("webhook_id", sa.Uuid, sa.ForeignKey("control.webhooks.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("entry_id", sa.Uuid, nullable=False),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("failure", sa.Text, nullable=False),
+        moment("died_at", default="now()"),
+        length("action", 100),
+        length("failure", 100),
+    )
+    op.create_index(None, "dead_letters", ["webhook_id", "id"], schema="control")
+    op.create_index(None, "dead_letters", ["tenant_id"], schema="control")
 
 
 def log(op: Operations) -> None:

@@ -288,7 +288,7 @@ class Data:
                         "memberships": [{"tenant": tenant, "roles": viewed}],
                     },
                 )
-            case "apiKeys" | "domains" | "blockedTenants" | "partnerDomains":
+            case "apiKeys" | "domains" | "blockedTenants" | "partnerDomains" | "webhooks":
                 return self._page([], given)
             case "node":
                 return self._by_id(given["id"])

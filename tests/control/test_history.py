@@ -31,6 +31,7 @@ from isola.platform import (
     sign_in_log,
     tenants,
     tickets,
+    webhooks,
 )
 from isola.subjects import audit, search
 from isola.testing.fixtures import TRIED, Copy
@@ -77,6 +78,8 @@ CONTROL = [
     platform_log.entries,
     platform_log.interventions,
     orders.orders,
+    webhooks.webhooks,
+    webhooks.dead_letters,
 ]
 SHARED_TABLES = [name for name in TRIED if Capability.POLICIES in strategies.load("login")[name].capabilities]
 

@@ -33,6 +33,7 @@ NAMING = "tests/http/test_naming_a_tenant.py"
 COOKIES = "tests/http/test_session_cookie.py"
 SIGN_IN = "tests/http/test_sign_in.py"
 INVITATIONS = "tests/http/test_invitations.py"
+DELIVERING = "tests/http/webhooks/test_deliveries.py"
 CHOICES = "tests/http/test_sign_in_choices.py"
 LIVE_EVENTS = "tests/http/test_live.py"
 LIVE_PROTOCOL = "tests/http/test_live_protocol.py"
@@ -1776,7 +1777,29 @@ ANSWERS = (
     ),
 )
 
+DELIVERIES = (
+    Patch(
+        "webhooks to addresses that are not public",
+        "that all addresses of a webhook's host are public",
+        BOTH,
+        "app/isola/webhooks/endpoints.py",
+        "if not private and not all(each is not None and is_public(each) for each in parsed):",
+        "if False:",
+        ("tests/webhooks/test_sending.py",),
+    ),
+    Patch(
+        "webhooks about private rows",
+        "that events of rows are sent if everybody may see the row",
+        BOTH,
+        "app/isola/webhooks/delivery.py",
+        "if not entry.public or not events.matches(",
+        "if not events.matches(",
+        (DELIVERING,),
+    ),
+)
+
 IN_CODE = (
+    *DELIVERIES,
     *TICKETS,
     *BROWSERS,
     *PROTECTED,

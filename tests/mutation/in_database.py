@@ -1383,6 +1383,15 @@ PLATFORM = (
         ("app/isola/testing/isolation/test_platform.py",),
     ),
     Sql(
+        "webhooks changed in any tenant",
+        "the tenant of a webhook",
+        BOTH,
+        rewritten(
+            "isola.update_webhook(uuid, text, text, text[], boolean)", "AND w.tenant_id = isola.bound_tenant()", ""
+        ),
+        ("app/isola/testing/isolation/test_platform.py",),
+    ),
+    Sql(
         "invitations accepted in any tenant",
         "the tenant of an invitation",
         BOTH,

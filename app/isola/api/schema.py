@@ -35,6 +35,7 @@ from isola.subjects.shares.fields import ShareMutations, ShareQueries
 from isola.subjects.spans.fields import SpanQueries
 from isola.subjects.tickets.fields import TicketMutations
 from isola.subjects.users.fields import UserMutations
+from isola.subjects.webhooks.fields import WebhookMutations, WebhookQueries
 
 __all__ = ["model", "schema"]
 
@@ -72,6 +73,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         SpanQueries,
         SignInQueries,
         InvitationQueries,
+        WebhookQueries,
         *(part for each in _applications for part in each.queries),
     )
 )
@@ -89,6 +91,7 @@ Mutation = _root(
     InvitationMutations,
     SessionMutations,
     TicketMutations,
+    WebhookMutations,
     *(part for each in _applications for part in each.mutations),
 )
 

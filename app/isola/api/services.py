@@ -6,6 +6,7 @@ from isola.identity.choices import SignInChoices
 from isola.identity.invitations import Invitations
 from isola.identity.sessions import Sessions
 from isola.platform.challenges import Challenges
+from isola.webhooks.delivery import Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,4 @@ class Services:
     invitations: Invitations | None = None
     share_term: timedelta | None = None
     """After which a share ends, if its end is not given."""
+    delivery: Delivery | None = None

@@ -34,6 +34,7 @@ from isola.platform.shares import share_notices, shares
 from isola.platform.sign_in_log import reads, refusals
 from isola.platform.tenants import COLUMNS, ENTRY, SLUG, SLUG_FORM, Status, Tenant, entry, tenants
 from isola.platform.tickets import tickets
+from isola.platform.webhooks import dead_letters, webhooks
 from isola.subjects import names
 from isola_strategies.base import Strategy
 
@@ -241,6 +242,8 @@ async def drop(
             sign_outs,
             tenant_blocks,
             tickets,
+            dead_letters,
+            webhooks,
         ):
             await transaction.execute(delete(table).where(table.c.tenant_id == tenant.id))
         await transaction.script("; ".join(strategy.erase(tenant.id, metadata.sorted_tables)))

@@ -66,10 +66,28 @@ CALLED_BY_MEMBERS = (
     "isola.revoke_invitation(uuid)",
     "isola.accept_invitation(uuid, bytea, uuid)",
     "isola.fail_invitation(uuid)",
+    "isola.webhooks()",
+    "isola.dead_letters(uuid)",
+    "isola.create_webhook(text, text, text[])",
+    "isola.update_webhook(uuid, text, text, text[], boolean)",
+    "isola.disable_webhook(uuid, text)",
+    "isola.rotate_webhook_secret(uuid)",
+    "isola.delete_webhook(uuid)",
+    "isola.replay_webhook(uuid, bigint)",
     "isola.issue_ticket(bytea, text[], uuid, integer, integer)",
     "isola.claim_answer(bytea, integer, bytea)",
     "isola.keep_answer(bytea, integer, bytea, text, boolean, text)",
     "isola.first_answer(bytea, integer, bytea)",
+)
+# What servers note about deliveries.
+NOTED_OF_WEBHOOKS = (
+    "delivered",
+    "succeeded_at",
+    "failures",
+    "failure",
+    "next_attempt_at",
+    "lease",
+    "leased_until",
 )
 COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
 # Limits the size of answers, in the statements of reads.
@@ -282,6 +300,11 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
         GRANT SELECT, UPDATE (digest, attempts, next_attempt_at, sent_at), DELETE ON control.invitations TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.invitations TO {roles.sharing};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.webhooks TO {roles.sharing};
+        GRANT SELECT, DELETE ON control.dead_letters TO {roles.sharing};
+        GRANT SELECT (tenant_id, entries) ON control.audit_heads TO {roles.sharing};
+        GRANT SELECT, UPDATE ({", ".join(NOTED_OF_WEBHOOKS)}) ON control.webhooks TO {control};
+        GRANT INSERT ON control.dead_letters TO {control};
         GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control};
         {_own_shares((tenant, roles.members), (control, roles.sharing, roles.quotas))}
     """

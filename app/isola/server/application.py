@@ -16,6 +16,7 @@ from isola.api.live.hub import Hub
 from isola.api.schema import model
 from isola.api.services import Services
 from isola.api.undescribed import undescribed
+from isola.database.transactions import Database
 from isola.errors import BadUserInput, OperatorError
 from isola.identity import issuers, openid, passwords as password_file, signing
 from isola.identity.api_keys import KeyVerifier, Mint
@@ -54,9 +55,15 @@ from isola.query.limits import Limits
 from isola.server import trusted
 from isola.server.installation import Installation
 from isola.settings import Settings
+from isola.webhooks import endpoints
+from isola.webhooks.delivery import Delivery
+from isola.webhooks.sending import Sender
+from isola.webhooks.signing import Signer
 
 log = structlog.get_logger()
 
+DELIVERING = 2
+"""Connections of each login that read events for webhooks, and note deliveries."""
 FOLLOWING = 4
 """Connections that read events for subscriptions, so that requests do not wait for them."""
 
@@ -98,6 +105,8 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
             await installed.control(1) as background,
             await installed.control(2) as following,
             await installed.tenants(FOLLOWING) as reading,
+            await installed.control(DELIVERING) as noting,
+            await installed.tenants(DELIVERING) as delivering,
             # It visits every tenant, and would make the connections of requests forget the homes that they serve.
             await installed.tenants(1) as visiting,
             Changes(hearing) as changes,
@@ -166,7 +175,8 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 providers if signer else {},
                 passwords=signer is not None and passwords is not None,
             )
-            services = Services(mint, challenges, sessions, choices, invitations, settings.share_duration)
+            delivery = _delivery(settings, secret, noting, delivering, directory)
+            services = Services(mint, challenges, sessions, choices, invitations, settings.share_duration, delivery)
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
             executor = _executor(
                 settings,
@@ -184,11 +194,10 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 administration = admin_http.routes(
                     settings, verifier, looking, executor, tenants, control, installed.strategies
                 )
-            of_applications = rest.routes(paths, settings, authenticator, executor, tenants)
             # In production there is nothing for browsers.
             browsed = [] if settings.production else pages.routes(trusted.read(settings.trusted_documents), trials)
             graphiql = None if settings.production else pages.serve_graphiql
-            further = [*administration, *of_applications, *browsed]
+            further = [*administration, *rest.routes(paths, settings, authenticator, executor, tenants), *browsed]
             following_feeds = Hub.open(
                 executor,
                 secret,
@@ -198,8 +207,15 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 most_of_user=settings.max_subscriptions_per_user,
                 patience=settings.read_timeout,
             )
-            async with following_feeds as hub, invitations.sending():
+            async with following_feeds as hub, invitations.sending(), delivery.delivering():
                 yield http.application(settings, authenticator, executor, tenants, control, hub, further, graphiql)
+
+
+def _delivery(
+    settings: Settings, secret: bytes, control: Database, tenants: Database, directory: Directory
+) -> Delivery:
+    resolve = endpoints.resolver(settings.dns_servers, settings.dns_port)
+    return Delivery(control, tenants, directory, Signer(secret), Sender(resolve, private=settings.webhook_private))
 
 
 def _executor(

@@ -36,6 +36,8 @@ class Permission(StrEnum):
     SPAN_WRITE = "span:write"
     USER_MANAGE = "user:manage"
     USER_READ = "user:read"
+    WEBHOOK_MANAGE = "webhook:manage"
+    WEBHOOK_READ = "webhook:read"
 
 
 class Role(StrEnum):
@@ -48,8 +50,14 @@ class Role(StrEnum):
 
 
 # The audit log shows the actions of others and old values; the list of API keys shows which machines exist; ghosts are
-# spans of which nobody says who wrote them; descendants are other tenants.
-_KEPT_FROM_VIEWERS = {Permission.API_KEY_READ, Permission.AUDIT_READ, Permission.FAMILY_READ, Permission.GHOST_READ}
+# spans of which nobody says who wrote them; descendants are other tenants; URLs of webhooks may contain secrets.
+_KEPT_FROM_VIEWERS = {
+    Permission.API_KEY_READ,
+    Permission.AUDIT_READ,
+    Permission.FAMILY_READ,
+    Permission.GHOST_READ,
+    Permission.WEBHOOK_READ,
+}
 _KEPT_FROM_ADMINS = {Permission.DESCENDANT_ENTER, Permission.OWNER_MANAGE}
 _FORM = re.compile(r"[a-z][a-z0-9_]*:[a-z][a-z0-9_]*", re.ASCII)
 _known = {each.value for each in Permission}

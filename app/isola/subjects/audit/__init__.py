@@ -62,6 +62,7 @@ OF_PLATFORM = (
     "tenant",
     "tenant_block",
     "ticket",
+    "webhook",
 )
 """The log's names for a tenant's objects in the control plane: see migrations/control."""
 
@@ -236,6 +237,11 @@ def _shown(entry: Row, values: str, tables: Sequence[Table]) -> ColumnElement[bo
     # Default deny: values of unknown subjects are hidden.
     known = func.coalesce(case(*cases, else_=_is_known(entry, tables)), false(), type_=Boolean)
     return or_(VIEWER.may(visibility.WHOLE_LOG), known)
+
+
+def subjects_of_log() -> Sequence[str]:
+    """What actions can be about: the log's names of the platform's objects and of all audited subjects."""
+    return _subjects(metadata.sorted_tables)
 
 
 def _subjects(tables: Sequence[Table]) -> Sequence[str]:

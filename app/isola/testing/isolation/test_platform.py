@@ -14,7 +14,7 @@ from isola.platform.sessions import Lifetimes
 from isola.platform.sign_in_log import Reason, SignInLog
 from isola.platform.tenants import Tenant
 from isola.subjects.actor import Actor
-from isola.testing.oracles.canary import Canary, tried
+from isola.testing.oracles.canary import INSUFFICIENT_PRIVILEGE, Canary, tried
 
 ADD = "SELECT isola.add_domain($1)"
 SHOWN = "SELECT length(challenge), verified_at, challenge_expires_at - created_at FROM isola.domains() WHERE id = $1"
@@ -186,3 +186,36 @@ async def test_the_creator_of_an_api_key_is_the_proved_user(
         await work.value(create, uuid4())
     async with control.unbound() as work:
         assert await work.texts("SELECT created_by::text FROM control.api_keys WHERE prefix = 'forged'") == [str(user)]
+
+
+async def test_a_webhook_belongs_to_its_tenant_and_what_its_secret_is_made_of_is_not_readable(
+    owner: Database, database: Database, a: Tenant, b: Tenant
+) -> None:
+    stored = "SELECT to_jsonb(w)::text || (SELECT count(*) FROM control.dead_letters) FROM control.webhooks w"
+    async with database.transaction(b) as work:
+        webhook = await work.value("SELECT id FROM isola.create_webhook('https://b.test/', '', '{*}')")
+    async with owner.unbound() as work:
+        await work.value(
+            "INSERT INTO control.dead_letters (tenant_id, webhook_id, number, entry_id, action, attempts, failure) "
+            "VALUES ($1, $2, 1, $2, 'a:create', 1, 'TIMEOUT')",
+            b.id,
+            webhook,
+        )
+        before = await work.texts(stored)
+    async with database.transaction(a) as work:
+        assert await work.texts("SELECT id::text FROM isola.webhooks()") == []
+        assert await work.texts("SELECT id::text FROM isola.dead_letters($1)", webhook) == []
+        for call in (
+            "update_webhook($1, 'https://a.test/', '', '{*}', false)",
+            "disable_webhook($1, 'HTTP_410')",
+            "rotate_webhook_secret($1)",
+            "delete_webhook($1)",
+            "replay_webhook($1, 1)",
+        ):
+            assert await work.value(f"SELECT isola.{call}", webhook) in {None, False}
+    for tenant in (a, b):
+        async with database.transaction(tenant) as work:
+            for table in ("webhooks", "dead_letters", "secrets"):
+                assert await tried(work, f"SELECT * FROM control.{table}") == INSUFFICIENT_PRIVILEGE
+    async with owner.unbound() as work:
+        assert await work.texts(stored) == before

@@ -1,0 +1,1 @@
+"""Deliveries of tenants' events to their endpoints: see docs/webhooks.md."""
