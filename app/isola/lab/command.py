@@ -116,7 +116,8 @@ async def _measured(
     async with cluster.entered(address, lasting=not embedded_here) as ground:
         postgresql = await machine.postmaster(ground.maintenance)
         described = await _described(asked, ground, left_out)
-        output = asked.output or directory / f"{_file(asked)}-{described['versions'].get('commit', 'unknown')}.jsonl"
+        versions = described["versions"]
+        output = asked.output or directory / f"{_file(asked)}-{versions.get('commit') or versions['isola']}.jsonl"
         record = Record(output, described)
         try:
             waiting = [step for step in steps if step.identity not in record.finished]

@@ -13,7 +13,6 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-HERE = Path(__file__).parent
 SETTINGS = (
     "autovacuum",
     "checkpoint_timeout",
@@ -46,7 +45,7 @@ def versions(postgresql: str) -> Mapping[str, str]:
     """The commit of the product, and the versions of the software that it runs on."""
     found = {
         "isola": _package("isola"),
-        "commit": _output_of("git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"),
+        "commit": commit_of(Path(__file__)),
         "python": platform.python_version(),
         "postgresql": postgresql,
         "asyncpg": _package("asyncpg"),
@@ -127,6 +126,14 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def commit_of(file: Path) -> str:
+    """The commit of the checkout that a file is part of. Empty in none: an environment can be in anybody's checkout."""
+    git = "git", "-C", str(file.parent)
+    if not _output_of(*git, "ls-files", "--", file.name):
+        return ""
+    return _output_of(*git, "describe", "--always", "--dirty", "--abbrev=12")
 
 
 def _package(name: str) -> str:
