@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from isola.testing.patience import PATIENCE
 from isola.webhooks import endpoints
 from isola.webhooks.sending import Failure, Sender
 from tests.http.webhooks.receiver import Received, Receiver, answer, receiving
@@ -100,7 +101,7 @@ async def test_nothing_is_sent_to_a_name_with_an_address_that_is_not_public(
 
 async def test_a_name_is_resolved_once_and_the_connection_goes_to_its_address(receiver: Receiver) -> None:
     asked: list[str] = []
-    sender = Sender(resolving("127.0.0.1", asked=asked), private=True)
+    sender = Sender(resolving("127.0.0.1", asked=asked), private=True, limit=PATIENCE)
     assert await failure(sender, f"http://hooks.example.com:{receiver.port}/a?b=c") is None
     assert asked == ["hooks.example.com"]
     [received] = receiver.requests
@@ -153,7 +154,7 @@ async def test_an_answer_of_any_size_is_not_read_beyond_its_head(head: bytes, ex
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    assert await failure(Sender(resolving("127.0.0.1"), private=True), url) == expected
+    assert await failure(Sender(resolving("127.0.0.1"), private=True, limit=PATIENCE), url) == expected
     await ended.wait()
     assert sent < 100_000_000
     server.close()
@@ -164,10 +165,11 @@ async def test_certificates_are_verified_against_the_name(tmp_path: Path) -> Non
     receiver = Receiver()
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=served)
     port = server.sockets[0].getsockname()[1]
-    sender = Sender(resolving("127.0.0.1"), private=True, trusted=trusted)
+    sender = Sender(resolving("127.0.0.1"), private=True, limit=PATIENCE, trusted=trusted)
     assert await failure(sender, f"https://hooks.example.com:{port}/") is None
     assert await failure(sender, f"https://other.example.com:{port}/") == "TLS"
-    assert await failure(Sender(resolving("127.0.0.1"), private=True), f"https://hooks.example.com:{port}/") == "TLS"
+    unknown = Sender(resolving("127.0.0.1"), private=True, limit=PATIENCE)
+    assert await failure(unknown, f"https://hooks.example.com:{port}/") == "TLS"
     assert len(receiver.requests) == 1
     server.close()
 

@@ -31,12 +31,12 @@ class Sender:
     """Sends requests. ``private``: whether http and addresses that are not public are allowed."""
 
     def __init__(
-        self, resolve: Resolve, *, private: bool, limit: float = TIMEOUT, trusted: ssl.SSLContext | None = None
+        self, resolve: Resolve, *, private: bool, limit: float | None = None, trusted: ssl.SSLContext | None = None
     ) -> None:
-        """``trusted`` verifies certificates, by default against the system's authorities."""
+        """``limit`` is by default ``TIMEOUT``. ``trusted`` has the accepted authorities, by default the system's."""
         self._resolve = resolve
         self.private = private
-        self._limit = limit
+        self._limit = TIMEOUT if limit is None else limit
         self._trusted = trusted
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:

@@ -11,13 +11,13 @@ from uuid import UUID
 import pytest
 
 from isola.database.transactions import Database
-from isola.platform import partnerships, provisioning, sign_in_log
+from isola.platform import moves, partnerships, provisioning, sign_in_log, webhooks as platform
 from isola.settings import Settings
 from isola.subjects.permissions import Role
-from isola.testing.fixtures import DEFAULTS, Copy
+from isola.testing.fixtures import DEFAULTS, STRATEGIES, Copy
 from isola.testing.patience import PATIENCE
 from isola.testing.served import Api, Client, make_tenant, serving
-from isola.webhooks import delivery
+from isola.webhooks import delivery, sending
 from isola_strategies.base import Strategy
 from tests.http.people import entries
 from tests.http.webhooks.receiver import Received, Receiver, answer, receiving
@@ -46,6 +46,10 @@ def settings() -> Settings:
 async def api(copy: Copy, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     monkeypatch.setattr(sign_in_log, "INTERVAL", 0.02)
     monkeypatch.setattr(delivery, "INTERVAL", 0.02)
+    monkeypatch.setattr(delivery, "PAUSE", 0.02)
+    # A machine that stalls lets no delivery be repeated.
+    monkeypatch.setattr(sending, "TIMEOUT", PATIENCE)
+    monkeypatch.setattr(platform, "LEASE", PATIENCE)
     async with serving(copy, settings) as api:
         yield api
 
@@ -228,7 +232,7 @@ async def test_redirects_are_not_followed_and_an_endpoint_that_is_gone_is_disabl
     assert len(receiver.requests) == 4
 
 
-async def test_a_suspended_tenant_gets_its_events_later_and_a_dropped_one_none(
+async def test_a_suspended_or_moved_tenant_gets_its_events_later_and_a_dropped_one_none(
     api: Api, copy: Copy, strategy: Strategy, receiver: Receiver, owner: Database
 ) -> None:
     await make_tenant(copy, GONE, strategy.name)
@@ -253,10 +257,22 @@ async def test_a_suspended_tenant_gets_its_events_later_and_a_dropped_one_none(
     assert [each.document["data"]["id"] for each in receiver.requests] == [first]
     await provisioning.resume(owner, GONE)
     assert [each.document["data"]["id"] for each in await receiver.received(2)] == [first, second]
+    other = next(name for name in STRATEGIES if name != strategy.name)
+    await moves.move(owner, copy.strategies, GONE, to=other)
+    third = await created(client)
+    assert [each.document["data"]["id"] for each in await receiver.received(3)] == [first, second, third]
     await provisioning.drop(owner, copy.strategies, GONE, notice=0)
     async with owner.unbound() as work:
         assert await work.value("SELECT count(*) FROM control.webhooks") == 0
-    assert len(receiver.requests) == 2
+    assert len(receiver.requests) == 3
+
+
+async def created(client: Client) -> str:
+    """A new resource, as soon as the server knows that the tenant has moved."""
+    async with asyncio.timeout(PATIENCE):
+        while "errors" in (made := await client.run("CreateResource", input={"name": "third"})).body:  # noqa: ASYNC110  only asking tells
+            await asyncio.sleep(0.02)
+    return str(made.data["createResource"]["resource"]["id"])
 
 
 async def test_another_tenants_webhook_is_not_reachable_and_no_secret_readable(
