@@ -237,6 +237,7 @@ async def test_the_rows_of_canaries_are_varied_until_a_rule_hides_one(database: 
         MetaData(),
         Column("is_open", Boolean, server_default=text("true")),
         Column("audience", Text),
+        CheckConstraint("audience = 'all' OR is_open IS NOT NULL"),
         CheckConstraint("audience IN ('all', 'staff', 'author')"),
         info={"visible": lambda row, _: or_(row["is_open"], row["audience"] != "author")},
     )

@@ -85,10 +85,11 @@ def _value(column: Column[Any], row: Row) -> ColumnElement[Any]:
 
 
 def allowed(column: Column[Any]) -> Sequence[str]:
-    """The texts that a check constraint allows in a column; none if no constraint lists texts."""
-    for constraint in column.table.constraints:
-        if isinstance(constraint, CheckConstraint):
-            listed = rf"\b{column.name}\"? (?:IN \(|= ANY \(ARRAY\[|= )('[^']*'(?:, '[^']*')*)"
-            if found := re.search(listed, str(constraint.sqltext)):
-                return re.findall("'([^']*)'", found[1])
-    return []
+    """The texts that a check constraint allows in a column; none if no constraint lists texts.
+
+    The longest list: other constraints can name some of the texts, as in ``kind = 'a' OR size > 0``.
+    """
+    listed = rf"\b{column.name}\"? (?:IN \(|= ANY \(ARRAY\[|= )('[^']*'(?:, '[^']*')*)"
+    checks = {str(each.sqltext) for each in column.table.constraints if isinstance(each, CheckConstraint)}
+    lists = [re.findall("'([^']*)'", found) for check in sorted(checks) for found in re.findall(listed, check)]
+    return max(lists, key=len, default=[])
