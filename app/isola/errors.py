@@ -5,6 +5,7 @@ IsolaError
 │   ├── Unauthenticated   UNAUTHENTICATED   401
 │   │   └── TokenExpired      UNAUTHENTICATED   401
 │   ├── Forbidden         FORBIDDEN         403
+│   │   ├── FeatureRequired   FEATURE_REQUIRED   403
 │   │   ├── TenantSuspended   TENANT_SUSPENDED   403
 │   │   └── TenantDeleted     TENANT_DELETED     403
 │   ├── NotFound          NOT_FOUND         404
@@ -21,6 +22,7 @@ IsolaError
 Anything else is a bug or a crash. A client sees it as ``INTERNAL`` with a correlation id and nothing else.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -81,6 +83,18 @@ class TokenExpired(Unauthenticated):
 class Forbidden(Refusal):
     code = "FORBIDDEN"
     status = 403
+
+
+class FeatureRequired(Forbidden):
+    """The tenant's plan lacks a feature. ``plans`` are the names of those that have it, as far as they are offered."""
+
+    code = "FEATURE_REQUIRED"
+
+    def __init__(self, feature: str, plans: Sequence[str] = ()) -> None:
+        offered = f", which a tenant has with the plan {' or '.join(plans)}" if plans else ""
+        super().__init__(f"this needs the feature {feature}{offered}")
+        self.feature = feature
+        self.plans = tuple(plans)
 
 
 class TenantSuspended(Forbidden):

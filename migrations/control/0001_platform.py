@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 revision = "0001"
 down_revision = None
 
-CHANGE_KINDS = ("domain", "key", "revocation", "role", "tenant", "user")
+CHANGE_KINDS = ("domain", "key", "plan", "revocation", "role", "tenant", "user")
 # Two random UUIDs hold 244 random bits.
 FOR_CURSORS = """
 INSERT INTO control.secrets (name, value)
@@ -37,11 +37,12 @@ UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlim
 # Plans to begin with, for the operator to change or delete. Their limits are for the subject in examples/agents; where
 # that is not installed, they limit nothing.
 OFFERED = """
-INSERT INTO control.plans (name, title, price, currency, period, quotas) VALUES
-    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}'),
-    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}'),
-    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}'),
-    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}')
+INSERT INTO control.plans (name, title, price, currency, period, quotas, features, listed) VALUES
+    ('free', 'Free', 0, 'USD', 'month', '{"agents": 3}', '{}', true),
+    ('starter', 'Starter', 99, 'USD', 'month', '{"agents": 10}', '{audit-logs,custom-patterns,data-export}', true),
+    ('professional', 'Professional', 499, 'USD', 'month', '{"agents": 50}',
+     '{advanced-analytics,audit-logs,custom-patterns,data-export,priority-support,single-sign-on}', true),
+    ('enterprise', 'Enterprise', NULL, NULL, NULL, '{}', NULL, true)
 """
 # The platform's log uses an id that no tenant has.
 HEAD_OF_PLATFORM = "INSERT INTO control.audit_heads (tenant_id) VALUES ('00000000-0000-0000-0000-000000000000')"
@@ -72,8 +73,8 @@ def upgrade(op: Operations) -> None:
     first_answers(op)
     invitations(op)
     webhooks(op)
-    functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "watchdog", "tickets", "timeline")
-    functions(op, "words")
+    functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
+    functions(op, "timeline", "words")
     functions(op, "idempotency", "invitations", "webhooks")
     orders(op)
 
@@ -126,6 +127,8 @@ def plans(op: Operations) -> None:
         sa.Column("currency", sa.Text),
         sa.Column("period", sa.Text),
         sa.Column("quotas", JSONB, nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("features", ARRAY(sa.Text)),
+        sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         moment("created_at", default="now()"),
         moment("retired_at", nullable=True),
         sa.CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="name"),
@@ -212,6 +215,19 @@ def directory(op: Operations) -> None:
         moment("ends_at", nullable=True),
         length("quota", 100),
         sa.CheckConstraint("at_most >= 0", name="at_most"),
+        sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
+    )
+    # Read with the tenant's entry: see control.entitlements() in 0001_features.sql.
+    create_table(
+        op,
+        "feature_overrides",
+        tenant(primary_key=True),
+        sa.Column("feature", sa.Text, primary_key=True),
+        sa.Column("given", sa.Boolean, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        moment("created_at", default="now()"),
+        moment("ends_at", nullable=True),
+        length("feature", 63),
         sa.CheckConstraint("length(reason) BETWEEN 1 AND 500", name="reason_length"),
     )
 

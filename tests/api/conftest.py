@@ -24,7 +24,7 @@ from isola.database.transactions import Database, Transaction
 from isola.installed import SUBJECTS
 from isola.platform.tenants import Tenant
 from isola.query.effort import Effort
-from isola.subjects import names
+from isola.subjects import features, names
 from isola.subjects.actor import Actor
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.organizations import memberships, organizations
@@ -76,6 +76,7 @@ class Principal:
     user_id: UUID
     roles: tuple[str, ...] = ("editor",)
     permissions: frozenset[str] = EVERYTHING
+    features: frozenset[str] = frozenset(features.known())
 
 
 @dataclass(frozen=True)

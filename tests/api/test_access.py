@@ -1,4 +1,4 @@
-"""The permissions in the contract are enforced: every field, with and without each of its permissions."""
+"""The permissions and features in the contract are enforced: every field, with and without each of its needs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -34,6 +34,7 @@ from isola.api.schema import model, schema
 from isola.database.transactions import Transaction
 from isola.errors import Unavailable
 from isola.query.mapping import MappingError, Parameters
+from isola.subjects import features
 from isola.subjects.permissions import Permission, all_permissions
 from isola.subjects.sessions.fields import OPEN
 from tests.api.conftest import Caller, ids, uuid
@@ -42,7 +43,7 @@ from tests.api.conftest import Caller, ids, uuid
 TYPES: Mapping[str, ObjectTypeDefinitionNode] = {
     each.name.value: each for each in parse(schema.as_str()).definitions if isinstance(each, ObjectTypeDefinitionNode)
 }
-ALL = all_permissions()
+ALL = all_permissions() | features.known().keys()
 
 
 def declared(node: ObjectTypeDefinitionNode | FieldDefinitionNode) -> set[str] | None:
@@ -51,6 +52,17 @@ def declared(node: ObjectTypeDefinitionNode | FieldDefinitionNode) -> set[str] |
     if not found:
         return None
     return {str(getattr(argument.value, "value", "")) for each in found for argument in each.arguments or ()}
+
+
+def needed(node: ObjectTypeDefinitionNode | FieldDefinitionNode) -> set[str]:
+    """The permissions and features that a type or field requires."""
+    features = {
+        str(getattr(argument.value, "value", ""))
+        for each in node.directives or ()
+        if each.name.value == "requiresFeature"
+        for argument in each.arguments or ()
+    }
+    return features | (declared(node) or set())
 
 
 def named(type_: TypeNode) -> str:
@@ -72,12 +84,12 @@ class Place:
 def step(type_: str, name: str) -> set[str]:
     """The permissions needed to select a field of a type and to read its object."""
     field = next(each for each in TYPES[type_].fields or () if each.name.value == name)
-    needs = (declared(TYPES[type_]) or set()) | (declared(field) or set())
+    needs = needed(TYPES[type_]) | needed(field)
     target = named(field.type)
     if target in TYPES:
-        needs |= declared(TYPES[target]) or set()
+        needs |= needed(TYPES[target])
         nodes = [each for each in TYPES[target].fields or () if each.name.value == "nodes"]
-        needs |= {need for each in nodes for need in declared(TYPES[named(each.type)]) or ()}
+        needs |= {need for each in nodes for need in needed(TYPES[named(each.type)])}
     return needs
 
 
@@ -149,9 +161,10 @@ def test_every_field_or_its_type_declares_a_permission() -> None:
     assert silent == set()
 
 
-def test_a_declared_permission_must_exist() -> None:
-    of_types = {need for type_ in TYPES.values() for need in declared(type_) or ()}
-    of_fields = {need for type_ in TYPES.values() for each in type_.fields or () for need in declared(each) or ()}
+def test_a_declared_permission_or_feature_must_exist() -> None:
+    of_types = {need for type_ in TYPES.values() for need in needed(type_)}
+    of_fields = {need for type_ in TYPES.values() for each in type_.fields or () for need in needed(each)}
+    assert "custom-patterns" in of_types
     assert of_types | of_fields <= ALL
 
 
@@ -171,16 +184,26 @@ def test_a_schema_with_a_field_that_declares_no_permission_is_refused() -> None:
         model_of(strawberry.Schema(Query))
 
 
-def holding(caller: Caller, permissions: frozenset[str]) -> Caller:
-    return replace(caller, principal=replace(caller.principal, permissions=permissions))
+def holding(caller: Caller, needs: frozenset[str]) -> Caller:
+    """The caller with these permissions, in a tenant with these features."""
+    permissions = frozenset(need for need in needs if ":" in need)
+    return replace(caller, principal=replace(caller.principal, permissions=permissions, features=needs - permissions))
+
+
+def refusal(missing: str) -> tuple[str, str]:
+    """The code and the message of a refusal."""
+    if ":" in missing:
+        return "FORBIDDEN", f"this needs the permission {missing}"
+    plans = "starter or professional or enterprise"
+    return "FEATURE_REQUIRED", f"this needs the feature {missing}, which a tenant has with the plan {plans}"
 
 
 async def test_every_field_of_a_query_is_refused_without_each_of_its_permissions_and_not_with_them(a: Caller) -> None:
     for place in QUERIES:
         for missing in place.needs:
             refused = await holding(a, ALL - {missing}).ask(place.document)
-            assert (refused.status, refused.code, refused.transactions) == (200, "FORBIDDEN", 0), place
-            assert refused.error["message"] == f"this needs the permission {missing}"
+            assert (refused.status, refused.transactions) == (200, 0), place
+            assert (refused.code, refused.error["message"]) == refusal(missing), place
             assert refused.error["path"] == list(place.path[: len(refused.error["path"])])
             assert refused.body["data"] == {place.path[0]: None}
         if place.path[0] not in OPEN[OperationType.QUERY]:  # these need a server
@@ -199,12 +222,11 @@ async def test_every_mutation_is_refused_without_each_of_its_permissions_before_
     for place in MUTATIONS:
         for missing in place.needs:
             refused = await holding(caller, ALL - {missing}).ask(place.document)
-            assert (refused.status, refused.code) == (200, "FORBIDDEN"), place
-            assert refused.error["message"] == f"this needs the permission {missing}", place
+            assert (refused.status, refused.code, refused.error["message"]) == (200, *refusal(missing)), place
             assert refused.error["path"] == list(place.path[: len(refused.error["path"])])
             assert refused.body["data"] == {place.path[0]: None}
         told = await holding(caller, place.needs).ask(place.document)
-        assert "this needs the permission" not in told.text, (place, told.text)
+        assert "this needs the" not in told.text, (place, told.text)
 
 
 async def test_every_subscription_is_refused_without_each_of_its_permissions(a: Caller) -> None:
@@ -218,7 +240,7 @@ async def test_every_subscription_is_refused_without_each_of_its_permissions(a: 
 
     for place in SUBSCRIPTIONS:
         for missing in place.needs:
-            assert await refusals(place, ALL - {missing}) == [f"FORBIDDEN this needs the permission {missing}"], place
+            assert await refusals(place, ALL - {missing}) == [" ".join(refusal(missing))], place
         assert await refusals(place, place.needs) == [], place
 
 

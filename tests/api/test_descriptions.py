@@ -9,9 +9,10 @@ from isola.admin.schema import schema as admin
 from isola.api.schema import model
 from isola.api.undescribed import parts, undescribed
 from isola.query.mapping import Related
+from isola.subjects import features
 from isola.subjects.permissions import all_permissions
 
-NEEDED = re.compile(r"Requires ([\w:]+(?: and [\w:]+)*)\.$")
+NEEDED = re.compile(r"Requires ([\w:]+(?: and [\w:]+)*(?: and the feature [\w-]+)*)\.$")
 
 
 @pytest.mark.parametrize("schema", [model.schema, admin._schema], ids=["tenants", "administration"])
@@ -19,11 +20,11 @@ def test_all_of_a_schema_is_described(schema: GraphQLSchema) -> None:
     assert undescribed(schema) == []
 
 
-def test_the_permissions_that_are_described_are_those_that_are_enforced() -> None:
+def test_the_permissions_and_features_that_are_described_are_those_that_are_enforced() -> None:
     described = {}
     for name, description in parts(model.schema):
         if needed := NEEDED.search(description or ""):
-            described[name] = needed[1].split(" and ")
+            described[name] = [each.removeprefix("the feature ") for each in needed[1].split(" and ")]
     enforced = {name: list(needed) for name, needed in model.requires.items() if needed}
     for name, compared in model.filters.items():
         enforced |= {
@@ -34,7 +35,7 @@ def test_the_permissions_that_are_described_are_those_that_are_enforced() -> Non
     assert described == enforced
     assert described["ResourceFilter.owner"] == ["user:read"]
     assert described["Query.resources"] == described["Resource"] == ["resource:read"]
-    assert {each for needed in described.values() for each in needed} <= all_permissions()
+    assert {each for needed in described.values() for each in needed} <= all_permissions() | features.known().keys()
 
 
 def test_what_a_column_takes_is_described() -> None:

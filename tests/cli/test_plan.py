@@ -51,14 +51,14 @@ def test_plans_are_created_and_assigned_and_the_log_names_the_actor(awake: Place
 def test_a_tenant_gets_an_override_for_a_time(awake: Place) -> None:
     override = ("tenant", "override")
     made = awake.run(*override, "set", "acme", "--quota", "users=7", "--reason", "a trial", "--until", "2999-01-01")
-    assert made == "tenant acme has the limit users=7 until 2999-01-01T00:00:00+00:00\n"
+    assert made == "tenant acme has the quota users=7 until 2999-01-01T00:00:00+00:00\n"
     assert "a trial" in awake.run(*override, "list", "acme")
     [listed] = json.loads(awake.run(*override, "list", "acme", "--json"))
-    assert (listed["quota"], listed["at_most"], listed["ended"]) == ("users", 7, False)
+    assert (listed["kind"], listed["name"], listed["value"], listed["ended"]) == ("quota", "users", 7, False)
     assert "until: expected a moment in the future" in awake.fail(
         *override, "set", "acme", "--quota", "users=7", "--reason", "a trial", "--until", "2001-01-01"
     )
-    assert awake.run(*override, "remove", "acme", "users") == "tenant acme has the limit of its plan for users\n"
+    assert awake.run(*override, "remove", "acme", "users") == "tenant acme has what its plan says of users\n"
     assert "no such override" in awake.fail(*override, "remove", "acme", "users")
 
 

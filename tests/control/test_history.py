@@ -68,6 +68,7 @@ CONTROL = [
     tickets.tickets,
     idempotency.first_answers,
     invitations.invitations,
+    overrides.feature_overrides,
     overrides.quota_overrides,
     plans.plans,
     plans.quota_bounds,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,11 +11,12 @@ from sqlalchemy import update
 
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Conflict, NotFound
-from isola.platform import plans, platform_log, provisioning
+from isola.platform import overrides, plans, platform_log, provisioning
 from isola.platform.plans import MOST, UNLIMITED
 from isola.platform.platform_log import Author
 from isola.platform.prices import PlanPeriod, Price
 from isola.platform.tenants import Tenant, tenants
+from isola.subjects import features
 from isola.testing.fixtures import Copy
 from isola_strategies.base import Strategy
 
@@ -31,6 +33,7 @@ async def names(control: Database) -> Sequence[str]:
     return [plan.name for plan in await plans.every(control)]
 
 
+OTHERS = {"price": None, "features": None, "listed": False, "retired": False}
 OFFERED = ["enterprise", "free", "professional", "starter"]
 
 
@@ -61,7 +64,7 @@ async def test_a_plan_is_made_changed_and_retired(control: Database) -> None:
     assert retired.retired_at is not None
     assert await names(control) == sorted([*OFFERED, "small", UNLIMITED])
     assert await entries(control, "plan:small") == [
-        ("plan:create", None, {"title": "Small", "price": None, "quotas": {"users": 5, "shares": 0}, "retired": False}),
+        ("plan:create", None, {"title": "Small", "quotas": {"users": 5, "shares": 0}, **OTHERS}),
         ("plan:change", {"quotas": {"users": 5, "shares": 0}}, {"quotas": {"users": 7}}),
         ("plan:change", {"title": "Small", "price": None}, {"title": "Little", "price": "9.5 EUR/year"}),
         ("plan:change", {"price": "9.5 EUR/year"}, {"price": None}),
@@ -204,3 +207,34 @@ async def test_an_unknown_plan_is_reported(control: Database, a: Tenant, name: s
         await plans.retire(control, SAM, name)
     with pytest.raises(NotFound, match="there is no such plan"):
         await plans.give(control, SAM, a, name)
+
+
+async def test_overrides_of_features_apply_exactly_until_their_ends(control: Database, a: Tenant) -> None:
+    now = datetime.now(UTC)
+    end = now + timedelta(hours=1)
+    await plans.give(control, SAM, a, "starter")
+    await overrides.put_feature(control, SAM, a, "single-sign-on", given=True, reason="a trial", ends_at=end)
+    await overrides.put_feature(control, SAM, a, "data-export", given=False, reason="misuse")
+    entitlements = (await provisioning.named(control, a.slug)).entitlements
+    during, after = entitlements.at(end - timedelta(microseconds=1)), entitlements.at(end)
+    assert during == {"audit-logs", "custom-patterns", "single-sign-on"}
+    assert after == during - {"single-sign-on"}
+    assert entitlements.offering("single-sign-on") == ["professional", "enterprise"]
+    await plans.retire(control, SAM, "professional")
+    await overrides.remove(control, SAM, a, "data-export")
+    entitlements = (await provisioning.named(control, a.slug)).entitlements
+    assert entitlements.at(end) == {"audit-logs", "custom-patterns", "data-export"}
+    assert entitlements.offering("single-sign-on") == ["enterprise"]
+    with pytest.raises(BadUserInput, match="features: expected any of"):
+        await overrides.put_feature(control, SAM, a, "wings", given=True, reason="a trial")
+    with pytest.raises(BadUserInput, match="features: expected any of"):
+        await plans.change(control, SAM, "starter", features=["wings"])
+
+
+async def test_a_plan_without_a_list_of_features_has_all_of_them(control: Database, a: Tenant) -> None:
+    assert a.entitlements.at(datetime.now(UTC)) == features.known().keys()
+    await plans.create(control, SAM, name="small", title="Small", quotas={}, features=["data-export", "data-export"])
+    assert (await plans.give(control, SAM, a, "small")).entitlements.at(datetime.now(UTC)) == {"data-export"}
+    assert (await plans.change(control, SAM, "small", title="Little")).features == ["data-export"]
+    assert (await plans.change(control, SAM, "small", features=None, listed=True)).features is None
+    assert (await provisioning.named(control, a.slug)).entitlements.now() == features.known().keys()

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from graphql import ObjectTypeDefinitionNode, parse
@@ -17,8 +18,9 @@ from isola.settings import Settings
 from isola.subjects.permissions import Role
 from isola.subjects.quotas import names
 from isola.testing.fixtures import Copy
-from isola.testing.served import Api, Client, serving
+from isola.testing.served import Answer, Api, Client, serving
 from isola_strategies.base import Strategy
+from tests.http.listening import Ended, listening
 from tests.http.staff import LOOK, REASON, StaffClient, admitting, token
 
 PLAN = "{ viewer { plan { name title quotas { totalCount nodes { name limit used } } } } }"
@@ -226,6 +228,18 @@ async def test_all_actions_of_staff_are_in_the_platforms_log(
             "mutation ($s: String!) { endQuotaOverride(slug: $s, quota: USERS) }",
             named,
         ),
+        "overrideFeature": (
+            "tenant:override",
+            """mutation ($s: String!) {
+              overrideFeature(slug: $s, feature: "data-export", given: false, reason: "a trial") { name given until }
+            }""",
+            named,
+        ),
+        "endFeatureOverride": (
+            "tenant:end_override",
+            'mutation ($s: String!) { endFeatureOverride(slug: $s, feature: "data-export") }',
+            named,
+        ),
         "deletePlan": ("plan:delete", "mutation ($n: String!) { deletePlan(name: $n) }", {"n": "starter"}),
         "suspendTenant": ("tenant:suspend", "mutation ($s: String!) { suspendTenant(slug: $s) { id } }", named),
         "resumeTenant": ("tenant:resume", "mutation ($s: String!) { resumeTenant(slug: $s) { id } }", named),
@@ -290,3 +304,77 @@ async def test_reading_the_plan_requires_the_permission(api: Api, alice: Client)
     assert refused.code == "FORBIDDEN"
     assert "plan:read" in refused.error["message"]
     assert (await api.client(alice.tenant, "vera", Role.VIEWER).ask(PLAN)).data["viewer"]["plan"]["name"] == "unlimited"
+
+
+MAKE = """mutation ($n: String!) { createPattern(input: {name: $n, instructions: "x"}) { pattern { id name } } }"""
+FEATURE = "custom-patterns"
+
+
+async def until(client: Client, document: str, expected: str | None, **variables: Any) -> Answer:
+    """Repeat a request until it has this error, or none: changes reach the server within seconds."""
+    latest = time.monotonic() + 10 * EFFECTIVE_WITHIN
+    while True:
+        answer = await client.ask(document, variables)
+        if (answer.code if "errors" in answer.body else None) == expected:
+            return answer
+        assert time.monotonic() < latest, answer.response.text
+        await asyncio.sleep(0.05)
+
+
+async def test_without_a_feature_its_fields_are_refused_and_the_plans_that_have_it_are_named(
+    sam: StaffClient, alice: Client, bob: Client
+) -> None:
+    pattern = (await alice.ask(MAKE, {"n": "mine"})).data["createPattern"]["pattern"]["id"]
+    own = 'mutation ($p: PriceInput) { createPlan(name: "for-bob", title: "Bob", quotas: [], price: $p) { features } }'
+    assert (await sam.ask(own)).data == {"createPlan": {"features": None}}
+    await sam.ask(GIVE, s=bob.tenant, p="for-bob")
+    await sam.ask(GIVE, s=alice.tenant, p="free")
+    refused = await until(alice, "{ patterns { nodes { name } } }", "FEATURE_REQUIRED")
+    # A plan that is not listed may have been made for another tenant.
+    assert refused.error["extensions"] == {
+        "code": "FEATURE_REQUIRED",
+        "feature": FEATURE,
+        "plans": ["starter", "professional", "enterprise"],
+    }
+    assert (refused.status, refused.error["path"]) == (200, ["patterns"])
+    features = "{ viewer { plan { features } } }"
+    assert (await alice.ask(features)).data == {"viewer": {"plan": {"features": []}}}
+    for document in (
+        MAKE,
+        "query ($p: ID!) { node(id: $p) { id } }",
+        "query ($p: ID!) { nodes(ids: [$p]) { id } }",
+        "mutation ($p: ID!) { deletePattern(input: {id: $p}) { deletedId } }",
+        "{ agents { nodes { patterns { totalCount } } } }",
+        "{ agents(filter: {patterns: {some: {}}}) { totalCount } }",
+    ):
+        assert (await alice.ask(document, {"n": "new", "p": pattern})).code == "FEATURE_REQUIRED", document
+        # Of a missing object or another tenant's there is no more to learn.
+        assert (await alice.ask(document, {"n": "new", "p": f"pat_{UUID(int=7)}"})).code == "FEATURE_REQUIRED"
+    assert (await alice.ask("{ agents { totalCount } }")).data == {"agents": {"totalCount": 0}}
+    assert (await bob.ask("{ patterns { totalCount } }")).data == {"patterns": {"totalCount": 0}}
+
+    given = """mutation ($s: String!) {
+      overrideFeature(slug: $s, feature: "custom-patterns", given: true, reason: "a trial") { name }
+    }"""
+    assert (await sam.ask(given, s=alice.tenant)).data
+    assert (await until(alice, "{ patterns { nodes { id } } }", None)).data["patterns"]["nodes"] == [{"id": pattern}]
+    assert (await alice.ask(features)).data == {"viewer": {"plan": {"features": [FEATURE]}}}
+    ended = 'mutation ($s: String!) { endFeatureOverride(slug: $s, feature: "custom-patterns") }'
+    assert (await sam.ask(ended, s=alice.tenant)).data
+    await until(alice, MAKE, "FEATURE_REQUIRED", n="one")
+    change = 'mutation ($f: [String!]) { changePlan(name: "free", features: $f) { features } }'
+    assert (await sam.ask(change, f=["no-such-feature"])).code == "BAD_USER_INPUT"
+    assert (await sam.ask(change, f=[FEATURE])).data == {"changePlan": {"features": [FEATURE]}}
+    await until(alice, "{ patterns { totalCount } }", None)
+    assert (await sam.ask(change)).data == {"changePlan": {"features": [FEATURE]}}
+
+
+async def test_a_subscription_ends_with_the_feature_that_it_needs(sam: StaffClient, alice: Client) -> None:
+    changes = "subscription ($after: String) { patternChanges(after: $after) { kind id cursor } }"
+    async with listening(alice) as listener:
+        stream = await listener.subscribe(changes)
+        await stream.started()
+        await sam.ask(GIVE, s=alice.tenant, p="free")
+        with pytest.raises(Ended) as ended:
+            await stream.next()
+        assert ended.value.code == "FEATURE_REQUIRED"

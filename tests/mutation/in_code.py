@@ -815,6 +815,15 @@ READING = (
         (GROUPS,),
     ),
     Patch(
+        "features that nothing needs",
+        "that a tenant's plan has the feature of a field",
+        BOTH,
+        "app/isola/query/read_plan.py",
+        "        if need not in held:",
+        '        if ":" in need and need not in held:',
+        ("tests/api/test_access.py",),
+    ),
+    Patch(
         "ids in groups without a permission",
         "the permission of groups by a reference",
         BOTH,

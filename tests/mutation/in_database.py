@@ -1571,6 +1571,13 @@ ANSWERS = (
         ("tests/http/test_idempotency.py",),
     ),
     Sql(
+        "overrides without an end",
+        "that a limit of one tenant ends when its override does",
+        BOTH,
+        rewritten("isola.quota_limit(uuid, text, timestamp with time zone)", "(o.ends_at > quota_limit.at)", "true"),
+        ("tests/subjects/nouns/test_quotas.py",),
+    ),
+    Sql(
         "first answers in reach of tenants",
         "that tenants have no right on first answers",
         BOTH,

@@ -41,7 +41,15 @@ class Looking:
         guest = await self.members.admit_guest(tenant, staff.subject, "platform staff")
         if guest.disabled:
             raise Forbidden("the user is disabled")
-        return Principal(tenant, guest.user_id, (), of_role(Role.VIEWER), on_behalf_of=staff.subject, grant=live[0].id)
+        return Principal(
+            tenant,
+            guest.user_id,
+            (),
+            of_role(Role.VIEWER),
+            on_behalf_of=staff.subject,
+            grant=live[0].id,
+            features=tenant.entitlements.now(),
+        )
 
     def visitor(self, scope: Mapping[str, Any], request_id: str) -> None:
         """Without a credential nothing is available here, and there is no sign-in."""

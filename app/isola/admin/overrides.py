@@ -7,6 +7,7 @@ from isola.admin.administration import Info, moment
 from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, DateTime
 from isola.platform import overrides, provisioning
+from isola.platform.overrides import Kind, Override
 
 
 @strawberry.type(description="A limit of one tenant, instead of its plan's.", directives=[STAFF])
@@ -19,14 +20,31 @@ class QuotaOverride:
     ended: bool = strawberry.field(description="Whether its end has passed.")
 
 
+@strawberry.type(description="A feature that one tenant has or has not, whatever its plan says.", directives=[STAFF])
+class FeatureOverride:
+    name: str = strawberry.field(description="The name of the feature.")
+    given: bool = strawberry.field(description="Whether the tenant has it.")
+    reason: str = strawberry.field(description="The reason, which the tenant sees in its log.")
+    created_at: DateTime
+    until: DateTime | None = strawberry.field(description="Its end; null if it ends with its removal.")
+    ended: bool = strawberry.field(description="Whether its end has passed.")
+
+
+Until = Annotated[
+    DateTime | None, strawberry.argument(description="When the override ends; by default when it is removed.")
+]
+
+
 @strawberry.type
 class OverrideQueries:
-    @answered("The overrides of a tenant by name, including those that have ended and were not removed.")
+    @answered("The overrides of a tenant's quotas by name, including those that have ended and were not removed.")
     async def quota_overrides(self, info: Info, slug: str) -> list[QuotaOverride]:
-        control = info.context.control
-        found = await overrides.every(control, await provisioning.named(control, slug))
         # A quota of an application that is no longer installed has no name here.
-        return [_override(each) for each in found if each.quota in set(QuotaName)]
+        return [_quota(each) for each in await _every(info, slug, Kind.QUOTA) if each.name in set(QuotaName)]
+
+    @answered("The overrides of a tenant's features by name, including those that have ended and were not removed.")
+    async def feature_overrides(self, info: Info, slug: str) -> list[FeatureOverride]:
+        return [_feature(each) for each in await _every(info, slug, Kind.FEATURE)]
 
 
 @strawberry.type
@@ -39,14 +57,11 @@ class OverrideMutations:
         quota: QuotaName,
         reason: str,
         limit: BigInt | None = None,
-        until: Annotated[
-            DateTime | None, strawberry.argument(description="When the override ends; by default when it is removed.")
-        ] = None,
+        until: Until = None,
     ) -> QuotaOverride:
         control, author = info.context.control, info.context.author
         tenant = await provisioning.named(control, slug)
-        made = await overrides.put(control, author, tenant, quota.value, limit, reason=reason, ends_at=until)
-        return _override(made)
+        return _quota(await overrides.put(control, author, tenant, quota.value, limit, reason=reason, ends_at=until))
 
     @answered("End an override: the limit of the plan applies again. Returns the name of the quota.")
     async def end_quota_override(self, info: Info, slug: str, quota: QuotaName) -> QuotaName:
@@ -54,11 +69,49 @@ class OverrideMutations:
         await overrides.remove(control, author, await provisioning.named(control, slug), quota.value)
         return quota
 
+    @answered("Give a tenant a feature or take it away, whatever its plan or its last override says.")
+    async def override_feature(
+        self,
+        info: Info,
+        slug: str,
+        feature: str,
+        given: bool,  # noqa: FBT001  clients name their arguments
+        reason: str,
+        until: Until = None,
+    ) -> FeatureOverride:
+        control, author = info.context.control, info.context.author
+        tenant = await provisioning.named(control, slug)
+        made = await overrides.put_feature(control, author, tenant, feature, given=given, reason=reason, ends_at=until)
+        return _feature(made)
 
-def _override(override: overrides.Override) -> QuotaOverride:
+    @answered("End an override: what the plan says of the feature applies again. Returns its name.")
+    async def end_feature_override(self, info: Info, slug: str, feature: str) -> str:
+        control, author = info.context.control, info.context.author
+        await overrides.remove(control, author, await provisioning.named(control, slug), feature)
+        return feature
+
+
+async def _every(info: Info, slug: str, kind: Kind) -> list[Override]:
+    control = info.context.control
+    found = await overrides.every(control, await provisioning.named(control, slug))
+    return [each for each in found if each.kind is kind]
+
+
+def _quota(override: Override) -> QuotaOverride:
     return QuotaOverride(
-        name=QuotaName(override.quota),
-        limit=None if override.at_most is None else BigInt(override.at_most),
+        name=QuotaName(override.name),
+        limit=None if override.value is None else BigInt(override.value),
+        reason=override.reason,
+        created_at=DateTime(override.created_at),
+        until=moment(override.ends_at),
+        ended=override.ended,
+    )
+
+
+def _feature(override: Override) -> FeatureOverride:
+    return FeatureOverride(
+        name=override.name,
+        given=bool(override.value),
         reason=override.reason,
         created_at=DateTime(override.created_at),
         until=moment(override.ends_at),

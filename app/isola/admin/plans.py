@@ -42,6 +42,8 @@ class Plan:
     currency: str | None = strawberry.field(description="The currency of the price, by its code in ISO 4217.")
     period: PlanPeriod | None = strawberry.field(description="What the price is for.")
     quotas: list[Quota] = strawberry.field(description="By name. A missing name has no limit.")
+    features: list[str] | None = strawberry.field(description="The features, by name; null for all.")
+    listed: bool = strawberry.field(description="Whether tenants that lack a feature are told that this plan has it.")
     created_at: DateTime
     retired_at: DateTime | None = strawberry.field(description="When the plan was retired.")
 
@@ -57,12 +59,26 @@ class PlanQueries:
 class PlanMutations:
     @answered("Create a plan. Without a quota for something, it has no limit.")
     async def create_plan(
-        self, info: Info, name: str, title: str, quotas: list[QuotaInput], price: PriceInput | None = None
+        self,
+        info: Info,
+        name: str,
+        title: str,
+        quotas: list[QuotaInput],
+        price: PriceInput | None = None,
+        features: list[str] | None = None,
+        listed: bool = False,  # noqa: FBT001, FBT002  clients name their arguments
     ) -> Plan:
         context = info.context
         limits = {quota: most for quota, most in _limits_by_name(quotas).items() if most is not None}
         made = await plans.create(
-            context.control, context.author, name=name, title=title, quotas=limits, price=_price(price)
+            context.control,
+            context.author,
+            name=name,
+            title=title,
+            quotas=limits,
+            price=_price(price),
+            features=features,
+            listed=listed,
         )
         return _plan(made)
 
@@ -74,11 +90,23 @@ class PlanMutations:
         title: str | None = None,
         quotas: list[QuotaInput] | None = None,
         price: PriceInput | None = strawberry.UNSET,
+        features: list[str] | None = strawberry.UNSET,
+        listed: bool | None = None,  # noqa: FBT001  as above
     ) -> Plan:
         context = info.context
         paid: Price | Literal["unchanged"] | None = "unchanged" if price is strawberry.UNSET else _price(price)
         limits = _limits_by_name(quotas or [])
-        return _plan(await plans.change(context.control, context.author, name, title=title, quotas=limits, price=paid))
+        changed = await plans.change(
+            context.control,
+            context.author,
+            name,
+            title=title,
+            quotas=limits,
+            price=paid,
+            features="unchanged" if features is strawberry.UNSET else features,
+            listed=listed,
+        )
+        return _plan(changed)
 
     @answered("Retire a plan: no other tenant can get it. Tenants that have it keep it.")
     async def retire_plan(self, info: Info, name: str) -> Plan:
@@ -115,6 +143,8 @@ def _plan(plan: plans.Plan) -> Plan:
             for name, most in sorted(plan.quotas.items())
             if name in names
         ],
+        features=None if plan.features is None else list(plan.features),
+        listed=plan.listed,
         created_at=DateTime(plan.created_at),
         retired_at=moment(plan.retired_at),
     )

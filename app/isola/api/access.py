@@ -31,21 +31,39 @@ def requires(permission: str) -> Requires:
 
 PUBLIC = Public()
 
+
+@strawberry.schema_directive(
+    locations=_LOCATIONS, name="requiresFeature", description="The feature of the tenant's plan that this requires."
+)
+class RequiresFeature:
+    name: str
+
+
+def of_feature(name: str | None) -> list[Any]:
+    """The directives that require a feature, besides those for permissions; none without a name."""
+    return [] if name is None else [RequiresFeature(name=name)]
+
+
 Resolver = TypeVar("Resolver", bound=Callable[..., Any])
 
 
 def mutation(
-    access: Requires | Public, description: str | None = None, *, deprecated: str | None = None
+    access: Requires | Public,
+    description: str | None = None,
+    *,
+    deprecated: str | None = None,
+    feature: str | None = None,
 ) -> Callable[[Resolver], Resolver]:
     """Declare a field of the type Mutation by its resolver. It is nullable: see ``nullable``.
 
-    ``deprecated`` is the reason why clients should not call it any more, and what they call instead.
+    ``deprecated`` is the reason why clients should not call it any more, and what they call instead. ``feature`` is
+    what the tenant's plan has to have.
     """
 
     def declare(resolver: Resolver) -> Resolver:
         declared = strawberry.mutation(
             resolver,
-            directives=[access],
+            directives=[access, *of_feature(feature)],
             description=description,
             deprecation_reason=deprecated,
             graphql_type=nullable(resolver),

@@ -21,7 +21,7 @@ from graphql import (
 
 from isola.subjects import sentences
 from isola.subjects.declaration import Declaration, Member, field_of
-from isola.subjects.sentences import words
+from isola.subjects.sentences import of_needs, words
 from isola.subjects.subject import Subject
 
 _ROOTS = {
@@ -76,9 +76,9 @@ def complete(
     *,
     arguments: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Describe what has no description, and add the permissions of types and fields.
+    """Describe what has no description, and add the permissions and features of types and fields.
 
-    ``requires`` are the permissions that are enforced, by ``Type`` and ``Type.field``. ``arguments`` describe arguments
+    ``requires`` are those that are enforced, by ``Type`` and ``Type.field``. ``arguments`` describe arguments
     by their names.
     """
     declarations = {subject.__name__: subject.declaration for subject in subjects}
@@ -95,9 +95,8 @@ def complete(
             argument.description = argument.description or directive.description
 
 
-def _with(description: str | None, permissions: Sequence[str]) -> str | None:
-    needed = f"Requires {' and '.join(permissions)}." if permissions else None
-    return " ".join(filter(None, (description, needed))) or None
+def _with(description: str | None, needs: Sequence[str]) -> str | None:
+    return " ".join(filter(None, (description, of_needs(needs) if needs else None))) or None
 
 
 def _complete(

@@ -11,7 +11,7 @@ from uuid import uuid4
 import structlog
 from graphql import GraphQLError
 
-from isola.errors import BadUserInput, RateLimited, Refusal
+from isola.errors import BadUserInput, FeatureRequired, RateLimited, Refusal
 from isola.query.messages import ClientError
 
 log = structlog.get_logger()
@@ -27,6 +27,8 @@ def refusal(error: Refusal) -> dict[str, Any]:
         extensions["reason"] = error.reason
     if error.field is not None:
         extensions["field"] = error.field
+    if isinstance(error, FeatureRequired):
+        extensions |= {"feature": error.feature, "plans": list(error.plans)}
     if isinstance(error, RateLimited):
         extensions["retryAfter"] = error.retry_after
     return graphql_error(error.message, error.code, **extensions)

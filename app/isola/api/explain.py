@@ -18,6 +18,7 @@ from isola.query.limits import Limits
 from isola.query.read_plan import Connection, ConnectionPart, Found, Leaf, Object, ReadPlan, Selected, Selection
 from isola.query.variables import Variables
 from isola.server.installation import Installation
+from isola.subjects import features
 from isola.subjects.permissions import Role, of_role
 from isola.subjects.users import users
 
@@ -51,7 +52,8 @@ async def explain(
             user_id = await work.scalar(select(users.c.id).where(users.c.subject == user)) if user else None
             if user and user_id is None:
                 raise NotFound(f"tenant {tenant} has no user {user!r}")
-            caller = Principal(placed, user_id or UUID(int=0), (Role.OWNER,), of_role(Role.OWNER))
+            every = frozenset(features.known())
+            caller = Principal(placed, user_id or UUID(int=0), (Role.OWNER,), of_role(Role.OWNER), features=every)
             readings = _readings(compiler, text, operation_name, variables, caller)
             sections: list[Section] = []
             for key, reading in readings.items():

@@ -11,14 +11,17 @@ from sqlalchemy import ColumnElement, Table
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.arguments import StrawberryArgument
 
-from isola.api.access import Public, Requires
+from isola.api.access import Public, Requires, of_feature
 from isola.api.enums import described_enum
 from isola.query.arguments import Scope
 from isola.query.mapping import Field, Function, Join, Lookup, Many, Needs, One, Order, Part, Row, Source, Value, View
 
 FIELD, TYPE = "mapping", "__mapping__"
 Access: TypeAlias = Requires | Public | None
-"""A field's own access rule: see isola.api.access. If None, only the rule of its type applies."""
+"""A field's own access rule: see isola.api.access. If None, only the rule of its type applies.
+
+``feature``, beside it, is the feature that a field requires of the tenant's plan.
+"""
 
 T = TypeVar("T", bound=type)
 
@@ -40,14 +43,18 @@ def typed_id(
 
 
 def expression(
-    of: Callable[[Row], ColumnElement[Any]], description: str | None = None, *, access: Access = None
+    of: Callable[[Row], ColumnElement[Any]],
+    description: str | None = None,
+    *,
+    access: Access = None,
+    feature: str | None = None,
 ) -> Any:
     """A value that is computed in SQL from the row's columns."""
-    return _field(Value(of), description, access)
+    return _field(Value(of), description, access, feature)
 
 
 def computed(
-    *columns: str, description: str | None = None, access: Access = None
+    *columns: str, description: str | None = None, access: Access = None, feature: str | None = None
 ) -> Callable[[Callable[..., Any]], Any]:
     """A field that Python computes from columns of the row, which are read even if the client did not select them.
 
@@ -56,7 +63,7 @@ def computed(
     """
 
     def declare(resolver: Callable[..., Any]) -> Any:
-        directives = [access] if access else []
+        directives = [*([access] if access else []), *of_feature(feature)]
         return strawberry.field(
             resolver=resolver, description=description, metadata={FIELD: Needs(columns)}, directives=directives
         )
@@ -75,9 +82,10 @@ def one(
     source: Function | View | None = None,
     description: str | None = None,
     access: Access = None,
+    feature: str | None = None,
 ) -> Any:
     """The row that a column refers to, or the one that a function returns."""
-    return _field(One(Join(column) if column else None, source), description, access)
+    return _field(One(Join(column) if column else None, source), description, access, feature)
 
 
 def many(
@@ -92,6 +100,7 @@ def many(
     scoped: bool = False,
     description: str | None = None,
     access: Access = None,
+    feature: str | None = None,
 ) -> Any:
     """A connection to the rows that are joined with this one, to those paired with it by ``through``, or to all.
 
@@ -100,7 +109,7 @@ def many(
     """
     if through:
         join = Join("id", "id", *through)
-    field = _field(Many(join, source, when), description, access)
+    field = _field(Many(join, source, when), description, access, feature)
     field.arguments = [
         argument("first", int | None, "Items from the start (0 to 100); 20 if neither first nor last is given."),
         argument("after", str | None, "Return only items after this cursor."),
@@ -120,16 +129,16 @@ def many(
     return field
 
 
-def by_id(description: str | None = None, *, access: Access = None) -> Any:
+def by_id(description: str | None = None, *, access: Access = None, feature: str | None = None) -> Any:
     """The object with a given id; null if it does not exist, has another type, or is not visible."""
-    field = _field(Lookup(), description, access)
+    field = _field(Lookup(), description, access, feature)
     field.arguments = [argument("id", strawberry.ID, None)]
     return field
 
 
-def by_ids(description: str | None = None, *, access: Access = None) -> Any:
+def by_ids(description: str | None = None, *, access: Access = None, feature: str | None = None) -> Any:
     """The objects with the given ids, in the same order; null for each id that ``by_id`` would not find."""
-    field = _field(Lookup(), description, access)
+    field = _field(Lookup(), description, access, feature)
     field.arguments = [argument("ids", list[strawberry.ID], None)]
     return field
 
@@ -139,8 +148,8 @@ def compared_id(prefix: str) -> Any:
     return strawberry.field(default=strawberry.UNSET, metadata={FIELD: prefix})
 
 
-def _field(mapping: Field, description: str | None = None, access: Access = None) -> Any:
-    directives = [access] if access else []
+def _field(mapping: Field, description: str | None = None, access: Access = None, feature: str | None = None) -> Any:
+    directives = [*([access] if access else []), *of_feature(feature)]
     return strawberry.field(description=description, metadata={FIELD: mapping}, directives=directives)
 
 

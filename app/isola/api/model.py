@@ -1,6 +1,6 @@
 """The model of a Strawberry schema, built from the isola.api.fields declarations of its types."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import strawberry
@@ -18,7 +18,7 @@ from sqlalchemy import Column
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
-from isola.api.access import Public, Requires
+from isola.api.access import Public, Requires, RequiresFeature
 from isola.api.fields import FIELD, TYPE
 from isola.query import json_text
 from isola.query.mapping import (
@@ -115,22 +115,25 @@ def _hand_over(field: GraphQLField, columns: Mapping[str, Column[Any]]) -> Needs
 
 
 def _requires(type_: GraphQLObjectType) -> dict[str, Sequence[str]]:
-    """The permissions that a type and each of its fields need. Raises MappingError for a field without a rule."""
-    declared = {type_.name: _accesses(type_.extensions[_DEFINITION].directives or ())}
-    declared |= {
-        f"{type_.name}.{name}": _accesses(_declaration(each).directives) for name, each in type_.fields.items()
-    }
-    for path, accesses in declared.items():
-        if not accesses and not declared[type_.name] and path != type_.name:
+    """The permissions and features that a type and each of its fields need.
+
+    Raises MappingError for a field without a rule: that it requires a feature is none.
+    """
+    declared = {type_.name: list(type_.extensions[_DEFINITION].directives or ())}
+    declared |= {f"{type_.name}.{name}": list(_declaration(each).directives) for name, each in type_.fields.items()}
+    for path, directives in declared.items():
+        if not _has_rule(directives) and not _has_rule(declared[type_.name]) and path != type_.name:
             raise MappingError(f"{path}: neither it nor {type_} declares an access rule: see isola.api.access")
-    return {
-        path: [each.permission for each in accesses if isinstance(each, Requires)]
-        for path, accesses in declared.items()
-    }
+    return {path: [*_needs(directives)] for path, directives in declared.items()}
 
 
-def _accesses(directives: Iterable[object]) -> Sequence[Requires | Public]:
-    return [each for each in directives if isinstance(each, Requires | Public)]
+def _has_rule(directives: Iterable[object]) -> bool:
+    return any(isinstance(each, Requires | Public) for each in directives)
+
+
+def _needs(directives: Sequence[object]) -> Iterator[str]:
+    yield from (each.permission for each in directives if isinstance(each, Requires))
+    yield from (each.name for each in directives if isinstance(each, RequiresFeature))
 
 
 def _filter(type_: GraphQLInputObjectType) -> Filter:

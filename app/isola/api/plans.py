@@ -1,5 +1,7 @@
+from collections.abc import Sequence
+
 import strawberry
-from sqlalchemy import BigInteger, Column, ColumnElement, DateTime, Numeric, Text, func, literal_column
+from sqlalchemy import ARRAY, BigInteger, Column, ColumnElement, DateTime, Numeric, Text, func, literal_column
 
 from isola.api import scalars
 from isola.api.access import requires
@@ -10,7 +12,7 @@ from isola.api.quota_names import QuotaName
 from isola.api.scalars import BigInt, Decimal
 from isola.platform.prices import PlanPeriod
 from isola.query.mapping import Function, Row
-from isola.subjects import quotas
+from isola.subjects import features, quotas
 from isola.subjects.permissions import Permission
 
 own_plan = Function(
@@ -49,6 +51,14 @@ def _used(quota: Row) -> ColumnElement[int]:
     return func.isola.used(quota["id"], type_=BigInteger())
 
 
+# Their names are words with hyphens: see isola.subjects.features.
+_KNOWN = ", ".join(f"'{name}'" for name in sorted(features.known()))
+
+
+def _features(_: Row) -> ColumnElement[Sequence[str]]:
+    return func.isola.plan_features(literal_column(f"ARRAY[{_KNOWN}]", ARRAY(Text)), type_=ARRAY(Text))
+
+
 @mapped(own_quotas)
 @strawberry.type(description="A limit of the tenant, and its use.", directives=[requires(Permission.PLAN_READ)])
 class Quota:
@@ -71,4 +81,5 @@ class Plan:
     price: Decimal | None = strawberry.field(description="The amount for a period. Null if the plan has no price.")
     currency: str | None = strawberry.field(description="The currency of the price, by its code in ISO 4217.")
     period: PlanPeriod | None = strawberry.field(description="What the price is for.")
+    features: list[str] = expression(_features, "The features that the tenant has, of its plan and by overrides.")
     quotas: Connection[Quota] = many(source=own_quotas, backward=False, description="All quotas, by name.")

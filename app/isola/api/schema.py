@@ -22,7 +22,7 @@ from isola.errors import OperatorError
 from isola.installed import APPLICATIONS, SUBJECTS
 from isola.query import caller
 from isola.query.mapping import MappingError, Parameters
-from isola.subjects import permissions
+from isola.subjects import features, permissions
 from isola.subjects.api_keys.fields import ApiKeyMutations, ApiKeyQueries
 from isola.subjects.audit.fields import AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
@@ -112,7 +112,12 @@ try:
 except MappingError as error:
     raise OperatorError(str(error)) from error
 for _place, _needed in model.requires.items():
-    if _unknown := set(_needed) - (_known := permissions.all_permissions()):
+    _features = {each for each in _needed if ":" not in each}
+    if _unknown := _features - features.known().keys():
+        raise OperatorError(
+            f"{_place}: there is no feature {min(_unknown)!r}: expected one of {', '.join(sorted(features.known()))}"
+        )
+    if _unknown := set(_needed) - _features - (_known := permissions.all_permissions()):
         _wrong = min(_unknown)
         _like = sorted(each for each in _known if each.partition(":")[0] == _wrong.partition(":")[0])
         raise OperatorError(

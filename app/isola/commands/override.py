@@ -1,4 +1,4 @@
-"""Commands for limits of single tenants."""
+"""Commands for limits and features of single tenants."""
 
 import sys
 from datetime import datetime
@@ -10,9 +10,10 @@ from isola.commands.common import JsonOption, act, print_json
 from isola.commands.plan import parse_quotas
 
 if TYPE_CHECKING:
+    from isola.platform.overrides import Override
     from isola.server.installation import Installation
 
-override_app = typer.Typer(no_args_is_help=True, help="Give single tenants other limits than their plans.")
+override_app = typer.Typer(no_args_is_help=True, help="Give single tenants other limits and features than their plans.")
 
 Slug = Annotated[str, typer.Argument(help="the tenant's slug")]
 Until = Annotated[
@@ -25,24 +26,37 @@ Until = Annotated[
 def put(
     slug: Slug,
     *,
-    quota: Annotated[str, typer.Option("--quota", help="the limit, such as resources=1000 or resources=none")],
+    quota: Annotated[str | None, typer.Option("--quota", help="a limit, such as resources=9 or resources=none")] = None,
+    feature: Annotated[str | None, typer.Option("--feature", help="a feature, such as data-export=on, or =off")] = None,
     reason: Annotated[str, typer.Option("--reason", help="the reason, for the logs; the tenant sees it")],
     until: Until = None,
 ) -> None:
-    """Give a tenant a limit instead of its plan's, or instead of its last override. Data that exceeds it stays."""
+    """Give a tenant a limit or a feature, or take it away, whatever its plan or its last override says.
+
+    Data that exceeds a limit stays.
+    """
     from datetime import UTC
 
     from isola.platform import overrides, platform_log, provisioning
 
-    [(name, most)] = parse_quotas([quota]).items()
+    if (quota is None) == (feature is None):
+        raise typer.BadParameter("expected either --quota or --feature")
+    limits, switched = parse_quotas([quota] if quota else []), _parse_feature(feature)
     ends_at = until and (until if until.tzinfo else until.replace(tzinfo=UTC))
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             tenant, by = await provisioning.named(control, slug), platform_log.operator()
-            made = await overrides.put(control, by, tenant, name, most, reason=reason, ends_at=ends_at)
+            if switched is None:
+                [(name, most)] = limits.items()
+                made = await overrides.put(control, by, tenant, name, most, reason=reason, ends_at=ends_at)
+            else:
+                name, given = switched
+                made = await overrides.put_feature(
+                    control, by, tenant, name, given=given, reason=reason, ends_at=ends_at
+                )
         end = "" if made.ends_at is None else f" until {made.ends_at.isoformat()}"
-        typer.echo(f"tenant {slug} has the limit {name}={'none' if most is None else most}{end}")
+        typer.echo(f"tenant {slug} has the {made.kind} {made.name}={_value(made)}{end}")
 
     act(run)
 
@@ -61,25 +75,40 @@ def list_(slug: Slug, *, as_json: JsonOption = False) -> None:
         if as_json:
             print_json(list(every))
             return
-        table = Table("quota", "limit", "until", "reason", box=None)
+        table = Table("kind", "name", "value", "until", "reason", box=None)
         for each in every:
             until = "its removal" if each.ends_at is None else each.ends_at.isoformat()
-            limit = "none" if each.at_most is None else str(each.at_most)
-            table.add_row(each.quota, limit, f"{until} (ended)" if each.ended else until, each.reason)
+            ends = f"{until} (ended)" if each.ended else until
+            table.add_row(each.kind, each.name, _value(each), ends, each.reason)
         Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
 
     act(run, looking=True)
 
 
 @override_app.command()
-def remove(slug: Slug, quota: Annotated[str, typer.Argument(help="the name of the quota")]) -> None:
-    """End an override of a tenant: the limit of its plan applies again. Data that exceeds it stays."""
+def remove(slug: Slug, name: Annotated[str, typer.Argument(help="the name of the quota or the feature")]) -> None:
+    """End an override of a tenant: what its plan says applies again. Data that exceeds its limit stays."""
     from isola.platform import overrides, platform_log, provisioning
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             tenant = await provisioning.named(control, slug)
-            await overrides.remove(control, platform_log.operator(), tenant, quota)
-        typer.echo(f"tenant {slug} has the limit of its plan for {quota}")
+            await overrides.remove(control, platform_log.operator(), tenant, name)
+        typer.echo(f"tenant {slug} has what its plan says of {name}")
 
     act(run)
+
+
+def _parse_feature(option: str | None) -> tuple[str, bool] | None:
+    if option is None:
+        return None
+    name, _, value = option.partition("=")
+    if value not in {"on", "off"}:
+        raise typer.BadParameter(f"--feature {option[:80]!r}: expected <name>=on or <name>=off")
+    return name, value == "on"
+
+
+def _value(override: "Override") -> str:
+    if override.kind == "feature":
+        return "on" if override.value else "off"
+    return "none" if override.value is None else str(override.value)

@@ -2,7 +2,8 @@
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +20,16 @@ Name = Annotated[str, typer.Argument(help="the plan's name")]
 Quotas = Annotated[
     list[str] | None,
     typer.Option("--quota", help="a quota such as resources=1000 or resources=none; isola plan list shows all names"),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features", help="all features that it has, separated by commas; all, or none; see isola plan features"
+    ),
+]
+Listed = Annotated[
+    bool | None,
+    typer.Option("--listed/--unlisted", help="whether tenants that lack a feature are told that this plan has it"),
 ]
 PriceOption = Annotated[
     str | None, typer.Option("--price", help="a price such as '99 USD/month' or '990.50 EUR/year', or none")
@@ -40,11 +51,16 @@ def list_(*, as_json: JsonOption = False) -> None:
         if as_json:
             print_json(list(every))
             return
-        table = Table("name", "title", "price", *quotas.names(), "retired", box=None)
+        table = Table("name", "title", "price", *quotas.names(), "features", "retired", box=None)
         for plan in every:
             allowed = [str(plan.quotas.get(quota, "none")) for quota in quotas.names()]
             table.add_row(
-                plan.name, plan.title, str(plan.price or "none"), *allowed, "retired" if plan.retired_at else ""
+                plan.name,
+                plan.title,
+                str(plan.price or "none"),
+                *allowed,
+                _shown(plan.features),
+                "retired" if plan.retired_at else "",
             )
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -57,18 +73,24 @@ def create(
     title: Annotated[str | None, typer.Option(help="the displayed name; by default the name")] = None,
     quota: Quotas = None,
     price: PriceOption = None,
+    features: Features = None,
+    listed: Listed = None,
 ) -> None:
-    """Create a plan. Without a quota for something, it has no limit. The price is stored and shown, not charged."""
+    """Create a plan. Without a quota for something, it has no limit; without --features, it has all of them.
+
+    The price is stored and shown, not charged.
+    """
     from isola.platform import plans, platform_log
 
     limits = {each: most for each, most in parse_quotas(quota).items() if most is not None}
     paid = None if price is None else _parse_price(price)
+    more: Any = {"features": None if features is None else _parse_features(features), "listed": bool(listed)}
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             by = platform_log.operator()
             called = name if title is None else title
-            _show(await plans.create(control, by, name=name, title=called, quotas=limits, price=paid))
+            _show(await plans.create(control, by, name=name, title=called, quotas=limits, price=paid, **more))
 
     act(run)
 
@@ -79,19 +101,38 @@ def change(
     title: Annotated[str | None, typer.Option(help="the displayed name")] = None,
     quota: Quotas = None,
     price: PriceOption = None,
+    features: Features = None,
+    listed: Listed = None,
 ) -> None:
     """Change a plan for all tenants that have it. Data that exceeds the new quotas stays."""
     from isola.platform import plans, platform_log
 
     limits = parse_quotas(quota)
     paid: Price | Literal["unchanged"] | None = "unchanged" if price is None else _parse_price(price)
+    more: Any = {"features": "unchanged" if features is None else _parse_features(features), "listed": listed}
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
             by = platform_log.operator()
-            _show(await plans.change(control, by, name, title=title, quotas=limits, price=paid))
+            _show(await plans.change(control, by, name, title=title, quotas=limits, price=paid, **more))
 
     act(run)
+
+
+@plan_app.command("features")
+def features_() -> None:
+    """List all features, and what requires each of them here. No database is needed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from isola.api.schema import model
+    from isola.subjects import features
+
+    table = Table("feature", "description", "required by", box=None)
+    for name, description in sorted(features.known().items()):
+        places = sorted(place for place, needs in model.requires.items() if name in needs)
+        table.add_row(name, description, ", ".join(places) or "nothing here")
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 @plan_app.command()
@@ -149,6 +190,13 @@ def parse_quotas(options: list[str] | None) -> dict[str, int | None]:
     return limits
 
 
+def _parse_features(option: str) -> list[str] | None:
+    """Their names; None for all. What is no feature is refused by the plan."""
+    if option in {"all", "none"}:
+        return None if option == "all" else []
+    return option.split(",")
+
+
 def _parse_price(option: str) -> "Price | None":
     from isola.errors import BadUserInput
     from isola.platform.prices import Price
@@ -159,6 +207,10 @@ def _parse_price(option: str) -> "Price | None":
         raise typer.BadParameter(f"--price {option[:80]!r}: {error.message.removeprefix('price: ')}") from None
 
 
+def _shown(features: Sequence[str] | None) -> str:
+    return "all" if features is None else ", ".join(features) or "none"
+
+
 def _show(plan: "Plan") -> None:
     from isola.subjects import quotas
 
@@ -167,5 +219,7 @@ def _show(plan: "Plan") -> None:
     typer.echo(f"price: {plan.price or 'none'}")
     for quota in quotas.names():
         typer.echo(f"{quota}: {plan.quotas.get(quota, 'none')}")
+    typer.echo(f"features: {_shown(plan.features)}")
+    typer.echo(f"listed: {plan.listed}")
     if plan.retired_at is not None:
         typer.echo(f"retired_at: {plan.retired_at}")

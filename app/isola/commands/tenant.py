@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,7 +69,7 @@ def list_(*, as_json: JsonOption = False) -> None:
         async with await installed.control() as control:
             tenants = await provisioning.every(control)
         if as_json:
-            print_json(list(tenants))
+            print_json([_described(each) for each in tenants])
             return
         table = Table("slug", "name", "status", "strategy", "id", box=None)
         for tenant in tenants:
@@ -88,7 +88,7 @@ def show(slug: Slug, *, as_json: JsonOption = False) -> None:
         async with await installed.control() as control:
             shown = await provisioning.named(control, slug)
         if as_json:
-            print_json(shown)
+            print_json(_described(shown))
         else:
             _show(shown)
 
@@ -168,5 +168,11 @@ def drop(
 
 
 def _show(tenant: "Tenant") -> None:
-    for key, value in asdict(tenant).items():
+    for key, value in _described(tenant).items():
         typer.echo(f"{key}: {value}")
+
+
+def _described(tenant: "Tenant") -> dict[str, Any]:
+    """The values to show, with the features that the tenant has now."""
+    values = {key: value for key, value in asdict(tenant).items() if key != "entitlements"}
+    return {**values, "features": sorted(tenant.entitlements.now())}

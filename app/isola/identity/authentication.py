@@ -46,6 +46,8 @@ class Principal:
     on_behalf_of: str | None = None
     grant: UUID | None = None
     session: UUID | None = None
+    features: frozenset[str] = frozenset()
+    """Those of the tenant, when it was authenticated."""
 
 
 class Authenticator:
@@ -210,7 +212,8 @@ class Authenticator:
             raise self._disabled(tenant)
         # The creator of the key may have lost permissions since.
         permitted = key.permissions & maker.permissions
-        return Principal(tenant, key.user_id, (), permitted, on_behalf_of=f"usr_{key.created_by}")
+        behalf, features = f"usr_{key.created_by}", tenant.entitlements.now()
+        return Principal(tenant, key.user_id, (), permitted, on_behalf_of=behalf, features=features)
 
     async def _refuse_unusable(self, claims: Claims, tenant: Tenant) -> None:
         tenant.require_active()
@@ -255,7 +258,8 @@ class Authenticator:
         if guest.disabled:
             raise self._disabled(tenant)
         behalf = f"parent:usr_{principal.user_id}"
-        return Principal(tenant, guest.user_id, (), principal.permissions, on_behalf_of=behalf)
+        features = tenant.entitlements.now()
+        return Principal(tenant, guest.user_id, (), principal.permissions, on_behalf_of=behalf, features=features)
 
     async def _below(self, parsed: ParsedRequest, above: Tenant) -> Tenant | None:
         """The tenant that a request names, if it is below another."""
@@ -306,7 +310,10 @@ class Authenticator:
         permitted, session = _permitted(claims, standing), None
         if claims.session_id is not None and claims.issuer == self._session_issuer:
             session = identifier_of(claims.session_id)
-        return Principal(tenant, standing.user_id, standing.roles, permitted, claims.subject, session=session)
+        features = tenant.entitlements.now()
+        return Principal(
+            tenant, standing.user_id, standing.roles, permitted, claims.subject, session=session, features=features
+        )
 
     def _disabled(self, tenant: Tenant) -> Forbidden:
         self._refuse(tenant.id, Reason.DISABLED_USER)

@@ -21,7 +21,8 @@ class Descendants:
         self._control = control
         self._cache: Cache[tuple[UUID, str], Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
         # Moving a tenant in the hierarchy moves all its descendants.
-        changes.listen(Kind.TENANT, lambda _: self._cache.invalidate(None))
+        for kind in (Kind.TENANT, Kind.PLAN):
+            changes.listen(kind, self._cache.forget)
 
     async def tenant(self, above: UUID, name: str) -> Tenant | None:
         """The tenant with this slug or id, at any depth below another; else None, whether it exists or not.

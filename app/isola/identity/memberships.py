@@ -22,7 +22,8 @@ class Memberships:
     def __init__(self, control: Database, changes: Changes) -> None:
         self._control = control
         self._cache: Cache[tuple[str, str], Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=TTL)
-        changes.listen(Kind.TENANT, lambda _: self._cache.invalidate(None))
+        for kind in (Kind.TENANT, Kind.PLAN):
+            changes.listen(kind, self._cache.forget)
 
     async def tenant(self, subject: str, name: str) -> Tenant | None:
         """The tenant with this slug or id, if the subject has ever entered it; else None, whether it exists or not.

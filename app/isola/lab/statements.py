@@ -16,6 +16,7 @@ from isola.query.compiler import Compiler
 from isola.query.documents import Documents
 from isola.query.limits import Limits
 from isola.query.read_plan import ReadPlan
+from isola.subjects import features
 from isola.subjects.actor import Actor
 from isola.subjects.permissions import Role, of_role
 
@@ -55,7 +56,9 @@ class Statements:
         plan = self._compiler.plans(operation, values.coerced)
         if not isinstance(plan, ReadPlan):
             raise OperatorError(f"{asked.name} is not read by one statement")
-        caller = Principal(resident.tenant, resident.user, (Role.OWNER,), of_role(Role.OWNER))
+        caller = Principal(
+            resident.tenant, resident.user, (Role.OWNER,), of_role(Role.OWNER), features=frozenset(features.known())
+        )
         reading = self._compiler.read(plan, values, caller)
         statement = self._compiler.statement(reading, placement)
         about = Actor(caller.user_id, caller.permissions).reader

@@ -89,6 +89,10 @@ class Cache(Generic[Key, Value]):
         else:
             self._entries.pop(key, None)
 
+    def forget(self, _: object = None) -> None:
+        """Invalidate all answers."""
+        self.invalidate(None)
+
     def invalidate_group(self, group: Hashable) -> None:
         """Invalidate all answers of a group, in constant time."""
         self._invalidations += 1

@@ -49,6 +49,7 @@ class Kind(StrEnum):
 
     DOMAIN = "domain"
     KEY = "key"
+    PLAN = "plan"
     REVOCATION = "revocation"
     ROLE = "role"
     TENANT = "tenant"

@@ -38,6 +38,7 @@ class Directory:
         self._identified: Cache[str, Tenant | None] = Cache(changes, size=MAX_CACHED, ttl=ttl)
         for cache in (self._cache, self._identified):
             changes.listen(Kind.TENANT, cache.invalidate)
+            changes.listen(Kind.PLAN, cache.forget)
 
     async def find(self, name: str) -> Tenant | None:
         """The tenant with this slug or id, None if there is none.

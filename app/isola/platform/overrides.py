@@ -1,70 +1,112 @@
-"""Limits of single tenants: instead of their plan's, for a reason, and until a moment if one is given.
+"""Limits and features of single tenants: instead of their plan's, for a reason, until a moment if one is given.
 
-The database uses them where it uses the plan's, up to their very end: see migrations/control/0001_quotas.sql.
+The database uses a limit where it uses the plan's, up to its very end: see migrations/control/0001_quotas.sql. Features
+come with the tenant's entry in the directory: see isola.platform.entitlements.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Table, Text, Uuid, delete, func, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Table,
+    Text,
+    Uuid,
+    delete,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, NotFound
-from isola.platform import plans, platform_log
+from isola.platform import changes, plans, platform_log
 from isola.platform.platform_log import Action, Author
 from isola.platform.shares import share_notices
 from isola.platform.tenants import Status, Tenant, metadata, tenants
 from isola.subjects import names
+from isola.subjects.features import MAX_NAME
 from isola.subjects.metadata import indexed_text, moment
 
 MAX_REASON = 500
 
-quota_overrides = Table(
+
+def _table(name: str, key: Column[Any], value: Column[Any], *rules: CheckConstraint) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
+        key,
+        value,
+        Column("reason", Text, nullable=False),
+        moment("created_at"),
+        moment("ends_at", nullable=True, default=None),
+        *rules,
+        CheckConstraint(f"length(reason) BETWEEN 1 AND {MAX_REASON}", name="reason_length"),
+    )
+
+
+quota_overrides = _table(
     "quota_overrides",
-    metadata,
-    Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
     indexed_text("quota", 100, primary_key=True),
     # NULL for no limit.
     Column("at_most", BigInteger),
-    Column("reason", Text, nullable=False),
-    moment("created_at"),
-    moment("ends_at", nullable=True, default=None),
     CheckConstraint("at_most >= 0", name="at_most"),
-    CheckConstraint(f"length(reason) BETWEEN 1 AND {MAX_REASON}", name="reason_length"),
 )
+feature_overrides = _table(
+    "feature_overrides",
+    indexed_text("feature", MAX_NAME, primary_key=True),
+    Column("given", Boolean, nullable=False),
+)
+
+
+class Kind(StrEnum):
+    """What an override replaces; the name of its column as well."""
+
+    QUOTA = "quota"
+    FEATURE = "feature"
+
+
+_TABLES: Mapping[Kind, tuple[Table, str]] = {
+    Kind.QUOTA: (quota_overrides, "at_most"),
+    Kind.FEATURE: (feature_overrides, "given"),
+}
+_SHOWN = {Kind.QUOTA: "limit", Kind.FEATURE: "given"}
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A limit of a tenant. ``at_most`` is None for no limit, ``ends_at`` for no end; ``ended`` if that has passed."""
+    """An exception for a tenant: a limit, None for none, or whether it has a feature.
 
-    quota: str
-    at_most: int | None
+    ``ends_at`` is None if it has no end; ``ended`` is whether that has passed.
+    """
+
+    kind: Kind
+    name: str
+    value: int | None
     reason: str
     created_at: datetime
     ends_at: datetime | None
     ended: bool
 
 
-_KEY = (quota_overrides.c.tenant_id, quota_overrides.c.quota)
-_COLUMNS = (
-    quota_overrides.c.quota,
-    quota_overrides.c.at_most,
-    quota_overrides.c.reason,
-    quota_overrides.c.created_at,
-    quota_overrides.c.ends_at,
-    func.coalesce(quota_overrides.c.ends_at <= func.clock_timestamp(), False).label("ended"),
-)
-
-
 async def every(control: Database, tenant: Tenant) -> Sequence[Override]:
-    """A tenant's overrides by quota, including those that have ended and were not removed."""
-    question = select(*_COLUMNS).where(quota_overrides.c.tenant_id == tenant.id).order_by(quota_overrides.c.quota)
+    """A tenant's overrides of quotas, then of features, by name, including those that ended and were not removed."""
     async with control.unbound() as transaction:
-        return [Override(**row) for row in await transaction.rows(question)]
+        return [
+            each
+            for kind, (table, _) in _TABLES.items()
+            for each in await _rows(transaction, kind, table.c.tenant_id == tenant.id)
+        ]
 
 
 async def put(
@@ -82,33 +124,64 @@ async def put(
     Raises BadUserInput naming the invalid input, and NotFound for a tenant that was deleted.
     """
     plans.check_quotas({quota: at_most})
-    reason = names.checked("reason", reason, MAX_REASON)
-    values = {"at_most": at_most, "reason": reason, "ends_at": ends_at}
-    new = upsert(quota_overrides).values(tenant_id=tenant.id, quota=quota, **values)
-    replaced = new.on_conflict_do_update(index_elements=_KEY, set_={**values, "created_at": func.now()})
-    async with control.unbound() as transaction:
-        await _lock(transaction, tenant)
-        if ends_at is not None and ends_at <= await transaction.scalar(select(func.clock_timestamp())):
-            raise BadUserInput("until: expected a moment in the future", "until")
-        before = await _found(transaction, tenant, quota)
-        await transaction.execute(replaced)
-        made = await _found(transaction, tenant, quota)
-        if made is None:
-            raise RuntimeError("the override was not stored")
-        await _note(transaction, by, tenant, Action.TENANT_OVERRIDE, quota, before, made)
+    made = await _put(control, by, tenant, Kind.QUOTA, quota, at_most, reason, ends_at)
     await plans.recount(control, tenant)
     return made
 
 
-async def remove(control: Database, by: Author, tenant: Tenant, quota: str) -> None:
-    """End an override: the limit of the plan applies. Raises NotFound."""
+async def put_feature(
+    control: Database,
+    by: Author,
+    tenant: Tenant,
+    feature: str,
+    *,
+    given: bool,
+    reason: str,
+    ends_at: datetime | None = None,
+) -> Override:
+    """Give a tenant a feature or take it away, whatever its plan or an earlier override says. Raises as ``put``."""
+    plans.check_features([feature])
+    return await _put(control, by, tenant, Kind.FEATURE, feature, given, reason, ends_at)
+
+
+async def _put(
+    control: Database,
+    by: Author,
+    tenant: Tenant,
+    kind: Kind,
+    name: str,
+    value: int | None,
+    reason: str,
+    ends_at: datetime | None,
+) -> Override:
+    reason = names.checked("reason", reason, MAX_REASON)
+    table, column = _TABLES[kind]
+    values = {column: value, "reason": reason, "ends_at": ends_at}
+    new = upsert(table).values({"tenant_id": tenant.id, kind: name, **values})
+    replaced = new.on_conflict_do_update(
+        index_elements=[table.c.tenant_id, table.c[kind]], set_={**values, "created_at": func.now()}
+    )
     async with control.unbound() as transaction:
         await _lock(transaction, tenant)
-        before = await _found(transaction, tenant, quota)
-        if before is None:
-            raise NotFound("the tenant has no such override", value=quota)
-        await transaction.execute(delete(quota_overrides).where(*_own(tenant, quota)))
-        await _note(transaction, by, tenant, Action.TENANT_END_OVERRIDE, quota, before, None)
+        if ends_at is not None and ends_at <= await transaction.scalar(select(func.clock_timestamp())):
+            raise BadUserInput("until: expected a moment in the future", "until")
+        before = await _found(transaction, tenant, kind, name)
+        await transaction.execute(replaced)
+        [made] = await _rows(transaction, kind, *_own(tenant, kind, name))
+        await _note(transaction, by, tenant, Action.TENANT_OVERRIDE, before, made)
+    return made
+
+
+async def remove(control: Database, by: Author, tenant: Tenant, name: str) -> None:
+    """End an override: what the plan says applies. ``name`` is that of a quota or a feature. Raises NotFound."""
+    async with control.unbound() as transaction:
+        await _lock(transaction, tenant)
+        found = [each for kind in Kind if (each := await _found(transaction, tenant, kind, name)) is not None]
+        if not found:
+            raise NotFound("the tenant has no such override", value=name)
+        for before in found:
+            await transaction.execute(delete(_TABLES[before.kind][0]).where(*_own(tenant, before.kind, name)))
+            await _note(transaction, by, tenant, Action.TENANT_END_OVERRIDE, before, None)
     await plans.recount(control, tenant)
 
 
@@ -119,38 +192,47 @@ async def _lock(transaction: Transaction, tenant: Tenant) -> None:
         raise NotFound("there is no such tenant", value=tenant.slug)
 
 
-def _own(tenant: Tenant, quota: str) -> Sequence[Any]:
-    return quota_overrides.c.tenant_id == tenant.id, quota_overrides.c.quota == quota
+def _own(tenant: Tenant, kind: Kind, name: str) -> Sequence[ColumnElement[bool]]:
+    table, _ = _TABLES[kind]
+    return table.c.tenant_id == tenant.id, table.c[kind] == name
 
 
-async def _found(transaction: Transaction, tenant: Tenant, quota: str) -> Override | None:
-    rows = await transaction.rows(select(*_COLUMNS).where(*_own(tenant, quota)))
-    return Override(**rows[0]) if rows else None
+async def _found(transaction: Transaction, tenant: Tenant, kind: Kind, name: str) -> Override | None:
+    found = await _rows(transaction, kind, *_own(tenant, kind, name))
+    return found[0] if found else None
+
+
+async def _rows(transaction: Transaction, kind: Kind, *conditions: ColumnElement[bool]) -> Sequence[Override]:
+    table, column = _TABLES[kind]
+    ended = func.coalesce(table.c.ends_at <= func.clock_timestamp(), False).label("ended")
+    columns = table.c[kind].label("name"), table.c[column].label("value")
+    question = select(*columns, table.c.reason, table.c.created_at, table.c.ends_at, ended)
+    rows = await transaction.rows(question.where(*conditions).order_by(table.c[kind]))
+    return [Override(kind, **row) for row in rows]
 
 
 async def _note(
-    transaction: Transaction,
-    by: Author,
-    tenant: Tenant,
-    action: Action,
-    quota: str,
-    old: Override | None,
-    new: Override | None,
+    transaction: Transaction, by: Author, tenant: Tenant, action: Action, old: Override | None, new: Override | None
 ) -> None:
     """Log a change in the platform, and on its way to the tenant's log, which may not be writable now."""
+    changed = new or old
+    if changed is None:
+        raise RuntimeError("expected a change")
     before, after = _logged(old), _logged(new)
-    about = platform_log.about(tenant.slug)
-    named = {"quota": quota}
+    about, named = platform_log.about(tenant.slug), {changed.kind.value: changed.name}
     was, is_ = before and {**named, **before}, after and {**named, **after}
     await platform_log.note(transaction, by.actor, action, about, was, is_, by.request)
-    changed = "create" if before is None else "delete" if after is None else "update"
-    notice = {"action": f"quota_override:{changed}", "object": f"quota:{quota}", "old": before, "new": after}
+    verb = "create" if old is None else "delete" if new is None else "update"
+    notice = {"action": f"{changed.kind}_override:{verb}", "object": f"{changed.kind}:{changed.name}"}
+    notices = insert(share_notices).values(tenant_id=tenant.id, old=before, new=after, **notice)
     # Inline: the id of the row must not be read.
-    await transaction.execute(insert(share_notices).inline().values(tenant_id=tenant.id, **notice))
+    await transaction.execute(notices.inline())
+    for key in (str(tenant.id), tenant.slug):
+        await changes.announce(transaction, changes.Kind.TENANT, key)
 
 
 def _logged(override: Override | None) -> Mapping[str, Any] | None:
     if override is None:
         return None
     until = None if override.ends_at is None else override.ends_at.isoformat()
-    return {"limit": override.at_most, "reason": override.reason, "until": until}
+    return {_SHOWN[override.kind]: override.value, "reason": override.reason, "until": until}

@@ -1,13 +1,15 @@
 """Plans: what a tenant pays, and its quotas. Every tenant has a plan; the database enforces its quotas."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Numeric,
@@ -25,11 +27,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound
-from isola.platform import commits, platform_log
+from isola.platform import changes, commits, platform_log
+from isola.platform.changes import Kind
 from isola.platform.platform_log import Action, Author
 from isola.platform.prices import PlanPeriod, Price
 from isola.platform.tenants import COLUMNS, SLUG, SLUG_FORM, Tenant, entry, metadata, tenants
-from isola.subjects import names, quotas as quota_names
+from isola.subjects import features as feature_names, names, quotas as quota_names
 from isola.subjects.metadata import indexed_text, moment
 
 MAX_TITLE = 200
@@ -53,6 +56,9 @@ plans = Table(
     Column("period", Text),
     # Limits by quota names of isola.subjects.quotas. A missing name means no limit.
     Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),
+    # NULL for all: see isola.subjects.features.
+    Column("features", ARRAY(Text)),
+    Column("listed", Boolean, nullable=False, server_default=text("false")),
     moment("created_at"),
     # A retired plan cannot be given to further tenants.
     moment("retired_at", nullable=True, default=None),
@@ -81,12 +87,17 @@ quota_turns = Table("quota_turns", metadata, Column("tenant_id", Uuid, primary_k
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``price`` is None if the plan has none: it is not sold, or at an individual price."""
+    """``price`` is None if the plan has none: it is not sold, or at an individual price.
+
+    ``features`` is None for all. Tenants that lack a feature are told which plans that are ``listed`` have it.
+    """
 
     name: str
     title: str
     price: Price | None
     quotas: Mapping[str, int]
+    features: Sequence[str] | None
+    listed: bool
     created_at: datetime
     retired_at: datetime | None
 
@@ -98,6 +109,8 @@ _COLUMNS = (
     plans.c.currency,
     plans.c.period,
     plans.c.quotas,
+    plans.c.features,
+    plans.c.listed,
     plans.c.created_at,
     plans.c.retired_at,
 )
@@ -111,9 +124,17 @@ async def every(control: Database) -> Sequence[Plan]:
 
 
 async def create(
-    control: Database, by: Author, *, name: str, title: str, quotas: Mapping[str, int], price: Price | None = None
+    control: Database,
+    by: Author,
+    *,
+    name: str,
+    title: str,
+    quotas: Mapping[str, int],
+    price: Price | None = None,
+    features: Collection[str] | None = None,
+    listed: bool = False,
 ) -> Plan:
-    """Create a plan. Quotas missing in ``quotas`` have no limit.
+    """Create a plan. Quotas missing in ``quotas`` have no limit; without ``features``, it has all of them.
 
     Raises BadUserInput naming the invalid input, and Conflict for a name in use.
     """
@@ -122,6 +143,7 @@ async def create(
     title = names.checked("title", title, MAX_TITLE)
     check_quotas(quotas)
     values = {"name": name, "title": title, "quotas": dict(quotas), **_price_columns(price)}
+    values |= {"features": _checked(features), "listed": listed}
     async with control.unbound() as transaction:
         [row] = await transaction.rows(insert(plans).values(values).returning(*_COLUMNS))
         made = _plan(row)
@@ -137,8 +159,13 @@ async def change(
     title: str | None = None,
     quotas: Mapping[str, int | None] | None = None,
     price: Price | Literal["unchanged"] | None = "unchanged",
+    features: Collection[str] | Literal["unchanged"] | None = "unchanged",
+    listed: bool | None = None,
 ) -> Plan:
     """Change a plan for all tenants that have it. Missing quotas stay unchanged; None removes a limit, or the price.
+
+    ``features`` are all that it has from now on, None for all there are. They are effective on every server within
+    ``EFFECTIVE_WITHIN`` seconds.
 
     Existing data stays: a tenant above a new limit cannot add more. Raises NotFound, BadUserInput naming the invalid
     input, and Conflict for the built-in plan.
@@ -156,7 +183,10 @@ async def change(
             "title": before.title if title is None else title,
             "quotas": {**kept, **allowed},
             **_price_columns(before.price if price == "unchanged" else price),
+            "features": before.features if features == "unchanged" else _checked(features),
+            "listed": before.listed if listed is None else listed,
         }
+        await changes.announce(transaction, Kind.PLAN, name)
         return await _changed(transaction, by, Action.PLAN_CHANGE, before, values)
 
 
@@ -171,6 +201,7 @@ async def retire(control: Database, by: Author, name: str) -> Plan:
         before = await _locked(transaction, name)
         if before.retired_at is not None:
             raise Conflict("the plan is retired already", "name", value=name)
+        await changes.announce(transaction, Kind.PLAN, name)
         return await _changed(transaction, by, Action.PLAN_RETIRE, before, {"retired_at": func.now()})
 
 
@@ -238,7 +269,7 @@ async def _locked(transaction: Transaction, name: str, *, shared: bool = False) 
 def _plan(row: Mapping[str, Any]) -> Plan:
     amount: Decimal | None = row["price"]
     price = None if amount is None else Price(amount, row["currency"], PlanPeriod(row["period"]))
-    return Plan(row["name"], row["title"], price, row["quotas"], row["created_at"], row["retired_at"])
+    return Plan(**{key: value for key, value in row.items() if key not in {"currency", "period"}} | {"price": price})
 
 
 def _price_columns(price: Price | None) -> Mapping[str, object]:
@@ -270,7 +301,29 @@ async def _note(transaction: Transaction, by: Author, action: Action, before: Pl
 
 def _logged_values(plan: Plan) -> Mapping[str, object]:
     price = None if plan.price is None else str(plan.price)
-    return {"title": plan.title, "price": price, "quotas": plan.quotas, "retired": plan.retired_at is not None}
+    return {
+        "title": plan.title,
+        "price": price,
+        "quotas": plan.quotas,
+        "features": plan.features,
+        "listed": plan.listed,
+        "retired": plan.retired_at is not None,
+    }
+
+
+def check_features(names: Collection[str]) -> None:
+    """Raise BadUserInput for a feature that nothing declares."""
+    known = feature_names.known()
+    for name in names:
+        if name not in known:
+            raise BadUserInput(f"features: expected any of {', '.join(sorted(known))}", "features", value=name)
+
+
+def _checked(names: Collection[str] | None) -> Sequence[str] | None:
+    if names is None:
+        return None
+    check_features(names)
+    return sorted(set(names))
 
 
 def check_quotas(quotas: Mapping[str, int | None]) -> None:

@@ -232,6 +232,7 @@ async def drop(
             memberships,
             partner_domains,
             partnership_offers,
+            overrides.feature_overrides,
             overrides.quota_overrides,
             plans.quota_bounds,
             plans.quota_turns,

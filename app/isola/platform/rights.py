@@ -89,7 +89,7 @@ NOTED_OF_WEBHOOKS = (
     "lease",
     "leased_until",
 )
-COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.quotas()", "isola.used(text)")
+COUNTED_FOR_MEMBERS = ("isola.plan()", "isola.plan_features(text[])", "isola.quotas()", "isola.used(text)")
 # Limits the size of answers, in the statements of reads.
 MEASURED = "isola.measured(text, bigint, bigint, text)"
 CALLED_BY_ALL = (
@@ -181,6 +181,7 @@ HIERARCHY = (
     "control.descendants(uuid)",
     "control.below_inactive(uuid)",
     "control.status_of(uuid)",
+    "control.entitlements(uuid, text)",
     "control.active_descendants(uuid)",
 )
 CALLED_BY_AUDIT = (
@@ -242,10 +243,12 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.plans TO {control};
         GRANT SELECT (id, home, plan) ON control.tenants TO {roles.quotas};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.quota_overrides TO {control};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON control.feature_overrides TO {control};
+        GRANT SELECT (tenant_id, feature, given, ends_at) ON control.feature_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id, quota, at_most, ends_at) ON control.quota_overrides TO {roles.quotas};
         GRANT SELECT (tenant_id), DELETE ON control.quota_bounds TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.quota_bounds, control.quota_turns TO {roles.quotas};
-        GRANT SELECT (name, title, price, currency, period, quotas) ON control.plans TO {roles.quotas};
+        GRANT SELECT (name, title, price, currency, period, quotas, features) ON control.plans TO {roles.quotas};
         GRANT SELECT ON control.counted TO {roles.quotas}, {roles.audit};
         GRANT SELECT (tenant_id, revoked_at, expires_at) ON control.api_keys TO {roles.quotas};
         GRANT SELECT (tenant_id) ON control.domains TO {roles.quotas};

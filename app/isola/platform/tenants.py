@@ -25,6 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from isola.errors import TenantDeleted, TenantSuspended, Unavailable
+from isola.platform import entitlements
+from isola.platform.entitlements import NOTHING, Entitlements
 from isola.subjects.metadata import identifier, metadata as domain, moment
 
 SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", re.ASCII)
@@ -77,7 +79,7 @@ tenants = Table(
 class Tenant:
     """An entry of the directory. ``strategy`` names the placement; ``moving_to`` the target of a running move.
 
-    ``slug_reused``: a deleted tenant had the slug before.
+    ``slug_reused``: a deleted tenant had the slug before. ``entitlements`` are its features.
     """
 
     id: UUID
@@ -91,6 +93,7 @@ class Tenant:
     plan: str = "unlimited"
     moving_to: str | None = None
     slug_reused: bool = False
+    entitlements: Entitlements = NOTHING
 
     def require_active(self) -> None:
         """Raise TenantSuspended, TenantDeleted, or Unavailable while the tenant is being moved."""
@@ -107,7 +110,8 @@ class Tenant:
             raise Unavailable("the tenant is being moved: try again in some seconds")
 
 
-COLUMNS = tuple(tenants.c[field.name] for field in fields(Tenant))
+_ENTITLEMENTS = func.control.entitlements(tenants.c.id, tenants.c.plan, type_=JSONB()).label("entitlements")
+COLUMNS = tuple(_ENTITLEMENTS if field.name == "entitlements" else tenants.c[field.name] for field in fields(Tenant))
 ENTRY = select(*COLUMNS)
 STATUS = func.control.status_of(tenants.c.id)
 """The effective status of a tenant: an active one is suspended while an ancestor is."""
@@ -117,4 +121,5 @@ SERVED = select(*(STATUS.label("status") if column is tenants.c.status else colu
 
 def entry(row: Mapping[str, Any]) -> Tenant:
     """A tenant from a row of ``COLUMNS``."""
-    return Tenant(**{**row, "status": Status(row["status"])})
+    known = {"status": Status(row["status"]), "entitlements": entitlements.read(row["entitlements"])}
+    return Tenant(**{**row, **known})

@@ -22,6 +22,14 @@ class Tenant(Protocol):
     def slug(self) -> str: ...
     @property
     def name(self) -> str: ...
+    @property
+    def entitlements(self) -> "Entitlements": ...
+
+
+class Entitlements(Protocol):
+    def offering(self, feature: str) -> Sequence[str]:
+        """The names of the offered plans that have a feature."""
+        ...
 
 
 class Principal(Protocol):
@@ -33,6 +41,8 @@ class Principal(Protocol):
     def roles(self) -> Sequence[str]: ...
     @property
     def permissions(self) -> AbstractSet[str]: ...
+    @property
+    def features(self) -> AbstractSet[str]: ...
 
 
 class Placement(Hashable, Protocol):

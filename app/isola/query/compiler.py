@@ -128,9 +128,9 @@ class Compiler:
                 read.append(_NOTHING)
         if plan.called and (None in variables.coerced.values() or len(variables.coerced) < len(variables.sources)):
             refused |= _uncallable(plan.called, variables)
-        # A missing permission takes precedence: a caller without it does not learn of other errors.
+        # A missing permission or feature takes precedence: a caller without it does not learn of other errors.
         shapes = tuple([shape for shape, _ in read])
-        refused |= plan.forbidden(principal.permissions, shapes)
+        refused |= plan.forbidden(principal, shapes)
         descendants = frozenset(
             [site.root for site, shape in zip(plan.sites, shapes, strict=True) if _of_descendants(shape)]
         )

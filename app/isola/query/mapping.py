@@ -287,8 +287,8 @@ class Model:
     ) -> None:
         """``left`` are the fields (``Type.field``) with a custom resolver, and the columns that it needs.
 
-        ``requires`` has the permissions that a type (``Type``) or a single field (``Type.field``) needs. ``groupings``
-        are by the types of the field ``groups`` of connections, and by their fields.
+        ``requires`` has the permissions and features that a type (``Type``) or a field (``Type.field``) needs.
+        ``groupings`` are by the types of the field ``groups`` of connections, and by their fields.
         """
         self.schema = schema
         self.entities = entities

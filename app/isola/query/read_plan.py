@@ -5,7 +5,7 @@ Fields with arguments are *sites*: isola.query.arguments reads a request's argum
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field as default, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,9 +24,10 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
-from isola.errors import Forbidden, Refusal
+from isola.errors import FeatureRequired, Forbidden, Refusal
 from isola.query import arguments, mapping, messages
 from isola.query.arguments import Read
+from isola.query.caller import Principal
 from isola.query.mapping import Many, One, Part, Value
 from isola.subjects.permissions import Permission
 
@@ -127,7 +128,7 @@ class Place(NamedTuple):
 
 
 Required: TypeAlias = Mapping[str, Place]
-"""Permissions, each with the first place that needs it."""
+"""Permissions and features, each with the first place that needs it. Only the names of permissions have a colon."""
 
 
 class Refused(NamedTuple):
@@ -248,8 +249,8 @@ def coerced(definition: GraphQLField, node: FieldNode, variables: VariableValues
 class ReadPlan:
     """What one statement reads. ``complete``: Python has nothing of the selection left to resolve.
 
-    ``required`` has the permissions of each root field, by response key, that depend on no argument. ``found`` has the
-    sites whose arguments can lead to several types, by ids or by a filter, with the permissions of each type.
+    ``required`` has the permissions and features of each root field, by response key, that depend on no argument.
+    ``found`` has the sites whose arguments can lead to several types, by ids or by a filter, with its needs by type.
     ``called`` is the field of a mutation whose payload this plan reads.
     """
 
@@ -269,22 +270,21 @@ class ReadPlan:
         return any(not isinstance(field, Constant) for field in self.root.fields)
 
     @cached_property
-    def permissions(self) -> frozenset[str]:
+    def needed(self) -> frozenset[str]:
         return frozenset().union(*self.required.values())
 
-    def forbidden(
-        self, permissions: AbstractSet[str], shapes: Sequence[arguments.Shape]
-    ) -> Iterator[tuple[str, Refused]]:
-        """The root fields for which this request lacks a permission."""
-        if not self.permissions <= permissions:
+    def forbidden(self, principal: Principal, shapes: Sequence[arguments.Shape]) -> Iterator[tuple[str, Refused]]:
+        """The root fields for which this request lacks a permission, or its tenant a feature."""
+        lacking = partial(_lacking, principal, principal.permissions | principal.features)
+        if not self.needed <= principal.permissions | principal.features:
             for key, required in self.required.items():
-                yield from _lacking(key, required, permissions)
+                yield from lacking(key, required)
         for site, shape in zip(self.sites, shapes, strict=True):
             if isinstance(shape, arguments.Page) and shape.descendants:
-                yield from _lacking(site.root, {Permission.FAMILY_READ: Place(site.path, site.node)}, permissions)
+                yield from lacking(site.root, {Permission.FAMILY_READ: Place(site.path, site.node)})
         for index, choices in self.found:
             for type_ in shapes[index].types:
-                yield from _lacking(self.sites[index].root, choices[type_], permissions)
+                yield from lacking(self.sites[index].root, choices[type_])
 
     def without(self, keys: frozenset[str]) -> "ReadPlan":
         """The same plan without some of its root fields."""
@@ -292,11 +292,19 @@ class ReadPlan:
         return replace(self, root=replace(self.root, fields=fields))
 
 
-def _lacking(key: str, required: Required, permissions: AbstractSet[str]) -> Iterator[tuple[str, Refused]]:
-    for permission, place in required.items():
-        if permission not in permissions:
-            yield key, Refused(Forbidden(f"this needs the permission {permission}"), place)
+def _lacking(
+    principal: Principal, held: AbstractSet[str], key: str, required: Required
+) -> Iterator[tuple[str, Refused]]:
+    for need, place in required.items():
+        if need not in held:
+            yield key, Refused(_refusal(need, principal), place)
             return
+
+
+def _refusal(need: str, principal: Principal) -> Refusal:
+    if ":" in need:
+        return Forbidden(f"this needs the permission {need}")
+    return FeatureRequired(need, principal.tenant.entitlements.offering(need))
 
 
 ReadPlans: TypeAlias = ReadPlan | Mapping[str, ReadPlan]

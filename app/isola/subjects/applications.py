@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from isola.errors import OperatorError
-from isola.subjects import permissions, visibility
+from isola.subjects import features, permissions, visibility
 from isola.subjects.actions import actions_of
 from isola.subjects.checks import check, check_expressions
 from isola.subjects.declaration import PLAIN, DeclarationError
@@ -33,7 +33,8 @@ BUILT_IN = "isola"
 class Application:
     """The declarations of a package, under a unique name.
 
-    ``migrations`` is the folder of its revisions. ``queries`` and ``mutations`` are Strawberry types whose fields are
+    ``migrations`` is the folder of its revisions. ``features`` are those that its subjects and fields require, with
+    descriptions. ``queries`` and ``mutations`` are Strawberry types whose fields are
     added to those generated from the subjects. ``routes`` are HTTP paths besides ``/graphql``.
     """
 
@@ -43,6 +44,7 @@ class Application:
     queries: Sequence[Any] = ()
     mutations: Sequence[Any] = ()
     routes: Sequence[Route] = ()
+    features: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -78,12 +80,20 @@ def load(built_in: Application) -> Mapping[str, Application]:
         loaded[application.name] = application
     try:
         for application in (built_in, *loaded.values()):
+            _declare(application.features)
             for subject in application.subjects:
                 _complete(subject)
     except DeclarationError as error:
         raise OperatorError(f"the application {application.name}: {error}") from error
     _open_circles()
     return MappingProxyType({name: loaded[name] for name in ordered(loaded, metadata.tables.values())})
+
+
+def _declare(named: Mapping[str, str]) -> None:
+    try:
+        features.declare(named)
+    except ValueError as error:
+        raise DeclarationError(str(error)) from error
 
 
 def _selected() -> Iterator[EntryPoint]:
@@ -153,6 +163,11 @@ def _complete(subject: type[Subject]) -> None:
         permissions.declare(*_permissions(subject))
     except ValueError as error:
         raise DeclarationError(f"{declaration.where}: {error}") from error
+    if declaration.feature is not None and declaration.feature not in features.known():
+        listed = ", ".join(sorted(features.known()))
+        raise DeclarationError(
+            f"{declaration.where}: there is no feature {declaration.feature!r}: expected one of {listed}"
+        )
     if "create" in declaration.mutations and not any(each.is_settable for each in declaration.columns):
         raise DeclarationError(
             f"{declaration.where}: expected a column that clients can set, or mutations without create"

@@ -369,6 +369,8 @@ class Declaration:
     mutations: frozenset[str]
     order: Order
     permissions: Mapping[str, str]
+    feature: str | None = None
+    """The feature that everything of the subject requires."""
     own: Mapping[str, Attribute] = field(default_factory=dict)
 
     TIMES: ClassVar[Sequence[str]] = ("created_at", "updated_at")

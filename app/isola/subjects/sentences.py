@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -82,6 +82,11 @@ def of_argument(name: str, annotation: Annotation) -> str:
     if not annotation.kind:
         return f"The id of {_one(annotation.type.declaration)}."
     return f"The {words(name)}: {_kind(annotation)}."
+
+
+def of_needs(needs: Iterable[str]) -> str:
+    """Which permissions and features are required. Only the names of permissions have a colon."""
+    return f"Requires {' and '.join(each if ':' in each else f'the feature {each}' for each in needs)}."
 
 
 def of_enum(enum: type[Enum]) -> tuple[str, Mapping[str, str]]:

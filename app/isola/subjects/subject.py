@@ -96,6 +96,7 @@ class Subject:
         mutations: AbstractSet[str] = MUTATIONS,
         order: Sequence[str] = ("id",),
         permissions: Mapping[str, str] | None = None,
+        feature: str | None = None,
     ) -> None:
         """Declare a subject.
 
@@ -103,7 +104,8 @@ class Subject:
         is given; ``prefix`` is the prefix of ids. ``counted`` adds a quota, named as the plural: of all rows, or of
         those that fulfil a condition in SQL. ``mutations`` are the generated mutations. ``order`` is the default order
         of lists: columns, with a ``-`` before those in descending order. ``permissions`` has the names for ``read``,
-        ``write`` and ``manage`` if they are not ``agent:read`` and so on.
+        ``write`` and ``manage`` if they are not ``agent:read`` and so on. ``feature`` is the feature of a tenant's plan
+        that all fields and mutations of the subject require.
 
         Raises DeclarationError.
         """
@@ -138,6 +140,7 @@ class Subject:
             mutations=frozenset(mutations),
             order=_order(order),
             permissions={kind: f"{name}:{kind}" for kind in PERMISSIONS} | dict(permissions or {}),
+            feature=feature,
             own={each: declared for each, declared in vars(cls).items() if isinstance(declared, Attribute)},
         )
         _refuse_attributes(cls)

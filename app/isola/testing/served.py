@@ -60,7 +60,8 @@ class Answer:
         [error] = self.body["errors"]
         assert error.keys() <= {"message", "locations", "path", "extensions"}
         assert isinstance(error["message"], str)
-        assert error["extensions"].keys() <= {"code", "correlationId", "field", "reason", "retryAfter"}
+        known = {"code", "correlationId", "feature", "field", "plans", "reason", "retryAfter"}
+        assert error["extensions"].keys() <= known
         return dict(error)
 
     @property

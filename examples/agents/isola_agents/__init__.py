@@ -6,5 +6,8 @@ from isola.subjects import Application
 from isola_agents.subjects import Agent, Execution, Pattern
 
 application = Application(
-    name="agents", subjects=(Agent, Pattern, Execution), migrations=Path(__file__).parent / "migrations"
+    name="agents",
+    subjects=(Agent, Pattern, Execution),
+    migrations=Path(__file__).parent / "migrations",
+    features={"custom-patterns": "Patterns of the tenant's own."},
 )

@@ -40,7 +40,7 @@ class Agent(Subject, name="agent", prefix="agt", counted=True):
         return await Execution.create(work, actor, agent=self, input=input, started_at=datetime.now(UTC))
 
 
-class Pattern(Subject, name="pattern", prefix="pat"):
+class Pattern(Subject, name="pattern", prefix="pat", feature="custom-patterns"):
     """Instructions that agents follow."""
 
     name: str = column(max_length=200, min_length=1, unique=True)

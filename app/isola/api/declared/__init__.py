@@ -51,8 +51,17 @@ def _fields(subject: type[Subject]) -> Fields:
     name = subject.__name__
     access = Requires(permission=declaration.permissions["read"])
     filter_, order = getattr(subject_types, f"{name}Filter"), getattr(subject_types, f"{name}Order")
-    listed = many(filter=filter_, order=order, scoped=True, description=_listed(declaration), access=access)
-    by_key = by_id("Null if no object has this id or the caller may not read it.", access=access)
+    listed = many(
+        filter=filter_,
+        order=order,
+        scoped=True,
+        description=_listed(declaration),
+        access=access,
+        feature=declaration.feature,
+    )
+    by_key = by_id(
+        "Null if no object has this id or the caller may not read it.", access=access, feature=declaration.feature
+    )
     queries = strawberry.type(
         made_class(
             f"{name}Queries",

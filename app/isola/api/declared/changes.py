@@ -12,7 +12,7 @@ from graphql import GraphQLSchema
 from sqlalchemy import Text, Uuid, func, literal_column
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 
-from isola.api.access import Requires
+from isola.api.access import Requires, of_feature
 from isola.api.declared.making import ID, made_class, made_payload
 from isola.api.fields import FIELD, argument, one, typed_id
 from isola.subjects.declaration import Declaration
@@ -55,7 +55,7 @@ def changes_of(declaration: Declaration) -> type:
     field = strawberry.field(
         description="The changes to all objects that the caller may read, in the order of commits.",
         metadata={FIELD: subject},
-        directives=[Requires(permission=declaration.permissions["read"])],
+        directives=[Requires(permission=declaration.permissions["read"]), *of_feature(declaration.feature)],
     )
     field.arguments = [
         argument("after", str | None, "The cursor of the last event received; without it, changes from now on.")

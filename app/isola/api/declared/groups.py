@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, case
 from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import subject_types
-from isola.api.access import PUBLIC, Requires
+from isola.api.access import PUBLIC, Requires, of_feature
 from isola.api.connections import declare_groups_of
 from isola.api.declared.making import ID, list_of, made_class, python_name, value_type
 from isola.api.declared.visible import visible_reference
@@ -36,9 +36,13 @@ def _field(member: Member) -> tuple[Any, Any]:
         description=f"By the {words(member.name)}.",
         deprecation_reason=member.declared.deprecated,
         metadata={FIELD: Grouping(_value(member))},
-        directives=[Requires(permission=member.target.declaration.permissions["read"])] if is_reference else [],
+        directives=_access(member.target.declaration) if is_reference else [],
     )
     return list_of(_group(member)), field
+
+
+def _access(declaration: Declaration) -> list[Any]:
+    return [Requires(permission=declaration.permissions["read"]), *of_feature(declaration.feature)]
 
 
 def _value(member: Member) -> Value:

@@ -78,6 +78,7 @@ def _create(declaration: Declaration) -> dict[str, Any]:
             returned,
             declaration.permissions["write"],
             f"Create one {words(declaration.name)}.",
+            feature=declaration.feature,
         ),
         **_bulk(declaration, "create", {"items": list_of(input_)}, create_all, locate),
     }
@@ -110,6 +111,7 @@ def _update(declaration: Declaration) -> dict[str, Any]:
             returned,
             declaration.permissions["write"],
             f"Change one {words(declaration.name)}.",
+            feature=declaration.feature,
         ),
         **_bulk(declaration, "update", {"items": list_of(input_)}, update_all),
     }
@@ -159,6 +161,7 @@ def _upsert(declaration: Declaration) -> dict[str, Any]:
             returned,
             declaration.permissions["write"],
             f"Change the {words(declaration.name)} with {by}, or create one.",
+            feature=declaration.feature,
         ),
         **_bulk(
             declaration,
@@ -210,6 +213,7 @@ def _delete(declaration: Declaration) -> dict[str, Any]:
             returned,
             declaration.permissions["write"],
             f"Delete one {words(declaration.name)}.",
+            feature=declaration.feature,
         ),
         **_bulk(declaration, "delete", {"ids": list_of(ID)}, remove_all),
     }
@@ -238,7 +242,9 @@ def _bulk(
     description = f"Up to {operations.MOST}: all of them or none.{described}"
     [items] = taken
 
-    return _mutation(f"{verb}_{declaration.plural}", resolve, input_, returned, write, description, items, locate)
+    named = f"{verb}_{declaration.plural}"
+    feature = declaration.feature
+    return _mutation(named, resolve, input_, returned, write, description, items, locate, feature=feature)
 
 
 def _titled(name: str) -> str:
@@ -306,6 +312,7 @@ def _mutation(
     items: str | None = None,
     locate: Locate | None = None,
     deprecated: str | None = None,
+    feature: str | None = None,
 ) -> dict[str, Any]:
     """A mutation. A refusal names the place of the item in ``items``, the input of a bulk mutation."""
 
@@ -323,7 +330,9 @@ def _mutation(
 
     resolver.__name__ = name
     resolver.__annotations__ = {"info": Info, "input": input_, "return": returned}
-    return {name: mutation(Requires(permission=permission), description, deprecated=deprecated)(resolver)}
+    return {
+        name: mutation(Requires(permission=permission), description, deprecated=deprecated, feature=feature)(resolver)
+    }
 
 
 def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
@@ -347,7 +356,15 @@ def _pair(declaration: Declaration, member: Member) -> dict[str, Any]:
 
         relation = f"the {words(member.name)} of one {words(declaration.name)}"
         said = f"Add to {relation}." if verb == "add" else f"Remove from {relation}."
-        made |= _mutation(f"{verb}_{declaration.name}_{member.name}", resolve, input_, returned, write, said)
+        made |= _mutation(
+            f"{verb}_{declaration.name}_{member.name}",
+            resolve,
+            input_,
+            returned,
+            write,
+            said,
+            feature=declaration.feature or other.feature,
+        )
     return made
 
 
@@ -395,7 +412,16 @@ def _action(declaration: Declaration, action: Action, *, changes: bool) -> dict[
 
     described = action.description or f"{words(action.name).capitalize()} one {words(declaration.name)}."
     named = f"{action.name}_{declaration.name}"
-    return _mutation(named, resolve, input_, returned, action.permission, described, deprecated=action.deprecated)
+    return _mutation(
+        named,
+        resolve,
+        input_,
+        returned,
+        action.permission,
+        described,
+        deprecated=action.deprecated,
+        feature=declaration.feature,
+    )
 
 
 def _argument(name: str, annotation: Annotation) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import scalars
-from isola.api.access import PUBLIC, requires
+from isola.api.access import PUBLIC, of_feature, requires
 from isola.api.declared.making import list_of, made_class, made_input, python_name, value_type
 from isola.api.declared.types import column_filter, compared
 from isola.api.enums import MARK
@@ -135,7 +135,7 @@ def declare_shared(subject: type[Subject]) -> type:
     made = strawberry.type(
         made_class(f"Shared{subject.__name__}", fields),
         description=described,
-        directives=[requires(Permission.SHARE_READ)],
+        directives=[requires(Permission.SHARE_READ), *of_feature(declaration.feature)],
     )
     return mapped(shared_rows(subject), order=((_BY_START, True), ("id", True)))(made)
 

@@ -11,7 +11,7 @@ from strawberry.types import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
 from isola.api import scalars, subject_types
-from isola.api.access import Requires
+from isola.api.access import Requires, of_feature
 from isola.api.connections import Node
 from isola.api.declared.making import (
     ID,
@@ -124,7 +124,11 @@ def declare_type(subject: type[Subject]) -> None:
         fields |= {key: (each, getattr(extension, key, ...)) for key, each in extension.__annotations__.items()}
     name = subject.__name__
     access = Requires(permission=declaration.permissions["read"])
-    made = strawberry.type(made_class(name, fields, (Node,)), description=_described(subject), directives=[access])
+    made = strawberry.type(
+        made_class(name, fields, (Node,)),
+        description=_described(subject),
+        directives=[access, *of_feature(declaration.feature)],
+    )
     # Strawberry identifies a type by its definition.
     definition = get_object_definition(made, strict=True)
     definition.origin = subject
@@ -257,7 +261,8 @@ def _related(name: str, target: type[Subject], join: Join, *, many: bool) -> tup
     """A filter's field for the rows of a relation. A filter reveals values, so it needs the permission to read them."""
     type_ = target.__name__
     related = Related(join, type_, f"{type_}Filter", many)
-    described = f"A condition on {sentences.words(name)}. Requires {target.declaration.permissions['read']}."
+    needs = filter(None, (target.declaration.permissions["read"], target.declaration.feature))
+    described = f"A condition on {sentences.words(name)}. {sentences.of_needs(needs)}"
     made = strawberry.field(
         name=to_camel_case(name), default=strawberry.UNSET, description=described, metadata={FIELD: related}
     )

@@ -176,16 +176,20 @@ class Hub:
                     each.caller.end(TooSlow("events were not read in time: continue from the last cursor"))
         changed: set[Caller] = set()
         for number, caller in enumerate([each for each in self._callers if not each.is_current]):
-            permissions = caller.context.principal.permissions
+            rights = _rights(caller)
             # Nothing is sent to a caller that cannot be checked.
             with suppress(Unavailable):
-                if await caller.check() and caller.context.principal.permissions != permissions:
+                if await caller.check() and _rights(caller) != rights:
                     changed.add(caller)
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         if changed:
             for follower in self._followers():
                 await follower.check_again(changed)
+
+
+def _rights(caller: Caller) -> tuple[object, object]:
+    return caller.context.principal.permissions, caller.context.principal.features
 
 
 @contextmanager

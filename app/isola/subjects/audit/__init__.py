@@ -46,6 +46,7 @@ OF_PLATFORM = (
     "access",
     "api_key",
     "domain",
+    "feature_override",
     "family_read",
     "invitation",
     "partner_domain",

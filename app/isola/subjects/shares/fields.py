@@ -185,7 +185,8 @@ def share_mutation(subject: type[Subject]) -> Any:
 
     resolver.__name__ = f"share_{of.name}"
     resolver.__annotations__ = {"info": Info, "input": input_type, "return": payload_type}
-    return mutation(requires(Permission.SHARE_WRITE), f"Let a partner tenant read one {words(of.name)}.")(resolver)
+    described = f"Let a partner tenant read one {words(of.name)}."
+    return mutation(requires(Permission.SHARE_WRITE), described, feature=of.feature)(resolver)
 
 
 def add_shares(subject: type[Subject]) -> None:
