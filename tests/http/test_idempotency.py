@@ -147,10 +147,13 @@ async def test_answers_with_credentials_are_not_kept(ada: Client, api: Api) -> N
         "acceptInvitation",
         "createApiKey",
         "createTicket",
+        "createWebhook",
         "refreshSession",
+        "rotateWebhookSecret",
         "signIn",
         "signInWithCode",
         "signOut",
+        "testWebhook",
     }
     assert (await ada.ask(COUNT)).data
     before = await api.content(ada.tenant)

@@ -15,8 +15,11 @@ def test_every_role_has_what_the_role_below_it_has() -> None:
     assert of_role(Role.VIEWER) < of_role(Role.EDITOR) < of_role(Role.ADMIN) < of_role(Role.OWNER)
 
 
-def test_a_viewer_reads_all_but_the_log_the_keys_the_family_and_ghosts_and_changes_nothing() -> None:
-    kept = {Permission.AUDIT_READ, Permission.API_KEY_READ, Permission.FAMILY_READ, Permission.GHOST_READ}
+def test_a_viewer_reads_all_but_the_log_keys_webhooks_the_family_and_ghosts_and_changes_nothing() -> None:
+    kept = {
+        *(Permission.AUDIT_READ, Permission.API_KEY_READ, Permission.WEBHOOK_READ),
+        *(Permission.FAMILY_READ, Permission.GHOST_READ),
+    }
     assert of_role(Role.VIEWER) == {each for each in all_permissions() if each.endswith(":read")} - kept
 
 

@@ -16,7 +16,7 @@ from isola.query.compiler import Compiler, Reading
 from isola.query.documents import Documents
 from isola.query.limits import Limits
 from isola.query.read_plan import ReadPlan
-from isola.subjects import visibility
+from isola.subjects import features, visibility
 from isola.subjects.applications import BUILT_IN
 from isola.subjects.audit import audit_entries, audit_log
 from isola.subjects.declaration import field_of
@@ -31,6 +31,7 @@ PRINCIPAL: Any = SimpleNamespace(
     user_id=UUID(int=2),
     roles=("editor",),
     permissions=of_role(Role.OWNER) | {"some:permission"},
+    features=frozenset(features.known()),
 )
 # The log is read through its view.
 READABLE = (metadata.tables.keys() - {audit_entries.name}) | {audit_log.name}
