@@ -48,14 +48,14 @@ BEGIN
     RETURN used;
 END $$;
 
--- Enforces quotas at commit. If the tenant's plan has quotas, or the tenant has overrides, transactions that add rows wait for each other here, all
--- on the same row, so they cannot deadlock: of several that each take the last place, all but one are rejected, and
--- each waits at most for a commit.
+-- Enforces quotas at commit. If the tenant's plan has quotas, or the tenant has overrides, transactions that add rows
+-- wait for each other here, all on the same row, so they cannot deadlock: of several that each take the last place, all
+-- but one are rejected, and each waits at most for a commit.
 --
 -- The last count is stored, plus all additions since; deletions are not subtracted. So the stored bound is never below
 -- the actual usage, and nothing is counted while it is within the quota. Giving a tenant another plan, or changing its
--- overrides, has its usage counted anew. One that ends by itself changes nothing in what is counted: only its removal ends
--- that.
+-- overrides, has its usage counted anew. An override that has ended is no limit any more, but transactions still wait
+-- for each other until it is removed.
 CREATE FUNCTION isola.quota_keep() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import strawberry
 
@@ -14,6 +14,8 @@ from isola.query.caller import Context, Transaction
 from isola.subjects.actor import Actor
 
 Payload = TypeVar("Payload")
+_OUTCOME = "\0outcome"
+"""The key of a payload's dict that has its outcome. It is no valid field name."""
 
 
 class Select(Protocol):
@@ -52,6 +54,24 @@ async def payload(type_: Callable[..., Payload], info: Info, work: Transaction, 
     """
     selected: Payload = await info.context.select(str(info.path.key), work, given)
     return selected
+
+
+def with_outcome(selected: Payload, outcome: str | None) -> Payload:
+    """A payload that ``payload`` returned, with the value of its field that ``outcome_field`` made.
+
+    PostgreSQL may log parameters of statements, so no statement gets a new credential.
+    """
+    return cast(Payload, {**cast(dict[str, Any], selected), _OUTCOME: outcome})
+
+
+def outcome_field(description: str) -> Any:
+    """A field of a payload whose value comes from Python: a new credential, or the result of a call."""
+    return strawberry.field(resolver=_outcome, description=description)
+
+
+def _outcome(root: strawberry.Parent[Any]) -> str | None:
+    outcome: str | None = root[_OUTCOME]
+    return outcome
 
 
 def fields_of(input_: object) -> dict[str, Any]:

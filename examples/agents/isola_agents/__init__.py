@@ -9,5 +9,5 @@ application = Application(
     name="agents",
     subjects=(Agent, Pattern, Execution),
     migrations=Path(__file__).parent / "migrations",
-    features={"custom-patterns": "Patterns of the tenant's own."},
+    features={"custom-patterns": "Patterns of one's own."},
 )

@@ -1,12 +1,10 @@
-from typing import Any
-
 import strawberry
 from sqlalchemy import ARRAY, Column, DateTime as Timestamp, Text, Uuid
 
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection
 from isola.api.fields import many, mapped, one, typed_id
-from isola.api.request import Info, payload
+from isola.api.request import Info, outcome_field, payload, with_outcome
 from isola.api.scalars import DateTime
 from isola.query.identifiers import decode
 from isola.query.mapping import Function, Parameters
@@ -15,8 +13,6 @@ from isola.subjects.permissions import Permission
 from isola.subjects.users import User
 
 PREFIX = "key"
-SHOWN_ONCE = "\0key"
-"""The key of the payload's dict that has the new API key, which no statement reads. It is no valid field name."""
 
 every_key = Function(
     "isola.api_keys",
@@ -66,17 +62,11 @@ class CreateApiKeyInput:
     expires_at: DateTime | None = strawberry.field(default=None, description="When it expires; by default never.")
 
 
-def _shown(root: strawberry.Parent[Any]) -> str:
-    return str(root[SHOWN_ONCE])
-
-
 @mapped(Parameters({"key_id": Uuid()}))
 @strawberry.type(directives=[PUBLIC])
 class CreateApiKeyPayload:
     api_key: ApiKey = one("key_id", source=every_key)
-    key: str = strawberry.field(
-        resolver=_shown, description="The key. It is returned only once and cannot be retrieved later."
-    )
+    key: str = outcome_field("The key. It is returned only once and cannot be retrieved later.")
 
 
 @strawberry.input
@@ -105,9 +95,7 @@ class ApiKeyMutations:
                 permissions=input.permissions,
                 expires_at=input.expires_at,
             )
-            # PostgreSQL may log parameters of statements, so no statement gets the key itself.
-            selected: Any = await payload(CreateApiKeyPayload, info, work, key_id=key)
-            return {**selected, SHOWN_ONCE: made.text}  # type: ignore[return-value]  # what a statement returned, as fields read it
+            return with_outcome(await payload(CreateApiKeyPayload, info, work, key_id=key), made.text)
 
     @mutation(requires(Permission.API_KEY_MANAGE), "Revoke an API key permanently.")
     async def revoke_api_key(self, info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyPayload:

@@ -1,12 +1,10 @@
-from typing import Any
-
 import strawberry
 from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime as Timestamp, Integer, Text, Uuid
 
 from isola.api.access import PUBLIC, mutation, requires
 from isola.api.connections import Connection
 from isola.api.fields import many, mapped, one, typed_id
-from isola.api.request import Info, fields_of, payload
+from isola.api.request import Info, fields_of, outcome_field, payload, with_outcome
 from isola.api.scalars import BigInt, DateTime
 from isola.errors import Forbidden
 from isola.query.identifiers import decode
@@ -17,8 +15,6 @@ from isola.subjects.users import User
 from isola.webhooks.delivery import Delivery
 
 PREFIX, LETTER_PREFIX, ENTRY_PREFIX = "whk", "dlt", "aud"
-SHOWN_ONCE, FAILURE = "\0secret", "\0failure"
-"""The keys of a payload's dict that have a new secret and the result of a test. They are no valid field names."""
 EVENTS = "Actions such as resource:create, patterns such as resource:*, or * for all."
 URL = "Where events are sent: https, with port 443 or one from 1024 on, a public address, and no user name."
 READ, MANAGE = requires(Permission.WEBHOOK_READ), requires(Permission.WEBHOOK_MANAGE)
@@ -149,14 +145,6 @@ class TestWebhookInput:
     webhook_id: strawberry.ID
 
 
-def _shown(root: strawberry.Parent[Any]) -> str:
-    return str(root[SHOWN_ONCE])
-
-
-def _secret(description: str) -> Any:
-    return strawberry.field(resolver=_shown, description=description)
-
-
 _OF_WEBHOOK = Parameters({"webhook_id": Uuid()})
 
 
@@ -164,7 +152,9 @@ _OF_WEBHOOK = Parameters({"webhook_id": Uuid()})
 @strawberry.type(directives=[PUBLIC])
 class CreateWebhookPayload:
     webhook: Webhook = one("webhook_id", source=every_webhook)
-    secret: str = _secret("The secret that signs its events. It is returned only once and cannot be retrieved later.")
+    secret: str = outcome_field(
+        "The secret that signs its events. It is returned only once and cannot be retrieved later."
+    )
 
 
 @mapped(_OF_WEBHOOK)
@@ -177,7 +167,7 @@ class UpdateWebhookPayload:
 @strawberry.type(directives=[PUBLIC])
 class RotateWebhookSecretPayload:
     webhook: Webhook = one("webhook_id", source=every_webhook)
-    secret: str = _secret("The new secret. It is returned only once and cannot be retrieved later.")
+    secret: str = outcome_field("The new secret. It is returned only once and cannot be retrieved later.")
 
 
 @mapped(_OF_WEBHOOK)
@@ -192,18 +182,12 @@ class ReplayWebhookPayload:
     webhook: Webhook = one("webhook_id", source=every_webhook)
 
 
-def _failed(root: strawberry.Parent[Any]) -> str | None:
-    failure: str | None = root[FAILURE]
-    return failure
-
-
 @mapped(_OF_WEBHOOK)
 @strawberry.type(directives=[PUBLIC])
 class TestWebhookPayload:
     webhook: Webhook = one("webhook_id", source=every_webhook)
-    failure: str | None = strawberry.field(
-        resolver=_failed,
-        description="Why it was not accepted: HTTP_500 for a status, or a kind of error. Null if it was.",
+    failure: str | None = outcome_field(
+        "Why it was not accepted: HTTP_500 for a status, or a kind of error. Null if it was."
     )
 
 
@@ -223,8 +207,8 @@ class WebhookMutations:
             key, secret_id = await webhooks.create(
                 work, info.context.actor, url=url, description=input.description, events=input.events
             )
-            selected: Any = await payload(CreateWebhookPayload, info, work, webhook_id=key)
-            return {**selected, SHOWN_ONCE: delivery.secret(key, secret_id)}  # type: ignore[return-value]  # as fields read it
+            made = await payload(CreateWebhookPayload, info, work, webhook_id=key)
+            return with_outcome(made, delivery.secret(key, secret_id))
 
     @mutation(MANAGE, "Change a webhook. A failed event is tried again at once. Needs audit:read as well.")
     async def update_webhook(self, info: Info, input: UpdateWebhookInput) -> UpdateWebhookPayload:
@@ -244,8 +228,8 @@ class WebhookMutations:
         key = decode(input.webhook_id, PREFIX, "webhookId")
         async with info.context.transaction() as work:
             secret_id = await webhooks.rotate_secret(work, info.context.actor, key)
-            selected: Any = await payload(RotateWebhookSecretPayload, info, work, webhook_id=key)
-            return {**selected, SHOWN_ONCE: delivery.secret(key, secret_id)}  # type: ignore[return-value]  # as fields read it
+            rotated = await payload(RotateWebhookSecretPayload, info, work, webhook_id=key)
+            return with_outcome(rotated, delivery.secret(key, secret_id))
 
     @mutation(MANAGE, "Delete a webhook and its dead letters.")
     async def delete_webhook(self, info: Info, input: DeleteWebhookInput) -> DeleteWebhookPayload:
@@ -272,5 +256,4 @@ class WebhookMutations:
         tenant = info.context.context.principal.tenant
         failure = await delivery.test(tenant.id, tenant.slug, key)
         async with info.context.transaction() as work:
-            tested: Any = await payload(TestWebhookPayload, info, work, webhook_id=key)
-            return {**tested, FAILURE: failure}  # type: ignore[return-value]  # as fields read it
+            return with_outcome(await payload(TestWebhookPayload, info, work, webhook_id=key), failure)
