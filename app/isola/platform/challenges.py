@@ -16,6 +16,7 @@ from publicsuffixlist import PublicSuffixList
 
 from isola.database.transactions import Database
 from isola.errors import BadUserInput, Forbidden, Unavailable
+from isola.platform.resolving import resolver
 
 log = structlog.get_logger()
 
@@ -97,14 +98,8 @@ class Challenges:
 
     @cached_property
     def _resolver(self) -> Resolver:
-        # Created lazily: it reads the system's configuration, and not every server needs it.
-        resolver = Resolver(configure=not self._servers)
-        if self._servers:
-            resolver.nameservers = list(self._servers)
-        resolver.port = self._port
-        # No cache: a record that was just published must be found.
-        resolver.cache = None
-        return resolver
+        # Created lazily: not every server needs it.
+        return resolver(self._servers, self._port)
 
 
 @cache

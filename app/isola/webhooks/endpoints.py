@@ -8,14 +8,15 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
-from dns.asyncresolver import Resolver
 from dns.exception import DNSException
 
 from isola.errors import BadUserInput
+from isola.platform import resolving
 from isola.platform.webhooks import MAX_URL
 
 Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
@@ -136,20 +137,14 @@ async def addresses(endpoint: Endpoint, resolve: Resolve, *, private: bool) -> S
 
 def resolver(servers: Sequence[str] = (), port: int = 53) -> Resolve:
     """Asks these name servers, by default the system's."""
-    made: list[Resolver] = []
+    # Created lazily: not every server needs it.
+    made = cache(lambda: resolving.resolver(servers, port))
 
     async def resolve(host: str) -> Sequence[str]:
         if host == _LOCAL or host.endswith(f".{_LOCAL}"):
             return ["127.0.0.1"]
-        if not made:
-            # Created lazily: it reads the system's configuration, and not every server needs it.
-            made.append(Resolver(configure=not servers))
-            if servers:
-                made[0].nameservers = list(servers)
-            made[0].port = port
-            made[0].cache = None
         try:
-            answers = await made[0].resolve_name(f"{host}.", lifetime=_LIFETIME)
+            answers = await made().resolve_name(f"{host}.", lifetime=_LIFETIME)
             return list(answers.addresses())
         except (DNSException, OSError) as error:
             _log.info("webhooks.name_not_resolved", error=type(error).__name__)
