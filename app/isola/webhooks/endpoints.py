@@ -35,7 +35,10 @@ _LOCAL = "localhost"
 _PRINTABLE = re.compile(r'[^\s"<>\\^`{|}\x00-\x20\x7f-\U0010ffff]+')
 _UNICAST = ipaddress.ip_network("2000::/3")
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-_RELAYS = ipaddress.ip_network("192.88.99.0/24")
+# Not public, whatever the release of Python thinks: relays of 6to4, addresses of protocols (one is that of a cloud's
+# metadata), another one of a cloud's hosts, and documentation.
+_SPECIAL_4 = [ipaddress.ip_network(each) for each in ("192.88.99.0/24", "192.0.0.0/24", "168.63.129.16/32")]
+_DOCUMENTATION = ipaddress.ip_network("3fff::/20")
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # without repr: it may contain secrets
@@ -111,12 +114,13 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether an address is one of the public Internet, also where it contains an IPv4 address."""
     if isinstance(address, ipaddress.IPv4Address):
-        return address.is_global and not address.is_multicast and not address.is_reserved and address not in _RELAYS
+        special = address.is_multicast or address.is_reserved or any(address in each for each in _SPECIAL_4)
+        return address.is_global and not special
     if address.scope_id is not None:
         return False
     if (inner := _inner(address)) is not None:
         return is_public(inner)
-    return address in _UNICAST and address.is_global and address.teredo is None
+    return address in _UNICAST and address not in _DOCUMENTATION and address.is_global and address.teredo is None
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
