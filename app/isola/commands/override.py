@@ -26,8 +26,12 @@ Until = Annotated[
 def put(
     slug: Slug,
     *,
-    quota: Annotated[str | None, typer.Option("--quota", help="a limit, such as resources=9 or resources=none")] = None,
-    feature: Annotated[str | None, typer.Option("--feature", help="a feature, such as data-export=on, or =off")] = None,
+    quota: Annotated[
+        list[str] | None, typer.Option("--quota", help="a limit, such as resources=9 or resources=none")
+    ] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option("--feature", help="a feature, such as data-export=on, or =off")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="the reason, for the logs; the tenant sees it")],
     until: Until = None,
 ) -> None:
@@ -39,9 +43,9 @@ def put(
 
     from isola.platform import overrides, platform_log, provisioning
 
-    if (quota is None) == (feature is None):
-        raise typer.BadParameter("expected either --quota or --feature")
-    limits, switched = parse_quotas([quota] if quota else []), _parse_feature(feature)
+    if len([*(quota or ()), *(feature or ())]) != 1:
+        raise typer.BadParameter("expected one --quota or one --feature")
+    limits, switched = parse_quotas(quota), _parse_feature(feature[0] if feature else None)
     ends_at = until and (until if until.tzinfo else until.replace(tzinfo=UTC))
 
     async def run(installed: "Installation") -> None:
