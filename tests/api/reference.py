@@ -44,6 +44,7 @@ from sqlalchemy.types import TypeEngine
 from isola.api.schema import model
 from isola.database.transactions import Transaction
 from isola.installed import SUBJECTS
+from isola.subjects import features
 from isola.subjects.audit import audit_entries
 from isola.subjects.declaration import Declaration, Member, Reference, Relation, field_of
 from isola.subjects.organizations import memberships
@@ -185,9 +186,11 @@ class Data:
             case "Query", _:
                 return self._root(field, given)
             case "Viewer", "plan":
-                return Object("Plan", {"name": "unlimited", "title": "Unlimited"})
+                unlimited = {"name": "unlimited", "title": "Unlimited", "features": sorted(features.known())}
+                return Object("Plan", {**unlimited, "price": None, "currency": None, "period": None})
             case "Plan", "quotas":
-                rows = [{"name": name.upper(), "limit": None, "used": used} for name, used in self._used().items()]
+                always: dict[str, object] = {"limit": None, "until": None}
+                rows = [{**always, "name": name.upper(), "used": used} for name, used in self._used().items()]
                 return self._page([Object("Quota", each) for each in rows], given, ordered=True)
             case "Viewer", "sessions":
                 return self._page([], given)
@@ -288,7 +291,15 @@ class Data:
                         "memberships": [{"tenant": tenant, "roles": viewed}],
                     },
                 )
-            case "apiKeys" | "domains" | "blockedTenants" | "partnerDomains" | "webhooks":
+            case (
+                "apiKeys"
+                | "domains"
+                | "blockedTenants"
+                | "partnerDomains"
+                | "remoteOwners"
+                | "remotePartners"
+                | "webhooks"
+            ):
                 return self._page([], given)
             case "node":
                 return self._by_id(given["id"])
