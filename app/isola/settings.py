@@ -349,6 +349,14 @@ class Settings(BaseSettings, TokenSettings):
         description="days after which a share ends if its end is not given; if not set, it does not end by itself",
     )
 
+    # --- Partners on other installations
+    installation: str | None = Field(
+        default=None, description="the address by which other installations know this one; off if not set"
+    )
+    federation_key_file: Path | None = Field(
+        default=None, description="a private key in PEM, Ed25519 or P-256, that signs tokens for other installations"
+    )
+
     # --- Webhooks
     webhook_private: bool = Field(
         default=False, description="let tenants' webhooks reach private addresses, with http as well: only for tests"

@@ -73,9 +73,10 @@ def upgrade(op: Operations) -> None:
     first_answers(op)
     invitations(op)
     webhooks(op)
+    federation(op)
     functions(op, "audit", "sealing", "platform_log", "sign_ins", "quotas", "features", "watchdog", "tickets")
     functions(op, "timeline", "words")
-    functions(op, "idempotency", "invitations", "webhooks")
+    functions(op, "idempotency", "invitations", "webhooks", "federation")
     orders(op)
 
 
@@ -194,9 +195,11 @@ def directory(op: Operations) -> None:
         ),
         sa.Column("moving_to", sa.Text),
         moment("moved_at", nullable=True),
+        sa.Column("remote", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
         sa.CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
         sa.CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
+        sa.CheckConstraint("NOT remote OR parent_id IS NULL", name="remote_alone"),
     )
     op.create_index(
         None, "tenants", ["slug"], unique=True, schema="control", postgresql_where=sa.text("status <> 'deleted'")
@@ -699,6 +702,47 @@ def webhooks(op: Operations) -> None:
     )
     op.create_index(None, "dead_letters", ["webhook_id", "id"], schema="control")
     op.create_index(None, "dead_letters", ["tenant_id"], schema="control")
+
+
+def federation(op: Operations) -> None:
+    create_table(
+        op,
+        "remote_partners",
+        tenant(primary_key=True),
+        sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("installation", sa.Text, nullable=False),
+        sa.Column("remote_id", sa.Uuid, nullable=False),
+        sa.Column("partnership_id", sa.Uuid, unique=True),
+        sa.Column("key", JSONB),
+        sa.Column("pinned_by", sa.Uuid),
+        moment("pinned_at", nullable=True),
+        length("installation", 255),
+        sa.UniqueConstraint("owner_id", "installation", "remote_id"),
+        sa.CheckConstraint("octet_length(key::text) <= 4000", name="key_length"),
+        sa.CheckConstraint("(partnership_id IS NULL) = (key IS NULL)", name="pinned"),
+    )
+    create_table(
+        op,
+        "remote_tokens",
+        tenant(primary_key=True),
+        sa.Column("id", sa.Uuid, primary_key=True),
+        moment("expires_at"),
+    )
+    op.create_index(None, "remote_tokens", ["expires_at"], schema="control")
+    create_table(
+        op,
+        "remote_owners",
+        identifier(),
+        tenant(),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("installation", sa.Text, nullable=False),
+        sa.Column("partnership_id", sa.Uuid, nullable=False),
+        sa.Column("added_by", sa.Uuid),
+        moment("added_at", default="now()"),
+        length("name", 200),
+        length("installation", 255),
+        sa.UniqueConstraint("tenant_id", "installation", "partnership_id"),
+    )
 
 
 def log(op: Operations) -> None:

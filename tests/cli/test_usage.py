@@ -17,6 +17,7 @@ from tests.cli.processes import Place, finished
 LOOKING = {
     "audit verify --tenant acme",
     "doctor",
+    "federation --tenant acme",
     "explain operation.graphql --tenant acme",
     "migrate --check",
     "plan list",

@@ -13,6 +13,7 @@ from isola.platform import (
     audit as audit_tables,
     changes,
     domains,
+    federation,
     grants,
     idempotency,
     invitations,
@@ -81,6 +82,9 @@ CONTROL = [
     orders.orders,
     webhooks.webhooks,
     webhooks.dead_letters,
+    federation.remote_owners,
+    federation.remote_partners,
+    federation.remote_tokens,
 ]
 SHARED_TABLES = [name for name in TRIED if Capability.POLICIES in strategies.load("login")[name].capabilities]
 

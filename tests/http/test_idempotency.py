@@ -146,6 +146,7 @@ async def test_answers_with_credentials_are_not_kept(ada: Client, api: Api) -> N
     assert unrepeatable_in(model) == {
         "acceptInvitation",
         "createApiKey",
+        "createRemoteToken",
         "createTicket",
         "createWebhook",
         "refreshSession",

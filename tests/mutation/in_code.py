@@ -33,6 +33,7 @@ NAMING = "tests/http/test_naming_a_tenant.py"
 COOKIES = "tests/http/test_session_cookie.py"
 SIGN_IN = "tests/http/test_sign_in.py"
 INVITATIONS = "tests/http/test_invitations.py"
+FEDERATION = "tests/http/federation"
 DELIVERING = "tests/http/webhooks/test_deliveries.py"
 CHOICES = "tests/http/test_sign_in_choices.py"
 LIVE_EVENTS = "tests/http/test_live.py"
@@ -1027,8 +1028,8 @@ CREDENTIALS = (
         "the signature of a token",
         BOTH,
         "app/isola/identity/tokens.py",
-        'if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):',
-        "if not signature:",
+        "if not key.Algorithm.verify(parts.signed, key.key, parts.signature):",
+        "if not parts.signature:",
         (TOKENS,),
     ),
     Patch(
@@ -1807,8 +1808,58 @@ DELIVERIES = (
     ),
 )
 
+ELSEWHERE = (
+    Patch(
+        "tokens of partners elsewhere that are used again",
+        "that such a token is good for one request",
+        BOTH,
+        "app/isola/platform/federation.py",
+        "ON CONFLICT DO NOTHING\nRETURNING true",
+        "ON CONFLICT (tenant_id, id) DO UPDATE SET expires_at = excluded.expires_at\nRETURNING true",
+        (FEDERATION,),
+    ),
+    Patch(
+        "tokens of partners elsewhere for any installation",
+        "aud of such a token",
+        BOTH,
+        "app/isola/identity/federation.py",
+        "if installation != self._name or partnership is None:",
+        "if partnership is None:",
+        (FEDERATION,),
+    ),
+    Patch(
+        "tokens of partners elsewhere that live for long",
+        "that such a token lives for minutes",
+        BOTH,
+        "app/isola/identity/federation.py",
+        "or not 0 < expires_at - issued_at <= LIFETIME",
+        "or not 0 < expires_at - issued_at",
+        (FEDERATION,),
+    ),
+    Patch(
+        "partners elsewhere that write",
+        "that a partner on another installation only reads",
+        BOTH,
+        "app/isola/api/context.py",
+        "if self.principal.remote and not read_only:",
+        "if self.principal.remote and read_only is None:",
+        (FEDERATION,),
+    ),
+    Patch(
+        "people in tenants that stand for partners elsewhere",
+        "that nobody signs in to such a tenant",
+        BOTH,
+        "app/isola/platform/directory.py",
+        "tenant = await self._find(self._cache, self._fetch, name)\n"
+        "        return None if tenant is None or tenant.remote else tenant",
+        "return await self._find(self._cache, self._fetch, name)",
+        (FEDERATION,),
+    ),
+)
+
 IN_CODE = (
     *DELIVERIES,
+    *ELSEWHERE,
     *TICKETS,
     *BROWSERS,
     *PROTECTED,

@@ -36,6 +36,7 @@ class Tenant:
     plan: str = strawberry.field(description="The name of the tenant's plan.")
     parent_id: strawberry.ID | None = strawberry.field(description="The id of the parent; null at the top.")
     created_at: DateTime
+    remote: bool = strawberry.field(description="Whether it stands for a partner on another installation.")
 
     @classmethod
     def of(cls, tenant: directory.Tenant) -> "Tenant":
@@ -48,6 +49,7 @@ class Tenant:
             plan=tenant.plan,
             parent_id=None if tenant.parent_id is None else written(tenant.parent_id),
             created_at=DateTime(tenant.created_at),
+            remote=tenant.remote,
         )
 
 
@@ -65,7 +67,7 @@ class TenantQueries:
     @answered("The tenant with this slug; null if there is none.")
     async def tenant(self, info: Info, slug: str) -> Tenant | None:
         try:
-            return Tenant.of(await provisioning.named(info.context.control, slug))
+            return Tenant.of(await provisioning.named(info.context.control, slug, remote=True))
         except NotFound:
             return None
 

@@ -41,8 +41,11 @@ class Context:
         """A transaction inside the tenant of the request; see ``Database.transaction``.
 
         A transaction that can write also proves the acting user, for the audit log. So does every transaction of
-        staff, who may only read: each of their reads is logged. Raises Forbidden for a write by staff.
+        staff, who may only read: each of their reads is logged. Raises Forbidden for a write by staff, and by a partner
+        on another installation.
         """
+        if self.principal.remote and not read_only:
+            raise Forbidden("a partner on another installation only reads")
         if self.principal.grant is not None:
             if not read_only:
                 raise Forbidden("temporary read access allows no changes")

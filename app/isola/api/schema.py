@@ -26,6 +26,7 @@ from isola.subjects import features, permissions
 from isola.subjects.api_keys.fields import ApiKeyMutations, ApiKeyQueries
 from isola.subjects.audit.fields import AuditQueries
 from isola.subjects.domains.fields import DomainMutations, DomainQueries
+from isola.subjects.federation.fields import FederationMutations, FederationQueries
 from isola.subjects.invitations.fields import InvitationMutations, InvitationQueries
 from isola.subjects.organizations.fields import OrganizationMutations
 from isola.subjects.partnerships.fields import PartnershipMutations, PartnershipQueries
@@ -67,6 +68,7 @@ Query = mapped(Parameters(caller.COLUMNS))(
         *(each.queries for each in _declared),
         ShareQueries,
         PartnershipQueries,
+        FederationQueries,
         DomainQueries,
         ApiKeyQueries,
         AuditQueries,
@@ -82,6 +84,7 @@ Mutation = _root(
     *(each.mutations for each in _declared if each.mutations is not None),
     ShareMutations,
     PartnershipMutations,
+    FederationMutations,
     OrganizationMutations,
     UserMutations,
     RoleMutations,

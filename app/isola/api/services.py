@@ -3,6 +3,7 @@ from datetime import timedelta
 
 from isola.identity.api_keys import Mint
 from isola.identity.choices import SignInChoices
+from isola.identity.federation import Federation
 from isola.identity.invitations import Invitations
 from isola.identity.sessions import Sessions
 from isola.platform.challenges import Challenges
@@ -21,3 +22,5 @@ class Services:
     share_term: timedelta | None = None
     """After which a share ends, if its end is not given."""
     delivery: Delivery | None = None
+    federation: Federation | None = None
+    """For partners on other installations; None if this one has no name."""

@@ -15,6 +15,7 @@ from isola.commands.advise import advise
 from isola.commands.audit import audit_app
 from isola.commands.bench import bench_app
 from isola.commands.common import Commands, JsonOption, TenantOption, act, amount, err, out
+from isola.commands.federation import federation
 from isola.commands.isolation import isolation
 from isola.commands.new import new
 from isola.commands.operate import operate
@@ -51,6 +52,7 @@ app.add_typer(timeline_app, name="timeline")
 app.command()(operate)
 app.command()(adopt)
 app.command()(advise)
+app.command()(federation)
 app.command()(isolation)
 app.command()(new)
 app.command()(revision)

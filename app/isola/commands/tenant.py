@@ -71,9 +71,10 @@ def list_(*, as_json: JsonOption = False) -> None:
         if as_json:
             print_json([_described(each) for each in tenants])
             return
-        table = Table("slug", "name", "status", "strategy", "id", box=None)
+        table = Table("slug", "name", "status", "strategy", "id", "remote", box=None)
         for tenant in tenants:
-            table.add_row(tenant.slug, tenant.name, tenant.status, tenant.strategy, str(tenant.id))
+            remote = "yes" if tenant.remote else ""
+            table.add_row(tenant.slug, tenant.name, tenant.status, tenant.strategy, str(tenant.id), remote)
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
     act(run, looking=True)
@@ -86,7 +87,7 @@ def show(slug: Slug, *, as_json: JsonOption = False) -> None:
 
     async def run(installed: "Installation") -> None:
         async with await installed.control() as control:
-            shown = await provisioning.named(control, slug)
+            shown = await provisioning.named(control, slug, remote=True)
         if as_json:
             print_json(_described(shown))
         else:

@@ -9,14 +9,16 @@ from typing import Any, NoReturn
 from uuid import UUID, uuid5
 
 from isola.errors import BadUserInput, Forbidden, TenantRequired, TokenExpired, Unauthenticated
+from isola.identity import federation
 from isola.identity.api_keys import KeyVerifier, UnknownKey
 from isola.identity.claims import Claims, Expired
 from isola.identity.descendants import Descendants
+from isola.identity.federation import FederationVerifier
 from isola.identity.members import Members
 from isola.identity.memberships import Memberships
-from isola.identity.resolution import ParsedRequest, Resolution, identifier_of, identifies, unknown_host
+from isola.identity.resolution import PATH, ParsedRequest, Resolution, identifier_of, identifies, unknown_host
 from isola.identity.revocations import Revocations
-from isola.identity.tokens import TokenVerifier
+from isola.identity.tokens import TokenVerifier, type_of
 from isola.identity.visitors import Visitor
 from isola.platform.api_keys import ApiKey
 from isola.platform.directory import Directory
@@ -46,6 +48,8 @@ class Principal:
     on_behalf_of: str | None = None
     grant: UUID | None = None
     session: UUID | None = None
+    remote: bool = False
+    """Whether it is a partner on another installation, with a credential for one read."""
     features: frozenset[str] = frozenset()
     """Those of the tenant, when it was authenticated."""
 
@@ -72,6 +76,7 @@ class Authenticator:
         default: str | None = None,
         session_issuer: str | None = None,
         families: Families | None = None,
+        partners: FederationVerifier | None = None,
     ) -> None:
         self._resolution = resolution
         self._tokens = tokens
@@ -80,6 +85,7 @@ class Authenticator:
         self._domains = domains
         self.members = members
         self.families = families
+        self._partners = partners
         self._default = default
         self._session_issuer = session_issuer
         self._memberships = memberships
@@ -100,7 +106,11 @@ class Authenticator:
             await self._refuse_two(parsed, parsed.other_key)
         if parsed.token is None:
             return await self._machine(parsed, parsed.api_key or "")
-        claims = self._tokens.cached(parsed.token) or await self._verified(parsed, parsed.token)
+        claims = self._tokens.cached(parsed.token)
+        if claims is None:
+            if self._partners is not None and type_of(parsed.token) == federation.TYPE:
+                return await self._remote(self._partners, parsed, parsed.token, scope)
+            claims = await self._verified(parsed, parsed.token)
         if claims.tenant is None:
             tenant = await self._requested_tenant(parsed, claims)
         else:
@@ -203,6 +213,23 @@ class Authenticator:
         if not await self._agrees(parsed, tenant):
             return await self._from_above(parsed, tenant, partial(self._as_machine, key, tenant))
         return await self._as_machine(key, tenant)
+
+    async def _remote(
+        self, verifier: FederationVerifier, parsed: ParsedRequest, token: str, scope: Mapping[str, Any]
+    ) -> Principal:
+        """A partner on another installation, who reads what was shared. The token counts as used, whatever follows."""
+        if scope["type"] != "http" or scope["path"] != PATH:
+            raise Unauthenticated("such a token is only accepted for a query over HTTP")
+        partner = await verifier.verify(token)
+        tenant = await self._directory.find_remote(partner.tenant_id)
+        if tenant is None:
+            raise Unauthenticated("the token is of a partner that is not known here")
+        if not await self._agrees(parsed, tenant):
+            raise self._other_tenant(parsed, tenant)
+        tenant.require_active()
+        guest = await self.members.admit_guest(tenant, "partner", "partner")
+        features = tenant.entitlements.now()
+        return Principal(tenant, guest.user_id, (), frozenset({Permission.SHARE_READ}), remote=True, features=features)
 
     async def _as_machine(self, key: ApiKey, tenant: Tenant) -> Principal:
         tenant.require_active()

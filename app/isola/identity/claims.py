@@ -65,7 +65,7 @@ class Expired(Unauthenticated):
 
 def issuer(payload: Mapping[str, Any]) -> str:
     """The issuer claimed in a payload. Raises Unauthenticated."""
-    return _text(payload, "iss")
+    return text_of(payload, "iss")
 
 
 def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Claims:
@@ -76,8 +76,8 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
     """
     # PyJWT could check the registered claims, but it rounds times to whole seconds and accepts "9" and true as times.
     leeway = settings.token_leeway
-    expires_at = _time(payload, "exp") + leeway
-    if any(name in payload and now < _time(payload, name) - leeway for name in ("nbf", "iat")):
+    expires_at = time_of(payload, "exp") + leeway
+    if any(name in payload and now < time_of(payload, name) - leeway for name in ("nbf", "iat")):
         raise NotYetValid("the token is not yet valid")
     if issuer(payload) != settings.token_issuer:
         raise Unauthenticated("the token is from another issuer")
@@ -92,7 +92,7 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
         email=_contact(payload, settings.claim_email) if payload.get(settings.claim_email_verified) is True else None,
         expires_at=expires_at,
         issuer=settings.token_issuer,
-        issued_at=_time(payload, "iat") if "iat" in payload else 0,
+        issued_at=time_of(payload, "iat") if "iat" in payload else 0,
         token_id=_optional_text(payload, "jti"),
         session_id=_optional_text(payload, "sid"),
         tenants=settings.token_tenants,
@@ -105,18 +105,18 @@ def parse(payload: Mapping[str, Any], settings: TokenSettings, now: float) -> Cl
 
 def _tenant(payload: Mapping[str, Any], settings: TokenSettings) -> str | None:
     if settings.token_tenant_required:
-        return _text(payload, settings.claim_tenant)
+        return text_of(payload, settings.claim_tenant)
     return _optional_text(payload, settings.claim_tenant)
 
 
 def _subject(payload: Mapping[str, Any], settings: TokenSettings) -> str:
-    subject = _text(payload, settings.claim_user)
+    subject = text_of(payload, settings.claim_user)
     if not settings.namespace and not settings.speaks_for_all and subject.startswith(RESERVED):
         raise Unauthenticated(f"the token's claim {settings.claim_user} begins with a prefix that is reserved here")
     return settings.namespace + subject
 
 
-def _time(payload: Mapping[str, Any], name: str) -> float:
+def time_of(payload: Mapping[str, Any], name: str) -> float:
     value = payload.get(name)
     # bool is a subclass of int. Comparisons with NaN are false.
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _END_OF_TIME:
@@ -124,7 +124,7 @@ def _time(payload: Mapping[str, Any], name: str) -> float:
     return float(value)
 
 
-def _text(payload: Mapping[str, Any], name: str) -> str:
+def text_of(payload: Mapping[str, Any], name: str) -> str:
     value = _contact(payload, name)
     if value is None:
         raise Unauthenticated(f"the token's claim {name} must be a text of 1 to {MAX_TEXT_LENGTH} printable characters")
@@ -140,7 +140,7 @@ def _contact(payload: Mapping[str, Any], name: str) -> str | None:
 
 def _optional_text(payload: Mapping[str, Any], name: str) -> str | None:
     # Identity providers write null or "" for unknown values.
-    return None if payload.get(name) in (None, "") else _text(payload, name)
+    return None if payload.get(name) in (None, "") else text_of(payload, name)
 
 
 def _audiences(payload: Mapping[str, Any]) -> list[str]:

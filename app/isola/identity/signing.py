@@ -72,7 +72,7 @@ def from_settings(settings: Settings) -> Signer | None:
     if settings.session_issuer in {settings.token_issuer, *(each.token_issuer for each in settings.issuers)}:
         raise OperatorError("ISOLA_SESSION_ISSUER: another issuer has this name already")
     if settings.session_key_file is not None:
-        return _signer(settings, *_private(settings.session_key_file))
+        return _signer(settings, *private_key(settings.session_key_file, "ISOLA_SESSION_KEY_FILE"))
     try:
         key = development_key(settings)
     except OperatorError:
@@ -89,11 +89,12 @@ def _signer(settings: Settings, private: Any, public: PyJWK) -> Signer:
     return Signer(Issuer(described, FixedKey(public)), public.algorithm_name, private, public.key_id)
 
 
-def _private(file: Path) -> tuple[Any, PyJWK]:
+def private_key(file: Path, setting: str) -> tuple[Any, PyJWK]:
+    """A private key in PEM, and its public key. Raises OperatorError, naming the setting, for an unusable one."""
     try:
         private = load_pem_private_key(file.read_bytes(), password=None)
     except OSError as error:
-        raise OperatorError(f"ISOLA_SESSION_KEY_FILE: the key cannot be read: {error.strerror}") from None
+        raise OperatorError(f"{setting}: the key cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         private = None
     match private:
@@ -103,7 +104,7 @@ def _private(file: Path) -> tuple[Any, PyJWK]:
             algorithm = "ES256"
         case _:
             raise OperatorError(
-                "ISOLA_SESSION_KEY_FILE: expected an Ed25519 private key or one on P-256, in PEM without a password"
+                f"{setting}: expected an Ed25519 private key or one on P-256, in PEM without a password"
             )
     public = private.public_key()
     # The same on every server with this key; changes with the key.

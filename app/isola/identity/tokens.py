@@ -5,7 +5,8 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set as AbstractSet
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -38,6 +39,27 @@ _REFUSED_HEADERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
 Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # without repr: it is part of a credential
+class Parts:
+    """The parts of a token in the compact form. Nothing in them is verified."""
+
+    algorithm: str
+    key_id: str | None
+    payload: Mapping[str, Any]
+    signed: bytes
+    signature: bytes
+
+
+def parse(token: str, types: AbstractSet[str] = _TYPES) -> Parts:
+    """The parts of a token, whose header says one of ``types``, in lower case. Raises Unauthenticated."""
+    parts = _COMPACT.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
+    if parts is None:
+        raise _malformed()
+    algorithm, key_id = _read_header(parts["header"], types)
+    signature = _decode(parts["signature"])
+    return Parts(algorithm, key_id, _decode_object(parts["payload"]), parts["signed"].encode(), signature)
 
 
 class TokenVerifier:
@@ -104,27 +126,22 @@ class TokenVerifier:
         return None
 
     async def _decided(self, token: str) -> Claims:
-        parts = _COMPACT.fullmatch(token)
-        if parts is None:
-            raise _malformed()
-        algorithm, key_id = _read_header(parts["header"])
-        signature = _decode(parts["signature"])
+        parts = parse(token)
         # Not verified yet: until it is, only the issuer is read from it, to select the keys.
-        payload = _decode_object(parts["payload"])
-        issuer = self._issuers.get(claims.issuer(payload))
+        issuer = self._issuers.get(claims.issuer(parts.payload))
         if issuer is None:
             raise Unauthenticated("the token is from another issuer")
-        if algorithm not in issuer.keys.algorithms:
+        if parts.algorithm not in issuer.keys.algorithms:
             raise _refused()
-        key = await issuer.keys.find(key_id)
+        key = await issuer.keys.find(parts.key_id)
         # Not cached: the key may be found soon, when keys are fetched again.
-        if key is None or key.algorithm_name != algorithm:
+        if key is None or key.algorithm_name != parts.algorithm:
             raise _refused()
         now = self._clock()
         try:
-            if not key.Algorithm.verify(parts["signed"].encode(), key.key, signature):
+            if not key.Algorithm.verify(parts.signed, key.key, parts.signature):
                 raise _refused()
-            cached_claims = claims.parse(payload, issuer.settings, now)
+            cached_claims = claims.parse(parts.payload, issuer.settings, now)
         except NotYetValid:
             raise
         except Expired as expired:
@@ -195,13 +212,23 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode(errors="surrogatepass")).digest()
 
 
-def _read_header(segment: str) -> tuple[str, str | None]:
+def type_of(token: str) -> str:
+    """The type in the header of a token, in lower case; empty if there is none. Not verified."""
+    header, _, _ = token.partition(".") if len(token) <= MAX_TOKEN_LENGTH else ("", "", "")
+    try:
+        kind = _decode_object(header).get("typ")
+    except Unauthenticated:
+        return ""
+    return kind.lower() if isinstance(kind, str) else ""
+
+
+def _read_header(segment: str, types: AbstractSet[str]) -> tuple[str, str | None]:
     """The algorithm and the key id in the header, both as untrusted as the rest of it."""
     header = _decode_object(segment)
     algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or not isinstance(key_id, str | None) or not isinstance(kind, str):
         raise _malformed()
-    if kind.lower() not in _TYPES or not _REFUSED_HEADERS.isdisjoint(header):
+    if kind.lower() not in types or not _REFUSED_HEADERS.isdisjoint(header):
         raise _refused()
     return algorithm, key_id
 

@@ -41,18 +41,25 @@ class Directory:
             changes.listen(Kind.PLAN, cache.forget)
 
     async def find(self, name: str) -> Tenant | None:
-        """The tenant with this slug or id, None if there is none.
+        """The tenant with this slug or id, None if there is none, or if it is remote: nobody signs in to that.
 
         Raises Unavailable when it cannot be determined, and for an active tenant whose home is not protected.
         """
-        return await self._find(self._cache, self._fetch, name)
+        tenant = await self._find(self._cache, self._fetch, name)
+        return None if tenant is None or tenant.remote else tenant
+
+    async def find_remote(self, tenant_id: UUID) -> Tenant | None:
+        """The tenant that stands for a partner on another installation. Raises as ``find``."""
+        tenant = await self._find(self._cache, self._fetch, str(tenant_id))
+        return tenant if tenant is not None and tenant.remote else None
 
     async def identify(self, name: str) -> Tenant | None:
         """The same without the check of its home: it takes as long for a tenant as for a name of none.
 
         The result must not be served.
         """
-        return await self._find(self._identified, self._read, name)
+        tenant = await self._find(self._identified, self._read, name)
+        return None if tenant is None or tenant.remote else tenant
 
     async def _find(self, cache: "Cache[str, Tenant | None]", fetch: _Fetch, name: str) -> Tenant | None:
         cached = cache.get(name)

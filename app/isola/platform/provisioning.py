@@ -11,7 +11,7 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from isola.database.transactions import Database, Transaction
 from isola.errors import BadUserInput, Conflict, NotFound, OperatorError, Unavailable
 from isola.installed import metadata
-from isola.platform import commits, overrides, plans, platform_log
+from isola.platform import commits, federation, overrides, plans, platform_log
 from isola.platform.api_keys import api_keys
 from isola.platform.audit import audit_heads, audit_pending, audit_seals
 from isola.platform.domains import domains
@@ -92,7 +92,7 @@ async def create(
             strategy=strategy,
             home=home.schema,
             role=home.role or "none",
-            parent_id=None if parent is None else (await _named(transaction, parent)).id,
+            parent_id=None if parent is None else await _parent(transaction, parent),
             plan=plan,
         )
         rows = await transaction.rows(new.returning(*COLUMNS))
@@ -102,6 +102,12 @@ async def create(
         made = {"id": str(tenant), "name": name, "strategy": strategy, "parent": parent, "plan": plan}
         await _note(transaction, by, Action.TENANT_CREATE, slug, None, made)
     return entry(rows[0])
+
+
+async def _parent(transaction: Transaction, slug: str) -> UUID:
+    tenant = await _named(transaction, slug)
+    _refuse_remote(tenant, slug)
+    return tenant.id
 
 
 async def _reused(transaction: Transaction, slug: str, *, insists: bool) -> bool:
@@ -153,10 +159,18 @@ async def page(control: Database, *, status: Status | None, after: UUID | None, 
         return [entry(row) for row in await transaction.rows(question)]
 
 
-async def named(control: Database, slug: str) -> Tenant:
-    """The tenant with this slug. Raises NotFound."""
+async def named(control: Database, slug: str, *, remote: bool = False) -> Tenant:
+    """The tenant with this slug. Raises NotFound, and, unless ``remote``, Conflict for one that is remote."""
     async with control.unbound() as transaction:
-        return await _named(transaction, slug)
+        tenant = await _named(transaction, slug)
+    if not remote:
+        _refuse_remote(tenant, slug)
+    return tenant
+
+
+def _refuse_remote(tenant: Tenant, slug: str) -> None:
+    if tenant.remote:
+        raise Conflict("it stands for a partner on another installation: see docs/federation.md", "slug", value=slug)
 
 
 async def suspend(control: Database, slug: str, by: Author | None = None) -> Tenant:
@@ -201,6 +215,9 @@ async def drop(
             )
         )
         tenant = entry((await transaction.rows(deleted.returning(*COLUMNS)))[0])
+        remote = [row["slug"] for row in await transaction.rows(federation.of_owner(tenant.id))]
+    for each in remote:
+        await drop(owner, strategies, each, notice=0, by=by)
     await asyncio.sleep(notice)
     if not await commits.settled(owner, PATIENCE):
         raise Unavailable("a commit in progress takes too long")
@@ -238,6 +255,9 @@ async def drop(
             plans.quota_turns,
             reads,
             refusals,
+            federation.remote_owners,
+            federation.remote_partners,
+            federation.remote_tokens,
             sessions,
             share_notices,
             sign_outs,

@@ -66,6 +66,13 @@ CALLED_BY_MEMBERS = (
     "isola.revoke_invitation(uuid)",
     "isola.accept_invitation(uuid, bytea, uuid)",
     "isola.fail_invitation(uuid)",
+    "isola.add_remote_partner(uuid, jsonb)",
+    "isola.pin_remote_key(uuid, jsonb)",
+    "isola.remote_partners()",
+    "isola.add_remote_owner(text, text, uuid)",
+    "isola.remove_remote_owner(uuid)",
+    "isola.remote_owners()",
+    "isola.note_remote_token(uuid, interval)",
     "isola.webhooks()",
     "isola.dead_letters(uuid)",
     "isola.create_webhook(text, text, text[])",
@@ -119,6 +126,7 @@ AS_SHARING = (
     "isola.lock_offers(uuid, uuid)",
     "isola.begin_partnership(uuid, uuid, uuid, timestamptz, text)",
     "isola.note_partners()",
+    "isola.note_remote_partner(jsonb, jsonb)",
     "isola.proved_tenant_id()",
     "isola.proof(uuid, uuid)",
     "isola.proof_of(text)",
@@ -303,6 +311,12 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT, DELETE ON control.first_answers TO {roles.sharing};
         GRANT SELECT, UPDATE (digest, attempts, next_attempt_at, sent_at), DELETE ON control.invitations TO {control};
         GRANT SELECT, INSERT, UPDATE ON control.invitations TO {roles.sharing};
+        GRANT SELECT, INSERT ON control.remote_partners TO {control};
+        GRANT SELECT, INSERT, UPDATE (expires_at), DELETE ON control.remote_tokens TO {control};
+        GRANT SELECT (tenant_id, id) ON control.partners TO {control};
+        GRANT INSERT ON control.audit_heads TO {control};
+        GRANT SELECT, UPDATE (partnership_id, key, pinned_by, pinned_at) ON control.remote_partners TO {roles.sharing};
+        GRANT SELECT, INSERT, DELETE ON control.remote_owners TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.webhooks TO {roles.sharing};
         GRANT SELECT, DELETE ON control.dead_letters TO {roles.sharing};
         GRANT SELECT (tenant_id, entries) ON control.audit_heads TO {roles.sharing};

@@ -65,9 +65,12 @@ tenants = Table(
     # The target strategy of a running move. Until it ends, nothing is written in the tenant.
     Column("moving_to", Text),
     moment("moved_at", nullable=True, default=None),
+    # Whether it stands for a partner on another installation: see isola.platform.federation.
+    Column("remote", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("slug ~ '^[a-z][a-z0-9-]{0,61}[a-z0-9]$'", name="slug"),
     CheckConstraint("status IN ('active', 'suspended', 'deleted')", name="status"),
     CheckConstraint("home IS NOT NULL OR status = 'deleted'", name="home"),
+    CheckConstraint("NOT remote OR parent_id IS NULL", name="remote_alone"),
     # The slug of a deleted tenant can be reused.
     Index(None, "slug", unique=True, postgresql_where=text("status <> 'deleted'")),
     Index(None, "parent_id"),
@@ -79,7 +82,8 @@ tenants = Table(
 class Tenant:
     """An entry of the directory. ``strategy`` names the placement; ``moving_to`` the target of a running move.
 
-    ``slug_reused``: a deleted tenant had the slug before. ``entitlements`` are its features.
+    ``slug_reused``: a deleted tenant had the slug before. ``entitlements`` are its features. ``remote``: it stands for
+    a partner on another installation, and nobody signs in to it.
     """
 
     id: UUID
@@ -94,6 +98,7 @@ class Tenant:
     moving_to: str | None = None
     slug_reused: bool = False
     entitlements: Entitlements = NOTHING
+    remote: bool = False
 
     def require_active(self) -> None:
         """Raise TenantSuspended, TenantDeleted, or Unavailable while the tenant is being moved."""

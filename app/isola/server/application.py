@@ -23,6 +23,7 @@ from isola.identity.api_keys import KeyVerifier, Mint
 from isola.identity.authentication import Authenticator
 from isola.identity.choices import SignInChoices
 from isola.identity.descendants import Descendants
+from isola.identity.federation import Federation
 from isola.identity.hosts import Hosts
 from isola.identity.invitations import Invitations
 from isola.identity.members import Members
@@ -42,6 +43,7 @@ from isola.platform.collation import sorts_by_code_point
 from isola.platform.directory import Directory
 from isola.platform.domains import Domains
 from isola.platform.families import Families
+from isola.platform.federation import RemotePartners
 from isola.platform.idempotency import forgetting
 from isola.platform.lapsing import lapsing
 from isola.platform.sealing import sealing
@@ -81,8 +83,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
     if unnamed := undescribed(model.schema):
         log.warning("parts of the schema have no description", number=len(unnamed), some=unnamed[:20])
     signer = signing.from_settings(settings)
-    own = {signer.name: signer.issuer} if signer else {}
-    of_tenants = {**issuers.from_settings(settings), **own}
+    of_tenants = {**issuers.from_settings(settings), **({signer.name: signer.issuer} if signer else {})}
     tokens = TokenVerifier(of_tenants, settings.token_cache_size)
     of_staff = issuers.of_staff(settings.admin_issuer, of_tenants) if settings.admin_issuer else None
     passwords = password_file.from_settings(settings)
@@ -129,6 +130,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
             directory = Directory(control, changes, settings.directory_ttl, migrations.unprotected)
             members = Members(tenants, control, changes, ttl=settings.directory_ttl, first_role=settings.first_role)
             revocations = Revocations(control, changes)
+            federation = Federation.open(settings, RemotePartners(control, installed.strategies), sign_ins.refuse)
             families = Families(
                 control,
                 installed.strategies,
@@ -151,6 +153,7 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 default=settings.default_tenant,
                 session_issuer=settings.session_issuer,
                 families=families,
+                partners=federation.verifier if federation else None,
             )
             invitations = Invitations(
                 settings, secret=secret, control=background, tenants=visiting, directory=directory
@@ -176,7 +179,16 @@ async def application(installed: Installation, trials: Sequence[Trial] = ()) -> 
                 passwords=signer is not None and passwords is not None,
             )
             delivery = _delivery(settings, secret, noting, delivering, directory)
-            services = Services(mint, challenges, sessions, choices, invitations, settings.share_duration, delivery)
+            services = Services(
+                mint,
+                challenges,
+                sessions,
+                choices,
+                invitations,
+                settings.share_duration,
+                delivery,
+                federation,
+            )
             paths = rest.read((route for each in APPLICATIONS.values() for route in each.routes), model.schema)
             executor = _executor(
                 settings,

@@ -19,6 +19,7 @@ class Permission(StrEnum):
     DOMAIN_MANAGE = "domain:manage"
     DOMAIN_READ = "domain:read"
     FAMILY_READ = "family:read"
+    FEDERATION_WRITE = "federation:write"
     GHOST_READ = "ghost:read"
     ORGANIZATION_MANAGE = "organization:manage"
     ORGANIZATION_READ = "organization:read"

@@ -62,6 +62,8 @@ class Caller:
         """The caller of an ASGI scope. Raises what ``Authenticator.principal`` raises."""
         epoch = changes.epoch
         context = Context(await principals.principal(scope), database, principals.members, request_id)
+        if context.principal.remote:
+            raise Forbidden("a partner on another installation reads once: expected no subscription and no live query")
         return cls(principals, changes, scope, context, epoch)
 
     @property
