@@ -274,10 +274,27 @@ RETURN isola.audit_values(jsonb_build_object(
     'granted_at', share -> 'granted_at', 'expires_at', share -> 'expires_at', 'revoked_at', share -> 'revoked_at'
 ), '{}');
 
+-- Who receives a share: the partner, or each child of the owner, with the id that it has there, the owner's slug as the
+-- partnership has it, NULL for children, and since when the grantee is a child. As in control.family_shares.
+CREATE FUNCTION isola.audit_recipients(share control.shares)
+RETURNS TABLE (tenant_id uuid, id uuid, owner text, since timestamptz) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT p.tenant_id, (share).id, p.partner_slug, NULL::timestamptz FROM control.partners p
+    WHERE p.tenant_id = (share).grantee_id AND p.id = (share).partnership_id
+    UNION ALL
+    SELECT c.id, control.id_of_child((share).id, c.child_key), NULL, c.child_since FROM control.tenants c
+    WHERE c.parent_id = (share).owner_id AND (share).partnership_id = (share).owner_id
+      AND NOT EXISTS (
+          SELECT FROM control.shares o WHERE o.grantee_id = c.id
+            AND o.owner_id = (share).owner_id AND o.row_id = (share).row_id AND o.subject = (share).subject
+      );
+END;
+
 -- The grantee's log has a share's grant, changes and end as well. It may be on its way to another home, or suspended, and
 -- the owner must not wait for it: isola.note_sign_ins() copies them in a transaction of the grantee. They name the owner
 -- as the partnership does, and the share by its id; nothing else of the owner's. No entry for a share that has expired by
--- then, or whose partnership has ended.
+-- then, or whose partnership has ended. A child's log does not name the owner.
 CREATE FUNCTION isola.audit_grantees() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -286,9 +303,9 @@ BEGIN
     END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO control.share_notices (tenant_id, action, object, new)
-        SELECT p.tenant_id, 'received_share:create', concat('shr_', n.id), isola.audit_received(to_jsonb(n.*), p.partner_slug)
-        FROM new_rows n JOIN control.partners p ON p.tenant_id = n.grantee_id AND p.id = n.partnership_id
-        ORDER BY n.id;
+        SELECT r.tenant_id, 'received_share:create', concat('shr_', r.id), isola.audit_received(to_jsonb(n.*), r.owner)
+        FROM new_rows n CROSS JOIN LATERAL isola.audit_recipients(n) r
+        ORDER BY r.id;
         RETURN NULL;
     END IF;
     INSERT INTO control.share_notices (tenant_id, action, object, old, new)
@@ -298,10 +315,14 @@ BEGIN
             isola.audit_difference(c.new, c.old, '{owner,subject}') || jsonb_build_object('changed_at', now())
         END
     FROM (
-        SELECT n.id, p.tenant_id, n.revoked_at IS NOT NULL AS ended,
-            isola.audit_received(to_jsonb(o.*), p.partner_slug) AS old, isola.audit_received(to_jsonb(n.*), p.partner_slug) AS new
+        SELECT r.id, r.tenant_id, n.revoked_at IS NOT NULL AS ended,
+            isola.audit_received(to_jsonb(o.*) || r.start, r.owner) AS old,
+            isola.audit_received(to_jsonb(n.*) || r.start, r.owner) AS new
         FROM new_rows n JOIN old_rows o ON o.id = n.id
-        JOIN control.partners p ON p.tenant_id = n.grantee_id AND p.id = n.partnership_id
+        CROSS JOIN LATERAL (
+            SELECT each.*, jsonb_build_object('granted_at', greatest(n.granted_at, each.since)) AS start
+            FROM isola.audit_recipients(n) each
+        ) r
         WHERE o.expires_at IS NULL OR o.expires_at > statement_timestamp()
     ) c
     WHERE c.old <> c.new

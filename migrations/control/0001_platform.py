@@ -31,7 +31,7 @@ INSERT INTO control.counted (quota, relation, tenant_column, counts) VALUES
     ('shares', 'shares', 'owner_id', '{live} AND {in_partnership}')
 """.format(
     live="revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())",
-    in_partnership="EXISTS (SELECT FROM control.partners p WHERE p.id = partnership_id)",
+    in_partnership="(partnership_id = owner_id OR EXISTS (SELECT FROM control.partners p WHERE p.id = partnership_id))",
 )
 UNLIMITED = "INSERT INTO control.plans (name, title) VALUES ('unlimited', 'Unlimited')"
 # Plans to begin with, for the operator to change or delete. Their limits are for the subject in examples/agents; where
@@ -59,7 +59,7 @@ def upgrade(op: Operations) -> None:
     functions(op, "binding", "hierarchy")
     partnerships(op)
     shares(op)
-    functions(op, "sharing", "families")
+    functions(op, "family_shares", "sharing", "families")
     domains_and_api_keys(op)
     functions(op, "domains", "api_keys", "partnerships")
     changes_and_sessions(op)
@@ -190,6 +190,8 @@ def directory(op: Operations) -> None:
         moment("deleted_at", nullable=True),
         sa.Column("slug_reused", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("parent_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
+        sa.Column("child_key", sa.Uuid),
+        moment("child_since", nullable=True),
         sa.Column(
             "plan", sa.Text, sa.ForeignKey("control.plans.name"), nullable=False, server_default=sa.text("'unlimited'")
         ),
@@ -343,8 +345,8 @@ def shares(op: Operations) -> None:
         sa.Column("owner_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
         sa.Column("subject", sa.Text, nullable=False),
         sa.Column("row_id", sa.Uuid, nullable=False),
-        sa.Column("grantee_slug", sa.Text, nullable=False),
-        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id"), nullable=False),
+        sa.Column("grantee_slug", sa.Text),
+        sa.Column("grantee_id", sa.Uuid, sa.ForeignKey("control.tenants.id")),
         sa.Column("partnership_id", sa.Uuid, nullable=False),
         sa.Column("granted_by", sa.Uuid),
         moment("granted_at", default="now()"),
@@ -356,6 +358,10 @@ def shares(op: Operations) -> None:
         length("subject", 63),
         sa.CheckConstraint("length(grantee_slug) BETWEEN 2 AND 63", name="grantee_slug_length"),
         sa.CheckConstraint("owner_id <> grantee_id", name="with_another"),
+        sa.CheckConstraint(
+            "num_nulls(grantee_slug, grantee_id) = CASE WHEN partnership_id = owner_id THEN 2 ELSE 0 END",
+            name="with_partner_or_children",
+        ),
         sa.CheckConstraint("cardinality(fields) > 0", name="grants_something"),
         sa.CheckConstraint("length(note) BETWEEN 1 AND 500", name="note_length"),
     )
@@ -376,6 +382,7 @@ def shares(op: Operations) -> None:
         postgresql_where=sa.text("revoked_at IS NULL AND NOT lapsed"),
         postgresql_include=["expires_at"],
     )
+    op.create_index(None, "shares", ["grantee_id", "owner_id", "row_id"], schema="control")
     # By which an owner reads its own shares.
     within = (["granted_by", "granted_at"], ["grantee_slug", "granted_at"])
     for leading in ([], ["granted_at"], ["expires_at"], *within):
@@ -524,7 +531,7 @@ def changes_and_sessions(op: Operations) -> None:
         moment("last_at", default="now()"),
         moment("due_at"),
         length("subject", 63),
-        sa.CheckConstraint("kind IN ('family', 'share')", name="kind"),
+        sa.CheckConstraint("kind IN ('child', 'family', 'share')", name="kind"),
     )
     op.create_index(None, "reads", ["due_at"], schema="control")
     create_table(

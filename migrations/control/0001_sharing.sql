@@ -65,11 +65,31 @@ BEGIN ATOMIC
     WHERE o.name = of_subject AND (chosen IS NULL OR (chosen <@ o.shared AND c.name = ANY (chosen)));
 END;
 
+-- Stores a share, and returns its id; NULL while the row is shared already in this partnership. One that has expired is
+-- replaced. Only the functions below call it.
+CREATE FUNCTION isola.make_share(
+    owner uuid, of_subject text, of_row uuid, grantee text, partner uuid, partnership uuid,
+    granted text[], until timestamptz, remark text, OUT share uuid
+) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE control.shares SET revoked_at = now()
+    WHERE owner_id = owner AND row_id = of_row AND subject = of_subject AND partnership_id = partnership
+      AND revoked_at IS NULL AND expires_at <= statement_timestamp();
+    INSERT INTO control.shares AS s (
+        owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note
+    )
+    VALUES (owner, of_subject, of_row, grantee, partner, partnership, isola.current_user_id(), granted, until, remark)
+    ON CONFLICT (owner_id, row_id, subject, partnership_id) WHERE revoked_at IS NULL DO NOTHING
+    RETURNING s.id INTO share;
+END $$;
+
 -- Shares one of the bound tenant's own rows with the partner of that slug, as the proved user; as nobody if there is
 -- none: the ``chosen`` columns, or all that its subject shares. ``share`` is NULL if it is ``refused``: ``grantee`` if
 -- there is no such row, or if the slug is not that of an active partner, whether there is such a tenant or not;
--- ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that partner. A share
--- that has expired is replaced.
+-- ``fields`` if a column cannot be shared or none is chosen; ``again`` while the row is shared with that partner, or
+-- with all children if the partner is one of them.
 CREATE FUNCTION isola.share(
     of_subject text, of_row uuid, grantee text, chosen text[], until timestamptz, remark text,
     OUT share uuid, OUT refused text
@@ -93,15 +113,12 @@ BEGIN
         refused := 'fields';
         RETURN;
     END IF;
-    UPDATE control.shares SET revoked_at = now()
-    WHERE owner_id = owner AND row_id = of_row AND subject = of_subject AND partnership_id = partnership
-      AND revoked_at IS NULL AND expires_at <= statement_timestamp();
-    INSERT INTO control.shares AS s (
-        owner_id, subject, row_id, grantee_slug, grantee_id, partnership_id, granted_by, fields, expires_at, note
-    )
-    VALUES (owner, of_subject, of_row, grantee, partner, partnership, isola.current_user_id(), granted, until, remark)
-    ON CONFLICT (owner_id, row_id, subject, partnership_id) WHERE revoked_at IS NULL DO NOTHING
-    RETURNING s.id INTO share;
+    IF NOT EXISTS (
+        SELECT FROM control.family_shares f
+        WHERE f.grantee_id = partner AND f.owner_id = owner AND f.subject = of_subject AND f.row_id = of_row
+    ) THEN
+        share := isola.make_share(owner, of_subject, of_row, grantee, partner, partnership, granted, until, remark);
+    END IF;
     refused := CASE WHEN share IS NULL THEN 'again' END;
 END $$;
 
@@ -117,8 +134,9 @@ DECLARE
     of_subject text;
     granted text[];
 BEGIN
-    SELECT s.subject INTO of_subject FROM control.live_shares s
-    WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND isola.may_read(s.owner_id, s.subject, s.row_id);
+    SELECT s.subject INTO of_subject FROM control.shares s
+    WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND isola.may_read(s.owner_id, s.subject, s.row_id)
+      AND (s.partnership_id = s.owner_id OR EXISTS (SELECT FROM control.live_shares l WHERE l.id = s.id));
     granted := isola.granted_columns(of_subject, chosen);
     IF of_subject IS NOT NULL AND chosen IS NOT NULL AND granted IS NULL THEN
         refused := 'fields';
@@ -140,7 +158,7 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages =
 BEGIN
     UPDATE control.shares s SET revoked_at = now()
     WHERE s.id = share AND s.owner_id = isola.bound_tenant() AND s.revoked_at IS NULL
-      AND EXISTS (SELECT FROM control.partners p WHERE p.id = s.partnership_id)
+      AND (s.partnership_id = s.owner_id OR EXISTS (SELECT FROM control.partners p WHERE p.id = s.partnership_id))
       AND isola.may_read(s.owner_id, s.subject, s.row_id)
     RETURNING s.subject, s.row_id INTO subject, row_id;
 END $$;
@@ -162,10 +180,12 @@ CREATE FUNCTION isola.open_subjects() RETURNS text[] LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
 RETURN ARRAY(SELECT name FROM control.subjects WHERE NOT restricted);
 
--- The partnerships of the bound tenant.
+-- What the shares of the bound tenant are made in: its partnerships, and itself for those with its children.
 CREATE FUNCTION isola.own_partnerships() RETURNS uuid[] LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error
-RETURN ARRAY(SELECT id FROM control.partners WHERE tenant_id = (SELECT isola.bound_tenant()));
+RETURN array_append(
+    ARRAY(SELECT id FROM control.partners WHERE tenant_id = (SELECT isola.bound_tenant())), isola.bound_tenant()
+);
 
 -- Of the columns that a share grants, those that its subject still shares.
 CREATE FUNCTION isola.shared_of(of_subject text, granted text[]) RETURNS text[] LANGUAGE sql STABLE
@@ -180,7 +200,7 @@ RETURN ARRAY(
 -- table, but not name it: a policy of the table leaves it these rows (app/isola/platform/rights.py).
 CREATE VIEW isola.own_shares WITH (security_invoker = true) AS
 SELECT id, subject, row_id, grantee_slug, granted_by, granted_at, expires_at, note,
-    isola.shared_of(subject, fields) AS fields
+    isola.shared_of(subject, fields) AS fields, partnership_id = owner_id AS to_children
 FROM control.shares
 WHERE revoked_at IS NULL AND NOT lapsed AND (expires_at IS NULL OR expires_at > statement_timestamp())
   AND partnership_id = ANY ((SELECT isola.own_partnerships())::uuid[]);
@@ -190,8 +210,8 @@ ALTER TABLE control.shares ENABLE ROW LEVEL SECURITY;
 -- Estimates of the planner would tell how often a value occurs in the shares of all tenants.
 ALTER TABLE control.shares ALTER grantee_slug SET STATISTICS 0, ALTER note SET STATISTICS 0;
 
--- The live shares that the bound tenant receives from its partners. Each owner's shares are read in index order, which
--- holds the planner to the index without lapsed shares.
+-- The live shares that the bound tenant receives: from its partners, and from its parent, which is not named. Each
+-- partner's shares are read in index order, which holds the planner to the index without lapsed shares.
 CREATE FUNCTION isola.shares_received()
 RETURNS TABLE (
     id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
@@ -208,7 +228,11 @@ BEGIN ATOMIC
         WHERE l.partnership_id = p.id AND l.owner_id = p.partner_id
         ORDER BY l.granted_at DESC, l.id DESC
     ) s
-    WHERE p.tenant_id = (SELECT isola.bound_tenant());
+    WHERE p.tenant_id = (SELECT isola.bound_tenant())
+    UNION ALL
+    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note
+    FROM control.family_shares s JOIN control.sharers t ON t.id = s.owner_id
+    WHERE s.grantee_id = (SELECT isola.bound_tenant());
 END;
 
 -- One received share, by its id.
@@ -222,11 +246,16 @@ BEGIN ATOMIC
     SELECT s.id, t.slug, t.name, s.granted_at, s.expires_at, s.note
     FROM control.live_shares s
     JOIN control.sharers t ON t.id = s.owner_id
-    WHERE s.id = share AND s.grantee_id = (SELECT isola.bound_tenant());
+    WHERE s.id = share AND s.grantee_id = (SELECT isola.bound_tenant())
+    UNION ALL
+    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note
+    FROM control.family_shares s JOIN control.sharers t ON t.id = s.owner_id
+    WHERE s.share_id = control.id_of_parent(share, s.child_key) AND s.grantee_id = (SELECT isola.bound_tenant());
 END;
 
--- The newest received shares, at most ``most``; if a time and an id are given, those after that share. Each owner's
--- shares are read in index order, so that one owner's many shares do not slow down reading the others'.
+-- The newest received shares, at most ``most``; if a time and an id are given, those after that share. Each partner's
+-- shares are read in index order, so that one owner's many shares do not slow down reading the others'. All of a parent's
+-- are read and sorted: each child has other ids.
 CREATE FUNCTION isola.page_of_shares_received(after timestamptz, after_id uuid, most int)
 RETURNS TABLE (
     id uuid, owner_slug text, owner_name text, granted_at timestamptz, expires_at timestamptz, note text
@@ -245,13 +274,18 @@ BEGIN ATOMIC
         ORDER BY l.granted_at DESC, l.id DESC LIMIT most
     ) s
     WHERE p.tenant_id = (SELECT isola.bound_tenant())
-    ORDER BY s.granted_at DESC, s.id DESC LIMIT most;
+    UNION ALL
+    SELECT s.id, NULL, NULL, s.granted_at, s.expires_at, s.note
+    FROM control.family_shares s JOIN control.sharers t ON t.id = s.owner_id
+    WHERE s.grantee_id = (SELECT isola.bound_tenant())
+      AND (s.granted_at, s.id) < (coalesce(after, 'infinity'), coalesce(after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    ORDER BY granted_at DESC, id DESC LIMIT most;
 END;
 
--- The rows of a subject that partners share with the bound tenant, or the one of a share: the columns that its table
+-- The rows of a subject that partners or its parent share with the bound tenant, or the one of a share: the columns that its table
 -- declares as shared, in that order, NULL where the share does not grant them; the names of those that it grants; and of
--- the share its id, its owner's slug and name, when it was made, when it ends, and its note. No row for a share of
--- another subject. Each owner's rows are read in its home, of whatever strategy, by name: so an owner that leaves its home
+-- the share its id, its owner's slug and name, NULL for the parent, when it was made, when it ends, and its note. No row
+-- for a share of another subject. Each owner's rows are read in its home, of whatever strategy, by name: so an owner that leaves its home
 -- meanwhile does not look like one without rows, it is an error of its own (IS006), and a later statement reads the new
 -- home. The policies apply to this function as well, so the owner is bound while its rows
 -- are read: with the user who shared them if the subject has a visibility rule, so that a partner reads a row as long as
@@ -276,7 +310,7 @@ BEGIN
     WHERE o.name = of_subject
     GROUP BY o.name;
     FOR owner IN
-        SELECT p.id AS partnership, t.id, t.slug, t.name, t.home, u.sharer
+        SELECT p.id AS partnership, t.id, t.slug, t.name, t.home, u.sharer, of_share AS share, false AS is_parent
         FROM control.partners p
         JOIN control.sharers t ON t.id = p.partner_id
         CROSS JOIN LATERAL (
@@ -291,26 +325,37 @@ BEGIN
         ) u
         WHERE of_share IS NULL AND p.tenant_id = grantee AND declared.relation IS NOT NULL
         UNION ALL
-        SELECT s.partnership_id, t.id, t.slug, t.name, t.home, CASE WHEN declared.restricted THEN s.granted_by END
+        SELECT s.partnership_id, t.id, t.slug, t.name, t.home, CASE WHEN declared.restricted THEN s.granted_by END, s.id,
+            false
         FROM control.live_shares s
         JOIN control.sharers t ON t.id = s.owner_id
         WHERE s.id = of_share AND s.grantee_id = grantee AND declared.relation IS NOT NULL
+        UNION ALL
+        SELECT DISTINCT t.id, t.id, NULL, NULL, t.home, CASE WHEN declared.restricted THEN s.granted_by END,
+            CASE WHEN of_share IS NOT NULL THEN s.share_id END, true
+        FROM control.family_shares s
+        JOIN control.sharers t ON t.id = s.owner_id
+        WHERE s.grantee_id = grantee AND s.subject = of_subject AND declared.relation IS NOT NULL
+          AND (of_share IS NULL OR s.share_id = control.id_of_parent(of_share, s.child_key))
     LOOP
         PERFORM set_config('isola.tenant', owner.id::text, true),
             set_config('isola.proof', isola.proof(owner.id, owner.sharer), true),
             set_config('isola.home', owner.home, true);
         RETURN QUERY EXECUTE format(
-            'SELECT %s, CASE WHEN s.fields = $1 THEN $1 ELSE ARRAY('
+            'SELECT %1$s, CASE WHEN s.fields = $1 THEN $1 ELSE ARRAY('
             '    SELECT name FROM unnest($1) WITH ORDINALITY each (name, place) WHERE name = ANY (s.fields) ORDER BY place'
             ') END, s.id, $2, $3, s.granted_at, s.expires_at, s.note'
-            ' FROM control.live_shares s JOIN %I.%I r ON r.id = s.row_id'
-            ' WHERE s.partnership_id = $4 AND s.owner_id = $5 AND s.subject = $6 AND ($7 IS NULL OR s.id = $7)'
+            ' FROM %4$s JOIN %2$I.%3$I r ON r.id = s.row_id'
+            ' WHERE s.partnership_id = $4 AND s.owner_id = $5 AND s.subject = $6 AND ($7 IS NULL OR %5$s = $7)'
             ' AND (NOT $8 OR s.granted_by IS NOT DISTINCT FROM $9)'
             ' AND (s.granted_by IS NULL'
             '    OR EXISTS (SELECT FROM %2$I.users u WHERE u.id = s.granted_by AND u.disabled_at IS NULL))',
-            declared.columns, owner.home, declared.relation
-        ) USING declared.shared, owner.slug, owner.name, owner.partnership, owner.id, of_subject, of_share,
-            declared.restricted, owner.sharer;
+            declared.columns, owner.home, declared.relation,
+            CASE WHEN owner.is_parent THEN '(SELECT * FROM control.family_shares WHERE grantee_id = $10) s'
+                ELSE 'control.live_shares s' END,
+            CASE WHEN owner.is_parent THEN 's.share_id' ELSE 's.id' END
+        ) USING declared.shared, owner.slug, owner.name, owner.partnership, owner.id, of_subject, owner.share,
+            declared.restricted, owner.sharer, grantee;
         PERFORM set_config('isola.tenant', grantee::text, true), set_config('isola.proof', grantees_proof, true),
             set_config('isola.home', grantees_home, true);
     END LOOP;

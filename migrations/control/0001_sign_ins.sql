@@ -53,7 +53,10 @@ BEGIN
         DELETE FROM control.reads WHERE tenant_id = tenant AND due_at <= now() RETURNING *
     )
     SELECT array_agg(to_jsonb(due) ORDER BY subject, reader_id) FILTER (WHERE kind = 'family'),
-        array_agg(to_jsonb(due) || jsonb_build_object('partner', t.slug) ORDER BY subject, t.slug) FILTER (WHERE kind = 'share')
+        array_agg(
+            to_jsonb(due) || jsonb_build_object(CASE kind WHEN 'share' THEN 'partner' ELSE kind END, t.slug)
+            ORDER BY subject, kind, t.slug
+        ) FILTER (WHERE kind <> 'family')
     INTO above, partners FROM due JOIN control.tenants t ON t.id = due.reader_id;
     PERFORM isola.audit_note(
         'control.reads'::regclass, 'control', '[0:3]={family_read,"{due_at,reader_id,kind}",family:,subject}'::text[], NULL, above

@@ -210,7 +210,7 @@ class Data:
             case "Share", "grantedBy":
                 return self._by_key("User", row["granted_by"])
             case "Share", "grantee":
-                return {"slug": row["grantee_slug"]}
+                return {"slug": row["grantee_slug"]} if row["grantee_slug"] is not None else None
             case "Share", "fields":
                 return [each.upper() for each in row["fields"]]
             case _, "grantedFields":

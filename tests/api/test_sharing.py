@@ -235,7 +235,7 @@ NODE = 'node(id: "%s") { ... on ReceivedShare { resource { name } } }'
 async def test_the_shares_whose_rows_are_in_an_answer_are_noted(a: Caller, selection: str, reads: int) -> None:
     everything = [node["id"] for node in (await a.ask(SHARED)).data["sharedWithMe"]["nodes"]]
     noted: list[set[str]] = []
-    executor = Executor(model, secret=b"s" * 32, note=lambda shares: noted.append(set(shares)))
+    executor = Executor(model, secret=b"s" * 32, note=lambda _, shares: noted.append(set(shares)))
     answer = await a.using(executor).ask(f"{{ {selection.replace('%s', everything[0])} }}")
     assert answer.data
     found = set().union(*noted)

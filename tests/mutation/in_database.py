@@ -27,6 +27,7 @@ CONNECTIONS = "app/isola/testing/isolation/test_connections.py"
 FLOODING = "app/isola/testing/isolation/sharing/test_flooding.py"
 ORDER = "app/isola/testing/isolation/test_order_of_conditions.py"
 INVITATIONS = "tests/http/test_invitations.py"
+FAMILY_SHARES = "app/isola/testing/isolation/families/test_shares.py"
 ENDING = "app/isola/testing/isolation/sharing/test_ending.py"
 
 RLS, SCHEMA = "rls", "schema"
@@ -54,12 +55,22 @@ def policy(table: str, using: str, check: str | None = None) -> str:
 
 def rewritten(function: str, old: str, new: str) -> str:
     """Replace text in the definition of a function. Fails if the text is not in it."""
+    return _replaced(f"pg_get_functiondef('{function}'::regprocedure)", function, old, new)
+
+
+def rewritten_view(view: str, old: str, new: str) -> str:
+    """Replace text in the definition of a view, as PostgreSQL prints it. Fails if the text is not in it."""
+    created = f"CREATE OR REPLACE VIEW {view} WITH (security_invoker = true) AS "
+    return _replaced(f"'{created}' || pg_get_viewdef('{view}'::regclass)", view, old, new)
+
+
+def _replaced(definition: str, name: str, old: str, new: str) -> str:
     return f"""
         DO $sabotage$ DECLARE
-            text text := pg_get_functiondef('{function}'::regprocedure);
+            text text := {definition};
         BEGIN
             IF position($old${old}$old$ IN text) = 0 THEN
-                RAISE EXCEPTION '% does not say %', '{function}', $old${old}$old$;
+                RAISE EXCEPTION '% does not say %', '{name}', $old${old}$old$;
             END IF;
             EXECUTE replace(text, $old${old}$old$, $new${new}$new$);
         END $sabotage$
@@ -521,6 +532,7 @@ OBJECTS = (
 TO_THE_BOUND = "_id = ( SELECT isola.bound_tenant() AS bound_tenant)"
 TO_ANYBODY = "_id IS NOT NULL"
 SHARE_ROW = "isola.share(text, uuid, text, text[], timestamptz, text)"
+MAKE_SHARE = "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text)"
 CHANGE_SHARE = "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)"
 
 # The conditions of control.live_shares.
@@ -670,7 +682,8 @@ SHARES = (
         "that owners no longer list shares after the end of the partnership",
         BOTH,
         "CREATE OR REPLACE VIEW isola.own_shares WITH (security_invoker = true) AS SELECT id, subject, row_id,"
-        " grantee_slug, granted_by, granted_at, expires_at, note, isola.shared_of(subject, fields) AS fields"
+        " grantee_slug, granted_by, granted_at, expires_at, note, isola.shared_of(subject, fields) AS fields,"
+        " partnership_id = owner_id AS to_children"
         f" FROM control.shares WHERE {IN_TIME}",
         (CONSENT,),
     ),
@@ -679,7 +692,7 @@ SHARES = (
         "that nothing can be done with shares after the end of the partnership",
         BOTH,
         rewritten(
-            "isola.revoke_share(uuid)", "AND EXISTS (SELECT FROM control.partners p WHERE p.id = s.partnership_id)", ""
+            "isola.revoke_share(uuid)", "EXISTS (SELECT FROM control.partners p WHERE p.id = s.partnership_id)", "true"
         ),
         (CONSENT,),
     ),
@@ -689,6 +702,53 @@ SHARES = (
         BOTH,
         live_shares(IN_TIME, IN_PARTNERSHIP.replace(" AND p.id = partnership_id", "")),
         (CONSENT,),
+    ),
+    Sql(
+        "parents that children see",
+        "that a child learns nothing of its parent",
+        BOTH,
+        rewritten("isola.shared_rows(text, uuid)", "t.id, t.id, NULL, NULL,", "t.id, t.id, t.slug, t.name,"),
+        (FAMILY_SHARES,),
+    ),
+    Sql(
+        "one id of a share for all children",
+        "that a child learns nothing of its siblings",
+        BOTH,
+        "CREATE OR REPLACE FUNCTION control.permuted(id uuid, key uuid, rounds int[]) RETURNS uuid"
+        " LANGUAGE sql IMMUTABLE RETURN id",
+        (FAMILY_SHARES,),
+    ),
+    Sql(
+        "shares of a former parent",
+        "that a child that leaves its parent reads nothing more of it",
+        BOTH,
+        rewritten_view(
+            "control.family_shares",
+            "s.owner_id = c.parent_id",
+            "s.owner_id = s.partnership_id AND c.child_key IS NOT NULL AND c.parent_id IS NULL"
+            " OR s.owner_id = c.parent_id",
+        )
+        + ";"
+        + rewritten_view("control.family_shares", "s.partnership_id = c.parent_id", "s.partnership_id = s.owner_id"),
+        (FAMILY_SHARES,),
+    ),
+    Sql(
+        "rows of a parent that is a partner as well",
+        "that a child does not receive from its parent what a partner shares",
+        BOTH,
+        rewritten_view("control.family_shares", "o.grantee_id = c.id", "false"),
+        (FAMILY_SHARES,),
+    ),
+    Sql(
+        "children that every user finds",
+        "that the permission to see what is below is proved",
+        BOTH,
+        rewritten(
+            "isola.share_with_children(text, uuid, text[], timestamptz, text)",
+            "('family:read' = ANY (isola.current_permissions())) IS NOT TRUE",
+            "false",
+        ),
+        (FAMILY_SHARES,),
     ),
     Sql(
         "shares outside of a partnership",
@@ -866,7 +926,7 @@ SHARES = (
         "that sharing again changes nothing",
         BOTH,
         rewritten(
-            SHARE_ROW,
+            MAKE_SHARE,
             "WHERE revoked_at IS NULL DO NOTHING",
             "WHERE revoked_at IS NULL DO UPDATE SET fields = excluded.fields, expires_at = excluded.expires_at",
         ),
@@ -923,7 +983,7 @@ SHARES = (
         "that the database fills in who shared a row",
         BOTH,
         rewritten(
-            SHARE_ROW,
+            MAKE_SHARE,
             "isola.current_user_id()",
             "nullif(current_setting('isola.sharer', true), '')::uuid",
         ),

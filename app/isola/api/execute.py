@@ -115,7 +115,7 @@ class Executor:
         ``trusted_only`` no others are accepted. ``cache_bytes`` is the memory for cached documents and statements,
         ``effort`` limits the time spent on making them. ``kept_bytes`` is the size of the first answers to mutations
         with a key that a tenant may have. ``by_code_point``: the database sorts texts by code point. ``note`` is called
-        with the shares whose rows a response has.
+        with the tenant and the shares whose rows a response has.
         """
         limits = limits or Limits()
         self._schema = model.schema

@@ -71,9 +71,14 @@ def computed(
     return declare
 
 
-def part(access: Access = None, *, description: str | None = None, **columns: str) -> Any:
-    """An object stored in the same row; maps its columns to those of the row."""
-    return _field(Part(columns), description, access)
+def part(
+    access: Access = None, *, description: str | None = None, unless_null: str | None = None, **columns: str
+) -> Any:
+    """An object stored in the same row; maps its columns to those of the row.
+
+    With ``unless_null``, a column of the row, it is null where that is.
+    """
+    return _field(Part(columns, unless_null), description, access)
 
 
 def one(

@@ -21,6 +21,7 @@ from isola_strategies.base import Home, Strategy, rights
 CALLED_BY_MEMBERS = (
     "isola.bound_tenant()",
     "isola.share(text, uuid, text, text[], timestamptz, text)",
+    "isola.share_with_children(text, uuid, text[], timestamptz, text)",
     "isola.change_share(uuid, text[], timestamptz, boolean, text, boolean)",
     "isola.revoke_share(uuid)",
     "isola.revoke_shares_of(uuid)",
@@ -119,6 +120,7 @@ AS_SHARING = (
     *CALLED_BY_MEMBERS,
     "isola.may_read(uuid, text, uuid)",
     "isola.granted_columns(text, text[])",
+    "isola.make_share(uuid, text, uuid, text, uuid, uuid, text[], timestamptz, text)",
     "isola.has_blocked(uuid, uuid)",
     "isola.tenant_or_nobody(text, uuid)",
     "isola.take_turn(uuid)",
@@ -192,10 +194,18 @@ HIERARCHY = (
     "control.entitlements(uuid, text)",
     "control.active_descendants(uuid)",
 )
+# The ids that children have for what their parents share.
+IDS_OF_CHILDREN = (
+    "control.hashed_half(bigint, uuid, integer)",
+    "control.permuted(uuid, uuid, integer[])",
+    "control.id_of_child(uuid, uuid)",
+    "control.id_of_parent(uuid, uuid)",
+)
 CALLED_BY_AUDIT = (
     "isola.audit_values(jsonb, text[])",
     "isola.audit_difference(jsonb, jsonb, text[])",
     "isola.audit_received(jsonb, text)",
+    "isola.audit_recipients(control.shares)",
     "isola.audit_of_owner(oid)",
     "isola.audit_hash(uuid, uuid, timestamptz, text, text, text, text, text, jsonb, jsonb)",
     "isola.audit_write(uuid, text, text, text, text, text, bigint, text[], text[], jsonb[], jsonb[])",
@@ -272,7 +282,9 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, INSERT ON control.audit_seals TO {roles.audit};
         GRANT EXECUTE ON FUNCTION {SEAL}, control.committing() TO {control};
         GRANT SELECT ON control.audit_pending, control.audit_seals TO {control};
-        GRANT SELECT (id, home, status, moving_to) ON control.tenants TO {roles.audit};
+        GRANT SELECT (
+            id, home, status, moving_to, parent_id, child_key, child_since
+        ) ON control.tenants TO {roles.audit};
         GRANT SELECT ON control.audit_heads, control.memberships TO {control};
         GRANT SELECT, INSERT, UPDATE (state, finished_at) ON control.orders TO {control};
         GRANT SELECT, INSERT ON control.memberships TO {roles.sharing};
@@ -294,13 +306,18 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT INSERT, SELECT (transaction) ON control.changes TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.sign_outs TO {roles.sharing};
         GRANT SELECT ON control.domains, control.api_keys TO {control};
-        GRANT SELECT (id, owner_id, grantee_id, subject, expires_at, revoked_at, lapsed) ON control.shares TO {control};
+        GRANT SELECT (
+            id, owner_id, grantee_id, partnership_id, subject, expires_at, revoked_at, lapsed
+        ) ON control.shares TO {control};
+        GRANT SELECT (owner_id, grantee_id, subject, row_id) ON control.shares TO {roles.audit};
+        GRANT EXECUTE ON FUNCTION {", ".join(IDS_OF_CHILDREN)} TO {control}, {roles.sharing}, {roles.audit};
         GRANT UPDATE (lapsed) ON control.shares TO {control};
         GRANT UPDATE (last_used_at) ON control.api_keys TO {control};
         GRANT UPDATE (proven_at) ON control.domains TO {control};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.domains TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.api_keys TO {roles.sharing};
-        GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.sharers TO {roles.sharing};
+        GRANT SELECT ON control.tenants, control.subjects, control.live_shares, control.family_shares, control.sharers
+            TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.shares TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE, DELETE ON control.partnership_offers TO {roles.sharing};
         GRANT SELECT, INSERT, UPDATE ON control.partnership_declines TO {roles.sharing};
@@ -323,7 +340,7 @@ def admit_to_platform(addresses: Addresses) -> str:
         GRANT SELECT, UPDATE ({", ".join(NOTED_OF_WEBHOOKS)}) ON control.webhooks TO {control};
         GRANT INSERT ON control.dead_letters TO {control};
         GRANT SELECT (digest, place, kept_at), DELETE ON control.first_answers TO {control};
-        {_own_shares((tenant, roles.members), (control, roles.sharing, roles.quotas))}
+        {_own_shares((tenant, roles.members), (control, roles.sharing, roles.quotas, roles.audit))}
     """
 
 

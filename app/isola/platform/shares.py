@@ -34,10 +34,10 @@ shares = Table(
     # What is shared: the name of a subject, see isola.platform.registry, and the id of one of its rows.
     indexed_text("subject", MAX_SUBJECT),
     Column("row_id", Uuid, nullable=False),
-    # The grantee's slug at the time.
-    indexed_text("grantee_slug", MAX_SLUG, least=2),
-    Column("grantee_id", Uuid, ForeignKey("control.tenants.id"), nullable=False),
-    # The partnership in which it was made: the share ends with it.
+    # The grantee's slug at the time. Neither, if it is shared with all children of the owner.
+    indexed_text("grantee_slug", MAX_SLUG, least=2, nullable=True),
+    Column("grantee_id", Uuid, ForeignKey("control.tenants.id")),
+    # The partnership in which it was made: the share ends with it. The owner's id, if it is shared with all children.
     Column("partnership_id", Uuid, nullable=False),
     # Null if the transaction proved no user: a worker's.
     Column("granted_by", Uuid),
@@ -51,6 +51,10 @@ shares = Table(
     # What the owner tells the grantee.
     Column("note", Text),
     CheckConstraint("owner_id <> grantee_id", name="with_another"),
+    CheckConstraint(
+        "num_nulls(grantee_slug, grantee_id) = CASE WHEN partnership_id = owner_id THEN 2 ELSE 0 END",
+        name="with_partner_or_children",
+    ),
     CheckConstraint("cardinality(fields) > 0", name="grants_something"),
     CheckConstraint(f"length(note) BETWEEN 1 AND {MAX_NOTE}", name="note_length"),
     Index(None, "owner_id", "row_id", "subject", "partnership_id", unique=True, postgresql_where=LIVE),
@@ -63,6 +67,8 @@ shares = Table(
         postgresql_where=RECEIVED,
         postgresql_include=["expires_at"],
     ),
+    # Whether a child has received a row as a partner.
+    Index(None, "grantee_id", "owner_id", "row_id"),
     # By which an owner reads its own shares.
     *(
         Index(None, "owner_id", *leading, "id", postgresql_where=RECEIVED)

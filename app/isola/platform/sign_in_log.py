@@ -83,7 +83,8 @@ reads = Table(
     "reads",
     metadata,
     Column("tenant_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
-    # ``family``: the reader is a tenant above; the log does not tell which. ``share``: it is a partner.
+    # ``family``: the reader is a tenant above; the log does not tell which. ``share``: it is a partner. ``child``: it
+    # is a child, which reads what its parent shares with all of them.
     Column("kind", Text, primary_key=True),
     Column("reader_id", Uuid, ForeignKey("control.tenants.id"), primary_key=True),
     indexed_text("subject", MAX_SUBJECT, primary_key=True),
@@ -92,7 +93,7 @@ reads = Table(
     moment("first_at"),
     moment("last_at"),
     moment("due_at", default=None),
-    CheckConstraint("kind IN ('family', 'share')", name="kind"),
+    CheckConstraint("kind IN ('child', 'family', 'share')", name="kind"),
     Index(None, "due_at"),
 )
 
@@ -113,7 +114,7 @@ class SignInLog:
         self._tenants = tenants
         self._refused: Counter[tuple[UUID | str, Reason]] = Counter()
         self._read: Counter[tuple[UUID, UUID, str]] = Counter()
-        self._shared: Counter[str] = Counter()
+        self._shared: Counter[tuple[UUID, str]] = Counter()
         self._woken = asyncio.Event()
         self._due = asyncio.Event()
         # Requests need the connections of the control plane.
@@ -152,11 +153,11 @@ class SignInLog:
         """Count a read of a subject's rows in a tenant by a user of a tenant above. Does not block."""
         self._read[tenant, reader, subject] += 1
 
-    def read_shared(self, shares: Iterable[str]) -> None:
-        """Count a read of the row of each of these shares by the partner that received it. Does not block."""
+    def read_shared(self, reader: UUID, shares: Iterable[str]) -> None:
+        """Count a read of the row of each of these shares by the tenant that received it. Does not block."""
         if not self._shared:
             asyncio.get_running_loop().call_later(STORED_AFTER, self._due.set)
-        self._shared.update(shares)
+        self._shared.update((reader, share) for share in shares)
 
     def wake(self) -> None:
         """Poll at once for events to copy into a log: a session has ended."""
@@ -171,7 +172,7 @@ class SignInLog:
             await self._try_to(work)
 
     async def _store(self) -> None:
-        await self._add(_COUNT_SHARED, self._shared, lambda share: (share,))
+        await self._add(_COUNT_SHARED, self._shared, tuple)
         await self._add(_COUNT, self._refused, _named)
         await self._add(_COUNT_READS, self._read, tuple)
 
@@ -259,13 +260,18 @@ DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """
 _COUNT_SHARED = """
 INSERT INTO control.reads AS r (kind, tenant_id, reader_id, subject, count, due_at)
-SELECT 'share', s.owner_id, s.grantee_id, s.subject, sum(counted.count), now() + interval '1 second'
-FROM unnest($1::uuid[], $2::bigint[]) counted (share, count)
-JOIN control.shares s ON s.id = counted.share
+SELECT s.kind, s.owner_id, reader.id, s.subject, sum(counted.count), now() + interval '1 second'
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) counted (reader, share, count)
+JOIN control.tenants reader ON reader.id = counted.reader AND reader.status <> 'deleted'
+CROSS JOIN LATERAL (
+    SELECT 'share' AS kind, owner_id, subject FROM control.shares WHERE id = counted.share AND grantee_id = reader.id
+    UNION ALL
+    SELECT 'child', owner_id, subject FROM control.shares
+    WHERE id = control.id_of_parent(counted.share, reader.child_key) AND partnership_id = reader.parent_id
+) s
 JOIN control.tenants t ON t.id = s.owner_id AND t.status <> 'deleted'
-JOIN control.tenants partner ON partner.id = s.grantee_id AND partner.status <> 'deleted'
-GROUP BY s.owner_id, s.grantee_id, s.subject
-ORDER BY s.owner_id, s.grantee_id, s.subject
+GROUP BY s.owner_id, s.kind, reader.id, s.subject
+ORDER BY s.owner_id, s.kind, reader.id, s.subject
 ON CONFLICT (tenant_id, kind, reader_id, subject)
 DO UPDATE SET count = r.count + excluded.count, last_at = excluded.last_at
 """

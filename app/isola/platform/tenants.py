@@ -60,6 +60,9 @@ tenants = Table(
     Column("slug_reused", Boolean, nullable=False, server_default=text("false")),
     # Triggers prevent cycles in the hierarchy and limit its depth.
     Column("parent_id", Uuid, ForeignKey("control.tenants.id")),
+    # What hides the parent from its child in what it shares: see migrations/control/0001_family_shares.sql.
+    Column("child_key", Uuid),
+    moment("child_since", nullable=True, default=None),
     # The plan with its quotas: see isola.platform.plans.
     Column("plan", Text, ForeignKey("control.plans.name"), nullable=False, server_default=text("'unlimited'")),
     # The target strategy of a running move. Until it ends, nothing is written in the tenant.

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 from graphql import GraphQLError, GraphQLField
 from graphql.execution.values import VariableValues
@@ -43,16 +44,17 @@ class Reading:
     values: tuple[tuple[Any, ...], ...]
     caller: tuple[object, ...]
     refused: Mapping[str, Refused]
-    user: Hashable
-    """The user charged for the statement that has to be written."""
+    tenant: UUID
+    """The tenant of the caller, which is charged for the statement that has to be written."""
     descendants: frozenset[str] = frozenset()
     """The root fields that read the rows of descendants; if there are any, the plan reads nothing else."""
 
 
-Note: TypeAlias = Callable[[Iterable[str]], None]
+Note: TypeAlias = Callable[[UUID, Iterable[str]], None]
+"""Called with a tenant and the shares whose rows it has read."""
 
 
-def unnoted(shares: Iterable[str]) -> None:
+def unnoted(reader: UUID, shares: Iterable[str]) -> None:
     """Where nothing records what was read."""
 
 
@@ -77,7 +79,7 @@ class Compiler:
         """``most`` bytes of statements are cached. ``effort`` is charged for writing those that are not.
 
         ``by_code_point``: the database sorts texts by code point, so an index serves ``startsWith``. ``note`` is called
-        with the shares whose rows were read in a result.
+        with the reading tenant and the shares whose rows were read in a result.
         """
         self._note = note
         self._by_code_point = by_code_point
@@ -180,11 +182,11 @@ class Compiler:
         """
         placement: Placement = transaction.strategy if family is None else family
         key = _key(reading, placement, marked=marked)
-        written = self._statements.get(key, reading.user)
+        written = self._statements.get(key, reading.tenant)
         if written is None:
             write = partial(self._write, reading, placement, marked=marked)
-            written = await self.effort.spend(reading.user, write, large=len(reading.shapes) > _LARGE)
-            self._statements.put(key, written, written.size, reading.user)
+            written = await self.effort.spend(reading.tenant, write, large=len(reading.shapes) > _LARGE)
+            self._statements.put(key, written, written.size, reading.tenant)
         handed: tuple[object, ...] = ()
         if parameters is not None:
             names = reading.plan.row.columns if family is None else parameters
@@ -196,16 +198,16 @@ class Compiler:
         if written.marks:
             text, shares = marks.taken(text)
             if shares:
-                self._note(shares)
+                self._note(reading.tenant, shares)
         self.limits.check_answer(text)
         return text
 
     def statement(self, reading: Reading, placement: Placement, *, marked: bool = False) -> Statement:
         key = _key(reading, placement, marked=marked)
-        written = self._statements.get(key, reading.user)
+        written = self._statements.get(key, reading.tenant)
         if written is None:
             written = self._write(reading, placement, marked=marked)
-            self._statements.put(key, written, written.size, reading.user)
+            self._statements.put(key, written, written.size, reading.tenant)
         return written
 
     def measures(self) -> dict[str, int]:

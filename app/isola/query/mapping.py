@@ -13,6 +13,7 @@ from graphql import (
     GraphQLEnumType,
     GraphQLField,
     GraphQLNamedType,
+    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
     get_named_type,
@@ -108,6 +109,8 @@ class Part:
     """An object stored in the same row, under other column names (the object's name: the row's name)."""
 
     columns: Mapping[str, str]
+    unless_null: str | None = None
+    """The column of the row without which there is no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,11 +341,7 @@ class Model:
             case Value():
                 _check_value(where, field, graphql_field, columns)
             case Part():
-                part = self._entity(where, target)
-                for own, other in field.columns.items():
-                    _column(columns_of(part.source), own, where)
-                    _column(columns, other, where)
-                self._check_needed(where, target.name, field.columns)
+                self._check_part(where, field, graphql_field, columns)
             case One():
                 self._entity(where, target)
                 self._check_relation(where, field, target.name, columns)
@@ -358,6 +357,20 @@ class Model:
             case Lookup():
                 if not {"id", "ids"} & graphql_field.args.keys():
                     _refuse(where, "looks up by id but takes neither id nor ids")
+
+    def _check_part(
+        self, where: str, field: Part, graphql_field: GraphQLField, columns: Mapping[str, Column[Any]]
+    ) -> None:
+        target = get_named_type(graphql_field.type)
+        part = self._entity(where, target)
+        for own, other in field.columns.items():
+            _column(columns_of(part.source), own, where)
+            _column(columns, other, where)
+        if field.unless_null is not None:
+            _column(columns, field.unless_null, where)
+            if isinstance(graphql_field.type, GraphQLNonNull):
+                _refuse(where, "is mapped as an object that may be missing, but is never null")
+        self._check_needed(where, target.name, field.columns)
 
     def _check_needed(self, where: str, target: str, columns: Mapping[str, object]) -> None:
         """Every source of a type must have the columns that its Python-computed fields need."""

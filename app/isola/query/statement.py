@@ -263,7 +263,7 @@ class Writer:
             case Leaf():
                 return self._leaf(selected, row, sure)
             case Object(field=Part() as part):
-                return self.object(selected.selection, {own: row[other] for own, other in part.columns.items()})
+                return self._part(selected.selection, part, row)
             case Object(field=One() as one):
                 return [
                     json_text.present(
@@ -276,6 +276,12 @@ class Writer:
             case Found():
                 return self._found(selected)
         raise TypeError(f"{selected} cannot be written")
+
+    def _part(self, selection: Selection, part: Part, row: Row) -> list[Json]:
+        made = self.object(selection, {own: row[other] for own, other in part.columns.items()})
+        if part.unless_null is None:
+            return made
+        return [json_text.present(case((row[part.unless_null].is_not(None), json_text.joined(made))), nullable=True)]
 
     def _connection(self, selected: Connection, row: Row) -> list[Json]:
         if self._page is None:

@@ -34,8 +34,8 @@ shares_received = Function(
     "isola.shares_received",
     (
         SqlColumn("id", Uuid, nullable=False),
-        SqlColumn("owner_slug", Text, nullable=False),
-        SqlColumn("owner_name", Text, nullable=False),
+        SqlColumn("owner_slug", Text),
+        SqlColumn("owner_name", Text),
         SqlColumn("granted_at", DateTime(timezone=True), nullable=False),
         SqlColumn("expires_at", DateTime(timezone=True)),
         SqlColumn("note", Text),
@@ -58,12 +58,13 @@ _ENUMS: dict[str, type[Enum]] = {}
 _SAID = "The fields that the owner granted. All others are null."
 _NOT_GRANTED = "Null if it is not granted."
 _SHARE = "The share that grants it: whose it is, since when, and until when."
+OWNER = "The partner that shared it. Null if no partner did: then it comes with the tenant's account."
 
 
 @mapped(shares_received, order=(("granted_at", True), ("id", True)))
 @strawberry.type(description="The share that grants something of another tenant.", directives=[PUBLIC])
 class GrantingShare:
-    owner: Tenant = part(slug="owner_slug", name="owner_name", description="The tenant that shared it.")
+    owner: Tenant | None = part(slug="owner_slug", name="owner_name", unless_null="owner_slug", description=OWNER)
     note: str | None = strawberry.field(description="What the owner says about it.")
     granted_at: scalars.DateTime
     expires_at: scalars.DateTime | None
@@ -146,7 +147,10 @@ def declare_shared_filter(subject: type[Subject]) -> type:
     name = f"Shared{subject.__name__}Filter"
     fields: dict[str, tuple[Any, Any]] = {
         "id": (IDFilter | None, compared("id", Comparison("id", PREFIX, indexed=True))),
-        "shared_by": (StringFilter | None, compared("shared_by", Comparison(_BY_OWNER), "The slug of the owner.")),
+        "shared_by": (
+            StringFilter | None,
+            compared("shared_by", Comparison(_BY_OWNER), "The slug of the owner, if a partner shared it."),
+        ),
         "shared_at": (DateTimeFilter | None, compared("shared_at", Comparison(_BY_START), "When it was shared.")),
         "shared_until": (DateTimeFilter | None, compared("shared_until", Comparison(_BY_END), "When the share ends.")),
     }

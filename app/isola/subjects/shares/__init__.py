@@ -1,11 +1,28 @@
-"""Shares with partners. They are stored outside of the tenants' tables, and accessed only by database functions."""
+"""Shares with partners and with children.
+
+They are stored outside of the tenants' tables, and accessed only by database functions.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BindParameter, Column, DateTime, MetaData, Table, Text, Uuid, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Boolean,
+    Column,
+    DateTime,
+    Function,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    literal,
+    select,
+)
 
 from isola.errors import BadUserInput, Conflict, NotFound
 from isola.subjects import document, operations
@@ -20,12 +37,13 @@ own_shares = Table(
     Column("id", Uuid, nullable=False),
     Column("subject", Text, nullable=False),
     Column("row_id", Uuid, nullable=False),
-    Column("grantee_slug", Text, nullable=False),
+    Column("grantee_slug", Text),
     Column("granted_by", Uuid),
     Column("granted_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True)),
     Column("note", Text),
     Column("fields", ARRAY(Text), nullable=False),
+    Column("to_children", Boolean, nullable=False),
 )
 """The live shares of the tenant's own rows that the proved user may read: a view outside of the homes."""
 
@@ -62,31 +80,59 @@ async def grant(
     actor.require(Permission.SHARE_WRITE)
     _check(choice)
     await _hold(work, actor, subject, row_id)
-    until = choice.get("expires_at", datetime.now(UTC) + term if term is not None else None)
-    call = func.isola.share(subject, row_id, grantee, _columns(choice), _moment(until), choice.get("note"))
-    [row] = await work.rows(select(call.table_valued("share", "refused")))
-    match row["refused"]:
+    call = func.isola.share(subject, row_id, grantee, *_chosen(choice, term))
+    share, refused = await _made(work, call, subject)
+    match refused:
         case "grantee":
             raise BadUserInput("grantee: expected the slug of a partner", "grantee")
-        case "fields":
-            raise _of_fields(subject)
         case "again":
             raise Conflict("grantee: it is shared with this partner already; changeShare changes that share", "grantee")
-    share: UUID = row["share"]
+    return share
+
+
+async def grant_to_children(
+    work: Work,
+    actor: Actor,
+    subject: str,
+    row_id: UUID,
+    *,
+    term: timedelta | None = None,
+    **choice: Unpack[Choice],
+) -> UUID:
+    """Let all children of the tenant read columns of a row of a subject, also those that it has later.
+
+    As ``grant``, for users who may also manage shares and see the tenants below. Raises the same errors.
+    """
+    actor.require(Permission.SHARE_WRITE)
+    _require_for_children(actor)
+    _check(choice)
+    await _hold(work, actor, subject, row_id)
+    call = func.isola.share_with_children(subject, row_id, *_chosen(choice, term))
+    share, refused = await _made(work, call, subject)
+    match refused:
+        case "children":
+            raise BadUserInput("toChildren: expected a tenant that has children", "toChildren")
+        case "again":
+            raise Conflict("toChildren: it is shared with all children already; changeShare changes it", "toChildren")
     return share
 
 
 async def change(work: Work, actor: Actor, share_id: UUID, **choice: Unpack[Choice]) -> None:
     """Change what a share grants, until when, and its note; what is omitted stays.
 
+    One with all children is changed by users who may make it.
+
     Raises NotFound, Forbidden, and BadUserInput naming the invalid field.
     """
     actor.require(Permission.SHARE_WRITE)
     _check(choice)
-    found = await work.rows(select(own_shares.c.subject, own_shares.c.row_id).where(own_shares.c.id == share_id))
+    columns = own_shares.c.subject, own_shares.c.row_id, own_shares.c.to_children
+    found = await work.rows(select(*columns).where(own_shares.c.id == share_id))
     if not found or found[0]["subject"] not in Registry.by_name:
         raise NotFound("there is no such share")
     subject = found[0]["subject"]
+    if found[0]["to_children"]:
+        _require_for_children(actor)
     await _hold(work, actor, subject, found[0]["row_id"])
     call = func.isola.change_share(
         share_id,
@@ -114,6 +160,26 @@ def _check(choice: Choice) -> None:
     if not 1 <= len(note) <= MAX_NOTE:
         raise BadUserInput(f"note: expected 1 to {MAX_NOTE} characters, not {len(note)}", "note")
     document.check("note", note)
+
+
+def _require_for_children(actor: Actor) -> None:
+    """Raise Forbidden unless the actor may decide what all children read."""
+    actor.require(Permission.SHARE_MANAGE)
+    actor.require(Permission.FAMILY_READ)
+
+
+async def _made(work: Work, call: Function[Any], subject: str) -> tuple[UUID, str | None]:
+    """The share that a function makes, and why it refuses. Raises BadUserInput if it is for the fields."""
+    [row] = await work.rows(select(call.table_valued("share", "refused")))
+    if row["refused"] == "fields":
+        raise _of_fields(subject)
+    return row["share"], row["refused"]
+
+
+def _chosen(choice: Choice, term: timedelta | None) -> tuple[BindParameter[Any], BindParameter[Any], str | None]:
+    """The columns, the end and the note of a new share."""
+    until = choice.get("expires_at", datetime.now(UTC) + term if term is not None else None)
+    return _columns(choice), _moment(until), choice.get("note")
 
 
 def _columns(choice: Choice) -> BindParameter[Any]:

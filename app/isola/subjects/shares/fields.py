@@ -22,6 +22,7 @@ from isola.api.connections import Connection, Node
 from isola.api.declared import extend
 from isola.api.declared.making import connection_of, list_of, made_input
 from isola.api.declared.shared import (
+    OWNER,
     PREFIX,
     declare_shared,
     declare_shared_filter,
@@ -32,10 +33,20 @@ from isola.api.declared.shared import (
     shared_rows,
     shares_received,
 )
+from isola.api.declared.types import compared
 from isola.api.fields import FIELD, many, mapped, one, part, typed_id
 from isola.api.request import Info, fields_of, payload
-from isola.api.scalars import DateTime, DateTimeFilter, IDFilter, NullsOrder, OrderDirection, StringFilter
+from isola.api.scalars import (
+    BooleanFilter,
+    DateTime,
+    DateTimeFilter,
+    IDFilter,
+    NullsOrder,
+    OrderDirection,
+    StringFilter,
+)
 from isola.api.tenants import Tenant
+from isola.errors import BadUserInput
 from isola.installed import SUBJECTS
 from isola.query.caller import may, user_id
 from isola.query.identifiers import decode
@@ -49,10 +60,14 @@ from isola.subjects.users import User
 
 T = TypeVar("T")
 
-SHARED_WITH = "The slug of a partner."
+SHARED_WITH = "The slug of a partner. Required unless it is shared with all children."
+TO_CHILDREN = (
+    "Instead of a grantee: let all tenants directly below the caller's read it, also later ones. This needs the "
+    "permissions share:manage and family:read as well."
+)
 TERM = "When it ends. Null: when it is revoked. Omitted: after the usual term of the installation, if it has one."
-FIELDS = "What the partner may read. Omitted: all that can be shared."
-NOTE = "What the partner should know about it: 1 to 500 characters."
+FIELDS = "What may be read of it. Omitted: all that can be shared."
+NOTE = "What its readers should know about it: 1 to 500 characters."
 KEPT = "Omitted: as it is."
 
 Fields: TypeAlias = Mapping[str, tuple[Any, Any]]
@@ -64,7 +79,7 @@ SHARED_TYPES: Mapping[str, type] = {subject.declaration.name: declare_shared(sub
 """The types of shared rows, by the names of their subjects."""
 GrantedField = granted_field(SHARED)
 ShareableType = shareable(SHARED)
-TAKEN = frozenset({"id", "owner", "grantee", "fields", "note", "granted_by", "granted_at", "expires_at"})
+TAKEN = frozenset({"id", "owner", "grantee", "to_children", "fields", "note", "granted_by", "granted_at", "expires_at"})
 """The fields that shares have themselves."""
 
 
@@ -121,7 +136,7 @@ def receiving(subjects: Sequence[type[Subject]]) -> Callable[[type[T]], type[T]]
                 source=shared_rows(subject),
                 filter=declare_shared_filter(subject),
                 order=declare_shared_order(subject),
-                description=f"What partners share of their {words(subject.declaration.plural)}, newest shares first by "
+                description=f"What others share of their {words(subject.declaration.plural)}, newest shares first by "
                 "default.",
                 access=requires(Permission.SHARE_READ),
             )
@@ -161,7 +176,8 @@ def share_mutation(subject: type[Subject]) -> Any:
             f"Share{name}Input",
             {
                 key: (strawberry.ID, strawberry.field()),
-                "grantee": (str, strawberry.field(description=SHARED_WITH)),
+                "grantee": (str | None, strawberry.field(default=None, description=SHARED_WITH)),
+                "to_children": (bool, strawberry.field(default=False, description=TO_CHILDREN)),
                 "fields": (
                     list_of(shared_field(subject)) | None,
                     strawberry.field(default=strawberry.UNSET, description=FIELDS),
@@ -178,14 +194,18 @@ def share_mutation(subject: type[Subject]) -> Any:
     async def resolver(self: object, info: Info, input: Any) -> Any:  # noqa: ARG001  passed by GraphQL
         values = _choice(input)
         row = decode(values.pop(key), of.prefix, to_camel_case(key))
-        term = info.context.services.share_term
+        grantee = _grantee(values.pop("grantee"), to_children=values.pop("to_children"))
+        actor, term = info.context.actor, info.context.services.share_term
         async with info.context.transaction() as work:
-            made = await shares.grant(work, info.context.actor, of.name, row, term=term, **values)
+            if grantee is None:
+                made = await shares.grant_to_children(work, actor, of.name, row, term=term, **values)
+            else:
+                made = await shares.grant(work, actor, of.name, row, grantee, term=term, **values)
             return await payload(payload_type, info, work, share_id=made, **{key: row})
 
     resolver.__name__ = f"share_{of.name}"
     resolver.__annotations__ = {"info": Info, "input": input_type, "return": payload_type}
-    described = f"Let a partner tenant read one {words(of.name)}."
+    described = f"Let a partner tenant, or all children of the tenant, read one {words(of.name)}."
     return mutation(requires(Permission.SHARE_WRITE), described, feature=of.feature)(resolver)
 
 
@@ -219,6 +239,15 @@ def sharing(subjects: Sequence[type[Subject]]) -> Callable[[type[T]], type[T]]:
     return add
 
 
+def _grantee(slug: str | None, *, to_children: bool) -> str | None:
+    """The slug of a partner, or None for all children. Raises BadUserInput unless it is one of the two."""
+    if slug is None and not to_children:
+        raise BadUserInput("grantee: expected the slug of a partner, or toChildren", "grantee")
+    if slug is not None and to_children:
+        raise BadUserInput("toChildren: expected either a grantee or toChildren", "toChildren")
+    return slug
+
+
 def _choice(input_: object) -> dict[str, Any]:
     """The fields of an input that the client sent, with the columns of the chosen fields."""
     values = fields_of(input_)
@@ -241,13 +270,19 @@ class Grantee:
 
 @mapped(own_shares())
 @strawberry.type(
-    description="A partner's right to read an object of the caller's tenant: the field that is not null.",
+    description="The right of a partner, or of all children, to read an object of the caller's tenant: the field that "
+    "is not null.",
     directives=[requires(Permission.SHARE_READ)],
 )
 @having(*map(share_fields, SHARED))
 class Share:
     id: strawberry.ID = typed_id(PREFIX)
-    grantee: Grantee = part(slug="grantee_slug", description="The tenant that may read it.")
+    grantee: Grantee | None = part(
+        slug="grantee_slug",
+        unless_null="grantee_slug",
+        description="The partner that may read it; null if all children may.",
+    )
+    to_children: bool = strawberry.field(description="Whether all tenants directly below the caller's may read it.")
     fields: list[GrantedField] = strawberry.field(  # type: ignore[valid-type]  # known at run time
         description="What the grantee may read of it."
     )
@@ -277,6 +312,7 @@ ShareFilter = made_input(
         "type": _compared(ShareableTypeFilter, "subject"),
         **{f"{each.declaration.name}_id": _compared(IDFilter, "row_id", each.declaration.prefix) for each in SHARED},
         "grantee": _compared(StringFilter, "grantee_slug"),
+        "to_children": (BooleanFilter | None, compared("to_children", Comparison("to_children"))),
         "granted_by_id": _compared(IDFilter, "granted_by", User.declaration.prefix),
         "granted_at": _compared(DateTimeFilter, "granted_at"),
         "expires_at": _compared(DateTimeFilter, "expires_at"),
@@ -309,7 +345,7 @@ class ShareOrder:
 @having(*map(received_fields, SHARED))
 class ReceivedShare(Node):
     id: strawberry.ID = typed_id(PREFIX)
-    owner: Tenant = part(slug="owner_slug", name="owner_name", description="The tenant that shared it.")
+    owner: Tenant | None = part(slug="owner_slug", name="owner_name", unless_null="owner_slug", description=OWNER)
     note: str | None = strawberry.field(description="What the owner says about it.")
     granted_at: DateTime
     expires_at: DateTime | None
@@ -328,7 +364,7 @@ class ShareQueries:
     )
     shared_with_me: Connection[ReceivedShare] | None = many(
         backward=False,
-        description="What partners share with the tenant, newest first.",
+        description="What is shared with the tenant, newest first.",
         access=requires(Permission.SHARE_READ),
     )
 

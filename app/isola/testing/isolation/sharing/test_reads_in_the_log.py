@@ -80,6 +80,7 @@ async def test_many_reads_are_one_entry(
     control: Database,
     database: Database,
     sharer: Canary,
+    partner: Canary,
     grant: Grant,
     second: UUID,
     monkeypatch: pytest.MonkeyPatch,
@@ -90,7 +91,7 @@ async def test_many_reads_are_one_entry(
     for _ in range(2):  # two servers
         async with SignInLog(control, database) as counting:
             for _ in range(100):
-                counting.read_shared({str(share), str(second)})
+                counting.read_shared(partner.tenant.id, {str(share), str(second)})
     async with owner.unbound() as work:
         kept = "SELECT concat(count, ' ', due_at - first_at) FROM control.reads WHERE tenant_id = $1::uuid"
         assert await work.texts(kept.replace("$1", f"'{sharer.tenant.id}'")) == ["200 00:00:01"]
@@ -99,14 +100,19 @@ async def test_many_reads_are_one_entry(
 
 
 async def test_reads_are_stored_soon_and_not_only_when_the_logs_are_written(
-    owner: Database, control: Database, database: Database, grant: Grant, monkeypatch: pytest.MonkeyPatch
+    owner: Database,
+    control: Database,
+    database: Database,
+    partner: Canary,
+    grant: Grant,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     share = await grant()
     monkeypatch.setattr(sign_in_log, "STORED_AFTER", 0.01)
     monkeypatch.setattr(sign_in_log, "INTERVAL", 3600)
     async with SignInLog(control, database) as counting:
         for count in (1, 2):
-            counting.read_shared({str(share)})
+            counting.read_shared(partner.tenant.id, {str(share)})
             async with asyncio.timeout(PATIENCE), owner.unbound() as work:
                 while await work.value("SELECT sum(count) FROM control.reads") != count:  # noqa: ASYNC110  only asking tells
                     await asyncio.sleep(0.01)
