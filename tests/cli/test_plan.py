@@ -45,7 +45,7 @@ def test_plans_are_created_and_assigned_and_the_log_names_the_actor(awake: Place
     rows.write_text('{"name": "row"}\n' * 1002)
     _, said, status = finished(awake.begin("import", str(rows), "--tenant", "acme"))
     assert status == 1
-    assert "resources: the plan allows 1001" in said
+    assert "resources: the limit is 1001" in said
 
 
 def test_a_tenant_gets_an_override_for_a_time(awake: Place) -> None:

@@ -98,7 +98,7 @@ async def test_over_the_plan_nothing_is_added_and_the_quota_is_named(sam: StaffC
     before = await api.content(alice.tenant)
     refused = await alice.run("CreateResource", input={"name": "three"})
     assert refused.code == "QUOTA_EXCEEDED"
-    assert refused.error["message"] == "resources: the plan allows 2"
+    assert refused.error["message"] == "resources: the limit is 2"
     assert refused.body["data"] == {"createResource": None}
     # A new user needs a place as well; existing users keep their access.
     newcomer = await api.client(alice.tenant, "nora").ask(PLAN)

@@ -142,7 +142,7 @@ STATES: Mapping[str, Answer | None] = MappingProxyType(
     {
         NOT_ACTIVE: Answer(Forbidden, "the tenant is not active"),
         NOT_PROVED: Answer(Unavailable, "the home of this tenant cannot be accessed"),
-        NO_PLACE: Answer(QuotaExceeded, "{table}: the plan allows {constraint}"),
+        NO_PLACE: Answer(QuotaExceeded, "{table}: the limit is {constraint}"),
         REUSED: Answer(Conflict, "Idempotency-Key: the key was used for another request"),
         NOT_KEPT: Answer(
             BadUserInput, "Idempotency-Key: an answer of more than 65536 bytes is not kept: select fewer fields"

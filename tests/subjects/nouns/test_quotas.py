@@ -66,7 +66,7 @@ async def test_a_quota_allows_exactly_its_number(
     with pytest.raises(QuotaExceeded) as refused:
         async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await take(work, scene)
-    assert refused.value.message == f"{quota}: the plan allows 2"
+    assert refused.value.message == f"{quota}: the limit is 2"
     assert await state(database, scene.tenant) == before
     assert await used(database, scene.tenant, quota) == 2
 
@@ -195,13 +195,13 @@ async def test_a_restored_row_counts_towards_the_quota(
     async with owner.unbound() as work:
         await work.execute(update(share_table).values(expires_at=func.now()))
     assert await used(database, scene.tenant, "shares") == 0
-    with pytest.raises(QuotaExceeded, match="shares: the plan allows 0"):
+    with pytest.raises(QuotaExceeded, match="shares: the limit is 0"):
         async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await shares.grant(work, scene.actor, "resource", resource, scene.partner, expires_at=_later())
 
     async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
         await roles.disable(work, scene.actor, user)
-    with pytest.raises(QuotaExceeded, match="users: the plan allows 0"):
+    with pytest.raises(QuotaExceeded, match="users: the limit is 0"):
         async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await roles.enable(work, scene.actor, user)
 
@@ -214,7 +214,7 @@ async def test_a_statement_on_many_rows_uses_the_quota_by_the_increase(
         await work.script("INSERT INTO users (subject, name) SELECT 'u' || n, 'u' FROM generate_series(1, 1100) n")
     await allow(control, scene.tenant, users=1050)
     everybody = "UPDATE users SET seen_at = now() WHERE subject ~ '^u[0-9]+$'"
-    with pytest.raises(QuotaExceeded, match="users: the plan allows 1050"):
+    with pytest.raises(QuotaExceeded, match="users: the limit is 1050"):
         async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await work.script(everybody)
     async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
@@ -230,7 +230,7 @@ async def test_a_statement_on_many_rows_uses_the_quota_by_the_increase(
         await work.script("UPDATE users SET disabled_at = now() WHERE subject = 'u1'")
         await work.script(in_turn)
     assert await used(database, scene.tenant, "users") == 997
-    with pytest.raises(QuotaExceeded, match="users: the plan allows 10"):
+    with pytest.raises(QuotaExceeded, match="users: the limit is 10"):
         async with database.transaction(scene.tenant, about=scene.actor.reader) as work:
             await work.script(in_turn)
 
@@ -386,7 +386,7 @@ async def test_an_override_limits_a_tenant_whose_plan_does_not_and_no_other(
     await add()
     await overrides.put(control, SOMEBODY, scene.tenant, "resources", 2, reason="it does not pay")
     await add()
-    with pytest.raises(QuotaExceeded, match="resources: the plan allows 2"):
+    with pytest.raises(QuotaExceeded, match="resources: the limit is 2"):
         await add()
     assert await overrides.every(control, b) == []
     await overrides.remove(control, SOMEBODY, scene.tenant, "resources")
