@@ -71,6 +71,12 @@ FILTERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "not one: many": ("resources", {"not": {"owner": {"name": {"eq": "user 77"}}}}),
     "one and one: few": ("spans", {"resource": {"owner": {"name": {"eq": "user 77"}}}}),
     "some: few": ("resources", {"spans": {"some": {"title": {"eq": "reviewed 77777"}}}}),
+    "some: 1,111 rows": ("resources", {"spans": {"some": {"title": {"startsWith": "reviewed 77"}}}}),
+    "some: 11,111 rows": ("resources", {"spans": {"some": {"title": {"startsWith": "reviewed 7"}}}}),
+    "some: 1,111 rows, and a column": (
+        "resources",
+        {"spans": {"some": {"title": {"startsWith": "reviewed 77"}}}, "name": {"startsWith": "amber"}},
+    ),
     "some: many": ("resources", {"spans": {"some": {"title": {"startsWith": "reviewed"}}}}),
     "some: no rows": ("resources", {"spans": {"some": {"title": {"eq": "nothing"}}}}),
     "none: many": ("resources", {"spans": {"none": {"title": {"eq": "reviewed 77777"}}}}),

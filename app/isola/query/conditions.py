@@ -61,11 +61,12 @@ class Lead(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Rows that ``rows`` joins, with the columns of ``scan``."""
+    """Rows that ``rows`` joins, with the columns of ``scan``: all columns, or only their ids and what orders them."""
 
     rows: FromClause
     scan: FromClause
     conditions: Sequence[ColumnElement[bool]]
+    is_of_keys: bool = False
 
     def where(self, *conditions: ColumnElement[bool]) -> "Source":
         return self._replace(conditions=[*self.conditions, *conditions])

@@ -14,7 +14,6 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Text,
-    Uuid,
     case,
     cast,
     func,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from isola.query.statement import Writer
 
 _KEYS = "cursor_keys"
+_ONE: ColumnElement[int] = literal_column("1", Integer)
 PAGE = "page_"
 """How the names of pages begin, in a statement."""
 Keys: TypeAlias = list[ColumnElement[Any] | None]
@@ -132,10 +132,25 @@ class _Writer:
         if narrowed or isinstance(self.source, Function) or self.family is not None:
             every = self._all()
             return [every.where(self._tests(every.scan, narrowed=narrowed).write(condition))]
-        rows, is_few = self._found if self._is_searched else self._related
+        if self._is_searched:
+            rows, is_few = self._found
+            other = self._all()
+            tested = self._tests(other.scan, probing=True).write(condition)
+            return [rows.where(is_few), other.where(not_(is_few), tested)]
+        few = self._few
         other = self._all()
-        tested = self._tests(other.scan, probing=True).write(condition)
-        return [rows.where(is_few), other.where(not_(is_few), tested)]
+        return [few.rows, other.where(not_(few.is_few), *self._tested(other.scan, few))]
+
+    def _tested(self, scan: FromClause, few: "_Few") -> list[ColumnElement[bool]]:
+        """Tests of each row. Whether related rows lead to it is looked up among their keys, if these are few."""
+        condition, leading = self.page.condition, self.page.leading
+        if condition is None or leading is None:
+            raise TypeError(f"nothing leads to the rows of {self.selected.key}")
+        tests = self._tests(scan, probing=True)
+        written = [tests.write(part) for part in condition[1]]
+        is_among = scan.c[few.column].in_(few.keys)
+        written[leading] = case((few.has_few_keys, is_among), else_=written[leading])
+        return written
 
     @property
     def _is_searched(self) -> bool:
@@ -144,18 +159,6 @@ class _Writer:
         if condition is None or leading is None or isinstance(self.source, Function) or self.family is not None:
             return False
         return bool(condition[1][leading][0] == "search")
-
-    @cached_property
-    def _related(self) -> "tuple[Source, ColumnElement[bool]]":
-        """The rows to which related rows lead, if there are few, and whether there are."""
-        few, site = self._few, self.selected.site
-        is_few = select_(few.c.number <= literal_column(str(self.writer.few))).scalar_subquery()
-        ids = cast(select_(few.c.ids).scalar_subquery(), ARRAY(Uuid()))
-        each = func.unnest(ids).table_valued("id", name=f"every_id_{site}").render_derived()
-        # A row can have several related rows that lead to it.
-        keys = select_(each.c.id).distinct().subquery(f"few_ids_{site}")
-        row = by_key(self._all(), keys.c.id, f"few_rows_{site}")
-        return Source(keys.join(row, true()), row, []), is_few
 
     @cached_property
     def _found(self) -> "tuple[Source, ColumnElement[bool]]":
@@ -192,18 +195,37 @@ class _Writer:
         return every, self._tests(every.scan, narrowed=True).leading(self.page.condition[1], self.page.leading)
 
     @cached_property
-    def _few(self) -> CTE:
-        """The ``ids`` of the rows to which related rows lead, some repeatedly, and their ``number``.
-
-        One more than few at most.
-        """
+    def _few(self) -> "_Few":
+        """What related rows lead to: one more row than few at most."""
         (every, lead), site = self._lead, self.selected.site
-        first = lead.keys.offset(literal_column("0")).subquery(f"leading_{site}")
-        row = by_key(every.where(*lead.others), first.c.key, f"row_{site}", lead.column)
-        led = select_(row.c.id).select_from(first.join(row, true())).limit(literal_column(str(self.writer.few + 1)))
-        rows = led.subquery(f"led_{site}")
-        ids = func.array_agg(rows.c.id, type_=ARRAY(Uuid()))
-        return select_(ids.label("ids"), func.count().label("number")).select_from(rows).cte(f"few_{site}")
+        keys = lead.keys.cte(f"keys_{site}")
+        row = by_key(every.where(*lead.others), keys.c.key, f"row_{site}", lead.column)
+        # If each key is of one row, counting needs no row. Otherwise rows are read once, with what orders the page.
+        is_of_one = lead.column == "id" and not lead.others
+        led = select_(keys.c.key.label("id")) if is_of_one else self._led(keys, row)
+        most: ColumnElement[int] = literal_column(str(self.writer.few + 1), Integer)
+        rows = led.limit(most).cte(f"led_{site}")
+        number = select_((func.count() < most).label("is_few")).select_from(rows).cte(f"few_{site}")
+        is_few = select_(number.c.is_few).scalar_subquery()
+        # A row can have several related rows that lead to it.
+        distinct = select_(rows.alias(f"each_{site}")).where(is_few).distinct().subquery(f"few_ids_{site}")
+        # The limit lets the planner put the keys into a hash table, whatever number of rows it expects.
+        number_: ColumnElement[int] = literal_column(str(self.writer.few), Integer)
+        some = select_(keys.c.key).limit(number_).subquery(f"some_keys_{site}")
+        more = select_(_ONE).select_from(keys.alias(f"more_keys_{site}")).limit(_ONE).offset(number_)
+        source = Source(distinct, distinct, [], is_of_keys=True)
+        if is_of_one:
+            row = by_key(every, distinct.c.id, f"row_of_id_{site}")
+            # In the order of ids, rows are read only until the page is complete: the ids of the keys say so.
+            columns = [distinct.c.id if column.key == "id" else column for column in row.c]
+            whole = select_(*columns).select_from(distinct.join(row, true())).subquery(f"few_rows_{site}")
+            source = Source(whole, whole, [])
+        return _Few(lead.column, select_(some.c.key), more.scalar_subquery().is_(None), source, is_few)
+
+    def _led(self, keys: CTE, row: FromClause) -> Select[Any]:
+        """The ids of the rows with these keys, and what orders the page."""
+        names = dict.fromkeys(["id", *(name for name, _ in self.page.order)])
+        return select_(*(row.c[name] for name in names)).select_from(keys.join(row, true()))
 
     def _conditions(self, scan: FromClause) -> list[ColumnElement[bool]]:
         field = self.selected.field
@@ -282,7 +304,8 @@ class _Writer:
             if self.family is not None:
                 more += family.constants()
             selects += [
-                self._first(source.where(*each), stretch, limit, *more) for each in self._between(source.scan, stretch)
+                self._whole(source, self._first(source.where(*each), stretch, limit, *more))
+                for each in self._between(source.scan, stretch)
             ]
         rows = selects[0]
         if self.family is not None:
@@ -297,6 +320,15 @@ class _Writer:
             rows = select_(inner).order_by(*self._ordered(inner, page.order))
         page_rows: Subquery = rows.subquery(f"{PAGE}{self.selected.site}")
         return page_rows
+
+    def _whole(self, source: "Source", rows: Select[Any]) -> Select[Any]:
+        """The rows with all columns."""
+        if not source.is_of_keys:
+            return rows
+        first = rows.subquery(f"first_{self.selected.site}")
+        row = by_key(self._all(), first.c.id, f"row_of_few_{self.selected.site}")
+        keys = [first.c[_KEYS]] if self.keyed else []
+        return select_(row, *keys).select_from(first.join(row, true()))
 
     def _merged(self, selects: Sequence[Select[Any]], order: Order, limit: ColumnElement[int]) -> Select[Any]:
         """The first rows of all tenants. Each tenant's rows are read in order by an index, as far as they are needed.
@@ -457,6 +489,19 @@ class _Writer:
 def _within_tenant(order: Order) -> Order:
     """The order of the rows of one tenant."""
     return tuple([each for each in order if each[0] != TENANT])
+
+
+class _Few(NamedTuple):
+    """The ``keys`` of related rows, and the ``rows`` whose ``column`` has one: none, unless there are few.
+
+    ``keys`` are all, if ``has_few_keys``: these can lead to many rows.
+    """
+
+    column: str
+    keys: Select[tuple[Any]]
+    has_few_keys: ColumnElement[bool]
+    rows: "Source"
+    is_few: ColumnElement[bool]
 
 
 class _Stretch(NamedTuple):
