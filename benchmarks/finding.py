@@ -53,6 +53,13 @@ WHERE id IN (SELECT md5('{tenant}_' || n)::uuid FROM generate_series(1, {rows}) 
 FILTERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "text: eq": ("resources", {"name": {"eq": "amber 77777"}}),
     "text: startsWith": ("resources", {"name": {"startsWith": "amber 777"}}),
+    "text: startsWith, many": ("resources", {"name": {"startsWith": "amber"}}),
+    "text: gt, few": ("resources", {"name": {"gt": "amber 99990"}}),
+    "text: gt, many": ("resources", {"name": {"gt": "amber"}}),
+    "text: gt and lt, many": ("resources", {"name": {"gt": "amber", "lt": "b"}}),
+    "text: in, few": ("resources", {"name": {"in": ["amber 77777", "amber 777"]}}),
+    "text: in, no rows": ("resources", {"kind": {"in": ["person", "place"]}}),
+    "text: startsWithInsensitive, many": ("organizations", {"name": {"startsWithInsensitive": "office"}}),
     "text: eqInsensitive": ("organizations", {"name": {"eqInsensitive": "OFFICE 77777"}}),
     "text: startsWithInsensitive": ("organizations", {"name": {"startsWithInsensitive": "OFFICE 777"}}),
     "text: eqInsensitive, accents": ("organizations", {"name": {"eqInsensitive": "Öffice 77777"}}),
@@ -93,6 +100,15 @@ FILTERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "search: a rare beginning": ("cases", {"search": {"text": "7777", "prefix": True}}),
     "some and some: few": ("users", {"organizations": {"some": {"name": {"eq": "Office 77"}}}}),
 }
+BY_TIME = (
+    "text: startsWith",
+    "text: startsWith, many",
+    "text: gt, few",
+    "text: gt, many",
+    "text: in, few",
+    "some: few",
+)
+"""Filters of resources that are measured in the order of their creation as well."""
 ORDERS: Mapping[str, tuple[str, Sequence[Mapping[str, str]]]] = {
     "order: nulls first": ("resources", [{"field": "KIND", "direction": "ASC", "nulls": "FIRST"}]),
     "order: nulls last": ("resources", [{"field": "KIND", "direction": "DESC", "nulls": "LAST"}]),
@@ -114,6 +130,14 @@ def operations() -> Iterator[tuple[str, Declared]]:
         field = LISTED.get(listed, listed)
         document = f"query Q($f: {TYPES[listed]}Filter) {{ {field}(first: 20, filter: $f) {{ nodes {{ id }} }} }}"
         yield name, Declared("Q", document, lambda *_, filter_=filter_: {"f": filter_})
+    by_time = [{"field": "CREATED_AT", "direction": "DESC"}]
+    document = (
+        "query Q($f: ResourceFilter, $o: [ResourceOrder!]) "
+        "{ resources(first: 20, filter: $f, orderBy: $o) { nodes { id } } }"
+    )
+    for name in BY_TIME:
+        filter_ = FILTERS[name][1]
+        yield f"{name}, by time", Declared("Q", document, lambda *_, filter_=filter_: {"f": filter_, "o": by_time})
     for name, (listed, order) in ORDERS.items():
         document = f"query Q($o: [{TYPES[listed]}Order!]) {{ {listed}(first: 20, orderBy: $o) {{ nodes {{ id }} }} }}"
         yield name, Declared("Q", document, lambda *_, order=order: {"o": order})

@@ -156,25 +156,44 @@ async def test_rows_are_found_by_related_rows(
     assert (found["nodes"], found["totalCount"]) == (expected, len(expected))
 
 
-@pytest.mark.parametrize("few", [0, 1_200])
-async def test_pages_of_rows_that_related_rows_lead_to(a: Caller, few: int) -> None:
+PAGED: list[tuple[dict[str, Any], Callable[[Node], bool]]] = [
+    ({"spans": {"some": {}}}, lambda n: n["spans"]["nodes"]),
+    ({"kind": {"in": ["image", "text"]}}, lambda n: n["kind"] in {"image", "text"}),
+    ({"createdAt": {"gte": "2020-01-01T00:00:00Z"}, "spans": {"some": {}}}, lambda n: n["spans"]["nodes"]),
+    (
+        {"kind": {"startsWith": "text"}, "spans": {"none": {}}},
+        lambda n: n["kind"] == "text" and not n["spans"]["nodes"],
+    ),
+    (
+        {"kind": {"gt": "d", "lt": "u"}, "not": {"name": {"eq": ""}}},
+        lambda n: "d" < (n["kind"] or "") < "u" and n["name"],
+    ),
+]
+
+
+@pytest.mark.parametrize("few", [0, 3, 1_200])
+@pytest.mark.parametrize(("filter_", "holds"), PAGED)
+async def test_pages_of_rows_that_related_rows_or_an_index_lead_to(
+    a: Caller, filter_: dict[str, Any], holds: Callable[[Node], bool], few: int
+) -> None:
     a = a.using(Executor(model, secret=SECRET, limits=Limits(few=few), effort=Effort(rate=1)))
-    query = """query ($after: String, $before: String, $first: Int, $last: Int) {
-      resources(first: $first, last: $last, after: $after, before: $before, filter: {spans: {some: {}}},
-        orderBy: [{field: NAME, direction: DESC}]) {
-        nodes { id } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
-    whole = (await a.ask(query, {"first": 100})).data["resources"]["nodes"]
+    query = """query ($after: String, $before: String, $first: Int, $last: Int, $filter: ResourceFilter) {
+      resources(first: $first, last: $last, after: $after, before: $before, filter: $filter,
+        orderBy: [{field: NAME, direction: DESC}]) { nodes { id name kind spans(first: 1) { nodes { id } } }
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+    every = (await a.ask(query, {"first": 100})).data["resources"]["nodes"]
+    whole = [node for node in every if holds(node)]
     for size, begin, end, more in (("first", "after", "endCursor", "hasNextPage"),
                                    ("last", "before", "startCursor", "hasPreviousPage")):  # fmt: skip
         pages: list[Any] = []
         cursor = None
         while not pages or pages[-1]["pageInfo"][more]:
-            pages.append((await a.ask(query, {size: 3, begin: cursor})).data["resources"])
+            pages.append((await a.ask(query, {size: 3, begin: cursor, "filter": filter_})).data["resources"])
             cursor = pages[-1]["pageInfo"][end]
         in_order = pages if size == "first" else pages[::-1]
         assert [node for page in in_order for node in page["nodes"]] == whole
         assert [page["pageInfo"]["hasPreviousPage"] for page in in_order] == [False] + [True] * (len(pages) - 1)
-    assert len(whole) > 6
+    assert len(whole) > 3
 
 
 async def test_a_filter_by_related_rows_needs_the_permission_to_read_them(a: Caller) -> None:

@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
@@ -16,6 +15,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
     cast,
     exists,
     false,
@@ -92,10 +92,13 @@ class ConditionWriter:
         *,
         probing: bool = False,
         narrowed: bool = False,
+        opaque: bool = False,
     ) -> None:
         """``probing``: related rows are looked up for each row, whatever the planner would prefer.
 
         ``narrowed``: something else decides which rows are read, so that words do not need to lead to them.
+
+        ``opaque``: the planner does not read the values, so that it keeps one plan for all of them.
         """
         self._writer = writer
         self._site = site
@@ -105,6 +108,7 @@ class ConditionWriter:
         self._numbers = numbers
         self._probing = probing
         self._narrowed = narrowed or probing
+        self._opaque = opaque
 
     def write(self, condition: Condition) -> ColumnElement[bool]:
         match condition:
@@ -150,7 +154,7 @@ class ConditionWriter:
         searched = self._writer.model.filters[of][name]
         if not isinstance(searched, Searched):
             raise TypeError(f"{of}.{name} searches no words")
-        return words.Words(self._writer, searched, self._parameter(Text()), self._parameter(Text()))
+        return words.Words(self._writer, searched, self._bound(Text()), self._bound(Text()))
 
     def _some(self, of: str, name: str, condition: Condition) -> ColumnElement[bool]:
         """Whether a related row satisfies a condition."""
@@ -208,7 +212,14 @@ class ConditionWriter:
     def _tested(self, related: Related, rows: FromClause, condition: Condition) -> ColumnElement[bool]:
         columns = self._writer.model.columns[related.type]
         tests = ConditionWriter(
-            self._writer, self._site, related.type, columns, rows, self._numbers, probing=self._probing
+            self._writer,
+            self._site,
+            related.type,
+            columns,
+            rows,
+            self._numbers,
+            probing=self._probing,
+            opaque=self._opaque,
         )
         return tests.write(condition)
 
@@ -240,8 +251,12 @@ class ConditionWriter:
         )
         return condition
 
-    def _parameter(self, type_: TypeEngine[Any]) -> BindParameter[Any]:
+    def _bound(self, type_: TypeEngine[Any]) -> BindParameter[Any]:
         return self._writer.parameter(self._site, next(self._numbers), type_)
+
+    def _parameter(self, type_: TypeEngine[Any]) -> ColumnElement[Any]:
+        bound = self._bound(type_)
+        return cast(select_(bound).scalar_subquery(), type_) if self._opaque else bound
 
     def _of_column(self, column: ColumnElement[Any], of: TypeEngine[Any], comparison: str) -> ColumnElement[bool]:
         if comparison in {"isNull", "isNotNull"}:
@@ -251,17 +266,16 @@ class ConditionWriter:
             later: ColumnElement[bool] = column > time if comparison == "newerThan" else column < time
             return later
         type_ = json_text.compared(of)
-        parameter = partial(self._writer.parameter, self._site, next(self._numbers))
         if comparison == "in":
-            return or_(column == parameter(ARRAY(type_)).any_())
+            return or_(column == any_(self._parameter(ARRAY(type_))))
         if comparison == "contains":
-            return column.like(parameter(Text()))
+            return column.like(self._parameter(Text()))
         if comparison == "startsWith":
-            given = Grouping(parameter(ARRAY(Text())))
+            given = Grouping(self._parameter(ARRAY(Text())))
             start, end, pattern = (given[literal_column(str(n), Integer)] for n in (1, 2, 3))
             # LIKE is not leakproof, so under row-level security no index serves it.
             return and_(column >= start, column < end) if self._writer.by_code_point else column.like(pattern)
-        condition: ColumnElement[bool] = _COMPARISONS[comparison](column, parameter(type_))
+        condition: ColumnElement[bool] = _COMPARISONS[comparison](column, self._parameter(type_))
         return condition
 
     def _insensitive(self, name: str, comparison: str, given: ColumnElement[str]) -> ColumnElement[bool]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ARRAY,
-    CTE,
     ColumnElement,
     FromClause,
     Integer,
@@ -28,7 +27,7 @@ from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.selectable import Subquery
 
 from isola.errors import BadUserInput
-from isola.query import caller, cursor, family, groups, json_text, keyset
+from isola.query import caller, cursor, family, few, groups, json_text, keyset
 from isola.query.arguments import Condition, Nulls, Page
 from isola.query.conditions import ConditionWriter, Lead, Source, by_key
 from isola.query.family import TENANT, TENANT_COLUMN, OfEach, OfPlace
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from isola.query.statement import Writer
 
 _KEYS = "cursor_keys"
-_ONE: ColumnElement[int] = literal_column("1", Integer)
 PAGE = "page_"
 """How the names of pages begin, in a statement."""
 Keys: TypeAlias = list[ColumnElement[Any] | None]
@@ -123,40 +121,53 @@ class _Writer:
     def _filtered(self, condition: Condition) -> "Sequence[Source]":
         """The rows that satisfy the filter, of which only one source has any.
 
-        If related rows or words lead to few rows, these are read by their keys. Otherwise rows are read in order, and
-        each is tested: a page is complete soon. The planner cannot know which is better: it knows neither the tenant
-        nor the values.
+        If an index, related rows or words lead to few rows, these are read by their keys. Otherwise rows are read in
+        order, and each is tested: a page is complete soon. The planner cannot know which is better: it knows neither
+        the tenant nor the values.
         """
-        # What a function returns can depend on the row around it, and has no index.
-        narrowed = self.page.leading is None
-        if narrowed or isinstance(self.source, Function) or self.family is not None:
-            every = self._all()
+        return self._unless_few(self._led(condition))
+
+    def _led(self, condition: Condition) -> "Sequence[Source]":
+        """The same, without what an index leads to."""
+        every = self._all()
+        if self.page.leading is None or not self._is_table:
+            narrowed = self.page.leading is None
             return [every.where(self._tests(every.scan, narrowed=narrowed).write(condition))]
         if self._is_searched:
             rows, is_few = self._found
-            other = self._all()
-            tested = self._tests(other.scan, probing=True).write(condition)
-            return [rows.where(is_few), other.where(not_(is_few), tested)]
-        few = self._few
-        other = self._all()
-        return [few.rows, other.where(not_(few.is_few), *self._tested(other.scan, few))]
+            tested = self._tests(every.scan, probing=True).write(condition)
+            return [rows.where(is_few), every.where(not_(is_few), tested)]
+        led = self._few
+        return [led.rows, every.where(not_(led.are_few), *self._tested(every.scan, led))]
 
-    def _tested(self, scan: FromClause, few: "_Few") -> list[ColumnElement[bool]]:
+    def _unless_few(self, rest: "Sequence[Source]") -> "Sequence[Source]":
+        """What an index leads to if that is few, otherwise the rest."""
+        ranged = self._ranged
+        if ranged is None:
+            return rest
+        return [ranged.rows, *(each._replace(conditions=[not_(ranged.are_few), *each.conditions]) for each in rest)]
+
+    def _tested(self, scan: FromClause, led: few.Related) -> list[ColumnElement[bool]]:
         """Tests of each row. Whether related rows lead to it is looked up among their keys, if these are few."""
         condition, leading = self.page.condition, self.page.leading
         if condition is None or leading is None:
             raise TypeError(f"nothing leads to the rows of {self.selected.key}")
         tests = self._tests(scan, probing=True)
         written = [tests.write(part) for part in condition[1]]
-        is_among = scan.c[few.column].in_(few.keys)
-        written[leading] = case((few.has_few_keys, is_among), else_=written[leading])
+        is_among = scan.c[led.column].in_(led.keys)
+        written[leading] = case((led.has_few_keys, is_among), else_=written[leading])
         return written
+
+    @property
+    def _is_table(self) -> bool:
+        """Whether rows can be read by their keys. What a function returns can depend on the row around it."""
+        return not isinstance(self.source, Function) and self.family is None
 
     @property
     def _is_searched(self) -> bool:
         """Whether words lead to the rows."""
         condition, leading = self.page.condition, self.page.leading
-        if condition is None or leading is None or isinstance(self.source, Function) or self.family is not None:
+        if condition is None or leading is None or not self._is_table:
             return False
         return bool(condition[1][leading][0] == "search")
 
@@ -168,23 +179,31 @@ class _Writer:
         row = by_key(every.where(*lead.others), keys.c.key, f"found_rows_{self.selected.site}")
         return Source(keys.join(row, true()), row, []), lead.is_few
 
-    def _searched(self, condition: Condition, stretch: "_Stretch", limit: ColumnElement[int]) -> "Sequence[Source]":
-        """The same as ``_filtered``, for a page of a search.
+    def _filtered_page(
+        self, condition: Condition, stretch: "_Stretch", limit: ColumnElement[int]
+    ) -> "Sequence[Source]":
+        """The same as ``_filtered``, for a page.
 
-        If no word is in few rows, a bounded number of rows is read in order first. Only if that does not complete the
-        page, words lead to its rows: those that are each in many rows can be together in few, or in none.
+        If no word is in few rows, or an index finds many rows, a bounded number of rows is read in order first. Only if
+        that does not complete the page, all rows are found: words that are each in many rows can be together in few,
+        and those of a range can be the last ones in the order.
         """
-        other, site = self._all(), self.selected.site
+        other = self._all()
         [first, *others] = self._between(other.scan, stretch)
         if others:
             return self._filtered(condition)
-        found, is_few = self._found
-        most = literal_column(str(self.writer.few), Integer)
+        if self._is_searched:
+            found, is_few = self._found
+        elif self.page.leading is None and self._ranged is not None:
+            [found], is_few = self._led(condition), self._ranged.are_few
+        else:
+            return self._filtered(condition)
+        site, most = self.selected.site, literal_column(str(self.writer.few), Integer)
         bounded = self._first(other.where(*first), stretch, most).subquery(f"read_{site}")
         read = Source(bounded, bounded, [not_(is_few), self._tests(bounded, probing=True).write(condition)])
         page = self._first(read, stretch, limit).cte(f"page_in_order_{site}")
         is_complete = select_(func.count() >= limit).select_from(page.alias(f"complete_{site}")).scalar_subquery()
-        return [found.where(not_(is_complete)), Source(page, page, [is_complete])]
+        return self._unless_few([found.where(not_(is_complete)), Source(page, page, [is_complete])])
 
     @property
     def _lead(self) -> "tuple[Source, Lead]":
@@ -195,37 +214,28 @@ class _Writer:
         return every, self._tests(every.scan, narrowed=True).leading(self.page.condition[1], self.page.leading)
 
     @cached_property
-    def _few(self) -> "_Few":
-        """What related rows lead to: one more row than few at most."""
-        (every, lead), site = self._lead, self.selected.site
-        keys = lead.keys.cte(f"keys_{site}")
-        row = by_key(every.where(*lead.others), keys.c.key, f"row_{site}", lead.column)
-        # If each key is of one row, counting needs no row. Otherwise rows are read once, with what orders the page.
-        is_of_one = lead.column == "id" and not lead.others
-        led = select_(keys.c.key.label("id")) if is_of_one else self._led(keys, row)
-        most: ColumnElement[int] = literal_column(str(self.writer.few + 1), Integer)
-        rows = led.limit(most).cte(f"led_{site}")
-        number = select_((func.count() < most).label("is_few")).select_from(rows).cte(f"few_{site}")
-        is_few = select_(number.c.is_few).scalar_subquery()
-        # A row can have several related rows that lead to it.
-        distinct = select_(rows.alias(f"each_{site}")).where(is_few).distinct().subquery(f"few_ids_{site}")
-        # The limit lets the planner put the keys into a hash table, whatever number of rows it expects.
-        number_: ColumnElement[int] = literal_column(str(self.writer.few), Integer)
-        some = select_(keys.c.key).limit(number_).subquery(f"some_keys_{site}")
-        more = select_(_ONE).select_from(keys.alias(f"more_keys_{site}")).limit(_ONE).offset(number_)
-        source = Source(distinct, distinct, [], is_of_keys=True)
-        if is_of_one:
-            row = by_key(every, distinct.c.id, f"row_of_id_{site}")
-            # In the order of ids, rows are read only until the page is complete: the ids of the keys say so.
-            columns = [distinct.c.id if column.key == "id" else column for column in row.c]
-            whole = select_(*columns).select_from(distinct.join(row, true())).subquery(f"few_rows_{site}")
-            source = Source(whole, whole, [])
-        return _Few(lead.column, select_(some.c.key), more.scalar_subquery().is_(None), source, is_few)
+    def _few(self) -> few.Related:
+        """What related rows lead to."""
+        every, lead = self._lead
+        return few.related(self.writer, self.selected.site, every, lead, self._names)
 
-    def _led(self, keys: CTE, row: FromClause) -> Select[Any]:
-        """The ids of the rows with these keys, and what orders the page."""
-        names = dict.fromkeys(["id", *(name for name, _ in self.page.order)])
-        return select_(*(row.c[name] for name in names)).select_from(keys.join(row, true()))
+    @cached_property
+    def _ranged(self) -> few.Few | None:
+        """What an index of a compared column leads to, if there is one to try first."""
+        page, every = self.page, self._all()
+        if page.narrowing is None or page.condition is None or not self._is_table:
+            return None
+        parts = page.condition[1]
+        tests = self._tests(every.scan, probing=True)
+        written = [(tests.write(part), part[0] == "test" and part[1] == page.narrowing) for part in parts]
+        ranged = every.where(*(test for test, is_own in written if is_own))
+        others = [test for test, is_own in written if not is_own]
+        return few.ranged(self.writer, self.selected.site, ranged, page.narrowing, others, self._names)
+
+    @property
+    def _names(self) -> list[str]:
+        """The id, and what orders the page."""
+        return [*dict.fromkeys(["id", *(name for name, _ in self.page.order)])]
 
     def _conditions(self, scan: FromClause) -> list[ColumnElement[bool]]:
         field = self.selected.field
@@ -240,7 +250,15 @@ class _Writer:
         numbers = itertools.count(self.first_test)
         selected, columns = self.selected, self.columns
         return ConditionWriter(
-            self.writer, selected.site, selected.node, columns, scan, numbers, probing=probing, narrowed=narrowed
+            self.writer,
+            selected.site,
+            selected.node,
+            columns,
+            scan,
+            numbers,
+            probing=probing,
+            narrowed=narrowed,
+            opaque=self.page.narrowing is not None,
         )
 
     def _beyond(
@@ -292,10 +310,10 @@ class _Writer:
         order = page.order if forward else keyset.inverse(page.order)
         limit = literal_column(str(page.size + self.spare), Integer)
         stretch = _Stretch(order, start, end, forward)
-        if self._is_searched and page.condition is not None:
-            sources = self._searched(page.condition, stretch, limit)
-        else:
+        if page.condition is None:
             sources = self._sources(start, limit)
+        else:
+            sources = self._filtered_page(page.condition, stretch, limit)
         selects: list[Any] = []
         for source in sources:
             more: list[ColumnElement[Any]] = []
@@ -451,7 +469,7 @@ class _Writer:
         every, condition = self._all(), self.page.condition
         if condition is None:
             return every
-        narrowed = self.page.leading is None
+        narrowed = self.page.leading is None or self.page.narrowing is not None
         return every.where(self._tests(every.scan, narrowed=narrowed).write(condition))
 
     def _count(self) -> ColumnElement[int]:
@@ -489,19 +507,6 @@ class _Writer:
 def _within_tenant(order: Order) -> Order:
     """The order of the rows of one tenant."""
     return tuple([each for each in order if each[0] != TENANT])
-
-
-class _Few(NamedTuple):
-    """The ``keys`` of related rows, and the ``rows`` whose ``column`` has one: none, unless there are few.
-
-    ``keys`` are all, if ``has_few_keys``: these can lead to many rows.
-    """
-
-    column: str
-    keys: Select[tuple[Any]]
-    has_few_keys: ColumnElement[bool]
-    rows: "Source"
-    is_few: ColumnElement[bool]
 
 
 class _Stretch(NamedTuple):
