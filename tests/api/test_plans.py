@@ -193,6 +193,9 @@ async def test_startswith_is_served_by_an_index(filled: Principal, database: Dat
             found = await work.value("EXPLAIN (ANALYZE, FORMAT JSON) " + written.sql, *values)
         assert len(answer[field]["nodes"]) == expected, condition
         [explained] = json.loads(found) if isinstance(found, str) else found
-        [read] = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == field]
-        assert read["Index Name"] == index, condition
-        assert read["Actual Rows"] + read.get("Rows Removed by Filter", 0) <= 21, condition
+        scans = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == field]
+        # Of what the statement could do, it does one: rows that few satisfy are found by the index, and read by key.
+        read = [node for node in scans if node["Actual Loops"]]
+        assert read[0]["Index Name"] == index, condition
+        assert all(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 21 for node in read), condition
+        assert sum(node["Actual Loops"] for node in read) <= 22, condition

@@ -188,16 +188,14 @@ class _Writer:
         that does not complete the page, all rows are found: words that are each in many rows can be together in few,
         and those of a range can be the last ones in the order.
         """
+        ranged = self._ranged if self.page.leading is None else None
+        if ranged is None and not self._is_searched:
+            return self._filtered(condition)
         other = self._all()
         [first, *others] = self._between(other.scan, stretch)
         if others:
             return self._filtered(condition)
-        if self._is_searched:
-            found, is_few = self._found
-        elif self.page.leading is None and self._ranged is not None:
-            [found], is_few = self._led(condition), self._ranged.are_few
-        else:
-            return self._filtered(condition)
+        found, is_few = self._found if ranged is None else (self._led(condition)[0], ranged.are_few)
         site, most = self.selected.site, literal_column(str(self.writer.few), Integer)
         bounded = self._first(other.where(*first), stretch, most).subquery(f"read_{site}")
         read = Source(bounded, bounded, [not_(is_few), self._tests(bounded, probing=True).write(condition)])
@@ -222,10 +220,10 @@ class _Writer:
     @cached_property
     def _ranged(self) -> few.Few | None:
         """What an index of a compared column leads to, if there is one to try first."""
-        page, every = self.page, self._all()
+        page = self.page
         if page.narrowing is None or page.condition is None or not self._is_table:
             return None
-        parts = page.condition[1]
+        every, parts = self._all(), page.condition[1]
         tests = self._tests(every.scan, probing=True)
         written = [(tests.write(part), part[0] == "test" and part[1] == page.narrowing) for part in parts]
         ranged = every.where(*(test for test, is_own in written if is_own))
